@@ -1,0 +1,51 @@
+/** Names of objects in the store, and the keys that make a stage's output findable without knowing who made it. */
+import { createHash } from 'node:crypto';
+import { canonicalJson, MANIFEST_SCHEMA, type ArtifactKind, type ManifestFile } from '../../workflows/contract/index.js';
+
+/** What a produced artifact depends on: no run id, clock, host or random source. */
+export interface Recipe {
+  /** Stage or stage step, such as `sampling` or `reinforcement.rollouts`. */
+  stage: string;
+  /** Raised whenever the code behind the stage would give other bytes for the same input. */
+  version: number;
+  kind: ArtifactKind;
+  /** The part of the configuration that decides what the result is. */
+  semantics: unknown;
+  /** Digests of the inputs by name. */
+  inputs: Record<string, string>;
+}
+
+/** SHA-256 of the canonical JSON of stage, version, semantics and input digests, in hexadecimal. */
+export function stageKey({ stage, version, semantics, inputs }: Recipe): string {
+  return sha256(canonicalJson({ stage, version, semantics, inputs }));
+}
+
+/** SHA-256 of the canonical JSON of kind, schema version and [name, SHA-256] of the files in name order. */
+export function artifactDigest(kind: ArtifactKind, files: readonly Pick<ManifestFile, 'name' | 'sha256'>[]): string {
+  const sorted = files.map(({ name, sha256 }) => [name, sha256]).sort(([a], [b]) => (a! < b! ? -1 : a! > b! ? 1 : 0));
+  return sha256(canonicalJson({ kind, schema: MANIFEST_SCHEMA, files: sorted }));
+}
+
+/** SHA-256 of a text or bytes in hexadecimal. */
+export function sha256(data: string | Uint8Array): string {
+  return createHash('sha256').update(data).digest('hex');
+}
+
+export const objectKeys = {
+  blob: (hex: string) => `blobs/sha256/${hex}`,
+  manifest: (kind: ArtifactKind, key: string) => `artifacts/${kind}/${key}.json`,
+  plan: (key: string) => `plans/${key}.json`,
+  shard: (key: string, index: number, step: string) => `shards/${key}/${String(index).padStart(6, '0')}.${step}.json`,
+  checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
+  checkpoints: (key: string) => `checkpoints/${key}/`,
+} as const;
+
+/** A seed for one row, from the stage's seed and what names the row: 48 bits, so that every JSON reader holds it exactly. */
+export function deriveSeed(seed: number, ...parts: (string | number)[]): number {
+  return Number.parseInt(sha256(JSON.stringify([seed, ...parts])).slice(0, 12), 16);
+}
+
+/** A short stable id from what a row is made of. */
+export function rowId(prefix: string, ...parts: unknown[]): string {
+  return `${prefix}-${sha256(JSON.stringify(parts)).slice(0, 20)}`;
+}

@@ -1,0 +1,410 @@
+/**
+ * The artifact store: content-addressed blobs and write-once manifests in an S3-compatible store.
+ *
+ * Blobs go first, the manifest last and only where none stands (`If-None-Match: *`): the first writer wins, a late
+ * attempt reads the winner's manifest, a zombie can overwrite nothing, and no lock is needed. Manifests stay small enough
+ * for one request, because conditional writes are not honoured everywhere for multipart uploads.
+ *
+ * A blob is named by the SHA-256 of its uncompressed bytes, so that gzip's implementation never shows in a digest. A
+ * local cache of uncompressed blobs makes a retry on the same host, and the next stage, read from disk.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { copyFile, link, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip, createGzip } from 'node:zlib';
+import { Client } from 'minio';
+import type { z } from 'zod';
+import {
+  ArtifactRef, Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ManifestFile, type Metrics, type Producer,
+} from '../../workflows/contract/index.js';
+import { artifactDigest, objectKeys } from './keys.js';
+
+export interface StoreOptions {
+  endpoint: string;
+  bucket: string;
+  prefix?: string;
+  accessKey: string;
+  secretKey: string;
+  region?: string;
+  /** Folder of the local blob cache and of spooled files. */
+  cache: string;
+}
+
+/** Reads the store's settings; the error names every variable that is missing. */
+export function storeOptionsFromEnvironment(env: NodeJS.ProcessEnv, cache: string): StoreOptions {
+  const names = ['ACECODER_S3_ENDPOINT', 'ACECODER_S3_BUCKET', 'ACECODER_S3_ACCESS_KEY', 'ACECODER_S3_SECRET_KEY'] as const;
+  const missing = names.filter((name) => !env[name]);
+  if (missing.length > 0) {
+    throw new Error(`The artifact store needs the environment variable(s) ${missing.join(', ')}; \`npm run stack\` starts one and says its values.`);
+  }
+  const [endpoint, bucket, accessKey, secretKey] = names.map((name) => env[name]!) as [string, string, string, string];
+  return {
+    endpoint, bucket, accessKey, secretKey, cache,
+    prefix: env['ACECODER_S3_PREFIX'] ?? '',
+    ...(env['ACECODER_S3_REGION'] ? { region: env['ACECODER_S3_REGION'] } : {}),
+  };
+}
+
+/** What a producer hands to {@link ArtifactStore.commit}. */
+export interface Draft {
+  kind: ArtifactKind;
+  stage: string;
+  stageKey: string;
+  files: ManifestFile[];
+  rows?: number;
+  inputs: Manifest['inputs'];
+  config: unknown;
+  metrics: Metrics;
+  seconds: number;
+}
+
+const UNAVAILABLE = new Set([
+  'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ENOTFOUND', 'ERR_STREAM_PREMATURE_CLOSE',
+  'SlowDown', 'SlowDownRead', 'SlowDownWrite', 'InternalError', 'ServiceUnavailable', 'XMinioServerNotInitialized', 'RequestTimeout', 'NoSuchUpload',
+]);
+const ABSENT = new Set(['NoSuchKey', 'NotFound']);
+
+export class ArtifactStore {
+  readonly #client: Client;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  readonly #endpoint: string;
+  readonly #blobs: string;
+  readonly #spool: string;
+  readonly #folders: string;
+
+  constructor(options: StoreOptions) {
+    const url = new URL(options.endpoint);
+    const secure = url.protocol === 'https:';
+    this.#client = new Client({
+      endPoint: url.hostname,
+      port: url.port ? Number(url.port) : secure ? 443 : 80,
+      useSSL: secure,
+      accessKey: options.accessKey,
+      secretKey: options.secretKey,
+      region: options.region ?? 'us-east-1',
+    });
+    this.#endpoint = url.origin;
+    this.#bucket = options.bucket;
+    this.#prefix = options.prefix ? `${options.prefix.replace(/\/+$/, '')}/` : '';
+    this.#blobs = join(options.cache, 'blobs');
+    this.#spool = join(options.cache, 'spool');
+    this.#folders = join(options.cache, 'folders');
+  }
+
+  /** Fails with a sentence that names address and bucket when the store cannot be used. */
+  async check(): Promise<void> {
+    const exists = await this.#try(() => this.#client.bucketExists(this.#bucket));
+    if (!exists) throw new StageFailure('StoreUnavailable', `The store at ${this.#endpoint} has no bucket '${this.#bucket}' (ACECODER_S3_BUCKET).`);
+  }
+
+  /** A new path in the spool folder for a file that is being written. */
+  async spoolPath(suffix = ''): Promise<string> {
+    await mkdir(this.#spool, { recursive: true });
+    return join(this.#spool, `${randomUUID()}${suffix}`);
+  }
+
+  /**
+   * Writes rows as JSON Lines, validating each, and stores them gzipped.
+   *
+   * @throws StageFailure `ArtifactCorrupt` naming file and row when a row does not fit the schema.
+   */
+  async putRows<T>(name: string, schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>): Promise<ManifestFile> {
+    const path = await this.spoolPath('.jsonl');
+    let count = 0;
+    async function* lines(): AsyncGenerator<string> {
+      for await (const row of rows) {
+        const parsed = schema.safeParse(row);
+        if (!parsed.success) {
+          throw new StageFailure('ArtifactCorrupt', `${name}, row ${count}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+        }
+        count += 1;
+        yield `${JSON.stringify(parsed.data)}\n`;
+      }
+    }
+    await pipeline(Readable.from(lines()), createWriteStream(path));
+    const file = await this.#putSpooled(path, name, 'gzip');
+    return { ...file, rows: count };
+  }
+
+  /** Stores a file that stays where it is. */
+  async putFile(path: string, name: string, encoding: ManifestFile['encoding'] = 'identity'): Promise<ManifestFile> {
+    const copy = await this.spoolPath();
+    await copyFile(path, copy);
+    return this.#putSpooled(copy, name, encoding);
+  }
+
+  /** Stores all files of a folder under their relative names, in name order. */
+  async putFolder(folder: string, prefix = ''): Promise<ManifestFile[]> {
+    const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+    const names = entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
+    const files: ManifestFile[] = [];
+    for (const name of names) files.push(await this.putFile(join(folder, name), `${prefix}${name}`));
+    return files;
+  }
+
+  /** Stores a small document where none stands; false when another one was first. At most 5 MiB. */
+  async putJson(key: string, value: unknown): Promise<boolean> {
+    const body = Buffer.from(JSON.stringify(value));
+    if (body.length > 5 * 1024 * 1024) throw new Error(`${key} has ${body.length} bytes; documents hold at most 5 MiB`);
+    try {
+      await this.#try(() => this.#client.putObject(this.#bucket, this.#prefix + key, body, body.length, {
+        'Content-Type': 'application/json', 'If-None-Match': '*',
+      }));
+      return true;
+    } catch (error) {
+      if (codeOf(error) === 'PreconditionFailed') return false;
+      throw error;
+    }
+  }
+
+  /** Reads a document, or undefined where none stands. */
+  async getJson(key: string): Promise<unknown> {
+    try {
+      const stream = await this.#try(() => this.#client.getObject(this.#bucket, this.#prefix + key));
+      const chunks: Buffer[] = [];
+      for await (const chunk of stream) chunks.push(chunk as Buffer);
+      return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    } catch (error) {
+      if (ABSENT.has(codeOf(error))) return undefined;
+      throw error;
+    }
+  }
+
+  /** The manifest of a reference or manifest key; undefined where none stands. */
+  async findManifest(key: string): Promise<Manifest | undefined> {
+    const value = await this.getJson(key);
+    if (value === undefined) return undefined;
+    const parsed = Manifest.safeParse(value);
+    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `the manifest ${key} does not fit its schema: ${parsed.error.message}`);
+    return parsed.data;
+  }
+
+  /** The manifest behind a reference. @throws StageFailure when it is missing or is another artifact. */
+  async manifest(ref: ArtifactRef): Promise<Manifest> {
+    const manifest = await this.findManifest(ref.key);
+    if (!manifest) throw new StageFailure('InvalidExperiment', `there is no artifact ${ref.key} in bucket '${this.#bucket}'`);
+    if (manifest.digest !== ref.digest) {
+      throw new StageFailure('ArtifactCorrupt', `${ref.key} has digest ${manifest.digest}, the reference says ${ref.digest}`);
+    }
+    return manifest;
+  }
+
+  /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
+  async commit(draft: Draft, producer: Producer): Promise<{ manifest: Manifest; won: boolean }> {
+    for (const file of draft.files) await this.#statBlob(file);
+    const files = [...draft.files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    const manifest = Manifest.parse({
+      ...draft,
+      schema: MANIFEST_SCHEMA,
+      digest: artifactDigest(draft.kind, files),
+      files,
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      producer,
+      createdAt: new Date().toISOString(),
+    });
+    const key = objectKeys.manifest(draft.kind, draft.stageKey);
+    if (await this.putJson(key, manifest)) return { manifest, won: true };
+    const winner = await this.findManifest(key);
+    if (!winner) throw new StageFailure('StoreUnavailable', `${key} was refused as existing and cannot be read`);
+    return { manifest: winner, won: false };
+  }
+
+  /** Reads the rows of files in their order as a stream. */
+  async *readRows<T>(files: readonly ManifestFile[], schema: z.ZodType<T>): AsyncGenerator<T> {
+    for (const file of files) {
+      const path = await this.fetch(file);
+      let index = 0;
+      const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity });
+      for await (const line of lines) {
+        const parsed = schema.safeParse(JSON.parse(line));
+        if (!parsed.success) {
+          throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+        }
+        index += 1;
+        yield parsed.data;
+      }
+    }
+  }
+
+  /** The row files of an artifact: all that are named `rows*`. */
+  async *rowsOf<T>(ref: ArtifactRef, schema: z.ZodType<T>): AsyncGenerator<T> {
+    const manifest = await this.manifest(ref);
+    yield* this.readRows(manifest.files.filter((file) => file.name.startsWith('rows')), schema);
+  }
+
+  /** Local path of a blob's uncompressed bytes; downloads and verifies it when the cache does not hold it. */
+  async fetch(file: Pick<ManifestFile, 'sha256' | 'bytes' | 'encoding' | 'name'>): Promise<string> {
+    const path = join(this.#blobs, file.sha256);
+    if (await hasSize(path, file.bytes)) return path;
+    const spooled = await this.spoolPath();
+    const source = await this.#try(() => this.#client.getObject(this.#bucket, this.#prefix + objectKeys.blob(file.sha256)))
+      .catch((error: unknown) => {
+        if (ABSENT.has(codeOf(error))) throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} is missing from the store`);
+        throw error;
+      });
+    const hash = createHash('sha256');
+    const tee = new Transform({ transform(chunk: Buffer, _encoding, done) { hash.update(chunk); done(null, chunk); } });
+    const sink = createWriteStream(spooled);
+    await this.#try(() => (file.encoding === 'gzip' ? pipeline(source, createGunzip(), tee, sink) : pipeline(source, tee, sink)))
+      .catch(async (error: unknown) => {
+        await rm(spooled, { force: true });
+        if (error instanceof StageFailure) throw error;
+        throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} cannot be read: ${(error as Error).message}`, { cause: error });
+      });
+    if (hash.digest('hex') !== file.sha256) {
+      await rm(spooled, { force: true });
+      throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} holds other bytes than its name says`);
+    }
+    return this.#adopt(spooled, file.sha256);
+  }
+
+  /**
+   * Puts the files of an artifact into a folder of the local cache and returns it. The files are links to cached blobs:
+   * readers must not write into them.
+   */
+  async materialise(ref: ArtifactRef): Promise<string> {
+    const folder = join(this.#folders, ref.digest);
+    if (await exists(folder)) return folder;
+    const manifest = await this.manifest(ref);
+    await this.#linkFiles(manifest.files, folder);
+    return folder;
+  }
+
+  /** As {@link materialise}, for files without a manifest of their own (a checkpoint). */
+  async materialiseFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
+    await rm(folder, { recursive: true, force: true });
+    await this.#linkFiles(files, folder);
+  }
+
+  /** Names and times of the objects under a prefix, in name order. */
+  async list(prefix: string): Promise<{ key: string; bytes: number; modified: Date }[]> {
+    return this.#try(async () => {
+      const found: { key: string; bytes: number; modified: Date }[] = [];
+      for await (const item of this.#client.listObjectsV2(this.#bucket, this.#prefix + prefix, true)) {
+        const { name, size, lastModified } = item as { name?: string; size: number; lastModified?: Date };
+        if (name) found.push({ key: name.slice(this.#prefix.length), bytes: size, modified: lastModified ?? new Date(0) });
+      }
+      return found;
+    });
+  }
+
+  async remove(keys: readonly string[]): Promise<void> {
+    for (let start = 0; start < keys.length; start += 1000) {
+      const batch = keys.slice(start, start + 1000).map((key) => this.#prefix + key);
+      await this.#try(() => this.#client.removeObjects(this.#bucket, batch));
+    }
+  }
+
+  async #linkFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
+    const building = await this.spoolPath('.folder');
+    for (const file of files) {
+      const blob = await this.fetch(file);
+      const target = join(building, file.name);
+      await mkdir(dirname(target), { recursive: true });
+      await link(blob, target);
+    }
+    await mkdir(dirname(folder), { recursive: true });
+    await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
+      await rm(building, { recursive: true, force: true });
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+    });
+  }
+
+  async #putSpooled(path: string, name: string, encoding: ManifestFile['encoding']): Promise<ManifestFile> {
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+    const hex = hash.digest('hex');
+    const { size } = await stat(path);
+    const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
+    const blob = await this.#adopt(path, hex);
+    if (await this.#hasBlob(hex)) return file;
+    const key = this.#prefix + objectKeys.blob(hex);
+    if (encoding === 'identity') {
+      await this.#try(() => this.#client.fPutObject(this.#bucket, key, blob, {}));
+    } else {
+      const zipped = await this.spoolPath('.gz');
+      try {
+        await pipeline(createReadStream(blob), createGzip(), createWriteStream(zipped));
+        await this.#try(() => this.#client.fPutObject(this.#bucket, key, zipped, {}));
+      } finally {
+        await rm(zipped, { force: true });
+      }
+    }
+    return file;
+  }
+
+  async #adopt(spooled: string, hex: string): Promise<string> {
+    await mkdir(this.#blobs, { recursive: true });
+    const path = join(this.#blobs, hex);
+    await rename(spooled, path);
+    return path;
+  }
+
+  async #hasBlob(hex: string): Promise<boolean> {
+    try {
+      await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)));
+      return true;
+    } catch (error) {
+      if (ABSENT.has(codeOf(error))) return false;
+      throw error;
+    }
+  }
+
+  async #statBlob(file: ManifestFile): Promise<void> {
+    if (!(await this.#hasBlob(file.sha256))) {
+      throw new StageFailure('StoreUnavailable', `blob ${file.sha256} of ${file.name} is not in the store; it is uploaded again by the next attempt`);
+    }
+  }
+
+  /** Runs a request; a store that cannot be reached becomes `StoreUnavailable`, which is retried and never counted. */
+  async #try<T>(request: () => Promise<T>): Promise<T> {
+    try {
+      return await request();
+    } catch (error) {
+      if (!UNAVAILABLE.has(codeOf(error))) throw error;
+      throw new StageFailure('StoreUnavailable', `The store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) does not answer: ${codeOf(error)}`, { cause: error });
+    }
+  }
+}
+
+/** The reference of a committed manifest. */
+export function refOf(manifest: Manifest): ArtifactRef {
+  return {
+    kind: manifest.kind,
+    key: objectKeys.manifest(manifest.kind, manifest.stageKey),
+    digest: manifest.digest,
+    ...(manifest.rows === undefined ? {} : { rows: manifest.rows }),
+    bytes: manifest.bytes,
+  };
+}
+
+/** Writes rows to a plain JSON Lines file, for a child process to read. */
+export async function writeRows(path: string, rows: Iterable<unknown>): Promise<void> {
+  let text = '';
+  for (const row of rows) text += `${JSON.stringify(row)}\n`;
+  await writeFile(path, text);
+}
+
+/** Reads a plain JSON Lines file that a child process wrote. */
+export async function* readLines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
+  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
+    yield schema.parse(JSON.parse(line));
+  }
+}
+
+function codeOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, () => false);
+}
+
+async function hasSize(path: string, bytes: number): Promise<boolean> {
+  return stat(path).then(({ size }) => size === bytes, () => false);
+}

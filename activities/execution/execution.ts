@@ -1,0 +1,80 @@
+/**
+ * Verdicts of untrusted programs. A program's pass rate is passed over kept test cases; where one test could not be
+ * judged there is no rate, and the type makes it impossible to read one.
+ */
+import type { PythonService } from '../runtime/python-service.js';
+import { StageFailure, type SandboxLimits, type TestOutcome } from '../../workflows/contract/index.js';
+
+export interface Job {
+  id: string;
+  program: string;
+  tests: readonly string[];
+}
+
+/** A program with all its tests judged, or one that the infrastructure could not judge. */
+export type Judgement =
+  | { judged: true; id: string; outcomes: TestOutcome[]; passRate: number }
+  | { judged: false; id: string; outcomes: TestOutcome[] };
+
+export interface ExecutionOptions {
+  limits: SandboxLimits;
+  signal?: AbortSignal;
+  onProgress?: (done: number, total: number) => void;
+}
+
+interface JudgeResult {
+  verdicts: { id: string; outcomes: TestOutcome[] }[];
+  measurements: { id: string; cpuSeconds: number }[];
+}
+
+/** Runs programs against their tests; judgements in job order, CPU seconds beside them. */
+export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[], options: ExecutionOptions): Promise<{ judgements: Judgement[]; cpuSeconds: number }> {
+  if (jobs.length === 0) return { judgements: [], cpuSeconds: 0 };
+  const result = await sandbox.call<JudgeResult>('judge', { jobs, limits: options.limits }, {
+    ...(options.signal ? { signal: options.signal } : {}),
+    onProgress: ({ done, total }) => options.onProgress?.(done, total),
+  });
+  const judgements = jobs.map((job, index): Judgement => {
+    const verdict = result.verdicts[index];
+    if (verdict?.id !== job.id || verdict.outcomes.length !== job.tests.length) {
+      throw new StageFailure('SandboxUnavailable', `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ${job.tests.length} tests`);
+    }
+    return judgementOf(job.id, verdict.outcomes.map(({ status, reason, inside }) => ({ status, ...(reason ? { reason } : {}), ...(inside ? { inside } : {}) })));
+  });
+  return { judgements, cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0) };
+}
+
+/** The judgement that outcomes amount to: one `unjudged` test, or no test at all, means no pass rate. */
+export function judgementOf(id: string, outcomes: TestOutcome[]): Judgement {
+  if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged')) return { judged: false, id, outcomes };
+  return { judged: true, id, outcomes, passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length };
+}
+
+/** Judgements that are all judged. @throws StageFailure `SandboxUnavailable`, so that the batch is run again. */
+export function allJudged(judgements: readonly Judgement[]): Extract<Judgement, { judged: true }>[] {
+  return judgements.map((judgement) => {
+    if (judgement.judged) return judgement;
+    const why = judgement.outcomes.find(({ status }) => status === 'unjudged')?.reason ?? 'no tests';
+    throw new StageFailure('SandboxUnavailable', `program ${judgement.id} could not be judged: ${why}`);
+  });
+}
+
+/** The value of a call, as a Python literal, or why there is none. */
+export type CallResult = { status: 'value'; literal: string } | { status: string; reason?: string };
+
+/** Evaluates call expressions against programs in the sandbox: how the offline teacher learns expected outputs. */
+export async function evaluateCalls(
+  sandbox: PythonService,
+  jobs: readonly { id: string; program: string; calls: readonly string[] }[],
+  options: ExecutionOptions,
+): Promise<CallResult[][]> {
+  if (jobs.length === 0) return [];
+  const { values } = await sandbox.call<{ values: { id: string; results: CallResult[] }[] }>('evaluate', { jobs, limits: options.limits }, {
+    ...(options.signal ? { signal: options.signal } : {}),
+    onProgress: ({ done, total }) => options.onProgress?.(done, total),
+  });
+  return values.map(({ id, results }) => {
+    if (results.some(({ status }) => status === 'unjudged')) throw new StageFailure('SandboxUnavailable', `the calls of ${id} could not be evaluated`);
+    return results;
+  });
+}

@@ -1,0 +1,75 @@
+/** Activities of the experiment itself: resolve what it names, import what it points at, write its report. */
+import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  canonicalJson, type ArtifactInput, type ArtifactKind, type ArtifactRef, type Experiment, type Manifest, type StageStatus,
+} from '../../workflows/contract/index.js';
+import { importArtifact } from '../artifacts/import.js';
+import { sha256 } from '../artifacts/keys.js';
+import { renderReport } from '../report/report.js';
+import { currentProducer } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { resolveExperiment } from './resolve.js';
+import { summarise } from './summarise.js';
+
+const TEACHER_NOTES = {
+  offline: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
+} as const;
+
+export interface ReportInput {
+  experiment: Experiment;
+  stages: StageStatus[];
+  rounds: ArtifactRef[];
+  policy: ArtifactRef;
+}
+
+/** `experiment.resolve`, `experiment.report`, `artifacts.import`. */
+export function experimentActivities({ store, settings, searchAttributes }: Pick<Services, 'store' | 'settings' | 'searchAttributes'>) {
+  return {
+    'experiment.resolve': async ({ experiment }: { experiment: Experiment }): Promise<{ seeds: ArtifactRef; searchAttributes: boolean }> => {
+      const { seeds } = await resolveExperiment(experiment, store, settings, currentProducer());
+      await store.putJson(`experiments/${sha256(canonicalJson(experiment))}.json`, experiment);
+      return { seeds, searchAttributes: await searchAttributes() };
+    },
+
+    'artifacts.import': async ({ input, kind }: { input: ArtifactInput; kind: ArtifactKind }): Promise<{ ref: ArtifactRef }> => ({
+      ref: await importArtifact(store, input, kind, currentProducer()),
+    }),
+
+    /** Writes `report.html`, `summary.json` and the trained models into the reports folder of the worker's home. */
+    'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {
+      const name = currentProducer().workflowId;
+      const folder = join(settings.home, 'reports', name);
+      const manifests = new Map<string, Manifest>();
+      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), ...input.rounds, input.policy]) manifests.set(ref.key, await store.manifest(ref));
+      const folders: Record<string, string> = {};
+      for (const [model, stage] of [['policy', 'reinforcement'], ['rewardModel', 'rewardModel']] as const) {
+        const ref = input.stages.find((status) => status.name === stage)?.artifact;
+        if (!ref) continue;
+        folders[model] = join(folder, 'models', model);
+        await replaceFolder(await store.materialise(ref), folders[model]);
+      }
+      const summary = summarise({ ...input, name, folders }, manifests);
+      const report = renderReport({ ...summary, teacherNote: TEACHER_NOTES[input.experiment.stages.synthesis.teacher.kind] });
+      const paths = { html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+      await writeWhole(paths.summary, `${JSON.stringify(summary, null, 2)}\n`);
+      await writeWhole(paths.html, report);
+      return paths;
+    },
+  };
+}
+
+/** Copies a folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache. */
+async function replaceFolder(source: string, target: string): Promise<void> {
+  const building = `${target}.part`;
+  await rm(building, { recursive: true, force: true });
+  await mkdir(building, { recursive: true });
+  await cp(source, building, { recursive: true });
+  await rm(target, { recursive: true, force: true });
+  await rename(building, target);
+}
+
+async function writeWhole(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.part`, text);
+  await rename(`${path}.part`, path);
+}

@@ -1,0 +1,77 @@
+/** From the manifests of an experiment's artifacts to `summary.json`. */
+import { STAGES, Summary, type ArtifactRef, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
+
+export interface SummaryInput {
+  experiment: Experiment;
+  /** Workflow id of the run. */
+  name: string;
+  stages: StageStatus[];
+  /** Policies of the RL rounds, oldest first. */
+  rounds: ArtifactRef[];
+  policy: ArtifactRef;
+  /** Folders on this host that hold the trained models, by name. */
+  folders: Record<string, string>;
+}
+
+/** Manifests by artifact key. */
+export type Manifests = ReadonlyMap<string, Manifest>;
+
+/** The summary, validated. Every figure is taken from the metrics of the artifact that is named beside it. */
+export function summarise({ experiment, name, stages, rounds, policy, folders }: SummaryInput, manifests: Manifests): Summary {
+  const refs = Object.fromEntries(stages.flatMap(({ name: stage, artifact }) => (artifact ? [[stage, artifact]] : []))) as Record<StageName, ArtifactRef>;
+  const manifestOf = (ref: ArtifactRef): Manifest => {
+    const manifest = manifests.get(ref.key);
+    if (!manifest) throw new Error(`the manifest of ${ref.key} was not read`);
+    return manifest;
+  };
+  const metrics = (stage: StageName): Record<string, never> => manifestOf(refs[stage]).metrics as Record<string, never>;
+  const [synthesis, filtering, sampling, preferences, rewardModel] = [metrics('synthesis'), metrics('filtering'), metrics('sampling'), metrics('preferences'), metrics('rewardModel')];
+  const histogram = sampling['histogram'] as unknown as number[];
+  const roundMetrics = rounds.map((artifact) => ({ artifact, values: manifestOf(artifact).metrics as Record<string, number> & { dropped: Record<string, number> } }));
+  const weights = (ref: ArtifactRef): string => manifestOf(ref).files.filter(({ name: file }) => file.endsWith('.safetensors') && !file.includes('/')).map(({ sha256 }) => sha256).sort().join();
+  return Summary.parse({
+    experiment: name,
+    state: 'done',
+    stages: STAGES.map((stage) => {
+      const status = stages.find(({ name: other }) => other === stage)!;
+      return { name: stage, state: status.state, seconds: status.seconds ?? 0, reused: status.reused ?? false, artifact: refs[stage] };
+    }),
+    data: {
+      questions: filtering['questions'], testCases: filtering['testCases'], keptTestCases: filtering['keptTestCases'],
+      programs: sampling['programs'], pairs: preferences['pairs'],
+      dropped: {
+        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('question', filtering['droppedQuestions']),
+        ...prefixed('testCase', filtering['droppedTestCases']), ...prefixed('pair', preferences['skipped']),
+      },
+    },
+    passRateHistogram: histogram.map((programs, bin) => ({ from: bin / 10, to: (bin + 1) / 10, programs })),
+    rewardModel: {
+      pairs: rewardModel['pairs'], heldOutAccuracy: rewardModel['heldOutAccuracy'], heldOutPairs: rewardModel['heldOutPairs'],
+      heldOutQuestions: rewardModel['heldOutQuestions'], interval95: rewardModel['interval95'], baselineAccuracy: rewardModel['baselineAccuracy'],
+      calibration: rewardModel['calibration'], curve: rewardModel['curve'],
+    },
+    reinforcement: {
+      rounds: roundMetrics.map(({ artifact, values }) => ({
+        round: values['round'], reward: values['rewardMean'], kl: values['kl'], entropy: values['entropy'], clipFraction: values['clipFraction'],
+        nonZeroAdvantages: values['nonZeroAdvantages'], rollouts: values['rollouts'], trained: values['trained'], dropped: values.dropped, artifact,
+      })),
+    },
+    evaluation: metrics('evaluation')['results'] as unknown as EvaluationResult[],
+    cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: 0 },
+    models: [
+      { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
+      { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },
+    ],
+    assertions: [
+      { text: 'preference pairs exist', ok: Number(preferences['pairs']) > 0 },
+      { text: "the trained policy's weights differ from the initial policy's", ok: weights(refs.reinforcement) !== weights(policy) },
+      { text: "the reward model's weights differ from the initial policy's", ok: weights(refs.rewardModel) !== weights(policy) },
+      { text: 'some advantages are not zero', ok: roundMetrics.some(({ values }) => values['nonZeroAdvantages']! > 0) },
+      { text: 'programs of different pass rates were sampled', ok: histogram.filter((programs) => programs > 0).length > 1 },
+    ],
+  });
+}
+
+function prefixed(prefix: string, counts: Record<string, number> | undefined): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts ?? {}).map(([reason, count]) => [`${prefix}.${reason}`, count]));
+}

@@ -1,0 +1,192 @@
+/**
+ * RL rounds: each is plan -> rollouts -> verdicts and scores -> rewards -> policy, every one an immutable artifact. The
+ * trainer only consumes what is stored, so that a crash costs neither tokens nor executions and no rollout is trained on
+ * twice.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import {
+  ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
+  type ArtifactKind, type ArtifactRef, type Produced,
+} from '../../workflows/contract/index.js';
+import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
+import { digestsOf, produce, type Product } from '../artifacts/produce.js';
+import { writeRows } from '../artifacts/store.js';
+import { allJudged, judgePrograms } from '../execution/execution.js';
+import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { SCORE_SCALE_FILE, ScoreScale } from '../reward-model/activities.js';
+import { score } from '../reward-model/score.js';
+import { generate } from '../sampling/generate.js';
+import { extractProgram, PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
+import { selectQuestions } from '../sampling/activities.js';
+import { rewardRollouts } from './rewards.js';
+
+type Config = z.infer<typeof ReinforcementConfig>;
+
+/** What every activity of a round receives; `inputs` are the artifacts that it reads. */
+export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
+  config: unknown;
+  round: number;
+  inputs: I;
+}
+
+/** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
+const JUDGE_ATTEMPTS = 3;
+
+/** Folder in a policy artifact with the optimizer's state, which the next round goes on from. */
+const STATE = 'training-state';
+
+const UpdateResult = z.object({
+  steps: z.number().int(),
+  trainedIds: z.array(z.string()),
+  metrics: z.record(z.string(), z.number()),
+  curve: z.array(z.record(z.string(), z.number())),
+});
+
+/** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
+export function reinforcementActivities({ store, models, sandbox }: Services) {
+  /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
+  async function step<I extends Record<string, ArtifactRef | undefined>>(
+    name: string, kind: ArtifactKind, { round, inputs, config: unparsed }: RoundInput<I>,
+    semantics: (config: Omit<Config, 'execution'>) => unknown,
+    make: (config: Config, key: string) => Promise<Product>,
+    versions: Record<string, string> = {},
+  ): Promise<Produced> {
+    const config = ReinforcementConfig.parse(unparsed);
+    const refs = Object.fromEntries(Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined));
+    const recipe = {
+      stage: `reinforcement.${name}`, version: PROMPT_VERSION, kind,
+      semantics: { round, ...(semantics(semanticsOf(config)) as object) }, inputs: digestsOf(refs),
+    };
+    return produce(store, recipe, refs, currentProducer(versions), (key) => make(config, key));
+  }
+
+  async function rows<T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> {
+    const all: T[] = [];
+    for await (const row of store.rowsOf(ref, schema)) all.push(row);
+    return all;
+  }
+
+  return {
+    /** Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around. */
+    'reinforcement.plan': (input: RoundInput<{ questions: ArtifactRef }>): Promise<Produced> =>
+      step('plan', 'roundPlan', input, ({ promptsPerRound, samplesPerPrompt, seed, salt }) => ({ promptsPerRound, samplesPerPrompt, seed, salt }), async (config) => {
+        const questions = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+        if (questions.length < config.promptsPerRound) {
+          throw new StageFailure('InvalidExperiment', `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} train questions`);
+        }
+        const order = questions.map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) })).sort((a, b) => (a.at < b.at ? -1 : 1));
+        const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
+          const { id, question, tests } = order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
+          return { questionId: id, question, tests, seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) => deriveSeed(config.seed, input.round, id, sample)) };
+        });
+        const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
+        return { files: [file], rows: prompts.length, metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt } };
+      }),
+
+    'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
+      step('rollouts', 'rollouts', input, ({ temperature, topP, maxNewTokens }) => ({ temperature, topP, maxNewTokens }), async (config) => {
+        const prompts = await rows(input.inputs.plan, RoundPromptRow);
+        const answers = await generate(models, store, prompts.map(({ questionId, question, seeds }) => ({
+          id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
+          temperature: config.temperature, topP: config.topP, maxNewTokens: config.maxNewTokens,
+        })), {
+          model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
+        });
+        const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds }): RolloutRow => ({
+          id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index), questionId: id, index, text, finish, promptIds, completionIds,
+        }));
+        const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
+        return { files: [file], rows: rollouts.length, metrics: { rollouts: rollouts.length, tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0) } };
+      }, await models.versions()),
+
+    'reinforcement.judge': (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>, attempt: number = currentProducer().attempt): Promise<Produced> =>
+      step('judge', 'verdicts', input, ({ limits }) => ({ limits }), async (config) => {
+        const tests = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.tests]));
+        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+        const { judgements, cpuSeconds } = await judgePrograms(
+          sandbox, rollouts.map(({ id, questionId, text }) => ({ id, program: extractProgram(text), tests: tests.get(questionId)! })),
+          { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: programs run` }) },
+        );
+        if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
+        const verdicts = judgements.map((judgement): VerdictRow => ({
+          id: judgement.id, outcomes: judgement.outcomes, ...(judgement.judged ? { passRate: judgement.passRate } : {}),
+        }));
+        return { files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)], rows: verdicts.length, metrics: { cpuSeconds } };
+      }),
+
+    'reinforcement.score': async (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>): Promise<Produced> =>
+      step('score', 'scores', input, () => ({}), async (config) => {
+        const questions = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.question]));
+        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+        const scores = await score(models, store, rollouts.map(({ id, questionId, text }) => ({
+          id, prompt: promptOf(questions.get(questionId)!), response: extractProgram(text),
+        })), {
+          model: await store.materialise(input.inputs.rewardModel), microBatch: config.execution.microBatch, signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts scored` }),
+        });
+        return { files: [await store.putRows('rows.jsonl', ScoreRow, scores)], rows: scores.length, metrics: {} };
+      }, await models.versions()),
+
+    'reinforcement.reward': (
+      input: RoundInput<{ rollouts: ArtifactRef; verdicts: ArtifactRef | undefined; scores: ArtifactRef | undefined; rewardModel: ArtifactRef | undefined }>,
+    ): Promise<Produced> =>
+      step('reward', 'rewards', input, ({ reward, dropDegenerateGroups, algorithm }) => ({ reward, dropDegenerateGroups, rewardClip: algorithm.rewardClip }), async (config) => {
+        const { rollouts, verdicts, scores, rewardModel } = input.inputs;
+        const passRates = new Map((verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]));
+        const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
+        const scale = rewardModel && scores
+          ? ScoreScale.parse(JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')))
+          : undefined;
+        const rewarded = rewardRollouts(
+          (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
+            id, questionId, completionTokens: completionIds.length, passRate: passRates.get(id), score: scoreById.get(id),
+          })),
+          { reward: config.reward, rewardClip: config.algorithm.rewardClip, dropDegenerateGroups: config.dropDegenerateGroups, scale },
+        );
+        const dropped: Record<string, number> = {};
+        for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+        return { files: [await store.putRows('rows.jsonl', RewardRow, rewarded)], rows: rewarded.length, metrics: { rollouts: rewarded.length, dropped } };
+      }),
+
+    /** The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails. */
+    'reinforcement.update': async (
+      input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
+    ): Promise<Produced> =>
+      step('update', 'policy', input, ({ algorithm, seed, temperature }) => ({ algorithm, seed, temperature }), (config, key) => withWorkFolder(store, async (work) => {
+        const rollouts = new Map((await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]));
+        const rewards = await rows(input.inputs.rewards, RewardRow);
+        const trained = rewards.filter((row) => row.reward !== undefined);
+        if (trained.length === 0) throw new StageFailure('InvalidExperiment', `round ${input.round} has no rollout to train on; the reward artifact ${input.inputs.rewards.key} says why each was dropped`);
+        const path = join(work, 'rollouts.jsonl');
+        await writeRows(path, trained.map(({ id, questionId, reward }) => {
+          const { promptIds, completionIds } = rollouts.get(id)!;
+          return { id, questionId, promptIds, completionIds, reward };
+        }));
+        const policy = await store.materialise(input.inputs.policy);
+        const reference = await store.materialise(input.inputs.reference);
+        const previous = input.round > 1 ? { resumeState: join(policy, STATE) } : {};
+        const output = join(work, 'policy');
+        const { algorithm, execution, seed, temperature } = config;
+        const { name: _name, ...settings } = algorithm;
+        const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
+          policy, reference, rollouts: path, output, state: join(work, STATE), ...previous, ...folders,
+          config: { ...settings, seed, temperature, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
+        })));
+        const expected = trained.map(({ id }) => id).sort();
+        const actual = [...new Set(result.trainedIds)].sort();
+        if (JSON.stringify(actual) !== JSON.stringify(expected)) {
+          throw new Error(`round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`);
+        }
+        const files = [...await store.putFolder(output), ...await store.putFolder(join(work, STATE), `${STATE}/`)];
+        await dropCheckpoints(store, key);
+        const dropped: Record<string, number> = {};
+        for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped } };
+      }), await models.versions()),
+  };
+}

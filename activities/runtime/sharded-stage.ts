@@ -1,0 +1,198 @@
+/**
+ * The activities of a sharded stage: plan, one activity per step and shard, seal.
+ *
+ * The plan is stored once under the stage key and holds the rows of every shard, so that a shard reads nothing but its own
+ * rows and a later attempt, on any host, does the same work. A step whose shard stands in the store returns its counts.
+ * Steps of a shard run in order, each on the queue that suits it; the workflow decides the window.
+ */
+import { z } from 'zod';
+import {
+  ArtifactRef, ManifestFile, Metrics, StageFailure, semanticsOf,
+  type ArtifactKind, type Produced, type Producer, type StageName,
+} from '../../workflows/contract/index.js';
+import { objectKeys, stageKey } from '../artifacts/keys.js';
+import { digestsOf, produce, reused, type Product } from '../artifacts/produce.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { currentProducer } from './context.js';
+
+const PlanDocument = z.object({
+  config: z.json(),
+  inputs: z.record(z.string(), ArtifactRef),
+  shards: z.array(ManifestFile),
+  /** Counts of the planning itself, such as what was left out and why. */
+  metrics: Metrics,
+});
+type PlanDocument = z.infer<typeof PlanDocument>;
+
+const ShardDocument = z.object({ file: ManifestFile, metrics: z.record(z.string(), z.number()), seconds: z.number(), workflowId: z.string() });
+type ShardDocument = z.infer<typeof ShardDocument>;
+
+export interface PlanInput {
+  config: { execution: unknown };
+  inputs: Record<string, ArtifactRef>;
+}
+
+export interface PlanOutput {
+  stageKey: string;
+  shards: number;
+  done?: Produced;
+}
+
+export interface ShardInput {
+  stageKey: string;
+  shard: number;
+  /** The stage's execution settings: how, never what. */
+  execution: unknown;
+}
+
+export interface ShardOutput {
+  rows: number;
+  reused: boolean;
+  metrics: Record<string, number>;
+}
+
+/** What a shard step gives: rows, and counts that are summed over shards. */
+export interface StepResult {
+  rows: unknown[];
+  metrics?: Record<string, number>;
+}
+
+export interface Step<C> {
+  schema: z.ZodType;
+  run(args: { config: C; inputs: Record<string, ArtifactRef>; rows: unknown[]; execution: unknown; shard: number }): Promise<StepResult>;
+}
+
+export interface ShardedStage<C> {
+  stage: StageName;
+  version: number;
+  kind: ArtifactKind;
+  config: z.ZodType<C>;
+  /** Schema of the rows that the plan gives each shard. */
+  planned: z.ZodType;
+  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: unknown[][]; metrics?: Metrics }>;
+  steps: Record<string, Step<C>>;
+  /**
+   * Metrics, and where the stage's rows need a look at all shards, other files than the last step's. `rows` reads what a
+   * step wrote, shard after shard.
+   */
+  seal(args: {
+    config: C;
+    inputs: Record<string, ArtifactRef>;
+    rows: (step?: string) => AsyncGenerator<unknown>;
+    counts: Record<string, number>;
+    planMetrics: Metrics;
+  }): Promise<{ files?: ManifestFile[]; rows?: number; metrics: Metrics }>;
+}
+
+/** Activities by name: `<stage>.plan`, `<stage>.<step>` for each step, `<stage>.seal`. */
+export function shardedStageActivities<C extends { execution: unknown }>(store: ArtifactStore, stage: ShardedStage<C>): Record<string, (input: never) => Promise<unknown>> {
+  const stepNames = Object.keys(stage.steps);
+  const lastStep = stepNames.at(-1)!;
+
+  async function readPlan(key: string): Promise<PlanDocument> {
+    const plan = await store.getJson(objectKeys.plan(key));
+    if (plan === undefined) throw new StageFailure('ArtifactCorrupt', `the plan ${objectKeys.plan(key)} is missing from the store`);
+    return PlanDocument.parse(plan);
+  }
+
+  async function readShard(key: string, index: number, step: string): Promise<ShardDocument | undefined> {
+    const document = await store.getJson(objectKeys.shard(key, index, step));
+    return document === undefined ? undefined : ShardDocument.parse(document);
+  }
+
+  function recipe(config: C, inputs: Record<string, ArtifactRef>) {
+    return { stage: stage.stage, version: stage.version, kind: stage.kind, semantics: semanticsOf(config), inputs: digestsOf(inputs) };
+  }
+
+  async function plan(input: PlanInput): Promise<PlanOutput> {
+    const config = stage.config.parse(input.config);
+    const key = stageKey(recipe(config, input.inputs));
+    const finished = await store.findManifest(objectKeys.manifest(stage.kind, key));
+    const planned = await store.getJson(objectKeys.plan(key));
+    if (planned !== undefined) {
+      const { shards } = PlanDocument.parse(planned);
+      return { stageKey: key, shards: shards.length, ...(finished ? { done: reused(finished, currentProducer()) } : {}) };
+    }
+    const { shards, metrics } = await stage.plan({ config, inputs: input.inputs });
+    const files: ManifestFile[] = [];
+    for (const [index, rows] of shards.entries()) files.push(await store.putRows(shardName(index), stage.planned, rows));
+    const document: PlanDocument = { config: config as z.infer<typeof PlanDocument>['config'], inputs: input.inputs, shards: files, metrics: metrics ?? {} };
+    await store.putJson(objectKeys.plan(key), document);
+    return { stageKey: key, shards: (await readPlan(key)).shards.length };
+  }
+
+  function runStep(step: string): (input: ShardInput) => Promise<ShardOutput> {
+    return async ({ stageKey: key, shard, execution }) => {
+      const done = await readShard(key, shard, step);
+      const { workflowId } = currentProducer();
+      if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
+      const plan = await readPlan(key);
+      const before = stepNames[stepNames.indexOf(step) - 1];
+      const previous = before === undefined ? plan.shards[shard] : (await readShard(key, shard, before))?.file;
+      if (!previous) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage.stage}.${step}`);
+      const schema = before === undefined ? stage.planned : stage.steps[before]!.schema;
+      const rows: unknown[] = [];
+      for await (const row of store.readRows([previous], schema)) rows.push(row);
+      const started = performance.now();
+      const definition = stage.steps[step]!;
+      const result = await definition.run({ config: stage.config.parse(plan.config), inputs: plan.inputs, rows, execution, shard });
+      const document: ShardDocument = {
+        file: await store.putRows(shardName(shard), definition.schema, result.rows),
+        metrics: result.metrics ?? {},
+        seconds: (performance.now() - started) / 1000,
+        workflowId,
+      };
+      await store.putJson(objectKeys.shard(key, shard, step), document);
+      return { rows: result.rows.length, reused: false, metrics: document.metrics };
+    };
+  }
+
+  async function seal(input: { stageKey: string }): Promise<Produced> {
+    const plan = await readPlan(input.stageKey);
+    const config = stage.config.parse(plan.config);
+    const producer: Producer = currentProducer();
+    return produce(store, recipe(config, plan.inputs), plan.inputs, producer, async (key): Promise<Product> => {
+      const files: ManifestFile[] = [];
+      const counts: Record<string, number> = {};
+      let seconds = 0;
+      for (let index = 0; index < plan.shards.length; index += 1) {
+        for (const step of stepNames) {
+          const document = await readShard(key, index, step);
+          if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
+          for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
+          seconds += document.seconds;
+          if (step === lastStep) files.push(document.file);
+        }
+      }
+      const rows = async function* (step = lastStep): AsyncGenerator<unknown> {
+        for (let index = 0; index < plan.shards.length; index += 1) {
+          const document = await readShard(key, index, step);
+          yield* store.readRows([document!.file], stage.steps[step]!.schema);
+        }
+      };
+      const sealed = await stage.seal({ config, inputs: plan.inputs, rows, counts, planMetrics: plan.metrics });
+      const own = sealed.files ?? files;
+      return {
+        files: own,
+        rows: sealed.rows ?? own.reduce((sum, file) => sum + (file.rows ?? 0), 0),
+        metrics: { ...plan.metrics, ...sealed.metrics },
+        seconds,
+      };
+    });
+  }
+
+  return {
+    [`${stage.stage}.plan`]: plan,
+    ...Object.fromEntries(stepNames.map((step) => [`${stage.stage}.${step}`, runStep(step)])),
+    [`${stage.stage}.seal`]: seal,
+  } as Record<string, (input: never) => Promise<unknown>>;
+}
+
+/** Cuts rows into shards of at most `size`, in order. */
+export function intoShards<T>(rows: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) => rows.slice(index * size, (index + 1) * size));
+}
+
+function shardName(index: number): string {
+  return `rows-${String(index).padStart(6, '0')}.jsonl`;
+}

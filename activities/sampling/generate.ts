@@ -1,0 +1,57 @@
+/** Sampling from a policy by the resident runtime: requests out, answers in, by files. */
+import { rm } from 'node:fs/promises';
+import { z } from 'zod';
+import type { PythonService } from '../runtime/python-service.js';
+import { readLines, writeRows, type ArtifactStore } from '../artifacts/store.js';
+import type { Prompt } from './prompt.js';
+
+/** Row of the runtime's `sample` operation. `completionIds` end with EOS only where the model wrote it. */
+export const Answer = z.object({
+  id: z.string(),
+  index: z.number().int(),
+  text: z.string(),
+  finish: z.enum(['stop', 'length']),
+  promptIds: z.array(z.number().int()),
+  completionIds: z.array(z.number().int()),
+});
+export type Answer = z.infer<typeof Answer>;
+
+export interface SampleRequest {
+  id: string;
+  prompt: Prompt;
+  n: number;
+  /** 0 is greedy. */
+  temperature: number;
+  topP: number;
+  maxNewTokens: number;
+  /** One for each of the `n` samples: an answer depends on its own seed, not on its neighbours in a batch. */
+  seeds: number[];
+}
+
+export interface GenerateOptions {
+  /** Model folder. */
+  model: string;
+  /** Rows of one batch; memory and speed only. */
+  maxRows: number;
+  signal?: AbortSignal;
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** Answers in request order, then sample order. */
+export async function generate(models: PythonService, store: ArtifactStore, requests: readonly SampleRequest[], options: GenerateOptions): Promise<Answer[]> {
+  if (requests.length === 0) return [];
+  const input = await store.spoolPath('.requests.jsonl');
+  const output = await store.spoolPath('.answers.jsonl');
+  try {
+    await writeRows(input, requests.map(({ prompt, ...request }) => ({ ...request, ...prompt })));
+    await models.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows }, {
+      ...(options.signal ? { signal: options.signal } : {}),
+      onProgress: ({ done, total }) => options.onProgress?.(done, total),
+    });
+    const answers: Answer[] = [];
+    for await (const answer of readLines(output, Answer)) answers.push(answer);
+    return answers;
+  } finally {
+    await Promise.all([rm(input, { force: true }), rm(output, { force: true })]);
+  }
+}

@@ -1,0 +1,3 @@
+import { main } from './run-workers.js';
+
+main(['gpu']);

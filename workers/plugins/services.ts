@@ -1,0 +1,45 @@
+/** The services of one worker process: store, model runtime and sandbox, shared by all of its workers. */
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { PythonService } from '../../activities/runtime/python-service.js';
+import type { Services } from '../../activities/runtime/services.js';
+import { settingsFromEnvironment } from '../../activities/runtime/settings.js';
+
+export interface ServicesOptions {
+  env?: NodeJS.ProcessEnv;
+  /** Whether the namespace has the search attributes; asked when an experiment starts. */
+  searchAttributes?: () => Promise<boolean>;
+  /** Name that tells the logs of several processes on one host apart. */
+  label?: string;
+}
+
+export interface OwnedServices extends Services {
+  /** Ends the Python processes. */
+  close(): Promise<void>;
+}
+
+/** Services from the environment. Python processes start with the first work that needs them. */
+export function createServices({ env = process.env, searchAttributes = () => Promise.resolve(false), label }: ServicesOptions = {}): OwnedServices {
+  const settings = settingsFromEnvironment(env);
+  const logs = join(settings.home, 'logs');
+  const named = (name: string): string => (label ? `${name}-${label}` : name);
+  const models = new PythonService({
+    name: named('runtime'), python: settings.python, args: ['-m', 'runtime'], pythonPath: settings.pythonPath, logs,
+    env: env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {},
+    // Importing torch and transformers takes 5 to 13 s, more on a busy host.
+    startSeconds: 180, graceSeconds: 30, lostAs: 'RuntimeLost',
+  });
+  const sandbox = new PythonService({
+    name: named('sandbox'), python: settings.sandboxPython, args: ['-m', 'sandbox', '--workers', String(Math.min(availableParallelism(), 16))],
+    pythonPath: settings.pythonPath, logs, startSeconds: 60, graceSeconds: 5, lostAs: 'SandboxUnavailable',
+  });
+  return {
+    settings,
+    store: new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))),
+    models, sandbox, searchAttributes,
+    close: async () => {
+      await Promise.all([models.close(), sandbox.close()]);
+    },
+  };
+}

@@ -1,0 +1,133 @@
+"""JSON-lines service loop shared by the model runtime and the sandbox supervisor.
+
+The parent (a Node worker) opens file descriptor 3 for requests and 4 for replies; standard output and standard error are
+left to libraries and go to a log file. Requests run one after the other on the main thread, because neither torch nor a
+fork server is safe to drive from several threads; a reader thread takes requests and cancellations as they come.
+
+    -> {"id": 1, "op": "sample", "params": {...}}     -> {"id": 1, "cancel": true}
+    <- {"type": "ready", "versions": {...}}
+    <- {"id": 1, "type": "progress", "done": 3, "total": 8, "message": "...", "metrics": {...}}
+    <- {"id": 1, "type": "checkpoint", "step": 20, "path": "..."}
+    <- {"id": 1, "type": "result", "result": {...}} | {"id": 1, "type": "error", "error": {"type": "...", "message": "..."}}
+
+When the parent's end of descriptor 3 closes, the process ends its children and itself at once: a parent that was killed
+cannot ask for it, and an orphaned training would hold a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class ServiceError(Exception):
+    """An error whose `type` the parent maps to a failure class; the message names the value and what to do."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class Cancelled(ServiceError):
+    """Raised inside an operation once the parent has asked to stop it."""
+
+    def __init__(self) -> None:
+        super().__init__("Cancelled", "The operation was cancelled on request.")
+
+
+class Call:
+    """One running request: how an operation reports progress and notices that it should stop."""
+
+    def __init__(self, id: int, send: Callable[[dict[str, Any]], None]) -> None:
+        self.id = id
+        self._send = send
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the parent has asked to stop this request."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def raise_if_cancelled(self) -> None:
+        """Raise `Cancelled` when the parent has asked to stop; long operations call this between steps."""
+        if self.cancelled:
+            raise Cancelled()
+
+    def progress(self, done: int, total: int, message: str = "", metrics: Mapping[str, float] | None = None) -> None:
+        """Report `done` of `total` units of work; display only, nothing may depend on it."""
+        self._send({"id": self.id, "type": "progress", "done": done, "total": total, "message": message, "metrics": dict(metrics or {})})
+
+    def checkpoint(self, step: int, path: str) -> None:
+        """Announce a complete checkpoint folder; the parent copies it away while the training goes on."""
+        self._send({"id": self.id, "type": "checkpoint", "step": step, "path": path})
+
+
+Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
+
+
+def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_orphaned: Callable[[], None] = lambda: None) -> None:
+    """Answer requests until the parent closes its end of descriptor 3.
+
+    `operations` maps an op's name to a function of (params, call) that returns the result; `on_orphaned` ends whatever
+    the process has started itself. Never returns.
+    """
+    replies = os.fdopen(4, "wb", buffering=0)
+    os.set_inheritable(3, False)
+    os.set_inheritable(4, False)
+    write_lock = threading.Lock()
+    pending: queue.Queue[tuple[Call, str, Mapping[str, Any]]] = queue.Queue()
+    calls: dict[int, Call] = {}
+
+    def send(message: Mapping[str, Any]) -> None:
+        data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        with write_lock:
+            view = memoryview(data)
+            while view:
+                view = view[replies.write(view) :]
+
+    def leave() -> None:
+        try:
+            on_orphaned()
+        finally:
+            os._exit(0)
+
+    def read_requests() -> None:
+        with os.fdopen(3, "rb") as requests:
+            for line in requests:
+                message = json.loads(line)
+                if message.get("cancel"):
+                    if call := calls.get(message["id"]):
+                        call.cancel()
+                    continue
+                call = Call(message["id"], send)
+                calls[call.id] = call
+                pending.put((call, message["op"], message.get("params", {})))
+        leave()
+
+    threading.Thread(target=read_requests, name="requests", daemon=True).start()
+    try:
+        send({"type": "ready", "versions": dict(versions)})
+        while True:
+            call, op, params = pending.get()
+            try:
+                call.raise_if_cancelled()
+                if op not in operations:
+                    raise ServiceError("InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}.")
+                reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
+            except ServiceError as error:
+                reply = {"id": call.id, "type": "error", "error": {"type": error.type, "message": str(error)}}
+            except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
+                traceback.print_exc()
+                reply = {"id": call.id, "type": "error", "error": {"type": type(error).__name__, "message": str(error) or repr(error)}}
+            calls.pop(call.id, None)
+            send(reply)
+    except BrokenPipeError:
+        leave()

@@ -1,0 +1,12 @@
+import type { FailureType } from './names.js';
+
+/**
+ * A failure of a known class, thrown by logic that knows nothing of Temporal; the activity interceptor turns it into an
+ * `ApplicationFailure` of that type. The message names the value and what to do.
+ */
+export class StageFailure extends Error {
+  constructor(readonly type: FailureType, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = type;
+  }
+}

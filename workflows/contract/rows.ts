@@ -1,0 +1,163 @@
+/** Schemas of the rows of every artifact kind that holds rows: JSON Lines, in index order, without measurements. */
+import { z } from 'zod';
+
+/** What became of one test case (reference/sandbox 0.7). `unjudged` is infrastructure and never a fact about a program. */
+export const VERDICTS = [
+  'pass', 'assertion_failed', 'raised', 'timeout', 'not_run', 'load_error', 'killed', 'refused', 'unjudged',
+] as const;
+export const Verdict = z.enum(VERDICTS);
+export type Verdict = z.infer<typeof Verdict>;
+
+export const Split = z.enum(['train', 'heldOut']);
+export type Split = z.infer<typeof Split>;
+
+const Domain = z.record(
+  z.string(),
+  z.strictObject({
+    min: z.number().optional(),
+    max: z.number().optional(),
+    minLength: z.number().int().nonnegative().optional(),
+    maxLength: z.number().int().nonnegative().optional(),
+    alphabet: z.string().optional(),
+  }),
+);
+
+/** A seed program: one function that a teacher turns into a question. */
+export const SeedRow = z.strictObject({
+  id: z.string().min(1),
+  source: z.string().min(1),
+  difficulty: z.number().int().min(1).max(3).optional(),
+  code: z.string().min(1),
+  domain: Domain.optional(),
+});
+export type SeedRow = z.infer<typeof SeedRow>;
+
+/** A test case as the teacher wrote it. `corrupted` is known only where the teacher injects errors itself. */
+export const TestCase = z.strictObject({ test: z.string().min(1), corrupted: z.boolean().optional() });
+export type TestCase = z.infer<typeof TestCase>;
+
+/** A question with test cases; `failure` says why the teacher gave none. */
+export const QuestionRow = z.strictObject({
+  id: z.string().min(1),
+  seedId: z.string().min(1),
+  source: z.string().min(1),
+  question: z.string(),
+  entryPoint: z.string(),
+  reference: z.string(),
+  testCases: z.array(TestCase),
+  failure: z.string().optional(),
+});
+export type QuestionRow = z.infer<typeof QuestionRow>;
+
+/** A question whose test cases the oracle has confirmed. */
+export const FilteredQuestionRow = z.strictObject({
+  id: z.string().min(1),
+  seedId: z.string().min(1),
+  source: z.string().min(1),
+  question: z.string().min(1),
+  entryPoint: z.string(),
+  reference: z.string(),
+  /** Kept asserts, in the teacher's order. */
+  tests: z.array(z.string().min(1)).min(1),
+  split: Split,
+});
+export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
+
+export const TestOutcome = z.strictObject({
+  status: Verdict,
+  reason: z.string().optional(),
+  /** True when the verdict was made inside the process that ran the program: weaker evidence. */
+  inside: z.boolean().optional(),
+});
+export type TestOutcome = z.infer<typeof TestOutcome>;
+
+/** A program with its verdicts. `passRate` is passed over kept test cases. */
+export const ProgramRow = z.strictObject({
+  id: z.string().min(1),
+  questionId: z.string().min(1),
+  split: Split,
+  question: z.string(),
+  index: z.number().int().nonnegative(),
+  program: z.string(),
+  finish: z.enum(['stop', 'length']),
+  outcomes: z.array(TestOutcome),
+  passRate: z.number().min(0).max(1),
+});
+export type ProgramRow = z.infer<typeof ProgramRow>;
+
+/** A preference pair: two programs for one question, the first with the higher pass rate. */
+export const PairRow = z.strictObject({
+  id: z.string().min(1),
+  questionId: z.string().min(1),
+  split: Split,
+  question: z.string(),
+  chosen: z.string(),
+  rejected: z.string(),
+  chosenPassRate: z.number().min(0).max(1),
+  rejectedPassRate: z.number().min(0).max(1),
+});
+export type PairRow = z.infer<typeof PairRow>;
+
+/** One prompt of an RL round with the seeds of its samples. */
+export const RoundPromptRow = z.strictObject({
+  questionId: z.string().min(1),
+  question: z.string(),
+  tests: z.array(z.string()),
+  seeds: z.array(z.number().int().nonnegative()),
+});
+export type RoundPromptRow = z.infer<typeof RoundPromptRow>;
+
+/** One sampled answer with the token ids that the policy saw and wrote. */
+export const RolloutRow = z.strictObject({
+  id: z.string().min(1),
+  questionId: z.string().min(1),
+  index: z.number().int().nonnegative(),
+  text: z.string(),
+  finish: z.enum(['stop', 'length']),
+  promptIds: z.array(z.number().int().nonnegative()),
+  completionIds: z.array(z.number().int().nonnegative()),
+});
+export type RolloutRow = z.infer<typeof RolloutRow>;
+
+/** Verdict of one rollout or evaluation sample; `passRate` is absent exactly when some test is unjudged. */
+export const VerdictRow = z.strictObject({
+  id: z.string().min(1),
+  outcomes: z.array(TestOutcome),
+  passRate: z.number().min(0).max(1).optional(),
+});
+export type VerdictRow = z.infer<typeof VerdictRow>;
+
+export const ScoreRow = z.strictObject({ id: z.string().min(1), score: z.number() });
+export type ScoreRow = z.infer<typeof ScoreRow>;
+
+/** The reward of a rollout, or the reason why it is left out of training. */
+export const RewardRow = z.strictObject({
+  id: z.string().min(1),
+  questionId: z.string().min(1),
+  passRate: z.number().min(0).max(1).optional(),
+  score: z.number().optional(),
+  reward: z.number().optional(),
+  dropped: z.enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty']).optional(),
+});
+export type RewardRow = z.infer<typeof RewardRow>;
+
+/** One evaluated sample of one policy on one task. `sample` 0 of `mode` greedy is the greedy answer. */
+export const EvaluationRow = z.strictObject({
+  id: z.string().min(1),
+  policy: z.string(),
+  benchmark: z.string(),
+  taskId: z.string(),
+  mode: z.enum(['greedy', 'sample']),
+  sample: z.number().int().nonnegative(),
+  question: z.string(),
+  program: z.string(),
+  /** What the policy wrote after the opened answer; the program is `programPrefix` and this. */
+  response: z.string(),
+  programPrefix: z.string(),
+  finish: z.enum(['stop', 'length']),
+  outcomes: z.array(TestOutcome),
+  /** True when every test passed. */
+  passed: z.boolean(),
+  score: z.number().optional(),
+});
+export type EvaluationRow = z.infer<typeof EvaluationRow>;

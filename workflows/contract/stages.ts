@@ -1,0 +1,85 @@
+/** Inputs and outputs of the stages, and how an experiment tells its state. */
+import { z } from 'zod';
+import { ArtifactInput, ArtifactRef, type Metrics } from './artifacts.js';
+import { StageConfigs } from './experiment.js';
+import { STAGES, type StageName } from './names.js';
+
+const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) =>
+  z.strictObject({ inputs: z.strictObject(inputs), config });
+
+/** What each stage workflow takes: one JSON object, so that it can be started alone. */
+export const StageInputs = {
+  synthesis: stageInput({ seeds: ArtifactInput }, StageConfigs.synthesis.prefault({})),
+  filtering: stageInput({ questions: ArtifactInput }, StageConfigs.filtering.prefault({})),
+  sampling: stageInput({ questions: ArtifactInput, policy: ArtifactRef }, StageConfigs.sampling.prefault({})),
+  preferences: stageInput({ programs: ArtifactInput }, StageConfigs.preferences.prefault({})),
+  rewardModel: stageInput({ pairs: ArtifactInput, backbone: ArtifactRef }, StageConfigs.rewardModel.prefault({})),
+  reinforcement: stageInput({ questions: ArtifactInput, policy: ArtifactRef, rewardModel: ArtifactRef.optional() }, StageConfigs.reinforcement.prefault({})),
+  evaluation: stageInput({
+    policies: z.record(z.string(), ArtifactRef), rewardModel: ArtifactRef.optional(), questions: ArtifactInput.optional(),
+  }, StageConfigs.evaluation.prefault({})),
+} as const;
+export type StageInput<S extends StageName> = z.infer<(typeof StageInputs)[S]>;
+
+/** What a stage workflow returns. `rounds` are the policies of an RL stage, oldest first. */
+export interface StageResult {
+  ref: ArtifactRef;
+  reused: boolean;
+  by?: string;
+  metrics: Metrics;
+  rounds?: ArtifactRef[];
+}
+
+export const StageState = z.enum(['waiting', 'running', 'paused', 'parked', 'done', 'abandoned']);
+export type StageState = z.infer<typeof StageState>;
+
+/** Progress of a stage in its own unit (shards, rounds). */
+export interface StageProgress {
+  done: number;
+  total: number;
+  unit: string;
+  message?: string;
+}
+
+export interface StageStatus {
+  name: StageName;
+  state: StageState;
+  progress?: StageProgress;
+  startedAt?: string;
+  seconds?: number;
+  reused?: boolean;
+  artifact?: ArtifactRef;
+  metrics?: Metrics;
+  /** Event to reset the experiment to, so that this stage runs again. */
+  resetEventId?: number;
+  /** Why the stage is parked, and what can be done. */
+  failure?: { type: string; message: string; advice: string };
+}
+
+export interface ExperimentStatus {
+  experiment: string;
+  state: 'running' | 'paused' | 'parked' | 'done' | 'abandoned';
+  stages: StageStatus[];
+  report?: { html: string; summary: string };
+}
+
+/** Names of the messages that `experiment` and the stages take. */
+export const MESSAGES = {
+  status: 'status',
+  retryStage: 'retryStage',
+  abandon: 'abandon',
+  pause: 'pause',
+  resume: 'resume',
+  stageProgress: 'stageProgress',
+} as const;
+
+export const RetryStage = z.strictObject({
+  stage: z.enum(STAGES),
+  execution: z.record(z.string(), z.json()).optional(),
+  semantics: z.record(z.string(), z.json()).optional(),
+  allowRepeat: z.boolean().optional(),
+});
+export type RetryStage = z.infer<typeof RetryStage>;
+
+export const Abandon = z.strictObject({ reason: z.string().min(1) });
+export type Abandon = z.infer<typeof Abandon>;

@@ -1,0 +1,76 @@
+/** `summary.json` of an experiment: the machine-readable side of the report. */
+import { z } from 'zod';
+import { ArtifactRef } from './artifacts.js';
+import { STAGES } from './names.js';
+
+const rate = z.number().min(0).max(1);
+const interval = z.tuple([z.number(), z.number()]);
+
+/** One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples. */
+export const EvaluationResult = z.strictObject({
+  benchmark: z.string(),
+  policy: z.string(),
+  tasks: z.number().int().nonnegative(),
+  samples: z.number().int().nonnegative(),
+  greedy: rate.nullable(),
+  /** Wilson interval of the greedy rate over tasks, 95 %. */
+  greedyInterval: interval.nullable(),
+  mean: rate.nullable(),
+  passAtK: z.record(z.string(), rate),
+  bestOfN: z.record(z.string(), rate),
+  oracle: rate.nullable(),
+});
+export type EvaluationResult = z.infer<typeof EvaluationResult>;
+
+export const RoundResult = z.object({
+  round: z.number().int().positive(),
+  /** Mean reward of the trained rollouts. */
+  reward: z.number(),
+  kl: z.number(),
+  entropy: z.number(),
+  clipFraction: z.number(),
+  nonZeroAdvantages: z.number().int().nonnegative(),
+  rollouts: z.number().int().nonnegative(),
+  trained: z.number().int().nonnegative(),
+  dropped: z.record(z.string(), z.number().int().nonnegative()),
+  artifact: ArtifactRef,
+});
+export type RoundResult = z.infer<typeof RoundResult>;
+
+export const Summary = z.strictObject({
+  experiment: z.string(),
+  state: z.enum(['done']),
+  stages: z.array(z.strictObject({
+    name: z.enum(STAGES),
+    state: z.string(),
+    seconds: z.number().nonnegative(),
+    reused: z.boolean(),
+    artifact: ArtifactRef,
+  })),
+  data: z.strictObject({
+    questions: z.number().int().nonnegative(),
+    testCases: z.number().int().nonnegative(),
+    keptTestCases: z.number().int().nonnegative(),
+    programs: z.number().int().nonnegative(),
+    pairs: z.number().int().nonnegative(),
+    dropped: z.record(z.string(), z.number().int().nonnegative()),
+  }),
+  passRateHistogram: z.array(z.strictObject({ from: z.number(), to: z.number(), programs: z.number().int().nonnegative() })),
+  rewardModel: z.strictObject({
+    pairs: z.number().int().nonnegative(),
+    heldOutAccuracy: rate.nullable(),
+    heldOutPairs: z.number().int().nonnegative(),
+    heldOutQuestions: z.number().int().nonnegative(),
+    interval95: interval.nullable(),
+    baselineAccuracy: rate.nullable(),
+    calibration: z.array(z.strictObject({ predicted: rate, observed: rate, count: z.number().int().positive() })),
+    curve: z.array(z.strictObject({ step: z.number().int(), loss: z.number() })),
+  }),
+  reinforcement: z.strictObject({ rounds: z.array(RoundResult) }),
+  evaluation: z.array(EvaluationResult),
+  cost: z.strictObject({ teacher: z.string(), currency: z.literal('USD'), amount: z.number().nonnegative() }),
+  models: z.array(z.strictObject({ name: z.string(), artifact: ArtifactRef, folder: z.string() })),
+  /** What makes the run a real one; each is checked on the artifacts. */
+  assertions: z.array(z.strictObject({ text: z.string(), ok: z.boolean() })),
+});
+export type Summary = z.infer<typeof Summary>;

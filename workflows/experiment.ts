@@ -1,0 +1,291 @@
+/**
+ * The experiment: stages as child workflows, one after the other, and everything a person needs to follow and steer them.
+ *
+ * Parking lives here only. A stage that failed for good does not fail the experiment: it waits, visibly, for `retryStage`
+ * or `abandon`. What is finished is found again in the store, so that a retry costs nothing that was done.
+ */
+import {
+  allHandlersFinished, ApplicationFailure, CancellationScope, ChildWorkflowFailure, condition, executeChild, getExternalWorkflowHandle,
+  isCancellation, log, setCurrentDetails, setHandler, sleep, upsertSearchAttributes, workflowInfo,
+} from '@temporalio/workflow';
+import { defineSearchAttributeKey, SearchAttributeType, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import {
+  Abandon, describeMistakes, Experiment, expandPreset, merge, mistakesOf, RetryStage, StageConfigs, STAGES,
+  type ArtifactRef, type EvaluationResult, type ExperimentStatus, type Mistake, type ModelSource, type StageName, type StageResult, type StageStatus,
+} from './contract/index.js';
+import { call } from './lib/activities.js';
+import { currentDetails } from './lib/details.js';
+import { abandonUpdate, pauseSignal, resumeSignal, retryStageUpdate, stageProgressSignal, statusQuery } from './lib/messages.js';
+
+export interface ExperimentResult {
+  html: string;
+  summary: string;
+  stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
+}
+
+const ATTRIBUTES = {
+  experiment: defineSearchAttributeKey('AceCoderExperiment', SearchAttributeType.KEYWORD),
+  stage: defineSearchAttributeKey('AceCoderStage', SearchAttributeType.KEYWORD),
+  state: defineSearchAttributeKey('AceCoderState', SearchAttributeType.KEYWORD),
+  passAt1: defineSearchAttributeKey('AceCoderPassAt1', SearchAttributeType.DOUBLE),
+};
+
+/** Names of the two policies that are compared. */
+const POLICIES = { before: 'initial', after: 'trained' } as const;
+
+/** Runs a whole experiment. Its input is one JSON object: see `Experiment`; `extends` names a preset. */
+export async function experiment(input: unknown): Promise<ExperimentResult> {
+  return new ExperimentRun(parseExperiment(input)).run();
+}
+
+class ExperimentRun {
+  readonly #id = workflowInfo().workflowId;
+  readonly #stages: Record<StageName, StageStatus>;
+  /** Stages that an operator asked to run again; an update that a reset brings back finds its stage when it parks. */
+  readonly #retries = new Set<StageName>();
+  #config: Experiment;
+  #current: StageName | undefined;
+  #paused = false;
+  #abandoned: string | undefined;
+  #report: { html: string; summary: string } | undefined;
+  #running: CancellationScope | undefined;
+  #searchAttributes = false;
+
+  constructor(config: Experiment) {
+    this.#config = config;
+    this.#stages = Object.fromEntries(STAGES.map((name) => [name, { name, state: 'waiting' }])) as Record<StageName, StageStatus>;
+    setHandler(statusQuery, () => this.#status(), { description: 'State, progress and artifacts of every stage.' });
+    setHandler(retryStageUpdate, (request) => this.#retryStage(request), {
+      validator: (request) => { this.#patched(request); }, description: 'Run a stage again, optionally with a patch: {stage, execution?, semantics?, allowRepeat?}.',
+    });
+    setHandler(abandonUpdate, (request) => this.#abandon(request), {
+      validator: (request) => { checked(Abandon, request); }, description: 'Give the experiment up: {reason}.',
+    });
+    setHandler(pauseSignal, () => this.#setPaused(true), { description: 'Stop starting work; a training stops at a checkpoint.' });
+    setHandler(resumeSignal, () => this.#setPaused(false), { description: 'Go on after a pause.' });
+    setHandler(stageProgressSignal, ({ stage, progress }) => {
+      this.#stages[stage].progress = progress;
+      this.#show();
+    });
+  }
+
+  async run(): Promise<ExperimentResult> {
+    try {
+      const result = await this.#stagesInOrder();
+      this.#current = undefined;
+      this.#show();
+      await condition(allHandlersFinished);
+      return result;
+    } catch (error) {
+      if (this.#abandoned === undefined) throw error;
+      await condition(allHandlersFinished);
+      throw ApplicationFailure.nonRetryable(`abandoned: ${this.#abandoned}`, 'Abandoned');
+    }
+  }
+
+  async #stagesInOrder(): Promise<ExperimentResult> {
+    this.#show();
+    const { seeds, searchAttributes } = await call('experiment.resolve', { role: 'pipeline', summary: 'check the configuration' }, { experiment: this.#config });
+    this.#searchAttributes = searchAttributes;
+    this.#show();
+    const { policy: policySource, rewardModel: backboneSource = policySource } = this.#config.models;
+    const policy = await this.#importModel('policy', policySource);
+    const backbone = backboneSource === policySource ? policy : await this.#importModel('reward model', backboneSource);
+
+    const questions = await this.#stage('synthesis', { seeds });
+    const filtered = await this.#stage('filtering', { questions: questions.ref });
+    const programs = await this.#stage('sampling', { questions: filtered.ref, policy });
+    const pairs = await this.#stage('preferences', { programs: programs.ref });
+    const rewardModel = await this.#stage('rewardModel', { pairs: pairs.ref, backbone });
+    const trained = await this.#stage('reinforcement', { questions: filtered.ref, policy, rewardModel: rewardModel.ref });
+    const evaluated = await this.#stage('evaluation', {
+      policies: { [POLICIES.before]: policy, [POLICIES.after]: trained.ref }, rewardModel: rewardModel.ref, questions: filtered.ref,
+    });
+    this.#setPassAt1(evaluated);
+    const stages = STAGES.map((name) => this.#stages[name]);
+    this.#report = await call('experiment.report', { role: 'pipeline', summary: 'write the report' }, {
+      experiment: this.#config, stages, rounds: trained.rounds ?? [], policy,
+    });
+    return { ...this.#report, stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })) };
+  }
+
+  async #importModel(what: string, source: ModelSource): Promise<ArtifactRef> {
+    return (await call('models.import', { role: 'gpu', summary: `import the ${what}` }, { source })).ref;
+  }
+
+  /** Runs a stage until it is done; a stage that failed for good parks. */
+  async #stage(name: StageName, inputs: Record<string, unknown>): Promise<StageResult> {
+    const status = this.#stages[name];
+    this.#current = name;
+    for (;;) {
+      await condition(() => !this.#paused || this.#abandoned !== undefined);
+      this.#throwIfAbandoned();
+      const started = Date.now();
+      Object.assign(status, { state: 'running', startedAt: new Date(started).toISOString(), resetEventId: workflowInfo().historyLength + 1, failure: undefined });
+      this.#show();
+      try {
+        const result = await this.#child(name, inputs);
+        Object.assign(status, {
+          state: 'done', seconds: (status.seconds ?? 0) + (Date.now() - started) / 1000, reused: result.reused, artifact: result.ref, metrics: result.metrics,
+        });
+        this.#retries.delete(name);
+        this.#show();
+        return result;
+      } catch (error) {
+        status.seconds = (status.seconds ?? 0) + (Date.now() - started) / 1000;
+        this.#throwIfAbandoned();
+        // A retry of a running stage cancels its child; the experiment's own cancellation goes through.
+        if (CancellationScope.current().consideredCancelled || (isCancellation(error) && !this.#retries.has(name))) throw error;
+        await this.#park(status, error);
+      }
+    }
+  }
+
+  async #child(name: StageName, inputs: Record<string, unknown>): Promise<StageResult> {
+    const workflowId = `${this.#id}/${name}`;
+    for (;;) {
+      const scope = new CancellationScope();
+      this.#running = scope;
+      try {
+        return await scope.run(() => executeChild(name, {
+          workflowId, args: [{ inputs, config: this.#config.stages[name] }], staticSummary: `${name} of ${this.#config.name}`,
+        }) as Promise<StageResult>);
+      } catch (error) {
+        if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+        // After a reset the earlier run's child is neither ended nor ours: it is cancelled, and the stage starts again.
+        log.info('a child of an earlier run is still running; it is cancelled first', { workflowId });
+        await getExternalWorkflowHandle(workflowId).cancel().catch(() => undefined);
+        await sleep('2 seconds');
+      } finally {
+        this.#running = undefined;
+      }
+    }
+  }
+
+  async #park(status: StageStatus, error: unknown): Promise<void> {
+    const failure = failureOf(error, status.name, this.#id);
+    if (!this.#retries.has(status.name)) {
+      if (this.#config.onFailure === 'fail') throw ApplicationFailure.create({ type: failure.type, message: `${status.name}: ${failure.message}`, nonRetryable: true });
+      Object.assign(status, { state: 'parked', failure });
+      this.#show();
+      await condition(() => this.#retries.has(status.name) || this.#abandoned !== undefined);
+      this.#throwIfAbandoned();
+    }
+    this.#retries.delete(status.name);
+  }
+
+  /** The configuration with a retry's patch. @throws ApplicationFailure that refuses the update, with every mistake. */
+  #patched(request: RetryStage): { config: Experiment; text: string } {
+    const { stage, execution, semantics, allowRepeat } = checked(RetryStage, request);
+    if (this.#stages[stage].state === 'done') throw refusal(`stage ${stage} is done; reset the experiment to event ${this.#stages[stage].resetEventId} to run it again`);
+    if (semantics && !allowRepeat) {
+      throw refusal(`a change of ${Object.keys(semantics).join(', ')} changes what ${stage} makes, and with it every later stage; send "allowRepeat": true to repeat ${repeated(stage).join(', ')}`);
+    }
+    const current = this.#config.stages[stage];
+    const input = { ...(merge(current, semantics) as object), execution: merge(current.execution, execution) };
+    const parsed = StageConfigs[stage].safeParse(input);
+    if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input)));
+    return {
+      config: { ...this.#config, stages: { ...this.#config.stages, [stage]: parsed.data } },
+      text: semantics ? `${stage} runs again; repeated: ${repeated(stage).join(', ')}` : `${stage} runs again; finished work is taken from the store`,
+    };
+  }
+
+  #retryStage(request: RetryStage): string {
+    const { config, text } = this.#patched(request);
+    this.#config = config;
+    const { stage } = request;
+    if (this.#stages[stage].state === 'waiting') return `${stage} has not started; the patch applies when it does`;
+    this.#retries.add(stage);
+    if (this.#current === stage) this.#running?.cancel();
+    return text;
+  }
+
+  #abandon(request: Abandon): string {
+    this.#abandoned = request.reason;
+    if (this.#current) this.#stages[this.#current].state = 'abandoned';
+    this.#running?.cancel();
+    this.#show();
+    return `abandoned: ${request.reason}`;
+  }
+
+  async #setPaused(paused: boolean): Promise<void> {
+    this.#paused = paused;
+    const status = this.#current && this.#stages[this.#current];
+    if (status && (status.state === 'running' || status.state === 'paused')) status.state = paused ? 'paused' : 'running';
+    this.#show();
+    if (status && this.#running) {
+      await getExternalWorkflowHandle(`${this.#id}/${status.name}`).signal(paused ? pauseSignal : resumeSignal).catch((error: unknown) => {
+        log.warn('the stage did not take the signal', { stage: status.name, error });
+      });
+    }
+  }
+
+  #throwIfAbandoned(): void {
+    if (this.#abandoned !== undefined) throw ApplicationFailure.nonRetryable(`abandoned: ${this.#abandoned}`, 'Abandoned');
+  }
+
+  #status(): ExperimentStatus {
+    const stages = STAGES.map((name) => this.#stages[name]);
+    const state = this.#abandoned !== undefined ? 'abandoned' : this.#report ? 'done' : stages.some((stage) => stage.state === 'parked') ? 'parked' : this.#paused ? 'paused' : 'running';
+    return { experiment: this.#config.name, state, stages, ...(this.#report ? { report: this.#report } : {}) };
+  }
+
+  /** Brings everything that people look at up to date. */
+  #show(): void {
+    const status = this.#status();
+    setCurrentDetails(currentDetails(status, this.#id));
+    if (!this.#searchAttributes) return;
+    upsertSearchAttributes([
+      { key: ATTRIBUTES.experiment, value: this.#config.name },
+      { key: ATTRIBUTES.state, value: status.state },
+      { key: ATTRIBUTES.stage, value: this.#current ?? null },
+    ]);
+  }
+
+  #setPassAt1({ metrics }: StageResult): void {
+    const results = metrics['results'] as unknown as EvaluationResult[];
+    const final = results.find(({ policy }) => policy === POLICIES.after);
+    const passAt1 = final?.mean ?? final?.greedy;
+    if (this.#searchAttributes && passAt1 !== undefined && passAt1 !== null) upsertSearchAttributes([{ key: ATTRIBUTES.passAt1, value: passAt1 }]);
+  }
+}
+
+function parseExperiment(input: unknown): Experiment {
+  const invalid = (mistakes: Mistake[]): ApplicationFailure => ApplicationFailure.create({
+    type: 'InvalidExperiment', nonRetryable: true, details: [mistakes], message: `the experiment has ${mistakes.length} mistake(s)\n${describeMistakes(mistakes)}`,
+  });
+  let expanded: unknown;
+  try {
+    expanded = expandPreset(input);
+  } catch (error) {
+    throw invalid([{ path: 'extends', value: (input as { extends: unknown }).extends, message: (error as Error).message }]);
+  }
+  const parsed = Experiment.safeParse(expanded);
+  if (!parsed.success) throw invalid(mistakesOf(parsed.error, expanded));
+  return parsed.data;
+}
+
+/** Why a child failed, as a class, a message and the sentence to type next. */
+function failureOf(error: unknown, stage: StageName, workflowId: string): NonNullable<StageStatus['failure']> {
+  let cause: unknown = error;
+  while (cause instanceof Error && !(cause instanceof ApplicationFailure) && cause.cause !== undefined) cause = cause.cause;
+  const type = cause instanceof ApplicationFailure ? (cause.type ?? 'Error') : error instanceof ChildWorkflowFailure ? 'ChildWorkflowFailure' : 'Error';
+  const message = cause instanceof Error ? cause.message : String(cause);
+  const patch = type === 'OutOfMemory' ? ', "execution": {"microBatch": 1}' : '';
+  return { type, message, advice: `temporal workflow update execute --workflow-id ${workflowId} --name retryStage --input '{"stage": "${stage}"${patch}}'` };
+}
+
+function repeated(stage: StageName): StageName[] {
+  return STAGES.slice(STAGES.indexOf(stage));
+}
+
+function refusal(message: string): ApplicationFailure {
+  return ApplicationFailure.nonRetryable(message, 'InvalidRequest');
+}
+
+function checked<T>(schema: { safeParse(input: unknown): { success: true; data: T } | { success: false; error: Parameters<typeof mistakesOf>[0] } }, input: unknown): T {
+  const parsed = schema.safeParse(input);
+  if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input)));
+  return parsed.data;
+}

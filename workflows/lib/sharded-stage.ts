@@ -1,0 +1,67 @@
+/** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
+import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
+import type { ArtifactRef, QueueRole, StageName, StageResult } from '../contract/index.js';
+import { shardedCalls } from './activities.js';
+import type { StageRun } from './stage.js';
+
+/** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
+export interface ShardedCarry {
+  nextShard: number;
+}
+
+export interface ShardedStageRun {
+  stage: StageName;
+  config: { execution: { window: number; deviceClass?: string | undefined } };
+  inputs: Record<string, ArtifactRef>;
+  /** Steps of a shard in order, each with the kind of worker it runs on. */
+  steps: readonly { name: string; role: QueueRole }[];
+  /** First argument of the workflow, for its continuation. */
+  input: unknown;
+  carry?: ShardedCarry | undefined;
+}
+
+/**
+ * Keeps `execution.window` shards in flight, drains them before it continues as new (which would end what is running), and
+ * returns the sealed reference. A shard that stands in the store answers at once.
+ */
+export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry }: ShardedStageRun): Promise<StageResult> {
+  const pipeline = (summary: string) => ({ role: 'pipeline' as const, summary });
+  const plan = await shardedCalls.plan(stage, pipeline(`${stage}: plan`), { config, inputs });
+  if (plan.done) return plan.done;
+  const total = plan.shards;
+  let done = carry?.nextShard ?? 0;
+  let next = done;
+  await run.progress({ done, total, unit: 'shards' });
+
+  const runShard = async (shard: number): Promise<void> => {
+    for (const { name, role } of steps) {
+      await run.gate();
+      await shardedCalls.step(stage, name, {
+        role, ...(role === 'gpu' ? { deviceClass: config.execution.deviceClass } : {}), summary: `${stage}.${name}: shard ${shard + 1} of ${total}`,
+      }, { stageKey: plan.stageKey, shard, execution: config.execution });
+    }
+    done += 1;
+    await run.progress({ done, total, unit: 'shards' });
+  };
+
+  await CancellationScope.cancellable(async () => {
+    const running = new Set<Promise<void>>();
+    try {
+      while (next < total && !workflowInfo().continueAsNewSuggested) {
+        await run.gate();
+        const shard: Promise<void> = runShard(next).finally(() => running.delete(shard));
+        shard.catch(() => undefined);
+        running.add(shard);
+        next += 1;
+        if (running.size >= config.execution.window) await Promise.race(running);
+      }
+      await Promise.all(running);
+    } catch (error) {
+      CancellationScope.current().cancel();
+      await Promise.allSettled(running);
+      throw error;
+    }
+  });
+  if (next < total) await continueAsNew(input, { nextShard: next } satisfies ShardedCarry);
+  return shardedCalls.seal(stage, pipeline(`${stage}: seal`), { stageKey: plan.stageKey });
+}

@@ -1,0 +1,43 @@
+import { ApplicationFailure } from '@temporalio/workflow';
+import type { ArtifactRef, Metrics, StageResult } from './contract/index.js';
+import { call } from './lib/activities.js';
+import { importInput, parseStageInput, StageRun } from './lib/stage.js';
+
+/** RL rounds, one after the other; each is plan, rollouts, verdicts and scores, rewards, policy, found again by their keys. */
+export async function reinforcement(input: unknown): Promise<StageResult> {
+  const run = new StageRun('reinforcement');
+  const { inputs, config } = parseStageInput('reinforcement', input);
+  const questions = await importInput(inputs.questions, 'filteredQuestions');
+  const { reward, rounds, execution } = config;
+  if (reward.rewardModelWeight > 0 && !inputs.rewardModel) {
+    throw ApplicationFailure.nonRetryable('inputs.rewardModel is missing, and config.reward.rewardModelWeight is above 0', 'InvalidExperiment');
+  }
+  const reference = inputs.policy;
+  let policy: ArtifactRef = inputs.policy;
+  let metrics: Metrics = {};
+  let anyNew = false;
+  const policies: ArtifactRef[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
+    await run.gate();
+    const gpu = (summary: string) => ({ role: 'gpu' as const, deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
+    const on = (role: 'pipeline' | 'sandbox', summary: string) => ({ role, summary: `round ${round}: ${summary}` });
+    const { ref: plan } = await call('reinforcement.plan', on('pipeline', 'plan'), { config, round, inputs: { questions } });
+    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', gpu('rollouts'), { config, round, inputs: { plan, policy } }));
+    const [verdicts, scores] = await Promise.all([
+      reward.testsWeight > 0 ? call('reinforcement.judge', on('sandbox', 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
+      reward.rewardModelWeight > 0 ? call('reinforcement.score', gpu('score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
+    ]);
+    const { ref: rewards } = await call('reinforcement.reward', on('pipeline', 'rewards'), {
+      config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
+    });
+    const current = policy;
+    const updated = await run.interruptible(() => call('reinforcement.update', gpu('policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
+    policy = updated.ref;
+    metrics = updated.metrics;
+    anyNew ||= !updated.reused;
+    policies.push(policy);
+  }
+  await run.progress({ done: rounds, total: rounds, unit: 'rounds' });
+  return { ref: policy, reused: !anyNew, metrics, rounds: policies };
+}

@@ -1,0 +1,15 @@
+import type { StageResult } from './contract/index.js';
+import { call } from './lib/activities.js';
+import { importInput, parseStageInput, StageRun } from './lib/stage.js';
+
+/** Pairs to a reward model: one long activity that a pause stops at a checkpoint. */
+export async function rewardModel(input: unknown): Promise<StageResult> {
+  const run = new StageRun('rewardModel');
+  const { inputs, config } = parseStageInput('rewardModel', input);
+  const pairs = await importInput(inputs.pairs, 'pairs');
+  await run.progress({ done: 0, total: 1, unit: 'trainings' });
+  return run.interruptible(() =>
+    call('rewardModel.train', { role: 'gpu', deviceClass: config.execution.deviceClass, summary: `train on ${pairs.rows ?? '?'} pairs` }, {
+      config, inputs: { pairs, backbone: inputs.backbone },
+    }));
+}
