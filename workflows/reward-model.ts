@@ -8,8 +8,10 @@ export async function rewardModel(input: unknown): Promise<StageResult> {
   const { inputs, config } = parseStageInput('rewardModel', input);
   const pairs = await importInput(inputs.pairs, 'pairs');
   await run.progress({ done: 0, total: 1, unit: 'trainings' });
-  return run.interruptible(() =>
+  const trained = await run.interruptible(() =>
     call('rewardModel.train', { role: 'gpu', deviceClass: config.execution.deviceClass, summary: `train on ${pairs.rows ?? '?'} pairs` }, {
       config, inputs: { pairs, backbone: inputs.backbone },
     }));
+  await run.progress({ done: 1, total: 1, unit: 'trainings' });
+  return trained;
 }

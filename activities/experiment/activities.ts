@@ -1,11 +1,12 @@
 /** Activities of the experiment itself: resolve what it names, import what it points at, write its report. */
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   canonicalJson, type ArtifactInput, type ArtifactKind, type ArtifactRef, type Experiment, type Manifest, type StageStatus,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from '../artifacts/import.js';
 import { sha256 } from '../artifacts/keys.js';
+import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -59,12 +60,15 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
   };
 }
 
-/** Copies a folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache. */
+/**
+ * Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache.
+ * The optimizer's state, which only the next round reads, stays behind.
+ */
 async function replaceFolder(source: string, target: string): Promise<void> {
   const building = `${target}.part`;
   await rm(building, { recursive: true, force: true });
   await mkdir(building, { recursive: true });
-  await cp(source, building, { recursive: true });
+  await cp(source, building, { recursive: true, filter: (path) => basename(path) !== TRAINING_STATE });
   await rm(target, { recursive: true, force: true });
   await rename(building, target);
 }

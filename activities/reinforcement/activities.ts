@@ -37,7 +37,7 @@ export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
 const JUDGE_ATTEMPTS = 3;
 
 /** Folder in a policy artifact with the optimizer's state, which the next round goes on from. */
-const STATE = 'training-state';
+export const TRAINING_STATE = 'training-state';
 
 const UpdateResult = z.object({
   steps: z.number().int(),
@@ -169,12 +169,12 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         }));
         const policy = await store.materialise(input.inputs.policy);
         const reference = await store.materialise(input.inputs.reference);
-        const previous = input.round > 1 ? { resumeState: join(policy, STATE) } : {};
+        const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
         const output = join(work, 'policy');
         const { algorithm, execution, seed, temperature } = config;
         const { name: _name, ...settings } = algorithm;
         const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
-          policy, reference, rollouts: path, output, state: join(work, STATE), ...previous, ...folders,
+          policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
           config: { ...settings, seed, temperature, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
         })));
         const expected = trained.map(({ id }) => id).sort();
@@ -182,7 +182,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         if (JSON.stringify(actual) !== JSON.stringify(expected)) {
           throw new Error(`round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`);
         }
-        const files = [...await store.putFolder(output), ...await store.putFolder(join(work, STATE), `${STATE}/`)];
+        const files = [...await store.putFolder(output), ...await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)];
         await dropCheckpoints(store, key);
         const dropped: Record<string, number> = {};
         for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;

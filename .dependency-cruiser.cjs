@@ -1,0 +1,68 @@
+/** The import rules between the rooms of the repository. `npm test` checks them. */
+
+const rule = (name, comment, from, to) => ({ name, severity: 'error', comment, from, to });
+
+const contract = '^workflows/contract/';
+/** Packages by name; a scope with `/` at its end allows all of it. */
+const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
+
+module.exports = {
+  forbidden: [
+    rule('no-cycle', 'Modules that need each other are one module; a circle of types alone vanishes when compiled.',
+      {}, { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } }),
+    rule('no-unresolved', 'An import that leads nowhere fails at run time.', {}, { couldNotResolve: true }),
+    rule('no-undeclared-package', 'A package that package.json does not name may be gone after the next install.',
+      {}, { dependencyTypes: ['npm-no-pkg', 'npm-unknown'] }),
+    rule('no-development-package', 'The published package has no development dependencies.',
+      { path: '^(workflows|activities|workers)/', pathNot: '\\.test\\.ts$' }, { dependencyTypes: ['npm-dev'] }),
+
+    rule('contract-is-pure', 'The contract crosses every boundary: zod and itself only.',
+      { path: contract, pathNot: '\\.test\\.ts$' }, { pathNot: [contract, ...packages('zod')] }),
+    rule('workflows-know-activities-by-type', 'A value import would pull activity code into the workflow bundle.',
+      { path: '^workflows/', pathNot: '\\.test\\.ts$' }, { path: '^activities/', dependencyTypesNot: ['type-only'] }),
+    rule('workflows-import-contract-and-temporal', 'Deterministic code: contract, activity types, and what runs in the bundle.',
+      { path: '^workflows/', pathNot: [contract, '\\.test\\.ts$'] },
+      { pathNot: ['^workflows/', '^activities/', ...packages('zod', '@temporalio/workflow', '@temporalio/common')] }),
+
+    rule('stage-logic-knows-no-temporal', 'Beside activities.ts stands the logic of a stage, which runs and is tested without a server.',
+      { path: '^activities/', pathNot: ['/activities\\.ts$', '^activities/runtime/', '\\.test\\.ts$'] }, { path: packages('@temporalio/') }),
+    rule('stage-logic-is-below-activities', 'Logic that imports an activity, or the runtime around it, imports Temporal by another name.',
+      { path: '^activities/[^/]+/', pathNot: ['/activities\\.ts$', '^activities/runtime/', '\\.test\\.ts$'] },
+      { path: ['/activities\\.ts$', '^activities/runtime/(checkpoints|context|interceptor|sharded-stage)\\.ts$'], dependencyTypesNot: ['type-only'] }),
+    rule('activities-know-the-contract-alone', 'Of the workflows, activities know the contract; of workers, tools and tests nothing.',
+      { path: '^activities/' }, { path: '^(workflows|workers|infra|test)/', pathNot: contract }),
+    rule('store-stands-alone', 'The store is below the stages. Of the runtime it may know where files of a configuration lie.',
+      { path: '^activities/artifacts/', pathNot: '\\.test\\.ts$' },
+      { path: '^activities/', pathNot: ['^activities/artifacts/', '^activities/runtime/settings\\.ts$'] }),
+    rule('runtime-knows-no-stage', 'The runtime serves every stage: contract, store and itself.',
+      { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' }, { path: '^activities/', pathNot: '^activities/(runtime|artifacts)/' }),
+    rule('activities-packages', 'Activities need Temporal, the store and schemas.',
+      { path: '^activities/', pathNot: '\\.test\\.ts$' },
+      { path: '^node_modules/', pathNot: packages('zod', 'minio', '@types', '@temporalio/activity', '@temporalio/common', '@temporalio/worker') }),
+    rule('minio-behind-the-store', 'The store alone knows what it is kept in.',
+      { path: '^activities/', pathNot: '^activities/artifacts/' }, { path: packages('minio') }),
+
+    rule('workers-import-no-workflow-code', 'A worker names workflows by path: they run in their own bundle.',
+      { path: '^workers/' }, { path: '^workflows/', pathNot: contract }),
+    rule('workers-import-no-tools', 'Workers are what is published; tools and tests are not.',
+      { path: '^workers/' }, { path: '^(infra|test)/', pathNot: '^infra/nvidia-smi-parser/' }),
+    rule('infra-imports', 'Tools talk to servers from outside: contract, store client and Temporal client.',
+      { path: '^infra/(?!nvidia-smi-parser/)', pathNot: '\\.test\\.ts$' },
+      {
+        path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
+        pathNot: [contract, ...packages('minio', '@types', 'tsx', 'vitest', '@temporalio/client', '@temporalio/common', '@temporalio/envconfig')],
+      }),
+    rule('parser-stands-alone', 'nvidia-smi-parser is a package of its own.',
+      { path: '^infra/nvidia-smi-parser/', pathNot: '\\.test\\.ts$' }, { path: '^(workflows|activities|workers|infra/(?!nvidia-smi-parser/)|test)/' }),
+    rule('nothing-imports-tests', 'Tests import everything; nothing imports tests.',
+      { pathNot: ['^test/', '\\.test\\.ts$'] }, { path: ['^test/', '\\.test\\.ts$'] }),
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^(dist|\\.acecoder)/' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    // Types count: a room that knows another's types knows that room.
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'], mainFields: ['main', 'types'] },
+  },
+};

@@ -1,0 +1,10 @@
+export const root: string;
+export function home(): string;
+export function cache(): string;
+export function toolsCache(): string;
+export function venvPython(): string;
+export function temporal(): string;
+export function minio(): string;
+export function logs(): string;
+export function findOnPath(name: string): string | undefined;
+export function isExecutable(path: string): boolean;

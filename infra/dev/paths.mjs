@@ -1,0 +1,67 @@
+// Where everything lives. Plain JavaScript on Node built-ins only: the set-up uses it before any package is installed.
+import { createHash } from 'node:crypto';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, isAbsolute, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The repository root. */
+export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+
+/** The folder of all state outside node_modules: `ACECODER_HOME`, or `.acecoder` in the repository. */
+export function home() {
+  return process.env.ACECODER_HOME ? resolve(process.env.ACECODER_HOME) : join(root, '.acecoder');
+}
+
+/** The user's cache folder of this project, shared by all checkouts. */
+export function cache() {
+  // The XDG base directory specification says that a relative path is to be ignored.
+  const xdg = process.env.XDG_CACHE_HOME;
+  const base = xdg && isAbsolute(xdg) ? xdg : join(homedir(), '.cache');
+  return join(base, 'acecoder-temporal');
+}
+
+/** The folder of Go tools built from this `infra/tools`; its name follows from what they are built from. */
+export function toolsCache() {
+  const hash = createHash('sha256');
+  for (const file of ['go.mod', 'go.sum', 'tools.go']) hash.update(readFileSync(join(root, 'infra/tools', file)));
+  return join(cache(), 'tools', hash.digest('hex').slice(0, 16));
+}
+
+/** The Python interpreter with torch and transformers. */
+export function venvPython() {
+  return join(home(), 'venv/bin/python');
+}
+
+/** The Temporal CLI, which is also the Temporal dev server. */
+export function temporal() {
+  return join(home(), 'bin/temporal');
+}
+
+/** The MinIO server. */
+export function minio() {
+  return join(home(), 'bin/minio');
+}
+
+/** The folder of log files. */
+export function logs() {
+  return join(home(), 'logs');
+}
+
+/** The absolute path of an executable on PATH, or undefined. */
+export function findOnPath(name) {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    if (isAbsolute(folder) && isExecutable(join(folder, name))) return join(folder, name);
+  }
+  return undefined;
+}
+
+/** Whether the path is a file that this user may execute; symbolic links are followed. */
+export function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}

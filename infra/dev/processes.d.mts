@@ -1,0 +1,10 @@
+export interface ProcessIdentity {
+  pid: number;
+  startTime: string;
+}
+export function identify(pid: number): ProcessIdentity | undefined;
+export function isAlive(identity: ProcessIdentity): boolean;
+export function stopProcess(identity: ProcessIdentity, graceMs?: number): Promise<void>;
+export function readJson(path: string): unknown;
+export function writeWhole(path: string, text: string, mode?: number): void;
+export function withLock<T>(path: string, body: () => Promise<T>, onWait?: (pid: number) => void): Promise<T>;

@@ -1,0 +1,190 @@
+/** `npm run quickstart`: a real experiment from end to end on this machine. */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { expandPreset, Experiment, QUEUES, Summary, type ExperimentStatus } from '../../workflows/contract/index.js';
+import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from './embedded-stack.js';
+import { home as acecoderHome, root, temporal } from './paths.mjs';
+import { follow } from './progress.js';
+import { ensureWorkers, findWorkers, stopWorkers } from './worker-process.js';
+
+const HELP = `npm run quickstart [-- options]
+
+Sets up, starts Temporal, MinIO and the workers on this machine, and runs the experiment
+infra/experiments/quickstart.json: synthesis, filtering, sampling, preference pairs, reward model,
+RL rounds and evaluation with SmolLM2-135M-Instruct. Stopped at any point, it goes on where it was.
+
+  --fresh             start over: removes the data, reports and cache of earlier runs
+  --keep              leave Temporal, MinIO and the workers running at the end
+  --experiment FILE   another experiment file; its name becomes the workflow id
+  --port N, --ui-port N, --minio-port N   ports (7733, 8733, 9733; 0: any free one)
+  --help              print this`;
+
+interface Options {
+  fresh: boolean;
+  keep: boolean;
+  experiment: string;
+  ports: StackPorts;
+}
+
+function parseOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      fresh: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+      experiment: { type: 'string', default: join(root, 'infra/experiments/quickstart.json') },
+      port: { type: 'string' }, 'ui-port': { type: 'string' }, 'minio-port': { type: 'string' },
+    },
+  });
+  if (values.help) return undefined;
+  const port = (name: 'port' | 'ui-port' | 'minio-port'): number | undefined => {
+    const text = values[name];
+    if (text !== undefined && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535)) throw new Error(`--${name} is ${JSON.stringify(text)}: give a port number from 0 to 65535.`);
+    return text === undefined ? undefined : Number(text);
+  };
+  return { fresh: values.fresh, keep: values.keep, experiment: resolve(values.experiment), ports: { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') } };
+}
+
+/** What a run of these sizes takes, from rates measured on two cores; an order of magnitude on other machines. */
+export function estimate({ stages }: Experiment): { programs: number; minutes: number } {
+  const { sampling, rewardModel, reinforcement, evaluation } = stages;
+  const questions = (sampling.questions.train ?? 100) + (sampling.questions.heldOut ?? 30);
+  const programs = questions * sampling.samples;
+  const rollouts = reinforcement.rounds * reinforcement.promptsPerRound * reinforcement.samplesPerPrompt;
+  const humaneval = evaluation.benchmarks.reduce((sum, benchmark) => sum + (benchmark.kind === 'humaneval' ? Math.ceil(164 / benchmark.every) : 0), 0);
+  const heldOut = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut') ? (evaluation.heldOutTasks ?? 30) : 0;
+  const answers = 2 * (heldOut * (1 + evaluation.samples) + humaneval * (1 + (evaluation.humanevalSamples ?? evaluation.samples)));
+  const pairs = (sampling.questions.train ?? 100) * (preferencesPerQuestion(stages)) * 0.5;
+  const seconds = 40 + (programs * sampling.maxNewTokens + rollouts * reinforcement.maxNewTokens + answers * evaluation.maxNewTokens) / 250
+    + (pairs * rewardModel.epochs) * 0.6 + rollouts * 0.8;
+  return { programs, minutes: Math.ceil(seconds / 60) };
+}
+
+function preferencesPerQuestion({ preferences }: Experiment['stages']): number {
+  return preferences.maximumPerQuestion ?? 6;
+}
+
+async function startExperiment(stack: Stack, client: Client, options: Options, workflowId: string, say: (line: string) => void): Promise<void> {
+  const existing = await client.workflow.getHandle(workflowId).describe().then(({ status }) => status.name, (error: unknown) => {
+    if (error instanceof WorkflowNotFoundError) return undefined;
+    throw error;
+  });
+  if (existing === 'RUNNING') return say(`The experiment '${workflowId}' is running; following it.`);
+  if (existing === 'COMPLETED') return say(`The experiment '${workflowId}' has finished; \`npm run quickstart -- --fresh\` runs it anew.`);
+  const { code, stderr } = await runTemporalCli(stack, [
+    'workflow', 'start', '--type', 'experiment', '--task-queue', QUEUES.pipeline, '--workflow-id', workflowId, '--input-file', options.experiment,
+    '--id-reuse-policy', 'AllowDuplicate', '--static-summary', `experiment ${workflowId}`,
+  ]);
+  if (code !== 0) throw new Error(`temporal workflow start failed: ${stderr.trim()}`);
+  say(existing ? `The last run ended as ${existing}; started again. Finished work is taken from the store.` : `Started the experiment '${workflowId}'.`);
+}
+
+function printSummary(summary: Summary, report: { html: string; summary: string }): boolean {
+  const percent = (value: number | null): string => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
+  console.log('');
+  for (const { name, seconds, reused } of summary.stages) console.log(`  ${name.padEnd(14)} ${String(Math.round(seconds)).padStart(5)} s${reused ? '  reused' : ''}`);
+  const { rewardModel } = summary;
+  console.log(`\n  reward model: held-out accuracy ${percent(rewardModel.heldOutAccuracy)} on ${rewardModel.heldOutPairs} pairs of ${rewardModel.heldOutQuestions} questions`);
+  for (const { benchmark, policy, tasks, greedy, mean, bestOfN, oracle } of summary.evaluation) {
+    const best = Object.entries(bestOfN).map(([n, value]) => `best of ${n} ${percent(value)}`);
+    console.log(`  ${benchmark.padEnd(18)} ${policy.padEnd(8)} ${tasks} tasks: greedy ${percent(greedy)}, mean ${percent(mean)}${best.length ? `, ${best.join(', ')}` : ''}, oracle ${percent(oracle)}`);
+  }
+  for (const { text, ok } of summary.assertions) if (!ok) console.error(`  NOT TRUE: ${text}`);
+  console.log(`\nReport:   ${report.html}\nSummary:  ${report.summary}`);
+  return summary.assertions.every(({ ok }) => ok);
+}
+
+function parkedText({ stages }: ExperimentStatus, stack: Stack): string {
+  const stage = stages.find(({ state }) => state === 'parked');
+  return [
+    `The experiment is parked: stage ${stage?.name}: ${stage?.failure?.type}: ${stage?.failure?.message}`,
+    'Temporal, MinIO and the workers stay up. To run the stage again:',
+    `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
+    `  ${stage?.failure?.advice.replace(/^temporal/, temporal())}`,
+    'and then npm run quickstart, which follows it.',
+  ].join('\n');
+}
+
+async function run(options: Options): Promise<number> {
+  const started = performance.now();
+  const home = acecoderHome();
+  const say = (line: string): void => console.log(`[${clock((performance.now() - started) / 1000)}] ${line}`);
+  const input = expandPreset(JSON.parse(readFileSync(options.experiment, 'utf8')));
+  const experiment = Experiment.parse(input);
+  const workflowId = experiment.name;
+  if (options.fresh) {
+    await stopWorkers(home);
+    await stopStack({ home });
+    for (const name of ['data', 'cache', 'reports']) rmSync(join(home, name), { recursive: true, force: true });
+  }
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
+
+  const { programs, minutes } = estimate(experiment);
+  say(`About ${minutes} minutes on 2 cores: ${programs} programs to sample, ${experiment.stages.reinforcement.rounds} RL rounds; at most 8 GB of disk in ${home}.`);
+  let stack = await startStack({ home, ports: options.ports, log: say });
+  say(`Temporal UI: ${stack.uiUrl}`);
+  const end = async (text: string): Promise<void> => {
+    await stopWorkers(home);
+    await stopStack({ home });
+    say(text);
+  };
+  let watching: NodeJS.Timeout | undefined;
+  let connection: Connection | undefined;
+  try {
+    if (ensureWorkers(stack).started) say('The workers were started.');
+    watching = setInterval(() => {
+      if (!findWorkers(home) && ensureWorkers(stack).started) say('The workers had died and were started again.');
+    }, 2_000);
+    connection = await Connection.connect({ address: stack.address });
+    const client = new Client({ connection, namespace: stack.namespace });
+    await startExperiment(stack, client, options, workflowId, say);
+    const last = await follow(client, workflowId, say, async () => {
+      stack = await startStack({ home, log: say });
+    }, stop.signal);
+    clearInterval(watching);
+    if (!last) {
+      await end('Stopped; npm run quickstart goes on from here.');
+      return 130;
+    }
+    if (last.status?.state === 'parked') {
+      console.error(parkedText(last.status, stack));
+      return 1;
+    }
+    if (last.execution !== 'COMPLETED') {
+      const why = await client.workflow.getHandle(workflowId).result().then(() => '', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
+      console.error(`The experiment ended as ${last.execution}: ${why}\nTemporal, MinIO and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`);
+      return 1;
+    }
+    const report = await client.workflow.getHandle(workflowId).result() as { html: string; summary: string };
+    if (!existsSync(report.summary)) throw new Error(`The experiment has finished, but its report ${report.summary} is gone; npm run quickstart -- --fresh runs it anew.`);
+    const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
+    if (options.keep) {
+      say(`Everything is left running (Temporal UI: ${stack.uiUrl}); npm run stack:stop ends it.`);
+      return ok ? 0 : 1;
+    }
+    await end('Temporal, MinIO and the workers were stopped; npm run stack and npm run workers start them again.');
+    return ok ? 0 : 1;
+  } catch (error) {
+    clearInterval(watching);
+    if (!stop.signal.aborted) throw error;
+    await end('Stopped; npm run quickstart goes on from here.');
+    return 130;
+  } finally {
+    clearInterval(watching);
+    await connection?.close().catch(() => undefined);
+  }
+}
+
+function clock(seconds: number): string {
+  return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
+}
+
+const options = parseOptions();
+if (!options) console.log(HELP);
+else {
+  run(options).then((code) => process.exit(code), (error: Error) => {
+    console.error(error.message);
+    process.exit(1);
+  });
+}

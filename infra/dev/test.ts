@@ -1,0 +1,200 @@
+/** `npm test`: every check and every test, two parts at a time, and one line at the end that says how it went. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { logs, root, venvPython } from './paths.mjs';
+import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
+
+const HELP = `npm test [-- options] [-- files]
+
+Runs the type check, lint, import rules, all Vitest projects, the Python tests and ruff. The last line is
+"N passed, N failed, N skipped"; the exit code is 1 when anything failed or nothing ran.
+
+  FILE...      only these test files: .ts with Vitest, .py with pytest
+  -t PATTERN   with files: only tests whose name matches (Vitest -t, pytest -k)
+  --quick      types, lint, import rules, unit and replay tests: no server, no Python
+  --help       print this
+
+A test file is a path such as test/unit/pairs.test.ts or workers/sandbox/tests/test_verdicts.py.`;
+
+/** Parts in work at once: the chain of checks and the longest test run fill two cores. */
+const LANES = 2;
+const SLOWEST = 10;
+
+/** A command to run; what has no outcomes of its own is one check. */
+interface Part {
+  name: string;
+  command: string;
+  args: string[];
+  outcomes?: { file: string; read: (file: string) => Outcome[] };
+}
+
+const bin = (name: string): string => join(root, 'node_modules/.bin', name);
+const typeCheck: Part = { name: 'type check', command: bin('tsc'), args: ['--noEmit'] };
+const lint: Part = { name: 'lint', command: bin('eslint'), args: ['.', '--max-warnings=0'] };
+const importRules: Part = {
+  name: 'import rules', command: bin('depcruise'),
+  args: ['workflows', 'activities', 'workers', 'infra', 'test', '--config', '.dependency-cruiser.cjs'],
+};
+const ruff: Part = { name: 'ruff', command: venvPython(), args: ['-m', 'ruff', 'check', 'workers'] };
+
+function vitest(args: string[]): Part {
+  const file = join(logs(), 'test-vitest.json');
+  return {
+    name: 'vitest', command: bin('vitest'),
+    args: ['run', '--reporter=default', `--reporter=${join(root, 'infra/dev/test-outcomes.ts')}`, `--outputFile=${file}`, ...args],
+    outcomes: { file, read: (path) => JSON.parse(readFileSync(path, 'utf8')) as Outcome[] },
+  };
+}
+
+function pytest(name: string, args: string[]): Part {
+  const file = join(logs(), `test-${name.replaceAll(' ', '-')}.xml`);
+  return {
+    name, command: venvPython(), args: ['-m', 'pytest', '-p', 'no:cacheprovider', `--junitxml=${file}`, ...args],
+    outcomes: { file, read: outcomesOfJUnit },
+  };
+}
+
+function partsOf(options: { quick: boolean; files: string[]; pattern: string | undefined }): Part[] {
+  const { quick, pattern } = options;
+  if (options.files.length === 0) {
+    if (pattern !== undefined) throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
+    if (quick) return [vitest(['--project=unit', '--project=replay']), typeCheck, lint, importRules];
+    // The longest part first; the checks tell what is wrong while it runs.
+    return [
+      vitest([]), typeCheck, lint, importRules, ruff,
+      pytest('pytest sandbox', ['workers/sandbox/tests']), pytest('pytest runtime', ['workers/runtime/tests']),
+    ];
+  }
+  const files = options.files.map((file) => resolve(file));
+  for (const file of files) if (!existsSync(file.replace(/::.*$/, ''))) throw new Error(`There is no test file ${file}.`);
+  const python = files.filter((file) => /\.py(::|$)/.test(file));
+  const typescript = files.filter((file) => !python.includes(file));
+  return [
+    ...(typescript.length > 0 ? [vitest([...typescript, ...(pattern === undefined ? [] : ['-t', pattern])])] : []),
+    ...(python.length > 0 ? [pytest('pytest', [...python, ...(pattern === undefined ? [] : ['-k', pattern])])] : []),
+  ];
+}
+
+/** The user's Temporal profile may point at production: no test sees it. */
+const environment = {
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_'))),
+  PYTHONPATH: join(root, 'workers'),
+};
+
+class Run {
+  readonly outcomes: Outcome[] = [];
+  readonly #children = new Set<ChildProcess>();
+  #stopped: NodeJS.Signals | undefined;
+
+  /** @param live whether the parts write to the console rather than to log files. */
+  constructor(private readonly live: boolean) {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        this.#stopped = signal;
+        for (const child of this.#children) child.kill(signal);
+      });
+    }
+  }
+
+  /** Runs all parts; returns the signal that stopped them, if any. */
+  async all(parts: readonly Part[]): Promise<NodeJS.Signals | undefined> {
+    const waiting = [...parts];
+    const lane = async (): Promise<void> => {
+      for (let part = waiting.shift(); part && !this.#stopped; part = waiting.shift()) await this.#part(part);
+    };
+    await Promise.all(Array.from({ length: this.live ? 1 : LANES }, lane));
+    return this.#stopped;
+  }
+
+  async #part(part: Part): Promise<void> {
+    const { name, outcomes: own } = part;
+    const logFile = join(logs(), `test-${name.replaceAll(' ', '-')}.log`);
+    if (own) rmSync(own.file, { force: true });
+    const started = performance.now();
+    const problem = await this.#spawn(part, logFile);
+    const seconds = (performance.now() - started) / 1000;
+    if (this.#stopped) return;
+    const outcomes = own && existsSync(own.file) ? own.read(own.file) : [];
+    // A part may fail beside its tests: a broken set-up, or a folder without tests.
+    if (problem !== undefined && count(outcomes, 'failed') === 0) outcomes.push({ name, state: 'failed', seconds });
+    if (!own && problem === undefined) outcomes.push({ name, state: 'passed', seconds });
+    this.outcomes.push(...outcomes);
+    const failed = count(outcomes, 'failed') > 0;
+    console.log(`${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`);
+    if (failed && !this.live) console.log(`${readFileSync(logFile, 'utf8').trimEnd()}\n`);
+    if (problem !== undefined && problem !== '') console.log(problem);
+  }
+
+  /** Runs a part's command; returns undefined when it ended well, otherwise what happened beyond a plain failure. */
+  async #spawn({ command, args }: Part, logFile: string): Promise<string | undefined> {
+    const log = openSync(logFile, 'w');
+    const output = this.live ? 'inherit' : log;
+    const child = spawn(command, args, {
+      cwd: root, stdio: ['ignore', output, output], env: this.live ? environment : { ...environment, NO_COLOR: '1' },
+    });
+    closeSync(log);
+    this.#children.add(child);
+    try {
+      return await new Promise((done) => {
+        child.once('error', (error) => done(`${command} cannot be run: ${error.message}`));
+        child.once('close', (code, signal) => done(code === 0 ? undefined : signal ? `${command} was ended by ${signal}` : ''));
+      });
+    } finally {
+      this.#children.delete(child);
+    }
+  }
+}
+
+function count(outcomes: readonly Outcome[], state: Outcome['state']): number {
+  return outcomes.filter((outcome) => outcome.state === state).length;
+}
+
+function totals(outcomes: readonly Outcome[]): string {
+  return (['passed', 'failed', 'skipped'] as const).map((state) => `${count(outcomes, state)} ${state}`).join(', ');
+}
+
+function printDetails(outcomes: readonly Outcome[], checks: ReadonlySet<string>): void {
+  const tests = outcomes.filter(({ name, state }) => !checks.has(name) && state !== 'skipped');
+  const slowest = tests.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST);
+  if (slowest.length > 0) console.log(['\nSlowest tests', ...slowest.map(({ name, seconds }) => `${seconds.toFixed(2).padStart(8)} s  ${name}`)].join('\n'));
+  const skipped = outcomes.filter(({ state }) => state === 'skipped');
+  if (skipped.length > 0) console.log(['\nSkipped', ...skipped.map(({ name, reason }) => `  ${name}: ${reason ?? 'no reason given'}`)].join('\n'));
+  const failed = outcomes.filter(({ state }) => state === 'failed');
+  if (failed.length > 0) console.log(['\nFailed', ...failed.map(({ name }) => `  ${name}`)].join('\n'));
+}
+
+async function main(): Promise<number> {
+  const { values, positionals: files } = parseArgs({
+    allowPositionals: true,
+    options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', default: false }, testNamePattern: { type: 'string', short: 't' } },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const parts = partsOf({ quick: values.quick, files, pattern: values.testNamePattern });
+  mkdirSync(logs(), { recursive: true });
+  const run = new Run(files.length > 0);
+  const stopped = await run.all(parts);
+  if (stopped) {
+    console.error(`The tests were stopped by ${stopped}.`);
+    return 128 + constants.signals[stopped];
+  }
+  const { outcomes } = run;
+  printDetails(outcomes, new Set(parts.map(({ name }) => name)));
+  console.log(`\nLogs are in ${logs()}.\n${totals(outcomes)}`);
+  return count(outcomes, 'failed') > 0 || count(outcomes, 'passed') === 0 ? 1 : 0;
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: Error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  },
+);

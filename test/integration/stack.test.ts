@@ -1,0 +1,175 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Client } from 'minio';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  attachStack,
+  runTemporalCli,
+  stackEnvironment,
+  startStack,
+  stopStack,
+  type Stack,
+} from '../../infra/dev/embedded-stack.js';
+import { identify } from '../../infra/dev/processes.mjs';
+
+const ANY_PORTS = { frontend: 0, ui: 0, minio: 0 };
+
+function bucketClient({ s3 }: Stack): Client {
+  const { hostname, port } = new URL(s3.endpoint);
+  return new Client({ endPoint: hostname, port: Number(port), useSSL: false, ...s3 });
+}
+
+async function temporal(stack: Stack, ...args: string[]): Promise<string> {
+  const { stdout, stderr, code } = await runTemporalCli(stack, args);
+  expect(stderr, `temporal ${args.join(' ')}`).toBe('');
+  expect(code).toBe(0);
+  return stdout;
+}
+
+async function workflowIds(stack: Stack): Promise<string[]> {
+  const listed = JSON.parse(await temporal(stack, 'workflow', 'list', '--output', 'json')) as {
+    execution: { workflowId: string };
+  }[];
+  return listed.map(({ execution }) => execution.workflowId).sort();
+}
+
+async function startWorkflow(stack: Stack, id: string): Promise<void> {
+  await temporal(stack, 'workflow', 'start', '--type', 'experiment', '--task-queue', 'nobody', '--workflow-id', id);
+}
+
+async function textOf(stack: Stack, name: string): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of await bucketClient(stack).getObject(stack.s3.bucket, name)) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+/** Visibility is written a moment after the start of a workflow is acknowledged. */
+async function expectWorkflows(stack: Stack, ids: string[]): Promise<void> {
+  await expect.poll(() => workflowIds(stack), { timeout: 10_000 }).toEqual(ids);
+}
+
+describe('embedded stack', { timeout: 60_000 }, () => {
+  const home = mkdtempSync(join(tmpdir(), 'acecoder-stack-'));
+  const userEnvironment = { TEMPORAL_ADDRESS: 'production.invalid:7233', TEMPORAL_CONFIG_FILE: '/nonexistent.toml' };
+  let stack: Stack;
+
+  beforeAll(async () => {
+    // Whoever configured a server of their own must not have it touched.
+    Object.assign(process.env, userEnvironment);
+    stack = await startStack({ home, ports: ANY_PORTS });
+  }, 60_000);
+
+  afterAll(async () => {
+    for (const name of Object.keys(userEnvironment)) delete process.env[name];
+    await stopStack({ home });
+    rmSync(home, { recursive: true, force: true });
+  });
+
+  it('keeps the processes it has when it is started again', async () => {
+    const [again, sameTime] = await Promise.all([startStack({ home }), startStack({ home, ports: ANY_PORTS })]);
+    expect(again).toEqual(stack);
+    expect(sameTime).toEqual(stack);
+    expect(await attachStack({ home })).toEqual(stack);
+  });
+
+  it('has the search attributes and the retention', async () => {
+    const listed = await temporal(stack, 'operator', 'search-attribute', 'list', '--output', 'json');
+    expect((JSON.parse(listed) as { customAttributes: object }).customAttributes).toEqual({
+      AceCoderExperiment: 'INDEXED_VALUE_TYPE_KEYWORD',
+      AceCoderStage: 'INDEXED_VALUE_TYPE_KEYWORD',
+      AceCoderState: 'INDEXED_VALUE_TYPE_KEYWORD',
+      AceCoderPassAt1: 'INDEXED_VALUE_TYPE_DOUBLE',
+    });
+    const namespace = await temporal(stack, 'operator', 'namespace', 'describe', '-n', 'default', '--output', 'json');
+    const { config } = JSON.parse(namespace) as { config: { workflowExecutionRetentionTtl: string } };
+    expect(config.workflowExecutionRetentionTtl).toBe(`${30 * 24 * 3600}s`);
+  });
+
+  it('has the bucket, and credentials that only the user can read', async () => {
+    expect(await bucketClient(stack).bucketExists('acecoder')).toBe(true);
+    expect(statSync(join(home, 'minio.json')).mode & 0o777).toBe(0o600);
+    const stranger = bucketClient({ ...stack, s3: { ...stack.s3, secretKey: 'another-secret' } });
+    await expect(stranger.bucketExists('acecoder')).rejects.toThrow();
+  });
+
+  it('gives an environment without the Temporal settings of the user', () => {
+    const environment = stackEnvironment(stack);
+    expect(Object.keys(environment).filter((name) => name.startsWith('TEMPORAL_'))).toEqual(['TEMPORAL_CONFIG_FILE']);
+    const profile = readFileSync(environment.TEMPORAL_CONFIG_FILE!, 'utf8');
+    expect(profile).toBe(`[profile.default]\naddress = "${stack.address}"\nnamespace = "default"\n`);
+    expect(environment).toMatchObject({ ACECODER_HOME: home, ACECODER_S3_ENDPOINT: stack.s3.endpoint });
+    expect(environment.PATH).toBe(process.env.PATH);
+  });
+
+  it('continues on its data and ports after kill -9 of either server', async () => {
+    await startWorkflow(stack, 'before');
+    await bucketClient(stack).putObject('acecoder', 'before', 'kept');
+    await expectWorkflows(stack, ['before']);
+    for (const killed of ['temporal', 'minio'] as const) {
+      const other = killed === 'temporal' ? 'minio' : 'temporal';
+      process.kill(stack.pids[killed], 'SIGKILL');
+      await expect.poll(() => attachStack({ home })).toBeUndefined();
+      const after = await startStack({ home });
+      expect(after.pids[killed]).not.toBe(stack.pids[killed]);
+      expect(after).toEqual({ ...stack, pids: { ...after.pids, [other]: stack.pids[other] } });
+      stack = after;
+      await expectWorkflows(stack, ['before']);
+      expect(await textOf(stack, 'before')).toBe('kept');
+    }
+  });
+
+  it('replaces a server that runs and does not answer', async () => {
+    process.kill(stack.pids.minio, 'SIGSTOP');
+    const lines: string[] = [];
+    const after = await startStack({ home, log: (line) => lines.push(line) });
+    expect(lines[0]).toBe(`minio (process ${stack.pids.minio}) does not answer and is replaced`);
+    expect(identify(stack.pids.minio)).toBeUndefined();
+    stack = after;
+    expect(await textOf(stack, 'before')).toBe('kept');
+  });
+
+  it('refuses other ports while it runs', async () => {
+    const other = Number(stack.address.split(':')[1]) + 1;
+    await expect(startStack({ home, ports: { frontend: other } })).rejects.toThrow(
+      `already runs on port ${other - 1}, not ${other}: stop the stack first (npm run stack:stop), or leave out --port`,
+    );
+  });
+
+  it('stops without leaving a process, and starts again on the same data', async () => {
+    expect(await stopStack({ home })).toBe(true);
+    expect(identify(stack.pids.temporal)).toBeUndefined();
+    expect(identify(stack.pids.minio)).toBeUndefined();
+    expect(existsSync(join(home, 'stack.json'))).toBe(false);
+    expect(await attachStack({ home })).toBeUndefined();
+    expect(await stopStack({ home })).toBe(false);
+
+    stack = await startStack({ home, ports: ANY_PORTS });
+    await expectWorkflows(stack, ['before']);
+    expect(await textOf(stack, 'before')).toBe('kept');
+  });
+});
+
+describe('ports in use', { timeout: 60_000 }, () => {
+  it.each([
+    ['frontend', 'the Temporal server', '--port'],
+    ['ui', 'the Temporal UI', '--ui-port'],
+    ['minio', 'MinIO', '--minio-port'],
+  ])('names the port for %s and the option', async (name, use, option) => {
+    const home = mkdtempSync(join(tmpdir(), 'acecoder-stack-'));
+    const taken = createServer();
+    try {
+      await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+      const { port } = taken.address() as AddressInfo;
+      await expect(startStack({ home, ports: { ...ANY_PORTS, [name]: port } })).rejects.toThrow(
+        `Port ${port} on 127.0.0.1, wanted for ${use}, is in use by another program: choose another one with ` +
+          `npm run stack -- ${option} N (0 takes any free port).`,
+      );
+      expect(existsSync(join(home, 'stack.json'))).toBe(false);
+    } finally {
+      await new Promise((resolve) => taken.close(resolve));
+      rmSync(home, { recursive: true, force: true });
+    }
+  });
+});

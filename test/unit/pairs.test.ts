@@ -1,0 +1,95 @@
+/** Preference pairs: the paper's rule, at its boundaries and against a plain restatement of it in whole numbers. */
+import { describe, expect, it } from 'vitest';
+import { pairPrograms, type PairRule, type QuestionPrograms } from '../../activities/preferences/pairs.js';
+import { Random } from '../../activities/synthesis/random.js';
+import { PairRow } from '../../workflows/contract/index.js';
+
+const PAPER: PairRule = { minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 };
+
+function questionOf(rates: readonly number[], texts: readonly string[] = rates.map((_, index) => `program ${index}`)): QuestionPrograms {
+  return {
+    questionId: 'q-1', question: 'What?', split: 'train',
+    programs: rates.map((passRate, index) => ({ id: `p-${index}`, program: texts[index]!, passRate })),
+  };
+}
+
+const ratesOf = (rates: readonly number[], rule: PairRule = PAPER): [number, number][] =>
+  pairPrograms(questionOf(rates), rule).pairs.map(({ chosenPassRate, rejectedPassRate }) => [chosenPassRate, rejectedPassRate]);
+
+describe('pairPrograms', () => {
+  it.each([
+    ['best of exactly 0.8', [0.8, 0.1], [[0.8, 0.1]]],
+    ['best just below 0.8', [0.79, 0.1], []],
+    ['gap of exactly 0.4, which is below 0.4 in binary', [0.9, 0.5], [[0.9, 0.5]]],
+    ['gap of exactly 0.4 from 1', [1, 0.6], [[1, 0.6]]],
+    ['gap just below 0.4', [1, 0.61], []],
+    ['rejected program that passes nothing', [1, 0], []],
+    ['rejected program that passes one of many', [1, 0.01], [[1, 0.01]]],
+    ['equal rates', [1, 1], []],
+    ['one program', [1], []],
+  ])('%s', (_name, rates, expected) => {
+    expect(ratesOf(rates)).toEqual(expected);
+  });
+
+  it('reads 0.9 - 0.5 >= 0.4 as the integers mean it, for all rates of up to 20 tests', () => {
+    for (let tests = 2; tests <= 20; tests += 1) {
+      for (let good = 0; good <= tests; good += 1) {
+        for (let bad = 0; bad <= good; bad += 1) {
+          // Both sides times 10 x tests: no division, no rounding.
+          const allowed = 10 * good >= 8 * tests && bad > 0 && 10 * (good - bad) >= 4 * tests;
+          expect(ratesOf([good / tests, bad / tests]).length, `${good} and ${bad} of ${tests}`).toBe(allowed ? 1 : 0);
+        }
+      }
+    }
+  });
+
+  it('gives all pairs that the rule allows and no other, the widest gap first', () => {
+    const random = new Random(7);
+    for (let round = 0; round < 200; round += 1) {
+      const rates = Array.from({ length: random.integer(2, 12) }, () => random.integer(0, 15) / 15);
+      const expected = rates.flatMap((good, i) => rates.flatMap((bad, j) =>
+        (good >= 0.8 - 1e-9 && bad > 1e-9 && good - bad >= 0.4 - 1e-9 ? [`p-${i}>p-${j}`] : [])));
+      const { pairs } = pairPrograms(questionOf(rates), PAPER);
+      const textOf = (text: string): string => `p-${text.slice('program '.length)}`;
+      expect(pairs.map(({ chosen, rejected }) => `${textOf(chosen)}>${textOf(rejected)}`).sort()).toEqual(expected.sort());
+      const gaps = pairs.map(({ chosenPassRate, rejectedPassRate }) => chosenPassRate - rejectedPassRate);
+      expect(gaps.every((gap, index) => index === 0 || gap <= gaps[index - 1]!)).toBe(true);
+      for (const pair of pairs) expect(PairRow.safeParse(pair).success).toBe(true);
+      expect(new Set(pairs.map(({ id }) => id)).size).toBe(pairs.length);
+    }
+  });
+
+  it('counts pairs of the same two texts once', () => {
+    const { pairs, skipped } = pairPrograms(questionOf([1, 1, 0.2, 0.2], ['good', 'good', 'bad', 'bad']), PAPER);
+    expect(pairs.map(({ chosen, rejected }) => [chosen, rejected])).toEqual([['good', 'bad']]);
+    expect(skipped).toEqual({ duplicatePrograms: 3 });
+  });
+
+  it('does not take two texts for others that read the same when joined', () => {
+    const { pairs } = pairPrograms(questionOf([1, 1, 0.2, 0.2], ['a', 'ab', 'bc', 'c']), PAPER);
+    expect(pairs).toHaveLength(4);
+  });
+
+  it('keeps the widest gaps under a cap, ties in program order, and counts the rest', () => {
+    const { pairs, skipped } = pairPrograms(questionOf([0.8, 1, 0.3, 0.1]), { ...PAPER, maximumPerQuestion: 2 });
+    expect(pairs.map(({ chosen, rejected }) => [chosen, rejected])).toEqual([['program 1', 'program 3'], ['program 0', 'program 3']]);
+    expect(skipped).toEqual({ overMaximum: 2 });
+  });
+
+  it('says by which condition a question gives no pair', () => {
+    expect(pairPrograms(questionOf([0.7, 0.1]), PAPER).skipped).toEqual({ noProgramAboveBest: 1 });
+    expect(pairPrograms(questionOf([]), PAPER).skipped).toEqual({ noProgramAboveBest: 1 });
+    expect(pairPrograms(questionOf([1, 0.9, 0]), PAPER).skipped).toEqual({ noProgramBelowGap: 1 });
+  });
+
+  it('takes worstAbove as a strict bound', () => {
+    expect(ratesOf([1, 0.2], { ...PAPER, worstAbove: 0.2 })).toEqual([]);
+    expect(ratesOf([1, 0.25], { ...PAPER, worstAbove: 0.2 })).toEqual([[1, 0.25]]);
+  });
+
+  it('carries the question, and the same ids on every run', () => {
+    const [pair] = pairPrograms(questionOf([1, 0.2]), PAPER).pairs;
+    expect(pair).toMatchObject({ questionId: 'q-1', question: 'What?', split: 'train', chosen: 'program 0', rejected: 'program 1' });
+    expect(pairPrograms(questionOf([1, 0.2]), PAPER).pairs[0]).toEqual(pair);
+  });
+});

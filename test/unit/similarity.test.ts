@@ -1,0 +1,80 @@
+/** Likeness of texts: near-duplicates among questions, and seeds that repeat a benchmark problem. */
+import { describe, expect, it } from 'vitest';
+import { contamination } from '../../activities/benchmarks/contamination.js';
+import type { Task } from '../../activities/benchmarks/humaneval.js';
+import { jaccard, nearDuplicateGroups, shingles, tokens } from '../../activities/benchmarks/similarity.js';
+import { Random } from '../../activities/synthesis/random.js';
+
+describe('tokens and shingles', () => {
+  it('are words and operators in lower case, without string and comment marks', () => {
+    expect(tokens(`Return x_1+"Y" # sum`)).toEqual(['return', 'x_1', '+', 'y', 'sum']);
+    expect(tokens('')).toEqual([]);
+  });
+
+  it('are runs of tokens; a shorter text is one run', () => {
+    expect([...shingles('a b c d', 3)]).toEqual(['a b c', 'b c d']);
+    expect([...shingles('a b c', 3)]).toEqual(['a b c']);
+    expect([...shingles('a', 3)]).toEqual(['a']);
+  });
+});
+
+describe('jaccard', () => {
+  it('is shared over all members', () => {
+    expect(jaccard(new Set([1, 2, 3]), new Set([2, 3, 4]))).toBe(0.5);
+    expect(jaccard(new Set([1]), new Set([2]))).toBe(0);
+    expect(jaccard(new Set(), new Set())).toBe(1);
+  });
+
+  it('is symmetric, in [0, 1], and 1 for equal sets only', () => {
+    const random = new Random(11);
+    const randomSet = (): Set<number> => new Set(Array.from({ length: random.integer(1, 8) }, () => random.integer(0, 9)));
+    for (let round = 0; round < 500; round += 1) {
+      const [a, b] = [randomSet(), randomSet()];
+      const value = jaccard(a, b);
+      expect(jaccard(b, a)).toBe(value);
+      expect(value).toBeGreaterThanOrEqual(0);
+      expect(value).toBeLessThanOrEqual(1);
+      expect(value === 1).toBe(a.size === b.size && [...a].every((item) => b.has(item)));
+    }
+  });
+});
+
+describe('nearDuplicateGroups', () => {
+  it('joins texts directly and through others, and names the first member', () => {
+    const texts = ['a b c d e f', 'p q r s t u', 'a b c d e x', 'a b c d y x', 'p q r s t u'];
+    // 0 and 2 share 3 of 5 shingles, 2 and 3 share 2 of 6, 0 and 3 share 2 of 6.
+    expect(nearDuplicateGroups(texts, 0.6)).toEqual([0, 1, 0, 3, 1]);
+    expect(nearDuplicateGroups(texts, 1)).toEqual([0, 1, 2, 3, 1]);
+    expect(nearDuplicateGroups(['a b c d', 'b c d e', 'c d e f'], 1 / 3)).toEqual([0, 0, 0]);
+    expect(nearDuplicateGroups(['a b c d', 'c d e f'], 1 / 3)).toEqual([0, 1]);
+    // The last one joins two groups that stood apart.
+    expect(nearDuplicateGroups(['a b c d', 'c d e f', 'b c d e'], 1 / 3)).toEqual([0, 0, 0]);
+  });
+
+  it('takes a similarity of exactly the threshold as a duplicate', () => {
+    expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.6)).toEqual([0, 0]);
+    expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.61)).toEqual([0, 1]);
+  });
+});
+
+describe('contamination', () => {
+  const solution = 'def has_close_elements(numbers, threshold):\n    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
+  const task: Task = { id: 'HumanEval/0', question: '', entryPoint: 'has_close_elements', programPrefix: '', tests: [], reference: solution };
+
+  it('finds a seed by the name of its function, however it is written', () => {
+    for (const name of ['has_close_elements', 'hasCloseElements', 'HAS_close_Elements']) {
+      expect(contamination({ name, code: 'def f(x):\n    return x' }, [task])).toBe('same function name as HumanEval/0');
+    }
+  });
+
+  it('finds a seed by its code, whatever its name and docstring', () => {
+    const docstring = Array.from({ length: 80 }, (_, index) => `word${index}`).join(' ');
+    const code = solution.replace('has_close_elements', 'near').replace(':\n', `:\n    """${docstring}"""\n`);
+    expect(contamination({ name: 'near', code }, [task])).toBe('code like HumanEval/0');
+  });
+
+  it('leaves other seeds alone', () => {
+    expect(contamination({ name: 'double', code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n' }, [task])).toBeUndefined();
+    expect(contamination({ name: 'has_close_elements', code: 'x' }, [])).toBeUndefined();
+  });
+});

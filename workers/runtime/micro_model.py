@@ -1,0 +1,167 @@
+"""A language model of about one million parameters, trained on the spot for tests and for watching learning happen.
+
+It knows the corpus' questions only, and answers each with its correct program in some samples and with wrong variants
+in others, so that pass rates spread between 0 and 1 and everything downstream has work to do.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from runtime.conversation import answer_text, prompt_ids
+from runtime.files import Row, read_rows
+from runtime.models import DEVICE, save_model
+from runtime.mutation import mutants
+from serve import Call, ServiceError
+
+CONTEXT = 1024
+VOCABULARY = 1024
+BATCH = 16
+LEARNING_RATE = 4e-3
+WRONG_SHARE = 0.5
+"""Share of wrong variants among all training answers."""
+WRONG_SHARE_SPREAD = 0.4
+"""A question's own share lies between `WRONG_SHARE` minus and plus this, so that easy and hard questions both occur."""
+WRONG_VARIANTS = 8
+"""Most wrong variants of a question: more would make each too rare to be learned."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Train a tokenizer and a small Llama from scratch on a corpus of solved questions.
+
+    params: corpus (rows {messages, assistantPrefix, completion}, completion = a correct Python function), output (model
+    folder), seed, steps (of at most 16 answers). Result: {architecture, parameters, vocabulary, steps, loss (mean of the last
+    ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
+    """
+    rows = read_rows(params["corpus"], ("messages", "assistantPrefix", "completion"))
+    if not rows:
+        raise ServiceError("InvalidInput", f"The corpus {params['corpus']} is empty; give at least one row.")
+    seed, steps = params["seed"], params["steps"]
+    generator = np.random.Generator(np.random.PCG64(seed))
+    answers = [_answers(row, number, generator) for number, row in enumerate(rows, start=1)]
+    wrong_shares = WRONG_SHARE + WRONG_SHARE_SPREAD * generator.permutation(np.linspace(-1, 1, len(rows)))
+    tokenizer = _train_tokenizer(rows, answers)
+    examples = [_encode(tokenizer, row, texts) for row, texts in zip(rows, answers, strict=True)]
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=448,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    losses = []
+    for step, batch in enumerate(islice(_batches(examples, wrong_shares, generator), steps), start=1):
+        call.raise_if_cancelled()
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1.0, step / (0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        loss = model(**_pad(batch, tokenizer.pad_token_id)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        call.progress(step, steps, "training the micro model", {"loss": losses[-1]})
+    saved = save_model(model.eval(), tokenizer, params["output"])
+    return {**saved, "vocabulary": len(tokenizer), "steps": steps, "loss": sum(losses[-10:]) / len(losses[-10:])}
+
+
+def _answers(row: Row, number: int, generator: np.random.Generator) -> list[str]:
+    """The correct program first, then wrong variants, all written by `ast.unparse` so that form tells nothing."""
+    try:
+        wrong = mutants(row["completion"])
+        correct = ast.unparse(ast.parse(row["completion"]))
+    except SyntaxError as error:
+        raise ServiceError("InvalidInput", f"The completion of corpus row {number} is not Python: {error}.") from error
+    if not wrong:
+        raise ServiceError("InvalidInput", f"The completion of corpus row {number} has nothing to change; use a function that computes something.")
+    chosen = sorted(generator.permutation(len(wrong))[:WRONG_VARIANTS])
+    return [correct, *(wrong[index] for index in chosen)]
+
+
+def _train_tokenizer(rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the corpus; every byte is in the alphabet, so any text can be encoded."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    texts = [message["content"] for row in rows for message in row["messages"]]
+    texts += [f"{row['assistantPrefix']}{answer}" for row, variants in zip(rows, answers, strict=True) for answer in variants]
+    bpe.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+Example = tuple[list[int], list[int]]
+"""Prompt ids and answer ids."""
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, row: Row, answers: Sequence[str]) -> list[Example]:
+    prompt = prompt_ids(tokenizer, row["messages"], row["assistantPrefix"])
+    texts = [answer_text(tokenizer, row["assistantPrefix"], answer) for answer in answers]
+    encoded = [(prompt, tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    if (longest := max(len(prompt) + len(answer) for prompt, answer in encoded)) > CONTEXT:
+        raise ServiceError("InvalidInput", f"A corpus row has {longest} tokens; the micro model's context is {CONTEXT}. Use shorter questions.")
+    return encoded
+
+
+def _batches(
+    examples: Sequence[Sequence[Example]], wrong_shares: np.ndarray, generator: np.random.Generator
+) -> Iterator[list[Example]]:
+    """Endless batches: every round asks each question once, with its correct or a wrong answer.
+
+    A batch holds conversations of similar length, because padding costs as much as text.
+    """
+    while True:
+        answers = [
+            variants[generator.integers(1, len(variants)) if generator.random() < share else 0]
+            for variants, share in zip(examples, wrong_shares, strict=True)
+        ]
+        by_length = [answers[index] for index in generator.permutation(len(answers))]
+        by_length.sort(key=lambda example: len(example[0]) + len(example[1]))
+        for start in generator.permutation(range(0, len(by_length), BATCH)):
+            yield by_length[start : start + BATCH]
+
+
+def _pad(batch: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-padded tensors [B, T]; only answer tokens have a label."""
+    width = max(len(prompt) + len(answer) for prompt, answer in batch)
+    rows = [(prompt + answer, len(prompt)) for prompt, answer in batch]
+    return {
+        "input_ids": torch.tensor([ids + [pad_id] * (width - len(ids)) for ids, _ in rows], device=DEVICE),
+        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows], device=DEVICE),
+        "labels": torch.tensor(
+            [[-100] * start + ids[start:] + [-100] * (width - len(ids)) for ids, start in rows], device=DEVICE
+        ),
+    }

@@ -1,0 +1,209 @@
+"""Model folders: importing, loading, keeping warm, freezing and writing them.
+
+A model folder is a Hugging Face folder with configuration, float32 safetensors, tokenizer and chat template. Weights are
+cut into shards of one decoder block, so that blocks a training leaves alone keep their files' content, and a store that
+addresses files by content keeps them once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from runtime.files import new_folder
+from serve import Call, ServiceError
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+INFERENCE_DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
+WARM_MODELS = 2
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+_warm: OrderedDict[tuple[str, str, tuple[tuple[str, int, int], ...]], Loaded] = OrderedDict()
+
+
+# -- Loading ----------------------------------------------------------------------------------------------------------
+
+
+def warm_policy(path: str, dtype: torch.dtype = INFERENCE_DTYPE) -> Loaded:
+    """The causal LM in folder `path` for inference, kept in memory for the next call."""
+    return _keep_warm(path, f"policy {dtype}", lambda: load_policy(path, dtype))
+
+
+def warm_reward_model(path: str) -> Loaded:
+    """The reward model in folder `path` for inference, kept in memory for the next call."""
+    return _keep_warm(path, "reward", lambda: load_reward_model(path, INFERENCE_DTYPE))
+
+
+def load_policy(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
+    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`."""
+    return _load(AutoModelForCausalLM, path, dtype)
+
+
+def load_reward_model(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
+    """A sequence classifier with one output; a causal LM's folder gets a fresh score head from torch's global seed."""
+    return _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
+
+
+def make_room(bytes_needed: int) -> None:
+    """Drop warm models, the longest unused first, until `bytes_needed` of memory are free or none is left."""
+    while _warm and _free_memory() < bytes_needed:
+        _warm.popitem(last=False)
+        if DEVICE.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _keep_warm(path: str, role: str, load: Any) -> Loaded:
+    # Size and time of the weight files are part of the key: a folder may be replaced under the same path.
+    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
+    key = (path, role, stats)
+    if key not in _warm:
+        while len(_warm) >= WARM_MODELS:
+            _warm.popitem(last=False)
+        _warm[key] = load()
+    _warm.move_to_end(key)
+    return _warm[key]
+
+
+def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Loaded:
+    # Reading needs the weights once more while they are converted.
+    make_room(2 * sum(file.stat().st_size for file in _weight_files(path)))
+    model = auto_class.from_pretrained(path, dtype=dtype, local_files_only=True, **config)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return model.to(DEVICE).eval(), tokenizer
+
+
+def _weight_files(path: str) -> list[Path]:
+    if not Path(path, "config.json").is_file():
+        raise ServiceError("ModelNotFound", f"No model folder at {path}: it has no config.json. Import or train the model first.")
+    if not (files := sorted(Path(path).glob("*.safetensors"))):
+        raise ServiceError("ModelNotFound", f"The model folder {path} holds no *.safetensors weights.")
+    return files
+
+
+def _free_memory() -> int:
+    return torch.cuda.mem_get_info()[0] if DEVICE.type == "cuda" else psutil.virtual_memory().available
+
+
+# -- Structure --------------------------------------------------------------------------------------------------------
+
+
+def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's decoder blocks, lowest first."""
+    return next(child for child in model.base_model.children() if isinstance(child, nn.ModuleList))
+
+
+def train_upper_layers(model: PreTrainedModel, upper_layers: int | None) -> None:
+    """Leave only the top `upper_layers` blocks, what follows them and an untied output head trainable; None means all.
+
+    Autograd builds no graph below the lowest trainable block, so frozen blocks cost a forward pass only. Raises
+    `InvalidInput` when the model has fewer blocks.
+    """
+    if upper_layers is None:
+        return
+    blocks = decoder_blocks(model)
+    if not 1 <= upper_layers <= len(blocks):
+        raise ServiceError("InvalidInput", f"upperLayers is {upper_layers}; the model has {len(blocks)} blocks, so it must be 1 to {len(blocks)}.")
+    model.requires_grad_(False)
+    body = list(model.base_model.children())
+    after_blocks = body[next(index for index, child in enumerate(body) if child is blocks) + 1 :]
+    heads = [child for child in model.children() if child is not model.base_model]
+    for module in (*blocks[-upper_layers:], *after_blocks, *heads):
+        module.requires_grad_(True)
+    # A tied output head is the embedding of the frozen bottom.
+    model.get_input_embeddings().requires_grad_(False)
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """bfloat16 arithmetic over float32 weights on a GPU; float32 on a CPU, where bfloat16 is slower."""
+    return torch.autocast("cuda", torch.bfloat16) if DEVICE.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def out_of_memory(setting: str, value: int) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into `OutOfMemory`, naming the execution setting to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise ServiceError("OutOfMemory", f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}.") from error
+
+
+# -- Writing and importing --------------------------------------------------------------------------------------------
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str) -> dict[str, Any]:
+    """Write a model folder; returns {architecture, parameters}."""
+    for how_it_was_loaded in ("is_local", "local_files_only", "name_or_path"):
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    block_bytes = max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in decoder_blocks(model))
+    with new_folder(output) as folder:
+        # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
+        model.save_pretrained(folder, state_dict=dict(sorted(model.state_dict().items())), max_shard_size=block_bytes)
+        tokenizer.save_pretrained(folder)
+    return {"architecture": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Materialise a model of any source into the canonical folder `output`.
+
+    params: source = {kind: "gguf", package, file} (a GGUF file inside an installed Python package) | {kind: "hub", id,
+    revision} | {kind: "folder", path}; output. Result: {architecture, parameters}. Errors: `ModelNotFound`;
+    `InvalidInput` for an unknown kind or a model without a chat template.
+    """
+    source = params["source"]
+    call.progress(0, 2, "loading")
+    if source["kind"] == "gguf":
+        spec = importlib.util.find_spec(source["package"])
+        location = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
+        if location is None or not Path(location, source["file"]).is_file():
+            raise ServiceError("ModelNotFound", f"No file {source['file']} in the Python package {source['package']}; install the package.")
+        model, tokenizer = _from_pretrained(location, gguf_file=source["file"])
+    elif source["kind"] == "hub":
+        model, tokenizer = _from_pretrained(source["id"], revision=source["revision"])
+    elif source["kind"] == "folder":
+        _weight_files(source["path"])
+        model, tokenizer = _from_pretrained(source["path"], local_files_only=True)
+    else:
+        raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, hub, folder.")
+    if not tokenizer.chat_template:
+        raise ServiceError("InvalidInput", f"The model of {source} has no chat template; choose an instruction-tuned model.")
+    call.raise_if_cancelled()
+    call.progress(1, 2, "saving")
+    return save_model(model, tokenizer, params["output"])
+
+
+def _from_pretrained(name: str, **options: Any) -> Loaded:
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        classifier = any("SequenceClassification" in name for name in config.architectures or [])
+        auto_class = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+        loaded = auto_class.from_pretrained(name, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except OSError as error:
+        raise ServiceError("ModelNotFound", f"Cannot load {name}: {str(error).splitlines()[0]}") from error
+    if "gguf_file" not in options:
+        return loaded.eval(), tokenizer
+    # A model read from GGUF refuses to be saved; a fresh one of its configuration without the quantization does not.
+    config = loaded.config
+    del config.quantization_config
+    model = auto_class.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    return model.eval(), tokenizer

@@ -1,0 +1,228 @@
+"""Bradley-Terry reward models from preference pairs, trained with TRL's `RewardTrainer`.
+
+Loss (AceCoder, arXiv 2502.01718, section 2.3, equation 1; Bradley and Terry, 1952): the mean over pairs of
+-log sigmoid(r(chosen) - r(rejected)), plus `centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2
+(Eisenstein et al., arXiv 2312.09244), which keeps the scores' free offset near zero.
+
+Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads it
+by the mask; both mean the same token because the padding token is chosen to differ from the one that ends a conversation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from trl import RewardConfig, RewardTrainer
+
+from runtime.checkpoints import (
+    CheckpointClock,
+    checkpoint_folder,
+    clear_checkpoints,
+    keep_newest,
+    load_trainable,
+    save_trainable,
+)
+from runtime.conversation import conversation_ids
+from runtime.files import Row, read_rows
+from runtime.models import DEVICE, load_reward_model, out_of_memory, save_model, train_upper_layers
+from runtime.scoring import mean_and_std, score_conversations
+from serve import Call, Cancelled, ServiceError
+
+PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
+
+
+def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Train a reward model on preference pairs and judge it on held-out pairs.
+
+    params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and heldOut
+    (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints (folder),
+    resumeFrom? (a checkpoint folder of the same training), config = {learningRate, epochs, batchSize (pairs an optimizer
+    step), microBatch (pairs a backward pass, a divisor of batchSize), maxLength (tokens), upperLayers (null = all),
+    warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), seed, checkpointSeconds,
+    baseline? (judge the start model too)}.
+
+    Result: {steps, pairs, tooLong (training pairs longer than maxLength, left out), curve: [{step, loss, accuracy}],
+    heldOut, before?}, the last two as `_judge` returns them, `before` without rows. Bit-identical whether or not the
+    training was interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`,
+    `TrainingDiverged`, `Cancelled` (after a last checkpoint).
+    """
+    config, resume_from = params["config"], params.get("resumeFrom")
+    if config["batchSize"] % config["microBatch"]:
+        raise ServiceError("InvalidInput", f"batchSize {config['batchSize']} is no multiple of microBatch {config['microBatch']}.")
+    train_rows, held_out_rows = read_rows(params["train"], PAIR_FIELDS), read_rows(params["heldOut"], PAIR_FIELDS)
+    clear_checkpoints(params["checkpoints"], resume_from)
+    set_seed(config["seed"])  # the fresh score head is drawn from it
+    model, tokenizer = load_reward_model(params["model"])
+    _separate_padding(tokenizer)
+    train_upper_layers(model, config["upperLayers"])
+    before = _judge(model, tokenizer, held_out_rows, config["microBatch"], call) if config.get("baseline") else None
+
+    pairs = [_tokenize(tokenizer, row) for row in train_rows]
+    fitting = [pair for pair in pairs if max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) <= config["maxLength"]]
+    if not fitting:
+        raise ServiceError("InvalidInput", f"None of the {len(pairs)} training pairs has at most maxLength = {config['maxLength']} tokens.")
+    order = _training_order(fitting, config["epochs"], config["batchSize"], config["seed"])
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(config, params["checkpoints"]),
+        train_dataset=Dataset.from_list(fitting).select(order),
+        processing_class=tokenizer,
+        callbacks=[_Watch(call, config, params["checkpoints"])],
+    )
+    with out_of_memory("microBatch", config["microBatch"]):
+        trainer.train(resume_from_checkpoint=resume_from)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise Cancelled
+    model.eval()
+    held_out = _judge(model, tokenizer, held_out_rows, config["microBatch"], call)
+    save_model(model, tokenizer, params["output"])
+    curve = [{key: log[key] for key in ("step", "loss", "accuracy")} for log in trainer.state.log_history if "loss" in log]
+    return {
+        "steps": trainer.state.global_step,
+        "pairs": len(fitting),
+        "tooLong": len(pairs) - len(fitting),
+        "curve": curve,
+        "heldOut": held_out,
+        **({"before": {key: value for key, value in before.items() if key != "rows"}} if before else {}),
+    }
+
+
+class _Trainer(RewardTrainer):
+    """TRL's trainer with checkpoints that hold the trainable weights only and no model card."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_trainable(self.model, folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        Trainer._save_checkpoint(self, model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_trainable(self.model, Path(resume_from_checkpoint))
+
+
+class _Watch(TrainerCallback):
+    """Reports progress, asks for checkpoints by the clock, and stops on cancellation or divergence."""
+
+    def __init__(self, call: Call, config: Mapping[str, Any], checkpoints: str) -> None:
+        self._call = call
+        self._config = config
+        self._checkpoints = checkpoints
+        self._clock = CheckpointClock(config["checkpointSeconds"])
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step < state.max_steps:
+            control.should_training_stop = self._call.cancelled
+            control.should_save = self._call.cancelled or self._clock.due()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
+        if "loss" not in logs:
+            return
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
+            raise ServiceError(
+                "TrainingDiverged",
+                f"Loss {logs['loss']} and gradient norm {logs['grad_norm']} at step {state.global_step} with learning rate "
+                f"{self._config['learningRate']}; lower learningRate.",
+            )
+        self._call.progress(
+            state.global_step, state.max_steps, "training the reward model", {"loss": logs["loss"], "accuracy": logs["accuracy"]}
+        )
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        keep_newest(self._checkpoints)
+        self._clock.restart()
+        self._call.checkpoint(state.global_step, checkpoint_folder(self._checkpoints, state.global_step))
+
+
+def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
+    on_gpu = DEVICE.type == "cuda"
+    return RewardConfig(
+        output_dir=checkpoints,
+        learning_rate=config["learningRate"],
+        num_train_epochs=1,  # `_training_order` holds all epochs
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=config["microBatch"],
+        gradient_accumulation_steps=config["batchSize"] // config["microBatch"],
+        warmup_steps=config["warmupRatio"],
+        lr_scheduler_type="cosine" if config["schedule"] == "cosine" else "constant_with_warmup",
+        center_rewards_coefficient=config["centerRewardsCoefficient"],
+        max_length=None,
+        seed=config["seed"],
+        bf16=on_gpu,
+        gradient_checkpointing=on_gpu,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer a padding token other than the end of sequence that closes every conversation."""
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        candidates = [*sorted(tokenizer.all_special_ids), 0, 1]
+        other = next(index for index in candidates if index != tokenizer.eos_token_id)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(other)
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, list[int]]:
+    return {
+        f"{side}_ids": conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row[side])
+        for side in ("chosen", "rejected")
+    }
+
+
+def _training_order(pairs: Sequence[Mapping[str, list[int]]], epochs: float, batch_size: int, seed: int) -> list[int]:
+    """Indices of the pairs in training order: a seeded permutation an epoch, cut after `epochs` times their number.
+
+    Within an optimizer step the order is free, so pairs of similar length come together and share micro-batches.
+    """
+    lengths = [len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
+    permutations = [
+        np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(pairs)).tolist()
+        for epoch in range(math.ceil(epochs))
+    ]
+    order = [index for permutation in permutations for index in permutation][: round(epochs * len(pairs))]
+    steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [index for step in steps for index in sorted(step, key=lambda index: (lengths[index], index))]
+
+
+def _judge(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], micro_batch: int, call: Call
+) -> dict[str, Any]:
+    """Score held-out pairs: {pairs, questions, accuracy (share with chosen above rejected), meanMargin, scoreMean,
+    scoreStd, rows: [{id, chosenScore, rejectedScore}]}; means are null without pairs."""
+    tokenized = [_tokenize(tokenizer, row) for row in rows]
+    conversations = [pair[side] for side in ("chosen_ids", "rejected_ids") for pair in tokenized]
+    scores = score_conversations(model, conversations, micro_batch, call)
+    scored = [
+        {"id": row["id"], "chosenScore": chosen, "rejectedScore": rejected}
+        for row, chosen, rejected in zip(rows, scores[: len(rows)], scores[len(rows) :], strict=True)
+    ]
+    margins = [row["chosenScore"] - row["rejectedScore"] for row in scored]
+    return {
+        "pairs": len(rows),
+        "questions": len({row["questionId"] for row in rows}),
+        "accuracy": sum(margin > 0 for margin in margins) / len(margins) if margins else None,
+        "meanMargin": sum(margins) / len(margins) if margins else None,
+        **mean_and_std(scores),
+        "rows": scored,
+    }

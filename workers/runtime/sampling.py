@@ -1,0 +1,207 @@
+"""Batched sampling of programs with a key-value cache.
+
+Each prompt is read once and its cache copied for the prompt's samples; rows that end leave the batch. A row draws its
+tokens by inverse CDF from a stream of uniforms seeded with the row's own seed, so its randomness does not depend on the
+rows beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from runtime.conversation import prompt_ids
+from runtime.files import Row, read_rows, write_rows
+from runtime.models import DEVICE, out_of_memory, warm_policy
+from serve import Call, ServiceError
+
+REQUEST_FIELDS = ("id", "messages", "assistantPrefix", "n", "temperature", "topP", "maxNewTokens", "stop", "seeds")
+NUCLEUS_CANDIDATES = 256
+
+
+@dataclass
+class Sample:
+    """One program in the making: row `index` of `request`."""
+
+    request: Row
+    prompt: list[int]
+    index: int
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str | None = None
+
+    def uniforms(self) -> np.ndarray:
+        """Float32 uniforms in [0, 1), one a token; shape [maxNewTokens]."""
+        generator = np.random.Generator(np.random.PCG64(self.request["seeds"][self.index]))
+        return generator.random(self.request["maxNewTokens"], dtype=np.float32)
+
+
+def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Sample programs for the requests of a file.
+
+    params: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens, stop, seeds}),
+    output, maxRows (rows in one batch). Temperature 0 is greedy. Output rows, in request and then sample order: {id, index,
+    text, finish: "stop" | "length", promptIds, completionIds}; the text ends before a stop string or the end of sequence,
+    the ids keep every token the model emitted. Result: {rows, tokens}. Errors: `InvalidInput`, `ModelNotFound`,
+    `OutOfMemory`, `Cancelled`.
+
+    Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
+    and `maxRows` only.
+    """
+    requests = read_rows(params["requests"], REQUEST_FIELDS)
+    model, tokenizer = warm_policy(params["model"])
+    samples = []
+    for request in requests:
+        prompt = prompt_ids(tokenizer, request["messages"], request["assistantPrefix"])
+        _check(request, prompt, model.config.max_position_embeddings)
+        samples += [Sample(request, prompt, index) for index in range(request["n"])]
+    done = tokens = 0
+    pending = iter(sorted(samples, key=lambda row: len(row.prompt)))
+    with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
+        while batch := list(islice(pending, params["maxRows"])):
+            for finished in _generate(model, tokenizer, batch, call):
+                done += 1
+                tokens += len(finished.ids)
+                call.progress(done, len(samples), "sampling", {"tokens": tokens})
+    write_rows(
+        params["output"],
+        (
+            {"id": row.request["id"], "index": row.index, "text": row.text, "finish": row.finish, "promptIds": row.prompt, "completionIds": row.ids}
+            for row in samples
+        ),
+    )
+    return {"rows": len(samples), "tokens": tokens}
+
+
+def _check(request: Row, prompt: Sequence[int], context: int) -> None:
+    if len(request["seeds"]) != request["n"]:
+        raise ServiceError("InvalidInput", f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.")
+    if len(prompt) + request["maxNewTokens"] > context:
+        raise ServiceError(
+            "InvalidInput",
+            f"Request {request['id']} has {len(prompt)} prompt tokens and maxNewTokens {request['maxNewTokens']}; "
+            f"the model's context is {context} tokens, so lower maxNewTokens or shorten the prompt.",
+        )
+
+
+def _generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call) -> Iterator[Sample]:
+    """Complete `batch` in place and yield each row as it ends. Shapes: Q prompts, R rows, T positions, V vocabulary."""
+    ends = _end_ids(model, tokenizer)
+    # Rows of one request share the object, so identity finds a batch's distinct prompts.
+    prompts = list({id(row.prompt): row.prompt for row in batch}.values())
+    prompt_of_row = {id(prompt): index for index, prompt in enumerate(prompts)}
+    row_to_prompt_R = torch.tensor([prompt_of_row[id(row.prompt)] for row in batch], device=DEVICE)
+    width = max(map(len, prompts))
+    ids_QT = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=DEVICE)
+    mask_QT = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=DEVICE)
+    cache = DynamicCache(config=model.config)
+    position_QT = (mask_QT.cumsum(-1) - 1).clamp(min=0)
+    output = model(
+        input_ids=ids_QT, attention_mask=mask_QT, position_ids=position_QT, past_key_values=cache, logits_to_keep=1
+    )
+    cache.batch_select_indices(row_to_prompt_R)
+    logits_RV = output.logits[row_to_prompt_R, -1]
+    mask_RT = mask_QT[row_to_prompt_R]
+    temperature_R = torch.tensor([float(row.request["temperature"]) for row in batch], device=DEVICE)
+    top_p_R = torch.tensor([float(row.request["topP"]) for row in batch], device=DEVICE)
+    length = max(row.request["maxNewTokens"] for row in batch)
+    uniform_RN = torch.tensor(np.stack([np.pad(u, (0, length - len(u))) for u in (row.uniforms() for row in batch)]), device=DEVICE)
+    alive = batch
+    for step in range(length):
+        call.raise_if_cancelled()
+        token_R = choose_tokens(logits_RV.float(), temperature_R, top_p_R, uniform_RN[:, step])
+        for row, token in zip(alive, token_R.tolist(), strict=True):
+            _append(row, token, tokenizer, ends)
+        yield from (row for row in alive if row.finish)
+        keep = [index for index, row in enumerate(alive) if not row.finish]
+        if not keep:
+            return
+        if len(keep) < len(alive):
+            keep_R = torch.tensor(keep, device=DEVICE)
+            cache.batch_select_indices(keep_R)
+            alive = [alive[index] for index in keep]
+            token_R, mask_RT, uniform_RN = token_R[keep_R], mask_RT[keep_R], uniform_RN[keep_R]
+            temperature_R, top_p_R = temperature_R[keep_R], top_p_R[keep_R]
+        mask_RT = torch.cat([mask_RT, mask_RT.new_ones(len(alive), 1)], dim=1)
+        position_R1 = mask_RT.sum(-1, keepdim=True) - 1
+        output = model(input_ids=token_R[:, None], attention_mask=mask_RT, position_ids=position_R1, past_key_values=cache)
+        logits_RV = output.logits[:, -1]
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    configured = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+
+
+def _append(row: Sample, token: int, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> None:
+    """Add `token` to the row and end it where the model, a stop string or the limit does."""
+    row.ids.append(token)
+    if token in ends:
+        row.text, row.finish = _decode(tokenizer, row.ids[:-1]), "stop"
+        return
+    if stops := row.request["stop"]:
+        # A stop string of k bytes is spelled by at most k tokens, so the last few decide whether to read them all.
+        tail = _decode(tokenizer, row.ids[-max(len(stop.encode()) for stop in stops) - 1 :])
+        if any(stop in tail for stop in stops):
+            text = _decode(tokenizer, row.ids)
+            row.text, row.finish = text[: min(text.index(stop) for stop in stops if stop in text)], "stop"
+            return
+    if len(row.ids) == row.request["maxNewTokens"]:
+        row.text, row.finish = _decode(tokenizer, row.ids), "length"
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def choose_tokens(
+    logits_RV: torch.Tensor, temperature_R: torch.Tensor, top_p_R: torch.Tensor, uniform_R: torch.Tensor
+) -> torch.Tensor:
+    """Token ids, shape [R]: the arg max where the temperature is 0, else inverse-CDF samples of the nucleus.
+
+    The nucleus (Holtzman et al., arXiv 1904.09751, section 3.1) is the smallest set of most likely tokens whose
+    probability reaches `top_p_R`; at 1 it is the whole vocabulary, taken in vocabulary order. All inputs are float32;
+    `uniform_R` lies in [0, 1).
+    """
+    token_R = logits_RV.argmax(-1)
+    sampled = (temperature_R > 0).nonzero().squeeze(-1)
+    if not len(sampled):
+        return token_R
+    probability_SV = (logits_RV[sampled] / temperature_R[sampled, None]).softmax(-1)
+    for top_p in top_p_R[sampled].unique().tolist():
+        rows = (top_p_R[sampled] == top_p).nonzero().squeeze(-1)
+        draw = _inverse_cdf if top_p >= 1 else partial(_draw_from_nucleus, top_p)
+        token_R[sampled[rows]] = draw(probability_SV[rows], uniform_R[sampled[rows]])
+    return token_R
+
+
+def _draw_from_nucleus(top_p: float, probability_SV: torch.Tensor, uniform_S: torch.Tensor) -> torch.Tensor:
+    # Sorting a whole vocabulary each step costs more than the model does, and a nucleus is almost always among the most
+    # likely few hundred tokens; only the rows where it is not are sorted.
+    best_SK, token_SK = probability_SV.topk(min(NUCLEUS_CANDIDATES, probability_SV.shape[-1]))
+    drawn_S = _draw_from_sorted(top_p, best_SK, token_SK, uniform_S)
+    wide = (best_SK.sum(-1) < top_p).nonzero().squeeze(-1)
+    if len(wide):
+        drawn_S[wide] = _draw_from_sorted(top_p, *probability_SV[wide].sort(descending=True, stable=True), uniform_S[wide])
+    return drawn_S
+
+
+def _draw_from_sorted(
+    top_p: float, probability_SK: torch.Tensor, token_SK: torch.Tensor, uniform_S: torch.Tensor
+) -> torch.Tensor:
+    more_likely_SK = probability_SK.cumsum(-1) - probability_SK
+    choice_S = _inverse_cdf(probability_SK.masked_fill(more_likely_SK >= top_p, 0), uniform_S)
+    return token_SK.gather(-1, choice_S[:, None]).squeeze(-1)
+
+
+def _inverse_cdf(weight_SV: torch.Tensor, uniform_S: torch.Tensor) -> torch.Tensor:
+    cdf_SV = weight_SV.cumsum(-1)
+    target_S1 = uniform_S[:, None] * cdf_SV[:, -1:]
+    return torch.searchsorted(cdf_SV, target_S1, right=True).squeeze(-1).clamp(max=weight_SV.shape[-1] - 1)

@@ -1,0 +1,123 @@
+"""A micro model of sixteen questions, built once a session, and calls that record what an operation sends."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runtime.micro_model import build_micro_model
+from serve import Call
+
+FUNCTIONS = [
+    "def twice(n):\n    return n * 2",
+    "def half(n):\n    return n // 2",
+    "def next_one(n):\n    return n + 1",
+    "def is_small(n):\n    return n < 10",
+    "def is_zero(n):\n    return n == 0",
+    "def larger(a, b):\n    return max(a, b)",
+    "def smaller(a, b):\n    return min(a, b)",
+    "def first(items):\n    return items[0]",
+    "def last(items):\n    return items[-1]",
+    "def loud(text):\n    return text.upper() + '!'",
+    "def quiet(text):\n    return text.lower()",
+    "def backwards(text):\n    return text[::-1]",
+    "def size(items):\n    return len(items)",
+    "def total(items):\n    result = 0\n    for item in items:\n        result += item\n    return result",
+    "def count_even(items):\n    return sum(1 for item in items if item % 2 == 0)",
+    "def sign(n):\n    if n > 0:\n        return 1\n    if n < 0:\n        return -1\n    return 0",
+]
+PREFIX = "```python\n"
+
+
+def question(function: str) -> list[dict[str, str]]:
+    """The messages that ask for `function`."""
+    return [{"role": "user", "content": f"Write {function.splitlines()[0].removeprefix('def ').rstrip(':')}."}]
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weight_digests(folder: Path) -> list[str]:
+    """sha256 of each weight file, in order of the files' names."""
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.safetensors"))]
+
+
+class Recorder:
+    """A call and the messages it sent; `cancel_at` cancels it at the progress of that many units with that message."""
+
+    def __init__(self, cancel_at: tuple[str, int] | None = None) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self._cancel_at = cancel_at
+        self.call = Call(1, self._take)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        if message["type"] == "progress" and (message["message"], message["done"]) == self._cancel_at:
+            self.call.cancel()
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["type"] == "checkpoint"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _deterministic_torch() -> None:
+    torch.set_num_threads(1)  # a model this small gains nothing from a second thread, and a busy machine loses much
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+@pytest.fixture
+def call() -> Call:
+    return Recorder().call
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rows = [{"messages": question(code), "assistantPrefix": PREFIX, "completion": code} for code in FUNCTIONS]
+    return write_jsonl(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", rows)
+
+
+@pytest.fixture(scope="session")
+def micro_model(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("models") / "micro"
+    build_micro_model({"corpus": corpus, "output": str(output), "seed": 7, "steps": 120}, Recorder().call)
+    return output
+
+
+@pytest.fixture
+def sampling_requests(tmp_path: Path) -> Callable[..., str]:
+    """Writes requests for every question, eight samples each, with the given fields changed."""
+
+    def write(**changes: Any) -> str:
+        rows = [
+            {
+                "id": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX, "n": 8, "temperature": 0.8,
+                "topP": 1, "maxNewTokens": 64, "stop": ["\n```"], "seeds": [100 * number + index for index in range(8)],
+                **changes,
+            }
+            for number, code in enumerate(FUNCTIONS)
+        ]  # fmt: skip
+        return write_jsonl(tmp_path / "requests.jsonl", rows)
+
+    return write
+
+
+def normal_form(program: str) -> str | None:
+    """The program as `ast.unparse` writes it, or None when it does not parse."""
+    try:
+        return ast.unparse(ast.parse(program))
+    except SyntaxError:
+        return None

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import FUNCTIONS, Recorder, normal_form, read_jsonl, weight_digests, write_jsonl
+
+from runtime.policy_update import clipped_loss, normalised_advantages, returns, token_rewards, update_policy
+from runtime.sampling import sample
+from serve import Cancelled, ServiceError
+
+CONFIG = {
+    "learningRate": 1e-3, "beta": 0.01, "clip": 0.2, "rewardClip": 10, "batchSize": 32, "microBatch": 8, "epochs": 1,
+    "upperLayers": None, "maxGradNorm": 1.0, "seed": 5, "temperature": 0.8, "checkpointSeconds": 1e9,
+}  # fmt: skip
+MASK_BT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+KL_BT = torch.tensor([[0.2, -0.4, 1.0], [0.5, 9.0, 9.0]], dtype=torch.float64)
+REWARD_B = torch.tensor([1.0, -2.0], dtype=torch.float64)
+
+
+def test_token_rewards_put_the_reward_on_the_last_completion_token() -> None:
+    expected = torch.tensor([[-0.02, 0.04, 0.9], [-2.05, 0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(token_rewards(KL_BT, REWARD_B, MASK_BT, beta=0.1), expected)
+
+
+def test_returns_sum_to_the_end() -> None:
+    reward_BT = torch.tensor([[-0.02, 0.04, 0.9], [-2.05, 7.0, 7.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.92, 0.94, 0.9], [-2.05, 0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(returns(reward_BT, MASK_BT), expected)
+
+
+def test_advantages_are_normalised_over_all_tokens_of_the_batch() -> None:
+    # Returns 3, 1, 1 and -1: mean 1, population variance (4 + 0 + 0 + 4) / 4 = 2.
+    return_BT = torch.tensor([[3.0, 1.0, 1.0], [-1.0, 0.0, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([[2**0.5, 0.0, 0.0], [-(2**0.5), 0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(normalised_advantages(return_BT, MASK_BT), expected)
+
+
+def test_equal_returns_pull_at_nothing() -> None:
+    assert normalised_advantages(0.7 * MASK_BT, MASK_BT).abs().max() < 1e-9
+
+
+def test_clipped_loss_takes_the_pessimistic_bound() -> None:
+    # Ratios 1.5, 0.5 and 1.1 with advantages 1, -1 and 2: min(1.5, 1.2) + min(-0.5, -0.8) + min(2.2, 2.2) = 2.6.
+    ratio_BT = torch.tensor([[1.5, 0.5, 1.1], [1.0, 3.0, 3.0]], dtype=torch.float64)
+    advantage_BT = torch.tensor([[1.0, -1.0, 2.0], [0.5, 5.0, 5.0]], dtype=torch.float64)
+    loss, clipped = clipped_loss(ratio_BT.log(), torch.zeros(2, 3), advantage_BT, MASK_BT, clip=0.2)
+    assert loss.item() == pytest.approx(-(2.6 + 0.5))
+    assert clipped.item() == 2
+
+
+@pytest.fixture
+def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path) -> str:
+    """Samples of the micro model, rewarded with 1 where they are the right program."""
+    samples = tmp_path / "samples.jsonl"
+    sample({"model": str(micro_model), "requests": sampling_requests(), "output": str(samples), "maxRows": 128}, Recorder().call)
+    rows = [
+        {
+            "id": f"{row['id']}/{row['index']}", "questionId": row["id"], "promptIds": row["promptIds"],
+            "completionIds": row["completionIds"],
+            "reward": float(normal_form(row["text"]) == normal_form(FUNCTIONS[int(row["id"][1:])])),
+        }
+        for row in read_jsonl(samples)
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "rollouts.jsonl", rows)
+
+
+def update(model: Path, rollouts: str, folder: Path, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
+    params = {
+        "policy": str(model), "reference": str(model), "rollouts": rollouts, "output": str(folder / "output"),
+        "state": str(folder / "state"), "checkpoints": str(folder / "checkpoints"),
+        "config": {**CONFIG, **changes.pop("config", {})}, **changes,
+    }  # fmt: skip
+    return update_policy(params, (recorder or Recorder()).call)
+
+
+def test_an_update_makes_right_programs_likelier(
+    micro_model: Path, rollouts: str, sampling_requests: Callable[..., str], tmp_path: Path
+) -> None:
+    result = update(micro_model, rollouts, tmp_path)
+    rows = read_jsonl(Path(rollouts))
+    assert sorted(result["trainedIds"]) == sorted(row["id"] for row in rows)
+    assert result["steps"] == len(rows) / CONFIG["batchSize"]
+    metrics = result["metrics"]
+    rate = sum(row["reward"] for row in rows) / len(rows)
+    assert metrics["rewardMean"] == pytest.approx(rate)
+    assert metrics["kl"] == 0  # the policy is its own reference
+    assert metrics["entropy"] > 0
+    assert metrics["nonZeroAdvantages"] == len(rows)
+    requests = sampling_requests(seeds=list(range(9000, 9008)))
+    for name, model in (("before", micro_model), ("after", tmp_path / "output")):
+        sample({"model": str(model), "requests": requests, "output": str(tmp_path / f"{name}.jsonl"), "maxRows": 128}, Recorder().call)
+    right = {
+        name: sum(normal_form(row["text"]) == normal_form(FUNCTIONS[int(row["id"][1:])]) for row in read_jsonl(tmp_path / f"{name}.jsonl"))
+        for name in ("before", "after")
+    }
+    assert right["after"] > 1.1 * right["before"]
+
+
+@pytest.mark.parametrize("upper_layers", [None, 2])
+def test_a_resumed_update_ends_in_the_same_bytes(micro_model: Path, rollouts: str, tmp_path: Path, upper_layers: int | None) -> None:
+    config = {"upperLayers": upper_layers, "epochs": 2}
+    undisturbed = update(micro_model, rollouts, tmp_path / "a", config=config)
+    recorder = Recorder(cancel_at=("updating the policy", 3))
+    with pytest.raises(Cancelled):
+        update(micro_model, rollouts, tmp_path / "b", recorder, config=config)
+    (checkpoint,) = recorder.checkpoints()
+    assert checkpoint["step"] == 3
+    resumed = update(micro_model, rollouts, tmp_path / "b", resumeFrom=checkpoint["path"], config=config)
+    assert resumed == undisturbed
+    assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")
+    assert weight_digests(tmp_path / "a/state") == weight_digests(tmp_path / "b/state")
+
+
+def test_the_optimizer_state_carries_over(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+    update(micro_model, rollouts, tmp_path / "first")
+    policy = tmp_path / "first/output"
+    fresh = update(policy, rollouts, tmp_path / "fresh", reference=str(micro_model))
+    carried = update(policy, rollouts, tmp_path / "carried", reference=str(micro_model), resumeState=str(tmp_path / "first/state"))
+    assert fresh["metrics"]["kl"] == carried["metrics"]["kl"] > 0
+    assert fresh["curve"][0] == carried["curve"][0]  # the first loss sees the same weights, the second other ones
+    assert fresh["curve"][1] != carried["curve"][1]
+    assert weight_digests(tmp_path / "fresh/output") != weight_digests(tmp_path / "carried/output")
+    with pytest.raises(ServiceError, match="belongs to another model or upperLayers"):
+        update(policy, rollouts, tmp_path / "x", resumeState=str(tmp_path / "first/state"), config={"upperLayers": 1})
+
+
+def test_micro_batches_do_not_change_the_step(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+    one = update(micro_model, rollouts, tmp_path / "one", config={"microBatch": 32})
+    many = update(micro_model, rollouts, tmp_path / "many", config={"microBatch": 5})
+    assert one["trainedIds"] == many["trainedIds"]
+    assert [point["gradNorm"] for point in one["curve"]] == pytest.approx([point["gradNorm"] for point in many["curve"]], rel=1e-3)
+
+
+def test_divergence_names_step_and_learning_rate(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"step \d+ with learning rate 1e\+30") as error:
+        update(micro_model, rollouts, tmp_path, config={"learningRate": 1e30})
+    assert error.value.type == "TrainingDiverged"
+    assert not (tmp_path / "output").exists()
+
+
+def test_an_empty_rollout_is_refused_by_id(micro_model: Path, tmp_path: Path) -> None:
+    rows = [{"id": "r1", "questionId": "q", "promptIds": [1], "completionIds": [], "reward": 0.0}]
+    with pytest.raises(ServiceError, match="Rollout r1") as error:
+        update(micro_model, write_jsonl(tmp_path / "rollouts.jsonl", rows), tmp_path)
+    assert error.value.type == "InvalidInput"

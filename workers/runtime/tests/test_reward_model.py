@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from transformers import AutoTokenizer
+
+from runtime.conversation import conversation_ids
+from runtime.models import load_reward_model
+from runtime.mutation import mutants
+from runtime.reward_model import train_reward_model
+from runtime.scoring import score
+from serve import Cancelled, ServiceError
+
+STEPS = 8
+CONFIG = {
+    "learningRate": 1e-3, "epochs": 2, "batchSize": 12, "microBatch": 4, "maxLength": 256, "upperLayers": None,
+    "warmupRatio": 0.1, "schedule": "cosine", "centerRewardsCoefficient": 0.01, "seed": 3, "checkpointSeconds": 1e9,
+}  # fmt: skip
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    rows = [
+        {
+            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX,
+            "chosen": code, "rejected": wrong, "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
+        }
+        for number, code in enumerate(FUNCTIONS)
+        for index, wrong in enumerate(mutants(code)[:3])
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "pairs.jsonl", rows)
+
+
+def train(model: Path, pairs: str, folder: Path, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
+    params = {
+        "model": str(model), "train": pairs, "heldOut": pairs, "output": str(folder / "output"),
+        "checkpoints": str(folder / "checkpoints"), "config": {**CONFIG, **changes.pop("config", {})}, **changes,
+    }  # fmt: skip
+    return train_reward_model(params, (recorder or Recorder()).call)
+
+
+def test_training_separates_right_from_wrong_programs(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    result = train(micro_model, pairs, tmp_path, config={"baseline": True, "epochs": 6})
+    held_out = result["heldOut"]
+    assert result["steps"] == len(result["curve"]) == math.ceil(6 * result["pairs"] / CONFIG["batchSize"])
+    assert result["pairs"] == held_out["pairs"] == len(held_out["rows"]) == len(read_jsonl(Path(pairs)))
+    assert held_out["questions"] == len(FUNCTIONS)
+    assert held_out["accuracy"] > max(0.8, result["before"]["accuracy"])
+    assert result["curve"][-1]["loss"] < result["curve"][0]["loss"]
+    assert held_out["meanMargin"] == pytest.approx(
+        sum(row["chosenScore"] - row["rejectedScore"] for row in held_out["rows"]) / held_out["pairs"]
+    )
+    assert {file.name for file in (tmp_path / "output").iterdir() if not file.name.startswith("model")} == {
+        "chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_score_gives_the_held_out_scores_again(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    result = train(micro_model, pairs, tmp_path)
+    rows = [{**row, "response": row["chosen"]} for row in read_jsonl(Path(pairs))]
+    requests = write_jsonl(tmp_path / "rows.jsonl", rows)
+    params = {"model": str(tmp_path / "output"), "rows": requests, "output": str(tmp_path / "scores.jsonl"), "microBatch": 4}
+    assert score(params, Recorder().call)["rows"] == len(rows)
+    scores = read_jsonl(tmp_path / "scores.jsonl")
+    assert [row["id"] for row in scores] == [row["id"] for row in result["heldOut"]["rows"]]
+    assert [row["score"] for row in scores] == pytest.approx([row["chosenScore"] for row in result["heldOut"]["rows"]], abs=1e-5)
+
+
+def test_scoring_reads_the_token_that_the_trainer_reads(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    train(micro_model, pairs, tmp_path)
+    model, tokenizer = load_reward_model(str(tmp_path / "output"))
+    assert tokenizer.pad_token_id == model.config.pad_token_id != tokenizer.eos_token_id
+    rows = [{"id": name, "messages": question(name), "assistantPrefix": PREFIX, "response": name} for name in FUNCTIONS]
+    params = {"model": str(tmp_path / "output"), "rows": write_jsonl(tmp_path / "rows.jsonl", rows), "output": str(tmp_path / "s.jsonl"), "microBatch": 16}
+    score(params, Recorder().call)
+    texts = [tokenizer.decode(conversation_ids(tokenizer, row["messages"], PREFIX, row["response"])) for row in rows]
+    assert all(text.endswith("\n```<|im_end|>") for text in texts)
+    with torch.no_grad():
+        pooled = model(**tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)).logits
+    assert [row["score"] for row in read_jsonl(tmp_path / "s.jsonl")] == pytest.approx(pooled.squeeze(-1).tolist(), abs=1e-5)
+
+
+def test_an_unfinished_fence_is_closed_and_a_plain_answer_left_alone(micro_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(micro_model)
+    fenced = conversation_ids(tokenizer, question("def f():"), PREFIX, "pass\n")
+    plain = conversation_ids(tokenizer, question("def f():"), "", "pass\n")
+    assert tokenizer.decode(fenced).endswith("```python\npass\n```<|im_end|>")
+    assert tokenizer.decode(plain).endswith("assistant\npass<|im_end|>")
+
+
+@pytest.mark.parametrize("upper_layers", [None, 2])
+def test_a_resumed_training_ends_in_the_same_bytes(micro_model: Path, pairs: str, tmp_path: Path, upper_layers: int | None) -> None:
+    config = {"upperLayers": upper_layers}
+    undisturbed = train(micro_model, pairs, tmp_path / "a", config=config)
+    recorder = Recorder(cancel_at=("training the reward model", 5))
+    with pytest.raises(Cancelled):
+        train(micro_model, pairs, tmp_path / "b", recorder, config=config)
+    checkpoint = recorder.checkpoints()[-1]
+    assert checkpoint["step"] == 6
+    resumed = train(micro_model, pairs, tmp_path / "b", resumeFrom=checkpoint["path"], config=config)
+    assert resumed == undisturbed
+    assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")
+
+
+def test_frozen_blocks_keep_their_files(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    train(micro_model, pairs, tmp_path, config={"upperLayers": 1})
+    unchanged = set(weight_digests(micro_model)) & set(weight_digests(tmp_path / "output"))
+    assert len(unchanged) == 3  # of five files, the last two of which hold the top block
+
+
+def test_checkpoints_go_by_the_clock_and_the_newest_two_stay(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    recorder = Recorder()
+    train(micro_model, pairs, tmp_path, recorder, config={"checkpointSeconds": 0})
+    assert [checkpoint["step"] for checkpoint in recorder.checkpoints()] == list(range(1, STEPS))
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-6", "checkpoint-7"]
+
+
+def test_long_pairs_are_counted(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    rows = read_jsonl(Path(pairs))
+    rows[0]["chosen"] = "x = 1\n" * 200
+    result = train(micro_model, write_jsonl(tmp_path / "long.jsonl", rows), tmp_path, heldOut=pairs)
+    assert (result["tooLong"], result["pairs"]) == (1, len(rows) - 1)
+
+
+def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"step \d+ with learning rate 1e\+30") as error:
+        train(micro_model, pairs, tmp_path, config={"learningRate": 1e30, "warmupRatio": 0})
+    assert error.value.type == "TrainingDiverged"
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"microBatch": 5}, "batchSize 12 is no multiple of microBatch 5"),
+        ({"upperLayers": 9}, "the model has 4 blocks"),
+        ({"maxLength": 3}, "at most maxLength = 3 tokens"),
+    ],
+)
+def test_impossible_settings_are_refused(micro_model: Path, pairs: str, tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ServiceError, match=message) as error:
+        train(micro_model, pairs, tmp_path, config=config)
+    assert error.value.type == "InvalidInput"

@@ -1,0 +1,67 @@
+"""Service of the sandbox: `PYTHONPATH=<repository>/workers python -m sandbox [--workers N]`, driven as `serve`
+describes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sandbox import verdicts
+from sandbox.pool import Pool
+from serve import Call, ServiceError, serve
+
+_MOST_WORKERS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="Runs untrusted Python programs against tests."
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(_MOST_WORKERS, len(os.sched_getaffinity(0))),
+        help="programs at the same time",
+    )
+    workers = parser.parse_args().workers
+    if workers < 1:
+        parser.error("--workers must be at least 1")
+
+    pool: Pool | None = None
+    trouble = ""
+    try:
+        pool = Pool(workers)
+    except ServiceError as error:
+        # The service starts all the same, so that every request gets the reason as its reply.
+        trouble = str(error)
+        print(trouble, file=sys.stderr)
+
+    def with_pool(operation: Callable[..., dict[str, Any]]) -> Callable[[Mapping[str, Any], Call], dict[str, Any]]:
+        def run(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+            if pool is None:
+                raise ServiceError("SandboxUnavailable", trouble)
+            return operation(pool, params, call)
+
+        return run
+
+    serve(
+        {
+            "judge": with_pool(verdicts.judge),
+            "evaluate": with_pool(verdicts.evaluate),
+            "probe": with_pool(lambda pool, params, call: verdicts.probe(pool)),
+        },
+        {
+            "python": pool.python_version if pool else "",
+            "isolation": pool.isolation if pool else "none",
+            "harness": verdicts.HARNESS_VERSION,
+        },
+        on_orphaned=pool.close if pool else lambda: None,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Kernel limits that one program's process puts on itself before it runs untrusted code.
+
+Resource limits, Landlock and a seccomp allow list, applied through ctypes because the sandbox has the standard library
+only. The wall around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here
+keep one program away from the zygote and from the programs that run after it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+
+
+class HardeningError(OSError):
+    """A limit that was there when the zygote started could not be applied: trouble of the host, not of the program."""
+
+
+def _prctl(option: int, *arguments: int | ctypes.c_void_p) -> None:
+    if _libc.prctl(option, *arguments, *([ctypes.c_ulong(0)] * (4 - len(arguments)))) != 0:
+        raise HardeningError(ctypes.get_errno(), f"prctl {option} failed: {os.strerror(ctypes.get_errno())}")
+
+
+def protect_zygote() -> None:
+    """Forbid new privileges and debugging (ptrace, /proc/pid/mem) of the zygote by processes of the same user."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
+
+
+# --- resource limits -------------------------------------------------------------------------------------------------
+
+_THREADS = 64
+_OPEN_FILES = 32
+_STACK_BYTES = 8 * 1024 * 1024
+
+
+def limit_resources(cpu_seconds: int, memory_bytes: int) -> None:
+    """Set the process's rlimits: CPU seconds (SIGXCPU, one second later SIGKILL) and bytes of address space.
+
+    The kernel counts these CPU seconds in ticks, which can be a fifth too many: they are the backstop, not the limit.
+    Files of any size above zero cannot be written, no core is left, and threads and open files are few.
+    """
+    for limit, soft, hard in (
+        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1),
+        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+        (resource.RLIMIT_STACK, _STACK_BYTES, _STACK_BYTES),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES, _OPEN_FILES),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NPROC, _THREADS, _THREADS),
+    ):
+        resource.setrlimit(limit, (soft, hard))
+
+
+# --- Landlock (linux/landlock.h) -------------------------------------------------------------------------------------
+
+_LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
+_WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
+# How many file access rights each ABI version knows; the last entry holds for all later versions.
+_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+
+
+class Landlock:
+    """A Landlock ruleset: read below the given folders, write to /dev/null, nothing else.
+
+    TCP is denied from ABI 4 on; signals to and abstract sockets of processes outside are denied from ABI 6 on. The
+    ruleset is made once by the zygote; every program restricts itself with it. `abi` is 0 where the kernel has no
+    Landlock.
+    """
+
+    def __init__(self, readable: list[str]) -> None:
+        self.abi = max(0, _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1))
+        self._ruleset = -1
+        if not self.abi:
+            return
+        files = (1 << _FILE_RIGHTS_BY_ABI[min(self.abi, 5)]) - 1
+        attributes = struct.pack("=Q", files)
+        attributes += struct.pack("=Q", 0b11) if self.abi >= 4 else b""
+        attributes += struct.pack("=Q", 0b11) if self.abi >= 6 else b""
+        self._ruleset = _libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
+        if self._ruleset < 0:
+            raise HardeningError(ctypes.get_errno(), "The Landlock ruleset could not be made.")
+        rights_by_path = {path: _READ_FILE | _READ_DIR for path in readable} | {"/dev/null": _READ_FILE | _WRITE_FILE}
+        for path, rights in rights_by_path.items():
+            folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            rule = struct.pack("=Qi", rights, folder)
+            if _libc.syscall(_LANDLOCK_ADD_RULE, self._ruleset, 1, rule, 0) != 0:
+                raise HardeningError(ctypes.get_errno(), f"The Landlock rule for {path} could not be added.")
+            os.close(folder)
+
+    def restrict(self) -> None:
+        """Apply the ruleset to the calling process for good."""
+        if self.abi and _libc.syscall(_LANDLOCK_RESTRICT, self._ruleset, 0) != 0:
+            raise HardeningError(ctypes.get_errno(), "Landlock could not be applied.")
+
+
+# --- seccomp (linux/seccomp.h, linux/filter.h) -----------------------------------------------------------------------
+
+_ARCH_X86_64 = 0xC000003E
+_X32_BIT = 0x40000000
+_KILL, _ALLOW, _EPERM, _ENOSYS = 0x80000000, 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x05, 0x15, 0x45, 0x06
+_NR, _ARCH, _ARGUMENTS = 0, 4, 16
+_CLONE, _CLONE3, _CLONE_THREAD = 56, 435, 0x10000
+
+# x86-64 numbers of what a computing Python process needs: memory, files already visible, time, own signals, threads,
+# pipes and polling. No process, network, mount, key, tracing or kernel-management call is among them.
+_ALLOWED = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7, "lseek": 8, "mmap": 9,
+    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+    "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "select": 23, "sched_yield": 24,
+    "mremap": 25, "madvise": 28, "dup": 32, "dup2": 33, "pause": 34, "nanosleep": 35, "getitimer": 36, "alarm": 37,
+    "setitimer": 38, "getpid": 39, "sendto": 44, "recvfrom": 45, "shutdown": 48, "exit": 60, "wait4": 61, "uname": 63,
+    "getcwd": 79, "readlink": 89, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100,
+    "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "getpgrp": 111, "getgroups": 115,
+    "getresuid": 118, "getresgid": 120, "getpgid": 121, "getsid": 124, "rt_sigpending": 127, "rt_sigtimedwait": 128,
+    "rt_sigsuspend": 130, "sigaltstack": 131, "getpriority": 140, "sched_getparam": 143, "sched_getscheduler": 145,
+    "sched_get_priority_max": 146, "sched_get_priority_min": 147, "gettid": 186, "time": 201, "futex": 202,
+    "sched_getaffinity": 204, "epoll_create": 213, "getdents64": 217, "set_tid_address": 218, "restart_syscall": 219,
+    "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232,
+    "epoll_ctl": 233, "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "pselect6": 270,
+    "ppoll": 271, "set_robust_list": 273, "get_robust_list": 274, "epoll_pwait": 281, "timerfd_create": 283,
+    "eventfd": 284, "timerfd_settime": 286, "timerfd_gettime": 287, "eventfd2": 290, "epoll_create1": 291, "dup3": 292,
+    "pipe2": 293, "preadv": 295, "getcpu": 309, "getrandom": 318, "membarrier": 324, "statx": 332, "rseq": 334,
+    "close_range": 436, "faccessat2": 439, "epoll_pwait2": 441,
+}  # fmt: skip
+
+
+_Instruction = tuple[int, int, int, int]
+
+
+def _assemble(instructions: list[_Instruction]) -> bytes:
+    return b"".join(
+        struct.pack("=HBBI", code, yes, no, constant & 0xFFFFFFFF) for code, yes, no, constant in instructions
+    )
+
+
+def _filter_by_number() -> bytes:
+    """The part of the BPF program that looks at the system call's number only."""
+    program: list[_Instruction] = [
+        (_LOAD, 0, 0, _ARCH),
+        (_JUMP_EQUAL, 1, 0, _ARCH_X86_64),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NR),
+        (_JUMP_SET, 0, 1, _X32_BIT),
+        (_RETURN, 0, 0, _EPERM),
+    ]
+    # After the list stand "go on" and "allow"; every number of the list jumps to the second.
+    program += [(_JUMP_EQUAL, len(_ALLOWED) - position, 0, number) for position, number in enumerate(_ALLOWED.values())]
+    program += [(_JUMP, 0, 0, 1), (_RETURN, 0, 0, _ALLOW)]
+    program += [
+        (_JUMP_EQUAL, 0, 1, _CLONE3),
+        (_RETURN, 0, 0, _ENOSYS),
+    ]  # glibc falls back to clone, whose flags can be seen
+    program += [(_JUMP_EQUAL, 0, 4, _CLONE), (_LOAD, 0, 0, _ARGUMENTS), (_JUMP_SET, 0, 1, _CLONE_THREAD)]
+    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)]
+    return _assemble(program)
+
+
+def _filter_by_argument(pid: int) -> bytes:
+    """The rest: calls that depend on an argument; signals and limits only for `pid`, the caller itself."""
+    allowed_values = {
+        16: (
+            1,
+            (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
+        ),  # ioctl: TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+        53: (0, (1,)),  # socketpair: AF_UNIX, which asyncio wakes itself with
+        62: (0, (pid,)),  # kill
+        72: (1, (0, 1, 2, 3, 4, 1030)),  # fcntl: not F_SETOWN, which would aim signals at another process
+        234: (0, (pid,)),  # tgkill
+        302: (0, (0, pid)),  # prlimit64
+    }
+    program: list[_Instruction] = []
+    for number, (argument, values) in allowed_values.items():
+        program += [(_JUMP_EQUAL, 0, 2 + 2 * len(values), number), (_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
+        for value in values:
+            program += [(_JUMP_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]
+        program.append((_RETURN, 0, 0, _EPERM))
+    return _assemble([*program, (_RETURN, 0, 0, _EPERM)])
+
+
+_FILTER_BY_NUMBER = _filter_by_number()
+
+
+def seccomp_known() -> bool:
+    """Whether the filter's system call numbers are those of this machine."""
+    return platform.machine() == "x86_64"
+
+
+def filter_system_calls() -> None:
+    """Allow the calling process the listed system calls only; all others fail with EPERM, so that Python can raise."""
+    code = _FILTER_BY_NUMBER + _filter_by_argument(os.getpid())
+    buffer = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
+    _prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.cast(ctypes.create_string_buffer(program), ctypes.c_void_p))

@@ -1,0 +1,234 @@
+"""Runs one untrusted program and its tests; lives in a process of its own that ends afterwards.
+
+Rules for the program's text, the same for every model:
+- It is loaded once as an imported module named "program", so an `if __name__ == "__main__":` block does not run.
+- `assert` statements and `print(...)` calls at module level are removed before loading: many models append examples of
+  their own to a right solution, and a wrong example says nothing about the solution (the tests do).
+- Nothing is imported for it: a program that misses an import fails. There is the standard library and nothing else.
+
+Everything this process writes is taken for hostile by the supervisor. Values therefore travel in a small JSON encoding
+and are compared outside; `encode` is the only place that looks into them here.
+"""
+
+from __future__ import annotations
+
+import ast
+import decimal
+import fractions
+import json
+import math
+import random
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+# Bounds of one encoded value, in characters; a number or a container counts as _NODE_SIZE.
+_MAX_SIZE = 200_000
+_NODE_SIZE = 10
+_MAX_DEPTH = 50
+_MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
+# Time-outs are nearly all of the bill: a program has two of them, then its other tests are not run.
+_MAX_TIME_OUTS = 2
+# Python's own 1,000 for the program, and the frames of this harness below it.
+_RECURSION_LIMIT = 1_020
+_REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
+# How often a timer rings again once it has rung, in seconds: for programs that swallow the time-out exception.
+_REPEAT_SECONDS = 0.05
+
+
+def wall_limit(cpu_limit: float, cpu_used: float) -> float:
+    """Wall seconds allowed beside a CPU limit: enough for one that sleeps, and ten more for every CPU second used.
+
+    A program that computes beside busy neighbours thus gets time as long as it gets a tenth of a core; verdicts shall
+    not depend on the neighbours.
+    """
+    return 4 * cpu_limit + 1 + 10 * cpu_used
+
+
+class _TimeOut(BaseException):
+    """Raised in the program when a test has used its time; not an Exception, so `except Exception` lets it pass."""
+
+
+class _Clock:
+    """CPU time limit and, against sleeping, wall time limit of one step.
+
+    The kernel's ITIMER_PROF counts ticks and may ring far too early beside busy neighbours; it only wakes the handler,
+    which reads the exact clock.
+    """
+
+    def __init__(self) -> None:
+        self._limit = math.inf
+        self._cpu_start = self._wall_start = 0.0
+        signal.signal(signal.SIGPROF, self._ring)
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def _ring(self, _signal: int, _frame: types.FrameType | None) -> None:
+        cpu_used = time.process_time() - self._cpu_start
+        if cpu_used >= self._limit or time.monotonic() - self._wall_start >= wall_limit(self._limit, cpu_used):
+            raise _TimeOut
+
+    def run(self, seconds: float, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what `body` returns, or a time-out when it takes more than `seconds` of CPU, or the `wall_limit`."""
+        try:
+            try:
+                self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
+                self._limit = seconds
+                signal.setitimer(signal.ITIMER_PROF, seconds, _REPEAT_SECONDS)
+                signal.setitimer(signal.ITIMER_REAL, wall_limit(seconds, 0), _REPEAT_SECONDS)
+                record = body()
+            finally:
+                self._limit = math.inf
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except _TimeOut:
+            return {"status": "timeout"}
+        # A bare `except:` in the program may have eaten the time-out and returned a value all the same.
+        return record if time.process_time() - self._cpu_start <= seconds else {"status": "timeout"}
+
+
+class _Opaque(Exception):
+    """The value, or a part of it, has no encoding; the message names its type."""
+
+
+def encode(value: Any) -> Any:
+    """Encode a value as JSON: None, bool and str as themselves, everything else as [tag, content].
+
+    Tags: i int, f float and b bytes (hexadecimal), c complex (its two floats), q Fraction (its two ints), m Decimal
+    (text), l list, t tuple, s set, z frozenset, d dict (list of key and value), o anything else, too deep or too large:
+    [type name, truth]. Instances of subclasses are sent as their base, so a subclass cannot bring a comparison of its
+    own. Raises what the value's own `__bool__` raises.
+    """
+    left = _MAX_SIZE
+
+    def spend(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise _Opaque(f"{_type_name(value)} (too large)")
+
+    def walk(item: Any, depth: int) -> Any:
+        spend(_NODE_SIZE)
+        if depth > _MAX_DEPTH:
+            raise _Opaque(f"{_type_name(value)} (too deep)")
+        if item is None or item is True or item is False:
+            return item
+        if isinstance(item, str):
+            spend(str.__len__(item))
+            return str.__str__(item)
+        if isinstance(item, int):
+            spend(int.bit_length(item) // 4)
+            return ["i", int.__format__(item, "x")]
+        if isinstance(item, float):
+            return ["f", float.hex(item)]
+        if isinstance(item, bytes):
+            spend(2 * bytes.__len__(item))
+            return ["b", bytes.hex(item)]
+        if type(item) is complex:
+            return ["c", [float.hex(item.real), float.hex(item.imag)]]
+        if type(item) is fractions.Fraction:
+            return ["q", [walk(item.numerator, depth), walk(item.denominator, depth)]]
+        if type(item) is decimal.Decimal:
+            text = str(item)
+            spend(len(text))
+            return ["m", text]
+        for tag, base in (("l", list), ("t", tuple), ("s", set), ("z", frozenset)):
+            if isinstance(item, base):
+                return [tag, [walk(part, depth + 1) for part in base.__iter__(item)]]
+        if isinstance(item, dict):
+            return ["d", [[walk(key, depth + 1), walk(part, depth + 1)] for key, part in dict.items(item)]]
+        raise _Opaque(_type_name(item))
+
+    try:
+        return walk(value, 0)
+    except _Opaque as opaque:
+        return ["o", [str(opaque), bool(value)]]
+
+
+def _type_name(value: Any) -> str:
+    return str(type(value).__name__)[:100]
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Record for an exception: `refused` when the sandbox denied something, else `raised`."""
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - the program's own __str__
+        message = f"<{_type_name(broken)} in __str__>"
+    name = _type_name(error)
+    reason = (f"{name}: {message}" if message else name)[:_MAX_REASON]
+    denied = isinstance(error, OSError) and error.errno in _REFUSED_ERRNOS
+    return {"status": "refused" if denied else "raised", "reason": reason}
+
+
+def _is_own_check(statement: ast.stmt) -> bool:
+    """Whether a module-level statement is one of those that are removed (see the module's docstring)."""
+    if isinstance(statement, ast.Assert):
+        return True
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
+
+
+def _load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    try:
+        tree = ast.parse(text, "<program>")
+        kept = [statement for statement in tree.body if not _is_own_check(statement)]
+        stripped = len(kept) < len(tree.body)
+        tree.body = kept
+        exec(compile(tree, "<program>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    except _TimeOut:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
+        record = _failure(error)
+        return record if record["status"] == "refused" else {**record, "status": "load_error"}
+    return {"status": "loaded", "stripped": stripped}
+
+
+def _test(step: dict[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if "run" in step:
+            exec(compile(step["run"], "<test>", "exec", dont_inherit=True), dict(namespace))  # noqa: S102
+            return {"status": "ran"}
+        values = [eval(compile(source, "<test>", "eval", dont_inherit=True), namespace) for source in step["values"]]
+        return {"status": "values", "values": [encode(value) for value in values]}
+    except _TimeOut:
+        raise
+    except AssertionError as error:
+        return {**_failure(error), "status": "assertion_failed"} if "run" in step else _failure(error)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
+        return _failure(error)
+
+
+def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
+    """Load `job["program"]`, run `job["steps"]` in order, and send a JSON record for the loading and for each step.
+
+    An empty record comes first: where it is missing, the process never became ready, which is no fault of the program.
+    A step is {"values": [expression, ...]}, whose values are sent encoded, or {"run": statements}, which is only run.
+    After the second time-out, or once the program's CPU time is used up, a record with status "end" takes the place of
+    the rest.
+    """
+    per_test, per_program = job["cpuSecondsPerTest"], job["cpuSecondsPerProgram"]
+    module = types.ModuleType("program")
+    sys.modules["program"] = module  # dataclasses and pickle look the module up by name
+    sys.argv = ["program"]
+    sys.setrecursionlimit(_RECURSION_LIMIT)
+    random.seed(0)
+    clock = _Clock()
+
+    def report(record: dict[str, Any]) -> dict[str, Any]:
+        send(json.dumps(record, separators=(",", ":")).encode())
+        return record
+
+    send(b"")
+    if report(clock.run(per_program, lambda: _load(job["program"], module.__dict__)))["status"] != "loaded":
+        return
+    time_outs = 0
+    for step in job["steps"]:
+        seconds = min(per_test, per_program - time.process_time())
+        if time_outs == _MAX_TIME_OUTS or seconds <= 0:
+            report({"status": "end", "reason": f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"})
+            return
+        record = report(clock.run(seconds, lambda step=step: _test(step, module.__dict__)))
+        time_outs += record["status"] == "timeout"

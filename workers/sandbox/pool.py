@@ -1,0 +1,300 @@
+"""A pool of zygotes that run untrusted programs: starts, watches and replaces them.
+
+This is the trusted side. Whatever a zygote sends is taken for hostile, because a program may have taken it over:
+lengths are capped and every field is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import selectors
+import signal
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sandbox import wall
+from serve import Call, ServiceError
+
+# The zygote's reply (see `inside/zygote.py`): kind, wait status, CPU microseconds, bytes of records.
+_REPLY = struct.Struct(">ciQI")
+ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
+FELL = b"F"
+"""The kind of a report made here: the zygote died, was late or sent nonsense while the program ran."""
+
+_MAX_RECORDS = 16 * 1024 * 1024
+_GRACE_SECONDS = 40
+_TRIES_ALONE = 2
+_STARTS_IN_A_ROW = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """CPU seconds for each test and each program, and bytes of address space for each program."""
+
+    cpu_seconds_per_test: float = 1
+    cpu_seconds_per_program: float = 3
+    memory_bytes: int = 512 * 1024 * 1024
+
+    @staticmethod
+    def parse(params: Mapping[str, Any]) -> Limits:
+        """Read a request's `limits`; what is missing has its default. `InvalidInput` for values that are no limits."""
+        given = params.get("limits") or {}
+        known = {
+            "cpuSecondsPerTest": "cpu_seconds_per_test",
+            "cpuSecondsPerProgram": "cpu_seconds_per_program",
+            "memoryBytes": "memory_bytes",
+        }
+        for name, value in given.items():
+            if name not in known:
+                raise ServiceError("InvalidInput", f"Unknown limit '{name}'; known are {', '.join(known)}.")
+            if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+                raise ServiceError("InvalidInput", f"Limit '{name}' is {value!r}; it must be a number above 0.")
+        limits = Limits(**{known[name]: value for name, value in given.items()})
+        if type(limits.memory_bytes) is not int or limits.memory_bytes < 128 * 1024 * 1024:
+            wanted = "a whole number of at least 134217728 (128 MiB)"
+            raise ServiceError("InvalidInput", f"Limit 'memoryBytes' is {limits.memory_bytes}; it must be {wanted}.")
+        return limits
+
+    @property
+    def patience_seconds(self) -> float:
+        """Wall time after which a zygote that has not answered is replaced; more than it gives its programs itself."""
+        return 20 * self.cpu_seconds_per_program + _GRACE_SECONDS
+
+
+@dataclass(frozen=True)
+class Report:
+    """How one run of a program ended, and the bytes of the records it wrote (hostile)."""
+
+    kind: bytes
+    status: int = 0
+    cpu_seconds: float = 0.0
+    records: bytes = b""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the program's process, if one did."""
+        return self.status & 0x7F or None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the run says something about the program and need not be repeated.
+
+        A process that somebody killed for a reason unknown here may have met the host's out-of-memory killer.
+        """
+        if self.kind in (FELL, TROUBLE) or not self.records.startswith(bytes(4)):
+            return False
+        return self.kind != ENDED or self.signal != signal.SIGKILL
+
+
+@dataclass
+class _Zygote:
+    """One member of the pool, the task it works on and what has arrived of its reply."""
+
+    index: int
+    wall: wall.Wall
+    task: int | None = None
+    deadline: float = 0.0
+    inbox: bytearray = field(default_factory=bytearray)
+
+
+class Pool:
+    """`size` zygotes, each behind a wall of its own; started once and kept between batches."""
+
+    def __init__(self, size: int) -> None:
+        """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does."""
+        self.size = size
+        self._zygotes: dict[int, _Zygote] = {}
+        failures = []
+        for self._way in wall.ways():
+            try:
+                self._zygotes[0] = _Zygote(0, wall.start(self._way, 0))
+                break
+            except wall.WallError as error:
+                failures.append(str(error))
+        else:
+            raise ServiceError(
+                "SandboxUnavailable",
+                f"No isolation works on this host, so no program is run ({'; '.join(failures)}). Install bubblewrap.",
+            )
+        hello = self._zygotes[0].wall.hello
+        self.python_version = str(hello["python"])
+        layers = [
+            self._way,
+            "rlimits",
+            f"landlock{hello['landlock']}" if hello["landlock"] else "",
+            "seccomp" if hello["seccomp"] else "",
+        ]
+        self.isolation = "+".join(filter(None, layers))
+
+    def close(self) -> None:
+        """Kill all zygotes and what runs in them; may be called from another thread when the parent is gone."""
+        for zygote in list(self._zygotes.values()):
+            zygote.wall.process.kill()
+
+    def run(
+        self, jobs: Sequence[Mapping[str, Any]], limits: Limits, call: Call, digest: Callable[[int, Report | None], T]
+    ) -> list[T]:
+        """Run each job ({program, steps}, see `inside/program.py`) and return its `digest(index, report)`, in the order
+        of `jobs`.
+
+        Reports may be large and are dropped at once. A run that is not sound is repeated alone, up to twice; if it
+        never is, the last report stands: `FELL` or a killed process. None in place of a report means that the host was
+        in trouble, which says nothing about the program. Raises `Cancelled` when the parent asks to stop, and
+        `ServiceError` SandboxUnavailable when not one job could be run.
+        """
+        common = {
+            "cpuSecondsPerTest": limits.cpu_seconds_per_test,
+            "cpuSecondsPerProgram": limits.cpu_seconds_per_program,
+            "memoryBytes": limits.memory_bytes,
+        }
+        digests: dict[int, T] = {}
+        suspects: list[int] = []
+        judged, shown = 0, time.monotonic()
+
+        def settle(task: int, report: Report | None) -> None:
+            nonlocal judged, shown
+            digests[task] = digest(task, report)
+            judged += report is not None
+            if time.monotonic() - shown > 0.5 or len(digests) == len(jobs):
+                shown = time.monotonic()
+                call.progress(len(digests), len(jobs), "programs run")
+
+        def on_first_run(task: int, report: Report) -> None:
+            if report.is_sound:
+                settle(task, report)
+            else:
+                suspects.append(task)
+
+        def run(tasks: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
+            frames = ((task, _frame({**common, **jobs[task]})) for task in tasks)
+            self._dispatch(frames, width, limits.patience_seconds, call, on_report)
+
+        run(range(len(jobs)), self.size, on_first_run)
+        for task in sorted(suspects):
+            report = None
+            for _ in range(_TRIES_ALONE):
+                again: list[Report] = []
+                run([task], 1, lambda _, report, again=again: again.append(report))
+                report = again[0] if again else None
+                if report is None or report.is_sound:
+                    break
+            host_trouble = report is None or report.kind == TROUBLE or (report.kind != FELL and not report.records)
+            settle(task, None if host_trouble else report)
+        for task in range(len(jobs)):
+            if task not in digests:  # no zygote could be started any more
+                settle(task, None)
+        if jobs and not judged:
+            raise ServiceError(
+                "SandboxUnavailable",
+                f"None of {len(jobs)} programs could be run: the zygotes do not start or do not last. See the log.",
+            )
+        return [digests[task] for task in range(len(jobs))]
+
+    def _dispatch(
+        self,
+        frames: Iterable[tuple[int, bytes]],
+        width: int,
+        seconds: float,
+        call: Call,
+        on_report: Callable[[int, Report], None],
+    ) -> None:
+        """Give each (task, frame) to a free zygote of the first `width` ones and hand over its report.
+
+        `seconds` is the wall time a zygote has for one task. Returns early when no zygote can be started any more.
+        """
+        waiting = iter(frames)
+        idle = deque(zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index)))
+        with selectors.DefaultSelector() as selector:
+
+            def fall(zygote: _Zygote, task: int) -> None:
+                self._remove(zygote)
+                on_report(task, Report(FELL))
+                if fresh := self._start(zygote.index):
+                    idle.append(fresh)
+
+            try:
+                while True:
+                    call.raise_if_cancelled()
+                    while idle and (item := next(waiting, None)):
+                        zygote = idle.popleft()
+                        zygote.task, zygote.deadline = item[0], time.monotonic() + seconds
+                        zygote.inbox.clear()
+                        try:
+                            zygote.wall.control.settimeout(_GRACE_SECONDS)
+                            zygote.wall.control.sendall(item[1])
+                            selector.register(zygote.wall.control, selectors.EVENT_READ, zygote)
+                        except OSError:
+                            fall(zygote, item[0])
+                    if not selector.get_map():
+                        return
+                    for key, _ in selector.select(timeout=0.2):
+                        zygote = key.data
+                        try:
+                            report = _receive(zygote)
+                        except (OSError, ValueError):
+                            selector.unregister(key.fileobj)
+                            fall(zygote, zygote.task)
+                            continue
+                        if report is not None:
+                            selector.unregister(key.fileobj)
+                            task, zygote.task = zygote.task, None
+                            idle.append(zygote)
+                            on_report(task, report)
+                    for key in list(selector.get_map().values()):
+                        if time.monotonic() > key.data.deadline:
+                            selector.unregister(key.fileobj)
+                            fall(key.data, key.data.task)
+            finally:
+                # Only after a cancellation or an error are there zygotes left that still work on something.
+                for key in list(selector.get_map().values()):
+                    self._remove(key.data)
+
+    def _start(self, index: int) -> _Zygote | None:
+        """A fresh zygote, or None when it does not come up several times in a row."""
+        for _ in range(_STARTS_IN_A_ROW):
+            try:
+                self._zygotes[index] = _Zygote(index, wall.start(self._way, index))
+                return self._zygotes[index]
+            except wall.WallError as error:
+                print(f"A zygote could not be started: {error}", file=sys.stderr)
+        return None
+
+    def _remove(self, zygote: _Zygote) -> None:
+        """Kill a zygote and everything behind its wall."""
+        del self._zygotes[zygote.index]
+        zygote.wall.close()
+
+
+def _frame(job: Mapping[str, Any]) -> bytes:
+    data = json.dumps(job, separators=(",", ":")).encode()
+    return struct.pack(">I", len(data)) + data
+
+
+def _receive(zygote: _Zygote) -> Report | None:
+    """Take what has arrived; the report once it is complete. OSError or ValueError when the zygote is gone or sends
+    nonsense.
+    """
+    part = zygote.wall.control.recv(1 << 20)
+    if not part:
+        raise ConnectionError("the zygote closed its end")
+    zygote.inbox += part
+    if len(zygote.inbox) < _REPLY.size:
+        return None
+    kind, status, microseconds, size = _REPLY.unpack_from(zygote.inbox)
+    if (
+        kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE)
+        or size > _MAX_RECORDS
+        or len(zygote.inbox) > _REPLY.size + size
+    ):
+        raise ValueError("not a reply")
+    if len(zygote.inbox) < _REPLY.size + size:
+        return None
+    return Report(kind, status, microseconds / 1e6, bytes(zygote.inbox[_REPLY.size :]))

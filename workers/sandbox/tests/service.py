@@ -1,0 +1,93 @@
+"""The sandbox as its users see it: a service process spoken to over descriptors 3 and 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WORKERS = Path(__file__).parents[2]
+QUICK = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 1, "memoryBytes": 160 * 1024 * 1024}
+
+
+class Service:
+    """A running `python -m sandbox`; requests one at a time."""
+
+    def __init__(self, *arguments: str) -> None:
+        requests, self._requests = os.pipe()
+        self._replies, replies = os.pipe()
+        # The shell moves the pipes to the descriptors that the service expects.
+        command = f'exec "$0" -m sandbox "$@" 3<&{requests} 4>&{replies}'
+        self.process = subprocess.Popen(
+            ["/bin/bash", "-c", command, sys.executable, *arguments],
+            pass_fds=(requests, replies),
+            env={**os.environ, "PYTHONPATH": str(WORKERS)},
+            start_new_session=True,
+        )
+        os.close(requests)
+        os.close(replies)
+        self._lines = os.fdopen(self._replies)
+        self.versions = json.loads(self._lines.readline())["versions"]
+
+    def send(self, message: dict[str, Any]) -> None:
+        os.write(self._requests, json.dumps(message).encode() + b"\n")
+
+    def reply(self) -> dict[str, Any]:
+        """The next reply that is not progress."""
+        while (message := json.loads(self._lines.readline()))["type"] == "progress":
+            pass
+        return message
+
+    def ask(self, op: str, **params: Any) -> dict[str, Any]:
+        self.send({"id": 1, "op": op, "params": params})
+        message = self.reply()
+        assert message["type"] == "result", message
+        return message["result"]
+
+    def judge(self, program: str, *tests: str, **limits: float) -> list[dict[str, Any]]:
+        """Outcomes of one program, under quick limits."""
+        jobs = [{"id": "p", "program": program, "tests": list(tests)}]
+        return self.ask("judge", jobs=jobs, limits={**QUICK, **limits})["verdicts"][0]["outcomes"]
+
+    def statuses(self, program: str, *tests: str, **limits: float) -> list[str]:
+        return [outcome["status"] for outcome in self.judge(program, *tests, **limits)]
+
+    def close(self) -> None:
+        os.close(self._requests)
+        self._lines.close()
+        assert self.process.wait(10) == 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all children of `pid`, their children and so on; outermost first."""
+    found: list[int] = []
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    for child in children:
+        found += [child, *descendants(child)]
+    return found
+
+
+def zygotes(service: Service) -> list[int]:
+    """Process ids of the zygotes of a service that runs no program."""
+    return [
+        pid
+        for pid in descendants(service.process.pid)
+        if b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and not descendants(pid)
+    ]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

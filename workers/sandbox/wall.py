@@ -1,0 +1,138 @@
+"""The outer wall: starts one zygote behind namespaces, with nothing of the host but the interpreter.
+
+Three ways are tried, the first that works is used:
+- as root, bubblewrap keeps the right to change the user and the zygote takes a user id of its own, so that limits for
+  each user (threads) are not shared by the zygotes and no process inside is root on the host;
+- otherwise bubblewrap with a user namespace;
+- where bubblewrap is missing, `unshare` of util-linux, which cannot hide the host's files: then Landlock must.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_INSIDE = Path(__file__).parent / "inside"
+_INTERPRETER = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+# -I and -E would make the interpreter ignore PYTHONHASHSEED; the environment holds nothing else.
+_PYTHON = [str(_INTERPRETER), "-s", "-S", "-B"]
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+_START_SECONDS = 30
+# Above the ids of people and below those of nobody and of containers; one id for each zygote.
+_FIRST_USER_ID = 59_000
+
+
+class WallError(Exception):
+    """The wall could not be started; the message says what the tool said."""
+
+
+@dataclass
+class Wall:
+    """A running zygote: `control` is the only way in; the end of `process`, the outermost one, ends all inside."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    hello: dict[str, Any]
+
+    def close(self) -> None:
+        """Kill the zygote and everything in its namespace, and reap it."""
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def receive(control: socket.socket, size: int) -> bytes:
+    """Read exactly `size` bytes; OSError (also a time-out) when they do not come."""
+    parts = bytearray()
+    while len(parts) < size:
+        part = control.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            raise ConnectionError("the zygote closed its end")
+        parts += part
+    return bytes(parts)
+
+
+def _readable() -> list[str]:
+    """Folders of the host that programs may read: the system's libraries and the interpreter."""
+    libraries = [
+        folder for folder in ("/usr", "/lib", "/lib64") if Path(folder).is_dir() and not Path(folder).is_symlink()
+    ]
+    return libraries if Path(sys.base_prefix).is_relative_to("/usr") else [*libraries, sys.base_prefix]
+
+
+def _bubblewrap(as_root: bool) -> list[str]:
+    command = [shutil.which("bwrap") or "/usr/bin/bwrap", "--die-with-parent", "--new-session"]
+    command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if as_root:
+        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+    for folder in ("/lib", "/lib64", "/bin"):
+        if Path(folder).is_symlink():
+            command += ["--symlink", os.readlink(folder), folder]
+    for path, bind in [
+        *((folder, "--ro-bind") for folder in [*_readable(), str(_INSIDE)]),
+        ("/dev/null", "--dev-bind"),
+    ]:
+        # Folders on the way are made by bubblewrap for their owner only; the zygote's user has to pass them.
+        for parent in reversed(Path(path).parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(parent)]
+        command += [bind, path, path]
+    return [*command, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+
+
+def _unshare() -> list[str]:
+    command = [shutil.which("unshare") or "/usr/bin/unshare", "--user", "--map-user=65534", "--map-group=65534"]
+    return [*command, "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child=SIGKILL", "--"]
+
+
+def ways() -> list[str]:
+    """Names of the walls to try, strongest first."""
+    return [*(["bubblewrap+uid"] if os.getuid() == 0 else []), "bubblewrap", "unshare"]
+
+
+def start(way: str, index: int) -> Wall:
+    """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
+    ours, theirs = socket.socketpair()
+    command = _unshare() if way == "unshare" else _bubblewrap(as_root=way == "bubblewrap+uid")
+    user_id = _FIRST_USER_ID + index if way == "bubblewrap+uid" else 0
+    command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), *_readable()]
+    try:
+        process = subprocess.Popen(
+            command,
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=_ENVIRONMENT,
+            cwd="/",
+        )
+    except OSError as error:
+        ours.close()
+        raise WallError(f"{way}: {error}") from error
+    finally:
+        theirs.close()
+    wall = Wall(process, ours, {})
+    try:
+        ours.settimeout(_START_SECONDS)
+        (size,) = struct.unpack(">I", receive(ours, 4))
+        wall.hello = json.loads(receive(ours, min(size, 4096)))
+    except (OSError, ValueError) as error:
+        process.kill()
+        said = process.communicate()[1][-500:].decode(errors="replace").strip()
+        wall.close()
+        raise WallError(f"{way}: {said or error}") from error
+    if way == "unshare" and not wall.hello["landlock"]:
+        wall.close()
+        raise WallError("unshare: the kernel has no Landlock, so the host's files would be visible")
+    return wall
