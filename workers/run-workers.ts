@@ -1,6 +1,7 @@
 /**
  * Starts the workers of some roles in this process and runs them until a signal. The Temporal server is that of the
  * user's profile or `TEMPORAL_*` variables; the embedded stack's commands set those for the processes they start.
+ * `ACECODER_QUEUE` is the base of the queue names.
  */
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { NativeConnection, Worker, type WorkflowBundleOption } from '@temporalio/worker';
@@ -51,13 +52,14 @@ export async function runWorkers(roles: readonly QueueRole[]): Promise<void> {
   const connection = await NativeConnection.connect(config.connectionOptions).catch((error: unknown) => {
     throw new Error(`The Temporal server at ${address} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`);
   });
+  const queueBase = process.env['ACECODER_QUEUE'] ?? QUEUES.pipeline;
   const services = createServices({ searchAttributes: () => checkSearchAttributes(connection, namespace, (text) => console.warn(text)) });
   try {
     await services.store.check();
     await services.searchAttributes();
-    const workers = await createWorkers({ connection, namespace, roles, services });
-    console.log(`workers of ${roles.join(', ')} serve ${roles.map((role) => queueName(role)).join(', ')} of namespace '${namespace}' at ${address}`);
-    if (roles.includes('gpu')) console.log('no GPU was found: the queue acecoder-gpu is served on CPU');
+    const workers = await createWorkers({ connection, namespace, roles, services, queueBase });
+    console.log(`workers of ${roles.join(', ')} serve ${roles.map((role) => queueName(role, queueBase)).join(', ')} of namespace '${namespace}' at ${address}`);
+    if (roles.includes('gpu')) console.log(`no GPU was found: the queue ${queueName('gpu', queueBase)} is served on CPU`);
     const results = await Promise.allSettled(workers.map((worker) => worker.run().finally(() => {
       // One worker that ends takes the others with it: half a process would look alive.
       for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();

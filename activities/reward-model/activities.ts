@@ -69,9 +69,8 @@ export function rewardModelActivities({ store, models }: Services) {
         return {
           files: stored,
           metrics: {
-            steps: result.steps, pairs: result.pairs, tooLong: result.tooLong,
-            heldOutPairs: result.heldOut.pairs, heldOutQuestions: result.heldOut.questions,
-            heldOutAccuracy: result.heldOut.accuracy, meanMargin: result.heldOut.meanMargin,
+            pairs: result.pairs, heldOutAccuracy: result.heldOut.accuracy, heldOutPairs: result.heldOut.pairs,
+            heldOutQuestions: result.heldOut.questions, steps: result.steps, tooLong: result.tooLong, meanMargin: result.heldOut.meanMargin,
             interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
             baselineAccuracy: result.before?.accuracy ?? null,
             calibration: calibration(margins).map((bin) => ({ ...bin })),

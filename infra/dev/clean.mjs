@@ -1,4 +1,4 @@
-// npm run clean: stops a running stack and removes ACECODER_HOME. What is installed in node_modules and in the user's
+// npm run clean: stops a running stack and its workers, and removes ACECODER_HOME. What is installed in node_modules and in the user's
 // cache folder stays.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -18,8 +18,9 @@ if ([root, homedir()].some((path) => !relative(folder, path).startsWith('..'))) 
 }
 
 await withLock(join(folder, 'stack.lock'), async () => {
-  for (const [name, identity] of Object.entries(readJson(join(folder, 'stack.json')) ?? {})) {
-    if (!isAlive(identity)) continue;
+  const running = { workers: readJson(join(folder, 'workers.json')), ...readJson(join(folder, 'stack.json')) };
+  for (const [name, identity] of Object.entries(running)) {
+    if (!identity || !isAlive(identity)) continue;
     await stopProcess(identity);
     console.log(`stopped ${name} (process ${identity.pid})`);
   }

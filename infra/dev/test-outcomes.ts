@@ -52,7 +52,7 @@ export function outcomesOfJUnit(path: string): Outcome[] {
   // Every `<`, `>` and quote of a text is escaped, so that none stands inside an attribute or an element's text.
   return [...readFileSync(path, 'utf8').matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs)].map(([, attributes = '', body = '']): Outcome => {
     const outcome = {
-      name: `${attribute(attributes, 'classname').replaceAll('.', '/')}.py > ${attribute(attributes, 'name')}`,
+      name: `${attribute(attributes, 'classname')} > ${attribute(attributes, 'name')}`,
       seconds: Number(attribute(attributes, 'time')),
     };
     if (/<(failure|error)\b/.test(body)) return { ...outcome, state: 'failed' };

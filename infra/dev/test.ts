@@ -52,7 +52,7 @@ function vitest(args: string[]): Part {
 function pytest(name: string, args: string[]): Part {
   const file = join(logs(), `test-${name.replaceAll(' ', '-')}.xml`);
   return {
-    name, command: venvPython(), args: ['-m', 'pytest', '-p', 'no:cacheprovider', `--junitxml=${file}`, ...args],
+    name, command: venvPython(), args: ['-m', 'pytest', `--rootdir=${root}`, '-p', 'no:cacheprovider', `--junitxml=${file}`, ...args],
     outcomes: { file, read: outcomesOfJUnit },
   };
 }

@@ -46,7 +46,8 @@ def load_trainable(model: nn.Module, folder: Path) -> None:
     tensors = load_tensors(folder / WEIGHTS_FILE)
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if tensors.keys() != parameters.keys():
-        raise ServiceError("InvalidInput", f"The checkpoint {folder} belongs to another model or upperLayers; resume with its own settings.")
+        message = f"The checkpoint {folder} belongs to another model or upperLayers; resume with its own settings."
+        raise ServiceError("InvalidInput", message)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])

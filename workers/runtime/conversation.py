@@ -23,7 +23,8 @@ def conversation_ids(
     A Markdown fence that the prefix leaves open is closed, so that a reward model sees programs as a policy writes
     them. The last token is always the tokenizer's end of sequence.
     """
-    return _encode(tokenizer, _prompt(tokenizer, messages, assistant_prefix) + answer_text(tokenizer, assistant_prefix, response))
+    prompt = _prompt(tokenizer, messages, assistant_prefix)
+    return _encode(tokenizer, prompt + answer_text(tokenizer, assistant_prefix, response))
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, assistant_prefix: str, response: str) -> str:

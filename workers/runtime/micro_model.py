@@ -42,9 +42,9 @@ CHAT_TEMPLATE = (
 def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Train a tokenizer and a small Llama from scratch on a corpus of solved questions.
 
-    params: corpus (rows {messages, assistantPrefix, completion}, completion = a correct Python function), output (model
-    folder), seed, steps (of at most 16 answers). Result: {architecture, parameters, vocabulary, steps, loss (mean of the last
-    ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
+    params: corpus (rows {messages, assistantPrefix, completion}, completion = a correct Python function), output
+    (model folder), seed, steps (of at most 16 answers). Result: {architecture, parameters, vocabulary, steps, loss
+    (mean of the last ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
     """
     rows = read_rows(params["corpus"], ("messages", "assistantPrefix", "completion"))
     if not rows:
@@ -95,7 +95,9 @@ def _answers(row: Row, number: int, generator: np.random.Generator) -> list[str]
     except SyntaxError as error:
         raise ServiceError("InvalidInput", f"The completion of corpus row {number} is not Python: {error}.") from error
     if not wrong:
-        raise ServiceError("InvalidInput", f"The completion of corpus row {number} has nothing to change; use a function that computes something.")
+        raise ServiceError(
+            "InvalidInput", f"The completion of corpus row {number} has nothing to mutate; use a function."
+        )
     chosen = sorted(generator.permutation(len(wrong))[:WRONG_VARIANTS])
     return [correct, *(wrong[index] for index in chosen)]
 
@@ -113,7 +115,7 @@ def _train_tokenizer(rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> P
         show_progress=False,
     )
     texts = [message["content"] for row in rows for message in row["messages"]]
-    texts += [f"{row['assistantPrefix']}{answer}" for row, variants in zip(rows, answers, strict=True) for answer in variants]
+    texts += [row["assistantPrefix"] + text for row, variants in zip(rows, answers, strict=True) for text in variants]
     bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT
@@ -132,7 +134,9 @@ def _encode(tokenizer: PreTrainedTokenizerFast, row: Row, answers: Sequence[str]
     texts = [answer_text(tokenizer, row["assistantPrefix"], answer) for answer in answers]
     encoded = [(prompt, tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     if (longest := max(len(prompt) + len(answer) for prompt, answer in encoded)) > CONTEXT:
-        raise ServiceError("InvalidInput", f"A corpus row has {longest} tokens; the micro model's context is {CONTEXT}. Use shorter questions.")
+        raise ServiceError(
+            "InvalidInput", f"A corpus row has {longest} tokens; the micro model's context is {CONTEXT}."
+        )
     return encoded
 
 

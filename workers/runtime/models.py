@@ -1,8 +1,8 @@
 """Model folders: importing, loading, keeping warm, freezing and writing them.
 
-A model folder is a Hugging Face folder with configuration, float32 safetensors, tokenizer and chat template. Weights are
-cut into shards of one decoder block, so that blocks a training leaves alone keep their files' content, and a store that
-addresses files by content keeps them once.
+A model folder is a Hugging Face folder with configuration, float32 safetensors, tokenizer and chat template. Weights
+are cut into shards of one decoder block, so that blocks a training leaves alone keep their files' content, and a store
+that addresses files by content keeps them once.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
 
 def _weight_files(path: str) -> list[Path]:
     if not Path(path, "config.json").is_file():
-        raise ServiceError("ModelNotFound", f"No model folder at {path}: it has no config.json. Import or train the model first.")
+        raise ServiceError(
+            "ModelNotFound", f"No model folder at {path}: there is no config.json; import the model first."
+        )
     if not (files := sorted(Path(path).glob("*.safetensors"))):
         raise ServiceError("ModelNotFound", f"The model folder {path} holds no *.safetensors weights.")
     return files
@@ -118,7 +120,7 @@ def train_upper_layers(model: PreTrainedModel, upper_layers: int | None) -> None
         return
     blocks = decoder_blocks(model)
     if not 1 <= upper_layers <= len(blocks):
-        raise ServiceError("InvalidInput", f"upperLayers is {upper_layers}; the model has {len(blocks)} blocks, so it must be 1 to {len(blocks)}.")
+        raise ServiceError("InvalidInput", f"upperLayers is {upper_layers}; the model has {len(blocks)} blocks.")
     model.requires_grad_(False)
     body = list(model.base_model.children())
     after_blocks = body[next(index for index, child in enumerate(body) if child is blocks) + 1 :]
@@ -142,7 +144,8 @@ def out_of_memory(setting: str, value: int) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise ServiceError("OutOfMemory", f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}.") from error
+        message = f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}."
+        raise ServiceError("OutOfMemory", message) from error
 
 
 # -- Writing and importing --------------------------------------------------------------------------------------------
@@ -173,7 +176,8 @@ def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         spec = importlib.util.find_spec(source["package"])
         location = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
         if location is None or not Path(location, source["file"]).is_file():
-            raise ServiceError("ModelNotFound", f"No file {source['file']} in the Python package {source['package']}; install the package.")
+            message = f"No file {source['file']} in the Python package {source['package']}; install the package."
+            raise ServiceError("ModelNotFound", message)
         model, tokenizer = _from_pretrained(location, gguf_file=source["file"])
     elif source["kind"] == "hub":
         model, tokenizer = _from_pretrained(source["id"], revision=source["revision"])
@@ -183,7 +187,7 @@ def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     else:
         raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, hub, folder.")
     if not tokenizer.chat_template:
-        raise ServiceError("InvalidInput", f"The model of {source} has no chat template; choose an instruction-tuned model.")
+        raise ServiceError("InvalidInput", f"The model of {source} has no chat template; use an instruction-tuned one.")
     call.raise_if_cancelled()
     call.progress(1, 2, "saving")
     return save_model(model, tokenizer, params["output"])

@@ -79,7 +79,11 @@ def _changes(tree: ast.Module) -> Iterator[Change]:
                 yield lambda node=node, name=name: setattr(node, "attr", _OPPOSITE_NAMES[name])
             case ast.Return(value=ast.expr() as value):
                 match value:
-                    case ast.UnaryOp(operand=inner) | ast.Call(func=ast.Attribute(value=inner)) | ast.Call(args=[inner, *_]):
+                    case (
+                        ast.UnaryOp(operand=inner)
+                        | ast.Call(func=ast.Attribute(value=inner))
+                        | ast.Call(args=[inner, *_])
+                    ):
                         yield lambda node=node, inner=inner: setattr(node, "value", inner)
                 yield lambda node=node: setattr(node, "value", None)
         for block in (getattr(node, "body", None), getattr(node, "orelse", None)):

@@ -1,22 +1,25 @@
 """One REINFORCE++ update of a policy over stored rollouts.
 
 A pure consumer: prompts, completions and rewards come from a file, so an interrupted update costs neither tokens nor
-executions. What the method leaves open is fixed here ("paper" is REINFORCE++, arXiv 2501.03262; "code" is OpenRLHF's
-default for `advantage_estimator=reinforce`).
+executions. What the method leaves open is fixed here. Sources: P = REINFORCE++ (arXiv 2501.03262, section 3), C =
+OpenRLHF with `advantage_estimator=reinforce` and otherwise its defaults, PPO = arXiv 1707.06347, equation 7.
 
-| quantity | definition | source |
-|---|---|---|
-| per-token reward | -beta * KL_t, plus the clipped sequence reward at the last completion token | paper, section 3; code `compute_reward` |
-| KL_t | log pi_old(a_t) - log pi_ref(a_t), the k1 estimator; constant during the update | code `compute_approx_kl` |
-| log-probabilities | of logits / temperature, from the models as trained here, not from the sampler | code `log_probs_from_logits` |
-| return G_t | sum of the rewards from t to the end, gamma = 1 | paper, section 3; code `get_cumulative_returns` |
-| advantage A_t | (G_t - mean) / max(1e-4, std) over all completion tokens of the rollout batch, population std | paper, section 3; code |
-| loss | mean over the optimizer step's completion tokens of -min(r A, clip(r, 1 - clip, 1 + clip) A), r = pi / pi_old | PPO, arXiv 1707.06347, eq. 7; code `PolicyLoss`, token level |
-| critic, entropy bonus, KL loss | none | paper |
-| optimizer | Adam, betas (0.9, 0.95), no weight decay, constant learning rate, state carried over between rounds | code; AceCoder's fork |
-| order | a seeded permutation of the rollouts an epoch; the last step of an epoch may be smaller | here |
+| quantity           | definition                                                                           | source |
+|--------------------|--------------------------------------------------------------------------------------|--------|
+| token reward       | -beta * KL_t, plus the clipped sequence reward at the last completion token          | P, C   |
+| KL_t               | log pi_old(a_t) - log pi_ref(a_t), the k1 estimator, constant during the update      | C      |
+| log-probabilities  | of logits / temperature, by the models as trained here, not as the sampler saw them  | C      |
+| return G_t         | sum of the token rewards from t to the end (gamma = 1)                               | P, C   |
+| advantage A_t      | (G_t - mean) / max(std, 1e-4) over all completion tokens of the rollout batch,       | P, C   |
+|                    | with the population std                                                              |        |
+| loss               | mean over an optimizer step's tokens of -min(r A, clip(r, 1 - clip, 1 + clip) A),    | PPO, C |
+|                    | r = pi / pi_old                                                                      |        |
+| left out           | critic, entropy bonus, KL term in the loss                                           | P      |
+| optimizer          | Adam, betas (0.9, 0.95), no weight decay, gradient norm clipped, constant learning   | C      |
+|                    | rate, state carried over between rounds                                              |        |
+| order              | a seeded permutation of the rollouts an epoch; its last step may be smaller          | here   |
 
-Tensor names end in their shape: B rollouts, T completion positions, P prompt positions, V vocabulary.
+Tensor names end in their shape: B rollouts, T completion positions, X prompt and completion positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -54,18 +57,18 @@ ADAM_BETAS = (0.9, 0.95)
 def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Update `policy` once over the rollouts of a file.
 
-    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}), output
-    (model folder), state (folder for the optimizer's state), resumeState? (the state folder of the round before),
+    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
+    output (model folder), state (folder for the optimizer's state), resumeState? (state folder of the round before),
     checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), config = {learningRate, beta, clip,
-    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null =
-    all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds}.
+    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers
+    (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds}.
 
     Result: {steps, trainedIds (the rollout of every use, in order), metrics: {loss, rewardMean, rewardStd (rewards as
-    given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction, gradNorm (before clipping, mean
-    over steps), advantageStd (of the returns, before normalisation), nonZeroAdvantages (rollouts that pull at the
-    policy)}, curve: [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was interrupted, on the same
-    CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last
-    checkpoint).
+    given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction, gradNorm (before clipping,
+    mean over steps), advantageStd (of the returns, before normalisation), nonZeroAdvantages (rollouts that pull at the
+    policy)}, curve: [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was interrupted, on the
+    same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a
+    last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     rollouts = read_rows(params["rollouts"], ("id", "questionId", "promptIds", "completionIds", "reward"))
@@ -100,13 +103,15 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     steps = list(_steps(len(rollouts), config))
     for indices in steps[position["steps"] :]:
         with out_of_memory("microBatch", config["microBatch"]):
-            metrics = _optimizer_step(policy, optimizer, rollouts, indices, logs["old_BT"], advantage_BT.float(), config)
+            metrics = _optimizer_step(
+                policy, optimizer, rollouts, indices, logs["old_BT"], advantage_BT.float(), config
+            )
         position["steps"] += 1
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradNorm"])):
             raise ServiceError(
                 "TrainingDiverged",
-                f"Loss {metrics['loss']} and gradient norm {metrics['gradNorm']} at step {position['steps']} with learning "
-                f"rate {config['learningRate']}; lower learningRate.",
+                f"Loss {metrics['loss']} and gradient norm {metrics['gradNorm']} at step {position['steps']} "
+                f"with learning rate {config['learningRate']}; lower learningRate.",
             )
         position["trainedIds"] += [rollouts[index]["id"] for index in indices]
         position["curve"].append({"step": position["steps"], **metrics})
@@ -146,9 +151,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 # -- The method, on tensors -------------------------------------------------------------------------------------------
 
 
-def token_rewards(
-    kl_BT: torch.Tensor, reward_B: torch.Tensor, mask_BT: torch.Tensor, beta: float
-) -> torch.Tensor:
+def token_rewards(kl_BT: torch.Tensor, reward_B: torch.Tensor, mask_BT: torch.Tensor, beta: float) -> torch.Tensor:
     """Per-token rewards [B, T]: -beta * KL_t everywhere, plus the sequence's reward at its last completion token.
 
     `mask_BT` is 1 at completion tokens, which are contiguous from position 0, and 0 behind them.
@@ -213,7 +216,9 @@ def _optimizer_step(
     for chunk in _micro_batches(rollouts, indices, config["microBatch"]):
         logp_BT, _, mask_BT = _log_probabilities(policy, [rollouts[index] for index in chunk], config["temperature"])
         width = mask_BT.shape[-1]
-        loss, clipped = clipped_loss(logp_BT, old_BT[chunk, :width], advantage_BT[chunk, :width], mask_BT, config["clip"])
+        loss, clipped = clipped_loss(
+            logp_BT, old_BT[chunk, :width], advantage_BT[chunk, :width], mask_BT, config["clip"]
+        )
         (loss / tokens).backward()
         loss_sum += loss.item()
         clipped_sum += clipped.item()
@@ -227,7 +232,7 @@ def _optimizer_step(
 def _old_log_probabilities(
     policy: PreTrainedModel, reference_path: str, rollouts: Sequence[Row], config: Mapping[str, Any], call: Call
 ) -> dict[str, torch.Tensor]:
-    """What stays fixed during the update, each float32 [B, T] over all rollouts: old_BT, reference_BT, entropy_BT, mask_BT."""
+    """What stays fixed during the update, each float32 [B, T] over all rollouts."""
     shape = (len(rollouts), max(len(row["completionIds"]) for row in rollouts))
     logs = {name: torch.zeros(shape, device=DEVICE) for name in ("old_BT", "reference_BT", "entropy_BT", "mask_BT")}
     reference, _ = warm_policy(reference_path, torch.float32)
@@ -237,7 +242,12 @@ def _old_log_probabilities(
         rows = [rollouts[index] for index in chunk]
         old_bt, entropy_bt, mask_bt = _log_probabilities(policy, rows, config["temperature"])
         reference_bt, _, _ = _log_probabilities(reference, rows, config["temperature"])
-        for name, values in (("old_BT", old_bt), ("reference_BT", reference_bt), ("entropy_BT", entropy_bt), ("mask_BT", mask_bt)):
+        for name, values in (
+            ("old_BT", old_bt),
+            ("reference_BT", reference_bt),
+            ("entropy_BT", entropy_bt),
+            ("mask_BT", mask_bt),
+        ):
             logs[name][chunk, : values.shape[-1]] = values
         done += len(chunk)
         call.progress(done, len(rollouts), "log-probabilities of the rollouts")
@@ -304,7 +314,9 @@ def _check(rollouts: Sequence[Row], path: str) -> None:
 # -- Optimizer state --------------------------------------------------------------------------------------------------
 
 
-def _save_optimizer(optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path) -> None:
+def _save_optimizer(
+    optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path
+) -> None:
     """Write Adam's moments and step of each trainable parameter under "<parameter>/<moment>"."""
     tensors = {
         f"{name}/{key}": value.cpu() for name, p in trainable.items() for key, value in optimizer.state[p].items()
@@ -312,7 +324,9 @@ def _save_optimizer(optimizer: torch.optim.Optimizer, trainable: Mapping[str, to
     save_file(tensors, folder / OPTIMIZER_FILE)
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path) -> None:
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path
+) -> None:
     tensors = load_tensors(folder / OPTIMIZER_FILE)
     states: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
@@ -320,6 +334,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, trainable: Mapping[str, to
         # Adam keeps its step counter on the CPU.
         states.setdefault(name, {})[moment] = value.cpu() if moment == "step" else value
     if states.keys() != trainable.keys():
-        raise ServiceError("InvalidInput", f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState.")
+        message = f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState."
+        raise ServiceError("InvalidInput", message)
     for name, parameter in trainable.items():
         optimizer.state[parameter] = states[name]

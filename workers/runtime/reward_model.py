@@ -4,8 +4,8 @@ Loss (AceCoder, arXiv 2502.01718, section 2.3, equation 1; Bradley and Terry, 19
 -log sigmoid(r(chosen) - r(rejected)), plus `centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2
 (Eisenstein et al., arXiv 2312.09244), which keeps the scores' free offset near zero.
 
-Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads it
-by the mask; both mean the same token because the padding token is chosen to differ from the one that ends a conversation.
+Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads
+it by the mask; both mean the same token because the padding token differs from the one that ends a conversation.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rej
 def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Train a reward model on preference pairs and judge it on held-out pairs.
 
-    params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and heldOut
-    (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints (folder),
-    resumeFrom? (a checkpoint folder of the same training), config = {learningRate, epochs, batchSize (pairs an optimizer
-    step), microBatch (pairs a backward pass, a divisor of batchSize), maxLength (tokens), upperLayers (null = all),
-    warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), seed, checkpointSeconds,
+    params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and
+    heldOut (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints
+    (folder), resumeFrom? (a checkpoint of the same training), config = {learningRate, epochs, batchSize (pairs an
+    optimizer step), microBatch (pairs a backward pass, a divisor of batchSize), maxLength (tokens), upperLayers (null =
+    all), warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), seed, checkpointSeconds,
     baseline? (judge the start model too)}.
 
     Result: {steps, pairs, tooLong (training pairs longer than maxLength, left out), curve: [{step, loss, accuracy}],
@@ -62,7 +62,9 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     if config["batchSize"] % config["microBatch"]:
-        raise ServiceError("InvalidInput", f"batchSize {config['batchSize']} is no multiple of microBatch {config['microBatch']}.")
+        raise ServiceError(
+            "InvalidInput", f"batchSize {config['batchSize']} is no multiple of microBatch {config['microBatch']}."
+        )
     train_rows, held_out_rows = read_rows(params["train"], PAIR_FIELDS), read_rows(params["heldOut"], PAIR_FIELDS)
     clear_checkpoints(params["checkpoints"], resume_from)
     set_seed(config["seed"])  # the fresh score head is drawn from it
@@ -74,7 +76,10 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     pairs = [_tokenize(tokenizer, row) for row in train_rows]
     fitting = [pair for pair in pairs if max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) <= config["maxLength"]]
     if not fitting:
-        raise ServiceError("InvalidInput", f"None of the {len(pairs)} training pairs has at most maxLength = {config['maxLength']} tokens.")
+        raise ServiceError(
+            "InvalidInput",
+            f"None of the {len(pairs)} training pairs has at most maxLength = {config['maxLength']} tokens.",
+        )
     order = _training_order(fitting, config["epochs"], config["batchSize"], config["seed"])
     trainer = _Trainer(
         model=model,
@@ -90,7 +95,9 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     model.eval()
     held_out = _judge(model, tokenizer, held_out_rows, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
-    curve = [{key: log[key] for key in ("step", "loss", "accuracy")} for log in trainer.state.log_history if "loss" in log]
+    curve = [
+        {key: log[key] for key in ("step", "loss", "accuracy")} for log in trainer.state.log_history if "loss" in log
+    ]
     return {
         "steps": trainer.state.global_step,
         "pairs": len(fitting),
@@ -130,17 +137,22 @@ class _Watch(TrainerCallback):
             control.should_training_stop = self._call.cancelled
             control.should_save = self._call.cancelled or self._clock.due()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
         if "loss" not in logs:
             return
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
             raise ServiceError(
                 "TrainingDiverged",
-                f"Loss {logs['loss']} and gradient norm {logs['grad_norm']} at step {state.global_step} with learning rate "
-                f"{self._config['learningRate']}; lower learningRate.",
+                f"Loss {logs['loss']} and gradient norm {logs['grad_norm']} at step {state.global_step} "
+                f"with learning rate {self._config['learningRate']}; lower learningRate.",
             )
         self._call.progress(
-            state.global_step, state.max_steps, "training the reward model", {"loss": logs["loss"], "accuracy": logs["accuracy"]}
+            state.global_step,
+            state.max_steps,
+            "training the reward model",
+            {"loss": logs["loss"], "accuracy": logs["accuracy"]},
         )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -46,11 +46,11 @@ class Sample:
 def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Sample programs for the requests of a file.
 
-    params: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens, stop, seeds}),
-    output, maxRows (rows in one batch). Temperature 0 is greedy. Output rows, in request and then sample order: {id, index,
-    text, finish: "stop" | "length", promptIds, completionIds}; the text ends before a stop string or the end of sequence,
-    the ids keep every token the model emitted. Result: {rows, tokens}. Errors: `InvalidInput`, `ModelNotFound`,
-    `OutOfMemory`, `Cancelled`.
+    params: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens, stop,
+    seeds}), output, maxRows (rows in one batch). Temperature 0 is greedy. Output rows in request and sample order: {id,
+    index, text, finish: "stop" | "length", promptIds, completionIds}; the text ends before a stop string or the end of
+    sequence, the ids keep every token the model emitted. Result: {rows, tokens}. Errors: `InvalidInput`,
+    `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 
     Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
     and `maxRows` only.
@@ -73,7 +73,14 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     write_rows(
         params["output"],
         (
-            {"id": row.request["id"], "index": row.index, "text": row.text, "finish": row.finish, "promptIds": row.prompt, "completionIds": row.ids}
+            {
+                "id": row.request["id"],
+                "index": row.index,
+                "text": row.text,
+                "finish": row.finish,
+                "promptIds": row.prompt,
+                "completionIds": row.ids,
+            }
             for row in samples
         ),
     )
@@ -82,7 +89,10 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
 def _check(request: Row, prompt: Sequence[int], context: int) -> None:
     if len(request["seeds"]) != request["n"]:
-        raise ServiceError("InvalidInput", f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.")
+        raise ServiceError(
+            "InvalidInput",
+            f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.",
+        )
     if len(prompt) + request["maxNewTokens"] > context:
         raise ServiceError(
             "InvalidInput",
@@ -91,7 +101,9 @@ def _check(request: Row, prompt: Sequence[int], context: int) -> None:
         )
 
 
-def _generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call) -> Iterator[Sample]:
+def _generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call
+) -> Iterator[Sample]:
     """Complete `batch` in place and yield each row as it ends. Shapes: Q prompts, R rows, T positions, V vocabulary."""
     ends = _end_ids(model, tokenizer)
     # Rows of one request share the object, so identity finds a batch's distinct prompts.
@@ -112,7 +124,9 @@ def _generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch:
     temperature_R = torch.tensor([float(row.request["temperature"]) for row in batch], device=DEVICE)
     top_p_R = torch.tensor([float(row.request["topP"]) for row in batch], device=DEVICE)
     length = max(row.request["maxNewTokens"] for row in batch)
-    uniform_RN = torch.tensor(np.stack([np.pad(u, (0, length - len(u))) for u in (row.uniforms() for row in batch)]), device=DEVICE)
+    uniform_RN = torch.tensor(
+        np.stack([np.pad(u, (0, length - len(u))) for u in (row.uniforms() for row in batch)]), device=DEVICE
+    )
     alive = batch
     for step in range(length):
         call.raise_if_cancelled()
@@ -131,7 +145,9 @@ def _generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch:
             temperature_R, top_p_R = temperature_R[keep_R], top_p_R[keep_R]
         mask_RT = torch.cat([mask_RT, mask_RT.new_ones(len(alive), 1)], dim=1)
         position_R1 = mask_RT.sum(-1, keepdim=True) - 1
-        output = model(input_ids=token_R[:, None], attention_mask=mask_RT, position_ids=position_R1, past_key_values=cache)
+        output = model(
+            input_ids=token_R[:, None], attention_mask=mask_RT, position_ids=position_R1, past_key_values=cache
+        )
         logits_RV = output.logits[:, -1]
 
 
@@ -189,7 +205,9 @@ def _draw_from_nucleus(top_p: float, probability_SV: torch.Tensor, uniform_S: to
     drawn_S = _draw_from_sorted(top_p, best_SK, token_SK, uniform_S)
     wide = (best_SK.sum(-1) < top_p).nonzero().squeeze(-1)
     if len(wide):
-        drawn_S[wide] = _draw_from_sorted(top_p, *probability_SV[wide].sort(descending=True, stable=True), uniform_S[wide])
+        drawn_S[wide] = _draw_from_sorted(
+            top_p, *probability_SV[wide].sort(descending=True, stable=True), uniform_S[wide]
+        )
     return drawn_S
 
 

@@ -41,7 +41,10 @@ def score_conversations(
     """
     context = model.config.max_position_embeddings
     if (longest := max(map(len, conversations), default=0)) > context:
-        raise ServiceError("InvalidInput", f"A conversation has {longest} tokens; the reward model's context is {context}. Leave it out.")
+        raise ServiceError(
+            "InvalidInput",
+            f"A conversation has {longest} tokens; the reward model's context is {context}. Leave it out.",
+        )
     scores = [0.0] * len(conversations)
     order = sorted(range(len(conversations)), key=lambda index: len(conversations[index]))
     with torch.inference_mode(), out_of_memory("microBatch", micro_batch):

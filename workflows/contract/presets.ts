@@ -17,7 +17,7 @@ export const PRESETS: Record<string, Preset> = {
       synthesis: { shardSize: 32 },
       filtering: { shardSize: 64 },
       sampling: { samples: 6, maxNewTokens: 64, questions: { train: 40, heldOut: 12 }, shardSize: 13, execution: { maxRows: 48 } },
-      preferences: { minimumBest: 0.8, minimumGap: 0.4, maximumPerQuestion: 4 },
+      preferences: { minimumBest: 0.8, minimumGap: 0.4, maximumPerQuestion: 8 },
       rewardModel: {
         learningRate: 1e-4, batchSize: 8, maxLength: 512, upperLayers: 10, warmupRatio: 0.1, schedule: 'cosine',
         execution: { microBatch: 8, checkpointSeconds: 10 },

@@ -54,7 +54,10 @@ def test_the_same_seed_builds_the_same_bytes(corpus: str, tmp_path: Path) -> Non
 
 
 def test_a_completion_that_is_no_python_is_refused_by_row(tmp_path: Path, call: Call) -> None:
-    rows = [{"messages": question(code), "assistantPrefix": PREFIX, "completion": code} for code in ("def f(n):\n    return -n", "def f(")]
+    rows = [
+        {"messages": question(code), "assistantPrefix": PREFIX, "completion": code}
+        for code in ("def f(n):\n    return -n", "def f(")
+    ]
     corpus = write_jsonl(tmp_path / "corpus.jsonl", rows)
     with pytest.raises(ServiceError, match="row 2") as error:
         build_micro_model({"corpus": corpus, "output": str(tmp_path / "model"), "seed": 1, "steps": 1}, call)

@@ -31,7 +31,9 @@ def test_a_model_without_chat_template_is_refused(micro_model: Path, tmp_path: P
     shutil.copytree(micro_model, tmp_path / "base")
     (tmp_path / "base/chat_template.jinja").unlink()
     with pytest.raises(ServiceError, match="no chat template") as error:
-        import_model({"source": {"kind": "folder", "path": str(tmp_path / "base")}, "output": str(tmp_path / "a")}, call)
+        import_model(
+            {"source": {"kind": "folder", "path": str(tmp_path / "base")}, "output": str(tmp_path / "a")}, call
+        )
     assert error.value.type == "InvalidInput"
     assert not (tmp_path / "a").exists()
 
@@ -67,7 +69,9 @@ def test_warm_models_leave_when_memory_is_short(micro_model: Path, monkeypatch: 
     assert warm_policy(str(micro_model))[0] is not first
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried 9")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried 9")]
+)
 def test_out_of_memory_names_the_setting(error: RuntimeError) -> None:
     with pytest.raises(ServiceError, match="lower microBatch") as raised, out_of_memory("microBatch", 64):
         raise error

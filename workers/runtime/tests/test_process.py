@@ -70,12 +70,25 @@ def running(log: Path) -> Iterator[Process]:
 def test_the_process_serves_and_leaves_with_its_parent(
     micro_model: Path, corpus: str, sampling_requests: Callable[..., str], tmp_path: Path
 ) -> None:
-    params = {"model": str(micro_model), "requests": sampling_requests(), "output": str(tmp_path / "x.jsonl"), "maxRows": 32}
+    params = {
+        "model": str(micro_model),
+        "requests": sampling_requests(),
+        "output": str(tmp_path / "x.jsonl"),
+        "maxRows": 32,
+    }
     rows = 8 * len(FUNCTIONS)
     with running(tmp_path / "log") as process:
         ready = process.receive()
         assert ready["type"] == "ready"
-        assert ready["versions"].keys() == {"python", "torch", "transformers", "trl", "threads", "cpuCapability", "device"}
+        assert ready["versions"].keys() == {
+            "python",
+            "torch",
+            "transformers",
+            "trl",
+            "threads",
+            "cpuCapability",
+            "device",
+        }
         assert ready["versions"]["threads"] == "1"
 
         process.send({"id": 1, "op": "sample", "params": params})

@@ -27,8 +27,9 @@ CONFIG = {
 def pairs(tmp_path: Path) -> str:
     rows = [
         {
-            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX,
-            "chosen": code, "rejected": wrong, "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
+            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
+            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
+            "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
         }
         for number, code in enumerate(FUNCTIONS)
         for index, wrong in enumerate(mutants(code)[:3])
@@ -64,11 +65,18 @@ def test_score_gives_the_held_out_scores_again(micro_model: Path, pairs: str, tm
     result = train(micro_model, pairs, tmp_path)
     rows = [{**row, "response": row["chosen"]} for row in read_jsonl(Path(pairs))]
     requests = write_jsonl(tmp_path / "rows.jsonl", rows)
-    params = {"model": str(tmp_path / "output"), "rows": requests, "output": str(tmp_path / "scores.jsonl"), "microBatch": 4}
+    params = {
+        "model": str(tmp_path / "output"),
+        "rows": requests,
+        "output": str(tmp_path / "scores.jsonl"),
+        "microBatch": 4,
+    }
     assert score(params, Recorder().call)["rows"] == len(rows)
     scores = read_jsonl(tmp_path / "scores.jsonl")
     assert [row["id"] for row in scores] == [row["id"] for row in result["heldOut"]["rows"]]
-    assert [row["score"] for row in scores] == pytest.approx([row["chosenScore"] for row in result["heldOut"]["rows"]], abs=1e-5)
+    assert [row["score"] for row in scores] == pytest.approx(
+        [row["chosenScore"] for row in result["heldOut"]["rows"]], abs=1e-5
+    )
 
 
 def test_scoring_reads_the_token_that_the_trainer_reads(micro_model: Path, pairs: str, tmp_path: Path) -> None:
@@ -76,13 +84,20 @@ def test_scoring_reads_the_token_that_the_trainer_reads(micro_model: Path, pairs
     model, tokenizer = load_reward_model(str(tmp_path / "output"))
     assert tokenizer.pad_token_id == model.config.pad_token_id != tokenizer.eos_token_id
     rows = [{"id": name, "messages": question(name), "assistantPrefix": PREFIX, "response": name} for name in FUNCTIONS]
-    params = {"model": str(tmp_path / "output"), "rows": write_jsonl(tmp_path / "rows.jsonl", rows), "output": str(tmp_path / "s.jsonl"), "microBatch": 16}
+    params = {
+        "model": str(tmp_path / "output"),
+        "rows": write_jsonl(tmp_path / "rows.jsonl", rows),
+        "output": str(tmp_path / "s.jsonl"),
+        "microBatch": 16,
+    }
     score(params, Recorder().call)
     texts = [tokenizer.decode(conversation_ids(tokenizer, row["messages"], PREFIX, row["response"])) for row in rows]
     assert all(text.endswith("\n```<|im_end|>") for text in texts)
     with torch.no_grad():
         pooled = model(**tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)).logits
-    assert [row["score"] for row in read_jsonl(tmp_path / "s.jsonl")] == pytest.approx(pooled.squeeze(-1).tolist(), abs=1e-5)
+    assert [row["score"] for row in read_jsonl(tmp_path / "s.jsonl")] == pytest.approx(
+        pooled.squeeze(-1).tolist(), abs=1e-5
+    )
 
 
 def test_an_unfinished_fence_is_closed_and_a_plain_answer_left_alone(micro_model: Path) -> None:
@@ -94,7 +109,9 @@ def test_an_unfinished_fence_is_closed_and_a_plain_answer_left_alone(micro_model
 
 
 @pytest.mark.parametrize("upper_layers", [None, 2])
-def test_a_resumed_training_ends_in_the_same_bytes(micro_model: Path, pairs: str, tmp_path: Path, upper_layers: int | None) -> None:
+def test_a_resumed_training_ends_in_the_same_bytes(
+    micro_model: Path, pairs: str, tmp_path: Path, upper_layers: int | None
+) -> None:
     config = {"upperLayers": upper_layers}
     undisturbed = train(micro_model, pairs, tmp_path / "a", config=config)
     recorder = Recorder(cancel_at=("training the reward model", 5))
@@ -142,7 +159,9 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, 
         ({"maxLength": 3}, "at most maxLength = 3 tokens"),
     ],
 )
-def test_impossible_settings_are_refused(micro_model: Path, pairs: str, tmp_path: Path, config: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(
+    micro_model: Path, pairs: str, tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ServiceError, match=message) as error:
         train(micro_model, pairs, tmp_path, config=config)
     assert error.value.type == "InvalidInput"

@@ -40,7 +40,10 @@ def test_tokens_follow_the_inverse_cdf(temperature: float, top_p: float, uniform
 
 def test_rows_with_different_settings_share_a_batch() -> None:
     chosen = choose_tokens(
-        PROBABILITIES.log().expand(3, 4), torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.6]), torch.tensor([0.9, 0.9, 0.9])
+        PROBABILITIES.log().expand(3, 4),
+        torch.tensor([1.0, 0.0, 1.0]),
+        torch.tensor([1.0, 1.0, 0.6]),
+        torch.tensor([0.9, 0.9, 0.9]),
     )
     assert chosen.tolist() == [3, 0, 1]
 
@@ -60,7 +63,9 @@ def test_rows_come_in_request_and_sample_order_and_repeat_exactly(
     micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path
 ) -> None:
     rows = run(micro_model, sampling_requests(), tmp_path / "a.jsonl")
-    assert [(row["id"], row["index"]) for row in rows] == [(f"q{n}", i) for n in range(len(FUNCTIONS)) for i in range(8)]
+    assert [(row["id"], row["index"]) for row in rows] == [
+        (f"q{n}", i) for n in range(len(FUNCTIONS)) for i in range(8)
+    ]
     run(micro_model, sampling_requests(), tmp_path / "b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     assert len({row["text"] for row in rows}) > len(FUNCTIONS)
@@ -109,7 +114,12 @@ def test_greedy_rows_equal_generate(micro_model: Path, sampling_requests: Callab
 def test_cancellation_leaves_no_output(
     micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path
 ) -> None:
-    params = {"model": str(micro_model), "requests": sampling_requests(), "output": str(tmp_path / "x.jsonl"), "maxRows": 4}
+    params = {
+        "model": str(micro_model),
+        "requests": sampling_requests(),
+        "output": str(tmp_path / "x.jsonl"),
+        "maxRows": 4,
+    }
     with pytest.raises(Cancelled):
         sample(params, Recorder(cancel_at=("sampling", 4)).call)
     assert not (tmp_path / "x.jsonl").exists()

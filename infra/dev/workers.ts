@@ -1,0 +1,56 @@
+/** `npm run workers`: all workers in the foreground, on the user's Temporal server or else on the embedded stack. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { attachStack, stackEnvironment } from './embedded-stack.js';
+import { home as acecoderHome, venvPython } from './paths.mjs';
+import { findWorkers } from './worker-process.js';
+
+const HELP = `npm run workers [-- options]
+
+Runs the workers of all queues until Ctrl-C. Which Temporal server they serve:
+  1. the one of TEMPORAL_ADDRESS, TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE where one of them is set,
+  2. that of the profile file in ~/.config/temporalio where it exists,
+  3. otherwise the embedded stack (npm run stack).
+The artifact store is that of ACECODER_S3_ENDPOINT, ACECODER_S3_BUCKET, ACECODER_S3_ACCESS_KEY and
+ACECODER_S3_SECRET_KEY; in case 3 the embedded stack's.
+
+  --embedded   the embedded stack, whatever else is configured
+  --role ROLE  only pipeline, llm, sandbox or gpu
+  --help       print this`;
+
+const ROLES = ['pipeline', 'llm', 'sandbox', 'gpu', 'all'];
+
+async function run(): Promise<number> {
+  const { values } = parseArgs({ options: { embedded: { type: 'boolean', default: false }, role: { type: 'string', default: 'all' }, help: { type: 'boolean', default: false } } });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  if (!ROLES.includes(values.role)) throw new Error(`--role is ${JSON.stringify(values.role)}; known are ${ROLES.join(', ')}.`);
+  const configured = ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE'].some((name) => process.env[name])
+    || existsSync(join(homedir(), '.config', 'temporalio', 'temporal.toml'));
+  let environment: Record<string, string | undefined> = { ...process.env };
+  if (values.embedded || !configured) {
+    const home = acecoderHome();
+    const stack = await attachStack({ home });
+    if (!stack) throw new Error('No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: npm run stack starts it.');
+    const running = findWorkers(home);
+    if (running) throw new Error(`Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`);
+    environment = stackEnvironment(stack);
+  }
+  const entry = fileURLToPath(new URL(`../../workers/${values.role}.ts`, import.meta.url));
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
+    stdio: 'inherit', env: { ACECODER_PYTHON: venvPython(), ...environment } as NodeJS.ProcessEnv,
+  });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
+  return new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+}
+
+run().then((code) => process.exit(code), (error: Error) => {
+  console.error(error.message);
+  process.exit(1);
+});

@@ -1,0 +1,36 @@
+/** One Temporal server, one MinIO, one worker process with its Python processes, and one micro model for the whole run. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { startStack, stackEnvironment, stopStack } from '../infra/dev/embedded-stack.js';
+import { home as acecoderHome, root, venvPython } from '../infra/dev/paths.mjs';
+import { createServices } from '../workers/plugins/services.js';
+import { microModel, microSeeds } from './fixtures/micro-model.js';
+import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
+  const environment = Object.fromEntries(
+    // One thread: the micro model is too small for more, and tests run beside each other.
+    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython(), ACECODER_VENV: join(acecoderHome(), 'venv'), ACECODER_TORCH_THREADS: '1' })
+      .filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+  const seeds = microSeeds(join(root, 'infra/seeds/simple.jsonl'));
+  const seedsPath = join(home, 'seeds.jsonl');
+  writeFileSync(seedsPath, seeds.map((seed) => `${JSON.stringify(seed)}\n`).join(''));
+  const services = createServices({ env: environment, label: 'micro' });
+  const model = await microModel(services.models, seeds, join(acecoderHome(), 'models')).finally(() => services.close());
+  const workers = workerProcess(SHARED_QUEUE, environment);
+  project.provide('stack', stack);
+  project.provide('environment', environment);
+  project.provide('seeds', seedsPath);
+  project.provide('model', model);
+  return async () => {
+    await workers.stop();
+    await stopStack({ home });
+    await rm(home, { recursive: true, force: true });
+  };
+}

@@ -1,0 +1,192 @@
+/** The whole chain on a micro model, against the real server and the real store. */
+import { existsSync, readFileSync } from 'node:fs';
+import { inject, describe, expect, it } from 'vitest';
+import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
+import { artifactStore, failureOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+interface Result {
+  html: string;
+  summary: string;
+  stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
+}
+
+const micro = (name: string): Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> } =>
+  microExperiment(name, inject('seeds'), inject('model')) as never;
+
+const artifactsOf = ({ stages }: Result): Record<StageName, ArtifactRef> => Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;
+
+async function rowsOf<T>(ref: ArtifactRef, schema: Parameters<ReturnType<typeof artifactStore>['rowsOf']>[1]): Promise<T[]> {
+  const rows: unknown[] = [];
+  for await (const row of artifactStore().rowsOf(ref, schema)) rows.push(row);
+  return rows as T[];
+}
+
+/** The undisturbed run that the others are compared with. */
+let undisturbed: Promise<Result> | undefined;
+const firstRun = (): Promise<Result> => (undisturbed ??= startWorkflow('experiment', micro('first')).then((handle) => handle.result() as Promise<Result>));
+
+describe('the whole chain', { timeout: 170_000 }, () => {
+  it('runs from seeds to a report whose figures are those of its artifacts', async () => {
+    const result = await firstRun();
+    const summary = Summary.parse(JSON.parse(readFileSync(result.summary, 'utf8')));
+    expect(summary.assertions.filter(({ ok }) => !ok)).toEqual([]);
+    expect(summary.stages.map(({ name, state }) => [name, state])).toEqual(STAGES.map((name) => [name, 'done']));
+    expect(existsSync(result.html)).toBe(true);
+    expect(readFileSync(result.html, 'utf8')).toContain(summary.stages[0]!.artifact.key);
+    for (const { folder } of summary.models) expect(existsSync(`${folder}/config.json`), folder).toBe(true);
+
+    const artifacts = artifactsOf(result);
+    const programs = await rowsOf<ProgramRow>(artifacts.sampling, ProgramRow);
+    expect(programs).toHaveLength(summary.data.programs);
+    const heldOut = new Set(programs.filter(({ split }) => split === 'heldOut').map(({ questionId }) => questionId));
+    expect(heldOut.size).toBeGreaterThan(0);
+    const pairs = await rowsOf<PairRow>(artifacts.preferences, PairRow);
+    expect(pairs).toHaveLength(summary.data.pairs);
+    expect(pairs.filter(({ questionId }) => heldOut.has(questionId)), 'held-out questions among the training pairs').toEqual([]);
+  });
+
+  it('trains each round on exactly the planned rollouts less the recorded drops', async () => {
+    const summary = Summary.parse(JSON.parse(readFileSync((await firstRun()).summary, 'utf8')));
+    expect(summary.reinforcement.rounds.map(({ round }) => round)).toEqual([1, 2]);
+    for (const { artifact, trained, rollouts: planned } of summary.reinforcement.rounds) {
+      const { inputs } = await artifactStore().manifest(artifact);
+      const rollouts = await rowsOf<RolloutRow>(inputs['rollouts'] as ArtifactRef, RolloutRow);
+      const rewards = await rowsOf<RewardRow>(inputs['rewards'] as ArtifactRef, RewardRow);
+      expect(rewards.map(({ id }) => id)).toEqual(rollouts.map(({ id }) => id));
+      expect(rollouts).toHaveLength(planned);
+      expect(rewards.filter(({ dropped }) => dropped === undefined)).toHaveLength(trained);
+    }
+  });
+
+  it('reuses every stage of an equal experiment, and says whose work it is', async () => {
+    await firstRun();
+    const handle = await startWorkflow('experiment', micro('again'));
+    const result = await handle.result() as Result;
+    expect(result.stages.map(({ reused }) => reused)).toEqual(STAGES.map(() => true));
+    expect(artifactsOf(result)).toEqual(artifactsOf(await firstRun()));
+  });
+
+  it('makes the same reward model when its worker is killed in training', async () => {
+    const { rewardModel, preferences } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const { inputs } = await store.manifest(rewardModel);
+    // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
+    const config = { ...micro('kill').stages.rewardModel, salt: 'killed' };
+    let workers = workerProcess('kill');
+    try {
+      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: 'kill' });
+      const before = await store.list('checkpoints/');
+      let checkpoints = before;
+      while (checkpoints.length === before.length) {
+        await sleep(50);
+        checkpoints = await store.list('checkpoints/');
+      }
+      await workers.kill();
+      workers = workerProcess('kill');
+      const result = await handle.result() as { ref: ArtifactRef; reused: boolean };
+      expect(result.ref.key).not.toBe(rewardModel.key);
+      expect(result.ref.digest).toBe(rewardModel.digest);
+      const { producer } = await store.manifest(result.ref);
+      expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
+    } finally {
+      await workers.stop();
+    }
+  });
+
+  it('makes the same reward model when the training is paused at a checkpoint and resumed', async () => {
+    const { rewardModel, preferences } = artifactsOf(await firstRun());
+    const { inputs } = await artifactStore().manifest(rewardModel);
+    const config = { ...micro('pause').stages.rewardModel, salt: 'paused' };
+    const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config });
+    await sleep(1_500);
+    await handle.signal('pause');
+    const { state } = await handle.query<{ state: string }>('status');
+    expect(state).toBe('paused');
+    await sleep(3_000);
+    expect((await handle.describe()).status.name).toBe('RUNNING');
+    await handle.signal('resume');
+    const result = await handle.result() as { ref: ArtifactRef };
+    expect(result.ref.digest).toBe(rewardModel.digest);
+  });
+});
+
+describe('parking', { timeout: 120_000 }, () => {
+  it('waits for retryStage, refuses a wrong patch with the reason, and goes on with a right one', async () => {
+    await firstRun();
+    const experiment = micro('parked');
+    const handle = await startWorkflow('experiment', {
+      ...experiment, onFailure: 'park', stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+    });
+    const parked = await statusWhere(handle, ({ state }) => state === 'parked');
+    const stage = parked.stages.find(({ name }) => name === 'reinforcement')!;
+    expect(stage.state).toBe('parked');
+    expect(stage.failure?.type).toBe('InvalidExperiment');
+    expect(stage.failure?.message).toMatch(/promptsPerRound is 1000, there are \d+ train questions/);
+    expect(stage.failure?.advice).toContain(`--workflow-id ${handle.workflowId} --name retryStage`);
+
+    const retry = (request: unknown): Promise<string> => handle.executeUpdate<string, [unknown]>('retryStage', { args: [request] });
+    const refused = async (request: unknown): Promise<string> => retry(request).then(() => 'accepted', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
+    expect(await refused({ stage: 'reinforcement', semantics: { promptsPerRound: 4 } })).toContain('"allowRepeat": true');
+    expect(await refused({ stage: 'reinforcement', execution: { microBatch: -1 } })).toContain('execution.microBatch');
+    expect(await refused({ stage: 'sampling' })).toContain('sampling is done');
+    expect(await refused({ stage: 'nothing' })).toContain('stage');
+    expect(await retry({ stage: 'reinforcement', semantics: { promptsPerRound: 4 }, execution: { microBatch: 4 }, allowRepeat: true })).toContain('reinforcement runs again');
+    const result = await handle.result() as Result;
+    expect(result.stages.map(({ name }) => name)).toEqual([...STAGES]);
+  });
+
+  it('gives up on abandon with the reason', async () => {
+    await firstRun();
+    const experiment = micro('abandoned');
+    const handle = await startWorkflow('experiment', {
+      ...experiment, onFailure: 'park', stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+    });
+    await statusWhere(handle, ({ state }) => state === 'parked');
+    await handle.executeUpdate('abandon', { args: [{ reason: 'not worth it' }] });
+    expect(await failureOf(handle)).toEqual({ type: 'Abandoned', message: 'abandoned: not worth it' });
+  });
+
+  it('fails instead of parking where nobody watches', async () => {
+    const experiment = micro('unattended');
+    const handle = await startWorkflow('experiment', {
+      ...experiment, stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+    });
+    expect(await failureOf(handle)).toMatchObject({ type: 'InvalidExperiment' });
+  });
+});
+
+describe('an experiment that cannot run', () => {
+  it('is refused at once with all mistakes', async () => {
+    const handle = await startWorkflow('experiment', { ...micro('wrong'), models: {}, stages: { sampling: { samples: -1 }, evaluation: { samples: 2, passAtK: [4] }, sythesis: {} } });
+    const { type, message } = await failureOf(handle);
+    expect(type).toBe('InvalidExperiment');
+    for (const text of ['models.policy', 'stages.sampling.samples', 'stages.sythesis: no such field']) expect(message).toContain(text);
+  });
+
+  it('names seeds and references that do not exist', async () => {
+    const handle = await startWorkflow('experiment', {
+      ...micro('absent'), seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' },
+      models: { policy: { kind: 'artifact', ref: { kind: 'model', key: 'artifacts/model/none.json', digest: '0'.repeat(64), bytes: 1 } } },
+    });
+    const { type, message } = await failureOf(handle);
+    expect(type).toBe('InvalidExperiment');
+    expect(message).toContain('/nowhere/seeds.jsonl');
+    expect(message).toContain('artifacts/model/none.json');
+  });
+});
+
+describe('cancelling', { timeout: 60_000 }, () => {
+  it('ends the experiment and its stage', async () => {
+    const experiment = micro('cancelled');
+    const handle = await startWorkflow('experiment', { ...experiment, stages: { ...experiment.stages, sampling: { ...experiment.stages.sampling, samples: 64, salt: 'cancelled' } } });
+    await statusWhere(handle, ({ stages }) => stages.some(({ name, state }) => name === 'sampling' && state === 'running'));
+    await handle.cancel();
+    await expect(handle.result()).rejects.toThrow();
+    expect((await handle.describe()).status.name).toBe('CANCELLED');
+    const child = (await temporalClient()).workflow.getHandle(`${handle.workflowId}/sampling`);
+    await expect.poll(async () => (await child.describe()).status.name, { timeout: 20_000 }).toBe('CANCELLED');
+  });
+});
+
