@@ -1,6 +1,6 @@
 import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import { z } from 'zod';
-import { ArtifactInput, describeMistakes, mistakesOf, StageConfigs, type ArtifactRef } from './contract/index.js';
+import { artifactInput, describeMistakes, mistakesOf, StageConfigs, type ArtifactRef } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { importInput } from './lib/stage.js';
 import { filtering } from './filtering.js';
@@ -8,7 +8,7 @@ import { synthesis } from './synthesis.js';
 
 const Input = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dot, dash and underscore').describe('name of the data set'),
-  seeds: ArtifactInput,
+  seeds: artifactInput('seeds'),
   synthesis: StageConfigs.synthesis.prefault({}),
   filtering: StageConfigs.filtering.prefault({}),
 });

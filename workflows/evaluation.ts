@@ -8,7 +8,7 @@ export async function evaluation(input: unknown, carry?: ShardedCarry): Promise<
   const { inputs, config } = parseStageInput('evaluation', input);
   const questions = inputs.questions && (await importInput(inputs.questions, 'filteredQuestions'));
   return runShardedStage(run, {
-    stage: 'evaluation', config, input, carry,
+    stage: 'evaluation', config, input: { inputs: { ...inputs, questions }, config }, carry,
     inputs: {
       ...Object.fromEntries(Object.entries(inputs.policies).map(([name, ref]) => [`policy:${name}`, ref])),
       ...(inputs.rewardModel ? { rewardModel: inputs.rewardModel } : {}),

@@ -49,6 +49,8 @@ class ExperimentRun {
   #abandoned: string | undefined;
   #report: { html: string; summary: string } | undefined;
   #running: CancellationScope | undefined;
+  /** Everything that abandoning ends. */
+  readonly #work = new CancellationScope();
   #searchAttributes = false;
 
   constructor(config: Experiment) {
@@ -59,7 +61,7 @@ class ExperimentRun {
       validator: (request) => { this.#patched(request); }, description: 'Run a stage again, optionally with a patch: {stage, execution?, semantics?, allowRepeat?}.',
     });
     setHandler(abandonUpdate, (request) => this.#abandon(request), {
-      validator: (request) => { checked(Abandon, request); }, description: 'Give the experiment up: {reason}.',
+      validator: (request) => { this.#abandonable(request); }, description: 'Give the experiment up: {reason}.',
     });
     setHandler(pauseSignal, () => this.#setPaused(true), { description: 'Stop starting work; a training stops at a checkpoint.' });
     setHandler(resumeSignal, () => this.#setPaused(false), { description: 'Go on after a pause.' });
@@ -71,7 +73,7 @@ class ExperimentRun {
 
   async run(): Promise<ExperimentResult> {
     try {
-      const result = await this.#stagesInOrder();
+      const result = await this.#work.run(() => this.#stagesInOrder());
       this.#current = undefined;
       this.#show();
       await condition(allHandlersFinished);
@@ -118,8 +120,7 @@ class ExperimentRun {
     const status = this.#stages[name];
     this.#current = name;
     for (;;) {
-      await condition(() => !this.#paused || this.#abandoned !== undefined);
-      this.#throwIfAbandoned();
+      await condition(() => !this.#paused);
       const started = Date.now();
       Object.assign(status, { state: 'running', startedAt: new Date(started).toISOString(), resetEventId: workflowInfo().historyLength + 1, failure: undefined });
       this.#show();
@@ -133,7 +134,6 @@ class ExperimentRun {
         return result;
       } catch (error) {
         status.seconds = (status.seconds ?? 0) + (Date.now() - started) / 1000;
-        this.#throwIfAbandoned();
         // A retry of a running stage cancels its child; the experiment's own cancellation goes through.
         if (CancellationScope.current().consideredCancelled || (isCancellation(error) && !this.#retries.has(name))) throw error;
         await this.#park(status, error);
@@ -168,8 +168,7 @@ class ExperimentRun {
       if (this.#config.onFailure === 'fail') throw ApplicationFailure.create({ type: failure.type, message: `${status.name}: ${failure.message}`, nonRetryable: true });
       Object.assign(status, { state: 'parked', failure });
       this.#show();
-      await condition(() => this.#retries.has(status.name) || this.#abandoned !== undefined);
-      this.#throwIfAbandoned();
+      await condition(() => this.#retries.has(status.name));
     }
     this.#retries.delete(status.name);
   }
@@ -201,10 +200,15 @@ class ExperimentRun {
     return text;
   }
 
+  #abandonable(request: Abandon): void {
+    checked(Abandon, request);
+    if (this.#report) throw refusal('the experiment is done');
+  }
+
   #abandon(request: Abandon): string {
     this.#abandoned = request.reason;
     if (this.#current) this.#stages[this.#current].state = 'abandoned';
-    this.#running?.cancel();
+    this.#work.cancel();
     this.#show();
     return `abandoned: ${request.reason}`;
   }
@@ -219,10 +223,6 @@ class ExperimentRun {
         log.warn('the stage did not take the signal', { stage: status.name, error });
       });
     }
-  }
-
-  #throwIfAbandoned(): void {
-    if (this.#abandoned !== undefined) throw ApplicationFailure.nonRetryable(`abandoned: ${this.#abandoned}`, 'Abandoned');
   }
 
   #status(): ExperimentStatus {

@@ -7,5 +7,7 @@ export async function filtering(input: unknown, carry?: ShardedCarry): Promise<S
   const run = new StageRun('filtering');
   const { inputs, config } = parseStageInput('filtering', input);
   const questions = await importInput(inputs.questions, 'questions');
-  return runShardedStage(run, { stage: 'filtering', config, inputs: { questions }, steps: [{ name: 'judge', role: 'sandbox' }], input, carry });
+  return runShardedStage(run, { stage: 'filtering', config, inputs: { questions }, input: { inputs: { questions }, config }, carry,
+    steps: [{ name: 'judge', role: 'sandbox' }],
+  });
 }

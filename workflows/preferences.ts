@@ -7,5 +7,7 @@ export async function preferences(input: unknown, carry?: ShardedCarry): Promise
   const run = new StageRun('preferences');
   const { inputs, config } = parseStageInput('preferences', input);
   const programs = await importInput(inputs.programs, 'programs');
-  return runShardedStage(run, { stage: 'preferences', config, inputs: { programs }, steps: [{ name: 'pair', role: 'pipeline' }], input, carry });
+  return runShardedStage(run, { stage: 'preferences', config, inputs: { programs }, input: { inputs: { programs }, config }, carry,
+    steps: [{ name: 'pair', role: 'pipeline' }],
+  });
 }

@@ -8,7 +8,7 @@ export async function sampling(input: unknown, carry?: ShardedCarry): Promise<St
   const { inputs, config } = parseStageInput('sampling', input);
   const questions = await importInput(inputs.questions, 'filteredQuestions');
   return runShardedStage(run, {
-    stage: 'sampling', config, inputs: { questions, policy: inputs.policy }, input, carry,
+    stage: 'sampling', config, inputs: { questions, policy: inputs.policy }, input: { inputs: { questions, policy: inputs.policy }, config }, carry,
     steps: [{ name: 'generate', role: 'gpu' }, { name: 'judge', role: 'sandbox' }],
   });
 }

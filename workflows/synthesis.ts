@@ -8,7 +8,7 @@ export async function synthesis(input: unknown, carry?: ShardedCarry): Promise<S
   const { inputs, config } = parseStageInput('synthesis', input);
   const seeds = await importInput(inputs.seeds, 'seeds');
   return runShardedStage(run, {
-    stage: 'synthesis', config, inputs: { seeds }, input, carry,
+    stage: 'synthesis', config, inputs: { seeds }, input: { inputs: { seeds }, config }, carry,
     // The offline teacher answers by running the seed, which only the sandbox may do.
     steps: [{ name: 'ask', role: 'sandbox' }],
   });

@@ -19,7 +19,7 @@ import { createGunzip, createGzip } from 'node:zlib';
 import { Client } from 'minio';
 import type { z } from 'zod';
 import {
-  ArtifactRef, Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ManifestFile, type Metrics, type Producer,
+  Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ArtifactRef, type ManifestFile, type Metrics, type Producer,
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys } from './keys.js';
 
@@ -66,6 +66,11 @@ const UNAVAILABLE = new Set([
   'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ENOTFOUND', 'ERR_STREAM_PREMATURE_CLOSE',
   'SlowDown', 'SlowDownRead', 'SlowDownWrite', 'InternalError', 'ServiceUnavailable', 'XMinioServerNotInitialized', 'RequestTimeout', 'NoSuchUpload',
 ]);
+/**
+ * A stored blob of this age is sent again when a producer needs it: garbage collection sweeps unnamed blobs of a day and
+ * more, and must not sweep one whose manifest is about to be written.
+ */
+const REFRESH_AFTER_MS = 6 * 3_600_000;
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
 
 export class ArtifactStore {
@@ -322,7 +327,8 @@ export class ArtifactStore {
     const { size } = await stat(path);
     const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
     const blob = await this.#adopt(path, hex);
-    if (await this.#hasBlob(hex)) return file;
+    const stored = await this.#blobTime(hex);
+    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return file;
     const key = this.#prefix + objectKeys.blob(hex);
     if (encoding === 'identity') {
       await this.#try(() => this.#client.fPutObject(this.#bucket, key, blob, {}));
@@ -345,18 +351,18 @@ export class ArtifactStore {
     return path;
   }
 
-  async #hasBlob(hex: string): Promise<boolean> {
+  /** When a blob was stored; undefined where it does not stand. */
+  async #blobTime(hex: string): Promise<Date | undefined> {
     try {
-      await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)));
-      return true;
+      return (await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)))).lastModified;
     } catch (error) {
-      if (ABSENT.has(codeOf(error))) return false;
+      if (ABSENT.has(codeOf(error))) return undefined;
       throw error;
     }
   }
 
   async #statBlob(file: ManifestFile): Promise<void> {
-    if (!(await this.#hasBlob(file.sha256))) {
+    if (!(await this.#blobTime(file.sha256))) {
       throw new StageFailure('StoreUnavailable', `blob ${file.sha256} of ${file.name} is not in the store; it is uploaded again by the next attempt`);
     }
   }

@@ -21,22 +21,33 @@ export function jaccard<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): number {
 }
 
 /**
- * Groups of texts that are near-duplicates, directly or through others: for each text the index of its group's first
- * member. Compares all pairs.
+ * Groups of texts whose Jaccard similarity is at least `threshold` (above 0), directly or through others: for each text
+ * the index of its group's first member.
+ *
+ * Exact, by prefix filtering: two sets that are that alike share one of their n - ceil(threshold n) + 1 rarest members, so
+ * that only texts that share such a one are compared.
  */
 export function nearDuplicateGroups(texts: readonly string[], threshold: number, size = 3): number[] {
+  if (!(threshold > 0)) throw new RangeError(`the threshold must be above 0, not ${threshold}`);
   const sets = texts.map((text) => shingles(text, size));
+  const frequency = new Map<string, number>();
+  for (const set of sets) for (const shingle of set) frequency.set(shingle, (frequency.get(shingle) ?? 0) + 1);
   const parent = texts.map((_, index) => index);
   const root = (index: number): number => {
     while (parent[index] !== index) index = parent[index]!;
     return index;
   };
-  for (let a = 0; a < sets.length; a += 1) {
-    for (let b = a + 1; b < sets.length; b += 1) {
-      if (jaccard(sets[a]!, sets[b]!) < threshold) continue;
-      const [first, second] = [root(a), root(b)].sort((x, y) => x - y) as [number, number];
+  const holders = new Map<string, number[]>();
+  sets.forEach((set, index) => {
+    const rarestFirst = [...set].sort((x, y) => frequency.get(x)! - frequency.get(y)! || (x < y ? -1 : 1));
+    const prefix = rarestFirst.slice(0, set.size - Math.ceil(threshold * set.size) + 1);
+    const candidates = new Set(prefix.flatMap((shingle) => holders.get(shingle) ?? []));
+    for (const candidate of candidates) {
+      if (root(candidate) === root(index) || jaccard(sets[candidate]!, set) < threshold) continue;
+      const [first, second] = [root(candidate), root(index)].sort((x, y) => x - y) as [number, number];
       parent[second] = first;
     }
-  }
+    for (const shingle of prefix) holders.set(shingle, [...(holders.get(shingle) ?? []), index]);
+  });
   return texts.map((_, index) => root(index));
 }

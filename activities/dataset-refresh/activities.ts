@@ -1,6 +1,6 @@
 /** Versions of a data set: only seeds that no earlier version has seen go through synthesis and filtering. */
 import { z } from 'zod';
-import { ArtifactRef, FilteredQuestionRow, SeedRow, type ArtifactRef as Ref } from '../../workflows/contract/index.js';
+import { ArtifactRef, FilteredQuestionRow, SeedRow, StageFailure, type ArtifactRef as Ref } from '../../workflows/contract/index.js';
 import { artifactDigest } from '../artifacts/keys.js';
 import { digestsOf, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
@@ -14,17 +14,19 @@ const versionKey = (name: string, version: number): string => `datasets/${name}/
 
 /** `datasetRefresh.plan`, `datasetRefresh.publish`. */
 export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
-  async function newest(name: string): Promise<Version | undefined> {
-    const last = (await store.list(`datasets/${name}/`)).at(-1);
-    return last && Version.parse(await store.getJson(last.key));
+  async function versions(name: string): Promise<Version[]> {
+    const found: Version[] = [];
+    for (const { key } of await store.list(`datasets/${name}/`)) found.push(Version.parse(await store.getJson(key)));
+    return found;
   }
 
   return {
-    /** The seeds that the newest version does not hold, as an artifact; absent when there is none. */
+    /** The seeds that no version has seen, as an artifact; absent when there is none. */
     'datasetRefresh.plan': async ({ name, seeds }: { name: string; seeds: Ref }): Promise<{ previous?: Version; fresh?: Ref }> => {
-      const previous = await newest(name);
+      const earlier = await versions(name);
+      const previous = earlier.at(-1);
       const known = new Set<string>();
-      if (previous) for await (const { code } of store.rowsOf(previous.seeds, SeedRow)) known.add(code);
+      for (const version of earlier) for await (const { code } of store.rowsOf(version.seeds, SeedRow)) known.add(code);
       const rows: SeedRow[] = [];
       for await (const row of store.rowsOf(seeds, SeedRow)) if (!known.has(row.code)) rows.push(row);
       if (rows.length === 0) return { ...(previous ? { previous } : {}) };
@@ -47,7 +49,11 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
       });
       const version: Version = { version: (previous?.version ?? 0) + 1, dataset: ref, seeds, added: Number(metrics['added']), total: ref.rows ?? 0 };
       await store.putJson(versionKey(name, version.version), version);
-      return Version.parse(await store.getJson(versionKey(name, version.version)));
+      const published = Version.parse(await store.getJson(versionKey(name, version.version)));
+      if (published.dataset.digest !== ref.digest) {
+        throw new StageFailure('InvalidExperiment', `another refresh of '${name}' published version ${version.version} meanwhile; run this one again`);
+      }
+      return published;
     },
   };
 }

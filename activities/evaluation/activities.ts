@@ -149,7 +149,7 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
-      const results = [...groups.values()].map((group) => evaluate(group, config));
+      const results = [...groups.values()].map((group) => evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf ?? [config.samples] }));
       const order = config.benchmarks.map(benchmarkName);
       results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
       return { metrics: { results: results as never, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0 } };

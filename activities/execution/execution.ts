@@ -73,7 +73,11 @@ export async function evaluateCalls(
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: ({ done, total }) => options.onProgress?.(done, total),
   });
-  return values.map(({ id, results }) => {
+  return jobs.map((job, index) => {
+    const { id, results } = values[index] ?? { id: undefined, results: [] };
+    if (id !== job.id || results.length !== job.calls.length) {
+      throw new StageFailure('SandboxUnavailable', `the sandbox answered program ${job.id} with ${results.length} values for ${job.calls.length} calls`);
+    }
     if (results.some(({ status }) => status === 'unjudged')) throw new StageFailure('SandboxUnavailable', `the calls of ${id} could not be evaluated`);
     return results;
   });

@@ -27,10 +27,31 @@ export function filterQuestion(question: QuestionRow, outcomes: readonly TestOut
 
 /** The part of an assert that says what is expected; the whole assert where it has no `==`. */
 export function expectedOutput(test: string): string {
-  const equals = test.lastIndexOf('==');
+  const equals = lastTopLevelEquals(test);
   if (equals >= 0) return test.slice(equals + 2).trim();
   const difference = /^assert abs\(.* - (.+)\) < [^<]+$/s.exec(test);
   return difference?.[1] ?? test;
+}
+
+/** Where the last `==` outside strings and brackets begins; -1 where there is none. */
+function lastTopLevelEquals(text: string): number {
+  let found = -1;
+  let depth = 0;
+  let quote = '';
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at]!;
+    if (quote) {
+      if (character === '\\') at += 1;
+      else if (character === quote) quote = '';
+    } else if (character === '"' || character === "'") quote = character;
+    else if ('([{'.includes(character)) depth += 1;
+    else if (')]}'.includes(character)) depth -= 1;
+    else if (depth === 0 && text.startsWith('==', at)) {
+      found = at;
+      at += 1;
+    }
+  }
+  return found;
 }
 
 /**
@@ -53,7 +74,7 @@ export function splitQuestions(
   });
 }
 
-/** Precision and recall of the filter's drops against the errors that an offline teacher injected. */
+/** Test cases that the filter dropped against the errors that an offline teacher injected: its precision and recall. */
 export interface FilterQuality {
   corrupted: number;
   droppedTestCases: number;

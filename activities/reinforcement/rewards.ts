@@ -58,7 +58,8 @@ function rewardOf({ passRate, score }: JudgedRollout, { reward, rewardClip, scal
     sum += reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
   }
   if (reward.rewardModelWeight > 0) {
-    if (score === undefined || scale === undefined) return undefined;
+    if (scale === undefined) throw new Error('rewardModelWeight is above 0 and the scale of the reward model is missing');
+    if (score === undefined) return undefined;
     sum += reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, (score - scale.mean) / scale.std));
   }
   return sum;

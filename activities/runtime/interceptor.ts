@@ -6,7 +6,7 @@
  * without progress in between, `IDENTICAL_FAILURES` times on this worker: then it is a defect, and repeating it would only
  * hide it. Lost workers, hosts and servers leave no such trace and are never counted.
  */
-import { Context, type Info } from '@temporalio/activity';
+import type { Context, Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
 import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, ActivityInterceptors, Next } from '@temporalio/worker';
 import { FAILURES, StageFailure } from '../../workflows/contract/index.js';

@@ -90,6 +90,7 @@ export class PythonService {
   async call<T>(op: string, params: Record<string, unknown>, options: CallOptions = {}): Promise<T> {
     options.signal?.throwIfAborted();
     const process = await this.#running();
+    options.signal?.throwIfAborted();
     const id = this.#nextId++;
     let grace: NodeJS.Timeout | undefined;
     const cancel = (): void => {

@@ -30,8 +30,13 @@ export const ArtifactPath = z.strictObject({ kind: ArtifactKind, path: z.string(
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
 
 /** What a stage that is started alone accepts: a reference, or a path that is imported first. */
-export const ArtifactInput = z.union([ArtifactRef, ArtifactPath]);
-export type ArtifactInput = z.infer<typeof ArtifactInput>;
+export type ArtifactInput = ArtifactRef | ArtifactPath;
+
+/** The input of a stage that needs one kind of artifact. */
+export function artifactInput(kind: ArtifactKind) {
+  return z.union([ArtifactRef, ArtifactPath], { error: `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'` })
+    .refine((input) => input.kind === kind, { path: ['kind'], error: `must be '${kind}'` });
+}
 
 export const ManifestFile = z.strictObject({
   name: z.string().min(1),

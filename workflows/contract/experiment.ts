@@ -3,7 +3,7 @@
  * and, under `execution`, how it is got (never part of a key): a change of execution repeats nothing.
  */
 import { z } from 'zod';
-import { ArtifactInput, ArtifactRef } from './artifacts.js';
+import { artifactInput, ArtifactRef } from './artifacts.js';
 
 const count = z.number().int().positive();
 const share = z.number().min(0).max(1);
@@ -26,7 +26,7 @@ export const Benchmark = z.discriminatedUnion('kind', [
     kind: z.literal('humaneval'),
     every: count.default(1),
     offset: z.number().int().nonnegative().default(0),
-  }),
+  }).refine(({ every, offset }) => offset < every, { path: ['offset'], error: 'smaller than `every`' }),
 ]);
 export type Benchmark = z.infer<typeof Benchmark>;
 
@@ -79,7 +79,7 @@ export const FilteringConfig = z.strictObject({
   minimumTestCases: count.default(5).describe('questions with fewer kept test cases are dropped'),
   minimumDistinctOutputs: count.default(2),
   heldOutShare: share.default(0.25),
-  nearDuplicate: share.default(0.8).describe('Jaccard similarity of shingles from which two questions go to one side'),
+  nearDuplicate: z.number().positive().max(1).default(0.8).describe('Jaccard similarity of shingles from which two questions go to one side'),
   limits: SandboxLimits.prefault({}),
   shardSize: count.default(256),
   salt: z.string().default(''),
@@ -162,7 +162,7 @@ export const EvaluationConfig = z.strictObject({
   ...Decoding,
   humanevalMaxNewTokens: count.optional().describe('overrides `maxNewTokens` on HumanEval'),
   passAtK: z.array(count).default([1]),
-  bestOf: z.array(count).default([16]),
+  bestOf: z.array(count).optional().describe('absent: all samples'),
   heldOutTasks: count.optional().describe('upper limit of held-out questions; absent means all'),
   seed: seed.default(0),
   limits: SandboxLimits.prefault({}),
@@ -171,8 +171,9 @@ export const EvaluationConfig = z.strictObject({
   execution: z.strictObject({ ...shardedExecution, maxRows: count.default(64), microBatch: count.default(8), deviceClass }).prefault({}),
 }).superRefine((config, context) => {
   const atMost = (field: 'passAtK' | 'bestOf'): void => {
-    config[field].forEach((value, index) => {
-      if (value > config.samples) {
+    (config[field] ?? []).forEach((value, index) => {
+      // k = 1 is the default and asks for nothing where there are no samples.
+      if (value > config.samples && value > 1) {
         context.addIssue({
           code: 'custom', path: [field, index], input: value,
           message: `${value} is larger than the ${config.samples} samples per task`,
@@ -198,7 +199,7 @@ export type StageConfig = { [S in keyof typeof StageConfigs]: z.infer<(typeof St
 /** What a user writes, after the preset that it extends has been merged in. */
 export const Experiment = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dot, dash and underscore'),
-  seeds: ArtifactInput.describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
+  seeds: artifactInput('seeds').describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
   models: z.strictObject({
     policy: ModelSource,
     rewardModel: ModelSource.optional().describe('backbone of the reward model; absent: the policy'),

@@ -1,6 +1,6 @@
 /** Inputs and outputs of the stages, and how an experiment tells its state. */
 import { z } from 'zod';
-import { ArtifactInput, ArtifactRef, type Metrics } from './artifacts.js';
+import { artifactInput, ArtifactRef, type Metrics } from './artifacts.js';
 import { StageConfigs } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
 
@@ -9,14 +9,14 @@ const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, con
 
 /** What each stage workflow takes: one JSON object, so that it can be started alone. */
 export const StageInputs = {
-  synthesis: stageInput({ seeds: ArtifactInput }, StageConfigs.synthesis.prefault({})),
-  filtering: stageInput({ questions: ArtifactInput }, StageConfigs.filtering.prefault({})),
-  sampling: stageInput({ questions: ArtifactInput, policy: ArtifactRef }, StageConfigs.sampling.prefault({})),
-  preferences: stageInput({ programs: ArtifactInput }, StageConfigs.preferences.prefault({})),
-  rewardModel: stageInput({ pairs: ArtifactInput, backbone: ArtifactRef }, StageConfigs.rewardModel.prefault({})),
-  reinforcement: stageInput({ questions: ArtifactInput, policy: ArtifactRef, rewardModel: ArtifactRef.optional() }, StageConfigs.reinforcement.prefault({})),
+  synthesis: stageInput({ seeds: artifactInput('seeds') }, StageConfigs.synthesis.prefault({})),
+  filtering: stageInput({ questions: artifactInput('questions') }, StageConfigs.filtering.prefault({})),
+  sampling: stageInput({ questions: artifactInput('filteredQuestions'), policy: ArtifactRef }, StageConfigs.sampling.prefault({})),
+  preferences: stageInput({ programs: artifactInput('programs') }, StageConfigs.preferences.prefault({})),
+  rewardModel: stageInput({ pairs: artifactInput('pairs'), backbone: ArtifactRef }, StageConfigs.rewardModel.prefault({})),
+  reinforcement: stageInput({ questions: artifactInput('filteredQuestions'), policy: ArtifactRef, rewardModel: ArtifactRef.optional() }, StageConfigs.reinforcement.prefault({})),
   evaluation: stageInput({
-    policies: z.record(z.string(), ArtifactRef), rewardModel: ArtifactRef.optional(), questions: ArtifactInput.optional(),
+    policies: z.record(z.string(), ArtifactRef), rewardModel: ArtifactRef.optional(), questions: artifactInput('filteredQuestions').optional(),
   }, StageConfigs.evaluation.prefault({})),
 } as const;
 export type StageInput<S extends StageName> = z.infer<(typeof StageInputs)[S]>;

@@ -15,7 +15,7 @@ export interface ShardedStageRun {
   inputs: Record<string, ArtifactRef>;
   /** Steps of a shard in order, each with the kind of worker it runs on. */
   steps: readonly { name: string; role: QueueRole }[];
-  /** First argument of the workflow, for its continuation. */
+  /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
 }
