@@ -116,7 +116,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         position["trainedIds"] += [rollouts[index]["id"] for index in indices]
         position["curve"].append({"step": position["steps"], **metrics})
         call.progress(position["steps"], len(steps), "updating the policy", metrics)
-        if position["steps"] < len(steps) and (call.cancelled or clock.due()):
+        if call.cancelled or clock.due():
             path = checkpoint_folder(params["checkpoints"], position["steps"])
             with new_folder(path) as folder:
                 save_trainable(policy, folder)

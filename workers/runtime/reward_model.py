@@ -40,7 +40,7 @@ from runtime.conversation import conversation_ids
 from runtime.files import Row, read_rows
 from runtime.models import DEVICE, load_reward_model, out_of_memory, save_model, train_upper_layers
 from runtime.scoring import mean_and_std, score_conversations
-from serve import Call, Cancelled, ServiceError
+from serve import Call, ServiceError
 
 PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
 
@@ -90,8 +90,7 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     )
     with out_of_memory("microBatch", config["microBatch"]):
         trainer.train(resume_from_checkpoint=resume_from)
-    if trainer.state.global_step < trainer.state.max_steps:
-        raise Cancelled
+    call.raise_if_cancelled()
     model.eval()
     held_out = _judge(model, tokenizer, held_out_rows, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
@@ -132,11 +131,6 @@ class _Watch(TrainerCallback):
         self._checkpoints = checkpoints
         self._clock = CheckpointClock(config["checkpointSeconds"])
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step < state.max_steps:
-            control.should_training_stop = self._call.cancelled
-            control.should_save = self._call.cancelled or self._clock.due()
-
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
     ) -> None:
@@ -154,6 +148,9 @@ class _Watch(TrainerCallback):
             "training the reward model",
             {"loss": logs["loss"], "accuracy": logs["accuracy"]},
         )
+        # Logging comes after a step and before saving, so a diverged step is never saved.
+        control.should_save = self._call.cancelled or self._clock.due()
+        control.should_training_stop |= self._call.cancelled
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         keep_newest(self._checkpoints)

@@ -93,7 +93,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def micro_model(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("models") / "micro"
-    build_micro_model({"corpus": corpus, "output": str(output), "seed": 7, "steps": 120}, Recorder().call)
+    build_micro_model({"corpus": corpus, "output": str(output), "seed": 7, "steps": 100}, Recorder().call)
     return output
 
 

@@ -131,17 +131,17 @@ def test_equal_rewards_leave_the_policy_alone(micro_model: Path, rollouts: str, 
     assert weight_digests(tmp_path / "output") == weight_digests(micro_model)
 
 
-@pytest.mark.parametrize("upper_layers", [None, 2])
+@pytest.mark.parametrize(("upper_layers", "stop_at"), [(None, 3), (2, 8)])
 def test_a_resumed_update_ends_in_the_same_bytes(
-    micro_model: Path, rollouts: str, tmp_path: Path, upper_layers: int | None
+    micro_model: Path, rollouts: str, tmp_path: Path, upper_layers: int | None, stop_at: int
 ) -> None:
     config = {"upperLayers": upper_layers, "epochs": 2}
     undisturbed = update(micro_model, rollouts, tmp_path / "a", config=config)
-    recorder = Recorder(cancel_at=("updating the policy", 3))
+    recorder = Recorder(cancel_at=("updating the policy", stop_at))
     with pytest.raises(Cancelled):
         update(micro_model, rollouts, tmp_path / "b", recorder, config=config)
     (checkpoint,) = recorder.checkpoints()
-    assert checkpoint["step"] == 3
+    assert checkpoint["step"] == stop_at
     resumed = update(micro_model, rollouts, tmp_path / "b", resumeFrom=checkpoint["path"], config=config)
     assert resumed == undisturbed
     assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")

@@ -108,17 +108,17 @@ def test_an_unfinished_fence_is_closed_and_a_plain_answer_left_alone(micro_model
     assert tokenizer.decode(plain).endswith("assistant\npass<|im_end|>")
 
 
-@pytest.mark.parametrize("upper_layers", [None, 2])
+@pytest.mark.parametrize(("upper_layers", "stop_at"), [(None, 5), (2, 6), (None, STEPS)])
 def test_a_resumed_training_ends_in_the_same_bytes(
-    micro_model: Path, pairs: str, tmp_path: Path, upper_layers: int | None
+    micro_model: Path, pairs: str, tmp_path: Path, upper_layers: int | None, stop_at: int
 ) -> None:
     config = {"upperLayers": upper_layers}
     undisturbed = train(micro_model, pairs, tmp_path / "a", config=config)
-    recorder = Recorder(cancel_at=("training the reward model", 5))
+    recorder = Recorder(cancel_at=("training the reward model", stop_at))
     with pytest.raises(Cancelled):
         train(micro_model, pairs, tmp_path / "b", recorder, config=config)
     checkpoint = recorder.checkpoints()[-1]
-    assert checkpoint["step"] == 6
+    assert checkpoint["step"] == stop_at
     resumed = train(micro_model, pairs, tmp_path / "b", resumeFrom=checkpoint["path"], config=config)
     assert resumed == undisturbed
     assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")
@@ -133,8 +133,8 @@ def test_frozen_blocks_keep_their_files(micro_model: Path, pairs: str, tmp_path:
 def test_checkpoints_go_by_the_clock_and_the_newest_two_stay(micro_model: Path, pairs: str, tmp_path: Path) -> None:
     recorder = Recorder()
     train(micro_model, pairs, tmp_path, recorder, config={"checkpointSeconds": 0})
-    assert [checkpoint["step"] for checkpoint in recorder.checkpoints()] == list(range(1, STEPS))
-    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-6", "checkpoint-7"]
+    assert [checkpoint["step"] for checkpoint in recorder.checkpoints()] == list(range(1, STEPS + 1))
+    assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-7", "checkpoint-8"]
 
 
 def test_long_pairs_are_counted(micro_model: Path, pairs: str, tmp_path: Path) -> None:

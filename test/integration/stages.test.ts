@@ -1,0 +1,110 @@
+/** Stages and services that are started alone, by the real Temporal CLI and from files. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { describe, expect, inject, it } from 'vitest';
+import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { PairRow, type ArtifactRef } from '../../workflows/contract/index.js';
+import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-stages-'));
+
+/** Programs of six questions with pass rates 0, 0.2, … 1; the last question is held out. */
+function programsFile(): string {
+  const rows = Array.from({ length: 6 }, (_, question) => Array.from({ length: 6 }, (_, index) => ({
+    id: `p-${question}-${index}`, questionId: `q-${question}`, split: question === 5 ? 'heldOut' : 'train', question: `Question ${question}`, index,
+    program: `def f():\n    return ${index}`, finish: 'stop', passRate: index / 5,
+    outcomes: Array.from({ length: 5 }, (_, test) => ({ status: test < index ? 'pass' : 'assertion_failed' })),
+  }))).flat();
+  const path = join(folder, `${randomUUID()}.jsonl`);
+  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return path;
+}
+
+async function cli(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
+  return runTemporalCli(inject('stack'), args);
+}
+
+describe('preferences by Temporal CLI', () => {
+  it('makes pairs from a file, and the same artifact again without doing it again', async () => {
+    const input = join(folder, 'input.json');
+    writeFileSync(input, JSON.stringify({ inputs: { programs: { kind: 'programs', path: programsFile() } }, config: {} }));
+    const results = [];
+    for (const id of ['pairs-1', 'pairs-2']) {
+      const { stdout, stderr, code } = await cli('workflow', 'execute', '--type', 'preferences', '--task-queue', SHARED_QUEUE, '--workflow-id', id, '--input-file', input, '--output', 'json');
+      expect(stderr).toBe('');
+      expect(code).toBe(0);
+      results.push((JSON.parse(stdout) as { result: { ref: ArtifactRef; reused: boolean; by?: string; metrics: Record<string, unknown> } }).result);
+    }
+    const [first, second] = results;
+    expect(first).toMatchObject({ reused: false, metrics: { pairs: 25, heldOutPairs: 5, pairedQuestions: 5 } });
+    expect(second).toMatchObject({ reused: true, by: 'pairs-1', ref: first!.ref });
+    const pairs: PairRow[] = [];
+    for await (const pair of artifactStore().rowsOf(first!.ref, PairRow)) pairs.push(pair);
+    expect(pairs.every(({ chosenPassRate, rejectedPassRate, split }) => split === 'train' && chosenPassRate >= 0.8 && rejectedPassRate > 0 && chosenPassRate - rejectedPassRate > 0.399)).toBe(true);
+  });
+
+  it('works in shards whose size is part of what is made, in a window that is not', async () => {
+    const path = programsFile();
+    const start = (config: object): Promise<{ ref: ArtifactRef; reused: boolean }> =>
+      startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config }).then((handle) => handle.result() as never);
+    const one = await start({ shardSize: 2, execution: { window: 1 } });
+    const many = await start({ shardSize: 2, execution: { window: 3 } });
+    expect(many).toMatchObject({ reused: true, ref: one.ref });
+    const whole = await start({});
+    expect(whole.ref.key).not.toBe(one.ref.key);
+    expect(whole.ref.digest).toBe(one.ref.digest);
+  });
+
+  it('names the line of a file that is wrong, and leaves nothing', async () => {
+    const path = join(folder, 'broken.jsonl');
+    writeFileSync(path, `${JSON.stringify({ id: 'p' })}\n`);
+    const before = (await artifactStore().list('artifacts/programs/')).length;
+    const { type, message } = await failureOf(await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} }));
+    expect(type).toBe('InvalidExperiment');
+    expect(message).toContain(`${path}, line 1`);
+    expect((await artifactStore().list('artifacts/programs/')).length).toBe(before);
+  });
+
+  it('refuses an artifact of another kind', async () => {
+    const { message } = await failureOf(await startWorkflow('preferences', { inputs: { programs: { kind: 'pairs', path: 'x' } }, config: { minimumGap: 2 } }));
+    expect(message).toContain("must be 'programs'");
+    expect(message).toContain('config.minimumGap');
+  });
+});
+
+describe('a data set that refreshes', () => {
+  it('asks about new seeds only, and tells the difference', async () => {
+    const seed = (name: string, factor: number): object => ({
+      id: `own/${name}`, source: 'own', code: `def ${name}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
+    });
+    const path = join(folder, 'seeds.jsonl');
+    const refresh = async (seeds: object[]): Promise<{ version: number; added: number; total: number }> => {
+      writeFileSync(path, seeds.map((row) => `${JSON.stringify(row)}\n`).join(''));
+      const handle = await startWorkflow('datasetRefresh', { name: 'own', seeds: { kind: 'seeds', path }, synthesis: { decontaminate: [] } });
+      return handle.result() as never;
+    };
+    expect(await refresh([seed('triple', 3), seed('quadruple', 4)])).toMatchObject({ version: 1, added: 2, total: 2 });
+    expect(await refresh([seed('triple', 3), seed('quadruple', 4)])).toMatchObject({ version: 1, added: 0, total: 2 });
+    expect(await refresh([seed('quadruple', 4), seed('quintuple', 5)])).toMatchObject({ version: 2, added: 1, total: 3 });
+    expect(await refresh([seed('triple', 3)])).toMatchObject({ version: 2, added: 0, total: 3 });
+  });
+});
+
+describe('garbage collection', () => {
+  it('counts by default, and spares what is named or young', async () => {
+    const store = artifactStore();
+    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile() } }, config: { salt: randomUUID() } })).result() as { ref: ArtifactRef };
+    const scratch = await store.spoolPath();
+    writeFileSync(scratch, randomUUID());
+    const unnamed = await store.putFile(scratch, 'nobody.bin');
+    const sweep = async (input: object): Promise<{ swept: number }> => (await startWorkflow('garbageCollection', input)).result() as never;
+    expect((await sweep({})).swept).toBe(0);
+    expect((await sweep({ minimumAgeHours: 0 })).swept).toBeGreaterThan(0);
+    expect(await store.list(`blobs/sha256/${unnamed.sha256}`)).toHaveLength(1);
+    expect((await sweep({ minimumAgeHours: 1, dryRun: false })).swept).toBe(0);
+    expect(await store.list(`blobs/sha256/${unnamed.sha256}`)).toHaveLength(1);
+    for await (const pair of artifactStore().rowsOf(ref, PairRow)) expect(pair.id).toBeTruthy();
+  });
+});
