@@ -1,5 +1,5 @@
 /** Which worker process gets which GPUs of the host, and whether those GPUs are fit for work. Pure. */
-import type { EccCounts, Gpu, ListedGpu, MigDevice, NvidiaSmi } from 'nvidia-smi-parser';
+import type { Gpu, ListedGpu, MigDevice, NvidiaSmi } from 'nvidia-smi-parser';
 import { z } from 'zod';
 import { QUEUES, queueName } from '../workflows/contract/index.js';
 
@@ -72,12 +72,6 @@ export function readDeviceClasses(json = '{}'): DeviceClasses {
   throw new Error(`ACECODER_GPU_CLASSES is not like {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 4}}: ${mistakes.join('; ')}`);
 }
 
-/** GPUs of the report that `CUDA_VISIBLE_DEVICES` names; a MIG instance's UUID does not name its GPU. */
-export function isVisible(device: { uuid: string; index?: number }, visible: string | undefined): boolean {
-  if (visible === undefined) return true;
-  return visible.split(',').some((entry) => (/^\d+$/.test(entry.trim()) ? Number(entry) === device.index : entry.trim() !== '' && device.uuid.startsWith(entry.trim())));
-}
-
 /**
  * Gives devices to workers: classes take theirs in the order of the configuration and devices in the order of the
  * report; each device that is left gets a worker without a class. Several GPUs for one worker are whole ones, because
@@ -126,13 +120,20 @@ function devicesOf(gpu: Gpu, listed: readonly ListedGpu[], visible: string | und
   const devices = gpu.migDevices.flatMap(({ index: number, gpuInstanceId, computeInstanceId }): Device[] => {
     const uuid = number === undefined ? undefined : uuids.get(number);
     if (number === undefined || gpuInstanceId === undefined || computeInstanceId === undefined || uuid === undefined) {
-      remarks.push(`MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, so no process can be bound to it.`);
+      if (whole) remarks.push(`MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, so no process can be bound to it.`);
       return [];
     }
     return whole || isVisible({ uuid }, visible) ? [{ uuid, gpuUuid, mig: { index: number, gpuInstanceId, computeInstanceId } }] : [];
   });
   if (whole && gpu.migDevices.length === 0) remarks.push(`GPU ${index} is in MIG mode and has no instance: nothing runs on it until one is made (nvidia-smi mig -cgi) and this launcher started again.`);
   return devices;
+}
+
+/** Whether `CUDA_VISIBLE_DEVICES` names a GPU or an instance itself; the UUID of an instance does not name its GPU. */
+function isVisible({ uuid, index }: { uuid: string; index?: number }, visible: string | undefined): boolean {
+  if (visible === undefined) return true;
+  const entries = visible.split(',').map((entry) => entry.trim()).filter((entry) => entry !== '');
+  return entries.some((entry) => (/^\d+$/.test(entry) ? Number(entry) === index : uuid.startsWith(entry)));
 }
 
 export type Health = { healthy: true } | { healthy: false; reason: string };
@@ -149,7 +150,7 @@ export interface HealthOptions {
  * device gone, memory faults, hardware slowdown, memory held by others, too little free memory.
  */
 export function healthOf(assignment: Assignment, report: NvidiaSmi, options: HealthOptions): Health {
-  for (const rule of [missing, faulty, sloweddown, occupied, full]) {
+  for (const rule of [missing, faulty, slowedDown, occupied, full]) {
     for (const device of assignment.devices) {
       const reason = rule(lookUp(device, report), options);
       if (reason !== undefined) return { healthy: false, reason };
@@ -190,7 +191,7 @@ const faulty: Rule = ({ gpu, instance, label }) => {
   if (!gpu) return undefined;
   const { index, ecc, remappedRows, retiredPages, recoveryAction, resetRequired } = gpu;
   const reset = `reset it when idle (nvidia-smi --gpu-reset -i ${index})`;
-  const uncorrectable = Math.max(...[ecc.volatile, instance?.ecc.volatile].map((counts: EccCounts | undefined) => counts?.uncorrectable ?? 0));
+  const uncorrectable = Math.max(ecc.volatile.uncorrectable ?? 0, instance?.ecc.volatile.uncorrectable ?? 0);
   if (remappedRows.failed) return `${label} could not replace a faulty memory row by a spare one: the GPU should be replaced.`;
   if (ecc.sramThresholdExceeded) return `${label} has had more uncorrectable SRAM errors than a sound GPU: it should be replaced.`;
   if (uncorrectable > 0) return `${label} counts ${uncorrectable} uncorrectable memory errors (ECC) since the driver was loaded: ${reset}.`;
@@ -201,7 +202,7 @@ const faulty: Rule = ({ gpu, instance, label }) => {
   return undefined;
 };
 
-const sloweddown: Rule = ({ gpu, label }) => {
+const slowedDown: Rule = ({ gpu, label }) => {
   const reasons = HARDWARE_SLOWDOWN.filter((reason) => gpu?.clocksEventReasons?.has(reason));
   if (!gpu || reasons.length === 0) return undefined;
   const readings = [[gpu.temperature.gpuCelsius, '°C'], [gpu.power.drawWatts, 'W']].flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
