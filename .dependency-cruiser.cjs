@@ -33,7 +33,7 @@ module.exports = {
       { path: '^activities/' }, { path: '^(workflows|workers|infra|test)/', pathNot: contract }),
     rule('store-stands-alone', 'The store is below the stages. Of the runtime it may know where files of a configuration lie.',
       { path: '^activities/artifacts/', pathNot: '\\.test\\.ts$' },
-      { path: '^activities/', pathNot: ['^activities/artifacts/', '^activities/runtime/settings\\.ts$'] }),
+      { path: '^activities/', pathNot: '^activities/artifacts/' }),
     rule('runtime-knows-no-stage', 'The runtime serves every stage: contract, store and itself.',
       { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' }, { path: '^activities/', pathNot: '^activities/(runtime|artifacts)/' }),
     rule('activities-packages', 'Activities need Temporal, the store and schemas.',

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import {
   canonicalJson, type ArtifactInput, type ArtifactKind, type ArtifactRef, type Experiment, type Manifest, type StageStatus,
 } from '../../workflows/contract/index.js';
-import { importArtifact } from '../artifacts/import.js';
+import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
 import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';

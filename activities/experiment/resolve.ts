@@ -1,6 +1,6 @@
 /** What an experiment names, checked before anything is paid for: all mistakes are found together. */
 import { describeMistakes, StageFailure, type ArtifactInput, type ArtifactRef, type Benchmark, type Experiment, type Mistake, type Producer } from '../../workflows/contract/index.js';
-import { importArtifact } from '../artifacts/import.js';
+import { importArtifact } from './import-artifact.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { humanEvalTasks } from '../benchmarks/humaneval.js';
 import type { Settings } from '../runtime/settings.js';

@@ -6,9 +6,9 @@ import {
   type ArtifactInput, type ArtifactKind, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
-import { artifactDigest } from './keys.js';
-import { produce } from './produce.js';
-import { readLines, type ArtifactStore } from './store.js';
+import { artifactDigest } from '../artifacts/keys.js';
+import { produce } from '../artifacts/produce.js';
+import { readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   seeds: SeedRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow,
