@@ -16,7 +16,7 @@ export interface CreateWorkersOptions {
   services: OwnedServices;
   /** Base of the queue names; another one keeps two deployments in a namespace apart. */
   queueBase?: string;
-  deviceClass?: string;
+  deviceClass?: string | undefined;
   /** Built once where many workers of a process share it. */
   workflowBundle?: WorkflowBundleOption;
   identity?: string;
@@ -53,13 +53,17 @@ export async function runWorkers(roles: readonly QueueRole[]): Promise<void> {
     throw new Error(`The Temporal server at ${address} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`);
   });
   const queueBase = process.env['ACECODER_QUEUE'] ?? QUEUES.pipeline;
-  const services = createServices({ searchAttributes: () => checkSearchAttributes(connection, namespace, (text) => console.warn(text)) });
+  // A worker process of the GPU launcher has one device, and the queue of its class.
+  const { ACECODER_DEVICE: device, ACECODER_DEVICE_CLASS: deviceClass } = process.env;
+  const services = createServices({ label: device, searchAttributes: () => checkSearchAttributes(connection, namespace, (text) => console.warn(text)) });
   try {
     await services.store.check();
     await services.searchAttributes();
-    const workers = await createWorkers({ connection, namespace, roles, services, queueBase });
-    console.log(`workers of ${roles.join(', ')} serve ${roles.map((role) => queueName(role, queueBase)).join(', ')} of namespace '${namespace}' at ${address}`);
-    if (roles.includes('gpu')) console.log(`no GPU was found: the queue ${queueName('gpu', queueBase)} is served on CPU`);
+    const workers = await createWorkers({ connection, namespace, roles, services, queueBase, deviceClass });
+    // The model runtime takes seconds to import: it starts while the first work is on its way.
+    if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
+    console.log(`workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`);
+    if (roles.includes('gpu') && device === undefined) console.log('GPU work runs on the first GPU that PyTorch sees, or else on CPU');
     const results = await Promise.allSettled(workers.map((worker) => worker.run().finally(() => {
       // One worker that ends takes the others with it: half a process would look alive.
       for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();

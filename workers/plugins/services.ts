@@ -11,7 +11,7 @@ export interface ServicesOptions {
   /** Whether the namespace has the search attributes; asked when an experiment starts. */
   searchAttributes?: () => Promise<boolean>;
   /** Name that tells the logs of several processes on one host apart. */
-  label?: string;
+  label?: string | undefined;
 }
 
 export interface OwnedServices extends Services {

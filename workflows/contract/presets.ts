@@ -16,22 +16,22 @@ export const PRESETS: Record<string, Preset> = {
     stages: {
       synthesis: { shardSize: 32 },
       filtering: { shardSize: 64 },
-      sampling: { samples: 6, maxNewTokens: 64, questions: { train: 40, heldOut: 12 }, shardSize: 13, execution: { maxRows: 48 } },
+      sampling: { samples: 6, maxNewTokens: 64, questions: { train: 40, heldOut: 12 }, shardSize: 26, execution: { maxRows: 160 } },
       preferences: { minimumBest: 0.8, minimumGap: 0.4, maximumPerQuestion: 8 },
       rewardModel: {
         learningRate: 1e-4, batchSize: 8, maxLength: 512, upperLayers: 10, warmupRatio: 0.1, schedule: 'cosine',
-        execution: { microBatch: 8, checkpointSeconds: 10 },
+        execution: { microBatch: 8, checkpointSeconds: 20 },
       },
       reinforcement: {
         rounds: 2, promptsPerRound: 8, samplesPerPrompt: 4, maxNewTokens: 64,
         reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0.2 },
         algorithm: { learningRate: 5e-6, batchSize: 16, upperLayers: 10 },
-        execution: { microBatch: 8, checkpointSeconds: 10, maxRows: 48 },
+        execution: { microBatch: 8, checkpointSeconds: 20, maxRows: 160 },
       },
       evaluation: {
         benchmarks: [{ kind: 'heldOut' }, { kind: 'humaneval', every: 14, offset: 0 }],
         samples: 4, humanevalSamples: 0, maxNewTokens: 64, humanevalMaxNewTokens: 96, heldOutTasks: 12,
-        passAtK: [1, 4], bestOf: [4], shardSize: 24, execution: { maxRows: 48, microBatch: 8 },
+        passAtK: [1, 4], bestOf: [4], shardSize: 24, execution: { maxRows: 160, microBatch: 8 },
       },
     },
   },

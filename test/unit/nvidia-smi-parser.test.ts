@@ -1,8 +1,9 @@
+/** The package nvidia-smi-parser: each rule on texts of our own, and real reports where they lie beside the repository. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { NvidiaSmiParseError, parseNvidiaSmi, parseNvidiaSmiList, type Gpu } from 'nvidia-smi-parser';
 import { describe, expect, it } from 'vitest';
-import { NvidiaSmiParseError, parseNvidiaSmi, parseNvidiaSmiList, type Gpu } from './index.js';
 
 const MIB = 2 ** 20;
 
@@ -177,7 +178,7 @@ describe('nvidia-smi -L', () => {
   });
 });
 
-const SHARED = process.env['ACECODER_SHARED'] ?? fileURLToPath(new URL('../../../../shared', import.meta.url));
+const SHARED = process.env['ACECODER_SHARED'] ?? fileURLToPath(new URL('../../../shared', import.meta.url));
 const REPORTS = join(SHARED, 'data', 'nvidia-smi-xml');
 
 describe('real reports', () => {
