@@ -3,6 +3,7 @@
  * descriptors, because libraries print to standard output. The process leads its own group and ends itself when our end
  * of the request pipe closes, so that a killed worker leaves nothing behind.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
@@ -59,6 +60,7 @@ interface Pending {
   resolve: (result: unknown) => void;
   reject: (error: Error) => void;
   options: CallOptions;
+  inCallersContext: <T>(work: () => T) => T;
   checkpoints: Promise<void>;
 }
 
@@ -99,7 +101,10 @@ export class PythonService {
     };
     try {
       return await new Promise<T>((resolve, reject) => {
-        process.pending.set(id, { resolve: resolve as (result: unknown) => void, reject, options, checkpoints: Promise.resolve() });
+        // Replies arrive in the asynchronous context in which the process was started, perhaps that of another activity;
+        // what they call belongs to the caller's, which names its activity.
+        const inCallersContext = AsyncLocalStorage.snapshot();
+        process.pending.set(id, { resolve: resolve as (result: unknown) => void, reject, options, inCallersContext, checkpoints: Promise.resolve() });
         process.requests.write(`${JSON.stringify({ id, op, params })}\n`);
         options.signal?.addEventListener('abort', cancel, { once: true });
       });
@@ -200,11 +205,11 @@ function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 
   if (!call) return;
   switch (message.type) {
     case 'progress':
-      call.options.onProgress?.(message);
+      call.inCallersContext(() => call.options.onProgress?.(message));
       return;
     case 'checkpoint': {
       const { onCheckpoint } = call.options;
-      if (onCheckpoint) call.checkpoints = call.checkpoints.then(() => onCheckpoint(message));
+      if (onCheckpoint) call.checkpoints = call.checkpoints.then(() => call.inCallersContext(() => onCheckpoint(message)));
       call.checkpoints.catch(() => undefined);
       return;
     }

@@ -31,7 +31,7 @@ export const PRESETS: Record<string, Preset> = {
       evaluation: {
         benchmarks: [{ kind: 'heldOut' }, { kind: 'humaneval', every: 14, offset: 0 }],
         samples: 4, humanevalSamples: 0, maxNewTokens: 64, humanevalMaxNewTokens: 96, heldOutTasks: 12,
-        passAtK: [1, 4], bestOf: [4], shardSize: 24, execution: { maxRows: 160, microBatch: 8 },
+        passAtK: [1, 4], bestOf: [4], shardSize: 24, execution: { maxRows: 60, microBatch: 8 },
       },
     },
   },
