@@ -1,0 +1,124 @@
+/** The resident Python process seen from Node: contexts, cancellation, loss, and what a killed parent leaves. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { PythonService } from '../../activities/runtime/python-service.js';
+import { root, venvPython } from '../../infra/dev/paths.mjs';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-python-'));
+mkdirSync(join(folder, 'echo_service'));
+writeFileSync(join(folder, 'echo_service', '__init__.py'), '');
+writeFileSync(join(folder, 'echo_service', '__main__.py'), `
+import os, sys, time
+sys.path.insert(0, ${JSON.stringify(join(root, 'workers'))})
+from serve import ServiceError, serve
+
+def echo(params, call):
+    call.progress(1, 2, "half")
+    print("what libraries print")
+    return {"echo": params["value"], "pid": os.getpid()}
+
+def fail(params, call):
+    raise ServiceError(params["type"], "a sentence")
+
+def patient(params, call):
+    while not call.cancelled:
+        time.sleep(0.01)
+    call.checkpoint(7, "/a/folder")
+    call.raise_if_cancelled()
+
+def stubborn(params, call):
+    time.sleep(600)
+
+def die(params, call):
+    os._exit(3)
+
+serve({"echo": echo, "fail": fail, "patient": patient, "stubborn": stubborn, "die": die}, {"echo": "1"})
+`);
+
+const open: PythonService[] = [];
+function service(graceSeconds = 5): PythonService {
+  const made = new PythonService({
+    name: 'echo', python: venvPython(), args: ['-m', 'echo_service'], pythonPath: folder, logs: folder, startSeconds: 30, graceSeconds, lostAs: 'RuntimeLost',
+  });
+  open.push(made);
+  return made;
+}
+
+afterEach(async () => {
+  await Promise.all(open.splice(0).map((each) => each.close()));
+});
+
+const alive = (pid: number): boolean => existsSync(`/proc/${pid}`);
+
+describe('a call', () => {
+  it('answers, with progress in the context of its caller and not of the one that started the process', async () => {
+    const python = service();
+    const context = new AsyncLocalStorage<string>();
+    const seen: (string | undefined)[] = [];
+    const call = (name: string): Promise<unknown> => context.run(name, () => python.call('echo', { value: name }, { onProgress: () => seen.push(context.getStore()) }));
+    expect(await call('first')).toMatchObject({ echo: 'first' });
+    expect(await call('second')).toMatchObject({ echo: 'second' });
+    expect(seen).toEqual(['first', 'second']);
+  });
+
+  it('fails with the class of the error', async () => {
+    const python = service();
+    await expect(python.call('fail', { type: 'OutOfMemory' })).rejects.toMatchObject({ type: 'OutOfMemory', message: 'a sentence' });
+    await expect(python.call('fail', { type: 'ZeroDivisionError' })).rejects.toMatchObject({ name: 'ZeroDivisionError' });
+    await expect(python.call('nothing', {})).rejects.toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining("'nothing'") });
+  });
+
+  it('that is cancelled delivers its last checkpoint first', async () => {
+    const python = service();
+    await python.versions();
+    const abort = new AbortController();
+    const checkpoints: number[] = [];
+    const running = python.call('patient', {}, { signal: abort.signal, onCheckpoint: async ({ step }) => { checkpoints.push(step); } });
+    setTimeout(() => abort.abort(new Error('asked to stop')), 200);
+    await expect(running).rejects.toThrow('asked to stop');
+    expect(checkpoints).toEqual([7]);
+  });
+
+  it('that does not stop when asked is killed after the grace time, and the next one has a new process', async () => {
+    const python = service(0.3);
+    const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
+    const abort = new AbortController();
+    const running = python.call('stubborn', {}, { signal: abort.signal });
+    setTimeout(() => abort.abort(new Error('asked to stop')), 100);
+    await expect(running).rejects.toThrow('asked to stop');
+    expect(alive(pid)).toBe(false);
+    expect(await python.call('echo', { value: 2 })).toMatchObject({ echo: 2 });
+  });
+
+  it('whose process ends is lost, and says where the log is', async () => {
+    const python = service();
+    await expect(python.call('die', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining(join(folder, 'echo.log')) });
+    expect(await python.call('echo', { value: 3 })).toMatchObject({ echo: 3 });
+  });
+});
+
+describe('the process', () => {
+  it('ends when its parent is killed', async () => {
+    const pidFile = join(folder, 'pid');
+    const script = join(folder, 'parent.mts');
+    writeFileSync(script, `
+import { writeFileSync } from 'node:fs';
+import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
+const python = new PythonService({ name: 'orphan', python: ${JSON.stringify(venvPython())}, args: ['-m', 'echo_service'], pythonPath: ${JSON.stringify(folder)}, logs: ${JSON.stringify(folder)}, startSeconds: 30, graceSeconds: 5, lostAs: 'RuntimeLost' });
+const { pid } = await python.call('echo', { value: 1 });
+writeFileSync(${JSON.stringify(pidFile)}, String(pid));
+await python.call('stubborn', {});
+`);
+    const parent = spawn(process.execPath, ['--import', 'tsx', script], { stdio: 'inherit', cwd: root });
+    await expect.poll(() => existsSync(pidFile), { timeout: 30_000 }).toBe(true);
+    const pid = Number(readFileSync(pidFile, 'utf8'));
+    expect(alive(pid)).toBe(true);
+    parent.kill('SIGKILL');
+    await expect.poll(() => alive(pid), { timeout: 10_000 }).toBe(false);
+    rmSync(folder, { recursive: true, force: true });
+  });
+});
