@@ -11,7 +11,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, link, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -136,19 +136,17 @@ export class ArtifactStore {
     return { ...file, rows: count };
   }
 
-  /** Stores a file that stays where it is. */
+  /** Stores a file that stays where it is. Files below the spool folder are written once, so a link of them will do. */
   async putFile(path: string, name: string, encoding: ManifestFile['encoding'] = 'identity'): Promise<ManifestFile> {
-    const copy = await this.spoolPath();
-    await copyFile(path, copy);
-    return this.#putSpooled(copy, name, encoding);
+    const spooled = await this.spoolPath();
+    await (path.startsWith(`${this.#spool}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
+    return this.#putSpooled(spooled, name, encoding);
   }
 
   /** Stores all files of a folder under their relative names, in name order. */
   async putFolder(folder: string, prefix = ''): Promise<ManifestFile[]> {
-    const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-    const names = entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
     const files: ManifestFile[] = [];
-    for (const name of names) files.push(await this.putFile(join(folder, name), `${prefix}${name}`));
+    for (const name of await filesOf(folder)) files.push(await this.putFile(join(folder, name), `${prefix}${name}`));
     return files;
   }
 
@@ -321,9 +319,7 @@ export class ArtifactStore {
   }
 
   async #putSpooled(path: string, name: string, encoding: ManifestFile['encoding']): Promise<ManifestFile> {
-    const hash = createHash('sha256');
-    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-    const hex = hash.digest('hex');
+    const hex = await fileDigest(path);
     const { size } = await stat(path);
     const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
     const blob = await this.#adopt(path, hex);
@@ -348,6 +344,8 @@ export class ArtifactStore {
     await mkdir(this.#blobs, { recursive: true });
     const path = join(this.#blobs, hex);
     await rename(spooled, path);
+    // Renaming a link onto the same file does nothing, and leaves it.
+    await rm(spooled, { force: true });
     return path;
   }
 
@@ -401,6 +399,19 @@ export async function* readLines<T>(path: string, schema: z.ZodType<T>): AsyncGe
   for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
     yield schema.parse(JSON.parse(line));
   }
+}
+
+/** SHA-256 of a file's bytes in hexadecimal. */
+export async function fileDigest(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** Relative names of all files below a folder, in order. */
+export async function filesOf(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
 }
 
 function codeOf(error: unknown): string {

@@ -1,9 +1,11 @@
 /** Models become artifacts before a stage uses them, so that their digests are inputs of the stage keys. */
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { StageFailure, type ModelSource, type Produced } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
+import { fileDigest, filesOf } from '../artifacts/store.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';
@@ -22,7 +24,7 @@ export function modelActivities({ store, models }: Services) {
       if (located.kind === 'folder' && !existsSync(located.path)) {
         throw new StageFailure('ModelNotFound', `there is no model folder ${source.kind === 'folder' ? source.path : ''} on the GPU worker`);
       }
-      const semantics = located.kind === 'folder' ? { kind: 'folder', content: await folderDigest(store, located.path) } : located;
+      const semantics = located.kind === 'folder' ? { kind: 'folder', content: await folderDigest(located.path) } : located;
       const recipe = { stage: 'models.import', version: 1, kind: 'model' as const, semantics, inputs: {} };
       return produce(store, recipe, {}, currentProducer(versions), async () => {
         const output = await store.spoolPath('.model');
@@ -39,7 +41,9 @@ export function modelActivities({ store, models }: Services) {
   };
 }
 
-async function folderDigest(store: Services['store'], path: string): Promise<string> {
-  const files = await store.putFolder(path);
-  return sha256(JSON.stringify(files.map((file) => [file.name, file.sha256])));
+/** SHA-256 over the names and contents of a folder's files. */
+async function folderDigest(path: string): Promise<string> {
+  const files: string[][] = [];
+  for (const name of await filesOf(path)) files.push([name, await fileDigest(join(path, name))]);
+  return sha256(JSON.stringify(files));
 }

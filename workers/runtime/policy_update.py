@@ -86,7 +86,8 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         position = json.loads((folder / POSITION_FILE).read_text())
     else:
         with torch.no_grad(), out_of_memory("microBatch", config["microBatch"]):
-            logs = _old_log_probabilities(policy, params["reference"], rollouts, config, call)
+            reference = params["reference"] if params["reference"] != params["policy"] else None
+            logs = _old_log_probabilities(policy, reference, rollouts, config, call)
         if params.get("resumeState"):
             _load_optimizer(optimizer, trainable, Path(params["resumeState"]))
         position = {"steps": 0, "trainedIds": [], "curve": []}
@@ -230,18 +231,21 @@ def _optimizer_step(
 
 
 def _old_log_probabilities(
-    policy: PreTrainedModel, reference_path: str, rollouts: Sequence[Row], config: Mapping[str, Any], call: Call
+    policy: PreTrainedModel, reference_path: str | None, rollouts: Sequence[Row], config: Mapping[str, Any], call: Call
 ) -> dict[str, torch.Tensor]:
-    """What stays fixed during the update, each float32 [B, T] over all rollouts."""
+    """What stays fixed during the update, each float32 [B, T] over all rollouts.
+
+    Without `reference_path` the policy is its own reference, as in a first round, and is asked once.
+    """
     shape = (len(rollouts), max(len(row["completionIds"]) for row in rollouts))
     logs = {name: torch.zeros(shape, device=DEVICE) for name in ("old_BT", "reference_BT", "entropy_BT", "mask_BT")}
-    reference, _ = warm_policy(reference_path, torch.float32)
+    reference = warm_policy(reference_path, torch.float32)[0] if reference_path else None
     done = 0
     for chunk in _micro_batches(rollouts, range(len(rollouts)), config["microBatch"]):
         call.raise_if_cancelled()
         rows = [rollouts[index] for index in chunk]
         old_bt, entropy_bt, mask_bt = _log_probabilities(policy, rows, config["temperature"])
-        reference_bt, _, _ = _log_probabilities(reference, rows, config["temperature"])
+        reference_bt = _log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bt
         for name, values in (
             ("old_BT", old_bt),
             ("reference_BT", reference_bt),
