@@ -10,7 +10,7 @@ import {
   ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
   type ArtifactKind, type ArtifactRef, type Produced,
 } from '../../workflows/contract/index.js';
-import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
+import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, type Product } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms } from '../execution/execution.js';
@@ -61,7 +61,10 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
       stage: `reinforcement.${name}`, version: PROMPT_VERSION, kind,
       semantics: { round, ...(semantics(semanticsOf(config)) as object) }, inputs: digestsOf(refs),
     };
-    return produce(store, recipe, refs, currentProducer(versions), (key) => make(config, key));
+    const produced = await produce(store, recipe, refs, currentProducer(versions), (key) => make(config, key));
+    // Only once the policy is committed: until then the newest checkpoint is all that a lost worker leaves.
+    if (kind === 'policy') await dropCheckpoints(store, stageKey(recipe));
+    return produced;
   }
 
   async function rows<T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> {
@@ -183,7 +186,6 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
           throw new Error(`round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`);
         }
         const files = [...await store.putFolder(output), ...await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)];
-        await dropCheckpoints(store, key);
         const dropped: Record<string, number> = {};
         for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
         return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped } };

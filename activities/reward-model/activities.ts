@@ -1,8 +1,9 @@
 /** The reward model: pairs to a Bradley-Terry model, with its held-out accuracy. One long activity with checkpoints. */
-import { rename, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { PairRow, semanticsOf, StageConfigs, StageFailure, type ArtifactRef, type Produced } from '../../workflows/contract/index.js';
+import { stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
 import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
@@ -40,7 +41,7 @@ export function rewardModelActivities({ store, models }: Services) {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
       const recipe = { stage: 'rewardModel', version: PROMPT_VERSION, kind: 'rewardModel' as const, semantics: semanticsOf(config), inputs: digestsOf(input.inputs) };
-      return produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
+      const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
         const { files } = await store.manifest(input.inputs.pairs);
         const pairs = async (name: string): Promise<PairRow[]> => {
           const rows: PairRow[] = [];
@@ -61,10 +62,8 @@ export function rewardModelActivities({ store, models }: Services) {
           config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, baseline: true },
         })));
         const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
-        await writeFile(join(work, 'scale.json'), JSON.stringify(scale));
-        await rename(join(work, 'scale.json'), join(output, SCORE_SCALE_FILE));
+        await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
         const stored = await store.putFolder(output);
-        await dropCheckpoints(store, key);
         const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
         return {
           files: stored,
@@ -79,6 +78,9 @@ export function rewardModelActivities({ store, models }: Services) {
           },
         };
       }));
+      // Only once the model is committed: until then the newest checkpoint is all that a lost worker leaves.
+      await dropCheckpoints(store, stageKey(recipe));
+      return produced;
     },
   };
 }
