@@ -12,7 +12,11 @@ import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
-  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
+  const stack = await startStack({
+    home, ports: { frontend: 0, ui: 0, minio: 0 },
+    // Low enough that a stage of some dozen shards continues as new, as one of thousands does on a server's own setting.
+    dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': 120 },
+  });
   const environment = Object.fromEntries(
     // One thread: the micro model is too small for more, and tests run beside each other.
     Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython(), ACECODER_VENV: join(acecoderHome(), 'venv'), ACECODER_TORCH_THREADS: '1' })

@@ -5,16 +5,16 @@
  * or `abandon`. What is finished is found again in the store, so that a retry costs nothing that was done.
  */
 import {
-  allHandlersFinished, ApplicationFailure, CancellationScope, ChildWorkflowFailure, condition, executeChild, getExternalWorkflowHandle,
-  isCancellation, log, setCurrentDetails, setHandler, sleep, upsertSearchAttributes, workflowInfo,
+  allHandlersFinished, ApplicationFailure, CancellationScope, CancelledFailure, ChildWorkflowFailure, condition, getExternalWorkflowHandle,
+  log, setCurrentDetails, setHandler, sleep, startChild, upsertSearchAttributes, workflowInfo,
 } from '@temporalio/workflow';
-import { defineSearchAttributeKey, SearchAttributeType, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { defineSearchAttributeKey, SearchAttributeType, WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
   Abandon, describeMistakes, Experiment, expandPreset, merge, mistakesOf, RetryStage, StageConfigs, STAGES,
   type ArtifactRef, type EvaluationResult, type ExperimentStatus, type Mistake, type ModelSource, type StageName, type StageResult, type StageStatus,
 } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { currentDetails } from './lib/details.js';
+import { currentDetails, shellWord } from './lib/details.js';
 import { abandonUpdate, pauseSignal, resumeSignal, retryStageUpdate, stageProgressSignal, statusQuery } from './lib/messages.js';
 
 export interface ExperimentResult {
@@ -47,8 +47,11 @@ class ExperimentRun {
   #current: StageName | undefined;
   #paused = false;
   #abandoned: string | undefined;
+  #ended: 'cancelled' | 'failed' | undefined;
   #report: { html: string; summary: string } | undefined;
   #running: CancellationScope | undefined;
+  /** Whether the current stage's child is there to take signals. */
+  #started = false;
   /** Everything that abandoning ends. */
   readonly #work = new CancellationScope();
   #searchAttributes = false;
@@ -79,7 +82,12 @@ class ExperimentRun {
       await condition(allHandlersFinished);
       return result;
     } catch (error) {
-      if (this.#abandoned === undefined) throw error;
+      if (this.#abandoned === undefined) {
+        this.#ended = CancellationScope.current().consideredCancelled ? 'cancelled' : 'failed';
+        this.#leave(this.#ended);
+        this.#show();
+        throw error;
+      }
       await condition(allHandlersFinished);
       throw ApplicationFailure.nonRetryable(`abandoned: ${this.#abandoned}`, 'Abandoned');
     }
@@ -120,22 +128,25 @@ class ExperimentRun {
     const status = this.#stages[name];
     this.#current = name;
     for (;;) {
-      await condition(() => !this.#paused);
+      if (this.#paused) {
+        Object.assign(status, { state: 'paused', failure: undefined });
+        this.#show();
+        await condition(() => !this.#paused);
+      }
       const started = Date.now();
       Object.assign(status, { state: 'running', startedAt: new Date(started).toISOString(), resetEventId: workflowInfo().historyLength + 1, failure: undefined });
       this.#show();
       try {
         const result = await this.#child(name, inputs);
         Object.assign(status, {
-          state: 'done', seconds: (status.seconds ?? 0) + (Date.now() - started) / 1000, reused: result.reused, artifact: result.ref, metrics: result.metrics,
+          state: 'done', seconds: (status.seconds ?? 0) + (Date.now() - started) / 1000, reused: result.reused, by: result.by, artifact: result.ref, metrics: result.metrics,
         });
         this.#retries.delete(name);
         this.#show();
         return result;
       } catch (error) {
         status.seconds = (status.seconds ?? 0) + (Date.now() - started) / 1000;
-        // A retry of a running stage cancels its child; the experiment's own cancellation goes through.
-        if (CancellationScope.current().consideredCancelled || (isCancellation(error) && !this.#retries.has(name))) throw error;
+        if (CancellationScope.current().consideredCancelled) throw error;
         await this.#park(status, error);
       }
     }
@@ -147,17 +158,24 @@ class ExperimentRun {
       const scope = new CancellationScope();
       this.#running = scope;
       try {
-        return await scope.run(() => executeChild(name, {
-          workflowId, args: [{ inputs, config: this.#config.stages[name] }], staticSummary: `${name} of ${this.#config.name}`,
-        }) as Promise<StageResult>);
+        return await scope.run(async () => {
+          const child = await startChild(name, {
+            workflowId, args: [{ inputs, config: this.#config.stages[name] }], staticSummary: `${name} of ${this.#config.name}`,
+          });
+          this.#started = true;
+          // A pause that came before there was a child to take it.
+          if (this.#paused) await this.#tell(name, pauseSignal);
+          return child.result() as Promise<StageResult>;
+        });
       } catch (error) {
         if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
         // After a reset the earlier run's child is neither ended nor ours: it is cancelled, and the stage starts again.
         log.info('a child of an earlier run is still running; it is cancelled first', { workflowId });
         await getExternalWorkflowHandle(workflowId).cancel().catch(() => undefined);
-        await sleep('2 seconds');
+        await sleep('2 seconds', { summary: `the ${name} of an earlier run ends` });
       } finally {
         this.#running = undefined;
+        this.#started = false;
       }
     }
   }
@@ -165,8 +183,9 @@ class ExperimentRun {
   async #park(status: StageStatus, error: unknown): Promise<void> {
     const failure = failureOf(error, status.name, this.#id);
     if (!this.#retries.has(status.name)) {
+      status.failure = failure;
       if (this.#config.onFailure === 'fail') throw ApplicationFailure.create({ type: failure.type, message: `${status.name}: ${failure.message}`, nonRetryable: true });
-      Object.assign(status, { state: 'parked', failure });
+      status.state = 'parked';
       this.#show();
       await condition(() => this.#retries.has(status.name));
     }
@@ -207,10 +226,16 @@ class ExperimentRun {
 
   #abandon(request: Abandon): string {
     this.#abandoned = request.reason;
-    if (this.#current) this.#stages[this.#current].state = 'abandoned';
+    this.#leave('abandoned');
     this.#work.cancel();
     this.#show();
     return `abandoned: ${request.reason}`;
+  }
+
+  /** The stage that was in work when the experiment ended tells how. */
+  #leave(state: 'abandoned' | 'cancelled' | 'failed'): void {
+    const status = this.#current && this.#stages[this.#current];
+    if (status && status.state !== 'done') status.state = state;
   }
 
   async #setPaused(paused: boolean): Promise<void> {
@@ -218,17 +243,22 @@ class ExperimentRun {
     const status = this.#current && this.#stages[this.#current];
     if (status && (status.state === 'running' || status.state === 'paused')) status.state = paused ? 'paused' : 'running';
     this.#show();
-    if (status && this.#running) {
-      await getExternalWorkflowHandle(`${this.#id}/${status.name}`).signal(paused ? pauseSignal : resumeSignal).catch((error: unknown) => {
-        log.warn('the stage did not take the signal', { stage: status.name, error });
-      });
-    }
+    if (status && this.#started) await this.#tell(status.name, paused ? pauseSignal : resumeSignal);
+  }
+
+  async #tell(stage: StageName, signal: SignalDefinition): Promise<void> {
+    await getExternalWorkflowHandle(`${this.#id}/${stage}`).signal(signal).catch((error: unknown) => {
+      log.warn('the stage did not take the signal', { stage, error });
+    });
   }
 
   #status(): ExperimentStatus {
     const stages = STAGES.map((name) => this.#stages[name]);
-    const state = this.#abandoned !== undefined ? 'abandoned' : this.#report ? 'done' : stages.some((stage) => stage.state === 'parked') ? 'parked' : this.#paused ? 'paused' : 'running';
-    return { experiment: this.#config.name, state, stages, ...(this.#report ? { report: this.#report } : {}) };
+    const state = this.#abandoned !== undefined ? 'abandoned' : this.#ended ?? (
+      this.#report ? 'done' : stages.some((stage) => stage.state === 'parked') ? 'parked' : this.#paused ? 'paused' : 'running'
+    );
+    const { kind: teacher } = this.#config.stages.synthesis.teacher;
+    return { experiment: this.#config.name, state, stages, teacher, ...(this.#report ? { report: this.#report } : {}) };
   }
 
   /** Brings everything that people look at up to date. */
@@ -271,9 +301,9 @@ function failureOf(error: unknown, stage: StageName, workflowId: string): NonNul
   let cause: unknown = error;
   while (cause instanceof Error && !(cause instanceof ApplicationFailure) && cause.cause !== undefined) cause = cause.cause;
   const type = cause instanceof ApplicationFailure ? (cause.type ?? 'Error') : error instanceof ChildWorkflowFailure ? 'ChildWorkflowFailure' : 'Error';
-  const message = cause instanceof Error ? cause.message : String(cause);
+  const message = cause instanceof CancelledFailure ? `somebody cancelled ${workflowId}/${stage}` : cause instanceof Error ? cause.message : String(cause);
   const patch = type === 'OutOfMemory' ? ', "execution": {"microBatch": 1}' : '';
-  return { type, message, advice: `temporal workflow update execute --workflow-id ${workflowId} --name retryStage --input '{"stage": "${stage}"${patch}}'` };
+  return { type, message, advice: `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '{"stage": "${stage}"${patch}}'` };
 }
 
 function repeated(stage: StageName): StageName[] {

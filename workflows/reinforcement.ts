@@ -16,6 +16,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   let policy: ArtifactRef = inputs.policy;
   let metrics: Metrics = {};
   let anyNew = false;
+  let by: string | undefined;
   const policies: ArtifactRef[] = [];
   for (let round = 1; round <= rounds; round += 1) {
     await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
@@ -36,8 +37,9 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     policy = updated.ref;
     metrics = updated.metrics;
     anyNew ||= !updated.reused;
+    by = updated.by;
     policies.push(policy);
   }
   await run.progress({ done: rounds, total: rounds, unit: 'rounds' });
-  return { ref: policy, reused: !anyNew, metrics, rounds: policies };
+  return run.finish({ ref: policy, reused: !anyNew, ...(by === undefined || anyNew ? {} : { by }), metrics, rounds: policies });
 }

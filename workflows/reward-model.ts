@@ -13,5 +13,5 @@ export async function rewardModel(input: unknown): Promise<StageResult> {
       config, inputs: { pairs, backbone: inputs.backbone },
     }));
   await run.progress({ done: 1, total: 1, unit: 'trainings' });
-  return trained;
+  return run.finish(trained);
 }

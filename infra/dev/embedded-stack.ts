@@ -79,8 +79,14 @@ const UNHEALTHY_GRACE_MS = 3_000;
  *   than those asked for, when the tools are not installed, or when a server does not start (the message holds the end
  *   of its log). What this call started is stopped again then.
  */
-export async function startStack(options: { home: string; ports?: StackPorts; log?: Log }): Promise<Stack> {
-  const { home, ports = {}, log = () => {} } = options;
+export async function startStack(options: {
+  home: string;
+  ports?: StackPorts;
+  /** Dynamic configuration of the Temporal server, by its key. */
+  dynamicConfig?: Record<string, string | number | boolean>;
+  log?: Log;
+}): Promise<Stack> {
+  const { home, ports = {}, dynamicConfig = {}, log = () => {} } = options;
   for (const folder of ['data', 'logs']) mkdirSync(join(home, folder), { recursive: true });
   return withLock(
     lockFile(home),
@@ -89,7 +95,7 @@ export async function startStack(options: { home: string; ports?: StackPorts; lo
       const credentials = ensureCredentials(home);
       const wanted = await choosePorts(state, ports);
       writeWhole(profileFile(home), profile(wanted.frontend));
-      const temporal = temporalPart(home, wanted.frontend, wanted.ui);
+      const temporal = temporalPart(home, wanted.frontend, wanted.ui, dynamicConfig);
       const minio = minioPart(home, wanted.minio, credentials);
 
       const started: ProcessIdentity[] = [];
@@ -292,7 +298,7 @@ interface Part {
   answers: () => Promise<boolean>;
 }
 
-function temporalPart(home: string, port: number, uiPort: number): Part {
+function temporalPart(home: string, port: number, uiPort: number, dynamicConfig: object): Part {
   return {
     name: 'temporal',
     ports: { frontend: port, ui: uiPort },
@@ -303,6 +309,7 @@ function temporalPart(home: string, port: number, uiPort: number): Part {
       // A transaction then waits for no disk. A killed server loses nothing: the system keeps what it has written.
       ...['--sqlite-pragma', 'journal_mode=wal', '--sqlite-pragma', 'synchronous=normal'],
       ...['--ui-disable-news-fetch', '--log-level', 'warn'],
+      ...Object.entries(dynamicConfig).flatMap(([key, value]) => ['--dynamic-config-value', `${key}=${JSON.stringify(value)}`]),
     ],
     env: {},
     answers: () => temporalAnswers(home),

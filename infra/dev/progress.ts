@@ -1,13 +1,13 @@
 /** Following an experiment from outside: its status, and the heartbeats of what is being worked on. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client } from '@temporalio/client';
+import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { defaultPayloadConverter } from '@temporalio/common';
-import type { ExperimentStatus, StageStatus } from '../../workflows/contract/index.js';
+import { figuresOf, type ExperimentStatus, type StageStatus } from '../../workflows/contract/index.js';
 
 export interface Snapshot {
   /** `RUNNING`, `COMPLETED`, `FAILED`, … as the server says. */
   execution: string;
-  /** Absent while no worker answers. */
+  /** Absent while no worker answers, and for a workflow that is no experiment. */
   status?: ExperimentStatus | undefined;
   /** What an activity last said of its progress. */
   activity?: string | undefined;
@@ -28,9 +28,9 @@ export async function snapshot(client: Client, workflowId: string): Promise<Snap
     handle.query<ExperimentStatus>('status').catch(() => undefined),
     sleep(5_000, undefined, { ref: false }),
   ]);
-  const running = status?.stages.find(({ state }) => state === 'running' || state === 'paused');
+  const running = status?.stages?.find(({ state }) => state === 'running' || state === 'paused');
   const activity = await newestHeartbeat(client, running ? `${workflowId}/${running.name}` : workflowId);
-  return { execution: execution.name, status: status ?? undefined, activity };
+  return { execution: execution.name, status: status && 'stages' in status ? status : undefined, activity };
 }
 
 async function newestHeartbeat(client: Client, workflowId: string): Promise<string | undefined> {
@@ -48,44 +48,56 @@ export function stageLine({ name, state, progress, seconds, reused, metrics }: S
   const parts = [name.padEnd(14), state];
   if (state === 'done') {
     parts.push(`${Math.round(seconds ?? 0)} s${reused ? ', reused' : ''}`);
-    const figures = Object.entries(metrics ?? {}).filter(([, value]) => typeof value === 'number').slice(0, 5)
-      .map(([key, value]) => `${key} ${Number.isInteger(value) ? value : (value as number).toFixed(3)}`);
-    if (figures.length > 0) parts.push(figures.join(', '));
+    const figures = figuresOf(metrics ?? {}, 5);
+    if (figures) parts.push(figures);
   } else if (progress) parts.push(`${progress.done} of ${progress.total} ${progress.unit}`);
   return parts.join('  ');
 }
 
 /**
- * Follows an experiment until it ends or parks, handing over each new line. `recover` is called when the server does not
- * answer, and may bring it back.
+ * Watches an experiment until it ends or parks, handing over how it stands every 1.5 s; undefined when `signal` ended it.
+ * `lost` is called when the server does not answer, and may bring it back. @throws WorkflowNotFoundError
  */
-export async function follow(client: Client, workflowId: string, say: (line: string) => void, recover: () => Promise<void>, signal: AbortSignal): Promise<Snapshot | undefined> {
-  const said = new Set<string>();
-  const once = (line: string): void => {
-    if (said.has(line)) return;
-    said.add(line);
-    say(line);
-  };
-  let activityAt = 0;
+export async function watch(
+  client: Client, workflowId: string, { see, lost, signal }: { see: (now: Snapshot) => void; lost: (why: string) => Promise<void> | void; signal: AbortSignal },
+): Promise<Snapshot | undefined> {
   while (!signal.aborted) {
-    let now: Snapshot;
     try {
-      now = await snapshot(client, workflowId);
+      const now = await snapshot(client, workflowId);
+      see(now);
+      if (now.execution !== 'RUNNING' || now.status?.state === 'parked') return now;
     } catch (error) {
       if (signal.aborted) return undefined;
-      say(`the Temporal server does not answer (${(error as Error).message.split('\n')[0]})`);
-      await recover();
-      await sleep(2_000, undefined, { signal }).catch(() => undefined);
-      continue;
+      if (error instanceof WorkflowNotFoundError) throw error;
+      await lost(`the Temporal server does not answer (${(error as Error).message.split('\n')[0]})`);
     }
-    for (const stage of now.status?.stages ?? []) if (stage.state !== 'waiting') once(stageLine(stage));
-    if (now.activity && Date.now() - activityAt > 10_000 && !said.has(now.activity)) {
-      activityAt = Date.now();
-      once(now.activity);
-      said.delete(now.activity);
-    }
-    if (now.execution !== 'RUNNING' || now.status?.state === 'parked') return now;
     await sleep(1_500, undefined, { signal }).catch(() => undefined);
   }
   return undefined;
+}
+
+/** Says each new line of snapshots that come one after the other, and at most every ten seconds what is being worked on. */
+export function lineTeller(say: (line: string) => void): (now: Snapshot) => void {
+  const said = new Set<string>();
+  let activity: string | undefined;
+  let activityAt = 0;
+  return (now) => {
+    for (const stage of now.status?.stages ?? []) {
+      const line = stageLine(stage);
+      if (stage.state === 'waiting' || said.has(line)) continue;
+      said.add(line);
+      say(line);
+    }
+    if (now.activity && now.activity !== activity && Date.now() - activityAt > 10_000) {
+      activityAt = Date.now();
+      activity = now.activity;
+      say(activity);
+    }
+  };
+}
+
+/** The sentences for a parked experiment: why, and what to type. Empty when it is not parked. */
+export function parkedText({ stages }: ExperimentStatus): { why: string; advice: string } | undefined {
+  const stage = stages.find(({ state }) => state === 'parked');
+  return stage?.failure && { why: `The experiment is parked: stage ${stage.name}: ${stage.failure.type}: ${stage.failure.message}`, advice: stage.failure.advice };
 }

@@ -3,10 +3,10 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
-import { expandPreset, Experiment, QUEUES, Summary, type ExperimentStatus } from '../../workflows/contract/index.js';
+import { expandPreset, Experiment, QUEUES, Summary } from '../../workflows/contract/index.js';
 import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from './embedded-stack.js';
 import { home as acecoderHome, root, temporal } from './paths.mjs';
-import { follow } from './progress.js';
+import { lineTeller, parkedText, watch } from './progress.js';
 import { ensureWorkers, findWorkers, stopWorkers } from './worker-process.js';
 
 const HELP = `npm run quickstart [-- options]
@@ -94,17 +94,6 @@ function printSummary(summary: Summary, report: { html: string; summary: string 
   return summary.assertions.every(({ ok }) => ok);
 }
 
-function parkedText({ stages }: ExperimentStatus, stack: Stack): string {
-  const stage = stages.find(({ state }) => state === 'parked');
-  return [
-    `The experiment is parked: stage ${stage?.name}: ${stage?.failure?.type}: ${stage?.failure?.message}`,
-    'Temporal, MinIO and the workers stay up. To run the stage again:',
-    `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
-    `  ${stage?.failure?.advice.replace(/^temporal/, temporal())}`,
-    'and then npm run quickstart, which follows it.',
-  ].join('\n');
-}
-
 async function run(options: Options): Promise<number> {
   const started = performance.now();
   const home = acecoderHome();
@@ -139,16 +128,24 @@ async function run(options: Options): Promise<number> {
     connection = await Connection.connect({ address: stack.address });
     const client = new Client({ connection, namespace: stack.namespace });
     await startExperiment(stack, client, options, workflowId, say);
-    const last = await follow(client, workflowId, say, async () => {
-      stack = await startStack({ home, log: say });
-    }, stop.signal);
+    const last = await watch(client, workflowId, {
+      see: lineTeller(say), signal: stop.signal,
+      lost: async (why) => {
+        say(why);
+        stack = await startStack({ home, log: say });
+      },
+    });
     clearInterval(watching);
     if (!last) {
       await end('Stopped; npm run quickstart goes on from here.');
       return 130;
     }
-    if (last.status?.state === 'parked') {
-      console.error(parkedText(last.status, stack));
+    const parked = last.status && parkedText(last.status);
+    if (parked) {
+      console.error([
+        parked.why, 'Temporal, MinIO and the workers stay up. To run the stage again:', `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
+        `  ${parked.advice.replace(/^temporal/, temporal())}`, 'and then npm run quickstart, which follows it.',
+      ].join('\n'));
       return 1;
     }
     if (last.execution !== 'COMPLETED') {

@@ -1,20 +1,15 @@
 /** `npm run workers`: all workers in the foreground, on the user's Temporal server or else on the embedded stack. */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { attachStack, stackEnvironment } from './embedded-stack.js';
-import { home as acecoderHome, venvPython } from './paths.mjs';
+import { venvPython } from './paths.mjs';
+import { chooseServer, SERVER_HELP } from './server.js';
 import { findWorkers } from './worker-process.js';
 
 const HELP = `npm run workers [-- options]
 
 Runs the workers of all queues until Ctrl-C. Which Temporal server they serve:
-  1. the one of TEMPORAL_ADDRESS, TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE where one of them is set,
-  2. that of the profile file in ~/.config/temporalio where it exists,
-  3. otherwise the embedded stack (npm run stack).
+${SERVER_HELP}
 The artifact store is that of ACECODER_S3_ENDPOINT, ACECODER_S3_BUCKET, ACECODER_S3_ACCESS_KEY and
 ACECODER_S3_SECRET_KEY; in case 3 the embedded stack's.
 
@@ -31,17 +26,9 @@ async function run(): Promise<number> {
     return 0;
   }
   if (!ROLES.includes(values.role)) throw new Error(`--role is ${JSON.stringify(values.role)}; known are ${ROLES.join(', ')}.`);
-  const configured = ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE'].some((name) => process.env[name])
-    || existsSync(join(homedir(), '.config', 'temporalio', 'temporal.toml'));
-  let environment: Record<string, string | undefined> = { ...process.env };
-  if (values.embedded || !configured) {
-    const home = acecoderHome();
-    const stack = await attachStack({ home });
-    if (!stack) throw new Error('No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: npm run stack starts it.');
-    const running = findWorkers(home);
-    if (running) throw new Error(`Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`);
-    environment = stackEnvironment(stack);
-  }
+  const { environment, stack } = await chooseServer({ embedded: values.embedded });
+  const running = stack && findWorkers(stack.home);
+  if (running) throw new Error(`Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`);
   const entry = fileURLToPath(new URL(`../../workers/${values.role}.ts`, import.meta.url));
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
     stdio: 'inherit', env: { ACECODER_PYTHON: venvPython(), ...environment } as NodeJS.ProcessEnv,

@@ -1,12 +1,17 @@
-/** Recorded histories replay on the code as it is. */
-import { readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+/** Recorded histories (`npm run histories`) replay on the code as it is. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { Worker, bundleWorkflowCode, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
+import * as workflows from '../../workflows/index.js';
+import { HISTORIES } from './histories.js';
 
-const folder = fileURLToPath(new URL('./histories/', import.meta.url));
-const names = readdirSync(folder).filter((name) => name.endsWith('.json'));
+interface History {
+  events: { eventId: string; eventType: string; workflowExecutionStartedEventAttributes?: { workflowType: { name: string } } }[];
+}
+
+const names = readdirSync(HISTORIES).filter((name) => name.endsWith('.json'));
+const historyOf = (name: string): History => JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')) as History;
 
 describe('recorded histories', () => {
   let workflowBundle: WorkflowBundleWithSourceMap;
@@ -14,12 +19,38 @@ describe('recorded histories', () => {
     workflowBundle = await bundleWorkflowCode({ workflowsPath, logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error() {} } });
   });
 
-  it('exist for the main workflows', () => {
-    expect(names).toEqual(expect.arrayContaining(['experiment.json', 'sampling.json', 'rewardModel.json', 'reinforcement.json', 'preferences.json']));
+  it('exist for every workflow, and for the main forms of the experiment', () => {
+    const types = new Set(names.map((name) => historyOf(name).events[0]!.workflowExecutionStartedEventAttributes!.workflowType.name));
+    expect([...types].sort()).toEqual(Object.keys(workflows).sort());
+    const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map((form) => `experiment-${form}.json`);
+    expect(names).toEqual(expect.arrayContaining([...forms, 'synthesis-continued.json', 'synthesis-continuation.json', 'rewardModel-paused.json']));
+  });
+
+  it('are small, and name no machine', () => {
+    expect(names.reduce((sum, name) => sum + statSync(`${HISTORIES}${name}`).size, 0)).toBeLessThan(1_500_000);
+    for (const name of names) {
+      const text = readFileSync(`${HISTORIES}${name}`, 'utf8').replace(/"data":"([^"]*)"/g, (_, data: string) => Buffer.from(data, 'base64').toString());
+      expect(text.match(/(?<![\w./])\/(?!home\/user\/)(tmp|root|home|work|Users|private|var|opt|mnt)\/[^"\\ ]*/g) ?? [], name).toEqual([]);
+    }
   });
 
   it.each(names)('%s', async (name) => {
-    const text = readFileSync(`${folder}${name}`, 'utf8');
-    await expect(Worker.runReplayHistory({ workflowBundle }, JSON.parse(text), name)).resolves.toBeUndefined();
+    await expect(Worker.runReplayHistory({ workflowBundle }, historyOf(name), name)).resolves.toBeUndefined();
+  });
+
+  /**
+   * A worker without a cache (`maxCachedWorkflows: 0`, which a replay worker does not take: its cache is always one run)
+   * gets at every workflow task the history up to that task, and begins anew. So does this test.
+   */
+  it.each(names)('%s, without a cache', async (name) => {
+    const { events } = historyOf(name);
+    const tasks = events.flatMap(({ eventType }, index) => (eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED' ? [{ workflowId: name, history: { events: events.slice(0, index + 1) } }] : []));
+    expect(tasks.length).toBeGreaterThan(0);
+    let replayed = 0;
+    for await (const { error } of Worker.runReplayHistories({ workflowBundle }, tasks as never)) {
+      expect(error, `the history up to workflow task ${replayed + 1}`).toBeUndefined();
+      replayed += 1;
+    }
+    expect(replayed).toBe(tasks.length);
   });
 });

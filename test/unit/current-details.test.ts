@@ -1,12 +1,12 @@
 /** What Temporal UI shows of an experiment: where it stands, and when it is parked why and what to type next. */
 import { describe, expect, it } from 'vitest';
 import { STAGES, type ArtifactRef, type ExperimentStatus, type StageStatus } from '../../workflows/contract/index.js';
-import { currentDetails } from '../../workflows/lib/details.js';
+import { currentDetails, shellWord } from '../../workflows/lib/details.js';
 
 const ARTIFACT: ArtifactRef = { kind: 'questions', key: 'artifacts/questions/abc.json', digest: 'd'.repeat(64), bytes: 10 };
 
 function statusOf(state: ExperimentStatus['state'], changes: Partial<Record<(typeof STAGES)[number], Partial<StageStatus>>> = {}): ExperimentStatus {
-  return { experiment: 'my-run', state, stages: STAGES.map((name) => ({ name, state: 'waiting', ...changes[name] })) };
+  return { experiment: 'my-run', state, teacher: 'offline', stages: STAGES.map((name) => ({ name, state: 'waiting', ...changes[name] })) };
 }
 
 /** Cells of the stage's row in the table. */
@@ -16,30 +16,42 @@ function rowOf(details: string, stage: string): string[] {
 }
 
 describe('currentDetails', () => {
-  it('of a running experiment has a row for each stage, with state, progress and artifact', () => {
+  it('of a running experiment has a row for each stage, with state, time, progress, figures and artifact', () => {
     const details = currentDetails(statusOf('running', {
-      synthesis: { state: 'done', seconds: 12.4, reused: true, artifact: ARTIFACT, resetEventId: 11 },
-      filtering: { state: 'running', progress: { done: 3, total: 12, unit: 'shards' }, resetEventId: 27 },
+      synthesis: { state: 'done', seconds: 12.4, reused: true, by: 'last-run/synthesis', artifact: ARTIFACT, resetEventId: 11, metrics: { questions: 20, share: 0.5, failures: {} } },
+      filtering: { state: 'running', startedAt: '2026-01-02T03:04:05.678Z', progress: { done: 3, total: 12, unit: 'shards' }, resetEventId: 27 },
     }), 'wf-1');
-    expect(details.split('\n')[0]).toBe('**my-run**: running');
+    expect(details.split('\n')[0]).toBe('**my-run**: running, 1 of 7 stages done');
+    expect(details).toContain('**filtering** is running since 2026-01-02 03:04:05 UTC: 3 of 12 shards');
     expect(details.split('\n').filter((line) => line.startsWith('| ')).map((line) => line.split('|')[1]!.trim())).toEqual(['stage', ...STAGES]);
     expect(rowOf(details, 'synthesis')).toEqual([
-      'synthesis', 'done, reused (12 s)', '', '`artifacts/questions/abc.json`', '`temporal workflow reset --workflow-id wf-1 --event-id 11 --reason "..."`',
+      'synthesis', 'done, reused from last-run/synthesis', '12 s', '', 'questions 20, share 0.500', '`artifacts/questions/abc.json`',
     ]);
-    expect(rowOf(details, 'filtering').slice(0, 4)).toEqual(['filtering', 'running', '3 of 12 shards', '']);
-    expect(rowOf(details, 'filtering')[4]).toContain('--event-id 27');
-    expect(rowOf(details, 'evaluation')).toEqual(['evaluation', 'waiting', '', '', '']);
+    expect(rowOf(details, 'filtering')).toEqual(['filtering', 'running', '', '3 of 12 shards', '', '']);
+    expect(rowOf(details, 'evaluation')).toEqual(['evaluation', 'waiting', '', '', '', '']);
+    expect(details).toContain('Cost so far: 0 USD (the offline teacher calls no paid service), 12 s of stages.');
+    expect(details).toContain('temporal workflow signal --workflow-id wf-1 --name pause');
     expect(details).not.toContain('parked');
     expect(details).not.toContain('Report');
+  });
+
+  it('has the command that goes back to each stage that has started', () => {
+    const stages = { synthesis: { state: 'done' as const, resetEventId: 11 }, filtering: { state: 'abandoned' as const, resetEventId: 27 } };
+    const resets = (state: ExperimentStatus['state']): string[] => [...currentDetails(statusOf(state, stages), "it's").matchAll(/`(temporal workflow reset [^`]*)`/g)].map(([, command]) => command!);
+    const id = "'it'\\''s'";
+    expect(resets('running')).toEqual([
+      `temporal workflow reset --workflow-id ${id} --event-id 11 --reason synthesis`, `temporal workflow reset --workflow-id ${id} --event-id 27 --reason filtering`,
+    ]);
+    expect(resets('abandoned')[1]).toBe(`temporal workflow reset --workflow-id ${id} --event-id 27 --reapply-exclude Update --reason filtering`);
   });
 
   const failure = { type: 'OutOfMemory', message: 'batch of 8 does not fit', advice: 'temporal workflow update execute --name retryStage' };
 
   it('of a parked experiment says why, and the sentences to type next', () => {
     const details = currentDetails(statusOf('parked', { rewardModel: { state: 'parked', failure, resetEventId: 40 } }), 'wf-1');
-    expect(details.split('\n')[0]).toBe('**my-run**: parked');
+    expect(details.split('\n')[0]).toBe('**my-run**: parked, 0 of 7 stages done');
     expect(details).toContain('**rewardModel is parked**: OutOfMemory: batch of 8 does not fit');
-    expect(details).toContain(`To run it again:\n\n\`\`\`\n${failure.advice}\n\`\`\``);
+    expect(details).toContain(`To run it again:\n\n\`\`\`\n${failure.advice}\n\`\`\`\n`);
     expect(details).toContain(`temporal workflow update execute --workflow-id wf-1 --name abandon --input '{"reason": "..."}'`);
     expect(details.indexOf('is parked')).toBeLessThan(details.indexOf('| stage |'));
   });
@@ -52,9 +64,9 @@ describe('currentDetails', () => {
   it('of a finished experiment says where the report is', () => {
     const done = Object.fromEntries(STAGES.map((name) => [name, { state: 'done' as const, seconds: 1, artifact: ARTIFACT, resetEventId: 9 }]));
     const details = currentDetails({ ...statusOf('done', done), report: { html: '/r/report.html', summary: '/r/summary.json' } }, 'wf-1');
-    expect(details.split('\n')[0]).toBe('**my-run**: done');
+    expect(details.split('\n')[0]).toBe('**my-run**: done, 7 of 7 stages done');
     expect(details).toContain('Report: `/r/report.html`');
-    for (const stage of STAGES) expect(rowOf(details, stage)[1]).toBe('done (1 s)');
+    for (const stage of STAGES) expect(rowOf(details, stage)[1]).toBe('done');
   });
 
   it("stays within the server's 20,000 bytes, however long the workflow id and a failure's message are", () => {
@@ -63,5 +75,11 @@ describe('currentDetails', () => {
     const details = currentDetails(statusOf('parked', { ...stages, evaluation: { state: 'parked', failure: long, resetEventId: 9 } }), 'w'.repeat(1000));
     expect(Buffer.byteLength(details)).toBeLessThan(20_000);
     expect(details).toContain('| evaluation | parked |');
+  });
+});
+
+describe('shellWord', () => {
+  it('quotes what a shell would read more into', () => {
+    expect(['my-run', 'my-run/sampling', 'a b', "it's $HOME"].map(shellWord)).toEqual(['my-run', 'my-run/sampling', "'a b'", "'it'\\''s $HOME'"]);
   });
 });

@@ -1,7 +1,7 @@
 /** Inputs and outputs of the stages, and how an experiment tells its state. */
 import { z } from 'zod';
 import { artifactInput, ArtifactRef, type Metrics } from './artifacts.js';
-import { StageConfigs } from './experiment.js';
+import { StageConfigs, type StageConfig } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
 
 const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) =>
@@ -30,7 +30,7 @@ export interface StageResult {
   rounds?: ArtifactRef[];
 }
 
-export const StageState = z.enum(['waiting', 'running', 'paused', 'parked', 'done', 'abandoned']);
+export const StageState = z.enum(['waiting', 'running', 'paused', 'parked', 'done', 'abandoned', 'cancelled', 'failed']);
 export type StageState = z.infer<typeof StageState>;
 
 /** Progress of a stage in its own unit (shards, rounds). */
@@ -48,6 +48,8 @@ export interface StageStatus {
   startedAt?: string;
   seconds?: number;
   reused?: boolean;
+  /** Workflow whose work was reused. */
+  by?: string;
   artifact?: ArtifactRef;
   metrics?: Metrics;
   /** Event to reset the experiment to, so that this stage runs again. */
@@ -56,10 +58,17 @@ export interface StageStatus {
   failure?: { type: string; message: string; advice: string };
 }
 
+/** The first `count` numbers of a stage's metrics as text. */
+export function figuresOf(metrics: Metrics, count: number): string {
+  return Object.entries(metrics).filter((entry): entry is [string, number] => typeof entry[1] === 'number').slice(0, count)
+    .map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toFixed(3)}`).join(', ');
+}
+
 export interface ExperimentStatus {
   experiment: string;
-  state: 'running' | 'paused' | 'parked' | 'done' | 'abandoned';
+  state: 'running' | 'paused' | 'parked' | 'done' | 'abandoned' | 'cancelled' | 'failed';
   stages: StageStatus[];
+  teacher: StageConfig['synthesis']['teacher']['kind'];
   report?: { html: string; summary: string };
 }
 

@@ -1,33 +1,81 @@
 /** The Markdown that Temporal UI shows as current details of an experiment. Pure. */
-import type { ExperimentStatus, StageStatus } from '../contract/index.js';
+import { figuresOf, type ExperimentStatus, type StageStatus } from '../contract/index.js';
 
-/** A table of stages, and when one is parked why and what to type next. At most about 15 KiB of Markdown. */
+/** What each teacher is paid; whoever adds one that costs says here how much. */
+const TEACHER_COST: Record<ExperimentStatus['teacher'], string> = {
+  offline: '0 USD (the offline teacher calls no paid service)',
+};
+
+/** A failure's message in the details, at most; the whole one stands in the `status` query. */
+const MESSAGE_CHARACTERS = 2000;
+
+/**
+ * What the experiment is doing, how far it is, what it made and from whom it was taken over, what it cost, and what to
+ * type next. Less than the 20,000 bytes that the server takes.
+ */
 export function currentDetails(status: ExperimentStatus, workflowId: string): string {
-  const rows = status.stages.map((stage) => {
-    const cells = [stage.name, stateText(stage), progressText(stage), stage.artifact ? `\`${stage.artifact.key}\`` : '', resetText(stage, workflowId)];
-    return `| ${cells.join(' | ')} |`;
-  });
-  const parked = status.stages.filter(({ state }) => state === 'parked').map(({ name, failure }) => [
-    `**${name} is parked**: ${failure!.type}: ${failure!.message.slice(0, 2000)}`,
-    `To run it again:\n\n\`\`\`\n${failure!.advice}\n\`\`\``,
-    `To give up:\n\n\`\`\`\ntemporal workflow update execute --workflow-id ${workflowId} --name abandon --input '{"reason": "..."}'\n\`\`\``,
-  ].join('\n\n'));
-  const report = status.report ? [`Report: \`${status.report.html}\``] : [];
+  const { experiment, state, stages, report } = status;
+  const done = stages.filter((stage) => stage.state === 'done').length;
   return [
-    `**${status.experiment}**: ${status.state}`, ...parked, ...report,
-    ['| stage | state | progress | artifact | to run it again |', '|---|---|---|---|---|', ...rows].join('\n'),
+    `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
+    ...stages.flatMap((stage) => nowText(stage, workflowId)),
+    ...(report ? [`Report: \`${report.html}\``] : []),
+    table(['stage', 'state', 'time', 'progress', 'made', 'artifact'], stages.map((stage) => [
+      stage.name, stateText(stage), stage.seconds === undefined ? '' : `${Math.round(stage.seconds)} s`, progressText(stage), figuresOf(stage.metrics ?? {}, 3),
+      stage.artifact ? `\`${stage.artifact.key}\`` : '',
+    ])),
+    `Cost so far: ${TEACHER_COST[status.teacher]}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
+    ...steering(status, workflowId),
   ].join('\n\n');
 }
 
-function stateText({ state, reused, seconds }: StageStatus): string {
-  const time = seconds === undefined ? '' : ` (${Math.round(seconds)} s)`;
-  return `${state}${reused ? ', reused' : ''}${time}`;
+/** A word of a shell command: as it is, or quoted where a shell would read more into it. */
+export function shellWord(text: string): string {
+  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** The stage that needs looking at, in sentences. */
+function nowText(stage: StageStatus, workflowId: string): string[] {
+  const { name, state, startedAt, failure } = stage;
+  if (state === 'running') return [`**${name}** is running since ${startedAt?.slice(0, 19).replace('T', ' ')} UTC${progressText(stage) && `: ${progressText(stage)}`}`];
+  if (state === 'paused') return [`**${name}** is paused. To go on:`, code(`temporal workflow signal --workflow-id ${shellWord(workflowId)} --name resume`)];
+  const why = failure && `${failure.type}: ${failure.message.slice(0, MESSAGE_CHARACTERS)}`;
+  if (state === 'failed' && why) return [`**${name} failed**: ${why}`];
+  if (state !== 'parked') return [];
+  return [
+    `**${name} is parked**: ${why}`,
+    'To run it again:', code(failure!.advice),
+    'In the same input `"execution": {...}` changes how it runs and repeats nothing; `"semantics": {...}, "allowRepeat": true` changes what it makes. To give up:',
+    code(`temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name abandon --input '{"reason": "..."}'`),
+  ];
+}
+
+/** The commands that pause, and that go back to a stage. */
+function steering({ state, stages }: ExperimentStatus, workflowId: string): string[] {
+  const id = shellWord(workflowId);
+  // A reset brings back the updates that came after its point, and an abandonment would end the new run at once.
+  const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
+  const resets = stages.filter(({ resetEventId }) => resetEventId !== undefined)
+    .map(({ name, resetEventId }) => `- ${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``);
+  return [
+    ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
+    ...(resets.length > 0 ? [`To run a stage and those after it again:\n\n${resets.join('\n')}`] : []),
+  ];
+}
+
+function stateText({ state, reused, by }: StageStatus): string {
+  return reused ? `${state}, reused${by === undefined ? '' : ` from ${by}`}` : state;
 }
 
 function progressText({ progress }: StageStatus): string {
   return progress ? `${progress.done} of ${progress.total} ${progress.unit}` : '';
 }
 
-function resetText({ resetEventId, state }: StageStatus, workflowId: string): string {
-  return resetEventId === undefined || state === 'waiting' ? '' : `\`temporal workflow reset --workflow-id ${workflowId} --event-id ${resetEventId} --reason "..."\``;
+function table(heads: string[], rows: string[][]): string {
+  const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
+  return [line(heads), `|${heads.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
+}
+
+function code(command: string): string {
+  return `\`\`\`\n${command}\n\`\`\``;
 }

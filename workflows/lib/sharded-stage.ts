@@ -27,7 +27,7 @@ export interface ShardedStageRun {
 export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry }: ShardedStageRun): Promise<StageResult> {
   const pipeline = (summary: string) => ({ role: 'pipeline' as const, summary });
   const plan = await shardedCalls.plan(stage, pipeline(`${stage}: plan`), { config, inputs });
-  if (plan.done) return plan.done;
+  if (plan.done) return run.finish(plan.done);
   const total = plan.shards;
   let done = carry?.nextShard ?? 0;
   let next = done;
@@ -62,6 +62,10 @@ export async function runShardedStage(run: StageRun, { stage, config, inputs, st
       throw error;
     }
   });
-  if (next < total) await continueAsNew(input, { nextShard: next } satisfies ShardedCarry);
-  return shardedCalls.seal(stage, pipeline(`${stage}: seal`), { stageKey: plan.stageKey });
+  if (next < total) {
+    // A continued run knows of no pause: it starts when the pause is over.
+    await run.gate();
+    await continueAsNew(input, { nextShard: next } satisfies ShardedCarry);
+  }
+  return run.finish(await shardedCalls.seal(stage, pipeline(`${stage}: seal`), { stageKey: plan.stageKey }));
 }

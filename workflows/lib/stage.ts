@@ -5,7 +5,7 @@ import {
   ApplicationFailure, CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo,
 } from '@temporalio/workflow';
 import {
-  describeMistakes, mistakesOf, StageInputs, type ArtifactInput, type ArtifactKind, type ArtifactRef, type StageInput, type StageName, type StageProgress,
+  describeMistakes, mistakesOf, StageInputs, type ArtifactInput, type ArtifactKind, type ArtifactRef, type StageInput, type StageName, type StageProgress, type StageResult,
 } from '../contract/index.js';
 import { call } from './activities.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
@@ -64,6 +64,12 @@ export class StageRun {
     await getExternalWorkflowHandle(parent.workflowId).signal(stageProgressSignal, { stage: this.stage, progress }).catch((error: unknown) => {
       if (isCancellation(error)) throw error;
     });
+  }
+
+  /** Shows what the stage made, and whose work it was. */
+  finish(result: StageResult): StageResult {
+    setCurrentDetails(`**${this.stage}**: done${result.reused ? `, reused from ${result.by ?? 'the store'}` : ''}\n\n\`${result.ref.key}\``);
+    return result;
   }
 
   #show(): void {

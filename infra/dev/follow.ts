@@ -1,0 +1,91 @@
+/** `npm run follow -- <workflow id>`: an experiment's progress in the terminal, until it ends or parks. */
+import { parseArgs } from 'node:util';
+import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { figuresOf, type StageStatus } from '../../workflows/contract/index.js';
+import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
+import { chooseServer, SERVER_HELP } from './server.js';
+
+const HELP = `npm run follow -- [options] WORKFLOW_ID
+
+Shows the stages of an experiment while it runs: a table that redraws itself in a terminal, plain lines
+elsewhere. Ends when the experiment ends or parks: exit code 0 when it is done, 1 otherwise, 130 after Ctrl-C,
+which leaves the experiment running. Which Temporal server it asks:
+${SERVER_HELP}
+
+  --embedded   the embedded stack, whatever else is configured
+  --help       print this`;
+
+/** The table, each line at most `columns` wide so that a redraw covers what was there. */
+function tableOf(now: Snapshot, columns: number): string[] {
+  const cells = (now.status?.stages ?? []).map((stage) => [stage.name, stage.reused ? `${stage.state}, reused` : stage.state, time(stage), doing(stage, now)]);
+  const widths = [0, 1, 2].map((column) => Math.max(0, ...cells.map((row) => row[column]!.length)));
+  const head = now.status ? `${now.status.experiment}: ${now.status.state}` : `${now.execution}; no worker tells its stages${now.activity ? `; ${now.activity}` : ''}`;
+  return [head, ...cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))].map((line) => line.trimEnd().slice(0, columns));
+}
+
+function time({ seconds, state, startedAt }: StageStatus): string {
+  const running = state === 'running' && startedAt ? (Date.now() - Date.parse(startedAt)) / 1000 : 0;
+  const sum = (seconds ?? 0) + running;
+  return sum === 0 && state !== 'done' ? '' : `${Math.round(sum)} s`;
+}
+
+function doing({ state, progress, metrics }: StageStatus, { activity }: Snapshot): string {
+  if (state === 'done') return figuresOf(metrics ?? {}, 5);
+  return [progress && `${progress.done} of ${progress.total} ${progress.unit}`, state === 'running' && activity].filter(Boolean).join('  ');
+}
+
+/** Draws over what the last call drew. */
+function redrawer(terminal: NodeJS.WriteStream): (now: Snapshot) => void {
+  let drawn = 0;
+  return (now) => {
+    const lines = tableOf(now, terminal.columns);
+    terminal.write(`${drawn ? `\x1b[${drawn}A` : ''}\x1b[J${lines.join('\n')}\n`);
+    drawn = lines.length;
+  };
+}
+
+async function run(): Promise<number> {
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { embedded: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } } });
+  const [workflowId, ...more] = positionals;
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  if (workflowId === undefined || more.length > 0) throw new Error('Give one workflow id: npm run follow -- WORKFLOW_ID');
+  const { environment } = await chooseServer(values);
+  const variables = Object.fromEntries(Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
+  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
+    throw new Error(`The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`);
+  });
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
+  try {
+    const client = new Client({ connection, namespace });
+    const see = process.stdout.isTTY ? redrawer(process.stdout) : lineTeller((line) => console.log(line));
+    const last = await watch(client, workflowId, { see, lost: (why) => console.error(why), signal: stop.signal }).catch((error: unknown) => {
+      throw error instanceof WorkflowNotFoundError ? new Error(`There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`) : error;
+    });
+    if (!last) return 130;
+    const parked = last.status && parkedText(last.status);
+    if (parked) {
+      console.error(`${parked.why}\nTo run the stage again:\n  ${parked.advice}`);
+      return 1;
+    }
+    if (last.execution === 'COMPLETED') {
+      console.log(last.status?.report ? `Report: ${last.status.report.html}` : 'The workflow has finished.');
+      return 0;
+    }
+    const why = await client.workflow.getHandle(workflowId).result().then(() => '', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
+    console.error(`The workflow ended as ${last.execution}: ${why}`);
+    return 1;
+  } finally {
+    await connection.close();
+  }
+}
+
+run().then((code) => process.exit(code), (error: Error) => {
+  console.error(error.message);
+  process.exit(1);
+});

@@ -1,0 +1,30 @@
+/** `npm run histories`, `npm run pictures`: records from real runs on a stack of their own, which is gone afterwards. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { root } from './paths.mjs';
+
+const RECORDS: Record<string, string> = {
+  histories: `npm run histories
+
+Runs the micro experiment in its main forms and every other workflow, and writes their histories to
+test/replay/histories, without host names and paths of this machine. The replay test replays them.`,
+  pictures: `npm run pictures
+
+Runs the micro experiment and writes pictures of its report and of its page in Temporal UI, as Chromium
+shows them, to docs/pictures. CHROMIUM names the browser where it is not chromium on PATH.`,
+};
+
+const [name = '', ...options] = process.argv.slice(2);
+const help = RECORDS[name];
+if (help === undefined) {
+  console.error(`There is nothing called ${JSON.stringify(name)} to record; known are ${Object.keys(RECORDS).join(', ')}.`);
+  process.exitCode = 2;
+} else if (options.includes('--help')) console.log(help);
+else {
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([variable]) => !variable.startsWith('TEMPORAL_')));
+  const child = spawn(join(root, 'node_modules/.bin/vitest'), ['run', '--config', 'test/record/vitest.config.ts', `test/record/${name}.record.ts`], {
+    cwd: root, stdio: 'inherit', env: environment,
+  });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+  child.once('exit', (code) => { process.exitCode = code ?? 1; });
+}

@@ -1,0 +1,265 @@
+/** Everything an experiment needs, by the real Temporal CLI; what a person copies from current details is run as it stands. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { Client as ObjectStore } from 'minio';
+import { describe, expect, inject, it } from 'vitest';
+import { objectKeys } from '../../activities/artifacts/keys.js';
+import { runTemporalCli, stackEnvironment } from '../../infra/dev/embedded-stack.js';
+import { temporal as temporalPath } from '../../infra/dev/paths.mjs';
+import { type ArtifactRef, type ExperimentStatus, type StageName, type StageResult, type StageStatus } from '../../workflows/contract/index.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
+import { artifactStore, SHARED_QUEUE } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-cli-'));
+
+/** Runs the Temporal CLI, which must succeed, and returns what it prints. */
+async function temporal(...args: string[]): Promise<string> {
+  const { stdout, stderr, code } = await runTemporalCli(inject('stack'), args);
+  if (code !== 0) throw new Error(`temporal ${args.join(' ')}: exit code ${code}\n${stderr}`);
+  return stdout;
+}
+
+const temporalJson = async <T>(...args: string[]): Promise<T> => JSON.parse(await temporal(...args, '--output', 'json')) as T;
+
+/** Runs a command as a person types it: in a shell that finds `temporal` on its path. */
+async function shell(command: string): Promise<{ output: string; code: number }> {
+  const { PATH, ...environment } = stackEnvironment(inject('stack')) as NodeJS.ProcessEnv;
+  const child = spawn('bash', ['-c', `${command} 2>&1`], { env: { ...environment, PATH: [dirname(temporalPath()), PATH].join(delimiter) }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const [output] = await Promise.all([text(child.stdout), once(child, 'close')]);
+  return { output, code: child.exitCode ?? 1 };
+}
+
+async function run(command: string): Promise<string> {
+  const { output, code } = await shell(command);
+  if (code !== 0) throw new Error(`${command}: exit code ${code}\n${output}`);
+  return output;
+}
+
+type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
+
+/** Starts a micro experiment from a file, under its name as workflow id. */
+async function start(name: string, change: (experiment: Micro) => void = () => undefined): Promise<void> {
+  const experiment = { ...microExperiment(name, inject('seeds'), inject('model')), onFailure: 'park' } as unknown as Micro;
+  change(experiment);
+  const file = join(folder, `${name}.json`);
+  writeFileSync(file, JSON.stringify(experiment));
+  await temporal('workflow', 'start', '--type', 'experiment', '--task-queue', SHARED_QUEUE, '--workflow-id', name, '--input-file', file);
+}
+
+async function status(workflowId: string): Promise<ExperimentStatus> {
+  const { queryResult: [result] } = await temporalJson<{ queryResult: [ExperimentStatus] }>('workflow', 'query', '--workflow-id', workflowId, '--type', 'status');
+  return result;
+}
+
+const stageOf = ({ stages }: ExperimentStatus, name: StageName): StageStatus => stages.find((stage) => stage.name === name)!;
+
+/** Waits for what a query or a list is to tell. */
+async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, seconds = 90): Promise<T> {
+  const deadline = Date.now() + seconds * 1000;
+  for (;;) {
+    const value = await ask();
+    if (holds(value)) return value;
+    if (Date.now() > deadline) throw new Error(`it did not come about in ${seconds} s; last was ${JSON.stringify(value)}`);
+  }
+}
+
+const details = async (workflowId: string): Promise<string> =>
+  (await temporalJson<{ currentDetails: string }>('workflow', 'metadata', '--workflow-id', workflowId)).currentDetails;
+
+const resetCommand = async (workflowId: string, stage: StageName): Promise<string> =>
+  new RegExp(`^- ${stage}: \`(.*)\`$`, 'm').exec(await details(workflowId))![1]!;
+
+const listed = async (query: string): Promise<{ workflowId: string; status: string }[]> =>
+  (await temporalJson<{ execution: { workflowId: string }; status: string }[]>('workflow', 'list', '--query', query))
+    .map(({ execution: { workflowId }, status: state }) => ({ workflowId, status: state.replace('WORKFLOW_EXECUTION_STATUS_', '') }));
+
+/** How the runs of a stage of an experiment ended, or that one runs, newest first. */
+const runsOf = async (workflowId: string, stage: StageName): Promise<string[]> => (await listed(`WorkflowId = '${workflowId}/${stage}'`)).map(({ status: state }) => state);
+
+async function described(workflowId: string): Promise<string> {
+  const { workflowExecutionInfo } = await temporalJson<{ workflowExecutionInfo: { status: string } }>('workflow', 'describe', '--workflow-id', workflowId);
+  return workflowExecutionInfo.status.replace('WORKFLOW_EXECUTION_STATUS_', '');
+}
+
+async function finished(workflowId: string): Promise<Record<StageName, ArtifactRef>> {
+  await until(() => described(workflowId), (state) => state !== 'RUNNING', 120);
+  const { status: state, result } = await temporalJson<{ status: string; result: { stages: { name: StageName; artifact: ArtifactRef }[] } }>('workflow', 'result', '--workflow-id', workflowId);
+  expect(state).toBe('COMPLETED');
+  return Object.fromEntries(result.stages.map(({ name, artifact }) => [name, artifact])) as Record<StageName, ArtifactRef>;
+}
+
+/** `npm run follow` on the run's stack, with its output and exit code. */
+async function follow(...args: string[]): Promise<{ output: string; code: number }> {
+  const script = fileURLToPath(new URL('../../infra/dev/follow.ts', import.meta.url));
+  return shell(`${process.execPath} --import tsx ${script} ${args.join(' ')}`);
+}
+
+/** Replaces a blob by other bytes, in the store and out of the worker's cache; the returned function puts it back. */
+async function corrupt(sha256: string): Promise<() => Promise<void>> {
+  const { home, s3 } = inject('stack');
+  const { hostname, port } = new URL(s3.endpoint);
+  const store = new ObjectStore({ endPoint: hostname, port: Number(port), useSSL: false, region: 'us-east-1', accessKey: s3.accessKey, secretKey: s3.secretKey });
+  const key = objectKeys.blob(sha256);
+  const chunks: Buffer[] = [];
+  for await (const chunk of await store.getObject(s3.bucket, key)) chunks.push(chunk as Buffer);
+  await store.putObject(s3.bucket, key, 'not what its name says');
+  rmSync(join(home, 'cache', 'blobs', sha256));
+  return async () => { await store.putObject(s3.bucket, key, Buffer.concat(chunks)); };
+}
+
+describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
+  const id = 'by-hand';
+  let restore: () => Promise<void>;
+  let artifacts: Record<StageName, ArtifactRef>;
+
+  it('starts from a file, and is found by its search attributes', async () => {
+    // A seed of its own makes artifacts of its own: one of them is broken below.
+    await start(id, ({ stages }) => { stages.synthesis = { ...stages.synthesis, teacher: { kind: 'offline', seed: 7 } }; });
+    await until(() => listed(`AceCoderExperiment = '${id}' AND AceCoderState = 'running'`), (found) => found.some(({ workflowId }) => workflowId === id));
+    expect(await described(id)).toBe('RUNNING');
+    expect(await details(id)).toContain(`**${id}**: running`);
+  });
+
+  it('pauses by a signal, its stage too, and goes on by another', async () => {
+    await until(() => status(id), (now) => stageOf(now, 'filtering').state === 'done');
+    await temporal('workflow', 'signal', '--workflow-id', id, '--name', 'pause');
+    const paused = await until(() => status(id), ({ state, stages }) => state === 'paused' && stages.some((stage) => stage.state === 'paused'));
+    const name = paused.stages.find(({ state }) => state === 'paused')!.name;
+    const child = await until(() => status(`${id}/${name}`) as unknown as Promise<{ state: string }>, ({ state }) => state === 'paused');
+    expect(child.state).toBe('paused');
+    expect(stageOf(paused, 'reinforcement').state).toBe('waiting');
+
+    const { files } = await artifactStore().manifest(stageOf(paused, 'filtering').artifact!);
+    restore = await corrupt(files.find((file) => file.name.startsWith('rows'))!.sha256);
+
+    const [, resume] = /To go on:\n\n```\n(.*)\n```/.exec(await details(id))!;
+    await run(resume!);
+    await until(() => status(id), ({ state }) => state === 'running');
+  });
+
+  it('parks where a stage fails for good, and says why and what to type', async () => {
+    const parked = await until(() => status(id), ({ state }) => state === 'parked');
+    expect(stageOf(parked, 'reinforcement').failure).toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining('holds other bytes than its name says') as string });
+    expect(await details(id)).toMatch(/\*\*reinforcement is parked\*\*: ArtifactCorrupt: blob [0-9a-f]{64}/);
+    await until(() => listed(`AceCoderState = 'parked' AND AceCoderStage = 'reinforcement'`), (found) => found.some(({ workflowId }) => workflowId === id));
+    const { output, code } = await follow(id);
+    expect(code).toBe(1);
+    expect(output).toContain('The experiment is parked: stage reinforcement: ArtifactCorrupt');
+    expect(output).toContain(stageOf(parked, 'reinforcement').failure!.advice);
+  });
+
+  it('runs the stage again by the command it prints, with a patch of its execution', async () => {
+    await restore();
+    const [, printed] = /To run it again:\n\n```\n(.*)\n```/.exec(await details(id))!;
+    expect(await run(printed!.replace(`"}'`, `", "execution": {"microBatch": 4}}'`))).toContain('finished work is taken from the store');
+    artifacts = await finished(id);
+    expect(await runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'FAILED']);
+    expect(await runsOf(id, 'sampling')).toEqual(['COMPLETED']);
+    const input = await temporal('workflow', 'show', '--workflow-id', `${id}/reinforcement`, '--output', 'json');
+    expect(input).toMatch(/"microBatch":\s*4/);
+    await until(() => listed(`AceCoderExperiment = '${id}' AND AceCoderState = 'done' AND AceCoderPassAt1 >= 0`), (found) => found.length === 1);
+  });
+
+  it('is followed line by line to its end', async () => {
+    const { output, code } = await follow(id);
+    expect(output).toMatch(/^sampling +done {2}\d+ s {2}programs \d+/m);
+    expect(output.trimEnd().split('\n').at(-1)).toMatch(/^Report: .*report\.html$/);
+    expect(code).toBe(0);
+    expect(await follow('no-such-workflow')).toEqual({ code: 1, output: 'There is no workflow no-such-workflow in namespace default; temporal workflow list shows what there is.\n' });
+  });
+
+  it('goes back to a stage after its end by the command it prints', async () => {
+    await run(await resetCommand(id, 'reinforcement'));
+    expect(await finished(id)).toEqual(artifacts);
+    expect(await runsOf(id, 'rewardModel')).toEqual(['COMPLETED']);
+    expect(await runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'COMPLETED', 'FAILED']);
+    expect(await runsOf(id, 'evaluation')).toEqual(['COMPLETED', 'COMPLETED']);
+  });
+
+  it('gives its references to a stage that is started alone', async () => {
+    const input = JSON.stringify({ inputs: { programs: artifacts.sampling }, config: { minimumBest: 0.5, minimumGap: 0.1 } });
+    const { result } = await temporalJson<{ result: StageResult }>('workflow', 'execute', '--type', 'preferences', '--task-queue', SHARED_QUEUE, '--workflow-id', 'alone', '--input', input);
+    expect(result.reused).toBe(false);
+    expect(result.ref.rows).toBeGreaterThan(artifacts.preferences.rows!);
+    expect(await details('alone')).toBe(`**preferences**: done\n\n\`${result.ref.key}\``);
+  });
+});
+
+describe('going back while the experiment runs', { timeout: 180_000 }, () => {
+  const id = 'back';
+
+  it('cancels a stage that was started after that point, and starts it again', async () => {
+    await start(id, ({ stages }) => { stages.sampling = { ...stages.sampling, seed: 8 }; });
+    await until(() => status(id), (now) => stageOf(now, 'sampling').progress !== undefined);
+    await run(await resetCommand(id, 'filtering'));
+    await until(() => runsOf(id, 'sampling'), (runs) => runs.length === 2);
+    expect((await runsOf(id, 'sampling'))[1]).toBe('CANCELED');
+    expect(await runsOf(id, 'filtering')).toEqual(['COMPLETED', 'COMPLETED']);
+    expect(await runsOf(id, 'synthesis')).toEqual(['COMPLETED']);
+  });
+
+  it('keeps a stage that was started before that point', async () => {
+    await until(() => status(id), (now) => stageOf(now, 'rewardModel').state === 'running' && stageOf(now, 'rewardModel').progress !== undefined);
+    await temporal('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
+    expect(Object.keys(await finished(id))).toHaveLength(7);
+    for (const stage of ['rewardModel', 'reinforcement'] as const) expect(await runsOf(id, stage)).toEqual(['COMPLETED']);
+  });
+});
+
+describe('ending an experiment by hand', { timeout: 90_000 }, () => {
+  it('cancels one that is paused before its first stage', async () => {
+    await start('cancelled-by-hand');
+    await temporal('workflow', 'signal', '--workflow-id', 'cancelled-by-hand', '--name', 'pause');
+    await until(() => status('cancelled-by-hand'), ({ state }) => state === 'paused');
+    await temporal('workflow', 'cancel', '--workflow-id', 'cancelled-by-hand');
+    await until(() => described('cancelled-by-hand'), (state) => state === 'CANCELED');
+    expect((await status('cancelled-by-hand')).state).toBe('cancelled');
+    await until(() => listed(`AceCoderState = 'cancelled'`), (found) => found.some(({ workflowId }) => workflowId === 'cancelled-by-hand'));
+  });
+
+  it('goes on after an abandonment by the command it prints', async () => {
+    await start('abandoned-by-hand');
+    await until(() => status('abandoned-by-hand'), (now) => stageOf(now, 'synthesis').resetEventId !== undefined);
+    await temporal('workflow', 'update', 'execute', '--workflow-id', 'abandoned-by-hand', '--name', 'abandon', '--input', '{"reason": "a better idea"}');
+    await until(() => described('abandoned-by-hand'), (state) => state === 'FAILED');
+    await temporal('workflow', 'describe', '--workflow-id', 'abandoned-by-hand');
+    await run(await resetCommand('abandoned-by-hand', 'synthesis'));
+    expect((await until(() => status('abandoned-by-hand'), (now) => stageOf(now, 'synthesis').state === 'done')).state).not.toBe('abandoned');
+    await temporal('workflow', 'cancel', '--workflow-id', 'abandoned-by-hand');
+  });
+
+  it('parks a stage that somebody cancelled', async () => {
+    await start('child-cancelled', ({ stages }) => { stages.sampling = { ...stages.sampling, seed: 9 }; });
+    await until(() => status('child-cancelled'), (now) => stageOf(now, 'sampling').progress !== undefined);
+    await temporal('workflow', 'cancel', '--workflow-id', 'child-cancelled/sampling');
+    const parked = await until(() => status('child-cancelled'), ({ state }) => state === 'parked');
+    expect(stageOf(parked, 'sampling').failure?.message).toBe('somebody cancelled child-cancelled/sampling');
+    await temporal('workflow', 'cancel', '--workflow-id', 'child-cancelled');
+    await until(() => described('child-cancelled'), (state) => state === 'CANCELED');
+  });
+});
+
+describe('a nightly refresh', { timeout: 90_000 }, () => {
+  const schedule = (command: string, ...args: string[]): Promise<string> => temporal('schedule', command, '--schedule-id', 'nightly', ...args);
+  const paused = async (): Promise<boolean> => (JSON.parse(await schedule('describe', '--output', 'json')) as { schedule: { state: { paused?: boolean } } }).schedule.state.paused ?? false;
+
+  it('is created, triggered, paused and unpaused', async () => {
+    await schedule('create', '--cron', '0 2 * * *', '--time-zone', 'UTC', '--overlap-policy', 'Skip', '--type', 'datasetRefresh', '--task-queue', SHARED_QUEUE,
+      '--workflow-id', 'refresh', '--input', JSON.stringify({ name: 'nightly', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } }));
+    await schedule('trigger');
+    const runs = await until(() => listed(`TemporalScheduledById = 'nightly'`), ([first]) => first?.status === 'COMPLETED');
+    const { result } = await temporalJson<{ result: { version: number; added: number } }>('workflow', 'result', '--workflow-id', runs[0]!.workflowId);
+    expect(result).toMatchObject({ version: 1 });
+    expect(result.added).toBeGreaterThan(0);
+    await schedule('toggle', '--pause', '--reason', 'holidays');
+    expect(await paused()).toBe(true);
+    await schedule('toggle', '--unpause', '--reason', 'back');
+    expect(await paused()).toBe(false);
+    await schedule('delete');
+  });
+});

@@ -1,0 +1,139 @@
+/** Histories of every workflow in its main forms, as fixtures of the replay test. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { WorkflowHandle } from '@temporalio/client';
+import { expect, inject, it } from 'vitest';
+import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { home, root } from '../../infra/dev/paths.mjs';
+import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
+import { artifactStore, startWorkflow, statusWhere } from '../fixtures/harness.js';
+import { HISTORIES } from '../replay/histories.js';
+
+type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
+
+const micro = (): Micro => ({ ...microExperiment('micro', inject('seeds'), inject('model')), onFailure: 'park' }) as never;
+
+/** What names this machine, and what stands for it; the longer path first. */
+const MACHINE: [string, string][] = [
+  [inject('stack').home, '/home/user/stack'], [home(), '/home/user/.acecoder'], [root, '/home/user/acecoder-temporal'], [tmpdir(), '/home/user/tmp'], [hostname(), 'host'],
+];
+
+/** A history without anything that names the machine that it was recorded on; payloads stay, for the replay reads them. */
+function sanitise(value: unknown, key = ''): unknown {
+  if (typeof value === 'string') {
+    if (key === 'identity') return 'worker@host';
+    if (key === 'stackTrace') return '';
+    if (key === 'data') return Buffer.from(withoutMachine(Buffer.from(value, 'base64').toString('utf8'))).toString('base64');
+    return withoutMachine(value);
+  }
+  if (Array.isArray(value)) return value.map((item) => sanitise(item));
+  if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, sanitise(member, name)]));
+  return value;
+}
+
+function withoutMachine(text: string): string {
+  // Sticky queues are named by process and host.
+  return MACHINE.reduce((replaced, [from, to]) => replaced.replaceAll(from, to), text).replace(/^\d+@host-[0-9a-f]+$/, '1@host');
+}
+
+async function cli(...args: string[]): Promise<string> {
+  const { stdout, stderr, code } = await runTemporalCli(inject('stack'), args);
+  if (code !== 0) throw new Error(`temporal ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+/** Writes the history of a run, the newest one unless told. */
+async function record(name: string, workflowId: string, runId?: string): Promise<void> {
+  const history = await cli('workflow', 'show', '--workflow-id', workflowId, ...(runId ? ['--run-id', runId] : []), '--output', 'json');
+  writeFileSync(join(HISTORIES, `${name}.json`), `${JSON.stringify(sanitise(JSON.parse(history)))}\n`);
+}
+
+/** Artifacts of the finished experiment, by stage. */
+let artifacts: Record<StageName, ArtifactRef>;
+
+it('an empty folder', () => {
+  rmSync(HISTORIES, { recursive: true, force: true });
+  mkdirSync(HISTORIES);
+});
+
+it('an experiment that is paused, resumed and finishes, and its stages', async () => {
+  const handle = await startWorkflow('experiment', micro(), { id: 'micro' });
+  await statusWhere(handle, ({ stages }) => stages.some(({ name, progress }) => name === 'sampling' && progress));
+  await handle.signal('pause');
+  await statusWhere(handle, ({ state }) => state === 'paused');
+  await handle.signal('resume');
+  const { stages } = await handle.result() as { stages: { name: StageName; artifact: ArtifactRef }[] };
+  artifacts = Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;
+  await record('experiment-paused', 'micro');
+  for (const stage of STAGES) await record(stage, `micro/${stage}`);
+});
+
+it('an experiment that is reset after its end', async () => {
+  const { stages } = await statusWhere(await startWorkflow('experiment', micro(), { id: 'reset' }), ({ state }) => state === 'done', 120);
+  await record('experiment-reused', 'reset');
+  await record('preferences-reused', 'reset/preferences');
+  await cli('workflow', 'reset', '--workflow-id', 'reset', '--event-id', String(stages[4]!.resetEventId), '--reason', 'record');
+  await cli('workflow', 'result', '--workflow-id', 'reset');
+  await record('experiment-reset', 'reset');
+});
+
+it('an experiment that parks and is retried', async () => {
+  const experiment = micro();
+  experiment.stages.reinforcement = { ...experiment.stages.reinforcement, promptsPerRound: 1000 };
+  const handle = await startWorkflow('experiment', experiment, { id: 'parked' });
+  await statusWhere(handle, ({ state }) => state === 'parked', 120);
+  await record('experiment-parked', 'parked');
+  await record('reinforcement-failed', 'parked/reinforcement');
+  await handle.executeUpdate('retryStage', { args: [{ stage: 'reinforcement', semantics: { promptsPerRound: 4 }, allowRepeat: true, execution: { microBatch: 4 } }] });
+  await handle.result();
+  await record('experiment-retried', 'parked');
+});
+
+it('experiments that are abandoned, cancelled and invalid', async () => {
+  const end = async (name: string, work: (handle: WorkflowHandle) => Promise<unknown>): Promise<void> => {
+    const handle = await startWorkflow('experiment', micro(), { id: name });
+    await handle.signal('pause');
+    await statusWhere(handle, ({ state }) => state === 'paused');
+    await work(handle);
+    await expect(handle.result()).rejects.toThrow();
+    await record(`experiment-${name}`, name);
+  };
+  await end('abandoned', (handle) => handle.executeUpdate('abandon', { args: [{ reason: 'record' }] }));
+  await end('cancelled', (handle) => handle.cancel());
+  await expect((await startWorkflow('experiment', { name: 'invalid' }, { id: 'invalid' })).result()).rejects.toThrow();
+  await record('experiment-invalid', 'invalid');
+});
+
+it('a training that is paused', async () => {
+  const { inputs } = await artifactStore().manifest(artifacts.rewardModel);
+  const handle = await startWorkflow('rewardModel', {
+    inputs: { pairs: artifacts.preferences, backbone: inputs['backbone'] }, config: { ...micro().stages.rewardModel, salt: 'paused' },
+  }, { id: 'training' });
+  await expect.poll(async () => (await handle.describe()).raw.pendingActivities?.some(({ heartbeatDetails }) => heartbeatDetails) ?? false, { timeout: 60_000 }).toBe(true);
+  await handle.signal('pause');
+  await expect.poll(async () => (await handle.describe()).raw.pendingActivities?.length ?? 0, { timeout: 60_000 }).toBe(0);
+  await handle.signal('resume');
+  await handle.result();
+  await record('rewardModel-paused', 'training');
+});
+
+it('a stage that continues as new', async () => {
+  const handle = await startWorkflow('synthesis', {
+    inputs: { seeds: { kind: 'seeds', path: inject('seeds') } }, config: { decontaminate: [], shardSize: 1, execution: { window: 2 } },
+  }, { id: 'continued' });
+  await handle.result();
+  expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(handle.firstExecutionRunId);
+  await record('synthesis-continued', 'continued', handle.firstExecutionRunId);
+  await record('synthesis-continuation', 'continued');
+});
+
+it('refreshes of a data set, and garbage collection', async () => {
+  for (const name of ['datasetRefresh', 'datasetRefresh-unchanged']) {
+    await (await startWorkflow('datasetRefresh', { name: 'micro', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } }, { id: name })).result();
+    await record(name, name);
+  }
+  await (await startWorkflow('garbageCollection', {}, { id: 'garbageCollection' })).result();
+  await record('garbageCollection', 'garbageCollection');
+});
