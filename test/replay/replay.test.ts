@@ -7,11 +7,12 @@ import * as workflows from '../../workflows/index.js';
 import { HISTORIES } from './histories.js';
 
 interface History {
-  events: { eventId: string; eventType: string; workflowExecutionStartedEventAttributes?: { workflowType: { name: string } } }[];
+  events: { eventId: string; eventType: string; workflowExecutionStartedEventAttributes?: { workflowType: { name: string }; workflowId: string } }[];
 }
 
 const names = readdirSync(HISTORIES).filter((name) => name.endsWith('.json'));
 const historyOf = (name: string): History => JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')) as History;
+const startOf = ({ events: [started] }: History) => started!.workflowExecutionStartedEventAttributes!;
 
 describe('recorded histories', () => {
   let workflowBundle: WorkflowBundleWithSourceMap;
@@ -20,7 +21,7 @@ describe('recorded histories', () => {
   });
 
   it('exist for every workflow, and for the main forms of the experiment', () => {
-    const types = new Set(names.map((name) => historyOf(name).events[0]!.workflowExecutionStartedEventAttributes!.workflowType.name));
+    const types = new Set(names.map((name) => startOf(historyOf(name)).workflowType.name));
     expect([...types].sort()).toEqual(Object.keys(workflows).sort());
     const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map((form) => `experiment-${form}.json`);
     expect(names).toEqual(expect.arrayContaining([...forms, 'synthesis-continued.json', 'synthesis-continuation.json', 'rewardModel-paused.json']));
@@ -35,7 +36,9 @@ describe('recorded histories', () => {
   });
 
   it.each(names)('%s', async (name) => {
-    await expect(Worker.runReplayHistory({ workflowBundle }, historyOf(name), name)).resolves.toBeUndefined();
+    const history = historyOf(name);
+    // The ids of stages follow from the experiment's.
+    await expect(Worker.runReplayHistory({ workflowBundle }, history, startOf(history).workflowId)).resolves.toBeUndefined();
   });
 
   /**
@@ -44,7 +47,8 @@ describe('recorded histories', () => {
    */
   it.each(names)('%s, without a cache', async (name) => {
     const { events } = historyOf(name);
-    const tasks = events.flatMap(({ eventType }, index) => (eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED' ? [{ workflowId: name, history: { events: events.slice(0, index + 1) } }] : []));
+    const { workflowId } = startOf({ events });
+    const tasks = events.flatMap(({ eventType }, index) => (eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED' ? [{ workflowId, history: { events: events.slice(0, index + 1) } }] : []));
     expect(tasks.length).toBeGreaterThan(0);
     let replayed = 0;
     for await (const { error } of Worker.runReplayHistories({ workflowBundle }, tasks as never)) {

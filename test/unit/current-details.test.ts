@@ -16,7 +16,7 @@ function rowOf(details: string, stage: string): string[] {
 }
 
 describe('currentDetails', () => {
-  it('of a running experiment has a row for each stage, with state, time, progress, figures and artifact', () => {
+  it('of a running experiment has a row for each stage, with state, progress, time and figures', () => {
     const details = currentDetails(statusOf('running', {
       synthesis: { state: 'done', seconds: 12.4, reused: true, by: 'last-run/synthesis', artifact: ARTIFACT, resetEventId: 11, metrics: { questions: 20, share: 0.5, failures: {} } },
       filtering: { state: 'running', startedAt: '2026-01-02T03:04:05.678Z', progress: { done: 3, total: 12, unit: 'shards' }, resetEventId: 27 },
@@ -24,11 +24,10 @@ describe('currentDetails', () => {
     expect(details.split('\n')[0]).toBe('**my-run**: running, 1 of 7 stages done');
     expect(details).toContain('**filtering** is running since 2026-01-02 03:04:05 UTC: 3 of 12 shards');
     expect(details.split('\n').filter((line) => line.startsWith('| ')).map((line) => line.split('|')[1]!.trim())).toEqual(['stage', ...STAGES]);
-    expect(rowOf(details, 'synthesis')).toEqual([
-      'synthesis', 'done, reused from last-run/synthesis', '12 s', '', 'questions 20, share 0.500', '`artifacts/questions/abc.json`',
-    ]);
-    expect(rowOf(details, 'filtering')).toEqual(['filtering', 'running', '', '3 of 12 shards', '', '']);
-    expect(rowOf(details, 'evaluation')).toEqual(['evaluation', 'waiting', '', '', '', '']);
+    expect(rowOf(details, 'synthesis')).toEqual(['synthesis', '`reused`', '12 s, from last-run/synthesis, questions 20, share 0.500']);
+    expect(rowOf(details, 'filtering')).toEqual(['filtering', '`running`', '3 of 12 shards']);
+    expect(rowOf(details, 'evaluation')).toEqual(['evaluation', '`waiting`', '']);
+    expect(details).toContain('Artifacts:\n\n- synthesis: `artifacts/questions/abc.json`');
     expect(details).toContain('Cost so far: 0 USD (the offline teacher calls no paid service), 12 s of stages.');
     expect(details).toContain('temporal workflow signal --workflow-id wf-1 --name pause');
     expect(details).not.toContain('parked');
@@ -66,7 +65,7 @@ describe('currentDetails', () => {
     const details = currentDetails({ ...statusOf('done', done), report: { html: '/r/report.html', summary: '/r/summary.json' } }, 'wf-1');
     expect(details.split('\n')[0]).toBe('**my-run**: done, 7 of 7 stages done');
     expect(details).toContain('Report: `/r/report.html`');
-    for (const stage of STAGES) expect(rowOf(details, stage)[1]).toBe('done');
+    for (const stage of STAGES) expect(rowOf(details, stage)[1]).toBe('`done`');
   });
 
   it("stays within the server's 20,000 bytes, however long the workflow id and a failure's message are", () => {
@@ -74,7 +73,7 @@ describe('currentDetails', () => {
     const stages = Object.fromEntries(STAGES.map((name) => [name, { state: 'done' as const, artifact: { ...ARTIFACT, key: `artifacts/filteredQuestions/${'f'.repeat(64)}.json` }, resetEventId: 123_456 }]));
     const details = currentDetails(statusOf('parked', { ...stages, evaluation: { state: 'parked', failure: long, resetEventId: 9 } }), 'w'.repeat(1000));
     expect(Buffer.byteLength(details)).toBeLessThan(20_000);
-    expect(details).toContain('| evaluation | parked |');
+    expect(details).toContain('| evaluation | `parked` |');
   });
 });
 

@@ -20,12 +20,10 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
     ...stages.flatMap((stage) => nowText(stage, workflowId)),
     ...(report ? [`Report: \`${report.html}\``] : []),
-    table(['stage', 'state', 'time', 'progress', 'made', 'artifact'], stages.map((stage) => [
-      stage.name, stateText(stage), stage.seconds === undefined ? '' : `${Math.round(stage.seconds)} s`, progressText(stage), figuresOf(stage.metrics ?? {}, 3),
-      stage.artifact ? `\`${stage.artifact.key}\`` : '',
-    ])),
+    table(['stage', 'state', 'so far'], stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)])),
     `Cost so far: ${TEACHER_COST[status.teacher]}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
     ...steering(status, workflowId),
+    ...list('Artifacts:', stages.flatMap(({ name, artifact }) => (artifact ? [`${name}: \`${artifact.key}\``] : []))),
   ].join('\n\n');
 }
 
@@ -56,24 +54,32 @@ function steering({ state, stages }: ExperimentStatus, workflowId: string): stri
   // A reset brings back the updates that came after its point, and an abandonment would end the new run at once.
   const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
   const resets = stages.filter(({ resetEventId }) => resetEventId !== undefined)
-    .map(({ name, resetEventId }) => `- ${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``);
+    .map(({ name, resetEventId }) => `${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``);
   return [
     ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
-    ...(resets.length > 0 ? [`To run a stage and those after it again:\n\n${resets.join('\n')}`] : []),
+    ...list('To run a stage and those after it again:', resets),
   ];
 }
 
-function stateText({ state, reused, by }: StageStatus): string {
-  return reused ? `${state}, reused${by === undefined ? '' : ` from ${by}`}` : state;
+/** Time and figures of a stage that is done, and whose they are; progress of one that is not. */
+function soFar(stage: StageStatus): string {
+  const { state, seconds, by, metrics = {} } = stage;
+  if (state !== 'done') return progressText(stage);
+  return [`${Math.round(seconds ?? 0)} s`, ...(by === undefined ? [] : [`from ${by}`]), figuresOf(metrics, 4)].filter(Boolean).join(', ');
 }
 
 function progressText({ progress }: StageStatus): string {
   return progress ? `${progress.done} of ${progress.total} ${progress.unit}` : '';
 }
 
+/** In Temporal UI cells have no padding; the code style of the state is what parts the columns. */
 function table(heads: string[], rows: string[][]): string {
   const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
   return [line(heads), `|${heads.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
+}
+
+function list(title: string, items: string[]): string[] {
+  return items.length > 0 ? [`${title}\n\n${items.map((item) => `- ${item}`).join('\n')}`] : [];
 }
 
 function code(command: string): string {
