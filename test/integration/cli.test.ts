@@ -145,7 +145,7 @@ describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
     broken = files.find((file) => file.name.startsWith('rows'))!.sha256;
     restore = await corrupt(broken);
 
-    const [, resume] = /To go on:\n\n```\n(.*)\n```/.exec(await details(id))!;
+    const [, resume] = /To go on:\n\n`(.*)`/.exec(await details(id))!;
     await run(resume!);
     await until(() => status(id), ({ state }) => state === 'running');
   });
@@ -163,7 +163,7 @@ describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
 
   it('runs the stage again by the command it prints, with a patch of its execution', async () => {
     await restore();
-    const [, printed] = /To run it again:\n\n```\n(.*)\n```/.exec(await details(id))!;
+    const [, printed] = /To run it again:\n\n`(.*)`/.exec(await details(id))!;
     expect(await run(printed!.replace(`"}'`, `", "execution": {"microBatch": 4}}'`))).toContain('finished work is taken from the store');
     artifacts = await finished(id);
     expect(await runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'FAILED']);

@@ -1,6 +1,6 @@
 /** Recorded histories (`npm run histories`) replay on the code as it is. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { Worker, bundleWorkflowCode, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
+import { DefaultLogger, Runtime, Worker, bundleWorkflowCode, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import * as workflows from '../../workflows/index.js';
@@ -17,7 +17,9 @@ const startOf = ({ events: [started] }: History) => started!.workflowExecutionSt
 describe('recorded histories', () => {
   let workflowBundle: WorkflowBundleWithSourceMap;
   beforeAll(async () => {
-    workflowBundle = await bundleWorkflowCode({ workflowsPath, logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error() {} } });
+    const logger = new DefaultLogger('ERROR');
+    Runtime.install({ logger });
+    workflowBundle = await bundleWorkflowCode({ workflowsPath, logger });
   });
 
   it('exist for every workflow, and for the main forms of the experiment', () => {

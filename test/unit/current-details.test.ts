@@ -50,7 +50,7 @@ describe('currentDetails', () => {
     const details = currentDetails(statusOf('parked', { rewardModel: { state: 'parked', failure, resetEventId: 40 } }), 'wf-1');
     expect(details.split('\n')[0]).toBe('**my-run**: parked, 0 of 7 stages done');
     expect(details).toContain('**rewardModel is parked**: OutOfMemory: batch of 8 does not fit');
-    expect(details).toContain(`To run it again:\n\n\`\`\`\n${failure.advice}\n\`\`\`\n`);
+    expect(details).toContain(`To run it again:\n\n\`${failure.advice}\`\n`);
     expect(details).toContain(`temporal workflow update execute --workflow-id wf-1 --name abandon --input '{"reason": "..."}'`);
     expect(details.indexOf('is parked')).toBeLessThan(details.indexOf('| stage |'));
   });

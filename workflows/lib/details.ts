@@ -82,6 +82,7 @@ function list(title: string, items: string[]): string[] {
   return items.length > 0 ? [`${title}\n\n${items.map((item) => `- ${item}`).join('\n')}`] : [];
 }
 
+/** Inline, because Temporal UI breaks its lines and cuts those of a block off. */
 function code(command: string): string {
-  return `\`\`\`\n${command}\n\`\`\``;
+  return `\`${command}\``;
 }
