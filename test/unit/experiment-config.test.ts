@@ -8,7 +8,7 @@ const VALID = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' }, mod
 
 function mistakes(input: unknown): Mistake[] {
   const parsed = Experiment.safeParse(input);
-  return parsed.success ? [] : mistakesOf(parsed.error, input);
+  return parsed.success ? [] : mistakesOf(parsed.error, input, Experiment);
 }
 
 describe('Experiment', () => {
