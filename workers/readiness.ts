@@ -47,7 +47,7 @@ export async function waitFor(conditions: Conditions, { seconds = Infinity, log,
     if (told.size === 0) return;
     const left = deadline - performance.now();
     if (left <= 0) throw new Error(`Waited ${seconds} s and gave up: ${[...told].map(([name, obstacle]) => `${name}: ${obstacle}`).join(' ')}`);
-    await sleep(Math.min(pause * 1000, left), undefined, { signal });
+    await sleep(Math.min(pause * 1000, left), undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 
@@ -96,7 +96,7 @@ export class TemporalServer {
         return `the server at ${address} has no namespace '${this.namespace}' (TEMPORAL_NAMESPACE or profile). To create: temporal operator namespace create --namespace ${this.namespace}`;
       }
       if (code === 7 || code === 16) return `the server at ${address} refuses this worker for namespace '${this.namespace}' (TEMPORAL_API_KEY, TEMPORAL_TLS_* or profile): ${firstLine(text)}`;
-      return `no server answers at ${address} (TEMPORAL_ADDRESS or profile): ${firstLine(text)}`;
+      return `no server answers at ${address} (TEMPORAL_ADDRESS or profile): ${/message: "([^"]+)"/.exec(text)?.[1] ?? firstLine(text)}`;
     }
   }
 
