@@ -50,7 +50,7 @@ module.exports = {
       { path: '^infra/(?!nvidia-smi-parser/)', pathNot: '\\.test\\.ts$' },
       {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
-        pathNot: [contract, ...packages('minio', '@types', 'tsx', 'vitest', '@temporalio/client', '@temporalio/common', '@temporalio/envconfig')],
+        pathNot: [contract, ...packages('minio', 'zod', '@types', 'tsx', 'vitest', '@temporalio/client', '@temporalio/common', '@temporalio/envconfig')],
       }),
     rule('parser-stands-alone', 'nvidia-smi-parser is a package of its own.',
       { path: '^infra/nvidia-smi-parser/', pathNot: '\\.test\\.ts$' }, { path: '^(workflows|activities|workers|infra/(?!nvidia-smi-parser/)|test)/' }),

@@ -14,8 +14,9 @@ const HELP = `workers/gpu.ts [options]
 Runs one worker for each GPU or MIG instance of this host until SIGINT or SIGTERM, each in a process of its own, and
 watches the health of the GPUs with nvidia-smi. Without nvidia-smi or a GPU, it serves the GPU queue on CPU.
 
-  --list   print what would be started, with the health of each device, and exit
-  --help   print this
+  --list      print what would be started, with the health of each device, and exit
+  --wait 60s  end with exit code 1 when Temporal or the store are not there after this time (default: wait)
+  --help      print this
 
 Environment:
   ACECODER_GPU_CLASSES         device classes as JSON, such as {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 2}};
@@ -27,8 +28,8 @@ Environment:
   TEMPORAL_*, ACECODER_S3_*    as for all workers`;
 
 /** This entry again as the worker of an assignment: see {@link runAsChild}. */
-function forkWorker({ name, deviceClass, cudaVisibleDevices }: Assignment): ChildProcess {
-  return fork(fileURLToPath(import.meta.url), ['--device', name], {
+function forkWorker({ name, deviceClass, cudaVisibleDevices }: Assignment, wait: string | undefined): ChildProcess {
+  return fork(fileURLToPath(import.meta.url), ['--device', name, ...(wait === undefined ? [] : ['--wait', wait])], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     // A group of its own: Ctrl-C reaches the launcher alone, because a worker takes a second signal for an order to end at once.
     detached: true,
@@ -37,19 +38,19 @@ function forkWorker({ name, deviceClass, cudaVisibleDevices }: Assignment): Chil
 }
 
 /** Serves the queue of this process's environment, and ends with the launcher however that ends. */
-async function runAsChild(): Promise<void> {
+async function runAsChild(wait: string | undefined): Promise<void> {
   process.once('disconnect', () => {
     process.kill(process.pid, 'SIGTERM');
     setTimeout(() => process.exit(1), GRACE_SECONDS * 1000).unref();
   });
   process.channel?.unref();
-  await serve();
+  await serve(wait);
 }
 
 /** The Temporal SDK is loaded by processes that serve a queue only. */
-async function serve(): Promise<void> {
+async function serve(wait: string | undefined): Promise<void> {
   const { main } = await import('./run-workers.js');
-  main(['gpu']);
+  main(['gpu'], wait);
 }
 
 async function printPlan(nvidiaSmi: NvidiaSmiCommand, host: HostConfig): Promise<void> {
@@ -71,9 +72,9 @@ function noGpu({ queueBase }: HostConfig): string {
 }
 
 async function run(): Promise<void> {
-  const { values } = parseArgs({ options: { list: { type: 'boolean' }, help: { type: 'boolean' }, device: { type: 'string' } } });
+  const { values } = parseArgs({ options: { list: { type: 'boolean' }, help: { type: 'boolean' }, device: { type: 'string' }, wait: { type: 'string' } } });
   if (values.help) return console.log(HELP);
-  if (values.device !== undefined) return runAsChild();
+  if (values.device !== undefined) return runAsChild(values.wait);
   const host: HostConfig = {
     classes: readDeviceClasses(process.env['ACECODER_GPU_CLASSES']), queueBase: process.env['ACECODER_QUEUE'], visible: process.env['CUDA_VISIBLE_DEVICES'],
   };
@@ -85,12 +86,12 @@ async function run(): Promise<void> {
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-  const result = await launch({ ...host, nvidiaSmi, startChild: forkWorker, signal: stop.signal, log: console.log, healthSeconds });
+  const result = await launch({ ...host, nvidiaSmi, startChild: (assignment) => forkWorker(assignment, values.wait), signal: stop.signal, log: console.log, healthSeconds });
   // An nvidia-smi that hangs in the driver would keep this process.
   if (result === 'stopped') process.exit(0);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, onSignal);
   console.log(noGpu(host));
-  await serve();
+  await serve(values.wait);
 }
 
 run().catch((error: unknown) => {

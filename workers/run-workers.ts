@@ -1,13 +1,16 @@
 /**
  * Starts the workers of some roles in this process and runs them until a signal. The Temporal server is that of the
  * user's profile or `TEMPORAL_*` variables; the embedded stack's commands set those for the processes they start.
- * `ACECODER_QUEUE` is the base of the queue names.
+ * `ACECODER_QUEUE` is the base of the queue names. What is not there yet is waited for: see readiness.ts.
  */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
-import { NativeConnection, Worker, type WorkflowBundleOption } from '@temporalio/worker';
+import { Worker, type NativeConnection, type WorkflowBundleOption } from '@temporalio/worker';
 import { queueName, QUEUES, SEARCH_ATTRIBUTES, type QueueRole } from '../workflows/contract/index.js';
 import { AceCoderPlugin } from './plugins/acecoder-plugin.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
+import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
 
 export interface CreateWorkersOptions {
   connection: NativeConnection;
@@ -34,32 +37,44 @@ export async function createWorkers({ connection, namespace, roles, services, qu
   })));
 }
 
-/** Whether the namespace has all search attributes; says once which command registers those that are missing. */
-export async function checkSearchAttributes(connection: NativeConnection, namespace: string, warn: (text: string) => void): Promise<boolean> {
-  const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-  const missing = Object.entries(SEARCH_ATTRIBUTES).filter(([name]) => !(name in (customAttributes ?? {})));
-  if (missing.length === 0) return true;
-  const flags = missing.map(([name, type]) => `--name ${name} --type ${type}`).join(' ');
-  warn(`The namespace '${namespace}' has no search attribute ${missing.map(([name]) => name).join(', ')}; experiments run without. To register: temporal operator search-attribute create --namespace ${namespace} ${flags}`);
-  return false;
+/** Whether the namespace has all search attributes; tells each change of that once, with the command that registers what is missing. */
+export function searchAttributesOf(server: TemporalServer, namespace: string, warn: (text: string) => void): () => Promise<boolean> {
+  let told: string | undefined;
+  return async () => {
+    const { customAttributes } = await server.connection.operatorService.listSearchAttributes({ namespace });
+    const missing = Object.entries(SEARCH_ATTRIBUTES).filter(([name]) => !(name in (customAttributes ?? {})));
+    const flags = missing.map(([name, type]) => `--name ${name} --type ${type}`).join(' ');
+    const text = missing.length === 0 ? undefined
+      : `The namespace '${namespace}' has no search attribute ${missing.map(([name]) => name).join(', ')}; experiments run without. To register: temporal operator search-attribute create --namespace ${namespace} ${flags}`;
+    if (text !== told) warn(text ?? `The namespace '${namespace}' has all search attributes now.`);
+    told = text;
+    return missing.length === 0;
+  };
+}
+
+export interface RunOptions {
+  /** Seconds to wait for what the workers need; without it there is no end to the waiting. */
+  waitSeconds?: number | undefined;
 }
 
 /** Runs the workers of `roles` until SIGINT or SIGTERM; ends the Python processes whatever happens. */
-export async function runWorkers(roles: readonly QueueRole[]): Promise<void> {
+export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
   const config = loadClientConnectConfig();
   const namespace = config.namespace ?? 'default';
   const address = config.connectionOptions.address ?? 'localhost:7233';
-  const connection = await NativeConnection.connect(config.connectionOptions).catch((error: unknown) => {
-    throw new Error(`The Temporal server at ${address} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`);
-  });
   const queueBase = process.env['ACECODER_QUEUE'] ?? QUEUES.pipeline;
   // A worker process of the GPU launcher has one device, and the queue of its class.
   const { ACECODER_DEVICE: device, ACECODER_DEVICE_CLASS: deviceClass } = process.env;
-  const services = createServices({ label: device, searchAttributes: () => checkSearchAttributes(connection, namespace, (text) => console.warn(text)) });
+  const server = new TemporalServer({ ...config.connectionOptions, address }, namespace);
+  const services = createServices({ label: device, searchAttributes: searchAttributesOf(server, namespace, (text) => console.warn(text)) });
   try {
-    await services.store.check();
+    await untilSignal((signal) => waitFor({
+      'Temporal server': () => server.obstacle(),
+      'Artifact store': () => storeObstacle(services.store),
+      'Disk': () => diskObstacle(join(services.settings.home, 'cache')),
+    }, { seconds: waitSeconds, signal, log: (line) => console.warn(line) }));
     await services.searchAttributes();
-    const workers = await createWorkers({ connection, namespace, roles, services, queueBase, deviceClass });
+    const workers = await createWorkers({ connection: server.connection, namespace, roles, services, queueBase, deviceClass });
     // The model runtime takes seconds to import: it starts while the first work is on its way.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
     console.log(`workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`);
@@ -72,14 +87,28 @@ export async function runWorkers(roles: readonly QueueRole[]): Promise<void> {
     if (failed) throw failed.reason;
   } finally {
     await services.close();
-    await connection.close();
+    await server.close();
   }
 }
 
-/** Runs an entry point: one clear sentence and exit code 1 when it cannot go on. */
-export function main(roles: readonly QueueRole[]): void {
-  runWorkers(roles).catch((error: unknown) => {
+/** Runs `work` with a signal that SIGINT and SIGTERM abort: while workers wait for their surroundings, there is no worker that would take it. */
+async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const stop = new AbortController();
+  const onSignal = (name: NodeJS.Signals): void => stop.abort(new Error(`Ended by ${name} while waiting.`));
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, onSignal);
+  try {
+    await work(stop.signal);
+  } finally {
+    for (const signal of signals) process.off(signal, onSignal);
+  }
+}
+
+/** Runs an entry point: one clear sentence and exit code 1 when it cannot go on. `--wait 60s` limits the waiting. */
+export function main(roles: readonly QueueRole[], wait: string | undefined = parseArgs({ options: { wait: { type: 'string' } } }).values.wait): void {
+  Promise.resolve().then(() => runWorkers(roles, { waitSeconds: wait === undefined ? undefined : parseDuration(wait) })).catch((error: unknown) => {
     console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
+    // The SDK's threads may wait for a server that never answers.
+    process.exit(1);
   });
 }

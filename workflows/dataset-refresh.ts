@@ -1,17 +1,10 @@
-import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import { z } from 'zod';
-import { artifactInput, describeMistakes, mistakesOf, StageConfigs, type ArtifactRef } from './contract/index.js';
+import { executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import type { ArtifactRef } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { importInput } from './lib/stage.js';
+import { parseInput, resolveInputs } from './lib/inputs.js';
+import { benchmarksOf } from './lib/stage.js';
 import { filtering } from './filtering.js';
 import { synthesis } from './synthesis.js';
-
-const Input = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dot, dash and underscore').describe('name of the data set'),
-  seeds: artifactInput('seeds'),
-  synthesis: StageConfigs.synthesis.prefault({}),
-  filtering: StageConfigs.filtering.prefault({}),
-});
 
 export interface RefreshResult {
   version: number;
@@ -22,10 +15,8 @@ export interface RefreshResult {
 
 /** The next version of a data set: new seeds only, and the difference to the last version. Made to be run by a schedule. */
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
-  const parsed = Input.safeParse(input);
-  if (!parsed.success) throw ApplicationFailure.nonRetryable(describeMistakes(mistakesOf(parsed.error, input)), 'InvalidExperiment');
-  const { name, ...config } = parsed.data;
-  const seeds = await importInput(config.seeds, 'seeds');
+  const { name, seeds: given, ...config } = parseInput('datasetRefresh', input);
+  const { seeds } = await resolveInputs('datasetRefresh', { seeds: given }, { at: '', benchmarks: benchmarksOf(config.synthesis, 'synthesis.') });
   const { previous, fresh } = await call('datasetRefresh.plan', { role: 'pipeline', summary: 'find new seeds' }, { name, seeds });
   if (!fresh) {
     setCurrentDetails(`No new seeds; version ${previous?.version ?? 0} stays the newest.`);

@@ -8,14 +8,17 @@ import {
   allHandlersFinished, ApplicationFailure, CancellationScope, CancelledFailure, ChildWorkflowFailure, condition, getExternalWorkflowHandle,
   log, setCurrentDetails, setHandler, sleep, startChild, upsertSearchAttributes, workflowInfo,
 } from '@temporalio/workflow';
+import type { z } from 'zod';
 import { defineSearchAttributeKey, SearchAttributeType, WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
-  Abandon, describeMistakes, Experiment, expandPreset, merge, mistakesOf, RetryStage, StageConfigs, STAGES,
-  type ArtifactRef, type EvaluationResult, type ExperimentStatus, type Mistake, type ModelSource, type StageName, type StageResult, type StageStatus,
+  Abandon, describeMistakes, merge, mistakesOf, RetryStage, StageConfigs, STAGES,
+  type ArtifactRef, type EvaluationResult, type Experiment, type ExperimentStatus, type StageName, type StageResult, type StageStatus,
 } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { currentDetails, shellWord } from './lib/details.js';
+import { parseInput, resolveInputs } from './lib/inputs.js';
 import { abandonUpdate, pauseSignal, resumeSignal, retryStageUpdate, stageProgressSignal, statusQuery } from './lib/messages.js';
+import { benchmarksOf } from './lib/stage.js';
 
 export interface ExperimentResult {
   html: string;
@@ -35,7 +38,7 @@ const POLICIES = { before: 'initial', after: 'trained' } as const;
 
 /** Runs a whole experiment. Its input is one JSON object: see `Experiment`; `extends` names a preset. */
 export async function experiment(input: unknown): Promise<ExperimentResult> {
-  return new ExperimentRun(parseExperiment(input)).run();
+  return new ExperimentRun(parseInput('experiment', input)).run();
 }
 
 class ExperimentRun {
@@ -95,12 +98,14 @@ class ExperimentRun {
 
   async #stagesInOrder(): Promise<ExperimentResult> {
     this.#show();
-    const { seeds, searchAttributes } = await call('experiment.resolve', { role: 'pipeline', summary: 'check the configuration' }, { experiment: this.#config });
+    const { seeds: seedsInput, models, stages: settings } = this.#config;
+    const { seeds, models: { policy, rewardModel: backbone = policy } } = await resolveInputs('experiment', { seeds: seedsInput, models }, {
+      at: '', deviceClass: settings.sampling.execution.deviceClass,
+      benchmarks: { ...benchmarksOf(settings.synthesis, 'stages.synthesis.'), ...benchmarksOf(settings.evaluation, 'stages.evaluation.') },
+    });
+    const { searchAttributes } = await call('experiment.record', { role: 'pipeline', summary: 'record the configuration' }, { experiment: this.#config });
     this.#searchAttributes = searchAttributes;
     this.#show();
-    const { policy: policySource, rewardModel: backboneSource = policySource } = this.#config.models;
-    const policy = await this.#importModel('policy', policySource);
-    const backbone = backboneSource === policySource ? policy : await this.#importModel('reward model', backboneSource);
 
     const questions = await this.#stage('synthesis', { seeds });
     const filtered = await this.#stage('filtering', { questions: questions.ref });
@@ -117,10 +122,6 @@ class ExperimentRun {
       experiment: this.#config, stages, rounds: trained.rounds ?? [], policy,
     });
     return { ...this.#report, stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })) };
-  }
-
-  async #importModel(what: string, source: ModelSource): Promise<ArtifactRef> {
-    return (await call('models.import', { role: 'gpu', summary: `import the ${what}` }, { source })).ref;
   }
 
   /** Runs a stage until it is done; a stage that failed for good parks. */
@@ -202,7 +203,7 @@ class ExperimentRun {
     const current = this.#config.stages[stage];
     const input = { ...(merge(current, semantics) as object), execution: merge(current.execution, execution) };
     const parsed = StageConfigs[stage].safeParse(input);
-    if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input)));
+    if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input, StageConfigs[stage])));
     return {
       config: { ...this.#config, stages: { ...this.#config.stages, [stage]: parsed.data } },
       text: semantics ? `${stage} runs again; repeated: ${repeated(stage).join(', ')}` : `${stage} runs again; finished work is taken from the store`,
@@ -281,21 +282,6 @@ class ExperimentRun {
   }
 }
 
-function parseExperiment(input: unknown): Experiment {
-  const invalid = (mistakes: Mistake[]): ApplicationFailure => ApplicationFailure.create({
-    type: 'InvalidExperiment', nonRetryable: true, details: [mistakes], message: `the experiment has ${mistakes.length} mistake(s)\n${describeMistakes(mistakes)}`,
-  });
-  let expanded: unknown;
-  try {
-    expanded = expandPreset(input);
-  } catch (error) {
-    throw invalid([{ path: 'extends', value: (input as { extends: unknown }).extends, message: (error as Error).message }]);
-  }
-  const parsed = Experiment.safeParse(expanded);
-  if (!parsed.success) throw invalid(mistakesOf(parsed.error, expanded));
-  return parsed.data;
-}
-
 /** Why a child failed, as a class, a message and the sentence to type next. */
 function failureOf(error: unknown, stage: StageName, workflowId: string): NonNullable<StageStatus['failure']> {
   let cause: unknown = error;
@@ -314,8 +300,8 @@ function refusal(message: string): ApplicationFailure {
   return ApplicationFailure.nonRetryable(message, 'InvalidRequest');
 }
 
-function checked<T>(schema: { safeParse(input: unknown): { success: true; data: T } | { success: false; error: Parameters<typeof mistakesOf>[0] } }, input: unknown): T {
+function checked<T>(schema: z.ZodType<T>, input: unknown): T {
   const parsed = schema.safeParse(input);
-  if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input)));
+  if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input, schema)));
   return parsed.data;
 }

@@ -1,17 +1,13 @@
-import { ApplicationFailure } from '@temporalio/workflow';
 import type { ArtifactRef, Metrics, StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { importInput, parseStageInput, StageRun } from './lib/stage.js';
+import { stageInput, StageRun } from './lib/stage.js';
 
 /** RL rounds, one after the other; each is plan, rollouts, verdicts and scores, rewards, policy, found again by their keys. */
 export async function reinforcement(input: unknown): Promise<StageResult> {
   const run = new StageRun('reinforcement');
-  const { inputs, config } = parseStageInput('reinforcement', input);
-  const questions = await importInput(inputs.questions, 'filteredQuestions');
+  const { inputs, config } = await stageInput('reinforcement', input);
+  const { questions } = inputs;
   const { reward, rounds, execution } = config;
-  if (reward.rewardModelWeight > 0 && !inputs.rewardModel) {
-    throw ApplicationFailure.nonRetryable('inputs.rewardModel is missing, and config.reward.rewardModelWeight is above 0', 'InvalidExperiment');
-  }
   const reference = inputs.policy;
   let policy: ArtifactRef = inputs.policy;
   let metrics: Metrics = {};

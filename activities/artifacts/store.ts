@@ -72,6 +72,14 @@ const UNAVAILABLE = new Set([
  */
 const REFRESH_AFTER_MS = 6 * 3_600_000;
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
+/** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
+const REFUSALS: Record<string, string> = {
+  InvalidAccessKeyId: 'does not know the access key (ACECODER_S3_ACCESS_KEY)',
+  SignatureDoesNotMatch: 'refuses the secret key (ACECODER_S3_SECRET_KEY)',
+  AccessDenied: 'denies access with this key (ACECODER_S3_ACCESS_KEY)',
+  RequestTimeTooSkewed: "refuses requests because this host's clock is more than 15 minutes off; set it by NTP",
+  XMinioStorageFull: 'is full; free space there',
+};
 
 export class ArtifactStore {
   readonly #client: Client;
@@ -103,8 +111,8 @@ export class ArtifactStore {
 
   /** Fails with a sentence that names address and bucket when the store cannot be used. */
   async check(): Promise<void> {
-    const exists = await this.#try(() => this.#client.bucketExists(this.#bucket));
-    if (!exists) throw new StageFailure('StoreUnavailable', `The store at ${this.#endpoint} has no bucket '${this.#bucket}' (ACECODER_S3_BUCKET).`);
+    // A listing, because the answer to it says why it is refused; that of the cheaper HEAD does not.
+    await this.#try(() => this.#client.listObjectsV2Query(this.#bucket, this.#prefix, '', '', 1, ''));
   }
 
   /** A new path in the spool folder for a file that is being written. */
@@ -183,7 +191,7 @@ export class ArtifactStore {
     const value = await this.getJson(key);
     if (value === undefined) return undefined;
     const parsed = Manifest.safeParse(value);
-    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `the manifest ${key} does not fit its schema: ${parsed.error.message}`);
+    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${key} is no manifest: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`);
     return parsed.data;
   }
 
@@ -191,6 +199,7 @@ export class ArtifactStore {
   async manifest(ref: ArtifactRef): Promise<Manifest> {
     const manifest = await this.findManifest(ref.key);
     if (!manifest) throw new StageFailure('InvalidExperiment', `there is no artifact ${ref.key} in bucket '${this.#bucket}'`);
+    if (manifest.kind !== ref.kind) throw new StageFailure('InvalidExperiment', `${ref.key} is of kind '${manifest.kind}', the reference says '${ref.kind}'`);
     if (manifest.digest !== ref.digest) {
       throw new StageFailure('ArtifactCorrupt', `${ref.key} has digest ${manifest.digest}, the reference says ${ref.digest}`);
     }
@@ -370,8 +379,10 @@ export class ArtifactStore {
     try {
       return await request();
     } catch (error) {
-      if (!UNAVAILABLE.has(codeOf(error))) throw error;
-      throw new StageFailure('StoreUnavailable', `The store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) does not answer: ${codeOf(error)}`, { cause: error });
+      const code = codeOf(error);
+      const refusal = code === 'NoSuchBucket' ? `has no bucket '${this.#bucket}' (ACECODER_S3_BUCKET)` : REFUSALS[code];
+      if (refusal === undefined && !UNAVAILABLE.has(code)) throw error;
+      throw new StageFailure('StoreUnavailable', `the store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) ${refusal ?? `does not answer: ${code}`}`, { cause: error });
     }
   }
 }

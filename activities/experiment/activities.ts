@@ -1,8 +1,8 @@
-/** Activities of the experiment itself: resolve what it names, import what it points at, write its report. */
+/** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  canonicalJson, type ArtifactInput, type ArtifactKind, type ArtifactRef, type Experiment, type Manifest, type StageStatus,
+  canonicalJson, type ArtifactInput, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -10,7 +10,7 @@ import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { resolveExperiment } from './resolve.js';
+import { lookUp, type Named } from './look-up.js';
 import { summarise } from './summarise.js';
 
 const TEACHER_NOTES = {
@@ -24,18 +24,21 @@ export interface ReportInput {
   policy: ArtifactRef;
 }
 
-/** `experiment.resolve`, `experiment.report`, `artifacts.import`. */
+/** `inputs.check`, `artifacts.import`, `experiment.record`, `experiment.report`. */
 export function experimentActivities({ store, settings, searchAttributes }: Pick<Services, 'store' | 'settings' | 'searchAttributes'>) {
   return {
-    'experiment.resolve': async ({ experiment }: { experiment: Experiment }): Promise<{ seeds: ArtifactRef; searchAttributes: boolean }> => {
-      const { seeds } = await resolveExperiment(experiment, store, settings, currentProducer());
-      await store.putJson(`experiments/${sha256(canonicalJson(experiment))}.json`, experiment);
-      return { seeds, searchAttributes: await searchAttributes() };
-    },
+    /** Every mistake of references, files and benchmarks; stores nothing. */
+    'inputs.check': (named: Named): Promise<Mistake[]> => lookUp(named, store, settings),
 
-    'artifacts.import': async ({ input, kind }: { input: ArtifactInput; kind: ArtifactKind }): Promise<{ ref: ArtifactRef }> => ({
-      ref: await importArtifact(store, input, kind, currentProducer()),
+    'artifacts.import': async ({ input }: { input: ArtifactInput }): Promise<{ ref: ArtifactRef }> => ({
+      ref: await importArtifact(store, input, currentProducer()),
     }),
+
+    /** Stores the configuration as it runs, presets and defaults filled in. */
+    'experiment.record': async ({ experiment }: { experiment: Experiment }): Promise<{ searchAttributes: boolean }> => {
+      await store.putJson(`experiments/${sha256(canonicalJson(experiment))}.json`, experiment);
+      return { searchAttributes: await searchAttributes() };
+    },
 
     /** Writes `report.html`, `summary.json` and the trained models into the reports folder of the worker's home. */
     'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {

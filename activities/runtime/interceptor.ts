@@ -53,6 +53,10 @@ class Inbound implements ActivityInboundCallsInterceptor {
     if (error instanceof StageFailure) {
       return ApplicationFailure.create({ type: error.type, message: error.message, nonRetryable: FAILURES[error.type] === 'final', cause: error });
     }
+    // Room comes back when somebody makes it: never counted, as a store that is away is not.
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {
+      return ApplicationFailure.create({ type: 'DiskFull', message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`, cause: error });
+    }
     const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     const progress = lastProgress(this.context)?.done ?? 0;
     const before = this.seen.get(key);

@@ -3,8 +3,9 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
-import { expandPreset, Experiment, QUEUES, Summary } from '../../workflows/contract/index.js';
+import { QUEUES, Summary } from '../../workflows/contract/index.js';
 import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from './embedded-stack.js';
+import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from './paths.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
 import { ensureWorkers, findWorkers, stopWorkers } from './worker-process.js';
@@ -45,25 +46,6 @@ function parseOptions(): Options | undefined {
   return { fresh: values.fresh, keep: values.keep, experiment: resolve(values.experiment), ports: { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') } };
 }
 
-/** What a run of these sizes takes, from rates measured on two cores; an order of magnitude on other machines. */
-export function estimate({ stages }: Experiment): { programs: number; minutes: number } {
-  const { sampling, rewardModel, reinforcement, evaluation } = stages;
-  const questions = (sampling.questions.train ?? 100) + (sampling.questions.heldOut ?? 30);
-  const programs = questions * sampling.samples;
-  const rollouts = reinforcement.rounds * reinforcement.promptsPerRound * reinforcement.samplesPerPrompt;
-  const humaneval = evaluation.benchmarks.reduce((sum, benchmark) => sum + (benchmark.kind === 'humaneval' ? Math.ceil(164 / benchmark.every) : 0), 0);
-  const heldOut = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut') ? (evaluation.heldOutTasks ?? 30) : 0;
-  const answers = 2 * (heldOut * (1 + evaluation.samples) + humaneval * (1 + (evaluation.humanevalSamples ?? evaluation.samples)));
-  const pairs = (sampling.questions.train ?? 100) * (preferencesPerQuestion(stages)) * 0.5;
-  const seconds = 40 + (programs * sampling.maxNewTokens + rollouts * reinforcement.maxNewTokens + answers * evaluation.maxNewTokens) / 250
-    + (pairs * rewardModel.epochs) * 0.6 + rollouts * 0.8;
-  return { programs, minutes: Math.ceil(seconds / 60) };
-}
-
-function preferencesPerQuestion({ preferences }: Experiment['stages']): number {
-  return preferences.maximumPerQuestion ?? 6;
-}
-
 async function startExperiment(stack: Stack, client: Client, options: Options, workflowId: string, say: (line: string) => void): Promise<void> {
   const existing = await client.workflow.getHandle(workflowId).describe().then(({ status }) => status.name, (error: unknown) => {
     if (error instanceof WorkflowNotFoundError) return undefined;
@@ -98,8 +80,7 @@ async function run(options: Options): Promise<number> {
   const started = performance.now();
   const home = acecoderHome();
   const say = (line: string): void => console.log(`[${clock((performance.now() - started) / 1000)}] ${line}`);
-  const input = expandPreset(JSON.parse(readFileSync(options.experiment, 'utf8')));
-  const experiment = Experiment.parse(input);
+  const experiment = readExperiment(options.experiment);
   const workflowId = experiment.name;
   if (options.fresh) {
     await stopWorkers(home);
@@ -109,8 +90,7 @@ async function run(options: Options): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
 
-  const { programs, minutes } = estimate(experiment);
-  say(`About ${minutes} minutes on 2 cores: ${programs} programs to sample, ${experiment.stages.reinforcement.rounds} RL rounds; at most 8 GB of disk in ${home}.`);
+  say(estimateLine(estimateExperiment(experiment)));
   let stack = await startStack({ home, ports: options.ports, log: say });
   say(`Temporal UI: ${stack.uiUrl}`);
   const end = async (text: string): Promise<void> => {

@@ -15,12 +15,13 @@ ACECODER_S3_SECRET_KEY; in case 3 the embedded stack's.
 
   --embedded   the embedded stack, whatever else is configured
   --role ROLE  only pipeline, llm, sandbox or gpu
+  --wait 60s   end with exit code 1 when Temporal or the store are not there after this time (default: wait)
   --help       print this`;
 
 const ROLES = ['pipeline', 'llm', 'sandbox', 'gpu', 'all'];
 
 async function run(): Promise<number> {
-  const { values } = parseArgs({ options: { embedded: { type: 'boolean', default: false }, role: { type: 'string', default: 'all' }, help: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({ options: { embedded: { type: 'boolean', default: false }, role: { type: 'string', default: 'all' }, wait: { type: 'string' }, help: { type: 'boolean', default: false } } });
   if (values.help) {
     console.log(HELP);
     return 0;
@@ -30,7 +31,7 @@ async function run(): Promise<number> {
   const running = stack && findWorkers(stack.home);
   if (running) throw new Error(`Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`);
   const entry = fileURLToPath(new URL(`../../workers/${values.role}.ts`, import.meta.url));
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
+  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry, ...(values.wait === undefined ? [] : ['--wait', values.wait])], {
     stdio: 'inherit', env: { ACECODER_PYTHON: venvPython(), ...environment } as NodeJS.ProcessEnv,
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));

@@ -163,6 +163,22 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, outpu
     return {"architecture": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
 
 
+def check_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Look a model source up without loading weights; of a hub model, only its configuration is fetched.
+
+    params: source as of `import_model`. Result: {architecture}. Errors: `ModelNotFound`; `InvalidInput` for an unknown
+    kind.
+    """
+    name, options = _locate(params["source"])
+    if "gguf_file" in options:
+        return {"architecture": None}
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise _not_found(name, error) from error
+    return {"architecture": (config.architectures or [None])[0]}
+
+
 def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Materialise a model of any source into the canonical folder `output`.
 
@@ -172,25 +188,37 @@ def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """
     source = params["source"]
     call.progress(0, 2, "loading")
-    if source["kind"] == "gguf":
-        spec = importlib.util.find_spec(source["package"])
-        location = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
-        if location is None or not Path(location, source["file"]).is_file():
-            message = f"No file {source['file']} in the Python package {source['package']}; install the package."
-            raise ServiceError("ModelNotFound", message)
-        model, tokenizer = _from_pretrained(location, gguf_file=source["file"])
-    elif source["kind"] == "hub":
-        model, tokenizer = _from_pretrained(source["id"], revision=source["revision"])
-    elif source["kind"] == "folder":
-        _weight_files(source["path"])
-        model, tokenizer = _from_pretrained(source["path"], local_files_only=True)
-    else:
-        raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, hub, folder.")
+    name, options = _locate(source)
+    model, tokenizer = _from_pretrained(name, **options)
     if not tokenizer.chat_template:
         raise ServiceError("InvalidInput", f"The model of {source} has no chat template; use an instruction-tuned one.")
     call.raise_if_cancelled()
     call.progress(1, 2, "saving")
     return save_model(model, tokenizer, params["output"])
+
+
+def _locate(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and options by which transformers loads a source. Raises `ModelNotFound` for what is not on this host."""
+    if source["kind"] == "gguf":
+        try:
+            spec = importlib.util.find_spec(source["package"])
+        except (ImportError, ValueError):
+            spec = None
+        location = spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else None
+        if location is None or not Path(location, source["file"]).is_file():
+            message = f"No file {source['file']} in the Python package {source['package']}; install the package."
+            raise ServiceError("ModelNotFound", message)
+        return location, {"gguf_file": source["file"]}
+    if source["kind"] == "hub":
+        return source["id"], {"revision": source["revision"]}
+    if source["kind"] == "folder":
+        _weight_files(source["path"])
+        return source["path"], {"local_files_only": True}
+    raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, hub, folder.")
+
+
+def _not_found(name: str, error: Exception) -> ServiceError:
+    return ServiceError("ModelNotFound", f"Cannot load {name}: {str(error).splitlines()[0]}")
 
 
 def _from_pretrained(name: str, **options: Any) -> Loaded:
@@ -201,7 +229,7 @@ def _from_pretrained(name: str, **options: Any) -> Loaded:
         loaded = auto_class.from_pretrained(name, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except OSError as error:
-        raise ServiceError("ModelNotFound", f"Cannot load {name}: {str(error).splitlines()[0]}") from error
+        raise _not_found(name, error) from error
     if "gguf_file" not in options:
         return loaded.eval(), tokenizer
     # A model read from GGUF refuses to be saved; a fresh one of its configuration without the quantization does not.

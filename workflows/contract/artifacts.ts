@@ -17,25 +17,33 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in hexadecimal');
  * files: [name, SHA-256 of the uncompressed bytes]}; `bytes` is the uncompressed size of all files.
  */
 export const ArtifactRef = z.strictObject({
-  kind: ArtifactKind,
-  key: z.string().min(1),
-  digest: sha256,
-  rows: z.number().int().nonnegative().optional(),
-  bytes: z.number().int().nonnegative(),
+  kind: ArtifactKind.describe('what the artifact holds'),
+  key: z.string().min(1).describe('object key of the manifest in the store'),
+  digest: sha256.describe('SHA-256 of what the artifact holds'),
+  rows: z.number().int().nonnegative().optional().describe('number of rows'),
+  bytes: z.number().int().nonnegative().describe('uncompressed size of all files, in bytes'),
 });
 export type ArtifactRef = z.infer<typeof ArtifactRef>;
 
-/** A file or folder on the worker's disk that is imported before the stage starts. */
-export const ArtifactPath = z.strictObject({ kind: ArtifactKind, path: z.string().min(1) });
+/** A file on the pipeline worker's disk that is imported before the stage starts. */
+export const ArtifactPath = z.strictObject({
+  kind: ArtifactKind.describe('what the file holds'),
+  path: z.string().min(1).describe('JSON Lines file on the pipeline worker: absolute, or relative to its working folder or the package'),
+});
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
 
 /** What a stage that is started alone accepts: a reference, or a path that is imported first. */
 export type ArtifactInput = ArtifactRef | ArtifactPath;
 
 /** The input of a stage that needs one kind of artifact. */
-export function artifactInput(kind: ArtifactKind) {
-  return z.union([ArtifactRef, ArtifactPath], { error: `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'` })
-    .refine((input) => input.kind === kind, { path: ['kind'], error: `must be '${kind}'` });
+export function artifactInput<K extends ArtifactKind>(kind: K) {
+  const only = z.literal(kind, { error: `must be '${kind}'` }).describe('what it holds');
+  return z.union([artifactRef(kind), ArtifactPath.extend({ kind: only })], { error: `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'` });
+}
+
+/** A reference to one kind of artifact. */
+export function artifactRef<K extends ArtifactKind>(kind: K) {
+  return ArtifactRef.extend({ kind: z.literal(kind, { error: `must be '${kind}'` }).describe('what it holds') });
 }
 
 export const ManifestFile = z.strictObject({

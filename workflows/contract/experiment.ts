@@ -4,28 +4,55 @@
  */
 import { z } from 'zod';
 import { artifactInput, ArtifactRef } from './artifacts.js';
+import { PRESETS } from './presets.js';
 
 const count = z.number().int().positive();
 const share = z.number().min(0).max(1);
-const seed = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const deviceClass = z.string().regex(/^[a-z0-9-]+$/).optional().describe('device class whose queue the GPU work goes to');
+const seed = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).describe('seed of everything random in the stage');
+const salt = z.string().default('').describe('any text; another one makes the stage again under a key of its own');
+const deviceClass = z.string().regex(/^[a-z0-9-]+$/, 'small letters, digits and dash').optional()
+  .describe('device class of the GPU launcher whose queue the GPU work goes to; absent: the queue without a class');
+/** Names that users choose: of experiments, data sets and evaluated policies. */
+export const Name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dot, dash and underscore, at most 100');
+/** An editor finds the JSON Schema of a file by this field; nothing else reads it. */
+export const schemaField = { $schema: z.string().optional().describe('address of the JSON Schema, for editors; ignored') };
+
+const GgufModel = z.strictObject({
+  kind: z.literal('gguf').describe('a GGUF file inside an installed Python package'),
+  package: z.string().min(1).describe('import name of the Python package'),
+  file: z.string().min(1).describe('file inside the package'),
+});
+const HubModel = z.strictObject({
+  kind: z.literal('hub').describe('a model of the Hugging Face hub'),
+  id: z.string().min(1).describe('id, such as Qwen/Qwen2.5-Coder-0.5B-Instruct'),
+  revision: z.string().min(1).describe('branch, tag or commit; a commit is the only one that never moves'),
+});
+const FolderModel = z.strictObject({
+  kind: z.literal('folder').describe('a Hugging Face folder with config.json, *.safetensors and a tokenizer with chat template'),
+  path: z.string().min(1).describe('path on the GPU worker: absolute, or relative to its working folder or the package'),
+});
+const ModelRef = ArtifactRef.extend({ kind: z.enum(['model', 'policy']).describe('a model that was imported, or a policy that RL trained') });
+const ArtifactModel = z.strictObject({
+  kind: z.literal('artifact').describe('a model that stands in the store'), ref: ModelRef.describe('reference to the model'),
+});
 
 /** Where a model comes from. It becomes an artifact before any stage uses it, so that its digest is an input of the key. */
-export const ModelSource = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('gguf'), package: z.string().min(1), file: z.string().min(1) }),
-  z.strictObject({ kind: z.literal('hub'), id: z.string().min(1), revision: z.string().min(1) }),
-  z.strictObject({ kind: z.literal('folder'), path: z.string().min(1) }),
-  z.strictObject({ kind: z.literal('artifact'), ref: ArtifactRef }),
-]);
+export const ModelSource = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel]);
 export type ModelSource = z.infer<typeof ModelSource>;
+
+/** What a stage that is started alone accepts as a policy or backbone: a reference, or a source that is imported first. */
+export const ModelInput = z.discriminatedUnion('kind', [
+  GgufModel, HubModel, FolderModel, ArtifactModel, ModelRef,
+]);
+export type ModelInput = z.infer<typeof ModelInput>;
 
 /** A benchmark: the experiment's own held-out questions, or every `every`-th HumanEval problem from `offset` on. */
 export const Benchmark = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('heldOut') }),
+  z.strictObject({ kind: z.literal('heldOut').describe("the experiment's own held-out questions") }),
   z.strictObject({
-    kind: z.literal('humaneval'),
-    every: count.default(1),
-    offset: z.number().int().nonnegative().default(0),
+    kind: z.literal('humaneval').describe('HumanEval, 164 problems'),
+    every: count.default(1).describe('take every n-th problem; 1: all'),
+    offset: z.number().int().nonnegative().default(0).describe('index of the first problem; below `every`'),
   }).refine(({ every, offset }) => offset < every, { path: ['offset'], error: 'smaller than `every`' }),
 ]);
 export type Benchmark = z.infer<typeof Benchmark>;
@@ -38,152 +65,169 @@ export function benchmarkName(benchmark: Benchmark): string {
 
 /** Limits of one program in the sandbox. CPU time, because wall time makes verdicts depend on the neighbours. */
 export const SandboxLimits = z.strictObject({
-  cpuSecondsPerTest: z.number().positive().default(1),
-  cpuSecondsPerProgram: z.number().positive().default(3),
-  memoryBytes: count.default(512 * 1024 * 1024),
+  cpuSecondsPerTest: z.number().positive().default(1).describe('CPU time of one test case, in seconds'),
+  cpuSecondsPerProgram: z.number().positive().default(3).describe('CPU time of a program over all of its test cases, in seconds'),
+  memoryBytes: count.default(512 * 1024 * 1024).describe('address space of a program, in bytes'),
 });
 export type SandboxLimits = z.infer<typeof SandboxLimits>;
+const limits = SandboxLimits.prefault({}).describe('limits of each program in the sandbox');
 
 const Decoding = {
-  temperature: z.number().positive().default(0.8),
-  topP: z.number().positive().max(1).default(1),
-  maxNewTokens: count.default(96),
+  temperature: z.number().positive().default(0.8).describe('sampling temperature'),
+  topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
+  maxNewTokens: count.default(96).describe('upper limit of an answer, in tokens'),
 };
 
-const shardedExecution = { window: count.default(4).describe('shards in flight at once') };
+const window = count.default(4).describe('shards in flight at once');
+const microBatch = count.default(8).describe('rows of one forward pass; lower it when memory runs out');
+const maxRows = count.default(64).describe('answers sampled in one batch; lower it when memory runs out');
+const upperLayers = count.nullable().default(null).describe('train only the upper n decoder blocks and the head; null: all');
 const trainingExecution = {
-  microBatch: count.default(8).describe('rows of one forward pass; lower it when memory runs out'),
-  checkpointSeconds: z.number().positive().default(30),
+  microBatch,
+  checkpointSeconds: z.number().positive().default(30).describe('time between checkpoints of a training, in seconds'),
   deviceClass,
 };
+const execution = <S extends z.ZodRawShape>(shape: S) => z.strictObject(shape).prefault({} as never)
+  .describe('how the result is got; never in a key, so that a change repeats nothing');
 
 export const SynthesisConfig = z.strictObject({
   teacher: z.discriminatedUnion('kind', [
     z.strictObject({
-      kind: z.literal('offline'),
+      kind: z.literal('offline').describe('writes questions from signatures and docstrings, test cases by running the seed; no language model'),
       testCases: count.default(20).describe('test cases asked for per question'),
       corruptedShare: share.default(0.15).describe('share of expected values that are made wrong on purpose'),
       seed: seed.default(0),
     }),
-  ]).prefault({ kind: 'offline' }),
+  ]).prefault({ kind: 'offline' }).describe('who writes questions and test cases'),
   decontaminate: z.array(Benchmark).default([{ kind: 'humaneval', every: 1, offset: 0 }])
     .describe('benchmarks whose problems no seed may match'),
-  limits: SandboxLimits.prefault({}),
-  shardSize: count.default(256),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...shardedExecution }).prefault({}),
+  limits,
+  shardSize: count.default(256).describe('seeds per shard'),
+  salt,
+  execution: execution({ window }),
 });
 
 export const FilteringConfig = z.strictObject({
-  oracle: z.discriminatedUnion('kind', [z.strictObject({ kind: z.literal('reference') })]).prefault({ kind: 'reference' }),
+  oracle: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('reference').describe('the seed program itself') }),
+  ]).prefault({ kind: 'reference' }).describe('whose failures drop a test case'),
   minimumTestCases: count.default(5).describe('questions with fewer kept test cases are dropped'),
-  minimumDistinctOutputs: count.default(2),
-  heldOutShare: share.default(0.25),
+  minimumDistinctOutputs: count.default(2).describe('questions whose kept test cases expect fewer different values are dropped'),
+  heldOutShare: share.default(0.25).describe('share of questions, by hash, that no training sees'),
   nearDuplicate: z.number().positive().max(1).default(0.8).describe('Jaccard similarity of shingles from which two questions go to one side'),
-  limits: SandboxLimits.prefault({}),
-  shardSize: count.default(256),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...shardedExecution }).prefault({}),
+  limits,
+  shardSize: count.default(256).describe('questions per shard'),
+  salt,
+  execution: execution({ window }),
 });
 
 export const SamplingConfig = z.strictObject({
   samples: count.default(16).describe('programs per question'),
   ...Decoding,
   seed: seed.default(0),
-  questions: z.strictObject({ train: count.optional(), heldOut: z.number().int().nonnegative().optional() }).prefault({})
-    .describe('upper limits per split; absent means all'),
-  limits: SandboxLimits.prefault({}),
+  questions: z.strictObject({
+    train: count.optional().describe('train questions at most; absent: all'),
+    heldOut: z.number().int().nonnegative().optional().describe('held-out questions at most; absent: all'),
+  }).prefault({}).describe('upper limits per split'),
+  limits,
   shardSize: count.default(256).describe('questions per shard'),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...shardedExecution, maxRows: count.default(64), deviceClass }).prefault({}),
+  salt,
+  execution: execution({ window, maxRows, deviceClass }),
 });
 
 export const PreferencesConfig = z.strictObject({
   minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
-  minimumGap: share.default(0.4),
+  minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),
   worstAbove: share.default(0).describe('the rejected program passes more than this share'),
-  maximumPerQuestion: count.optional().describe('absent: all pairs, as the paper'),
+  maximumPerQuestion: count.optional().describe('pairs per question at most; absent: all pairs, as the paper'),
   shardSize: count.default(2048).describe('questions per shard'),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...shardedExecution }).prefault({}),
+  salt,
+  execution: execution({ window }),
 });
 
 export const RewardModelConfig = z.strictObject({
-  learningRate: z.number().positive().default(1e-5),
-  epochs: count.default(1),
-  batchSize: count.default(128),
-  maxLength: count.default(2048),
-  upperLayers: count.nullable().default(null).describe('train only the upper n blocks and the head; null: all'),
-  warmupRatio: share.default(0.1),
-  schedule: z.enum(['cosine', 'constant']).default('cosine'),
-  centerRewardsCoefficient: z.number().nonnegative().default(0),
+  learningRate: z.number().positive().default(1e-5).describe('peak learning rate of AdamW'),
+  epochs: count.default(1).describe('passes over the pairs'),
+  batchSize: count.default(128).describe('pairs of one optimizer step'),
+  maxLength: count.default(2048).describe('longer conversations are left out, in tokens'),
+  upperLayers,
+  warmupRatio: share.default(0.1).describe('share of the steps in which the learning rate rises'),
+  schedule: z.enum(['cosine', 'constant']).default('cosine').describe('learning rate after the warm-up'),
+  centerRewardsCoefficient: z.number().nonnegative().default(0).describe("weight of the penalty on a pair's mean score; 0: none"),
   seed: seed.default(0),
-  salt: z.string().default(''),
-  execution: z.strictObject(trainingExecution).prefault({}),
+  salt,
+  execution: execution(trainingExecution),
 });
 
 /** Reward of a rollout: a weighted sum of its tests and its normalised reward-model score. */
 export const RewardConfig = z.strictObject({
-  testsWeight: z.number().nonnegative().default(1),
-  tests: z.enum(['passRate', 'allPass']).default('allPass'),
-  rewardModelWeight: z.number().nonnegative().default(0),
+  testsWeight: z.number().nonnegative().default(1).describe('weight of the tests; 0: none are run'),
+  tests: z.enum(['passRate', 'allPass']).default('allPass').describe('passRate: share of passed tests; allPass: 1 where all pass, else 0'),
+  rewardModelWeight: z.number().nonnegative().default(0).describe("weight of the reward model's score, in its held-out standard deviations; 0: not asked"),
 });
 
 export const ReinforcementConfig = z.strictObject({
-  rounds: count.default(1),
-  promptsPerRound: count.default(256),
-  samplesPerPrompt: z.number().int().min(2).default(8),
+  rounds: count.default(1).describe('rounds of rollouts, rewards and policy update'),
+  promptsPerRound: count.default(256).describe('train questions of a round; at most as many as there are'),
+  samplesPerPrompt: z.number().int().min(2).default(8).describe('rollouts per question'),
   ...Decoding,
   reward: RewardConfig.prefault({}).refine((reward) => reward.testsWeight + reward.rewardModelWeight > 0, {
     error: 'at least one of testsWeight and rewardModelWeight must be above 0',
-  }),
+  }).describe('reward of a rollout: a weighted sum'),
   dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
   algorithm: z.strictObject({
-    name: z.literal('reinforce++').default('reinforce++'),
-    learningRate: z.number().positive().default(5e-7),
+    name: z.literal('reinforce++').default('reinforce++').describe('REINFORCE++ (arXiv 2501.03262)'),
+    learningRate: z.number().positive().default(5e-7).describe('constant learning rate of Adam'),
     beta: z.number().nonnegative().default(0.01).describe('coefficient of the KL penalty per token'),
-    clip: z.number().positive().default(0.2),
-    rewardClip: z.number().positive().default(10),
-    batchSize: count.default(128),
-    epochs: count.default(1),
-    upperLayers: count.nullable().default(null),
-    maxGradNorm: z.number().positive().default(1),
-  }).prefault({}),
+    clip: z.number().positive().default(0.2).describe('the probability ratio is clipped to 1 - clip and 1 + clip'),
+    rewardClip: z.number().positive().default(10).describe('rewards are clipped to this magnitude'),
+    batchSize: count.default(128).describe('rollouts of one optimizer step'),
+    epochs: count.default(1).describe("passes over a round's rollouts"),
+    upperLayers,
+    maxGradNorm: z.number().positive().default(1).describe('the gradient is scaled down to this norm'),
+  }).prefault({}).describe('the policy update'),
   seed: seed.default(0),
-  limits: SandboxLimits.prefault({}),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...trainingExecution, maxRows: count.default(64) }).prefault({}),
+  limits,
+  salt,
+  execution: execution({ ...trainingExecution, maxRows }),
+});
+
+/** What the check of k and N reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+const EVALUATED = z.object({
+  benchmarks: z.array(z.object({ kind: z.string() })).min(1), samples: z.number(), humanevalSamples: z.number().optional(),
+  passAtK: z.array(z.number()), bestOf: z.array(z.number()).optional(),
 });
 
 export const EvaluationConfig = z.strictObject({
-  benchmarks: z.array(Benchmark).min(1).default([{ kind: 'heldOut' }]),
+  benchmarks: z.array(Benchmark).min(1).default([{ kind: 'heldOut' }]).describe('what the policies are asked'),
   samples: z.number().int().nonnegative().default(16).describe('samples per task beside the greedy answer'),
   humanevalSamples: z.number().int().nonnegative().optional().describe('overrides `samples` on HumanEval'),
   ...Decoding,
-  humanevalMaxNewTokens: count.optional().describe('overrides `maxNewTokens` on HumanEval'),
-  passAtK: z.array(count).default([1]),
-  bestOf: z.array(count).optional().describe('absent: all samples'),
-  heldOutTasks: count.optional().describe('upper limit of held-out questions; absent means all'),
+  humanevalMaxNewTokens: count.optional().describe('overrides `maxNewTokens` on HumanEval, in tokens'),
+  passAtK: z.array(count).default([1]).describe('each k of pass@k; at most the samples per task'),
+  bestOf: z.array(count).optional().describe('each N of Best-of-N, at most the samples per task; absent: all samples'),
+  heldOutTasks: count.optional().describe('held-out questions at most; absent: all'),
   seed: seed.default(0),
-  limits: SandboxLimits.prefault({}),
+  limits,
   shardSize: count.default(64).describe('tasks per shard'),
-  salt: z.string().default(''),
-  execution: z.strictObject({ ...shardedExecution, maxRows: count.default(64), microBatch: count.default(8), deviceClass }).prefault({}),
+  salt,
+  execution: execution({ window, maxRows, microBatch, deviceClass }),
 }).superRefine((config, context) => {
+  const samples = Math.max(...config.benchmarks.map(({ kind }) => (kind === 'humaneval' ? config.humanevalSamples : undefined) ?? config.samples));
   const atMost = (field: 'passAtK' | 'bestOf'): void => {
     (config[field] ?? []).forEach((value, index) => {
       // k = 1 is the default and asks for nothing where there are no samples.
-      if (value > config.samples && value > 1) {
+      if (value > samples && value > 1) {
         context.addIssue({
           code: 'custom', path: [field, index], input: value,
-          message: `${value} is larger than the ${config.samples} samples per task`,
+          message: `${value} is larger than the ${samples} samples per task`,
         });
       }
     });
   };
   atMost('passAtK');
   atMost('bestOf');
-});
+}, { when: ({ value }) => EVALUATED.safeParse(value).success });
 
 export const StageConfigs = {
   synthesis: SynthesisConfig,
@@ -196,66 +240,36 @@ export const StageConfigs = {
 } as const;
 export type StageConfig = { [S in keyof typeof StageConfigs]: z.infer<(typeof StageConfigs)[S]> };
 
-/** What a user writes, after the preset that it extends has been merged in. */
+/** An experiment after the preset that it extends has been merged in. */
 export const Experiment = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, 'letters, digits, dot, dash and underscore'),
+  name: Name.describe('name of the experiment, in reports and search attributes'),
   seeds: artifactInput('seeds').describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
   models: z.strictObject({
-    policy: ModelSource,
+    policy: ModelSource.describe('the model that samples programs and that RL trains'),
     rewardModel: ModelSource.optional().describe('backbone of the reward model; absent: the policy'),
-  }),
+  }).describe('the models'),
   stages: z.strictObject({
-    synthesis: SynthesisConfig.prefault({}),
-    filtering: FilteringConfig.prefault({}),
-    sampling: SamplingConfig.prefault({}),
-    preferences: PreferencesConfig.prefault({}),
-    rewardModel: RewardModelConfig.prefault({}),
-    reinforcement: ReinforcementConfig.prefault({}),
-    evaluation: EvaluationConfig.prefault({}),
-  }).prefault({}),
-  onFailure: z.enum(['park', 'fail']).default('park').describe('park: a stage that failed for good waits for retryStage'),
+    synthesis: SynthesisConfig.prefault({}).describe('seeds to questions with test cases'),
+    filtering: FilteringConfig.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
+    sampling: SamplingConfig.prefault({}).describe('questions to programs with verdicts'),
+    preferences: PreferencesConfig.prefault({}).describe('programs to preference pairs'),
+    rewardModel: RewardModelConfig.prefault({}).describe('pairs to a reward model'),
+    reinforcement: ReinforcementConfig.prefault({}).describe('RL rounds'),
+    evaluation: EvaluationConfig.prefault({}).describe('policies on benchmarks'),
+  }).prefault({}).describe('settings of each stage'),
+  onFailure: z.enum(['park', 'fail']).default('park').describe('park: a stage that failed for good waits for retryStage; fail: the experiment fails'),
 });
 export type Experiment = z.infer<typeof Experiment>;
+
+/** What a user writes: where it extends a preset, the preset gives what is left out. */
+export const ExperimentFile = Experiment.partial({ seeds: true }).extend({
+  models: Experiment.shape.models.partial().optional().describe('the models'),
+  ...schemaField,
+  extends: z.enum(Object.keys(PRESETS) as [string, ...string[]]).optional().describe('preset that gives every value that is left out'),
+});
 
 /** Splits a stage's configuration into the part that is in the stage key and the part that never is. */
 export function semanticsOf<C extends { execution: unknown }>(config: C): Omit<C, 'execution'> {
   const { execution: _execution, ...semantics } = config;
   return semantics;
-}
-
-/** One mistake of an input: where, what stands there, and what is allowed. */
-export interface Mistake {
-  path: string;
-  value: unknown;
-  message: string;
-}
-
-/** All mistakes of a zod error as path, value and what is allowed. */
-export function mistakesOf(error: z.ZodError, input: unknown): Mistake[] {
-  return error.issues.flatMap((issue): Mistake[] => {
-    const value = valueAt(input, issue.path);
-    if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((key) => ({
-        path: [...issue.path, key].join('.'), value: valueAt(input, [...issue.path, key]), message: 'no such field',
-      }));
-    }
-    return [{ path: issue.path.join('.') || '(top)', value, message: issue.message }];
-  });
-}
-
-/** Mistakes as the text of an error: one line each, values shortened. */
-export function describeMistakes(mistakes: readonly Mistake[]): string {
-  return mistakes
-    .map(({ path, value, message }) => {
-      const text = value === undefined ? 'missing' : JSON.stringify(value);
-      return `${path}: ${message} (is ${text.length > 80 ? `${text.slice(0, 77)}...` : text})`;
-    })
-    .join('\n');
-}
-
-function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>(
-    (value, key) => (typeof value === 'object' && value !== null ? (value as Record<PropertyKey, unknown>)[key] : undefined),
-    input,
-  );
 }

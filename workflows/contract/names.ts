@@ -39,6 +39,7 @@ export const FAILURES = {
   SandboxUnavailable: 'retried',
   RuntimeLost: 'retried',
   StoreUnavailable: 'retried',
+  DiskFull: 'retried',
 } as const;
 export type FailureType = keyof typeof FAILURES;
 

@@ -58,13 +58,15 @@ export const PRESETS: Record<string, Preset> = {
 
 /**
  * Merges the preset named by `extends` under an experiment. Objects merge member by member, everything else
- * (arrays too) replaces, and a discriminated object whose `kind` differs replaces as a whole.
+ * (arrays too) replaces, and a discriminated object whose `kind` differs replaces as a whole. `$schema`, which is for
+ * editors, is left out.
  *
  * @throws Error naming the preset when it is unknown.
  */
 export function expandPreset(input: unknown): unknown {
-  if (!isObject(input) || input['extends'] === undefined) return input;
-  const { extends: name, ...rest } = input;
+  if (!isObject(input) || (input['extends'] === undefined && input['$schema'] === undefined)) return input;
+  const { extends: name, $schema: _schema, ...rest } = input;
+  if (name === undefined) return rest;
   const preset = typeof name === 'string' && Object.hasOwn(PRESETS, name) ? PRESETS[name] : undefined;
   if (preset === undefined) {
     throw new Error(`unknown preset ${JSON.stringify(name)}; known are ${Object.keys(PRESETS).join(', ')}`);

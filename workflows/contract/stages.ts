@@ -1,23 +1,47 @@
 /** Inputs and outputs of the stages, and how an experiment tells its state. */
 import { z } from 'zod';
-import { artifactInput, ArtifactRef, type Metrics } from './artifacts.js';
-import { StageConfigs, type StageConfig } from './experiment.js';
+import { artifactInput, artifactRef, type ArtifactRef, type Metrics } from './artifacts.js';
+import { ModelInput, Name, schemaField, StageConfigs, type StageConfig } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
 
 const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) =>
-  z.strictObject({ inputs: z.strictObject(inputs), config });
+  z.strictObject({ ...schemaField, inputs: z.strictObject(inputs).describe('what the stage works on'), config: config.describe('settings of the stage') });
+
+const questions = artifactInput('filteredQuestions').describe('filtered questions');
+const rewardModel = artifactRef('rewardModel').describe('a trained reward model');
+
+/** What the checks over several fields read; they are made also where other fields are wrong, so that all mistakes are told together. */
+const REWARDED = z.object({
+  inputs: z.looseObject({}), config: z.object({ reward: z.object({ rewardModelWeight: z.number() }) }),
+});
+const EVALUATED = z.object({ inputs: z.looseObject({}), config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }) });
 
 /** What each stage workflow takes: one JSON object, so that it can be started alone. */
 export const StageInputs = {
-  synthesis: stageInput({ seeds: artifactInput('seeds') }, StageConfigs.synthesis.prefault({})),
-  filtering: stageInput({ questions: artifactInput('questions') }, StageConfigs.filtering.prefault({})),
-  sampling: stageInput({ questions: artifactInput('filteredQuestions'), policy: ArtifactRef }, StageConfigs.sampling.prefault({})),
-  preferences: stageInput({ programs: artifactInput('programs') }, StageConfigs.preferences.prefault({})),
-  rewardModel: stageInput({ pairs: artifactInput('pairs'), backbone: ArtifactRef }, StageConfigs.rewardModel.prefault({})),
-  reinforcement: stageInput({ questions: artifactInput('filteredQuestions'), policy: ArtifactRef, rewardModel: ArtifactRef.optional() }, StageConfigs.reinforcement.prefault({})),
+  synthesis: stageInput({ seeds: artifactInput('seeds').describe('seed programs') }, StageConfigs.synthesis.prefault({})),
+  filtering: stageInput({ questions: artifactInput('questions').describe('questions with test cases') }, StageConfigs.filtering.prefault({})),
+  sampling: stageInput({ questions, policy: ModelInput.describe('the model that writes programs') }, StageConfigs.sampling.prefault({})),
+  preferences: stageInput({ programs: artifactInput('programs').describe('programs with pass rates') }, StageConfigs.preferences.prefault({})),
+  rewardModel: stageInput({
+    pairs: artifactInput('pairs').describe('preference pairs'), backbone: ModelInput.describe('the model that the training starts from'),
+  }, StageConfigs.rewardModel.prefault({})),
+  reinforcement: stageInput({
+    questions, policy: ModelInput.describe('the model that is trained'), rewardModel: rewardModel.optional(),
+  }, StageConfigs.reinforcement.prefault({})).superRefine(({ inputs, config }, context) => {
+    if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
+      context.addIssue({ code: 'custom', path: ['inputs', 'rewardModel'], message: 'needed, because config.reward.rewardModelWeight is above 0' });
+    }
+  }, { when: ({ value }) => REWARDED.safeParse(value).success }),
   evaluation: stageInput({
-    policies: z.record(z.string(), ArtifactRef), rewardModel: ArtifactRef.optional(), questions: artifactInput('filteredQuestions').optional(),
-  }, StageConfigs.evaluation.prefault({})),
+    policies: z.record(Name, ModelInput).refine((policies) => Object.keys(policies).length > 0, { error: 'at least one policy, by its name' })
+      .describe('models to evaluate, by the names that they have in the results'),
+    rewardModel: rewardModel.optional(),
+    questions: questions.optional(),
+  }, StageConfigs.evaluation.prefault({})).superRefine(({ inputs, config }, context) => {
+    if (inputs.questions === undefined && config.benchmarks.some(({ kind }) => kind === 'heldOut')) {
+      context.addIssue({ code: 'custom', path: ['inputs', 'questions'], message: "needed for the benchmark 'heldOut': the filtered questions" });
+    }
+  }, { when: ({ value }) => EVALUATED.safeParse(value).success }),
 } as const;
 export type StageInput<S extends StageName> = z.infer<(typeof StageInputs)[S]>;
 

@@ -1,13 +1,9 @@
 /**
  * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
  */
-import {
-  ApplicationFailure, CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo,
-} from '@temporalio/workflow';
-import {
-  describeMistakes, mistakesOf, StageInputs, type ArtifactInput, type ArtifactKind, type ArtifactRef, type StageInput, type StageName, type StageProgress, type StageResult,
-} from '../contract/index.js';
-import { call } from './activities.js';
+import { CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
+import type { Benchmark, StageConfig, StageInput, StageName, StageProgress, StageResult } from '../contract/index.js';
+import { parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
 /** Progress messages of one stage run at the most: each is an event in two histories. */
@@ -78,19 +74,24 @@ export class StageRun {
   }
 }
 
-/** The validated input of a stage. @throws ApplicationFailure `InvalidExperiment` with all mistakes. */
-export function parseStageInput<S extends StageName>(stage: S, input: unknown): StageInput<S> {
-  const parsed = StageInputs[stage].safeParse(input);
-  if (parsed.success) return parsed.data as StageInput<S>;
-  const mistakes = mistakesOf(parsed.error, input);
-  throw ApplicationFailure.create({
-    type: 'InvalidExperiment', nonRetryable: true, message: `the input of ${stage} has ${mistakes.length} mistake(s)\n${describeMistakes(mistakes)}`, details: [mistakes],
-  });
+/**
+ * The input of a stage, with a reference in the place of every path and model source. What an earlier run of the same
+ * stage carries over was looked up by that run.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
+ */
+export async function stageInput<S extends StageName>(stage: S, input: unknown, carried = false): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
+  const { inputs, config } = parseInput(stage, input) as StageInput<S>;
+  const resolved = carried ? inputs : await resolveInputs(stage, inputs, { at: 'inputs.', benchmarks: benchmarksOf(config, 'config.'), deviceClass: deviceClassOf(config) });
+  return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
 }
 
-/** The reference behind an input: imported first where it is a path. */
-export async function importInput(input: ArtifactInput, kind: ArtifactKind): Promise<ArtifactRef> {
-  if ('digest' in input && input.kind === kind) return input;
-  const { ref } = await call('artifacts.import', { role: 'pipeline', summary: `import ${kind}` }, { input, kind });
-  return ref;
+/** The benchmarks that a stage's configuration names, by their paths. */
+export function benchmarksOf(config: StageConfig[StageName], at: string): Record<string, Benchmark> {
+  const [field, list] = 'benchmarks' in config ? ['benchmarks', config.benchmarks] : 'decontaminate' in config ? ['decontaminate', config.decontaminate] : ['', []];
+  return Object.fromEntries(list.map((benchmark, index) => [`${at}${field}.${index}`, benchmark]));
+}
+
+function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {
+  return 'deviceClass' in execution ? execution.deviceClass : undefined;
 }

@@ -1,0 +1,134 @@
+/** `npm run estimate -- experiment.json`: what an experiment will take, before anything is started or paid. */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  checkInput, compact, DEVICES, estimate, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource,
+} from '../../workflows/contract/index.js';
+import { root } from './paths.mjs';
+
+const HELP = `npm run estimate -- FILE [options]
+
+Rows, tokens, time, money and disk of the experiment in FILE, from its configuration and measured rates.
+
+  --device NAME     ${Object.entries(DEVICES).map(([name, { description, basis }]) => `${name}: ${description} (${basis})`).join('\n                    ')}
+  --devices N       devices that sample and evaluate at once (1)
+  --price X         US dollars for one device and hour
+  --seeds N         number of seeds, where FILE names a reference or a file that is not here
+  --parameters N    parameters of the policy, such as 7.6e9, where its name does not tell
+  --blocks N        decoder blocks of the policy, where its name does not tell
+  --json            one JSON object
+  --help            print this`;
+
+export interface EstimateOptions {
+  device?: string | undefined;
+  devices?: number | undefined;
+  price?: number | undefined;
+  seeds?: number | undefined;
+  parameters?: number | undefined;
+  blocks?: number | undefined;
+}
+
+/** The experiment in a file, with its preset. @throws Error with every mistake. */
+export function readExperiment(path: string): Experiment {
+  const { data, mistakes } = checkInput('experiment', JSON.parse(readFileSync(path, 'utf8')));
+  if (mistakes) throw new Error(`${path}: ${refusalText('experiment', mistakes)}`);
+  return data;
+}
+
+/** The estimate of an experiment on this host's files. @throws Error that names the option which says what cannot be found out. */
+export function estimateExperiment(experiment: Experiment, options: EstimateOptions = {}): { facts: EstimateFacts; result: Estimate } {
+  const { device: name = 'cpu', devices = 1, price } = options;
+  const device = DEVICES[name];
+  if (!device) throw new Error(`--device is ${JSON.stringify(name)}; known are ${Object.keys(DEVICES).join(', ')}.`);
+  const policy = options.parameters === undefined ? modelSize(experiment.models.policy) : { parameters: options.parameters, blocks: options.blocks };
+  const backbone = experiment.models.rewardModel ? modelSize(experiment.models.rewardModel) : policy;
+  const facts = { seeds: options.seeds ?? seedsOf(experiment), policy, backbone, device, devices, dollarsPerDeviceHour: price };
+  return { facts, result: estimate(experiment, facts) };
+}
+
+function seedsOf({ seeds }: Experiment): number {
+  if ('digest' in seeds) {
+    if (seeds.rows === undefined) throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
+    return seeds.rows;
+  }
+  const path = [resolve(seeds.path), join(root, seeds.path)].find(existsSync);
+  if (path === undefined) throw new Error(`There is no file ${seeds.path} here to count its seeds; give --seeds.`);
+  return readFileSync(path, 'utf8').split('\n').filter((line) => line.trim() !== '').length;
+}
+
+function modelSize(source: ModelSource): ModelSize {
+  const known = sizeOf(source);
+  if (known) return known;
+  const folder = source.kind === 'folder' ? [resolve(source.path), join(root, source.path)].find((path) => existsSync(join(path, 'config.json'))) : undefined;
+  if (folder === undefined) throw new Error(`The size of the model ${JSON.stringify(source)} is not known; give --parameters.`);
+  const bytes = readdirSync(folder).filter((name) => name.endsWith('.safetensors')).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  const { num_hidden_layers: blocks, torch_dtype: dtype } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as { num_hidden_layers?: number; torch_dtype?: string };
+  return { parameters: bytes / (dtype === 'bfloat16' || dtype === 'float16' ? 2 : 4), blocks };
+}
+
+/** The estimate in a line, for who is about to start. */
+export function estimateLine({ facts, result: { stages, total } }: ReturnType<typeof estimateExperiment>): string {
+  const rows = Object.assign({}, ...stages.map((each) => each.rows)) as Record<string, number>;
+  return `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, `
+    + `${compact(total.diskBytes)}B of disk, 0 dollars for the teacher.`;
+}
+
+/** Seconds as `40 s`, `12 min`, `5.3 h` or `12 days`. */
+export function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  if (seconds < 90 * 60) return `${Math.ceil(seconds / 60)} min`;
+  if (seconds < 72 * 3600) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${Math.round(seconds / 86_400)} days`;
+}
+
+function table({ facts, result }: ReturnType<typeof estimateExperiment>): string {
+  const { stages, total, teacher, extrapolated, warnings } = result;
+  const work = facts.device.memoryBytes === undefined ? 'CPU time' : 'GPU-hours';
+  const ofWork = (seconds: number): string => (facts.device.memoryBytes === undefined ? duration(seconds) : (seconds / 3600).toFixed(2));
+  const header = ['stage', 'rows', 'tokens written', 'tokens trained', 'sandbox CPU', work, 'passes', 'store', 'device memory'];
+  const cells = stages.map(({ stage, rows, tokens, sandboxCpuSeconds, deviceSeconds, seconds, bytes, memoryBytes }) => [
+    stage, Object.entries(rows).map(([name, count]) => `${compact(count)} ${name}`).join(', '), compact(tokens.generated), compact(tokens.trained),
+    duration(sandboxCpuSeconds), ofWork(deviceSeconds), duration(seconds), `${compact(bytes)}B`, memoryBytes === undefined ? '' : `> ${compact(memoryBytes)}B`,
+  ]);
+  cells.push(['all', '', compact(total.tokens.generated), compact(total.tokens.trained), duration(total.sandboxCpuSeconds), ofWork(total.deviceSeconds), duration(total.seconds), `${compact(total.storeBytes)}B`, '']);
+  const widths = header.map((text, column) => Math.max(text.length, ...cells.map((row) => row[column]!.length)));
+  const lines = [header, ...cells].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd());
+  return [
+    ...lines, '',
+    `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below'}.`,
+    `Money:        teacher '${teacher.kind}': ${teacher.dollars.toFixed(2)} dollars; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
+    `Disk:         ${compact(total.diskBytes)}B on one host with store, cache and report.`,
+    ...(extrapolated.length > 0 ? ['Extrapolated, not measured:', ...extrapolated.map((text) => `  - ${text}`)] : []),
+    ...(warnings.length > 0 ? ['Will not work as it stands:', ...warnings.map((text) => `  - ${text}`)] : []),
+  ].join('\n');
+}
+
+function main(): void {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      device: { type: 'string' }, devices: { type: 'string' }, price: { type: 'string' }, seeds: { type: 'string' }, parameters: { type: 'string' }, blocks: { type: 'string' },
+      json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help || positionals.length !== 1) return void console.log(HELP);
+  const number = (name: 'devices' | 'price' | 'seeds' | 'parameters' | 'blocks'): number | undefined => {
+    const text = values[name];
+    if (text !== undefined && !(Number(text) > 0)) throw new Error(`--${name} is ${JSON.stringify(text)}; give a number above 0.`);
+    return text === undefined ? undefined : Number(text);
+  };
+  const estimated = estimateExperiment(readExperiment(positionals[0]!), {
+    device: values.device, devices: number('devices'), price: number('price'), seeds: number('seeds'), parameters: number('parameters'), blocks: number('blocks'),
+  });
+  console.log(values.json ? JSON.stringify(estimated.result) : table(estimated));
+}
+
+if (process.argv[1] === import.meta.filename) {
+  try {
+    main();
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,229 @@
+/** Workers in bad surroundings, as real processes: they say what is missing, wait, and go on when it comes. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Client } from 'minio';
+import { afterAll, afterEach, describe, expect, inject, it } from 'vitest';
+import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { startWorkflow } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-environment-'));
+const processes: ChildProcess[] = [];
+const doors: Door[] = [];
+
+interface Started {
+  output: () => string;
+  lines: (pattern: RegExp) => string[];
+  says: (pattern: RegExp, seconds?: number) => Promise<void>;
+  exit: Promise<number | null>;
+  stop: () => Promise<void>;
+}
+
+interface StartOptions {
+  args?: string[];
+  /** Modules that are loaded before the worker. */
+  imports?: string[];
+  /** A command that runs the worker's command. */
+  around?: string[];
+}
+
+/** Starts the pipeline worker with an environment that is wrong in places. */
+function worker(wrong: Record<string, string>, { args = [], imports = [], around = [] }: StartOptions = {}): Started {
+  const entry = fileURLToPath(new URL('../../workers/pipeline.ts', import.meta.url));
+  const [command, ...rest] = [...around, process.execPath, ...['tsx', ...imports].flatMap((each) => ['--import', each]), entry, ...args] as [string, ...string[]];
+  const child = spawn(command, rest, { env: { ...inject('environment'), ACECODER_QUEUE: randomUUID(), ...wrong }, stdio: ['ignore', 'pipe', 'pipe'] });
+  processes.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  const exit = once(child, 'exit').then(([code]) => code as number | null);
+  const says = async (pattern: RegExp, seconds = 40): Promise<void> => {
+    const deadline = Date.now() + seconds * 1000;
+    while (!pattern.test(output)) {
+      if (Date.now() > deadline || child.exitCode !== null) throw new Error(`the worker did not say ${pattern}:\n${output}`);
+      await sleep(50);
+    }
+  };
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    await exit;
+  };
+  return { output: () => output, lines: (pattern) => output.split('\n').filter((line) => pattern.test(line)), says, exit, stop };
+}
+
+/** A way to a server that can be opened and shut: a server that comes and goes, at an address of its own. */
+class Door {
+  #server: Server | undefined;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(readonly port: number, private readonly target: number) {}
+
+  /** A shut door on a free port. */
+  static async to(target: number): Promise<Door> {
+    const probe = createServer().listen(0, '127.0.0.1');
+    await once(probe, 'listening');
+    const { port } = probe.address() as AddressInfo;
+    await new Promise((closed) => probe.close(closed));
+    const door = new Door(port, target);
+    doors.push(door);
+    return door;
+  }
+
+  async open(): Promise<void> {
+    this.#server = createServer((socket) => {
+      const onward = connect(this.target, '127.0.0.1');
+      for (const each of [socket, onward]) {
+        this.#sockets.add(each);
+        each.on('error', () => undefined).on('close', () => { socket.destroy(); onward.destroy(); this.#sockets.delete(each); });
+      }
+      socket.pipe(onward).pipe(socket);
+    }).listen(this.port, '127.0.0.1');
+    await once(this.#server, 'listening');
+  }
+
+  shut(): void {
+    this.#server?.close();
+    this.#server = undefined;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+const portOf = (address: string): number => Number(/:(\d+)$/.exec(address)![1]);
+
+function minio(): Client {
+  const { endpoint, accessKey, secretKey } = inject('stack').s3;
+  return new Client({ endPoint: '127.0.0.1', port: portOf(endpoint), useSSL: false, accessKey, secretKey });
+}
+
+afterEach(() => {
+  for (const child of processes.splice(0)) if (child.exitCode === null) child.kill('SIGKILL');
+  for (const door of doors.splice(0)) door.shut();
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('servers that are not there', { timeout: 90_000 }, () => {
+  it('are told once, with address and variable, and after --wait the worker ends with code 1', async () => {
+    const [temporal, store] = [await Door.to(1), await Door.to(1)];
+    const { exit, output, lines } = worker(
+      { TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}` }, { args: ['--wait', '6s'] },
+    );
+    expect(await exit, output()).toBe(1);
+    expect(lines(new RegExp(`^Temporal server: no server answers at 127.0.0.1:${temporal.port} \\(TEMPORAL_ADDRESS`))).toHaveLength(1);
+    expect(lines(new RegExp(`^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) does not answer: ECONNREFUSED`))).toHaveLength(1);
+    expect(lines(/^Waited 6 s and gave up: .*TEMPORAL_ADDRESS.*ACECODER_S3_ENDPOINT/)).toHaveLength(1);
+    expect(lines(/./), output()).toHaveLength(3);
+  });
+
+  it('are waited for, and when they go away later work goes on with their return', async () => {
+    const { address, s3 } = inject('stack');
+    const [temporal, store] = [await Door.to(portOf(address)), await Door.to(portOf(s3.endpoint))];
+    const queue = randomUUID();
+    const { says, stop, lines } = worker({ TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}`, ACECODER_QUEUE: queue });
+    await says(/Temporal server: no server answers/);
+    await says(/Artifact store: .* does not answer/);
+    await Promise.all([temporal.open(), store.open()]);
+    await says(/Temporal server: all right now/);
+    await says(/Artifact store: all right now/);
+    await says(/workers of pipeline serve/);
+    expect(lines(/no server answers|does not answer/)).toHaveLength(2);
+    expect(await (await startWorkflow('garbageCollection', {}, { taskQueue: queue })).result()).toMatchObject({ swept: 0 });
+
+    temporal.shut();
+    store.shut();
+    const handle = await startWorkflow('garbageCollection', {}, { taskQueue: queue });
+    await sleep(2_000);
+    await temporal.open();
+    await sleep(2_000);
+    await store.open();
+    expect(await handle.result()).toMatchObject({ swept: 0 });
+    await stop();
+  });
+
+  it('are told as a variable to set where it is not set at all', async () => {
+    const { exit, output } = worker({ ACECODER_S3_ENDPOINT: '', ACECODER_S3_SECRET_KEY: '' });
+    expect(await exit).toBe(1);
+    expect(output()).toContain('ACECODER_S3_ENDPOINT, ACECODER_S3_SECRET_KEY');
+  });
+
+  it('leave the worker to be ended by a signal while it waits', async () => {
+    const temporal = await Door.to(1);
+    const { says, stop, output } = worker({ TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}` });
+    await says(/no server answers/);
+    await stop();
+    expect(output()).toContain('Ended by SIGTERM while waiting.');
+  });
+
+  it('and a duration that is none, are refused at once', async () => {
+    const { exit, output } = worker({}, { args: ['--wait', 'soon'] });
+    expect(await exit).toBe(1);
+    expect(output()).toContain('--wait is "soon"; give a duration such as 60s, 5m or 1h.');
+  });
+});
+
+describe('a namespace that is missing', { timeout: 90_000 }, () => {
+  it('is named with the command that creates it, and used when it comes, without search attributes until they come', async () => {
+    const namespace = `ns-${randomUUID().slice(0, 8)}`;
+    const { says, stop } = worker({ TEMPORAL_NAMESPACE: namespace });
+    await says(new RegExp(`Temporal server: the server at .* has no namespace '${namespace}' \\(TEMPORAL_NAMESPACE or profile\\). To create: temporal operator namespace create --namespace ${namespace}`));
+    expect((await runTemporalCli(inject('stack'), ['operator', 'namespace', 'create', '--namespace', namespace])).code).toBe(0);
+    await says(/Temporal server: all right now/);
+    await says(new RegExp(`has no search attribute AceCoderExperiment, .*temporal operator search-attribute create --namespace ${namespace} --name AceCoderExperiment --type Keyword`));
+    await says(/workers of pipeline serve/);
+    await stop();
+  });
+});
+
+describe('a store that refuses', { timeout: 90_000 }, () => {
+  it.each([
+    ['an unknown access key', { ACECODER_S3_ACCESS_KEY: 'nobody' }, /does not know the access key \(ACECODER_S3_ACCESS_KEY\)/],
+    ['a wrong secret key', { ACECODER_S3_SECRET_KEY: 'not-the-secret' }, /refuses the secret key \(ACECODER_S3_SECRET_KEY\)/],
+  ])('%s is told with its variable, without its value', async (_, wrong, pattern) => {
+    const { exit, output, lines } = worker(wrong, { args: ['--wait', '2s'] });
+    expect(await exit, output()).toBe(1);
+    expect(lines(/^Artifact store/), output()).toEqual([expect.stringMatching(pattern)]);
+    expect(output()).not.toMatch(/nobody|not-the-secret/);
+  });
+
+  it('a missing bucket is named, and used when it comes', async () => {
+    const bucket = `bucket-${randomUUID().slice(0, 8)}`;
+    const { says, stop } = worker({ ACECODER_S3_BUCKET: bucket });
+    await says(new RegExp(`Artifact store: the store at http://127.0.0.1:\\d+ \\(ACECODER_S3_ENDPOINT\\) has no bucket '${bucket}' \\(ACECODER_S3_BUCKET\\)`));
+    await minio().makeBucket(bucket);
+    await says(/Artifact store: all right now/);
+    await says(/workers of pipeline serve/);
+    await stop();
+    await minio().removeBucket(bucket);
+  });
+
+  it('requests of a host whose clock is off: the message says so', async () => {
+    const skew = join(folder, 'skew.mjs');
+    writeFileSync(skew, 'const Real = Date;\nconst skewed = () => Real.now() + 20 * 60_000;\nglobalThis.Date = class extends Real {\n'
+      + '  constructor(...given) { if (given.length > 0) super(...given); else super(skewed()); }\n  static now() { return skewed(); }\n};\n');
+    const { exit, output, lines } = worker({}, { args: ['--wait', '2s'], imports: [skew] });
+    expect(await exit, output()).toBe(1);
+    expect(lines(/^Artifact store/), output()).toEqual([expect.stringContaining("this host's clock is more than 15 minutes off")]);
+  });
+});
+
+describe('a full disk', { timeout: 90_000 }, () => {
+  it('is named with its folder, and the worker goes on when there is room', async () => {
+    const home = join(folder, 'home');
+    const roomMade = join(folder, 'room-made');
+    // A file system of 600 MiB of its own, a part of it taken until `roomMade` stands: what is needed is 512 MiB.
+    const script = 'head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
+    const { says, stop } = worker({ ACECODER_HOME: home }, {
+      around: ['bwrap', '--dev-bind', '/', '/', '--size', String(600 * 1024 * 1024), '--tmpfs', home, '--die-with-parent', '/bin/sh', '-c', script, home, roomMade],
+    });
+    await says(new RegExp(`Disk: the disk of ${home}/cache \\(ACECODER_HOME\\) is full: \\d+ MiB are free, 512 MiB are needed`));
+    writeFileSync(roomMade, '');
+    await says(/Disk: all right now/);
+    await says(/workers of pipeline serve/);
+    await stop();
+    expect(existsSync(join(home, 'filler'))).toBe(false);
+  });
+});

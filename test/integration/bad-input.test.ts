@@ -1,0 +1,89 @@
+/** Bad inputs that only a look-up can tell: refused at once, all mistakes together, and nothing is stored. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, inject, it } from 'vitest';
+import { badInputs, printedFor } from '../../infra/dev/bad-input.js';
+import type { ArtifactRef } from '../../workflows/contract/index.js';
+import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-bad-input-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function stored(): Promise<string[]> {
+  return (await artifactStore().list('')).map(({ key }) => key);
+}
+
+function file(name: string, ...lines: unknown[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, lines.map((line) => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`).join(''));
+  return path;
+}
+
+const seed = { id: 'own/one', source: 'own', code: 'def one() -> int:\n    """Return one."""\n    return 1\n' };
+
+describe('the table of bad inputs, looked up', { timeout: 90_000 }, () => {
+  it.each(badInputs().filter(({ lookedUp }) => lookedUp))('$workflow refuses $title as documented, and stores nothing', async (each) => {
+    const before = await stored();
+    expect(await failureOf(await startWorkflow(each.workflow, each.input))).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
+    expect(await stored()).toEqual(before);
+  });
+
+  it('what the input alone tells is refused by the running workflow with the same words', async () => {
+    for (const title of ['an unknown preset, and a mistake beside it', 'held-out questions that are not given', 'a negative age']) {
+      const each = badInputs().find((one) => one.title === title)!;
+      expect(await failureOf(await startWorkflow(each.workflow, each.input))).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
+    }
+  });
+});
+
+describe('files', { timeout: 60_000 }, () => {
+  const refusal = async (path: string): Promise<string> =>
+    (await failureOf(await startWorkflow('experiment', { name: 'wrong', seeds: { kind: 'seeds', path }, models: { policy: { kind: 'folder', path: '/nowhere/model' } } }))).message;
+
+  it('with wrong lines are refused with each line and field, beside the model that is not there', async () => {
+    const before = await stored();
+    const message = await refusal(file('seeds.jsonl', seed, { ...seed, code: '' }, '{"id": ', { ...seed, extra: 1 }));
+    expect(message.split('\n')[0]).toBe('the input of experiment has 4 mistakes');
+    expect(message).toContain('seeds.path: line 2: code: ');
+    expect(message).toContain('seeds.path: line 3: no JSON');
+    expect(message).toMatch(/seeds\.path: line 4: .*extra/);
+    expect(message).toContain('models.policy: there is no model folder /nowhere/model on the GPU worker');
+    expect(await stored()).toEqual(before);
+  });
+
+  it('that hold nothing but wrong lines are not told line by line to the end', async () => {
+    const message = await refusal(file('programs.jsonl', ...Array.from({ length: 50 }, (_, index) => ({ program: index }))));
+    expect(message.split('\n')).toHaveLength(1 + 5 + 1);
+  });
+});
+
+describe('references', { timeout: 60_000 }, () => {
+  it('of another kind or another content than they say are refused', async () => {
+    const path = file('pairs-source.jsonl', {
+      id: 'p-0', questionId: 'q', split: 'train', question: 'Q', index: 0, program: 'x', finish: 'stop', outcomes: [{ status: 'pass' }], passRate: 1,
+    });
+    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} })).result() as { ref: ArtifactRef };
+    expect(ref.kind).toBe('pairs');
+    const refused = async (wrong: ArtifactRef): Promise<string> =>
+      (await failureOf(await startWorkflow('preferences', { inputs: { programs: wrong }, config: {} }))).message;
+    expect(await refused({ ...ref, kind: 'programs' })).toContain(`inputs.programs.key: ${ref.key} is of kind 'pairs', the reference says 'programs' (is "${ref.key}")`);
+    const backbone = { kind: 'folder', path: inject('model') };
+    const { message } = await failureOf(await startWorkflow('rewardModel', { inputs: { pairs: { ...ref, digest: '0'.repeat(64) }, backbone }, config: {} }));
+    expect(message).toContain(`${ref.key} has digest ${ref.digest}, the reference says ${'0'.repeat(64)}`);
+  });
+});
+
+describe('a stage alone from a model source', { timeout: 120_000 }, () => {
+  it('imports the model first, and evaluates it; the same model as a reference is the same work', async () => {
+    const config = { benchmarks: [{ kind: 'humaneval', every: 82, offset: 0 }], samples: 1, maxNewTokens: 8 };
+    const evaluate = async (policy: unknown): Promise<{ ref: ArtifactRef; reused: boolean; metrics: { results: { policy: string; tasks: number }[] } }> =>
+      (await startWorkflow('evaluation', { $schema: '../../docs/evaluation.schema.json', inputs: { policies: { mine: policy } }, config })).result() as never;
+    const first = await evaluate({ kind: 'folder', path: inject('model') });
+    expect(first.metrics.results).toEqual([expect.objectContaining({ policy: 'mine', benchmark: 'humaneval[0::82]', tasks: 2, samples: 1 })]);
+    const { inputs } = await artifactStore().manifest(first.ref);
+    expect(inputs['policy:mine']).toMatchObject({ kind: 'model' });
+    expect(await evaluate(inputs['policy:mine'])).toMatchObject({ reused: true, ref: first.ref });
+    expect(await evaluate({ kind: 'artifact', ref: inputs['policy:mine'] })).toMatchObject({ reused: true, ref: first.ref });
+  });
+});

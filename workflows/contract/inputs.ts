@@ -1,0 +1,47 @@
+/** Inputs of the workflows, checked: the one way from a JSON value to a valid input or to all of its mistakes. */
+import { z } from 'zod';
+import { artifactInput } from './artifacts.js';
+import { Experiment, ExperimentFile, Name, StageConfigs } from './experiment.js';
+import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
+import { expandPreset } from './presets.js';
+import { StageInputs } from './stages.js';
+
+export const DatasetRefreshInput = z.strictObject({
+  name: Name.describe('name of the data set'),
+  seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
+  synthesis: StageConfigs.synthesis.prefault({}).describe('seeds to questions with test cases'),
+  filtering: StageConfigs.filtering.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
+});
+
+export const GarbageCollectionInput = z.strictObject({
+  minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
+  dryRun: z.boolean().default(true).describe('true: only count'),
+}).prefault({});
+
+/** The schema of each workflow's input. */
+export const WorkflowInputs = {
+  experiment: Experiment, ...StageInputs, datasetRefresh: DatasetRefreshInput, garbageCollection: GarbageCollectionInput,
+} as const;
+export type WorkflowName = keyof typeof WorkflowInputs;
+export type WorkflowInput<W extends WorkflowName> = z.infer<(typeof WorkflowInputs)[W]>;
+
+/** The valid input of a workflow, with defaults and an experiment's preset filled in, or every mistake of it. */
+export function checkInput<W extends WorkflowName>(workflow: W, input: unknown): { data: WorkflowInput<W>; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
+  const { schema, value, mistakes } = workflow === 'experiment' ? withPreset(input) : { schema: WorkflowInputs[workflow], value: input, mistakes: [] };
+  const parsed = schema.safeParse(value);
+  const all = parsed.success ? mistakes : [...mistakes, ...mistakesOf(parsed.error, value, schema)];
+  return all.length > 0 ? { mistakes: all } : { data: parsed.data as WorkflowInput<W> };
+}
+
+/** The sentence with which a workflow refuses its input: every mistake on a line of its own. */
+export function refusalText(workflow: WorkflowName, mistakes: readonly Mistake[]): string {
+  return `the input of ${workflow} has ${mistakes.length} ${mistakes.length === 1 ? 'mistake' : 'mistakes'}\n${describeMistakes(mistakes)}`;
+}
+
+/** An experiment with its preset merged in. What an unknown preset would have given is not asked of the user too. */
+function withPreset(input: unknown): { schema: z.ZodType; value: unknown; mistakes: Mistake[] } {
+  const known = z.looseObject({ extends: ExperimentFile.shape.extends }).safeParse(input);
+  if (known.success || typeof input !== 'object' || input === null || Array.isArray(input)) return { schema: Experiment, value: expandPreset(input), mistakes: [] };
+  const { extends: _extends, ...rest } = input as Record<string, unknown>;
+  return { schema: ExperimentFile, value: rest, mistakes: mistakesOf(known.error, input, ExperimentFile) };
+}

@@ -1,0 +1,83 @@
+/**
+ * Inputs of a workflow: checked at its top, then looked up, then imported. A mistake ends the workflow at once with all
+ * mistakes and before anything is stored.
+ */
+import { ApplicationFailure } from '@temporalio/workflow';
+import {
+  checkInput, refusalText, type ArtifactInput, type ArtifactRef, type Benchmark, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
+} from '../contract/index.js';
+import { call } from './activities.js';
+
+/** Inputs with a reference in the place of every path and model source. */
+export type Resolved<T> = T extends ArtifactInput | ModelInput ? ArtifactRef : T extends object ? { [K in keyof T]: Resolved<T[K]> } : T;
+
+/** The valid input of a workflow. @throws ApplicationFailure `InvalidExperiment` with all mistakes. */
+export function parseInput<W extends WorkflowName>(workflow: W, input: unknown): WorkflowInput<W> {
+  const { data, mistakes } = checkInput(workflow, input);
+  if (mistakes) throw refused(workflow, mistakes);
+  return data;
+}
+
+export interface Lookup {
+  /** Path of `inputs` inside the workflow's input, with a dot at its end; empty at the top. */
+  at: string;
+  /** Benchmarks that the workflow asks, by their paths. */
+  benchmarks?: Record<string, Benchmark>;
+  /** Device class of the worker that imports models. */
+  deviceClass?: string | undefined;
+}
+
+/**
+ * The references behind inputs. References, files, models and benchmarks are looked up first, where they are needed; what
+ * is no reference is imported when all of them exist.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
+ */
+export async function resolveInputs<I extends object>(workflow: WorkflowName, inputs: I, { at, benchmarks = {}, deviceClass }: Lookup): Promise<Resolved<I>> {
+  const found = named(inputs, at);
+  const sources = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])));
+  const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactInput] => !isModelSource(entry[1])));
+  const gpu = (summary: string) => ({ role: 'gpu' as const, deviceClass, summary });
+  const mistakes = await Promise.all([
+    call('inputs.check', { role: 'pipeline', summary: 'look up inputs' }, { artifacts, benchmarks }),
+    ...(Object.keys(sources).length > 0 ? [call('models.check', gpu('look up models'), { sources })] : []),
+  ]);
+  if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());
+
+  // Equal sources are one model, which is imported once.
+  const imported = new Map<string, Promise<ArtifactRef>>();
+  const importOnce = (input: ArtifactInput | ModelInput, path: string): Promise<ArtifactRef> => {
+    if ('digest' in input) return Promise.resolve(input);
+    const key = JSON.stringify(input);
+    const running = imported.get(key) ?? (isModelSource(input)
+      ? call('models.import', gpu(`import ${path}`), { source: input })
+      : call('artifacts.import', { role: 'pipeline', summary: `import ${path}` }, { input })).then(({ ref }) => ref);
+    imported.set(key, running);
+    return running;
+  };
+  const refs = Object.fromEntries(await Promise.all(Object.entries(found).map(async ([path, input]) => [path, await importOnce(input, path)] as const)));
+  return replaced(inputs, at, refs) as Resolved<I>;
+}
+
+function refused(workflow: WorkflowName, mistakes: Mistake[]): ApplicationFailure {
+  return ApplicationFailure.create({ type: 'InvalidExperiment', nonRetryable: true, message: refusalText(workflow, mistakes), details: [mistakes] });
+}
+
+function isModelSource(input: ArtifactInput | ModelInput): input is ModelSource {
+  return input.kind === 'gguf' || input.kind === 'hub' || input.kind === 'folder' || input.kind === 'artifact';
+}
+
+/** Every reference, path and model source among inputs, by its path. */
+function named(inputs: object, at: string): Record<string, ArtifactInput | ModelInput> {
+  return Object.assign({}, ...Object.entries(inputs).map(([name, value]: [string, unknown]) =>
+    isInput(value) ? { [at + name]: value } : typeof value === 'object' && value !== null ? named(value, `${at}${name}.`) : {})) as never;
+}
+
+function replaced(inputs: object, at: string, refs: Record<string, ArtifactRef>): object {
+  return Object.fromEntries(Object.entries(inputs).map(([name, value]: [string, unknown]) =>
+    [name, isInput(value) ? refs[at + name] : typeof value === 'object' && value !== null ? replaced(value, `${at}${name}.`, refs) : value]));
+}
+
+function isInput(value: unknown): value is ArtifactInput | ModelInput {
+  return typeof value === 'object' && value !== null && 'kind' in value && typeof value.kind === 'string';
+}
