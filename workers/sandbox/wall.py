@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _readable() -> list[str]:
     return libraries if _INTERPRETER.is_relative_to("/usr") else [*libraries, str(_INTERPRETER.parents[1])]
 
 
-def _bubblewrap(as_root: bool) -> list[str]:
+def _bubblewrap(as_root: bool, more: Sequence[str] = ()) -> list[str]:
     command = [shutil.which("bwrap") or "/usr/bin/bwrap", "--die-with-parent", "--new-session"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if as_root:
@@ -89,7 +90,16 @@ def _bubblewrap(as_root: bool) -> list[str]:
         for parent in reversed(Path(path).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]
         command += [bind, path, path]
-    return [*command, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+    return [*command, *more, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+
+
+def peer_command(readable: list[str], writable: str) -> list[str]:
+    """Command prefix that runs a program which executes untrusted code itself behind the same wall, with folders of its
+    own to read and one to write.
+    """
+    folders = ["--tmpfs", "/tmp", "--dir", "/dev", "--tmpfs", "/dev/shm", "--dev-bind", "/dev/urandom", "/dev/urandom"]
+    folders += ["--proc", "/proc", "--bind", writable, writable]
+    return _bubblewrap(False, [*folders, *(word for folder in readable for word in ("--ro-bind", folder, folder))])
 
 
 def _unshare() -> list[str]:
