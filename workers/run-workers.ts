@@ -74,6 +74,11 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       'Disk': () => diskObstacle(join(services.settings.home, 'cache')),
     }, { seconds: waitSeconds, signal, log: (line) => console.warn(line) }));
     await services.searchAttributes();
+    if (roles.includes('sandbox')) {
+      const { level, isolation, trouble } = await services.sandbox.versions();
+      if (trouble) throw new Error(trouble);
+      console.log(`untrusted programs run at isolation level ${level} (${isolation})`);
+    }
     const workers = await createWorkers({ connection: server.connection, namespace, roles, services, queueBase, deviceClass });
     // The model runtime takes seconds to import: it starts while the first work is on its way.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);

@@ -5,32 +5,45 @@
 import type { PythonService } from '../runtime/python-service.js';
 import { StageFailure, type SandboxLimits, type TestOutcome } from '../../workflows/contract/index.js';
 
+/** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
+export type Test = string | { stdin: string; stdout: string };
+
 export interface Job {
   id: string;
   program: string;
-  tests: readonly string[];
+  tests: readonly Test[];
 }
 
 /** A program with all its tests judged, or one that the infrastructure could not judge. */
 export type Judgement =
-  | { judged: true; id: string; outcomes: TestOutcome[]; passRate: number }
-  | { judged: false; id: string; outcomes: TestOutcome[] };
+  | { judged: true; id: string; outcomes: TestOutcome[]; passRate: number; flags: string[] }
+  | { judged: false; id: string; outcomes: TestOutcome[]; flags: string[] };
 
 export interface ExecutionOptions {
   limits: SandboxLimits;
+  /** Programs known to pass all their tests; run before and after the others, which are not judged where one fails. */
+  references?: readonly Job[];
+  /** Pass rates that decide something: programs within 0.05 of one are run again alone. */
+  thresholds?: readonly number[];
   signal?: AbortSignal;
   onProgress?: (done: number, total: number) => void;
 }
 
 interface JudgeResult {
-  verdicts: { id: string; outcomes: TestOutcome[] }[];
+  verdicts: { id: string; outcomes: TestOutcome[]; flags: string[] }[];
   measurements: { id: string; cpuSeconds: number }[];
 }
 
-/** Runs programs against their tests; judgements in job order, CPU seconds beside them. */
+/**
+ * Runs programs against their tests; judgements in job order, CPU seconds beside them.
+ *
+ * @throws StageFailure `SandboxUnavailable` when the sandbox is lost, judges nothing, or a reference fails.
+ */
 export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[], options: ExecutionOptions): Promise<{ judgements: Judgement[]; cpuSeconds: number }> {
   if (jobs.length === 0) return { judgements: [], cpuSeconds: 0 };
-  const result = await sandbox.call<JudgeResult>('judge', { jobs, limits: options.limits }, {
+  const result = await sandbox.call<JudgeResult>('judge', {
+    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [],
+  }, {
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: ({ done, total }) => options.onProgress?.(done, total),
   });
@@ -39,15 +52,15 @@ export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[]
     if (verdict?.id !== job.id || verdict.outcomes.length !== job.tests.length) {
       throw new StageFailure('SandboxUnavailable', `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ${job.tests.length} tests`);
     }
-    return judgementOf(job.id, verdict.outcomes.map(({ status, reason, inside }) => ({ status, ...(reason ? { reason } : {}), ...(inside ? { inside } : {}) })));
+    return judgementOf(job.id, verdict.outcomes.map(({ status, reason, inside }) => ({ status, ...(reason ? { reason } : {}), ...(inside ? { inside } : {}) })), verdict.flags);
   });
   return { judgements, cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0) };
 }
 
 /** The judgement that outcomes amount to: one `unjudged` test, or no test at all, means no pass rate. */
-export function judgementOf(id: string, outcomes: TestOutcome[]): Judgement {
-  if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged')) return { judged: false, id, outcomes };
-  return { judged: true, id, outcomes, passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length };
+export function judgementOf(id: string, outcomes: TestOutcome[], flags: string[] = []): Judgement {
+  if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged')) return { judged: false, id, outcomes, flags };
+  return { judged: true, id, outcomes, flags, passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length };
 }
 
 /** Judgements that are all judged. @throws StageFailure `SandboxUnavailable`, so that the batch is run again. */

@@ -12,16 +12,18 @@ export interface Settings {
   python: string;
   /** Python interpreter that runs untrusted programs. */
   sandboxPython: string;
+  /** Level of isolation below which no program is run: full, reduced or weak. */
+  sandboxMinimum: string;
   /** Folder with the Python packages `runtime` and `sandbox`. */
   pythonPath: string;
 }
 
-/** Settings from the environment; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say. */
+/** Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say. */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = env['ACECODER_HOME'] ?? join(ROOT, '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
-  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, pythonPath: join(ROOT, 'workers') };
+  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */

@@ -16,6 +16,9 @@ const SampledQuestion = z.strictObject({
 });
 type SampledQuestion = z.infer<typeof SampledQuestion>;
 
+/** Questions of a shard whose references are run beside its programs: a host on which they fail gives no verdicts. */
+const REFERENCES = 8;
+
 /** `sampling.plan`, `sampling.generate`, `sampling.judge`, `sampling.seal`. */
 export function samplingActivities({ store, models, sandbox }: Services) {
   const stage: ShardedStage<z.infer<typeof StageConfigs.sampling>> = {
@@ -70,7 +73,11 @@ export function samplingActivities({ store, models, sandbox }: Services) {
           const { judgements, cpuSeconds } = await judgePrograms(
             sandbox,
             programs.map(({ id, program, question }) => ({ id, program, tests: question.tests })),
-            { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }) },
+            {
+              limits: config.limits,
+              references: (rows as SampledQuestion[]).slice(0, REFERENCES).map(({ question: { id, reference, tests } }) => ({ id, program: reference, tests })),
+              signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+            },
           );
           return {
             rows: allJudged(judgements).map(({ outcomes, passRate }, at): ProgramRow => {

@@ -31,7 +31,8 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
     startSeconds: 180, graceSeconds: 30, lostAs: 'RuntimeLost',
   });
   const sandbox = new PythonService({
-    name: named('sandbox'), python: settings.sandboxPython, args: ['-m', 'sandbox', '--workers', String(Math.min(availableParallelism(), 16))],
+    name: named('sandbox'), python: settings.sandboxPython,
+    args: ['-m', 'sandbox', '--workers', String(Math.min(availableParallelism(), 16)), '--minimum', settings.sandboxMinimum],
     pythonPath: settings.pythonPath, logs, startSeconds: 60, graceSeconds: 5, lostAs: 'SandboxUnavailable',
   });
   return {

@@ -5,6 +5,7 @@ describes.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from sandbox import verdicts
 from sandbox.pool import Pool
+from sandbox.wall import LEVELS
 from serve import Call, ServiceError, serve
 
 _MOST_WORKERS = 4
@@ -27,14 +29,21 @@ def main() -> None:
         default=min(_MOST_WORKERS, len(os.sched_getaffinity(0))),
         help="programs at the same time",
     )
-    workers = parser.parse_args().workers
+    parser.add_argument(
+        "--minimum",
+        choices=LEVELS,
+        default="reduced",
+        help="level of isolation below which no program is run (full, reduced: something is missing, weak: no namespaces)",
+    )
+    options = parser.parse_args()
+    workers = options.workers
     if workers < 1:
         parser.error("--workers must be at least 1")
 
     pool: Pool | None = None
     trouble = ""
     try:
-        pool = Pool(workers)
+        pool = Pool(workers, options.minimum)
     except ServiceError as error:
         # The service starts all the same, so that every request gets the reason as its reply.
         trouble = str(error)
@@ -50,13 +59,16 @@ def main() -> None:
 
     serve(
         {
-            "judge": with_pool(verdicts.judge),
+            "judge": with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
             "evaluate": with_pool(verdicts.evaluate),
             "probe": with_pool(lambda pool, params, call: verdicts.probe(pool)),
         },
         {
             "python": pool.python_version if pool else "",
             "isolation": pool.isolation if pool else "none",
+            "level": pool.level if pool else "none",
+            "trouble": trouble,
+            "importPolicy": verdicts.IMPORT_POLICY,
             "harness": verdicts.HARNESS_VERSION,
         },
         on_orphaned=pool.close if pool else lambda: None,

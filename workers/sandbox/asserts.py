@@ -16,9 +16,11 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import hashlib
 import itertools
 import math
 import operator
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -69,12 +71,33 @@ class Plan:
     holds: Rest | None
 
 
-@functools.lru_cache(maxsize=4_096)
-def plan(test: str) -> Plan:
-    """Split a test (Python statements) into what runs inside and what is judged outside."""
+@dataclass(frozen=True)
+class Interaction:
+    """A test of a script: what it reads from standard input and what it must write to standard output."""
+
+    stdin: str
+    stdout: str
+
+
+Test = str | Interaction
+
+
+def texts(test: Test) -> tuple[str, ...]:
+    """The texts that a test consists of."""
+    return (test,) if isinstance(test, str) else (test.stdin, test.stdout)
+
+
+@functools.lru_cache(maxsize=8_192)
+def plan(test: Test) -> Plan:
+    """Split a test into what runs inside and what is judged outside."""
+    if isinstance(test, Interaction):
+        expected = test.stdout
+        return Plan({"stdin": test.stdin}, lambda values: _same_output(values[0], expected))
     try:
         if len(test) > _MAX_TEST_CHARACTERS:
             raise Inside
+        if _UNITTEST.search(test):
+            return Plan({"unittest": test}, None)
         (statement,) = ast.parse(test).body
         if not isinstance(statement, ast.Assert):
             raise Inside
@@ -85,6 +108,98 @@ def plan(test: str) -> Plan:
         return Plan({"values": sources}, holds)
     except (Inside, SyntaxError, ValueError, RecursionError, MemoryError):
         return Plan({"run": test}, None)
+
+
+_UNITTEST = re.compile(r"^class \w+\((unittest\.)?TestCase\):", re.MULTILINE)
+
+
+def _same_output(written: Any, expected: str) -> bool:
+    """Whether two outputs are equal line by line: white space around a line and empty lines at the end do not count,
+    and where the texts differ, equal numbers do (1.0 and 1), as judges of programming contests have it.
+    """
+    if not isinstance(written, str):
+        return False
+    ours, theirs = ([line.strip() for line in text.rstrip().split("\n")] for text in (written, expected))
+    return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
+
+
+def _same_line(ours: str, theirs: str) -> bool:
+    if ours == theirs:
+        return True
+    words, others = ours.split(), theirs.split()
+    if len(words) != len(others):
+        return False
+    try:
+        return all(Decimal(word) == Decimal(other) for word, other in zip(words, others, strict=True))
+    except ArithmeticError:
+        return False
+
+
+# --- canaries: asserts that are known to be false --------------------------------------------------------------------
+
+_MAX_CANARIES = 2
+_PLAINLY_FALSE = "assert False is True"
+
+
+@functools.lru_cache(maxsize=1_024)
+def canaries(tests: tuple[Test, ...]) -> tuple[str, ...]:
+    """False asserts to run after tests that are judged inside: no honest program passes the test and its mutation.
+
+    `left == right` becomes `left == [right, "<mark>"]`: no value equals both. Only asserts that are certain to run are
+    mutated. Where no test can be, a plainly false assert still catches a program that has taken the harness over.
+    """
+    inside = [test for test in tests if isinstance(test, str) and plan(test).holds is None]
+    if not inside:
+        return ()
+    mutated = filter(None, map(_mutated, inside))
+    return tuple(itertools.islice(mutated, _MAX_CANARIES)) or (_PLAINLY_FALSE,)
+
+
+def _mutated(test: str) -> str | None:
+    try:
+        tree = ast.parse(test)
+        calls = {
+            statement.value.func.id
+            for statement in tree.body
+            if isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Call)
+            and isinstance(statement.value.func, ast.Name)
+        }
+        certain = list(tree.body)
+        for statement in tree.body:
+            match statement:
+                case ast.FunctionDef(name=name, body=body) if name in calls:
+                    certain += body
+                case ast.ClassDef(body=methods) if _UNITTEST.search(test):
+                    certain += itertools.chain.from_iterable(
+                        method.body
+                        for method in methods
+                        if isinstance(method, ast.FunctionDef) and method.name.startswith("test")
+                    )
+        mark = hashlib.sha256(test.encode("utf-8", "replace")).hexdigest()[:8]
+        if not any([_mutate(statement, mark) for statement in certain]):
+            return None
+        return ast.unparse(ast.fix_missing_locations(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _mutate(statement: ast.stmt, mark: str) -> bool:
+    """Make one statement false where it compares by `==`; whether it did."""
+
+    def false(right: ast.expr) -> ast.expr:
+        return ast.List([right, ast.Constant(mark)], ast.Load())
+
+    match statement:
+        case ast.Assert(test=ast.Compare(ops=[ast.Eq()], comparators=[right]) as comparison):
+            comparison.comparators = [false(right)]
+            return True
+        case ast.Expr(
+            value=ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr="assertEqual"), args=[_, right, *_]) as call
+        ):
+            call.args[1] = false(right)
+            return True
+    return False
 
 
 # --- compiling the rest of an assert ---------------------------------------------------------------------------------
@@ -385,7 +500,8 @@ def outcome(judged: Plan, encoded: Any) -> dict[str, Any]:
 
     Raises `Malformed` when the values do not follow the encoding or are not as many as the step has.
     """
-    if judged.holds is None or not isinstance(encoded, list) or len(encoded) != len(judged.step["values"]):
+    wanted = len(judged.step.get("values", [""]))  # a script has one value, its output
+    if judged.holds is None or not isinstance(encoded, list) or len(encoded) != wanted:
         raise Malformed("not the values that were asked for")
     values = [decode(value) for value in encoded]
     try:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sandbox import wall
@@ -44,8 +44,10 @@ class Limits:
     memory_bytes: int = 512 * 1024 * 1024
 
     @staticmethod
-    def parse(params: Mapping[str, Any]) -> Limits:
-        """Read a request's `limits`; what is missing has its default. `InvalidInput` for values that are no limits."""
+    def parse(params: Mapping[str, Any], default: Limits | None = None) -> Limits:
+        """Read the `limits` of a request or job; what is missing is as in `default`. `InvalidInput` for values that are
+        no limits.
+        """
         given = params.get("limits") or {}
         known = {
             "cpuSecondsPerTest": "cpu_seconds_per_test",
@@ -57,11 +59,28 @@ class Limits:
                 raise ServiceError("InvalidInput", f"Unknown limit '{name}'; known are {', '.join(known)}.")
             if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
                 raise ServiceError("InvalidInput", f"Limit '{name}' is {value!r}; it must be a number above 0.")
-        limits = Limits(**{known[name]: value for name, value in given.items()})
+        limits = replace(default or Limits(), **{known[name]: value for name, value in given.items()})
         if type(limits.memory_bytes) is not int or limits.memory_bytes < 128 * 1024 * 1024:
             wanted = "a whole number of at least 134217728 (128 MiB)"
             raise ServiceError("InvalidInput", f"Limit 'memoryBytes' is {limits.memory_bytes}; it must be {wanted}.")
         return limits
+
+    def times(self, factor: float) -> Limits:
+        """These limits with `factor` times the CPU time."""
+        return replace(
+            self,
+            cpu_seconds_per_test=factor * self.cpu_seconds_per_test,
+            cpu_seconds_per_program=factor * self.cpu_seconds_per_program,
+        )
+
+    @property
+    def fields(self) -> dict[str, float]:
+        """The limits under the names that they have in requests and jobs."""
+        return {
+            "cpuSecondsPerTest": self.cpu_seconds_per_test,
+            "cpuSecondsPerProgram": self.cpu_seconds_per_program,
+            "memoryBytes": self.memory_bytes,
+        }
 
     @property
     def patience_seconds(self) -> float:
@@ -108,8 +127,10 @@ class _Zygote:
 class Pool:
     """`size` zygotes, each behind a wall of its own; started once and kept between batches."""
 
-    def __init__(self, size: int) -> None:
-        """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does."""
+    def __init__(self, size: int, minimum: str = wall.LEVELS[0]) -> None:
+        """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does, or when it is
+        below the `minimum` level (of `wall.LEVELS`).
+        """
         self.size = size
         self._zygotes: dict[int, _Zygote] = {}
         failures = []
@@ -126,6 +147,7 @@ class Pool:
             )
         hello = self._zygotes[0].wall.hello
         self.python_version = str(hello["python"])
+        self.calibration_seconds = float(hello["calibrationSeconds"])
         layers = [
             self._way,
             "rlimits",
@@ -133,6 +155,12 @@ class Pool:
             "seccomp" if hello["seccomp"] else "",
         ]
         self.isolation = "+".join(filter(None, layers))
+        self.level = wall.level(self._way, hello)
+        if wall.LEVELS.index(self.level) < wall.LEVELS.index(minimum):
+            self.close()
+            found = f"The strongest isolation that works here is {self.level} ({self.isolation}), below the configured"
+            tried = f" ({'; '.join(failures)})" if failures else ""
+            raise ServiceError("SandboxUnavailable", f"{found} minimum {minimum}, so no program is run{tried}.")
 
     def close(self) -> None:
         """Kill all zygotes and what runs in them; may be called from another thread when the parent is gone."""
@@ -140,21 +168,21 @@ class Pool:
             zygote.wall.process.kill()
 
     def run(
-        self, jobs: Sequence[Mapping[str, Any]], limits: Limits, call: Call, digest: Callable[[int, Report | None], T]
+        self,
+        jobs: Sequence[Mapping[str, Any]],
+        limits: Limits,
+        call: Call,
+        digest: Callable[[int, Report | None], T],
+        alone: bool = False,
     ) -> list[T]:
-        """Run each job ({program, steps}, see `inside/program.py`) and return its `digest(index, report)`, in the order
-        of `jobs`.
+        """Run each job ({program, script, steps}, see `inside/program.py`) and return its `digest(index, report)`, in
+        the order of `jobs`; with `alone`, one after the other. A job may have limits of its own, up to `limits`.
 
         Reports may be large and are dropped at once. A run that is not sound is repeated alone, up to twice; if it
         never is, the last report stands: `FELL` or a killed process. None in place of a report means that the host was
         in trouble, which says nothing about the program. Raises `Cancelled` when the parent asks to stop, and
         `ServiceError` SandboxUnavailable when not one job could be run.
         """
-        common = {
-            "cpuSecondsPerTest": limits.cpu_seconds_per_test,
-            "cpuSecondsPerProgram": limits.cpu_seconds_per_program,
-            "memoryBytes": limits.memory_bytes,
-        }
         digests: dict[int, T] = {}
         suspects: list[int] = []
         judged, shown = 0, time.monotonic()
@@ -174,10 +202,10 @@ class Pool:
                 suspects.append(task)
 
         def run(tasks: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
-            frames = ((task, _frame({**common, **jobs[task]})) for task in tasks)
+            frames = ((task, _frame({**limits.fields, **jobs[task]})) for task in tasks)
             self._dispatch(frames, width, limits.patience_seconds, call, on_report)
 
-        run(range(len(jobs)), self.size, on_first_run)
+        run(range(len(jobs)), 1 if alone else self.size, on_first_run)
         for task in sorted(suspects):
             report = None
             for _ in range(_TRIES_ALONE):

@@ -2,72 +2,261 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
 import struct
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sandbox import asserts
-from sandbox.pool import CPU_TIME, FELL, OVERFLOW, WALL_TIME, Limits, Pool, Report
+from sandbox.asserts import Interaction, Test
+from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Limits, Pool, Report
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "1"
+HARNESS_VERSION = "2"
 """Raised whenever the same program and tests could get another verdict."""
 
+IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
+"""The rule of `inside/program.py` in a few words, for the records."""
+
 _MAX_CHARACTERS = 1_000_000
+_MAX_TESTS = 1_000
 _MAX_REASON = 200
+_MAX_CRASHES = 2
+_NEAR_THRESHOLD = 0.05
+_SLOW_FACTOR = 4
+_CACHE_BYTES = 32 * 1024 * 1024
 # As in "<object object at 0x7f3a5c0b2d40>".
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
 Outcome = dict[str, Any]
 Record = dict[str, Any]
 T = TypeVar("T")
-Text = tuple[str, tuple[str, ...]]
-"""A program and its tests or calls: what decides the verdict."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A program, its tests or calls, and its limits: what decides the verdict."""
+
+    program: str
+    tests: tuple[Test, ...]
+    limits: Limits
+
+
+@dataclass
+class Trial:
+    """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on."""
+
+    outcomes: list[Outcome]
+    flags: set[str] = field(default_factory=set)
+    cpu_seconds: float = 0.0
+    crashed: int | None = None
+
+    @property
+    def statuses(self) -> list[str]:
+        return [outcome["status"] for outcome in self.outcomes]
+
+    @property
+    def first_time_out(self) -> int | None:
+        """Index of the first test that was out of time; 0 when loading was."""
+        for index, outcome in enumerate(self.outcomes):
+            if outcome["status"] == "timeout" or outcome.get("reason") in (_LOADING_CPU, _LOADING_WALL):
+                return index
+        return None
+
+
+_LOADING_CPU, _LOADING_WALL = "out of CPU time while loading", "out of wall time while loading"
+
+
+class Cache:
+    """Verdicts by the content of what was judged, the least recently used ones dropped; holds no unjudged ones."""
+
+    def __init__(self, max_bytes: int = _CACHE_BYTES) -> None:
+        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._left = max_bytes
+
+    @staticmethod
+    def key(work: Work, context: Sequence[Any]) -> bytes:
+        """`context` is what else decides: harness, interpreter, isolation, what the caller wants run again."""
+        tests = [test if isinstance(test, str) else [test.stdin, test.stdout] for test in work.tests]
+        content = json.dumps([work.program, tests, work.limits.fields, *context])
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+
+    def get(self, key: bytes) -> Trial | None:
+        if (data := self._entries.get(key)) is None:
+            return None
+        self._entries.move_to_end(key)
+        outcomes, flags, cpu_seconds = json.loads(data)
+        return Trial(outcomes, set(flags), cpu_seconds)
+
+    def put(self, key: bytes, trial: Trial) -> None:
+        if key in self._entries or "unjudged" in trial.statuses:
+            return
+        self._entries[key] = data = json.dumps([trial.outcomes, sorted(trial.flags), trial.cpu_seconds]).encode()
+        self._left -= len(data)
+        while self._left < 0:
+            self._left += len(self._entries.popitem(last=False)[1])
 
 
 def probe(pool: Pool) -> dict[str, Any]:
-    """{isolation, pythonVersion, harnessVersion, workers}: what verdicts depend on, for the records."""
+    """What verdicts depend on and what they were measured on, for the records: {isolation, level, pythonVersion,
+    harnessVersion, importPolicy, calibrationSeconds, workers}.
+    """
     return {
         "isolation": pool.isolation,
+        "level": pool.level,
         "pythonVersion": pool.python_version,
         "harnessVersion": HARNESS_VERSION,
+        "importPolicy": IMPORT_POLICY,
+        "calibrationSeconds": pool.calibration_seconds,
         "workers": pool.size,
     }
 
 
-def judge(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None = None) -> dict[str, Any]:
     """Run programs against their tests.
 
-    params: {jobs: [{id, program, tests: [str]}], limits?}. Result: {verdicts: [{id, outcomes: [{status, reason?,
-    inside?}], flags}], measurements: [{id, cpuSeconds}]} in job order, one outcome for each test. status: pass,
-    assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something) or unjudged
-    (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own process,
-    which is weaker evidence. flags: "stripped" when module-level asserts or prints were removed, "inside" when an
-    outcome has that mark.
+    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test is a text
+    (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a script; one
+    program has tests of one of these two kinds. Limits of a job go before those of the request.
+
+    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds}]} in job
+    order, one outcome for each test. status: pass, assertion_failed, raised, timeout, not_run, load_error, killed,
+    refused (the sandbox denied something) or unjudged (trouble of the host: to be repeated, never a label). `inside`
+    marks outcomes made in the program's own process, which is weaker evidence.
+
+    Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
+    twice; alone, a program that ran out of time, and where that is not confirmed once more with four times the limits;
+    alone, a program whose pass rate is within 0.05 of one of `thresholds`.
+
+    flags: "stripped" when module-level asserts or prints were removed, "inside" when an outcome has that mark, "flaky"
+    when a run alone changed an outcome (its outcomes stand), "cheating" when the program passes asserts that are known
+    to be false; its passes made inside do not count.
+
+    Each of `references` must pass all its tests, before the batch and after it; otherwise the host is not fit to judge
+    and the whole batch is `ServiceError` SandboxUnavailable.
     """
-    jobs = _parse(params, "tests")
-
-    def digest(tests: tuple[str, ...], report: Report | None) -> dict[str, Any]:
-        records = _records(report) if report else []
-        outcomes = _outcomes(report, records, tests, _judge_record)
-        for test, outcome in zip(tests, outcomes, strict=True):
-            if asserts.plan(test).holds is None:
-                outcome["inside"] = True
-        flags = ["stripped"] if records and records[0].get("stripped") is True else []
-        flags += ["inside"] if any("inside" in outcome for outcome in outcomes) else []
-        return {"outcomes": outcomes, "flags": flags, "cpuSeconds": report.cpu_seconds if report else 0.0}
-
-    digests = _run(pool, jobs, lambda test: asserts.plan(test).step, Limits.parse(params), call, digest)
+    limits = Limits.parse(params)
+    jobs, references = _parse(params, "jobs", "tests", limits), _parse(params, "references", "tests", limits)
+    thresholds = _rates(params)
+    check_references(pool, references, call)
+    works = list(dict.fromkeys(work for _, work in jobs))
+    context = [HARNESS_VERSION, pool.python_version, pool.isolation, thresholds]
+    keys = [Cache.key(work, context) for work in works] if cache else []
+    known = {work: trial for work, key in zip(works, keys, strict=bool(cache)) if cache and (trial := cache.get(key))}
+    missing = [work for work in works if work not in known]
+    trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
+    check_references(pool, references, call)
+    for work, key in zip(works, keys, strict=bool(cache)):
+        if cache:
+            cache.put(key, trials[work])
     return {
         "verdicts": [
-            {"id": id, "outcomes": digests[text]["outcomes"], "flags": digests[text]["flags"]} for id, text in jobs
+            {"id": id, "outcomes": trials[work].outcomes, "flags": sorted(trials[work].flags)} for id, work in jobs
         ],
-        "measurements": [{"id": id, "cpuSeconds": digests[text]["cpuSeconds"]} for id, text in jobs],
+        "measurements": [{"id": id, "cpuSeconds": trials[work].cpu_seconds} for id, work in jobs],
     }
+
+
+def check_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> None:
+    """Raise `ServiceError` SandboxUnavailable unless every reference passes all its tests."""
+    trials = _run_with_crashes(pool, [work for _, work in references], call)
+    for (id, _), trial in zip(references, trials, strict=True):
+        for index, outcome in enumerate(trial.outcomes):
+            if outcome["status"] != "pass":
+                why = f"{outcome['status']} {outcome.get('reason', '')}".strip()
+                message = f"The reference {id} does not pass its test {index} ({why}), so no verdict is given."
+                raise ServiceError("SandboxUnavailable", message)
+
+
+def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
+    trials = _run_with_crashes(pool, works, call)
+    for index, (work, first) in enumerate(zip(works, trials, strict=True)):
+        late = first.first_time_out
+        if late is not None:
+            # The tests after the first time-out could cost a second one and would confirm nothing.
+            (again,) = _run_with_crashes(pool, [replace(work, tests=work.tests[: late + 1])], call, alone=True)
+            if again.statuses == first.statuses[: late + 1]:
+                continue
+            (again,) = _run_with_crashes(pool, [replace(work, limits=work.limits.times(_SLOW_FACTOR))], call, alone=True)
+        elif _is_near(first, thresholds):
+            (again,) = _run_with_crashes(pool, [work], call, alone=True)
+        else:
+            continue
+        if again.statuses != first.statuses:
+            again.flags.add("flaky")
+        trials[index] = again
+    return trials
+
+
+def _is_near(trial: Trial, thresholds: Sequence[float]) -> bool:
+    rate = trial.statuses.count("pass") / max(1, len(trial.outcomes))
+    return any(abs(rate - threshold) <= _NEAR_THRESHOLD + 1e-9 for threshold in thresholds)
+
+
+def _run_with_crashes(pool: Pool, works: Sequence[Work], call: Call, alone: bool = False) -> list[Trial]:
+    """Run each work; where a test ended the process, the tests after it get another one."""
+    trials = _run_works(pool, works, call, alone)
+    for _ in range(_MAX_CRASHES):
+        broken = [index for index, trial in enumerate(trials) if trial.crashed is not None]
+        rests = [replace(works[at], tests=works[at].tests[trials[at].crashed + 1 :]) for at in broken]
+        for at, rest in zip(broken, _run_works(pool, rests, call, alone), strict=True):
+            trial, ran = trials[at], trials[at].crashed + 1
+            trial.outcomes[ran:] = rest.outcomes
+            trial.crashed = None if rest.crashed is None else ran + rest.crashed
+            trial.flags |= rest.flags
+            trial.cpu_seconds += rest.cpu_seconds
+    return trials
+
+
+def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:
+    if not works:
+        return []
+
+    def digest(index: int, report: Report | None) -> Trial:
+        return _trial(works[index].tests, report)
+
+    return pool.run([_job(work) for work in works], max((work.limits for work in works), key=lambda limits: limits.patience_seconds), call, digest, alone)
+
+
+def _job(work: Work) -> dict[str, Any]:
+    plans = [asserts.plan(test) for test in (*work.tests, *asserts.canaries(work.tests))]
+    return {
+        "program": work.program,
+        "script": any(isinstance(test, Interaction) for test in work.tests),
+        "steps": [plan.step for plan in plans],
+        **work.limits.fields,
+    }
+
+
+def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
+    """Digest the report of one run."""
+    records = _records(report) if report else []
+    canaries = asserts.canaries(tests)
+    all_outcomes = _outcomes(report, records, (*tests, *canaries), _judge_record)
+    outcomes, false_ones = all_outcomes[: len(tests)], all_outcomes[len(tests) :]
+    trial = Trial(outcomes, cpu_seconds=report.cpu_seconds if report else 0.0)
+    if records and records[0].get("stripped") is True:
+        trial.flags.add("stripped")
+    cheating = any(outcome["status"] == "pass" for outcome in false_ones)
+    for test, outcome in zip(tests, outcomes, strict=True):
+        if asserts.plan(test).holds is not None:
+            continue
+        trial.flags.add("inside")
+        if cheating and outcome["status"] == "pass":
+            outcome.update(status="assertion_failed", reason="passes asserts that are known to be false")
+        outcome["inside"] = True
+    if cheating:
+        trial.flags.add("cheating")
+    ran = sum(status != "not_run" for status in trial.statuses)
+    if report and report.kind == ENDED and 0 < ran < len(tests) and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
+        trial.crashed = ran - 1
+    return trial
 
 
 def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
@@ -77,48 +266,69 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
     | {status, reason}]}]} in job order, one result for each call; the other statuses are those of `judge`. A literal is
     a Python expression with the same text on every run; a value that has none counts as raised.
     """
-    jobs = _parse(params, "calls")
+    jobs = _parse(params, "jobs", "calls", Limits.parse(params))
+    works = list(dict.fromkeys(work for _, work in jobs))
 
-    def digest(calls: tuple[str, ...], report: Report | None) -> list[Outcome]:
-        return _outcomes(report, _records(report) if report else [], calls, lambda _, record: _value_record(record))
+    def digest(index: int, report: Report | None) -> list[Outcome]:
+        records = _records(report) if report else []
+        return _outcomes(report, records, works[index].tests, lambda _, record: _value_record(record))
 
-    digests = _run(pool, jobs, lambda expression: {"values": [expression]}, Limits.parse(params), call, digest)
-    return {"values": [{"id": id, "results": digests[text]} for id, text in jobs]}
-
-
-def _parse(params: Mapping[str, Any], texts: str) -> list[tuple[str, Text]]:
-    """Check the jobs of a request; `texts` is the name of their list of tests or calls."""
-    jobs = []
-    for position, job in enumerate(params.get("jobs") or []):
-        strings = job.get(texts)
-        if not isinstance(strings, list) or not all(isinstance(text, str) for text in [job.get("program"), *strings]):
-            needed = f"'program' (a string) and '{texts}' (a list of strings)"
-            raise ServiceError("InvalidInput", f"Job {position} needs {needed}.")
-        longest = max(map(len, [job["program"], *strings]))
-        if longest > _MAX_CHARACTERS:
-            message = f"Job {position} has a text of {longest} characters; at most {_MAX_CHARACTERS} are allowed."
-            raise ServiceError("InvalidInput", message)
-        jobs.append((job["id"], (job["program"], tuple(strings))))
-    return jobs
-
-
-def _run(
-    pool: Pool,
-    jobs: Sequence[tuple[str, Text]],
-    step: Callable[[str], Mapping[str, Any]],
-    limits: Limits,
-    call: Call,
-    digest: Callable[[tuple[str, ...], Report | None], T],
-) -> dict[Text, T]:
-    """Run every distinct text once; the digests of the reports by text."""
-    distinct = list(dict.fromkeys(text for _, text in jobs))
-    digests = pool.run(
-        [{"program": program, "steps": [step(each) for each in texts]} for program, texts in distinct],
-        limits,
+    results = pool.run(
+        [
+            {
+                "program": work.program,
+                "script": False,
+                "steps": [{"values": [expression]} for expression in work.tests],
+                **work.limits.fields,
+            }
+            for work in works
+        ],
+        Limits.parse(params),
         call,
-        lambda index, report: digest(distinct[index][1], report),
+        digest,
     )
-    return dict(zip(distinct, digests, strict=True))
+    by_work = dict(zip(works, results, strict=True))
+    return {"values": [{"id": id, "results": by_work[work]} for id, work in jobs]}
+
+
+def _rates(params: Mapping[str, Any]) -> list[float]:
+    rates = params.get("thresholds") or []
+    if not all(type(rate) in (int, float) and 0 <= rate <= 1 for rate in rates):
+        raise ServiceError("InvalidInput", f"Thresholds are {rates!r}; they must be pass rates from 0 to 1.")
+    return rates
+
+
+def _parse(params: Mapping[str, Any], jobs: str, texts: str, limits: Limits) -> list[tuple[str, Work]]:
+    """Check the jobs of a request; `texts` is the name of their list of tests or calls."""
+    return [_parse_job(position, job, texts, limits) for position, job in enumerate(params.get(jobs) or [])]
+
+
+def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str, Work]:
+    given = job.get(texts)
+    if not isinstance(given, list) or not isinstance(job.get("program"), str):
+        raise ServiceError("InvalidInput", f"Job {position} needs 'program' (a string) and '{texts}' (a list).")
+    tests: list[Test] = []
+    for test in given:
+        match test:
+            case str():
+                tests.append(test)
+            case {"stdin": str(stdin), "stdout": str(stdout)} if texts == "tests" and len(test) == 2:
+                tests.append(Interaction(stdin, stdout))
+            case _:
+                message = f"Job {position} has {texts} that are neither texts nor {{stdin, stdout}}."
+                raise ServiceError("InvalidInput", message)
+    if len({type(test) for test in tests}) > 1:
+        raise ServiceError("InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind.")
+    if len(tests) > _MAX_TESTS:
+        message = f"Job {position} has {len(tests)} {texts}; at most {_MAX_TESTS} are allowed."
+        raise ServiceError("InvalidInput", message)
+    longest = max(map(len, [job["program"], *(text for test in tests for text in asserts.texts(test))]))
+    if longest > _MAX_CHARACTERS:
+        message = f"Job {position} has a text of {longest} characters; at most {_MAX_CHARACTERS} are allowed."
+        raise ServiceError("InvalidInput", message)
+    own = Limits.parse(job, limits)
+    # Samples that differ in the white space at their end only are the same program.
+    return job["id"], Work(job["program"].rstrip(), tuple(tests), own)
 
 
 def _records(report: Report) -> list[Record]:
@@ -144,7 +354,7 @@ def _records(report: Report) -> list[Record]:
 
 
 def _outcomes(
-    report: Report | None, records: list[Record], texts: Sequence[str], finish: Callable[[str, Record], Outcome]
+    report: Report | None, records: list[Record], texts: Sequence[Test], finish: Callable[[Test, Record], Outcome]
 ) -> list[Outcome]:
     """One outcome for each test or call of a program; `finish` turns a step's record into its outcome."""
     if report is None:
@@ -171,7 +381,7 @@ def _outcomes(
     return outcomes + [{"status": "not_run", "reason": reason} for _ in texts[len(outcomes) :]]
 
 
-def _judge_record(test: str, record: Record) -> Outcome:
+def _judge_record(test: Test, record: Record) -> Outcome:
     judged = asserts.plan(test)
     if record["status"] == "values":
         outcome = asserts.outcome(judged, record.get("values"))

@@ -4,7 +4,8 @@ Three ways are tried, the first that works is used:
 - as root, bubblewrap keeps the right to change the user and the zygote takes a user id of its own, so that limits for
   each user (threads) are not shared by the zygotes and no process inside is root on the host;
 - otherwise bubblewrap with a user namespace;
-- where bubblewrap is missing, `unshare` of util-linux, which cannot hide the host's files: then Landlock must.
+- where bubblewrap is missing, `unshare` of util-linux, which cannot hide the host's files: then Landlock must;
+- where there are no namespaces, nothing around the zygote: then Landlock and seccomp must do everything.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,10 @@ def _readable() -> list[str]:
     libraries = [
         folder for folder in ("/usr", "/lib", "/lib64") if Path(folder).is_dir() and not Path(folder).is_symlink()
     ]
-    return libraries if Path(sys.base_prefix).is_relative_to("/usr") else [*libraries, sys.base_prefix]
+    return libraries if _INTERPRETER.is_relative_to("/usr") else [*libraries, str(_INTERPRETER.parents[1])]
 
 
-def _bubblewrap(as_root: bool) -> list[str]:
+def _bubblewrap(as_root: bool, more: Sequence[str] = ()) -> list[str]:
     command = [shutil.which("bwrap") or "/usr/bin/bwrap", "--die-with-parent", "--new-session"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if as_root:
@@ -88,7 +90,16 @@ def _bubblewrap(as_root: bool) -> list[str]:
         for parent in reversed(Path(path).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]
         command += [bind, path, path]
-    return [*command, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+    return [*command, *more, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+
+
+def peer_command(readable: list[str], writable: str) -> list[str]:
+    """Command prefix that runs a program which executes untrusted code itself behind the same wall, with folders of its
+    own to read and one to write.
+    """
+    folders = ["--tmpfs", "/tmp", "--dir", "/dev", "--tmpfs", "/dev/shm", "--dev-bind", "/dev/urandom", "/dev/urandom"]
+    folders += ["--proc", "/proc", "--bind", writable, writable]
+    return _bubblewrap(False, [*folders, *(word for folder in readable for word in ("--ro-bind", folder, folder))])
 
 
 def _unshare() -> list[str]:
@@ -98,15 +109,32 @@ def _unshare() -> list[str]:
 
 def ways() -> list[str]:
     """Names of the walls to try, strongest first."""
-    return [*(["bubblewrap+uid"] if os.getuid() == 0 else []), "bubblewrap", "unshare"]
+    return [*(["bubblewrap+uid"] if os.getuid() == 0 else []), "bubblewrap", "unshare", "bare"]
+
+
+LEVELS = ("weak", "reduced", "full")
+"""Levels of isolation, weakest first; `level` says what they mean."""
+
+
+def level(way: str, hello: dict[str, Any]) -> str:
+    """The level of a wall and of the kernel's limits inside it.
+
+    full: own namespaces, the host's files hidden twice (not mounted, and Landlock), signals kept apart (Landlock ABI 6),
+    system calls filtered. weak: no namespaces, one process tree and one network with the host. reduced: between them.
+    """
+    if way == "bare":
+        return "weak"
+    complete = way.startswith("bubblewrap") and hello["landlock"] >= 6 and hello["seccomp"]
+    return "full" if complete else "reduced"
 
 
 def start(way: str, index: int) -> Wall:
     """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
     ours, theirs = socket.socketpair()
-    command = _unshare() if way == "unshare" else _bubblewrap(as_root=way == "bubblewrap+uid")
-    user_id = _FIRST_USER_ID + index if way == "bubblewrap+uid" else 0
-    command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), *_readable()]
+    command = {"bare": list, "unshare": _unshare}.get(way, lambda: _bubblewrap(as_root=way == "bubblewrap+uid"))()
+    user_id = _FIRST_USER_ID + index if os.getuid() == 0 and way in ("bubblewrap+uid", "bare") else 0
+    namespaces = "shared" if way == "bare" else "own"
+    command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), namespaces, *_readable()]
     try:
         process = subprocess.Popen(
             command,
@@ -132,7 +160,12 @@ def start(way: str, index: int) -> Wall:
         said = process.communicate()[1][-500:].decode(errors="replace").strip()
         wall.close()
         raise WallError(f"{way}: {said or error}") from error
-    if way == "unshare" and not wall.hello["landlock"]:
+    missing = ""
+    if way in ("unshare", "bare") and not wall.hello["landlock"]:
+        missing = "the kernel has no Landlock, so the host's files would be visible"
+    elif way == "bare" and not wall.hello["seccomp"]:
+        missing = "seccomp does not work, so the host's processes and network would be in reach"
+    if missing:
         wall.close()
-        raise WallError("unshare: the kernel has no Landlock, so the host's files would be visible")
+        raise WallError(f"{way}: {missing}")
     return wall

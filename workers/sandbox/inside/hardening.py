@@ -11,12 +11,13 @@ import ctypes
 import os
 import platform
 import resource
+import signal
 import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 
 
 class HardeningError(OSError):
@@ -32,6 +33,11 @@ def protect_zygote() -> None:
     """Forbid new privileges and debugging (ptrace, /proc/pid/mem) of the zygote by processes of the same user."""
     _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
     _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill the calling process when its parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
 
 
 # --- resource limits -------------------------------------------------------------------------------------------------
@@ -104,9 +110,8 @@ class Landlock:
 # --- seccomp (linux/seccomp.h, linux/filter.h) -----------------------------------------------------------------------
 
 _ARCH_X86_64 = 0xC000003E
-_X32_BIT = 0x40000000
 _KILL, _ALLOW, _EPERM, _ENOSYS = 0x80000000, 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38
-_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x05, 0x15, 0x45, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 _CLONE, _CLONE3, _CLONE_THREAD = 56, 435, 0x10000
 
@@ -134,59 +139,67 @@ _ALLOWED = {
 
 
 _Instruction = tuple[int, int, int, int]
+# Allowed for some values of one argument only: number -> (position, values). `_CALLER` stands for the caller's own id.
+_CALLER = 0x7E57C0DE
+_ALLOWED_VALUES = {
+    16: (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
+    # ioctl: TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+    53: (0, (1,)),  # socketpair: AF_UNIX, which asyncio wakes itself with
+    62: (0, (_CALLER,)),  # kill
+    72: (1, (0, 1, 2, 3, 4, 1030)),  # fcntl: not F_SETOWN, which would aim signals at another process
+    234: (0, (_CALLER,)),  # tgkill
+    302: (0, (0, _CALLER)),  # prlimit64
+}  # fmt: skip
 
 
-def _assemble(instructions: list[_Instruction]) -> bytes:
+def _decision(number: int) -> list[_Instruction]:
+    """What is done with one system call."""
+    if number in _ALLOWED_NUMBERS:
+        return [(_RETURN, 0, 0, _ALLOW)]
+    if number == _CLONE3:  # glibc falls back to clone, whose flags can be seen
+        return [(_RETURN, 0, 0, _ENOSYS)]
+    if number == _CLONE:
+        flags = [(_LOAD, 0, 0, _ARGUMENTS), (_JUMP_SET, 0, 1, _CLONE_THREAD), (_RETURN, 0, 0, _ALLOW)]
+        return [*flags, (_RETURN, 0, 0, _EPERM)]
+    if number in _ALLOWED_VALUES:
+        argument, values = _ALLOWED_VALUES[number]
+        checks = [(_JUMP_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+        return [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), *checks, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
+    return [(_RETURN, 0, 0, _EPERM)]
+
+
+def _search(ranges: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
+    """Binary search for the range that the number is in; each range begins at its number."""
+    if len(ranges) == 1:
+        return ranges[0][1]
+    middle = len(ranges) // 2
+    below = _search(ranges[:middle])
+    return [(_JUMP_AT_LEAST, len(below), 0, ranges[middle][0]), *below, *_search(ranges[middle:])]
+
+
+def _filter() -> bytes:
+    """The BPF program. When it is installed the kernel tries it on every number there is: a list of comparisons in
+    place of the search would cost a program more than all its other limits together.
+    """
+    ranges: list[tuple[int, list[_Instruction]]] = []
+    for number in range(_CLONE3 + 100):
+        decision = _decision(number)
+        if not ranges or ranges[-1][1] != decision:
+            ranges.append((number, decision))
+    instructions: list[_Instruction] = [
+        (_LOAD, 0, 0, _ARCH),
+        (_JUMP_EQUAL, 1, 0, _ARCH_X86_64),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NR),
+        *_search(ranges),  # the last range, which is denied, holds the numbers of the x32 ABI too
+    ]
     return b"".join(
         struct.pack("=HBBI", code, yes, no, constant & 0xFFFFFFFF) for code, yes, no, constant in instructions
     )
 
 
-def _filter_by_number() -> bytes:
-    """The part of the BPF program that looks at the system call's number only."""
-    program: list[_Instruction] = [
-        (_LOAD, 0, 0, _ARCH),
-        (_JUMP_EQUAL, 1, 0, _ARCH_X86_64),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NR),
-        (_JUMP_SET, 0, 1, _X32_BIT),
-        (_RETURN, 0, 0, _EPERM),
-    ]
-    # After the list stand "go on" and "allow"; every number of the list jumps to the second.
-    program += [(_JUMP_EQUAL, len(_ALLOWED) - position, 0, number) for position, number in enumerate(_ALLOWED.values())]
-    program += [(_JUMP, 0, 0, 1), (_RETURN, 0, 0, _ALLOW)]
-    program += [
-        (_JUMP_EQUAL, 0, 1, _CLONE3),
-        (_RETURN, 0, 0, _ENOSYS),
-    ]  # glibc falls back to clone, whose flags can be seen
-    program += [(_JUMP_EQUAL, 0, 4, _CLONE), (_LOAD, 0, 0, _ARGUMENTS), (_JUMP_SET, 0, 1, _CLONE_THREAD)]
-    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)]
-    return _assemble(program)
-
-
-def _filter_by_argument(pid: int) -> bytes:
-    """The rest: calls that depend on an argument; signals and limits only for `pid`, the caller itself."""
-    allowed_values = {
-        16: (
-            1,
-            (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
-        ),  # ioctl: TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
-        53: (0, (1,)),  # socketpair: AF_UNIX, which asyncio wakes itself with
-        62: (0, (pid,)),  # kill
-        72: (1, (0, 1, 2, 3, 4, 1030)),  # fcntl: not F_SETOWN, which would aim signals at another process
-        234: (0, (pid,)),  # tgkill
-        302: (0, (0, pid)),  # prlimit64
-    }
-    program: list[_Instruction] = []
-    for number, (argument, values) in allowed_values.items():
-        program += [(_JUMP_EQUAL, 0, 2 + 2 * len(values), number), (_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
-        for value in values:
-            program += [(_JUMP_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]
-        program.append((_RETURN, 0, 0, _EPERM))
-    return _assemble([*program, (_RETURN, 0, 0, _EPERM)])
-
-
-_FILTER_BY_NUMBER = _filter_by_number()
+_ALLOWED_NUMBERS = frozenset(_ALLOWED.values())
+_FILTER = _filter()
 
 
 def seccomp_known() -> bool:
@@ -196,7 +209,7 @@ def seccomp_known() -> bool:
 
 def filter_system_calls() -> None:
     """Allow the calling process the listed system calls only; all others fail with EPERM, so that Python can raise."""
-    code = _FILTER_BY_NUMBER + _filter_by_argument(os.getpid())
+    code = _FILTER.replace(struct.pack("=I", _CALLER), struct.pack("=I", os.getpid()))
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     _prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.cast(ctypes.create_string_buffer(program), ctypes.c_void_p))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import decimal
 import fractions
+import io
 import json
 import math
 import random
@@ -56,7 +57,7 @@ class _Clock:
     """CPU time limit and, against sleeping, wall time limit of one step.
 
     The kernel's ITIMER_PROF counts ticks and may ring far too early beside busy neighbours; it only wakes the handler,
-    which reads the exact clock.
+    which reads the exact clock. ITIMER_REAL does the same for a program that sleeps or has disarmed the other one.
     """
 
     def __init__(self) -> None:
@@ -77,7 +78,7 @@ class _Clock:
                 self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
                 self._limit = seconds
                 signal.setitimer(signal.ITIMER_PROF, seconds, _REPEAT_SECONDS)
-                signal.setitimer(signal.ITIMER_REAL, wall_limit(seconds, 0), _REPEAT_SECONDS)
+                signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
                 record = body()
             finally:
                 self._limit = math.inf
@@ -181,13 +182,55 @@ def _load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
     except _TimeOut:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
-        record = _failure(error)
-        return record if record["status"] == "refused" else {**record, "status": "load_error"}
+        return _loading_failure(error)
     return {"status": "loaded", "stripped": stripped}
 
 
-def _test(step: dict[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:
+def _loading_failure(error: BaseException) -> dict[str, Any]:
+    record = _failure(error)
+    return record if record["status"] == "refused" else {**record, "status": "load_error"}
+
+
+def _run_script(code: types.CodeType, stdin: str) -> str:
+    """Run a program as `python program.py` does and return what it prints, cut where it is too much."""
+    output = io.BytesIO()
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")), "utf-8", "surrogatepass")
+    sys.stdout = io.TextIOWrapper(output, "utf-8", "surrogatepass")
     try:
+        exec(code, module.__dict__)  # noqa: S102
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+    sys.stdout.flush()
+    return output.getvalue()[:_MAX_SIZE].decode("utf-8", "replace")
+
+
+def _run_unittest(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Run the `unittest.TestCase` classes that the source defines; all must succeed and there must be one."""
+    namespace = dict(namespace)
+    exec(compile(source, "<test>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    import unittest  # few programs need it, and every module that a zygote holds makes its forks slower
+
+    loader = unittest.TestLoader()
+    classes = [value for value in namespace.values() if isinstance(value, type) and issubclass(value, unittest.TestCase)]
+    result = unittest.TestResult()
+    suite = unittest.TestSuite(loader.loadTestsFromTestCase(value) for value in dict.fromkeys(classes))
+    suite.run(result)
+    if result.testsRun and result.wasSuccessful():
+        return {"status": "ran"}
+    status = "raised" if result.errors and not result.failures else "assertion_failed"
+    failed = [str(case) for case, _ in [*result.failures, *result.errors]] or ["no tests"]
+    return {"status": status, "reason": ", ".join(failed)[:_MAX_REASON]}
+
+
+def _test(step: dict[str, Any], namespace: dict[str, Any], script: types.CodeType | None) -> dict[str, Any]:
+    try:
+        if "stdin" in step:
+            return {"status": "values", "values": [_run_script(script, step["stdin"])]}
+        if "unittest" in step:
+            return _run_unittest(step["unittest"], namespace)
         if "run" in step:
             exec(compile(step["run"], "<test>", "exec", dont_inherit=True), dict(namespace))  # noqa: S102
             return {"status": "ran"}
@@ -205,7 +248,9 @@ def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
     """Load `job["program"]`, run `job["steps"]` in order, and send a JSON record for the loading and for each step.
 
     An empty record comes first: where it is missing, the process never became ready, which is no fault of the program.
-    A step is {"values": [expression, ...]}, whose values are sent encoded, or {"run": statements}, which is only run.
+    A step is {"values": [expression, ...]}, whose values are sent encoded, {"run": statements} or {"unittest": classes},
+    which are only run, or, where `job["script"]` is true, {"stdin": text}: the program is then not loaded but run from
+    its beginning for each step, as `__main__` and with nothing removed, and its output is the step's value.
     After the second time-out, or once the program's CPU time is used up, a record with status "end" takes the place of
     the rest.
     """
@@ -222,7 +267,15 @@ def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
         return record
 
     send(b"")
-    if report(clock.run(per_program, lambda: _load(job["program"], module.__dict__)))["status"] != "loaded":
+    script = None
+    if job.get("script"):
+        try:
+            script = compile(job["program"], "<program>", "exec", dont_inherit=True)
+        except Exception as error:  # noqa: BLE001 - a text that is no program
+            report(_loading_failure(error))
+            return
+        report({"status": "loaded"})
+    elif report(clock.run(per_program, lambda: _load(job["program"], module.__dict__)))["status"] != "loaded":
         return
     time_outs = 0
     for step in job["steps"]:
@@ -230,5 +283,5 @@ def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
         if time_outs == _MAX_TIME_OUTS or seconds <= 0:
             report({"status": "end", "reason": f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"})
             return
-        record = report(clock.run(seconds, lambda step=step: _test(step, module.__dict__)))
+        record = report(clock.run(seconds, lambda step=step: _test(step, module.__dict__, script)))
         time_outs += record["status"] == "timeout"

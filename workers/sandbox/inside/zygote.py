@@ -1,8 +1,10 @@
 """Fork server inside the wall: one warm interpreter that forks a process for each program.
 
-Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID READABLE...`. Bytes on the control descriptor:
-- once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7"};
-- supervisor -> zygote: frame with a job: {program, steps, cpuSecondsPerTest, cpuSecondsPerProgram, memoryBytes};
+Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPACES READABLE...`; NAMESPACES
+is "own", or "shared" where the process namespace is the host's. Bytes on the control descriptor:
+- once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7",
+  "calibrationSeconds": n};
+- supervisor -> zygote: frame with a job: {program, script, steps, cpuSecondsPerTest, cpuSecondsPerProgram, memoryBytes};
 - zygote -> supervisor: `_REPLY` header (kind, wait status, CPU microseconds, length) and the child's records, unread.
 A frame is a length of 4 bytes, big-endian, and that many bytes.
 
@@ -72,6 +74,7 @@ def _cpu_backstop(job: dict) -> int:
 def _child(job: dict, records: int, null: int, landlock: hardening.Landlock, seccomp: bool) -> None:
     """Become the program's process: limits first, then the program; never returns."""
     try:
+        hardening.end_with_parent()
         os.setsid()
         for stream in (0, 1, 2):
             os.dup2(null, stream)
@@ -123,7 +126,7 @@ def _collect(control: int, reader: int, pid: int, cpu_limit: float) -> tuple[byt
         os.close(exited)
 
 
-def _run(control: int, job: dict, null: int, landlock: hardening.Landlock, seccomp: bool) -> None:
+def _run(control: int, job: dict, null: int, landlock: hardening.Landlock, seccomp: bool, alone: bool) -> None:
     reader, writer = os.pipe()
     try:
         pid = os.fork()
@@ -138,7 +141,8 @@ def _run(control: int, job: dict, null: int, landlock: hardening.Landlock, secco
     kind, records = _collect(control, reader, pid, job["cpuSecondsPerProgram"])
     os.close(reader)
     _, status, usage = os.wait4(pid, 0)
-    _end_leftovers()
+    if alone:
+        _end_leftovers()
     cpu_seconds = usage.ru_utime + usage.ru_stime
     signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     out_of_cpu = signalled == signal.SIGKILL and cpu_seconds >= job["cpuSecondsPerProgram"]
@@ -148,8 +152,8 @@ def _run(control: int, job: dict, null: int, landlock: hardening.Landlock, secco
 
 
 def _end_leftovers() -> None:
-    """Kill and reap whatever else runs in this process namespace; only needed where seccomp could not forbid
-    forking.
+    """Kill and reap whatever else runs in this process namespace, which must be the zygote's own; only needed where
+    seccomp could not forbid forking.
     """
     try:
         while True:
@@ -174,6 +178,23 @@ def _seccomp_works(landlock: hardening.Landlock) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
+def _calibrate() -> float:
+    """CPU seconds of a million rounds of an empty loop: how fast this core is, to be read beside CPU times."""
+    start = time.process_time()
+    for _ in range(100_000):
+        pass
+    return round(10 * (time.process_time() - start), 4)
+
+
+def _warm_up() -> None:
+    """Use once what every program uses, in this process: the first `ast.parse` alone makes a hundred types."""
+    namespace: dict = {}
+    program._load("import re\ndef f(x):\n    return [re.sub('a', 'b', x)]\nassert f('a')", namespace)
+    program._test({"values": ["f('a')"]}, namespace, None)
+    program._test({"run": "assert f('a') == 1"}, namespace, None)
+    program.random.seed(0)
+
+
 def main() -> None:
     control, uid = int(sys.argv[1]), int(sys.argv[2])
     if os.getuid() == 0 and uid:
@@ -182,16 +203,23 @@ def main() -> None:
         os.setresuid(uid, uid, uid)
     hardening.protect_zygote()
     null = os.open("/dev/null", os.O_RDWR)
-    landlock = hardening.Landlock(sys.argv[3:])
+    alone = sys.argv[3] == "own"
+    landlock = hardening.Landlock(sys.argv[4:])
     seccomp = _seccomp_works(landlock)
+    _warm_up()
     gc.collect()
     gc.freeze()
-    hello = {"landlock": landlock.abi, "seccomp": seccomp, "python": ".".join(map(str, sys.version_info[:3]))}
+    hello = {
+        "landlock": landlock.abi,
+        "seccomp": seccomp,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "calibrationSeconds": _calibrate(),
+    }
     hello_bytes = json.dumps(hello).encode()
     _write(control, struct.pack(">I", len(hello_bytes)) + hello_bytes)
     while True:
         (size,) = struct.unpack(">I", _read_exactly(control, 4))
-        _run(control, json.loads(_read_exactly(control, size)), null, landlock, seccomp)
+        _run(control, json.loads(_read_exactly(control, size)), null, landlock, seccomp, alone)
 
 
 if __name__ == "__main__":

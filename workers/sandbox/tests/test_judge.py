@@ -249,7 +249,7 @@ ATTACKS = [
     attack("deep recursion", "raised raised", "def f(): return f()"),
     attack(
         "deep recursion in C",
-        "killed not_run",
+        "killed killed",
         "import sys",
         "sys.setrecursionlimit(10**9)",
         "def f():",
@@ -257,11 +257,11 @@ ATTACKS = [
         "  for _ in range(10**5): x, y = [x], [y]",
         "  return x == y",
     ),
-    attack("segmentation fault", "killed not_run", "import ctypes", "def f(): ctypes.string_at(0)"),
-    attack("abort", "killed not_run", "import os", "def f(): os.abort()"),
-    attack("kill itself", "killed not_run", "import os", "def f(): os.kill(os.getpid(), 9)"),
+    attack("segmentation fault", "killed killed", "import ctypes", "def f(): ctypes.string_at(0)"),
+    attack("abort", "killed killed", "import os", "def f(): os.abort()"),
+    attack("kill itself", "killed killed", "import os", "def f(): os.kill(os.getpid(), 9)"),
     attack("sys.exit", "raised raised", "import sys", "def f(): sys.exit(0)"),
-    attack("os._exit", "killed not_run", "import os", "def f(): os._exit(0)"),
+    attack("os._exit", "killed killed", "import os", "def f(): os._exit(0)"),
     attack(
         "AlwaysEqual",
         "assertion_failed assertion_failed",
@@ -281,7 +281,7 @@ ATTACKS = [
     attack("huge value", "assertion_failed assertion_failed", "def f(): return [0] * 10**6"),
     attack("endless value", "assertion_failed assertion_failed", "def f():", "  x = []", "  x.append(x)", "  return x"),
     attack("input", "raised raised", "def f(): return input()"),
-    attack("result channel closed", "killed not_run", "import os", "def f():", "  os.closerange(3, 99)", "  return 4"),
+    attack("result channel closed", "killed killed", "import os", "def f():", "  os.closerange(3, 99)", "  return 4"),
     attack(
         "records of its own",
         "killed killed",
