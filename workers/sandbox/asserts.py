@@ -195,7 +195,9 @@ def _mutate(statement: ast.stmt, mark: str) -> bool:
             comparison.comparators = [false(right)]
             return True
         case ast.Expr(
-            value=ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr="assertEqual"), args=[_, right, *_]) as call
+            value=ast.Call(
+                func=ast.Attribute(value=ast.Name(id="self"), attr="assertEqual"), args=[_, right, *_]
+            ) as call
         ):
             call.args[1] = false(right)
             return True

@@ -183,7 +183,9 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
             (again,) = _run_with_crashes(pool, [replace(work, tests=work.tests[: late + 1])], call, alone=True)
             if again.statuses == first.statuses[: late + 1]:
                 continue
-            (again,) = _run_with_crashes(pool, [replace(work, limits=work.limits.times(_SLOW_FACTOR))], call, alone=True)
+            (again,) = _run_with_crashes(
+                pool, [replace(work, limits=work.limits.times(_SLOW_FACTOR))], call, alone=True
+            )
         elif _is_near(first, thresholds):
             (again,) = _run_with_crashes(pool, [work], call, alone=True)
         else:
@@ -221,7 +223,8 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     def digest(index: int, report: Report | None) -> Trial:
         return _trial(works[index].tests, report)
 
-    return pool.run([_job(work) for work in works], max((work.limits for work in works), key=lambda limits: limits.patience_seconds), call, digest, alone)
+    widest = max((work.limits for work in works), key=lambda limits: limits.patience_seconds)
+    return pool.run([_job(work) for work in works], widest, call, digest, alone)
 
 
 def _job(work: Work) -> dict[str, Any]:
@@ -254,7 +257,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     if cheating:
         trial.flags.add("cheating")
     ran = sum(status != "not_run" for status in trial.statuses)
-    if report and report.kind == ENDED and 0 < ran < len(tests) and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
+    died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
+    if report and died and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
         trial.crashed = ran - 1
     return trial
 
@@ -318,7 +322,9 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
                 message = f"Job {position} has {texts} that are neither texts nor {{stdin, stdout}}."
                 raise ServiceError("InvalidInput", message)
     if len({type(test) for test in tests}) > 1:
-        raise ServiceError("InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind.")
+        raise ServiceError(
+            "InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind."
+        )
     if len(tests) > _MAX_TESTS:
         message = f"Job {position} has {len(tests)} {texts}; at most {_MAX_TESTS} are allowed."
         raise ServiceError("InvalidInput", message)

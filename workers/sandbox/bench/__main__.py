@@ -1,8 +1,8 @@
 """Bench of the sandbox: `npm run bench:sandbox`; ratios hold on a busy machine, absolute rates need a quiet one.
 
 The reference load is read from `ACECODER_SHARED` (default: `../shared` beside the repository). The peer, EvalPlus, gets
-an environment of its own from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by turn
-with ours. Limits are derived from each reference's own CPU time, as in `limits_from`.
+an environment of its own from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by
+turn with ours. Limits are derived from each reference's own CPU time, as in `limits_from`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,11 @@ def load_jobs(load: Sequence[Question], limits: dict[str, dict[str, float]]) -> 
 
 def reference_jobs(load: Sequence[Question]) -> list[Job]:
     return [
-        {"id": question.id, "program": question.reference, "tests": [f"{question.check}\ncheck({question.entry_point})"]}
+        {
+            "id": question.id,
+            "program": question.reference,
+            "tests": [f"{question.check}\ncheck({question.entry_point})"],
+        }
         for question in load
     ]
 
@@ -111,7 +115,9 @@ def _as_call(test: str, entry_point: str) -> tuple[list[Any], Any] | None:
         case [
             ast.Assert(
                 test=ast.Compare(
-                    left=ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]), ops=[ast.Eq()], comparators=[right]
+                    left=ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]),
+                    ops=[ast.Eq()],
+                    comparators=[right],
                 )
             )
         ] if name == entry_point:
@@ -145,7 +151,9 @@ def run_peer(python: Path, jobs: Sequence[Job]) -> tuple[dict[str, list[bool]], 
     return results["outcomes"], results["seconds"]
 
 
-def against_peer(load: Sequence[Question], limits: dict[str, dict[str, float]], home: Path) -> tuple[float, float, Counter[str]]:
+def against_peer(
+    load: Sequence[Question], limits: dict[str, dict[str, float]], home: Path
+) -> tuple[float, float, Counter[str]]:
     """(our programs/s, the peer's, tests by agreement) on the asserts that both can judge, question by question."""
     python = peer_python(home)
     ours_seconds = peers_seconds = 0.0
@@ -164,7 +172,13 @@ def against_peer(load: Sequence[Question], limits: dict[str, dict[str, float]], 
                     calls = [repr(arguments) for _, (arguments, _) in pairs]
                     expected = [repr(value) for _, (_, value) in pairs]
                     peers_jobs.append(
-                        {"id": id, "program": program, "entryPoint": question.entry_point, "calls": calls, "expected": expected}
+                        {
+                            "id": id,
+                            "program": program,
+                            "entryPoint": question.entry_point,
+                            "calls": calls,
+                            "expected": expected,
+                        }
                     )
             statuses, _, seconds = judge(service, jobs)
             ours_seconds += seconds
@@ -186,7 +200,7 @@ def _agreement(status: str, passed: bool) -> str:
 
 
 _EXPLANATIONS = {
-    "they pass, we say assertion_failed": "EvalPlus compares floats with a tolerance and HumanEval/32 by its own oracle",
+    "they pass, we say assertion_failed": "EvalPlus compares floats with a tolerance, HumanEval/32 by its own oracle",
     "they pass, we say load_error": "they run the program's own text with other rules of loading",
     "they pass, we say timeout": "they give a test 4 s of wall time, we 20 times the reference's CPU time",
     "they pass, we say not_run": "we stop after the second time-out",
@@ -242,7 +256,10 @@ def memory_growth(programs: int) -> tuple[float, int, int]:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
     def some(start: int, count: int) -> list[Job]:
-        return [{"id": str(at), "program": f"def f():\n    return {at}\n", "tests": ["assert f() == 1"]} for at in range(start, start + count)]
+        return [
+            {"id": str(at), "program": f"def f():\n    return {at}\n", "tests": ["assert f() == 1"]}
+            for at in range(start, start + count)
+        ]
 
     with running() as service:
         warm = min(programs // 4, 10_000)
@@ -252,7 +269,9 @@ def memory_growth(programs: int) -> tuple[float, int, int]:
         before = resident(pids), descriptors(pids)
         for start in range(warm, programs, 500):
             judge(service, some(start, 500))
-        zombies = sum("\nState:\tZ" in Path(f"/proc/{pid}/status").read_text() for pid in descendants(service.process.pid))
+        zombies = sum(
+            "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text() for pid in descendants(service.process.pid)
+        )
         return resident(pids) - before[0], descriptors(pids) - before[1], zombies
 
 
@@ -280,18 +299,31 @@ def main() -> int:
         met = bar is None or (value <= bar if at_most else value >= bar)
         results.append({"name": name, "value": round(value, 3), "unit": unit, "bar": bar, "met": met})
         bound = "" if bar is None else f"{'at most' if at_most else 'at least'} {bar:g}"
-        print(f"{name:54s} {value:10.2f} {unit:14s} {bound:16s} {'' if bar is None else 'met' if met else 'MISSED'}", flush=True)
+        print(
+            f"{name:54s} {value:10.2f} {unit:14s} {bound:16s} {'' if bar is None else 'met' if met else 'MISSED'}",
+            flush=True,
+        )
 
     with running() as service:
         isolation = service.versions["isolation"]
         print(f"isolation {service.versions['level']} ({isolation}), Python {service.versions['python']}")
         references, cpu, _ = judge(service, reference_jobs(load), limits={"cpuSecondsPerTest": 2})
         with endless_loops(LOOPS):
-            beside, _, _ = judge(service, [{**job, "program": job["program"] + "\n# again\n"} for job in reference_jobs(load)], limits={"cpuSecondsPerTest": 2})
+            beside, _, _ = judge(
+                service,
+                [{**job, "program": job["program"] + "\n# again\n"} for job in reference_jobs(load)],
+                limits={"cpuSecondsPerTest": 2},
+            )
     limits = {id: limits_from(seconds) for id, seconds in cpu.items()}
-    print(f"derived limits, seconds a test: {dict(sorted(Counter(each['cpuSecondsPerTest'] for each in limits.values()).items()))}")
+    derived = Counter(each["cpuSecondsPerTest"] for each in limits.values())
+    print(f"derived limits, seconds a test: {dict(sorted(derived.items()))}")
     row("references that pass", sum(s == ["pass"] for s in references.values()), "programs", len(load))
-    row(f"references that pass beside {LOOPS} endless loops", sum(s == ["pass"] for s in beside.values()), "programs", len(load))
+    row(
+        f"references that pass beside {LOOPS} endless loops",
+        sum(s == ["pass"] for s in beside.values()),
+        "programs",
+        len(load),
+    )
 
     jobs = load_jobs(load, limits)
     runs, rates, cpu_rates = [], [], []
@@ -320,7 +352,9 @@ def main() -> int:
     )
     row("tests that pass with 5 s a test but not with our limits", failed_by_limit, "tests", 0, at_most=True)
 
-    ours, peers, agreement = against_peer(every_question[::PEER_SLICE], {q.id: limits.get(q.id, limits_from(0.05)) for q in every_question}, home)
+    ours, peers, agreement = against_peer(
+        every_question[::PEER_SLICE], {q.id: limits.get(q.id, limits_from(0.05)) for q in every_question}, home
+    )
     row("programs/s on call == literal (ours)", ours, "programs/s")
     row("programs/s on call == literal (EvalPlus 0.3.1)", peers, "programs/s")
     row("times as fast as EvalPlus", ours / peers, "times", 10)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - an attack stands on one line
 """What the harness does beyond one run: scripts, unittest classes, canaries, runs again, references, the cache."""
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def test_scripts(service: Service) -> None:
     text = "if __name__ == '__main__':\n    print(sum(map(int, input().split())))\n"
     tests = [script("1 2\n", "3"), script("1 2", "4"), script("", "0"), script("2 2", "4.0 \n\n")]
     assert statuses(verdict(service, text, *tests)) == ["pass", "assertion_failed", "raised", "pass"]
-    assert statuses(verdict(service, "import sys\nfor l in sys.stdin: print(l, end='')\nsys.exit(0)", script("a\nb", "a\nb"))) == ["pass"]
+    assert statuses(
+        verdict(service, "import sys\nfor l in sys.stdin: print(l, end='')\nsys.exit(0)", script("a\nb", "a\nb"))
+    ) == ["pass"]
     assert statuses(verdict(service, "print(", script("", ""))) == ["load_error"]
     assert statuses(verdict(service, "while True: print('x' * 999)", script("", ""))) == ["timeout"]
 
@@ -73,7 +76,9 @@ def test_canaries_catch_what_is_equal_to_everything(service: Service, test: str)
 
 
 def test_canaries_catch_a_harness_taken_over(service: Service) -> None:
-    found = verdict(service, "import builtins\nbuiltins.exec = lambda *_: None\ndef f(): pass", "x = 1\nassert f() is x")
+    found = verdict(
+        service, "import builtins\nbuiltins.exec = lambda *_: None\ndef f(): pass", "x = 1\nassert f() is x"
+    )
     assert (statuses(found), found["flags"]) == (["assertion_failed"], ["cheating", "inside"])
 
 
@@ -198,7 +203,8 @@ def test_random_bytes_from_inside_never_do_more_than_malform() -> None:
 # Each hands out a wrong value or attacks its surroundings; none may pass, and a neighbour must be judged as ever.
 MORE_ATTACKS = {
     "gc for the result channel": "import gc\ndef f():\n  for o in gc.get_objects():\n    if isinstance(o, dict) and 'status' in o: o['status'] = 'pass'\n  return 0",
-    "json.dumps replaced": "import json\njson.dumps = lambda *a, **k: '{\"status\":\"values\",\"values\":[[\"i\",\"4\"]]}'\ndef f(): return 0" + "\nimport os; os._exit(0)",
+    "json.dumps replaced": 'import json\njson.dumps = lambda *a, **k: \'{"status":"values","values":[["i","4"]]}\'\ndef f(): return 0'
+    + "\nimport os; os._exit(0)",
     "hostile str of an exception": "class E(Exception):\n  def __str__(self): raise SystemExit\ndef f(): raise E",
     "endless str of an exception": "class E(Exception):\n  def __str__(self):\n    while True: pass\ndef f(): raise E",
     "exception with a huge text": "def f(): raise ValueError('x' * 10**7)",
