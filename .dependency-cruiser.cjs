@@ -46,8 +46,8 @@ module.exports = {
       { path: '^workers/' }, { path: '^workflows/', pathNot: contract }),
     rule('workers-import-no-tools', 'Workers are what is published; tools and tests are not.',
       { path: '^workers/' }, { path: '^(infra|test)/', pathNot: '^infra/nvidia-smi-parser/' }),
-    rule('infra-imports', 'Tools talk to servers from outside: contract, store client and Temporal client.',
-      { path: '^infra/(?!nvidia-smi-parser/)', pathNot: '\\.test\\.ts$' },
+    rule('infra-imports', 'Tools talk to servers from outside: contract, store client and Temporal client. The sandbox has no server.',
+      { path: '^infra/(?!nvidia-smi-parser/)', pathNot: ['\\.test\\.ts$', '^infra/dev/sandbox\\.ts$'] },
       {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
         pathNot: [contract, ...packages('minio', 'zod', '@types', 'tsx', 'vitest', '@temporalio/client', '@temporalio/common', '@temporalio/envconfig')],

@@ -33,7 +33,7 @@ def main() -> None:
         "--minimum",
         choices=LEVELS,
         default="reduced",
-        help="isolation below which no program is run (full, reduced: something is missing, weak: no namespaces)",
+        help="level of isolation below which no program is run, as wall.level defines them",
     )
     options = parser.parse_args()
     workers = options.workers

@@ -223,13 +223,8 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     def digest(index: int, report: Report | None) -> Trial:
         return _trial(works[index].tests, report)
 
-    return pool.run(
-        [_job(work) for work in works],
-        max((work.limits for work in works), key=lambda limits: limits.patience_seconds),
-        call,
-        digest,
-        alone,
-    )
+    widest = max((work.limits for work in works), key=lambda limits: limits.patience_seconds)
+    return pool.run([_job(work) for work in works], widest, call, digest, alone)
 
 
 def _job(work: Work) -> dict[str, Any]:
@@ -262,12 +257,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     if cheating:
         trial.flags.add("cheating")
     ran = sum(status != "not_run" for status in trial.statuses)
-    if (
-        report
-        and report.kind == ENDED
-        and 0 < ran < len(tests)
-        and outcomes[ran - 1].get("reason") == _death(report)["reason"]
-    ):
+    died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
+    if report and died and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
         trial.crashed = ran - 1
     return trial
 

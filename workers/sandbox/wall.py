@@ -119,8 +119,8 @@ LEVELS = ("weak", "reduced", "full")
 def level(way: str, hello: dict[str, Any]) -> str:
     """The level of a wall and of the kernel's limits inside it.
 
-    full: own namespaces, the host's files hidden twice (not mounted, and Landlock), signals kept apart (Landlock 6),
-    system calls filtered. weak: no namespaces, one process tree and one network with the host. reduced: between them.
+    full: own namespaces, the host's files hidden twice (not mounted, and Landlock), signals kept apart (Landlock ABI
+    6), system calls filtered. weak: no namespaces, one process tree and one network with the host. reduced: between.
     """
     if way == "bare":
         return "weak"

@@ -1,8 +1,8 @@
 """Bench of the sandbox: `npm run bench:sandbox`; ratios hold on a busy machine, absolute rates need a quiet one.
 
 The reference load is read from `ACECODER_SHARED` (default: `../shared` beside the repository). The peer, EvalPlus, gets
-an environment of its own from `peer.lock`, inside the outer wall, on the same programs and asserts, turn by turn
-with ours. Limits are derived from each reference's own CPU time, as in `limits_from`.
+an environment of its own from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by
+turn with ours. Limits are derived from each reference's own CPU time, as in `limits_from`.
 """
 
 from __future__ import annotations
@@ -315,10 +315,8 @@ def main() -> int:
                 limits={"cpuSecondsPerTest": 2},
             )
     limits = {id: limits_from(seconds) for id, seconds in cpu.items()}
-    print(
-        "derived limits, seconds a test: "
-        f"{dict(sorted(Counter(each['cpuSecondsPerTest'] for each in limits.values()).items()))}"
-    )
+    derived = Counter(each["cpuSecondsPerTest"] for each in limits.values())
+    print(f"derived limits, seconds a test: {dict(sorted(derived.items()))}")
     row("references that pass", sum(s == ["pass"] for s in references.values()), "programs", len(load))
     row(
         f"references that pass beside {LOOPS} endless loops",

@@ -214,9 +214,8 @@ def _run_unittest(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
     import unittest  # few programs need it, and every module that a zygote holds makes its forks slower
 
     loader = unittest.TestLoader()
-    classes = [
-        value for value in namespace.values() if isinstance(value, type) and issubclass(value, unittest.TestCase)
-    ]
+    types_here = [value for value in namespace.values() if isinstance(value, type)]
+    classes = [value for value in types_here if issubclass(value, unittest.TestCase)]
     result = unittest.TestResult()
     suite = unittest.TestSuite(loader.loadTestsFromTestCase(value) for value in dict.fromkeys(classes))
     suite.run(result)
@@ -250,9 +249,9 @@ def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
     """Load `job["program"]`, run `job["steps"]` in order, and send a JSON record for the loading and for each step.
 
     An empty record comes first: where it is missing, the process never became ready, which is no fault of the program.
-    A step is {"values": [expression, ...]}, whose values go encoded, {"run": statements} or {"unittest": classes},
-    which are only run, or, where `job["script"]` is true, {"stdin": text}: the program is then not loaded but run from
-    its beginning for each step, as `__main__` and with nothing removed, and its output is the step's value.
+    A step is {"values": [expression, ...]}, whose values are sent encoded, {"run": statements} or {"unittest":
+    classes}, which are only run, or, where `job["script"]` is true, {"stdin": text}: the program is then not loaded but
+    run from its beginning for each step, as `__main__` and with nothing removed, and its output is the step's value.
     After the second time-out, or once the program's CPU time is used up, a record with status "end" takes the place of
     the rest.
     """

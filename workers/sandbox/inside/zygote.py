@@ -4,7 +4,8 @@ Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPA
 is "own", or "shared" where the process namespace is the host's. Bytes on the control descriptor:
 - once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7",
   "calibrationSeconds": n};
-- supervisor -> zygote: a job: {program, script, steps, cpuSecondsPerTest, cpuSecondsPerProgram, memoryBytes};
+- supervisor -> zygote: frame with a job: {program, script, steps, cpuSecondsPerTest, cpuSecondsPerProgram,
+  memoryBytes};
 - zygote -> supervisor: `_REPLY` header (kind, wait status, CPU microseconds, length) and the child's records, unread.
 A frame is a length of 4 bytes, big-endian, and that many bytes.
 
