@@ -30,7 +30,7 @@ export function modelActivities({ store, models }: Services) {
           else await models.call('checkModel', { source: located(source) }, { signal: cancellationSignal() });
         } catch (error) {
           if (!(error instanceof StageFailure) || FAILURES[error.type] === 'retried') throw error;
-          mistakes.push(mistake(path, source, error.message));
+          mistakes.push(source.kind === 'artifact' ? mistake(`${path}.ref.key`, source.ref.key, error.message) : mistake(path, source, error.message));
         }
       }
       return mistakes;

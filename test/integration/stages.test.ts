@@ -63,7 +63,7 @@ describe('preferences by Temporal CLI', () => {
     const before = (await artifactStore().list('artifacts/programs/')).length;
     const { type, message } = await failureOf(await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} }));
     expect(type).toBe('InvalidExperiment');
-    expect(message).toContain(`${path}, line 1`);
+    expect(message).toContain("inputs.programs.path: line 1: questionId: ");
     expect((await artifactStore().list('artifacts/programs/')).length).toBe(before);
   });
 

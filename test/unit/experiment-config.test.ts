@@ -46,11 +46,11 @@ describe('Experiment', () => {
   it('says what is allowed', () => {
     const message = (input: unknown): string => mistakes(input).map(({ message: text }) => text).join('\n');
     expect(message({ ...VALID, onFailure: 'stop' })).toBe('must be one of "park", "fail"');
-    expect(message({ ...VALID, models: { policy: { kind: 'ggu' } } })).toBe('must be one of "gguf", "hub", "folder", "artifact"');
+    expect(message({ ...VALID, models: { policy: { kind: 'ggu' } } })).toBe('must be one of "gguf", "hub", "folder", "artifact"; did you mean "gguf"?');
     expect(message({ ...VALID, stages: { preferences: { minimumBest: 1.5 } } })).toMatch(/<=1/);
     expect(message({ ...VALID, stages: { evaluation: { samples: 4, bestOf: [16] } } })).toBe('16 is larger than the 4 samples per task');
-    expect(message({ ...VALID, stages: { sampling: { temprature: 1 } } })).toBe('no such field');
-    expect(message({ ...VALID, name: 'a/b' })).toBe('letters, digits, dot, dash and underscore');
+    expect(message({ ...VALID, stages: { sampling: { temprature: 1 } } })).toBe('no such field; did you mean "temperature"?');
+    expect(message({ ...VALID, name: 'a/b' })).toBe('letters, digits, dot, dash and underscore, at most 100');
   });
 
   it('allows k and N up to the number of samples', () => {
@@ -71,7 +71,7 @@ describe('describeMistakes', () => {
     const [first, second] = text.split('\n') as [string, string];
     expect(first).toBe('a.b: needed (is missing)');
     expect(second).toMatch(/^c: too long \(is "x+\.\.\.\)$/);
-    expect(second.length).toBeLessThan(110);
+    expect(second.length).toBeLessThan(190);
   });
 });
 

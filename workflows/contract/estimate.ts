@@ -172,9 +172,7 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     }, shardsAtOnce(sampled, sampling.shardSize, sampling.execution.window)),
     preferences: stage('preferences', { rows: { pairs, heldOutPairs }, bytes: (pairs + heldOutPairs) * bytesOf.pair }),
     rewardModel: stage('rewardModel', {
-      rows: { pairs: pairs * rewardModel.epochs }, tokens: { prompt: 0, generated: 0, trained: rewardTokens },
-      // Beside the model, the last checkpoint's weights and moments stay until garbage collection.
-      bytes: 4 * FLOAT_BYTES * trained(backbone, rewardModel.upperLayers),
+      rows: { pairs: pairs * rewardModel.epochs }, tokens: { prompt: 0, generated: 0, trained: rewardTokens }, bytes: FLOAT_BYTES * trained(backbone, rewardModel.upperLayers),
       // Held-out pairs are scored before and after.
       deviceSeconds: load + training(backbone, rewardModel.upperLayers, rewardTokens) + 2 * forward(backbone, heldOutPairs * pairTokens),
       memoryBytes: memory(backbone, rewardModel.upperLayers, 0),
@@ -205,8 +203,8 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     total: {
       tokens: { prompt: sum(({ tokens }) => tokens.prompt), generated: sum(({ tokens }) => tokens.generated), trained: sum(({ tokens }) => tokens.trained) },
       sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds), deviceSeconds, seconds: sum(({ seconds }) => seconds), storeBytes,
-      // The cache of a host that does all the work holds what the store holds and the folders of models; the reports hold two models.
-      diskBytes: 2 * storeBytes + 2 * FLOAT_BYTES * (policy.parameters + backbone.parameters),
+      // The cache of a host that does all the work holds what the store holds; the reports hold two models.
+      diskBytes: 2 * storeBytes + FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
     teacher: { kind: synthesis.teacher.kind, dollars: 0 },

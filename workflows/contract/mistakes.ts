@@ -16,12 +16,15 @@ export function mistakesOf(error: z.ZodError, input: unknown, schema: z.ZodType)
   return error.issues.flatMap((issue) => ofIssue(issue as z.core.$ZodIssue, [], input, schema));
 }
 
+/** Characters of a value that are shown: an object key of the store fits. */
+const SHOWN = 160;
+
 /** Mistakes as the text of an error: one line each, values shortened. */
 export function describeMistakes(mistakes: readonly Mistake[]): string {
   return mistakes
     .map(({ path, value, message }) => {
       const text = value === undefined ? 'missing' : JSON.stringify(value);
-      return `${path}: ${message} (is ${text.length > 80 ? `${text.slice(0, 77)}...` : text})`;
+      return `${path}: ${message} (is ${text.length > SHOWN ? `${text.slice(0, SHOWN - 3)}...` : text})`;
     })
     .join('\n');
 }

@@ -9,7 +9,7 @@ import torch
 from conftest import weight_digests
 
 from runtime import models
-from runtime.models import import_model, out_of_memory, warm_policy
+from runtime.models import check_model, import_model, out_of_memory, warm_policy
 from serve import Call, ServiceError
 
 
@@ -25,6 +25,26 @@ def test_an_imported_folder_is_canonical(micro_model: Path, tmp_path: Path, call
     assert weight_digests(tmp_path / "a") == weight_digests(micro_model)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert b"/" not in (tmp_path / "a/config.json").read_bytes()  # no path of this machine
+
+
+def test_a_source_is_looked_up_without_loading_it(micro_model: Path, call: Call) -> None:
+    folder = {"kind": "folder", "path": str(micro_model)}
+    assert check_model({"source": folder}, call) == {"architecture": "LlamaForCausalLM"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"kind": "folder", "path": "/nowhere"}, "there is no config.json"),
+        ({"kind": "gguf", "package": "no_such_package", "file": "m.gguf"}, "No file m.gguf in the Python package"),
+        ({"kind": "gguf", "package": "no.such.package", "file": "m.gguf"}, "No file m.gguf in the Python package"),
+        ({"kind": "gguf", "package": "torch", "file": "m.gguf"}, "No file m.gguf in the Python package torch"),
+    ],
+)
+def test_a_source_that_is_not_there_is_named(source: dict[str, str], message: str, call: Call) -> None:
+    with pytest.raises(ServiceError, match=message) as error:
+        check_model({"source": source}, call)
+    assert error.value.type == "ModelNotFound"
 
 
 def test_a_model_without_chat_template_is_refused(micro_model: Path, tmp_path: Path, call: Call) -> None:
