@@ -50,7 +50,7 @@ async function runAsChild(wait: string | undefined): Promise<void> {
 /** The Temporal SDK is loaded by processes that serve a queue only. */
 async function serve(wait: string | undefined): Promise<void> {
   const { main } = await import('./run-workers.js');
-  main(['gpu'], wait);
+  main(['gpu'], () => wait);
 }
 
 async function printPlan(nvidiaSmi: NvidiaSmiCommand, host: HostConfig): Promise<void> {

@@ -109,9 +109,17 @@ async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promis
   }
 }
 
+/** `--wait` of this process's arguments. */
+function waitArgument(): string | undefined {
+  return parseArgs({ options: { wait: { type: 'string' } } }).values.wait;
+}
+
 /** Runs an entry point: one clear sentence and exit code 1 when it cannot go on. `--wait 60s` limits the waiting. */
-export function main(roles: readonly QueueRole[], wait: string | undefined = parseArgs({ options: { wait: { type: 'string' } } }).values.wait): void {
-  Promise.resolve().then(() => runWorkers(roles, { waitSeconds: wait === undefined ? undefined : parseDuration(wait) })).catch((error: unknown) => {
+export function main(roles: readonly QueueRole[], wait: () => string | undefined = waitArgument): void {
+  Promise.resolve().then(() => {
+    const duration = wait();
+    return runWorkers(roles, { waitSeconds: duration === undefined ? undefined : parseDuration(duration) });
+  }).catch((error: unknown) => {
     console.error(error instanceof Error ? error.message : error);
     // The SDK's threads may wait for a server that never answers.
     process.exit(1);
