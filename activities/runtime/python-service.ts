@@ -73,6 +73,8 @@ interface Process {
 
 export class PythonService {
   #process: Promise<Process> | undefined;
+  /** The process between its start and its being ready. */
+  #starting: ChildProcess | undefined;
   #nextId = 1;
   #closed = false;
 
@@ -120,6 +122,8 @@ export class PythonService {
   /** Ends the process with all its children. */
   async close(): Promise<void> {
     this.#closed = true;
+    // A process that is still importing its libraries does not hear of a closed pipe, and has nothing to finish.
+    if (this.#starting) killGroup(this.#starting);
     const process = await this.#process?.catch(() => undefined);
     if (!process || process.child.exitCode !== null || process.child.signalCode !== null) return;
     const exited = once(process.child, 'exit');
@@ -158,6 +162,7 @@ export class PythonService {
       env: { ...inherited, PYTHONPATH: pythonPath, PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1', TOKENIZERS_PARALLELISM: 'false', ...env } as NodeJS.ProcessEnv,
     });
     closeSync(log);
+    this.#starting = child;
     const requests = child.stdio[3] as Writable;
     const replies = child.stdio[4] as Readable;
     const pending = new Map<number, Pending>();
@@ -170,6 +175,7 @@ export class PythonService {
       }, startSeconds * 1000);
       const lost = (why: string): void => {
         clearTimeout(timer);
+        if (this.#starting === child) this.#starting = undefined;
         const failure = new StageFailure(this.options.lostAs, `${name} ${why}; see ${logFile}`);
         reject(failure);
         for (const { reject: rejectCall } of pending.values()) rejectCall(failure);
@@ -184,6 +190,7 @@ export class PythonService {
         const message = JSON.parse(line) as Reply;
         if (message.type === 'ready') {
           clearTimeout(timer);
+          this.#starting = undefined;
           resolve({ child, requests, pending, versions: message.versions });
         } else {
           deliver(pending, message);
