@@ -14,7 +14,7 @@ module.exports = {
     rule('no-undeclared-package', 'A package that package.json does not name may be gone after the next install.',
       {}, { dependencyTypes: ['npm-no-pkg', 'npm-unknown'] }),
     rule('no-development-package', 'The published package has no development dependencies.',
-      { path: '^(workflows|activities|workers)/', pathNot: '\\.test\\.ts$' }, { dependencyTypes: ['npm-dev'] }),
+      { path: '^(workflows|activities|workers)/', pathNot: '\\.test\\.ts$' }, { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm-peer'] }),
 
     rule('contract-is-pure', 'The contract crosses every boundary: zod and itself only.',
       { path: contract, pathNot: '\\.test\\.ts$' }, { pathNot: [contract, ...packages('zod')] }),
@@ -45,7 +45,7 @@ module.exports = {
     rule('workers-import-no-workflow-code', 'A worker names workflows by path: they run in their own bundle.',
       { path: '^workers/' }, { path: '^workflows/', pathNot: contract }),
     rule('workers-import-no-tools', 'Workers are what is published; tools and tests are not.',
-      { path: '^workers/' }, { path: '^(infra|test)/', pathNot: '^infra/nvidia-smi-parser/' }),
+      { path: '^workers/' }, { path: '^(infra|test)/' }),
     rule('infra-imports', 'Tools talk to servers from outside: contract, store client and Temporal client. The sandbox has no server.',
       { path: '^infra/(?!nvidia-smi-parser/)', pathNot: ['\\.test\\.ts$', '^infra/dev/sandbox\\.ts$'] },
       {
@@ -59,7 +59,7 @@ module.exports = {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '^(dist|\\.acecoder)/' },
+    exclude: { path: '^\\.acecoder/|(^|/)dist/' },
     tsConfig: { fileName: 'tsconfig.json' },
     // Types count: a room that knows another's types knows that room.
     tsPreCompilationDeps: true,

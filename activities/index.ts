@@ -1,6 +1,8 @@
 /** All activities of the plugin by name. */
+import { ACTIVITIES, activitiesOf, type Part, type QueueRole } from '../workflows/contract/index.js';
 import { datasetRefreshActivities } from './dataset-refresh/activities.js';
 import { evaluationActivities } from './evaluation/activities.js';
+import { sandboxActivities } from './execution/activities.js';
 import { experimentActivities } from './experiment/activities.js';
 import { filteringActivities } from './filtering/activities.js';
 import { garbageCollectionActivities } from './garbage-collection/activities.js';
@@ -12,19 +14,32 @@ import { samplingActivities } from './sampling/activities.js';
 import { synthesisActivities } from './synthesis/activities.js';
 import type { Services } from './runtime/services.js';
 
-type Activity = (...args: never[]) => Promise<unknown>;
+export type Activity = (...args: never[]) => Promise<unknown>;
 
-/** @throws Error naming an activity that two stages define. */
-export function createActivities(services: Services): Record<string, Activity> {
-  const parts: Record<string, Activity>[] = [
+/**
+ * The activities of a part of the plugin that a kind of worker runs.
+ *
+ * @throws Error naming an activity that two stages define, or that the contract gives to no kind of worker.
+ */
+export function createActivities(services: Services, role: QueueRole, part: Part = 'all'): Record<string, Activity> {
+  const all = composeActivities(
     synthesisActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
     rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
-    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services),
-  ];
+    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services),
+  );
+  const unassigned = Object.keys(all).filter((name) => !(name in ACTIVITIES));
+  if (unassigned.length > 0) throw new Error(`ACTIVITIES of the contract does not say on which kind of worker ${unassigned.join(', ')} runs`);
+  return Object.fromEntries(activitiesOf(role, part).map((name) => [name, all[name]!]));
+}
+
+/** One set of activities out of several. @throws Error naming the activities that more than one of them defines. */
+export function composeActivities(...sets: readonly object[]): Record<string, Activity> {
   const all: Record<string, Activity> = {};
-  for (const [name, activity] of parts.flatMap((part) => Object.entries(part))) {
-    if (name in all) throw new Error(`the activity ${name} is defined twice`);
+  const twice: string[] = [];
+  for (const [name, activity] of sets.flatMap((set) => Object.entries(set) as [string, Activity][])) {
+    if (Object.hasOwn(all, name)) twice.push(name);
     all[name] = activity;
   }
+  if (twice.length > 0) throw new Error(`defined more than once: the activities ${twice.join(', ')}`);
   return all;
 }

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { Worker, type NativeConnection, type WorkflowBundleOption } from '@temporalio/worker';
-import { queueName, QUEUES, SEARCH_ATTRIBUTES, type QueueRole } from '../workflows/contract/index.js';
+import { activitiesOf, queueName, QUEUES, type QueueRole } from '../workflows/contract/index.js';
 import { AceCoderPlugin } from './plugins/acecoder-plugin.js';
+import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
 
@@ -25,9 +26,12 @@ export interface CreateWorkersOptions {
   identity?: string;
 }
 
-/** One worker for each role, on its queue, with the plugin. */
+/** One worker for each role that has activities, on its queue, with the plugin. @throws Error when none of the roles has. */
 export async function createWorkers({ connection, namespace, roles, services, queueBase = QUEUES.pipeline, deviceClass, workflowBundle, identity }: CreateWorkersOptions): Promise<Worker[]> {
-  return Promise.all(roles.map((role) => Worker.create({
+  // Temporal refuses a worker that has nothing to do.
+  const serving = roles.filter((role) => activitiesOf(role).length > 0);
+  if (serving.length === 0) throw new Error(`No activity runs on ${roles.join(', ')} workers.`);
+  return Promise.all(serving.map((role) => Worker.create({
     connection,
     namespace,
     taskQueue: queueName(role, queueBase, role === 'gpu' ? deviceClass : undefined),
@@ -35,21 +39,6 @@ export async function createWorkers({ connection, namespace, roles, services, qu
     ...(role === 'pipeline' && workflowBundle ? { workflowBundle } : {}),
     ...(identity ? { identity } : {}),
   })));
-}
-
-/** Whether the namespace has all search attributes; tells each change of that once, with the command that registers what is missing. */
-export function searchAttributesOf(server: TemporalServer, namespace: string, warn: (text: string) => void): () => Promise<boolean> {
-  let told: string | undefined;
-  return async () => {
-    const { customAttributes } = await server.connection.operatorService.listSearchAttributes({ namespace });
-    const missing = Object.entries(SEARCH_ATTRIBUTES).filter(([name]) => !(name in (customAttributes ?? {})));
-    const flags = missing.map(([name, type]) => `--name ${name} --type ${type}`).join(' ');
-    const text = missing.length === 0 ? undefined
-      : `The namespace '${namespace}' has no search attribute ${missing.map(([name]) => name).join(', ')}; experiments run without. To register: temporal operator search-attribute create --namespace ${namespace} ${flags}`;
-    if (text !== told) warn(text ?? `The namespace '${namespace}' has all search attributes now.`);
-    told = text;
-    return missing.length === 0;
-  };
 }
 
 export interface RunOptions {
@@ -66,7 +55,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
   // A worker process of the GPU launcher has one device, and the queue of its class.
   const { ACECODER_DEVICE: device, ACECODER_DEVICE_CLASS: deviceClass } = process.env;
   const server = new TemporalServer({ ...config.connectionOptions, address }, namespace);
-  const services = createServices({ label: device, searchAttributes: searchAttributesOf(server, namespace, (text) => console.warn(text)) });
+  const services = createServices({ label: device, searchAttributes: searchAttributesOf(() => server.connection, () => namespace, (text) => console.warn(text)) });
   try {
     await untilSignal((signal) => waitFor({
       'Temporal server': () => server.obstacle(),

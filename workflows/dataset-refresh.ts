@@ -17,7 +17,7 @@ export interface RefreshResult {
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { name, seeds: given, ...config } = parseInput('datasetRefresh', input);
   const { seeds } = await resolveInputs('datasetRefresh', { seeds: given }, { at: '', benchmarks: benchmarksOf(config.synthesis, 'synthesis.') });
-  const { previous, fresh } = await call('datasetRefresh.plan', { role: 'pipeline', summary: 'find new seeds' }, { name, seeds });
+  const { previous, fresh } = await call('datasetRefresh.plan', { summary: 'find new seeds' }, { name, seeds });
   if (!fresh) {
     setCurrentDetails(`No new seeds; version ${previous?.version ?? 0} stays the newest.`);
     return { version: previous?.version ?? 0, added: 0, total: previous?.total ?? 0, ...(previous ? { dataset: previous.dataset } : {}) };
@@ -29,7 +29,7 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const filtered = await executeChild(filtering, {
     workflowId: `${workflowId}/filtering`, args: [{ inputs: { questions: asked.ref }, config: config.filtering }], staticSummary: `${asked.ref.rows ?? '?'} questions`,
   });
-  const { version, added, total, dataset } = await call('datasetRefresh.publish', { role: 'pipeline', summary: 'publish the next version' }, {
+  const { version, added, total, dataset } = await call('datasetRefresh.publish', { summary: 'publish the next version' }, {
     name, seeds, questions: filtered.ref, ...(previous ? { previous } : {}),
   });
   setCurrentDetails(`Version ${version}: ${added} questions added, ${total} in all.`);

@@ -14,6 +14,6 @@ export async function evaluation(input: unknown, carry?: ShardedCarry): Promise<
       ...(rewardModel ? { rewardModel } : {}),
       ...(questions ? { questions } : {}),
     },
-    steps: [{ name: 'generate', role: 'gpu' }, { name: 'judge', role: 'sandbox' }, { name: 'score', role: 'gpu' }],
+    steps: ['evaluation.generate', 'evaluation.judge', 'evaluation.score'],
   });
 }

@@ -103,7 +103,7 @@ class ExperimentRun {
       at: '', deviceClass: settings.sampling.execution.deviceClass,
       benchmarks: { ...benchmarksOf(settings.synthesis, 'stages.synthesis.'), ...benchmarksOf(settings.evaluation, 'stages.evaluation.') },
     });
-    const { searchAttributes } = await call('experiment.record', { role: 'pipeline', summary: 'record the configuration' }, { experiment: this.#config });
+    const { searchAttributes } = await call('experiment.record', { summary: 'record the configuration' }, { experiment: this.#config });
     this.#searchAttributes = searchAttributes;
     this.#show();
 
@@ -118,7 +118,7 @@ class ExperimentRun {
     });
     this.#setPassAt1(evaluated);
     const stages = STAGES.map((name) => this.#stages[name]);
-    this.#report = await call('experiment.report', { role: 'pipeline', summary: 'write the report' }, {
+    this.#report = await call('experiment.report', { summary: 'write the report' }, {
       experiment: this.#config, stages, rounds: trained.rounds ?? [], policy,
     });
     return { ...this.#report, stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })) };

@@ -7,6 +7,6 @@ export async function filtering(input: unknown, carry?: ShardedCarry): Promise<S
   const run = new StageRun('filtering');
   const { inputs, config } = await stageInput('filtering', input, carry !== undefined);
   return runShardedStage(run, { stage: 'filtering', config, inputs, input: { inputs, config }, carry,
-    steps: [{ name: 'judge', role: 'sandbox' }],
+    steps: ['filtering.judge'],
   });
 }

@@ -7,6 +7,6 @@ export async function preferences(input: unknown, carry?: ShardedCarry): Promise
   const run = new StageRun('preferences');
   const { inputs, config } = await stageInput('preferences', input, carry !== undefined);
   return runShardedStage(run, { stage: 'preferences', config, inputs, input: { inputs, config }, carry,
-    steps: [{ name: 'pair', role: 'pipeline' }],
+    steps: ['preferences.pair'],
   });
 }

@@ -17,19 +17,18 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   for (let round = 1; round <= rounds; round += 1) {
     await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
     await run.gate();
-    const gpu = (summary: string) => ({ role: 'gpu' as const, deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
-    const on = (role: 'pipeline' | 'sandbox', summary: string) => ({ role, summary: `round ${round}: ${summary}` });
-    const { ref: plan } = await call('reinforcement.plan', on('pipeline', 'plan'), { config, round, inputs: { questions } });
-    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', gpu('rollouts'), { config, round, inputs: { plan, policy } }));
+    const doing = (summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
+    const { ref: plan } = await call('reinforcement.plan', doing('plan'), { config, round, inputs: { questions } });
+    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', doing('rollouts'), { config, round, inputs: { plan, policy } }));
     const [verdicts, scores] = await Promise.all([
-      reward.testsWeight > 0 ? call('reinforcement.judge', on('sandbox', 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
-      reward.rewardModelWeight > 0 ? call('reinforcement.score', gpu('score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
+      reward.testsWeight > 0 ? call('reinforcement.judge', doing('run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
+      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing('score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
     ]);
-    const { ref: rewards } = await call('reinforcement.reward', on('pipeline', 'rewards'), {
+    const { ref: rewards } = await call('reinforcement.reward', doing('rewards'), {
       config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
     });
     const current = policy;
-    const updated = await run.interruptible(() => call('reinforcement.update', gpu('policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
+    const updated = await run.interruptible(() => call('reinforcement.update', doing('policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
     policy = updated.ref;
     metrics = updated.metrics;
     anyNew ||= !updated.reused;

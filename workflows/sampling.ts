@@ -8,6 +8,6 @@ export async function sampling(input: unknown, carry?: ShardedCarry): Promise<St
   const { inputs, config } = await stageInput('sampling', input, carry !== undefined);
   return runShardedStage(run, {
     stage: 'sampling', config, inputs, input: { inputs, config }, carry,
-    steps: [{ name: 'generate', role: 'gpu' }, { name: 'judge', role: 'sandbox' }],
+    steps: ['sampling.generate', 'sampling.judge'],
   });
 }

@@ -9,6 +9,6 @@ export async function synthesis(input: unknown, carry?: ShardedCarry): Promise<S
   return runShardedStage(run, {
     stage: 'synthesis', config, inputs, input: { inputs, config }, carry,
     // The offline teacher answers by running the seed, which only the sandbox may do.
-    steps: [{ name: 'ask', role: 'sandbox' }],
+    steps: ['synthesis.ask'],
   });
 }

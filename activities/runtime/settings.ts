@@ -1,10 +1,10 @@
 /** Settings of a worker on its host. They decide where and how work is done, never what its result is. */
 import { readdirSync } from 'node:fs';
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { ROOT } from './package.js';
 
 export interface Settings {
-  /** State folder: cache, logs, models, reports. */
+  /** State folder: cache, logs, models, reports; `.acecoder` of the working folder unless told. */
   home: string;
   /** Folder of the Python environment. */
   venv: string;
@@ -20,7 +20,7 @@ export interface Settings {
 
 /** Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say. */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
-  const home = env['ACECODER_HOME'] ?? join(ROOT, '.acecoder');
+  const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
   return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };

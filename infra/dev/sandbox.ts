@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { withEntryPoint } from '../../activities/execution/entry-point.js';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
+import { jobOf, SandboxRow } from '../../activities/execution/rows.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import { SandboxLimits } from '../../workflows/contract/index.js';
 import { logs, root, venvPython } from './paths.mjs';
@@ -26,23 +26,11 @@ again. The exit code is 1 when a row was refused or could not be judged.
 const BATCH = 500;
 const MAX_LINE = 8_000_000;
 
-const Row = z.object({
-  id: z.string().min(1),
-  program: z.string().max(1_000_000),
-  tests: z.array(z.union([z.string().max(1_000_000), z.strictObject({ stdin: z.string(), stdout: z.string() })])).min(1).max(1_000),
-  entryPoint: z.string().regex(/^[A-Za-z_]\w*$/).optional(),
-  stdin: z.string().optional(),
-});
-
-function jobOf(line: string): Job {
+/** @throws Error that says what is wrong with the row. */
+function readRow(line: string): Job {
   if (line.length > MAX_LINE) throw new Error(`the row has ${line.length} characters; at most ${MAX_LINE} are allowed`);
   if (line.includes('\uFFFD') || line.includes('\0')) throw new Error('the row is not UTF-8 text');
-  const { id, program, tests, entryPoint, stdin } = Row.parse(JSON.parse(line));
-  if (stdin !== undefined) {
-    return { id, program, tests: tests.map((test) => (typeof test === 'string' ? { stdin, stdout: test } : test)) };
-  }
-  if (new Set(tests.map((test) => typeof test)).size > 1) throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
-  return { id, ...withEntryPoint({ program, tests }, entryPoint) };
+  return jobOf(SandboxRow.parse(JSON.parse(line)));
 }
 
 /** Ids of the complete rows of the output; a row that was cut by a kill is removed. */
@@ -112,7 +100,7 @@ async function main(): Promise<number> {
       number += 1;
       if (line.trim() === '') continue;
       try {
-        const job = jobOf(line);
+        const job = readRow(line);
         if (done.has(job.id)) continue;
         done.add(job.id);
         batch.push(job);

@@ -78,8 +78,20 @@ async function install(say) {
 const npmPackages = {
   title: 'npm packages',
 
-  /** npm writes its own lock inside node_modules last of all, so what it lists is there, whoever installed it. */
+  parser: join(root, 'infra/nvidia-smi-parser'),
+
   isDone() {
+    return this.isInstalled() && this.isParserBuilt();
+  },
+
+  /** nvidia-smi-parser is used as it is published: compiled. */
+  isParserBuilt() {
+    const time = (name) => fs.statSync(join(this.parser, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    return time('dist/index.js') > time('src/index.ts');
+  },
+
+  /** npm writes its own lock inside node_modules last of all, so what it lists is there, whoever installed it. */
+  isInstalled() {
     const wanted = readJson(join(root, 'package-lock.json'))?.packages ?? {};
     const installed = readJson(join(root, 'node_modules/.package-lock.json'))?.packages ?? {};
     return Object.entries(wanted).every(
@@ -89,6 +101,7 @@ const npmPackages = {
   },
 
   prepare() {
+    if (this.isInstalled()) return { doing: 'compiling nvidia-smi-parser' };
     const npm = findOnPath('npm');
     if (!npm) throw new SetupError('npm is not on PATH: install Node.js 20.19 or newer together with its npm.');
     return { npm, doing: 'installing those of package-lock.json (0.4 GB)', space: [[root, 0.6 * GB, 'npm packages']] };
@@ -96,9 +109,12 @@ const npmPackages = {
 
   async install(jobs, { npm }) {
     const options = ['--include=dev', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error'];
-    // Gone first, so that a removal of packages that is cut short leaves nothing that looks whole.
-    fs.rmSync(join(root, 'node_modules/.package-lock.json'), { force: true });
-    await jobs.run('npm', npm, ['ci', ...options], { cwd: root });
+    if (npm) {
+      // Gone first, so that a removal of packages that is cut short leaves nothing that looks whole.
+      fs.rmSync(join(root, 'node_modules/.package-lock.json'), { force: true });
+      await jobs.run('npm', npm, ['ci', ...options], { cwd: root });
+    }
+    if (!this.isParserBuilt()) await jobs.run('tsc', process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', this.parser]);
   },
 };
 

@@ -22,7 +22,7 @@ describe('recorded histories', () => {
   beforeAll(async () => {
     const logger = new DefaultLogger('ERROR');
     Runtime.install({ logger });
-    workflowBundle = await bundleWorkflowCode({ workflowsPath, logger });
+    workflowBundle = await bundleWorkflowCode({ workflowsPath: workflowsPath.all, logger });
   });
 
   it('exist for every workflow, and for the main forms of the experiment', () => {

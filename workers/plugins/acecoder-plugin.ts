@@ -1,28 +1,35 @@
 /**
  * The plugin: everything a Temporal worker needs to do AceCoder work on one of its queues.
  *
- * It wires the activities with their services, the activity interceptor (heartbeats, failure classes), the slots of the
- * queue's kind of work, and, on the pipeline queue, the workflows. An application that has workflows of its own keeps
- * them and re-exports ours from its module, because a bundle has one entry; with none, ours are used. Give the plugin to
- * the worker, not to the connection too: it would be applied twice.
+ * It wires the activities of the queue's kind of work with their services, the activity interceptor (heartbeats, failure
+ * classes), the slots, and, on the pipeline queue, the workflows. An application that has workflows of its own keeps them
+ * and re-exports ours from its module, because a bundle has one entry; with none, ours are used. A name that the
+ * application or another plugin defines too is an error. Give the plugin to the worker, not to the connection too: it
+ * would be applied twice.
  */
 import { fileURLToPath } from 'node:url';
 import { SimplePlugin } from '@temporalio/plugin';
-import type { WorkerOptions } from '@temporalio/worker';
-import { createActivities } from '../../activities/index.js';
+import type { BundleOptions, NativeConnection, Worker, WorkerOptions } from '@temporalio/worker';
+import { composeActivities, createActivities, type Activity } from '../../activities/index.js';
 import { activityInterceptor } from '../../activities/runtime/interceptor.js';
-import { HEARTBEAT_TIMEOUT_SECONDS, type QueueRole } from '../../workflows/contract/index.js';
+import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
+import { refuseHiddenWorkflows } from './hidden-workflows.js';
+import { searchAttributesOf } from './search-attributes.js';
 import { createServices, type OwnedServices } from './services.js';
 
-export interface AceCoderPluginOptions {
-  /** The kind of work of the worker's queue. */
-  role?: QueueRole;
+export type AceCoderPluginOptions = {
   /** Services shared with other workers of the process; without them the plugin makes its own and ends them with the worker. */
   services?: OwnedServices;
-}
+} & (
+  | { part?: Exclude<Part, 'sandbox'>; /** The kind of work of the worker's queue. */ role?: QueueRole }
+  /** The sandbox alone: the activity `sandbox.judge`, on whatever queue the application's workflows call it. */
+  | { part: 'sandbox'; role?: 'sandbox' }
+);
 
-/** Module that holds all workflows; `workflowsPath` of a worker that has no others. */
-export const workflowsPath = fileURLToPath(new URL(`../../workflows/index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
+const module = (name: string): string => fileURLToPath(new URL(`../../workflows/${name}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
+
+/** Modules that hold the workflows of a part; `workflowsPath` of a worker that has no others. */
+export const workflowsPath = { all: module('index'), data: module('data') } as const;
 
 /**
  * Activities at once. A GPU does one thing at a time; a sandbox supervisor keeps all cores busy with one batch, and a
@@ -31,22 +38,36 @@ export const workflowsPath = fileURLToPath(new URL(`../../workflows/index${impor
 const SLOTS: Record<QueueRole, number> = { pipeline: 40, llm: 40, sandbox: 2, gpu: 1 };
 
 export class AceCoderPlugin extends SimplePlugin {
+  readonly #part: Part;
   readonly #role: QueueRole;
+  readonly #activities: Record<string, Activity>;
+  /** Where the worker's namespace is, once it is known. */
+  readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
 
-  constructor({ role = 'pipeline', services: shared }: AceCoderPluginOptions = {}) {
-    const services = shared ?? createServices();
+  /** @throws Error naming the missing settings of the store, or a part that has no work on such a worker. */
+  constructor({ part = 'all', role = part === 'sandbox' ? 'sandbox' : 'pipeline', services: shared }: AceCoderPluginOptions = {}) {
+    const server: { connection?: NativeConnection | undefined; namespace?: string | undefined } = {};
+    const services = shared ?? createServices({
+      searchAttributes: searchAttributesOf(() => server.connection, () => server.namespace ?? 'default', (text) => console.warn(text)),
+    });
+    const activities = createActivities(services, role, part);
+    if (Object.keys(activities).length === 0) throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
     super({
       name: 'acecoder.AceCoderPlugin',
-      activities: createActivities(services),
-      ...(role === 'pipeline' ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath } : {}),
+      activities: (others: object | undefined) => composeActivities(others ?? {}, activities),
+      ...(role === 'pipeline' && part !== 'sandbox' ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] } : {}),
       workerInterceptors: { activity: [activityInterceptor()] },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
+    this.#part = part;
     this.#role = role;
+    this.#activities = activities;
+    this.#server = server;
   }
 
   override configureWorker(options: WorkerOptions): WorkerOptions {
     const configured = super.configureWorker(options);
+    Object.assign(this.#server, { connection: options.connection, namespace: options.namespace });
     // A prebuilt bundle and a path exclude each other.
     if (options.workflowBundle) delete configured.workflowsPath;
     return {
@@ -58,5 +79,16 @@ export class AceCoderPlugin extends SimplePlugin {
       // Long enough for a training to reach the end of its step and write a checkpoint.
       shutdownForceTime: options.shutdownForceTime ?? '60s',
     };
+  }
+
+  override configureBundler(options: BundleOptions): BundleOptions {
+    return refuseHiddenWorkflows(super.configureBundler(options), workflowsOf(this.#part), workflowsPath.all);
+  }
+
+  /** @throws Error naming activities that a plugin behind this one has replaced. */
+  override async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {
+    const replaced = Object.keys(this.#activities).filter((name) => worker.options.activities.get(name) !== this.#activities[name]);
+    if (replaced.length > 0) throw new Error(`A plugin that stands behind ${this.name} replaces the activities ${replaced.join(', ')}.`);
+    return super.runWorker(worker, next);
   }
 }

@@ -7,7 +7,10 @@
 export const STAGES = ['synthesis', 'filtering', 'sampling', 'preferences', 'rewardModel', 'reinforcement', 'evaluation'] as const;
 export type StageName = (typeof STAGES)[number];
 
-/** Task queues. `gpu` has variants for device classes: see {@link gpuQueue}. */
+/** All workflows by type: the stages, and what is made of them or serves them. */
+export const WORKFLOWS = [...STAGES, 'experiment', 'datasetRefresh', 'garbageCollection'] as const;
+
+/** Task queues. `gpu` has variants for device classes: see {@link queueName}. */
 export const QUEUES = {
   pipeline: 'acecoder',
   llm: 'acecoder-llm',
@@ -20,6 +23,69 @@ export type QueueRole = keyof typeof QUEUES;
 export function queueName(role: QueueRole, base: string = QUEUES.pipeline, deviceClass?: string): string {
   const name = role === 'pipeline' ? base : `${base}-${role}`;
   return deviceClass === undefined ? name : `${name}-${deviceClass}`;
+}
+
+/** Every activity with the kind of worker that runs it. */
+export const ACTIVITIES = {
+  'synthesis.plan': 'pipeline',
+  'synthesis.ask': 'sandbox',
+  'synthesis.seal': 'pipeline',
+  'filtering.plan': 'pipeline',
+  'filtering.judge': 'sandbox',
+  'filtering.seal': 'pipeline',
+  'sampling.plan': 'pipeline',
+  'sampling.generate': 'gpu',
+  'sampling.judge': 'sandbox',
+  'sampling.seal': 'pipeline',
+  'preferences.plan': 'pipeline',
+  'preferences.pair': 'pipeline',
+  'preferences.seal': 'pipeline',
+  'rewardModel.train': 'gpu',
+  'reinforcement.plan': 'pipeline',
+  'reinforcement.rollouts': 'gpu',
+  'reinforcement.judge': 'sandbox',
+  'reinforcement.score': 'gpu',
+  'reinforcement.reward': 'pipeline',
+  'reinforcement.update': 'gpu',
+  'evaluation.plan': 'pipeline',
+  'evaluation.generate': 'gpu',
+  'evaluation.judge': 'sandbox',
+  'evaluation.score': 'gpu',
+  'evaluation.seal': 'pipeline',
+  'models.check': 'gpu',
+  'models.import': 'gpu',
+  'inputs.check': 'pipeline',
+  'artifacts.import': 'pipeline',
+  'experiment.record': 'pipeline',
+  'experiment.report': 'pipeline',
+  'datasetRefresh.plan': 'pipeline',
+  'datasetRefresh.publish': 'pipeline',
+  'garbageCollection.sweep': 'pipeline',
+  'sandbox.judge': 'sandbox',
+} as const satisfies Record<string, QueueRole>;
+export type ActivityName = keyof typeof ACTIVITIES;
+
+/**
+ * What can be taken of the plugin: everything; the stages that make a data set, from seeds to preference pairs; or only
+ * the sandbox, as an activity for an application's own workflows.
+ */
+export const PARTS = {
+  all: undefined,
+  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'models', 'inputs', 'artifacts', 'datasetRefresh', 'garbageCollection'],
+  sandbox: ['sandbox'],
+} as const;
+export type Part = keyof typeof PARTS;
+
+/** The workflows of a part. */
+export function workflowsOf(part: Part): (typeof WORKFLOWS)[number][] {
+  const names: readonly string[] | undefined = PARTS[part];
+  return WORKFLOWS.filter((name) => !names || names.includes(name));
+}
+
+/** The activities of a part that a kind of worker runs. */
+export function activitiesOf(role: QueueRole, part: Part = 'all'): ActivityName[] {
+  const prefixes: readonly string[] | undefined = PARTS[part];
+  return (Object.keys(ACTIVITIES) as ActivityName[]).filter((name) => ACTIVITIES[name] === role && (!prefixes || prefixes.includes(name.slice(0, name.indexOf('.')))));
 }
 
 /**

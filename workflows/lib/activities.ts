@@ -12,14 +12,17 @@ import type { rewardModelActivities } from '../../activities/reward-model/activi
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
-import { HEARTBEAT_TIMEOUT_SECONDS, queueName, type Produced, type QueueRole } from '../contract/index.js';
+import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, type Produced, type StageName } from '../contract/index.js';
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
   & ReturnType<typeof datasetRefreshActivities>;
 
-export interface Where {
-  role: QueueRole;
+/** A stage that has plan, steps and seal. */
+export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
+
+export interface CallOptions {
+  /** Device class of the stage's execution; counts where the activity runs on GPU workers. */
   deviceClass?: string | undefined;
   /** What the activity does, shown beside it in Temporal UI. */
   summary: string;
@@ -28,25 +31,26 @@ export interface Where {
 /** The longest credible attempt of anything: a training of a large model. */
 const LONGEST_ATTEMPT = '30 days';
 
-function proxy({ role, deviceClass, summary }: Where): Record<string, (input: unknown) => Promise<unknown>> {
-  return proxyActivities({
+function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (input: unknown) => Promise<unknown> {
+  const role = ACTIVITIES[name];
+  return proxyActivities<Record<string, (input: unknown) => Promise<unknown>>>({
     // The pipeline queue's name is the base of the others, so that two deployments can share a namespace.
-    taskQueue: queueName(role, workflowInfo().taskQueue, deviceClass),
+    taskQueue: queueName(role, workflowInfo().taskQueue, role === 'gpu' ? deviceClass : undefined),
     startToCloseTimeout: LONGEST_ATTEMPT,
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: summary.slice(0, 200),
-  });
+  })[name]!;
 }
 
 /** Calls an activity that is defined by name and type. */
-export function call<N extends keyof Named>(name: N, where: Where, input: Parameters<Named[N]>[0]): ReturnType<Named[N]> {
-  return proxy(where)[name]!(input) as ReturnType<Named[N]>;
+export function call<N extends keyof Named & ActivityName>(name: N, options: CallOptions, input: Parameters<Named[N]>[0]): ReturnType<Named[N]> {
+  return proxy(name, options)(input) as ReturnType<Named[N]>;
 }
 
 /** The activities of a sharded stage. */
 export const shardedCalls = {
-  plan: (stage: string, where: Where, input: PlanInput) => proxy(where)[`${stage}.plan`]!(input) as Promise<PlanOutput>,
-  step: (stage: string, step: string, where: Where, input: ShardInput) => proxy(where)[`${stage}.${step}`]!(input) as Promise<ShardOutput>,
-  seal: (stage: string, where: Where, input: { stageKey: string }) => proxy(where)[`${stage}.seal`]!(input) as Promise<Produced>,
+  plan: (stage: ShardedStageName, options: CallOptions, input: PlanInput) => proxy(`${stage}.plan`, options)(input) as Promise<PlanOutput>,
+  step: (step: ActivityName, options: CallOptions, input: ShardInput) => proxy(step, options)(input) as Promise<ShardOutput>,
+  seal: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) => proxy(`${stage}.seal`, options)(input) as Promise<Produced>,
 };

@@ -37,10 +37,10 @@ export async function resolveInputs<I extends object>(workflow: WorkflowName, in
   const found = named(inputs, at);
   const sources = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])));
   const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactInput] => !isModelSource(entry[1])));
-  const gpu = (summary: string) => ({ role: 'gpu' as const, deviceClass, summary });
+  const doing = (summary: string) => ({ deviceClass, summary });
   const mistakes = await Promise.all([
-    call('inputs.check', { role: 'pipeline', summary: 'look up inputs' }, { artifacts, benchmarks }),
-    ...(Object.keys(sources).length > 0 ? [call('models.check', gpu('look up models'), { sources })] : []),
+    call('inputs.check', doing('look up inputs'), { artifacts, benchmarks }),
+    ...(Object.keys(sources).length > 0 ? [call('models.check', doing('look up models'), { sources })] : []),
   ]);
   if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());
 
@@ -50,8 +50,8 @@ export async function resolveInputs<I extends object>(workflow: WorkflowName, in
     if ('digest' in input) return Promise.resolve(input);
     const key = JSON.stringify(input);
     const running = imported.get(key) ?? (isModelSource(input)
-      ? call('models.import', gpu(`import ${path}`), { source: input })
-      : call('artifacts.import', { role: 'pipeline', summary: `import ${path}` }, { input })).then(({ ref }) => ref);
+      ? call('models.import', doing(`import ${path}`), { source: input })
+      : call('artifacts.import', doing(`import ${path}`), { input })).then(({ ref }) => ref);
     imported.set(key, running);
     return running;
   };

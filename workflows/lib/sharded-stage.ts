@@ -1,7 +1,7 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
 import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
-import type { ArtifactRef, QueueRole, StageName, StageResult } from '../contract/index.js';
-import { shardedCalls } from './activities.js';
+import type { ActivityName, ArtifactRef, StageResult } from '../contract/index.js';
+import { shardedCalls, type ShardedStageName } from './activities.js';
 import type { StageRun } from './stage.js';
 
 /** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
@@ -10,11 +10,11 @@ export interface ShardedCarry {
 }
 
 export interface ShardedStageRun {
-  stage: StageName;
+  stage: ShardedStageName;
   config: { execution: { window: number; deviceClass?: string | undefined } };
   inputs: Record<string, ArtifactRef>;
-  /** Steps of a shard in order, each with the kind of worker it runs on. */
-  steps: readonly { name: string; role: QueueRole }[];
+  /** Steps of a shard in order. */
+  steps: readonly ActivityName[];
   /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
@@ -25,8 +25,7 @@ export interface ShardedStageRun {
  * returns the sealed reference. A shard that stands in the store answers at once.
  */
 export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry }: ShardedStageRun): Promise<StageResult> {
-  const pipeline = (summary: string) => ({ role: 'pipeline' as const, summary });
-  const plan = await shardedCalls.plan(stage, pipeline(`${stage}: plan`), { config, inputs });
+  const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
   const total = plan.shards;
   let done = carry?.nextShard ?? 0;
@@ -34,11 +33,9 @@ export async function runShardedStage(run: StageRun, { stage, config, inputs, st
   await run.progress({ done, total, unit: 'shards' });
 
   const runShard = async (shard: number): Promise<void> => {
-    for (const { name, role } of steps) {
+    for (const step of steps) {
       await run.gate();
-      await shardedCalls.step(stage, name, {
-        role, ...(role === 'gpu' ? { deviceClass: config.execution.deviceClass } : {}), summary: `${stage}.${name}: shard ${shard + 1} of ${total}`,
-      }, { stageKey: plan.stageKey, shard, execution: config.execution });
+      await shardedCalls.step(step, { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` }, { stageKey: plan.stageKey, shard, execution: config.execution });
     }
     done += 1;
     await run.progress({ done, total, unit: 'shards' });
@@ -67,5 +64,5 @@ export async function runShardedStage(run: StageRun, { stage, config, inputs, st
     await run.gate();
     await continueAsNew(input, { nextShard: next } satisfies ShardedCarry);
   }
-  return run.finish(await shardedCalls.seal(stage, pipeline(`${stage}: seal`), { stageKey: plan.stageKey }));
+  return run.finish(await shardedCalls.seal(stage, { summary: `${stage}: seal` }, { stageKey: plan.stageKey }));
 }

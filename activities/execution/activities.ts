@@ -1,0 +1,53 @@
+/** The sandbox for the workflows of an application: programs in, verdicts out, without a store. */
+import { z } from 'zod';
+import { describeMistakes, mistakesOf, SandboxLimits, StageFailure, type TestOutcome } from '../../workflows/contract/index.js';
+import { cancellationSignal, reportProgress } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { allJudged, judgePrograms } from './execution.js';
+import { jobOf, SandboxRow } from './rows.js';
+
+const JudgeInput = z.strictObject({
+  /** At most what a Temporal payload holds: 2 MiB with a server's own settings. */
+  rows: z.array(SandboxRow).min(1).max(1_000),
+  limits: SandboxLimits.prefault({}),
+});
+
+export interface SandboxVerdict {
+  id: string;
+  /** Outcome of each test, in the order of the row's tests. */
+  outcomes: TestOutcome[];
+  /** Passed over all tests of the row. */
+  passRate: number;
+  flags: string[];
+}
+
+/** The activities of the part `sandbox`, for `proxyActivities` of an application's workflow. */
+export type SandboxActivities = ReturnType<typeof sandboxActivities>;
+
+/** `sandbox.judge`. */
+export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
+  return {
+    /**
+     * Verdicts in row order. What the infrastructure could not judge is tried again by Temporal, and is never a verdict.
+     *
+     * @throws StageFailure `InvalidExperiment` with all mistakes of the rows.
+     */
+    'sandbox.judge': async (input: z.input<typeof JudgeInput>): Promise<{ verdicts: SandboxVerdict[]; isolation: string }> => {
+      const parsed = JudgeInput.safeParse(input);
+      if (!parsed.success) throw new StageFailure('InvalidExperiment', describeMistakes(mistakesOf(parsed.error, input, JudgeInput)));
+      const { rows, limits } = parsed.data;
+      const jobs = rows.map((row, index) => {
+        try {
+          return jobOf(row);
+        } catch (error) {
+          throw new StageFailure('InvalidExperiment', `rows.${index}: ${(error as Error).message}`);
+        }
+      });
+      const { level } = await sandbox.versions();
+      const { judgements } = await judgePrograms(sandbox, jobs, {
+        limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+      });
+      return { verdicts: allJudged(judgements).map(({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags })), isolation: String(level) };
+    },
+  };
+}

@@ -1,0 +1,7 @@
+/** The workflows of the part `data`, and nothing else: from seeds to preference pairs, and the data set that grows. */
+export { synthesis } from './synthesis.js';
+export { filtering } from './filtering.js';
+export { sampling } from './sampling.js';
+export { preferences } from './preferences.js';
+export { datasetRefresh } from './dataset-refresh.js';
+export { garbageCollection } from './garbage-collection.js';
