@@ -2,7 +2,7 @@
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  canonicalJson, type ArtifactInput, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus,
+  canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -30,7 +30,7 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
     /** Every mistake of references, files and benchmarks; stores nothing. */
     'inputs.check': (named: Named): Promise<Mistake[]> => lookUp(named, store, settings),
 
-    'artifacts.import': async ({ input }: { input: ArtifactInput }): Promise<{ ref: ArtifactRef }> => ({
+    'artifacts.import': async ({ input }: { input: ArtifactRef | ArtifactPath }): Promise<{ ref: ArtifactRef }> => ({
       ref: await importArtifact(store, input, currentProducer()),
     }),
 

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import type { z } from 'zod';
 import {
   FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow, StageFailure,
-  type ArtifactInput, type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
+  type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
 import { artifactDigest } from '../artifacts/keys.js';
@@ -53,7 +53,7 @@ function faultOfRow(text: string, schema: z.ZodType): string | undefined {
  *
  * @throws StageFailure `InvalidExperiment` naming what is wrong with the file.
  */
-export async function importArtifact(store: ArtifactStore, input: ArtifactInput, producer: Producer): Promise<ArtifactRef> {
+export async function importArtifact(store: ArtifactStore, input: ArtifactRef | ArtifactPath, producer: Producer): Promise<ArtifactRef> {
   if ('digest' in input) {
     await store.manifest(input);
     return input;

@@ -22,6 +22,9 @@ export interface QuestionPrograms {
   programs: Pick<ProgramRow, 'id' | 'program' | 'passRate'>[];
 }
 
+/** A pair that was made of judged programs. */
+export type RatedPair = PairRow & { chosenPassRate: number; rejectedPassRate: number };
+
 /** Rates are quotients of small integers; the tolerance keeps 0.9 - 0.5 >= 0.4 true in binary floating point. */
 const TOLERANCE = 1e-9;
 /** The thresholds that strict labels amount to: no rate is within twice the tolerance of 1 but 1 itself. */
@@ -68,12 +71,12 @@ export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaxim
  * All pairs of one question that the rule allows, the widest gap first, ties in program order. Pairs of the same two
  * texts count once. A question that gives no pair is skipped for the first condition that nothing meets.
  */
-export function pairPrograms({ questionId, question, split, programs }: QuestionPrograms, rule: PairRule): { pairs: PairRow[]; skipped: Partial<Record<SkipReason, number>> } {
+export function pairPrograms({ questionId, question, split, programs }: QuestionPrograms, rule: PairRule): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
   const { minimumBest, minimumGap, worstAbove } = rule.labels === 'strict' ? STRICT : rule;
   const best = programs.filter(({ passRate }) => passRate >= minimumBest - TOLERANCE);
   if (best.length === 0) return { pairs: [], skipped: { noProgramAboveBest: 1 } };
   const seen = new Set<string>();
-  const pairs: PairRow[] = [];
+  const pairs: RatedPair[] = [];
   let duplicatePrograms = 0;
   for (const chosen of best) {
     for (const rejected of programs) {
@@ -91,7 +94,7 @@ export function pairPrograms({ questionId, question, split, programs }: Question
     }
   }
   if (pairs.length === 0) return { pairs, skipped: { noProgramBelowGap: 1 } };
-  const gap = ({ chosenPassRate, rejectedPassRate }: PairRow): number => chosenPassRate - rejectedPassRate;
+  const gap = ({ chosenPassRate, rejectedPassRate }: RatedPair): number => chosenPassRate - rejectedPassRate;
   const kept = [...pairs].sort((a, b) => gap(b) - gap(a)).slice(0, rule.maximumPerQuestion);
   return { pairs: kept, skipped: { ...count('duplicatePrograms', duplicatePrograms), ...count('overMaximum', pairs.length - kept.length) } };
 }

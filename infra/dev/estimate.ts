@@ -2,9 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import {
-  checkInput, compact, DEVICES, estimate, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource,
-} from '../../workflows/contract/index.js';
+import { checkInput, compact, DEVICES, estimate, isTable, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource } from '../../workflows/contract/index.js';
 import { root } from './paths.mjs';
 
 const HELP = `npm run estimate -- FILE [options]
@@ -52,6 +50,7 @@ function seedsOf({ seeds }: Experiment): number {
     if (seeds.rows === undefined) throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
     return seeds.rows;
   }
+  if (isTable(seeds)) throw new Error(`The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read; give --seeds.`);
   const path = [resolve(seeds.path), join(root, seeds.path)].find(existsSync);
   if (path === undefined) throw new Error(`There is no file ${seeds.path} here to count its seeds; give --seeds.`);
   return readFileSync(path, 'utf8').split('\n').filter((line) => line.trim() !== '').length;

@@ -27,6 +27,8 @@ export const SeedRow = z.strictObject({
   id: z.string().min(1),
   source: z.string().min(1),
   difficulty: z.number().int().min(1).max(3).optional(),
+  /** What the program was written for, where its source says so. */
+  instruction: z.string().optional(),
   code: z.string().min(1),
   domain: Domain.optional(),
 });
@@ -97,8 +99,9 @@ export const PairRow = z.strictObject({
   question: z.string(),
   chosen: z.string(),
   rejected: z.string(),
-  chosenPassRate: z.number().min(0).max(1),
-  rejectedPassRate: z.number().min(0).max(1),
+  /** Absent where pairs come from elsewhere without them. */
+  chosenPassRate: z.number().min(0).max(1).optional(),
+  rejectedPassRate: z.number().min(0).max(1).optional(),
 });
 export type PairRow = z.infer<typeof PairRow>;
 

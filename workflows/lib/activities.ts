@@ -10,13 +10,14 @@ import type { experimentActivities } from '../../activities/experiment/activitie
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
 import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
+import type { tableActivities } from '../../activities/tables/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
 import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, type Produced, type StageName } from '../contract/index.js';
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities>;
+  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof tableActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
