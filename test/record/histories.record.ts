@@ -8,6 +8,7 @@ import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import { home, root } from '../../infra/dev/paths.mjs';
 import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
+import { programsFile } from '../fixtures/programs.js';
 import { artifactStore, startWorkflow, statusWhere } from '../fixtures/harness.js';
 import { HISTORIES } from '../replay/histories.js';
 
@@ -128,6 +129,12 @@ it('a stage that continues as new', async () => {
   expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
   await record('synthesis-continued', 'continued', first);
   await record('synthesis-continuation', 'continued');
+});
+
+it('an export of pairs', async () => {
+  const pairs = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(inject('stack').home) } }, config: {} })).result() as { ref: unknown };
+  await (await startWorkflow('datasetExport', { format: 'aceCodePair300K', name: 'micro', inputs: { pairs: pairs.ref } }, { id: 'datasetExport' })).result();
+  await record('datasetExport', 'datasetExport');
 });
 
 it('refreshes of a data set, and garbage collection', async () => {
