@@ -37,6 +37,7 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
   });
   return {
     settings,
+    secret: (variable) => env[variable],
     store: new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))),
     models, sandbox, searchAttributes,
     close: async () => {
