@@ -51,7 +51,8 @@ async function paidRequests(run: StageRun, { execution }: StageConfig['synthesis
     }
     for (let all = false; ; all = true) {
       if (all) shares.waitForAll();
-      await condition(() => shares.canTake(all));
+      // One change may let several shards go on, of which the first leaves the others nothing.
+      while (!shares.canTake(all)) await condition(() => shares.canTake(all));
       const share = shares.take(shard, shards - started, all);
       if (!all) started += 1;
       const { metrics, incomplete } = await callStep({ ...execution, share });
