@@ -7,6 +7,7 @@ import { expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import { home, root } from '../../infra/dev/paths.mjs';
 import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { artifactStore, startWorkflow, statusWhere } from '../fixtures/harness.js';
 import { HISTORIES } from '../replay/histories.js';
@@ -128,6 +129,24 @@ it('a stage that continues as new', async () => {
   expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
   await record('synthesis-continued', 'continued', first);
   await record('synthesis-continuation', 'continued');
+});
+
+it('a teacher behind an endpoint, whose budget is too small at first', async () => {
+  const endpoint = await fakeEndpoint();
+  const seeds = join(inject('stack').home, 'fake-seeds.jsonl');
+  writeFileSync(seeds, fakeSeeds(12));
+  const start = (id: string, budgetUsd: number) => startWorkflow('synthesis', {
+    inputs: { seeds: { kind: 'seeds', path: seeds } },
+    config: {
+      teacher: { kind: 'openai', model: 'fake' }, decontaminate: [], shardSize: 4,
+      execution: { window: 2, budgetUsd, endpoint: { baseUrl: endpoint.url, keyVariable: null, prices: { input: 1, output: 2 } } },
+    },
+  }, { id });
+  await expect((await start('overBudget', 0.025)).result()).rejects.toThrow();
+  await record('synthesis-overBudget', 'overBudget');
+  await (await start('paid', 1)).result();
+  await record('synthesis-paid', 'paid');
+  await endpoint.close();
 });
 
 it('refreshes of a data set, and garbage collection', async () => {
