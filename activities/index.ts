@@ -22,7 +22,7 @@ export type Activity = (...args: never[]) => Promise<unknown>;
  * @throws Error naming an activity that two stages define, or that the contract gives to no kind of worker.
  */
 export function createActivities(services: Services, role: QueueRole, part: Part = 'all'): Record<string, Activity> {
-  const all = composeActivities(
+  const all = part === 'sandbox' ? composeActivities(sandboxActivities(services)) : composeActivities(
     synthesisActivities(services), teacherActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
     rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
     experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services),

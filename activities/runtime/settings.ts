@@ -1,5 +1,5 @@
 /** Settings of a worker on its host. They decide where and how work is done, never what its result is. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { ROOT } from './package.js';
 
@@ -10,7 +10,7 @@ export interface Settings {
   venv: string;
   /** Python interpreter of the model runtime. */
   python: string;
-  /** Python interpreter that runs untrusted programs. */
+  /** Python interpreter that runs untrusted programs; needs the standard library only. */
   sandboxPython: string;
   /** Level of isolation below which no program is run: full, reduced or weak. */
   sandboxMinimum: string;
@@ -23,7 +23,7 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
-  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? python, sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
+  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */

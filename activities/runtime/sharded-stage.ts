@@ -68,7 +68,8 @@ export interface ShardedStage<C> {
   config: z.ZodType<C>;
   /** Schema of the rows that the plan gives each shard. */
   planned: z.ZodType;
-  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: unknown[][]; metrics?: Metrics }>;
+  /** The rows of each shard, one shard after the other, and counts that are read when all shards were taken. */
+  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: Iterable<unknown[]> | AsyncIterable<unknown[]>; metrics?: Metrics }>;
   steps: Record<string, Step<C>>;
   /** The steps that a shard goes through, in order; absent: all. */
   stepsOf?(config: C): readonly string[];
@@ -105,7 +106,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
     }
     const { shards, metrics } = await stage.plan({ config, inputs: input.inputs });
     const files: ManifestFile[] = [];
-    for (const [index, rows] of shards.entries()) files.push(await store.putRows(shardName(index), stage.planned, rows));
+    for await (const rows of shards) files.push(await store.putRows(shardName(files.length), stage.planned, rows));
     const document: PlanDocument = { config: config as z.infer<typeof PlanDocument>['config'], inputs: input.inputs, shards: files, metrics: metrics ?? {} };
     await store.putJson(objectKeys.plan(key), document);
     return { stageKey: key, shards: (await readPlan(store, key)).shards.length };
@@ -199,6 +200,18 @@ export async function readShard(store: ArtifactStore, key: string, index: number
 /** Cuts rows into shards of at most `size`, in order. */
 export function intoShards<T>(rows: readonly T[], size: number): T[][] {
   return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) => rows.slice(index * size, (index + 1) * size));
+}
+
+/** As {@link intoShards}, for rows that do not stay in memory. */
+export async function* inShards<T>(rows: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+  let shard: T[] = [];
+  for await (const row of rows) {
+    shard.push(row);
+    if (shard.length < size) continue;
+    yield shard;
+    shard = [];
+  }
+  if (shard.length > 0) yield shard;
 }
 
 function shardName(index: number): string {

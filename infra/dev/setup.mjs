@@ -87,7 +87,7 @@ const npmPackages = {
   /** nvidia-smi-parser is used as it is published: compiled. */
   isParserBuilt() {
     const time = (name) => fs.statSync(join(this.parser, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-    return time('dist/index.js') > time('src/index.ts');
+    return time('dist/.tsbuildinfo') > time('src/index.ts');
   },
 
   /** npm writes its own lock inside node_modules last of all, so what it lists is there, whoever installed it. */
@@ -114,7 +114,7 @@ const npmPackages = {
       fs.rmSync(join(root, 'node_modules/.package-lock.json'), { force: true });
       await jobs.run('npm', npm, ['ci', ...options], { cwd: root });
     }
-    if (!this.isParserBuilt()) await jobs.run('tsc', process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', this.parser]);
+    if (!this.isParserBuilt()) await jobs.run('tsc', process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', this.parser]);
   },
 };
 

@@ -1,8 +1,8 @@
 /** Workers in bad surroundings, as real processes: they say what is missing, wait, and go on when it comes. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -211,13 +211,17 @@ describe('a store that refuses', { timeout: 90_000 }, () => {
 });
 
 describe('a full disk', { timeout: 90_000 }, () => {
-  it('is named with its folder, and the worker goes on when there is room', async () => {
+  const unshare = ['unshare', '--user', '--map-root-user', '--mount'] as const;
+
+  it('is named with its folder, and the worker goes on when there is room', async ({ skip }) => {
+    skip(spawnSync(unshare[0], [...unshare.slice(1), 'true']).status !== 0, 'FULL DISK NOT CHECKED: this system lets nobody mount a file system of his own (unshare --user --mount)');
     const home = join(folder, 'home');
+    mkdirSync(home);
     const roomMade = join(folder, 'room-made');
     // A file system of 600 MiB of its own, a part of it taken until `roomMade` stands: what is needed is 512 MiB.
-    const script = 'head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
+    const script = 'mount -t tmpfs -o size=600m none "$0" && head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
     const { says, stop } = worker({ ACECODER_HOME: home }, {
-      around: ['bwrap', '--dev-bind', '/', '/', '--size', String(600 * 1024 * 1024), '--tmpfs', home, '--die-with-parent', '/bin/sh', '-c', script, home, roomMade],
+      around: [...unshare, '/bin/sh', '-c', script, home, roomMade],
     });
     await says(new RegExp(`Disk: the disk of ${home}/cache \\(ACECODER_HOME\\) is full: \\d+ MiB are free, 512 MiB are needed`));
     writeFileSync(roomMade, '');

@@ -7,20 +7,9 @@ import { describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import { PairRow, type ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
+import { programsFile } from '../fixtures/programs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-stages-'));
-
-/** Programs of six questions with pass rates 0, 0.2, … 1; the last question is held out. */
-function programsFile(): string {
-  const rows = Array.from({ length: 6 }, (_, question) => Array.from({ length: 6 }, (_, index) => ({
-    id: `p-${question}-${index}`, questionId: `q-${question}`, split: question === 5 ? 'heldOut' : 'train', question: `Question ${question}`, index,
-    program: `def f():\n    return ${index}`, finish: 'stop', passRate: index / 5,
-    outcomes: Array.from({ length: 5 }, (_, test) => ({ status: test < index ? 'pass' : 'assertion_failed' })),
-  }))).flat();
-  const path = join(folder, `${randomUUID()}.jsonl`);
-  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return path;
-}
 
 async function cli(...args: string[]): Promise<{ stdout: string; stderr: string; code: number }> {
   return runTemporalCli(inject('stack'), args);
@@ -29,7 +18,7 @@ async function cli(...args: string[]): Promise<{ stdout: string; stderr: string;
 describe('preferences by Temporal CLI', () => {
   it('makes pairs from a file, and the same artifact again without doing it again', async () => {
     const input = join(folder, 'input.json');
-    writeFileSync(input, JSON.stringify({ inputs: { programs: { kind: 'programs', path: programsFile() } }, config: {} }));
+    writeFileSync(input, JSON.stringify({ inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: {} }));
     const results = [];
     for (const id of ['pairs-1', 'pairs-2']) {
       const { stdout, stderr, code } = await cli('workflow', 'execute', '--type', 'preferences', '--task-queue', SHARED_QUEUE, '--workflow-id', id, '--input-file', input, '--output', 'json');
@@ -46,7 +35,7 @@ describe('preferences by Temporal CLI', () => {
   });
 
   it('works in shards whose size is part of what is made, in a window that is not', async () => {
-    const path = programsFile();
+    const path = programsFile(folder);
     const start = (config: object): Promise<{ ref: ArtifactRef; reused: boolean }> =>
       startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config }).then((handle) => handle.result() as never);
     const one = await start({ shardSize: 2, execution: { window: 1 } });
@@ -95,7 +84,7 @@ describe('a data set that refreshes', () => {
 describe('garbage collection', () => {
   it('counts by default, and spares what is named or young', async () => {
     const store = artifactStore();
-    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile() } }, config: { salt: randomUUID() } })).result() as { ref: ArtifactRef };
+    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: { salt: randomUUID() } })).result() as { ref: ArtifactRef };
     const scratch = await store.spoolPath();
     writeFileSync(scratch, randomUUID());
     const unnamed = await store.putFile(scratch, 'nobody.bin');

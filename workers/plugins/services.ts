@@ -35,10 +35,12 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
     args: ['-m', 'sandbox', '--workers', String(Math.min(availableParallelism(), 16)), '--minimum', settings.sandboxMinimum],
     pythonPath: settings.pythonPath, logs, startSeconds: 60, graceSeconds: 5, lostAs: 'SandboxUnavailable',
   });
+  let store: ArtifactStore | undefined;
   return {
     settings,
     secret: (variable) => env[variable],
-    store: new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))),
+    // Made when it is asked for: the sandbox alone works without one.
+    get store() { return store ??= new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))); },
     models, sandbox, searchAttributes,
     close: async () => {
       await Promise.all([models.close(), sandbox.close()]);

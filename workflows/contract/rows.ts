@@ -84,6 +84,8 @@ export const FilteredQuestionRow = z.strictObject({
   reference: z.string(),
   /** Kept asserts, in the teacher's order. */
   tests: z.array(z.string().min(1)).min(1),
+  /** Test cases before filtering. */
+  testCases: z.number().int().positive().optional(),
   split: Split,
 });
 export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
@@ -107,6 +109,8 @@ export const ProgramRow = z.strictObject({
   finish: z.enum(['stop', 'length']),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1),
+  /** Test cases of the question before filtering. */
+  testCases: z.number().int().positive().optional(),
 });
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
