@@ -182,6 +182,18 @@ describe('what a teacher answers', { timeout: 90_000 }, () => {
   });
 });
 
+describe('a stage that continues as new', { timeout: 90_000 }, () => {
+  it('knows what it paid, and stays within limits and budget', async () => {
+    const handle = await synthesis(40, { ...config({}, { budgetUsd: 0.1 }), shardSize: 1 });
+    const first = (await handle.describe()).runId;
+    const { metrics } = await handle.result() as StageResult;
+    expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
+    expect(fake.requests).toHaveLength(40);
+    expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
+    expect(metrics['costUsd']).toBeCloseTo(40 * REPLY_USD, 9);
+  });
+});
+
 describe('an experiment', { timeout: 180_000 }, () => {
   const experiment = (settings: Record<string, unknown>, seeds = 40): Record<string, unknown> => ({
     name: 'taught', seeds: { kind: 'seeds', path: seedsFile(seeds) }, models: { policy: { kind: 'folder', path: inject('model') } }, stages: { synthesis: settings },
