@@ -29,6 +29,9 @@ export function queueName(role: QueueRole, base: string = QUEUES.pipeline, devic
 export const ACTIVITIES = {
   'synthesis.plan': 'pipeline',
   'synthesis.ask': 'sandbox',
+  'synthesis.paid': 'pipeline',
+  'synthesis.request': 'llm',
+  'synthesis.parse': 'pipeline',
   'synthesis.seal': 'pipeline',
   'filtering.plan': 'pipeline',
   'filtering.judge': 'sandbox',

@@ -38,7 +38,31 @@ export type SeedRow = z.infer<typeof SeedRow>;
 export const TestCase = z.strictObject({ test: z.string().min(1), corrupted: z.boolean().optional() });
 export type TestCase = z.infer<typeof TestCase>;
 
-/** A question with test cases; `failure` says why the teacher gave none. */
+/** Tokens of one reply; `estimated` from characters where the endpoint reported none. */
+export const Usage = z.strictObject({ promptTokens: z.number().int().nonnegative(), completionTokens: z.number().int().nonnegative(), estimated: z.boolean() });
+export type Usage = z.infer<typeof Usage>;
+
+/**
+ * A reply as it arrived. `key` is the SHA-256 of model, prompt version, seed and sampling parameters; `body` is the answer's
+ * body, of which what is too long is `cut` off; `status` is its HTTP status.
+ */
+export const RawReply = z.strictObject({
+  seedId: z.string().min(1),
+  key: z.string().regex(/^[0-9a-f]{64}$/),
+  status: z.number().int(),
+  body: z.string(),
+  cut: z.literal(true).optional(),
+  usage: Usage,
+});
+export type RawReply = z.infer<typeof RawReply>;
+
+/** A stored reply: as it arrived, or, from elsewhere, what the model wrote. */
+export const ReplyRow = z.union([RawReply, z.strictObject({ seedId: z.string().min(1), text: z.string() })], {
+  error: 'a reply {seedId, text}, or one as this system stores it {seedId, key, status, body, usage}',
+});
+export type ReplyRow = z.infer<typeof ReplyRow>;
+
+/** A question with test cases; `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be used. */
 export const QuestionRow = z.strictObject({
   id: z.string().min(1),
   seedId: z.string().min(1),
@@ -48,6 +72,7 @@ export const QuestionRow = z.strictObject({
   reference: z.string(),
   testCases: z.array(TestCase),
   failure: z.string().optional(),
+  rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
 });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 

@@ -8,6 +8,7 @@ import { proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
+import type { teacherActivities } from '../../activities/synthesis/activities.js';
 import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
 import type { tableActivities } from '../../activities/tables/activities.js';
@@ -17,7 +18,7 @@ import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, ty
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof tableActivities>;
+  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof teacherActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
