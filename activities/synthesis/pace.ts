@@ -17,7 +17,7 @@ export class Pace {
     return start;
   }
 
-  /** Gives units back that were taken and not used. */
+  /** Gives units back that were taken and not used; a negative number takes what was used beyond them. */
   giveBack(units: number): void {
     this.#next -= this.#milliseconds(units);
   }

@@ -74,13 +74,21 @@ interface Answer {
 function answerOf(content: string): Answer | { failure: ReplyFailure } {
   const text = content.replace(/^\ufeff/, '').replace(/^\s*<think>[\s\S]*?<\/think>/, '').trim();
   if (text === '') return { failure: 'emptyReply' };
-  const fenced = /```(?:json)?\s*\n([\s\S]*?)\n\s*```/.exec(text)?.[1];
+  const fenced = text.split('```')[1]?.replace(/^json\b/, '');
   const braces = text.includes('{') ? text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1) : '';
   const value = [text, fenced, braces].map((each) => (each ? jsonOf(each) : undefined)).find(isObject);
   if (value === undefined) return { failure: isHtml(text) ? 'htmlReply' : isRefusal(text) ? 'refused' : 'invalidJson' };
   const { question, signature, tests = value['test_cases'] } = value;
   if (typeof question !== 'string' || question.trim() === '' || !Array.isArray(tests)) return { failure: 'wrongShape' };
-  return { question: question.trim(), signature: typeof signature === 'string' ? signature.trim().replace(/:$/, '') : '', tests };
+  return {
+    question: writable(question).trim(), signature: typeof signature === 'string' ? writable(signature).trim().replace(/:$/, '') : '',
+    tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
+  };
+}
+
+/** A text without what no UTF-8 file or Python program can hold: halves of surrogate pairs and NUL. */
+function writable(text: string): string {
+  return text.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|\u0000/g, '\ufffd');
 }
 
 /** The seed's function that the tests call most often, or else the first name that an assert calls. */

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
-  canonicalJson, costOf, dollarsText, RawReply, StageFailure, SynthesisConfig, type EndpointTeacher, type SeedRow,
+  canonicalJson, costOf, dollarsText, estimatedTokens, expectedReplyTokens, RawReply, StageFailure, SynthesisConfig, type EndpointTeacher, type SeedRow,
 } from '../../workflows/contract/index.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
@@ -79,6 +79,8 @@ class ShardOfRequests {
   /** No request starts before this time, in milliseconds: the endpoint asked for a pause. */
   #pausedUntil = 0;
   #spentUsd = 0;
+  /** Tokens of a reply on average: expected at first, then as they were. */
+  #replyTokens: number;
   /** The most that requests in flight can cost. */
   #reservedUsd = 0;
   #inFlight = new Set<Promise<void>>();
@@ -96,6 +98,7 @@ class ShardOfRequests {
     this.#prompts = seeds.map(({ code }) => promptFor(teacher.prompt, code, teacher.testCases));
     this.#keys = seeds.map(({ code }) => replyKey(teacher, code));
     this.#replies = seeds.map(() => undefined);
+    this.#replyTokens = expectedReplyTokens(teacher);
     this.#requests = new Pace(share.requestsPerMinute, Date.now());
     this.#tokens = new Pace(share.tokensPerMinute, Date.now());
   }
@@ -142,22 +145,25 @@ class ShardOfRequests {
     const prompt = this.#prompts[index]!;
     const atMost = this.#endpoint.atMost(prompt);
     const reservedUsd = costOf(atMost, this.#asking.execution.endpoint.prices);
-    const reservedTokens = atMost.promptTokens + atMost.completionTokens;
+    const prompted = estimatedTokens(prompt.system + prompt.user);
     this.#reservedUsd += reservedUsd;
     try {
       for (let attempt = 0; ; attempt += 1) {
-        await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(reservedTokens, Date.now())));
+        // The pace follows what replies have, not what they may have: the latter would leave most of the limit unused.
+        const expectedTokens = prompted + this.#replyTokens;
+        await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(expectedTokens, Date.now())));
         this.#count('requests');
         const outcome = await this.#endpoint.ask(prompt, this.#keys[index]!, this.#hard.signal);
         if (outcome.kind === 'arrived') {
           const { usage } = outcome.reply;
           const reply = await this.#store({ seedId: this.#asking.seeds[index]!.id, key: this.#keys[index]!, ...outcome.reply });
-          this.#tokens.giveBack(reservedTokens - usage.promptTokens - usage.completionTokens);
+          this.#tokens.giveBack(expectedTokens - usage.promptTokens - usage.completionTokens);
+          this.#replyTokens += (usage.completionTokens - this.#replyTokens) / 8;
           this.#have(index, reply);
           this.#tell();
           return;
         }
-        this.#tokens.giveBack(reservedTokens);
+        this.#tokens.giveBack(expectedTokens);
         this.#count(`retries.${outcome.reason satisfies RetryReason}`);
         this.#lastTrouble = `${outcome.reason}: ${outcome.message}`;
         this.#tell();

@@ -213,6 +213,17 @@ describe('an experiment', { timeout: 180_000 }, () => {
     expect(message).toContain('NOBODY_SET_THIS');
   });
 
+  it('that runs its stage again at once asks for nothing twice: what is on its way is waited for', async () => {
+    delay = () => 1500;
+    const handle = await startWorkflow('experiment', experiment(config(), 20));
+    await expect.poll(() => fake.requests.length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(8);
+    await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } }] });
+    const { stages } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done', 60);
+    expect(stages[0]!.metrics).toMatchObject({ questions: 20 });
+    expect(fake.requests).toHaveLength(20);
+    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+  });
+
   it('parks before its budget is passed, tells the cost, and goes on with a larger one without asking again', async () => {
     const budgetUsd = 0.04;
     const handle = await startWorkflow('experiment', experiment(config({ testCases: 10 }, { budgetUsd })));

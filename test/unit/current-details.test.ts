@@ -34,6 +34,13 @@ describe('currentDetails', () => {
     expect(details).not.toContain('Report');
   });
 
+  it('tells what a paid teacher cost, at most and by estimate', () => {
+    const costLine = (status: Partial<ExperimentStatus>): string => currentDetails({ ...statusOf('running'), ...status }, 'wf-1').split('\n').find((line) => line.startsWith('Cost so far'))!;
+    expect(costLine({ teacher: 'openai', cost: { usd: 1.234, budgetUsd: 5, estimatedUsd: 0.0789 } })).toBe("Cost so far: 1.23 USD for the teacher's replies (at most 5.00, estimated 0.0789), 0 s of stages.");
+    expect(costLine({ teacher: 'openai', cost: { usd: 0 } })).toBe("Cost so far: 0 USD for the teacher's replies, 0 s of stages.");
+    expect(costLine({ teacher: 'recorded', cost: { usd: 0 } })).toBe('Cost so far: 0 USD (stored replies), 0 s of stages.');
+  });
+
   it('has the command that goes back to each stage that has started', () => {
     const stages = { synthesis: { state: 'done' as const, resetEventId: 11 }, filtering: { state: 'abandoned' as const, resetEventId: 27 } };
     const resets = (state: ExperimentStatus['state']): string[] => [...currentDetails(statusOf(state, stages), "it's").matchAll(/`(temporal workflow reset [^`]*)`/g)].map(([, command]) => command!);

@@ -319,6 +319,13 @@ describe('the pace', () => {
     expect(fake.requests.at(-1)!.at - fake.requests.at(-8)!.at).toBeGreaterThanOrEqual(650);
   });
 
+  it('of tokens follows what replies have, not what they may have', async () => {
+    const started = Date.now();
+    await ask({ seeds: 8, teacher: { maxTokens: 100_000, seed: 3 }, share: { tokensPerMinute: 600_000, usd: 100 } });
+    expect(Date.now() - started).toBeGreaterThanOrEqual(600);
+    expect(Date.now() - started).toBeLessThan(3000);
+  });
+
   it('pauses longer each time, or as long as the endpoint asks', () => {
     expect([0, 1, 2, 20].map((attempt) => pauseMs(attempt, undefined, 1))).toEqual([500, 1000, 2000, 60_000]);
     expect(pauseMs(5, 3000, 0)).toBe(3000);

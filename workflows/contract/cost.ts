@@ -22,11 +22,15 @@ const INSTRUCTION_TOKENS = 560;
 const QUESTION_TOKENS = 260;
 const TEST_CASE_TOKENS = 36;
 
+/** Tokens of a usual reply. */
+export function expectedReplyTokens({ maxTokens, testCases }: Pick<EndpointTeacher, 'maxTokens' | 'testCases'>): number {
+  return Math.min(maxTokens, QUESTION_TOKENS + TEST_CASE_TOKENS * testCases);
+}
+
 /** What a teacher's replies to `seeds` seeds of `seedBytes` bytes on average will cost: expected, and when each reply is as long as it may be. */
 export function teacherEstimate(teacher: EndpointTeacher, prices: Prices | undefined, seeds: number, seedBytes: number): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
   const promptTokens = Math.round(seeds * (INSTRUCTION_TOKENS + seedBytes / CHARACTERS_PER_TOKEN));
-  const each = Math.min(teacher.maxTokens, QUESTION_TOKENS + TEST_CASE_TOKENS * teacher.testCases);
-  const completionTokens = Math.round(seeds * each);
+  const completionTokens = Math.round(seeds * expectedReplyTokens(teacher));
   return {
     promptTokens, completionTokens, dollars: costOf({ promptTokens, completionTokens }, prices), atMost: costOf({ promptTokens, completionTokens: seeds * teacher.maxTokens }, prices),
   };

@@ -4,7 +4,7 @@
  * No activity has `maximumAttempts`: a heartbeat time-out counts as an attempt, so that a limit would turn killed workers
  * into failures. What must not be repeated says so itself (`nonRetryable`); everything else is idempotent by its key.
  */
-import { proxyActivities, workflowInfo } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
@@ -40,6 +40,8 @@ function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (inpu
     taskQueue: queueName(role, workflowInfo().taskQueue, role === 'gpu' ? deviceClass : undefined),
     startToCloseTimeout: LONGEST_ATTEMPT,
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
+    // Replies that are on their way are waited for: who asks next finds them stored.
+    ...(name === 'synthesis.request' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: summary.slice(0, 200),
   })[name]!;

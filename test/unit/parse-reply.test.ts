@@ -1,7 +1,8 @@
+/** Replies of language models, good and bad, to questions with test cases or to the reason why there are none. */
 import { describe, expect, it, test } from 'vitest';
-import { completion, exercise } from '../../test/fixtures/fake-endpoint.js';
+import { parseReply } from '../../activities/synthesis/parse-reply.js';
 import { QuestionRow, type RawReply, type SeedRow } from '../../workflows/contract/index.js';
-import { parseReply } from './parse-reply.js';
+import { completion, exercise } from '../fixtures/fake-endpoint.js';
 
 const SEED: SeedRow = { id: 's/triple', source: 's', code: 'def triple(n: int) -> int:\n    """Return three times n."""\n    return 3 * n\n' };
 const raw = (body: string, more: Partial<RawReply> = {}): RawReply => ({
@@ -27,6 +28,19 @@ describe('a reply as it should be', () => {
     ['with a byte order mark', (json: string) => `\ufeff${json}`],
   ])('is read %s', (_, around) => {
     expect(parsed(around(exercise('triple'))).testCases).toHaveLength(20);
+  });
+
+  it('is read in no time, however many empty lines it has', () => {
+    const started = performance.now();
+    const empty = '\n'.repeat(500_000);
+    expect(parsed(`\`\`\`json${empty}${exercise('triple')}${empty}\`\`\``).testCases).toHaveLength(20);
+    expect(parsed(`\`\`\`json${empty}`)).toMatchObject({ failure: 'invalidJson' });
+    expect(performance.now() - started).toBeLessThan(2000);
+  });
+
+  it('holds nothing that a file or a program cannot', () => {
+    const row = parsed(exercise('triple', { question: 'Call triple \ud83d\ude00 \ud83d \u0000', tests: ['assert triple(1) == 3  # \udc00'] }));
+    expect(row).toMatchObject({ question: 'Call triple \ud83d\ude00 \ufffd \ufffd', testCases: [{ test: 'assert triple(1) == 3  # \ufffd' }] });
   });
 
   it('is told the name of its function where the text does not say it', () => {
