@@ -5,6 +5,7 @@ import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { contamination } from '../benchmarks/contamination.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
+import { NearDuplicates } from '../benchmarks/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -40,6 +41,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const tasks = await benchmarkTasks(config.decontaminate);
       const kept: SeedRow[] = [];
       const seen = new Set<string>();
+      const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
       const dropped: Record<string, number> = {};
       const matched: { seed: string; why: string }[] = [];
       const drop = (reason: string): void => { dropped[reason] = (dropped[reason] ?? 0) + 1; };
@@ -52,7 +54,8 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         else if (why !== undefined) {
           drop('benchmarkContamination');
           matched.push({ seed: row.id, why });
-        } else kept.push(row);
+        } else if (near?.isDuplicate(row.code)) drop('nearDuplicateSeed');
+        else kept.push(row);
         seen.add(row.code);
       }
       return { shards: intoShards(kept, config.shardSize), metrics: { seeds, droppedSeeds: dropped, contaminated: matched } };

@@ -6,7 +6,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -20,13 +20,15 @@ import { sha256 } from '../../activities/artifacts/keys.js';
 import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/dev/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
+import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
 import { report, type Measure } from './table.js';
 
 const HELP = `npm run bench:data -- [options]
 
-  --only NAME    only this part: store, pairs (may be given several times)
+  --only NAME    only this part: store, pairs, teacher (may be given several times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
+  --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
   --json         one JSON object on the last line
   --help         print this`;
 
@@ -107,7 +109,7 @@ function peakMemory(pid: number): number {
 }
 
 /** A stage on a worker process of its own: seconds, result, and the worker's highest memory. */
-async function onWorker(surroundings: Surroundings, type: string, input: unknown): Promise<{ seconds: number; result: StageResult; memory: number; events: number }> {
+async function onWorker(surroundings: Surroundings, type: string, input: unknown): Promise<{ seconds: number; result: StageResult; memory: number; events: number; bytes: number }> {
   const queue = `bench-${type}`;
   const worker = workerProcess(queue, surroundings.environment);
   const ended = once(worker.child, 'exit').then(() => { throw new Error(`The worker of ${queue} ended; its log is in ${surroundings.stack.home}/logs.`); });
@@ -120,8 +122,14 @@ async function onWorker(surroundings: Surroundings, type: string, input: unknown
     const handle = await workflow.start(type, { taskQueue: queue, workflowId: `bench-${type}-${randomUUID()}`, args: [input] });
     const result = await Promise.race([handle.result() as Promise<StageResult>, ended]);
     const seconds = (performance.now() - started) / 1000;
-    const { historyLength } = await handle.describe();
-    return { seconds, result, memory: peakMemory(worker.child.pid!), events: historyLength };
+    // A stage that continued as new has many runs; the longest counts.
+    let events = 0;
+    let bytes = 0;
+    for await (const { historyLength, historySize } of workflow.list({ query: `WorkflowId = '${handle.workflowId}'` })) {
+      events = Math.max(events, historyLength);
+      bytes = Math.max(bytes, historySize ?? 0);
+    }
+    return { seconds, result, memory: peakMemory(worker.child.pid!), events, bytes };
   } finally {
     await worker.stop();
   }
@@ -149,14 +157,57 @@ async function pairs(surroundings: Surroundings, questions: number): Promise<Mea
   ];
 }
 
+/** Synthesis from an instant teacher on loopback that counts, at growing sizes. */
+async function teacher(surroundings: Surroundings, sizes: readonly number[]): Promise<Measure[]> {
+  const endpoint = await fakeEndpoint();
+  const measures: Measure[] = [];
+  try {
+    const perRow: number[] = [];
+    for (const size of sizes) {
+      endpoint.requests.length = 0;
+      const path = join(surroundings.stack.home, `seeds-${size}.jsonl`);
+      writeFileSync(path, fakeSeeds(size, `f${size}`));
+      const input = {
+        inputs: { seeds: { kind: 'seeds', path } },
+        config: {
+          teacher: { kind: 'openai', model: 'fake' }, decontaminate: [], nearDuplicate: null,
+          execution: { window: 4, endpoint: { baseUrl: endpoint.url, keyVariable: null, concurrency: 32, prices: { input: 0, output: 0 } } },
+        },
+      };
+      const run = await onWorker(surroundings, 'synthesis', input);
+      const requests = endpoint.requests.length;
+      if (run.result.ref.rows !== size || requests !== size) throw new Error(`${size} seeds gave ${run.result.ref.rows} questions from ${requests} requests.`);
+      perRow.push((1000 * run.seconds) / size);
+      measures.push(
+        { name: `${size} seeds, instant teacher`, value: run.seconds, unit: 's', note: `${perRow.at(-1)!.toFixed(2)} ms a row: request, stored reply, parsing` },
+        { name: `${size} seeds: events of the longest workflow`, value: run.events, unit: 'events', bar: 51_200, at: 'most' },
+        { name: `${size} seeds: history of the longest workflow`, value: run.bytes / 2 ** 20, unit: 'MiB', bar: 50, at: 'most' },
+        { name: `${size} seeds: highest memory of the worker`, value: run.memory / 2 ** 20, unit: 'MiB', bar: 1024, at: 'most' },
+      );
+      if (size !== sizes.at(-1)) continue;
+      const again = await onWorker(surroundings, 'synthesis', input);
+      measures.push(
+        { name: `${size} seeds: the same configuration again`, value: again.seconds, unit: 's', bar: 10, at: 'most' },
+        { name: `${size} seeds: teacher calls of that`, value: endpoint.requests.length - requests, unit: 'calls', bar: 0, at: 'most' },
+      );
+    }
+    if (perRow.length > 1) measures.push({ name: 'time per row at the largest size against the smallest', value: perRow.at(-1)! / perRow[0]!, unit: 'times', note: 'linear: 1' });
+  } finally {
+    await endpoint.close();
+  }
+  return measures;
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, questions: { type: 'string', default: '87149' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: { only: { type: 'string', multiple: true }, questions: { type: 'string', default: '87149' }, seeds: { type: 'string', default: '1000,10000,124006' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
   });
   if (values.help) return console.log(HELP);
   const questions = Number(values.questions);
   if (!Number.isInteger(questions) || questions < 20) throw new Error(`--questions is ${values.questions}: give a number from 20 on.`);
-  const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = { store: storeThroughput, pairs: (surroundings) => pairs(surroundings, questions) };
+  const sizes = values.seeds.split(',').map(Number);
+  if (!sizes.every((size) => Number.isInteger(size) && size > 0)) throw new Error(`--seeds is ${values.seeds}: give numbers from 1 on, with commas.`);
+  const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = { store: storeThroughput, pairs: (surroundings) => pairs(surroundings, questions), teacher: (surroundings) => teacher(surroundings, sizes) };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen) if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { contamination } from '../../activities/benchmarks/contamination.js';
 import type { Task } from '../../activities/benchmarks/humaneval.js';
-import { jaccard, nearDuplicateGroups, shingles, tokens } from '../../activities/benchmarks/similarity.js';
+import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from '../../activities/benchmarks/similarity.js';
 import { Random } from '../../activities/synthesis/random.js';
 
 describe('tokens and shingles', () => {
@@ -76,5 +76,40 @@ describe('contamination', () => {
   it('leaves other seeds alone', () => {
     expect(contamination({ name: 'double', code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n' }, [task])).toBeUndefined();
     expect(contamination({ name: 'has_close_elements', code: 'x' }, [])).toBeUndefined();
+  });
+});
+
+describe('NearDuplicates', () => {
+  const random = new Random(5);
+  const words = (count: number): string[] => Array.from({ length: count }, () => `w${random.integer(0, 400)}`);
+
+  it('finds what the exact comparison with the texts kept so far finds', () => {
+    const texts = Array.from({ length: 150 }, () => words(60)).flatMap((text) => {
+      // Versions of a text with a few words changed: similarities from 0.5 to 1.
+      const changed = [...text];
+      for (let times = random.integer(0, 5); times > 0; times -= 1) changed[random.integer(0, 59)] = `x${random.integer(0, 9)}`;
+      return [text.join(' '), changed.join(' ')];
+    });
+    const found = new NearDuplicates(0.8);
+    const kept: Set<string>[] = [];
+    let missed = 0;
+    let duplicates = 0;
+    for (const text of texts) {
+      const set = shingles(text, 3);
+      const expected = kept.some((other) => jaccard(other, set) >= 0.8);
+      const actual = found.isDuplicate(text);
+      expect(actual && !expected, 'a text that is not alike').toBe(false);
+      if (expected) duplicates += 1;
+      if (expected && !actual) missed += 1;
+      if (!actual) kept.push(set);
+    }
+    expect(duplicates).toBeGreaterThan(30);
+    expect(missed).toBe(0);
+  });
+
+  it('takes equal texts and empty ones for alike', () => {
+    const found = new NearDuplicates(1);
+    expect(['a b c d', 'a b c d', '', '', 'a b c e'].map((text) => found.isDuplicate(text))).toEqual([false, true, false, true, false]);
+    expect(() => new NearDuplicates(0.5)).toThrow('the threshold is from 0.7 to 1, not 0.5');
   });
 });

@@ -143,6 +143,7 @@ export const SynthesisConfig = z.strictObject({
       testCases,
     }),
   ]).prefault({ kind: 'offline' }).describe('who writes questions and test cases'),
+  nearDuplicate: z.number().min(0.7).max(1).nullable().default(0.9).describe('Jaccard similarity of shingles from which the later of two seeds is dropped; null: equal ones only, as in the paper'),
   decontaminate: z.array(Benchmark).default([{ kind: 'humaneval', every: 1, offset: 0 }])
     .describe('benchmarks whose problems no seed may match'),
   limits,
