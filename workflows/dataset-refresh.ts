@@ -1,4 +1,5 @@
 import { executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import type { Difference } from '../activities/dataset-refresh/activities.js';
 import type { ArtifactRef } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
@@ -11,6 +12,8 @@ export interface RefreshResult {
   added: number;
   total: number;
   dataset?: ArtifactRef;
+  /** Absent where there were no new seeds. */
+  difference?: Difference;
 }
 
 /** The next version of a data set: new seeds only, and the difference to the last version. Made to be run by a schedule. */
@@ -29,9 +32,10 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const filtered = await executeChild(filtering, {
     workflowId: `${workflowId}/filtering`, args: [{ inputs: { questions: asked.ref }, config: config.filtering }], staticSummary: `${asked.ref.rows ?? '?'} questions`,
   });
-  const { version, added, total, dataset } = await call('datasetRefresh.publish', { summary: 'publish the next version' }, {
-    name, seeds, questions: filtered.ref, ...(previous ? { previous } : {}),
+  const { version, added, total, dataset, difference } = await call('datasetRefresh.publish', { summary: 'publish the next version' }, {
+    name, seeds, fresh, asked: asked.ref, questions: filtered.ref, ...(previous ? { previous } : {}),
   });
-  setCurrentDetails(`Version ${version}: ${added} questions added, ${total} in all.`);
-  return { version, added, total, dataset };
+  const dropped = Object.entries(difference.dropped).map(([reason, times]) => `${reason} ${times}`).join(', ');
+  setCurrentDetails(`Version ${version}: ${added} questions added, ${difference.changed} changed, ${total} in all.${dropped && `\n\nNew seeds without a question: ${dropped}.`}`);
+  return { version, added, total, dataset, difference };
 }

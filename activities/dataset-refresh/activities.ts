@@ -6,9 +6,38 @@ import { digestsOf, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 
+/** What a version has over the one before it. */
+const Difference = z.object({
+  /** Questions that are new. */
+  added: z.number().int(),
+  /** Questions in the place of others, whose seeds have another program under the same id. */
+  changed: z.number().int(),
+  /** New seeds that gave no question, by reason. */
+  dropped: z.record(z.string(), z.number().int()),
+  /** Means over the questions of the version before and over the new ones: what drifts shows here. */
+  statistics: z.record(z.string(), z.object({ before: z.number().nullable(), added: z.number().nullable() })),
+});
+export type Difference = z.infer<typeof Difference>;
+
 /** One version of a data set; written once, so that two refreshes cannot both be the next. */
-const Version = z.object({ version: z.number().int().positive(), dataset: ArtifactRef, seeds: ArtifactRef, added: z.number().int(), total: z.number().int() });
+const Version = z.object({
+  version: z.number().int().positive(), dataset: ArtifactRef, seeds: ArtifactRef, added: z.number().int(), total: z.number().int(), difference: Difference,
+});
 export type Version = z.infer<typeof Version>;
+
+/** What is watched for drift. */
+const STATISTICS: Record<string, (row: FilteredQuestionRow) => number> = {
+  testCases: ({ tests }) => tests.length,
+  keptShare: ({ tests, testCases }) => (testCases === undefined ? 1 : tests.length / testCases),
+  questionCharacters: ({ question }) => question.length,
+  referenceCharacters: ({ reference }) => reference.length,
+};
+
+function statisticsOf(before: readonly FilteredQuestionRow[], added: readonly FilteredQuestionRow[]): Difference['statistics'] {
+  const mean = (rows: readonly FilteredQuestionRow[], of: (row: FilteredQuestionRow) => number): number | null =>
+    (rows.length === 0 ? null : rows.reduce((sum, row) => sum + of(row), 0) / rows.length);
+  return Object.fromEntries(Object.entries(STATISTICS).map(([name, of]) => [name, { before: mean(before, of), added: mean(added, of) }]));
+}
 
 const versionKey = (name: string, version: number): string => `datasets/${name}/${String(version).padStart(6, '0')}.json`;
 
@@ -37,17 +66,30 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
       return { ...(previous ? { previous } : {}), fresh: ref };
     },
 
-    /** Writes the next version: the rows of the previous one and the new questions that it does not hold. */
-    'datasetRefresh.publish': async ({ name, previous, seeds, questions }: { name: string; previous?: Version; seeds: Ref; questions: Ref }): Promise<Version> => {
+    /**
+     * Writes the next version: the rows of the previous one, and the new questions, which take the place of questions of the
+     * same seed id. An older version is never changed.
+     */
+    'datasetRefresh.publish': async ({ name, previous, seeds, fresh, asked, questions }: {
+      name: string; previous?: Version; seeds: Ref; fresh: Ref; asked: Ref; questions: Ref;
+    }): Promise<Version> => {
       const inputs = { questions, seeds, ...(previous ? { previous: previous.dataset } : {}) };
       const { ref, metrics } = await produce(store, { stage: 'datasetRefresh', version: 1, kind: 'dataset', semantics: { name }, inputs: digestsOf(inputs) }, inputs, currentProducer(), async () => {
-        const rows = new Map<string, FilteredQuestionRow>();
-        if (previous) for await (const row of store.rowsOf(previous.dataset, FilteredQuestionRow)) rows.set(row.id, row);
-        const before = rows.size;
-        for await (const row of store.rowsOf(questions, FilteredQuestionRow)) if (!rows.has(row.id)) rows.set(row.id, row);
-        return { files: [await store.putRows('rows.jsonl', FilteredQuestionRow, rows.values())], rows: rows.size, metrics: { added: rows.size - before } };
+        const before: FilteredQuestionRow[] = [];
+        if (previous) for await (const row of store.rowsOf(previous.dataset, FilteredQuestionRow)) before.push(row);
+        const known = new Set(before.map(({ id }) => id));
+        const added: FilteredQuestionRow[] = [];
+        for await (const row of store.rowsOf(questions, FilteredQuestionRow)) if (!known.has(row.id)) added.push(row);
+        const replaced = new Set(added.map(({ seedId }) => seedId));
+        const kept = before.filter(({ seedId }) => !replaced.has(seedId));
+        const changed = before.length - kept.length;
+        const [synthesis, filtering] = [await store.manifest(asked), await store.manifest(questions)];
+        const dropped = { ...counts(synthesis.metrics['droppedSeeds']), ...counts(synthesis.metrics['failures']), ...counts(filtering.metrics['droppedQuestions']) };
+        const difference: Difference = { added: added.length - changed, changed, dropped, statistics: statisticsOf(before, added) };
+        return { files: [await store.putRows('rows.jsonl', FilteredQuestionRow, [...kept, ...added])], rows: kept.length + added.length, metrics: { difference, freshSeeds: fresh.rows ?? 0 } };
       });
-      const version: Version = { version: (previous?.version ?? 0) + 1, dataset: ref, seeds, added: Number(metrics['added']), total: ref.rows ?? 0 };
+      const difference = Difference.parse(metrics['difference']);
+      const version: Version = { version: (previous?.version ?? 0) + 1, dataset: ref, seeds, added: difference.added, total: ref.rows ?? 0, difference };
       await store.putJson(versionKey(name, version.version), version);
       const published = Version.parse(await store.getJson(versionKey(name, version.version)));
       if (published.dataset.digest !== ref.digest) {
@@ -56,4 +98,9 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
       return published;
     },
   };
+}
+
+/** The counts by reason that a stage's metrics hold; none where it counted nothing. */
+function counts(value: unknown): Record<string, number> {
+  return z.record(z.string(), z.number().int()).catch({}).parse(value ?? {});
 }
