@@ -8,6 +8,7 @@ import { filteringActivities } from './filtering/activities.js';
 import { garbageCollectionActivities } from './garbage-collection/activities.js';
 import { modelActivities } from './models/activities.js';
 import { preferencesActivities } from './preferences/activities.js';
+import { previewActivities } from './preview/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
 import { samplingActivities } from './sampling/activities.js';
@@ -26,7 +27,7 @@ export function createActivities(services: Services, role: QueueRole, part: Part
   const all = part === 'sandbox' ? composeActivities(sandboxActivities(services)) : composeActivities(
     synthesisActivities(services), teacherActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
     rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
-    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services), tableActivities(services),
+    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services), previewActivities(services), tableActivities(services),
   );
   const unassigned = Object.keys(all).filter((name) => !(name in ACTIVITIES));
   if (unassigned.length > 0) throw new Error(`ACTIVITIES of the contract does not say on which kind of worker ${unassigned.join(', ')} runs`);

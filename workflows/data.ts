@@ -3,6 +3,7 @@ export { synthesis } from './synthesis.js';
 export { filtering } from './filtering.js';
 export { sampling } from './sampling.js';
 export { preferences } from './preferences.js';
+export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';
 export { datasetExport } from './dataset-export.js';
 export { garbageCollection } from './garbage-collection.js';

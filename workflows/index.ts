@@ -7,6 +7,7 @@ export { rewardModel } from './reward-model.js';
 export { reinforcement } from './reinforcement.js';
 export { evaluation } from './evaluation.js';
 export { experiment } from './experiment.js';
+export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';
 export { datasetExport } from './dataset-export.js';
 export { garbageCollection } from './garbage-collection.js';

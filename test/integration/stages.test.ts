@@ -8,6 +8,7 @@ import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import { PairRow, type ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-stages-'));
 
@@ -95,6 +96,20 @@ describe('garbage collection', () => {
     expect((await sweep({ minimumAgeHours: 1, dryRun: false })).swept).toBe(0);
     expect(await store.list(`blobs/sha256/${unnamed.sha256}`)).toHaveLength(1);
     for await (const pair of artifactStore().rowsOf(ref, PairRow)) expect(pair.id).toBeTruthy();
+  });
+});
+
+describe('a preview', () => {
+  it('takes the first seeds through the data path to a page, from the file of an experiment', async () => {
+    const handle = await startWorkflow('preview', microExperiment('looked-at', inject('seeds'), inject('model')));
+    const { html, seeds } = await handle.result() as { html: string; seeds: number };
+    expect(seeds).toBe(5);
+    const page = readFileSync(html, 'utf8');
+    expect(page).toMatch(/5 seeds, 5 questions, \d after the filter, \d+ programs, \d+ training pairs/);
+    expect(page.match(/<h2>/g)).toHaveLength(5);
+    expect(page).toContain('(dropped)');
+    const { message } = await failureOf(await startWorkflow('preview', { name: 'x' }));
+    expect(message).toContain('the input of experiment has');
   });
 });
 

@@ -156,6 +156,12 @@ it('a teacher behind an endpoint, whose budget is too small at first', async () 
   await endpoint.close();
 });
 
+it('a preview', async () => {
+  const experiment = microExperiment('micro', inject('seeds'), inject('model'));
+  await (await startWorkflow('preview', experiment, { id: 'preview' })).result();
+  await record('preview', 'preview');
+});
+
 it('refreshes of a data set, and garbage collection', async () => {
   for (const name of ['datasetRefresh', 'datasetRefresh-unchanged']) {
     await (await startWorkflow('datasetRefresh', { name: 'micro', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } }, { id: name })).result();

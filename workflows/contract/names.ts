@@ -8,7 +8,7 @@ export const STAGES = ['synthesis', 'filtering', 'sampling', 'preferences', 'rew
 export type StageName = (typeof STAGES)[number];
 
 /** All workflows by type: the stages, and what is made of them or serves them. */
-export const WORKFLOWS = [...STAGES, 'experiment', 'datasetRefresh', 'datasetExport', 'garbageCollection'] as const;
+export const WORKFLOWS = [...STAGES, 'experiment', 'preview', 'datasetRefresh', 'datasetExport', 'garbageCollection'] as const;
 
 /** Task queues. `gpu` has variants for device classes: see {@link queueName}. */
 export const QUEUES = {
@@ -64,6 +64,8 @@ export const ACTIVITIES = {
   'artifacts.import': 'pipeline',
   'experiment.record': 'pipeline',
   'experiment.report': 'pipeline',
+  'preview.seeds': 'pipeline',
+  'preview.page': 'pipeline',
   'datasetRefresh.plan': 'pipeline',
   'datasetRefresh.publish': 'pipeline',
   'garbageCollection.sweep': 'pipeline',
@@ -77,7 +79,7 @@ export type ActivityName = keyof typeof ACTIVITIES;
  */
 export const PARTS = {
   all: undefined,
-  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
+  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'preview', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
   sandbox: ['sandbox'],
 } as const;
 export type Part = keyof typeof PARTS;

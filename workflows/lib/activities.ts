@@ -11,6 +11,7 @@ import type { reinforcementActivities } from '../../activities/reinforcement/act
 import type { teacherActivities } from '../../activities/synthesis/activities.js';
 import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
+import type { previewActivities } from '../../activities/preview/activities.js';
 import type { tableActivities } from '../../activities/tables/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
@@ -18,7 +19,7 @@ import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, ty
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof teacherActivities>;
+  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof previewActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof teacherActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;

@@ -1,0 +1,49 @@
+/** The page of a preview: each seed with its question, test cases, programs and pairs, or with why it has none. */
+import type { FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow } from '../../workflows/contract/index.js';
+import { html, nothing, type Html } from '../report/html.js';
+
+export interface PreviewRows {
+  name: string;
+  seeds: readonly SeedRow[];
+  questions: readonly QuestionRow[];
+  filtered: readonly FilteredQuestionRow[];
+  programs: readonly ProgramRow[];
+  pairs: readonly PairRow[];
+}
+
+const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+pre{background:#f5f6f8;padding:.6rem .8rem;overflow-x:auto;border-radius:4px;font-size:13px}h2{border-top:1px solid #d5d9df;padding-top:1rem}
+li.dropped{color:#a1260d}code{font-size:13px}summary{cursor:pointer}.why{color:#a1260d}`;
+
+/** One HTML page that needs no network. */
+export function renderPreview({ name, seeds, questions, filtered, programs, pairs }: PreviewRows): string {
+  const page = html`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Preview of ${name}</title><style>${STYLE}</style></head><body>
+<h1>Preview of ${name}</h1>
+<p>${seeds.length} seeds, ${questions.filter(({ failure }) => failure === undefined).length} questions, ${filtered.length} after the filter, ${programs.length} programs, ${pairs.length} training pairs.</p>
+${seeds.map((seed) => {
+    const question = questions.find(({ seedId }) => seedId === seed.id);
+    const kept = filtered.find(({ seedId }) => seedId === seed.id);
+    return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>${question ? questionOf(question, kept) : html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`}
+${kept ? programsOf(programs.filter(({ questionId }) => questionId === kept.id), pairs.filter(({ questionId }) => questionId === kept.id)) : nothing}`;
+  })}
+</body></html>
+`;
+  return page.markup;
+}
+
+function questionOf(question: QuestionRow, kept: FilteredQuestionRow | undefined): Html {
+  if (question.failure !== undefined) return html`<p class="why">No question: ${question.failure}</p>`;
+  const tests = new Set(kept?.tests ?? []);
+  return html`<p>${question.question}</p>
+<p>${kept ? html`${tests.size} of ${question.testCases.length} test cases were kept; ${kept.split === 'train' ? 'for training' : 'held out'}.` : html`<span class="why">The filter dropped the question.</span>`}</p>
+<ul>${question.testCases.map(({ test }) => (tests.has(test) ? html`<li><code>${test}</code></li>` : html`<li class="dropped"><code>${test}</code> (dropped)</li>`))}
+${(question.rejectedTests ?? []).map(({ test, reason }) => html`<li class="dropped"><code>${test}</code> (${reason})</li>`)}</ul>`;
+}
+
+function programsOf(programs: readonly ProgramRow[], pairs: readonly PairRow[]): Html {
+  if (programs.length === 0) return html`<p>No programs were sampled for it.</p>`;
+  return html`<details><summary>${programs.length} programs, pass rates ${programs.map(({ passRate }) => `${Math.round(100 * passRate)} %`).join(', ')}</summary>
+${programs.map(({ program, passRate }) => html`<p>${Math.round(100 * passRate)} %</p><pre>${program}</pre>`)}</details>
+<p>${pairs.length} pairs.</p>`;
+}
