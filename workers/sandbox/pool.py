@@ -6,7 +6,7 @@ lengths are capped and every field is checked.
 
 from __future__ import annotations
 
-import json
+import marshal
 import math
 import selectors
 import signal
@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from sandbox import wall
 from serve import Call, ServiceError
 
-# The zygote's reply (see `inside/zygote.py`): kind, wait status, CPU microseconds, bytes of records.
+# See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A reply:
+# kind, wait status, CPU microseconds, bytes of records.
+_JOB = struct.Struct(">IddQ")
 _REPLY = struct.Struct(">ciQI")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -75,7 +77,7 @@ class Limits:
 
     @property
     def fields(self) -> dict[str, float]:
-        """The limits under the names that they have in requests and jobs."""
+        """The limits under the names that they have in requests."""
         return {
             "cpuSecondsPerTest": self.cpu_seconds_per_test,
             "cpuSecondsPerProgram": self.cpu_seconds_per_program,
@@ -86,6 +88,16 @@ class Limits:
     def patience_seconds(self) -> float:
         """Wall time after which a zygote that has not answered is replaced; more than it gives its programs itself."""
         return 20 * self.cpu_seconds_per_program + _GRACE_SECONDS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a program: `steps` are what `inside/program.py` says, in order."""
+
+    program: str
+    steps: Sequence[tuple[str, Any]]
+    limits: Limits = Limits()
+    script: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,14 +181,13 @@ class Pool:
 
     def run(
         self,
-        jobs: Sequence[Mapping[str, Any]],
-        limits: Limits,
+        jobs: Sequence[Job],
         call: Call,
         digest: Callable[[int, Report | None], T],
         alone: bool = False,
     ) -> list[T]:
-        """Run each job ({program, script, steps}, see `inside/program.py`) and return its `digest(index, report)`, in
-        the order of `jobs`; with `alone`, one after the other. A job may have limits of its own, up to `limits`.
+        """Run each job and return its `digest(index, report)`, in the order of `jobs`; with `alone`, one after the
+        other.
 
         Reports may be large and are dropped at once. A run that is not sound is repeated alone, up to twice; if it
         never is, the last report stands: `FELL` or a killed process. None in place of a report means that the host was
@@ -186,6 +197,7 @@ class Pool:
         digests: dict[int, T] = {}
         suspects: list[int] = []
         judged, shown = 0, time.monotonic()
+        patience = max((job.limits.patience_seconds for job in jobs), default=0.0)
 
         def settle(task: int, report: Report | None) -> None:
             nonlocal judged, shown
@@ -202,8 +214,8 @@ class Pool:
                 suspects.append(task)
 
         def run(tasks: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
-            frames = ((task, _frame({**limits.fields, **jobs[task]})) for task in tasks)
-            self._dispatch(frames, width, limits.patience_seconds, call, on_report)
+            frames = ((task, _frame(jobs[task])) for task in tasks)
+            self._dispatch(frames, width, patience, call, on_report)
 
         run(range(len(jobs)), 1 if alone else self.size, on_first_run)
         for task in sorted(suspects):
@@ -301,9 +313,11 @@ class Pool:
         zygote.wall.close()
 
 
-def _frame(job: Mapping[str, Any]) -> bytes:
-    data = json.dumps(job, separators=(",", ":")).encode()
-    return struct.pack(">I", len(data)) + data
+def _frame(job: Job) -> bytes:
+    rest = marshal.dumps((job.program, job.script, job.steps))
+    limits = job.limits
+    header = _JOB.pack(len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
+    return header + rest
 
 
 def _receive(zygote: _Zygote) -> Report | None:

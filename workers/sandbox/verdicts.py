@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sandbox import asserts
 from sandbox.asserts import Interaction, Test
-from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Limits, Pool, Report
+from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
 HARNESS_VERSION = "2"
@@ -223,18 +223,13 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     def digest(index: int, report: Report | None) -> Trial:
         return _trial(works[index].tests, report)
 
-    widest = max((work.limits for work in works), key=lambda limits: limits.patience_seconds)
-    return pool.run([_job(work) for work in works], widest, call, digest, alone)
+    return pool.run([_job(work) for work in works], call, digest, alone)
 
 
-def _job(work: Work) -> dict[str, Any]:
-    plans = [asserts.plan(test) for test in (*work.tests, *asserts.canaries(work.tests))]
-    return {
-        "program": work.program,
-        "script": any(isinstance(test, Interaction) for test in work.tests),
-        "steps": [plan.step for plan in plans],
-        **work.limits.fields,
-    }
+def _job(work: Work) -> Job:
+    steps = [asserts.plan(test).step for test in (*work.tests, *asserts.canaries(work.tests))]
+    is_script = bool(work.tests) and isinstance(work.tests[0], Interaction)
+    return Job(work.program, steps, work.limits, is_script)
 
 
 def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
@@ -278,16 +273,7 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
         return _outcomes(report, records, works[index].tests, lambda _, record: _value_record(record))
 
     results = pool.run(
-        [
-            {
-                "program": work.program,
-                "script": False,
-                "steps": [{"values": [expression]} for expression in work.tests],
-                **work.limits.fields,
-            }
-            for work in works
-        ],
-        Limits.parse(params),
+        [Job(work.program, [("values", [call]) for call in work.tests], work.limits) for work in works],
         call,
         digest,
     )

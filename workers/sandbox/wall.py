@@ -26,7 +26,7 @@ _INSIDE = Path(__file__).parent / "inside"
 _INTERPRETER = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 # -I and -E would make the interpreter ignore PYTHONHASHSEED; the environment holds nothing else.
 _PYTHON = [str(_INTERPRETER), "-s", "-S", "-B"]
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "LD_BIND_NOW": "1"}
 _START_SECONDS = 30
 # Above the ids of people and below those of nobody and of containers; one id for each zygote.
 _FIRST_USER_ID = 59_000
