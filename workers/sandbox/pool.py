@@ -33,6 +33,9 @@ _MAX_RECORDS = 16 * 1024 * 1024
 _GRACE_SECONDS = 40
 _TRIES_ALONE = 2
 _STARTS_IN_A_ROW = 3
+# Tasks sent to a zygote at a time, and the size up to which a frame fits into its socket's buffer beside another.
+_AHEAD = 2
+_SMALL_FRAME = 64 * 1024
 
 T = TypeVar("T")
 
@@ -127,11 +130,11 @@ class Report:
 
 @dataclass
 class _Zygote:
-    """One member of the pool, the task it works on and what has arrived of its reply."""
+    """One member of the pool, the (task, frame) pairs sent to it, oldest first, and what has arrived of its replies."""
 
     index: int
     wall: wall.Wall
-    task: int | None = None
+    sent: deque[tuple[int, bytes]] = field(default_factory=deque)
     deadline: float = 0.0
     inbox: bytearray = field(default_factory=bytearray)
 
@@ -246,56 +249,86 @@ class Pool:
         call: Call,
         on_report: Callable[[int, Report], None],
     ) -> None:
-        """Give each (task, frame) to a free zygote of the first `width` ones and hand over its report.
+        """Give each (task, frame) to one of the first `width` zygotes and hand over its report.
 
-        `seconds` is the wall time a zygote has for one task. Returns early when no zygote can be started any more.
+        A zygote gets its next small frame while it works on one, so that it need not wait for this side. `seconds` is
+        the wall time it has for one task. Returns early when no zygote can be started any more.
         """
-        waiting = iter(frames)
-        idle = deque(zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index)))
+        waiting, again = iter(frames), deque[tuple[int, bytes]]()
+        able = [zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index))]
         with selectors.DefaultSelector() as selector:
 
-            def fall(zygote: _Zygote, task: int) -> None:
-                self._remove(zygote)
-                on_report(task, Report(FELL))
-                if fresh := self._start(zygote.index):
-                    idle.append(fresh)
+            def add(zygote: _Zygote) -> None:
+                zygote.sent.clear()
+                zygote.inbox.clear()
+                zygote.wall.control.settimeout(_GRACE_SECONDS)
+                selector.register(zygote.wall.control, selectors.EVENT_READ, zygote)
 
+            def fall(zygote: _Zygote) -> None:
+                """Replace a zygote; the task it was on may be to blame, the one after it is not."""
+                selector.unregister(zygote.wall.control)
+                able.remove(zygote)
+                self._remove(zygote)
+                blamed = zygote.sent.popleft()[0] if zygote.sent else None
+                again.extendleft(zygote.sent)
+                if fresh := self._start(zygote.index):
+                    able.append(fresh)
+                    add(fresh)
+                if blamed is not None:
+                    on_report(blamed, Report(FELL))
+
+            def fill(zygote: _Zygote) -> bool:
+                """Send the zygote a task where it can take one; whether there may be more to send."""
+                if len(zygote.sent) >= (1 if width == 1 else _AHEAD):
+                    return False
+                if zygote.sent and len(zygote.sent[0][1]) > _SMALL_FRAME:
+                    return False  # it may not be read yet, and sending would block
+                item = again.popleft() if again else next(waiting, None)
+                if item is None:
+                    return False
+                if zygote.sent and len(item[1]) > _SMALL_FRAME:
+                    again.appendleft(item)
+                    return False
+                if not zygote.sent:
+                    zygote.deadline = time.monotonic() + seconds
+                zygote.sent.append(item)
+                try:
+                    zygote.wall.control.sendall(item[1])
+                except OSError:
+                    fall(zygote)
+                return True
+
+            for zygote in able:
+                add(zygote)
             try:
                 while True:
                     call.raise_if_cancelled()
-                    while idle and (item := next(waiting, None)):
-                        zygote = idle.popleft()
-                        zygote.task, zygote.deadline = item[0], time.monotonic() + seconds
-                        zygote.inbox.clear()
-                        try:
-                            zygote.wall.control.settimeout(_GRACE_SECONDS)
-                            zygote.wall.control.sendall(item[1])
-                            selector.register(zygote.wall.control, selectors.EVENT_READ, zygote)
-                        except OSError:
-                            fall(zygote, item[0])
-                    if not selector.get_map():
+                    while any([fill(zygote) for zygote in list(able)]):
+                        pass
+                    if not any(zygote.sent for zygote in able):
                         return
                     for key, _ in selector.select(timeout=0.2):
                         zygote = key.data
                         try:
-                            report = _receive(zygote)
+                            reports = _receive(zygote)
                         except (OSError, ValueError):
-                            selector.unregister(key.fileobj)
-                            fall(zygote, zygote.task)
+                            fall(zygote)
                             continue
-                        if report is not None:
-                            selector.unregister(key.fileobj)
-                            task, zygote.task = zygote.task, None
-                            idle.append(zygote)
+                        done = [zygote.sent.popleft()[0] for _ in reports]
+                        if reports:
+                            zygote.deadline = time.monotonic() + seconds
+                            fill(zygote)
+                        for task, report in zip(done, reports, strict=True):
                             on_report(task, report)
-                    for key in list(selector.get_map().values()):
-                        if time.monotonic() > key.data.deadline:
-                            selector.unregister(key.fileobj)
-                            fall(key.data, key.data.task)
+                    now = time.monotonic()
+                    for zygote in list(able):
+                        if zygote.sent and now > zygote.deadline:
+                            fall(zygote)
             finally:
                 # Only after a cancellation or an error are there zygotes left that still work on something.
-                for key in list(selector.get_map().values()):
-                    self._remove(key.data)
+                for zygote in able:
+                    if zygote.sent:
+                        self._remove(zygote)
 
     def _start(self, index: int) -> _Zygote | None:
         """A fresh zygote, or None when it does not come up several times in a row."""
@@ -320,23 +353,25 @@ def _frame(job: Job) -> bytes:
     return header + rest
 
 
-def _receive(zygote: _Zygote) -> Report | None:
-    """Take what has arrived; the report once it is complete. OSError or ValueError when the zygote is gone or sends
+def _receive(zygote: _Zygote) -> list[Report]:
+    """Take what has arrived; the reports that are complete. OSError or ValueError when the zygote is gone or sends
     nonsense.
     """
     part = zygote.wall.control.recv(1 << 20)
     if not part:
         raise ConnectionError("the zygote closed its end")
-    zygote.inbox += part
-    if len(zygote.inbox) < _REPLY.size:
-        return None
-    kind, status, microseconds, size = _REPLY.unpack_from(zygote.inbox)
-    if (
-        kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE)
-        or size > _MAX_RECORDS
-        or len(zygote.inbox) > _REPLY.size + size
-    ):
-        raise ValueError("not a reply")
-    if len(zygote.inbox) < _REPLY.size + size:
-        return None
-    return Report(kind, status, microseconds / 1e6, bytes(zygote.inbox[_REPLY.size :]))
+    inbox = zygote.inbox
+    inbox += part
+    reports: list[Report] = []
+    while len(inbox) >= _REPLY.size:
+        kind, status, microseconds, size = _REPLY.unpack_from(inbox)
+        if kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE) or size > _MAX_RECORDS:
+            raise ValueError("not a reply")
+        end = _REPLY.size + size
+        if len(inbox) < end:
+            break
+        reports.append(Report(kind, status, microseconds / 1e6, bytes(inbox[_REPLY.size : end])))
+        del inbox[:end]
+    if len(reports) + bool(inbox) > len(zygote.sent):
+        raise ValueError("more than was asked for")
+    return reports

@@ -273,7 +273,7 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
         return _outcomes(report, records, works[index].tests, lambda _, record: _value_record(record))
 
     results = pool.run(
-        [Job(work.program, [("values", [call]) for call in work.tests], work.limits) for work in works],
+        [Job(work.program, [("values", [text]) for text in work.tests], work.limits) for work in works],
         call,
         digest,
     )
@@ -323,6 +323,9 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     return job["id"], Work(job["program"].rstrip(), tuple(tests), own)
 
 
+_decode = json.JSONDecoder().decode
+
+
 def _records(report: Report) -> list[Record]:
     """Parse what the process wrote, up to the first thing that is no record: the bytes are hostile."""
     records: list[Record] = []
@@ -332,7 +335,7 @@ def _records(report: Report) -> list[Record]:
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
         try:
-            record = json.loads(text) if len(text) == size else None
+            record = _decode(text.decode("ascii")) if len(text) == size else None
         except (ValueError, RecursionError):
             record = None
         if (
@@ -377,7 +380,9 @@ def _judge_record(test: Test, record: Record) -> Outcome:
     judged = asserts.plan(test)
     if record["status"] == "values":
         outcome = asserts.outcome(judged, record.get("values"))
-        return {name: _clean(text) for name, text in outcome.items()}
+        if "reason" in outcome:
+            outcome["reason"] = _clean(outcome["reason"])
+        return outcome
     if record["status"] == "ran" and judged.holds is None:
         return {"status": "pass"}
     return _failed_record(record)
@@ -436,5 +441,7 @@ def _death(report: Report) -> Outcome:
 
 def _clean(reason: str) -> str:
     """A short reason that is the same on every run and host: no addresses, no folder of the interpreter."""
+    if reason.isascii() and " at 0x" not in reason and sys.base_prefix not in reason:
+        return reason[:_MAX_REASON]
     text = _ADDRESS.sub("0x...", reason).replace(sys.base_prefix, "<python>")
     return text.encode("utf-8", "replace").decode()[:_MAX_REASON]

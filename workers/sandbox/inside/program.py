@@ -36,7 +36,7 @@ _MAX_TIME_OUTS = 2
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
-# How often a timer rings again once it has rung, in seconds: for programs that swallow the time-out exception.
+# How often at least a timer rings again once it has rung: it may ring too early, and programs swallow the exception.
 _REPEAT_SECONDS = 0.05
 _CPU_TIMER, _WALL_TIMER = signal.ITIMER_PROF, signal.ITIMER_REAL
 
@@ -79,8 +79,9 @@ class _Clock:
             try:
                 self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
                 self._limit = seconds
-                signal.setitimer(_CPU_TIMER, seconds, _REPEAT_SECONDS)
-                signal.setitimer(_WALL_TIMER, seconds, _REPEAT_SECONDS)
+                repeat = min(_REPEAT_SECONDS, seconds / 10)
+                signal.setitimer(_CPU_TIMER, seconds, repeat)
+                signal.setitimer(_WALL_TIMER, seconds, repeat)
                 record = body(*arguments)
             finally:
                 self._limit = math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,9 +94,9 @@ def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> Non
     pool = Pool(1)
     run = pool.run
 
-    def slow_once(jobs: Any, limits: Limits, call: Call, digest: Any, alone: bool = False) -> Any:
-        slow = jobs if alone else [{**job, "cpuSecondsPerTest": 0.0001} for job in jobs]
-        return run(slow, limits, call, digest, alone)
+    def slow_once(jobs: Any, call: Call, digest: Any, alone: bool = False) -> Any:
+        tight = Limits(cpu_seconds_per_test=0.0001)
+        return run(jobs if alone else [replace(job, limits=tight) for job in jobs], call, digest, alone)
 
     monkeypatch.setattr(pool, "run", slow_once)
     text = "def f(): return sum(range(10**6))"

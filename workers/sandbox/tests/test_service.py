@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from service import Service, descendants, wait_until, zygotes
 
 from sandbox import pool as pools
 from sandbox import verdicts, wall
-from sandbox.pool import Limits, Pool
+from sandbox.pool import Job, Limits, Pool
 from serve import Call, ServiceError
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
@@ -95,14 +96,11 @@ def test_a_stopped_zygote_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatc
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
 
 
-def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool) -> None:
-    # A limit that is no number ends the zygote as soon as the program runs.
-    jobs = [
-        {"program": DOUBLE, "steps": []},
-        {"program": DOUBLE, "steps": [], "cpuSecondsPerProgram": "none"},
-        {"program": DOUBLE, "steps": []},
-    ]
-    kinds = pool.run(jobs, Limits(), call(), lambda _, report: report and report.kind)
+def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A reply that is longer than any can be is nonsense, for which a zygote is ended.
+    monkeypatch.setattr(pools, "_MAX_RECORDS", 100)
+    jobs = [Job(DOUBLE, []), Job(DOUBLE, [("values", ["'a' * 100"])]), Job(DOUBLE, [])]
+    kinds = pool.run(jobs, call(), lambda _, report: report and report.kind)
     assert kinds == [pools.ENDED, pools.FELL, pools.ENDED]
 
 
@@ -171,7 +169,8 @@ def test_hostile_replies_are_refused(reply: bytes) -> None:
         theirs.sendall(reply)
         theirs.close()
         with pytest.raises((OSError, ValueError)):
-            pools._receive(pools._Zygote(0, wall.Wall(None, ours, {})))  # type: ignore[arg-type]
+            asked = deque([(0, b"")])
+            pools._receive(pools._Zygote(0, wall.Wall(None, ours, {}), asked))  # type: ignore[arg-type]
 
 
 def test_cancel_between_programs() -> None:
