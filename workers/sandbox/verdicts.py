@@ -18,11 +18,20 @@ from sandbox.asserts import Interaction, Test
 from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "2"
+HARNESS_VERSION = "3"
 """Raised whenever the same program and tests could get another verdict."""
 
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
 """The rule of `inside/program.py` in a few words, for the records."""
+
+# Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up to
+# one of few steps, so that a noisy measurement gives the same limits again. The lowest step leaves room for a module that
+# a program imports in its test.
+_REFERENCE_FACTOR = 20
+_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_TESTS_WORTH = 4
+_LEAST_PER_PROGRAM = 1.0
+_MEASUREMENTS = 3
 
 _MAX_CHARACTERS = 1_000_000
 _MAX_TESTS = 1_000
@@ -121,14 +130,16 @@ def probe(pool: Pool) -> dict[str, Any]:
 def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None = None) -> dict[str, Any]:
     """Run programs against their tests.
 
-    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test is a text
-    (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a script; one
-    program has tests of one of these two kinds. Limits of a job go before those of the request.
+    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job], derive?: bool}. A
+    test is a text (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a
+    script; one program has tests of one of these two kinds. Limits of a job go before those of the request.
 
-    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds}]} in job
-    order, one outcome for each test. status: pass, assertion_failed, raised, timeout, not_run, load_error, killed,
-    refused (the sandbox denied something) or unjudged (trouble of the host: to be repeated, never a label). `inside`
-    marks outcomes made in the program's own process, which is weaker evidence.
+    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds, limits?}],
+    brokenReferences: [{id, test, status, reason?}]}, verdicts and measurements in job order, one outcome for each test.
+    status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something)
+    or unjudged (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own
+    process, which is weaker evidence. With `derive`, `limits` are those that `limits_from` derives from each program, as
+    a reference for others.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
     twice; alone, a program that ran out of time, and where that is not confirmed once more with four times the limits;
@@ -138,40 +149,86 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
     when a run alone changed an outcome (its outcomes stand), "cheating" when the program passes asserts that are known
     to be false; its passes made inside do not count.
 
-    Each of `references` must pass all its tests, before the batch and after it; otherwise the host is not fit to judge
-    and the whole batch is `ServiceError` SandboxUnavailable.
+    Each of `references` is to pass all its tests. One that fails twice while the sandbox's own control program passes is
+    broken, which says something about its question. One that passes before the batch and fails after it means that the
+    host is not fit to judge, and so does a control program that fails: then the whole batch is `ServiceError`
+    SandboxUnavailable.
     """
     limits = Limits.parse(params)
     jobs, references = _parse(params, "jobs", "tests", limits), _parse(params, "references", "tests", limits)
     thresholds = _rates(params)
-    check_references(pool, references, call)
+    broken = _broken_references(pool, references, call)
     works = list(dict.fromkeys(work for _, work in jobs))
     context = [HARNESS_VERSION, pool.python_version, pool.isolation, thresholds]
     keys = [Cache.key(work, context) for work in works] if cache else []
     known = {work: trial for work, key in zip(works, keys, strict=bool(cache)) if cache and (trial := cache.get(key))}
     missing = [work for work in works if work not in known]
     trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
-    check_references(pool, references, call)
+    sound = [reference for reference in references if reference[0] not in broken]
+    if failing := _broken_references(pool, sound, call):
+        message = f"References that passed before the batch fail after it: {', '.join(failing)}; no verdict is given."
+        raise ServiceError("SandboxUnavailable", message)
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
             cache.put(key, trials[work])
+    derived = _derived_limits(pool, works, limits, call) if params.get("derive") else {}
     return {
         "verdicts": [
             {"id": id, "outcomes": trials[work].outcomes, "flags": sorted(trials[work].flags)} for id, work in jobs
         ],
-        "measurements": [{"id": id, "cpuSeconds": trials[work].cpu_seconds} for id, work in jobs],
+        "measurements": [
+            {"id": id, "cpuSeconds": trials[work].cpu_seconds, **({"limits": derived[work]} if derived else {})}
+            for id, work in jobs
+        ],
+        "brokenReferences": list(broken.values()),
     }
 
 
-def check_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> None:
-    """Raise `ServiceError` SandboxUnavailable unless every reference passes all its tests."""
-    trials = _run_with_crashes(pool, [work for _, work in references], call)
-    for (id, _), trial in zip(references, trials, strict=True):
-        for index, outcome in enumerate(trial.outcomes):
-            if outcome["status"] != "pass":
-                why = f"{outcome['status']} {outcome.get('reason', '')}".strip()
-                message = f"The reference {id} does not pass its test {index} ({why}), so no verdict is given."
+def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
+    """Limits for programs that answer the same question as a reference whose whole run takes so many CPU seconds, beyond
+    those of an empty program; none is above `most`.
+    """
+    per_test = next((step for step in _STEPS if step >= _REFERENCE_FACTOR * reference_seconds), _STEPS[-1])
+    per_program = max(_LEAST_PER_PROGRAM, _TESTS_WORTH * per_test)
+    return {
+        "cpuSecondsPerTest": min(per_test, most.cpu_seconds_per_test),
+        "cpuSecondsPerProgram": min(per_program, most.cpu_seconds_per_program),
+    }
+
+
+def _derived_limits(pool: Pool, works: Sequence[Work], most: Limits, call: Call) -> dict[Work, dict[str, float]]:
+    """`limits_from` the least of several measurements: noise only ever adds."""
+    empty = Work("", (), most)
+    trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
+    width = len(works) + 1
+    least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
+    return {work: limits_from(max(0.0, seconds - least[-1]), most) for work, seconds in zip(works, least, strict=False)}
+
+
+_CONTROL = Work("def double(x):\n    return 2 * x", ("assert double(2) == 4",), Limits())
+
+
+def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> dict[str, Record]:
+    """The references that fail, by id, each with its first failing test. `ServiceError` SandboxUnavailable when the
+    sandbox cannot say: a test is unjudged, or even the control program fails.
+    """
+    if not references:
+        return {}
+    trials = _judge_works(pool, [_CONTROL, *(work for _, work in references)], (), call)
+    broken: dict[str, Record] = {}
+    for (id, work), trial in zip([("control", _CONTROL), *references], trials, strict=True):
+        if any(status != "pass" for status in trial.statuses):
+            (again,) = _run_with_crashes(pool, [work], call, alone=True)
+            failure = next(((at, each) for at, each in enumerate(again.outcomes) if each["status"] != "pass"), None)
+            if failure is None:
+                continue
+            at, outcome = failure
+            why = f"{outcome['status']} {outcome.get('reason', '')}".strip()
+            if work == _CONTROL or "unjudged" in again.statuses:
+                message = f"The program {id} does not pass its test {at} ({why}), so no verdict is given."
                 raise ServiceError("SandboxUnavailable", message)
+            broken[id] = {"id": id, "test": at, **outcome}
+    return broken
 
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
