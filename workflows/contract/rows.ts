@@ -49,6 +49,14 @@ export const QuestionRow = z.strictObject({
 });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
+/** CPU seconds that programs for one question get, derived from the CPU time of its reference and stored, so that verdicts repeat. */
+export const CpuLimits = z.strictObject({ cpuSecondsPerTest: z.number().positive(), cpuSecondsPerProgram: z.number().positive() });
+export type CpuLimits = z.infer<typeof CpuLimits>;
+
+/** What verdicts were made with, beside the limits: they may differ where one of these does. */
+export const Harness = z.strictObject({ version: z.string(), python: z.string(), importPolicy: z.string() });
+export type Harness = z.infer<typeof Harness>;
+
 /** A question whose test cases the oracle has confirmed. */
 export const FilteredQuestionRow = z.strictObject({
   id: z.string().min(1),
@@ -59,6 +67,8 @@ export const FilteredQuestionRow = z.strictObject({
   reference: z.string(),
   /** Kept asserts, in the teacher's order. */
   tests: z.array(z.string().min(1)).min(1),
+  /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */
+  limits: CpuLimits.optional(),
   split: Split,
 });
 export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
@@ -82,6 +92,8 @@ export const ProgramRow = z.strictObject({
   finish: z.enum(['stop', 'length']),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
 });
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
@@ -103,6 +115,7 @@ export const RoundPromptRow = z.strictObject({
   questionId: z.string().min(1),
   question: z.string(),
   tests: z.array(z.string()),
+  limits: CpuLimits.optional(),
   seeds: z.array(z.number().int().nonnegative()),
 });
 export type RoundPromptRow = z.infer<typeof RoundPromptRow>;
@@ -124,6 +137,8 @@ export const VerdictRow = z.strictObject({
   id: z.string().min(1),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1).optional(),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
 });
 export type VerdictRow = z.infer<typeof VerdictRow>;
 
@@ -158,6 +173,8 @@ export const EvaluationRow = z.strictObject({
   outcomes: z.array(TestOutcome),
   /** True when every test passed. */
   passed: z.boolean(),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
   score: z.number().optional(),
 });
 export type EvaluationRow = z.infer<typeof EvaluationRow>;
