@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from sandbox import wall
 from serve import Call, ServiceError
 
-# See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A reply:
-# kind, wait status, CPU microseconds, bytes of records.
+# See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
+# reply: kind, wait status, CPU microseconds, bytes of records.
 _JOB = struct.Struct(">IddQ")
 _REPLY = struct.Struct(">ciQI")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"

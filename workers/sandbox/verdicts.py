@@ -24,9 +24,9 @@ HARNESS_VERSION = "3"
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
 """The rule of `inside/program.py` in a few words, for the records."""
 
-# Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up to
-# one of few steps, so that a noisy measurement gives the same limits again. The lowest step leaves room for a module that
-# a program imports in its test.
+# Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up
+# to one of few steps, so that a noisy measurement gives the same limits again. The lowest step leaves room for a module
+# that a program imports in its test.
 _REFERENCE_FACTOR = 20
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TESTS_WORTH = 4

@@ -1,8 +1,8 @@
 """Kernel limits that the zygote and each program's process put on themselves before untrusted code runs.
 
-Resource limits, Landlock and seccomp, applied through ctypes because the sandbox has the standard library only. The wall
-around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here keep one program
-away from the zygote and from the programs that run after it. What is the same for every program the zygote sets for
+Resource limits, Landlock and seccomp, applied through ctypes because the sandbox has the standard library only. The
+wall around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here keep one
+program away from the zygote and from the programs that run after it. What is the same for every program the zygote sets for
 itself once, and its children inherit it: a program's process then makes few system calls, each prepared beforehand.
 """
 
@@ -52,8 +52,8 @@ _STACK_BYTES = 8 * 1024 * 1024
 
 
 def limit_zygote() -> None:
-    """Set the rlimits that all programs have in common: files of any size above zero cannot be written, no core is left,
-    open files are few and the stack is bounded.
+    """Set the rlimits that all programs have in common: files of any size above zero cannot be written, no core is
+    left, open files are few and the stack is bounded.
     """
     for limit, value in (
         (resource.RLIMIT_STACK, _STACK_BYTES),

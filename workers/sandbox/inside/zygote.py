@@ -275,7 +275,7 @@ def main() -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     hardening.protect_zygote()
-    # One session for a zygote and its programs, of which one runs at a time: the scheduler gives each session its share.
+    # One session for a zygote and its programs, of which one runs at a time: the scheduler shares among sessions.
     with contextlib.suppress(PermissionError):
         os.setsid()
     zygote = _Zygote(control, sys.argv[4:], alone=sys.argv[3] == "own")

@@ -259,7 +259,8 @@ MORE_ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", MORE_ATTACKS.values(), ids=MORE_ATTACKS.keys())
-def test_more_attacks(service: Service, attack: str) -> None:
+def test_more_attacks(attacked: tuple[Service, bool], attack: str) -> None:
+    service, _ = attacked
     jobs = [
         {"id": "attack", "program": attack, "tests": ["assert f() == 4", "x = 4\nassert f() == x"]},
         {"id": "after", "program": DOUBLE + f"# {hash(attack)}", "tests": ["assert double(2) == 4"]},

@@ -20,7 +20,7 @@ from service import Service, descendants, wait_until, zygotes
 
 from sandbox import pool as pools
 from sandbox import verdicts, wall
-from sandbox.pool import Job, Limits, Pool
+from sandbox.pool import Job, Pool
 from serve import Call, ServiceError
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
@@ -168,9 +168,9 @@ def test_hostile_replies_are_refused(reply: bytes) -> None:
     with ours, theirs:
         theirs.sendall(reply)
         theirs.close()
+        zygote = pools._Zygote(0, wall.Wall(None, ours, {}), deque([(0, b"")]))  # type: ignore[arg-type]
         with pytest.raises((OSError, ValueError)):
-            asked = deque([(0, b"")])
-            pools._receive(pools._Zygote(0, wall.Wall(None, ours, {}), asked))  # type: ignore[arg-type]
+            pools._receive(zygote)
 
 
 def test_cancel_between_programs() -> None:
