@@ -102,6 +102,10 @@ async function main(): Promise<number> {
         continue;
       }
       const { id, outcomes, passRate, flags } = judgement;
+      if (flags.includes('unparsable')) {
+        refuse(id, 'one of its tests is no Python text');
+        continue;
+      }
       output.write(`${JSON.stringify({ id, outcomes, passRate, flags })}\n`);
     }
     judged += batch.length;

@@ -64,12 +64,14 @@ class Plan:
     """How to judge one test.
 
     `step` is what runs inside, as `inside/program.py` has it; `wanted` is how many values it sends back, and `holds`
-    says from them whether the assert holds, or is None where the test runs whole inside.
+    says from them whether the assert holds, or is None where the test runs whole inside. `parses` is false for a text
+    that is no Python.
     """
 
     step: tuple[str, Any]
     wanted: int = 0
     holds: Rest | None = None
+    parses: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,12 @@ def plan(test: Test) -> Plan:
     try:
         if len(test) > _MAX_TEST_CHARACTERS:
             raise Inside
+        tree = ast.parse(test)
         if _UNITTEST.search(test):
             return Plan(("unittest", test))
-        (statement,) = ast.parse(test).body
+        if len(tree.body) != 1:
+            raise Inside
+        (statement,) = tree.body
         if not isinstance(statement, ast.Assert):
             raise Inside
         sources: list[str] = []
@@ -109,8 +114,10 @@ def plan(test: Test) -> Plan:
         # Compiled here once for all programs that have the test.
         codes = [compile(source, "<test>", "eval", dont_inherit=True) for source in sources]
         return Plan(("values", codes), len(codes), holds)
-    except (Inside, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (Inside, RecursionError, MemoryError):
         return Plan(("run", test))
+    except (SyntaxError, ValueError):
+        return Plan(("run", test), parses=False)
 
 
 _UNITTEST = re.compile(r"^class \w+\((unittest\.)?TestCase\):", re.MULTILINE)

@@ -138,20 +138,20 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
     brokenReferences: [{id, test, status, reason?}]}, verdicts and measurements in job order, one outcome for each test.
     status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something)
     or unjudged (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own
-    process, which is weaker evidence. With `derive`, `limits` are those that `limits_from` derives from each program, as
-    a reference for others.
+    process, which is weaker evidence. With `derive`, `limits` are those that `limits_from` derives from each program,
+    as a reference for others.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
     twice; alone, a program that ran out of time, and where that is not confirmed once more with four times the limits;
     alone, a program whose pass rate is within 0.05 of one of `thresholds`.
 
-    flags: "stripped" when module-level asserts or prints were removed, "inside" when an outcome has that mark, "flaky"
-    when a run alone changed an outcome (its outcomes stand), "cheating" when the program passes asserts that are known
-    to be false; its passes made inside do not count.
+    flags: "unparsable" when a test is no Python text, "stripped" when module-level asserts or prints were removed,
+    "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes stand), "cheating"
+    when the program passes asserts that are known to be false; its passes made inside do not count.
 
-    Each of `references` is to pass all its tests. One that fails twice while the sandbox's own control program passes is
-    broken, which says something about its question. One that passes before the batch and fails after it means that the
-    host is not fit to judge, and so does a control program that fails: then the whole batch is `ServiceError`
+    Each of `references` is to pass all its tests. One that fails twice while the sandbox's own control program passes
+    is broken, which says something about its question. One that passes before the batch and fails after it means that
+    the host is not fit to judge, and so does a control program that fails: then the whole batch is `ServiceError`
     SandboxUnavailable.
     """
     limits = Limits.parse(params)
@@ -185,8 +185,8 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
 
 
 def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
-    """Limits for programs that answer the same question as a reference whose whole run takes so many CPU seconds, beyond
-    those of an empty program; none is above `most`.
+    """Limits for programs that answer the same question as a reference whose whole run takes so many CPU seconds,
+    beyond those of an empty program; none is above `most`.
     """
     per_test = next((step for step in _STEPS if step >= _REFERENCE_FACTOR * reference_seconds), _STEPS[-1])
     per_program = max(_LEAST_PER_PROGRAM, _TESTS_WORTH * per_test)
@@ -308,6 +308,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         outcome["inside"] = True
     if cheating:
         trial.flags.add("cheating")
+    if not all(asserts.plan(test).parses for test in tests):
+        trial.flags.add("unparsable")
     ran = sum(status != "not_run" for status in trial.statuses)
     died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
     if report and died and outcomes[ran - 1].get("reason") == _death(report)["reason"]:

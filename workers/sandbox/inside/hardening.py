@@ -2,8 +2,8 @@
 
 Resource limits, Landlock and seccomp, applied through ctypes because the sandbox has the standard library only. The
 wall around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here keep one
-program away from the zygote and from the programs that run after it. What is the same for every program the zygote sets for
-itself once, and its children inherit it: a program's process then makes few system calls, each prepared beforehand.
+program away from the zygote and from the programs that run after it. What is the same for every program the zygote sets
+for itself once, and its children inherit it: a program's process then makes few system calls, each prepared beforehand.
 """
 
 from __future__ import annotations

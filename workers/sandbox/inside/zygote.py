@@ -13,8 +13,8 @@ The zygote has no threads and holds nothing but modules: fork copies its page ta
 in it. Its children share its user and process namespace, therefore the supervisor does not trust it either.
 
 What a program costs is mostly page faults: a child copies every page that it touches. So everything is prepared before
-the fork and has run a few times, so that the interpreter has specialised it; libraries are bound at once (`LD_BIND_NOW`,
-see `sandbox.wall`); and what modules want to do in every child, such as seeding `random`, is left out.
+the fork and has run a few times, so that the interpreter has specialised it; libraries are bound at once
+(`LD_BIND_NOW`, see `sandbox.wall`); and what modules want to do in every child, such as seeding `random`, is left out.
 """
 
 from __future__ import annotations

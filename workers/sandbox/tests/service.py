@@ -17,7 +17,7 @@ QUICK = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 1, "memoryBytes": 160
 
 _AS_USER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs", "--"]
 _NO_NAMESPACES = (
-    "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all -- \"$0\" \"$@\""
+    'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all -- "$0" "$@"'
 )
 MODES = {
     "as started": [],

@@ -61,7 +61,7 @@ def test_expected_values_stay_outside(test: str, sources: list[str]) -> None:
     ],
 )
 def test_everything_else_runs_inside(test: str) -> None:
-    assert asserts.plan(test) == asserts.Plan(("run", test))
+    assert (asserts.plan(test).step, asserts.plan(test).holds) == (("run", test), None)
 
 
 @pytest.mark.parametrize(

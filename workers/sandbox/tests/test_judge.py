@@ -328,7 +328,9 @@ def test_attack(attacked: tuple[Service, bool], program: str, statuses: list[str
         assert found == statuses, verdicts[1]
     rights = [status == "pass" for status in statuses]
     # Which layer stops an attack depends on the wall; that none passes does not.
-    assert not any(status == "unjudged" or (status == "pass") > right for status, right in zip(found, rights, strict=True))
+    assert not any(
+        status == "unjudged" or (status == "pass") > right for status, right in zip(found, rights, strict=True)
+    )
     assert all(outcome == {"status": "pass"} for index in (0, 2) for outcome in verdicts[index]["outcomes"])
     # Around a zygote there are two processes of its wall, if it has one.
     around = {"weak": 1}.get(service.versions["level"], 3)
