@@ -142,8 +142,8 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
     as a reference for others.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
-    twice; alone, a program that ran out of time, and where that is not confirmed once more with four times the limits;
-    alone, a program whose pass rate is within 0.05 of one of `thresholds`.
+    twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
+    alone with four times the limits; alone, a program whose pass rate is within 0.05 of one of `thresholds`.
 
     flags: "unparsable" when a test is no Python text, "stripped" when module-level asserts or prints were removed,
     "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes stand), "cheating"
@@ -233,16 +233,16 @@ def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call:
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
     trials = _run_with_crashes(pool, works, call)
+    late = {index: at for index, trial in enumerate(trials) if (at := trial.first_time_out) is not None}
+    # The tests after the first time-out could cost a second one and would confirm nothing.
+    shortened = [replace(works[index], tests=works[index].tests[: at + 1]) for index, at in late.items()]
+    repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):
-        late = first.first_time_out
-        if late is not None:
-            # The tests after the first time-out could cost a second one and would confirm nothing.
-            (again,) = _run_with_crashes(pool, [replace(work, tests=work.tests[: late + 1])], call, alone=True)
-            if again.statuses == first.statuses[: late + 1]:
+        if index in late:
+            if repeated[index].statuses == first.statuses[: late[index] + 1]:
                 continue
-            (again,) = _run_with_crashes(
-                pool, [replace(work, limits=work.limits.times(_SLOW_FACTOR))], call, alone=True
-            )
+            slower = replace(work, limits=work.limits.times(_SLOW_FACTOR))
+            (again,) = _run_with_crashes(pool, [slower], call, alone=True)
         elif _is_near(first, thresholds):
             (again,) = _run_with_crashes(pool, [work], call, alone=True)
         else:
