@@ -147,10 +147,10 @@ def test_limits_are_derived_from_a_reference(service: Service) -> None:
     ]
     found = service.ask("judge", jobs=jobs, derive=True, limits={"cpuSecondsPerTest": 1, "cpuSecondsPerProgram": 3})
     assert [each["limits"] for each in found["measurements"]] == [
-        {"cpuSecondsPerTest": 0.1, "cpuSecondsPerProgram": 1.0},
+        {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 1.0},
         {"cpuSecondsPerTest": pytest.approx(0.75, abs=0.26), "cpuSecondsPerProgram": pytest.approx(2.5, abs=0.51)},
     ]
-    assert verdicts.limits_from(0, Limits(0.05, 0.5)) == {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 0.5}
+    assert verdicts.limits_from(0, Limits(0.01, 0.5)) == {"cpuSecondsPerTest": 0.01, "cpuSecondsPerProgram": 0.5}
 
 
 def test_cache_keeps_to_its_size_and_holds_nothing_unjudged() -> None:
@@ -269,3 +269,10 @@ def test_more_attacks(attacked: tuple[Service, bool], attack: str) -> None:
     attacked, after = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]
     assert not {"pass", "unjudged"} & set(statuses(attacked)), attacked
     assert statuses(after) == ["pass"]
+
+
+def test_a_module_imported_in_a_function_costs_no_verdict(service: Service) -> None:
+    text = "def f():\n    import asyncio, unittest, xml.dom.minidom\n    return 1\n"
+    jobs = [{"id": "p", "program": text, "tests": ["assert f() == 1"]}]
+    limits = {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 1}
+    assert statuses(service.ask("judge", jobs=jobs, limits=limits)["verdicts"][0]) == ["pass"]
