@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sandbox import wall
+from sandbox import cgroups, wall
 from serve import Call, ServiceError
 
 # See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
@@ -168,6 +168,7 @@ class Pool:
             "rlimits",
             f"landlock{hello['landlock']}" if hello["landlock"] else "",
             "seccomp" if hello["seccomp"] else "",
+            f"cgroup{hierarchies.version}" if (hierarchies := cgroups.available()) else "",
         ]
         self.isolation = "+".join(filter(None, layers))
         self.level = wall.level(self._way, hello)
@@ -179,8 +180,12 @@ class Pool:
 
     def close(self) -> None:
         """Kill all zygotes and what runs in them; may be called from another thread when the parent is gone."""
-        for zygote in list(self._zygotes.values()):
+        zygotes = list(self._zygotes.values())
+        for zygote in zygotes:
             zygote.wall.process.kill()
+        for zygote in zygotes:
+            if zygote.wall.group:
+                zygote.wall.group.remove()
 
     def run(
         self,

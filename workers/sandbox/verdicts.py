@@ -32,7 +32,7 @@ _TESTS_WORTH = 4
 _LEAST_PER_PROGRAM = 1.0
 _MEASUREMENTS = 3
 # A module that a function imports is charged to the test that calls it first; asyncio takes a tenth of a second.
-_INNER_IMPORT = re.compile(r"^[ \t]+(import|from)\b|__import__|importlib", re.MULTILINE)
+_INNER_IMPORT = re.compile(r"^[ \t]+(import\s+\w|from\s+[\w.]+\s+import\b)|__import__|importlib", re.MULTILINE)
 _IMPORT_SECONDS = 0.25
 
 _MAX_CHARACTERS = 1_000_000

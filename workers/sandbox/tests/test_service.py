@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from service import Service, descendants, wait_until, zygotes
 
+from sandbox import cgroups, verdicts, wall
 from sandbox import pool as pools
-from sandbox import verdicts, wall
 from sandbox.pool import Job, Pool
 from serve import Call, ServiceError
 
@@ -250,3 +250,29 @@ def test_descriptors_do_not_leak(service: Service) -> None:
     service.ask("judge", jobs=[job(number) for number in range(300)])
     assert [service.process.pid, *zygotes(service)] == processes
     assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in processes] == before
+
+
+def test_a_group_bounds_the_memory_of_a_zygote_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cgroups.available():
+        pytest.skip("CONTROL GROUPS NOT CHECKED: this user cannot make any here.")
+    monkeypatch.setattr(cgroups, "_MEMORY_BYTES", 96 * 1024 * 1024)
+    cgroups.available.cache_clear()
+    pool = Pool(1)
+    try:
+        assert "cgroup" in pool.isolation
+        text = "def f():\n    return len(b'x' * (200 * 1024 * 1024))\n"
+        # The kernel ends the program's process and not the zygote, which is the smaller one.
+        found = verdicts.judge(pool, {"jobs": [job(0, text, "assert f() > 0"), job(1)]}, call())
+        assert statuses(found) == ["killed", "pass"]
+    finally:
+        pool.close()
+        cgroups.available.cache_clear()
+    assert not any(folder.exists() for zygote in pool._zygotes.values() for folder in zygote.wall.group.folders)
+
+
+def test_without_groups_programs_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "available", lambda: None)
+    pool = Pool(1)
+    assert "cgroup" not in pool.isolation
+    assert statuses(verdicts.judge(pool, {"jobs": [job()]}, call())) == ["pass"]
+    pool.close()
