@@ -64,6 +64,8 @@ class Hierarchies:
     def make(self, group: Group) -> None:
         """Make a group and set its limits. OSError when that is not possible."""
         for folder, settings in zip(group.folders, self.settings, strict=True):
+            if self.version == 2:
+                (folder.parent / "cgroup.subtree_control").write_text("+memory +pids")
             folder.mkdir(exist_ok=True)
             for name, value in settings.items():
                 (folder / name).write_text(str(value))
@@ -97,7 +99,7 @@ def _own_folders() -> dict[str, Path]:
 def _candidates() -> list[Hierarchies]:
     own = _own_folders()
     candidates = []
-    if "" in own:
+    if "" in own and {"memory", "pids"} <= set((own[""] / "cgroup.controllers").read_text().split()):
         settings = {"memory.max": _MEMORY_BYTES, "pids.max": _PROCESSES}
         candidates.append(Hierarchies(2, (own[""],), (settings,)))
     if "memory" in own and "pids" in own:
