@@ -30,7 +30,7 @@ _REFERENCE_FACTOR = 20
 _STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _TESTS_WORTH = 4
 _LEAST_PER_PROGRAM = 1.0
-_MEASUREMENTS = 3
+_MEASUREMENTS = 5
 # A module that a function imports is charged to the test that calls it first; asyncio takes a tenth of a second.
 _INNER_IMPORT = re.compile(r"^[ \t]+(import\s+\w|from\s+[\w.]+\s+import\b)|__import__|importlib", re.MULTILINE)
 _IMPORT_SECONDS = 0.25
