@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { gunzipSync } from 'node:zlib';
 import { z } from 'zod';
-import { StageFailure, type Benchmark } from '../../workflows/contract/index.js';
+import { StageFailure, type Benchmark, type CpuLimits } from '../../workflows/contract/index.js';
 import { humanEvalPath, type Settings } from '../runtime/settings.js';
 
 const Problem = z.object({ task_id: z.string(), prompt: z.string(), entry_point: z.string(), canonical_solution: z.string(), test: z.string() });
@@ -16,6 +16,7 @@ export interface Task {
   programPrefix: string;
   tests: string[];
   reference: string;
+  limits?: CpuLimits;
 }
 
 /** The problems of a benchmark slice: every `every`-th from `offset` on, in id order. */

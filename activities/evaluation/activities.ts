@@ -1,12 +1,12 @@
 /** Evaluation: policies on benchmarks, greedy and sampled, Best-of-N by the reward model. */
 import { z } from 'zod';
 import {
-  benchmarkName, EvaluationConfig, EvaluationRow, StageConfigs, StageFailure,
+  benchmarkName, CpuLimits, EvaluationConfig, EvaluationRow, StageConfigs, StageFailure,
   type ArtifactRef, type Benchmark, type EvaluationResult,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
-import { allJudged, judgePrograms } from '../execution/execution.js';
+import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { wilsonInterval } from '../reward-model/statistics.js';
 import { score } from '../reward-model/score.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
@@ -26,6 +26,7 @@ const PlannedTask = z.strictObject({
   maxNewTokens: z.number().int(),
   task: z.strictObject({
     id: z.string(), question: z.string(), entryPoint: z.string(), programPrefix: z.string(), tests: z.array(z.string()), reference: z.string(),
+    limits: CpuLimits.optional(),
   }),
 });
 type PlannedTask = z.infer<typeof PlannedTask>;
@@ -44,7 +45,7 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
     if (benchmark.kind === 'humaneval') return humanEvalTasks(settings, benchmark);
     if (!questions) throw new StageFailure('InvalidExperiment', "benchmark 'heldOut' needs inputs.questions, the filtered questions");
     return (await selectQuestions(store, questions, 'heldOut', config.heldOutTasks, config.salt))
-      .map(({ id, question, entryPoint, reference, tests }) => ({ id, question, entryPoint, programPrefix: '', tests, reference }));
+      .map(({ id, question, entryPoint, reference, tests, limits }) => ({ id, question, entryPoint, programPrefix: '', tests, reference, ...(limits ? { limits } : {}) }));
   }
 
   const stage: ShardedStage<Config> = {
@@ -109,8 +110,8 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
             row, answer, id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
             program: extractProgram(answer.text, row.task.programPrefix),
           })));
-          const { judgements, cpuSeconds } = await judgePrograms(
-            sandbox, answered.map(({ id, program, row }) => ({ id, program, tests: row.task.tests })),
+          const { judgements, cpuSeconds, ...about } = await judgePrograms(
+            sandbox, answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
             { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }) },
           );
           return {
@@ -119,10 +120,10 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
               return {
                 id, policy: row.policy, benchmark: row.benchmark, taskId: row.task.id, mode: answer.mode, sample: answer.sample,
                 question: row.task.question, program, response: extractProgram(answer.text), programPrefix: row.task.programPrefix,
-                finish: answer.finish, outcomes, passed: passRate === 1,
+                finish: answer.finish, outcomes, passed: passRate === 1, ...(row.task.limits ? { limits: row.task.limits } : {}), harness: about.harness,
               };
             }),
-            metrics: { cpuSeconds },
+            metrics: { cpuSeconds }, notes: notesOf(about),
           };
         },
       },
@@ -143,8 +144,11 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
         },
       },
     },
-    async seal({ config, rows, counts }) {
+    async seal({ config, rows, counts, notes }) {
       const groups = new Map<string, EvaluationRow[]>();
+      if ((notes['harness']?.length ?? 0) > 1) {
+        throw new StageFailure('InvalidExperiment', `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`);
+      }
       for await (const row of rows() as AsyncGenerator<EvaluationRow>) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
@@ -152,7 +156,7 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
       const results = [...groups.values()].map((group) => evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf ?? [config.samples] }));
       const order = config.benchmarks.map(benchmarkName);
       results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
-      return { metrics: { results: results as never, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0 } };
+      return { metrics: { results: results as never, notes, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0 } };
     },
   };
   return shardedStageActivities(store, stage);

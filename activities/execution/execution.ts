@@ -3,7 +3,7 @@
  * judged there is no rate, and the type makes it impossible to read one.
  */
 import type { PythonService } from '../runtime/python-service.js';
-import { StageFailure, type SandboxLimits, type TestOutcome } from '../../workflows/contract/index.js';
+import { StageFailure, type CpuLimits, type Harness, type SandboxLimits, type TestOutcome } from '../../workflows/contract/index.js';
 
 /** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
 export type Test = string | { stdin: string; stdout: string };
@@ -12,6 +12,8 @@ export interface Job {
   id: string;
   program: string;
   tests: readonly Test[];
+  /** Limits of this program; those of the call hold where they are absent. */
+  limits?: CpuLimits | undefined;
 }
 
 /** A program with all its tests judged, or one that the infrastructure could not judge. */
@@ -21,8 +23,10 @@ export type Judgement =
 
 export interface ExecutionOptions {
   limits: SandboxLimits;
-  /** Programs known to pass all their tests; run before and after the others, which are not judged where one fails. */
+  /** Programs that are to pass all their tests, run before and after the others: one that cannot is reported as broken. */
   references?: readonly Job[];
+  /** Whether to derive limits from each program, as a reference for others. */
+  derive?: boolean;
   /** Pass rates that decide something: programs within 0.05 of one are run again alone. */
   thresholds?: readonly number[];
   signal?: AbortSignal;
@@ -31,18 +35,45 @@ export interface ExecutionOptions {
 
 interface JudgeResult {
   verdicts: { id: string; outcomes: TestOutcome[]; flags: string[] }[];
-  measurements: { id: string; cpuSeconds: number }[];
+  measurements: { id: string; cpuSeconds: number; limits?: CpuLimits }[];
+  brokenReferences: BrokenReference[];
+}
+
+/** A reference that fails one of its own tests on a host that judges well: its question says nothing about programs. */
+export interface BrokenReference {
+  id: string;
+  test: number;
+  status: string;
+  reason?: string;
+}
+
+export interface Judged {
+  /** In job order. */
+  judgements: Judgement[];
+  cpuSeconds: number;
+  /** Limits derived from each job, in job order; empty where they were not asked for. */
+  derived: (CpuLimits | undefined)[];
+  brokenReferences: BrokenReference[];
+  /** What the verdicts depend on: part of the rows. */
+  harness: Harness;
+  /** Where they were made, which they do not depend on: beside the rows. */
+  host: { isolation: string; calibrationSeconds: string };
 }
 
 /**
- * Runs programs against their tests; judgements in job order, CPU seconds beside them.
+ * Runs programs against their tests.
  *
- * @throws StageFailure `SandboxUnavailable` when the sandbox is lost, judges nothing, or a reference fails.
+ * @throws StageFailure `SandboxUnavailable` when the sandbox is lost, judges nothing, or fails its own control program.
  */
-export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[], options: ExecutionOptions): Promise<{ judgements: Judgement[]; cpuSeconds: number }> {
-  if (jobs.length === 0) return { judgements: [], cpuSeconds: 0 };
+export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[], options: ExecutionOptions): Promise<Judged> {
+  const versions = await sandbox.versions();
+  const about: Pick<Judged, 'harness' | 'host'> = {
+    harness: { version: versions['harness']!, python: versions['python']!, importPolicy: versions['importPolicy']! },
+    host: { isolation: `${versions['level']} (${versions['isolation']})`, calibrationSeconds: versions['calibrationSeconds']! },
+  };
+  if (jobs.length === 0) return { judgements: [], cpuSeconds: 0, derived: [], brokenReferences: [], ...about };
   const result = await sandbox.call<JudgeResult>('judge', {
-    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [],
+    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [], derive: options.derive ?? false,
   }, {
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: ({ done, total }) => options.onProgress?.(done, total),
@@ -54,7 +85,22 @@ export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[]
     }
     return judgementOf(job.id, verdict.outcomes.map(({ status, reason, inside }) => ({ status, ...(reason ? { reason } : {}), ...(inside ? { inside } : {}) })), verdict.flags);
   });
-  return { judgements, cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0) };
+  return {
+    judgements,
+    cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
+    derived: result.measurements.map(({ limits }) => limits),
+    brokenReferences: result.brokenReferences,
+    ...about,
+  };
+}
+
+/** What a manifest says of the sandboxes that judged its rows, outside the digest. */
+export function notesOf({ harness, host }: Pick<Judged, 'harness' | 'host'>): Record<string, string[]> {
+  return {
+    harness: [`${harness.version}; Python ${harness.python}; ${harness.importPolicy}`],
+    isolation: [host.isolation],
+    calibrationSeconds: [host.calibrationSeconds],
+  };
 }
 
 /** The judgement that outcomes amount to: one `unjudged` test, or no test at all, means no pass rate. */

@@ -40,7 +40,7 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       questions: filtering['questions'], testCases: filtering['testCases'], keptTestCases: filtering['keptTestCases'],
       programs: sampling['programs'], pairs: preferences['pairs'],
       dropped: {
-        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('testCase', synthesis['rejectedTests']), ...prefixed('question', filtering['droppedQuestions']),
+        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('testCase', synthesis['rejectedTests']), ...prefixed('question', filtering['droppedQuestions']), ...prefixed('question', sampling['droppedQuestions']),
         ...prefixed('testCase', filtering['droppedTestCases']), ...prefixed('pair', preferences['skipped']),
       },
     },

@@ -1,13 +1,13 @@
 /** Filtering: questions to questions with kept test cases, split into train and held-out. */
 import { z } from 'zod';
-import { FilteredQuestionRow, QuestionRow, StageConfigs, TestOutcome } from '../../workflows/contract/index.js';
-import { allJudged, judgePrograms } from '../execution/execution.js';
+import { CpuLimits, FilteredQuestionRow, QuestionRow, StageConfigs, TestOutcome } from '../../workflows/contract/index.js';
+import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { filterQuestion, splitQuestions, type FilterQuality } from './filter.js';
 
-const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array(TestOutcome) });
+const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array(TestOutcome), limits: CpuLimits.optional() });
 type JudgedQuestion = z.infer<typeof JudgedQuestion>;
 
 const DroppedRow = z.strictObject({ questionId: z.string(), seedId: z.string(), reason: z.string(), testCases: z.number(), kept: z.number() });
@@ -31,23 +31,26 @@ export function filteringActivities({ store, sandbox }: Services) {
         async run({ config, rows }) {
           const questions = rows as QuestionRow[];
           const withTests = questions.filter(({ testCases }) => testCases.length > 0);
-          const { judgements, cpuSeconds } = await judgePrograms(
+          const { judgements, cpuSeconds, derived, ...about } = await judgePrograms(
             sandbox,
             withTests.map(({ id, reference, testCases }) => ({ id, program: reference, tests: testCases.map(({ test }) => test) })),
-            { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }) },
+            { limits: config.limits, derive: true, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }) },
           );
-          const outcomes = new Map(allJudged(judgements).map((judgement) => [judgement.id, judgement.outcomes]));
-          return { rows: questions.map((question): JudgedQuestion => ({ question, outcomes: outcomes.get(question.id) ?? [] })), metrics: { cpuSeconds } };
+          const judged = new Map(allJudged(judgements).map(({ id, outcomes }, at) => [id, { outcomes, ...(derived[at] ? { limits: derived[at] } : {}) }]));
+          return {
+            rows: questions.map((question): JudgedQuestion => ({ question, ...(judged.get(question.id) ?? { outcomes: [] }) })),
+            metrics: { cpuSeconds }, notes: notesOf(about),
+          };
         },
       },
     },
-    async seal({ config, rows }) {
+    async seal({ config, rows, notes }) {
       const kept: Omit<FilteredQuestionRow, 'split'>[] = [];
       const dropped: z.infer<typeof DroppedRow>[] = [];
       const droppedTestCases: Record<string, number> = {};
       const quality: FilterQuality = { corrupted: 0, droppedTestCases: 0, droppedCorrupted: 0 };
       let testCases = 0;
-      for await (const { question, outcomes } of rows() as AsyncGenerator<JudgedQuestion>) {
+      for await (const { question, outcomes, limits } of rows() as AsyncGenerator<JudgedQuestion>) {
         testCases += question.testCases.length;
         question.testCases.forEach(({ corrupted }, index) => {
           const { status } = outcomes[index]!;
@@ -62,7 +65,7 @@ export function filteringActivities({ store, sandbox }: Services) {
         if ('dropped' in result) {
           dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: question.testCases.length, kept: result.kept.length });
         } else {
-          kept.push({ id, seedId, source, question: text, entryPoint, reference, tests: result.kept, testCases: question.testCases.length });
+          kept.push({ id, seedId, source, question: text, entryPoint, reference, tests: result.kept, testCases: question.testCases.length, ...(limits ? { limits } : {}) });
         }
       }
       const splits = splitQuestions(kept, config);
@@ -81,6 +84,7 @@ export function filteringActivities({ store, sandbox }: Services) {
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },
+          notes,
         },
       };
     },

@@ -13,7 +13,7 @@ import {
 import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, type Product } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
-import { allJudged, judgePrograms } from '../execution/execution.js';
+import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -83,8 +83,8 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         }
         const order = questions.map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) })).sort((a, b) => (a.at < b.at ? -1 : 1));
         const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-          const { id, question, tests } = order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
-          return { questionId: id, question, tests, seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) => deriveSeed(config.seed, input.round, id, sample)) };
+          const { id, question, tests, limits } = order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
+          return { questionId: id, question, tests, ...(limits ? { limits } : {}), seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) => deriveSeed(config.seed, input.round, id, sample)) };
         });
         const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
         return { files: [file], rows: prompts.length, metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt } };
@@ -109,17 +109,23 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
 
     'reinforcement.judge': (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>, attempt: number = currentProducer().attempt): Promise<Produced> =>
       step('judge', 'verdicts', input, ({ limits }) => ({ limits }), async (config) => {
-        const tests = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.tests]));
+        const prompts = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]));
         const rollouts = await rows(input.inputs.rollouts, RolloutRow);
-        const { judgements, cpuSeconds } = await judgePrograms(
-          sandbox, rollouts.map(({ id, questionId, text }) => ({ id, program: extractProgram(text), tests: tests.get(questionId)! })),
+        const { judgements, cpuSeconds, ...about } = await judgePrograms(
+          sandbox,
+          rollouts.map(({ id, questionId, text }) => {
+            const { tests, limits } = prompts.get(questionId)!;
+            return { id, program: extractProgram(text), tests, limits };
+          }),
           { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: programs run` }) },
         );
         if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
-        const verdicts = judgements.map((judgement): VerdictRow => ({
-          id: judgement.id, outcomes: judgement.outcomes, ...(judgement.judged ? { passRate: judgement.passRate } : {}),
-        }));
-        return { files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)], rows: verdicts.length, metrics: { cpuSeconds } };
+        const verdicts = judgements.map((judgement, at): VerdictRow => {
+          const { limits } = prompts.get(rollouts[at]!.questionId)!;
+          const { id, outcomes } = judgement;
+          return { id, outcomes, ...(judgement.judged ? { passRate: judgement.passRate } : {}), ...(limits ? { limits } : {}), harness: about.harness };
+        });
+        return { files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)], rows: verdicts.length, metrics: { cpuSeconds, notes: notesOf(about) } };
       }),
 
     'reinforcement.score': async (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>): Promise<Produced> =>

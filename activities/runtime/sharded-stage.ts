@@ -24,7 +24,9 @@ const PlanDocument = z.object({
 });
 type PlanDocument = z.infer<typeof PlanDocument>;
 
-const ShardDocument = z.object({ file: ManifestFile, metrics: z.record(z.string(), z.number()), seconds: z.number(), workflowId: z.string() });
+const ShardDocument = z.object({
+  file: ManifestFile, metrics: z.record(z.string(), z.number()), notes: z.record(z.string(), z.array(z.string())).default({}), seconds: z.number(), workflowId: z.string(),
+});
 type ShardDocument = z.infer<typeof ShardDocument>;
 
 export interface PlanInput {
@@ -53,8 +55,13 @@ export interface ShardOutput {
   incomplete?: true;
 }
 
-/** What a shard step gives: rows, and counts that are summed over shards. A step that is `incomplete` stores nothing here. */
-export type StepResult = { rows: unknown[]; metrics?: Record<string, number> } | { incomplete: true; metrics: Record<string, number> };
+/**
+ * What a shard step gives: rows, counts that are summed over shards, and texts of which each distinct one is kept. A step that
+ * is `incomplete` stores nothing here.
+ */
+export type StepResult =
+  | { rows: unknown[]; metrics?: Record<string, number>; notes?: Record<string, string[]> }
+  | { incomplete: true; metrics: Record<string, number> };
 
 export interface Step<C> {
   schema: z.ZodType;
@@ -83,6 +90,7 @@ export interface ShardedStage<C> {
     inputs: Record<string, ArtifactRef>;
     rows: (step?: string) => AsyncGenerator<unknown>;
     counts: Record<string, number>;
+    notes: Record<string, string[]>;
     planMetrics: Metrics;
   }): Promise<{ files?: ManifestFile[]; rows?: number; metrics: Metrics }>;
 }
@@ -133,6 +141,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
       const document: ShardDocument = {
         file: await store.putRows(shardName(shard), definition.schema, result.rows),
         metrics: result.metrics ?? {},
+        notes: result.notes ?? {},
         seconds: (performance.now() - started) / 1000,
         workflowId,
       };
@@ -150,12 +159,14 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
     return produce(store, recipe(config, plan.inputs), plan.inputs, producer, async (key): Promise<Product> => {
       const files: ManifestFile[] = [];
       const counts: Record<string, number> = {};
+      const notes: Record<string, string[]> = {};
       let seconds = 0;
       for (let index = 0; index < plan.shards.length; index += 1) {
         for (const step of steps) {
           const document = await readShard(store, key, index, step);
           if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
           for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
+          for (const [name, texts] of Object.entries(document.notes)) notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
           seconds += document.seconds;
           if (step === lastStep) files.push(document.file);
         }
@@ -166,7 +177,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
           yield* store.readRows([document!.file], stage.steps[step]!.schema);
         }
       };
-      const sealed = await stage.seal({ stageKey: key, config, inputs: plan.inputs, rows, counts, planMetrics: plan.metrics });
+      const sealed = await stage.seal({ stageKey: key, config, inputs: plan.inputs, rows, counts, notes, planMetrics: plan.metrics });
       const own = sealed.files ?? files;
       return {
         files: own,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { FilteredQuestionRow, ProgramRow, SamplingConfig, StageConfigs, type ArtifactRef } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { allJudged, judgePrograms } from '../execution/execution.js';
+import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
@@ -15,9 +15,6 @@ const SampledQuestion = z.strictObject({
   samples: z.array(z.strictObject({ text: z.string(), finish: z.enum(['stop', 'length']) })),
 });
 type SampledQuestion = z.infer<typeof SampledQuestion>;
-
-/** Questions of a shard whose references are run beside its programs: a host on which they fail gives no verdicts. */
-const REFERENCES = 8;
 
 /** `sampling.plan`, `sampling.generate`, `sampling.judge`, `sampling.seal`. */
 export function samplingActivities({ store, models, sandbox }: Services) {
@@ -70,28 +67,37 @@ export function samplingActivities({ store, models, sandbox }: Services) {
             id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
             question, index, finish, program: extractProgram(text),
           })));
-          const { judgements, cpuSeconds } = await judgePrograms(
+          const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
             sandbox,
-            programs.map(({ id, program, question }) => ({ id, program, tests: question.tests })),
+            programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
             {
               limits: config.limits,
-              references: (rows as SampledQuestion[]).slice(0, REFERENCES).map(({ question: { id, reference, tests } }) => ({ id, program: reference, tests })),
+              // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
+              // reference cannot pass is set aside. A question from elsewhere may have none.
+              references: (rows as SampledQuestion[]).filter(({ question: { reference } }) => reference !== '').map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
               signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
             },
           );
+          const broken = new Set(brokenReferences.map(({ id }) => id));
           return {
-            rows: allJudged(judgements).map(({ outcomes, passRate }, at): ProgramRow => {
-              const { id, question, index, finish, program } = programs[at]!;
-              return { id, questionId: question.id, split: question.split, question: question.question, index, program, finish, outcomes, passRate, testCases: question.testCases };
+            rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
+              const { id, question: { id: questionId, split, question, limits, testCases }, index, finish, program } = programs[at]!;
+              if (broken.has(questionId)) return [];
+              return [{ id, questionId, split, question, index, program, finish, outcomes, passRate, testCases, ...(limits ? { limits } : {}), harness: about.harness }];
             }),
-            metrics: { cpuSeconds },
+            metrics: { cpuSeconds, brokenReferences: brokenReferences.length },
+            notes: {
+              ...notesOf(about),
+              brokenReferences: brokenReferences.map(({ id, test, status, reason }) => `${id}: test ${test} ${status} ${reason ?? ''}`.trim()),
+            },
           };
         },
       },
     },
-    async seal({ rows, counts, planMetrics }) {
+    async seal({ rows, counts, notes, planMetrics }) {
       const histogram = Array.from({ length: 10 }, () => 0);
       const verdicts: Record<string, number> = {};
+      const brokenReference = counts['brokenReferences'] ?? 0;
       let programs = 0;
       let sum = 0;
       for await (const { passRate, outcomes } of rows() as AsyncGenerator<ProgramRow>) {
@@ -103,7 +109,9 @@ export function samplingActivities({ store, models, sandbox }: Services) {
       return {
         metrics: {
           programs, meanPassRate: programs === 0 ? 0 : sum / programs, histogram, verdicts,
-          questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']), tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0,
+          questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference,
+          droppedQuestions: brokenReference > 0 ? { brokenReference } as Record<string, number> : {},
+          notes, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },

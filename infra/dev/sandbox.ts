@@ -23,7 +23,8 @@ again. The exit code is 1 when a row was refused or could not be judged.
   --workers N   programs at the same time (the number of cores)
   --help        print this`;
 
-const BATCH = 500;
+/** Programs of one request: what a kill costs, against a pause at the end of each. */
+const BATCH = 200;
 const MAX_LINE = 8_000_000;
 
 /** @throws Error that says what is wrong with the row. */
@@ -89,6 +90,10 @@ async function main(): Promise<number> {
         continue;
       }
       const { id, outcomes, passRate, flags } = judgement;
+      if (flags.includes('unparsable')) {
+        refuse(id, 'one of its tests is no Python text');
+        continue;
+      }
       output.write(`${JSON.stringify({ id, outcomes, passRate, flags })}\n`);
     }
     judged += batch.length;

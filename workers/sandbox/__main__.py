@@ -70,6 +70,7 @@ def main() -> None:
             "trouble": trouble,
             "importPolicy": verdicts.IMPORT_POLICY,
             "harness": verdicts.HARNESS_VERSION,
+            "calibrationSeconds": str(pool.calibration_seconds) if pool else "",
         },
         on_orphaned=pool.close if pool else lambda: None,
     )

@@ -63,12 +63,15 @@ Rest = Callable[[Values], Any]
 class Plan:
     """How to judge one test.
 
-    `step` is what runs inside (see `inside/program.py`); `holds` says from the values sent back whether the assert
-    holds, or is None where the test runs whole inside.
+    `step` is what runs inside, as `inside/program.py` has it; `wanted` is how many values it sends back, and `holds`
+    says from them whether the assert holds, or is None where the test runs whole inside. `parses` is false for a text
+    that is no Python.
     """
 
-    step: dict[str, Any]
-    holds: Rest | None
+    step: tuple[str, Any]
+    wanted: int = 0
+    holds: Rest | None = None
+    parses: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,29 @@ def plan(test: Test) -> Plan:
     """Split a test into what runs inside and what is judged outside."""
     if isinstance(test, Interaction):
         expected = test.stdout
-        return Plan({"stdin": test.stdin}, lambda values: _same_output(values[0], expected))
+        return Plan(("stdin", test.stdin), 1, lambda values: _same_output(values[0], expected))
     try:
         if len(test) > _MAX_TEST_CHARACTERS:
             raise Inside
+        tree = ast.parse(test)
         if _UNITTEST.search(test):
-            return Plan({"unittest": test}, None)
-        (statement,) = ast.parse(test).body
+            return Plan(("unittest", test))
+        if len(tree.body) != 1:
+            raise Inside
+        (statement,) = tree.body
         if not isinstance(statement, ast.Assert):
             raise Inside
         sources: list[str] = []
         holds = _condition(statement.test, sources)
         if not sources:
             raise Inside
-        return Plan({"values": sources}, holds)
-    except (Inside, SyntaxError, ValueError, RecursionError, MemoryError):
-        return Plan({"run": test}, None)
+        # Compiled here once for all programs that have the test.
+        codes = [compile(source, "<test>", "eval", dont_inherit=True) for source in sources]
+        return Plan(("values", codes), len(codes), holds)
+    except (Inside, RecursionError, MemoryError):
+        return Plan(("run", test))
+    except (SyntaxError, ValueError):
+        return Plan(("run", test), parses=False)
 
 
 _UNITTEST = re.compile(r"^class \w+\((unittest\.)?TestCase\):", re.MULTILINE)
@@ -502,8 +512,7 @@ def outcome(judged: Plan, encoded: Any) -> dict[str, Any]:
 
     Raises `Malformed` when the values do not follow the encoding or are not as many as the step has.
     """
-    wanted = len(judged.step.get("values", [""]))  # a script has one value, its output
-    if judged.holds is None or not isinstance(encoded, list) or len(encoded) != wanted:
+    if judged.holds is None or not isinstance(encoded, list) or len(encoded) != judged.wanted:
         raise Malformed("not the values that were asked for")
     values = [decode(value) for value in encoded]
     try:

@@ -6,7 +6,7 @@ lengths are capped and every field is checked.
 
 from __future__ import annotations
 
-import json
+import marshal
 import math
 import selectors
 import signal
@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sandbox import wall
+from sandbox import cgroups, wall
 from serve import Call, ServiceError
 
-# The zygote's reply (see `inside/zygote.py`): kind, wait status, CPU microseconds, bytes of records.
+# See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
+# reply: kind, wait status, CPU microseconds, bytes of records.
+_JOB = struct.Struct(">IddQ")
 _REPLY = struct.Struct(">ciQI")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -31,6 +33,9 @@ _MAX_RECORDS = 16 * 1024 * 1024
 _GRACE_SECONDS = 40
 _TRIES_ALONE = 2
 _STARTS_IN_A_ROW = 3
+# Tasks sent to a zygote at a time, and the size up to which a frame fits into its socket's buffer beside another.
+_AHEAD = 2
+_SMALL_FRAME = 64 * 1024
 
 T = TypeVar("T")
 
@@ -75,7 +80,7 @@ class Limits:
 
     @property
     def fields(self) -> dict[str, float]:
-        """The limits under the names that they have in requests and jobs."""
+        """The limits under the names that they have in requests."""
         return {
             "cpuSecondsPerTest": self.cpu_seconds_per_test,
             "cpuSecondsPerProgram": self.cpu_seconds_per_program,
@@ -86,6 +91,16 @@ class Limits:
     def patience_seconds(self) -> float:
         """Wall time after which a zygote that has not answered is replaced; more than it gives its programs itself."""
         return 20 * self.cpu_seconds_per_program + _GRACE_SECONDS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a program: `steps` are what `inside/program.py` says, in order."""
+
+    program: str
+    steps: Sequence[tuple[str, Any]]
+    limits: Limits = Limits()
+    script: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,11 @@ class Report:
 
 @dataclass
 class _Zygote:
-    """One member of the pool, the task it works on and what has arrived of its reply."""
+    """One member of the pool, the (task, frame) pairs sent to it, oldest first, and what has arrived of its replies."""
 
     index: int
     wall: wall.Wall
-    task: int | None = None
+    sent: deque[tuple[int, bytes]] = field(default_factory=deque)
     deadline: float = 0.0
     inbox: bytearray = field(default_factory=bytearray)
 
@@ -153,6 +168,7 @@ class Pool:
             "rlimits",
             f"landlock{hello['landlock']}" if hello["landlock"] else "",
             "seccomp" if hello["seccomp"] else "",
+            f"cgroup{hierarchies.version}" if (hierarchies := cgroups.available()) else "",
         ]
         self.isolation = "+".join(filter(None, layers))
         self.level = wall.level(self._way, hello)
@@ -164,19 +180,22 @@ class Pool:
 
     def close(self) -> None:
         """Kill all zygotes and what runs in them; may be called from another thread when the parent is gone."""
-        for zygote in list(self._zygotes.values()):
+        zygotes = list(self._zygotes.values())
+        for zygote in zygotes:
             zygote.wall.process.kill()
+        for zygote in zygotes:
+            if zygote.wall.group:
+                zygote.wall.group.remove()
 
     def run(
         self,
-        jobs: Sequence[Mapping[str, Any]],
-        limits: Limits,
+        jobs: Sequence[Job],
         call: Call,
         digest: Callable[[int, Report | None], T],
         alone: bool = False,
     ) -> list[T]:
-        """Run each job ({program, script, steps}, see `inside/program.py`) and return its `digest(index, report)`, in
-        the order of `jobs`; with `alone`, one after the other. A job may have limits of its own, up to `limits`.
+        """Run each job and return its `digest(index, report)`, in the order of `jobs`; with `alone`, one after the
+        other.
 
         Reports may be large and are dropped at once. A run that is not sound is repeated alone, up to twice; if it
         never is, the last report stands: `FELL` or a killed process. None in place of a report means that the host was
@@ -186,6 +205,7 @@ class Pool:
         digests: dict[int, T] = {}
         suspects: list[int] = []
         judged, shown = 0, time.monotonic()
+        patience = max((job.limits.patience_seconds for job in jobs), default=0.0)
 
         def settle(task: int, report: Report | None) -> None:
             nonlocal judged, shown
@@ -202,8 +222,8 @@ class Pool:
                 suspects.append(task)
 
         def run(tasks: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
-            frames = ((task, _frame({**limits.fields, **jobs[task]})) for task in tasks)
-            self._dispatch(frames, width, limits.patience_seconds, call, on_report)
+            frames = ((task, _frame(jobs[task])) for task in tasks)
+            self._dispatch(frames, width, patience, call, on_report)
 
         run(range(len(jobs)), 1 if alone else self.size, on_first_run)
         for task in sorted(suspects):
@@ -234,56 +254,86 @@ class Pool:
         call: Call,
         on_report: Callable[[int, Report], None],
     ) -> None:
-        """Give each (task, frame) to a free zygote of the first `width` ones and hand over its report.
+        """Give each (task, frame) to one of the first `width` zygotes and hand over its report.
 
-        `seconds` is the wall time a zygote has for one task. Returns early when no zygote can be started any more.
+        A zygote gets its next small frame while it works on one, so that it need not wait for this side. `seconds` is
+        the wall time it has for one task. Returns early when no zygote can be started any more.
         """
-        waiting = iter(frames)
-        idle = deque(zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index)))
+        waiting, again = iter(frames), deque[tuple[int, bytes]]()
+        able = [zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index))]
         with selectors.DefaultSelector() as selector:
 
-            def fall(zygote: _Zygote, task: int) -> None:
-                self._remove(zygote)
-                on_report(task, Report(FELL))
-                if fresh := self._start(zygote.index):
-                    idle.append(fresh)
+            def add(zygote: _Zygote) -> None:
+                zygote.sent.clear()
+                zygote.inbox.clear()
+                zygote.wall.control.settimeout(_GRACE_SECONDS)
+                selector.register(zygote.wall.control, selectors.EVENT_READ, zygote)
 
+            def fall(zygote: _Zygote) -> None:
+                """Replace a zygote; the task it was on may be to blame, the one after it is not."""
+                selector.unregister(zygote.wall.control)
+                able.remove(zygote)
+                self._remove(zygote)
+                blamed = zygote.sent.popleft()[0] if zygote.sent else None
+                again.extendleft(zygote.sent)
+                if fresh := self._start(zygote.index):
+                    able.append(fresh)
+                    add(fresh)
+                if blamed is not None:
+                    on_report(blamed, Report(FELL))
+
+            def fill(zygote: _Zygote) -> bool:
+                """Send the zygote a task where it can take one; whether there may be more to send."""
+                if len(zygote.sent) >= (1 if width == 1 else _AHEAD):
+                    return False
+                if zygote.sent and len(zygote.sent[0][1]) > _SMALL_FRAME:
+                    return False  # it may not be read yet, and sending would block
+                item = again.popleft() if again else next(waiting, None)
+                if item is None:
+                    return False
+                if zygote.sent and len(item[1]) > _SMALL_FRAME:
+                    again.appendleft(item)
+                    return False
+                if not zygote.sent:
+                    zygote.deadline = time.monotonic() + seconds
+                zygote.sent.append(item)
+                try:
+                    zygote.wall.control.sendall(item[1])
+                except OSError:
+                    fall(zygote)
+                return True
+
+            for zygote in able:
+                add(zygote)
             try:
                 while True:
                     call.raise_if_cancelled()
-                    while idle and (item := next(waiting, None)):
-                        zygote = idle.popleft()
-                        zygote.task, zygote.deadline = item[0], time.monotonic() + seconds
-                        zygote.inbox.clear()
-                        try:
-                            zygote.wall.control.settimeout(_GRACE_SECONDS)
-                            zygote.wall.control.sendall(item[1])
-                            selector.register(zygote.wall.control, selectors.EVENT_READ, zygote)
-                        except OSError:
-                            fall(zygote, item[0])
-                    if not selector.get_map():
+                    while any([fill(zygote) for zygote in list(able)]):
+                        pass
+                    if not any(zygote.sent for zygote in able):
                         return
                     for key, _ in selector.select(timeout=0.2):
                         zygote = key.data
                         try:
-                            report = _receive(zygote)
+                            reports = _receive(zygote)
                         except (OSError, ValueError):
-                            selector.unregister(key.fileobj)
-                            fall(zygote, zygote.task)
+                            fall(zygote)
                             continue
-                        if report is not None:
-                            selector.unregister(key.fileobj)
-                            task, zygote.task = zygote.task, None
-                            idle.append(zygote)
+                        done = [zygote.sent.popleft()[0] for _ in reports]
+                        if reports:
+                            zygote.deadline = time.monotonic() + seconds
+                            fill(zygote)
+                        for task, report in zip(done, reports, strict=True):
                             on_report(task, report)
-                    for key in list(selector.get_map().values()):
-                        if time.monotonic() > key.data.deadline:
-                            selector.unregister(key.fileobj)
-                            fall(key.data, key.data.task)
+                    now = time.monotonic()
+                    for zygote in list(able):
+                        if zygote.sent and now > zygote.deadline:
+                            fall(zygote)
             finally:
                 # Only after a cancellation or an error are there zygotes left that still work on something.
-                for key in list(selector.get_map().values()):
-                    self._remove(key.data)
+                for zygote in able:
+                    if zygote.sent:
+                        self._remove(zygote)
 
     def _start(self, index: int) -> _Zygote | None:
         """A fresh zygote, or None when it does not come up several times in a row."""
@@ -301,28 +351,32 @@ class Pool:
         zygote.wall.close()
 
 
-def _frame(job: Mapping[str, Any]) -> bytes:
-    data = json.dumps(job, separators=(",", ":")).encode()
-    return struct.pack(">I", len(data)) + data
+def _frame(job: Job) -> bytes:
+    rest = marshal.dumps((job.program, job.script, job.steps))
+    limits = job.limits
+    header = _JOB.pack(len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
+    return header + rest
 
 
-def _receive(zygote: _Zygote) -> Report | None:
-    """Take what has arrived; the report once it is complete. OSError or ValueError when the zygote is gone or sends
+def _receive(zygote: _Zygote) -> list[Report]:
+    """Take what has arrived; the reports that are complete. OSError or ValueError when the zygote is gone or sends
     nonsense.
     """
     part = zygote.wall.control.recv(1 << 20)
     if not part:
         raise ConnectionError("the zygote closed its end")
-    zygote.inbox += part
-    if len(zygote.inbox) < _REPLY.size:
-        return None
-    kind, status, microseconds, size = _REPLY.unpack_from(zygote.inbox)
-    if (
-        kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE)
-        or size > _MAX_RECORDS
-        or len(zygote.inbox) > _REPLY.size + size
-    ):
-        raise ValueError("not a reply")
-    if len(zygote.inbox) < _REPLY.size + size:
-        return None
-    return Report(kind, status, microseconds / 1e6, bytes(zygote.inbox[_REPLY.size :]))
+    inbox = zygote.inbox
+    inbox += part
+    reports: list[Report] = []
+    while len(inbox) >= _REPLY.size:
+        kind, status, microseconds, size = _REPLY.unpack_from(inbox)
+        if kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE) or size > _MAX_RECORDS:
+            raise ValueError("not a reply")
+        end = _REPLY.size + size
+        if len(inbox) < end:
+            break
+        reports.append(Report(kind, status, microseconds / 1e6, bytes(inbox[_REPLY.size : end])))
+        del inbox[:end]
+    if len(reports) + bool(inbox) > len(zygote.sent):
+        raise ValueError("more than was asked for")
+    return reports

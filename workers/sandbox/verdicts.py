@@ -15,14 +15,25 @@ from typing import Any, TypeVar
 
 from sandbox import asserts
 from sandbox.asserts import Interaction, Test
-from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Limits, Pool, Report
+from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "2"
+HARNESS_VERSION = "3"
 """Raised whenever the same program and tests could get another verdict."""
 
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
 """The rule of `inside/program.py` in a few words, for the records."""
+
+# Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up
+# to one of few steps, so that a noisy measurement gives the same limits again.
+_REFERENCE_FACTOR = 20
+_STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_TESTS_WORTH = 4
+_LEAST_PER_PROGRAM = 1.0
+_MEASUREMENTS = 5
+# A module that a function imports is charged to the test that calls it first; asyncio takes a tenth of a second.
+_INNER_IMPORT = re.compile(r"^[ \t]+(import\s+\w|from\s+[\w.]+\s+import\b)|__import__|importlib", re.MULTILINE)
+_IMPORT_SECONDS = 0.25
 
 _MAX_CHARACTERS = 1_000_000
 _MAX_TESTS = 1_000
@@ -121,71 +132,120 @@ def probe(pool: Pool) -> dict[str, Any]:
 def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None = None) -> dict[str, Any]:
     """Run programs against their tests.
 
-    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test is a text
-    (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a script; one
-    program has tests of one of these two kinds. Limits of a job go before those of the request.
+    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job], derive?: bool}. A
+    test is a text (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a
+    script; one program has tests of one of these two kinds. Limits of a job go before those of the request; a
+    program that imports in its functions gets 0.25 s more for each test.
 
-    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds}]} in job
-    order, one outcome for each test. status: pass, assertion_failed, raised, timeout, not_run, load_error, killed,
-    refused (the sandbox denied something) or unjudged (trouble of the host: to be repeated, never a label). `inside`
-    marks outcomes made in the program's own process, which is weaker evidence.
+    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds, limits?}],
+    brokenReferences: [{id, test, status, reason?}]}, verdicts and measurements in job order, one outcome for each test.
+    status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something)
+    or unjudged (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own
+    process, which is weaker evidence. With `derive`, `limits` are those that `limits_from` derives from each program,
+    as a reference for others.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
-    twice; alone, a program that ran out of time, and where that is not confirmed once more with four times the limits;
-    alone, a program whose pass rate is within 0.05 of one of `thresholds`.
+    twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
+    alone with four times the limits; alone, a program whose pass rate is within 0.05 of one of `thresholds`.
 
-    flags: "stripped" when module-level asserts or prints were removed, "inside" when an outcome has that mark, "flaky"
-    when a run alone changed an outcome (its outcomes stand), "cheating" when the program passes asserts that are known
-    to be false; its passes made inside do not count.
+    flags: "unparsable" when a test is no Python text, "stripped" when module-level asserts or prints were removed,
+    "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes stand), "cheating"
+    when the program passes asserts that are known to be false; its passes made inside do not count.
 
-    Each of `references` must pass all its tests, before the batch and after it; otherwise the host is not fit to judge
-    and the whole batch is `ServiceError` SandboxUnavailable.
+    Each of `references` is to pass all its tests. One that fails twice while the sandbox's own control program passes
+    is broken, which says something about its question. One that passes before the batch and fails after it means that
+    the host is not fit to judge, and so does a control program that fails: then the whole batch is `ServiceError`
+    SandboxUnavailable.
     """
     limits = Limits.parse(params)
     jobs, references = _parse(params, "jobs", "tests", limits), _parse(params, "references", "tests", limits)
     thresholds = _rates(params)
-    check_references(pool, references, call)
+    broken = _broken_references(pool, references, call)
     works = list(dict.fromkeys(work for _, work in jobs))
     context = [HARNESS_VERSION, pool.python_version, pool.isolation, thresholds]
     keys = [Cache.key(work, context) for work in works] if cache else []
     known = {work: trial for work, key in zip(works, keys, strict=bool(cache)) if cache and (trial := cache.get(key))}
     missing = [work for work in works if work not in known]
     trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
-    check_references(pool, references, call)
+    sound = [reference for reference in references if reference[0] not in broken]
+    if failing := _broken_references(pool, sound, call):
+        message = f"References that passed before the batch fail after it: {', '.join(failing)}; no verdict is given."
+        raise ServiceError("SandboxUnavailable", message)
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
             cache.put(key, trials[work])
+    derived = _derived_limits(pool, works, limits, call) if params.get("derive") else {}
     return {
         "verdicts": [
             {"id": id, "outcomes": trials[work].outcomes, "flags": sorted(trials[work].flags)} for id, work in jobs
         ],
-        "measurements": [{"id": id, "cpuSeconds": trials[work].cpu_seconds} for id, work in jobs],
+        "measurements": [
+            {"id": id, "cpuSeconds": trials[work].cpu_seconds, **({"limits": derived[work]} if derived else {})}
+            for id, work in jobs
+        ],
+        "brokenReferences": list(broken.values()),
     }
 
 
-def check_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> None:
-    """Raise `ServiceError` SandboxUnavailable unless every reference passes all its tests."""
-    trials = _run_with_crashes(pool, [work for _, work in references], call)
-    for (id, _), trial in zip(references, trials, strict=True):
-        for index, outcome in enumerate(trial.outcomes):
-            if outcome["status"] != "pass":
-                why = f"{outcome['status']} {outcome.get('reason', '')}".strip()
-                message = f"The reference {id} does not pass its test {index} ({why}), so no verdict is given."
+def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
+    """Limits for programs that answer the same question as a reference whose whole run takes so many CPU seconds,
+    beyond those of an empty program; none is above `most`.
+    """
+    per_test = next((step for step in _STEPS if step >= _REFERENCE_FACTOR * reference_seconds), _STEPS[-1])
+    per_program = max(_LEAST_PER_PROGRAM, _TESTS_WORTH * per_test)
+    return {
+        "cpuSecondsPerTest": min(per_test, most.cpu_seconds_per_test),
+        "cpuSecondsPerProgram": min(per_program, most.cpu_seconds_per_program),
+    }
+
+
+def _derived_limits(pool: Pool, works: Sequence[Work], most: Limits, call: Call) -> dict[Work, dict[str, float]]:
+    """`limits_from` the least of several measurements: noise only ever adds."""
+    empty = Work("", (), most)
+    trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
+    width = len(works) + 1
+    least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
+    return {work: limits_from(max(0.0, seconds - least[-1]), most) for work, seconds in zip(works, least, strict=False)}
+
+
+_CONTROL = Work("def double(x):\n    return 2 * x", ("assert double(2) == 4",), Limits())
+
+
+def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> dict[str, Record]:
+    """The references that fail, by id, each with its first failing test. `ServiceError` SandboxUnavailable when the
+    sandbox cannot say: a test is unjudged, or even the control program fails.
+    """
+    if not references:
+        return {}
+    trials = _judge_works(pool, [_CONTROL, *(work for _, work in references)], (), call)
+    broken: dict[str, Record] = {}
+    for (id, work), trial in zip([("control", _CONTROL), *references], trials, strict=True):
+        if any(status != "pass" for status in trial.statuses):
+            (again,) = _run_with_crashes(pool, [work], call, alone=True)
+            failure = next(((at, each) for at, each in enumerate(again.outcomes) if each["status"] != "pass"), None)
+            if failure is None:
+                continue
+            at, outcome = failure
+            why = f"{outcome['status']} {outcome.get('reason', '')}".strip()
+            if work == _CONTROL or "unjudged" in again.statuses:
+                message = f"The program {id} does not pass its test {at} ({why}), so no verdict is given."
                 raise ServiceError("SandboxUnavailable", message)
+            broken[id] = {"id": id, "test": at, **outcome}
+    return broken
 
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
     trials = _run_with_crashes(pool, works, call)
+    late = {index: at for index, trial in enumerate(trials) if (at := trial.first_time_out) is not None}
+    # The tests after the first time-out could cost a second one and would confirm nothing.
+    shortened = [replace(works[index], tests=works[index].tests[: at + 1]) for index, at in late.items()]
+    repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):
-        late = first.first_time_out
-        if late is not None:
-            # The tests after the first time-out could cost a second one and would confirm nothing.
-            (again,) = _run_with_crashes(pool, [replace(work, tests=work.tests[: late + 1])], call, alone=True)
-            if again.statuses == first.statuses[: late + 1]:
+        if index in late:
+            if repeated[index].statuses == first.statuses[: late[index] + 1]:
                 continue
-            (again,) = _run_with_crashes(
-                pool, [replace(work, limits=work.limits.times(_SLOW_FACTOR))], call, alone=True
-            )
+            slower = replace(work, limits=work.limits.times(_SLOW_FACTOR))
+            (again,) = _run_with_crashes(pool, [slower], call, alone=True)
         elif _is_near(first, thresholds):
             (again,) = _run_with_crashes(pool, [work], call, alone=True)
         else:
@@ -223,18 +283,16 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     def digest(index: int, report: Report | None) -> Trial:
         return _trial(works[index].tests, report)
 
-    widest = max((work.limits for work in works), key=lambda limits: limits.patience_seconds)
-    return pool.run([_job(work) for work in works], widest, call, digest, alone)
+    return pool.run([_job(work) for work in works], call, digest, alone)
 
 
-def _job(work: Work) -> dict[str, Any]:
-    plans = [asserts.plan(test) for test in (*work.tests, *asserts.canaries(work.tests))]
-    return {
-        "program": work.program,
-        "script": any(isinstance(test, Interaction) for test in work.tests),
-        "steps": [plan.step for plan in plans],
-        **work.limits.fields,
-    }
+def _job(work: Work) -> Job:
+    steps = [asserts.plan(test).step for test in (*work.tests, *asserts.canaries(work.tests))]
+    is_script = bool(work.tests) and isinstance(work.tests[0], Interaction)
+    limits = work.limits
+    if _INNER_IMPORT.search(work.program):
+        limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
+    return Job(work.program, steps, limits, is_script)
 
 
 def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
@@ -256,6 +314,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         outcome["inside"] = True
     if cheating:
         trial.flags.add("cheating")
+    if not all(asserts.plan(test).parses for test in tests):
+        trial.flags.add("unparsable")
     ran = sum(status != "not_run" for status in trial.statuses)
     died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
     if report and died and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
@@ -278,16 +338,7 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
         return _outcomes(report, records, works[index].tests, lambda _, record: _value_record(record))
 
     results = pool.run(
-        [
-            {
-                "program": work.program,
-                "script": False,
-                "steps": [{"values": [expression]} for expression in work.tests],
-                **work.limits.fields,
-            }
-            for work in works
-        ],
-        Limits.parse(params),
+        [Job(work.program, [("values", [text]) for text in work.tests], work.limits) for work in works],
         call,
         digest,
     )
@@ -337,6 +388,9 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     return job["id"], Work(job["program"].rstrip(), tuple(tests), own)
 
 
+_decode = json.JSONDecoder().decode
+
+
 def _records(report: Report) -> list[Record]:
     """Parse what the process wrote, up to the first thing that is no record: the bytes are hostile."""
     records: list[Record] = []
@@ -346,7 +400,7 @@ def _records(report: Report) -> list[Record]:
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
         try:
-            record = json.loads(text) if len(text) == size else None
+            record = _decode(text.decode("ascii")) if len(text) == size else None
         except (ValueError, RecursionError):
             record = None
         if (
@@ -391,7 +445,9 @@ def _judge_record(test: Test, record: Record) -> Outcome:
     judged = asserts.plan(test)
     if record["status"] == "values":
         outcome = asserts.outcome(judged, record.get("values"))
-        return {name: _clean(text) for name, text in outcome.items()}
+        if "reason" in outcome:
+            outcome["reason"] = _clean(outcome["reason"])
+        return outcome
     if record["status"] == "ran" and judged.holds is None:
         return {"status": "pass"}
     return _failed_record(record)
@@ -450,5 +506,7 @@ def _death(report: Report) -> Outcome:
 
 def _clean(reason: str) -> str:
     """A short reason that is the same on every run and host: no addresses, no folder of the interpreter."""
+    if reason.isascii() and " at 0x" not in reason and sys.base_prefix not in reason:
+        return reason[:_MAX_REASON]
     text = _ADDRESS.sub("0x...", reason).replace(sys.base_prefix, "<python>")
     return text.encode("utf-8", "replace").decode()[:_MAX_REASON]

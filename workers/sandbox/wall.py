@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox import cgroups
+
 _INSIDE = Path(__file__).parent / "inside"
 _INTERPRETER = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 # -I and -E would make the interpreter ignore PYTHONHASHSEED; the environment holds nothing else.
 _PYTHON = [str(_INTERPRETER), "-s", "-S", "-B"]
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "LD_BIND_NOW": "1"}
 _START_SECONDS = 30
 # Above the ids of people and below those of nobody and of containers; one id for each zygote.
 _FIRST_USER_ID = 59_000
@@ -43,6 +45,7 @@ class Wall:
     process: subprocess.Popen[bytes]
     control: socket.socket
     hello: dict[str, Any]
+    group: cgroups.Group | None = None
 
     def close(self) -> None:
         """Kill the zygote and everything in its namespace, and reap it."""
@@ -51,6 +54,8 @@ class Wall:
         self.process.wait()
         assert self.process.stderr is not None
         self.process.stderr.close()
+        if self.group:
+            self.group.remove()
 
 
 def receive(control: socket.socket, size: int) -> bytes:
@@ -135,6 +140,14 @@ def start(way: str, index: int) -> Wall:
     user_id = _FIRST_USER_ID + index if os.getuid() == 0 and way in ("bubblewrap+uid", "bare") else 0
     namespaces = "shared" if way == "bare" else "own"
     command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), namespaces, *_readable()]
+    group = None
+    if hierarchies := cgroups.available():
+        group = hierarchies.at(str(index))
+        try:
+            hierarchies.make(group)
+        except OSError as error:
+            raise WallError(f"{way}: {error}") from error
+        command = [*group.command(), *command]
     try:
         process = subprocess.Popen(
             command,
@@ -150,7 +163,7 @@ def start(way: str, index: int) -> Wall:
         raise WallError(f"{way}: {error}") from error
     finally:
         theirs.close()
-    wall = Wall(process, ours, {})
+    wall = Wall(process, ours, {}, group)
     try:
         ours.settimeout(_START_SECONDS)
         (size,) = struct.unpack(">I", receive(ours, 4))

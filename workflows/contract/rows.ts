@@ -76,6 +76,14 @@ export const QuestionRow = z.strictObject({
 });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
+/** CPU seconds that programs for one question get, derived from the CPU time of its reference and stored, so that verdicts repeat. */
+export const CpuLimits = z.strictObject({ cpuSecondsPerTest: z.number().positive(), cpuSecondsPerProgram: z.number().positive() });
+export type CpuLimits = z.infer<typeof CpuLimits>;
+
+/** What verdicts were made with, beside the limits: they may differ where one of these does. */
+export const Harness = z.strictObject({ version: z.string(), python: z.string(), importPolicy: z.string() });
+export type Harness = z.infer<typeof Harness>;
+
 /** A question whose test cases the oracle has confirmed. */
 export const FilteredQuestionRow = z.strictObject({
   id: z.string().min(1),
@@ -88,6 +96,8 @@ export const FilteredQuestionRow = z.strictObject({
   tests: z.array(z.string().min(1)).min(1),
   /** Test cases before filtering. */
   testCases: z.number().int().positive().optional(),
+  /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */
+  limits: CpuLimits.optional(),
   split: Split,
 });
 export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
@@ -113,6 +123,8 @@ export const ProgramRow = z.strictObject({
   passRate: z.number().min(0).max(1),
   /** Test cases of the question before filtering. */
   testCases: z.number().int().positive().optional(),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
 });
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
@@ -135,6 +147,7 @@ export const RoundPromptRow = z.strictObject({
   questionId: z.string().min(1),
   question: z.string(),
   tests: z.array(z.string()),
+  limits: CpuLimits.optional(),
   seeds: z.array(z.number().int().nonnegative()),
 });
 export type RoundPromptRow = z.infer<typeof RoundPromptRow>;
@@ -156,6 +169,8 @@ export const VerdictRow = z.strictObject({
   id: z.string().min(1),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1).optional(),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
 });
 export type VerdictRow = z.infer<typeof VerdictRow>;
 
@@ -190,6 +205,8 @@ export const EvaluationRow = z.strictObject({
   outcomes: z.array(TestOutcome),
   /** True when every test passed. */
   passed: z.boolean(),
+  limits: CpuLimits.optional(),
+  harness: Harness.optional(),
   score: z.number().optional(),
 });
 export type EvaluationRow = z.infer<typeof EvaluationRow>;

@@ -2,7 +2,8 @@
 
 The reference load is read from `ACECODER_SHARED` (default: `../shared` beside the repository). The peer, EvalPlus, gets
 an environment of its own from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by
-turn with ours. Limits are derived from each reference's own CPU time, as in `limits_from`.
+turn with ours. Limits are derived from each reference's own CPU time, as the stages have it. Everything is killed as a
+user meets it: through `npm run sandbox`, whose Node process is one of the victims.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import json
 import os
 import platform
 import random
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,28 +36,26 @@ LOOPS = 16
 KILLS = 50
 PEER_SLICE = 8
 """The peer gets the programs of every so many-th question: a looping program costs it up to a minute."""
-_LADDER = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_FACTOR = 20
+PARTS = ("references", "speed", "peer", "attacks", "kills", "growth")
+_MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
+_WIDE = {"cpuSecondsPerTest": 1.0, "cpuSecondsPerProgram": 20.0}
 
 Job = dict[str, Any]
 Verdicts = dict[str, list[str]]
 
 
-def limits_from(reference_seconds: float) -> dict[str, float]:
-    """Limits from the CPU time of a reference's whole run: each test gets 20 times that, rounded up to a few steps, so
-    that a noisy measurement gives the same limits again.
-    """
-    per_test = next((step for step in _LADDER if step >= _FACTOR * reference_seconds), _LADDER[-1])
-    return {"cpuSecondsPerTest": per_test, "cpuSecondsPerProgram": max(3.0, 4 * per_test)}
-
-
-def judge(service: Service, jobs: Sequence[Job], **more: Any) -> tuple[Verdicts, dict[str, float], float]:
-    """(statuses by job, CPU seconds by job, wall seconds) of one request."""
+def judge(service: Service, jobs: Sequence[Job], **more: Any) -> tuple[Verdicts, float]:
+    """(statuses by job, wall seconds) of one request."""
     start = time.monotonic()
     result = service.ask("judge", jobs=list(jobs), **more)
     seconds = time.monotonic() - start
-    statuses = {v["id"]: [outcome["status"] for outcome in v["outcomes"]] for v in result["verdicts"]}
-    return statuses, {m["id"]: m["cpuSeconds"] for m in result["measurements"]}, seconds
+    return {v["id"]: [outcome["status"] for outcome in v["outcomes"]] for v in result["verdicts"]}, seconds
+
+
+def derived_limits(service: Service, load: Sequence[Question]) -> dict[str, dict[str, float]]:
+    """The limits of each question, from its reference."""
+    result = service.ask("judge", jobs=reference_jobs(load), limits=_MOST, derive=True)
+    return {measured["id"]: measured["limits"] for measured in result["measurements"]}
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def against_peer(
                             "expected": expected,
                         }
                     )
-            statuses, _, seconds = judge(service, jobs)
+            statuses, seconds = judge(service, jobs)
             ours_seconds += seconds
             outcomes, seconds = run_peer(python, peers_jobs)
             peers_seconds += seconds
@@ -211,39 +212,73 @@ _EXPLANATIONS = {
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 
-def survive_kills(jobs: Sequence[Job], expected: Verdicts, kills: int) -> tuple[int, int]:
-    """(programs lost, programs judged differently) while zygotes and supervisors are killed at random moments."""
-    chance = random.Random(0)
-    judged: Verdicts = {}
-    different = done = 0
-    service = Service()
-    batches = [list(jobs[at : at + 40]) for at in range(0, len(jobs), 40)]
-    while done < kills:
-        for batch in batches:
-            service.send({"id": 1, "op": "judge", "params": {"jobs": batch}})
-            time.sleep(chance.uniform(0, 0.4))
-            victims = zygotes(service)
-            whole = chance.random() < 0.3 or not victims
-            victim = service.process.pid if whole else chance.choice(victims)
+class CommandLine:
+    """A running `npm run sandbox`; the Node process is the leader of its own group."""
+
+    def __init__(self, home: Path, rows: Path, verdicts: Path) -> None:
+        # Not through npm and tsx's own starter: the process that is killed shall be the one that does the work.
+        command = ["node", "--import", "tsx", "infra/dev/sandbox.ts", "--input", str(rows), "--output", str(verdicts)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "ACECODER_HOME": str(home)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def victims(self) -> dict[str, list[int]]:
+        """Process ids by what they are."""
+        found: dict[str, list[int]] = {"worker": [self.process.pid], "supervisor": [], "zygote": []}
+        for pid in descendants(self.process.pid):
             try:
-                os.kill(victim, 9)
-                done += 1
-            except ProcessLookupError:
-                pass
-            if whole:
-                # As a worker does: the batch is the unit that is run again.
-                service.process.wait()
-                service = Service()
-                service.send({"id": 1, "op": "judge", "params": {"jobs": batch}})
-            for verdict in service.reply()["result"]["verdicts"]:
-                statuses = [outcome["status"] for outcome in verdict["outcomes"]]
-                different += statuses != expected[verdict["id"]]
-                judged[verdict["id"]] = statuses
-            if done >= kills:
-                break
-    service.close()
-    asked = {job["id"] for batch in batches for job in batch if job["id"] in judged or done < kills}
-    return len(asked - judged.keys()), different
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[1:3] == [b"-m", b"sandbox"]:
+                found["supervisor"].append(pid)
+            elif words[0].startswith(b"/") and any(word.endswith(b"zygote.py") for word in words[:6]):
+                found["zygote"].append(pid)
+        return found
+
+
+def survive_kills(jobs: Sequence[Job], kills: int, home: Path) -> tuple[int, int, Counter[str]]:
+    """(programs lost, programs judged differently, kills by kind) while zygotes, supervisors and Node processes are
+    killed at random moments and the command is run again until its output is complete.
+    """
+    chance = random.Random(0)
+    killed: Counter[str] = Counter()
+    lost = different = 0
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder, "programs.jsonl")
+        rows.write_text("".join(json.dumps({k: job[k] for k in ("id", "program", "tests")}) + "\n" for job in jobs))
+
+        def read(file: Path) -> list[tuple[str, list[str]]]:
+            parsed = [json.loads(line) for line in file.read_text().splitlines()]
+            return [(row["id"], [outcome["status"] for outcome in row["outcomes"]]) for row in parsed]
+
+        quiet = Path(folder, "quiet.jsonl")
+        if CommandLine(home, rows, quiet).process.wait(600) != 0:
+            raise RuntimeError("npm run sandbox fails without being disturbed")
+        expected = dict(read(quiet))
+        attempt = 0
+        while sum(killed.values()) < kills:
+            attempt += 1
+            verdicts = Path(folder, f"{attempt}.jsonl")
+            while True:
+                running = CommandLine(home, rows, verdicts)
+                while running.process.poll() is None and sum(killed.values()) < kills:
+                    time.sleep(chance.uniform(0.2, 2.5))
+                    kind = chance.choice(["worker", "supervisor", "zygote"])
+                    if running.process.poll() is None and (pids := running.victims()[kind]):
+                        os.kill(chance.choice(pids), signal.SIGKILL)
+                        killed[kind] += 1
+                if running.process.wait(600) == 0:
+                    break
+            judged = read(verdicts)
+            lost += len(jobs) - len({id for id, _ in judged})
+            different += sum(statuses != expected[id] for id, statuses in judged) + len(judged) - len(dict(judged))
+    return lost, different, killed
 
 
 def memory_growth(programs: int) -> tuple[float, int, int]:
@@ -275,7 +310,59 @@ def memory_growth(programs: int) -> tuple[float, int, int]:
         return resident(pids) - before[0], descriptors(pids) - before[1], zombies
 
 
+# --- attacks ---------------------------------------------------------------------------------------------------------
+
+
+def attacks() -> tuple[int, int]:
+    """(attacks tried, those that did something they should not) of the test suite, in every mode of the service."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "attack",
+        str(HERE.parent / "tests"),
+    ]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", said)}
+    if counts.get("failed") or counts.get("error") or not counts:
+        print(said[-3000:], file=sys.stderr)
+    bad = counts.get("failed", 0) + counts.get("error", 0)
+    return counts.get("passed", 0) + bad, bad if counts else 1
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
+
+
+def measure_speed(jobs: Sequence[Job], row: Callable[..., None], not_above: Callable[..., None]) -> None:
+    """Rows on the whole load: programs/s, and verdicts of three runs, the last beside endless loops."""
+    runs: list[Verdicts] = []
+    rates, cpu_rates = [], []
+    for turn in range(3):
+        # A new service each time: the cache is cold.
+        with running() as service:
+            if turn == 2:
+                with endless_loops(LOOPS):
+                    runs.append(judge(service, jobs)[0])
+            else:
+                statuses, seconds = judge(service, jobs)
+                runs.append(statuses)
+                rates.append(len(jobs) / seconds)
+                cpu_rates.append(len(jobs) / _cpu_seconds(service))
+    row("programs/s on the reference load", max(rates), "programs/s", 350)
+    row("programs per CPU second, all processes", max(cpu_rates), "programs/s")
+    tests = sum(len(statuses) for statuses in runs[0].values())
+    changed = sum(len({run[id][at] for run in runs}) > 1 for id in runs[0] for at in range(len(runs[0][id])))
+    print(f"verdicts: {dict(Counter(status for statuses in runs[0].values() for status in statuses))}")
+    not_above(f"tests of {tests} that differ in three runs", changed, "tests")
+    late = [job for job in jobs if {"timeout", "not_run", "load_error"} & set(runs[0][job["id"]])]
+    with running() as service:
+        wide, _ = judge(service, [{**job, "limits": _WIDE} for job in late])
+    failed = sum(ours != theirs == "pass" for id in wide for ours, theirs in zip(runs[0][id], wide[id], strict=True))
+    not_above("tests that pass with 1 s a test but not with our limits", failed, "tests")
 
 
 def main() -> int:
@@ -284,7 +371,9 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=100_000, help="programs of the memory measurement (100000)")
     parser.add_argument("--kills", type=int, default=KILLS, help=f"times that something is killed ({KILLS})")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th question of the load (1)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated (all)")
     options = parser.parse_args()
+    parts = options.only or PARTS
     shared = Path(os.environ.get("ACECODER_SHARED") or ROOT.parent / "shared")
     home = Path(os.environ.get("ACECODER_HOME") or ROOT / ".acecoder")
     try:
@@ -304,75 +393,52 @@ def main() -> int:
             flush=True,
         )
 
+    def not_above(name: str, value: float, unit: str, bar: float = 0) -> None:
+        row(name, value, unit, bar, at_most=True)
+
     with running() as service:
         isolation = service.versions["isolation"]
         print(f"isolation {service.versions['level']} ({isolation}), Python {service.versions['python']}")
-        references, cpu, _ = judge(service, reference_jobs(load), limits={"cpuSecondsPerTest": 2})
-        with endless_loops(LOOPS):
-            beside, _, _ = judge(
-                service,
-                [{**job, "program": job["program"] + "\n# again\n"} for job in reference_jobs(load)],
-                limits={"cpuSecondsPerTest": 2},
-            )
-    limits = {id: limits_from(seconds) for id, seconds in cpu.items()}
+        limits = derived_limits(service, load)
     derived = Counter(each["cpuSecondsPerTest"] for each in limits.values())
     print(f"derived limits, seconds a test: {dict(sorted(derived.items()))}")
-    row("references that pass", sum(s == ["pass"] for s in references.values()), "programs", len(load))
-    row(
-        f"references that pass beside {LOOPS} endless loops",
-        sum(s == ["pass"] for s in beside.values()),
-        "programs",
-        len(load),
-    )
-
     jobs = load_jobs(load, limits)
-    runs, rates, cpu_rates = [], [], []
-    for turn in range(3):
-        # A new service each time: the cache is cold.
+    if "references" in parts:
+        references = [{**job, "limits": limits[job["id"]]} for job in reference_jobs(load)]
         with running() as service:
-            if turn == 2:
-                with endless_loops(LOOPS):
-                    runs.append(judge(service, jobs)[0])
-            else:
-                statuses, _, seconds = judge(service, jobs)
-                runs.append(statuses)
-                rates.append(len(jobs) / seconds)
-                cpu_rates.append(len(jobs) / _cpu_seconds(service))
-    row("programs/s on the reference load", max(rates), "programs/s", 350)
-    row("programs per CPU second, all processes", max(cpu_rates), "programs/s")
-    tests = sum(len(statuses) for statuses in runs[0].values())
-    changed = sum(len({run[id][at] for run in runs}) > 1 for id in runs[0] for at in range(len(runs[0][id])))
-    print(f"verdicts: {dict(Counter(status for statuses in runs[0].values() for status in statuses))}")
-    row(f"tests of {tests} that differ in three runs, one beside loops", changed, "tests", 0, at_most=True)
-    generous = [{**job, "limits": limits_from(1)} for job in jobs]
-    with running() as service:
-        wide, _, _ = judge(service, generous)
-    failed_by_limit = sum(
-        ours != theirs == "pass" for id in wide for ours, theirs in zip(runs[0][id], wide[id], strict=True)
-    )
-    row("tests that pass with 5 s a test but not with our limits", failed_by_limit, "tests", 0, at_most=True)
-
-    ours, peers, agreement = against_peer(
-        every_question[::PEER_SLICE], {q.id: limits.get(q.id, limits_from(0.05)) for q in every_question}, home
-    )
-    row("programs/s on call == literal (ours)", ours, "programs/s")
-    row("programs/s on call == literal (EvalPlus 0.3.1)", peers, "programs/s")
-    row("times as fast as EvalPlus", ours / peers, "times", 10)
-    print("agreement with EvalPlus by test")
-    for kind, count in agreement.most_common():
-        print(f"  {count:6d}  {kind:38s} {_EXPLANATIONS.get(kind, '')}")
-    unexplained = sum(count for kind, count in agreement.items() if kind != "same" and kind not in _EXPLANATIONS)
-    row("differences to EvalPlus without an explanation", unexplained, "tests", 0, at_most=True)
-
-    if options.kills:
-        lost, different = survive_kills(jobs, runs[0], options.kills)
-        row(f"programs lost in {options.kills} kill -9", lost, "programs", 0, at_most=True)
-        row(f"programs judged differently in {options.kills} kill -9", different, "programs", 0, at_most=True)
-    if options.programs:
+            quiet, _ = judge(service, references)
+        with running() as service, endless_loops(LOOPS):
+            beside, _ = judge(service, references)
+        row("references that pass", sum(s == ["pass"] for s in quiet.values()), "programs", len(load))
+        passing = sum(s == ["pass"] for s in beside.values())
+        row(f"references that pass beside {LOOPS} loops", passing, "programs", len(load))
+    if "speed" in parts:
+        measure_speed(jobs, row, not_above)
+    if "peer" in parts:
+        peer_load = load[::PEER_SLICE]
+        ours, peers, agreement = against_peer(peer_load, limits, home)
+        row("programs/s on call == literal (ours)", ours, "programs/s")
+        row("programs/s on call == literal (EvalPlus 0.3.1)", peers, "programs/s")
+        row("times as fast as EvalPlus", ours / peers, "times", 10)
+        print("agreement with EvalPlus by test")
+        for kind, count in agreement.most_common():
+            print(f"  {count:6d}  {kind:38s} {_EXPLANATIONS.get(kind, '')}")
+        unexplained = sum(count for kind, count in agreement.items() if kind != "same" and kind not in _EXPLANATIONS)
+        not_above("differences to EvalPlus without an explanation", unexplained, "tests")
+    if "attacks" in parts:
+        tried, failed = attacks()
+        row("attacks tried, over all ways to start the sandbox", tried, "attacks", 49)
+        not_above("attacks that did what they should not", failed, "attacks")
+    if "kills" in parts:
+        lost, different, killed = survive_kills([job for job in jobs if job["tests"]][::8], options.kills, home)
+        print(f"kill -9: {dict(killed)}")
+        not_above(f"programs lost in {options.kills} kill -9", lost, "programs")
+        not_above("programs judged twice or differently", different, "programs")
+    if "growth" in parts:
         mebibytes, descriptors, zombies = memory_growth(options.programs)
-        row(f"growth of memory over {options.programs} programs", mebibytes, "MiB", 16, at_most=True)
-        row("growth of file descriptors", descriptors, "descriptors", 0, at_most=True)
-        row("zombies", zombies, "processes", 0, at_most=True)
+        not_above(f"growth of memory over {options.programs} programs", mebibytes, "MiB", 16)
+        not_above("growth of file descriptors", descriptors, "descriptors")
+        not_above("zombies", zombies, "processes")
     if options.json:
         machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {isolation}"
         print(json.dumps({"bench": "sandbox", "machine": machine, "results": results}))

@@ -1,8 +1,9 @@
-"""Kernel limits that one program's process puts on itself before it runs untrusted code.
+"""Kernel limits that the zygote and each program's process put on themselves before untrusted code runs.
 
-Resource limits, Landlock and a seccomp allow list, applied through ctypes because the sandbox has the standard library
-only. The wall around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here
-keep one program away from the zygote and from the programs that run after it.
+Resource limits, Landlock and seccomp, applied through ctypes because the sandbox has the standard library only. The
+wall around the zygote (see `sandbox.wall`) hides files, network and processes of the host; the limits here keep one
+program away from the zygote and from the programs that run after it. What is the same for every program the zygote sets
+for itself once, and its children inherit it: a program's process then makes few system calls, each prepared beforehand.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import platform
 import resource
 import signal
 import struct
+from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_ZEROS = (ctypes.c_ulong(0),) * 4
+_SIGKILL = ctypes.c_ulong(signal.SIGKILL)
 
 
 class HardeningError(OSError):
@@ -25,7 +29,7 @@ class HardeningError(OSError):
 
 
 def _prctl(option: int, *arguments: int | ctypes.c_void_p) -> None:
-    if _libc.prctl(option, *arguments, *([ctypes.c_ulong(0)] * (4 - len(arguments)))) != 0:
+    if _libc.prctl(option, *arguments, *_ZEROS[len(arguments) :]) != 0:
         raise HardeningError(ctypes.get_errno(), f"prctl {option} failed: {os.strerror(ctypes.get_errno())}")
 
 
@@ -37,7 +41,7 @@ def protect_zygote() -> None:
 
 def end_with_parent() -> None:
     """Have the kernel kill the calling process when its parent dies."""
-    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
 # --- resource limits -------------------------------------------------------------------------------------------------
@@ -47,22 +51,27 @@ _OPEN_FILES = 32
 _STACK_BYTES = 8 * 1024 * 1024
 
 
-def limit_resources(cpu_seconds: int, memory_bytes: int) -> None:
-    """Set the process's rlimits: CPU seconds (SIGXCPU, one second later SIGKILL) and bytes of address space.
+def limit_zygote() -> None:
+    """Set the rlimits that all programs have in common: files of any size above zero cannot be written, no core is
+    left, open files are few and the stack is bounded.
+    """
+    for limit, value in (
+        (resource.RLIMIT_STACK, _STACK_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+
+
+def limit_program(cpu_seconds: int, memory_bytes: int) -> None:
+    """Set a program's own rlimits: CPU seconds (SIGXCPU, one second later SIGKILL), bytes of address space, threads.
 
     The kernel counts these CPU seconds in ticks, which can be a fifth too many: they are the backstop, not the limit.
-    Files of any size above zero cannot be written, no core is left, and threads and open files are few.
     """
-    for limit, soft, hard in (
-        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + 1),
-        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
-        (resource.RLIMIT_STACK, _STACK_BYTES, _STACK_BYTES),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES, _OPEN_FILES),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NPROC, _THREADS, _THREADS),
-    ):
-        resource.setrlimit(limit, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))
 
 
 # --- Landlock (linux/landlock.h) -------------------------------------------------------------------------------------
@@ -139,33 +148,45 @@ _ALLOWED = {
 
 
 _Instruction = tuple[int, int, int, int]
-# Allowed for some values of one argument only: number -> (position, values). `_CALLER` stands for the caller's own id.
-_CALLER = 0x7E57C0DE
+# Allowed for some values of one argument only: number -> (position, values).
 _ALLOWED_VALUES = {
     16: (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
     # ioctl: TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
     53: (0, (1,)),  # socketpair: AF_UNIX, which asyncio wakes itself with
-    62: (0, (_CALLER,)),  # kill
     72: (1, (0, 1, 2, 3, 4, 1030)),  # fcntl: not F_SETOWN, which would aim signals at another process
-    234: (0, (_CALLER,)),  # tgkill
-    302: (0, (0, _CALLER)),  # prlimit64
 }  # fmt: skip
+# What the zygote needs to start, watch and end its children. A program's own filter denies all of it, but for signals
+# to itself, its own limits, and clone for threads.
+_ZYGOTE_ONLY = {"prctl": 157, "pidfd_open": 434, "landlock_restrict_self": _LANDLOCK_RESTRICT}
+_KILL_CALL, _TGKILL, _PRLIMIT = 62, 234, 302
+# Stands for the id of the process that installs the filter.
+_CALLER = 0x7E57C0DE
+_OWN_VALUES = {_KILL_CALL: (_CALLER,), _TGKILL: (_CALLER,), _PRLIMIT: (0, _CALLER)}
 
 
-def _decision(number: int) -> list[_Instruction]:
-    """What is done with one system call."""
+def _values(argument: int, values: tuple[int, ...]) -> list[_Instruction]:
+    """Allow the call where an argument has one of the values."""
+    checks = [(_JUMP_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), *checks, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
+
+
+def _zygote_decision(number: int) -> list[_Instruction]:
     if number in _ALLOWED_NUMBERS:
         return [(_RETURN, 0, 0, _ALLOW)]
     if number == _CLONE3:  # glibc falls back to clone, whose flags can be seen
         return [(_RETURN, 0, 0, _ENOSYS)]
+    if number in _ALLOWED_VALUES:
+        return _values(*_ALLOWED_VALUES[number])
+    return [(_RETURN, 0, 0, _EPERM)]
+
+
+def _program_decision(number: int) -> list[_Instruction]:
     if number == _CLONE:
         flags = [(_LOAD, 0, 0, _ARGUMENTS), (_JUMP_SET, 0, 1, _CLONE_THREAD), (_RETURN, 0, 0, _ALLOW)]
         return [*flags, (_RETURN, 0, 0, _EPERM)]
-    if number in _ALLOWED_VALUES:
-        argument, values = _ALLOWED_VALUES[number]
-        checks = [(_JUMP_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
-        return [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), *checks, (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
-    return [(_RETURN, 0, 0, _EPERM)]
+    if number in _OWN_VALUES:
+        return _values(0, _OWN_VALUES[number])
+    return [(_RETURN, 0, 0, _EPERM if number in _ZYGOTE_ONLY.values() else _ALLOW)]
 
 
 def _search(ranges: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
@@ -177,29 +198,47 @@ def _search(ranges: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
     return [(_JUMP_AT_LEAST, len(below), 0, ranges[middle][0]), *below, *_search(ranges[middle:])]
 
 
-def _filter() -> bytes:
+def _filter(decision: Callable[[int], list[_Instruction]]) -> bytes:
     """The BPF program. When it is installed the kernel tries it on every number there is: a list of comparisons in
     place of the search would cost a program more than all its other limits together.
     """
     ranges: list[tuple[int, list[_Instruction]]] = []
     for number in range(_CLONE3 + 100):
-        decision = _decision(number)
-        if not ranges or ranges[-1][1] != decision:
-            ranges.append((number, decision))
+        decided = decision(number)
+        if not ranges or ranges[-1][1] != decided:
+            ranges.append((number, decided))
     instructions: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, _ARCH_X86_64),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NR),
-        *_search(ranges),  # the last range, which is denied, holds the numbers of the x32 ABI too
+        *_search(ranges),  # the last range holds the numbers of the x32 ABI too, which the zygote's filter denies
     ]
     return b"".join(
         struct.pack("=HBBI", code, yes, no, constant & 0xFFFFFFFF) for code, yes, no, constant in instructions
     )
 
 
-_ALLOWED_NUMBERS = frozenset(_ALLOWED.values())
-_FILTER = _filter()
+class _Filter:
+    """A BPF program in memory, ready to be installed."""
+
+    def __init__(self, code: bytes) -> None:
+        self._words = (ctypes.c_uint32 * (len(code) // 4)).from_buffer_copy(code)
+        self._own = [at for at, word in enumerate(self._words) if word == _CALLER]
+        header = struct.pack("@HP", len(code) // 8, ctypes.addressof(self._words))
+        self._header = ctypes.create_string_buffer(header, len(header))
+        self._argument = ctypes.c_void_p(ctypes.addressof(self._header))
+        self._mode = ctypes.c_ulong(2)
+
+    def install(self) -> None:
+        own_id = os.getpid()
+        for at in self._own:
+            self._words[at] = own_id
+        _prctl(_PR_SET_SECCOMP, self._mode, self._argument)
+
+
+_ALLOWED_NUMBERS = frozenset({*_ALLOWED.values(), *_ZYGOTE_ONLY.values(), *_OWN_VALUES, _CLONE})
+_ZYGOTE_FILTER, _PROGRAM_FILTER = _Filter(_filter(_zygote_decision)), _Filter(_filter(_program_decision))
 
 
 def seccomp_known() -> bool:
@@ -207,9 +246,13 @@ def seccomp_known() -> bool:
     return platform.machine() == "x86_64"
 
 
-def filter_system_calls() -> None:
-    """Allow the calling process the listed system calls only; all others fail with EPERM, so that Python can raise."""
-    code = _FILTER.replace(struct.pack("=I", _CALLER), struct.pack("=I", os.getpid()))
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-    _prctl(_PR_SET_SECCOMP, ctypes.c_ulong(2), ctypes.cast(ctypes.create_string_buffer(program), ctypes.c_void_p))
+def filter_zygote() -> None:
+    """Allow the zygote and all its children the listed system calls only; others fail with EPERM, so that Python can
+    raise.
+    """
+    _ZYGOTE_FILTER.install()
+
+
+def filter_program() -> None:
+    """Take from the calling process what only the zygote needs: processes, signals and limits of others."""
+    _PROGRAM_FILTER.install()

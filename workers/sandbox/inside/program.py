@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Bounds of one encoded value, in characters; a number or a container counts as _NODE_SIZE.
@@ -36,8 +36,9 @@ _MAX_TIME_OUTS = 2
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
-# How often a timer rings again once it has rung, in seconds: for programs that swallow the time-out exception.
+# How often at least a timer rings again once it has rung: it may ring too early, and programs swallow the exception.
 _REPEAT_SECONDS = 0.05
+_CPU_TIMER, _WALL_TIMER = signal.ITIMER_PROF, signal.ITIMER_REAL
 
 
 def wall_limit(cpu_limit: float, cpu_used: float) -> float:
@@ -57,7 +58,8 @@ class _Clock:
     """CPU time limit and, against sleeping, wall time limit of one step.
 
     The kernel's ITIMER_PROF counts ticks and may ring far too early beside busy neighbours; it only wakes the handler,
-    which reads the exact clock. ITIMER_REAL does the same for a program that sleeps or has disarmed the other one.
+    which reads the exact clock. ITIMER_REAL does the same for a program that sleeps or has disarmed the other one. Both
+    are set again for each step, in case the program has changed them, and outside a step they mean nothing.
     """
 
     def __init__(self) -> None:
@@ -71,19 +73,18 @@ class _Clock:
         if cpu_used >= self._limit or time.monotonic() - self._wall_start >= wall_limit(self._limit, cpu_used):
             raise _TimeOut
 
-    def run(self, seconds: float, body: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def run(self, seconds: float, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
         """Return what `body` returns, or a time-out when it takes more than `seconds` of CPU, or the `wall_limit`."""
         try:
             try:
                 self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
                 self._limit = seconds
-                signal.setitimer(signal.ITIMER_PROF, seconds, _REPEAT_SECONDS)
-                signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_SECONDS)
-                record = body()
+                repeat = min(_REPEAT_SECONDS, seconds / 10)
+                signal.setitimer(_CPU_TIMER, seconds, repeat)
+                signal.setitimer(_WALL_TIMER, seconds, repeat)
+                record = body(*arguments)
             finally:
                 self._limit = math.inf
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                signal.setitimer(signal.ITIMER_REAL, 0)
         except _TimeOut:
             return {"status": "timeout"}
         # A bare `except:` in the program may have eaten the time-out and returned a value all the same.
@@ -174,11 +175,16 @@ def _is_own_check(statement: ast.stmt) -> bool:
 
 def _load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
     try:
-        tree = ast.parse(text, "<program>")
-        kept = [statement for statement in tree.body if not _is_own_check(statement)]
-        stripped = len(kept) < len(tree.body)
-        tree.body = kept
-        exec(compile(tree, "<program>", "exec", dont_inherit=True), namespace)  # noqa: S102
+        stripped = False
+        if text.isascii() and "assert" not in text and "print" not in text:
+            code = compile(text, "<program>", "exec", dont_inherit=True)  # nothing to remove: no need of the tree
+        else:
+            tree = ast.parse(text, "<program>")
+            kept = [statement for statement in tree.body if not _is_own_check(statement)]
+            stripped = len(kept) < len(tree.body)
+            tree.body = kept
+            code = compile(tree, "<program>", "exec", dont_inherit=True)
+        exec(code, namespace)  # noqa: S102
     except _TimeOut:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
@@ -226,63 +232,81 @@ def _run_unittest(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
     return {"status": status, "reason": ", ".join(failed)[:_MAX_REASON]}
 
 
-def _test(step: dict[str, Any], namespace: dict[str, Any], script: types.CodeType | None) -> dict[str, Any]:
+def _test(kind: str, content: Any, namespace: dict[str, Any], script: types.CodeType | None) -> dict[str, Any]:
     try:
-        if "stdin" in step:
-            return {"status": "values", "values": [_run_script(script, step["stdin"])]}
-        if "unittest" in step:
-            return _run_unittest(step["unittest"], namespace)
-        if "run" in step:
-            exec(compile(step["run"], "<test>", "exec", dont_inherit=True), dict(namespace))  # noqa: S102
-            return {"status": "ran"}
-        values = [eval(compile(source, "<test>", "eval", dont_inherit=True), namespace) for source in step["values"]]
-        return {"status": "values", "values": [encode(value) for value in values]}
+        if kind == "values":
+            values = [eval(_compiled(expression), namespace) for expression in content]
+            return {"status": "values", "values": [encode(value) for value in values]}
+        if kind == "stdin":
+            return {"status": "values", "values": [_run_script(script, content)]}
+        if kind == "unittest":
+            return _run_unittest(content, namespace)
+        exec(compile(content, "<test>", "exec", dont_inherit=True), dict(namespace))  # noqa: S102
+        return {"status": "ran"}
     except _TimeOut:
         raise
     except AssertionError as error:
-        return {**_failure(error), "status": "assertion_failed"} if "run" in step else _failure(error)
+        return {**_failure(error), "status": "assertion_failed"} if kind == "run" else _failure(error)
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
         return _failure(error)
 
 
-def run(job: dict[str, Any], send: Callable[[bytes], None]) -> None:
-    """Load `job["program"]`, run `job["steps"]` in order, and send a JSON record for the loading and for each step.
+def _compiled(expression: str | types.CodeType) -> types.CodeType:
+    return compile(expression, "<test>", "eval", dont_inherit=True) if isinstance(expression, str) else expression
 
-    An empty record comes first: where it is missing, the process never became ready, which is no fault of the program.
-    A step is {"values": [expression, ...]}, whose values are sent encoded, {"run": statements} or {"unittest":
-    classes}, which are only run, or, where `job["script"]` is true, {"stdin": text}: the program is then not loaded but
-    run from its beginning for each step, as `__main__` and with nothing removed, and its output is the step's value.
-    After the second time-out, or once the program's CPU time is used up, a record with status "end" takes the place of
-    the rest.
-    """
-    per_test, per_program = job["cpuSecondsPerTest"], job["cpuSecondsPerProgram"]
-    module = types.ModuleType("program")
-    sys.modules["program"] = module  # dataclasses and pickle look the module up by name
-    sys.argv = ["program"]
-    sys.setrecursionlimit(_RECURSION_LIMIT)
-    random.seed(0)
-    clock = _Clock()
 
-    def report(record: dict[str, Any]) -> dict[str, Any]:
-        send(json.dumps(record, separators=(",", ":")).encode())
-        return record
+class Harness:
+    """What runs one program and its tests, made before the program's process: its parts are inherited."""
 
-    send(b"")
-    script = None
-    if job.get("script"):
-        try:
-            script = compile(job["program"], "<program>", "exec", dont_inherit=True)
-        except Exception as error:  # noqa: BLE001 - a text that is no program
-            report(_loading_failure(error))
+    def __init__(self) -> None:
+        self._module = types.ModuleType("program")
+        self._clock = _Clock()
+        self._encode = json.JSONEncoder(separators=(",", ":")).encode
+        sys.modules["program"] = self._module  # dataclasses and pickle look the module up by name
+        sys.argv = ["program"]
+        sys.setrecursionlimit(_RECURSION_LIMIT)
+        random.seed(0)
+
+    def run(
+        self,
+        text: str,
+        is_script: bool,
+        steps: Sequence[tuple[str, Any]],
+        per_test: float,
+        per_program: float,
+        send: Callable[[bytes], None],
+    ) -> None:
+        """Load the program `text`, run `steps` in order, and send a JSON record for the loading and for each step.
+
+        An empty record comes first: where it is missing, the process never became ready, which is no fault of the
+        program. A step is ("values", [expression, ...]), texts or compiled, whose values are sent encoded, ("run",
+        statements) or ("unittest", classes), which are only run, or, in a script, ("stdin", text): a script is not
+        loaded but run from its beginning for each step, as `__main__` and with nothing removed, and its output is the
+        step's value. `per_test` and `per_program` are CPU seconds. After the second time-out, or once the program's CPU
+        time is used up, a record with status "end" takes the place of the rest.
+        """
+
+        def report(record: dict[str, Any]) -> str:
+            send(self._encode(record).encode())
+            return record["status"]
+
+        send(b"")
+        namespace = self._module.__dict__
+        script = None
+        if is_script:
+            try:
+                script = compile(text, "<program>", "exec", dont_inherit=True)
+            except Exception as error:  # noqa: BLE001 - a text that is no program
+                report(_loading_failure(error))
+                return
+            report({"status": "loaded"})
+        elif report(self._clock.run(per_program, _load, text, namespace)) != "loaded":
             return
-        report({"status": "loaded"})
-    elif report(clock.run(per_program, lambda: _load(job["program"], module.__dict__)))["status"] != "loaded":
-        return
-    time_outs = 0
-    for step in job["steps"]:
-        seconds = min(per_test, per_program - time.process_time())
-        if time_outs == _MAX_TIME_OUTS or seconds <= 0:
-            report({"status": "end", "reason": f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"})
-            return
-        record = report(clock.run(seconds, lambda step=step: _test(step, module.__dict__, script)))
-        time_outs += record["status"] == "timeout"
+        time_outs = 0
+        for kind, content in steps:
+            seconds = min(per_test, per_program - time.process_time())
+            if time_outs == _MAX_TIME_OUTS or seconds <= 0:
+                reason = f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"
+                report({"status": "end", "reason": reason})
+                return
+            time_outs += report(self._clock.run(seconds, _test, kind, content, namespace, script)) == "timeout"

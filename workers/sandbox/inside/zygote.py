@@ -4,13 +4,17 @@ Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPA
 is "own", or "shared" where the process namespace is the host's. Bytes on the control descriptor:
 - once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7",
   "calibrationSeconds": n};
-- supervisor -> zygote: frame with a job: {program, script, steps, cpuSecondsPerTest, cpuSecondsPerProgram,
-  memoryBytes};
+- supervisor -> zygote: `_JOB` header (length, CPU seconds for each test, for the program, bytes of memory) and a
+  marshalled (program, is a script, steps), which only the child reads; the next job may come before the reply;
 - zygote -> supervisor: `_REPLY` header (kind, wait status, CPU microseconds, length) and the child's records, unread.
-A frame is a length of 4 bytes, big-endian, and that many bytes.
+The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
 The zygote has no threads and holds nothing but modules: fork copies its page tables, and no program may find anything
 in it. Its children share its user and process namespace, therefore the supervisor does not trust it either.
+
+What a program costs is mostly page faults: a child copies every page that it touches. So everything is prepared before
+the fork and has run a few times, so that the interpreter has specialised it; libraries are bound at once
+(`LD_BIND_NOW`, see `sandbox.wall`); and what modules want to do in every child, such as seeding `random`, is left out.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import marshal
 import math
 import os
 import select
@@ -27,36 +32,62 @@ import sys
 import time
 import traceback
 
-import hardening
-import program
+# Modules have nothing to repair in a child of this single-threaded process.
+_register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
+
+import hardening  # noqa: E402
+import program  # noqa: E402
 
 sys.path = sys.path[1:]  # programs shall not find the modules beside this file
 
-# What programs import most; loaded once here instead of in every child.
+# What programs import most; loaded once here instead of in every child. Not hashlib: it brings OpenSSL with it.
 _MODULES = (
     "abc array bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal enum "
-    "fractions functools hashlib heapq io itertools json math numbers operator queue random re statistics string "
+    "fractions functools heapq io itertools json math numbers operator queue random re statistics string "
     "textwrap time typing"
 )
 for _name in _MODULES.split(" "):
     __import__(_name)
+os.register_at_fork = _register_at_fork
+os.environ.pop("LD_BIND_NOW", None)
 
+_JOB = struct.Struct(">IddQ")
 # Kind, wait status, CPU microseconds, bytes of records. The kinds: the process ended, was killed by the kernel because
 # its CPU time was over, by the zygote because its wall time was over or because it wrote more than a program can need,
 # or could not be started.
 _REPLY = struct.Struct(">ciQI")
 _ENDED, _CPU_TIME, _WALL_TIME, _OVERFLOW, _TROUBLE = b"E", b"C", b"W", b"O", b"T"
 _MAX_RECORDS = 16 * 1024 * 1024
+_QUICK_MILLISECONDS = 20
+_WARM_UPS = 10
 
 
-def _read_exactly(descriptor: int, size: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        part = os.read(descriptor, min(size - len(parts), 1 << 20))
-        if not part:
-            os._exit(0)  # the supervisor is gone
-        parts += part
-    return bytes(parts)
+class _Jobs:
+    """Frames with jobs as they come over the control descriptor."""
+
+    def __init__(self, control: int) -> None:
+        self._control = control
+        self._inbox = b""
+
+    def next(self) -> tuple[float, float, int, bytes]:
+        """(CPU seconds for each test, for the program, bytes of memory, marshalled rest) of the next job."""
+        self._wait_for(_JOB.size)
+        size, per_test, per_program, memory_bytes = _JOB.unpack_from(self._inbox)
+        end = _JOB.size + size
+        self._wait_for(end)
+        rest, self._inbox = self._inbox[_JOB.size : end], self._inbox[end:]
+        return per_test, per_program, memory_bytes, rest
+
+    def _wait_for(self, size: int) -> None:
+        if len(self._inbox) >= size:
+            return
+        parts = bytearray(self._inbox)
+        while len(parts) < size:
+            part = os.read(self._control, 1 << 20)
+            if not part:
+                os._exit(0)  # the supervisor is gone
+            parts += part
+        self._inbox = bytes(parts)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -65,91 +96,115 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _cpu_backstop(job: dict) -> int:
+def _cpu_backstop(per_program: float) -> int:
     """Whole CPU seconds after which the kernel ends a program that has switched off its own clock; see
-    `limit_resources`.
+    `limit_program`.
     """
-    return math.ceil(1.2 * job["cpuSecondsPerProgram"]) + 1
+    return math.ceil(1.2 * per_program) + 1
 
 
-def _child(job: dict, records: int, null: int, landlock: hardening.Landlock, seccomp: bool) -> None:
-    """Become the program's process: limits first, then the program; never returns."""
-    try:
-        hardening.end_with_parent()
-        os.setsid()
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
-        landlock.restrict()
-        os.dup2(records, 3)
-        os.closerange(4, 1 << 16)
-        hardening.limit_resources(_cpu_backstop(job), job["memoryBytes"])
-        if seccomp:
-            hardening.filter_system_calls()
+class _Zygote:
+    """What all programs of this zygote have in common."""
 
-        def send(record: bytes) -> None:
-            _write(3, struct.pack(">I", len(record)) + record)
+    def __init__(self, control: int, readable: list[str], alone: bool) -> None:
+        self._control = control
+        self._alone = alone
+        self.landlock = hardening.Landlock(readable)
+        self.seccomp = _seccomp_works(self.landlock)
+        hardening.limit_zygote()
+        if self.seccomp:
+            hardening.filter_zygote()
+        _warm_up()
+        self._harness = program.Harness()
 
-        program.run(job, send)
-    except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
-        os._exit(1)
-    os._exit(0)
-
-
-def _collect(control: int, reader: int, pid: int, cpu_limit: float) -> tuple[bytes, bytes]:
-    """Read the child's records until it ends, or end it when it writes too much or its wall time is over: (kind,
-    records).
-    """
-    start = time.monotonic()
-    cpu_clock = (~pid << 3) | 2  # the process's CPU-time clock, as clock_getcpuclockid(3) makes it
-    records = bytearray()
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    poll.register(control, select.POLLRDHUP)
-    exited = os.pidfd_open(pid)
-    poll.register(exited, select.POLLIN)
-    try:
-        while True:
-            left = start + program.wall_limit(cpu_limit, time.clock_gettime(cpu_clock)) - time.monotonic()
-            if left <= 0 or len(records) > _MAX_RECORDS:
-                os.kill(pid, signal.SIGKILL)
-                return (_WALL_TIME if left <= 0 else _OVERFLOW), bytes(records[:_MAX_RECORDS])
-            ready = dict(poll.poll(left * 1000))
-            if control in ready:
-                os._exit(0)  # the supervisor is gone; the wall ends everything else
-            if reader in ready:
-                part = os.read(reader, 1 << 16)
-                records += part
-                if not part:
-                    poll.unregister(reader)
-            elif exited in ready:
-                return _ENDED, bytes(records)
-    finally:
-        os.close(exited)
-
-
-def _run(control: int, job: dict, null: int, landlock: hardening.Landlock, seccomp: bool, alone: bool) -> None:
-    reader, writer = os.pipe()
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(reader)
+    def run(self, per_test: float, per_program: float, memory_bytes: int, rest: bytes) -> None:
+        """Run a job in a child and send its reply."""
+        reader, writer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            _write(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0))
+            return
+        if pid == 0:
+            self._child(writer, per_test, per_program, memory_bytes, rest)
         os.close(writer)
-        _write(control, _REPLY.pack(_TROUBLE, 0, 0, 0))
-        return
-    if pid == 0:
-        _child(job, writer, null, landlock, seccomp)
-    os.close(writer)
-    kind, records = _collect(control, reader, pid, job["cpuSecondsPerProgram"])
-    os.close(reader)
-    _, status, usage = os.wait4(pid, 0)
-    if alone:
-        _end_leftovers()
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    out_of_cpu = signalled == signal.SIGKILL and cpu_seconds >= job["cpuSecondsPerProgram"]
-    if kind == _ENDED and (signalled == signal.SIGXCPU or out_of_cpu):
-        kind = _CPU_TIME
-    _write(control, _REPLY.pack(kind, status, int(cpu_seconds * 1e6), len(records)) + records)
+        kind, records = self._collect(reader, pid, per_program)
+        os.close(reader)
+        _, status, usage = os.wait4(pid, 0)
+        if self._alone and not self.seccomp:
+            _end_leftovers()
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        out_of_cpu = signalled == signal.SIGKILL and cpu_seconds >= per_program
+        if kind == _ENDED and (signalled == signal.SIGXCPU or out_of_cpu):
+            kind = _CPU_TIME
+        _write(self._control, _REPLY.pack(kind, status, int(cpu_seconds * 1e6), len(records)) + records)
+
+    def _child(self, records: int, per_test: float, per_program: float, memory_bytes: int, rest: bytes) -> None:
+        """Become the program's process: limits first, then the program; never returns."""
+        try:
+            hardening.end_with_parent()
+            self.landlock.restrict()
+            os.dup2(records, 3)
+            os.closerange(4, 1 << 16)
+            hardening.limit_program(_cpu_backstop(per_program), memory_bytes)
+            if self.seccomp:
+                hardening.filter_program()
+
+            def send(record: bytes) -> None:
+                _write(3, struct.pack(">I", len(record)) + record)
+
+            self._harness.run(*marshal.loads(rest), per_test, per_program, send)
+        except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
+            os._exit(1)
+        os._exit(0)
+
+    def _collect(self, reader: int, pid: int, cpu_limit: float) -> tuple[bytes, bytes]:
+        """Read the child's records until it ends, or end it when it writes too much or its wall time is over: (kind,
+        records).
+        """
+        start = time.monotonic()
+        cpu_clock = (~pid << 3) | 2  # the process's CPU-time clock, as clock_getcpuclockid(3) makes it
+        records = b""
+        poll = select.poll()
+        poll.register(self._control, select.POLLRDHUP)
+        exited = os.pidfd_open(pid)
+        poll.register(exited, select.POLLIN)
+        # Most programs end soon and fit into the pipe: until then, reading each record as it comes would cost more than
+        # running its test.
+        ready = poll.poll(_QUICK_MILLISECONDS)
+        poll.register(reader, select.POLLIN)
+        try:
+            while True:
+                left = start + program.wall_limit(cpu_limit, time.clock_gettime(cpu_clock)) - time.monotonic()
+                if left <= 0 or len(records) > _MAX_RECORDS:
+                    os.kill(pid, signal.SIGKILL)
+                    return (_WALL_TIME if left <= 0 else _OVERFLOW), records[:_MAX_RECORDS]
+                if not ready:
+                    ready = poll.poll(left * 1000)
+                descriptors = dict(ready)
+                ready = []
+                if self._control in descriptors:
+                    os._exit(0)  # the supervisor is gone; the wall ends everything else
+                if exited in descriptors:
+                    return self._rest(reader, records)
+                if reader in descriptors:
+                    part = os.read(reader, 1 << 16)
+                    records += part
+                    if not part:
+                        poll.unregister(reader)
+        finally:
+            os.close(exited)
+
+    def _rest(self, reader: int, records: bytes) -> tuple[bytes, bytes]:
+        """What an ended child has left in the pipe."""
+        while part := os.read(reader, 1 << 16):
+            records += part
+            if len(records) > _MAX_RECORDS:
+                return _OVERFLOW, records[:_MAX_RECORDS]
+        return _ENDED, records
 
 
 def _end_leftovers() -> None:
@@ -172,7 +227,8 @@ def _seccomp_works(landlock: hardening.Landlock) -> bool:
     if (pid := os.fork()) == 0:
         try:
             landlock.restrict()
-            hardening.filter_system_calls()
+            hardening.filter_zygote()
+            hardening.filter_program()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - the exit status is the answer
             os._exit(1)
@@ -187,13 +243,29 @@ def _calibrate() -> float:
     return round(10 * (time.process_time() - start), 4)
 
 
+_SAMPLE = """
+import re
+from typing import List
+def f(x: List[int]) -> List[int]:
+    return [y for y in x if re.match("1", str(y))]
+def g(x):
+    assert x
+"""
+
+
 def _warm_up() -> None:
-    """Use once what every program uses, in this process: the first `ast.parse` alone makes a hundred types."""
-    namespace: dict = {}
-    program._load("import re\ndef f(x):\n    return [re.sub('a', 'b', x)]\nassert f('a')", namespace)
-    program._test({"values": ["f('a')"]}, namespace, None)
-    program._test({"run": "assert f('a') == 1"}, namespace, None)
-    program.random.seed(0)
+    """Run a program as every child does, in this process, until the interpreter has made and specialised what it needs:
+    the first `ast.parse` alone makes a hundred types.
+    """
+    value = compile("f([1, 2])", "<test>", "eval")
+    text = compile("str(f([10, 2]))", "<test>", "eval")
+    steps = [("values", [value]), ("values", [text, "f([1.5])"]), ("values", ["f()"]), ("run", "assert f([2]) == []")]
+    harness = program.Harness()
+    for more in ("", "assert f([1])"):
+        for _ in range(_WARM_UPS):
+            harness.run(_SAMPLE + more, False, steps, 1, 1, lambda record: None)
+    for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+        signal.setitimer(timer, 0)
 
 
 def main() -> None:
@@ -203,24 +275,26 @@ def main() -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     hardening.protect_zygote()
+    # One session for a zygote and its programs, of which one runs at a time: the scheduler shares among sessions.
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    zygote = _Zygote(control, sys.argv[4:], alone=sys.argv[3] == "own")
     null = os.open("/dev/null", os.O_RDWR)
-    alone = sys.argv[3] == "own"
-    landlock = hardening.Landlock(sys.argv[4:])
-    seccomp = _seccomp_works(landlock)
-    _warm_up()
     gc.collect()
     gc.freeze()
     hello = {
-        "landlock": landlock.abi,
-        "seccomp": seccomp,
+        "landlock": zygote.landlock.abi,
+        "seccomp": zygote.seccomp,
         "python": ".".join(map(str, sys.version_info[:3])),
         "calibrationSeconds": _calibrate(),
     }
     hello_bytes = json.dumps(hello).encode()
     _write(control, struct.pack(">I", len(hello_bytes)) + hello_bytes)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    jobs = _Jobs(control)
     while True:
-        (size,) = struct.unpack(">I", _read_exactly(control, 4))
-        _run(control, json.loads(_read_exactly(control, size)), null, landlock, seccomp, alone)
+        zygote.run(*jobs.next())
 
 
 if __name__ == "__main__":

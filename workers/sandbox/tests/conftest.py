@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
-from service import Service
+from service import MODES, Service
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +16,18 @@ def service() -> Iterator[Service]:
         running.close()
         pytest.fail("No isolation works on this host, so nothing about the sandbox can be tested: install bubblewrap.")
     yield running
+    running.close()
+
+
+@pytest.fixture(scope="session", params=MODES)
+def attacked(request: pytest.FixtureRequest) -> Iterator[tuple[Service, bool]]:
+    """A sandbox to attack, and whether its wall is the one that the tests' exact statuses are for."""
+    mode = request.param
+    usual = mode == "as started"
+    if not usual and os.getuid() != 0:
+        pytest.skip("only root can start the service with fewer rights")
+    running = Service("--minimum", "weak", mode=mode)
+    assert running.versions["isolation"] != "none", mode
+    assert (running.versions["level"] == "weak") == (mode == "no namespaces")
+    yield running, usual
     running.close()

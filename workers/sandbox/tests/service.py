@@ -15,16 +15,32 @@ WORKERS = Path(__file__).parents[2]
 QUICK = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 1, "memoryBytes": 160 * 1024 * 1024}
 
 
-class Service:
-    """A running `python -m sandbox`; requests one at a time."""
+_AS_USER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs", "--"]
+_NO_NAMESPACES = (
+    'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all -- "$0" "$@"'
+)
+MODES = {
+    "as started": [],
+    "ordinary user": _AS_USER,
+    "no namespaces": [
+        *_AS_USER, *("unshare", "--user", "--map-user=54321", "--keep-caps", "--"), *("/bin/sh", "-c", _NO_NAMESPACES),
+    ],
+}  # fmt: skip
+"""Commands in front of the service that give it fewer rights; all but the first need root."""
 
-    def __init__(self, *arguments: str) -> None:
+
+class Service:
+    """A running `python -m sandbox`; requests one at a time. `mode` is one of `MODES`."""
+
+    def __init__(self, *arguments: str, mode: str = "as started") -> None:
+        # The interpreter of the tests may be in a folder that only root can read.
+        python = sys.executable if mode == "as started" else "/usr/bin/python3"
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         # The shell moves the pipes to the descriptors that the service expects.
         command = f'exec "$0" -m sandbox "$@" 3<&{requests} 4>&{replies}'
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", command, sys.executable, *arguments],
+            [*MODES[mode], "/bin/bash", "-c", command, python, *arguments],
             pass_fds=(requests, replies),
             env={**os.environ, "PYTHONPATH": str(WORKERS)},
             start_new_session=True,

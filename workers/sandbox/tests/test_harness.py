@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,11 +92,12 @@ def test_tests_after_a_crash_run(service: Service) -> None:
 def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> None:
     # The program is slow in the first run only, as beside a neighbour that takes the core's cache.
     pool = Pool(1)
-    run = pool.run
+    run, runs = pool.run, []
 
-    def slow_once(jobs: Any, limits: Limits, call: Call, digest: Any, alone: bool = False) -> Any:
-        slow = jobs if alone else [{**job, "cpuSecondsPerTest": 0.0001} for job in jobs]
-        return run(slow, limits, call, digest, alone)
+    def slow_once(jobs: Any, call: Call, digest: Any, alone: bool = False) -> Any:
+        runs.append(jobs)
+        tight = Limits(cpu_seconds_per_test=0.0001)
+        return run(jobs if len(runs) > 1 else [replace(job, limits=tight) for job in jobs], call, digest, alone)
 
     monkeypatch.setattr(pool, "run", slow_once)
     text = "def f(): return sum(range(10**6))"
@@ -116,14 +118,39 @@ def test_near_a_threshold_programs_run_again(service: Service) -> None:
     assert verdict(service, DOUBLE, "assert double(1) == 2", thresholds=[1])["flags"] == []
 
 
-def test_a_failing_reference_stops_the_batch(service: Service) -> None:
+def test_a_reference_that_fails_is_broken_and_a_host_that_fails_gives_no_verdict(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [{"id": "p", "program": DOUBLE, "tests": ["assert double(1) == 2"]}]
-    wrong = [{"id": "r", "program": DOUBLE, "tests": ["assert double(1) == 3"]}]
-    assert service.ask("judge", jobs=jobs, references=jobs)["verdicts"][0]["outcomes"] == [{"status": "pass"}]
-    service.send({"id": 1, "op": "judge", "params": {"jobs": jobs, "references": wrong}})
-    error = service.reply()["error"]
-    assert error["type"] == "SandboxUnavailable"
-    assert "reference r does not pass its test 0" in error["message"]
+    wrong = [{"id": "r", "program": DOUBLE, "tests": ["assert double(1) == 2", "assert double(1) == 3"]}]
+    found = service.ask("judge", jobs=jobs, references=[*jobs, *wrong])
+    assert found["verdicts"][0]["outcomes"] == [{"status": "pass"}]
+    assert found["brokenReferences"] == [{"id": "r", "test": 1, "status": "assertion_failed", "reason": "got 2"}]
+    monkeypatch.setattr(verdicts, "_CONTROL", verdicts.Work(DOUBLE, ("assert double(1) == 3",), Limits()))
+    pool = Pool(1)
+    with pytest.raises(ServiceError, match="control does not pass its test 0") as caught:
+        verdicts.judge(pool, {"jobs": jobs, "references": jobs}, Call(1, lambda message: None))
+    assert caught.value.type == "SandboxUnavailable"
+    monkeypatch.undo()
+    runs = iter([{}, {"p": {"id": "p"}}])
+    monkeypatch.setattr(verdicts, "_broken_references", lambda *_: next(runs))
+    with pytest.raises(ServiceError, match="fail after it: p"):
+        verdicts.judge(pool, {"jobs": jobs, "references": jobs}, Call(1, lambda message: None))
+    pool.close()
+
+
+def test_limits_are_derived_from_a_reference(service: Service) -> None:
+    slow = "def f(x):\n    return sum(range(10**6))\n"
+    jobs = [
+        {"id": "quick", "program": DOUBLE, "tests": ["assert double(1) == 2"]},
+        {"id": "slow", "program": slow, "tests": ["assert f(1) > 0"]},
+    ]
+    found = service.ask("judge", jobs=jobs, derive=True, limits={"cpuSecondsPerTest": 1, "cpuSecondsPerProgram": 3})
+    assert [each["limits"] for each in found["measurements"]] == [
+        {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 1.0},
+        {"cpuSecondsPerTest": pytest.approx(0.75, abs=0.26), "cpuSecondsPerProgram": pytest.approx(2.5, abs=0.51)},
+    ]
+    assert verdicts.limits_from(0, Limits(0.01, 0.5)) == {"cpuSecondsPerTest": 0.01, "cpuSecondsPerProgram": 0.5}
 
 
 def test_cache_keeps_to_its_size_and_holds_nothing_unjudged() -> None:
@@ -233,7 +260,8 @@ MORE_ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", MORE_ATTACKS.values(), ids=MORE_ATTACKS.keys())
-def test_more_attacks(service: Service, attack: str) -> None:
+def test_more_attacks(attacked: tuple[Service, bool], attack: str) -> None:
+    service, _ = attacked
     jobs = [
         {"id": "attack", "program": attack, "tests": ["assert f() == 4", "x = 4\nassert f() == x"]},
         {"id": "after", "program": DOUBLE + f"# {hash(attack)}", "tests": ["assert double(2) == 4"]},
@@ -241,3 +269,10 @@ def test_more_attacks(service: Service, attack: str) -> None:
     attacked, after = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]
     assert not {"pass", "unjudged"} & set(statuses(attacked)), attacked
     assert statuses(after) == ["pass"]
+
+
+def test_a_module_imported_in_a_function_costs_no_verdict(service: Service) -> None:
+    text = "def f():\n    import asyncio, unittest, xml.dom.minidom\n    return 1\n"
+    jobs = [{"id": "p", "program": text, "tests": ["assert f() == 1"]}]
+    limits = {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 1}
+    assert statuses(service.ask("judge", jobs=jobs, limits=limits)["verdicts"][0]) == ["pass"]

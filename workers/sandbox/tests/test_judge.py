@@ -306,8 +306,8 @@ ATTACKS = [
         "  frame = sys._getframe()",
         "  while frame:",
         "    for value in list(frame.f_locals.values()):",
-        "      if isinstance(value, dict) and 'steps' in value:",
-        "        for step in value['steps']: step.clear(); step['run'] = 'pass'",
+        "      if isinstance(value, list) and value and isinstance(value[0], tuple):",
+        "        value[:] = [('run', 'pass')] * len(value)",
         "    frame = frame.f_back",
         "  return 4",
     ),
@@ -315,18 +315,25 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize(("program", "statuses"), ATTACKS)
-def test_attack(service: Service, program: str, statuses: list[str]) -> None:
+def test_attack(attacked: tuple[Service, bool], program: str, statuses: list[str]) -> None:
+    service, usual = attacked
     jobs = [
         {"id": "before", "program": DOUBLE + "# before\n", "tests": FINE[1:]},
         {"id": "attack", "program": program, "tests": ["assert f() == 4", "assert f() == 5"]},
         {"id": "after", "program": DOUBLE + "# after\n", "tests": FINE[1:] * 3},
     ]
     verdicts = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]
-    assert [outcome["status"] for outcome in verdicts[1]["outcomes"]] == statuses, verdicts[1]
+    found = [outcome["status"] for outcome in verdicts[1]["outcomes"]]
+    if usual:
+        assert found == statuses, verdicts[1]
+    rights = [status == "pass" for status in statuses]
+    # Which layer stops an attack depends on the wall; that none passes does not.
+    assert not any(
+        status == "unjudged" or (status == "pass") > right for status, right in zip(found, rights, strict=True)
+    )
     assert all(outcome == {"status": "pass"} for index in (0, 2) for outcome in verdicts[index]["outcomes"])
-    assert wait_until(
-        lambda: (
-            len(descendants(service.process.pid)) == 3 * len(zygotes(service))
-            or "unshare" in service.versions["isolation"]
-        )
+    # Around a zygote there are two processes of its wall, if it has one.
+    around = {"weak": 1}.get(service.versions["level"], 3)
+    assert "unshare" in service.versions["isolation"] or wait_until(
+        lambda: len(descendants(service.process.pid)) == around * len(zygotes(service))
     )

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from typing import Any
 import pytest
 from service import Service, descendants, wait_until, zygotes
 
+from sandbox import cgroups, verdicts, wall
 from sandbox import pool as pools
-from sandbox import verdicts, wall
-from sandbox.pool import Limits, Pool
+from sandbox.pool import Job, Pool
 from serve import Call, ServiceError
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
@@ -95,14 +96,11 @@ def test_a_stopped_zygote_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatc
     assert not any(Path(f"/proc/{pid}").exists() for pid in before)
 
 
-def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool) -> None:
-    # A limit that is no number ends the zygote as soon as the program runs.
-    jobs = [
-        {"program": DOUBLE, "steps": []},
-        {"program": DOUBLE, "steps": [], "cpuSecondsPerProgram": "none"},
-        {"program": DOUBLE, "steps": []},
-    ]
-    kinds = pool.run(jobs, Limits(), call(), lambda _, report: report and report.kind)
+def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A reply that is longer than any can be is nonsense, for which a zygote is ended.
+    monkeypatch.setattr(pools, "_MAX_RECORDS", 100)
+    jobs = [Job(DOUBLE, []), Job(DOUBLE, [("values", ["'a' * 100"])]), Job(DOUBLE, [])]
+    kinds = pool.run(jobs, call(), lambda _, report: report and report.kind)
     assert kinds == [pools.ENDED, pools.FELL, pools.ENDED]
 
 
@@ -170,8 +168,9 @@ def test_hostile_replies_are_refused(reply: bytes) -> None:
     with ours, theirs:
         theirs.sendall(reply)
         theirs.close()
+        zygote = pools._Zygote(0, wall.Wall(None, ours, {}), deque([(0, b"")]))  # type: ignore[arg-type]
         with pytest.raises((OSError, ValueError)):
-            pools._receive(pools._Zygote(0, wall.Wall(None, ours, {})))  # type: ignore[arg-type]
+            pools._receive(zygote)
 
 
 def test_cancel_between_programs() -> None:
@@ -251,3 +250,29 @@ def test_descriptors_do_not_leak(service: Service) -> None:
     service.ask("judge", jobs=[job(number) for number in range(300)])
     assert [service.process.pid, *zygotes(service)] == processes
     assert [len(os.listdir(f"/proc/{pid}/fd")) for pid in processes] == before
+
+
+def test_a_group_bounds_the_memory_of_a_zygote_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not cgroups.available():
+        pytest.skip("CONTROL GROUPS NOT CHECKED: this user cannot make any here.")
+    monkeypatch.setattr(cgroups, "_MEMORY_BYTES", 96 * 1024 * 1024)
+    cgroups.available.cache_clear()
+    pool = Pool(1)
+    try:
+        assert "cgroup" in pool.isolation
+        text = "def f():\n    return len(b'x' * (200 * 1024 * 1024))\n"
+        # The kernel ends the program's process and not the zygote, which is the smaller one.
+        found = verdicts.judge(pool, {"jobs": [job(0, text, "assert f() > 0"), job(1)]}, call())
+        assert statuses(found) == ["killed", "pass"]
+    finally:
+        pool.close()
+        cgroups.available.cache_clear()
+    assert not any(folder.exists() for zygote in pool._zygotes.values() for folder in zygote.wall.group.folders)
+
+
+def test_without_groups_programs_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "available", lambda: None)
+    pool = Pool(1)
+    assert "cgroup" not in pool.isolation
+    assert statuses(verdicts.judge(pool, {"jobs": [job()]}, call())) == ["pass"]
+    pool.close()

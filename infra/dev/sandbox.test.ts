@@ -1,0 +1,48 @@
+/** `npm run sandbox` on rows that cannot be judged: each is refused by its number or id, the others are judged. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { root } from './paths.mjs';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-sandbox-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const double = 'def double(x):\n    return 2 * x\n';
+const tests = ['assert double(2) == 4'];
+
+function judge(rows: (string | Buffer | object)[]): { status: number | null; said: string; rows: { id: string; passRate: number }[] } {
+  const [input, output] = [join(folder, 'programs.jsonl'), join(folder, 'verdicts.jsonl')];
+  rmSync(output, { force: true });
+  writeFileSync(input, Buffer.concat(rows.flatMap((row) => [
+    Buffer.isBuffer(row) ? row : Buffer.from(typeof row === 'string' ? row : JSON.stringify(row)), Buffer.from('\n'),
+  ])));
+  const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'infra/dev/sandbox.ts', '--input', input, '--output', output], {
+    cwd: root, encoding: 'utf8', maxBuffer: 1 << 24,
+  });
+  return { status, said: stderr, rows: readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { id: string; passRate: number }) };
+}
+
+describe('npm run sandbox', { timeout: 120_000 }, () => {
+  it('refuses bad rows one by one and judges the others', () => {
+    const { status, said, rows } = judge([
+      { id: 'first', program: double, tests },
+      '{"id": "cut',
+      { id: 'no-tests', program: double },
+      { id: 'unparsable', program: double, tests: ['assert double(2 =='] },
+      { id: 'many-tests', program: double, tests: Array.from({ length: 10_000 }, () => tests[0]) },
+      { id: 'huge', program: `# ${'x'.repeat(50_000_000)}\n${double}`, tests },
+      Buffer.from([0xff, 0xfe, 0x00, 0x80, 0x7b]),
+      { id: 'mixed', program: double, tests: [...tests, { stdin: '', stdout: '' }] },
+      { id: 'first', program: double, tests },
+      { id: 'wrong', program: 'def double(x):\n    return x\n', tests },
+    ]);
+    expect(status).toBe(1);
+    expect(rows).toMatchObject([{ id: 'first', passRate: 1 }, { id: 'wrong', passRate: 0 }]);
+    for (const words of [/^row 2: /m, /^row 3: tests: /m, /^unparsable: one of its tests is no Python text$/m, /^row 5: tests: /m, /^row 6: the row has 5\d{7} characters/m, /^row 7: the row is not UTF-8 text$/m, /^row 8: tests: .*mixed/m]) {
+      expect(said).toMatch(words);
+    }
+    expect(said).toContain('7 rows refused');
+  });
+});
