@@ -96,12 +96,12 @@ def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def slow_once(jobs: Any, call: Call, digest: Any, alone: bool = False) -> Any:
         runs.append(jobs)
-        tight = Limits(cpu_seconds_per_test=0.0001)
+        tight = Limits(cpu_seconds_per_test=0.05)
         return run(jobs if len(runs) > 1 else [replace(job, limits=tight) for job in jobs], call, digest, alone)
 
     monkeypatch.setattr(pool, "run", slow_once)
-    text = "def f(): return sum(range(10**6))"
-    jobs = [{"id": "p", "program": text, "tests": ["assert f() == 499999500000"]}]
+    text = "def f(): return sum(range(10**7))"
+    jobs = [{"id": "p", "program": text, "tests": ["assert f() == 49999995000000"]}]
     found = verdicts.judge(pool, {"jobs": jobs}, Call(1, lambda message: None))["verdicts"][0]
     pool.close()
     assert (statuses(found), found["flags"]) == (["pass"], ["flaky"])
