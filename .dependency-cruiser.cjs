@@ -38,9 +38,12 @@ module.exports = {
       { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' }, { path: '^activities/', pathNot: '^activities/(runtime|artifacts)/' }),
     rule('activities-packages', 'Activities need Temporal, the store and schemas.',
       { path: '^activities/', pathNot: '\\.test\\.ts$' },
-      { path: '^node_modules/', pathNot: packages('zod', 'minio', '@types', '@temporalio/activity', '@temporalio/common', '@temporalio/worker') }),
+      { path: '^node_modules/', pathNot: packages('zod', 'minio', 'openai', '@types', '@temporalio/activity', '@temporalio/common', '@temporalio/worker') }),
     rule('minio-behind-the-store', 'The store alone knows what it is kept in.',
       { path: '^activities/', pathNot: '^activities/artifacts/' }, { path: packages('minio') }),
+
+    rule('openai-behind-the-endpoint', 'One module knows the client of language models.',
+      { path: '^activities/', pathNot: '^activities/synthesis/endpoint\\.ts$' }, { path: packages('openai') }),
 
     rule('workers-import-no-workflow-code', 'A worker names workflows by path: they run in their own bundle.',
       { path: '^workers/' }, { path: '^workflows/', pathNot: contract }),

@@ -11,7 +11,8 @@ import { preferencesActivities } from './preferences/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
 import { samplingActivities } from './sampling/activities.js';
-import { synthesisActivities } from './synthesis/activities.js';
+import { synthesisActivities, teacherActivities } from './synthesis/activities.js';
+import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
 
 export type Activity = (...args: never[]) => Promise<unknown>;
@@ -23,9 +24,9 @@ export type Activity = (...args: never[]) => Promise<unknown>;
  */
 export function createActivities(services: Services, role: QueueRole, part: Part = 'all'): Record<string, Activity> {
   const all = part === 'sandbox' ? composeActivities(sandboxActivities(services)) : composeActivities(
-    synthesisActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
+    synthesisActivities(services), teacherActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
     rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
-    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services),
+    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services), tableActivities(services),
   );
   const unassigned = Object.keys(all).filter((name) => !(name in ACTIVITIES));
   if (unassigned.length > 0) throw new Error(`ACTIVITIES of the contract does not say on which kind of worker ${unassigned.join(', ')} runs`);

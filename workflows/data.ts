@@ -4,4 +4,5 @@ export { filtering } from './filtering.js';
 export { sampling } from './sampling.js';
 export { preferences } from './preferences.js';
 export { datasetRefresh } from './dataset-refresh.js';
+export { datasetExport } from './dataset-export.js';
 export { garbageCollection } from './garbage-collection.js';

@@ -11,7 +11,7 @@ import {
 import type { z } from 'zod';
 import { defineSearchAttributeKey, SearchAttributeType, WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
-  Abandon, describeMistakes, merge, mistakesOf, RetryStage, StageConfigs, STAGES,
+  Abandon, describeMistakes, merge, mistakesOf, RetryStage, StageConfigs, STAGES, teacherEstimate,
   type ArtifactRef, type EvaluationResult, type Experiment, type ExperimentStatus, type StageName, type StageResult, type StageStatus,
 } from './contract/index.js';
 import { call } from './lib/activities.js';
@@ -58,6 +58,7 @@ class ExperimentRun {
   /** Everything that abandoning ends. */
   readonly #work = new CancellationScope();
   #searchAttributes = false;
+  #seeds: ArtifactRef | undefined;
 
   constructor(config: Experiment) {
     this.#config = config;
@@ -99,12 +100,15 @@ class ExperimentRun {
   async #stagesInOrder(): Promise<ExperimentResult> {
     this.#show();
     const { seeds: seedsInput, models, stages: settings } = this.#config;
-    const { seeds, models: { policy, rewardModel: backbone = policy } } = await resolveInputs('experiment', { seeds: seedsInput, models }, {
+    const { teacher } = settings.synthesis;
+    const recorded = teacher.kind === 'recorded' ? { stages: { synthesis: { teacher: { replies: teacher.replies } } } } : {};
+    const { seeds, models: { policy, rewardModel: backbone = policy } } = await resolveInputs('experiment', { seeds: seedsInput, models, ...recorded }, {
       at: '', deviceClass: settings.sampling.execution.deviceClass,
       benchmarks: { ...benchmarksOf(settings.synthesis, 'stages.synthesis.'), ...benchmarksOf(settings.evaluation, 'stages.evaluation.') },
     });
     const { searchAttributes } = await call('experiment.record', { summary: 'record the configuration' }, { experiment: this.#config });
     this.#searchAttributes = searchAttributes;
+    this.#seeds = seeds;
     this.#show();
 
     const questions = await this.#stage('synthesis', { seeds });
@@ -182,7 +186,7 @@ class ExperimentRun {
   }
 
   async #park(status: StageStatus, error: unknown): Promise<void> {
-    const failure = failureOf(error, status.name, this.#id);
+    const failure = failureOf(error, status.name, this.#id, this.#config);
     if (!this.#retries.has(status.name)) {
       status.failure = failure;
       if (this.#config.onFailure === 'fail') throw ApplicationFailure.create({ type: failure.type, message: `${status.name}: ${failure.message}`, nonRetryable: true });
@@ -259,7 +263,19 @@ class ExperimentRun {
       this.#report ? 'done' : stages.some((stage) => stage.state === 'parked') ? 'parked' : this.#paused ? 'paused' : 'running'
     );
     const { kind: teacher } = this.#config.stages.synthesis.teacher;
-    return { experiment: this.#config.name, state, stages, teacher, ...(this.#report ? { report: this.#report } : {}) };
+    return { experiment: this.#config.name, state, stages, teacher, cost: this.#cost(), ...(this.#report ? { report: this.#report } : {}) };
+  }
+
+  #cost(): ExperimentStatus['cost'] {
+    const { teacher, execution: { budgetUsd, endpoint: { prices } } } = this.#config.stages.synthesis;
+    const { metrics, progress } = this.#stages.synthesis;
+    const usd = Number(metrics?.['costUsd'] ?? progress?.costUsd ?? 0);
+    if (teacher.kind !== 'openai') return { usd };
+    const { rows = 0, bytes } = this.#seeds ?? { bytes: 0 };
+    return {
+      usd, ...(budgetUsd === undefined ? {} : { budgetUsd }),
+      ...(rows === 0 ? {} : { estimatedUsd: teacherEstimate(teacher, prices, rows, bytes / rows).dollars }),
+    };
   }
 
   /** Brings everything that people look at up to date. */
@@ -283,12 +299,13 @@ class ExperimentRun {
 }
 
 /** Why a child failed, as a class, a message and the sentence to type next. */
-function failureOf(error: unknown, stage: StageName, workflowId: string): NonNullable<StageStatus['failure']> {
+function failureOf(error: unknown, stage: StageName, workflowId: string, { stages: { synthesis } }: Experiment): NonNullable<StageStatus['failure']> {
   let cause: unknown = error;
   while (cause instanceof Error && !(cause instanceof ApplicationFailure) && cause.cause !== undefined) cause = cause.cause;
   const type = cause instanceof ApplicationFailure ? (cause.type ?? 'Error') : error instanceof ChildWorkflowFailure ? 'ChildWorkflowFailure' : 'Error';
   const message = cause instanceof CancelledFailure ? `somebody cancelled ${workflowId}/${stage}` : cause instanceof Error ? cause.message : String(cause);
-  const patch = type === 'OutOfMemory' ? ', "execution": {"microBatch": 1}' : '';
+  const execution = type === 'OutOfMemory' ? { microBatch: 1 } : type === 'BudgetExceeded' ? { budgetUsd: 2 * (synthesis.execution.budgetUsd ?? 0) } : undefined;
+  const patch = execution === undefined ? '' : `, "execution": ${JSON.stringify(execution)}`;
   return { type, message, advice: `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '{"stage": "${stage}"${patch}}'` };
 }
 

@@ -8,4 +8,5 @@ export { reinforcement } from './reinforcement.js';
 export { evaluation } from './evaluation.js';
 export { experiment } from './experiment.js';
 export { datasetRefresh } from './dataset-refresh.js';
+export { datasetExport } from './dataset-export.js';
 export { garbageCollection } from './garbage-collection.js';

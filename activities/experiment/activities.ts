@@ -2,7 +2,7 @@
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  canonicalJson, type ArtifactInput, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus,
+  canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus, type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -15,7 +15,9 @@ import { summarise } from './summarise.js';
 
 const TEACHER_NOTES = {
   offline: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
-} as const;
+  openai: 'Questions and test cases were written by a language model; the raw replies stand in the store.',
+  recorded: 'Questions and test cases are stored replies of a language model, replayed.',
+} as const satisfies Record<Teacher['kind'], string>;
 
 export interface ReportInput {
   experiment: Experiment;
@@ -30,7 +32,7 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
     /** Every mistake of references, files and benchmarks; stores nothing. */
     'inputs.check': (named: Named): Promise<Mistake[]> => lookUp(named, store, settings),
 
-    'artifacts.import': async ({ input }: { input: ArtifactInput }): Promise<{ ref: ArtifactRef }> => ({
+    'artifacts.import': async ({ input }: { input: ArtifactRef | ArtifactPath }): Promise<{ ref: ArtifactRef }> => ({
       ref: await importArtifact(store, input, currentProducer()),
     }),
 

@@ -3,8 +3,8 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { z } from 'zod';
 import {
-  FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow, StageFailure,
-  type ArtifactInput, type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
+  FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SeedRow, StageFailure,
+  type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
 import { artifactDigest } from '../artifacts/keys.js';
@@ -12,7 +12,7 @@ import { produce } from '../artifacts/produce.js';
 import { readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
-  seeds: SeedRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow,
+  seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow,
 };
 
 /** Wrong lines of a file that are told; a file of the wrong kind has nothing but wrong lines. */
@@ -53,7 +53,7 @@ function faultOfRow(text: string, schema: z.ZodType): string | undefined {
  *
  * @throws StageFailure `InvalidExperiment` naming what is wrong with the file.
  */
-export async function importArtifact(store: ArtifactStore, input: ArtifactInput, producer: Producer): Promise<ArtifactRef> {
+export async function importArtifact(store: ArtifactStore, input: ArtifactRef | ArtifactPath, producer: Producer): Promise<ArtifactRef> {
   if ('digest' in input) {
     await store.manifest(input);
     return input;

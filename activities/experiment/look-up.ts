@@ -1,6 +1,6 @@
 /** What an input names, looked up before anything is stored or paid for: all mistakes are found together. */
 import { existsSync } from 'node:fs';
-import { mistake, StageFailure, type ArtifactInput, type Benchmark, type Mistake } from '../../workflows/contract/index.js';
+import { mistake, StageFailure, type ArtifactPath, type ArtifactRef, type Benchmark, type Mistake } from '../../workflows/contract/index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { humanEvalTasks } from '../benchmarks/humaneval.js';
 import { resolvePath, type Settings } from '../runtime/settings.js';
@@ -8,7 +8,7 @@ import { faultsOfFile } from './import-artifact.js';
 
 /** Artifacts and benchmarks by their paths in the input. */
 export interface Named {
-  artifacts: Record<string, ArtifactInput>;
+  artifacts: Record<string, ArtifactRef | ArtifactPath>;
   benchmarks: Record<string, Benchmark>;
 }
 

@@ -40,7 +40,7 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       questions: filtering['questions'], testCases: filtering['testCases'], keptTestCases: filtering['keptTestCases'],
       programs: sampling['programs'], pairs: preferences['pairs'],
       dropped: {
-        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('question', filtering['droppedQuestions']),
+        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('testCase', synthesis['rejectedTests']), ...prefixed('question', filtering['droppedQuestions']),
         ...prefixed('testCase', filtering['droppedTestCases']), ...prefixed('pair', preferences['skipped']),
       },
     },
@@ -57,7 +57,7 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       })),
     },
     evaluation: metrics('evaluation')['results'] as unknown as EvaluationResult[],
-    cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: 0 },
+    cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: Number(synthesis['costUsd'] ?? 0) },
     models: [
       { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
       { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },

@@ -16,7 +16,7 @@ const DroppedRow = z.strictObject({ questionId: z.string(), seedId: z.string(), 
 export function filteringActivities({ store, sandbox }: Services) {
   const stage: ShardedStage<z.infer<typeof StageConfigs.filtering>> = {
     stage: 'filtering',
-    version: 1,
+    version: 2,
     kind: 'filteredQuestions',
     config: StageConfigs.filtering,
     planned: QuestionRow,
@@ -62,7 +62,7 @@ export function filteringActivities({ store, sandbox }: Services) {
         if ('dropped' in result) {
           dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: question.testCases.length, kept: result.kept.length });
         } else {
-          kept.push({ id, seedId, source, question: text, entryPoint, reference, tests: result.kept });
+          kept.push({ id, seedId, source, question: text, entryPoint, reference, tests: result.kept, testCases: question.testCases.length });
         }
       }
       const splits = splitQuestions(kept, config);

@@ -1,9 +1,9 @@
 /** Preferences: programs to preference pairs. Held-out pairs go into a file of their own, which no training reads. */
 import { z } from 'zod';
-import { PairRow, ProgramRow, Split, StageConfigs } from '../../workflows/contract/index.js';
+import { PairRow, ProgramRow, Split, StageConfigs, type ManifestFile } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
-import { pairPrograms, type QuestionPrograms } from './pairs.js';
+import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { byQuestion, pairPrograms, type QuestionPrograms } from './pairs.js';
 
 const PlannedQuestion = z.strictObject({
   questionId: z.string(),
@@ -21,16 +21,20 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
     config: StageConfigs.preferences,
     planned: PlannedQuestion,
     async plan({ config, inputs }) {
-      const questions = new Map<string, QuestionPrograms>();
-      let programs = 0;
-      for await (const row of store.rowsOf(inputs['programs']!, ProgramRow)) {
-        programs += 1;
-        const { questionId, question, split, id, program, passRate } = row;
-        const entry = questions.get(questionId) ?? { questionId, question, split, programs: [] };
-        entry.programs.push({ id, program, passRate });
-        questions.set(questionId, entry);
-      }
-      return { shards: intoShards([...questions.values()], config.shardSize), metrics: { programs, questions: questions.size } };
+      const metrics = { programs: 0, questions: 0 };
+      const counted = async function* (): AsyncGenerator<ProgramRow> {
+        for await (const row of store.rowsOf(inputs['programs']!, ProgramRow)) {
+          metrics.programs += 1;
+          yield row;
+        }
+      };
+      const shards = async function* (): AsyncGenerator<QuestionPrograms[]> {
+        for await (const shard of inShards(byQuestion(counted(), config.denominator), config.shardSize)) {
+          metrics.questions += shard.length;
+          yield shard;
+        }
+      };
+      return { shards: shards(), metrics };
     },
     steps: {
       pair: {
@@ -46,15 +50,28 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
       },
     },
     async seal({ rows, counts }) {
-      const bySplit: Record<Split, PairRow[]> = { train: [], heldOut: [] };
-      for await (const row of rows() as AsyncGenerator<PairRow>) bySplit[row.split].push(row);
-      const questions = (split: Split): number => new Set(bySplit[split].map(({ questionId }) => questionId)).size;
+      // Once through the rows for each split: hundreds of thousands of pairs do not stay in memory.
+      const put = async (name: string, split: Split): Promise<{ file: ManifestFile; questions: number }> => {
+        let questions = 0;
+        const ofSplit = async function* (): AsyncGenerator<PairRow> {
+          let last: string | undefined;
+          for await (const row of rows() as AsyncGenerator<PairRow>) {
+            if (row.split !== split) continue;
+            if (row.questionId !== last) questions += 1;
+            last = row.questionId;
+            yield row;
+          }
+        };
+        return { file: await store.putRows(name, PairRow, ofSplit()), questions };
+      };
+      const train = await put('rows.jsonl', 'train');
+      const heldOut = await put('heldOut.jsonl', 'heldOut');
       return {
-        files: [await store.putRows('rows.jsonl', PairRow, bySplit.train), await store.putRows('heldOut.jsonl', PairRow, bySplit.heldOut)],
-        rows: bySplit.train.length,
+        files: [train.file, heldOut.file],
+        rows: train.file.rows ?? 0,
         metrics: {
-          pairs: bySplit.train.length, heldOutPairs: bySplit.heldOut.length,
-          pairedQuestions: questions('train'), heldOutPairedQuestions: questions('heldOut'), skipped: counts,
+          pairs: train.file.rows ?? 0, heldOutPairs: heldOut.file.rows ?? 0,
+          pairedQuestions: train.questions, heldOutPairedQuestions: heldOut.questions, skipped: counts,
         },
       };
     },

@@ -1,8 +1,10 @@
 /** Preference pairs from pass rates (paper, section 2.3, equation 3). */
-import type { PairRow, ProgramRow } from '../../workflows/contract/index.js';
+import { StageFailure, type PairRow, type ProgramRow } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
 
 export interface PairRule {
+  /** `strict`: a program that passes everything against one that does not; the thresholds below do not count. */
+  labels: 'rate' | 'strict';
   /** The chosen program's pass rate is at least this. */
   minimumBest: number;
   /** The pass rates differ by at least this. */
@@ -20,8 +22,48 @@ export interface QuestionPrograms {
   programs: Pick<ProgramRow, 'id' | 'program' | 'passRate'>[];
 }
 
+/** A pair that was made of judged programs. */
+export type RatedPair = PairRow & { chosenPassRate: number; rejectedPassRate: number };
+
 /** Rates are quotients of small integers; the tolerance keeps 0.9 - 0.5 >= 0.4 true in binary floating point. */
 const TOLERANCE = 1e-9;
+/** The thresholds that strict labels amount to: no rate is within twice the tolerance of 1 but 1 itself. */
+const STRICT = { minimumBest: 1, minimumGap: 2 * TOLERANCE, worstAbove: -1 };
+
+/** A program as the pairing sees it, with what its pass rate under another denominator follows from. */
+export type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'outcomes' | 'testCases'>;
+
+/**
+ * The pass rate of a program over the kept test cases of its question, or over all that the teacher wrote: the authors'
+ * code divides by the latter (consolidate_dataset.py), so that a perfect program on a filtered question has no rate of 1.
+ *
+ * @throws StageFailure `InvalidExperiment` where a row does not say how many test cases there were.
+ */
+export function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, testCases }: JudgedProgram): number {
+  if (denominator === 'kept') return passRate;
+  if (testCases === undefined) throw new StageFailure('InvalidExperiment', `denominator is 'all', and the row of program ${id} has no testCases: the number of its question's test cases before filtering`);
+  return outcomes.filter(({ status }) => status === 'pass').length / testCases;
+}
+
+/**
+ * Programs question by question, in their order; a question's programs stand together in what sampling makes.
+ *
+ * @throws StageFailure `InvalidExperiment` naming a question whose programs stand apart.
+ */
+export async function* byQuestion(programs: AsyncIterable<ProgramRow>, denominator: 'kept' | 'all'): AsyncGenerator<QuestionPrograms> {
+  const finished = new Set<string>();
+  let current: QuestionPrograms | undefined;
+  for await (const row of programs) {
+    if (row.questionId !== current?.questionId) {
+      if (current) yield current;
+      if (finished.has(row.questionId)) throw new StageFailure('InvalidExperiment', `the programs of question ${row.questionId} do not stand together: sort the rows by questionId`);
+      finished.add(row.questionId);
+      current = { questionId: row.questionId, question: row.question, split: row.split, programs: [] };
+    }
+    current!.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
+  }
+  if (current) yield current;
+}
 
 export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaximum' | 'duplicatePrograms';
 
@@ -29,15 +71,16 @@ export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaxim
  * All pairs of one question that the rule allows, the widest gap first, ties in program order. Pairs of the same two
  * texts count once. A question that gives no pair is skipped for the first condition that nothing meets.
  */
-export function pairPrograms({ questionId, question, split, programs }: QuestionPrograms, rule: PairRule): { pairs: PairRow[]; skipped: Partial<Record<SkipReason, number>> } {
-  const best = programs.filter(({ passRate }) => passRate >= rule.minimumBest - TOLERANCE);
+export function pairPrograms({ questionId, question, split, programs }: QuestionPrograms, rule: PairRule): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
+  const { minimumBest, minimumGap, worstAbove } = rule.labels === 'strict' ? STRICT : rule;
+  const best = programs.filter(({ passRate }) => passRate >= minimumBest - TOLERANCE);
   if (best.length === 0) return { pairs: [], skipped: { noProgramAboveBest: 1 } };
   const seen = new Set<string>();
-  const pairs: PairRow[] = [];
+  const pairs: RatedPair[] = [];
   let duplicatePrograms = 0;
   for (const chosen of best) {
     for (const rejected of programs) {
-      if (rejected.passRate <= rule.worstAbove + TOLERANCE || chosen.passRate - rejected.passRate < rule.minimumGap - TOLERANCE) continue;
+      if (rejected.passRate <= worstAbove + TOLERANCE || chosen.passRate - rejected.passRate < minimumGap - TOLERANCE) continue;
       const texts = JSON.stringify([chosen.program, rejected.program]);
       if (seen.has(texts)) {
         duplicatePrograms += 1;
@@ -51,7 +94,7 @@ export function pairPrograms({ questionId, question, split, programs }: Question
     }
   }
   if (pairs.length === 0) return { pairs, skipped: { noProgramBelowGap: 1 } };
-  const gap = ({ chosenPassRate, rejectedPassRate }: PairRow): number => chosenPassRate - rejectedPassRate;
+  const gap = ({ chosenPassRate, rejectedPassRate }: RatedPair): number => chosenPassRate - rejectedPassRate;
   const kept = [...pairs].sort((a, b) => gap(b) - gap(a)).slice(0, rule.maximumPerQuestion);
   return { pairs: kept, skipped: { ...count('duplicatePrograms', duplicatePrograms), ...count('overMaximum', pairs.length - kept.length) } };
 }

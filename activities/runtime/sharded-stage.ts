@@ -49,13 +49,12 @@ export interface ShardOutput {
   rows: number;
   reused: boolean;
   metrics: Record<string, number>;
+  /** True when the step stopped before its end and is to be called again. */
+  incomplete?: true;
 }
 
-/** What a shard step gives: rows, and counts that are summed over shards. */
-export interface StepResult {
-  rows: unknown[];
-  metrics?: Record<string, number>;
-}
+/** What a shard step gives: rows, and counts that are summed over shards. A step that is `incomplete` stores nothing here. */
+export type StepResult = { rows: unknown[]; metrics?: Record<string, number> } | { incomplete: true; metrics: Record<string, number> };
 
 export interface Step<C> {
   schema: z.ZodType;
@@ -69,13 +68,17 @@ export interface ShardedStage<C> {
   config: z.ZodType<C>;
   /** Schema of the rows that the plan gives each shard. */
   planned: z.ZodType;
-  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: unknown[][]; metrics?: Metrics }>;
+  /** The rows of each shard, one shard after the other, and counts that are read when all shards were taken. */
+  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: Iterable<unknown[]> | AsyncIterable<unknown[]>; metrics?: Metrics }>;
   steps: Record<string, Step<C>>;
+  /** The steps that a shard goes through, in order; absent: all. */
+  stepsOf?(config: C): readonly string[];
   /**
    * Metrics, and where the stage's rows need a look at all shards, other files than the last step's. `rows` reads what a
    * step wrote, shard after shard.
    */
   seal(args: {
+    stageKey: string;
     config: C;
     inputs: Record<string, ArtifactRef>;
     rows: (step?: string) => AsyncGenerator<unknown>;
@@ -86,19 +89,7 @@ export interface ShardedStage<C> {
 
 /** Activities by name: `<stage>.plan`, `<stage>.<step>` for each step, `<stage>.seal`. */
 export function shardedStageActivities<C extends { execution: unknown }>(store: ArtifactStore, stage: ShardedStage<C>): Record<string, (input: never) => Promise<unknown>> {
-  const stepNames = Object.keys(stage.steps);
-  const lastStep = stepNames.at(-1)!;
-
-  async function readPlan(key: string): Promise<PlanDocument> {
-    const plan = await store.getJson(objectKeys.plan(key));
-    if (plan === undefined) throw new StageFailure('ArtifactCorrupt', `the plan ${objectKeys.plan(key)} is missing from the store`);
-    return PlanDocument.parse(plan);
-  }
-
-  async function readShard(key: string, index: number, step: string): Promise<ShardDocument | undefined> {
-    const document = await store.getJson(objectKeys.shard(key, index, step));
-    return document === undefined ? undefined : ShardDocument.parse(document);
-  }
+  const stepsOf = (config: C): readonly string[] => stage.stepsOf?.(config) ?? Object.keys(stage.steps);
 
   function recipe(config: C, inputs: Record<string, ArtifactRef>) {
     return { stage: stage.stage, version: stage.version, kind: stage.kind, semantics: semanticsOf(config), inputs: digestsOf(inputs) };
@@ -115,27 +106,30 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
     }
     const { shards, metrics } = await stage.plan({ config, inputs: input.inputs });
     const files: ManifestFile[] = [];
-    for (const [index, rows] of shards.entries()) files.push(await store.putRows(shardName(index), stage.planned, rows));
+    for await (const rows of shards) files.push(await store.putRows(shardName(files.length), stage.planned, rows));
     const document: PlanDocument = { config: config as z.infer<typeof PlanDocument>['config'], inputs: input.inputs, shards: files, metrics: metrics ?? {} };
     await store.putJson(objectKeys.plan(key), document);
-    return { stageKey: key, shards: (await readPlan(key)).shards.length };
+    return { stageKey: key, shards: (await readPlan(store, key)).shards.length };
   }
 
   function runStep(step: string): (input: ShardInput) => Promise<ShardOutput> {
     return async ({ stageKey: key, shard, execution }) => {
-      const done = await readShard(key, shard, step);
+      const done = await readShard(store, key, shard, step);
       const { workflowId } = currentProducer();
       if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
-      const plan = await readPlan(key);
-      const before = stepNames[stepNames.indexOf(step) - 1];
-      const previous = before === undefined ? plan.shards[shard] : (await readShard(key, shard, before))?.file;
+      const plan = await readPlan(store, key);
+      const config = stage.config.parse(plan.config);
+      const steps = stepsOf(config);
+      const before = steps[steps.indexOf(step) - 1];
+      const previous = before === undefined ? plan.shards[shard] : (await readShard(store, key, shard, before))?.file;
       if (!previous) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage.stage}.${step}`);
       const schema = before === undefined ? stage.planned : stage.steps[before]!.schema;
       const rows: unknown[] = [];
       for await (const row of store.readRows([previous], schema)) rows.push(row);
       const started = performance.now();
       const definition = stage.steps[step]!;
-      const result = await definition.run({ config: stage.config.parse(plan.config), inputs: plan.inputs, rows, execution, shard });
+      const result = await definition.run({ config, inputs: plan.inputs, rows, execution, shard });
+      if ('incomplete' in result) return { rows: 0, reused: false, ...result };
       const document: ShardDocument = {
         file: await store.putRows(shardName(shard), definition.schema, result.rows),
         metrics: result.metrics ?? {},
@@ -148,16 +142,18 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
   }
 
   async function seal(input: { stageKey: string }): Promise<Produced> {
-    const plan = await readPlan(input.stageKey);
+    const plan = await readPlan(store, input.stageKey);
     const config = stage.config.parse(plan.config);
     const producer: Producer = currentProducer();
+    const steps = stepsOf(config);
+    const lastStep = steps.at(-1)!;
     return produce(store, recipe(config, plan.inputs), plan.inputs, producer, async (key): Promise<Product> => {
       const files: ManifestFile[] = [];
       const counts: Record<string, number> = {};
       let seconds = 0;
       for (let index = 0; index < plan.shards.length; index += 1) {
-        for (const step of stepNames) {
-          const document = await readShard(key, index, step);
+        for (const step of steps) {
+          const document = await readShard(store, key, index, step);
           if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
           for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
           seconds += document.seconds;
@@ -166,11 +162,11 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
       }
       const rows = async function* (step = lastStep): AsyncGenerator<unknown> {
         for (let index = 0; index < plan.shards.length; index += 1) {
-          const document = await readShard(key, index, step);
+          const document = await readShard(store, key, index, step);
           yield* store.readRows([document!.file], stage.steps[step]!.schema);
         }
       };
-      const sealed = await stage.seal({ config, inputs: plan.inputs, rows, counts, planMetrics: plan.metrics });
+      const sealed = await stage.seal({ stageKey: key, config, inputs: plan.inputs, rows, counts, planMetrics: plan.metrics });
       const own = sealed.files ?? files;
       return {
         files: own,
@@ -183,14 +179,39 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
 
   return {
     [`${stage.stage}.plan`]: plan,
-    ...Object.fromEntries(stepNames.map((step) => [`${stage.stage}.${step}`, runStep(step)])),
+    ...Object.fromEntries(Object.keys(stage.steps).map((step) => [`${stage.stage}.${step}`, runStep(step)])),
     [`${stage.stage}.seal`]: seal,
   } as Record<string, (input: never) => Promise<unknown>>;
+}
+
+/** The plan of a stage. @throws StageFailure `ArtifactCorrupt` when it is missing. */
+export async function readPlan(store: ArtifactStore, key: string): Promise<PlanDocument> {
+  const plan = await store.getJson(objectKeys.plan(key));
+  if (plan === undefined) throw new StageFailure('ArtifactCorrupt', `the plan ${objectKeys.plan(key)} is missing from the store`);
+  return PlanDocument.parse(plan);
+}
+
+/** What a step of a shard stored; undefined where it has not ended. */
+export async function readShard(store: ArtifactStore, key: string, index: number, step: string): Promise<ShardDocument | undefined> {
+  const document = await store.getJson(objectKeys.shard(key, index, step));
+  return document === undefined ? undefined : ShardDocument.parse(document);
 }
 
 /** Cuts rows into shards of at most `size`, in order. */
 export function intoShards<T>(rows: readonly T[], size: number): T[][] {
   return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) => rows.slice(index * size, (index + 1) * size));
+}
+
+/** As {@link intoShards}, for rows that do not stay in memory. */
+export async function* inShards<T>(rows: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
+  let shard: T[] = [];
+  for await (const row of rows) {
+    shard.push(row);
+    if (shard.length < size) continue;
+    yield shard;
+    shard = [];
+  }
+  if (shard.length > 0) yield shard;
 }
 
 function shardName(index: number): string {

@@ -82,7 +82,7 @@ export function samplingActivities({ store, models, sandbox }: Services) {
           return {
             rows: allJudged(judgements).map(({ outcomes, passRate }, at): ProgramRow => {
               const { id, question, index, finish, program } = programs[at]!;
-              return { id, questionId: question.id, split: question.split, question: question.question, index, program, finish, outcomes, passRate };
+              return { id, questionId: question.id, split: question.split, question: question.question, index, program, finish, outcomes, passRate, testCases: question.testCases };
             }),
             metrics: { cpuSeconds },
           };

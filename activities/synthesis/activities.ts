@@ -1,19 +1,30 @@
 /** Synthesis: seeds to questions with test cases. */
-import type { z } from 'zod';
-import { QuestionRow, SeedRow, StageConfigs, type Benchmark } from '../../workflows/contract/index.js';
+import { z } from 'zod';
+import { costOf, QuestionRow, ReplyRow, SeedRow, StageConfigs, type ArtifactRef, type Benchmark, type Teacher } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
+import { produce, digestsOf } from '../artifacts/produce.js';
 import { contamination } from '../benchmarks/contamination.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
 import { evaluateCalls } from '../execution/execution.js';
-import { cancellationSignal, reportProgress } from '../runtime/context.js';
+import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, readPlan, readShard, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
+import { parseReply } from './parse-reply.js';
+import { askForReplies, costOfStored, RequestExecution } from './replies.js';
 
 type Config = z.infer<typeof StageConfigs.synthesis>;
+type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
 
-/** `synthesis.plan`, `synthesis.ask`, `synthesis.seal`. */
-export function synthesisActivities({ store, sandbox, settings }: Services) {
+/** A seed with the reply to it; without one where a recorded teacher has none. */
+const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional() });
+type AskedRow = z.infer<typeof AskedRow>;
+
+/** Numbers of requests and replies that stand in the manifest; retries and their reasons stand beside them. */
+const REPLY_COUNTS = ['replies', 'requests', 'storedBefore', 'promptTokens', 'completionTokens', 'estimatedUsage'] as const;
+
+/** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
+export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
   const benchmarkTasks = async (benchmarks: readonly Benchmark[]): Promise<Task[]> => {
     const slices = await Promise.all(benchmarks.map((benchmark) => (benchmark.kind === 'humaneval' ? humanEvalTasks(settings, benchmark) : [])));
     return slices.flat();
@@ -46,11 +57,13 @@ export function synthesisActivities({ store, sandbox, settings }: Services) {
       }
       return { shards: intoShards(kept, config.shardSize), metrics: { seeds, droppedSeeds: dropped, contaminated: matched } };
     },
+    stepsOf: ({ teacher }) => (teacher.kind === 'offline' ? ['ask'] : ['request', 'parse']),
     steps: {
       ask: {
         schema: QuestionRow,
         async run({ config, rows }) {
-          const asked = (rows as SeedRow[]).map((row) => askOffline(row, config));
+          const teacher = config.teacher as OfTeacher<'offline'>;
+          const asked = (rows as SeedRow[]).map((row) => askOffline(row, teacher));
           const calls = asked.flatMap(({ row, parsed, calls }) => (parsed ? [{ id: row.id, program: row.code, calls }] : []));
           const results = await evaluateCalls(sandbox, calls, {
             limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
@@ -65,34 +78,116 @@ export function synthesisActivities({ store, sandbox, settings }: Services) {
             const answered = calls.filter((_, index) => literals[index] !== undefined);
             failedCalls += calls.length - answered.length;
             const testCases = writeTestCases(answered, literals.filter((literal) => literal !== undefined), {
-              corruptedShare: config.teacher.corruptedShare, seed: deriveSeed(config.teacher.seed, row.id, 'tests'),
+              corruptedShare: teacher.corruptedShare, seed: deriveSeed(teacher.seed, row.id, 'tests'),
             });
             return { ...base, question: writeQuestion(parsed), entryPoint: parsed.name, testCases };
           });
           return { rows: questions, metrics: { failedCalls } };
         },
       },
+      request: {
+        schema: AskedRow,
+        async run({ config: { teacher }, inputs, rows, execution }) {
+          const seeds = rows as SeedRow[];
+          if (teacher.kind === 'recorded') {
+            const replies = await recordedReplies(inputs['replies']!, new Set(seeds.map(({ id }) => id)));
+            return { rows: seeds.map((seed): AskedRow => ({ seed, ...(replies.has(seed.id) ? { reply: replies.get(seed.id)! } : {}) })), metrics: { replies: replies.size } };
+          }
+          const { replies, metrics } = await askForReplies({
+            teacher: teacher as OfTeacher<'openai'>, seeds, execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
+            onProgress: (done, message) => reportProgress({ done, total: seeds.length, message }),
+          });
+          if (!replies) return { incomplete: true, metrics };
+          return { rows: seeds.map((seed, index): AskedRow => ({ seed, reply: replies[index]! })), metrics };
+        },
+      },
+      parse: {
+        schema: QuestionRow,
+        run: ({ config, rows }) => Promise.resolve({ rows: (rows as AskedRow[]).map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)) }),
+      },
     },
-    async seal({ rows, counts, planMetrics }) {
+    async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
+      const { teacher } = config;
       let questions = 0;
       let testCases = 0;
       const failures: Record<string, number> = {};
+      const rejectedTests: Record<string, number> = {};
+      const count = (into: Record<string, number>, reason: string): void => { into[reason] = (into[reason] ?? 0) + 1; };
       for await (const row of rows() as AsyncGenerator<QuestionRow>) {
         if (row.failure === undefined) questions += 1;
-        else failures['seedNotUnderstood'] = (failures['seedNotUnderstood'] ?? 0) + 1;
+        // The offline teacher says in a sentence what it did not understand.
+        else count(failures, teacher.kind === 'offline' ? 'seedNotUnderstood' : row.failure);
         testCases += row.testCases.length;
+        for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
-      return { metrics: { questions, testCases, failures, failedCalls: counts['failedCalls'] ?? 0, seeds: planMetrics['seeds'] ?? 0 } };
+      const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
+      if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
+      const retries = Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('retries.')).map(([name, times]) => [name.slice('retries.'.length), times]));
+      const replies = teacher.kind === 'openai' ? await keepReplies(stageKey, inputs, rows('request') as AsyncGenerator<AskedRow>) : undefined;
+      return {
+        metrics: {
+          ...made, rejectedTests, costUsd: Number((counts['costUsd'] ?? 0).toFixed(9)), retries,
+          ...Object.fromEntries(REPLY_COUNTS.flatMap((name) => (counts[name] === undefined ? [] : [[name, counts[name]]]))),
+          ...(replies ? { repliesArtifact: replies } : {}),
+        },
+      };
     },
   };
+
+  /** Replies of a recorded teacher to some seeds. */
+  async function recordedReplies(ref: ArtifactRef, seedIds: ReadonlySet<string>): Promise<Map<string, ReplyRow>> {
+    const found = new Map<string, ReplyRow>();
+    for await (const reply of store.rowsOf(ref, ReplyRow)) if (seedIds.has(reply.seedId)) found.set(reply.seedId, reply);
+    return found;
+  }
+
+  /** Raw replies as an artifact of their own, which a recorded teacher replays. @returns its key. */
+  async function keepReplies(stageKey: string, inputs: Record<string, ArtifactRef>, rows: AsyncGenerator<AskedRow>): Promise<string> {
+    const { ref } = await produce(store, { stage: 'synthesis.request', version: 1, kind: 'replies', semantics: { stageKey }, inputs: digestsOf(inputs) }, inputs, currentProducer(), async () => {
+      async function* replies(): AsyncGenerator<ReplyRow> {
+        for await (const { reply } of rows) if (reply) yield reply;
+      }
+      const file = await store.putRows('rows.jsonl', ReplyRow, replies());
+      return { files: [file], rows: file.rows ?? 0, metrics: {} };
+    });
+    return ref.key;
+  }
   return shardedStageActivities(store, stage);
 }
 
+/** `synthesis.paid`. */
+export function teacherActivities({ store }: Pick<Services, 'store'>) {
+  return {
+    /** What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored. */
+    'synthesis.paid': async ({ stageKey, execution }: { stageKey: string; execution: Config['execution'] }): Promise<Record<string, number>> => {
+      const plan = await readPlan(store, stageKey);
+      const { teacher } = StageConfigs.synthesis.parse(plan.config);
+      const costs: Record<string, number> = {};
+      let stored: Set<string> | undefined;
+      for (const [index, file] of plan.shards.entries()) {
+        const done = await readShard(store, stageKey, index, 'request');
+        const { promptTokens = 0, completionTokens = 0 } = done?.metrics ?? {};
+        stored ??= done ? undefined : new Set((await store.list('replies/')).map(({ key }) => key));
+        let cost = costOf({ promptTokens, completionTokens }, execution.endpoint.prices);
+        if (!done && stored!.size > 0) {
+          const seeds: SeedRow[] = [];
+          for await (const seed of store.readRows([file], SeedRow)) seeds.push(seed);
+          cost = await costOfStored(store, { teacher: teacher as OfTeacher<'openai'>, seeds, prices: execution.endpoint.prices, stored: stored! });
+        }
+        if (cost > 0) costs[index] = cost;
+        reportProgress({ done: index + 1, total: plan.shards.length, message: 'shards added up' });
+      }
+      return costs;
+    },
+  };
+}
+
+
 /** What the offline teacher makes of one seed before it is run; `failure` says what it did not understand. */
-function askOffline(row: SeedRow, config: Config): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
+function askOffline(row: SeedRow, teacher: OfTeacher<'offline'>): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
   try {
     const parsed = parseSeed(row.code, row.domain);
-    return { row, parsed, calls: generateCalls(parsed, { count: config.teacher.testCases, seed: deriveSeed(config.teacher.seed, row.id, 'calls') }) };
+    return { row, parsed, calls: generateCalls(parsed, { count: teacher.testCases, seed: deriveSeed(teacher.seed, row.id, 'calls') }) };
   } catch (error) {
     return { row, calls: [], failure: (error as Error).message };
   }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  checkInput, compact, DEVICES, estimate, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource,
+  checkInput, compact, DEVICES, dollarsText, estimate, isTable, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource,
 } from '../../workflows/contract/index.js';
 import { root } from './paths.mjs';
 
@@ -43,18 +43,28 @@ export function estimateExperiment(experiment: Experiment, options: EstimateOpti
   if (!device) throw new Error(`--device is ${JSON.stringify(name)}; known are ${Object.keys(DEVICES).join(', ')}.`);
   const policy = options.parameters === undefined ? modelSize(experiment.models.policy) : { parameters: options.parameters, blocks: options.blocks };
   const backbone = experiment.models.rewardModel ? modelSize(experiment.models.rewardModel) : policy;
-  const facts = { seeds: options.seeds ?? seedsOf(experiment), policy, backbone, device, devices, dollarsPerDeviceHour: price };
+  const facts = { ...seedsOf(experiment, options.seeds), policy, backbone, device, devices, dollarsPerDeviceHour: price };
   return { facts, result: estimate(experiment, facts) };
 }
 
-function seedsOf({ seeds }: Experiment): number {
+/** Number of seeds, as told or counted, and their mean size where that can be seen. */
+function seedsOf({ seeds }: Experiment, told: number | undefined): { seeds: number; seedBytes?: number } {
   if ('digest' in seeds) {
-    if (seeds.rows === undefined) throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
-    return seeds.rows;
+    const rows = seeds.rows ?? told;
+    if (rows === undefined) throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
+    return { seeds: told ?? rows, seedBytes: seeds.bytes / Math.max(1, rows) };
+  }
+  if (isTable(seeds)) {
+    if (told !== undefined) return { seeds: told };
+    throw new Error(`The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read; give --seeds.`);
   }
   const path = [resolve(seeds.path), join(root, seeds.path)].find(existsSync);
-  if (path === undefined) throw new Error(`There is no file ${seeds.path} here to count its seeds; give --seeds.`);
-  return readFileSync(path, 'utf8').split('\n').filter((line) => line.trim() !== '').length;
+  if (path === undefined) {
+    if (told !== undefined) return { seeds: told };
+    throw new Error(`There is no file ${seeds.path} here to count its seeds; give --seeds.`);
+  }
+  const lines = readFileSync(path, 'utf8').split('\n').filter((line) => line.trim() !== '');
+  return { seeds: told ?? lines.length, seedBytes: lines.join('').length / Math.max(1, lines.length) };
 }
 
 function modelSize(source: ModelSource): ModelSize {
@@ -68,10 +78,10 @@ function modelSize(source: ModelSource): ModelSize {
 }
 
 /** The estimate in a line, for who is about to start. */
-export function estimateLine({ facts, result: { stages, total } }: ReturnType<typeof estimateExperiment>): string {
+export function estimateLine({ facts, result: { stages, total, teacher } }: ReturnType<typeof estimateExperiment>): string {
   const rows = Object.assign({}, ...stages.map((each) => each.rows)) as Record<string, number>;
   return `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, `
-    + `${compact(total.diskBytes)}B of disk, 0 dollars for the teacher.`;
+    + `${compact(total.diskBytes)}B of disk, ${dollarsText(teacher.dollars)} dollars for the teacher.`;
 }
 
 /** Seconds as `40 s`, `12 min`, `5.3 h` or `12 days`. */
@@ -80,6 +90,11 @@ export function duration(seconds: number): string {
   if (seconds < 90 * 60) return `${Math.ceil(seconds / 60)} min`;
   if (seconds < 72 * 3600) return `${(seconds / 3600).toFixed(1)} h`;
   return `${Math.round(seconds / 86_400)} days`;
+}
+
+function teacherText({ dollars, atMostDollars, budgetDollars }: Estimate['teacher']): string {
+  const more = [...(atMostDollars > 0 ? [`${atMostDollars.toFixed(2)} if every reply is as long as it may be`] : []), ...(budgetDollars === null ? [] : [`never more than the budget of ${budgetDollars.toFixed(2)}`])];
+  return `${dollars.toFixed(2)} dollars${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
 
 function table({ facts, result }: ReturnType<typeof estimateExperiment>): string {
@@ -97,7 +112,7 @@ function table({ facts, result }: ReturnType<typeof estimateExperiment>): string
   return [
     ...lines, '',
     `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below'}.`,
-    `Money:        teacher '${teacher.kind}': ${teacher.dollars.toFixed(2)} dollars; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
+    `Money:        teacher '${teacher.kind}': ${teacherText(teacher)}; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
     `Disk:         ${compact(total.diskBytes)}B on one host with store, cache and report.`,
     ...(extrapolated.length > 0 ? ['Extrapolated, not measured:', ...extrapolated.map((text) => `  - ${text}`)] : []),
     ...(warnings.length > 0 ? ['Will not work as it stands:', ...warnings.map((text) => `  - ${text}`)] : []),

@@ -25,7 +25,7 @@ let checkout: string;
 beforeEach(() => {
   folder = realpathSync(mkdtempSync(join(tmpdir(), 'acecoder-setup-')));
   checkout = join(folder, 'checkout');
-  for (const path of ['checkout/infra/dev', 'checkout/infra/tools', 'checkout/workers/runtime', 'bin', 'user']) {
+  for (const path of ['checkout/infra/dev', 'checkout/infra/tools', 'checkout/workers/runtime', 'checkout/infra/nvidia-smi-parser/src', 'bin', 'user']) {
     mkdirSync(join(folder, path), { recursive: true });
   }
   for (const file of ['setup.mjs', 'paths.mjs', 'processes.mjs', 'uv.lock.txt']) {
@@ -35,10 +35,16 @@ beforeEach(() => {
   write('infra/tools/go.sum', '');
   write('infra/tools/tools.go', 'package tools\n');
   write('workers/runtime/requirements.lock', 'torch==2.15.0\n');
+  write('infra/nvidia-smi-parser/src/index.ts', '');
+  write('tsc.js', `const { appendFileSync, mkdirSync, writeFileSync } = require('fs');
+    const [, , mode, project] = process.argv;
+    appendFileSync('${folder}/calls', 'tsc ' + mode + '\\n');
+    mkdirSync(project + '/dist', { recursive: true });
+    writeFileSync(project + '/dist/.tsbuildinfo', '');`);
   write('package-lock.json', JSON.stringify({ packages: { '': {}, 'node_modules/zod': { version: '4.6.0' } } }));
 
   script('npm', `mkdir -p node_modules; echo $$ > ${folder}/npm.pid
-    sleep \${NPM_SECONDS:-0}; cp package-lock.json node_modules/.package-lock.json`);
+    sleep \${NPM_SECONDS:-0}; mkdir -p node_modules/typescript/bin; cp tsc.js node_modules/typescript/bin/tsc; cp package-lock.json node_modules/.package-lock.json`);
   script('python3', `echo ${join(folder, 'bin/python3')} 3 11`);
   script('uv', `case $1 in
     --version) echo uv 0.13.9;;
@@ -72,7 +78,7 @@ function calls(): string[] {
   return lines;
 }
 
-const INSTALLS = ['go build', 'npm ci', 'uv pip', 'uv venv'];
+const INSTALLS = ['go build', 'npm ci', 'tsc -b', 'uv pip', 'uv venv'];
 const installs = (): string[] => calls().filter((call) => INSTALLS.includes(call));
 
 /** Waits for npm to be at work; returns its pid. */
@@ -114,6 +120,9 @@ describe('set-up', { timeout: 30_000 }, () => {
     write('package-lock.json', JSON.stringify({ packages: { 'node_modules/zod': { version: '4.7.0' } } }));
     expect((await start().end).code).toBe(0);
     expect(installs()).toEqual(['npm ci']);
+    write('infra/nvidia-smi-parser/src/index.ts', '// changed');
+    expect((await start().end).code).toBe(0);
+    expect(installs()).toEqual(['tsc -b']);
   });
 
   it('uses good tools on PATH instead of building them', async () => {

@@ -29,7 +29,7 @@ describe('the commands of the README', () => {
     for (const { coveredBy } of blocks) if (coveredBy) expect(existsSync(join(root, coveredBy)), coveredBy).toBe(true);
     const covered = blocks.filter(({ coveredBy }) => coveredBy !== undefined);
     expect(covered.flatMap(({ commands }) => commands.trim().split('\n')).map((line) => line.replace(/ +#.*| -- .*| --workflow-id .*/, ''))).toEqual([
-      'npm run quickstart', 'npm test', 'npm run stack', 'npm run workers', 'npm run follow', 'temporal workflow reset',
+      'npm run quickstart', 'npm test', 'npm run stack', 'npm run workers', 'npm run follow', 'temporal workflow reset', 'npm run estimate',
     ]);
     for (const command of ['start', 'list', 'describe', 'query', 'metadata', 'signal', 'update execute', 'result', 'execute', 'cancel']) expect(tour).toContain(`temporal workflow ${command} `);
     for (const command of ['create', 'trigger', 'toggle']) expect(tour).toContain(`temporal schedule ${command} `);

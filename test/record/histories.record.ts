@@ -7,7 +7,9 @@ import { expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import { home, root } from '../../infra/dev/paths.mjs';
 import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
+import { programsFile } from '../fixtures/programs.js';
 import { artifactStore, startWorkflow, statusWhere } from '../fixtures/harness.js';
 import { HISTORIES } from '../replay/histories.js';
 
@@ -128,6 +130,30 @@ it('a stage that continues as new', async () => {
   expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
   await record('synthesis-continued', 'continued', first);
   await record('synthesis-continuation', 'continued');
+});
+
+it('an export of pairs', async () => {
+  const pairs = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(inject('stack').home) } }, config: {} })).result() as { ref: unknown };
+  await (await startWorkflow('datasetExport', { format: 'aceCodePair300K', name: 'micro', inputs: { pairs: pairs.ref } }, { id: 'datasetExport' })).result();
+  await record('datasetExport', 'datasetExport');
+});
+
+it('a teacher behind an endpoint, whose budget is too small at first', async () => {
+  const endpoint = await fakeEndpoint();
+  const seeds = join(inject('stack').home, 'fake-seeds.jsonl');
+  writeFileSync(seeds, fakeSeeds(12));
+  const start = (id: string, budgetUsd: number) => startWorkflow('synthesis', {
+    inputs: { seeds: { kind: 'seeds', path: seeds } },
+    config: {
+      teacher: { kind: 'openai', model: 'fake' }, decontaminate: [], shardSize: 4,
+      execution: { window: 2, budgetUsd, endpoint: { baseUrl: endpoint.url, keyVariable: null, prices: { input: 1, output: 2 } } },
+    },
+  }, { id });
+  await expect((await start('overBudget', 0.025)).result()).rejects.toThrow();
+  await record('synthesis-overBudget', 'overBudget');
+  await (await start('paid', 1)).result();
+  await record('synthesis-paid', 'paid');
+  await endpoint.close();
 });
 
 it('refreshes of a data set, and garbage collection', async () => {

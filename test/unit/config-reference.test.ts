@@ -34,7 +34,7 @@ describe('the example experiments', () => {
   const examples = readdirSync(folder).filter((name) => name.endsWith('.json'));
 
   it('are there', () => {
-    expect(examples.sort()).toEqual(['8-gpus.json', 'evaluation.json', 'one-24gb-gpu.json', 'quickstart.json']);
+    expect(examples.sort()).toEqual(['8-gpus.json', 'api-key-5-dollars.json', 'evaluation.json', 'one-24gb-gpu.json', 'quickstart.json']);
   });
 
   it.each(examples)('%s is accepted by the workflow whose schema it names', (name) => {

@@ -6,7 +6,7 @@ import { currentDetails, shellWord } from '../../workflows/lib/details.js';
 const ARTIFACT: ArtifactRef = { kind: 'questions', key: 'artifacts/questions/abc.json', digest: 'd'.repeat(64), bytes: 10 };
 
 function statusOf(state: ExperimentStatus['state'], changes: Partial<Record<(typeof STAGES)[number], Partial<StageStatus>>> = {}): ExperimentStatus {
-  return { experiment: 'my-run', state, teacher: 'offline', stages: STAGES.map((name) => ({ name, state: 'waiting', ...changes[name] })) };
+  return { experiment: 'my-run', state, teacher: 'offline', cost: { usd: 0 }, stages: STAGES.map((name) => ({ name, state: 'waiting', ...changes[name] })) };
 }
 
 /** Cells of the stage's row in the table. */

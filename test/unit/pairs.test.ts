@@ -1,10 +1,10 @@
 /** Preference pairs: the paper's rule, at its boundaries and against a plain restatement of it in whole numbers. */
 import { describe, expect, it } from 'vitest';
-import { pairPrograms, type PairRule, type QuestionPrograms } from '../../activities/preferences/pairs.js';
+import { byQuestion, pairPrograms, type PairRule, type QuestionPrograms } from '../../activities/preferences/pairs.js';
 import { Random } from '../../activities/synthesis/random.js';
-import { PairRow } from '../../workflows/contract/index.js';
+import { PairRow, type ProgramRow } from '../../workflows/contract/index.js';
 
-const PAPER: PairRule = { minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 };
+const PAPER: PairRule = { labels: 'rate', minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 };
 
 function questionOf(rates: readonly number[], texts: readonly string[] = rates.map((_, index) => `program ${index}`)): QuestionPrograms {
   return {
@@ -59,6 +59,12 @@ describe('pairPrograms', () => {
     }
   });
 
+  it('pairs what passes everything with what does not under strict labels, whatever the thresholds say', () => {
+    expect(ratesOf([1, 0.95, 0, 1], { ...PAPER, labels: 'strict' })).toEqual([[1, 0], [1, 0], [1, 0.95], [1, 0.95]]);
+    expect(pairPrograms(questionOf([0.95, 0]), { ...PAPER, labels: 'strict' })).toEqual({ pairs: [], skipped: { noProgramAboveBest: 1 } });
+    expect(pairPrograms(questionOf([1, 1]), { ...PAPER, labels: 'strict' })).toEqual({ pairs: [], skipped: { noProgramBelowGap: 1 } });
+  });
+
   it('counts pairs of the same two texts once', () => {
     const { pairs, skipped } = pairPrograms(questionOf([1, 1, 0.2, 0.2], ['good', 'good', 'bad', 'bad']), PAPER);
     expect(pairs.map(({ chosen, rejected }) => [chosen, rejected])).toEqual([['good', 'bad']]);
@@ -91,5 +97,32 @@ describe('pairPrograms', () => {
     const [pair] = pairPrograms(questionOf([1, 0.2]), PAPER).pairs;
     expect(pair).toMatchObject({ questionId: 'q-1', question: 'What?', split: 'train', chosen: 'program 0', rejected: 'program 1' });
     expect(pairPrograms(questionOf([1, 0.2]), PAPER).pairs[0]).toEqual(pair);
+  });
+});
+
+describe('byQuestion', () => {
+  const row = (questionId: string, index: number, rest: Partial<ProgramRow> = {}): ProgramRow => ({
+    id: `${questionId}/${index}`, questionId, split: 'train', question: 'What?', index, program: `${index}`, finish: 'stop', passRate: 0.5,
+    outcomes: [{ status: 'pass' }, { status: 'timeout' }], ...rest,
+  });
+  const grouped = async (rows: ProgramRow[], denominator: 'kept' | 'all' = 'kept'): Promise<[string, number[]][]> => {
+    const questions: [string, number[]][] = [];
+    async function* all(): AsyncGenerator<ProgramRow> { yield* rows; }
+    for await (const { questionId, programs } of byQuestion(all(), denominator)) questions.push([questionId, programs.map(({ passRate }) => passRate)]);
+    return questions;
+  };
+
+  it('keeps the order of questions and programs', async () => {
+    expect(await grouped([row('b', 0), row('b', 1), row('a', 0)])).toEqual([['b', [0.5, 0.5]], ['a', [0.5]]]);
+    expect(await grouped([])).toEqual([]);
+  });
+
+  it('divides by all test cases where asked, and says which row does not tell their number', async () => {
+    expect(await grouped([row('a', 0, { testCases: 8 })], 'all')).toEqual([['a', [0.125]]]);
+    await expect(grouped([row('a', 0)], 'all')).rejects.toThrow("denominator is 'all', and the row of program a/0 has no testCases");
+  });
+
+  it('refuses a question whose programs stand apart', async () => {
+    await expect(grouped([row('a', 0), row('b', 0), row('a', 1)])).rejects.toThrow('the programs of question a do not stand together: sort the rows by questionId');
   });
 });

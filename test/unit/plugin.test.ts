@@ -23,7 +23,7 @@ describe('the plugin', () => {
   const configured = (plugin: AceCoderPlugin, options: Partial<WorkerOptions> = {}) => plugin.configureWorker({ taskQueue: 'queue', ...options });
 
   it('brings every activity on exactly one kind of worker, and workflows where they run', () => {
-    const brought = roles.filter((role) => role !== 'llm').flatMap((role) => {
+    const brought = roles.flatMap((role) => {
       const options = configured(new AceCoderPlugin({ role, services }));
       expect(options.workflowsPath).toBe(role === 'pipeline' ? workflowsPath.all : undefined);
       return Object.keys(options.activities!);
@@ -42,7 +42,7 @@ describe('the plugin', () => {
     const { activities, workflowsPath: none } = configured(new AceCoderPlugin({ part: 'sandbox', services: alone }));
     expect([Object.keys(activities!), none]).toEqual([['sandbox.judge'], undefined]);
     expect(() => new AceCoderPlugin({ services: alone })).toThrow(/needs the environment variable\(s\) ACECODER_S3_ENDPOINT, /);
-    expect(() => new AceCoderPlugin({ role: 'llm', services })).toThrow("The part 'all' has no activity for 'llm' workers.");
+    expect(() => new AceCoderPlugin({ part: 'sandbox', role: 'llm' as never, services })).toThrow("The part 'sandbox' has no activity for 'llm' workers.");
     await alone.close();
   });
 

@@ -38,6 +38,7 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
   let store: ArtifactStore | undefined;
   return {
     settings,
+    secret: (variable) => env[variable],
     // Made when it is asked for: the sandbox alone works without one.
     get store() { return store ??= new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))); },
     models, sandbox, searchAttributes,

@@ -25,6 +25,7 @@ from runtime.policy_update import update_policy
 from runtime.reward_model import train_reward_model
 from runtime.sampling import sample
 from runtime.scoring import score
+from runtime.tables import check_table, export_table, import_table
 from serve import serve
 
 OPERATIONS = {
@@ -35,6 +36,9 @@ OPERATIONS = {
     "trainRewardModel": train_reward_model,
     "score": score,
     "updatePolicy": update_policy,
+    "checkTable": check_table,
+    "importTable": import_table,
+    "exportTable": export_table,
 }
 
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 export const ARTIFACT_KINDS = [
-  'seeds', 'questions', 'filteredQuestions', 'programs', 'pairs', 'model', 'rewardModel', 'policy',
+  'seeds', 'replies', 'questions', 'filteredQuestions', 'programs', 'pairs', 'model', 'rewardModel', 'policy',
   'roundPlan', 'rollouts', 'verdicts', 'scores', 'rewards', 'evaluation', 'report', 'dataset',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
@@ -32,13 +32,55 @@ export const ArtifactPath = z.strictObject({
 });
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
 
-/** What a stage that is started alone accepts: a reference, or a path that is imported first. */
-export type ArtifactInput = ArtifactRef | ArtifactPath;
+/** Formats of others, with the kinds of artifact that they can be read as. */
+export const TABLE_FORMATS = {
+  evolInstruct: ['seeds'],
+  ossInstruct: ['seeds'],
+  stackPythonFns: ['seeds'],
+  sourceTree: ['seeds'],
+  package: ['seeds'],
+  aceCode87K: ['filteredQuestions', 'programs'],
+  aceCodePair300K: ['pairs'],
+} as const satisfies Record<string, readonly ArtifactKind[]>;
+export type TableFormat = keyof typeof TABLE_FORMATS;
+
+/** A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage starts. */
+export const ArtifactTable = z.strictObject({
+  kind: ArtifactKind.describe('what is read out of it'),
+  format: z.enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
+    .describe('Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment'),
+  path: z.string().min(1).optional().describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
+  dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
+  revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
+  package: z.string().min(1).optional().describe('name of the package, for the format package'),
+  heldOutShare: z.number().min(0).max(1).default(0.05).describe('share of questions that are held out, by a hash of their text; not for seeds'),
+}).superRefine(({ kind, format, path, dataset, revision, package: packageName }, context) => {
+  const kinds: readonly string[] = TABLE_FORMATS[format];
+  if (!kinds.includes(kind)) context.addIssue({ code: 'custom', path: ['format'], message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`, input: format });
+  const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
+  const given = Object.entries({ path, dataset, package: packageName }).filter(([, value]) => value !== undefined).map(([name]) => name);
+  if (given.length !== 1 || !wanted.includes(given[0]!)) context.addIssue({ code: 'custom', path: ['format'], message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`, input: format });
+  if (revision !== undefined && dataset === undefined) context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
+});
+export type ArtifactTable = z.infer<typeof ArtifactTable>;
+
+/** What a stage that is started alone accepts: a reference, or a path or table that is imported first. */
+export type ArtifactInput = ArtifactRef | ArtifactPath | ArtifactTable;
+
+/** Whether an input is read by a GPU worker, out of a format of others. */
+export function isTable(input: object): input is ArtifactTable {
+  return 'format' in input;
+}
 
 /** The input of a stage that needs one kind of artifact. */
 export function artifactInput<K extends ArtifactKind>(kind: K) {
   const only = z.literal(kind, { error: `must be '${kind}'` }).describe('what it holds');
-  return z.union([artifactRef(kind), ArtifactPath.extend({ kind: only })], { error: `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'` });
+  const forms = `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'`;
+  // A kind that no format holds has no table among its forms.
+  const held = Object.values(TABLE_FORMATS).some((kinds: readonly string[]) => kinds.includes(kind));
+  const table = ArtifactTable.safeExtend({ kind: only as never }) as unknown as z.ZodType<ArtifactTable & { kind: K }>;
+  const plain = [artifactRef(kind), ArtifactPath.extend({ kind: only })] as const;
+  return z.union(held ? [...plain, table] : plain, { error: held ? `${forms}, or a table {kind, format, ...}` : forms });
 }
 
 /** A reference to one kind of artifact. */

@@ -1,4 +1,5 @@
 /** What an experiment will take, from its configuration and rates that were measured or, where said, extrapolated. Pure. */
+import { teacherEstimate } from './cost.js';
 import type { Experiment, ModelSource } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
 
@@ -21,6 +22,10 @@ export const MEASURED_RUN = {
   parameters: 134.5e6,
 } as const;
 
+/** Test cases that an oracle keeps of a language model's (paper, table 1: 15.87 of 18.26). */
+const KEPT_OF_A_LANGUAGE_MODEL = 0.87;
+/** Bytes of a seed, where nobody counted them. */
+const SEED_BYTES = 600;
 /** An answer is taken to be no longer than this, in tokens, however high the limit: nothing longer was measured. */
 const LONGEST_ANSWER = 300;
 const HUMANEVAL_PROBLEMS = 164;
@@ -76,6 +81,8 @@ export function sizeOf(source: ModelSource): ModelSize | undefined {
 export interface EstimateFacts {
   /** Number of seed programs. */
   seeds: number;
+  /** Bytes of a seed on average; absent: {@link SEED_BYTES}. */
+  seedBytes?: number | undefined;
   policy: ModelSize;
   backbone: ModelSize;
   device: Device;
@@ -104,7 +111,7 @@ export interface StageEstimate {
 export interface Estimate {
   stages: StageEstimate[];
   total: { tokens: StageEstimate['tokens']; sandboxCpuSeconds: number; deviceSeconds: number; seconds: number; storeBytes: number; diskBytes: number; dollars: number | null };
-  teacher: { kind: string; dollars: number };
+  teacher: { kind: string; dollars: number; /** When every reply is as long as it may be. */ atMostDollars: number; budgetDollars: number | null };
   /** What was not measured, in words. */
   extrapolated: string[];
   /** What will not work as configured, in words. */
@@ -127,7 +134,10 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
 
   const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
   const testCases = questions * synthesis.teacher.testCases;
-  const kept = Math.round(testCases * (1 - synthesis.teacher.corruptedShare));
+  const kept = Math.round(testCases * (synthesis.teacher.kind === 'offline' ? 1 - synthesis.teacher.corruptedShare : KEPT_OF_A_LANGUAGE_MODEL));
+  const replies = synthesis.teacher.kind === 'openai'
+    ? teacherEstimate(synthesis.teacher, synthesis.execution.endpoint.prices, seeds, facts.seedBytes ?? SEED_BYTES) : { promptTokens: 0, completionTokens: 0, dollars: 0, atMost: 0 };
+  const sandboxed = synthesis.teacher.kind === 'offline' ? seeds : 0;
   const heldOut = Math.round(questions * filtering.heldOutShare);
   const train = questions - heldOut;
 
@@ -163,7 +173,7 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     return { stage: name, rows: {}, tokens: none, bytes: 0, ...part, sandboxCpuSeconds, deviceSeconds, seconds: Math.max(deviceSeconds / atOnce, sandboxCpuSeconds) };
   };
   const all: Record<StageName, StageEstimate> = {
-    synthesis: stage('synthesis', { rows: { seeds, questions, testCases }, sandboxCpuSeconds: seeds * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
+    synthesis: stage('synthesis', { rows: { seeds, questions, testCases }, tokens: { prompt: replies.promptTokens, generated: replies.completionTokens, trained: 0 }, sandboxCpuSeconds: sandboxed * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
     filtering: stage('filtering', { rows: { train, heldOut, keptTestCases: kept }, sandboxCpuSeconds: questions * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
     sampling: stage('sampling', {
       rows: { questions: sampled, programs }, tokens: { prompt: programs * MEASURED_RUN.promptTokens, generated: programTokens, trained: 0 },
@@ -207,9 +217,9 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
       diskBytes: 2 * storeBytes + FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
-    teacher: { kind: synthesis.teacher.kind, dollars: 0 },
+    teacher: { kind: synthesis.teacher.kind, dollars: replies.dollars, atMostDollars: replies.atMost, budgetDollars: synthesis.execution.budgetUsd ?? null },
     extrapolated: extrapolations(stages, facts),
-    warnings: warnings(list, facts, train, reinforcement.promptsPerRound),
+    warnings: [...warnings(list, facts, train, reinforcement.promptsPerRound), ...overBudget(replies.dollars, synthesis.execution.budgetUsd)],
   };
 }
 
@@ -219,9 +229,14 @@ function trained({ parameters, blocks }: ModelSize, upperLayers: number | null):
   return upperLayers === null || blocks === undefined ? parameters : 0.8 * parameters * Math.min(1, upperLayers / blocks);
 }
 
-function extrapolations({ sampling, reinforcement, evaluation }: Experiment['stages'], { device, policy }: EstimateFacts): string[] {
+function overBudget(dollars: number, budget: number | undefined): string[] {
+  return budget !== undefined && dollars > budget ? [`the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budget.toFixed(2)}: synthesis will park`] : [];
+}
+
+function extrapolations({ synthesis, sampling, reinforcement, evaluation }: Experiment['stages'], { device, policy }: EstimateFacts): string[] {
   const limit = Math.max(sampling.maxNewTokens, reinforcement.maxNewTokens, evaluation.maxNewTokens);
   return [
+    ...(synthesis.teacher.kind === 'openai' ? ['tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; a model that thinks aloud writes more'] : []),
     ...(device.basis === 'extrapolated' ? [`rates of ${device.description}: from its arithmetic and bandwidth at 35 % and 60 % of their peaks, never measured`] : []),
     ...(policy.parameters === MEASURED_RUN.parameters ? [] : [`time per token of a model of ${compact(policy.parameters)} parameters: from those of ${compact(MEASURED_RUN.parameters)}, in proportion`]),
     ...(limit > 96 ? [`length of answers: ${MEASURED_RUN.answerShare} of the limit, at most ${LONGEST_ANSWER} tokens; measured with limits of 64 and 96`] : []),

@@ -90,13 +90,57 @@ const trainingExecution = {
 const execution = <S extends z.ZodRawShape>(shape: S) => z.strictObject(shape).prefault({} as never)
   .describe('how the result is got; never in a key, so that a change repeats nothing');
 
+/** Name of an environment variable of the llm worker. The system's own secrets are none that a configuration may send away. */
+const KeyVariable = z.string().regex(/^(?!ACECODER_|TEMPORAL_)[A-Z][A-Z0-9_]*$/, 'name of an environment variable in capital letters, not ACECODER_* or TEMPORAL_*; never the key itself');
+const dollarsPerMillion = z.number().nonnegative();
+const testCases = count.default(20).describe('test cases asked for per question');
+
+/** How an endpoint is reached, how fast it may be asked, and what it costs: limits are shared by all workers of the stage. */
+const EndpointExecution = z.strictObject({
+  baseUrl: z.url({ protocol: /^https?$/ }).refine((text) => !URL.canParse(text) || new URL(text).username === '', { error: 'without user and password' })
+    .default('https://api.openai.com/v1').describe('address of the OpenAI-compatible endpoint, up to and without /chat/completions'),
+  keyVariable: KeyVariable.nullable().default('OPENAI_API_KEY').describe("name of the llm worker's environment variable that holds the key; null: the endpoint needs none"),
+  concurrency: count.default(16).describe('requests in flight at once'),
+  requestsPerMinute: count.optional().describe('requests per minute; absent: no limit'),
+  tokensPerMinute: count.optional().describe('tokens of prompts and replies per minute; absent: no limit'),
+  timeoutSeconds: z.number().positive().max(3600).default(180).describe('time for one whole reply, in seconds'),
+  prices: z.strictObject({
+    input: dollarsPerMillion.describe('US dollars per million tokens of prompts'),
+    output: dollarsPerMillion.describe('US dollars per million tokens of replies'),
+  }).optional().describe('what the model costs; needed with the openai teacher, 0 for an endpoint of your own'),
+});
+export type EndpointExecution = z.infer<typeof EndpointExecution>;
+
+/** What the check of prices and budget reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+const PRICED = z.object({
+  teacher: z.object({ kind: z.literal('openai') }),
+  execution: z.object({ budgetUsd: z.number().optional(), endpoint: z.object({ prices: z.object({ input: z.number(), output: z.number() }).optional() }) }),
+});
+
 export const SynthesisConfig = z.strictObject({
   teacher: z.discriminatedUnion('kind', [
     z.strictObject({
       kind: z.literal('offline').describe('writes questions from signatures and docstrings, test cases by running the seed; no language model'),
-      testCases: count.default(20).describe('test cases asked for per question'),
+      testCases,
       corruptedShare: share.default(0.15).describe('share of expected values that are made wrong on purpose'),
       seed: seed.default(0),
+    }),
+    z.strictObject({
+      kind: z.literal('openai').describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
+      model: z.string().min(1).describe('name of the model at the endpoint'),
+      prompt: z.enum(['v1']).default('v1').describe('version of the prompt'),
+      testCases,
+      temperature: z.number().nonnegative().max(2).default(0.7).describe('sampling temperature'),
+      topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
+      maxTokens: count.default(8192).describe('upper limit of a reply, in tokens'),
+      responseFormat: z.enum(['auto', 'json_schema', 'json_object', 'text']).default('auto')
+        .describe('how JSON is asked for; auto: the first of the others that the endpoint takes'),
+      seed: seed.default(0).describe('sampling seed, sent with each request; endpoints may ignore it'),
+    }),
+    z.strictObject({
+      kind: z.literal('recorded').describe('replays stored replies; nothing is asked'),
+      replies: artifactInput('replies').describe('stored replies: a JSON Lines file of {seedId, text}, or an artifact'),
+      testCases,
     }),
   ]).prefault({ kind: 'offline' }).describe('who writes questions and test cases'),
   decontaminate: z.array(Benchmark).default([{ kind: 'humaneval', every: 1, offset: 0 }])
@@ -104,8 +148,21 @@ export const SynthesisConfig = z.strictObject({
   limits,
   shardSize: count.default(256).describe('seeds per shard'),
   salt,
-  execution: execution({ window }),
-});
+  execution: execution({
+    window,
+    budgetUsd: z.number().positive().optional().describe('what the replies of the stage may cost at most, in US dollars; the stage stops before it is passed'),
+    endpoint: EndpointExecution.prefault({}).describe('the endpoint of the openai teacher'),
+  }),
+}).superRefine(({ execution: { budgetUsd, endpoint: { prices } } }, context) => {
+  if (!prices) {
+    context.addIssue({ code: 'custom', path: ['execution', 'endpoint', 'prices'], message: 'needed with the openai teacher: {"input": X, "output": Y} in US dollars per million tokens; 0 for an endpoint of your own' });
+  } else if (prices.input + prices.output > 0 && budgetUsd === undefined) {
+    context.addIssue({ code: 'custom', path: ['execution', 'budgetUsd'], message: 'needed, because the replies cost money: the limit in US dollars' });
+  }
+}, { when: ({ value }) => PRICED.safeParse(value).success });
+export type Teacher = z.infer<typeof SynthesisConfig>['teacher'];
+/** A teacher that is a language model behind an endpoint. */
+export type EndpointTeacher = Extract<Teacher, { kind: 'openai' }>;
 
 export const FilteringConfig = z.strictObject({
   oracle: z.discriminatedUnion('kind', [
@@ -136,6 +193,10 @@ export const SamplingConfig = z.strictObject({
 });
 
 export const PreferencesConfig = z.strictObject({
+  labels: z.enum(['rate', 'strict']).default('rate')
+    .describe("rate: by the pass rates below (paper, equation 3); strict: a program that passes all test cases against one that does not, whatever the rates below say"),
+  denominator: z.enum(['kept', 'all']).default('kept')
+    .describe("what a pass rate is a share of: the question's kept test cases, or, as in the authors' code, all that the teacher wrote, dropped ones included"),
   minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
   minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),
   worstAbove: share.default(0).describe('the rejected program passes more than this share'),

@@ -13,6 +13,25 @@ export const DatasetRefreshInput = z.strictObject({
   filtering: StageConfigs.filtering.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
 });
 
+/** Formats that are written, with the artifacts that their rows come from. */
+export const DatasetExportInput = z.discriminatedUnion('format', [
+  z.strictObject({
+    format: z.literal('aceCode87K').describe('Parquet with the columns of AceCode-87K'),
+    name: Name.describe('name of the data set and of its folder'),
+    inputs: z.strictObject({
+      questions: artifactInput('filteredQuestions').describe('questions with kept test cases'),
+      programs: artifactInput('programs').optional().describe('their sampled programs; absent: no inferences'),
+    }).describe('what is exported'),
+    model: z.string().min(1).default('policy').describe('name of the model that sampled the programs'),
+  }),
+  z.strictObject({
+    format: z.literal('aceCodePair300K').describe('Parquet with the columns of AceCodePair-300K'),
+    name: Name.describe('name of the data set and of its folder'),
+    inputs: z.strictObject({ pairs: artifactInput('pairs').describe('preference pairs') }).describe('what is exported'),
+  }),
+]);
+export type DatasetExportInput = z.infer<typeof DatasetExportInput>;
+
 export const GarbageCollectionInput = z.strictObject({
   minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
   dryRun: z.boolean().default(true).describe('true: only count'),
@@ -20,7 +39,7 @@ export const GarbageCollectionInput = z.strictObject({
 
 /** The schema of each workflow's input. */
 export const WorkflowInputs = {
-  experiment: Experiment, ...StageInputs, datasetRefresh: DatasetRefreshInput, garbageCollection: GarbageCollectionInput,
+  experiment: Experiment, ...StageInputs, datasetRefresh: DatasetRefreshInput, datasetExport: DatasetExportInput, garbageCollection: GarbageCollectionInput,
 } as const;
 export type WorkflowName = keyof typeof WorkflowInputs;
 export type WorkflowInput<W extends WorkflowName> = z.infer<(typeof WorkflowInputs)[W]>;

@@ -41,12 +41,17 @@ function mistakeAt(path: readonly PropertyKey[], input: unknown, message: string
 function ofIssue(issue: z.core.$ZodIssue, before: readonly PropertyKey[], input: unknown, schema: z.ZodType): Mistake[] {
   const path = [...before, ...issue.path];
   if (issue.code === 'unrecognized_keys') {
-    const known = schemasAt(schema, path, input).flatMap((each) => (each instanceof z.ZodObject ? Object.keys(each.shape) : []));
+    const forms = schemasAt(schema, path, input).filter((each) => each instanceof z.ZodObject);
+    // Where a value has but the fields of another form, it is that form which is meant.
+    const value = valueAt(input, path) as object;
+    const meant = forms.find((form) => Object.keys(value).every((key) => key in form.shape))?.safeParse(value);
+    if (meant?.error) return meant.error.issues.flatMap((each) => ofIssue(each as z.core.$ZodIssue, path, input, schema));
+    const known = forms.flatMap((form) => Object.keys(form.shape));
     return issue.keys.map((key) => mistakeAt([...path, key], input, `no such field${didYouMean(key, known)}`));
   }
   if (issue.code === 'invalid_union') {
     // The alternative that the value comes nearest to says what is wrong with it; a value that is like none gets the union's own sentence.
-    const [nearest] = issue.errors.filter((issues) => issues.length > 0 && issues.every((each) => each.path.length > 0 || each.code === 'unrecognized_keys')).sort((a, b) => a.length - b.length);
+    const [nearest] = issue.errors.filter((issues) => issues.length > 0 && issues.every((each) => each.path.length > 0 || each.code === 'unrecognized_keys')).sort((a, b) => distance(a) - distance(b));
     if (nearest) return nearest.flatMap((each) => ofIssue(each, path, input, schema));
     const options = 'options' in issue && Array.isArray(issue.options) ? issue.options.map(String) : [];
     return [mistakeAt(path, input, options.length > 0 ? allowed(options, valueAt(input, path)) : issue.message)];
@@ -54,6 +59,11 @@ function ofIssue(issue: z.core.$ZodIssue, before: readonly PropertyKey[], input:
   if (issue.code === 'invalid_key') return [mistakeAt(path, input, `the name is not allowed: ${issue.issues.map(({ message }) => message).join('; ')}`)];
   if (issue.code === 'invalid_value' && issue.values.length > 1) return [mistakeAt(path, input, allowed(issue.values.map(String), valueAt(input, path)))];
   return [mistakeAt(path, input, issue.message.replace(/^Invalid input: /, ''))];
+}
+
+/** How far a value is from an alternative: a field that it does not have tells more than a field that is wrong. */
+function distance(issues: readonly z.core.$ZodIssue[]): number {
+  return issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? 1 + issue.keys.length : 1), 0);
 }
 
 function allowed(values: readonly string[], value: unknown): string {

@@ -8,7 +8,7 @@ export const STAGES = ['synthesis', 'filtering', 'sampling', 'preferences', 'rew
 export type StageName = (typeof STAGES)[number];
 
 /** All workflows by type: the stages, and what is made of them or serves them. */
-export const WORKFLOWS = [...STAGES, 'experiment', 'datasetRefresh', 'garbageCollection'] as const;
+export const WORKFLOWS = [...STAGES, 'experiment', 'datasetRefresh', 'datasetExport', 'garbageCollection'] as const;
 
 /** Task queues. `gpu` has variants for device classes: see {@link queueName}. */
 export const QUEUES = {
@@ -29,6 +29,9 @@ export function queueName(role: QueueRole, base: string = QUEUES.pipeline, devic
 export const ACTIVITIES = {
   'synthesis.plan': 'pipeline',
   'synthesis.ask': 'sandbox',
+  'synthesis.paid': 'pipeline',
+  'synthesis.request': 'llm',
+  'synthesis.parse': 'pipeline',
   'synthesis.seal': 'pipeline',
   'filtering.plan': 'pipeline',
   'filtering.judge': 'sandbox',
@@ -54,6 +57,9 @@ export const ACTIVITIES = {
   'evaluation.seal': 'pipeline',
   'models.check': 'gpu',
   'models.import': 'gpu',
+  'tables.check': 'gpu',
+  'tables.import': 'gpu',
+  'tables.export': 'gpu',
   'inputs.check': 'pipeline',
   'artifacts.import': 'pipeline',
   'experiment.record': 'pipeline',
@@ -71,7 +77,7 @@ export type ActivityName = keyof typeof ACTIVITIES;
  */
 export const PARTS = {
   all: undefined,
-  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'models', 'inputs', 'artifacts', 'datasetRefresh', 'garbageCollection'],
+  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
   sandbox: ['sandbox'],
 } as const;
 export type Part = keyof typeof PARTS;

@@ -27,6 +27,8 @@ export const SeedRow = z.strictObject({
   id: z.string().min(1),
   source: z.string().min(1),
   difficulty: z.number().int().min(1).max(3).optional(),
+  /** What the program was written for, where its source says so. */
+  instruction: z.string().optional(),
   code: z.string().min(1),
   domain: Domain.optional(),
 });
@@ -36,7 +38,31 @@ export type SeedRow = z.infer<typeof SeedRow>;
 export const TestCase = z.strictObject({ test: z.string().min(1), corrupted: z.boolean().optional() });
 export type TestCase = z.infer<typeof TestCase>;
 
-/** A question with test cases; `failure` says why the teacher gave none. */
+/** Tokens of one reply; `estimated` from characters where the endpoint reported none. */
+export const Usage = z.strictObject({ promptTokens: z.number().int().nonnegative(), completionTokens: z.number().int().nonnegative(), estimated: z.boolean() });
+export type Usage = z.infer<typeof Usage>;
+
+/**
+ * A reply as it arrived. `key` is the SHA-256 of model, prompt version, seed and sampling parameters; `body` is the answer's
+ * body, of which what is too long is `cut` off; `status` is its HTTP status.
+ */
+export const RawReply = z.strictObject({
+  seedId: z.string().min(1),
+  key: z.string().regex(/^[0-9a-f]{64}$/),
+  status: z.number().int(),
+  body: z.string(),
+  cut: z.literal(true).optional(),
+  usage: Usage,
+});
+export type RawReply = z.infer<typeof RawReply>;
+
+/** A stored reply: as it arrived, or, from elsewhere, what the model wrote. */
+export const ReplyRow = z.union([RawReply, z.strictObject({ seedId: z.string().min(1), text: z.string() })], {
+  error: 'a reply {seedId, text}, or one as this system stores it {seedId, key, status, body, usage}',
+});
+export type ReplyRow = z.infer<typeof ReplyRow>;
+
+/** A question with test cases; `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be used. */
 export const QuestionRow = z.strictObject({
   id: z.string().min(1),
   seedId: z.string().min(1),
@@ -46,6 +72,7 @@ export const QuestionRow = z.strictObject({
   reference: z.string(),
   testCases: z.array(TestCase),
   failure: z.string().optional(),
+  rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
 });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
@@ -59,6 +86,8 @@ export const FilteredQuestionRow = z.strictObject({
   reference: z.string(),
   /** Kept asserts, in the teacher's order. */
   tests: z.array(z.string().min(1)).min(1),
+  /** Test cases before filtering. */
+  testCases: z.number().int().positive().optional(),
   split: Split,
 });
 export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
@@ -82,6 +111,8 @@ export const ProgramRow = z.strictObject({
   finish: z.enum(['stop', 'length']),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1),
+  /** Test cases of the question before filtering. */
+  testCases: z.number().int().positive().optional(),
 });
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
@@ -93,8 +124,9 @@ export const PairRow = z.strictObject({
   question: z.string(),
   chosen: z.string(),
   rejected: z.string(),
-  chosenPassRate: z.number().min(0).max(1),
-  rejectedPassRate: z.number().min(0).max(1),
+  /** Absent where pairs come from elsewhere without them. */
+  chosenPassRate: z.number().min(0).max(1).optional(),
+  rejectedPassRate: z.number().min(0).max(1).optional(),
 });
 export type PairRow = z.infer<typeof PairRow>;
 

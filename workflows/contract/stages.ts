@@ -63,6 +63,8 @@ export interface StageProgress {
   total: number;
   unit: string;
   message?: string;
+  /** What the stage's replies cost so far, in US dollars; absent where nothing is paid. */
+  costUsd?: number;
 }
 
 export interface StageStatus {
@@ -93,6 +95,8 @@ export interface ExperimentStatus {
   state: 'running' | 'paused' | 'parked' | 'done' | 'abandoned' | 'cancelled' | 'failed';
   stages: StageStatus[];
   teacher: StageConfig['synthesis']['teacher']['kind'];
+  /** What the teacher's replies cost: so far, at most, and, once the seeds are counted, by estimate. US dollars. */
+  cost: { usd: number; budgetUsd?: number; estimatedUsd?: number };
   report?: { html: string; summary: string };
 }
 

@@ -8,15 +8,17 @@ import { proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
+import type { teacherActivities } from '../../activities/synthesis/activities.js';
 import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
+import type { tableActivities } from '../../activities/tables/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
 import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, type Produced, type StageName } from '../contract/index.js';
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities>;
+  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof teacherActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;

@@ -1,10 +1,14 @@
 /** The Markdown that Temporal UI shows as current details of an experiment. Pure. */
-import { figuresOf, type ExperimentStatus, type StageStatus } from '../contract/index.js';
+import { dollarsText, figuresOf, type ExperimentStatus, type StageStatus } from '../contract/index.js';
 
-/** What each teacher is paid; whoever adds one that costs says here how much. */
-const TEACHER_COST: Record<ExperimentStatus['teacher'], string> = {
-  offline: '0 USD (the offline teacher calls no paid service)',
-};
+/** What the teacher is paid. */
+function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: ExperimentStatus): string {
+  if (teacher === 'offline') return '0 USD (the offline teacher calls no paid service)';
+  if (teacher === 'recorded') return '0 USD (stored replies)';
+  const estimated = estimatedUsd === undefined ? [] : [`estimated ${dollarsText(estimatedUsd)}`];
+  const notes = [...(budgetUsd === undefined ? [] : [`at most ${dollarsText(budgetUsd)}`]), ...estimated];
+  return `${dollarsText(usd)} USD for the teacher's replies${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`;
+}
 
 /** A failure's message in the details, at most; the whole one stands in the `status` query. */
 const MESSAGE_CHARACTERS = 2000;
@@ -21,7 +25,7 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
     ...stages.flatMap((stage) => nowText(stage, workflowId)),
     ...(report ? [`Report: \`${report.html}\``] : []),
     table(['stage', 'state', 'so far'], stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)])),
-    `Cost so far: ${TEACHER_COST[status.teacher]}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
+    `Cost so far: ${teacherCost(status)}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
     ...steering(status, workflowId),
     ...list('Artifacts:', stages.flatMap(({ name, artifact }) => (artifact ? [`${name}: \`${artifact.key}\``] : []))),
   ].join('\n\n');

@@ -4,7 +4,7 @@
  */
 import { ApplicationFailure } from '@temporalio/workflow';
 import {
-  checkInput, refusalText, type ArtifactInput, type ArtifactRef, type Benchmark, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
+  checkInput, isTable, refusalText, type ArtifactInput, type ArtifactPath, type ArtifactRef, type ArtifactTable, type Benchmark, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
 } from '../contract/index.js';
 import { call } from './activities.js';
 
@@ -36,11 +36,13 @@ export interface Lookup {
 export async function resolveInputs<I extends object>(workflow: WorkflowName, inputs: I, { at, benchmarks = {}, deviceClass }: Lookup): Promise<Resolved<I>> {
   const found = named(inputs, at);
   const sources = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])));
-  const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactInput] => !isModelSource(entry[1])));
+  const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactRef | ArtifactPath] => !isModelSource(entry[1]) && !isTable(entry[1])));
+  const tables = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])));
   const doing = (summary: string) => ({ deviceClass, summary });
   const mistakes = await Promise.all([
     call('inputs.check', doing('look up inputs'), { artifacts, benchmarks }),
     ...(Object.keys(sources).length > 0 ? [call('models.check', doing('look up models'), { sources })] : []),
+    ...(Object.keys(tables).length > 0 ? [call('tables.check', doing('look up tables'), { tables })] : []),
   ]);
   if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());
 
@@ -51,6 +53,7 @@ export async function resolveInputs<I extends object>(workflow: WorkflowName, in
     const key = JSON.stringify(input);
     const running = imported.get(key) ?? (isModelSource(input)
       ? call('models.import', doing(`import ${path}`), { source: input })
+      : isTable(input) ? call('tables.import', doing(`import ${path}`), { table: input })
       : call('artifacts.import', doing(`import ${path}`), { input })).then(({ ref }) => ref);
     imported.set(key, running);
     return running;

@@ -1,5 +1,6 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
 import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
+import type { ShardOutput } from '../../activities/runtime/sharded-stage.js';
 import type { ActivityName, ArtifactRef, StageResult } from '../contract/index.js';
 import { shardedCalls, type ShardedStageName } from './activities.js';
 import type { StageRun } from './stage.js';
@@ -8,6 +9,17 @@ import type { StageRun } from './stage.js';
 export interface ShardedCarry {
   nextShard: number;
 }
+
+/** A stage after its plan. */
+export interface PlannedStage {
+  stageKey: string;
+  shards: number;
+  /** The first shard of this run: those before it are done. */
+  nextShard: number;
+}
+
+/** Calls a step of a shard, once or more often, each time with the execution settings that it is to have. */
+export type StepRunner = (step: ActivityName, shard: number, callStep: (execution: unknown) => Promise<ShardOutput>) => Promise<void>;
 
 export interface ShardedStageRun {
   stage: ShardedStageName;
@@ -18,24 +30,28 @@ export interface ShardedStageRun {
   /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
+  /** How steps are called where that is more than once and with the stage's own settings. */
+  stepRunner?: (planned: PlannedStage) => Promise<StepRunner>;
 }
 
 /**
  * Keeps `execution.window` shards in flight, drains them before it continues as new (which would end what is running), and
  * returns the sealed reference. A shard that stands in the store answers at once.
  */
-export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry }: ShardedStageRun): Promise<StageResult> {
+export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry, stepRunner }: ShardedStageRun): Promise<StageResult> {
   const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
   const total = plan.shards;
   let done = carry?.nextShard ?? 0;
   let next = done;
+  const runStep: StepRunner = await stepRunner?.({ stageKey: plan.stageKey, shards: total, nextShard: next }) ?? (async (_step, _shard, callStep) => { await callStep(config.execution); });
   await run.progress({ done, total, unit: 'shards' });
 
   const runShard = async (shard: number): Promise<void> => {
     for (const step of steps) {
       await run.gate();
-      await shardedCalls.step(step, { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` }, { stageKey: plan.stageKey, shard, execution: config.execution });
+      const options = { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };
+      await runStep(step, shard, (execution) => shardedCalls.step(step, options, { stageKey: plan.stageKey, shard, execution }));
     }
     done += 1;
     await run.progress({ done, total, unit: 'shards' });

@@ -2,7 +2,7 @@
  * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
  */
 import { CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
-import type { Benchmark, StageConfig, StageInput, StageName, StageProgress, StageResult } from '../contract/index.js';
+import { dollarsText, type Benchmark, type StageConfig, type StageInput, type StageName, type StageProgress, type StageResult } from '../contract/index.js';
 import { parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
@@ -13,6 +13,8 @@ export class StageRun {
   #paused = false;
   #progress: StageProgress | undefined;
   #told = -1;
+  /** What the stage's replies cost so far, in US dollars; shown with its progress. */
+  costUsd: number | undefined;
 
   constructor(readonly stage: StageName) {
     setHandler(stageStatusQuery, () => ({ state: this.#paused ? ('paused' as const) : ('running' as const), progress: this.#progress }), {
@@ -50,14 +52,26 @@ export class StageRun {
 
   /** Records progress, and tells the experiment at most every twentieth of the way. */
   async progress(progress: StageProgress): Promise<void> {
-    this.#progress = progress;
+    this.#progress = { ...progress, ...(this.costUsd === undefined ? {} : { costUsd: this.costUsd }) };
     this.#show();
-    const { parent } = workflowInfo();
     const part = progress.total === 0 ? 0 : Math.floor((progress.done / progress.total) * PROGRESS_MESSAGES);
-    if (!parent || part === this.#told) return;
+    if (part === this.#told) return;
     this.#told = part;
+    await this.#tell();
+  }
+
+  /** Tells the experiment how far the stage is, and what it cost, at once. */
+  async tell(): Promise<void> {
+    if (this.#progress && this.costUsd !== undefined) this.#progress = { ...this.#progress, costUsd: this.costUsd };
+    this.#show();
+    await this.#tell();
+  }
+
+  async #tell(): Promise<void> {
+    const { parent } = workflowInfo();
+    if (!parent) return;
     // The experiment may be gone (terminated, reset): its stage finishes all the same.
-    await getExternalWorkflowHandle(parent.workflowId).signal(stageProgressSignal, { stage: this.stage, progress }).catch((error: unknown) => {
+    await getExternalWorkflowHandle(parent.workflowId).signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! }).catch((error: unknown) => {
       if (isCancellation(error)) throw error;
     });
   }
@@ -69,8 +83,9 @@ export class StageRun {
   }
 
   #show(): void {
-    const { done, total, unit, message } = this.#progress ?? { done: 0, total: 0, unit: 'shards', message: undefined };
-    setCurrentDetails(`**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}`);
+    const { done, total, unit, message, costUsd }: StageProgress = this.#progress ?? { done: 0, total: 0, unit: 'shards' };
+    const cost = costUsd === undefined ? '' : `, ${dollarsText(costUsd)} US dollars`;
+    setCurrentDetails(`**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`);
   }
 }
 

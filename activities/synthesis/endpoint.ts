@@ -1,0 +1,187 @@
+/**
+ * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off: they would
+ * hide what is counted here.
+ */
+import OpenAI, { APIConnectionTimeoutError, APIError } from 'openai';
+import { estimatedTokens, HIDDEN, StageFailure, withoutSecrets, type EndpointExecution, type EndpointTeacher, type Usage } from '../../workflows/contract/index.js';
+import type { Prompt } from './prompts.js';
+
+/** A reply that arrived whole, whatever it says. */
+export interface Arrived {
+  status: number;
+  body: string;
+  cut?: true;
+  usage: Usage;
+}
+
+/** Why a request is made again. */
+export type RetryReason = 'rateLimited' | 'serverError' | 'connection' | 'timeout' | 'brokenReply';
+
+export type Outcome =
+  | { kind: 'arrived'; reply: Arrived }
+  | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
+
+type ResponseFormat = Exclude<EndpointTeacher['responseFormat'], 'auto'>;
+const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'];
+
+/** How an endpoint wants to be asked; learnt from its refusals, once for a process. */
+interface Dialect {
+  format: ResponseFormat;
+  limit: 'max_tokens' | 'max_completion_tokens';
+}
+
+const dialects = new Map<string, Dialect>();
+
+/** Bytes of a body that are kept: more than any reply within a model's limits has, less than a document of the store may. */
+const BODY_BYTES = 1024 * 1024;
+
+/** Refusals that concern one seed and no other. */
+const OF_THE_ROW = new Set(['content_filter', 'content_policy_violation', 'invalid_prompt', 'context_length_exceeded', 'string_above_max_length']);
+
+export class Endpoint {
+  readonly #client: OpenAI;
+  readonly #dialect: Dialect;
+
+  /** @param key of the endpoint; it is sent, and hidden wherever the endpoint repeats it. */
+  constructor(private readonly teacher: EndpointTeacher, private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>, private readonly key: string | undefined) {
+    this.#client = new OpenAI({
+      // What the client would otherwise take from the environment is none of the configuration's.
+      apiKey: key ?? 'none', baseURL: execution.baseUrl, organization: null, project: null, logLevel: 'off', maxRetries: 0, timeout: execution.timeoutSeconds * 1000,
+    });
+    const name = `${execution.baseUrl} ${teacher.model} ${teacher.responseFormat}`;
+    const known = dialects.get(name) ?? { format: teacher.responseFormat === 'auto' ? FORMATS[0]! : teacher.responseFormat, limit: 'max_tokens' };
+    dialects.set(name, known);
+    this.#dialect = known;
+  }
+
+  /** The most tokens that a request can be charged for: no token is shorter than a byte. */
+  atMost(prompt: Prompt): { promptTokens: number; completionTokens: number } {
+    return { promptTokens: Buffer.byteLength(prompt.system + prompt.user + JSON.stringify(prompt.schema)) + 64, completionTokens: this.teacher.maxTokens };
+  }
+
+  /**
+   * Asks once; an endpoint that refuses a way of asking is asked in the next one at once. `rowKey` names the request: its
+   * repetition carries the same `Idempotency-Key`, so that a provider which heeds it charges once.
+   *
+   * @throws StageFailure `TeacherRejected` for what no repetition mends: key, model, money, parameters.
+   */
+  async ask(prompt: Prompt, rowKey: string, signal: AbortSignal): Promise<Outcome> {
+    for (;;) {
+      const dialect = { ...this.#dialect };
+      const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
+      try {
+        const response = await this.#client.chat.completions.create(this.#request(prompt, dialect), {
+          signal: AbortSignal.any([signal, timeout]), headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
+        }).asResponse();
+        return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        if (timeout.aborted) return { kind: 'again', reason: 'timeout', message: `no whole reply within ${this.execution.timeoutSeconds} s` };
+        const outcome = this.#meaning(error, prompt, dialect);
+        if (outcome !== 'askOtherwise') return outcome;
+      }
+    }
+  }
+
+  #request({ system, user, schema }: Prompt, { format, limit }: Dialect): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
+    const { model, temperature, topP, maxTokens, seed } = this.teacher;
+    return {
+      model, temperature, top_p: topP, seed, [limit]: maxTokens,
+      messages: [{ role: 'system', content: system }, { role: 'user', content: user }],
+      ...(format === 'text' ? {} : { response_format: format === 'json_schema' ? { type: format, json_schema: { ...schema, strict: true } } : { type: format } }),
+    };
+  }
+
+  #arrived(status: number, { text, cut }: { text: string; cut: boolean }, prompt: Prompt): Arrived {
+    const body = this.#withoutKey(text);
+    return { status, body, ...(cut ? { cut: true } : {}), usage: usageOf(body, prompt) };
+  }
+
+  #meaning(error: unknown, prompt: Prompt, dialect: Dialect): Outcome | 'askOtherwise' {
+    const message = withoutSecrets(this.#withoutKey(error instanceof Error ? causesOf(error) : String(error))).slice(0, 500);
+    if (!(error instanceof APIError)) return { kind: 'again', reason: 'brokenReply', message };
+    const { status, code, headers } = error as APIError;
+    if (status === undefined) return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
+    // An account without money answers as one that asks too often.
+    if (status === 429 && code !== 'insufficient_quota') {
+      const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
+      return { kind: 'again', reason: 'rateLimited', message, ...(afterMs === undefined ? {} : { afterMs }) };
+    }
+    if (status >= 500 || status === 408 || status === 409 || status === 425) {
+      const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
+      return { kind: 'again', reason: 'serverError', message, ...(afterMs === undefined ? {} : { afterMs }) };
+    }
+    if (status === 400 || status === 422) {
+      if (this.#askOtherwise(message, dialect)) return 'askOtherwise';
+      if (OF_THE_ROW.has(code ?? '')) {
+        const body = this.#withoutKey(JSON.stringify({ error: error.error ?? { code, message } }));
+        return { kind: 'arrived', reply: { status, body, usage: { promptTokens: 0, completionTokens: 0, estimated: false } } };
+      }
+    }
+    throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses model '${this.teacher.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`);
+  }
+
+  /** Whether the endpoint refused a way of asking of which there is another one. */
+  #askOtherwise(message: string, tried: Dialect): boolean {
+    if (/max_completion_tokens/.test(message) && tried.limit === 'max_tokens') {
+      this.#dialect.limit = 'max_completion_tokens';
+      return true;
+    }
+    const next = FORMATS[FORMATS.indexOf(tried.format) + 1];
+    if (this.teacher.responseFormat !== 'auto' || next === undefined || !/response_format|json_schema|json_object|json mode|structured output/i.test(message)) return false;
+    if (this.#dialect.format === tried.format) this.#dialect.format = next;
+    return true;
+  }
+
+  #withoutKey(text: string): string {
+    return this.key ? text.replaceAll(this.key, HIDDEN) : text;
+  }
+}
+
+/** The key of one request: that of its row, and of the way in which it is asked, for the body must be the same too. */
+function idempotencyKey(rowKey: string, { format, limit }: Dialect): string {
+  return `${rowKey}-${format}-${limit}`;
+}
+
+/** Milliseconds that an answer asks to wait (`retry-after-ms`, `Retry-After` in seconds or as a date); undefined where it does not say. */
+export function retryAfterMs(headers: Pick<Headers, 'get'>, now: number): number | undefined {
+  const [milliseconds, after] = [headers.get('retry-after-ms'), headers.get('retry-after')];
+  const value = milliseconds !== null && Number.isFinite(Number(milliseconds)) ? Number(milliseconds)
+    : after === null ? NaN
+      : Number.isFinite(Number(after)) ? Number(after) * 1000 : Date.parse(after) - now;
+  return Number.isFinite(value) ? Math.max(0, value) : undefined;
+}
+
+/** Tokens as the endpoint reports them, or estimated from the characters. */
+function usageOf(body: string, { system, user }: Prompt): Usage {
+  const fallback = { promptTokens: estimatedTokens(system + user), completionTokens: estimatedTokens(body), estimated: true };
+  try {
+    const { usage } = JSON.parse(body) as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } };
+    const [promptTokens, completionTokens] = [usage?.prompt_tokens, usage?.completion_tokens].map((each) => (Number.isInteger(each) && (each as number) >= 0 ? each as number : undefined));
+    return promptTokens === undefined || completionTokens === undefined ? fallback : { promptTokens, completionTokens, estimated: false };
+  } catch {
+    return fallback;
+  }
+}
+
+/** The text of a body, up to {@link BODY_BYTES}. Bytes that are no UTF-8 become replacement characters. */
+async function readBody(response: Response): Promise<{ text: string; cut: boolean }> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  if (response.body) {
+    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > BODY_BYTES) break;
+    }
+  }
+  // The store takes no text with NUL in every form; a reply has no use for one.
+  return { text: Buffer.concat(chunks).subarray(0, BODY_BYTES).toString('utf8').replaceAll('\u0000', '\ufffd'), cut: bytes > BODY_BYTES };
+}
+
+/** Messages of an error and its causes: a failed fetch says why only there. */
+function causesOf(error: Error): string {
+  const cause = error.cause instanceof Error ? causesOf(error.cause) : '';
+  const code = 'code' in error && typeof error.code === 'string' ? ` (${error.code})` : '';
+  return [`${error.message}${code}`, cause].filter(Boolean).join(': ');
+}

@@ -1,0 +1,255 @@
+/**
+ * Replies of an endpoint: asked for once, stored before anything else happens to them, and found again by their key.
+ *
+ * A reply's key names what was asked, not who asked: another attempt, stage or experiment with the same model, prompt,
+ * seed and sampling parameters reads the stored one.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import {
+  canonicalJson, costOf, dollarsText, RawReply, StageFailure, SynthesisConfig, type EndpointTeacher, type SeedRow,
+} from '../../workflows/contract/index.js';
+import { objectKeys, sha256 } from '../artifacts/keys.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { Endpoint, type RetryReason } from './endpoint.js';
+import { Pace, pauseMs } from './pace.js';
+import { promptFor, type Prompt } from './prompts.js';
+
+/** How a shard is to be asked: the stage's settings, and the share of its limits that is the shard's. */
+export const RequestExecution = SynthesisConfig.shape.execution.unwrap().extend({
+  share: z.strictObject({
+    concurrency: z.number().int().positive(),
+    requestsPerMinute: z.number().positive().optional(),
+    tokensPerMinute: z.number().positive().optional(),
+    usd: z.number().nonnegative().optional(),
+  }),
+});
+export type RequestExecution = z.infer<typeof RequestExecution>;
+
+/** Key of a reply: SHA-256 of model, prompt version, the seed's code and sampling parameters. */
+export function replyKey({ model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher, code: string): string {
+  return sha256(canonicalJson({ model, prompt, code, parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed } }));
+}
+
+/** Requests that are in flight when the activity is told to end get this long: their replies are paid for. */
+const GRACE_MS = 20_000;
+/** Reads of stored replies at once. */
+const READS = 32;
+
+export interface Asking {
+  teacher: EndpointTeacher;
+  seeds: readonly SeedRow[];
+  execution: RequestExecution;
+  store: ArtifactStore;
+  /** The value of an environment variable of this worker. */
+  secret: (variable: string) => string | undefined;
+  signal: AbortSignal;
+  onProgress: (done: number, message: string) => void;
+}
+
+/** What came of a shard: every reply, or none and `incomplete` where the share of the budget did not do. */
+export interface Asked {
+  replies: RawReply[] | undefined;
+  metrics: Record<string, number>;
+}
+
+/**
+ * The replies to a shard's seeds: stored ones, and the others from the endpoint.
+ *
+ * Rate limits, errors of the server and broken connections are waited for without end. @throws StageFailure
+ * `TeacherRejected` for what no repetition mends.
+ */
+export async function askForReplies(asking: Asking): Promise<Asked> {
+  return new ShardOfRequests(asking).run();
+}
+
+class ShardOfRequests {
+  readonly #asking: Asking;
+  readonly #endpoint: Endpoint;
+  readonly #prompts: Prompt[];
+  readonly #keys: string[];
+  readonly #replies: (RawReply | undefined)[];
+  readonly #requests: Pace;
+  readonly #tokens: Pace;
+  readonly #counts: Record<string, number> = {};
+  /** Aborted when nothing further is to be asked: the activity ends, or the endpoint has refused for good. */
+  readonly #soft = new AbortController();
+  /** Ends requests in flight, some time after that. */
+  readonly #hard = new AbortController();
+  /** No request starts before this time, in milliseconds: the endpoint asked for a pause. */
+  #pausedUntil = 0;
+  #spentUsd = 0;
+  /** The most that requests in flight can cost. */
+  #reservedUsd = 0;
+  #inFlight = new Set<Promise<void>>();
+  #lastTrouble = '';
+
+  constructor(asking: Asking) {
+    const { teacher, seeds, execution: { endpoint, share }, secret } = asking;
+    const { keyVariable } = endpoint;
+    const key = keyVariable === null ? undefined : secret(keyVariable)?.trim();
+    if (keyVariable !== null && !key) {
+      throw new StageFailure('TeacherRejected', `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this llm worker; set it there and start the worker again`);
+    }
+    this.#asking = asking;
+    this.#endpoint = new Endpoint(teacher, endpoint, key);
+    this.#prompts = seeds.map(({ code }) => promptFor(teacher.prompt, code, teacher.testCases));
+    this.#keys = seeds.map(({ code }) => replyKey(teacher, code));
+    this.#replies = seeds.map(() => undefined);
+    this.#requests = new Pace(share.requestsPerMinute, Date.now());
+    this.#tokens = new Pace(share.tokensPerMinute, Date.now());
+  }
+
+  async run(): Promise<Asked> {
+    const { seeds, signal } = this.#asking;
+    await inParallel(seeds.length, READS, async (index) => {
+      const stored = await findReply(this.#asking.store, this.#keys[index]!);
+      if (stored) this.#have(index, stored);
+    });
+    const missing = seeds.map((_, index) => index).filter((index) => !this.#replies[index]);
+    this.#count('storedBefore', seeds.length - missing.length);
+    this.#tell();
+    let timer: NodeJS.Timeout | undefined;
+    const stop = (): void => this.#soft.abort(signal.reason);
+    this.#soft.signal.addEventListener('abort', () => { timer = setTimeout(() => this.#hard.abort(this.#soft.signal.reason), GRACE_MS); }, { once: true });
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      if (signal.aborted) stop();
+      await this.#askAll(missing);
+    } finally {
+      signal.removeEventListener('abort', stop);
+      clearTimeout(timer);
+    }
+    const replies = this.#replies.filter((reply) => reply !== undefined);
+    return { replies: replies.length === seeds.length ? replies : undefined, metrics: this.#metrics(replies) };
+  }
+
+  /** Asks for the missing replies, as many at once as the share allows; ends early where it pays for no further one. */
+  async #askAll(missing: readonly number[]): Promise<void> {
+    const { share } = this.#asking.execution;
+    const { signal } = this.#soft;
+    for (const index of missing) {
+      while (!signal.aborted && (this.#inFlight.size >= share.concurrency || (!this.#affordable(index) && this.#inFlight.size > 0))) await Promise.race(this.#inFlight);
+      if (signal.aborted || !this.#affordable(index)) break;
+      const asked: Promise<void> = this.#ask(index).catch((error: unknown) => this.#soft.abort(error)).finally(() => this.#inFlight.delete(asked));
+      this.#inFlight.add(asked);
+    }
+    await Promise.all(this.#inFlight);
+    signal.throwIfAborted();
+  }
+
+  async #ask(index: number): Promise<void> {
+    const prompt = this.#prompts[index]!;
+    const atMost = this.#endpoint.atMost(prompt);
+    const reservedUsd = costOf(atMost, this.#asking.execution.endpoint.prices);
+    const reservedTokens = atMost.promptTokens + atMost.completionTokens;
+    this.#reservedUsd += reservedUsd;
+    try {
+      for (let attempt = 0; ; attempt += 1) {
+        await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(reservedTokens, Date.now())));
+        this.#count('requests');
+        const outcome = await this.#endpoint.ask(prompt, this.#keys[index]!, this.#hard.signal);
+        if (outcome.kind === 'arrived') {
+          const { usage } = outcome.reply;
+          const reply = await this.#store({ seedId: this.#asking.seeds[index]!.id, key: this.#keys[index]!, ...outcome.reply });
+          this.#tokens.giveBack(reservedTokens - usage.promptTokens - usage.completionTokens);
+          this.#have(index, reply);
+          this.#tell();
+          return;
+        }
+        this.#tokens.giveBack(reservedTokens);
+        this.#count(`retries.${outcome.reason satisfies RetryReason}`);
+        this.#lastTrouble = `${outcome.reason}: ${outcome.message}`;
+        this.#tell();
+        const until = Date.now() + pauseMs(attempt, outcome.afterMs, Math.random());
+        // Who asked too often stops asking; other trouble may be of this request alone.
+        if (outcome.reason === 'rateLimited') this.#pausedUntil = Math.max(this.#pausedUntil, until);
+        await this.#until(until);
+      }
+    } finally {
+      this.#reservedUsd -= reservedUsd;
+    }
+  }
+
+  /** Whether the share pays for a request even if its reply is as long as it may be. */
+  #affordable(index: number): boolean {
+    const { share, endpoint } = this.#asking.execution;
+    return share.usd === undefined || this.#spentUsd + this.#reservedUsd + costOf(this.#endpoint.atMost(this.#prompts[index]!), endpoint.prices) <= share.usd;
+  }
+
+  /** Waits; a pause that the endpoint asks for meanwhile makes it longer. */
+  async #until(time: number): Promise<void> {
+    for (;;) {
+      const left = Math.max(time, this.#pausedUntil) - Date.now();
+      if (left <= 0) break;
+      await sleep(left, undefined, { signal: this.#soft.signal });
+    }
+    this.#soft.signal.throwIfAborted();
+  }
+
+  /** Stores a reply, however long the store is away: it is paid for. Another attempt's reply that came first counts. */
+  async #store(reply: RawReply): Promise<RawReply> {
+    for (;;) {
+      try {
+        if (await this.#asking.store.putJson(objectKeys.reply(reply.key), reply)) return reply;
+        return await findReply(this.#asking.store, reply.key) ?? reply;
+      } catch (error) {
+        if (!(error instanceof StageFailure) || error.type !== 'StoreUnavailable') throw error;
+        this.#lastTrouble = error.message;
+        this.#tell();
+        await sleep(1000, undefined, { signal: this.#hard.signal });
+      }
+    }
+  }
+
+  #have(index: number, reply: RawReply): void {
+    this.#replies[index] = { ...reply, seedId: this.#asking.seeds[index]!.id };
+    this.#spentUsd += costOf(reply.usage, this.#asking.execution.endpoint.prices);
+  }
+
+  #count(name: string, by = 1): void {
+    this.#counts[name] = (this.#counts[name] ?? 0) + by;
+  }
+
+  #tell(): void {
+    const done = this.#replies.filter(Boolean).length;
+    const retries = Object.entries(this.#counts).filter(([name]) => name.startsWith('retries.')).reduce((sum, [, count]) => sum + count, 0);
+    this.#asking.onProgress(done, `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`);
+  }
+
+  #metrics(replies: readonly RawReply[]): Record<string, number> {
+    const total = (of: (reply: RawReply) => number): number => replies.reduce((sum, reply) => sum + of(reply), 0);
+    return {
+      ...this.#counts, costUsd: this.#spentUsd, replies: replies.length,
+      promptTokens: total(({ usage }) => usage.promptTokens), completionTokens: total(({ usage }) => usage.completionTokens),
+      estimatedUsage: total(({ usage }) => Number(usage.estimated)),
+    };
+  }
+}
+
+/** A stored reply. @throws StageFailure `ArtifactCorrupt` for a document that is none. */
+async function findReply(store: ArtifactStore, key: string): Promise<RawReply | undefined> {
+  const document = await store.getJson(objectKeys.reply(key));
+  if (document === undefined) return undefined;
+  const parsed = RawReply.safeParse(document);
+  if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${objectKeys.reply(key)} is no reply`);
+  return parsed.data;
+}
+
+/** What the stored replies to seeds cost, in US dollars. `stored` are the keys of all that stand in the store. */
+export async function costOfStored(store: ArtifactStore, { teacher, seeds, prices, stored }: { teacher: EndpointTeacher; seeds: readonly SeedRow[]; prices: Parameters<typeof costOf>[1]; stored: ReadonlySet<string> }): Promise<number> {
+  const keys = seeds.map(({ code }) => replyKey(teacher, code)).filter((key) => stored.has(objectKeys.reply(key)));
+  let cost = 0;
+  await inParallel(keys.length, READS, async (index) => {
+    const reply = await findReply(store, keys[index]!);
+    if (reply) cost += costOf(reply.usage, prices);
+  });
+  return cost;
+}
+
+async function inParallel(count: number, atOnce: number, work: (index: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  await Promise.all(Array.from({ length: Math.min(atOnce, count) }, async () => {
+    for (let index = next++; index < count; index = next++) await work(index);
+  }));
+}

@@ -1,0 +1,101 @@
+/** Tables of others and source trees become artifacts; artifacts become tables with a public schema. */
+import { createWriteStream, existsSync } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import {
+  FAILURES, FilteredQuestionRow, mistake, PairRow, ProgramRow, SeedRow, StageFailure,
+  type ArtifactRef, type ArtifactTable, type DatasetExportInput, type Manifest, type Mistake, type Produced,
+} from '../../workflows/contract/index.js';
+import { artifactDigest } from '../artifacts/keys.js';
+import { produce } from '../artifacts/produce.js';
+import { readLines } from '../artifacts/store.js';
+import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { resolvePath } from '../runtime/settings.js';
+import { dataCard } from './data-card.js';
+
+const ROWS = { seeds: SeedRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow } as const;
+
+/** What is exported, with a reference in the place of every input. */
+export type ExportInput = Omit<DatasetExportInput, 'inputs'> & { inputs: Record<string, ArtifactRef> };
+
+export interface ExportResult {
+  folder: string;
+  rows: number;
+  bytes: number;
+}
+
+/** `tables.check`, `tables.import`, `tables.export`. */
+export function tableActivities({ store, models, settings }: Pick<Services, 'store' | 'models' | 'settings'>) {
+  const located = (table: ArtifactTable): ArtifactTable => (table.path === undefined ? table : { ...table, path: resolvePath(table.path, existsSync) });
+  const progress = { onProgress: ({ done, message }: { done: number; message: string }) => reportProgress({ done, total: 0, message }) };
+
+  return {
+    /** Every mistake of tables, by their paths in the input; stores nothing. */
+    'tables.check': async ({ tables }: { tables: Record<string, ArtifactTable> }): Promise<Mistake[]> => {
+      const mistakes: Mistake[] = [];
+      for (const [path, table] of Object.entries(tables)) {
+        const field = table.path !== undefined ? 'path' : table.dataset !== undefined ? 'dataset' : 'package';
+        try {
+          await models.call('checkTable', located(table), { signal: cancellationSignal() });
+        } catch (error) {
+          if (!(error instanceof StageFailure) || FAILURES[error.type] === 'retried') throw error;
+          mistakes.push(mistake(`${path}.${field}`, table[field], error.message));
+        }
+      }
+      return mistakes;
+    },
+
+    /** Reads a table as rows of an artifact, which is named by its content. @throws StageFailure `InvalidExperiment`. */
+    'tables.import': async ({ table }: { table: ArtifactTable }): Promise<Produced> => {
+      const versions = await models.versions();
+      const output = await store.spoolPath('.jsonl');
+      try {
+        const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>('importTable', { ...located(table), output }, { signal: cancellationSignal(), ...progress });
+        const schema = ROWS[table.kind as keyof typeof ROWS];
+        const file = await store.putRows('rows.jsonl', schema as never, readLines(output, schema as never));
+        const digest = artifactDigest(table.kind, [file]);
+        return await produce(store, { stage: 'import', version: 1, kind: table.kind, semantics: { digest }, inputs: {} }, {}, currentProducer(versions), async () => ({
+          files: [file], rows: file.rows ?? 0, metrics: { format: table.format, source, dropped },
+        }));
+      } finally {
+        await rm(output, { force: true });
+      }
+    },
+
+    /** Writes `data.parquet` and a data card into the folder `exports/<name>` of the worker's home, whole or not at all. */
+    'tables.export': async (input: ExportInput): Promise<ExportResult> => {
+      const { inputs, format, name } = input;
+      const manifests: Record<string, Manifest> = {};
+      for (const [role, ref] of Object.entries(inputs)) manifests[role] = await store.manifest(ref);
+      const folder = join(settings.home, 'exports', name);
+      const building = await store.spoolPath('.export');
+      const spooled: string[] = [];
+      const spool = async (ref: ArtifactRef, schema: typeof FilteredQuestionRow | typeof ProgramRow | typeof PairRow): Promise<string> => {
+        const path = await store.spoolPath('.jsonl');
+        spooled.push(path);
+        const rows = store.rowsOf<unknown>(ref, schema as never);
+        await pipeline(Readable.from((async function* () { for await (const row of rows) yield `${JSON.stringify(row)}\n`; })()), createWriteStream(path));
+        return path;
+      };
+      try {
+        await mkdir(building, { recursive: true });
+        const rows = format === 'aceCodePair300K' ? await spool(inputs['pairs']!, PairRow) : await spool(inputs['questions']!, FilteredQuestionRow);
+        const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
+        const written = await models.call<{ rows: number; bytes: number }>('exportTable', {
+          format, rows, programs, model: 'model' in input ? input.model : null, output: join(building, 'data.parquet'),
+        }, { signal: cancellationSignal(), ...progress });
+        await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written.rows }, inputs, manifests));
+        await mkdir(join(settings.home, 'exports'), { recursive: true });
+        await rm(folder, { recursive: true, force: true });
+        await rename(building, folder);
+        return { folder, ...written };
+      } finally {
+        await rm(building, { recursive: true, force: true });
+        for (const path of spooled) await rm(path, { force: true });
+      }
+    },
+  };
+}

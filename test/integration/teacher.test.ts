@@ -1,0 +1,236 @@
+/** Synthesis by a teacher behind a fake endpoint that counts: killed workers, refusals, limits, money and secrets. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { randomInt, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { refOf } from '../../activities/artifacts/store.js';
+import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { QuestionRow, type ArtifactRef, type Metrics, type StageResult } from '../../workflows/contract/index.js';
+import { answer, completion, errorBody, exercise, fakeEndpoint, fakeSeeds, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
+import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow, statusWhere, workerProcess } from '../fixtures/harness.js';
+
+const KEY = 'sk-fake-fedcba9876543210';
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-teacher-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Prices of a million tokens; a usual reply of the fake costs 0.0016 dollars. */
+const PRICES = { input: 1, output: 2 };
+const REPLY_USD = 0.0016;
+
+let fake: FakeEndpoint;
+let delay = (): number => 0;
+beforeEach(async () => {
+  delay = () => 0;
+  fake = await fakeEndpoint(() => delay());
+});
+afterEach(() => fake.close());
+
+function seedsFile(count: number): string {
+  const path = join(folder, `${randomUUID()}.jsonl`);
+  writeFileSync(path, fakeSeeds(count));
+  return path;
+}
+
+/** A model's name is part of a reply's key: another one finds nothing stored. */
+function config(teacher: object = {}, execution: object = {}, endpoint: object = {}): Record<string, unknown> {
+  return {
+    teacher: { kind: 'openai', model: `fake-${randomUUID()}`, ...teacher }, decontaminate: [], shardSize: 10,
+    execution: { window: 3, budgetUsd: 10, ...execution, endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 6, prices: PRICES, ...endpoint } },
+  };
+}
+
+function synthesis(seeds: number | string, settings: Record<string, unknown>, taskQueue = SHARED_QUEUE) {
+  return startWorkflow('synthesis', { inputs: { seeds: { kind: 'seeds', path: typeof seeds === 'string' ? seeds : seedsFile(seeds) } }, config: settings }, { taskQueue });
+}
+
+async function questionsOf(ref: ArtifactRef): Promise<QuestionRow[]> {
+  const rows: QuestionRow[] = [];
+  for await (const row of artifactStore().rowsOf(ref, QuestionRow)) rows.push(row);
+  return rows;
+}
+
+const rowKeyOf = (idempotencyKey: string): string => idempotencyKey.slice(0, 64);
+
+describe('an llm worker that is killed', () => {
+  it('asks for no reply again that arrived, and repeats what was in flight under the same key', { timeout: 300_000 }, async () => {
+    const queue = `teacher-${randomUUID()}`;
+    const environment = { ...inject('environment'), FAKE_TEACHER_KEY: KEY };
+    delay = () => randomInt(100, 900);
+    // One reply repeats the key, which the store must not hold.
+    fake.behave = ({ name, authorization }, response) => (name === 'times_7' ? answer(response, 200, completion(exercise(name, { question: `Multiply. ${authorization}` }))) : undefined);
+    const pipeline = workerProcess(queue, environment, 'pipeline');
+    let llm = workerProcess(queue, environment, 'llm');
+    try {
+      const handle = await synthesis(70, config({}, {}, { keyVariable: 'FAKE_TEACHER_KEY' }), queue);
+      const inFlight = new Set<string>();
+      let mayRepeat = 0;
+      for (const kill of [1, 2, 3]) {
+        const seen = fake.requests.length;
+        await expect.poll(() => fake.requests.length, { timeout: 60_000, interval: 20 }).toBeGreaterThan(seen + randomInt(2, 12));
+        await sleep(randomInt(0, 400));
+        await llm.kill();
+        const stored = new Set((await artifactStore().list('replies/')).map(({ key }) => key.slice('replies/'.length, -'.json'.length)));
+        const lost = new Set(fake.requests.map(({ idempotencyKey }) => idempotencyKey).filter((key) => !stored.has(rowKeyOf(key))));
+        expect(lost.size, `in flight at kill ${kill}`).toBeLessThanOrEqual(6);
+        mayRepeat += lost.size;
+        for (const key of lost) inFlight.add(key);
+        llm = workerProcess(queue, environment, 'llm');
+      }
+      const { ref, metrics } = await handle.result() as StageResult;
+
+      const asked = fake.requests.map(({ idempotencyKey }) => idempotencyKey);
+      const repeated = asked.filter((key, index) => asked.indexOf(key) !== index);
+      console.log(`${asked.length} requests for 70 replies; in flight at the kills: ${mayRepeat}, repeated: ${repeated.length}`);
+      expect(new Set(fake.requests.map(({ name }) => name)).size).toBe(70);
+      expect(new Set(asked).size, 'one Idempotency-Key for each seed, however often it is asked').toBe(70);
+      expect(repeated.length).toBeLessThanOrEqual(mayRepeat);
+      expect(repeated.filter((key) => !inFlight.has(key))).toEqual([]);
+      expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
+      expect(fake.requests.every(({ authorization }) => authorization === `Bearer ${KEY}`)).toBe(true);
+
+      expect(metrics).toMatchObject({ questions: 70, testCases: 70 * 20, failures: {}, replies: 70, promptTokens: 70 * 400, completionTokens: 70 * 600 });
+      expect(metrics['costUsd']).toBeCloseTo(70 * REPLY_USD, 9);
+      expect((await questionsOf(ref)).map(({ seedId }) => seedId)).toEqual(Array.from({ length: 70 }, (_, n) => `fake/times_${n}`));
+      await expectNoKey(handle.workflowId, ref, queue);
+    } finally {
+      await Promise.all([llm.stop(), pipeline.stop()]);
+    }
+  });
+
+  /** The key stands in no history, artifact or log. */
+  async function expectNoKey(workflowId: string, ref: ArtifactRef, queue: string): Promise<void> {
+    const { stdout } = await runTemporalCli(inject('stack'), ['workflow', 'show', '--workflow-id', workflowId, '--output', 'json']);
+    expect(stdout).toContain('synthesis.request');
+    const history = stdout.replace(/"data":\s*"([^"]*)"/g, (_, data: string) => Buffer.from(data, 'base64').toString());
+    expect(history).toContain('FAKE_TEACHER_KEY');
+    expect(history).not.toContain(KEY);
+    const store = artifactStore();
+    const manifest = await store.manifest(ref);
+    const documents = [...await store.list('replies/'), ...await store.list('plans/'), ...await store.list('shards/'), ...await store.list('artifacts/questions/'), ...await store.list('artifacts/replies/')];
+    for (const { key } of documents) expect(JSON.stringify(await store.getJson(key)), key).not.toContain(KEY);
+    for (const file of manifest.files) expect(readFileSync(await store.fetch(file), 'utf8')).not.toContain(KEY);
+    expect(JSON.stringify(await questionsOf(ref))).toContain('(hidden)');
+    expect(readFileSync(join(inject('environment')['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).not.toContain(KEY);
+  }
+});
+
+describe('a second run', { timeout: 90_000 }, () => {
+  it('with another shard size asks nothing, and a recorded teacher replays the replies to the same questions', async () => {
+    const seeds = seedsFile(12);
+    const settings = config();
+    const first = await (await synthesis(seeds, settings)).result() as StageResult;
+    const second = await (await synthesis(seeds, { ...settings, shardSize: 5 })).result() as StageResult;
+    expect(fake.requests).toHaveLength(12);
+    expect(second.ref.key).not.toBe(first.ref.key);
+    expect(second.metrics).toMatchObject({ questions: 12, storedBefore: 12 });
+
+    const store = artifactStore();
+    const replies = refOf((await store.findManifest(String(first.metrics['repliesArtifact'])))!);
+    expect(replies).toMatchObject({ kind: 'replies', rows: 12 });
+    const recorded = await (await synthesis(seeds, { teacher: { kind: 'recorded', replies }, decontaminate: [], shardSize: 10 })).result() as StageResult;
+    expect(recorded.ref.digest).toBe(first.ref.digest);
+    expect(fake.requests).toHaveLength(12);
+
+    const path = join(folder, 'replies.jsonl');
+    writeFileSync(path, [0, 1].map((n) => `${JSON.stringify({ seedId: `fake/times_${n}`, text: exercise(`times_${n}`) })}\n`).join(''));
+    const fromFile = await (await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path } }, decontaminate: [] })).result() as StageResult;
+    expect(fromFile.metrics).toMatchObject({ questions: 2, failures: { noReply: 10 } });
+    const broken = join(folder, 'broken.jsonl');
+    writeFileSync(broken, '{"seedId": 7}\n');
+    expect(await failureOf(await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path: broken } } }))).toMatchObject({
+      type: 'InvalidExperiment', message: expect.stringContaining('config.teacher.replies.path: line 1: ') as string,
+    });
+  });
+});
+
+describe('what a teacher answers', { timeout: 90_000 }, () => {
+  it('is kept as rows with reasons, and counted', async () => {
+    const answers: Record<string, (name: string) => string> = {
+      times_0: () => '<html>busy</html>', times_1: () => '', times_2: () => completion('nonsense'), times_3: () => completion(null, { refusal: 'no' }),
+      times_4: (name) => completion(exercise(name).slice(0, 99), { finish: 'length' }), times_5: () => completion(exercise('something_else')),
+      times_6: (name) => completion(exercise(name, { tests: ['assert 1 == 1', `assert ${name}(open('x')) == 1`, `assert ${name}(`, `assert ${name}(1) == 3`, 7] })),
+      times_7: (name) => completion(exercise(name, { tests: Array.from({ length: 1000 }, (_, n) => `assert ${name}(${n}) == ${n * 3}`) })),
+      times_8: (name) => completion(exercise(name), { usage: null }),
+    };
+    fake.behave = ({ name }, response, nth) => {
+      // Each is asked twice: the first time it is too often.
+      if (name === 'times_9' && nth === 1) return answer(response, 429, errorBody('slow down'), { 'retry-after': '1' });
+      return answers[name] && answer(response, 200, answers[name](name));
+    };
+    const { ref, metrics } = await (await synthesis(12, config())).result() as StageResult;
+    expect(metrics).toMatchObject({
+      questions: 6, failures: { htmlReply: 1, emptyReply: 1, invalidJson: 1, refused: 1, cutReply: 1, otherQuestion: 1 },
+      rejectedTests: { wrongFunction: 1, needsFiles: 1, doesNotParse: 1, notText: 1, tooMany: 940 },
+      retries: { rateLimited: 1 }, requests: 13, replies: 12, estimatedUsage: 3,
+    } satisfies Metrics);
+    const rows = await questionsOf(ref);
+    expect(rows).toHaveLength(12);
+    expect(rows[7]!.testCases).toHaveLength(60);
+    expect(rows[7]!.rejectedTests).toHaveLength(940);
+  });
+
+  it('is asked for no faster than the limits say, by all shards together', async () => {
+    const started = Date.now();
+    await (await synthesis(40, config({}, { window: 4 }, { requestsPerMinute: 600 }))).result();
+    const [first, last] = [fake.requests[0]!.at, fake.requests.at(-1)!.at];
+    expect(fake.requests).toHaveLength(40);
+    // Four shards begin with a request each; the others follow at ten a second.
+    expect(last - first).toBeGreaterThanOrEqual(3_400);
+    expect(Date.now() - started).toBeLessThan(30_000);
+  });
+});
+
+describe('a stage that continues as new', { timeout: 90_000 }, () => {
+  it('knows what it paid, and stays within limits and budget', async () => {
+    const handle = await synthesis(40, { ...config({}, { budgetUsd: 0.1 }), shardSize: 1 });
+    const first = (await handle.describe()).runId;
+    const { metrics } = await handle.result() as StageResult;
+    expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
+    expect(fake.requests).toHaveLength(40);
+    expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
+    expect(metrics['costUsd']).toBeCloseTo(40 * REPLY_USD, 9);
+  });
+});
+
+describe('an experiment', { timeout: 180_000 }, () => {
+  const experiment = (settings: Record<string, unknown>, seeds = 40): Record<string, unknown> => ({
+    name: 'taught', seeds: { kind: 'seeds', path: seedsFile(seeds) }, models: { policy: { kind: 'folder', path: inject('model') } }, stages: { synthesis: settings },
+  });
+
+  it('parks where the endpoint refuses the key, and says so', async () => {
+    fake.behave = (_, response) => answer(response, 401, errorBody('Incorrect API key provided', 'invalid_api_key'));
+    const handle = await startWorkflow('experiment', experiment(config()));
+    const { stages } = await statusWhere(handle, ({ state }) => state === 'parked', 90);
+    expect(stages[0]!.failure).toMatchObject({ type: 'TeacherRejected', message: expect.stringContaining('with 401') as string });
+    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+  });
+
+  it('parks where the worker has no key, naming the variable', async () => {
+    const { type, message } = await failureOf(await synthesis(2, config({}, {}, { keyVariable: 'NOBODY_SET_THIS' })));
+    expect(type).toBe('TeacherRejected');
+    expect(message).toContain('NOBODY_SET_THIS');
+  });
+
+  it('parks before its budget is passed, tells the cost, and goes on with a larger one without asking again', async () => {
+    const budgetUsd = 0.04;
+    const handle = await startWorkflow('experiment', experiment(config({ testCases: 10 }, { budgetUsd })));
+    const parked = await statusWhere(handle, ({ state }) => state === 'parked', 90);
+    const before = fake.requests.length;
+    expect(parked.stages[0]!.failure).toMatchObject({ type: 'BudgetExceeded', advice: expect.stringContaining('"budgetUsd":0.08') as string });
+    expect(before * REPLY_USD).toBeLessThanOrEqual(budgetUsd);
+    expect(before).toBeGreaterThan(8);
+    expect(parked.cost).toMatchObject({ usd: expect.closeTo(before * REPLY_USD, 9) as number, budgetUsd });
+    expect(parked.cost.estimatedUsd).toBeGreaterThan(0.01);
+    const { stdout } = await runTemporalCli(inject('stack'), ['workflow', 'metadata', '--workflow-id', handle.workflowId]);
+    expect(stdout).toMatch(/Cost so far: 0\.0\d+ USD for the teacher's replies \(at most 0\.0400, estimated /);
+
+    await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { budgetUsd: 1 } }] });
+    const { stages, cost } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done', 60);
+    expect(fake.requests).toHaveLength(40);
+    expect(stages[0]!.metrics).toMatchObject({ questions: 40, replies: 40 });
+    expect(cost).toMatchObject({ usd: expect.closeTo(40 * REPLY_USD, 9) as number, budgetUsd: 1 });
+    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+  });
+});

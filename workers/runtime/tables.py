@@ -1,0 +1,570 @@
+"""The border to the formats of others: Parquet, Hugging Face data sets and source trees, as rows of this system.
+
+Schemas are those of the data sets' cards. What a pre-filter of the paper (section 2.2, and the authors' preprocessing
+scripts) leaves out is counted by its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.files import Row, write_rows
+from serve import Call, ServiceError
+
+STACK_ROWS = 50_000
+"""Rows of stack-dedup-python-fns that the paper takes: the first ones."""
+STACK_CHARACTERS = 100
+"""A function of stack-dedup-python-fns is longer than this."""
+PROGRESS_ROWS = 2_000
+SKIPPED_FOLDERS = {"node_modules", "site-packages", "__pycache__", "venv", "build", "dist"}
+
+PYTHON_FENCE = re.compile(r"```python[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+class Drops(Counter[str]):
+    """Rows that were left out, by reason."""
+
+
+def import_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Read a table or source tree and write rows of the kind that is asked for.
+
+    params: format, one of path, dataset (+ revision) and package, kind, heldOutShare, output. Result: {rows, dropped:
+    {reason: count}, source}. Errors: `InvalidInput` that names what is missing or which column is not there.
+    """
+    drops = Drops()
+    reader = READERS[params["format"], params["kind"]]
+    source, rows = reader(params, drops)
+
+    def watched() -> Iterator[Row]:
+        for number, row in enumerate(rows, start=1):
+            if number % PROGRESS_ROWS == 0:
+                call.raise_if_cancelled()
+                call.progress(number, 0, f"rows read from {source}")
+            yield row
+
+    count = Counted(watched())
+    write_rows(params["output"], count)
+    if count.rows == 0:
+        raise ServiceError(
+            "InvalidInput", f"{source} gives no row of kind {params['kind']}; left out: {dict(drops) or 'none'}."
+        )
+    return {"rows": count.rows, "dropped": dict(sorted(drops.items())), "source": source}
+
+
+def check_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Whether what is to be read is there; reads no more than its schema. Errors: `InvalidInput`."""
+    if params["format"] in ("sourceTree", "package"):
+        tree_of(params)
+        return {}
+    source = table_of(params)
+    columns_of(source, params["format"])
+    return {}
+
+
+def export_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Write rows of this system as a Parquet file with a public schema.
+
+    params: format (aceCode87K or aceCodePair300K), rows (filtered questions or pairs), programs (rows, for aceCode87K),
+    model (name of the sampling model), output. Result: {rows, bytes}. The file has its final name when it is whole.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if params["format"] == "aceCode87K":
+        schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("source", pa.string()),
+                ("question", pa.string()),
+                ("test_cases", pa.list_(pa.string())),
+                (
+                    "inferences",
+                    pa.list_(
+                        pa.struct(
+                            [
+                                ("model_name", pa.string()),
+                                ("completion_id", pa.int64()),
+                                ("completion", pa.string()),
+                                ("pass_rate", pa.float64()),
+                            ]
+                        )
+                    ),
+                ),
+                ("context_messages", pa.list_(pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())])))),
+            ]
+        )
+        inferences: dict[str, list[Row]] = {}
+        for row in lines_of(params.get("programs"), ("questionId", "index", "program", "passRate")):
+            inferences.setdefault(row["questionId"], []).append(
+                {
+                    "model_name": params["model"],
+                    "completion_id": row["index"],
+                    "completion": row["program"],
+                    "pass_rate": row["passRate"],
+                }
+            )
+        rows: Iterable[Row] = (
+            {
+                "id": row["id"],
+                "source": row["source"],
+                "question": row["question"],
+                "test_cases": row["tests"],
+                "inferences": inferences.get(row["id"], []),
+                "context_messages": [[{"content": row["question"], "role": "user"}]],
+            }
+            for row in lines_of(params["rows"], ("id", "source", "question", "tests"))
+        )
+    else:
+        schema = pa.schema([(name, pa.string()) for name in ("instruction", "input", "chosen", "rejected", "id")])
+        rows = (
+            {
+                "instruction": row["question"],
+                "input": "",
+                "chosen": fenced(row["chosen"]),
+                "rejected": fenced(row["rejected"]),
+                "id": row["id"],
+            }
+            for row in lines_of(params["rows"], ("id", "question", "chosen", "rejected"))
+        )
+
+    part = Path(f"{params['output']}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for batch in batches(rows, PROGRESS_ROWS):
+            call.raise_if_cancelled()
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            count += len(batch)
+            call.progress(count, 0, "rows written")
+    part.replace(params["output"])
+    return {"rows": count, "bytes": Path(params["output"]).stat().st_size}
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "evolInstruct": ("instruction", "response"),
+    "ossInstruct": ("lang", "instruction", "response"),
+    "stackPythonFns": ("content",),
+    "aceCode87K": ("id", "source", "question"),
+    "aceCodePair300K": ("id", "instruction", "chosen", "rejected"),
+}
+
+
+def evol_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """Magicoder-Evol-Instruct: answers with a Python fence that hold a function or class."""
+
+    def keep(row: Row) -> str | None:
+        return None if "def " in row["response"] or "class " in row["response"] else "noFunctionOrClass"
+
+    return instruct_seeds(params, drops, "evol", keep)
+
+
+def oss_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """Magicoder-OSS-Instruct: answers in Python with a fence; the authors' script asks for no function here."""
+    return instruct_seeds(params, drops, "oss", lambda row: None if row["lang"] == "python" else "otherLanguage")
+
+
+def instruct_seeds(params: Mapping[str, Any], drops: Drops, name: str, why_not: Any) -> tuple[str, Iterator[Row]]:
+    source = table_of(params)
+    columns = columns_of(source, params["format"])
+
+    def rows() -> Iterator[Row]:
+        for index, row in enumerate(read_table(source, columns)):
+            reason = why_not(row)
+            fence = PYTHON_FENCE.search(row["response"] or "")
+            if reason is None and fence is None:
+                reason = "noPythonFence"
+            code = without_prints(fence.group(1)) if fence else ""
+            if reason is None and not code.strip():
+                reason = "empty"
+            if reason is not None:
+                drops[reason] += 1
+                continue
+            yield {"id": f"{name}_{index}", "source": name, "code": code, "instruction": row["instruction"]}
+
+    return source["name"], rows()
+
+
+def stack_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """stack-dedup-python-fns: the first functions longer than 100 characters."""
+    source = table_of(params)
+    columns = columns_of(source, "stackPythonFns")
+
+    def rows() -> Iterator[Row]:
+        kept = 0
+        for index, row in enumerate(read_table(source, columns)):
+            code = without_prints(row["content"] or "")
+            if len(code) <= STACK_CHARACTERS:
+                drops["tooShort"] += 1
+            elif kept >= STACK_ROWS:
+                drops["beyondTheFirst50000"] += 1
+            else:
+                kept += 1
+                yield {"id": f"bigcode_python_fns_{index}", "source": "bigcode_python_fns", "code": code}
+
+    return source["name"], rows()
+
+
+def acecode_questions(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """AceCode-87K as filtered questions. A program that passes all kept tests, where there is one, is the reference."""
+    source = table_of(params)
+    columns = columns_of(source, "aceCode87K")
+    tests_column = "test_cases" if "test_cases" in columns else "tests"
+
+    def rows() -> Iterator[Row]:
+        for row in read_table(source, columns):
+            tests = [test for test in row[tests_column] or [] if test and test.strip()]
+            name = entry_point(tests)
+            reason = (
+                "noQuestion"
+                if not (row["question"] or "").strip()
+                else "noTests"
+                if not tests
+                else "noEntryPoint"
+                if name is None
+                else None
+            )
+            if reason is not None:
+                drops[reason] += 1
+                continue
+            passing = [item for item in row.get("inferences") or [] if item.get("pass_rate") == 1]
+            yield {
+                "id": row["id"],
+                "seedId": row["id"],
+                "source": row["source"],
+                "question": row["question"],
+                "entryPoint": name,
+                "reference": program_of(passing[0]["completion"]) if passing else "",
+                "tests": tests,
+                "split": split_of(row["question"], params["heldOutShare"]),
+            }
+
+    return source["name"], rows()
+
+
+def acecode_programs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """The samples of AceCode-87K as programs. Their pass rates stand there; verdicts of single tests do not."""
+    source = table_of(params)
+    columns = columns_of(source, "aceCode87K")
+    if "inferences" not in columns:
+        raise ServiceError("InvalidInput", f"{source['name']} has no column inferences, which holds the programs.")
+
+    def rows() -> Iterator[Row]:
+        for row in read_table(source, columns):
+            for index, item in enumerate(row["inferences"] or []):
+                program = program_of(item["completion"] or "")
+                if not program.strip() or item["pass_rate"] is None:
+                    drops["emptyProgram" if not program.strip() else "noPassRate"] += 1
+                    continue
+                yield {
+                    "id": f"{row['id']}/{item['model_name']}/{index}",
+                    "questionId": row["id"],
+                    "split": split_of(row["question"], params["heldOutShare"]),
+                    "question": row["question"],
+                    "index": index,
+                    "program": program,
+                    "finish": "stop",
+                    "outcomes": [],
+                    "passRate": min(1.0, max(0.0, float(item["pass_rate"]))),
+                }
+
+    return source["name"], rows()
+
+
+def acecode_pairs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """AceCodePair-300K as pairs; its rows hold no pass rates."""
+    source = table_of(params)
+    columns = columns_of(source, "aceCodePair300K")
+
+    def rows() -> Iterator[Row]:
+        for row in read_table(source, columns):
+            chosen, rejected = program_of(row["chosen"] or ""), program_of(row["rejected"] or "")
+            if not chosen.strip() or not rejected.strip() or chosen == rejected:
+                drops["emptyProgram" if not chosen.strip() or not rejected.strip() else "equalPrograms"] += 1
+                continue
+            yield {
+                "id": row["id"],
+                "questionId": hashlib.sha256(row["instruction"].encode()).hexdigest()[:32],
+                "split": split_of(row["instruction"], params["heldOutShare"]),
+                "question": row["instruction"],
+                "chosen": chosen,
+                "rejected": rejected,
+            }
+
+    return source["name"], rows()
+
+
+def table_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The Parquet files of a path, or of a data set of the Hugging Face hub (or its local cache)."""
+    if (path := params.get("path")) is not None:
+        place = Path(path)
+        files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+        if not place.exists() or not files:
+            raise ServiceError("InvalidInput", f"There is no Parquet file at {path} on the GPU worker.")
+        return {"name": place.name, "files": files}
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            params["dataset"], repo_type="dataset", revision=params.get("revision"), allow_patterns="*.parquet"
+        )
+    except Exception as error:
+        raise ServiceError(
+            "InvalidInput", f"The data set {params['dataset']} cannot be had from the hub: {str(error).splitlines()[0]}"
+        ) from error
+    return {"name": params["dataset"], "files": sorted(Path(folder).rglob("*.parquet"))}
+
+
+def columns_of(source: Mapping[str, Any], format: str) -> list[str]:
+    """The columns to read. Errors: `InvalidInput` that names those that are not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        present = pq.read_schema(source["files"][0]).names
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ServiceError("InvalidInput", f"{source['files'][0]} is no Parquet file: {error}") from error
+    wanted = COLUMNS[format]
+    missing = [name for name in wanted if name not in present]
+    if format == "aceCode87K" and not {"test_cases", "tests"} & set(present):
+        missing.append("test_cases")
+    if missing:
+        raise ServiceError(
+            "InvalidInput",
+            f"{source['name']} lacks the columns {', '.join(missing)} of {format}; it has {', '.join(present)}.",
+        )
+    optional = ("test_cases", "tests", "inferences") if format == "aceCode87K" else ()
+    return [name for name in (*wanted, *optional) if name in present]
+
+
+def read_table(source: Mapping[str, Any], columns: list[str]) -> Iterator[Row]:
+    """Rows of all files in name order, a batch in memory at a time."""
+    import pyarrow.parquet as pq
+
+    for file in source["files"]:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=PROGRESS_ROWS, columns=columns):
+            yield from batch.to_pylist()
+
+
+# --- source trees -----------------------------------------------------------------------------------------------------
+
+
+def tree_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+    """Functions of a source tree or of an installed package that run by themselves, in path order."""
+    name, root = tree_of(params)
+    files = (
+        [root]
+        if root.is_file()
+        else sorted(
+            path
+            for path in root.rglob("*.py")
+            if not any(part in SKIPPED_FOLDERS or part.startswith(".") for part in path.relative_to(root).parts[:-1])
+        )
+    )
+
+    def rows() -> Iterator[Row]:
+        for path in files:
+            relative = path.name if root.is_file() else path.relative_to(root).as_posix()
+            try:
+                with tokenize.open(path) as file:
+                    text = file.read()
+                tree = ast.parse(text)
+            except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError, OSError):
+                drops["fileNotParsed"] += 1
+                continue
+            for function, code, reason in functions_of(tree, text):
+                if reason is not None:
+                    drops[reason] += 1
+                    continue
+                yield {"id": f"{name}:{relative}:{function}", "source": name, "code": code}
+
+    return name, rows()
+
+
+def tree_of(params: Mapping[str, Any]) -> tuple[str, Path]:
+    """Name and root of a source tree. Errors: `InvalidInput` when there is none."""
+    if params["format"] == "sourceTree":
+        root = Path(params["path"])
+        if not root.exists():
+            raise ServiceError("InvalidInput", f"There is no source tree {params['path']} on the GPU worker.")
+        return root.resolve().name, root
+    package = params["package"]
+    try:
+        spec = importlib.util.find_spec(package) if "." not in package else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin in (None, "built-in", "frozen"):
+        raise ServiceError(
+            "InvalidInput", f"There is no package {package} with Python source in the GPU worker's environment."
+        )
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    origin = Path(str(spec.origin))
+    return f"{package}@{version}", Path(
+        spec.submodule_search_locations[0]
+    ) if spec.submodule_search_locations else origin
+
+
+def functions_of(tree: ast.Module, text: str) -> Iterator[tuple[str, str, str | None]]:
+    """Name, code and, where it cannot be a seed, the reason, of each top-level function of a module.
+
+    A seed takes arguments, returns something, and uses nothing of its module but imports of the standard library, which
+    come with it: it must run alone.
+    """
+    imports = imported_names(tree)
+    for node in tree.body:
+        if isinstance(node, ast.AsyncFunctionDef):
+            yield node.name, "", "asynchronous"
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        arguments = node.args
+        reason: str | None = None
+        free = free_names(node) - set(dir(builtins)) - {node.name}
+        if node.decorator_list:
+            reason = "decorated"
+        elif not (arguments.args or arguments.posonlyargs):
+            reason = "noArguments"
+        elif arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
+            reason = "variableArguments"
+        elif not any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node)):
+            reason = "returnsNothing"
+        elif any(isinstance(part, (ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)) for part in ast.walk(node)):
+            reason = "generatorOrGlobal"
+        elif free - imports.keys():
+            reason = "needsItsModule"
+        elif any(imports[name][0] not in sys.stdlib_module_names for name in free):
+            reason = "needsAPackage"
+        lines = sorted({imports[name][1] for name in free}) if reason is None else []
+        source = ast.get_source_segment(text, node) or ""
+        yield node.name, "\n".join([*lines, *([""] if lines else []), source, ""]), reason
+
+
+def imported_names(tree: ast.Module) -> dict[str, tuple[str, str]]:
+    """Names that a module imports at its top, each with the top-level module it comes from and its import statement."""
+    names: dict[str, tuple[str, str]] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]
+                names[alias.asname or top] = (
+                    top,
+                    f"import {alias.name}{f' as {alias.asname}' if alias.asname else ''}",
+                )
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                statement = f"from {node.module} import {alias.name}{f' as {alias.asname}' if alias.asname else ''}"
+                names[alias.asname or alias.name] = (node.module.split(".")[0], statement)
+    return names
+
+
+def free_names(function: ast.FunctionDef) -> set[str]:
+    """Names that a function reads and does not bind itself, annotations and defaults included."""
+    bound: set[str] = set()
+    read: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node is not function) or (
+            isinstance(node, ast.ExceptHandler) and node.name
+        ):
+            bound.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+            bound.add(node.name)
+    return read - bound
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def without_prints(code: str) -> str:
+    """The code without lines that begin with print, as the authors' preprocessing leaves it."""
+    return "\n".join(line for line in code.split("\n") if not line.startswith("print"))
+
+
+def program_of(text: str) -> str:
+    """The program of an answer: what stands in its first Python fence, or all of it."""
+    fence = PYTHON_FENCE.search(text)
+    return fence.group(1) if fence else text
+
+
+def fenced(program: str) -> str:
+    return f"```python\n{program.rstrip()}\n```"
+
+
+def entry_point(tests: Iterable[str]) -> str | None:
+    """The function that the first test calls."""
+    for test in tests:
+        if match := re.search(r"assert\s+(?:not\s+)?\(?\s*([A-Za-z_]\w*)\s*\(", test):
+            return match.group(1)
+    return None
+
+
+def split_of(text: str, held_out_share: float) -> str:
+    """heldOut for a stated share of texts, by their hash, so that it is the same for questions, programs and pairs."""
+    position = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return "heldOut" if position < held_out_share else "train"
+
+
+class Counted(Iterator[Row]):
+    """Rows that are counted as they pass."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self.rows = 0
+        self._rows = rows
+
+    def __next__(self) -> Row:
+        row = next(self._rows)
+        self.rows += 1
+        return row
+
+
+def lines_of(path: str | None, fields: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of a JSON Lines file, one in memory at a time; none without a path."""
+    if path is None:
+        return
+    with Path(path).open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            yield {name: row[name] for name in fields}
+
+
+def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+READERS = {
+    ("evolInstruct", "seeds"): evol_seeds,
+    ("ossInstruct", "seeds"): oss_seeds,
+    ("stackPythonFns", "seeds"): stack_seeds,
+    ("sourceTree", "seeds"): tree_seeds,
+    ("package", "seeds"): tree_seeds,
+    ("aceCode87K", "filteredQuestions"): acecode_questions,
+    ("aceCode87K", "programs"): acecode_programs,
+    ("aceCodePair300K", "pairs"): acecode_pairs,
+}

@@ -1,0 +1,244 @@
+"""Tables and source trees as rows: what the published schemas say, what the paper's pre-filters leave out, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from runtime.tables import check_table, export_table, functions_of, import_table, split_of
+from serve import Call, ServiceError
+
+QUESTION = "Write a function double(n) that returns twice n."
+
+
+def imported(tmp_path: Path, **params: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    output = tmp_path / "rows.jsonl"
+    settings = {"heldOutShare": 0.0, "output": str(output), **params}
+    result = import_table(settings, Call(1, lambda message: None))
+    return [json.loads(line) for line in output.read_text().splitlines()], result
+
+
+def parquet(tmp_path: Path, rows: list[dict[str, Any]], name: str = "table.parquet") -> str:
+    path = tmp_path / name
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def test_evol_instruct_keeps_answers_with_a_python_function(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path,
+        [
+            {
+                "instruction": "Double it.",
+                "response": "Here:\n```python\ndef f(n):\n    return 2 * n\nprint(f(2))\n```\nDone.",
+            },
+            {"instruction": "No code.", "response": "def is a word"},
+            {"instruction": "A script.", "response": "```python\nx = 1\n```"},
+            {"instruction": "Java.", "response": "```java\nclass A {}\n```"},
+        ],
+    )
+    rows, result = imported(tmp_path, format="evolInstruct", kind="seeds", path=path)
+    assert rows == [
+        {"id": "evol_0", "source": "evol", "code": "def f(n):\n    return 2 * n\n", "instruction": "Double it."}
+    ]
+    assert result["dropped"] == {"noFunctionOrClass": 1, "noPythonFence": 2}
+
+
+def test_oss_instruct_keeps_python_without_asking_for_a_function(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path,
+        [
+            {"lang": "python", "instruction": "A", "response": "```python\nx = 1\n```"},
+            {"lang": "java", "instruction": "B", "response": "```java\nint x;\n```"},
+        ],
+    )
+    rows, result = imported(tmp_path, format="ossInstruct", kind="seeds", path=path)
+    assert [row["id"] for row in rows] == ["oss_0"]
+    assert result["dropped"] == {"otherLanguage": 1}
+
+
+def test_stack_functions_are_longer_than_100_characters(tmp_path: Path) -> None:
+    path = parquet(tmp_path, [{"content": "x" * 100}, {"content": "y" * 101}])
+    rows, result = imported(tmp_path, format="stackPythonFns", kind="seeds", path=path)
+    assert [(row["id"], len(row["code"])) for row in rows] == [("bigcode_python_fns_1", 101)]
+    assert result["dropped"] == {"tooShort": 1}
+
+
+@pytest.mark.parametrize("column", ["test_cases", "tests"])
+def test_acecode_is_read_as_questions_and_programs(tmp_path: Path, column: str) -> None:
+    inferences = [
+        {
+            "model_name": "m",
+            "completion_id": 0,
+            "completion": "```python\ndef double(n):\n    return 2 * n\n```",
+            "pass_rate": 1.0,
+        },
+        {"model_name": "m", "completion_id": 1, "completion": "def double(n): return n", "pass_rate": 0.5},
+    ]
+    tests = ["assert double(1) == 2", "assert double(0) == 0"]
+    path = parquet(
+        tmp_path,
+        [
+            {"id": "evol_1", "source": "evol", "question": QUESTION, column: tests, "inferences": inferences},
+            {"id": "evol_2", "source": "evol", "question": "Nothing to test.", column: [], "inferences": []},
+        ],
+    )
+    questions, result = imported(tmp_path, format="aceCode87K", kind="filteredQuestions", path=path)
+    assert questions == [
+        {
+            "id": "evol_1",
+            "seedId": "evol_1",
+            "source": "evol",
+            "question": QUESTION,
+            "entryPoint": "double",
+            "reference": "def double(n):\n    return 2 * n\n",
+            "tests": tests,
+            "split": "train",
+        }
+    ]
+    assert result["dropped"] == {"noTests": 1}
+    programs, _ = imported(tmp_path, format="aceCode87K", kind="programs", path=path)
+    assert [(row["id"], row["questionId"], row["passRate"], row["program"]) for row in programs] == [
+        ("evol_1/m/0", "evol_1", 1.0, "def double(n):\n    return 2 * n\n"),
+        ("evol_1/m/1", "evol_1", 0.5, "def double(n): return n"),
+    ]
+
+
+def test_pairs_come_back_as_they_were_exported(tmp_path: Path) -> None:
+    pair = {
+        "id": "p1",
+        "questionId": "q1",
+        "split": "train",
+        "question": QUESTION,
+        "chosen": "def f():\n    return 1\n",
+        "rejected": "def f():\n    return 2\n",
+    }
+    rows = tmp_path / "pairs.jsonl"
+    rows.write_text(json.dumps(pair) + "\n")
+    output = tmp_path / "out" / "data.parquet"
+    written = export_table(
+        {"format": "aceCodePair300K", "rows": str(rows), "output": str(output)}, Call(1, lambda message: None)
+    )
+    assert written["rows"] == 1
+    assert pq.read_schema(output).names == ["instruction", "input", "chosen", "rejected", "id"]
+    back, _ = imported(tmp_path, format="aceCodePair300K", kind="pairs", path=str(output))
+    assert back[0] | {"questionId": "q1"} == pair
+
+
+def test_questions_are_exported_with_the_published_columns(tmp_path: Path) -> None:
+    questions, programs = tmp_path / "questions.jsonl", tmp_path / "programs.jsonl"
+    questions.write_text(
+        json.dumps({"id": "q1", "source": "simple", "question": QUESTION, "tests": ["assert double(1) == 2"]}) + "\n"
+    )
+    programs.write_text(
+        json.dumps({"questionId": "q1", "index": 0, "program": "def double(n): ...", "passRate": 0.25}) + "\n"
+    )
+    output = tmp_path / "data.parquet"
+    settings = {
+        "format": "aceCode87K",
+        "rows": str(questions),
+        "programs": str(programs),
+        "model": "tiny",
+        "output": str(output),
+    }
+    export_table(settings, Call(1, lambda message: None))
+    assert pq.read_table(output).to_pylist() == [
+        {
+            "id": "q1",
+            "source": "simple",
+            "question": QUESTION,
+            "test_cases": ["assert double(1) == 2"],
+            "inferences": [
+                {"model_name": "tiny", "completion_id": 0, "completion": "def double(n): ...", "pass_rate": 0.25}
+            ],
+            "context_messages": [[{"content": QUESTION, "role": "user"}]],
+        }
+    ]
+
+
+def test_a_source_tree_gives_functions_that_run_alone(tmp_path: Path) -> None:
+    tree = tmp_path / "project"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "venv").mkdir()
+    (tree / "venv" / "skipped.py").write_text("def never(n):\n    return n\n")
+    (tree / "broken.py").write_text("def f(:\n")
+    (tree / "sub" / "good.py").write_text(
+        "import math\nimport numpy as np\nfrom os import path as p\nLIMIT = 3\n\n"
+        "def area(r: float) -> float:\n    return math.pi * r ** 2\n\n"
+        "def limited(n):\n    return min(n, LIMIT)\n\n"
+        "def mean(values):\n    return np.mean(values)\n\n"
+        "@property\ndef decorated(n):\n    return n\n\n"
+        "def shows(n):\n    print(n)\n\n"
+        "def constant():\n    return 1\n\n"
+        "async def later(n):\n    return n\n\n"
+        "def lazily(n):\n    yield n\n    return n\n"
+    )
+    rows, result = imported(tmp_path, format="sourceTree", kind="seeds", path=str(tree))
+    assert [(row["id"], row["code"]) for row in rows] == [
+        ("project:sub/good.py:area", "import math\n\ndef area(r: float) -> float:\n    return math.pi * r ** 2\n")
+    ]
+    assert result["dropped"] == {
+        "asynchronous": 1,
+        "decorated": 1,
+        "fileNotParsed": 1,
+        "generatorOrGlobal": 1,
+        "needsAPackage": 1,
+        "needsItsModule": 1,
+        "noArguments": 1,
+        "returnsNothing": 1,
+    }
+
+
+def test_an_installed_package_gives_its_functions(tmp_path: Path) -> None:
+    rows, result = imported(tmp_path, format="package", kind="seeds", package="colorsys")
+    assert {"colorsys"} == {row["source"].split("@")[0] for row in rows}
+    assert any(row["id"].endswith(":colorsys.py:rgb_to_yiq") for row in rows)
+    assert result["dropped"]["needsItsModule"] > 0
+
+
+def test_names_bound_inside_are_not_free() -> None:
+    code = (
+        "def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return [total + k for k in (1, 2)]\n"
+    )
+    import ast
+
+    assert [(name, reason) for name, _, reason in functions_of(ast.parse(code), code)] == [("f", None)]
+
+
+def test_the_split_is_a_stated_share_of_texts() -> None:
+    held_out = sum(split_of(f"question {number}", 0.1) == "heldOut" for number in range(5000))
+    assert 400 < held_out < 600
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"format": "evolInstruct", "path": "/nowhere/x.parquet"}, "There is no Parquet file at /nowhere/x.parquet"),
+        ({"format": "sourceTree", "path": "/nowhere"}, "There is no source tree /nowhere"),
+        ({"format": "package", "package": "no_such_package"}, "There is no package no_such_package"),
+    ],
+)
+def test_what_is_not_there_is_named(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ServiceError, match=message):
+        check_table(params, Call(1, lambda message: None))
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="lacks the columns response of evolInstruct; it has instruction"):
+        check_table(
+            {"format": "evolInstruct", "path": parquet(tmp_path, [{"instruction": "x"}])}, Call(1, lambda message: None)
+        )
+    broken = tmp_path / "broken.parquet"
+    broken.write_text("not a table")
+    with pytest.raises(ServiceError, match="is no Parquet file"):
+        check_table({"format": "evolInstruct", "path": str(broken)}, Call(1, lambda message: None))
+
+
+def test_a_table_without_a_usable_row_is_an_error_that_counts(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"gives no row of kind seeds; left out: \{'tooShort': 1\}"):
+        imported(tmp_path, format="stackPythonFns", kind="seeds", path=parquet(tmp_path, [{"content": "x"}]))

@@ -1,0 +1,38 @@
+/** What replies of a language model cost. Pure. */
+import type { EndpointExecution, EndpointTeacher } from './experiment.js';
+import type { Usage } from './rows.js';
+
+type Prices = NonNullable<EndpointExecution['prices']>;
+
+/** Price of tokens in US dollars. Without prices nothing is paid. */
+export function costOf({ promptTokens, completionTokens }: Pick<Usage, 'promptTokens' | 'completionTokens'>, prices: Prices | undefined): number {
+  return prices === undefined ? 0 : (promptTokens * prices.input + completionTokens * prices.output) / 1e6;
+}
+
+/** Code and English have 3 to 4 characters per token; the smaller number counts more tokens. */
+const CHARACTERS_PER_TOKEN = 3;
+
+/** Tokens of a text, estimated. */
+export function estimatedTokens(text: string): number {
+  return Math.ceil(text.length / CHARACTERS_PER_TOKEN);
+}
+
+/** Tokens of instructions and reply, as lengths of the prompt and of JSON replies suggest; never measured on a paid model. */
+const INSTRUCTION_TOKENS = 560;
+const QUESTION_TOKENS = 260;
+const TEST_CASE_TOKENS = 36;
+
+/** What a teacher's replies to `seeds` seeds of `seedBytes` bytes on average will cost: expected, and when each reply is as long as it may be. */
+export function teacherEstimate(teacher: EndpointTeacher, prices: Prices | undefined, seeds: number, seedBytes: number): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
+  const promptTokens = Math.round(seeds * (INSTRUCTION_TOKENS + seedBytes / CHARACTERS_PER_TOKEN));
+  const each = Math.min(teacher.maxTokens, QUESTION_TOKENS + TEST_CASE_TOKENS * teacher.testCases);
+  const completionTokens = Math.round(seeds * each);
+  return {
+    promptTokens, completionTokens, dollars: costOf({ promptTokens, completionTokens }, prices), atMost: costOf({ promptTokens, completionTokens: seeds * teacher.maxTokens }, prices),
+  };
+}
+
+/** Money with the digits that matter: cents from a dollar on, four places below. */
+export function dollarsText(dollars: number): string {
+  return dollars === 0 ? '0' : dollars.toFixed(dollars < 1 ? 4 : 2);
+}
