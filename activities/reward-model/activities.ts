@@ -65,7 +65,8 @@ export function rewardModelActivities({ store, models }: Services) {
         const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
         await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
         const stored = await store.putFolder(output);
-        const gapOf = new Map(heldOutPairs.map(({ id, chosenPassRate, rejectedPassRate }) => [id, chosenPassRate - rejectedPassRate]));
+        const gapOf = new Map(heldOutPairs.flatMap(({ id, chosenPassRate: chosen, rejectedPassRate: rejected }) =>
+          (chosen === undefined || rejected === undefined ? [] : [[id, chosen - rejected] as const])));
         const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
         return {
           files: stored,
@@ -75,7 +76,7 @@ export function rewardModelActivities({ store, models }: Services) {
             interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
             baselineAccuracy: result.before?.accuracy ?? null,
             calibration: calibration(margins).map((bin) => ({ ...bin })),
-            byGap: accuracyByGap(result.heldOut.rows.map(({ id }, at) => ({ gap: gapOf.get(id)!, margin: margins[at]! }))).map((bin) => ({ ...bin })),
+            byGap: accuracyByGap(result.heldOut.rows.flatMap(({ id }, at) => (gapOf.has(id) ? [{ gap: gapOf.get(id)!, margin: margins[at]! }] : []))).map((bin) => ({ ...bin })),
             curve: result.curve.map(({ step, loss }) => ({ step, loss })),
             scale: { ...scale },
           },
