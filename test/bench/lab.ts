@@ -22,7 +22,7 @@ const HELP = `npm run lab -- [options]
 
   --family NAME   only this family: ${FAMILIES.join(', ')} (may be given several times)
   --seed N        only this seed (may be given several times)
-  --recipe NAME   only this recipe of the file (may be given several times); its own bars alone are checked
+  --recipe NAME   only this recipe of the file (may be given several times); one at least has a reward model
   --settings FILE another file than infra/experiments/lab.json
   --validation    the validation questions, on which hyperparameters are chosen, instead of the held-out ones
   --json          one JSON object on the last line
@@ -104,6 +104,15 @@ async function main(): Promise<void> {
   const workers = workerProcess(QUEUE, environment);
   const services = createServices({ env: environment, label: 'lab' });
   const connection = await Connection.connect({ address: stack.address });
+  let ending: Promise<void> | undefined;
+  const end = (): Promise<void> => ending ??= (async () => {
+    await connection.close();
+    await services.close();
+    await workers.stop();
+    await stopStack({ home });
+    rmSync(home, { recursive: true, force: true });
+  })();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end().finally(() => process.exit(130)));
   try {
     const context = {
       client: new Client({ connection, namespace: stack.namespace }), taskQueue: QUEUE, models: services.models,
@@ -117,11 +126,7 @@ async function main(): Promise<void> {
     }
     report('lab', measures, values.json);
   } finally {
-    await connection.close();
-    await services.close();
-    await workers.stop();
-    await stopStack({ home });
-    rmSync(home, { recursive: true, force: true });
+    await end();
   }
 }
 

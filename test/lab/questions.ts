@@ -37,8 +37,8 @@ const DOMAIN = { min: -4, max: 13 };
 /** Constants that are off by one and still one digit that a question may hold. */
 const near = (value: number): number[] => [value + 1, value - 1].filter((other) => other >= LEAST && other <= MOST);
 
-/** The kinds of question for three different constants, of which most use two. */
-function kinds(a: number, b: number, c: number): Kind[] {
+/** The kinds of question for three different constants, of which most use two; undefined where these constants make none. */
+function kinds(a: number, b: number, c: number): (Kind | undefined)[] {
   const kind = (returns: Kind['returns'], task: string, text: (x: number, y: number, z: number) => string, structural: string[]): Kind => {
     const right = text(a, b, c);
     const nearMiss = [...near(a).map((x) => text(x, b, c)), ...near(b).map((y) => text(a, y, c)), ...near(c).map((z) => text(a, b, z))];
@@ -53,7 +53,8 @@ function kinds(a: number, b: number, c: number): Kind[] {
     kind('int', `the whole quotient of n and ${a}, plus ${b}`, (x, y) => `n // ${x} + ${y}`, [`n // (${a} + ${b})`, `n % ${a} + ${b}`, `(n + ${b}) // ${a}`]),
     kind('int', `the sum of n and ${a}, times ${b}, minus ${c}`, (x, y, z) => `(n + ${x}) * ${y} - ${z}`, [`n + ${a} * ${b} - ${c}`, `(n + ${a}) * (${b} - ${c})`, `(n - ${a}) * ${b} + ${c}`]),
     kind('int', `n plus ${b} if n is at least ${a} and n minus ${c} otherwise`, (x, y, z) => `n + ${y} if n >= ${x} else n - ${z}`, [`n + ${b} if n > ${a} else n - ${c}`, `n - ${c} if n >= ${a} else n + ${b}`, `n + ${b} if n <= ${a} else n - ${c}`]),
-    kind('int', `n times ${b} if n is below ${a} and n plus ${c} otherwise`, (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`, [`n * ${b} if n <= ${a} else n + ${c}`, `n + ${c} if n < ${a} else n * ${b}`, `n * ${b} if n > ${a} else n + ${c}`]),
+    // With equal values on both sides of the boundary, the answer with the other comparison would be right too.
+    a * b === a + c ? undefined : kind('int', `n times ${b} if n is below ${a} and n plus ${c} otherwise`, (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`, [`n * ${b} if n <= ${a} else n + ${c}`, `n + ${c} if n < ${a} else n * ${b}`, `n * ${b} if n > ${a} else n + ${c}`]),
     // Closer bounds would leave nothing or everything between them.
     ...(a + 2 <= b ? [
       kind('bool', `whether n is at least ${a} and at most ${b}`, (x, y) => `${x} <= n and n <= ${y}`, [`${a} < n and n <= ${b}`, `${a} <= n and n < ${b}`, `${a} <= n or n <= ${b}`]),
@@ -70,7 +71,7 @@ function kinds(a: number, b: number, c: number): Kind[] {
  * a third of its samples and its most likely answer is often wrong.
  */
 const RIGHT_LEADS = [0.46, 0.24] as const;
-const WRONG_LEADS = [0.28, 0.58] as const;
+const WRONG_LEADS = [0.27, 0.61] as const;
 
 /** All questions of a family, in a fixed order. */
 export function allQuestions(family: Family): LabQuestion[] {
@@ -79,7 +80,7 @@ export function allQuestions(family: Family): LabQuestion[] {
   for (const a of constants) for (const b of constants) for (const c of constants) {
     if (new Set([a, b, c]).size < 3) continue;
     for (const [number, kind] of kinds(a, b, c).entries()) {
-      if (!questions.has(kind.task)) questions.set(kind.task, question(family, kind, number));
+      if (kind && !questions.has(kind.task)) questions.set(kind.task, question(family, kind, number));
     }
   }
   return [...questions.values()];
@@ -102,11 +103,11 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
 }
 
 /**
- * The questions of one laboratory seed. Seed 0 is for choosing hyperparameters: its questions are a quarter of all, by
+ * The questions of one laboratory seed. Seed 0 is for choosing hyperparameters: its questions are a third of all, by
  * hash, that no other seed is ever asked.
  */
 export function labQuestions(family: Family, seed: number, count: number): LabQuestion[] {
-  const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 4 === 0;
+  const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 3 === 0;
   const order = (question: LabQuestion): string => sha256(`${seed}/${question.seed.id}`);
   return allQuestions(family).filter((question) => forValidation(question) === (seed === 0))
     .sort((x, y) => (order(x) < order(y) ? -1 : 1)).slice(0, count);
