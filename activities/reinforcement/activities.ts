@@ -144,7 +144,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
     'reinforcement.reward': (
       input: RoundInput<{ rollouts: ArtifactRef; verdicts: ArtifactRef | undefined; scores: ArtifactRef | undefined; rewardModel: ArtifactRef | undefined }>,
     ): Promise<Produced> =>
-      step('reward', 'rewards', input, ({ reward, dropDegenerateGroups, algorithm }) => ({ reward, dropDegenerateGroups, rewardClip: algorithm.rewardClip }), async (config) => {
+      step('reward', 'rewards', input, ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({ reward, dropDegenerateGroups, rewardClip: algorithm.rewardClip, ...(reward.lengthPenalty ? { maxNewTokens } : {}) }), async (config) => {
         const { rollouts, verdicts, scores, rewardModel } = input.inputs;
         const passRates = new Map((verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]));
         const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
@@ -155,7 +155,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
           (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
             id, questionId, completionTokens: completionIds.length, passRate: passRates.get(id), score: scoreById.get(id),
           })),
-          { reward: config.reward, rewardClip: config.algorithm.rewardClip, dropDegenerateGroups: config.dropDegenerateGroups, scale },
+          { reward: config.reward, rewardClip: config.algorithm.rewardClip, dropDegenerateGroups: config.dropDegenerateGroups, maxNewTokens: config.maxNewTokens, scale },
         );
         const dropped: Record<string, number> = {};
         for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
@@ -166,7 +166,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
     'reinforcement.update': async (
       input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
     ): Promise<Produced> =>
-      step('update', 'policy', input, ({ algorithm, seed, temperature }) => ({ algorithm, seed, temperature }), (config, key) => withWorkFolder(store, async (work) => {
+      step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens }) => ({ algorithm, seed, temperature, maxNewTokens }), (config, key) => withWorkFolder(store, async (work) => {
         const rollouts = new Map((await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]));
         const rewards = await rows(input.inputs.rewards, RewardRow);
         const trained = rewards.filter((row) => row.reward !== undefined);
@@ -181,10 +181,9 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
         const output = join(work, 'policy');
         const { algorithm, execution, seed, temperature } = config;
-        const { name: _name, ...settings } = algorithm;
         const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
           policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
-          config: { ...settings, seed, temperature, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
+          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
         })));
         const expected = trained.map(({ id }) => id).sort();
         const actual = [...new Set(result.trainedIds)].sort();

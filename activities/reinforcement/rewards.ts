@@ -17,12 +17,14 @@ export interface RewardRule {
   reward: z.infer<typeof RewardConfig>;
   rewardClip: number;
   dropDegenerateGroups: boolean;
+  /** Upper limit of an answer, in tokens; the length penalty counts from it. */
+  maxNewTokens: number;
   scale?: ScoreScale | undefined;
 }
 
 /**
  * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised by
- * the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork).
+ * the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the length penalty.
  *
  * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is dropped,
  * and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with the reason.
@@ -51,7 +53,7 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
   });
 }
 
-function rewardOf({ passRate, score }: JudgedRollout, { reward, rewardClip, scale }: RewardRule): number | undefined {
+function rewardOf({ passRate, score, completionTokens }: JudgedRollout, { reward, rewardClip, scale, maxNewTokens }: RewardRule): number | undefined {
   let sum = 0;
   if (reward.testsWeight > 0) {
     if (passRate === undefined) return undefined;
@@ -62,5 +64,12 @@ function rewardOf({ passRate, score }: JudgedRollout, { reward, rewardClip, scal
     if (score === undefined) return undefined;
     sum += reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, (score - scale.mean) / scale.std));
   }
-  return sum;
+  return sum - lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens);
+}
+
+/** Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `maxNewTokens - tokens`, then linear up to `weight`. */
+function lengthPenalty(length: number, rule: RewardRule['reward']['lengthPenalty'], maxNewTokens: number): number {
+  if (rule === undefined) return 0;
+  const over = Math.min(rule.tokens, Math.max(0, length - (maxNewTokens - rule.tokens)));
+  return rule.weight * (over / rule.tokens);
 }

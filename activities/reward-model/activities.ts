@@ -10,7 +10,7 @@ import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.j
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
-import { calibration, wilsonInterval } from './statistics.js';
+import { accuracyByGap, calibration, wilsonInterval } from './statistics.js';
 
 /** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
 export const SCORE_SCALE_FILE = 'acecoder_score_scale.json';
@@ -21,6 +21,7 @@ const TrainingResult = z.object({
   steps: z.number().int(),
   pairs: z.number().int(),
   tooLong: z.number().int(),
+  heldOutTooLong: z.number().int(),
   curve: z.array(z.object({ step: z.number().int(), loss: z.number(), accuracy: z.number().nullish() })),
   before: z.object({ accuracy: z.number().nullable() }).nullish(),
   heldOut: z.object({
@@ -59,20 +60,23 @@ export function rewardModelActivities({ store, models }: Services) {
         const { execution, salt: _salt, ...semantics } = config;
         const result = TrainingResult.parse(await train({ store, models, work }, key, 'trainRewardModel', (folders) => ({
           model: backbone, train: trainPath, heldOut: heldOutPath, output, ...folders,
-          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, baseline: true },
+          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, gradientCheckpointing: execution.gradientCheckpointing, baseline: true },
         })));
         const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
         await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
         const stored = await store.putFolder(output);
+        const gapOf = new Map(heldOutPairs.flatMap(({ id, chosenPassRate: chosen, rejectedPassRate: rejected }) =>
+          (chosen === undefined || rejected === undefined ? [] : [[id, chosen - rejected] as const])));
         const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
         return {
           files: stored,
           metrics: {
             pairs: result.pairs, heldOutAccuracy: result.heldOut.accuracy, heldOutPairs: result.heldOut.pairs,
-            heldOutQuestions: result.heldOut.questions, steps: result.steps, tooLong: result.tooLong, meanMargin: result.heldOut.meanMargin,
+            heldOutQuestions: result.heldOut.questions, steps: result.steps, tooLong: result.tooLong, heldOutTooLong: result.heldOutTooLong, meanMargin: result.heldOut.meanMargin,
             interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
             baselineAccuracy: result.before?.accuracy ?? null,
             calibration: calibration(margins).map((bin) => ({ ...bin })),
+            byGap: accuracyByGap(result.heldOut.rows.flatMap(({ id }, at) => (gapOf.has(id) ? [{ gap: gapOf.get(id)!, margin: margins[at]! }] : []))).map((bin) => ({ ...bin })),
             curve: result.curve.map(({ step, loss }) => ({ step, loss })),
             scale: { ...scale },
           },

@@ -1,4 +1,4 @@
-/** Interval and calibration of pairwise accuracy. */
+/** Interval, calibration and breakdown of pairwise accuracy. */
 
 /**
  * Wilson score interval of a proportion (Wilson 1927) at 95 %: holds for small counts and for rates near 0 and 1.
@@ -32,4 +32,25 @@ export function calibration(margins: readonly number[]): CalibrationBin[] {
     bin.count += 1;
   }
   return bins.filter(({ count }) => count > 0).map(({ predicted, observed, count }) => ({ predicted: predicted / count, observed: observed / count, count }));
+}
+
+export interface GapBin {
+  /** The bin's pairs have pass rates that differ by more than `above` and at most `atMost`. */
+  above: number;
+  atMost: number;
+  /** Share of them in which the chosen program has the higher score. */
+  accuracy: number;
+  count: number;
+}
+
+/** Accuracy by how far the pass rates of a pair are apart, in five bins of equal width; empty bins are left out. */
+export function accuracyByGap(pairs: readonly { gap: number; margin: number }[]): GapBin[] {
+  const bins = Array.from({ length: 5 }, (_, index) => ({ above: index / 5, atMost: (index + 1) / 5, accuracy: 0, count: 0 }));
+  for (const { gap, margin } of pairs) {
+    // Rates are quotients of small integers: 0.4 is in the bin that ends there, whatever its last bit.
+    const bin = bins[Math.max(0, Math.min(4, Math.ceil(gap * 5 - 1e-9) - 1))]!;
+    bin.accuracy += margin > 0 ? 1 : 0;
+    bin.count += 1;
+  }
+  return bins.filter(({ count }) => count > 0).map((bin) => ({ ...bin, accuracy: bin.accuracy / bin.count }));
 }

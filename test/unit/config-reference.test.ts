@@ -4,7 +4,9 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fieldsOf, referenceFiles } from '../../infra/dev/config-reference.js';
 import { root } from '../../infra/dev/paths.mjs';
-import { checkInput, STAGES, type WorkflowName } from '../../workflows/contract/index.js';
+import { merge } from '../../workflows/contract/presets.js';
+import type { LabSettings } from '../lab/run.js';
+import { checkInput, StageConfigs, STAGES, type WorkflowName } from '../../workflows/contract/index.js';
 
 const files = referenceFiles();
 const schemaOf = (workflow: string): Parameters<typeof fieldsOf>[0] => JSON.parse(files[`docs/${workflow}.schema.json`]!) as never;
@@ -31,10 +33,21 @@ describe('the reference', () => {
 
 describe('the example experiments', () => {
   const folder = join(root, 'infra/experiments');
-  const examples = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  // The laboratory's file holds settings of stages and is no experiment.
+  const examples = readdirSync(folder).filter((name) => name.endsWith('.json') && name !== 'lab.json');
 
   it('are there', () => {
     expect(examples.sort()).toEqual(['8-gpus.json', 'api-key-5-dollars.json', 'evaluation.json', 'one-24gb-gpu.json', 'quickstart.json']);
+  });
+
+  it('are joined by the laboratory, whose stages are accepted', () => {
+    const lab = JSON.parse(readFileSync(join(folder, 'lab.json'), 'utf8')) as LabSettings;
+    for (const recipe of [{}, ...Object.values(lab.recipes)]) {
+      for (const stage of STAGES) {
+        const config = merge(lab.stages[stage] ?? {}, (recipe as Record<string, unknown>)[stage] ?? {});
+        expect(StageConfigs[stage].safeParse(config).error?.issues ?? [], stage).toEqual([]);
+      }
+    }
   });
 
   it.each(examples)('%s is accepted by the workflow whose schema it names', (name) => {

@@ -4,7 +4,7 @@ import { rewardRollouts, type JudgedRollout, type RewardRule } from '../../activ
 import { Random } from '../../activities/synthesis/random.js';
 import { RewardRow } from '../../workflows/contract/index.js';
 
-const TESTS: RewardRule = { reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0 }, rewardClip: 10, dropDegenerateGroups: false };
+const TESTS: RewardRule = { reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0 }, rewardClip: 10, dropDegenerateGroups: false, maxNewTokens: 100 };
 
 function rollout(id: string, values: Partial<JudgedRollout> = {}): JudgedRollout {
   return { id, questionId: 'q-1', completionTokens: 5, ...values };
@@ -45,6 +45,13 @@ describe('rewardRollouts', () => {
     const rule: RewardRule = { ...TESTS, reward: { testsWeight: 0, tests: 'passRate', rewardModelWeight: 0.5 }, rewardClip: 3, scale: { mean: 2, std: 4 } };
     const scores = [2, 6, -2, 100, -100, 14];
     expect(rewardsOf(scores.map((score, index) => rollout(`r${index}`, { score })), rule)).toEqual([0, 0.5, -0.5, 1.5, -1.5, 1.5]);
+  });
+
+  it('takes a penalty off long answers, which rises over the last tokens', () => {
+    const rule: RewardRule = { ...TESTS, reward: { ...TESTS.reward, lengthPenalty: { tokens: 20, weight: 0.5 } } };
+    const lengths = [1, 80, 85, 90, 100, 130];
+    const rewards = rewardsOf(lengths.map((completionTokens, index) => rollout(`r${index}`, { passRate: 1, completionTokens })), rule);
+    expect(rewards).toEqual([1, 1, 0.875, 0.75, 0.5, 0.5]);
   });
 
   it('adds both parts where both are weighed', () => {

@@ -1,6 +1,6 @@
 /** Wilson interval and calibration of the reward model's pairwise accuracy. */
 import { describe, expect, it } from 'vitest';
-import { calibration, wilsonInterval } from '../../activities/reward-model/statistics.js';
+import { accuracyByGap, calibration, wilsonInterval } from '../../activities/reward-model/statistics.js';
 import { Random } from '../../activities/synthesis/random.js';
 
 describe('wilsonInterval', () => {
@@ -76,5 +76,17 @@ describe('calibration', () => {
     const bins = calibration(margins);
     expect(bins.reduce((sum, { count }) => sum + count, 0)).toBe(margins.length);
     for (const { predicted, observed, count } of bins) expect(Math.abs(predicted - observed)).toBeLessThan(4 * Math.sqrt(0.25 / count));
+  });
+});
+
+describe('accuracyByGap', () => {
+  it('puts a pair by its gap into one of five bins, ends included, and leaves empty bins out', () => {
+    const pairs = [{ gap: 0.9 - 0.5, margin: 1 }, { gap: 0.4, margin: -1 }, { gap: 0.41, margin: 2 }, { gap: 1, margin: 3 }, { gap: 1, margin: 0 }];
+    expect(accuracyByGap(pairs)).toEqual([
+      { above: 0.2, atMost: 0.4, accuracy: 0.5, count: 2 },
+      { above: 0.4, atMost: 0.6, accuracy: 1, count: 1 },
+      { above: 0.8, atMost: 1, accuracy: 0.5, count: 2 },
+    ]);
+    expect(accuracyByGap([])).toEqual([]);
   });
 });

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ CONTEXT = 1024
 VOCABULARY = 1024
 BATCH = 16
 LEARNING_RATE = 4e-3
+INITIALIZER_RANGE = 0.02
 WRONG_SHARE = 0.5
 """Share of wrong variants among all training answers."""
 WRONG_SHARE_SPREAD = 0.4
@@ -42,17 +43,21 @@ CHAT_TEMPLATE = (
 def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Train a tokenizer and a small Llama from scratch on a corpus of solved questions.
 
-    params: corpus (rows {messages, assistantPrefix, completion}, completion = a correct Python function), output
-    (model folder), seed, steps (of at most 16 answers). Result: {architecture, parameters, vocabulary, steps, loss
-    (mean of the last ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
+    params: corpus (rows {messages, assistantPrefix} and either completion = a correct Python function, whose wrong
+    variants are made here, or answers = programs and shares = how often each is given), output (model folder), seed,
+    steps, batch (answers a step; default 16), learningRate and initializerRange (deviation of the first weights; the
+    defaults are `LEARNING_RATE` and `INITIALIZER_RANGE`). Result: {architecture, parameters, vocabulary, steps, loss (mean of the
+    last ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
     """
-    rows = read_rows(params["corpus"], ("messages", "assistantPrefix", "completion"))
+    rows = read_rows(params["corpus"], ("messages", "assistantPrefix"))
     if not rows:
         raise ServiceError("InvalidInput", f"The corpus {params['corpus']} is empty; give at least one row.")
-    seed, steps = params["seed"], params["steps"]
+    seed, steps, batch_size = params["seed"], params["steps"], params.get("batch", BATCH)
+    peak = params.get("learningRate", LEARNING_RATE)
     generator = np.random.Generator(np.random.PCG64(seed))
-    answers = [_answers(row, number, generator) for number, row in enumerate(rows, start=1)]
+    answers = [row.get("answers") or _answers(row, number, generator) for number, row in enumerate(rows, start=1)]
     wrong_shares = WRONG_SHARE + WRONG_SHARE_SPREAD * generator.permutation(np.linspace(-1, 1, len(rows)))
+    draws = [_draw(row, texts, wrong) for row, texts, wrong in zip(rows, answers, wrong_shares, strict=True)]
     tokenizer = _train_tokenizer(rows, answers)
     examples = [_encode(tokenizer, row, texts) for row, texts in zip(rows, answers, strict=True)]
     torch.manual_seed(seed)
@@ -65,17 +70,18 @@ def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             num_attention_heads=4,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=True,
+            initializer_range=params.get("initializerRange", INITIALIZER_RANGE),
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     ).to(DEVICE)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0)
     losses = []
-    for step, batch in enumerate(islice(_batches(examples, wrong_shares, generator), steps), start=1):
+    for step, batch in enumerate(islice(_batches(examples, draws, batch_size, generator), steps), start=1):
         call.raise_if_cancelled()
         for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / (0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = peak * min(1.0, step / (0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
         loss = model(**_pad(batch, tokenizer.pad_token_id)).loss
         optimizer.zero_grad()
         loss.backward()
@@ -100,6 +106,13 @@ def _answers(row: Row, number: int, generator: np.random.Generator) -> list[str]
         )
     chosen = sorted(generator.permutation(len(wrong))[:WRONG_VARIANTS])
     return [correct, *(wrong[index] for index in chosen)]
+
+
+def _draw(row: Row, answers: Sequence[str], wrong_share: float) -> Callable[[np.random.Generator], int]:
+    """Chooses the index of an answer: by the row's own shares, else the correct one or one of the wrong ones."""
+    if shares := row.get("shares"):
+        return lambda generator: int(generator.choice(len(answers), p=shares))
+    return lambda generator: int(generator.integers(1, len(answers))) if generator.random() < wrong_share else 0
 
 
 def _train_tokenizer(rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:
@@ -141,21 +154,21 @@ def _encode(tokenizer: PreTrainedTokenizerFast, row: Row, answers: Sequence[str]
 
 
 def _batches(
-    examples: Sequence[Sequence[Example]], wrong_shares: np.ndarray, generator: np.random.Generator
+    examples: Sequence[Sequence[Example]],
+    draws: Sequence[Callable[[np.random.Generator], int]],
+    batch_size: int,
+    generator: np.random.Generator,
 ) -> Iterator[list[Example]]:
-    """Endless batches: every round asks each question once, with its correct or a wrong answer.
+    """Endless batches: every round asks each question once, with the answer that its draw chooses.
 
     A batch holds conversations of similar length, because padding costs as much as text.
     """
     while True:
-        answers = [
-            variants[generator.integers(1, len(variants)) if generator.random() < share else 0]
-            for variants, share in zip(examples, wrong_shares, strict=True)
-        ]
+        answers = [variants[draw(generator)] for variants, draw in zip(examples, draws, strict=True)]
         by_length = [answers[index] for index in generator.permutation(len(answers))]
         by_length.sort(key=lambda example: len(example[0]) + len(example[1]))
-        for start in generator.permutation(range(0, len(by_length), BATCH)):
-            yield by_length[start : start + BATCH]
+        for start in generator.permutation(range(0, len(by_length), batch_size)):
+            yield by_length[start : start + batch_size]
 
 
 def _pad(batch: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -32,6 +34,7 @@ from serve import Call, ServiceError
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INFERENCE_DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 WARM_MODELS = 2
+HEADS_WITH_BIAS = ("v_head.summary.", "score.")
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 _warm: OrderedDict[tuple[str, str, tuple[tuple[str, int, int], ...]], Loaded] = OrderedDict()
@@ -56,8 +59,14 @@ def load_policy(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
 
 
 def load_reward_model(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
-    """A sequence classifier with one output; a causal LM's folder gets a fresh score head from torch's global seed."""
-    return _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
+    """A sequence classifier with one output; a causal LM's folder gets a fresh score head from torch's global seed.
+
+    A head with a bias is kept: the published AceCodeRM checkpoints hold one, by LLaMA-Factory's name `v_head.summary`.
+    """
+    model, tokenizer = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
+    if head := _head_with_bias(Path(path)):
+        model.score = head.to(DEVICE, dtype).eval()
+    return model, tokenizer
 
 
 def make_room(bytes_needed: int) -> None:
@@ -96,6 +105,20 @@ def _weight_files(path: str) -> list[Path]:
     if not (files := sorted(Path(path).glob("*.safetensors"))):
         raise ServiceError("ModelNotFound", f"The model folder {path} holds no *.safetensors weights.")
     return files
+
+
+def _head_with_bias(folder: Path) -> nn.Linear | None:
+    """The score head of a model folder's weights, where it has a bias; transformers' own classifiers have none."""
+    tensors = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            names = [name for name in weights.keys() if name.startswith(HEADS_WITH_BIAS)]  # noqa: SIM118 - not a dict
+            tensors |= {name.rsplit(".", 1)[1]: weights.get_tensor(name) for name in names}
+    if "bias" not in tensors:
+        return None
+    head = nn.Linear(tensors["weight"].shape[1], 1)
+    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return head
 
 
 def _free_memory() -> int:
@@ -227,6 +250,12 @@ def _from_pretrained(name: str, **options: Any) -> Loaded:
         classifier = any("SequenceClassification" in name for name in config.architectures or [])
         auto_class = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
         loaded = auto_class.from_pretrained(name, dtype=torch.float32, **options)
+        if "gguf_file" not in options:
+            folder = name if Path(name).is_dir() else snapshot_download(name, local_files_only=True, **options)
+            if head := _head_with_bias(Path(folder)):
+                reward_class = AutoModelForSequenceClassification
+                loaded = reward_class.from_pretrained(folder, dtype=torch.float32, num_labels=1, local_files_only=True)
+                loaded.score = head
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except OSError as error:
         raise _not_found(name, error) from error

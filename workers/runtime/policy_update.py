@@ -1,23 +1,12 @@
-"""One REINFORCE++ update of a policy over stored rollouts.
+"""One update of a policy over stored rollouts, by one of several published methods.
 
 A pure consumer: prompts, completions and rewards come from a file, so an interrupted update costs neither tokens nor
-executions. What the method leaves open is fixed here. Sources: P = REINFORCE++ (arXiv 2501.03262, section 3), C =
-OpenRLHF with `advantage_estimator=reinforce` and otherwise its defaults, PPO = arXiv 1707.06347, equation 7.
+executions. `VARIANTS` says what each method is and where it is defined; docs/algorithms.md has the same table in words.
 
-| quantity           | definition                                                                           | source |
-|--------------------|--------------------------------------------------------------------------------------|--------|
-| token reward       | -beta * KL_t, plus the clipped sequence reward at the last completion token          | P, C   |
-| KL_t               | log pi_old(a_t) - log pi_ref(a_t), the k1 estimator, constant during the update      | C      |
-| log-probabilities  | of logits / temperature, by the models as trained here, not as the sampler saw them  | C      |
-| return G_t         | sum of the token rewards from t to the end (gamma = 1)                               | P, C   |
-| advantage A_t      | (G_t - mean) / max(std, 1e-4) over all completion tokens of the rollout batch,       | P, C   |
-|                    | with the population std                                                              |        |
-| loss               | mean over an optimizer step's tokens of -min(r A, clip(r, 1 - clip, 1 + clip) A),    | PPO, C |
-|                    | r = pi / pi_old                                                                      |        |
-| left out           | critic, entropy bonus, KL term in the loss                                           | P      |
-| optimizer          | Adam, betas (0.9, 0.95), no weight decay, gradient norm clipped, constant learning   | C      |
-|                    | rate, state carried over between rounds                                              |        |
-| order              | a seeded permutation of the rollouts an epoch; its last step may be smaller          | here   |
+What all of them share: log-probabilities are those of logits / temperature, by the models as trained here, not as the
+sampler saw them; the loss is a sum over the tokens of an optimizer step, so that micro-batches change nothing; Adam
+with betas (0.9, 0.95) and no weight decay (OpenRLHF), gradient norm clipped, constant learning rate, state carried over
+between rounds; a seeded permutation of the rollouts an epoch, whose last step may be smaller.
 
 Tensor names end in their shape: B rollouts, T completion positions, X prompt and completion positions, V vocabulary.
 """
@@ -27,8 +16,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,6 +42,64 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 POSITION_FILE = "position.json"
 ADAM_BETAS = (0.9, 0.95)
+FIXED = ("old_BT", "reference_BT", "entropy_BT", "mask_BT")
+"""What is asked of the models before the update and stays fixed during it; float32 [B, T]."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a method leaves to its implementation, all of it."""
+
+    source: str
+    """Where it is defined, and the implementation that it equals."""
+    penalty: Literal["token", "sequence", "loss"]
+    """Where beta times the KL to the reference goes: off each token's reward, off the sequence's, or onto the loss."""
+    estimator: Literal["k1", "k3"]
+    """k1 = log pi - log ref, k3 = ref / pi - 1 - log(ref / pi) (Schulman 2020); in a reward at pi_old, constant."""
+    kl_clamp: float | None
+    """The estimate is clamped to this magnitude."""
+    baseline: Literal["batch", "group", "others"]
+    """What is subtracted: mean over the round's tokens, mean over the question's rollouts, mean over its other ones."""
+    scale: Literal["batch", "group"] | None
+    """Deviation that is divided by: over the round's tokens, over the question's rollouts, or none."""
+    correction: int
+    """Delta degrees of freedom of that deviation: 0 population, 1 sample."""
+    epsilon: str
+    """What keeps a deviation of 0 from dividing."""
+    ratio: Literal["token", "sequence"]
+    """What the probability ratio is taken of, and clipped."""
+    aggregation: Literal["tokens", "sequences", "constant"]
+    """Mean over a step's tokens; mean over each sequence, then over sequences; sum over sequences * maxNewTokens."""
+    clip_high: float | None
+    """Upper clip, where the method has one of its own; else it is the lower one."""
+
+
+VARIANTS: dict[str, Variant] = {
+    "reinforce++": Variant(
+        "arXiv 2501.03262 section 3, as OpenRLHF 0.11 (advantage estimator reinforce)",
+        "token", "k1", 10.0, "batch", "batch", 0, "variance at least 1e-8", "token", "tokens", None,
+    ),
+    "reinforce++-acecoder": Variant(
+        "arXiv 2501.03262 section 3, as the AceCoder authors' fork of OpenRLHF, jdf-prog/OpenRLHF b2e2cdb",
+        "token", "k1", None, "batch", "batch", 0, "variance at least 1e-8", "token", "sequences", None,
+    ),
+    "grpo": Variant(
+        "arXiv 2402.03300 equations 3 and 4, as TRL 1.16.0 (loss_type grpo, scale_rewards group)",
+        "loss", "k3", None, "group", "group", 1, "deviation plus 1e-4", "token", "sequences", None,
+    ),
+    "rloo": Variant(
+        "arXiv 2402.14740 section 3, as TRL 1.16.0 (RLOOTrainer)",
+        "sequence", "k1", None, "others", None, 1, "not divided", "sequence", "sequences", None,
+    ),
+    "dr-grpo": Variant(
+        "arXiv 2503.20783 section 3.2, as TRL 1.16.0 (loss_type dr_grpo, scale_rewards none)",
+        "loss", "k3", None, "group", None, 1, "not divided", "token", "constant", None,
+    ),
+    "dapo": Variant(
+        "arXiv 2503.14476 equations 8 to 10 (clip-higher, token-level loss), as TRL 1.16.0 (loss_type dapo)",
+        "loss", "k3", None, "group", "group", 1, "deviation plus 1e-4", "token", "tokens", 0.28,
+    ),
+}  # fmt: skip
 
 
 def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
@@ -59,20 +107,24 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
     params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
     output (model folder), state (folder for the optimizer's state), resumeState? (state folder of the round before),
-    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), config = {learningRate, beta, clip,
-    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers
-    (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds}.
+    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), config = {name (of `VARIANTS`),
+    learningRate, beta, clip, clipHigh? (default: the variant's), maxNewTokens (of the sampling), rewardClip, batchSize
+    (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null = all), maxGradNorm,
+    seed, temperature (of the sampling), checkpointSeconds}.
 
     Result: {steps, trainedIds (the rollout of every use, in order), metrics: {loss, rewardMean, rewardStd (rewards as
-    given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction, gradNorm (before clipping,
-    mean over steps), advantageStd (of the returns, before normalisation), nonZeroAdvantages (rollouts that pull at the
-    policy)}, curve: [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was interrupted, on the
-    same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a
-    last checkpoint).
+    given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction (of tokens), gradNorm (before
+    clipping, mean over steps), advantageStd (of the returns, before baseline and scale), nonZeroAdvantages (rollouts
+    that pull at the policy)}, curve: [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was
+    interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`,
+    `Cancelled` (after a last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     rollouts = read_rows(params["rollouts"], ("id", "questionId", "promptIds", "completionIds", "reward"))
     _check(rollouts, params["rollouts"])
+    variant = VARIANTS.get(config["name"])
+    if variant is None:
+        raise ServiceError("InvalidInput", f"Unknown algorithm '{config['name']}'; known are {', '.join(VARIANTS)}.")
     clear_checkpoints(params["checkpoints"], resume_from)
     policy, tokenizer = load_policy(params["policy"])
     train_upper_layers(policy, config["upperLayers"])
@@ -94,19 +146,20 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
     mask_BT = logs["mask_BT"]
     # In float64 a batch of equal rewards has a deviation of 0, not of rounding errors blown up to advantages.
-    kl_BT = (logs["old_BT"] - logs["reference_BT"]).double()
+    kl_BT = kl_estimate(logs["old_BT"].double(), logs["reference_BT"].double(), variant)
     reward_B = torch.tensor([row["reward"] for row in rollouts], dtype=torch.float64, device=DEVICE)
     clipped_B = reward_B.clamp(-config["rewardClip"], config["rewardClip"])
-    return_BT = returns(token_rewards(kl_BT, clipped_B, mask_BT, config["beta"]), mask_BT)
-    advantage_BT = normalised_advantages(return_BT, mask_BT)
+    questions = {row["questionId"]: None for row in rollouts}
+    group_of = {question: index for index, question in enumerate(questions)}
+    group_B = torch.tensor([group_of[row["questionId"]] for row in rollouts], device=DEVICE)
+    return_BT, advantage_BT = advantages(variant, clipped_B, kl_BT, mask_BT, group_B, config["beta"])
+    logs["advantage_BT"] = advantage_BT.float()
 
     clock = CheckpointClock(config["checkpointSeconds"])
     steps = list(_steps(len(rollouts), config))
     for indices in steps[position["steps"] :]:
         with out_of_memory("microBatch", config["microBatch"]):
-            metrics = _optimizer_step(
-                policy, optimizer, rollouts, indices, logs["old_BT"], advantage_BT.float(), config
-            )
+            metrics = _optimizer_step(policy, optimizer, rollouts, indices, logs, variant, config)
         position["steps"] += 1
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradNorm"])):
             raise ServiceError(
@@ -122,7 +175,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             with new_folder(path) as folder:
                 save_trainable(policy, folder)
                 _save_optimizer(optimizer, trainable, folder)
-                save_file(logs, folder / LOG_PROBABILITIES_FILE)
+                save_file({name: logs[name] for name in FIXED}, folder / LOG_PROBABILITIES_FILE)
                 (folder / POSITION_FILE).write_text(json.dumps(position))
             keep_newest(params["checkpoints"])
             clock.restart()
@@ -140,7 +193,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             **{name: sum(point[name] for point in curve) / len(curve) for name in ("loss", "clipFraction", "gradNorm")},
             "rewardMean": reward_B.mean().item(),
             "rewardStd": reward_B.std(correction=0).item(),
-            "kl": masked_mean(kl_BT, mask_BT).item(),
+            "kl": masked_mean((logs["old_BT"] - logs["reference_BT"]).double(), mask_BT).item(),
             "entropy": masked_mean(logs["entropy_BT"], mask_BT).item(),
             "advantageStd": masked_std(return_BT, mask_BT).item(),
             "nonZeroAdvantages": int(((advantage_BT.abs() > 1e-6) & (mask_BT > 0)).any(-1).sum()),
@@ -150,6 +203,13 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
 
 # -- The method, on tensors -------------------------------------------------------------------------------------------
+
+
+def kl_estimate(logp_BT: torch.Tensor, reference_BT: torch.Tensor, variant: Variant) -> torch.Tensor:
+    """The variant's estimate of KL(policy || reference) at each token [B, T], from samples of the policy."""
+    log_ratio_BT = logp_BT - reference_BT
+    kl_BT = log_ratio_BT if variant.estimator == "k1" else (-log_ratio_BT).exp() - 1 + log_ratio_BT
+    return kl_BT if variant.kl_clamp is None else kl_BT.clamp(-variant.kl_clamp, variant.kl_clamp)
 
 
 def token_rewards(kl_BT: torch.Tensor, reward_B: torch.Tensor, mask_BT: torch.Tensor, beta: float) -> torch.Tensor:
@@ -177,15 +237,83 @@ def normalised_advantages(return_BT: torch.Tensor, mask_BT: torch.Tensor) -> tor
     return (return_BT - masked_mean(return_BT, mask_BT)) / deviation * mask_BT
 
 
-def clipped_loss(
-    logp_BT: torch.Tensor, old_BT: torch.Tensor, advantage_BT: torch.Tensor, mask_BT: torch.Tensor, clip: float
+def group_advantages(reward_B: torch.Tensor, group_B: torch.Tensor, variant: Variant) -> torch.Tensor:
+    """Advantages [B] of sequence rewards against their own question's rollouts; `group_B` numbers the questions.
+
+    Groups may differ in size, as rollouts that could not be judged are missing; each has at least two.
+    """
+    groups = int(group_B.max()) + 1
+    sum_G, square_G, size_G = (
+        torch.zeros(groups, dtype=reward_B.dtype, device=reward_B.device).index_add(0, group_B, values_B)
+        for values_B in (reward_B, torch.zeros_like(reward_B), torch.ones_like(reward_B))
+    )
+    if variant.baseline == "others":
+        return reward_B - (sum_G[group_B] - reward_B) / (size_G[group_B] - 1)
+    advantage_B = reward_B - (sum_G / size_G)[group_B]
+    if variant.scale is None:
+        return advantage_B
+    deviation_G = (square_G.index_add(0, group_B, advantage_B**2) / (size_G - variant.correction)).sqrt()
+    return advantage_B / (deviation_G[group_B] + 1e-4)
+
+
+def advantages(
+    variant: Variant,
+    reward_B: torch.Tensor,
+    kl_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    group_B: torch.Tensor,
+    beta: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """PPO's clipped surrogate loss and how many tokens it clips, both summed over the masked-in tokens (scalars)."""
-    ratio_BT = (logp_BT - old_BT).exp()
+    """Returns and advantages of a round, both [B, T] and 0 outside the mask.
+
+    `kl_BT` is the variant's estimate at the policy before the update; a penalty in the loss has no use for it.
+    """
+    if variant.baseline == "batch":
+        return_BT = returns(token_rewards(kl_BT, reward_B, mask_BT, beta), mask_BT)
+        return return_BT, normalised_advantages(return_BT, mask_BT)
+    if variant.penalty == "sequence":
+        reward_B = reward_B - beta * (kl_BT * mask_BT).sum(-1)
+    advantage_B = group_advantages(reward_B, group_B, variant)
+    return reward_B[:, None] * mask_BT, advantage_B[:, None] * mask_BT
+
+
+def token_weights(mask_BT: torch.Tensor, step: Sequence[int], variant: Variant, max_new_tokens: int) -> torch.Tensor:
+    """Weight [B, T] of each token's loss in a micro-batch; `step` holds the lengths in tokens of its whole step."""
+    if variant.aggregation == "tokens":
+        return mask_BT / sum(step)
+    if variant.aggregation == "constant":
+        return mask_BT / (len(step) * max_new_tokens)
+    return mask_BT / mask_BT.sum(-1, keepdim=True) / len(step)
+
+
+def policy_loss(
+    variant: Variant,
+    logp_BT: torch.Tensor,
+    old_BT: torch.Tensor,
+    reference_BT: torch.Tensor,
+    advantage_BT: torch.Tensor,
+    weight_BT: torch.Tensor,
+    clip: float,
+    clip_high: float,
+    beta: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO's clipped surrogate loss (arXiv 1707.06347, equation 7), weighted and summed, and the tokens that it clips.
+
+    `weight_BT` is 0 outside the mask. Of a sequence's ratio, every token carries the sequence's loss.
+    """
+    mask_BT = (weight_BT > 0).to(logp_BT.dtype)
+    log_ratio_BT = (logp_BT - old_BT) * mask_BT
+    if variant.ratio == "sequence":
+        log_ratio_BT = log_ratio_BT.sum(-1, keepdim=True).expand_as(log_ratio_BT)
+    ratio_BT = log_ratio_BT.exp()
     free_BT = ratio_BT * advantage_BT
-    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip) * advantage_BT
-    loss = -(torch.min(free_BT, clipped_BT) * mask_BT).sum()
-    return loss, ((clipped_BT < free_BT) * mask_BT).sum()
+    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip_high) * advantage_BT
+    loss_BT = -torch.min(free_BT, clipped_BT)
+    if variant.penalty == "loss" and beta > 0:
+        loss_BT = loss_BT + beta * kl_estimate(logp_BT, reference_BT, variant)
+    # `where`, because outside the mask a ratio may overflow, and 0 times infinity is no number.
+    loss = torch.where(mask_BT > 0, loss_BT * weight_BT, 0.0).sum()
+    return loss, ((clipped_BT < free_BT) & (mask_BT > 0)).sum()
 
 
 def masked_mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -206,28 +334,35 @@ def _optimizer_step(
     optimizer: torch.optim.Optimizer,
     rollouts: Sequence[Row],
     indices: Sequence[int],
-    old_BT: torch.Tensor,
-    advantage_BT: torch.Tensor,
+    logs: Mapping[str, torch.Tensor],
+    variant: Variant,
     config: Mapping[str, Any],
 ) -> dict[str, float]:
-    """One step over the rollouts `indices`: the loss is a mean over all their tokens, whatever the micro-batches."""
-    tokens = sum(len(rollouts[index]["completionIds"]) for index in indices)
+    """One step over the rollouts `indices`; `logs` holds what is `FIXED` and `advantage_BT` of the whole round."""
+    lengths = [len(rollouts[index]["completionIds"]) for index in indices]
+    clip_high = config.get("clipHigh") or variant.clip_high or config["clip"]
     loss_sum = clipped_sum = 0.0
     optimizer.zero_grad()
     for chunk in _micro_batches(rollouts, indices, config["microBatch"]):
         logp_BT, _, mask_BT = _log_probabilities(policy, [rollouts[index] for index in chunk], config["temperature"])
         width = mask_BT.shape[-1]
-        loss, clipped = clipped_loss(
-            logp_BT, old_BT[chunk, :width], advantage_BT[chunk, :width], mask_BT, config["clip"]
+        loss, clipped = policy_loss(
+            variant,
+            logp_BT,
+            *(logs[name][chunk, :width] for name in ("old_BT", "reference_BT", "advantage_BT")),
+            token_weights(mask_BT, lengths, variant, config["maxNewTokens"]),
+            config["clip"],
+            clip_high,
+            config["beta"],
         )
-        (loss / tokens).backward()
+        loss.backward()
         loss_sum += loss.item()
         clipped_sum += clipped.item()
     grad_norm = torch.nn.utils.clip_grad_norm_(
         [p for group in optimizer.param_groups for p in group["params"]], config["maxGradNorm"]
     ).item()
     optimizer.step()
-    return {"loss": loss_sum / tokens, "clipFraction": clipped_sum / tokens, "gradNorm": grad_norm}
+    return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}
 
 
 def _old_log_probabilities(
@@ -238,7 +373,7 @@ def _old_log_probabilities(
     Without `reference_path` the policy is its own reference, as in a first round, and is asked once.
     """
     shape = (len(rollouts), max(len(row["completionIds"]) for row in rollouts))
-    logs = {name: torch.zeros(shape, device=DEVICE) for name in ("old_BT", "reference_BT", "entropy_BT", "mask_BT")}
+    logs = {name: torch.zeros(shape, device=DEVICE) for name in FIXED}
     reference = warm_policy(reference_path, torch.float32)[0] if reference_path else None
     done = 0
     for chunk in _micro_batches(rollouts, range(len(rollouts)), config["microBatch"]):

@@ -1,8 +1,11 @@
 """Bradley-Terry reward models from preference pairs, trained with TRL's `RewardTrainer`.
 
-Loss (AceCoder, arXiv 2502.01718, section 2.3, equation 1; Bradley and Terry, 1952): the mean over pairs of
--log sigmoid(r(chosen) - r(rejected)), plus `centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2
-(Eisenstein et al., arXiv 2312.09244), which keeps the scores' free offset near zero.
+Loss (Bradley and Terry, 1952): the mean over pairs of -log sigmoid(r(chosen) - r(rejected)), plus
+`centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2 (Eisenstein et al., arXiv 2312.09244), which
+keeps the scores' free offset near zero. With `questionWeighting` a pair weighs 1 / the number of its question's pairs,
+scaled so that weights have mean 1: every question then counts the same, as in the paper's equation 1 (AceCoder, arXiv
+2502.01718, section 2.3), which divides a question's sum over pairs by their number. Without it, as in the authors'
+code, a question with many pairs outweighs the others.
 
 Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads
 it by the mask; both mean the same token because the padding token differs from the one that ends a conversation.
@@ -11,12 +14,15 @@ it by the mask; both mean the same token because the padding token differs from 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
@@ -27,6 +33,7 @@ from transformers import (
     set_seed,
 )
 from trl import RewardConfig, RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from runtime.checkpoints import (
     CheckpointClock,
@@ -52,13 +59,14 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     heldOut (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints
     (folder), resumeFrom? (a checkpoint of the same training), config = {learningRate, epochs, batchSize (pairs an
     optimizer step), microBatch (pairs a backward pass, a divisor of batchSize), maxLength (tokens), upperLayers (null =
-    all), warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), seed, checkpointSeconds,
-    baseline? (judge the start model too)}.
+    all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?,
+    warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and
+    gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
 
-    Result: {steps, pairs, tooLong (training pairs longer than maxLength, left out), curve: [{step, loss, accuracy}],
-    heldOut, before?}, the last two as `_judge` returns them, `before` without rows. Bit-identical whether or not the
-    training was interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`,
-    `TrainingDiverged`, `Cancelled` (after a last checkpoint).
+    Result: {steps, pairs, tooLong and heldOutTooLong (pairs longer than maxLength, left out), curve: [{step, loss,
+    accuracy}], heldOut, before?}, the last two as `_judge` returns them, `before` without rows. Bit-identical whether
+    or not the training was interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`,
+    `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     if config["batchSize"] % config["microBatch"]:
@@ -70,29 +78,37 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     set_seed(config["seed"])  # the fresh score head is drawn from it
     model, tokenizer = load_reward_model(params["model"])
     _separate_padding(tokenizer)
-    train_upper_layers(model, config["upperLayers"])
-    before = _judge(model, tokenizer, held_out_rows, config["microBatch"], call) if config.get("baseline") else None
-
-    pairs = [_tokenize(tokenizer, row) for row in train_rows]
-    fitting = [pair for pair in pairs if max(len(pair["chosen_ids"]), len(pair["rejected_ids"])) <= config["maxLength"]]
+    fitting, fitting_held_out = (_fitting(tokenizer, rows, config["maxLength"]) for rows in (train_rows, held_out_rows))
     if not fitting:
         raise ServiceError(
             "InvalidInput",
-            f"None of the {len(pairs)} training pairs has at most maxLength = {config['maxLength']} tokens.",
+            f"None of the {len(train_rows)} training pairs has at most maxLength = {config['maxLength']} tokens; raise "
+            "maxLength or sample shorter programs.",
         )
+    before = _judge(model, fitting_held_out, config["microBatch"], call) if config.get("baseline") else None
+    if lora := config.get("lora"):
+        if config["upperLayers"] is not None:
+            raise ServiceError("InvalidInput", "lora and upperLayers exclude each other; leave one of them null.")
+        model = get_peft_model(model, _adapters(lora))
+    else:
+        train_upper_layers(model, config["upperLayers"])
+    if config.get("questionWeighting"):
+        weights = question_weights([pair["questionId"] for pair in fitting])
+        fitting = [{**pair, "weight": weight} for pair, weight in zip(fitting, weights, strict=True)]
     order = _training_order(fitting, config["epochs"], config["batchSize"], config["seed"])
     trainer = _Trainer(
         model=model,
         args=_arguments(config, params["checkpoints"]),
-        train_dataset=Dataset.from_list(fitting).select(order),
+        train_dataset=Dataset.from_list(fitting).select_columns(_columns(fitting)).select(order),
         processing_class=tokenizer,
+        data_collator=_Collator(tokenizer.pad_token_id),
         callbacks=[_Watch(call, config, params["checkpoints"])],
     )
     with out_of_memory("microBatch", config["microBatch"]):
         trainer.train(resume_from_checkpoint=resume_from)
     call.raise_if_cancelled()
-    model.eval()
-    held_out = _judge(model, tokenizer, held_out_rows, config["microBatch"], call)
+    model = (model.merge_and_unload() if lora else model).eval()
+    held_out = _judge(model, fitting_held_out, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
     curve = [
         {key: log[key] for key in ("step", "loss", "accuracy")} for log in trainer.state.log_history if "loss" in log
@@ -100,15 +116,56 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return {
         "steps": trainer.state.global_step,
         "pairs": len(fitting),
-        "tooLong": len(pairs) - len(fitting),
+        "tooLong": len(train_rows) - len(fitting),
+        "heldOutTooLong": len(held_out_rows) - len(fitting_held_out),
         "curve": curve,
         "heldOut": held_out,
         **({"before": {key: value for key, value in before.items() if key != "rows"}} if before else {}),
     }
 
 
+def question_weights(question_ids: Sequence[str]) -> list[float]:
+    """Weight of each pair: inverse to the number of its question's pairs, with mean 1 over all pairs."""
+    pairs = Counter(question_ids)
+    return [len(question_ids) / (len(pairs) * pairs[question]) for question in question_ids]
+
+
+def pair_loss(
+    chosen_B: torch.Tensor, rejected_B: torch.Tensor, weight_B: torch.Tensor, center_rewards_coefficient: float
+) -> torch.Tensor:
+    """Weighted Bradley-Terry loss of B pairs, a scalar; with weights of 1 it is the one of TRL's `RewardTrainer`."""
+    loss_B = -torch.nn.functional.logsigmoid(chosen_B - rejected_B)
+    loss_B = loss_B + center_rewards_coefficient * (chosen_B + rejected_B) ** 2
+    return (weight_B * loss_B).mean()
+
+
+class _Collator(DataCollatorForPreference):
+    """TRL's collator, which also passes the pairs' weights on."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        if "weight" in examples[0]:
+            batch["weight"] = torch.tensor([example["weight"] for example in examples])
+        return batch
+
+
 class _Trainer(RewardTrainer):
-    """TRL's trainer with checkpoints that hold the trainable weights only and no model card."""
+    """TRL's trainer with weighted pairs, checkpoints that hold the trainable weights only, and no model card."""
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weight" not in self._signature_columns:
+            self._signature_columns.append("weight")
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weight_B = inputs.pop("weight", None)
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if weight_B is not None:
+            chosen_B, rejected_B = outputs.logits.squeeze(-1).chunk(2)
+            loss = pair_loss(chosen_B, rejected_B, weight_B, self.args.center_rewards_coefficient or 0.0)
+        return (loss, outputs) if return_outputs else loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir)
@@ -172,8 +229,10 @@ def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
         center_rewards_coefficient=config["centerRewardsCoefficient"],
         max_length=None,
         seed=config["seed"],
-        bf16=on_gpu,
-        gradient_checkpointing=on_gpu,
+        bf16=on_gpu if config.get("bf16") is None else config["bf16"],
+        gradient_checkpointing=on_gpu
+        if config.get("gradientCheckpointing") is None
+        else config["gradientCheckpointing"],
         use_cpu=not on_gpu,
         dataloader_pin_memory=False,
         logging_steps=1,
@@ -192,11 +251,34 @@ def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(other)
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, row: Row) -> dict[str, list[int]]:
-    return {
-        f"{side}_ids": conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row[side])
-        for side in ("chosen", "rejected")
-    }
+def _adapters(lora: Mapping[str, Any]) -> LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685) on every linear layer; the score head is trained as a whole."""
+    return LoraConfig(
+        task_type="SEQ_CLS",
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        target_modules="all-linear",
+        modules_to_save=["score"],
+    )
+
+
+def _columns(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the trainer is given of a pair; ids are for judging."""
+    return [name for name in pairs[0] if name in ("chosen_ids", "rejected_ids", "weight")]
+
+
+def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[dict[str, Any]]:
+    """Pairs {id, questionId, chosen_ids, rejected_ids} whose conversations both have at most `max_length` tokens."""
+    pairs = []
+    for row in rows:
+        chosen, rejected = (
+            conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row[side])
+            for side in ("chosen", "rejected")
+        )
+        if max(len(chosen), len(rejected)) <= max_length:
+            ids = {"chosen_ids": chosen, "rejected_ids": rejected}
+            pairs.append({"id": row["id"], "questionId": row["questionId"], **ids})
+    return pairs
 
 
 def _training_order(pairs: Sequence[Mapping[str, list[int]]], epochs: float, batch_size: int, seed: int) -> list[int]:
@@ -214,13 +296,10 @@ def _training_order(pairs: Sequence[Mapping[str, list[int]]], epochs: float, bat
     return [index for step in steps for index in sorted(step, key=lambda index: (lengths[index], index))]
 
 
-def _judge(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], micro_batch: int, call: Call
-) -> dict[str, Any]:
-    """Score held-out pairs: {pairs, questions, accuracy (share with chosen above rejected), meanMargin, scoreMean,
-    scoreStd, rows: [{id, chosenScore, rejectedScore}]}; means are null without pairs."""
-    tokenized = [_tokenize(tokenizer, row) for row in rows]
-    conversations = [pair[side] for side in ("chosen_ids", "rejected_ids") for pair in tokenized]
+def _judge(model: Any, rows: Sequence[Row], micro_batch: int, call: Call) -> dict[str, Any]:
+    """Score tokenized held-out pairs: {pairs, questions, accuracy (share with chosen above rejected), meanMargin,
+    scoreMean, scoreStd, rows: [{id, chosenScore, rejectedScore}]}; means are null without pairs."""
+    conversations = [pair[side] for side in ("chosen_ids", "rejected_ids") for pair in rows]
     scores = score_conversations(model, conversations, micro_batch, call)
     scored = [
         {"id": row["id"], "chosenScore": chosen, "rejectedScore": rejected}

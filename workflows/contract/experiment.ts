@@ -211,21 +211,40 @@ export const RewardModelConfig = z.strictObject({
   learningRate: z.number().positive().default(1e-5).describe('peak learning rate of AdamW'),
   epochs: count.default(1).describe('passes over the pairs'),
   batchSize: count.default(128).describe('pairs of one optimizer step'),
-  maxLength: count.default(2048).describe('longer conversations are left out, in tokens'),
+  maxLength: count.default(2048).describe('pairs with a longer conversation are left out and counted, in tokens'),
+  questionWeighting: z.boolean().default(false)
+    .describe("a pair weighs 1 / the number of its question's pairs, as in the paper's equation 1; false: all pairs the same, as in the authors' code"),
   upperLayers,
+  lora: z.strictObject({
+    rank: count.default(16).describe('rank of the adapters'),
+    alpha: z.number().positive().default(32).describe('the adapters are scaled by alpha / rank'),
+  }).nullable().default(null).describe('train low-rank adapters on all linear layers and the head, merged at the end; null: the weights themselves'),
+  bf16: z.boolean().optional().describe('bfloat16 arithmetic over float32 weights; absent: on a GPU'),
   warmupRatio: share.default(0.1).describe('share of the steps in which the learning rate rises'),
   schedule: z.enum(['cosine', 'constant']).default('cosine').describe('learning rate after the warm-up'),
   centerRewardsCoefficient: z.number().nonnegative().default(0).describe("weight of the penalty on a pair's mean score; 0: none"),
   seed: seed.default(0),
   salt,
-  execution: execution(trainingExecution),
+  execution: execution({
+    ...trainingExecution,
+    gradientCheckpointing: z.boolean().optional().describe('less memory for more time; absent: on a GPU'),
+  }),
+}).refine(({ lora, upperLayers }) => lora === null || upperLayers === null, {
+  path: ['lora'], error: 'null where upperLayers is set: adapters and upper layers exclude each other',
 });
+
+/** Methods of the policy update; workers/runtime/policy_update.py defines them. */
+export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo', 'dr-grpo', 'dapo'] as const;
 
 /** Reward of a rollout: a weighted sum of its tests and its normalised reward-model score. */
 export const RewardConfig = z.strictObject({
   testsWeight: z.number().nonnegative().default(1).describe('weight of the tests; 0: none are run'),
   tests: z.enum(['passRate', 'allPass']).default('allPass').describe('passRate: share of passed tests; allPass: 1 where all pass, else 0'),
   rewardModelWeight: z.number().nonnegative().default(0).describe("weight of the reward model's score, in its held-out standard deviations; 0: not asked"),
+  lengthPenalty: z.strictObject({
+    tokens: count.describe('the penalty rises from 0 to its weight over the last so many of maxNewTokens'),
+    weight: z.number().positive().default(1).describe('penalty of an answer as long as maxNewTokens'),
+  }).optional().describe('soft penalty of long answers (DAPO, arXiv 2503.14476, equation 13); absent: none'),
 });
 
 export const ReinforcementConfig = z.strictObject({
@@ -238,10 +257,11 @@ export const ReinforcementConfig = z.strictObject({
   }).describe('reward of a rollout: a weighted sum'),
   dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
   algorithm: z.strictObject({
-    name: z.literal('reinforce++').default('reinforce++').describe('REINFORCE++ (arXiv 2501.03262)'),
+    name: z.enum(ALGORITHMS).default('reinforce++').describe('method of the update; docs/algorithms.md says what each is'),
     learningRate: z.number().positive().default(5e-7).describe('constant learning rate of Adam'),
-    beta: z.number().nonnegative().default(0.01).describe('coefficient of the KL penalty per token'),
+    beta: z.number().nonnegative().default(0.01).describe('coefficient of the KL penalty; where it goes is up to the method'),
     clip: z.number().positive().default(0.2).describe('the probability ratio is clipped to 1 - clip and 1 + clip'),
+    clipHigh: z.number().positive().optional().describe("upper clip; absent: the method's own (dapo: 0.28), else clip"),
     rewardClip: z.number().positive().default(10).describe('rewards are clipped to this magnitude'),
     batchSize: count.default(128).describe('rollouts of one optimizer step'),
     epochs: count.default(1).describe("passes over a round's rollouts"),

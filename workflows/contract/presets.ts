@@ -46,7 +46,7 @@ export const PRESETS: Record<string, Preset> = {
       reinforcement: {
         rounds: 80, promptsPerRound: 256, samplesPerPrompt: 8, temperature: 1, topP: 1, maxNewTokens: 2048,
         reward: { testsWeight: 1, tests: 'allPass' },
-        algorithm: { learningRate: 5e-7, beta: 0.01, batchSize: 128 },
+        algorithm: { name: 'reinforce++-acecoder', learningRate: 5e-7, beta: 0.01, batchSize: 128 },
       },
       evaluation: {
         benchmarks: [{ kind: 'humaneval', every: 1, offset: 0 }], samples: 64, temperature: 1, maxNewTokens: 1024,

@@ -9,13 +9,22 @@ import torch
 from conftest import FUNCTIONS, Recorder, normal_form, read_jsonl, weight_digests, write_jsonl
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from runtime.policy_update import clipped_loss, normalised_advantages, returns, token_rewards, update_policy
+from runtime.policy_update import (
+    VARIANTS,
+    normalised_advantages,
+    policy_loss,
+    returns,
+    token_rewards,
+    token_weights,
+    update_policy,
+)
 from runtime.sampling import sample
 from serve import Cancelled, ServiceError
 
 CONFIG = {
-    "learningRate": 1e-4, "beta": 0.01, "clip": 0.2, "rewardClip": 10, "batchSize": 32, "microBatch": 8, "epochs": 1,
-    "upperLayers": None, "maxGradNorm": 1.0, "seed": 5, "temperature": 0.8, "checkpointSeconds": 1e9,
+    "name": "reinforce++", "maxNewTokens": 64, "learningRate": 1e-4, "beta": 0.01, "clip": 0.2, "rewardClip": 10,
+    "batchSize": 32, "microBatch": 8, "epochs": 1, "upperLayers": None, "maxGradNorm": 1.0, "seed": 5,
+    "temperature": 0.8, "checkpointSeconds": 1e9,
 }  # fmt: skip
 MASK_BT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
 KL_BT = torch.tensor([[0.2, -0.4, 1.0], [0.5, 9.0, 9.0]], dtype=torch.float64)
@@ -48,9 +57,21 @@ def test_clipped_loss_takes_the_pessimistic_bound() -> None:
     # Ratios 1.5, 0.5 and 1.1 with advantages 1, -1 and 2: min(1.5, 1.2) + min(-0.5, -0.8) + min(2.2, 2.2) = 2.6.
     ratio_BT = torch.tensor([[1.5, 0.5, 1.1], [1.0, 3.0, 3.0]], dtype=torch.float64)
     advantage_BT = torch.tensor([[1.0, -1.0, 2.0], [0.5, 5.0, 5.0]], dtype=torch.float64)
-    loss, clipped = clipped_loss(ratio_BT.log(), torch.zeros(2, 3), advantage_BT, MASK_BT, clip=0.2)
-    assert loss.item() == pytest.approx(-(2.6 + 0.5))
+    variant, none_BT = VARIANTS["reinforce++"], torch.zeros(2, 3, dtype=torch.float64)
+    weight_BT = token_weights(MASK_BT, [3, 1], variant, 64)
+    loss, clipped = policy_loss(variant, ratio_BT.log(), none_BT, none_BT, advantage_BT, weight_BT, 0.2, 0.2, 0.0)
+    assert loss.item() == pytest.approx(-(2.6 + 0.5) / 4)
     assert clipped.item() == 2
+
+
+def test_a_ratio_outside_the_mask_cannot_spoil_the_loss() -> None:
+    logp_BT = torch.tensor([[0.0, 0.0, 1e4], [0.0, 0.0, 0.0]], requires_grad=True)
+    variant, none_BT = VARIANTS["grpo"], torch.zeros(2, 3)
+    weight_BT = token_weights(torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), [2, 3], variant, 64)
+    loss, _ = policy_loss(variant, logp_BT, none_BT, none_BT, torch.ones(2, 3), weight_BT, 0.2, 0.2, 0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert logp_BT.grad.isfinite().all()
 
 
 @pytest.fixture
@@ -132,10 +153,11 @@ def test_equal_rewards_leave_the_policy_alone(micro_model: Path, rollouts: str, 
 
 
 @pytest.mark.parametrize(("upper_layers", "stop_at"), [(None, 3), (2, 8)])
+@pytest.mark.parametrize("name", ["reinforce++", "grpo"])
 def test_a_resumed_update_ends_in_the_same_bytes(
-    micro_model: Path, rollouts: str, tmp_path: Path, upper_layers: int | None, stop_at: int
+    micro_model: Path, rollouts: str, tmp_path: Path, name: str, upper_layers: int | None, stop_at: int
 ) -> None:
-    config = {"upperLayers": upper_layers, "epochs": 2}
+    config = {"name": name, "upperLayers": upper_layers, "epochs": 2}
     undisturbed = update(micro_model, rollouts, tmp_path / "a", config=config)
     recorder = Recorder(cancel_at=("updating the policy", stop_at))
     with pytest.raises(Cancelled):
@@ -177,6 +199,22 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, rollouts: st
         update(micro_model, rollouts, tmp_path, config={"learningRate": 1e30})
     assert error.value.type == "TrainingDiverged"
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_makes_right_programs_likelier(
+    micro_model: Path, rollouts: str, tmp_path: Path, name: str
+) -> None:
+    result = update(micro_model, rollouts, tmp_path, config={"name": name, "learningRate": 3e-4, "epochs": 3})
+    assert result["metrics"]["clipFraction"] > 0  # several updates a round, so that clipping is exercised
+    rows = read_jsonl(Path(rollouts))
+    assert preference(tmp_path / "output", rows) > preference(micro_model, rows) + 0.05
+
+
+def test_an_unknown_variant_is_refused(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="Unknown algorithm 'ppo'; known are reinforce") as error:
+        update(micro_model, rollouts, tmp_path, config={"name": "ppo"})
+    assert error.value.type == "InvalidInput"
 
 
 def test_an_empty_rollout_is_refused_by_id(micro_model: Path, tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
-from transformers import AutoTokenizer
+from datasets import Dataset
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runtime.conversation import conversation_ids
-from runtime.models import load_reward_model
+from runtime.models import import_model, load_reward_model
 from runtime.mutation import mutants
-from runtime.reward_model import train_reward_model
-from runtime.scoring import score
-from serve import Cancelled, ServiceError
+from runtime.reward_model import _arguments, _Collator, _Trainer, pair_loss, question_weights, train_reward_model
+from runtime.scoring import score, score_conversations
+from serve import Call, Cancelled, ServiceError
 
 STEPS = 8
 CONFIG = {
@@ -137,11 +140,111 @@ def test_checkpoints_go_by_the_clock_and_the_newest_two_stay(micro_model: Path, 
     assert sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-7", "checkpoint-8"]
 
 
+def test_a_question_weighs_the_same_however_many_pairs_it_has() -> None:
+    questions = ["a", "b", "a", "a", "c", "b"]
+    weights = question_weights(questions)
+    assert sum(weights) == pytest.approx(len(questions))
+    of_question = {name: sum(w for w, q in zip(weights, questions, strict=True) if q == name) for name in "abc"}
+    assert list(of_question.values()) == pytest.approx([2.0, 2.0, 2.0])
+
+
+def test_the_loss_equals_the_published_formula() -> None:
+    # The paper's equation 1: a question's mean of -log sigmoid(r_i - r_j) over its pairs, then the mean over questions.
+    chosen, rejected, questions = [1.0, 0.2, -3.0, 4.0], [0.5, 1.1, -2.0, -40.0], ["a", "b", "b", "b"]
+    losses = [math.log1p(math.exp(r - c)) for c, r in zip(chosen, rejected, strict=True)]
+    expected = (losses[0] + sum(losses[1:]) / 3) / 2
+    tensors = [torch.tensor(values, dtype=torch.float64) for values in (chosen, rejected, question_weights(questions))]
+    assert pair_loss(*tensors, 0.0).item() == pytest.approx(expected, abs=1e-6)
+    centred = sum((c + r) ** 2 for c, r in zip(chosen, rejected, strict=True)) / 4
+    tensors[2] = torch.ones(4, dtype=torch.float64)
+    assert pair_loss(*tensors, 0.3).item() == pytest.approx(sum(losses) / 4 + 0.3 * centred, abs=1e-6)
+
+
+def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, tokenizer = load_reward_model(str(micro_model), torch.float64)
+    pairs = [
+        {f"{side}_ids": conversation_ids(tokenizer, question(code), PREFIX, text) for side, text in sides.items()}
+        for code in FUNCTIONS
+        for sides in [{"chosen": code, "rejected": mutants(code)[0]}]
+    ]
+    trainer = _Trainer(
+        model=model, args=_arguments(CONFIG, str(tmp_path)), train_dataset=Dataset.from_list(pairs),
+        processing_class=tokenizer, data_collator=_Collator(tokenizer.pad_token_id),
+    )  # fmt: skip
+    model.train()
+    plain = _Collator(tokenizer.pad_token_id)(pairs)
+    weighted = _Collator(tokenizer.pad_token_id)([{**pair, "weight": 1.0} for pair in pairs])
+    theirs, own = (trainer.compute_loss(model, batch) for batch in (plain, weighted))
+    assert own.item() == pytest.approx(theirs.item(), abs=1e-6)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for a, b in zip(torch.autograd.grad(own, parameters), torch.autograd.grad(theirs, parameters), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [{"questionWeighting": True}, {"lora": {"rank": 8, "alpha": 16}}])
+def test_options_train_and_resume_in_the_same_bytes(
+    micro_model: Path, pairs: str, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    rows = read_jsonl(Path(pairs))[5:]  # the first questions have fewer pairs than the others
+    uneven = write_jsonl(tmp_path / "uneven.jsonl", rows)
+    config = {**config, "gradientCheckpointing": True, "learningRate": 3e-3, "epochs": 4}
+    undisturbed = train(micro_model, uneven, tmp_path / "a", config=config)
+    recorder = Recorder(cancel_at=("training the reward model", 5))
+    with pytest.raises(Cancelled):
+        train(micro_model, uneven, tmp_path / "b", recorder, config=config)
+    path = recorder.checkpoints()[-1]["path"]
+    assert train(micro_model, uneven, tmp_path / "b", resumeFrom=path, config=config) == undisturbed
+    assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")
+    assert undisturbed["heldOut"]["accuracy"] > 0.7
+    if "lora" in config:  # merged: the folder is that of any reward model
+        assert all("lora" not in name for name in load_reward_model(str(tmp_path / "a/output"))[0].state_dict())
+
+
+def test_a_published_value_head_scores_with_its_bias(micro_model: Path, pairs: str, tmp_path: Path, call: Call) -> None:
+    published, imported = tmp_path / "published", tmp_path / "imported"
+    shutil.copytree(micro_model, published)
+    generator = torch.Generator().manual_seed(3)
+    head = {
+        "v_head.summary.weight": torch.randn(1, 128, generator=generator),
+        "v_head.summary.bias": torch.tensor([2.5]),
+    }
+    save_file(head, published / "value_head.safetensors")
+    import_model({"source": {"kind": "folder", "path": str(published)}, "output": str(imported)}, call)
+    body = AutoModelForCausalLM.from_pretrained(micro_model).model
+    tokenizer = AutoTokenizer.from_pretrained(micro_model)
+    conversation = conversation_ids(tokenizer, question(FUNCTIONS[0]), PREFIX, FUNCTIONS[0])
+    with torch.no_grad():
+        last_H = body(input_ids=torch.tensor([conversation])).last_hidden_state[0, -1]
+    expected = (head["v_head.summary.weight"] @ last_H).item() + 2.5
+    for folder in (published, imported):
+        model, _ = load_reward_model(str(folder))
+        assert score_conversations(model, [conversation], 1, call) == pytest.approx([expected], abs=1e-4)
+    trained = train(imported, pairs, tmp_path, config={"epochs": 1})
+    assert trained["heldOut"]["pairs"] == len(read_jsonl(Path(pairs)))
+    assert load_reward_model(str(tmp_path / "output"))[0].score.bias.item() != 2.5  # trained and kept
+
+
+def test_padding_may_equal_the_end_of_a_conversation(micro_model: Path, pairs: str, tmp_path: Path, call: Call) -> None:
+    model, tokenizer = load_reward_model(str(micro_model))
+    conversations = [conversation_ids(tokenizer, question(code), PREFIX, code) for code in FUNCTIONS]
+    alone = [score_conversations(model, [ids], 1, call)[0] for ids in conversations]
+    model.config.pad_token_id = tokenizer.eos_token_id
+    assert score_conversations(model, conversations, 16, call) == pytest.approx(alone, abs=1e-5)
+    shutil.copytree(micro_model, tmp_path / "equal")
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "equal")
+    different, equal = (train(path, pairs, tmp_path / path.name) for path in (micro_model, tmp_path / "equal"))
+    assert equal["heldOut"]["rows"] == different["heldOut"]["rows"]
+
+
 def test_long_pairs_are_counted(micro_model: Path, pairs: str, tmp_path: Path) -> None:
     rows = read_jsonl(Path(pairs))
     rows[0]["chosen"] = "x = 1\n" * 200
-    result = train(micro_model, write_jsonl(tmp_path / "long.jsonl", rows), tmp_path, heldOut=pairs)
+    long = write_jsonl(tmp_path / "long.jsonl", rows)
+    result = train(micro_model, long, tmp_path, heldOut=long)
     assert (result["tooLong"], result["pairs"]) == (1, len(rows) - 1)
+    assert (result["heldOutTooLong"], result["heldOut"]["pairs"]) == (1, len(rows) - 1)
 
 
 def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, tmp_path: Path) -> None:
@@ -156,7 +259,8 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, 
     [
         ({"microBatch": 5}, "batchSize 12 is no multiple of microBatch 5"),
         ({"upperLayers": 9}, "the model has 4 blocks"),
-        ({"maxLength": 3}, "at most maxLength = 3 tokens"),
+        ({"maxLength": 3}, "at most maxLength = 3 tokens; raise maxLength"),
+        ({"upperLayers": 1, "lora": {"rank": 4, "alpha": 8}}, "lora and upperLayers exclude each other"),
     ],
 )
 def test_impossible_settings_are_refused(

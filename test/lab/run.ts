@@ -1,0 +1,184 @@
+/**
+ * One seed of the laboratory: a micro model that is often wrong, and the whole chain on it, by the real stages.
+ *
+ * The model is trained on the spot on noisy answers to the train questions, then filter, pairs, reward models and RL run
+ * as workflows; every program is judged in the sandbox. All figures are those of held-out questions, which neither the
+ * micro model, nor the pairs, nor RL have seen.
+ */
+import { join } from 'node:path';
+import type { Client } from '@temporalio/client';
+import type { ArtifactStore } from '../../activities/artifacts/store.js';
+import { writeRows } from '../../activities/artifacts/store.js';
+import type { PythonService } from '../../activities/runtime/python-service.js';
+import { promptOf } from '../../activities/sampling/prompt.js';
+import { merge } from '../../workflows/contract/presets.js';
+import {
+  EvaluationRow, FilteredQuestionRow, ProgramRow, STAGES, type ArtifactRef, type EvaluationResult, type StageName, type StageResult,
+} from '../../workflows/contract/index.js';
+import { labQuestions, type Family } from './questions.js';
+
+/** Settings of one stage, as in an experiment file. */
+type Config = Record<string, unknown>;
+
+/** A way from programs to a policy: how pairs are made, a reward model trained, and the policy rewarded. */
+export interface Recipe {
+  title: string;
+  /** Absent where the reward is that of the tests and no reward model is trained. */
+  preferences?: Config;
+  rewardModel?: Config;
+  reinforcement: Config;
+}
+
+export interface LabSettings {
+  /** Questions of a seed, train and held-out. */
+  questions: number;
+  /** The micro model's training. */
+  model: { steps: number; batch: number; learningRate: number; initializerRange: number };
+  stages: Partial<Record<StageName, Config>>;
+  /** Samples per held-out question of the policies after RL; the base policy has those of Best-of-N. */
+  samplesAfter: number;
+  recipes: Record<string, Recipe>;
+}
+
+export interface LabContext {
+  client: Client;
+  taskQueue: string;
+  models: PythonService;
+  store: ArtifactStore;
+  /** Folder for what is made on the way. */
+  folder: string;
+  say: (line: string) => void;
+}
+
+/** Figures of a recipe on held-out questions; a share each. */
+export interface RecipeFigures {
+  /** Of all pairs of a passing and a failing program of one question, the share with the passing one scored higher. */
+  pairAccuracy?: number;
+  pairs?: number;
+  bestOf16?: number;
+  /** How far Best-of-N goes from the mean to the oracle. */
+  closed?: number;
+  mean: number;
+  greedy: number;
+  seconds: number;
+}
+
+export interface SeedFigures {
+  family: Family;
+  seed: number;
+  questions: { train: number; heldOut: number };
+  base: { mean: number; greedy: number; oracle: number };
+  /** Share of the corpus' wrong answers, among those that were sampled, that pass all tests. */
+  wrongJudgedRight: number;
+  recipes: Record<string, RecipeFigures>;
+  /** From the first question to the last figure. */
+  seconds: number;
+}
+
+export async function runSeed(context: LabContext, settings: LabSettings, family: Family, seed: number): Promise<SeedFigures> {
+  const { store, models, say } = context;
+  const began = performance.now();
+  const since = (start: number): number => (performance.now() - start) / 1000;
+  const name = `lab-${family}-${seed}`;
+  const stage = async (of: StageName, inputs: Record<string, unknown>, over: Config = {}, title: string = of): Promise<StageResult> => {
+    const start = performance.now();
+    const config = merge(merge(settings.stages[of] ?? {}, seeded(of, seed)), over);
+    const result = await context.client.workflow.execute(of, { taskQueue: context.taskQueue, workflowId: `${name}/${title}-${Date.now()}`, args: [{ inputs, config }] }) as StageResult;
+    say(`${name}: ${title} ${since(start).toFixed(0)} s`);
+    return result;
+  };
+  const rowsOf = async <T>(ref: ArtifactRef, schema: Parameters<typeof store.rowsOf>[1], keep: (row: T) => boolean = () => true): Promise<T[]> => {
+    const rows: T[] = [];
+    for await (const row of store.rowsOf(ref, schema)) if (keep(row as T)) rows.push(row as T);
+    return rows;
+  };
+
+  const asked = new Map(labQuestions(family, seed, settings.questions).map((question) => [question.seed.id, question]));
+  const seeds = join(context.folder, `${name}-seeds.jsonl`);
+  await writeRows(seeds, [...asked.values()].map((question) => question.seed));
+  const written = await stage('synthesis', { seeds: { kind: 'seeds', path: seeds } });
+  const { ref: questions } = await stage('filtering', { questions: written.ref });
+  const filtered = await rowsOf<FilteredQuestionRow>(questions, FilteredQuestionRow);
+  const train = filtered.filter(({ split }) => split === 'train');
+
+  const start = performance.now();
+  const [corpus, model] = [join(context.folder, `${name}-corpus.jsonl`), join(context.folder, `${name}-model`)];
+  await writeRows(corpus, train.map(({ seedId, question }) => {
+    const { messages, assistantPrefix } = promptOf(question);
+    const { answers, shares } = asked.get(seedId)!;
+    return { messages, assistantPrefix, answers, shares };
+  }));
+  await models.call('buildMicroModel', { corpus, output: model, seed, ...settings.model });
+  say(`${name}: micro model ${since(start).toFixed(0)} s`);
+
+  const { ref: programs } = await stage('sampling', { questions, policy: { kind: 'folder', path: model } });
+  const base = { kind: 'folder', path: model };
+  const recipes: Record<string, RecipeFigures> = {};
+  let baseFigures: EvaluationResult | undefined;
+  for (const [recipe, { preferences, rewardModel, reinforcement }] of Object.entries(settings.recipes)) {
+    const recipeStart = performance.now();
+    let reward: ArtifactRef | undefined;
+    let figures: Partial<RecipeFigures> = {};
+    if (rewardModel) {
+      const { ref: pairs } = await stage('preferences', { programs }, preferences, `preferences-${recipe}`);
+      reward = (await stage('rewardModel', { pairs, backbone: base }, rewardModel, `rewardModel-${recipe}`)).ref;
+      const { ref } = await stage('evaluation', { policies: { base }, questions, rewardModel: reward }, {}, `bestOf-${recipe}`);
+      const rows = await rowsOf<EvaluationRow>(ref, EvaluationRow);
+      const result = resultsOf(await store.manifest(ref))['base']!;
+      baseFigures = result;
+      const best = Math.max(...Object.keys(result.bestOfN).map(Number));
+      const bestOf16 = result.bestOfN[String(best)]!;
+      figures = { ...strictAccuracy(rows), bestOf16, closed: (bestOf16 - result.mean!) / (result.oracle! - result.mean!) };
+    }
+    const policy = await stage('reinforcement', { questions, policy: base, ...(reward ? { rewardModel: reward } : {}) }, reinforcement, `reinforcement-${recipe}`);
+    const { ref } = await stage('evaluation', { policies: { [recipe]: policy.ref }, questions }, { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] }, `evaluation-${recipe}`);
+    const after = resultsOf(await store.manifest(ref))[recipe]!;
+    recipes[recipe] = { ...figures, mean: after.mean!, greedy: after.greedy!, seconds: since(recipeStart) };
+    say(`${name}: ${recipe}: ${figures.pairAccuracy === undefined ? '' : `pairs ${percent(figures.pairAccuracy)}, closed ${percent(figures.closed!)}, `}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`);
+  }
+  if (!baseFigures) throw new Error('no recipe has a reward model');
+  const wrong = new Set([...asked.values()].flatMap(({ seed: { id }, answers }) => answers.slice(1).map((answer) => JSON.stringify([id, answer]))));
+  const seedOf = new Map(filtered.map(({ id, seedId }) => [id, seedId]));
+  const sampledWrong = await rowsOf<ProgramRow>(programs, ProgramRow, ({ questionId, program }) => wrong.has(JSON.stringify([seedOf.get(questionId), program])));
+  return {
+    family, seed, questions: { train: train.length, heldOut: filtered.length - train.length },
+    base: { mean: baseFigures.mean!, greedy: baseFigures.greedy!, oracle: baseFigures.oracle! },
+    wrongJudgedRight: sampledWrong.filter(({ passRate }) => passRate === 1).length / Math.max(1, sampledWrong.length),
+    recipes, seconds: since(began),
+  };
+}
+
+/** Every stage that draws at random draws from the laboratory's seed. */
+function seeded(stage: StageName, seed: number): Config {
+  if (!STAGES.includes(stage)) throw new Error(`${stage} is no stage`);
+  if (stage === 'synthesis') return { teacher: { kind: 'offline', seed } };
+  return stage === 'filtering' || stage === 'preferences' ? {} : { seed };
+}
+
+function resultsOf({ metrics }: { metrics: unknown }): Record<string, EvaluationResult> {
+  const { results } = metrics as { results: EvaluationResult[] };
+  return Object.fromEntries(results.map((result) => [result.policy, result]));
+}
+
+/** Over distinct programs of the same question. */
+function strictAccuracy(rows: readonly EvaluationRow[]): { pairAccuracy: number; pairs: number } {
+  const tasks = new Map<string, Map<string, EvaluationRow>>();
+  for (const row of rows) {
+    if (row.score === undefined) continue;
+    const programs = tasks.get(row.taskId) ?? new Map<string, EvaluationRow>();
+    programs.set(row.program, row);
+    tasks.set(row.taskId, programs);
+  }
+  let right = 0;
+  let pairs = 0;
+  for (const programs of tasks.values()) {
+    const all = [...programs.values()];
+    for (const good of all.filter(({ passed }) => passed)) for (const bad of all.filter(({ passed }) => !passed)) {
+      pairs += 1;
+      if (good.score! > bad.score!) right += 1;
+    }
+  }
+  return { pairAccuracy: right / pairs, pairs };
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
