@@ -116,7 +116,10 @@ class ExperimentRun {
     const programs = await this.#stage('sampling', { questions: filtered.ref, policy });
     const pairs = await this.#stage('preferences', { programs: programs.ref });
     const rewardModel = await this.#stage('rewardModel', { pairs: pairs.ref, backbone });
-    const trained = await this.#stage('reinforcement', { questions: filtered.ref, policy, rewardModel: rewardModel.ref });
+    const trained = await this.#stage('reinforcement', {
+      questions: filtered.ref, policy, rewardModel: rewardModel.ref,
+      ...(this.#config.stages.reinforcement.questions === 'hard' ? { programs: programs.ref } : {}),
+    });
     const evaluated = await this.#stage('evaluation', {
       policies: { [POLICIES.before]: policy, [POLICIES.after]: trained.ref }, rewardModel: rewardModel.ref, questions: filtered.ref,
     });

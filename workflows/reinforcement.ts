@@ -7,6 +7,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input);
   const { questions } = inputs;
+  const programs = config.questions === 'hard' ? inputs.programs : undefined;
   const { reward, rounds, execution } = config;
   const reference = inputs.policy;
   let policy: ArtifactRef = inputs.policy;
@@ -18,7 +19,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
     await run.gate();
     const doing = (summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
-    const { ref: plan } = await call('reinforcement.plan', doing('plan'), { config, round, inputs: { questions } });
+    const { ref: plan } = await call('reinforcement.plan', doing('plan'), { config, round, inputs: { questions, programs } });
     const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', doing('rollouts'), { config, round, inputs: { plan, policy } }));
     const [verdicts, scores] = await Promise.all([
       reward.testsWeight > 0 ? call('reinforcement.judge', doing('run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,

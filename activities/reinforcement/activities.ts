@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
-  ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
+  ProgramRow, ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
   type ArtifactKind, type ArtifactRef, type Produced,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
@@ -22,6 +22,7 @@ import { score } from '../reward-model/score.js';
 import { generate } from '../sampling/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
 import { selectQuestions } from '../sampling/activities.js';
+import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
 
 type Config = z.infer<typeof ReinforcementConfig>;
@@ -73,13 +74,20 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
     return all;
   }
 
+  async function* trainPrograms(ref: ArtifactRef): AsyncGenerator<ProgramRow> {
+    for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
+  }
+
   return {
     /** Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around. */
-    'reinforcement.plan': (input: RoundInput<{ questions: ArtifactRef }>): Promise<Produced> =>
-      step('plan', 'roundPlan', input, ({ promptsPerRound, samplesPerPrompt, seed, salt }) => ({ promptsPerRound, samplesPerPrompt, seed, salt }), async (config) => {
-        const questions = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+    'reinforcement.plan': (input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>): Promise<Produced> =>
+      step('plan', 'roundPlan', input, ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }), async (config) => {
+        const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+        const { programs } = input.inputs;
+        const hard = programs && await hardQuestions(trainPrograms(programs));
+        const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
         if (questions.length < config.promptsPerRound) {
-          throw new StageFailure('InvalidExperiment', `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} train questions`);
+          throw new StageFailure('InvalidExperiment', `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`);
         }
         const order = questions.map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) })).sort((a, b) => (a.at < b.at ? -1 : 1));
         const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {

@@ -249,6 +249,8 @@ export const RewardConfig = z.strictObject({
 
 export const ReinforcementConfig = z.strictObject({
   rounds: count.default(1).describe('rounds of rollouts, rewards and policy update'),
+  questions: z.enum(['all', 'hard']).default('all')
+    .describe('all train questions, or the hard quarter by the pass rates of the sampled programs: mean at most the median, and of those a spread of at least their median (the hard subset of the paper)'),
   promptsPerRound: count.default(256).describe('train questions of a round; at most as many as there are'),
   samplesPerPrompt: z.number().int().min(2).default(8).describe('rollouts per question'),
   ...Decoding,

@@ -12,7 +12,7 @@ const rewardModel = artifactRef('rewardModel').describe('a trained reward model'
 
 /** What the checks over several fields read; they are made also where other fields are wrong, so that all mistakes are told together. */
 const REWARDED = z.object({
-  inputs: z.looseObject({}), config: z.object({ reward: z.object({ rewardModelWeight: z.number() }) }),
+  inputs: z.looseObject({}), config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
 });
 const EVALUATED = z.object({ inputs: z.looseObject({}), config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }) });
 
@@ -27,9 +27,13 @@ export const StageInputs = {
   }, StageConfigs.rewardModel.prefault({})),
   reinforcement: stageInput({
     questions, policy: ModelInput.describe('the model that is trained'), rewardModel: rewardModel.optional(),
+    programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
   }, StageConfigs.reinforcement.prefault({})).superRefine(({ inputs, config }, context) => {
     if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
       context.addIssue({ code: 'custom', path: ['inputs', 'rewardModel'], message: 'needed, because config.reward.rewardModelWeight is above 0' });
+    }
+    if (config.questions === 'hard' && inputs['programs'] === undefined) {
+      context.addIssue({ code: 'custom', path: ['inputs', 'programs'], message: "needed, because config.questions is 'hard'" });
     }
   }, { when: ({ value }) => REWARDED.safeParse(value).success }),
   evaluation: stageInput({
