@@ -45,9 +45,9 @@ def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
     params: corpus (rows {messages, assistantPrefix} and either completion = a correct Python function, whose wrong
     variants are made here, or answers = programs and shares = how often each is given), output (model folder), seed,
-    steps, batch (answers a step; default 16), learningRate and initializerRange (deviation of the first weights; the
-    defaults are `LEARNING_RATE` and `INITIALIZER_RANGE`). Result: {architecture, parameters, vocabulary, steps, loss (mean of the
-    last ten steps, nats a token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
+    steps, batch? (answers a step), learningRate? and initializerRange? (deviation of the first weights), by default the
+    constants above. Result: {architecture, parameters, vocabulary, steps, loss (mean of the last ten steps, nats a
+    token)}. Errors: `InvalidInput` naming the row, `Cancelled`.
     """
     rows = read_rows(params["corpus"], ("messages", "assistantPrefix"))
     if not rows:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,11 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     variant = VARIANTS.get(config["name"])
     if variant is None:
         raise ServiceError("InvalidInput", f"Unknown algorithm '{config['name']}'; known are {', '.join(VARIANTS)}.")
+    question, fewest = min(Counter(row["questionId"] for row in rollouts).items(), key=lambda item: item[1])
+    if variant.baseline != "batch" and fewest < 2:
+        raise ServiceError(
+            "InvalidInput", f"Question {question} has one rollout; {config['name']} compares at least two."
+        )
     clear_checkpoints(params["checkpoints"], resume_from)
     policy, tokenizer = load_policy(params["policy"])
     train_upper_layers(policy, config["upperLayers"])

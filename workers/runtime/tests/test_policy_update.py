@@ -217,6 +217,14 @@ def test_an_unknown_variant_is_refused(micro_model: Path, rollouts: str, tmp_pat
     assert error.value.type == "InvalidInput"
 
 
+def test_a_group_of_one_is_refused_where_groups_are_compared(micro_model: Path, tmp_path: Path) -> None:
+    rows = [{"id": "r1", "questionId": "q7", "promptIds": [1], "completionIds": [2], "reward": 0.0}]
+    path = write_jsonl(tmp_path / "rollouts.jsonl", rows)
+    with pytest.raises(ServiceError, match="Question q7 has one rollout; rloo compares at least two") as error:
+        update(micro_model, path, tmp_path, config={"name": "rloo"})
+    assert error.value.type == "InvalidInput"
+
+
 def test_an_empty_rollout_is_refused_by_id(micro_model: Path, tmp_path: Path) -> None:
     rows = [{"id": "r1", "questionId": "q", "promptIds": [1], "completionIds": [], "reward": 0.0}]
     with pytest.raises(ServiceError, match="Rollout r1") as error:
