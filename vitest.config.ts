@@ -4,6 +4,8 @@ const exclude = ['**/node_modules/**', '**/dist/**', '.acecoder/**'];
 
 export default defineConfig({
   test: {
+    // Integration tests wait for servers more than they compute: beside each other they fill two cores.
+    maxWorkers: 2,
     projects: [
       {
         test: {
