@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 WORKERS = Path(__file__).parents[2]
+SYSTEM_PYTHON = "/usr/bin/python3"
 QUICK = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 1, "memoryBytes": 160 * 1024 * 1024}
 
 
@@ -33,8 +36,10 @@ class Service:
     """A running `python -m sandbox`; requests one at a time. `mode` is one of `MODES`."""
 
     def __init__(self, *arguments: str, mode: str = "as started") -> None:
-        # The interpreter of the tests may be in a folder that only root can read.
-        python = sys.executable if mode == "as started" else "/usr/bin/python3"
+        # The interpreter of the tests and the checkout may be in folders that only root can read.
+        usual = mode == "as started"
+        python = sys.executable if usual else SYSTEM_PYTHON
+        self._copy = None if usual else _readable_copy()
         requests, self._requests = os.pipe()
         self._replies, replies = os.pipe()
         # The shell moves the pipes to the descriptors that the service expects.
@@ -42,7 +47,7 @@ class Service:
         self.process = subprocess.Popen(
             [*MODES[mode], "/bin/bash", "-c", command, python, *arguments],
             pass_fds=(requests, replies),
-            env={**os.environ, "PYTHONPATH": str(WORKERS)},
+            env={**os.environ, "PYTHONPATH": str(self._copy or WORKERS)},
             start_new_session=True,
         )
         os.close(requests)
@@ -76,7 +81,33 @@ class Service:
     def close(self) -> None:
         os.close(self._requests)
         self._lines.close()
-        assert self.process.wait(10) == 0
+        code = self.process.wait(10)
+        if self._copy:
+            shutil.rmtree(self._copy)
+        assert code == 0
+
+
+def _readable_copy() -> Path:
+    """The service's code where every user can read it."""
+    folder = Path(tempfile.mkdtemp(prefix="acecoder-sandbox-"))
+    shutil.copytree(
+        WORKERS / "sandbox", folder / "sandbox", ignore=shutil.ignore_patterns("tests", "bench", "__pycache__")
+    )
+    shutil.copy(WORKERS / "serve.py", folder)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return folder
+
+
+def why_no_other_user() -> str | None:
+    """Why the service cannot be started for another user here; None when it can."""
+    if os.getuid() != 0:
+        return "only root can start the service with fewer rights"
+    try:
+        check = "import sys; sys.exit(sys.version_info < (3, 11))"
+        subprocess.run([*_AS_USER, SYSTEM_PYTHON, "-c", check], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"{SYSTEM_PYTHON} is not there for every user, or older than 3.11"
+    return None
 
 
 def descendants(pid: int) -> list[int]:
