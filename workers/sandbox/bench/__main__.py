@@ -315,17 +315,8 @@ def memory_growth(programs: int) -> tuple[float, int, int]:
 
 def attacks() -> tuple[int, int]:
     """(attacks tried, those that did something they should not) of the test suite, in every mode of the service."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "attack",
-        str(HERE.parent / "tests"),
-    ]
+    tests = str(HERE.parent / "tests")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "attack", tests]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", said)}
     if counts.get("failed") or counts.get("error") or not counts:
