@@ -41,7 +41,8 @@ _MAX_REASON = 200
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLOW_FACTOR = 4
-_CACHE_BYTES = 32 * 1024 * 1024
+_CACHE_BYTES = 8 * 1024 * 1024
+_ENTRY_BYTES = 320  # of a cached verdict beside its data: the key, two objects and a place in the dictionary
 # As in "<object object at 0x7f3a5c0b2d40>".
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
@@ -109,9 +110,9 @@ class Cache:
         if key in self._entries or "unjudged" in trial.statuses:
             return
         self._entries[key] = data = json.dumps([trial.outcomes, sorted(trial.flags), trial.cpu_seconds]).encode()
-        self._left -= len(data)
+        self._left -= len(data) + _ENTRY_BYTES
         while self._left < 0:
-            self._left += len(self._entries.popitem(last=False)[1])
+            self._left += len(self._entries.popitem(last=False)[1]) + _ENTRY_BYTES
 
 
 def probe(pool: Pool) -> dict[str, Any]:

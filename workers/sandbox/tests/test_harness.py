@@ -160,7 +160,7 @@ def test_cache_keeps_to_its_size_and_holds_nothing_unjudged() -> None:
         cache.put(key, verdicts.Trial([{"status": "pass"}]))
     assert cache.get(keys[0]) is None
     assert cache.get(keys[-1]) == verdicts.Trial([{"status": "pass"}])
-    assert sum(map(len, cache._entries.values())) <= 2_000
+    assert sum(len(data) + verdicts._ENTRY_BYTES for data in cache._entries.values()) <= 2_000
     cache.put(b"unjudged", verdicts.Trial([{"status": "unjudged"}]))
     assert cache.get(b"unjudged") is None
 
