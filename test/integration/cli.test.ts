@@ -222,7 +222,8 @@ describe('ending an experiment by hand', { timeout: 90_000 }, () => {
   it('cancels one that is paused before its first stage', async () => {
     await start('cancelled-by-hand');
     await temporal('workflow', 'signal', '--workflow-id', 'cancelled-by-hand', '--name', 'pause');
-    await until(() => status('cancelled-by-hand'), ({ state }) => state === 'paused');
+    // At its first stage: what is before it, looking up and recording, runs on, and search attributes are set after that.
+    await until(() => status('cancelled-by-hand'), (now) => stageOf(now, 'synthesis').state === 'paused');
     await temporal('workflow', 'cancel', '--workflow-id', 'cancelled-by-hand');
     await until(() => described('cancelled-by-hand'), (state) => state === 'CANCELED');
     expect((await status('cancelled-by-hand')).state).toBe('cancelled');
