@@ -15,6 +15,7 @@ from typing import Any
 
 WORKERS = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 QUICK = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 1, "memoryBytes": 160 * 1024 * 1024}
 
 
@@ -36,7 +37,7 @@ class Service:
     """A running `python -m sandbox`; requests one at a time. `mode` is one of `MODES`."""
 
     def __init__(self, *arguments: str, mode: str = "as started") -> None:
-        # The interpreter of the tests and the checkout may be in folders that only root can read.
+        # The interpreter of the tests, the checkout and what PATH names may be in folders that only root can read.
         usual = mode == "as started"
         python = sys.executable if usual else SYSTEM_PYTHON
         self._copy = None if usual else _readable_copy()
@@ -47,7 +48,11 @@ class Service:
         self.process = subprocess.Popen(
             [*MODES[mode], "/bin/bash", "-c", command, python, *arguments],
             pass_fds=(requests, replies),
-            env={**os.environ, "PYTHONPATH": str(self._copy or WORKERS)},
+            env={
+                **os.environ,
+                **({} if usual else {"PATH": SYSTEM_PATH}),
+                "PYTHONPATH": str(self._copy or WORKERS),
+            },
             start_new_session=True,
         )
         os.close(requests)
