@@ -34,8 +34,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 LOOPS = 16
 KILLS = 50
-PEER_SLICE = 8
-"""The peer gets the programs of every so many-th question: a looping program costs it up to a minute."""
 PARTS = ("references", "speed", "peer", "attacks", "kills", "growth")
 _MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
 _WIDE = {"cpuSecondsPerTest": 1.0, "cpuSecondsPerProgram": 20.0}
@@ -406,8 +404,7 @@ def main() -> int:
     if "speed" in parts:
         measure_speed(jobs, row, not_above)
     if "peer" in parts:
-        peer_load = load[::PEER_SLICE]
-        ours, peers, agreement = against_peer(peer_load, limits, home)
+        ours, peers, agreement = against_peer(load, limits, home)
         row("programs/s on call == literal (ours)", ours, "programs/s")
         row("programs/s on call == literal (EvalPlus 0.3.1)", peers, "programs/s")
         row("times as fast as EvalPlus", ours / peers, "times", 10)
