@@ -1,8 +1,8 @@
 /** Making one artifact under its stage key, exactly once for the world: what every stage step is built of. */
 import {
-  type ArtifactRef, type Manifest, type ManifestFile, type Metrics, type Produced, type Producer,
+  type ArtifactKind, type ArtifactRef, type Manifest, type ManifestFile, type Metrics, type Produced, type Producer,
 } from '../../workflows/contract/index.js';
-import { objectKeys, stageKey, type Recipe } from './keys.js';
+import { artifactDigest, objectKeys, stageKey, type Recipe } from './keys.js';
 import { refOf, type ArtifactStore } from './store.js';
 
 /** What the making of an artifact gives: stored files and, beside the digest, metrics. */
@@ -42,6 +42,12 @@ export async function produce(
     seconds: product.seconds ?? (performance.now() - started) / 1000,
   }, producer);
   return won ? { ref: refOf(manifest), reused: false, metrics: manifest.metrics } : reused(manifest, producer);
+}
+
+/** The artifact of rows that no stage made: a file of a user, or a selection of rows. It is named by its content. */
+export function importRows(store: ArtifactStore, kind: ArtifactKind, file: ManifestFile, producer: Producer, metrics: Metrics = {}): Promise<Produced> {
+  const recipe = { stage: 'import', version: 1, kind, semantics: { digest: artifactDigest(kind, [file]) }, inputs: {} };
+  return produce(store, recipe, {}, producer, async () => ({ files: [file], rows: file.rows ?? 0, metrics }));
 }
 
 /**

@@ -10,7 +10,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { copyFile, link, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable, Transform } from 'node:stream';
@@ -399,10 +399,11 @@ export function refOf(manifest: Manifest): ArtifactRef {
 }
 
 /** Writes rows to a plain JSON Lines file, for a child process to read. */
-export async function writeRows(path: string, rows: Iterable<unknown>): Promise<void> {
-  let text = '';
-  for (const row of rows) text += `${JSON.stringify(row)}\n`;
-  await writeFile(path, text);
+export async function writeRows(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
+  async function* lines(): AsyncGenerator<string> {
+    for await (const row of rows) yield `${JSON.stringify(row)}\n`;
+  }
+  await pipeline(Readable.from(lines()), createWriteStream(path));
 }
 
 /** Reads a plain JSON Lines file that a child process wrote. */

@@ -1,8 +1,7 @@
 /** Versions of a data set: only seeds that no earlier version has seen go through synthesis and filtering. */
 import { z } from 'zod';
 import { ArtifactRef, FilteredQuestionRow, SeedRow, StageFailure, type ArtifactRef as Ref } from '../../workflows/contract/index.js';
-import { artifactDigest } from '../artifacts/keys.js';
-import { digestsOf, produce } from '../artifacts/produce.js';
+import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 
@@ -60,9 +59,7 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
       for await (const row of store.rowsOf(seeds, SeedRow)) if (!known.has(row.code)) rows.push(row);
       if (rows.length === 0) return { ...(previous ? { previous } : {}) };
       const file = await store.putRows('rows.jsonl', SeedRow, rows);
-      const { ref } = await produce(store, { stage: 'import', version: 1, kind: 'seeds', semantics: { digest: artifactDigest('seeds', [file]) }, inputs: {} }, {}, currentProducer(), async () => ({
-        files: [file], rows: rows.length, metrics: {},
-      }));
+      const { ref } = await importRows(store, 'seeds', file, currentProducer());
       return { ...(previous ? { previous } : {}), fresh: ref };
     },
 

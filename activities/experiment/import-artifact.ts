@@ -7,8 +7,7 @@ import {
   type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
-import { artifactDigest } from '../artifacts/keys.js';
-import { produce } from '../artifacts/produce.js';
+import { importRows } from '../artifacts/produce.js';
 import { readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
@@ -64,9 +63,6 @@ export async function importArtifact(store: ArtifactStore, input: ArtifactRef | 
   if (faults.length > 0) throw new StageFailure('InvalidExperiment', `${kind} file ${input.path}: ${faults.join('; ')}`);
   const schema = IMPORTABLE[kind]!;
   const file = await store.putRows('rows.jsonl', schema, readLines(path, schema));
-  const digest = artifactDigest(kind, [file]);
-  const { ref } = await produce(store, { stage: 'import', version: 1, kind, semantics: { digest }, inputs: {} }, {}, producer, async () => ({
-    files: [file], rows: file.rows ?? 0, metrics: {},
-  }));
+  const { ref } = await importRows(store, kind, file, producer);
   return ref;
 }

@@ -3,8 +3,7 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow, type ArtifactRef, type Produced } from '../../workflows/contract/index.js';
-import { artifactDigest } from '../artifacts/keys.js';
-import { produce } from '../artifacts/produce.js';
+import { importRows } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { renderPreview } from './page.js';
@@ -34,9 +33,7 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
         if (taken.length === first) break;
       }
       const file = await store.putRows('rows.jsonl', SeedRow, taken);
-      return produce(store, { stage: 'import', version: 1, kind: 'seeds', semantics: { digest: artifactDigest('seeds', [file]) }, inputs: {} }, {}, currentProducer(), async () => ({
-        files: [file], rows: taken.length, metrics: {},
-      }));
+      return importRows(store, 'seeds', file, currentProducer());
     },
 
     /** Writes `preview.html` into the reports folder of the worker's home. */

@@ -1,16 +1,13 @@
 /** Tables of others and source trees become artifacts; artifacts become tables with a public schema. */
-import { createWriteStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import {
   FAILURES, FilteredQuestionRow, mistake, PairRow, ProgramRow, SeedRow, StageFailure,
   type ArtifactRef, type ArtifactTable, type DatasetExportInput, type Manifest, type Mistake, type Produced,
 } from '../../workflows/contract/index.js';
-import { artifactDigest } from '../artifacts/keys.js';
-import { produce } from '../artifacts/produce.js';
-import { readLines } from '../artifacts/store.js';
+import { importRows } from '../artifacts/produce.js';
+import { readLines, writeRows } from '../artifacts/store.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';
@@ -56,10 +53,7 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
         const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>('importTable', { ...located(table), output }, { signal: cancellationSignal(), ...progress });
         const schema = ROWS[table.kind as keyof typeof ROWS];
         const file = await store.putRows('rows.jsonl', schema as never, readLines(output, schema as never));
-        const digest = artifactDigest(table.kind, [file]);
-        return await produce(store, { stage: 'import', version: 1, kind: table.kind, semantics: { digest }, inputs: {} }, {}, currentProducer(versions), async () => ({
-          files: [file], rows: file.rows ?? 0, metrics: { format: table.format, source, dropped },
-        }));
+        return await importRows(store, table.kind, file, currentProducer(versions), { format: table.format, source, dropped });
       } finally {
         await rm(output, { force: true });
       }
@@ -76,8 +70,7 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const spool = async (ref: ArtifactRef, schema: typeof FilteredQuestionRow | typeof ProgramRow | typeof PairRow): Promise<string> => {
         const path = await store.spoolPath('.jsonl');
         spooled.push(path);
-        const rows = store.rowsOf<unknown>(ref, schema as never);
-        await pipeline(Readable.from((async function* () { for await (const row of rows) yield `${JSON.stringify(row)}\n`; })()), createWriteStream(path));
+        await writeRows(path, store.rowsOf<unknown>(ref, schema as never));
         return path;
       };
       try {
