@@ -1,40 +1,83 @@
+import { CancellationScope } from '@temporalio/workflow';
 import type { ArtifactRef, Metrics, StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { stageInput, StageRun } from './lib/stage.js';
 
-/** RL rounds, one after the other; each is plan, rollouts, verdicts and scores, rewards, policy, found again by their keys. */
+/** What a policy update consumes. */
+interface Round {
+  rollouts: ArtifactRef;
+  rewards: ArtifactRef;
+}
+
+/**
+ * RL rounds; each is plan, rollouts, verdicts and scores, rewards, policy, found again by their keys.
+ *
+ * Synchronous rounds follow each other. In asynchronous ones the rollouts of the next round are asked of the policy that
+ * this round updates, and before it does: a device then samples while programs run and, beside another one, while that
+ * trains. The lag is one update from the second round on, never more, because no round is prepared before the update of
+ * the last but one is done.
+ */
 export async function reinforcement(input: unknown): Promise<StageResult> {
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input);
   const { questions } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
-  const { reward, rounds, execution } = config;
-  const reference = inputs.policy;
+  const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
+  const doing = (round: number, summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
+
+  const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
+    const { ref: plan } = await call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } });
+    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } }));
+    const [verdicts, scores] = await Promise.all([
+      reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
+      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing(round, 'score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
+    ]);
+    const { ref: rewards } = await call('reinforcement.reward', doing(round, 'rewards'), {
+      config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
+    });
+    return { rollouts, rewards };
+  };
+  /** A round that is prepared ahead may fail before it is waited for. */
+  const ahead = (round: number, policy: ArtifactRef): Promise<Round> => {
+    const prepared = prepare(round, policy);
+    prepared.catch(() => undefined);
+    return prepared;
+  };
+
+  const policies: ArtifactRef[] = [];
   let policy: ArtifactRef = inputs.policy;
+  let reference: ArtifactRef = inputs.policy;
+  let next: Promise<Round> | undefined;
   let metrics: Metrics = {};
   let anyNew = false;
   let by: string | undefined;
-  const policies: ArtifactRef[] = [];
-  for (let round = 1; round <= rounds; round += 1) {
-    await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
-    await run.gate();
-    const doing = (summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
-    const { ref: plan } = await call('reinforcement.plan', doing('plan'), { config, round, inputs: { questions, programs } });
-    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', doing('rollouts'), { config, round, inputs: { plan, policy } }));
-    const [verdicts, scores] = await Promise.all([
-      reward.testsWeight > 0 ? call('reinforcement.judge', doing('run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
-      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing('score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
-    ]);
-    const { ref: rewards } = await call('reinforcement.reward', doing('rewards'), {
-      config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
-    });
-    const current = policy;
-    const updated = await run.interruptible(() => call('reinforcement.update', doing('policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
-    policy = updated.ref;
-    metrics = updated.metrics;
-    anyNew ||= !updated.reused;
-    by = updated.by;
-    policies.push(policy);
+  const train = async (): Promise<void> => {
+    for (let round = 1; round <= rounds; round += 1) {
+      await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
+      await run.gate();
+      const current = policy;
+      if (referenceRefresh !== null && (round - 1) % referenceRefresh === 0) reference = current;
+      const prepared = next ?? prepare(round, current);
+      next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
+      const { rollouts, rewards } = await prepared;
+      const updated = await run.interruptible(() => call('reinforcement.update', doing(round, 'policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
+      policy = updated.ref;
+      metrics = updated.metrics;
+      anyNew ||= !updated.reused;
+      by = updated.by;
+      policies.push(policy);
+    }
+  };
+  const scope = new CancellationScope();
+  try {
+    await scope.run(train);
+  } catch (error) {
+    // A round that is prepared ahead holds a device; it is not left to work for a stage that has failed.
+    if (next) {
+      scope.cancel();
+      await CancellationScope.nonCancellable(() => next!.catch(() => undefined));
+    }
+    throw error;
   }
   await run.progress({ done: rounds, total: rounds, unit: 'rounds' });
   return run.finish({ ref: policy, reused: !anyNew, ...(by === undefined || anyNew ? {} : { by }), metrics, rounds: policies });

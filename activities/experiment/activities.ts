@@ -2,10 +2,11 @@
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Manifest, type Mistake, type StageStatus, type Teacher,
+  canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Mistake, type StageStatus, type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
+import { manifestsOfRounds } from '../reinforcement/timeline.js';
 import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
@@ -46,8 +47,8 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
     'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {
       const name = currentProducer().workflowId;
       const folder = join(settings.home, 'reports', name);
-      const manifests = new Map<string, Manifest>();
-      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), ...input.rounds, input.policy]) manifests.set(ref.key, await store.manifest(ref));
+      const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
+      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy]) manifests.set(ref.key, await store.manifest(ref));
       const folders: Record<string, string> = {};
       for (const [model, stage] of [['policy', 'reinforcement'], ['rewardModel', 'rewardModel']] as const) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;

@@ -1,4 +1,5 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
+import { deviceWaiting, timeLine } from '../reinforcement/timeline.js';
 import { STAGES, Summary, type ArtifactRef, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
 
 export interface SummaryInput {
@@ -28,6 +29,7 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
   const [synthesis, filtering, sampling, preferences, rewardModel] = [metrics('synthesis'), metrics('filtering'), metrics('sampling'), metrics('preferences'), metrics('rewardModel')];
   const histogram = sampling['histogram'] as unknown as number[];
   const roundMetrics = rounds.map((artifact) => ({ artifact, values: manifestOf(artifact).metrics as Record<string, number> & { dropped: Record<string, number> } }));
+  const steps = timeLine(rounds, manifests);
   const weights = (ref: ArtifactRef): string => manifestOf(ref).files.filter(({ name: file }) => file.endsWith('.safetensors') && !file.includes('/')).map(({ sha256 }) => sha256).sort().join();
   return Summary.parse({
     experiment: name,
@@ -51,10 +53,11 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       calibration: rewardModel['calibration'], curve: rewardModel['curve'],
     },
     reinforcement: {
-      rounds: roundMetrics.map(({ artifact, values }) => ({
+      rounds: roundMetrics.map(({ artifact, values }, at) => ({
         round: values['round'], reward: values['rewardMean'], kl: values['kl'], entropy: values['entropy'], clipFraction: values['clipFraction'],
-        nonZeroAdvantages: values['nonZeroAdvantages'], rollouts: values['rollouts'], trained: values['trained'], dropped: values.dropped, artifact,
+        nonZeroAdvantages: values['nonZeroAdvantages'], rollouts: values['rollouts'], trained: values['trained'], dropped: values.dropped, steps: steps[at], artifact,
       })),
+      deviceWaiting: deviceWaiting(steps),
     },
     evaluation: metrics('evaluation')['results'] as unknown as EvaluationResult[],
     cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: Number(synthesis['costUsd'] ?? 0) },

@@ -99,17 +99,18 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
       }),
 
     'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ temperature, topP, maxNewTokens }) => ({ temperature, topP, maxNewTokens }), async (config) => {
+      step('rollouts', 'rollouts', input, ({ temperature, topP, maxNewTokens, asynchronous }) => ({ temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
         const prompts = await rows(input.inputs.plan, RoundPromptRow);
         const answers = await generate(models, store, prompts.map(({ questionId, question, seeds }) => ({
           id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
           temperature: config.temperature, topP: config.topP, maxNewTokens: config.maxNewTokens,
         })), {
-          model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, signal: cancellationSignal(),
+          model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
         });
-        const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds }): RolloutRow => ({
+        const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
           id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index), questionId: id, index, text, finish, promptIds, completionIds,
+          ...(logProbs ? { logProbs } : {}),
         }));
         const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
         return { files: [file], rows: rollouts.length, metrics: { rollouts: rollouts.length, tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0) } };
@@ -174,15 +175,15 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
     'reinforcement.update': async (
       input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
     ): Promise<Produced> =>
-      step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens }) => ({ algorithm, seed, temperature, maxNewTokens }), (config, key) => withWorkFolder(store, async (work) => {
+      step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({ algorithm, seed, temperature, maxNewTokens, ...(asynchronous ? { asynchronous } : {}) }), (config, key) => withWorkFolder(store, async (work) => {
         const rollouts = new Map((await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]));
         const rewards = await rows(input.inputs.rewards, RewardRow);
         const trained = rewards.filter((row) => row.reward !== undefined);
         if (trained.length === 0) throw new StageFailure('InvalidExperiment', `round ${input.round} has no rollout to train on; the reward artifact ${input.inputs.rewards.key} says why each was dropped`);
         const path = join(work, 'rollouts.jsonl');
         await writeRows(path, trained.map(({ id, questionId, reward }) => {
-          const { promptIds, completionIds } = rollouts.get(id)!;
-          return { id, questionId, promptIds, completionIds, reward };
+          const { promptIds, completionIds, logProbs } = rollouts.get(id)!;
+          return { id, questionId, promptIds, completionIds, reward, ...(logProbs ? { logProbs } : {}) };
         }));
         const policy = await store.materialise(input.inputs.policy);
         const reference = await store.materialise(input.inputs.reference);
@@ -191,6 +192,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const { algorithm, execution, seed, temperature } = config;
         const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
           policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
+          ...(config.asynchronous ?? {}),
           config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
         })));
         const expected = trained.map(({ id }) => id).sort();

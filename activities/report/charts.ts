@@ -110,3 +110,20 @@ export function lineChart(name: string, labels: { x: string; y: string }, points
 ${points.map((point) => html`<circle class="${points.length <= 40 ? 'dot' : 'hidden'}" cx="${x(point.x)}" cy="${y(point.y)}" r="4"><title>${labels.x} ${point.x}: ${numberText(point.y)}</title></circle>
 `)}`);
 }
+
+/** Rows of spans on one axis of time, in seconds. Kinds that work at the same time stand above each other within a row. */
+export function timeChart(
+  name: string, label: string, rows: readonly { name: string; spans: readonly { kind: string; from: number; to: number }[] }[],
+): Html {
+  const kinds = [...new Set(rows.flatMap(({ spans }) => spans.map(({ kind }) => kind)))];
+  const axis = ticks(0, Math.max(1, ...rows.flatMap(({ spans }) => spans.map(({ to }) => to))), 6);
+  const [width, left, lane] = [860, 90, 9];
+  const row = kinds.length * lane + 8;
+  const bottom = rows.length * row + 24;
+  const x = (seconds: number): number => Math.round((left + (seconds / axis[axis.length - 1]!) * (width - left - 18)) * 100) / 100;
+  return html`<svg viewBox="0 0 ${width} ${bottom + 48}" style="max-width:${width}px" role="img" aria-label="${name}">
+${kinds.map((kind, at) => html`<rect class="span${at}" x="${left + at * 110}" y="4" width="12" height="12"/><text x="${left + at * 110 + 18}" y="14">${kind}</text>
+`)}${axis.map((tick) => html`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="24" y2="${bottom}"/><text x="${x(tick)}" y="${bottom + 16}" text-anchor="middle">${numberText(tick)}</text>
+`)}${rows.map(({ name: title, spans }, index) => html`<text x="${left - 8}" y="${24 + index * row + row / 2 + 4}" text-anchor="end">${title}</text>${spans.map(({ kind, from, to }) => html`<rect class="span${kinds.indexOf(kind)}" x="${x(from)}" y="${24 + index * row + 4 + kinds.indexOf(kind) * lane}" width="${Math.max(1, Math.round((x(to) - x(from)) * 100) / 100)}" height="${lane - 1}"><title>${title}, ${kind}: ${numberText(from)} to ${numberText(to)} s</title></rect>`)}
+`)}<text class="label" x="${(left + width) / 2}" y="${bottom + 40}" text-anchor="middle">${label}</text></svg>`;
+}

@@ -40,8 +40,9 @@ const SUMMARY: Summary = Summary.parse({
   reinforcement: {
     rounds: [{
       round: 1, reward: 0.351, kl: 0.00123, entropy: 0.9, clipFraction: 0.013, nonZeroAdvantages: 40, rollouts: 64,
-      trained: 57, dropped: { degenerateGroup: 7 }, artifact: ROUND,
+      trained: 57, dropped: { degenerateGroup: 7 }, artifact: ROUND, steps: [{ step: 'sampling', from: 0, to: 6 }, { step: 'judging', from: 6, to: 10 }, { step: 'training', from: 10, to: 16 }],
     }],
+    deviceWaiting: 0.25,
   },
   evaluation: [result('base', 0.5, [0.31, 0.69]), result('final', 0.6, [0.41, 0.79])],
   cost: { teacher: 'offline', currency: 'USD', amount: 0 },

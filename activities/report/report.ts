@@ -1,7 +1,7 @@
 /** The report of an experiment: one HTML file that needs nothing but itself. */
 import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
 import type { EvaluationResult, RoundResult, Summary } from '../../workflows/contract/summary.js';
-import { barChart, calibrationPlot, histogram, lineChart, numberText } from './charts.js';
+import { barChart, calibrationPlot, histogram, lineChart, numberText, timeChart } from './charts.js';
 import { Html, html, nothing, type HtmlValue } from './html.js';
 
 type SummaryStage = Summary['stages'][number];
@@ -211,6 +211,10 @@ function reinforcementSection({ reinforcement }: ReportInput, sources: Sources):
     lineChart(`${label} over rounds`, { x: 'round', y: label }, rounds.map((round) => ({ x: round.round, y: value(round) })));
   return html`<div class="charts">${chart('Mean reward of the trained rollouts; values and sources in the table below.', line('reward', ({ reward }) => reward))}
 ${chart('KL divergence from the reference policy; values and sources in the table below.', line('KL', ({ kl }) => kl))}</div>
+${chart(
+    html`When the steps of each round worked. The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work; programs run beside it. Times are those of the artifacts in the table below, also where another run made them.`,
+    timeChart('Time line of the rounds', 'seconds since the first round began', rounds.map(({ round, steps }) => ({ name: `round ${round}`, spans: steps.map(({ step, from, to }) => ({ kind: step, from, to })) }))),
+  )}
 <p>Each round samples its own questions, so the reward of a round is no measure of progress; the evaluation is.</p>
 ${table(
     ['#round', '#reward', '#KL', '#entropy', '#clipped', '#non-zero advantages', '#rollouts', '#trained', 'dropped'],
@@ -345,6 +349,10 @@ svg text.value, svg text.label { fill: var(--ink); }
 .axis { stroke: var(--soft); stroke-width: 1; }
 .bar { fill: var(--mark); }
 .dot { fill: var(--mark); stroke: var(--page); stroke-width: 1.5; }
+.span0 { fill: var(--mark); }
+.span1 { fill: var(--soft); }
+.span2 { fill: color-mix(in srgb, var(--mark) 45%, var(--page)); }
+.span3 { fill: var(--ink); }
 .hidden { fill: transparent; }
 .line { fill: none; stroke: var(--mark); stroke-width: 2; }
 .reference { stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 5 5; }

@@ -13,6 +13,7 @@ export const Answer = z.object({
   finish: z.enum(['stop', 'length']),
   promptIds: z.array(z.number().int()),
   completionIds: z.array(z.number().int()),
+  logProbs: z.array(z.number()).optional(),
 });
 export type Answer = z.infer<typeof Answer>;
 
@@ -33,6 +34,8 @@ export interface GenerateOptions {
   model: string;
   /** Rows of one batch; memory and speed only. */
   maxRows: number;
+  /** Whether answers carry the log-probability of each completion token. */
+  logProbs?: boolean;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number) => void;
 }
@@ -44,7 +47,7 @@ export async function generate(models: PythonService, store: ArtifactStore, requ
   const output = await store.spoolPath('.answers.jsonl');
   try {
     await writeRows(input, requests.map(({ prompt, ...request }) => ({ ...request, ...prompt })));
-    await models.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows }, {
+    await models.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows, ...(options.logProbs ? { logProbs: true } : {}) }, {
       ...(options.signal ? { signal: options.signal } : {}),
       onProgress: ({ done, total }) => options.onProgress?.(done, total),
     });

@@ -100,15 +100,17 @@ async function main(): Promise<number> {
     batch = [];
   }
   let number = 0;
+  const rowOfId = new Map<string, number>();
   try {
     for await (const line of createInterface({ input: createReadStream(values.input), crlfDelay: Infinity })) {
       number += 1;
       if (line.trim() === '') continue;
       try {
         const job = readRow(line);
-        if (done.has(job.id)) continue;
-        done.add(job.id);
-        batch.push(job);
+        const first = rowOfId.get(job.id);
+        if (first !== undefined) throw new Error(`the id ${JSON.stringify(job.id)} is that of row ${first} already; give every row an id of its own`);
+        rowOfId.set(job.id, number);
+        if (!done.has(job.id)) batch.push(job);
       } catch (error) {
         const why = error instanceof z.ZodError ? error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ') : (error as Error).message;
         refuse(`row ${number}`, why.slice(0, 300));

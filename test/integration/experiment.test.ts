@@ -60,6 +60,28 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     }
   });
 
+  it('samples asynchronous rounds one update behind, weighs them, and takes a new reference when asked to', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const { inputs: { reference: base } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = { ...micro('asynchronous').stages.reinforcement, rounds: 4, reward: {}, asynchronous: {}, referenceRefresh: 2 };
+    const handle = await startWorkflow('reinforcement', { inputs: { questions: filtering, policy: base }, config });
+    const { rounds } = await handle.result() as { rounds: ArtifactRef[] };
+    const manifests = await Promise.all(rounds.map((round) => store.manifest(round)));
+    const keyOf = (ref: unknown): string => (ref as ArtifactRef).key;
+    const samplers = await Promise.all(manifests.map(async ({ inputs }) => keyOf((await store.manifest(inputs['rollouts'] as unknown as ArtifactRef)).inputs['policy'])));
+    const before = [base, ...rounds.slice(0, -1)].map(({ key }) => key);
+    expect(manifests.map(({ inputs }) => keyOf(inputs['policy'])), 'policies that were updated').toEqual(before);
+    expect(samplers, 'policies that were sampled').toEqual([before[0], ...before.slice(0, -1)]);
+    expect(manifests.map(({ inputs }) => keyOf(inputs['reference'])), 'references').toEqual([before[0], before[0], before[2], before[2]]);
+    const weights = manifests.map(({ metrics }) => metrics['importanceMean'] as number);
+    expect(weights[0], 'a round that is sampled from the policy that it updates').toBeCloseTo(1, 3);
+    for (const weight of weights.slice(1)) expect(Math.abs(weight - 1)).toBeLessThan(0.5);
+    expect(new Set(weights).size).toBe(4);
+    const rollouts = await rowsOf<RolloutRow>(manifests[1]!.inputs['rollouts'] as unknown as ArtifactRef, RolloutRow);
+    expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
+  });
+
   it('reuses every stage of an equal experiment, and says whose work it is', async () => {
     await firstRun();
     const handle = await startWorkflow('experiment', micro('again'));

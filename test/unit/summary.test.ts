@@ -20,8 +20,9 @@ function complete(): Summary {
     reinforcement: {
       rounds: [{
         round: 1, reward: 0.4, kl: 0.01, entropy: 1.2, clipFraction: 0, nonZeroAdvantages: 28, rollouts: 32, trained: 30,
-        dropped: { unjudged: 2 }, artifact: artifact('policy'),
+        dropped: { unjudged: 2 }, artifact: artifact('policy'), steps: [{ step: 'sampling', from: 0, to: 6 }, { step: 'training', from: 8, to: 14 }],
       }],
+      deviceWaiting: 2 / 14,
     },
     evaluation: [{
       benchmark: 'heldOut', policy: 'trained', tasks: 12, samples: 4, greedy: 0.5, greedyInterval: [0.25, 0.75], mean: 0.4,

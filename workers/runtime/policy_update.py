@@ -108,17 +108,18 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
 
     params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
     output (model folder), state (folder for the optimizer's state), resumeState? (state folder of the round before),
-    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), config = {name (of `VARIANTS`),
-    learningRate, beta, clip, clipHigh? (default: the variant's), maxNewTokens (of the sampling), rewardClip, batchSize
-    (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null = all), maxGradNorm,
-    seed, temperature (of the sampling), checkpointSeconds}.
+    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), importanceCap? (rows then carry
+    logProbs, the sampler's of each completion token, and weigh as `importance_weights` says), config = {name (of
+    `VARIANTS`), learningRate, beta, clip, clipHigh? (default: the variant's), maxNewTokens (of the sampling),
+    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null
+    = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds}.
 
     Result: {steps, trainedIds (the rollout of every use, in order), metrics: {loss, rewardMean, rewardStd (rewards as
     given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction (of tokens), gradNorm (before
     clipping, mean over steps), advantageStd (of the returns, before baseline and scale), nonZeroAdvantages (rollouts
-    that pull at the policy)}, curve: [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was
-    interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`,
-    `Cancelled` (after a last checkpoint).
+    that pull at the policy), importanceMean? and importanceCapped? (mean weight, share of tokens at the cap)}, curve:
+    [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was interrupted, on the same CPU settings.
+    Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     rollouts = read_rows(params["rollouts"], ("id", "questionId", "promptIds", "completionIds", "reward"))
@@ -160,6 +161,12 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     group_B = torch.tensor([group_of[row["questionId"]] for row in rollouts], device=DEVICE)
     return_BT, advantage_BT = advantages(variant, clipped_B, kl_BT, mask_BT, group_B, config["beta"])
     logs["advantage_BT"] = advantage_BT.float()
+    cap = params.get("importanceCap")
+    if cap is None:
+        logs["importance_BT"] = mask_BT
+    else:
+        sampler_BT = _sampler_log_probabilities(rollouts, mask_BT)
+        logs["importance_BT"] = importance_weights(logs["old_BT"], sampler_BT, mask_BT, variant, cap)
 
     clock = CheckpointClock(config["checkpointSeconds"])
     steps = list(_steps(len(rollouts), config))
@@ -203,6 +210,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             "entropy": masked_mean(logs["entropy_BT"], mask_BT).item(),
             "advantageStd": masked_std(return_BT, mask_BT).item(),
             "nonZeroAdvantages": int(((advantage_BT.abs() > 1e-6) & (mask_BT > 0)).any(-1).sum()),
+            **({} if cap is None else _importance_metrics(logs["importance_BT"], mask_BT, cap)),
         },
         "curve": curve,
     }
@@ -302,10 +310,13 @@ def policy_loss(
     clip: float,
     clip_high: float,
     beta: float,
+    importance_BT: torch.Tensor | float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """PPO's clipped surrogate loss (arXiv 1707.06347, equation 7), weighted and summed, and the tokens that it clips.
 
-    `weight_BT` is 0 outside the mask. Of a sequence's ratio, every token carries the sequence's loss.
+    `weight_BT` is 0 outside the mask; `importance_BT` is 1 where the policy itself was sampled, and weighs the
+    surrogate alone, not the KL to the reference, as TRL's importance-sampling correction does. Of a sequence's ratio,
+    every token carries the sequence's loss.
     """
     mask_BT = (weight_BT > 0).to(logp_BT.dtype)
     log_ratio_BT = (logp_BT - old_BT) * mask_BT
@@ -314,12 +325,28 @@ def policy_loss(
     ratio_BT = log_ratio_BT.exp()
     free_BT = ratio_BT * advantage_BT
     clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip_high) * advantage_BT
-    loss_BT = -torch.min(free_BT, clipped_BT)
+    loss_BT = -torch.min(free_BT, clipped_BT) * importance_BT
     if variant.penalty == "loss" and beta > 0:
         loss_BT = loss_BT + beta * kl_estimate(logp_BT, reference_BT, variant)
     # `where`, because outside the mask a ratio may overflow, and 0 times infinity is no number.
     loss = torch.where(mask_BT > 0, loss_BT * weight_BT, 0.0).sum()
     return loss, ((clipped_BT < free_BT) & (mask_BT > 0)).sum()
+
+
+def importance_weights(
+    old_BT: torch.Tensor, sampler_BT: torch.Tensor, mask_BT: torch.Tensor, variant: Variant, cap: float
+) -> torch.Tensor:
+    """Truncated importance weights [B, T]: min(pi_old / pi_sampler, cap), 0 outside the mask, without a gradient.
+
+    They correct for rollouts of an older policy than the one that is updated (truncation: Ionides 2008, "Truncated
+    Importance Sampling"); PPO's own ratio is taken of the policy before the update, as in AReaL's decoupled objective
+    (arXiv 2505.24298, equation 5). A variant whose ratio is the sequence's has the sequence's weight at each token.
+    """
+    log_weight_BT = (old_BT - sampler_BT) * mask_BT
+    if variant.ratio == "sequence":
+        log_weight_BT = log_weight_BT.sum(-1, keepdim=True).expand_as(log_weight_BT)
+    # Clamped before the exponential, which may overflow.
+    return log_weight_BT.clamp(max=math.log(cap)).exp() * mask_BT
 
 
 def masked_mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
@@ -360,6 +387,7 @@ def _optimizer_step(
             config["clip"],
             clip_high,
             config["beta"],
+            logs["importance_BT"][chunk, :width],
         )
         loss.backward()
         loss_sum += loss.item()
@@ -369,6 +397,28 @@ def _optimizer_step(
     ).item()
     optimizer.step()
     return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}
+
+
+def _sampler_log_probabilities(rollouts: Sequence[Row], mask_BT: torch.Tensor) -> torch.Tensor:
+    """The sampler's log-probabilities [B, T] as the rollouts carry them, 0 outside the mask."""
+    sampler_BT = torch.zeros_like(mask_BT)
+    for index, row in enumerate(rollouts):
+        if len(row.get("logProbs") or ()) != len(row["completionIds"]):
+            raise ServiceError(
+                "InvalidInput",
+                f"Rollout {row['id']} has {len(row.get('logProbs') or ())} log-probabilities of the sampler for "
+                f"{len(row['completionIds'])} tokens; importance weights need one for each.",
+            )
+        sampler_BT[index, : len(row["logProbs"])] = torch.tensor(row["logProbs"], device=mask_BT.device)
+    return sampler_BT
+
+
+def _importance_metrics(importance_BT: torch.Tensor, mask_BT: torch.Tensor, cap: float) -> dict[str, float]:
+    capped_BT = (importance_BT >= cap * (1 - 1e-6)).to(mask_BT.dtype)
+    return {
+        "importanceMean": masked_mean(importance_BT, mask_BT).item(),
+        "importanceCapped": masked_mean(capped_BT, mask_BT).item(),
+    }
 
 
 def _old_log_probabilities(

@@ -34,6 +34,7 @@ class Sample:
     prompt: list[int]
     index: int
     ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
     text: str = ""
     finish: str | None = None
 
@@ -47,10 +48,11 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Sample programs for the requests of a file.
 
     params: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens, stop,
-    seeds}), output, maxRows (rows in one batch). Temperature 0 is greedy. Output rows in request and sample order: {id,
-    index, text, finish: "stop" | "length", promptIds, completionIds}; the text ends before a stop string or the end of
-    sequence, the ids keep every token the model emitted. Result: {rows, tokens}. Errors: `InvalidInput`,
-    `ModelNotFound`, `OutOfMemory`, `Cancelled`.
+    seeds}), output, maxRows (rows in one batch), logProbs? (whether rows carry those of their completion's tokens).
+    Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
+    promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
+    token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, in nats.
+    Result: {rows, tokens}. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 
     Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
     and `maxRows` only.
@@ -66,7 +68,7 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     pending = iter(sorted(samples, key=lambda row: len(row.prompt)))
     with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
         while batch := list(islice(pending, params["maxRows"])):
-            for finished in _generate(model, tokenizer, batch, call):
+            for finished in _generate(model, tokenizer, batch, call, params.get("logProbs", False)):
                 done += 1
                 tokens += len(finished.ids)
                 call.progress(done, len(samples), "sampling", {"tokens": tokens})
@@ -80,6 +82,7 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
                 "finish": row.finish,
                 "promptIds": row.prompt,
                 "completionIds": row.ids,
+                **({"logProbs": row.log_probs} if params.get("logProbs") else {}),
             }
             for row in samples
         ),
@@ -102,7 +105,7 @@ def _check(request: Row, prompt: Sequence[int], context: int) -> None:
 
 
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call, log_probs: bool = False
 ) -> Iterator[Sample]:
     """Complete `batch` in place and yield each row as it ends. Shapes: Q prompts, R rows, T positions, V vocabulary."""
     ends = _end_ids(model, tokenizer)
@@ -131,6 +134,9 @@ def _generate(
     for step in range(length):
         call.raise_if_cancelled()
         token_R = choose_tokens(logits_RV.float(), temperature_R, top_p_R, uniform_RN[:, step])
+        if log_probs:
+            for row, log_prob in zip(alive, _log_probs(logits_RV, token_R, temperature_R), strict=True):
+                row.log_probs.append(log_prob)
         for row, token in zip(alive, token_R.tolist(), strict=True):
             _append(row, token, tokenizer, ends)
         yield from (row for row in alive if row.finish)
@@ -196,6 +202,13 @@ def choose_tokens(
         draw = _inverse_cdf if top_p >= 1 else partial(_draw_from_nucleus, top_p)
         token_R[sampled[rows]] = draw(probability_SV[rows], uniform_R[sampled[rows]])
     return token_R
+
+
+def _log_probs(logits_RV: torch.Tensor, token_R: torch.Tensor, temperature_R: torch.Tensor) -> list[float]:
+    """Log-probability of each row's token under logits / temperature, to 1e-6; of the logits where that is 0."""
+    scaled_RV = logits_RV.float() / temperature_R.where(temperature_R > 0, 1.0)[:, None]
+    log_prob_R = scaled_RV.log_softmax(-1).gather(-1, token_R[:, None]).squeeze(-1)
+    return [round(value, 6) for value in log_prob_R.tolist()]
 
 
 def _draw_from_nucleus(top_p: float, probability_SV: torch.Tensor, uniform_S: torch.Tensor) -> torch.Tensor:

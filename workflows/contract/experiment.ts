@@ -257,6 +257,11 @@ export const ReinforcementConfig = z.strictObject({
   reward: RewardConfig.prefault({}).refine((reward) => reward.testsWeight + reward.rewardModelWeight > 0, {
     error: 'at least one of testsWeight and rewardModelWeight must be above 0',
   }).describe('reward of a rollout: a weighted sum'),
+  referenceRefresh: count.nullable().default(null).describe('rounds after which the reference of the KL becomes the policy as it then is; null: it stays the first policy'),
+  asynchronous: z.strictObject({
+    importanceCap: z.number().min(1).default(2).describe('importance weights of the loss are cut at this'),
+  }).nullable().default(null)
+    .describe('rollouts of a round come from the policy before the last update, so that the device samples while programs run (and, with two devices, trains); importance weights correct for it; null: each round samples the newest policy'),
   dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
   algorithm: z.strictObject({
     name: z.enum(ALGORITHMS).default('reinforce++').describe('method of the update; docs/algorithms.md says what each is'),

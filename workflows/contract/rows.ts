@@ -161,6 +161,8 @@ export const RolloutRow = z.strictObject({
   finish: z.enum(['stop', 'length']),
   promptIds: z.array(z.number().int().nonnegative()),
   completionIds: z.array(z.number().int().nonnegative()),
+  /** The sampler's log-probability of each completion token, in nats; where the rounds are asynchronous. */
+  logProbs: z.array(z.number()).optional(),
 });
 export type RolloutRow = z.infer<typeof RolloutRow>;
 

@@ -22,6 +22,10 @@ export const EvaluationResult = z.strictObject({
 });
 export type EvaluationResult = z.infer<typeof EvaluationResult>;
 
+/** When a step of an RL round worked, in seconds since the first step of the first round began. */
+export const RoundStep = z.strictObject({ step: z.enum(['sampling', 'judging', 'scoring', 'training']), from: z.number(), to: z.number() });
+export type RoundStep = z.infer<typeof RoundStep>;
+
 export const RoundResult = z.object({
   round: z.number().int().positive(),
   /** Mean reward of the trained rollouts. */
@@ -33,6 +37,7 @@ export const RoundResult = z.object({
   rollouts: z.number().int().nonnegative(),
   trained: z.number().int().nonnegative(),
   dropped: z.record(z.string(), z.number().int().nonnegative()),
+  steps: z.array(RoundStep),
   artifact: ArtifactRef,
 });
 export type RoundResult = z.infer<typeof RoundResult>;
@@ -66,7 +71,11 @@ export const Summary = z.strictObject({
     calibration: z.array(z.strictObject({ predicted: rate, observed: rate, count: z.number().int().positive() })),
     curve: z.array(z.strictObject({ step: z.number().int(), loss: z.number() })),
   }),
-  reinforcement: z.strictObject({ rounds: z.array(RoundResult) }),
+  reinforcement: z.strictObject({
+    rounds: z.array(RoundResult),
+    /** Share of the time between the first and the last work of the device in which it waited. */
+    deviceWaiting: rate,
+  }),
   evaluation: z.array(EvaluationResult),
   cost: z.strictObject({ teacher: z.string(), currency: z.literal('USD'), amount: z.number().nonnegative() }),
   models: z.array(z.strictObject({ name: z.string(), artifact: ArtifactRef, folder: z.string() })),

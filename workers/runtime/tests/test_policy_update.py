@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from runtime.policy_update import (
     VARIANTS,
+    importance_weights,
     normalised_advantages,
     policy_loss,
     returns,
@@ -230,3 +232,43 @@ def test_an_empty_rollout_is_refused_by_id(micro_model: Path, tmp_path: Path) ->
     with pytest.raises(ServiceError, match="Rollout r1") as error:
         update(micro_model, write_jsonl(tmp_path / "rollouts.jsonl", rows), tmp_path)
     assert error.value.type == "InvalidInput"
+
+
+def test_importance_weights_are_truncated_ratios_of_the_policy_to_its_sampler() -> None:
+    old_BT = torch.tensor([[-1.0, -2.0, -1.0], [-1.0, -9.0, -9.0]])
+    sampler_BT = torch.tensor([[-1.0, -1.0, -3.0], [-1.5, 0.0, 0.0]])
+    ratio = [math.exp(x) for x in (0.0, -1.0, 2.0, 0.5)]
+    by_token = importance_weights(old_BT, sampler_BT, MASK_BT.float(), VARIANTS["reinforce++"], 2.0)
+    assert by_token.tolist() == [pytest.approx([1.0, ratio[1], 2.0]), pytest.approx([ratio[3], 0.0, 0.0])]
+    by_sequence = importance_weights(old_BT, sampler_BT, MASK_BT.float(), VARIANTS["rloo"], 3.0)
+    assert by_sequence.tolist() == [pytest.approx([math.e] * 3), pytest.approx([ratio[3], 0.0, 0.0])]
+    none_BT, one_BT = torch.zeros(1, 3), torch.ones(1, 3)
+    variant = VARIANTS["reinforce++"]
+    loss, _ = policy_loss(variant, none_BT, none_BT, none_BT, one_BT, one_BT / 3, 0.2, 0.2, 0.0, by_token[:1])
+    assert loss.item() == pytest.approx(-(1 + ratio[1] + 2) / 3)
+
+
+def test_rollouts_of_the_policy_itself_weigh_one(
+    micro_model: Path, sampling_requests: Callable[..., str], rollouts: str, tmp_path: Path
+) -> None:
+    samples = tmp_path / "log-probs.jsonl"
+    requests = {"requests": sampling_requests(), "output": str(samples), "maxRows": 128, "logProbs": True}
+    sample({"model": str(micro_model), **requests}, Recorder().call)
+    rows = [
+        {**row, "logProbs": sampled["logProbs"]}
+        for row, sampled in zip(read_jsonl(Path(rollouts)), read_jsonl(samples), strict=True)
+    ]
+    plain = update(micro_model, rollouts, tmp_path / "plain")
+    weighed = update(
+        micro_model, write_jsonl(tmp_path / "weighed.jsonl", rows), tmp_path / "weighed", importanceCap=2.0
+    )
+    assert weighed["metrics"]["importanceMean"] == pytest.approx(1, abs=1e-4)
+    assert weighed["metrics"]["importanceCapped"] == 0
+    assert weighed["metrics"]["gradNorm"] == pytest.approx(plain["metrics"]["gradNorm"], rel=1e-3)
+
+
+def test_importance_weights_need_the_samplers_log_probabilities(
+    micro_model: Path, rollouts: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ServiceError, match=r"Rollout q0/0 has 0 log-probabilities of the sampler"):
+        update(micro_model, rollouts, tmp_path, importanceCap=2.0)

@@ -140,3 +140,25 @@ def test_a_missing_model_is_named(sampling_requests: Callable[..., str], tmp_pat
     with pytest.raises(ServiceError, match="No model folder") as error:
         run(tmp_path / "nowhere", sampling_requests(), tmp_path / "x.jsonl")
     assert error.value.type == "ModelNotFound"
+
+
+def test_log_probabilities_are_those_of_a_plain_forward_pass(
+    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path
+) -> None:
+    path, temperature = tmp_path / "log-probs.jsonl", 0.7
+    requests = sampling_requests(temperature=temperature, topP=0.9)
+    sample(
+        {"model": str(micro_model), "requests": requests, "output": str(path), "maxRows": 64, "logProbs": True},
+        Recorder().call,
+    )
+    rows = read_jsonl(path)
+    model = AutoModelForCausalLM.from_pretrained(micro_model)
+    for row in rows[::17]:
+        ids, start = torch.tensor([row["promptIds"] + row["completionIds"]]), len(row["promptIds"])
+        with torch.no_grad():
+            logp = (model(input_ids=ids).logits[0, start - 1 : -1] / temperature).log_softmax(-1)
+        expected = logp.gather(-1, ids[0, start:, None]).squeeze(-1)
+        assert row["logProbs"] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert [row["completionIds"] for row in rows] == [
+        row["completionIds"] for row in run(micro_model, requests, tmp_path / "plain.jsonl")
+    ]

@@ -1,0 +1,58 @@
+/** `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Client, Connection } from '@temporalio/client';
+import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { startStack, stackEnvironment, stopStack } from '../../infra/dev/embedded-stack.js';
+import { venvPython } from '../../infra/dev/paths.mjs';
+import { report, type Measure } from './table.js';
+import { waiting, type WaitingSurroundings } from './waiting.js';
+
+const HELP = `npm run bench:training -- [options]
+
+  --only NAME   only this part: waiting (may be given several times)
+  --rounds N    rounds of the waiting part, in each mode (6)
+  --json        one JSON object on the last line
+  --help        print this`;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+  });
+  if (values.help) return console.log(HELP);
+  const rounds = Number(values.rounds);
+  if (!Number.isInteger(rounds) || rounds < 2) throw new Error(`--rounds is ${values.rounds}: give a number from 2 on.`);
+  const parts: Record<string, (surroundings: WaitingSurroundings) => Promise<Measure[]>> = { waiting: (surroundings) => waiting(surroundings, rounds) };
+  const chosen = values.only ?? Object.keys(parts);
+  for (const name of chosen) if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
+
+  const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
+  const environment = Object.fromEntries(
+    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+  const connection = await Connection.connect({ address: stack.address });
+  const stopped = new Promise<never>((_, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => reject(new Error(`Ended by ${signal}.`)));
+  });
+  try {
+    const surroundings = {
+      environment, home, client: new Client({ connection, namespace: stack.namespace }),
+      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
+    };
+    const measures: Measure[] = [];
+    for (const name of chosen) {
+      console.error(`${name} ...`);
+      measures.push(...await Promise.race([parts[name]!(surroundings), stopped]));
+    }
+    report('training', measures, values.json);
+  } finally {
+    await connection.close();
+    await stopStack({ home });
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+await main();

@@ -1,0 +1,36 @@
+/** The time line of RL rounds: read from manifests, with the time in which the device waited. */
+import { describe, expect, it } from 'vitest';
+import { deviceWaiting, timeLine } from '../../activities/reinforcement/timeline.js';
+import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/index.js';
+
+const ref = (key: string): ArtifactRef => ({ kind: 'policy', key, digest: '0'.repeat(64), bytes: 1 });
+const manifest = (inputs: Record<string, ArtifactRef>, to: number, seconds: number): Manifest =>
+  ({ inputs, createdAt: new Date(1_000_000 + to * 1000).toISOString(), seconds }) as unknown as Manifest;
+
+describe('the time line of a round', () => {
+  it('follows a policy back to its rollouts and verdicts', () => {
+    const manifests = new Map([
+      ['rollouts', manifest({}, 6, 6)], ['verdicts', manifest({ rollouts: ref('rollouts') }, 10, 4)],
+      ['rewards', manifest({ rollouts: ref('rollouts'), verdicts: ref('verdicts') }, 10.1, 0.1)],
+      ['policy', manifest({ rollouts: ref('rollouts'), rewards: ref('rewards'), reference: ref('other') }, 16, 5)],
+    ]);
+    expect(timeLine([ref('policy')], manifests)).toEqual([[
+      { step: 'sampling', from: 0, to: 6 }, { step: 'judging', from: 6, to: 10 }, { step: 'training', from: 11, to: 16 },
+    ]]);
+  });
+});
+
+describe('the waiting of the device', () => {
+  const steps = (...spans: [RoundStep['step'], number, number][]): RoundStep[] => spans.map(([step, from, to]) => ({ step, from, to }));
+
+  it('is the time in which programs run and nothing else does', () => {
+    const round = steps(['sampling', 0, 6], ['judging', 6, 10], ['training', 10, 16]);
+    expect(deviceWaiting([round])).toBe(4 / 16);
+  });
+
+  it('is none where the next round is sampled meanwhile', () => {
+    expect(deviceWaiting([steps(['sampling', 0, 6], ['judging', 6, 10], ['training', 12, 18]), steps(['sampling', 6, 12], ['training', 18, 24])])).toBe(0);
+  });
+
+  it('is none without work', () => expect(deviceWaiting([])).toBe(0));
+});
