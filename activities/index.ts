@@ -1,6 +1,7 @@
 /** All activities of the plugin by name. */
 import { ACTIVITIES, activitiesOf, type Part, type QueueRole } from '../workflows/contract/index.js';
 import { datasetRefreshActivities } from './dataset-refresh/activities.js';
+import { endpointActivities } from './endpoint/activities.js';
 import { evaluationActivities } from './evaluation/activities.js';
 import { sandboxActivities } from './execution/activities.js';
 import { experimentActivities } from './experiment/activities.js';
@@ -12,7 +13,7 @@ import { previewActivities } from './preview/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
 import { samplingActivities } from './sampling/activities.js';
-import { synthesisActivities, teacherActivities } from './synthesis/activities.js';
+import { synthesisActivities } from './synthesis/activities.js';
 import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
 
@@ -25,7 +26,7 @@ export type Activity = (...args: never[]) => Promise<unknown>;
  */
 export function createActivities(services: Services, role: QueueRole, part: Part = 'all'): Record<string, Activity> {
   const all = part === 'sandbox' ? composeActivities(sandboxActivities(services)) : composeActivities(
-    synthesisActivities(services), teacherActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
+    synthesisActivities(services), endpointActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
     rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
     experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services), previewActivities(services), tableActivities(services),
   );

@@ -16,6 +16,7 @@ import {
 } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { currentDetails, shellWord } from './lib/details.js';
+import { recordedIn } from './lib/endpoint.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import { abandonUpdate, pauseSignal, resumeSignal, retryStageUpdate, stageProgressSignal, statusQuery } from './lib/messages.js';
 import { benchmarksOf } from './lib/stage.js';
@@ -32,6 +33,9 @@ const ATTRIBUTES = {
   state: defineSearchAttributeKey('AceCoderState', SearchAttributeType.KEYWORD),
   passAt1: defineSearchAttributeKey('AceCoderPassAt1', SearchAttributeType.DOUBLE),
 };
+
+/** Stages that may ask an endpoint, or have stored answers in its place. */
+const ASKING = ['synthesis', 'filtering', 'sampling'] as const;
 
 /** Names of the two policies that are compared. */
 const POLICIES = { before: 'initial', after: 'trained' } as const;
@@ -100,8 +104,10 @@ class ExperimentRun {
   async #stagesInOrder(): Promise<ExperimentResult> {
     this.#show();
     const { seeds: seedsInput, models, stages: settings } = this.#config;
-    const { teacher } = settings.synthesis;
-    const recorded = teacher.kind === 'recorded' ? { stages: { synthesis: { teacher: { replies: teacher.replies } } } } : {};
+    const recorded = nested(ASKING.map((stage) => {
+      const { at, files } = recordedIn[stage](settings[stage] as never);
+      return { at: `stages.${stage}.${at}`, files };
+    }));
     const { seeds, models: { policy, rewardModel: backbone = policy } } = await resolveInputs('experiment', { seeds: seedsInput, models, ...recorded }, {
       at: '', deviceClass: settings.sampling.execution.deviceClass,
       benchmarks: { ...benchmarksOf(settings.synthesis, 'stages.synthesis.'), ...benchmarksOf(settings.evaluation, 'stages.evaluation.') },
@@ -270,13 +276,14 @@ class ExperimentRun {
   }
 
   #cost(): ExperimentStatus['cost'] {
-    const { teacher, execution: { budgetUsd, endpoint: { prices } } } = this.#config.stages.synthesis;
-    const { metrics, progress } = this.#stages.synthesis;
-    const usd = Number(metrics?.['costUsd'] ?? progress?.costUsd ?? 0);
-    if (teacher.kind !== 'openai') return { usd };
+    const { teacher, execution: { endpoint: { prices } } } = this.#config.stages.synthesis;
+    const usd = ASKING.reduce((sum, stage) => sum + Number(this.#stages[stage].metrics?.['costUsd'] ?? this.#stages[stage].progress?.costUsd ?? 0), 0);
+    const budgets = ASKING.flatMap((stage) => this.#config.stages[stage].execution.budgetUsd ?? []);
+    const budget = budgets.length === 0 ? {} : { budgetUsd: budgets.reduce((sum, each) => sum + each, 0) };
+    if (teacher.kind !== 'openai') return { usd, ...budget };
     const { rows = 0, bytes } = this.#seeds ?? { bytes: 0 };
     return {
-      usd, ...(budgetUsd === undefined ? {} : { budgetUsd }),
+      usd, ...budget,
       ...(rows === 0 ? {} : { estimatedUsd: teacherEstimate(teacher, prices, rows, bytes / rows).dollars }),
     };
   }
@@ -302,14 +309,26 @@ class ExperimentRun {
 }
 
 /** Why a child failed, as a class, a message and the sentence to type next. */
-function failureOf(error: unknown, stage: StageName, workflowId: string, { stages: { synthesis } }: Experiment): NonNullable<StageStatus['failure']> {
+function failureOf(error: unknown, stage: StageName, workflowId: string, { stages }: Experiment): NonNullable<StageStatus['failure']> {
   let cause: unknown = error;
   while (cause instanceof Error && !(cause instanceof ApplicationFailure) && cause.cause !== undefined) cause = cause.cause;
   const type = cause instanceof ApplicationFailure ? (cause.type ?? 'Error') : error instanceof ChildWorkflowFailure ? 'ChildWorkflowFailure' : 'Error';
   const message = cause instanceof CancelledFailure ? `somebody cancelled ${workflowId}/${stage}` : cause instanceof Error ? cause.message : String(cause);
-  const execution = type === 'OutOfMemory' ? { microBatch: 1 } : type === 'BudgetExceeded' ? { budgetUsd: 2 * (synthesis.execution.budgetUsd ?? 0) } : undefined;
+  const execution = type === 'OutOfMemory' ? { microBatch: 1 } : type === 'BudgetExceeded' ? { budgetUsd: 2 * ((stages[stage].execution as { budgetUsd?: number }).budgetUsd ?? 0) } : undefined;
   const patch = execution === undefined ? '' : `, "execution": ${JSON.stringify(execution)}`;
   return { type, message, advice: `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '{"stage": "${stage}"${patch}}'` };
+}
+
+/** Files by the paths of the objects that hold them, as one object: what is looked up and imported together. */
+function nested(parts: { at: string; files: Record<string, unknown> }[]): Record<string, object> {
+  const all: Record<string, unknown> = {};
+  for (const { at, files } of parts) {
+    if (Object.keys(files).length === 0) continue;
+    let place = all;
+    for (const name of at.split('.').filter(Boolean)) place = (place[name] ??= {}) as Record<string, unknown>;
+    Object.assign(place, files);
+  }
+  return all as Record<string, object>;
 }
 
 function repeated(stage: StageName): StageName[] {

@@ -3,7 +3,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { z } from 'zod';
 import {
-  FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SeedRow, StageFailure,
+  FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SampleRow, SeedRow, StageFailure,
   type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
@@ -11,7 +11,7 @@ import { importRows } from '../artifacts/produce.js';
 import { readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
-  seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow,
+  seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, samples: SampleRow, programs: ProgramRow, pairs: PairRow,
 };
 
 /** Wrong lines of a file that are told; a file of the wrong kind has nothing but wrong lines. */

@@ -60,7 +60,7 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       deviceWaiting: deviceWaiting(steps),
     },
     evaluation: metrics('evaluation')['results'] as unknown as EvaluationResult[],
-    cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: Number(synthesis['costUsd'] ?? 0) },
+    cost: { teacher: experiment.stages.synthesis.teacher.kind, currency: 'USD', amount: [synthesis, filtering, sampling].reduce((sum, { costUsd }) => sum + Number(costUsd ?? 0), 0) },
     models: [
       { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
       { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },

@@ -5,15 +5,24 @@ import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { paidMetrics } from '../endpoint/replies.js';
+import { programOfReply } from '../sampling/prompt.js';
+import { requestOf, SampledText, textsOf } from '../sampling/source.js';
 import { filterQuestion, splitQuestions, type FilterQuality } from './filter.js';
+import { agreement, anyOf } from './oracle.js';
 
-const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array(TestOutcome), limits: CpuLimits.optional() });
+/** A question with the programs that its oracle gave. */
+const AskedQuestion = z.strictObject({ question: QuestionRow, samples: z.array(SampledText) });
+type AskedQuestion = z.infer<typeof AskedQuestion>;
+
+/** `noProgram` where the oracle gave none that could be run. The question's reference is the program that speaks for the oracle. */
+const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array(TestOutcome), limits: CpuLimits.optional(), noProgram: z.literal(true).optional() });
 type JudgedQuestion = z.infer<typeof JudgedQuestion>;
 
 const DroppedRow = z.strictObject({ questionId: z.string(), seedId: z.string(), reason: z.string(), testCases: z.number(), kept: z.number() });
 
-/** `filtering.plan`, `filtering.judge`, `filtering.seal`. */
-export function filteringActivities({ store, sandbox }: Services) {
+/** `filtering.plan`; `filtering.request` where the oracle is no reference; `filtering.judge`, `filtering.seal`. */
+export function filteringActivities({ store, sandbox, secret }: Services) {
   const stage: ShardedStage<z.infer<typeof StageConfigs.filtering>> = {
     stage: 'filtering',
     version: 2,
@@ -25,32 +34,58 @@ export function filteringActivities({ store, sandbox }: Services) {
       for await (const row of store.rowsOf(inputs['questions']!, QuestionRow)) if (row.failure === undefined) questions.push(row);
       return { shards: intoShards(questions, config.shardSize) };
     },
+    stepsOf: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
     steps: {
+      request: {
+        schema: AskedQuestion,
+        async run({ config, inputs, rows, execution }) {
+          const questions = rows as QuestionRow[];
+          // A question without test cases has nothing to be decided.
+          const asked = questions.filter(({ testCases }) => testCases.length > 0);
+          const { texts, metrics } = await textsOf(requestOf.oracle(config.oracle)!, asked, { store, secret }, inputs['samples'], execution);
+          if (!texts) return { incomplete: true, metrics };
+          const samples = new Map(asked.map(({ id }, at) => [id, texts[at]!]));
+          return { rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })), metrics };
+        },
+      },
       judge: {
         schema: JudgedQuestion,
         async run({ config, rows }) {
-          const questions = rows as QuestionRow[];
-          const withTests = questions.filter(({ testCases }) => testCases.length > 0);
-          const { judgements, cpuSeconds, derived, ...about } = await judgePrograms(
-            sandbox,
-            withTests.map(({ id, reference, testCases }) => ({ id, program: reference, tests: testCases.map(({ test }) => test) })),
-            { limits: config.limits, derive: true, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }) },
-          );
-          const judged = new Map(allJudged(judgements).map(({ id, outcomes }, at) => [id, { outcomes, ...(derived[at] ? { limits: derived[at] } : {}) }]));
+          const { oracle } = config;
+          const asked = (oracle.kind === 'reference' ? (rows as QuestionRow[]).map((question) => ({ question, programs: [question.reference] }))
+            : (rows as AskedQuestion[]).map(({ question, samples }) => ({ question, programs: samples.map(({ text }) => programOfReply(text, question.entryPoint)).filter((program) => program !== '') })))
+            .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
+          const jobs = asked.flatMap(({ question: { id, testCases }, programs }) => programs.map((program, index) => ({ id: `${id}/${index}`, program, tests: testCases.map(({ test }) => test) })));
+          const { judgements, cpuSeconds, derived, ...about } = await judgePrograms(sandbox, jobs, {
+            limits: config.limits, derive: true, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
+          });
+          const judged = allJudged(judgements);
+          let next = 0;
           return {
-            rows: questions.map((question): JudgedQuestion => ({ question, ...(judged.get(question.id) ?? { outcomes: [] }) })),
+            rows: asked.map(({ question, programs }): JudgedQuestion => {
+              const first = next;
+              next += programs.length;
+              if (programs.length === 0) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
+              const outcomes = judged.slice(first, next).map((each) => each.outcomes);
+              const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
+              const limits = derived[first + (verdict.program ?? 0)];
+              return {
+                question: oracle.kind === 'reference' ? question : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
+                outcomes: verdict.outcomes, ...(limits ? { limits } : {}),
+              };
+            }),
             metrics: { cpuSeconds }, notes: notesOf(about),
           };
         },
       },
     },
-    async seal({ config, rows, notes }) {
+    async seal({ config, rows, counts, notes }) {
       const kept: Omit<FilteredQuestionRow, 'split'>[] = [];
       const dropped: z.infer<typeof DroppedRow>[] = [];
       const droppedTestCases: Record<string, number> = {};
       const quality: FilterQuality = { corrupted: 0, droppedTestCases: 0, droppedCorrupted: 0 };
       let testCases = 0;
-      for await (const { question, outcomes, limits } of rows() as AsyncGenerator<JudgedQuestion>) {
+      for await (const { question, outcomes, limits, noProgram } of rows() as AsyncGenerator<JudgedQuestion>) {
         testCases += question.testCases.length;
         question.testCases.forEach(({ corrupted }, index) => {
           const { status } = outcomes[index]!;
@@ -60,7 +95,7 @@ export function filteringActivities({ store, sandbox }: Services) {
           if (corrupted) quality.droppedCorrupted += 1;
           droppedTestCases[status] = (droppedTestCases[status] ?? 0) + 1;
         });
-        const result = filterQuestion(question, outcomes, config);
+        const result = noProgram ? { dropped: 'noOracleProgram' as const, kept: [] } : filterQuestion(question, outcomes, config);
         const { id, seedId, source, question: text, entryPoint, reference } = question;
         if ('dropped' in result) {
           dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: question.testCases.length, kept: result.kept.length });
@@ -84,6 +119,7 @@ export function filteringActivities({ store, sandbox }: Services) {
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },
+          ...(requestOf.oracle(config.oracle)?.source.kind === 'openai' ? paidMetrics(counts) : {}),
           notes,
         },
       };

@@ -8,7 +8,7 @@ export interface FilterRule {
   minimumDistinctOutputs: number;
 }
 
-export type Filtered = { kept: string[] } | { dropped: 'noTestCases' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
+export type Filtered = { kept: string[] } | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
 
 /**
  * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass` keeps a

@@ -8,16 +8,18 @@ import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { generate } from './generate.js';
-import { extractProgram, PROMPT_VERSION, promptOf } from './prompt.js';
+import { paidMetrics } from '../endpoint/replies.js';
+import { extractProgram, programOfReply, PROMPT_VERSION, promptOf } from './prompt.js';
+import { requestOf, SampledText, textsOf } from './source.js';
 
 const SampledQuestion = z.strictObject({
   question: FilteredQuestionRow,
-  samples: z.array(z.strictObject({ text: z.string(), finish: z.enum(['stop', 'length']) })),
+  samples: z.array(SampledText),
 });
 type SampledQuestion = z.infer<typeof SampledQuestion>;
 
-/** `sampling.plan`, `sampling.generate`, `sampling.judge`, `sampling.seal`. */
-export function samplingActivities({ store, models, sandbox }: Services) {
+/** `sampling.plan`; `sampling.generate` by the policy, or `sampling.request`; `sampling.judge`, `sampling.seal`. */
+export function samplingActivities({ store, models, sandbox, secret }: Services) {
   const stage: ShardedStage<z.infer<typeof StageConfigs.sampling>> = {
     stage: 'sampling',
     version: PROMPT_VERSION,
@@ -29,7 +31,17 @@ export function samplingActivities({ store, models, sandbox }: Services) {
       const heldOut = await selectQuestions(store, inputs['questions']!, 'heldOut', config.questions.heldOut, config.salt);
       return { shards: intoShards([...train, ...heldOut], config.shardSize), metrics: { train: train.length, heldOut: heldOut.length } };
     },
+    stepsOf: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
     steps: {
+      request: {
+        schema: SampledQuestion,
+        async run({ config, inputs, rows, execution }) {
+          const questions = rows as FilteredQuestionRow[];
+          const { texts, metrics } = await textsOf(requestOf.sampler(config)!, questions, { store, secret }, inputs['samples'], execution);
+          if (!texts) return { incomplete: true, metrics };
+          return { rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })), metrics };
+        },
+      },
       generate: {
         schema: SampledQuestion,
         async run({ config, inputs, rows, execution }) {
@@ -61,11 +73,12 @@ export function samplingActivities({ store, models, sandbox }: Services) {
       judge: {
         schema: ProgramRow,
         async run({ config, inputs, rows }) {
-          const model = inputs['policy']!.digest;
+          const { sampler } = config;
+          const model = sampler.kind === 'openai' ? sampler.model : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
           const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
           const programs = (rows as SampledQuestion[]).flatMap(({ question, samples }) => samples.map(({ text, finish }, index) => ({
             id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
-            question, index, finish, program: extractProgram(text),
+            question, index, finish, program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
           })));
           const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
             sandbox,
@@ -94,10 +107,11 @@ export function samplingActivities({ store, models, sandbox }: Services) {
         },
       },
     },
-    async seal({ rows, counts, notes, planMetrics }) {
+    async seal({ config, rows, counts, notes, planMetrics }) {
       const histogram = Array.from({ length: 10 }, () => 0);
       const verdicts: Record<string, number> = {};
       const brokenReference = counts['brokenReferences'] ?? 0;
+      const noSamples = counts['questionsWithoutSamples'] ?? 0;
       let programs = 0;
       let sum = 0;
       for await (const { passRate, outcomes } of rows() as AsyncGenerator<ProgramRow>) {
@@ -109,14 +123,20 @@ export function samplingActivities({ store, models, sandbox }: Services) {
       return {
         metrics: {
           programs, meanPassRate: programs === 0 ? 0 : sum / programs, histogram, verdicts,
-          questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference,
-          droppedQuestions: brokenReference > 0 ? { brokenReference } as Record<string, number> : {},
+          questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference - noSamples,
+          droppedQuestions: { ...(brokenReference > 0 ? { brokenReference } : {}), ...(noSamples > 0 ? { noSamples } : {}) } as Record<string, number>,
+          ...(config.sampler.kind === 'openai' ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
           notes, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },
   };
   return shardedStageActivities(store, stage);
+}
+
+/** Why replies held no program, by reason. */
+function failuresOf(counts: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('failures.')).map(([name, times]) => [name.slice('failures.'.length), times]));
 }
 
 /** The first `limit` questions of a split in an order that depends on their ids and the salt alone. */

@@ -31,3 +31,16 @@ export function extractProgram(text: string, programPrefix = ''): string {
   const end = text.indexOf(`\n${FENCE}`);
   return `${programPrefix}${end >= 0 ? text.slice(0, end) : text}`.trimEnd();
 }
+
+/**
+ * The program in a whole chat reply, which nothing opened: the last fenced block of Python, or of no language, that defines
+ * the question's function, or else the last such block, or else the whole text. A block that the reply does not close
+ * goes to its end.
+ */
+export function programOfReply(reply: string, entryPoint: string): string {
+  const text = reply.replace(/^\s*<think>[^]*?<\/think>/, '');
+  const blocks = [...text.matchAll(/^[ \t]*```([\w+-]*)[^\n]*\n([^]*?)(?:^[ \t]*```[ \t]*$|(?![^]))/gm)]
+    .filter(([, language]) => /^(py(thon)?3?)?$/i.test(language!)).map(([, , block]) => block!);
+  const defines = (block: string): boolean => [...block.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].some(([, name]) => name === entryPoint);
+  return ((entryPoint ? blocks.findLast(defines) : undefined) ?? blocks.at(-1) ?? text).trimEnd();
+}

@@ -1,18 +1,19 @@
 /** Synthesis: seeds to questions with test cases. */
 import { z } from 'zod';
-import { costOf, QuestionRow, ReplyRow, SeedRow, StageConfigs, type ArtifactRef, type Benchmark, type Teacher } from '../../workflows/contract/index.js';
+import { QuestionRow, ReplyRow, SeedRow, StageConfigs, type ArtifactRef, type Benchmark, type Teacher } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { contamination } from '../benchmarks/contamination.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
+import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
 import { NearDuplicates } from '../benchmarks/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, readPlan, readShard, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
 import { parseReply } from './parse-reply.js';
-import { askForReplies, costOfStored, RequestExecution } from './replies.js';
+import { asksOfSeeds, modelOf } from './prompts.js';
 
 type Config = z.infer<typeof StageConfigs.synthesis>;
 type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
@@ -20,9 +21,6 @@ type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
 /** A seed with the reply to it; without one where a recorded teacher has none. */
 const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional() });
 type AskedRow = z.infer<typeof AskedRow>;
-
-/** Numbers of requests and replies that stand in the manifest; retries and their reasons stand beside them. */
-const REPLY_COUNTS = ['replies', 'requests', 'storedBefore', 'promptTokens', 'completionTokens', 'estimatedUsage'] as const;
 
 /** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
@@ -97,7 +95,8 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
             return { rows: seeds.map((seed): AskedRow => ({ seed, ...(replies.has(seed.id) ? { reply: replies.get(seed.id)! } : {}) })), metrics: { replies: replies.size } };
           }
           const { replies, metrics } = await askForReplies({
-            teacher: teacher as OfTeacher<'openai'>, seeds, execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
+            model: modelOf(teacher as OfTeacher<'openai'>), asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
+            execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
             onProgress: (done, message) => reportProgress({ done, total: seeds.length, message }),
           });
           if (!replies) return { incomplete: true, metrics };
@@ -125,12 +124,10 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
       if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
-      const retries = Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('retries.')).map(([name, times]) => [name.slice('retries.'.length), times]));
       const replies = teacher.kind === 'openai' ? await keepReplies(stageKey, inputs, rows('request') as AsyncGenerator<AskedRow>) : undefined;
       return {
         metrics: {
-          ...made, rejectedTests, costUsd: Number((counts['costUsd'] ?? 0).toFixed(9)), retries,
-          ...Object.fromEntries(REPLY_COUNTS.flatMap((name) => (counts[name] === undefined ? [] : [[name, counts[name]]]))),
+          ...made, rejectedTests, ...paidMetrics(counts),
           ...(replies ? { repliesArtifact: replies } : {}),
         },
       };
@@ -157,34 +154,6 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   }
   return shardedStageActivities(store, stage);
 }
-
-/** `synthesis.paid`. */
-export function teacherActivities({ store }: Pick<Services, 'store'>) {
-  return {
-    /** What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored. */
-    'synthesis.paid': async ({ stageKey, execution }: { stageKey: string; execution: Config['execution'] }): Promise<Record<string, number>> => {
-      const plan = await readPlan(store, stageKey);
-      const { teacher } = StageConfigs.synthesis.parse(plan.config);
-      const costs: Record<string, number> = {};
-      let stored: Set<string> | undefined;
-      for (const [index, file] of plan.shards.entries()) {
-        const done = await readShard(store, stageKey, index, 'request');
-        const { promptTokens = 0, completionTokens = 0 } = done?.metrics ?? {};
-        stored ??= done ? undefined : new Set((await store.list('replies/')).map(({ key }) => key));
-        let cost = costOf({ promptTokens, completionTokens }, execution.endpoint.prices);
-        if (!done && stored!.size > 0) {
-          const seeds: SeedRow[] = [];
-          for await (const seed of store.readRows([file], SeedRow)) seeds.push(seed);
-          cost = await costOfStored(store, { teacher: teacher as OfTeacher<'openai'>, seeds, prices: execution.endpoint.prices, stored: stored! });
-        }
-        if (cost > 0) costs[index] = cost;
-        reportProgress({ done: index + 1, total: plan.shards.length, message: 'shards added up' });
-      }
-      return costs;
-    },
-  };
-}
-
 
 /** What the offline teacher makes of one seed before it is run; `failure` says what it did not understand. */
 function askOffline(row: SeedRow, teacher: OfTeacher<'offline'>): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {

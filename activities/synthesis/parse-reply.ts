@@ -26,6 +26,7 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   if (reply === undefined) return none('noReply');
   const content = contentOf(reply);
   if ('failure' in content) return none(content.failure);
+  if (content.cut) return none('cutReply');
   const answer = answerOf(content.text);
   if ('failure' in answer) return none(answer.failure);
   const { question, signature, tests } = answer;
@@ -42,8 +43,8 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   return { ...base, question: withSignature(question, signature, entryPoint), entryPoint, testCases: kept.map((test) => ({ test })), ...rejectedTests };
 }
 
-/** What the model wrote, out of the answer of the endpoint. */
-function contentOf(reply: ReplyRow): { text: string } | { failure: ReplyFailure } {
+/** What the model wrote, out of the answer of the endpoint; `cut` where it did not come to its end. */
+export function contentOf(reply: ReplyRow): { text: string; cut?: true } | { failure: ReplyFailure } {
   if ('text' in reply) return { text: reply.text };
   const body = reply.body.trim();
   if (reply.status !== 200) {
@@ -58,9 +59,9 @@ function contentOf(reply: ReplyRow): { text: string } | { failure: ReplyFailure 
   const message = isObject(choice['message']) ? choice['message'] : {};
   if (typeof message['refusal'] === 'string' && message['refusal'] !== '') return { failure: 'refused' };
   if (choice['finish_reason'] === 'content_filter') return { failure: 'contentFilter' };
-  if (choice['finish_reason'] === 'length' || reply.cut) return { failure: 'cutReply' };
   const parts = message['content'];
   const text = typeof parts === 'string' ? parts : Array.isArray(parts) ? parts.map((part) => (isObject(part) && typeof part['text'] === 'string' ? part['text'] : '')).join('') : '';
+  if (choice['finish_reason'] === 'length' || reply.cut) return { text, cut: true };
   return text.trim() === '' ? { failure: 'emptyReply' } : { text };
 }
 

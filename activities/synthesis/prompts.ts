@@ -2,14 +2,13 @@
  * Prompts of language-model teachers, by version. A version that was used is never changed: its name is part of the key
  * of every reply. A better wording is a new version.
  */
-import type { EndpointTeacher } from '../../workflows/contract/index.js';
+import { canonicalJson, expectedReplyTokens, type EndpointTeacher, type SeedRow } from '../../workflows/contract/index.js';
+import { sha256 } from '../artifacts/keys.js';
+import type { EndpointModel, Prompt } from '../endpoint/endpoint.js';
+import type { Ask } from '../endpoint/replies.js';
 
-export interface Prompt {
-  system: string;
-  user: string;
-  /** JSON Schema of the reply, for endpoints that take one. */
-  schema: { name: string; schema: Record<string, unknown> };
-}
+/** What the prompt is about: a seed program, and where it is known what it was written for. */
+type Task = Pick<SeedRow, 'code' | 'instruction'>;
 
 const SCHEMA_V1 = {
   name: 'coding_exercise',
@@ -27,12 +26,18 @@ const SCHEMA_V1 = {
 
 const SYSTEM_V1 = `You write exercises for a programming contest in Python. From a piece of Python code you make one self-contained exercise whose whole solution is a single function, and test cases that decide whether a solution is right. You answer with one JSON object and nothing else.`;
 
-const userV1 = (code: string, testCases: number): string => `Here is the code that the exercise is to be based on:
+const userV1 = ({ code, instruction }: Task, testCases: number): string => `Here is the code that the exercise is to be based on:
 
 <code>
 ${code.trim()}
 </code>
+${instruction === undefined ? '' : `
+This is what the code was written for:
 
+<instruction>
+${instruction.trim()}
+</instruction>
+`}
 Write a JSON object with three members.
 
 "question": the exercise in English, in the manner of LeetCode. Say what the function receives and what it returns, with the types, the valid inputs and every edge case that the tests touch. It must be solvable by one function, with nothing but the standard library: no classes to write, no files, no network, no database, no user input, no random numbers, no clock. Do not include a solution, tests, or questions about running time. Name the function in the text.
@@ -41,11 +46,26 @@ Write a JSON object with three members.
 
 "tests": about ${testCases} strings. Each is one line that begins with assert and stands alone: a call of the function with literal arguments, ==, and the literal value that is expected. Work each expected value out with care. For floating-point results compare with a tolerance, as in assert abs(f(2.0) - 1.41421) < 1e-4. Cover ordinary cases, edge cases and larger inputs; no two tests may be the same, and their expected values must differ.`;
 
-const VERSIONS: Record<EndpointTeacher['prompt'], (code: string, testCases: number) => Prompt> = {
-  v1: (code, testCases) => ({ system: SYSTEM_V1, user: userV1(code, testCases), schema: SCHEMA_V1 }),
+const VERSIONS: Record<EndpointTeacher['prompt'], (task: Task, testCases: number) => Prompt> = {
+  v1: (task, testCases) => ({ system: SYSTEM_V1, user: userV1(task, testCases), schema: SCHEMA_V1 }),
 };
 
 /** The prompt of a version for one seed program. */
-export function promptFor(version: EndpointTeacher['prompt'], code: string, testCases: number): Prompt {
-  return VERSIONS[version](code, testCases);
+export function promptFor(version: EndpointTeacher['prompt'], task: Task, testCases: number): Prompt {
+  return VERSIONS[version](task, testCases);
+}
+
+/** Key of a reply: SHA-256 of model, prompt version, the seed's code and instruction, and sampling parameters. */
+export function replyKey({ model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher, { code, instruction }: Task): string {
+  return sha256(canonicalJson({ model, prompt, code, ...(instruction === undefined ? {} : { instruction }), parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed } }));
+}
+
+/** The teacher as a model at an endpoint. */
+export function modelOf(teacher: EndpointTeacher): EndpointModel {
+  return { ...teacher, expectedReplyTokens: expectedReplyTokens(teacher) };
+}
+
+/** What a teacher is asked about seeds. */
+export function asksOfSeeds(teacher: EndpointTeacher, seeds: readonly SeedRow[]): Ask[] {
+  return seeds.map((row) => ({ seedId: row.id, key: replyKey(teacher, row), prompt: promptFor(teacher.prompt, row, teacher.testCases), seed: teacher.seed }));
 }

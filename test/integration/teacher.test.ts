@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { refOf } from '../../activities/artifacts/store.js';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
-import { QuestionRow, type ArtifactRef, type Metrics, type StageResult } from '../../workflows/contract/index.js';
+import { FilteredQuestionRow, ProgramRow, QuestionRow, type ArtifactRef, type Metrics, type StageResult } from '../../workflows/contract/index.js';
 import { answer, completion, errorBody, exercise, fakeEndpoint, fakeSeeds, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow, statusWhere, workerProcess } from '../fixtures/harness.js';
 
@@ -243,5 +243,74 @@ describe('an experiment', { timeout: 180_000 }, () => {
     expect(stages[0]!.metrics).toMatchObject({ questions: 40, replies: 40 });
     expect(cost).toMatchObject({ usd: expect.closeTo(40 * REPLY_USD, 9) as number, budgetUsd: 1 });
     await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+  });
+});
+
+describe('programs of a language model', { timeout: 120_000 }, () => {
+  const programPrompt = (body: { messages: unknown[] }): boolean => body.messages.length === 1;
+  const nameOf = (text: string): string => /times_\d+/.exec(text)![0];
+
+  /** Writes exercises with one wrong test case each, and programs by `program`. */
+  function behaveAs(program: (name: string, nth: number) => string): void {
+    const times = new Map<string, number>();
+    fake.behave = ({ name, body }, response) => {
+      const text = body.messages.at(-1)!.content;
+      if (!programPrompt(body)) return answer(response, 200, completion(exercise(name, { tests: Array.from({ length: 20 }, (_, n) => `assert ${name}(${n}) == ${n === 7 ? 22 : n * 3}`) })));
+      const nth = (times.get(nameOf(text)) ?? 0) + 1;
+      times.set(nameOf(text), nth);
+      return answer(response, 200, completion(program(nameOf(text), nth)));
+    };
+  }
+  const right = (name: string): string => `Sure:\n\`\`\`python\ndef ${name}(n):\n    assert isinstance(n, int)\n    return n * 3\n\`\`\`\nIt multiplies.`;
+  const paid = () => ({ window: 2, budgetUsd: 10, endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 4, prices: PRICES } });
+  const stage = async (type: 'filtering' | 'sampling', questions: ArtifactRef, settings: object): Promise<StageResult> =>
+    (await startWorkflow(type, { inputs: { questions }, config: { shardSize: 3, execution: paid(), ...settings } })).result() as Promise<StageResult>;
+  const filteredOf = async (ref: ArtifactRef): Promise<FilteredQuestionRow[]> => {
+    const rows: FilteredQuestionRow[] = [];
+    for await (const row of artifactStore().rowsOf(ref, FilteredQuestionRow)) rows.push(row);
+    return rows;
+  };
+
+  it('are the oracle, one by one, any of n, or by agreement; what was answered is never asked again', async () => {
+    behaveAs((name, nth) => (name === 'times_0' ? 'I would rather not.' : name === 'times_1' && nth === 1 ? `def ${name}(n):\n    return n * 3 if n < 10 else 0` : right(name)));
+    const { ref: questions } = await (await synthesis(6, config())).result() as StageResult;
+    const model = `oracle-${randomUUID()}`;
+    const before = fake.requests.length;
+    const one = await stage('filtering', questions, { oracle: { kind: 'model', programs: { kind: 'openai', model } } });
+    expect(fake.requests.length - before).toBe(6);
+    // The reply about times_0 is prose: a program that does not load passes nothing.
+    expect(one.metrics).toMatchObject({ questions: 5, keptTestCases: 4 * 19 + 9, droppedQuestions: { tooFewTestCases: 1 }, replies: 6, costUsd: expect.closeTo(6 * REPLY_USD, 9) as number });
+    const rows = await filteredOf(one.ref);
+    expect(rows.every(({ reference }) => reference.startsWith('def times_'))).toBe(true);
+    expect(rows.every(({ limits }) => limits !== undefined)).toBe(true);
+    expect(rows.find(({ seedId }) => seedId === 'fake/times_2')!.reference).toContain('assert isinstance(n, int)');
+
+    const anyOfThree = await stage('filtering', questions, { oracle: { kind: 'model', programs: { kind: 'openai', model }, n: 3 } });
+    // The first program of each question is the one that stands in the store.
+    expect(fake.requests.length - before).toBe(18);
+    expect(anyOfThree.metrics).toMatchObject({ questions: 5, keptTestCases: 5 * 19, storedBefore: 6 });
+    const agreed = await stage('filtering', questions, { oracle: { kind: 'agreement', programs: { kind: 'openai', model }, n: 3, temperature: 0 } });
+    expect(fake.requests.length - before).toBe(18);
+    expect(agreed.metrics).toMatchObject({ questions: 5, keptTestCases: 5 * 19 });
+
+    const short = await startWorkflow('filtering', { inputs: { questions }, config: { shardSize: 3, oracle: { kind: 'model', programs: { kind: 'openai', model: `dear-${model}` } }, execution: { ...paid(), budgetUsd: 0.005 } } });
+    expect(await failureOf(short)).toMatchObject({ type: 'BudgetExceeded', message: expect.stringContaining('execution.budgetUsd 0.005') as string });
+  });
+
+  it('are sampled from an endpoint, without a policy, and judged as any others', async () => {
+    behaveAs((name, nth) => (nth === 4 ? `def ${name}(n):\n    return n + 1` : right(name)));
+    const { ref: questions } = await (await synthesis(4, config())).result() as StageResult;
+    const { ref: filtered } = await (await startWorkflow('filtering', { inputs: { questions }, config: {} })).result() as StageResult;
+    const before = fake.requests.length;
+    const sampled = await stage('sampling', filtered, { sampler: { kind: 'openai', model: `sampler-${randomUUID()}` }, samples: 4, maxNewTokens: 300 });
+    expect(fake.requests.length - before).toBe(16);
+    const programs: ProgramRow[] = [];
+    for await (const row of artifactStore().rowsOf(sampled.ref, ProgramRow)) programs.push(row);
+    expect(programs).toHaveLength(16);
+    expect(programs.filter(({ passRate }) => passRate === 1)).toHaveLength(12);
+    expect(sampled.metrics).toMatchObject({ programs: 16, costUsd: expect.closeTo(16 * REPLY_USD, 9) as number, failures: {} });
+    const bodies = fake.requests.slice(before).map(({ body }) => body);
+    expect(new Set(bodies.map((body) => body['seed'])).size).toBe(16);
+    expect(bodies.every((body) => body['max_tokens'] === 300 && body['response_format'] === undefined)).toBe(true);
   });
 });

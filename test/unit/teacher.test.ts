@@ -1,9 +1,10 @@
 /** The teacher behind an endpoint: requests, their repetitions and their price, against a fake endpoint on loopback. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ArtifactStore } from '../../activities/artifacts/store.js';
-import { retryAfterMs } from '../../activities/synthesis/endpoint.js';
-import { Pace, pauseMs } from '../../activities/synthesis/pace.js';
-import { askForReplies, replyKey, RequestExecution, type Asked } from '../../activities/synthesis/replies.js';
+import { retryAfterMs } from '../../activities/endpoint/endpoint.js';
+import { Pace, pauseMs } from '../../activities/endpoint/pace.js';
+import { askForReplies, RequestExecution, type Asked } from '../../activities/endpoint/replies.js';
+import { asksOfSeeds, modelOf, replyKey } from '../../activities/synthesis/prompts.js';
 import { checkInput, costOf, dollarsText, SeedRow, semanticsOf, StageConfigs, StageFailure, teacherEstimate, type EndpointTeacher } from '../../workflows/contract/index.js';
 import { Shares } from '../../workflows/lib/shares.js';
 import { answer, completion, errorBody, exercise, fakeEndpoint, fakeSeeds, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
@@ -50,7 +51,7 @@ function ask({ seeds = 1, teacher = {}, endpoint = {}, share = {}, secret = KEY,
   const { teacher: whole, execution } = config(teacher, {}, { baseUrl: fake.url, keyVariable: 'FAKE_KEY', ...endpoint });
   const rows = fakeSeeds(seeds).trim().split('\n').map((line) => SeedRow.parse(JSON.parse(line)));
   return askForReplies({
-    teacher: whole as EndpointTeacher, seeds: rows, store, signal, secret: (name) => (name === 'FAKE_KEY' ? secret : undefined),
+    model: modelOf(whole as EndpointTeacher), asks: asksOfSeeds(whole as EndpointTeacher, rows), store, signal, secret: (name) => (name === 'FAKE_KEY' ? secret : undefined),
     execution: RequestExecution.parse({ ...execution, share: { concurrency: 4, usd: 1, ...share } }), onProgress: (_, message) => progress.push(message),
   });
 }
@@ -418,7 +419,8 @@ describe('the configuration', () => {
   it('has model, prompt and sampling in the key of the stage, and nothing of how it is asked', () => {
     expect(semanticsOf(config({}, { budgetUsd: 2 }, { baseUrl: 'http://127.0.0.1/v1', concurrency: 3 }))).toEqual(semanticsOf(config()));
     expect(JSON.stringify(semanticsOf(config()))).not.toMatch(/http|KEY/);
-    const keys = [{}, { model: 'other' }, { temperature: 0.1 }, { topP: 0.5 }, { maxTokens: 10 }, { testCases: 5 }, { seed: 1 }, { responseFormat: 'text' }].map((changes) => replyKey(config(changes).teacher as EndpointTeacher, 'code'));
-    expect(new Set([...keys, replyKey(config().teacher as EndpointTeacher, 'other code')]).size).toBe(9);
+    const keys = [{}, { model: 'other' }, { temperature: 0.1 }, { topP: 0.5 }, { maxTokens: 10 }, { testCases: 5 }, { seed: 1 }, { responseFormat: 'text' }].map((changes) => replyKey(config(changes).teacher as EndpointTeacher, { code: 'code' }));
+    const own = config().teacher as EndpointTeacher;
+    expect(new Set([...keys, replyKey(own, { code: 'other code' }), replyKey(own, { code: 'code', instruction: 'what for' })]).size).toBe(10);
   });
 });

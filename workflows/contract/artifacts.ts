@@ -2,7 +2,7 @@
 import { z } from 'zod';
 
 export const ARTIFACT_KINDS = [
-  'seeds', 'replies', 'questions', 'filteredQuestions', 'programs', 'pairs', 'model', 'rewardModel', 'policy',
+  'seeds', 'replies', 'questions', 'filteredQuestions', 'samples', 'programs', 'pairs', 'model', 'rewardModel', 'policy',
   'roundPlan', 'rollouts', 'verdicts', 'scores', 'rewards', 'evaluation', 'report', 'dataset',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);

@@ -96,7 +96,7 @@ const dollarsPerMillion = z.number().nonnegative();
 const testCases = count.default(20).describe('test cases asked for per question');
 
 /** How an endpoint is reached, how fast it may be asked, and what it costs: limits are shared by all workers of the stage. */
-const EndpointExecution = z.strictObject({
+export const EndpointExecution = z.strictObject({
   baseUrl: z.url({ protocol: /^https?$/ }).refine((text) => !URL.canParse(text) || new URL(text).username === '', { error: 'without user and password' })
     .default('https://api.openai.com/v1').describe('address of the OpenAI-compatible endpoint, up to and without /chat/completions'),
   keyVariable: KeyVariable.nullable().default('OPENAI_API_KEY').describe("name of the llm worker's environment variable that holds the key; null: the endpoint needs none"),
@@ -111,13 +111,45 @@ const EndpointExecution = z.strictObject({
 });
 export type EndpointExecution = z.infer<typeof EndpointExecution>;
 
+/** What a stage that asks an endpoint has in its execution. */
+const asking = {
+  budgetUsd: z.number().positive().optional().describe('what the replies of the stage may cost at most, in US dollars; the stage stops before it is passed'),
+  endpoint: EndpointExecution.prefault({}).describe('the endpoint, where a language model is asked'),
+};
+
 /** What the check of prices and budget reads; it is made also where other fields are wrong, so that all mistakes are told together. */
-const PRICED = z.object({
-  teacher: z.object({ kind: z.literal('openai') }),
+const PRICED = z.looseObject({
   execution: z.object({ budgetUsd: z.number().optional(), endpoint: z.object({ prices: z.object({ input: z.number(), output: z.number() }).optional() }) }),
 });
 
-export const SynthesisConfig = z.strictObject({
+/** Adds the check that who asks an endpoint says what it costs, and how much may be spent. `asks` reads a configuration that may be wrong. */
+function priced<S extends z.ZodType>(schema: S, asks: (config: Record<string, unknown>) => boolean): S {
+  return schema.superRefine((config, context) => {
+    const { execution: { budgetUsd, endpoint: { prices } } } = config as z.infer<typeof PRICED>;
+    if (!prices) {
+      context.addIssue({ code: 'custom', path: ['execution', 'endpoint', 'prices'], message: 'needed where an endpoint is asked: {"input": X, "output": Y} in US dollars per million tokens; 0 for an endpoint of your own' });
+    } else if (prices.input + prices.output > 0 && budgetUsd === undefined) {
+      context.addIssue({ code: 'custom', path: ['execution', 'budgetUsd'], message: 'needed, because the replies cost money: the limit in US dollars' });
+    }
+  }, { when: ({ value }) => PRICED.safeParse(value).success && asks(value as Record<string, unknown>) });
+}
+
+const kindOf = (value: unknown): unknown => (value as { kind?: unknown } | undefined)?.kind;
+
+const EndpointModel = z.strictObject({
+  kind: z.literal('openai').describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
+  model: z.string().min(1).describe('name of the model at the endpoint'),
+});
+const RecordedSamples = z.strictObject({
+  kind: z.literal('recorded').describe('programs that somebody else had written; no model is asked'),
+  samples: artifactInput('samples').describe('their texts: a JSON Lines file of {seedId, text}, or an artifact; of each seed, the first ones are taken'),
+});
+
+/** Whose programs speak for a question, where that is not the policy. */
+export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, RecordedSamples]);
+export type ProgramSource = z.infer<typeof ProgramSource>;
+
+export const SynthesisConfig = priced(z.strictObject({
   teacher: z.discriminatedUnion('kind', [
     z.strictObject({
       kind: z.literal('offline').describe('writes questions from signatures and docstrings, test cases by running the seed; no language model'),
@@ -149,25 +181,27 @@ export const SynthesisConfig = z.strictObject({
   limits,
   shardSize: count.default(256).describe('seeds per shard'),
   salt,
-  execution: execution({
-    window,
-    budgetUsd: z.number().positive().optional().describe('what the replies of the stage may cost at most, in US dollars; the stage stops before it is passed'),
-    endpoint: EndpointExecution.prefault({}).describe('the endpoint of the openai teacher'),
-  }),
-}).superRefine(({ execution: { budgetUsd, endpoint: { prices } } }, context) => {
-  if (!prices) {
-    context.addIssue({ code: 'custom', path: ['execution', 'endpoint', 'prices'], message: 'needed with the openai teacher: {"input": X, "output": Y} in US dollars per million tokens; 0 for an endpoint of your own' });
-  } else if (prices.input + prices.output > 0 && budgetUsd === undefined) {
-    context.addIssue({ code: 'custom', path: ['execution', 'budgetUsd'], message: 'needed, because the replies cost money: the limit in US dollars' });
-  }
-}, { when: ({ value }) => PRICED.safeParse(value).success });
+  execution: execution({ window, ...asking }),
+}), ({ teacher }) => kindOf(teacher) === 'openai');
 export type Teacher = z.infer<typeof SynthesisConfig>['teacher'];
 /** A teacher that is a language model behind an endpoint. */
 export type EndpointTeacher = Extract<Teacher, { kind: 'openai' }>;
 
-export const FilteringConfig = z.strictObject({
+/** How programs of an oracle are asked for. */
+const oraclePrograms = (n: number, temperature: number) => ({
+  programs: ProgramSource.describe('whose programs'),
+  n: count.default(n).describe('programs per question'),
+  temperature: z.number().nonnegative().max(2).default(temperature).describe('sampling temperature; 0: greedy'),
+  topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
+  maxNewTokens: count.default(2048).describe('upper limit of an answer, in tokens'),
+  seed: seed.default(0),
+});
+
+export const FilteringConfig = priced(z.strictObject({
   oracle: z.discriminatedUnion('kind', [
     z.strictObject({ kind: z.literal('reference').describe('the seed program itself') }),
+    z.strictObject({ kind: z.literal('model').describe('programs of a strong model: a test case is kept if any of them passes it (n = 1: the paper)'), ...oraclePrograms(1, 0) }),
+    z.strictObject({ kind: z.literal('agreement').describe('the test cases that the best consensus set of sampled programs passes (CodeT, arXiv 2207.10397)'), ...oraclePrograms(16, 0.8) }),
   ]).prefault({ kind: 'reference' }).describe('whose failures drop a test case'),
   minimumTestCases: count.default(5).describe('questions with fewer kept test cases are dropped'),
   minimumDistinctOutputs: count.default(2).describe('questions whose kept test cases expect fewer different values are dropped'),
@@ -176,10 +210,13 @@ export const FilteringConfig = z.strictObject({
   limits,
   shardSize: count.default(256).describe('questions per shard'),
   salt,
-  execution: execution({ window }),
-});
+  execution: execution({ window, ...asking }),
+}), ({ oracle }) => kindOf((oracle as { programs?: unknown } | undefined)?.programs) === 'openai');
+export type Oracle = z.infer<typeof FilteringConfig>['oracle'];
 
-export const SamplingConfig = z.strictObject({
+export const SamplingConfig = priced(z.strictObject({
+  sampler: z.discriminatedUnion('kind', [z.strictObject({ kind: z.literal('policy').describe("the experiment's policy, on a GPU worker") }), EndpointModel, RecordedSamples])
+    .prefault({ kind: 'policy' }).describe('who writes the programs'),
   samples: count.default(16).describe('programs per question'),
   ...Decoding,
   seed: seed.default(0),
@@ -190,8 +227,8 @@ export const SamplingConfig = z.strictObject({
   limits,
   shardSize: count.default(256).describe('questions per shard'),
   salt,
-  execution: execution({ window, maxRows, deviceClass }),
-});
+  execution: execution({ window, maxRows, deviceClass, ...asking }),
+}), ({ sampler }) => kindOf(sampler) === 'openai');
 
 export const PreferencesConfig = z.strictObject({
   labels: z.enum(['rate', 'strict']).default('rate')

@@ -29,14 +29,15 @@ export function queueName(role: QueueRole, base: string = QUEUES.pipeline, devic
 export const ACTIVITIES = {
   'synthesis.plan': 'pipeline',
   'synthesis.ask': 'sandbox',
-  'synthesis.paid': 'pipeline',
   'synthesis.request': 'llm',
   'synthesis.parse': 'pipeline',
   'synthesis.seal': 'pipeline',
   'filtering.plan': 'pipeline',
+  'filtering.request': 'llm',
   'filtering.judge': 'sandbox',
   'filtering.seal': 'pipeline',
   'sampling.plan': 'pipeline',
+  'sampling.request': 'llm',
   'sampling.generate': 'gpu',
   'sampling.judge': 'sandbox',
   'sampling.seal': 'pipeline',
@@ -55,6 +56,7 @@ export const ACTIVITIES = {
   'evaluation.judge': 'sandbox',
   'evaluation.score': 'gpu',
   'evaluation.seal': 'pipeline',
+  'endpoint.paid': 'pipeline',
   'models.check': 'gpu',
   'models.import': 'gpu',
   'tables.check': 'gpu',
@@ -79,7 +81,7 @@ export type ActivityName = keyof typeof ACTIVITIES;
  */
 export const PARTS = {
   all: undefined,
-  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'preview', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
+  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'preview', 'endpoint', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
   sandbox: ['sandbox'],
 } as const;
 export type Part = keyof typeof PARTS;

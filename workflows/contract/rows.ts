@@ -62,6 +62,10 @@ export const ReplyRow = z.union([RawReply, z.strictObject({ seedId: z.string().m
 });
 export type ReplyRow = z.infer<typeof ReplyRow>;
 
+/** A program that somebody else had written for a seed's question: an answer as a model gives it, with or without a fence. */
+export const SampleRow = z.strictObject({ seedId: z.string().min(1), text: z.string() });
+export type SampleRow = z.infer<typeof SampleRow>;
+
 /** A question with test cases; `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be used. */
 export const QuestionRow = z.strictObject({
   id: z.string().min(1),

@@ -14,13 +14,18 @@ const rewardModel = artifactRef('rewardModel').describe('a trained reward model'
 const REWARDED = z.object({
   inputs: z.looseObject({}), config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
 });
+const SAMPLED = z.object({ inputs: z.looseObject({}), config: z.object({ sampler: z.object({ kind: z.string() }) }) });
 const EVALUATED = z.object({ inputs: z.looseObject({}), config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }) });
 
 /** What each stage workflow takes: one JSON object, so that it can be started alone. */
 export const StageInputs = {
   synthesis: stageInput({ seeds: artifactInput('seeds').describe('seed programs') }, StageConfigs.synthesis.prefault({})),
   filtering: stageInput({ questions: artifactInput('questions').describe('questions with test cases') }, StageConfigs.filtering.prefault({})),
-  sampling: stageInput({ questions, policy: ModelInput.describe('the model that writes programs') }, StageConfigs.sampling.prefault({})),
+  sampling: stageInput({
+    questions, policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
+  }, StageConfigs.sampling.prefault({})).superRefine(({ inputs, config }, context) => {
+    if (config.sampler.kind === 'policy' && inputs.policy === undefined) context.addIssue({ code: 'custom', path: ['inputs', 'policy'], message: "needed, because config.sampler is 'policy'" });
+  }, { when: ({ value }) => SAMPLED.safeParse(value).success }),
   preferences: stageInput({ programs: artifactInput('programs').describe('programs with pass rates') }, StageConfigs.preferences.prefault({})),
   rewardModel: stageInput({
     pairs: artifactInput('pairs').describe('preference pairs'), backbone: ModelInput.describe('the model that the training starts from'),

@@ -8,7 +8,7 @@ import { ActivityCancellationType, proxyActivities, workflowInfo } from '@tempor
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
-import type { teacherActivities } from '../../activities/synthesis/activities.js';
+import type { endpointActivities } from '../../activities/endpoint/activities.js';
 import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
 import type { previewActivities } from '../../activities/preview/activities.js';
@@ -19,7 +19,7 @@ import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, ty
 
 type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
   & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof previewActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof teacherActivities>;
+  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof previewActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof endpointActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
@@ -42,7 +42,7 @@ function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (inpu
     startToCloseTimeout: LONGEST_ATTEMPT,
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
     // Replies that are on their way are waited for: who asks next finds them stored.
-    ...(name === 'synthesis.request' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
+    ...(role === 'llm' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: summary.slice(0, 200),
   })[name]!;

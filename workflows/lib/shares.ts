@@ -23,7 +23,7 @@ export interface Limits {
   budgetUsd?: number | undefined;
 }
 
-export function limitsOf({ window, budgetUsd, endpoint: { concurrency, requestsPerMinute, tokensPerMinute } }: StageConfig['synthesis']['execution']): Limits {
+export function limitsOf({ window, budgetUsd, endpoint: { concurrency, requestsPerMinute, tokensPerMinute } }: StageConfig['synthesis' | 'filtering' | 'sampling']['execution']): Limits {
   return { window, budgetUsd, concurrency, requestsPerMinute, tokensPerMinute };
 }
 

@@ -7,16 +7,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
-  canonicalJson, costOf, dollarsText, estimatedTokens, expectedReplyTokens, RawReply, StageFailure, SynthesisConfig, type EndpointTeacher, type SeedRow,
+  costOf, dollarsText, estimatedTokens, RawReply, EndpointExecution, StageFailure,
 } from '../../workflows/contract/index.js';
-import { objectKeys, sha256 } from '../artifacts/keys.js';
+import { objectKeys } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { Endpoint, type RetryReason } from './endpoint.js';
+import { Endpoint, textOf, type EndpointModel, type Prompt, type RetryReason } from './endpoint.js';
 import { Pace, pauseMs } from './pace.js';
-import { promptFor, type Prompt } from './prompts.js';
 
-/** How a shard is to be asked: the stage's settings, and the share of its limits that is the shard's. */
-export const RequestExecution = SynthesisConfig.shape.execution.unwrap().extend({
+/** How a shard asks: the stage's settings of the endpoint, and the share of its limits that is the shard's. */
+export const RequestExecution = z.object({
+  endpoint: EndpointExecution,
   share: z.strictObject({
     concurrency: z.number().int().positive(),
     requestsPerMinute: z.number().positive().optional(),
@@ -26,9 +26,12 @@ export const RequestExecution = SynthesisConfig.shape.execution.unwrap().extend(
 });
 export type RequestExecution = z.infer<typeof RequestExecution>;
 
-/** Key of a reply: SHA-256 of model, prompt version, the seed's code and sampling parameters. */
-export function replyKey({ model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher, code: string): string {
-  return sha256(canonicalJson({ model, prompt, code, parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed } }));
+/** One thing to ask: the seed that it is about, its key, its prompt, and the sampling seed. */
+export interface Ask {
+  seedId: string;
+  key: string;
+  prompt: Prompt;
+  seed: number;
 }
 
 /** Requests that are in flight when the activity is told to end get this long: their replies are paid for. */
@@ -37,8 +40,8 @@ const GRACE_MS = 20_000;
 const READS = 32;
 
 export interface Asking {
-  teacher: EndpointTeacher;
-  seeds: readonly SeedRow[];
+  model: EndpointModel;
+  asks: readonly Ask[];
   execution: RequestExecution;
   store: ArtifactStore;
   /** The value of an environment variable of this worker. */
@@ -54,7 +57,7 @@ export interface Asked {
 }
 
 /**
- * The replies to a shard's seeds: stored ones, and the others from the endpoint.
+ * The replies to what a shard asks, in its order: stored ones, and the others from the endpoint.
  *
  * Rate limits, errors of the server and broken connections are waited for without end. @throws StageFailure
  * `TeacherRejected` for what no repetition mends.
@@ -66,8 +69,6 @@ export async function askForReplies(asking: Asking): Promise<Asked> {
 class ShardOfRequests {
   readonly #asking: Asking;
   readonly #endpoint: Endpoint;
-  readonly #prompts: Prompt[];
-  readonly #keys: string[];
   readonly #replies: (RawReply | undefined)[];
   readonly #requests: Pace;
   readonly #tokens: Pace;
@@ -87,30 +88,28 @@ class ShardOfRequests {
   #lastTrouble = '';
 
   constructor(asking: Asking) {
-    const { teacher, seeds, execution: { endpoint, share }, secret } = asking;
+    const { model, asks, execution: { endpoint, share }, secret } = asking;
     const { keyVariable } = endpoint;
     const key = keyVariable === null ? undefined : secret(keyVariable)?.trim();
     if (keyVariable !== null && !key) {
       throw new StageFailure('TeacherRejected', `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this llm worker; set it there and start the worker again`);
     }
     this.#asking = asking;
-    this.#endpoint = new Endpoint(teacher, endpoint, key);
-    this.#prompts = seeds.map(({ code }) => promptFor(teacher.prompt, code, teacher.testCases));
-    this.#keys = seeds.map(({ code }) => replyKey(teacher, code));
-    this.#replies = seeds.map(() => undefined);
-    this.#replyTokens = expectedReplyTokens(teacher);
+    this.#endpoint = new Endpoint(model, endpoint, key);
+    this.#replies = asks.map(() => undefined);
+    this.#replyTokens = model.expectedReplyTokens;
     this.#requests = new Pace(share.requestsPerMinute, Date.now());
     this.#tokens = new Pace(share.tokensPerMinute, Date.now());
   }
 
   async run(): Promise<Asked> {
-    const { seeds, signal } = this.#asking;
-    await inParallel(seeds.length, READS, async (index) => {
-      const stored = await findReply(this.#asking.store, this.#keys[index]!);
+    const { asks, signal } = this.#asking;
+    await inParallel(asks.length, READS, async (index) => {
+      const stored = await findReply(this.#asking.store, asks[index]!.key);
       if (stored) this.#have(index, stored);
     });
-    const missing = seeds.map((_, index) => index).filter((index) => !this.#replies[index]);
-    this.#count('storedBefore', seeds.length - missing.length);
+    const missing = asks.map((_, index) => index).filter((index) => !this.#replies[index]);
+    this.#count('storedBefore', asks.length - missing.length);
     this.#tell();
     let timer: NodeJS.Timeout | undefined;
     const stop = (): void => this.#soft.abort(signal.reason);
@@ -124,7 +123,7 @@ class ShardOfRequests {
       clearTimeout(timer);
     }
     const replies = this.#replies.filter((reply) => reply !== undefined);
-    return { replies: replies.length === seeds.length ? replies : undefined, metrics: this.#metrics(replies) };
+    return { replies: replies.length === asks.length ? replies : undefined, metrics: this.#metrics(replies) };
   }
 
   /** Asks for the missing replies, as many at once as the share allows; ends early where it pays for no further one. */
@@ -142,10 +141,10 @@ class ShardOfRequests {
   }
 
   async #ask(index: number): Promise<void> {
-    const prompt = this.#prompts[index]!;
+    const { prompt, seed, key, seedId } = this.#asking.asks[index]!;
     const atMost = this.#endpoint.atMost(prompt);
     const reservedUsd = costOf(atMost, this.#asking.execution.endpoint.prices);
-    const prompted = estimatedTokens(prompt.system + prompt.user);
+    const prompted = estimatedTokens(textOf(prompt));
     this.#reservedUsd += reservedUsd;
     try {
       for (let attempt = 0; ; attempt += 1) {
@@ -153,10 +152,10 @@ class ShardOfRequests {
         const expectedTokens = prompted + this.#replyTokens;
         await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(expectedTokens, Date.now())));
         this.#count('requests');
-        const outcome = await this.#endpoint.ask(prompt, this.#keys[index]!, this.#hard.signal);
+        const outcome = await this.#endpoint.ask(prompt, seed, key, this.#hard.signal);
         if (outcome.kind === 'arrived') {
           const { usage } = outcome.reply;
-          const reply = await this.#store({ seedId: this.#asking.seeds[index]!.id, key: this.#keys[index]!, ...outcome.reply });
+          const reply = await this.#store({ seedId, key, ...outcome.reply });
           this.#tokens.giveBack(expectedTokens - usage.promptTokens - usage.completionTokens);
           this.#replyTokens += (usage.completionTokens - this.#replyTokens) / 8;
           this.#have(index, reply);
@@ -180,7 +179,7 @@ class ShardOfRequests {
   /** Whether the share pays for a request even if its reply is as long as it may be. */
   #affordable(index: number): boolean {
     const { share, endpoint } = this.#asking.execution;
-    return share.usd === undefined || this.#spentUsd + this.#reservedUsd + costOf(this.#endpoint.atMost(this.#prompts[index]!), endpoint.prices) <= share.usd;
+    return share.usd === undefined || this.#spentUsd + this.#reservedUsd + costOf(this.#endpoint.atMost(this.#asking.asks[index]!.prompt), endpoint.prices) <= share.usd;
   }
 
   /** Waits; a pause that the endpoint asks for meanwhile makes it longer. */
@@ -209,7 +208,7 @@ class ShardOfRequests {
   }
 
   #have(index: number, reply: RawReply): void {
-    this.#replies[index] = { ...reply, seedId: this.#asking.seeds[index]!.id };
+    this.#replies[index] = { ...reply, seedId: this.#asking.asks[index]!.seedId };
     this.#spentUsd += costOf(reply.usage, this.#asking.execution.endpoint.prices);
   }
 
@@ -233,6 +232,18 @@ class ShardOfRequests {
   }
 }
 
+/** Numbers of requests and replies that stand in the manifest; retries and their reasons stand beside them. */
+const REPLY_COUNTS = ['replies', 'requests', 'storedBefore', 'promptTokens', 'completionTokens', 'estimatedUsage'] as const;
+
+/** What a stage's manifest says of its requests, from the counts of all shards. */
+export function paidMetrics(counts: Record<string, number>): { costUsd: number; retries: Record<string, number> } & Partial<Record<(typeof REPLY_COUNTS)[number], number>> {
+  const retries = Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('retries.')).map(([name, times]) => [name.slice('retries.'.length), times]));
+  return {
+    costUsd: Number((counts['costUsd'] ?? 0).toFixed(9)), retries,
+    ...Object.fromEntries(REPLY_COUNTS.flatMap((name) => (counts[name] === undefined ? [] : [[name, counts[name]]]))),
+  };
+}
+
 /** A stored reply. @throws StageFailure `ArtifactCorrupt` for a document that is none. */
 async function findReply(store: ArtifactStore, key: string): Promise<RawReply | undefined> {
   const document = await store.getJson(objectKeys.reply(key));
@@ -242,9 +253,9 @@ async function findReply(store: ArtifactStore, key: string): Promise<RawReply | 
   return parsed.data;
 }
 
-/** What the stored replies to seeds cost, in US dollars. `stored` are the keys of all that stand in the store. */
-export async function costOfStored(store: ArtifactStore, { teacher, seeds, prices, stored }: { teacher: EndpointTeacher; seeds: readonly SeedRow[]; prices: Parameters<typeof costOf>[1]; stored: ReadonlySet<string> }): Promise<number> {
-  const keys = seeds.map(({ code }) => replyKey(teacher, code)).filter((key) => stored.has(objectKeys.reply(key)));
+/** What the stored ones among replies cost, in US dollars. `stored` are the keys of all that stand in the store. */
+export async function costOfStored(store: ArtifactStore, asks: readonly Ask[], prices: Parameters<typeof costOf>[1], stored: ReadonlySet<string>): Promise<number> {
+  const keys = asks.map(({ key }) => key).filter((key) => stored.has(objectKeys.reply(key)));
   let cost = 0;
   await inParallel(keys.length, READS, async (index) => {
     const reply = await findReply(store, keys[index]!);

@@ -4,7 +4,25 @@
  */
 import OpenAI, { APIConnectionTimeoutError, APIError } from 'openai';
 import { estimatedTokens, HIDDEN, StageFailure, withoutSecrets, type EndpointExecution, type EndpointTeacher, type Usage } from '../../workflows/contract/index.js';
-import type { Prompt } from './prompts.js';
+
+/** What is asked. */
+export interface Prompt {
+  system?: string;
+  user: string;
+  /** JSON Schema of the reply, for endpoints that take one; absent: the reply is any text. */
+  schema?: { name: string; schema: Record<string, unknown> };
+}
+
+/** A model at an endpoint, and how it is to sample. */
+export interface EndpointModel extends Pick<EndpointTeacher, 'model' | 'temperature' | 'topP' | 'maxTokens' | 'responseFormat'> {
+  /** Tokens of a usual reply. */
+  expectedReplyTokens: number;
+}
+
+/** All characters of a prompt's messages. */
+export function textOf({ system = '', user }: Prompt): string {
+  return system + user;
+}
 
 /** A reply that arrived whole, whatever it says. */
 export interface Arrived {
@@ -43,34 +61,35 @@ export class Endpoint {
   readonly #dialect: Dialect;
 
   /** @param key of the endpoint; it is sent, and hidden wherever the endpoint repeats it. */
-  constructor(private readonly teacher: EndpointTeacher, private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>, private readonly key: string | undefined) {
+  constructor(private readonly model: EndpointModel, private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>, private readonly key: string | undefined) {
     this.#client = new OpenAI({
       // What the client would otherwise take from the environment is none of the configuration's.
       apiKey: key ?? 'none', baseURL: execution.baseUrl, organization: null, project: null, logLevel: 'off', maxRetries: 0, timeout: execution.timeoutSeconds * 1000,
     });
-    const name = `${execution.baseUrl} ${teacher.model} ${teacher.responseFormat}`;
-    const known = dialects.get(name) ?? { format: teacher.responseFormat === 'auto' ? FORMATS[0]! : teacher.responseFormat, limit: 'max_tokens' };
+    const name = `${execution.baseUrl} ${model.model} ${model.responseFormat}`;
+    const known = dialects.get(name) ?? { format: model.responseFormat === 'auto' ? FORMATS[0]! : model.responseFormat, limit: 'max_tokens' };
     dialects.set(name, known);
     this.#dialect = known;
   }
 
   /** The most tokens that a request can be charged for: no token is shorter than a byte. */
   atMost(prompt: Prompt): { promptTokens: number; completionTokens: number } {
-    return { promptTokens: Buffer.byteLength(prompt.system + prompt.user + JSON.stringify(prompt.schema)) + 64, completionTokens: this.teacher.maxTokens };
+    return { promptTokens: Buffer.byteLength(textOf(prompt) + JSON.stringify(prompt.schema ?? '')) + 64, completionTokens: this.model.maxTokens };
   }
 
   /**
    * Asks once; an endpoint that refuses a way of asking is asked in the next one at once. `rowKey` names the request: its
-   * repetition carries the same `Idempotency-Key`, so that a provider which heeds it charges once.
+   * repetition carries the same `Idempotency-Key`, so that a provider which heeds it charges once. `seed` is the sampling
+   * seed, which endpoints may ignore.
    *
    * @throws StageFailure `TeacherRejected` for what no repetition mends: key, model, money, parameters.
    */
-  async ask(prompt: Prompt, rowKey: string, signal: AbortSignal): Promise<Outcome> {
+  async ask(prompt: Prompt, seed: number, rowKey: string, signal: AbortSignal): Promise<Outcome> {
     for (;;) {
       const dialect = { ...this.#dialect };
       const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
       try {
-        const response = await this.#client.chat.completions.create(this.#request(prompt, dialect), {
+        const response = await this.#client.chat.completions.create(this.#request(prompt, seed, dialect), {
           signal: AbortSignal.any([signal, timeout]), headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
         }).asResponse();
         return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
@@ -83,12 +102,12 @@ export class Endpoint {
     }
   }
 
-  #request({ system, user, schema }: Prompt, { format, limit }: Dialect): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
-    const { model, temperature, topP, maxTokens, seed } = this.teacher;
+  #request({ system, user, schema }: Prompt, seed: number, { format, limit }: Dialect): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
+    const { model, temperature, topP, maxTokens } = this.model;
     return {
       model, temperature, top_p: topP, seed, [limit]: maxTokens,
-      messages: [{ role: 'system', content: system }, { role: 'user', content: user }],
-      ...(format === 'text' ? {} : { response_format: format === 'json_schema' ? { type: format, json_schema: { ...schema, strict: true } } : { type: format } }),
+      messages: [...(system === undefined ? [] : [{ role: 'system' as const, content: system }]), { role: 'user', content: user }],
+      ...(format === 'text' || schema === undefined ? {} : { response_format: format === 'json_schema' ? { type: format, json_schema: { ...schema, strict: true } } : { type: format } }),
     };
   }
 
@@ -118,7 +137,7 @@ export class Endpoint {
         return { kind: 'arrived', reply: { status, body, usage: { promptTokens: 0, completionTokens: 0, estimated: false } } };
       }
     }
-    throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses model '${this.teacher.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`);
+    throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses model '${this.model.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`);
   }
 
   /** Whether the endpoint refused a way of asking of which there is another one. */
@@ -128,7 +147,7 @@ export class Endpoint {
       return true;
     }
     const next = FORMATS[FORMATS.indexOf(tried.format) + 1];
-    if (this.teacher.responseFormat !== 'auto' || next === undefined || !/response_format|json_schema|json_object|json mode|structured output/i.test(message)) return false;
+    if (this.model.responseFormat !== 'auto' || next === undefined || !/response_format|json_schema|json_object|json mode|structured output/i.test(message)) return false;
     if (this.#dialect.format === tried.format) this.#dialect.format = next;
     return true;
   }
@@ -153,8 +172,8 @@ export function retryAfterMs(headers: Pick<Headers, 'get'>, now: number): number
 }
 
 /** Tokens as the endpoint reports them, or estimated from the characters. */
-function usageOf(body: string, { system, user }: Prompt): Usage {
-  const fallback = { promptTokens: estimatedTokens(system + user), completionTokens: estimatedTokens(body), estimated: true };
+function usageOf(body: string, prompt: Prompt): Usage {
+  const fallback = { promptTokens: estimatedTokens(textOf(prompt)), completionTokens: estimatedTokens(body), estimated: true };
   try {
     const { usage } = JSON.parse(body) as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } };
     const [promptTokens, completionTokens] = [usage?.prompt_tokens, usage?.completion_tokens].map((each) => (Number.isInteger(each) && (each as number) >= 0 ? each as number : undefined));
