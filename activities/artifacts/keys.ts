@@ -36,6 +36,7 @@ export const objectKeys = {
   manifest: (kind: ArtifactKind, key: string) => `artifacts/${kind}/${key}.json`,
   plan: (key: string) => `plans/${key}.json`,
   shard: (key: string, index: number, step: string) => `shards/${key}/${String(index).padStart(6, '0')}.${step}.json`,
+  batch: (name: string) => `batches/${name}.json`,
   reply: (key: string) => `replies/${key}.json`,
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,

@@ -1,5 +1,5 @@
 /** What stored replies cost, for every stage that asks an endpoint. */
-import { costOf, FilteredQuestionRow, QuestionRow, SeedRow, StageConfigs, type EndpointExecution } from '../../workflows/contract/index.js';
+import { FilteredQuestionRow, QuestionRow, SeedRow, StageConfigs, type EndpointExecution } from '../../workflows/contract/index.js';
 import { asksOfQuestions, requestOf } from '../sampling/source.js';
 import { asksOfSeeds } from '../synthesis/prompts.js';
 import type { Services } from '../runtime/services.js';
@@ -28,16 +28,15 @@ export function endpointActivities({ store }: Pick<Services, 'store'>) {
 
   return {
     /** What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored. */
-    'endpoint.paid': async ({ stage, stageKey, execution: { endpoint: { prices } } }: { stage: AskingStage; stageKey: string; execution: { endpoint: EndpointExecution } }): Promise<Record<string, number>> => {
+    'endpoint.paid': async ({ stage, stageKey, execution: { endpoint } }: { stage: AskingStage; stageKey: string; execution: { endpoint: EndpointExecution } }): Promise<Record<string, number>> => {
       const plan = await readPlan(store, stageKey);
       const costs: Record<string, number> = {};
       let stored: Set<string> | undefined;
       for (const [index, file] of plan.shards.entries()) {
         const done = await readShard(store, stageKey, index, 'request');
-        const { promptTokens = 0, completionTokens = 0 } = done?.metrics ?? {};
         stored ??= done ? undefined : new Set((await store.list('replies/')).map(({ key }) => key));
-        let cost = costOf({ promptTokens, completionTokens }, prices);
-        if (!done && stored!.size > 0) cost = await costOfStored(store, await asksOf(stage, plan.config, file), prices, stored!);
+        let cost = done?.metrics['costUsd'] ?? 0;
+        if (!done && stored!.size > 0) cost = await costOfStored(store, await asksOf(stage, plan.config, file), endpoint, stored!);
         if (cost > 0) costs[index] = cost;
         reportProgress({ done: index + 1, total: plan.shards.length, message: 'shards added up' });
       }

@@ -2,8 +2,10 @@
  * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off: they would
  * hide what is counted here.
  */
-import OpenAI, { APIConnectionTimeoutError, APIError } from 'openai';
+import { setTimeout as sleep } from 'node:timers/promises';
+import OpenAI, { APIConnectionTimeoutError, APIError, toFile } from 'openai';
 import { estimatedTokens, HIDDEN, StageFailure, withoutSecrets, type EndpointExecution, type EndpointTeacher, type Usage } from '../../workflows/contract/index.js';
+import { pauseMs } from './pace.js';
 
 /** What is asked. */
 export interface Prompt {
@@ -56,6 +58,27 @@ const BODY_BYTES = 1024 * 1024;
 /** Refusals that concern one seed and no other. */
 const OF_THE_ROW = new Set(['content_filter', 'content_policy_violation', 'invalid_prompt', 'context_length_exceeded', 'string_above_max_length']);
 
+/** Name of a batch in its metadata: by it a batch is found whose id was never stored. */
+const BATCH_NAME = 'acecoder_batch';
+
+/** One line of a batch's results: what the endpoint answered to the request of this key. */
+export interface BatchLine {
+  key: string;
+  status: number;
+  body: string;
+}
+
+/** The line, or nothing for one that answers no request. */
+function batchLine(line: string): BatchLine[] {
+  try {
+    const { custom_id: key, response } = JSON.parse(line) as { custom_id?: unknown; response?: { status_code?: unknown; body?: unknown } | null };
+    if (typeof key !== 'string' || typeof response?.status_code !== 'number') return [];
+    return [{ key, status: response.status_code, body: JSON.stringify(response.body ?? '') }];
+  } catch {
+    return [];
+  }
+}
+
 export class Endpoint {
   readonly #client: OpenAI;
   readonly #dialect: Dialect;
@@ -98,6 +121,65 @@ export class Endpoint {
         if (timeout.aborted) return { kind: 'again', reason: 'timeout', message: `no whole reply within ${this.execution.timeoutSeconds} s` };
         const outcome = this.#meaning(error, prompt, dialect);
         if (outcome !== 'askOtherwise') return outcome;
+      }
+    }
+  }
+
+  /**
+   * Sends requests as one batch, whose metadata carries `name`. @returns its id.
+   *
+   * @throws StageFailure `TeacherRejected` where the endpoint has no batches, or refuses this one.
+   */
+  async createBatch(name: string, requests: readonly { key: string; prompt: Prompt; seed: number }[], signal: AbortSignal): Promise<string> {
+    const lines = requests.map(({ key, prompt, seed }) => JSON.stringify({ custom_id: key, method: 'POST', url: '/v1/chat/completions', body: this.#request(prompt, seed, this.#dialect) }));
+    const file = await this.#sure(signal, () => toFile(Buffer.from(`${lines.join('\n')}\n`), `${name}.jsonl`).then((upload) => this.#client.files.create({ file: upload, purpose: 'batch' }, { signal })));
+    const { id } = await this.#sure(signal, () => this.#client.batches.create({
+      input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h', metadata: { [BATCH_NAME]: name },
+    }, { signal, headers: { 'Idempotency-Key': name } }));
+    return id;
+  }
+
+  /** The id of the batch of a name among those that the endpoint has; undefined where there is none. */
+  async findBatch(name: string, signal: AbortSignal): Promise<string | undefined> {
+    return this.#sure(signal, async () => {
+      for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal })) if (metadata?.[BATCH_NAME] === name) return id;
+      return undefined;
+    });
+  }
+
+  /** Whether a batch has come to its end, and the lines of its results so far. @throws StageFailure `TeacherRejected` for a batch that failed as a whole. */
+  async batch(id: string, signal: AbortSignal): Promise<{ ended: false; done: number } | { ended: true; lines: BatchLine[] }> {
+    const batch = await this.#sure(signal, () => this.#client.batches.retrieve(id, { signal }));
+    if (batch.status === 'failed') {
+      throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses the batch ${id}: ${withoutSecrets(this.#withoutKey((batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why')).slice(0, 500)}`);
+    }
+    if (!['completed', 'expired', 'cancelled'].includes(batch.status)) return { ended: false, done: batch.request_counts?.completed ?? 0 };
+    const lines: BatchLine[] = [];
+    for (const file of [batch.output_file_id, batch.error_file_id]) {
+      if (!file) continue;
+      const text = await this.#sure(signal, async () => (await this.#client.files.content(file, { signal })).text());
+      for (const line of text.split('\n')) if (line.trim() !== '') lines.push(...batchLine(line));
+    }
+    return { ended: true, lines };
+  }
+
+  /** What a line of a batch means for its request; `undefined` where it is to be asked by itself. */
+  batched({ status, body }: BatchLine, prompt: Prompt): Arrived | undefined {
+    if (status === 200) return this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
+    const code = /"code"\s*:\s*"(\w+)"/.exec(body)?.[1] ?? '';
+    return OF_THE_ROW.has(code) ? { status, body: this.#withoutKey(body), usage: { promptTokens: 0, completionTokens: 0, estimated: false } } : undefined;
+  }
+
+  /** Repeats what a busy or broken endpoint did not do, until it does. */
+  async #sure<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await work();
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        const outcome = this.#meaning(error, { user: '' }, this.#dialect);
+        if (outcome === 'askOtherwise' || outcome.kind !== 'again') throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses a batch: ${error instanceof Error ? this.#withoutKey(error.message) : String(error)}`);
+        await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
       }
     }
   }

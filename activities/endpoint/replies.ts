@@ -7,9 +7,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
-  costOf, dollarsText, estimatedTokens, RawReply, EndpointExecution, StageFailure,
+  costOf, costOfReply, dollarsText, estimatedTokens, RawReply, EndpointExecution, StageFailure,
 } from '../../workflows/contract/index.js';
-import { objectKeys } from '../artifacts/keys.js';
+import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { Endpoint, textOf, type EndpointModel, type Prompt, type RetryReason } from './endpoint.js';
 import { Pace, pauseMs } from './pace.js';
@@ -33,6 +33,9 @@ export interface Ask {
   prompt: Prompt;
   seed: number;
 }
+
+/** A batch that was sent: its id at the endpoint, and the keys of its requests. */
+const BatchDocument = z.object({ id: z.string(), keys: z.array(z.string()) });
 
 /** Requests that are in flight when the activity is told to end get this long: their replies are paid for. */
 const GRACE_MS = 20_000;
@@ -117,7 +120,8 @@ class ShardOfRequests {
     signal.addEventListener('abort', stop, { once: true });
     try {
       if (signal.aborted) stop();
-      await this.#askAll(missing);
+      if (this.#asking.execution.endpoint.batch) await this.#askInBatches(missing);
+      await this.#askAll(missing.filter((index) => !this.#replies[index]));
     } finally {
       signal.removeEventListener('abort', stop);
       clearTimeout(timer);
@@ -138,6 +142,60 @@ class ShardOfRequests {
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
+  }
+
+  /**
+   * Asks for missing replies by batches, as large as the share pays for. A batch's id is stored before it is waited for,
+   * and a batch that was sent but not stored is found by its name: after a kill it is re-attached, not sent again. What a
+   * batch leaves without an answer is for {@link #askAll}.
+   */
+  async #askInBatches(missing: readonly number[]): Promise<void> {
+    const { asks, store, execution: { endpoint: { batch: settings, prices }, share } } = this.#asking;
+    const { signal } = this.#soft;
+    const indexOf = new Map(asks.map(({ key }, index) => [key, index]));
+    const shard = sha256(asks.map(({ key }) => key).join());
+    const tried = new Set<string>();
+    for (let number = 0; ; number += 1) {
+      const name = `${shard.slice(0, 40)}-${number}`;
+      let batch = BatchDocument.optional().parse(await store.getJson(objectKeys.batch(name)));
+      if (!batch) {
+        const rows: number[] = [];
+        let most = this.#spentUsd;
+        for (const index of missing) {
+          if (this.#replies[index] || tried.has(asks[index]!.key)) continue;
+          most += costOf(this.#endpoint.atMost(asks[index]!.prompt), prices) * settings!.priceFactor;
+          if (share.usd !== undefined && most > share.usd) break;
+          rows.push(index);
+        }
+        if (rows.length === 0) return;
+        let id = await this.#endpoint.findBatch(name, signal);
+        if (id === undefined) {
+          id = await this.#endpoint.createBatch(name, rows.map((index) => asks[index]!), signal);
+          this.#count('requests', rows.length);
+        }
+        batch = { id, keys: rows.map((index) => asks[index]!.key) };
+        await this.#put(objectKeys.batch(name), batch);
+      }
+      for (const key of batch.keys) tried.add(key);
+      if (batch.keys.every((key) => this.#replies[indexOf.get(key)!])) continue;
+      for (;;) {
+        const state = await this.#endpoint.batch(batch.id, signal);
+        if (state.ended) {
+          await inParallel(state.lines.length, READS, async (at) => {
+            const line = state.lines[at]!;
+            const index = indexOf.get(line.key);
+            if (index === undefined || this.#replies[index]) return;
+            const arrived = this.#endpoint.batched(line, asks[index]!.prompt);
+            if (arrived) this.#have(index, await this.#store({ seedId: asks[index]!.seedId, key: line.key, ...arrived, batch: true }));
+          });
+          this.#count('retries.batch', batch.keys.filter((key) => !this.#replies[indexOf.get(key)!]).length);
+          this.#tell();
+          break;
+        }
+        this.#asking.onProgress(this.#replies.filter(Boolean).length + state.done, `replies; batch ${batch.id} is in work`);
+        await this.#until(Date.now() + settings!.pollSeconds * 1000);
+      }
+    }
   }
 
   async #ask(index: number): Promise<void> {
@@ -194,10 +252,14 @@ class ShardOfRequests {
 
   /** Stores a reply, however long the store is away: it is paid for. Another attempt's reply that came first counts. */
   async #store(reply: RawReply): Promise<RawReply> {
+    return await this.#put(objectKeys.reply(reply.key), reply) ? reply : await findReply(this.#asking.store, reply.key) ?? reply;
+  }
+
+  /** Writes a document that money was spent for. @returns whether it is the first of its key. */
+  async #put(key: string, document: object): Promise<boolean> {
     for (;;) {
       try {
-        if (await this.#asking.store.putJson(objectKeys.reply(reply.key), reply)) return reply;
-        return await findReply(this.#asking.store, reply.key) ?? reply;
+        return await this.#asking.store.putJson(key, document);
       } catch (error) {
         if (!(error instanceof StageFailure) || error.type !== 'StoreUnavailable') throw error;
         this.#lastTrouble = error.message;
@@ -209,7 +271,7 @@ class ShardOfRequests {
 
   #have(index: number, reply: RawReply): void {
     this.#replies[index] = { ...reply, seedId: this.#asking.asks[index]!.seedId };
-    this.#spentUsd += costOf(reply.usage, this.#asking.execution.endpoint.prices);
+    this.#spentUsd += costOfReply(reply, this.#asking.execution.endpoint);
   }
 
   #count(name: string, by = 1): void {
@@ -254,12 +316,12 @@ async function findReply(store: ArtifactStore, key: string): Promise<RawReply | 
 }
 
 /** What the stored ones among replies cost, in US dollars. `stored` are the keys of all that stand in the store. */
-export async function costOfStored(store: ArtifactStore, asks: readonly Ask[], prices: Parameters<typeof costOf>[1], stored: ReadonlySet<string>): Promise<number> {
+export async function costOfStored(store: ArtifactStore, asks: readonly Ask[], endpoint: EndpointExecution, stored: ReadonlySet<string>): Promise<number> {
   const keys = asks.map(({ key }) => key).filter((key) => stored.has(objectKeys.reply(key)));
   let cost = 0;
   await inParallel(keys.length, READS, async (index) => {
     const reply = await findReply(store, keys[index]!);
-    if (reply) cost += costOf(reply.usage, prices);
+    if (reply) cost += costOfReply(reply, endpoint);
   });
   return cost;
 }

@@ -314,3 +314,64 @@ describe('programs of a language model', { timeout: 120_000 }, () => {
     expect(bodies.every((body) => body['max_tokens'] === 300 && body['response_format'] === undefined)).toBe(true);
   });
 });
+
+describe('a batch', { timeout: 120_000 }, () => {
+  const batched = (changes: object = {}): Record<string, unknown> => config({}, { window: 2, ...changes }, { batch: { pollSeconds: 0.2, priceFactor: 0.5 } });
+
+  it('of each shard brings its replies at its price; what it leaves is asked by itself', async () => {
+    fake.onBatch = (batch) => {
+      const [first, second] = batch.requests;
+      batch.status = 'expired';
+      batch.answers.delete(first!.custom_id);
+      batch.answers.set(second!.custom_id, { status: 500, body: errorBody('The server had an error.') });
+    };
+    const { ref, metrics } = await (await synthesis(20, batched())).result() as StageResult;
+    expect(fake.batches.map(({ requests }) => requests.length)).toEqual([10, 10]);
+    expect(fake.requests).toHaveLength(4);
+    expect((await questionsOf(ref)).filter(({ failure }) => failure === undefined)).toHaveLength(20);
+    expect(metrics).toMatchObject({ replies: 20, retries: { batch: 4 }, costUsd: expect.closeTo(16 * REPLY_USD * 0.5 + 4 * REPLY_USD, 9) as number });
+  });
+
+  it('is re-attached after kill -9, whether its id was stored or not, and never sent again', async () => {
+    const queue = `batch-${randomUUID()}`;
+    const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
+    let llm = workerProcess(queue, inject('environment'), 'llm');
+    let lose: () => void = () => undefined;
+    const lost = new Promise<void>((resolve) => { lose = resolve; });
+    fake.onBatch = (batch) => {
+      batch.status = 'in_progress';
+      // The first one is made, and its maker dies before it hears of it.
+      if (fake.batches.length === 1) lose();
+    };
+    try {
+      const settings = { ...batched({ window: 1 }), shardSize: 5 };
+      const handle = await synthesis(10, settings, queue);
+      await lost;
+      await llm.kill();
+      llm = workerProcess(queue, inject('environment'), 'llm');
+      await expect.poll(() => fake.batches[0]!.looks, { timeout: 60_000 }).toBeGreaterThan(0);
+      await llm.kill();
+      fake.batches[0]!.status = 'completed';
+      fake.onBatch = () => undefined;
+      llm = workerProcess(queue, inject('environment'), 'llm');
+      const { metrics } = await handle.result() as StageResult;
+      expect(fake.batches).toHaveLength(2);
+      expect(fake.requests).toHaveLength(0);
+      expect(metrics).toMatchObject({ questions: 10, replies: 10, costUsd: expect.closeTo(10 * REPLY_USD * 0.5, 9) as number });
+    } finally {
+      await llm.stop();
+      await pipeline.stop();
+    }
+  });
+
+  it('is as large as the budget pays for, and refused with the reason of the endpoint', async () => {
+    // A request reserves its prompt's bytes and its longest reply: two of them fit, half a price each.
+    const long = (): object => ({ teacher: { kind: 'openai', model: `fake-${randomUUID()}`, maxTokens: 8000 } });
+    await (await synthesis(4, { ...batched({ budgetUsd: 0.02 }), ...long() })).result();
+    expect(fake.batches.map(({ requests }) => requests.length)).toEqual([2, 2]);
+    expect(await failureOf(await synthesis(4, { ...batched({ budgetUsd: 0.004 }), ...long() }))).toMatchObject({ type: 'BudgetExceeded' });
+    expect(fake.batches).toHaveLength(2);
+    fake.onBatch = (batch) => { batch.status = 'failed'; };
+    expect(await failureOf(await synthesis(2, batched()))).toMatchObject({ type: 'TeacherRejected', message: expect.stringContaining('the file has no requests') as string });
+  });
+});

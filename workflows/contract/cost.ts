@@ -1,8 +1,13 @@
 /** What replies of a language model cost. Pure. */
 import type { EndpointExecution, EndpointTeacher } from './experiment.js';
-import type { Usage } from './rows.js';
+import type { RawReply, Usage } from './rows.js';
 
 type Prices = NonNullable<EndpointExecution['prices']>;
+
+/** Cost of a reply in US dollars, out of a batch or by itself. */
+export function costOfReply({ usage, batch }: Pick<RawReply, 'usage' | 'batch'>, endpoint: Pick<EndpointExecution, 'prices' | 'batch'>): number {
+  return costOf(usage, endpoint.prices) * (batch ? endpoint.batch?.priceFactor ?? 1 : 1);
+}
 
 /** Price of tokens in US dollars. Without prices nothing is paid. */
 export function costOf({ promptTokens, completionTokens }: Pick<Usage, 'promptTokens' | 'completionTokens'>, prices: Prices | undefined): number {

@@ -107,7 +107,11 @@ export const EndpointExecution = z.strictObject({
   prices: z.strictObject({
     input: dollarsPerMillion.describe('US dollars per million tokens of prompts'),
     output: dollarsPerMillion.describe('US dollars per million tokens of replies'),
-  }).optional().describe('what the model costs; needed with the openai teacher, 0 for an endpoint of your own'),
+  }).optional().describe('what the model costs; needed where it is asked, 0 for an endpoint of your own'),
+  batch: z.strictObject({
+    priceFactor: z.number().nonnegative().max(1).default(0.5).describe('price of a reply out of a batch, as a share of the usual one'),
+    pollSeconds: z.number().positive().default(30).describe('time between two looks at a batch, in seconds'),
+  }).optional().describe("ask by the endpoint's Batch API, a batch for each shard, at its price and in its time (up to a day); what fails there is asked by itself; absent: each request by itself"),
 });
 export type EndpointExecution = z.infer<typeof EndpointExecution>;
 

@@ -52,6 +52,8 @@ export const RawReply = z.strictObject({
   status: z.number().int(),
   body: z.string(),
   cut: z.literal(true).optional(),
+  /** Came out of a batch, at the price of one. */
+  batch: z.literal(true).optional(),
   usage: Usage,
 });
 export type RawReply = z.infer<typeof RawReply>;
