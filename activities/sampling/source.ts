@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import {
-  canonicalJson, SampleRow, type ArtifactRef, type FilteredQuestionRow, type Oracle, type ProgramSource, type QuestionRow, type StageConfig,
+  canonicalJson, expectedProgramTokens, SampleRow, type ArtifactRef, type FilteredQuestionRow, type Oracle, type ProgramSource, type QuestionRow, type StageConfig,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
@@ -25,9 +25,6 @@ export interface ProgramRequest {
   maxNewTokens: number;
   seed: number;
 }
-
-/** Tokens of a usual answer, where its limit is higher: nothing longer was measured. */
-export const USUAL_ANSWER_TOKENS = 300;
 
 /** The request that a configuration amounts to; undefined where it needs no source. */
 export const requestOf = {
@@ -71,7 +68,7 @@ export async function textsOf(
     const texts = await recordedTexts(store, samples!, questions, n);
     return { texts, metrics: { recordedSamples: texts.reduce((sum, each) => sum + each.length, 0), questionsWithoutSamples: texts.filter((each) => each.length === 0).length } };
   }
-  const model: EndpointModel = { model: source.model, temperature, topP, maxTokens: maxNewTokens, responseFormat: 'text', expectedReplyTokens: Math.min(maxNewTokens, USUAL_ANSWER_TOKENS) };
+  const model: EndpointModel = { model: source.model, temperature, topP, maxTokens: maxNewTokens, responseFormat: 'text', expectedReplyTokens: expectedProgramTokens(maxNewTokens) };
   const asks = asksOfQuestions(request, questions);
   const { replies, metrics } = await askForReplies({
     model, asks, execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),

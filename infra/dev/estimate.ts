@@ -78,10 +78,10 @@ function modelSize(source: ModelSource): ModelSize {
 }
 
 /** The estimate in a line, for who is about to start. */
-export function estimateLine({ facts, result: { stages, total, teacher } }: ReturnType<typeof estimateExperiment>): string {
+export function estimateLine({ facts, result: { stages, total, replies } }: ReturnType<typeof estimateExperiment>): string {
   const rows = Object.assign({}, ...stages.map((each) => each.rows)) as Record<string, number>;
   return `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, `
-    + `${compact(total.diskBytes)}B of disk, ${dollarsText(teacher.dollars)} dollars for the teacher.`;
+    + `${compact(total.diskBytes)}B of disk, ${dollarsText(replies.reduce((sum, { dollars }) => sum + dollars, 0))} dollars for replies.`;
 }
 
 /** Seconds as `40 s`, `12 min`, `5.3 h` or `12 days`. */
@@ -92,13 +92,13 @@ export function duration(seconds: number): string {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
-function teacherText({ dollars, atMostDollars, budgetDollars }: Estimate['teacher']): string {
+function moneyText({ dollars, atMostDollars, budgetDollars }: Estimate['replies'][number]): string {
   const more = [...(atMostDollars > 0 ? [`${atMostDollars.toFixed(2)} if every reply is as long as it may be`] : []), ...(budgetDollars === null ? [] : [`never more than the budget of ${budgetDollars.toFixed(2)}`])];
   return `${dollars.toFixed(2)} dollars${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
 
 function table({ facts, result }: ReturnType<typeof estimateExperiment>): string {
-  const { stages, total, teacher, extrapolated, warnings } = result;
+  const { stages, total, replies, extrapolated, warnings } = result;
   const work = facts.device.memoryBytes === undefined ? 'CPU time' : 'GPU-hours';
   const ofWork = (seconds: number): string => (facts.device.memoryBytes === undefined ? duration(seconds) : (seconds / 3600).toFixed(2));
   const header = ['stage', 'rows', 'tokens written', 'tokens trained', 'sandbox CPU', work, 'passes', 'store', 'device memory'];
@@ -112,7 +112,7 @@ function table({ facts, result }: ReturnType<typeof estimateExperiment>): string
   return [
     ...lines, '',
     `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below'}.`,
-    `Money:        teacher '${teacher.kind}': ${teacherText(teacher)}; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
+    `Money:        ${replies.map((each) => `${each.who}: ${moneyText(each)}`).join('; ')}; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
     `Disk:         ${compact(total.diskBytes)}B on one host with store, cache and report.`,
     ...(extrapolated.length > 0 ? ['Extrapolated, not measured:', ...extrapolated.map((text) => `  - ${text}`)] : []),
     ...(warnings.length > 0 ? ['Will not work as it stands:', ...warnings.map((text) => `  - ${text}`)] : []),

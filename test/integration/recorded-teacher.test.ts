@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { readExperiment } from '../../infra/dev/estimate.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import { FilteredQuestionRow, ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, startWorkflow } from '../fixtures/harness.js';
@@ -71,6 +72,32 @@ function codegen(): LoadedProblem[] {
   if (status !== 0) throw new Error(stderr);
   return JSON.parse(stdout) as LoadedProblem[];
 }
+
+describe('the example of stored replies and samples', { timeout: 120_000 }, () => {
+  it('goes from seeds to pairs without any model', async () => {
+    const { seeds, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const { ref: questions, metrics: written } = await run('synthesis', { seeds }, stages.synthesis);
+    // One of the 36 repeats a problem of HumanEval.
+    expect(written).toMatchObject({ questions: 35, failures: {}, droppedSeeds: { benchmarkContamination: 1 }, costUsd: 0 });
+    const { ref: filtered } = await run('filtering', { questions }, stages.filtering);
+    const sampled = await run('sampling', { questions: filtered }, stages.sampling);
+    const programs = await programsOf(sampled.ref);
+    expect(programs.filter(({ passRate }) => passRate === 1).length).toBeGreaterThanOrEqual(30);
+    expect(programs.some(({ passRate }) => passRate < 1)).toBe(true);
+    const pairs = await run('preferences', { programs: sampled.ref }, stages.preferences);
+    expect(Number(pairs.metrics['pairs'])).toBeGreaterThan(10);
+    expect((await run('sampling', { questions: filtered }, stages.sampling)).reused).toBe(true);
+  });
+
+  it('counts questions without samples', async () => {
+    const { seeds, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const { ref: questions } = await run('synthesis', { seeds }, stages.synthesis);
+    const { ref: filtered, metrics } = await run('filtering', { questions }, { ...stages.filtering, heldOutShare: 0 });
+    const samples = { kind: 'samples', path: file('one.jsonl', [{ seedId: 'simple/double', text: 'def double(n):\n    return 2 * n' }]) };
+    const sampled = await run('sampling', { questions: filtered }, { sampler: { kind: 'recorded', samples }, samples: 2 });
+    expect(sampled.metrics).toMatchObject({ programs: 1, questions: 1, meanPassRate: 1, droppedQuestions: { noSamples: Number(metrics['questions']) - 1 } });
+  });
+});
 
 describe.skipIf(missing)('GPT-4’s asserts for HumanEval', { timeout: 120_000 }, () => {
   it('are kept and dropped as the notice counts them', async () => {

@@ -37,7 +37,7 @@ describe('the example experiments', () => {
   const examples = readdirSync(folder).filter((name) => name.endsWith('.json') && name !== 'lab.json');
 
   it('are there', () => {
-    expect(examples.sort()).toEqual(['8-gpus.json', 'api-key-5-dollars.json', 'evaluation.json', 'one-24gb-gpu.json', 'quickstart.json']);
+    expect(examples.sort()).toEqual(['8-gpus.json', 'api-key-5-dollars.json', 'evaluation.json', 'nightly.json', 'one-24gb-gpu.json', 'package-seeds.json', 'published-pairs.json', 'quickstart.json', 'recorded.json', 'strong-model.json']);
   });
 
   it('are joined by the laboratory, whose stages are accepted', () => {

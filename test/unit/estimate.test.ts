@@ -71,15 +71,19 @@ describe('of other sizes', () => {
 
   it('counts the dollars of a teacher, and warns of a budget that is too small', () => {
     const base = example('api-key-5-dollars');
-    const { teacher, warnings } = estimateExperiment(base).result;
-    expect(teacher).toMatchObject({ kind: 'openai', budgetDollars: 5 });
+    const { replies, warnings } = estimateExperiment(base).result;
+    const teacher = replies[0]!;
+    expect(teacher).toMatchObject({ who: "teacher 'openai'", budgetDollars: 5 });
     expect(teacher.dollars).toBeGreaterThan(0.02);
     expect(teacher.dollars).toBeLessThan(0.2);
     expect(teacher.atMostDollars).toBeGreaterThan(teacher.dollars);
     expect(warnings).toEqual([]);
     expect(estimateExperiment(base, { seeds: 124_006 }).result.warnings.join()).toMatch(/about \d+\.\d+ dollars, the budget is 5\.00: synthesis will park/);
-    expect(estimateLine(estimateExperiment(base))).toMatch(/ 0\.0\d+ dollars for the teacher\.$/);
-    expect(estimateExperiment(example('quickstart')).result.teacher).toMatchObject({ kind: 'offline', dollars: 0 });
+    expect(estimateLine(estimateExperiment(base))).toMatch(/ 0\.0\d+ dollars for replies\.$/);
+    const strong = estimateExperiment(example('strong-model')).result.replies;
+    expect(strong.map(({ stage, who }) => [stage, who])).toEqual([['synthesis', "teacher 'openai'"], ['filtering', "oracle 'model'"], ['sampling', "sampler 'openai'"]]);
+    for (const { dollars, budgetDollars } of strong) expect(dollars).toBeLessThan(budgetDollars!);
+    expect(estimateExperiment(example('quickstart')).result.replies).toMatchObject([{ stage: 'synthesis', who: "teacher 'offline'", dollars: 0 }]);
   });
 
   it('says which option tells what it cannot find out', () => {

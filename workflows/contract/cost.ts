@@ -45,3 +45,20 @@ export function teacherEstimate(teacher: EndpointTeacher, prices: Prices | undef
 export function dollarsText(dollars: number): string {
   return dollars === 0 ? '0' : dollars.toFixed(dollars < 1 ? 4 : 2);
 }
+
+/** A program as a chat model gives it, in tokens, where its limit is higher; never measured on a paid model. */
+const PROGRAM_TOKENS = 300;
+/** Tokens of a question with its instructions. */
+const PROGRAM_PROMPT_TOKENS = 260;
+
+/** Tokens of a usual program. */
+export function expectedProgramTokens(maxNewTokens: number): number {
+  return Math.min(maxNewTokens, PROGRAM_TOKENS);
+}
+
+/** What `programs` programs of an endpoint will cost: expected, and when each is as long as it may be. */
+export function programsEstimate(programs: number, maxNewTokens: number, prices: Prices | undefined): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
+  const promptTokens = programs * PROGRAM_PROMPT_TOKENS;
+  const completionTokens = programs * expectedProgramTokens(maxNewTokens);
+  return { promptTokens, completionTokens, dollars: costOf({ promptTokens, completionTokens }, prices), atMost: costOf({ promptTokens, completionTokens: programs * maxNewTokens }, prices) };
+}

@@ -1,5 +1,5 @@
 /** What an experiment will take, from its configuration and rates that were measured or, where said, extrapolated. Pure. */
-import { teacherEstimate } from './cost.js';
+import { programsEstimate, teacherEstimate } from './cost.js';
 import type { Experiment, ModelSource } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
 
@@ -111,7 +111,8 @@ export interface StageEstimate {
 export interface Estimate {
   stages: StageEstimate[];
   total: { tokens: StageEstimate['tokens']; sandboxCpuSeconds: number; deviceSeconds: number; seconds: number; storeBytes: number; diskBytes: number; dollars: number | null };
-  teacher: { kind: string; dollars: number; /** When every reply is as long as it may be. */ atMostDollars: number; budgetDollars: number | null };
+  /** Stages that ask an endpoint, and the teacher in any case. `atMostDollars`: when every reply is as long as it may be. */
+  replies: { stage: 'synthesis' | 'filtering' | 'sampling'; who: string; dollars: number; atMostDollars: number; budgetDollars: number | null }[];
   /** What was not measured, in words. */
   extrapolated: string[];
   /** What will not work as configured, in words. */
@@ -135,8 +136,12 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
   const testCases = questions * synthesis.teacher.testCases;
   const kept = Math.round(testCases * (synthesis.teacher.kind === 'offline' ? 1 - synthesis.teacher.corruptedShare : KEPT_OF_A_LANGUAGE_MODEL));
-  const replies = synthesis.teacher.kind === 'openai'
-    ? teacherEstimate(synthesis.teacher, synthesis.execution.endpoint.prices, seeds, facts.seedBytes ?? SEED_BYTES) : { promptTokens: 0, completionTokens: 0, dollars: 0, atMost: 0 };
+  const noReplies = { promptTokens: 0, completionTokens: 0, dollars: 0, atMost: 0 };
+  const taught = synthesis.teacher.kind === 'openai'
+    ? teacherEstimate(synthesis.teacher, synthesis.execution.endpoint.prices, seeds, facts.seedBytes ?? SEED_BYTES) : noReplies;
+  const { oracle } = filtering;
+  const oraclePrograms = questions * (oracle.kind === 'reference' ? 1 : oracle.n);
+  const judged = oracle.kind !== 'reference' && oracle.programs.kind === 'openai' ? programsEstimate(oraclePrograms, oracle.maxNewTokens, filtering.execution.endpoint.prices) : noReplies;
   const sandboxed = synthesis.teacher.kind === 'offline' ? seeds : 0;
   const heldOut = Math.round(questions * filtering.heldOutShare);
   const train = questions - heldOut;
@@ -144,7 +149,9 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const sampledTrain = Math.min(train, sampling.questions.train ?? train);
   const sampled = sampledTrain + Math.min(heldOut, sampling.questions.heldOut ?? heldOut);
   const programs = sampled * sampling.samples;
-  const programTokens = Math.round(programs * answerTokens(sampling.maxNewTokens));
+  const byPolicy = sampling.sampler.kind === 'policy';
+  const written = sampling.sampler.kind === 'openai' ? programsEstimate(programs, sampling.maxNewTokens, sampling.execution.endpoint.prices) : noReplies;
+  const programTokens = byPolicy ? Math.round(programs * answerTokens(sampling.maxNewTokens)) : written.completionTokens;
 
   const combinations = (sampling.samples * (sampling.samples - 1)) / 2;
   const pairsPerQuestion = Math.min(combinations * MEASURED_RUN.pairShare, preferences.maximumPerQuestion ?? Infinity);
@@ -173,12 +180,12 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     return { stage: name, rows: {}, tokens: none, bytes: 0, ...part, sandboxCpuSeconds, deviceSeconds, seconds: Math.max(deviceSeconds / atOnce, sandboxCpuSeconds) };
   };
   const all: Record<StageName, StageEstimate> = {
-    synthesis: stage('synthesis', { rows: { seeds, questions, testCases }, tokens: { prompt: replies.promptTokens, generated: replies.completionTokens, trained: 0 }, sandboxCpuSeconds: sandboxed * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
-    filtering: stage('filtering', { rows: { train, heldOut, keptTestCases: kept }, sandboxCpuSeconds: questions * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
+    synthesis: stage('synthesis', { rows: { seeds, questions, testCases }, tokens: { prompt: taught.promptTokens, generated: taught.completionTokens, trained: 0 }, sandboxCpuSeconds: sandboxed * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
+    filtering: stage('filtering', { rows: { train, heldOut, keptTestCases: kept }, tokens: { prompt: judged.promptTokens, generated: judged.completionTokens, trained: 0 }, sandboxCpuSeconds: oraclePrograms * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
     sampling: stage('sampling', {
-      rows: { questions: sampled, programs }, tokens: { prompt: programs * MEASURED_RUN.promptTokens, generated: programTokens, trained: 0 },
+      rows: { questions: sampled, programs }, tokens: { prompt: byPolicy ? programs * MEASURED_RUN.promptTokens : written.promptTokens, generated: programTokens, trained: 0 },
       sandboxCpuSeconds: programs * MEASURED_RUN.sandboxSeconds, bytes: 2 * programs * bytesOf.program + FLOAT_BYTES * policy.parameters,
-      deviceSeconds: load + generating(policy, programTokens, programs, sampling.execution.maxRows), memoryBytes: 2 * policy.parameters,
+      ...(byPolicy ? { deviceSeconds: load + generating(policy, programTokens, programs, sampling.execution.maxRows), memoryBytes: 2 * policy.parameters } : {}),
     }, shardsAtOnce(sampled, sampling.shardSize, sampling.execution.window)),
     preferences: stage('preferences', { rows: { pairs, heldOutPairs }, bytes: (pairs + heldOutPairs) * bytesOf.pair }),
     rewardModel: stage('rewardModel', {
@@ -208,6 +215,12 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const sum = (part: (each: StageEstimate) => number): number => list.reduce((total, each) => total + part(each), 0);
   const storeBytes = sum(({ bytes }) => bytes);
   const deviceSeconds = sum((each) => each.deviceSeconds);
+  const money = (stage: Estimate['replies'][number]['stage'], who: string, { dollars, atMost }: { dollars: number; atMost: number }): Estimate['replies'][number] =>
+    ({ stage, who, dollars, atMostDollars: atMost, budgetDollars: stages[stage].execution.budgetUsd ?? null });
+  const replies = [
+    money('synthesis', `teacher '${synthesis.teacher.kind}'`, taught), ...(judged === noReplies ? [] : [money('filtering', `oracle '${oracle.kind}'`, judged)]),
+    ...(written === noReplies ? [] : [money('sampling', `sampler '${sampling.sampler.kind}'`, written)]),
+  ];
   return {
     stages: list,
     total: {
@@ -217,9 +230,9 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
       diskBytes: 2 * storeBytes + FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
-    teacher: { kind: synthesis.teacher.kind, dollars: replies.dollars, atMostDollars: replies.atMost, budgetDollars: synthesis.execution.budgetUsd ?? null },
+    replies,
     extrapolated: extrapolations(stages, facts),
-    warnings: [...warnings(list, facts, train, reinforcement.promptsPerRound), ...overBudget(replies.dollars, synthesis.execution.budgetUsd)],
+    warnings: [...warnings(list, facts, train, reinforcement.promptsPerRound), ...overBudget(replies)],
   };
 }
 
@@ -229,8 +242,8 @@ function trained({ parameters, blocks }: ModelSize, upperLayers: number | null):
   return upperLayers === null || blocks === undefined ? parameters : 0.8 * parameters * Math.min(1, upperLayers / blocks);
 }
 
-function overBudget(dollars: number, budget: number | undefined): string[] {
-  return budget !== undefined && dollars > budget ? [`the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budget.toFixed(2)}: synthesis will park`] : [];
+function overBudget(replies: Estimate['replies']): string[] {
+  return replies.flatMap(({ stage, dollars, budgetDollars }) => (budgetDollars !== null && dollars > budgetDollars ? [`the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budgetDollars.toFixed(2)}: ${stage} will park`] : []));
 }
 
 function extrapolations({ synthesis, sampling, reinforcement, evaluation }: Experiment['stages'], { device, policy }: EstimateFacts): string[] {

@@ -1,12 +1,13 @@
 /** Inputs of the workflows, checked: the one way from a JSON value to a valid input or to all of its mistakes. */
 import { z } from 'zod';
 import { artifactInput } from './artifacts.js';
-import { Experiment, ExperimentFile, Name, StageConfigs } from './experiment.js';
+import { Experiment, ExperimentFile, Name, schemaField, StageConfigs } from './experiment.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
 import { StageInputs } from './stages.js';
 
 export const DatasetRefreshInput = z.strictObject({
+  ...schemaField,
   name: Name.describe('name of the data set'),
   seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
   synthesis: StageConfigs.synthesis.prefault({}).describe('seeds to questions with test cases'),
@@ -16,6 +17,7 @@ export const DatasetRefreshInput = z.strictObject({
 /** Formats that are written, with the artifacts that their rows come from. */
 export const DatasetExportInput = z.discriminatedUnion('format', [
   z.strictObject({
+    ...schemaField,
     format: z.literal('aceCode87K').describe('Parquet with the columns of AceCode-87K'),
     name: Name.describe('name of the data set and of its folder'),
     inputs: z.strictObject({
@@ -25,6 +27,7 @@ export const DatasetExportInput = z.discriminatedUnion('format', [
     model: z.string().min(1).default('policy').describe('name of the model that sampled the programs'),
   }),
   z.strictObject({
+    ...schemaField,
     format: z.literal('aceCodePair300K').describe('Parquet with the columns of AceCodePair-300K'),
     name: Name.describe('name of the data set and of its folder'),
     inputs: z.strictObject({ pairs: artifactInput('pairs').describe('preference pairs') }).describe('what is exported'),

@@ -58,7 +58,7 @@ export const PRESETS: Record<string, Preset> = {
 
 /**
  * Merges the preset named by `extends` under an experiment. Objects merge member by member, everything else
- * (arrays too) replaces, and a discriminated object whose `kind` differs replaces as a whole. `$schema`, which is for
+ * (arrays too) replaces; a discriminated object whose `kind` differs, or that says where data is, replaces as a whole. `$schema`, which is for
  * editors, is left out.
  *
  * @throws Error naming the preset when it is unknown.
@@ -78,10 +78,15 @@ export function expandPreset(input: unknown): unknown {
 export function merge(base: unknown, over: unknown): unknown {
   if (over === undefined) return base;
   if (!isObject(base) || !isObject(over)) return over;
-  if ('kind' in base && 'kind' in over && base['kind'] !== over['kind']) return over;
+  if ('kind' in base && 'kind' in over && (base['kind'] !== over['kind'] || namesData(over))) return over;
   const result: Record<string, unknown> = { ...base };
   for (const [key, value] of Object.entries(over)) result[key] = merge(base[key], value);
   return result;
+}
+
+/** Whether an object says where data or a model is: half of one place and half of another is no place. */
+function namesData(value: Record<string, unknown>): boolean {
+  return ['path', 'key', 'format', 'ref'].some((name) => name in value);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
