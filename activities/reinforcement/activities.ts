@@ -14,7 +14,7 @@ import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, type Product } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { SCORE_SCALE_FILE, ScoreScale } from '../reward-model/activities.js';
@@ -42,6 +42,7 @@ export const TRAINING_STATE = 'training-state';
 
 const UpdateResult = z.object({
   steps: z.number().int(),
+  environments: TrainingEnvironments,
   trainedIds: z.array(z.string()),
   metrics: z.record(z.string(), z.number()),
   curve: z.array(z.record(z.string(), z.number())),
@@ -193,7 +194,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
           policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
           ...(config.asynchronous ?? {}),
-          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
+          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding },
         })));
         const expected = trained.map(({ id }) => id).sort();
         const actual = [...new Set(result.trainedIds)].sort();
@@ -203,7 +204,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const files = [...await store.putFolder(output), ...await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)];
         const dropped: Record<string, number> = {};
         for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
-        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped } };
+        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped, environments: result.environments } };
       }), await models.versions()),
   };
 }

@@ -53,6 +53,7 @@ const KNOWN: Record<string, FailureType> = {
   TrainingDiverged: 'TrainingDiverged',
   ModelNotFound: 'ModelNotFound',
   InvalidInput: 'InvalidExperiment',
+  RuntimeLost: 'RuntimeLost',
   SandboxUnavailable: 'SandboxUnavailable',
 };
 

@@ -53,6 +53,14 @@ describe('Experiment', () => {
     expect(message({ ...VALID, name: 'a/b' })).toBe('letters, digits, dot, dash and underscore, at most 100');
   });
 
+  it('refuses adapters with sharding', () => {
+    const rewardModel = { lora: {}, execution: { sharding: 'fsdp' } };
+    expect(mistakes({ ...VALID, stages: { rewardModel } }).map(({ path, message }) => [path, message])).toEqual([
+      ['stages.rewardModel.execution.sharding', 'none where lora is set: what adapters train needs no sharding'],
+    ]);
+    expect(mistakes({ ...VALID, stages: { rewardModel: { ...rewardModel, lora: null } } })).toEqual([]);
+  });
+
   it('allows k and N up to the number of samples', () => {
     expect(mistakes({ ...VALID, stages: { evaluation: { samples: 4, passAtK: [1, 4], bestOf: [2, 4] } } })).toEqual([]);
   });

@@ -26,7 +26,7 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
   const named = (name: string): string => (label ? `${name}-${label}` : name);
   const models = new PythonService({
     name: named('runtime'), python: settings.python, args: ['-m', 'runtime'], pythonPath: settings.pythonPath, logs,
-    env: env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {},
+    env: { ACECODER_PROCESSES: String(settings.processes), ...(env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {}) },
     // Importing torch and transformers takes 5 to 13 s, more on a busy host.
     startSeconds: 180, graceSeconds: 30, lostAs: 'RuntimeLost',
   });

@@ -8,6 +8,7 @@ that addresses files by content keeps them once.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,6 +30,8 @@ from transformers import (
 )
 
 from runtime.files import new_folder
+from runtime.parallel import collect, shard
+from runtime.processes import RANK
 from serve import Call, ServiceError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,20 +56,30 @@ def warm_reward_model(path: str) -> Loaded:
     return _keep_warm(path, "reward", lambda: load_reward_model(path, INFERENCE_DTYPE))
 
 
-def load_policy(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
-    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`."""
-    return _load(AutoModelForCausalLM, path, dtype)
+def load_policy(
+    path: str, dtype: torch.dtype = torch.float32, upper_layers: int | None = None, sharding: str = "none"
+) -> Loaded:
+    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`.
+
+    `upper_layers` as `train_upper_layers` has it. With `sharding` "fsdp" the processes of this runtime share the
+    model, which is then never whole on a device.
+    """
+    model, tokenizer = _load(AutoModelForCausalLM, path, dtype)
+    return _place(model, upper_layers, sharding), tokenizer
 
 
-def load_reward_model(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
+def load_reward_model(
+    path: str, dtype: torch.dtype = torch.float32, upper_layers: int | None = None, sharding: str = "none"
+) -> Loaded:
     """A sequence classifier with one output; a causal LM's folder gets a fresh score head from torch's global seed.
 
     A head with a bias is kept: the published AceCodeRM checkpoints hold one, by LLaMA-Factory's name `v_head.summary`.
+    `upper_layers` and `sharding` as in `load_policy`.
     """
     model, tokenizer = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
     if head := _head_with_bias(Path(path)):
-        model.score = head.to(DEVICE, dtype).eval()
-    return model, tokenizer
+        model.score = head.to(dtype).eval()
+    return _place(model, upper_layers, sharding), tokenizer
 
 
 def make_room(bytes_needed: int) -> None:
@@ -94,7 +107,17 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
     make_room(2 * sum(file.stat().st_size for file in _weight_files(path)))
     model = auto_class.from_pretrained(path, dtype=dtype, local_files_only=True, **config)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return model.to(DEVICE).eval(), tokenizer
+    return model.eval(), tokenizer
+
+
+def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> PreTrainedModel:
+    """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
+    train_upper_layers(model, upper_layers)
+    if sharding == "none":
+        return model.to(DEVICE)
+    make_room(sys.maxsize)  # a model is sharded because memory is short
+    shard(model, decoder_blocks(model))
+    return model
 
 
 def _weight_files(path: str) -> list[Path]:
@@ -175,15 +198,20 @@ def out_of_memory(setting: str, value: int) -> Iterator[None]:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str) -> dict[str, Any]:
-    """Write a model folder; returns {architecture, parameters}."""
+    """Write a model folder, by rank 0 where several processes have the model; returns {architecture, parameters}."""
+    architecture = type(model).__name__.removeprefix("FSDP")  # which `fully_shard` puts before
+    about = {"architecture": architecture, "parameters": sum(p.numel() for p in model.parameters())}
+    # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
+    state = collect(dict(sorted(model.state_dict(keep_vars=True).items())))
+    if RANK != 0:
+        return about
     for how_it_was_loaded in ("is_local", "local_files_only", "name_or_path"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     block_bytes = max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in decoder_blocks(model))
     with new_folder(output) as folder:
-        # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
-        model.save_pretrained(folder, state_dict=dict(sorted(model.state_dict().items())), max_shard_size=block_bytes)
+        model.save_pretrained(folder, state_dict=state, max_shard_size=block_bytes)
         tokenizer.save_pretrained(folder)
-    return {"architecture": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+    return about
 
 
 def check_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from runtime.conversation import prompt_ids
 from runtime.files import Row, read_rows, write_rows
 from runtime.models import DEVICE, out_of_memory, warm_policy
-from serve import Call, ServiceError
+from runtime.parallel import gather_rows, shares
+from runtime.processes import RANK
+from serve import Call, Cancelled, ServiceError
 
 REQUEST_FIELDS = ("id", "messages", "assistantPrefix", "n", "temperature", "topP", "maxNewTokens", "stop", "seeds")
 NUCLEUS_CANDIDATES = 256
@@ -43,6 +44,17 @@ class Sample:
         generator = np.random.Generator(np.random.PCG64(self.request["seeds"][self.index]))
         return generator.random(self.request["maxNewTokens"], dtype=np.float32)
 
+    def output(self, log_probs: bool) -> Row:
+        return {
+            "id": self.request["id"],
+            "index": self.index,
+            "text": self.text,
+            "finish": self.finish,
+            "promptIds": self.prompt,
+            "completionIds": self.ids,
+            **({"logProbs": self.log_probs} if log_probs else {}),
+        }
+
 
 def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """Sample programs for the requests of a file.
@@ -55,7 +67,7 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     Result: {rows, tokens}. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 
     Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
-    and `maxRows` only.
+    and `maxRows` only, and are dealt out to the processes as they are.
     """
     requests = read_rows(params["requests"], REQUEST_FIELDS)
     model, tokenizer = warm_policy(params["model"])
@@ -64,30 +76,26 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         prompt = prompt_ids(tokenizer, request["messages"], request["assistantPrefix"])
         _check(request, prompt, model.config.max_position_embeddings)
         samples += [Sample(request, prompt, index) for index in range(request["n"])]
-    done = tokens = 0
-    pending = iter(sorted(samples, key=lambda row: len(row.prompt)))
-    with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
-        while batch := list(islice(pending, params["maxRows"])):
-            for finished in _generate(model, tokenizer, batch, call, params.get("logProbs", False)):
-                done += 1
-                tokens += len(finished.ids)
-                call.progress(done, len(samples), "sampling", {"tokens": tokens})
-    write_rows(
-        params["output"],
-        (
-            {
-                "id": row.request["id"],
-                "index": row.index,
-                "text": row.text,
-                "finish": row.finish,
-                "promptIds": row.prompt,
-                "completionIds": row.ids,
-                **({"logProbs": row.log_probs} if params.get("logProbs") else {}),
-            }
-            for row in samples
-        ),
-    )
-    return {"rows": len(samples), "tokens": tokens}
+    ordered = sorted(range(len(samples)), key=lambda index: len(samples[index].prompt))
+    batches = [ordered[start : start + params["maxRows"]] for start in range(0, len(ordered), params["maxRows"])]
+    own = [batch for batch, counts in shares(batches) if counts]
+    total, done, tokens = sum(map(len, own)), 0, 0
+    finished: list[tuple[int, Row]] | None
+    try:
+        with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
+            for batch in own:
+                rows = [samples[index] for index in batch]
+                for row in _generate(model, tokenizer, rows, call, params.get("logProbs", False)):
+                    done += 1
+                    tokens += len(row.ids)
+                    call.progress(done, total, "sampling", {"tokens": tokens})
+        finished = [(index, samples[index].output(params.get("logProbs", False))) for batch in own for index in batch]
+    except Cancelled:
+        finished = None
+    by_index = dict(row for rows in gather_rows(finished) for row in rows)
+    if RANK == 0:
+        write_rows(params["output"], (by_index[index] for index in range(len(samples))))
+    return {"rows": len(samples), "tokens": sum(len(row["completionIds"]) for row in by_index.values())}
 
 
 def _check(request: Row, prompt: Sequence[int], context: int) -> None:

@@ -85,6 +85,8 @@ const upperLayers = count.nullable().default(null).describe('train only the uppe
 const trainingExecution = {
   microBatch,
   checkpointSeconds: z.number().positive().default(30).describe('time between checkpoints of a training, in seconds'),
+  sharding: z.enum(['none', 'fsdp']).default('none')
+    .describe('fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the optimizer; none: each has all of it'),
   deviceClass,
 };
 const execution = <S extends z.ZodRawShape>(shape: S) => z.strictObject(shape).prefault({} as never)
@@ -272,6 +274,8 @@ export const RewardModelConfig = z.strictObject({
   }),
 }).refine(({ lora, upperLayers }) => lora === null || upperLayers === null, {
   path: ['lora'], error: 'null where upperLayers is set: adapters and upper layers exclude each other',
+}).refine(({ lora, execution }) => lora === null || execution.sharding === 'none', {
+  path: ['execution', 'sharding'], error: 'none where lora is set: what adapters train needs no sharding',
 });
 
 /** Methods of the policy update; workers/runtime/policy_update.py defines them. */

@@ -19,7 +19,7 @@ WORKERS = Path(__file__).parents[2]
 class Process:
     """A runtime process as a Node worker starts it: requests on descriptor 3, replies on 4."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, processes: int = 1) -> None:
         child_requests, self._requests = os.pipe()
         replies, child_replies = os.pipe()
         # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
@@ -30,7 +30,12 @@ class Process:
                 pass_fds=(child_requests, child_replies),
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(WORKERS),
+                    "ACECODER_TORCH_THREADS": "1",
+                    "ACECODER_PROCESSES": str(processes),
+                },
                 start_new_session=True,
             )
         os.close(child_requests)
@@ -88,8 +93,9 @@ def test_the_process_serves_and_leaves_with_its_parent(
             "threads",
             "cpuCapability",
             "device",
+            "processes",
         }
-        assert ready["versions"]["threads"] == "1"
+        assert (ready["versions"]["threads"], ready["versions"]["processes"]) == ("1", "1")
 
         process.send({"id": 1, "op": "sample", "params": params})
         progress, reply = process.answer(1)

@@ -11,6 +11,8 @@ from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_d
 from datasets import Dataset
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from runtime.conversation import conversation_ids
 from runtime.models import import_model, load_reward_model
@@ -173,9 +175,9 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
         processing_class=tokenizer, data_collator=_Collator(tokenizer.pad_token_id),
     )  # fmt: skip
     model.train()
-    plain = _Collator(tokenizer.pad_token_id)(pairs)
+    plain = DataCollatorForPreference(tokenizer.pad_token_id)(pairs)
     weighted = _Collator(tokenizer.pad_token_id)([{**pair, "weight": 1.0} for pair in pairs])
-    theirs, own = (trainer.compute_loss(model, batch) for batch in (plain, weighted))
+    theirs, own = RewardTrainer.compute_loss(trainer, model, plain), trainer.compute_loss(model, weighted)
     assert own.item() == pytest.approx(theirs.item(), abs=1e-6)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for a, b in zip(torch.autograd.grad(own, parameters), torch.autograd.grad(theirs, parameters), strict=True):
