@@ -20,7 +20,7 @@ import transformers
 import trl
 
 from runtime.micro_model import build_micro_model
-from runtime.models import DEVICE, check_model, import_model
+from runtime.models import DEVICE, check_model, import_model, release_models
 from runtime.policy_update import update_policy
 from runtime.reward_model import train_reward_model
 from runtime.sampling import sample
@@ -31,6 +31,7 @@ from serve import serve
 OPERATIONS = {
     "checkModel": check_model,
     "importModel": import_model,
+    "releaseModels": release_models,
     "buildMicroModel": build_micro_model,
     "sample": sample,
     "trainRewardModel": train_reward_model,
