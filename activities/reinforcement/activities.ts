@@ -49,11 +49,12 @@ const UpdateResult = z.object({
 });
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
-export function reinforcementActivities({ store, models, sandbox }: Services) {
+export function reinforcementActivities(services: Services) {
+  const { store, models, engines, sandbox } = services;
   /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
     name: string, kind: ArtifactKind, { round, inputs, config: unparsed }: RoundInput<I>,
-    semantics: (config: Omit<Config, 'execution'>) => unknown,
+    semantics: (config: ReturnType<typeof semanticsOf<Config>>) => unknown,
     make: (config: Config, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
@@ -100,13 +101,13 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
       }),
 
     'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ temperature, topP, maxNewTokens, asynchronous }) => ({ temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
+      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ engine, temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
         const prompts = await rows(input.inputs.plan, RoundPromptRow);
-        const answers = await generate(models, store, prompts.map(({ questionId, question, seeds }) => ({
+        const answers = await generate(services, prompts.map(({ questionId, question, seeds }) => ({
           id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
           temperature: config.temperature, topP: config.topP, maxNewTokens: config.maxNewTokens,
         })), {
-          model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
+          engine: config.engine, model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
         });
         const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
@@ -115,7 +116,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         }));
         const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
         return { files: [file], rows: rollouts.length, metrics: { rollouts: rollouts.length, tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0) } };
-      }, await models.versions()),
+      }, await engines[ReinforcementConfig.parse(input.config).engine].versions()),
 
     'reinforcement.judge': (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>, attempt: number = currentProducer().attempt): Promise<Produced> =>
       step('judge', 'verdicts', input, ({ limits }) => ({ limits }), async (config) => {

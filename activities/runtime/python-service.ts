@@ -81,6 +81,11 @@ export class PythonService {
 
   constructor(readonly options: PythonServiceOptions) {}
 
+  /** Whether there is a process, or one that starts. */
+  get isRunning(): boolean {
+    return this.#process !== undefined;
+  }
+
   /** Starts the process where it does not run and returns the versions it reports. */
   async versions(): Promise<Record<string, string>> {
     return (await this.#running()).versions;

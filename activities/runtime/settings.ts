@@ -10,6 +10,8 @@ export interface Settings {
   venv: string;
   /** Python interpreter of the model runtime. */
   python: string;
+  /** Python interpreter of the vLLM engine; its environment is optional. */
+  vllmPython: string;
   /** Python interpreter that runs untrusted programs; needs the standard library only. */
   sandboxPython: string;
   /** Level of isolation below which no program is run: full, reduced or weak. */
@@ -21,7 +23,7 @@ export interface Settings {
 }
 
 /**
- * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say.
+ * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
  * @throws Error when `ACECODER_PROCESSES` is no number of processes.
  */
@@ -29,9 +31,10 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
+  const vllmPython = env['ACECODER_VLLM_PYTHON'] ?? join(home, 'vllm', 'bin', 'python');
   const processes = Number(env['ACECODER_PROCESSES'] ?? 1);
   if (!Number.isInteger(processes) || processes < 1) throw new Error(`ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, from 1 on.`);
-  return { home, venv, python, processes, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
+  return { home, venv, python, vllmPython, processes, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */

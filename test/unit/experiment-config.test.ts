@@ -84,11 +84,16 @@ describe('describeMistakes', () => {
 });
 
 describe('semanticsOf', () => {
-  it.each(STAGES)('of %s is all but the execution', (stage) => {
+  it.each(STAGES)('of %s is all but the execution and the default engine', (stage) => {
     const config = StageConfigs[stage].parse({});
     const semantics = semanticsOf<{ execution: unknown }>(config);
     expect(semantics).not.toHaveProperty('execution');
-    expect({ ...semantics, execution: config.execution }).toEqual(config);
+    const engine = 'engine' in config ? { engine: 'transformers' } : {};
+    expect({ ...semantics, execution: config.execution, ...engine }).toEqual(config);
+  });
+
+  it.each(['sampling', 'reinforcement', 'evaluation'] as const)('of %s holds another engine', (stage) => {
+    expect(semanticsOf<{ execution: unknown }>(StageConfigs[stage].parse({ engine: 'vllm' }))).toMatchObject({ engine: 'vllm' });
   });
 });
 

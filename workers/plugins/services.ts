@@ -30,6 +30,10 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
     // Importing torch and transformers takes 5 to 13 s, more on a busy host.
     startSeconds: 180, graceSeconds: 30, lostAs: 'RuntimeLost',
   });
+  const vllm = new PythonService({
+    name: named('vllm'), python: settings.vllmPython, args: ['-m', 'vllm_engine'], pythonPath: settings.pythonPath, logs,
+    startSeconds: 300, graceSeconds: 30, lostAs: 'RuntimeLost',
+  });
   const sandbox = new PythonService({
     name: named('sandbox'), python: settings.sandboxPython,
     args: ['-m', 'sandbox', '--workers', String(Math.min(availableParallelism(), 16)), '--minimum', settings.sandboxMinimum],
@@ -41,9 +45,9 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
     secret: (variable) => env[variable],
     // Made when it is asked for: the sandbox alone works without one.
     get store() { return store ??= new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))); },
-    models, sandbox, searchAttributes,
+    models, engines: { transformers: models, vllm }, sandbox, searchAttributes,
     close: async () => {
-      await Promise.all([models.close(), sandbox.close()]);
+      await Promise.all([models.close(), vllm.close(), sandbox.close()]);
     },
   };
 }

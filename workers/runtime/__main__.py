@@ -31,7 +31,7 @@ def main() -> None:
 
     from runtime.checkpoints import environment
     from runtime.micro_model import build_micro_model
-    from runtime.models import check_model, import_model
+    from runtime.models import check_model, import_model, release_models
     from runtime.parallel import join_processes
     from runtime.policy_update import update_policy
     from runtime.reward_model import train_reward_model
@@ -44,6 +44,7 @@ def main() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
     join_processes(others)
     shared = {
+        "releaseModels": release_models,
         "sample": sample,
         "trainRewardModel": train_reward_model,
         "score": score,

@@ -7,6 +7,7 @@ that addresses files by content keeps them once.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from collections import OrderedDict
@@ -40,7 +41,9 @@ WARM_MODELS = 2
 HEADS_WITH_BIAS = ("v_head.summary.", "score.")
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-_warm: OrderedDict[tuple[str, str, tuple[tuple[str, int, int], ...]], Loaded] = OrderedDict()
+# Size and time of a folder's weight files: a folder may be replaced under the same path.
+Stamp = tuple[tuple[str, int, int], ...]
+_warm: OrderedDict[tuple[str, str, Stamp], Loaded] = OrderedDict()
 
 
 # -- Loading ----------------------------------------------------------------------------------------------------------
@@ -90,10 +93,22 @@ def make_room(bytes_needed: int) -> None:
             torch.cuda.empty_cache()
 
 
+def weights_stamp(path: str) -> Stamp:
+    """What tells whether the weights in folder `path` are those of before. Raises `ModelNotFound`."""
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
+
+
+def release_models(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Drop all warm models, so that another process has the device's memory. params: none. Result: {}."""
+    _warm.clear()
+    if DEVICE.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+    return {}
+
+
 def _keep_warm(path: str, role: str, load: Any) -> Loaded:
-    # Size and time of the weight files are part of the key: a folder may be replaced under the same path.
-    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
-    key = (path, role, stats)
+    key = (path, role, weights_stamp(path))
     if key not in _warm:
         while len(_warm) >= WARM_MODELS:
             _warm.popitem(last=False)

@@ -12,10 +12,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from conftest import FUNCTIONS, PREFIX, Process, Recorder, question, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_policy_update import CONFIG as UPDATE_CONFIG
-from test_process import Process
 from test_reward_model import CONFIG as REWARD_CONFIG
 
 from runtime.mutation import mutants
@@ -39,7 +38,7 @@ class Runtime:
     @property
     def process(self) -> Process:
         if self._process is None or self._process.child.poll() is not None:
-            self._process = Process(self._folder / "runtime.log", processes=2)
+            self._process = Process(self._folder / "runtime.log", "runtime", {"ACECODER_PROCESSES": "2"})
             self.ready = self._process.receive()
         return self._process
 
