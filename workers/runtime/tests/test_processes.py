@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, Process, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from conftest import FUNCTIONS, PREFIX, WORKERS, Process, Recorder, question, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_policy_update import CONFIG as UPDATE_CONFIG
 from test_reward_model import CONFIG as REWARD_CONFIG
@@ -334,3 +336,27 @@ def test_all_ranks_leave_with_the_worker(runtime: Runtime, params_of: Callable[.
     process.close_requests()
     assert process.child.wait(timeout=5) == 0
     assert gone(pids)
+
+
+@pytest.mark.parametrize(
+    ("rank", "visible", "own"),
+    [(0, "GPU-a,GPU-b", "GPU-a"), (1, "GPU-a, GPU-b", "GPU-b"), (1, None, "1"), (1, "", "")],
+)
+def test_each_rank_sees_its_own_gpu_alone(rank: int, visible: str | None, own: str) -> None:
+    finished = take_device(rank, visible)
+    assert (finished.returncode, finished.stdout) == (0, f"{own}\n")
+
+
+def test_fewer_gpus_than_processes_are_refused() -> None:
+    finished = take_device(0, "GPU-a")
+    assert finished.returncode == 1
+    assert finished.stderr == "ACECODER_PROCESSES is 2; CUDA_VISIBLE_DEVICES names 1 devices: GPU-a.\n"
+
+
+def take_device(rank: int, visible: str | None) -> subprocess.CompletedProcess[str]:
+    """A process of its own that prints the GPUs that it has left itself."""
+    program = "import os, runtime.processes; runtime.processes.take_device(); print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    environment = {"PYTHONPATH": str(WORKERS), "ACECODER_PROCESSES": "2", "ACECODER_RANK": str(rank)}
+    if visible is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
