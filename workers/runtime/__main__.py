@@ -10,7 +10,6 @@ import os
 import platform
 
 # Read by the libraries while they are imported.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on shared cores
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -20,7 +19,7 @@ import transformers
 import trl
 
 from runtime.micro_model import build_micro_model
-from runtime.models import DEVICE, check_model, import_model
+from runtime.models import DEVICE, check_model, import_model, make_deterministic
 from runtime.policy_update import update_policy
 from runtime.reward_model import train_reward_model
 from runtime.sampling import sample
@@ -43,11 +42,9 @@ OPERATIONS = {
 
 
 def main() -> None:
-    """Fix what torch would otherwise choose by itself, then serve until the parent is gone."""
+    """Serve, deterministically, until the parent is gone."""
     threads = int(os.environ.get("ACECODER_TORCH_THREADS") or os.cpu_count() or 1)
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
+    make_deterministic(threads)
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
