@@ -14,24 +14,22 @@ from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes,
 from serve import serve
 
 # Read by the libraries while they are imported.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on shared cores
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def main() -> None:
-    """Start the other processes, fix what torch would otherwise choose by itself, serve until the parent is gone."""
+    """Start the other processes, and serve, deterministically, until the parent is gone."""
     others = OtherProcesses() if PROCESSES > 1 and RANK == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.
-    import torch
     import transformers
     import trl
 
     from runtime.checkpoints import environment
     from runtime.micro_model import build_micro_model
-    from runtime.models import check_model, import_model, release_models
+    from runtime.models import check_model, import_model, make_deterministic, release_models
     from runtime.parallel import join_processes
     from runtime.policy_update import update_policy
     from runtime.reward_model import train_reward_model
@@ -39,9 +37,7 @@ def main() -> None:
     from runtime.scoring import score
     from runtime.tables import check_table, export_table, import_table
 
-    torch.set_num_threads(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES)))
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
+    make_deterministic(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES)))
     join_processes(others)
     shared = {
         "releaseModels": release_models,

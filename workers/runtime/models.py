@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -38,12 +39,25 @@ from serve import Call, ServiceError
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INFERENCE_DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
 WARM_MODELS = 2
+OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In the messages of the allocators of CUDA and CPU, of a kernel that cannot be loaded, and of cuBLAS."""
 HEADS_WITH_BIAS = ("v_head.summary.", "score.")
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 # Size and time of a folder's weight files: a folder may be replaced under the same path.
 Stamp = tuple[tuple[str, int, int], ...]
 _warm: OrderedDict[tuple[str, str, Stamp], Loaded] = OrderedDict()
+
+
+def make_deterministic(threads: int) -> None:
+    """Fix what torch would otherwise choose by itself; to be called before the first use of a GPU.
+
+    Operations that have no deterministic implementation on a GPU warn, and run all the same.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
 
 
 # -- Loading ----------------------------------------------------------------------------------------------------------
@@ -203,7 +217,7 @@ def out_of_memory(setting: str, value: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
             raise
         message = f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}."
         raise ServiceError("OutOfMemory", message) from error

@@ -399,7 +399,7 @@ def _optimizer_step(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad()
     for chunk, counts in shares(_micro_batches(rollouts, indices, config["microBatch"])):
-        logp_BT, _, mask_BT = _log_probabilities(policy, [rollouts[index] for index in chunk], config["temperature"])
+        logp_BT, mask_BT, _ = _log_probabilities(policy, [rollouts[index] for index in chunk], config["temperature"])
         width = mask_BT.shape[-1]
         loss, clipped = policy_loss(
             variant,
@@ -460,7 +460,7 @@ def _old_log_probabilities(
     for chunk, counts in shares(_micro_batches(rollouts, range(len(rollouts)), config["microBatch"])):
         raise_if_cancelled(call)
         rows = [rollouts[index] for index in chunk]
-        old_bt, entropy_bt, mask_bt = _log_probabilities(policy, rows, config["temperature"])
+        old_bt, mask_bt, entropy_bt = _log_probabilities(policy, rows, config["temperature"], entropy=True)
         reference_bt = _log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bt
         if not counts:
             continue
@@ -477,9 +477,10 @@ def _old_log_probabilities(
 
 
 def _log_probabilities(
-    model: PreTrainedModel, rows: Sequence[Row], temperature: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability of each completion token, entropy at its position, and mask: float32 [B, T], 0 outside the mask.
+    model: PreTrainedModel, rows: Sequence[Row], temperature: float, entropy: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Log-probability of each completion token, mask, and entropy at its position if wanted: float32 [B, T], 0 outside
+    the mask.
 
     Prompts are padded on the left and completions on the right, so that the completions of a batch share their columns
     and the output head sees no prompt.
@@ -504,10 +505,8 @@ def _log_probabilities(
             logits_to_keep=width_T + 1,
         ).logits[:, :-1]
     all_logp_BTV = (logits_BTV.float() / temperature).log_softmax(-1)
-    logp_BT = all_logp_BTV.gather(-1, ids_BX[:, width_P:, None]).squeeze(-1)
-    with torch.no_grad():
-        entropy_BT = -(all_logp_BTV.exp() * all_logp_BTV).sum(-1)
-    return logp_BT * mask_BT, entropy_BT * mask_BT, mask_BT
+    logp_BT = all_logp_BTV.gather(-1, ids_BX[:, width_P:, None]).squeeze(-1) * mask_BT
+    return logp_BT, mask_BT, -(all_logp_BTV.exp() * all_logp_BTV).sum(-1) * mask_BT if entropy else None
 
 
 def _micro_batches(rollouts: Sequence[Row], indices: Sequence[int], micro_batch: int) -> list[list[int]]:

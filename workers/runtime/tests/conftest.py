@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from runtime.micro_model import build_micro_model
+from runtime.models import make_deterministic
+from runtime.mutation import mutants
+from runtime.sampling import sample
 from serve import Call
 
 FUNCTIONS = [
@@ -130,9 +132,7 @@ def running(log: Path, module: str = "runtime", environment: Mapping[str, str] |
 
 @pytest.fixture(scope="session", autouse=True)
 def _deterministic_torch() -> None:
-    torch.set_num_threads(1)  # a model this small gains nothing from a second thread, and a busy machine loses much
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    make_deterministic(1)  # a model this small gains nothing from a second thread, and a busy machine loses much
 
 
 @pytest.fixture
@@ -169,6 +169,40 @@ def sampling_requests(tmp_path: Path) -> Callable[..., str]:
         return write_jsonl(tmp_path / "requests.jsonl", rows)
 
     return write
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    """Each question's program against up to three wrong variants of it."""
+    rows = [
+        {
+            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
+            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
+            "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
+        }
+        for number, code in enumerate(FUNCTIONS)
+        for index, wrong in enumerate(mutants(code)[:3])
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "pairs.jsonl", rows)
+
+
+@pytest.fixture
+def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path) -> str:
+    """Samples of the micro model, rewarded with 1 where they are the right program."""
+    samples = tmp_path / "samples.jsonl"
+    sample(
+        {"model": str(micro_model), "requests": sampling_requests(), "output": str(samples), "maxRows": 128},
+        Recorder().call,
+    )
+    rows = [
+        {
+            "id": f"{row['id']}/{row['index']}", "questionId": row["id"], "promptIds": row["promptIds"],
+            "completionIds": row["completionIds"],
+            "reward": float(normal_form(row["text"]) == normal_form(FUNCTIONS[int(row["id"][1:])])),
+        }
+        for row in read_jsonl(samples)
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "rollouts.jsonl", rows)
 
 
 def normal_form(program: str) -> str | None:

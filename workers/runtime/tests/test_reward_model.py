@@ -28,20 +28,6 @@ CONFIG = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def pairs(tmp_path: Path) -> str:
-    rows = [
-        {
-            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
-            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
-            "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
-        }
-        for number, code in enumerate(FUNCTIONS)
-        for index, wrong in enumerate(mutants(code)[:3])
-    ]  # fmt: skip
-    return write_jsonl(tmp_path / "pairs.jsonl", rows)
-
-
 def train(model: Path, pairs: str, folder: Path, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
     params = {
         "model": str(model), "train": pairs, "heldOut": pairs, "output": str(folder / "output"),
