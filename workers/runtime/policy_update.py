@@ -266,10 +266,12 @@ def returns(reward_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
 def normalised_advantages(return_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """Advantages [B, T]: returns normalised to mean 0 and deviation 1 over all masked-in tokens of the batch.
 
-    Equal returns give advantages of 0, because the deviation is floored at 1e-4.
+    Equal returns give advantages of 0, because the deviation is floored at 1e-4, and the mean is taken off twice: the
+    rounding error that the first time leaves would be enough for Adam, which scales gradients up.
     """
     deviation = masked_std(return_BT, mask_BT).clamp(min=1e-4)
-    return (return_BT - masked_mean(return_BT, mask_BT)) / deviation * mask_BT
+    centred_BT = return_BT - masked_mean(return_BT, mask_BT)
+    return (centred_BT - masked_mean(centred_BT, mask_BT)) / deviation * mask_BT
 
 
 def group_advantages(reward_B: torch.Tensor, group_B: torch.Tensor, variant: Variant) -> torch.Tensor:
@@ -278,17 +280,21 @@ def group_advantages(reward_B: torch.Tensor, group_B: torch.Tensor, variant: Var
     Groups may differ in size, as rollouts that could not be judged are missing; each has at least two.
     """
     groups = int(group_B.max()) + 1
-    sum_G, square_G, size_G = (
-        torch.zeros(groups, dtype=reward_B.dtype, device=reward_B.device).index_add(0, group_B, values_B)
-        for values_B in (reward_B, torch.zeros_like(reward_B), torch.ones_like(reward_B))
-    )
+
+    def sum_B(values_B: torch.Tensor) -> torch.Tensor:
+        """The sum over each rollout's group."""
+        return values_B.new_zeros(groups).index_add(0, group_B, values_B)[group_B]
+
+    size_B = sum_B(torch.ones_like(reward_B))
+    # Twice, as in `normalised_advantages`.
+    centred_B = reward_B - sum_B(reward_B) / size_B
+    centred_B = centred_B - sum_B(centred_B) / size_B
     if variant.baseline == "others":
-        return reward_B - (sum_G[group_B] - reward_B) / (size_G[group_B] - 1)
-    advantage_B = reward_B - (sum_G / size_G)[group_B]
+        # A rollout's distance from its group's mean is (n - 1) / n of that from the mean of the others.
+        return centred_B * size_B / (size_B - 1)
     if variant.scale is None:
-        return advantage_B
-    deviation_G = (square_G.index_add(0, group_B, advantage_B**2) / (size_G - variant.correction)).sqrt()
-    return advantage_B / (deviation_G[group_B] + 1e-4)
+        return centred_B
+    return centred_B / ((sum_B(centred_B**2) / (size_B - variant.correction)).sqrt() + 1e-4)
 
 
 def advantages(
