@@ -21,8 +21,8 @@ import os
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 
 class ServiceError(Exception):
@@ -47,6 +47,8 @@ class Call:
         self.id = id
         self._send = send
         self._cancelled = threading.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
+        """What else is to hear of a cancellation."""
 
     @property
     def cancelled(self) -> bool:
@@ -55,6 +57,7 @@ class Call:
 
     def cancel(self) -> None:
         self._cancelled.set()
+        self.on_cancel()
 
     def raise_if_cancelled(self) -> None:
         """Raise `Cancelled` when the parent has asked to stop; long operations call this between steps."""
@@ -69,8 +72,36 @@ class Call:
         """Announce a complete checkpoint folder; the parent copies it away while the training goes on."""
         self._send({"id": self.id, "type": "checkpoint", "step": step, "path": path})
 
+    def fail(self, error: ServiceError) -> None:
+        """Answer the request with an error, for a process that ends before its operation does."""
+        self._send(_error_reply(self.id, error))
+
+
+def as_service_error(error: Exception) -> ServiceError:
+    """The error as the parent is told of it; the type of an unexpected one is the name of its class."""
+    return error if isinstance(error, ServiceError) else ServiceError(type(error).__name__, str(error) or repr(error))
+
 
 Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
+
+
+def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
+    """The messages of a descriptor until its writer has ended."""
+    with os.fdopen(descriptor, "rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):  # a writer that is killed may leave half a line
+                yield json.loads(line)
+
+
+def write_message(file: BinaryIO, message: Mapping[str, Any]) -> None:
+    """Write one message to an unbuffered file."""
+    view = memoryview(json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+    while view:
+        view = view[file.write(view) :]
+
+
+def _error_reply(id: int, error: ServiceError) -> dict[str, Any]:
+    return {"id": id, "type": "error", "error": {"type": error.type, "message": str(error)}}
 
 
 def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_orphaned: Callable[[], None] = lambda: None) -> None:
@@ -87,11 +118,8 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
     calls: dict[int, Call] = {}
 
     def send(message: Mapping[str, Any]) -> None:
-        data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         with write_lock:
-            view = memoryview(data)
-            while view:
-                view = view[replies.write(view) :]
+            write_message(replies, message)
 
     def leave() -> None:
         try:
@@ -100,16 +128,14 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
             os._exit(0)
 
     def read_requests() -> None:
-        with os.fdopen(3, "rb") as requests:
-            for line in requests:
-                message = json.loads(line)
-                if message.get("cancel"):
-                    if call := calls.get(message["id"]):
-                        call.cancel()
-                    continue
-                call = Call(message["id"], send)
-                calls[call.id] = call
-                pending.put((call, message["op"], message.get("params", {})))
+        for message in read_messages(3):
+            if message.get("cancel"):
+                if call := calls.get(message["id"]):
+                    call.cancel()
+                continue
+            call = Call(message["id"], send)
+            calls[call.id] = call
+            pending.put((call, message["op"], message.get("params", {})))
         leave()
 
     threading.Thread(target=read_requests, name="requests", daemon=True).start()
@@ -122,11 +148,10 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
                 if op not in operations:
                     raise ServiceError("InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}.")
                 reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
-            except ServiceError as error:
-                reply = {"id": call.id, "type": "error", "error": {"type": error.type, "message": str(error)}}
             except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
-                traceback.print_exc()
-                reply = {"id": call.id, "type": "error", "error": {"type": type(error).__name__, "message": str(error) or repr(error)}}
+                if not isinstance(error, ServiceError):
+                    traceback.print_exc()
+                reply = _error_reply(call.id, as_service_error(error))
             calls.pop(call.id, None)
             send(reply)
     except BrokenPipeError:

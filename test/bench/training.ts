@@ -1,4 +1,7 @@
-/** `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own. */
+/**
+ * `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own, and what the
+ * policy update costs beside TRL's.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,24 +10,36 @@ import { Client, Connection } from '@temporalio/client';
 import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/dev/embedded-stack.js';
 import { venvPython } from '../../infra/dev/paths.mjs';
+import { overhead } from './overhead.js';
+import { pythonMeasures } from './python.js';
+import type { Surroundings } from './surroundings.js';
 import { report, type Measure } from './table.js';
-import { waiting, type WaitingSurroundings } from './waiting.js';
+import { waiting } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting (may be given several times)
+  --only NAME   only this part: waiting, update, overhead (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
+  --turns N     turns of the update part, in each a step of each side (9)
+  --steps N     optimizer steps of the overhead part, on each side (40)
   --json        one JSON object on the last line
   --help        print this`;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '40' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
   });
   if (values.help) return console.log(HELP);
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < 2) throw new Error(`--rounds is ${values.rounds}: give a number from 2 on.`);
-  const parts: Record<string, (surroundings: WaitingSurroundings) => Promise<Measure[]>> = { waiting: (surroundings) => waiting(surroundings, rounds) };
+  const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {
+    const value = Number(values[name]);
+    if (!Number.isInteger(value) || value < 2) throw new Error(`--${name} is ${values[name]}: give a number from 2 on.`);
+    return value;
+  }) as [number, number, number];
+  const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
+    waiting: (surroundings) => waiting(surroundings, rounds),
+    update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
+    overhead: (surroundings) => overhead(surroundings, steps),
+  };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen) if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
 

@@ -7,27 +7,18 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Client } from '@temporalio/client';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/reinforcement/timeline.js';
-import type { ArtifactStore } from '../../activities/artifacts/store.js';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';
+import type { Surroundings } from './surroundings.js';
 import type { Measure } from './table.js';
 
 const QUESTIONS = 8;
 const SAMPLES = 4;
 const WAITING_BAR = 0.05;
 
-export interface WaitingSurroundings {
-  client: Client;
-  store: ArtifactStore;
-  environment: Record<string, string>;
-  /** Folder of the bench's own files. */
-  home: string;
-}
-
 /** Measures of `rounds` rounds in each mode, one after the other on the same worker. */
-export async function waiting({ client, store, environment, home }: WaitingSurroundings, rounds: number): Promise<Measure[]> {
+export async function waiting({ client, store, environment, home }: Surroundings, rounds: number): Promise<Measure[]> {
   const model = join(home, 'fake-model');
   mkdirSync(model, { recursive: true });
   writeFileSync(join(model, 'config.json'), '{"fake": true}');

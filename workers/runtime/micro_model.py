@@ -58,7 +58,9 @@ def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     answers = [row.get("answers") or _answers(row, number, generator) for number, row in enumerate(rows, start=1)]
     wrong_shares = WRONG_SHARE + WRONG_SHARE_SPREAD * generator.permutation(np.linspace(-1, 1, len(rows)))
     draws = [_draw(row, texts, wrong) for row, texts, wrong in zip(rows, answers, wrong_shares, strict=True)]
-    tokenizer = _train_tokenizer(rows, answers)
+    texts = [message["content"] for row in rows for message in row["messages"]]
+    texts += [row["assistantPrefix"] + text for row, variants in zip(rows, answers, strict=True) for text in variants]
+    tokenizer = train_tokenizer(texts)
     examples = [_encode(tokenizer, row, texts) for row, texts in zip(rows, answers, strict=True)]
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
@@ -115,8 +117,8 @@ def _draw(row: Row, answers: Sequence[str], wrong_share: float) -> Callable[[np.
     return lambda generator: int(generator.integers(1, len(answers))) if generator.random() < wrong_share else 0
 
 
-def _train_tokenizer(rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over the corpus; every byte is in the alphabet, so any text can be encoded."""
+def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over `texts` with a chat template; every byte is in the alphabet, so any text can be encoded."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -127,8 +129,6 @@ def _train_tokenizer(rows: Sequence[Row], answers: Sequence[Sequence[str]]) -> P
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = [message["content"] for row in rows for message in row["messages"]]
-    texts += [row["assistantPrefix"] + text for row, variants in zip(rows, answers, strict=True) for text in variants]
     bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=CONTEXT

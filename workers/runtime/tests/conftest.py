@@ -5,14 +5,20 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from runtime.micro_model import build_micro_model
+from runtime.models import make_deterministic
+from runtime.mutation import mutants
+from runtime.sampling import sample
 from serve import Call
 
 FUNCTIONS = [
@@ -34,6 +40,7 @@ FUNCTIONS = [
     "def sign(n):\n    if n > 0:\n        return 1\n    if n < 0:\n        return -1\n    return 0",
 ]
 PREFIX = "```python\n"
+WORKERS = Path(__file__).parents[2]
 
 
 def question(function: str) -> list[dict[str, str]]:
@@ -72,11 +79,60 @@ class Recorder:
         return [message for message in self.messages if message["type"] == "checkpoint"]
 
 
+class Process:
+    """A Python process as a Node worker starts it: requests on descriptor 3, replies on 4."""
+
+    def __init__(self, log: Path, module: str, environment: Mapping[str, str]) -> None:
+        child_requests, self._requests = os.pipe()
+        replies, child_replies = os.pipe()
+        # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
+        command = f'exec "{sys.executable}" -m {module} 3<&{child_requests} 4>&{child_replies}'
+        with log.open("wb") as output:
+            self.child = subprocess.Popen(
+                ["bash", "-c", command],
+                pass_fds=(child_requests, child_replies),
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1", **environment},
+                start_new_session=True,
+            )
+        os.close(child_requests)
+        os.close(child_replies)
+        self._replies = os.fdopen(replies, "rb")
+
+    def send(self, message: dict[str, Any]) -> None:
+        os.write(self._requests, json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> dict[str, Any]:
+        line = self._replies.readline()
+        assert line, "the process closed its replies"
+        return json.loads(line)
+
+    def answer(self, id: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The progress messages of request `id`, and the reply that ends it."""
+        progress = []
+        while (message := self.receive())["type"] == "progress":
+            assert message["id"] == id
+            progress.append(message)
+        return progress, message
+
+    def close_requests(self) -> None:
+        os.close(self._requests)
+
+
+@contextmanager
+def running(log: Path, module: str = "runtime", environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    process = Process(log, module, environment or {})
+    try:
+        yield process
+    finally:
+        process.child.kill()
+        process.child.wait()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _deterministic_torch() -> None:
-    torch.set_num_threads(1)  # a model this small gains nothing from a second thread, and a busy machine loses much
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    make_deterministic(1)  # a model this small gains nothing from a second thread, and a busy machine loses much
 
 
 @pytest.fixture
@@ -113,6 +169,40 @@ def sampling_requests(tmp_path: Path) -> Callable[..., str]:
         return write_jsonl(tmp_path / "requests.jsonl", rows)
 
     return write
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> str:
+    """Each question's program against up to three wrong variants of it."""
+    rows = [
+        {
+            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
+            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
+            "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
+        }
+        for number, code in enumerate(FUNCTIONS)
+        for index, wrong in enumerate(mutants(code)[:3])
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "pairs.jsonl", rows)
+
+
+@pytest.fixture
+def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path) -> str:
+    """Samples of the micro model, rewarded with 1 where they are the right program."""
+    samples = tmp_path / "samples.jsonl"
+    sample(
+        {"model": str(micro_model), "requests": sampling_requests(), "output": str(samples), "maxRows": 128},
+        Recorder().call,
+    )
+    rows = [
+        {
+            "id": f"{row['id']}/{row['index']}", "questionId": row["id"], "promptIds": row["promptIds"],
+            "completionIds": row["completionIds"],
+            "reward": float(normal_form(row["text"]) == normal_form(FUNCTIONS[int(row["id"][1:])])),
+        }
+        for row in read_jsonl(samples)
+    ]  # fmt: skip
+    return write_jsonl(tmp_path / "rollouts.jsonl", rows)
 
 
 def normal_form(program: str) -> str | None:

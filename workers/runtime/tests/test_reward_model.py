@@ -11,6 +11,8 @@ from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_d
 from datasets import Dataset
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from runtime.conversation import conversation_ids
 from runtime.models import import_model, load_reward_model
@@ -19,7 +21,7 @@ from runtime.reward_model import (
     _arguments,
     _Collator,
     _Trainer,
-    _training_order,
+    _training_steps,
     pair_loss,
     question_weights,
     train_reward_model,
@@ -32,20 +34,6 @@ CONFIG = {
     "learningRate": 1e-3, "epochs": 2, "batchSize": 12, "microBatch": 4, "maxLength": 256, "upperLayers": None,
     "warmupRatio": 0.1, "schedule": "cosine", "centerRewardsCoefficient": 0.01, "seed": 3, "checkpointSeconds": 1e9,
 }  # fmt: skip
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> str:
-    rows = [
-        {
-            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
-            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
-            "chosenPassRate": 1.0, "rejectedPassRate": 0.5,
-        }
-        for number, code in enumerate(FUNCTIONS)
-        for index, wrong in enumerate(mutants(code)[:3])
-    ]  # fmt: skip
-    return write_jsonl(tmp_path / "pairs.jsonl", rows)
 
 
 def train(model: Path, pairs: str, folder: Path, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
@@ -182,9 +170,9 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
         processing_class=tokenizer, data_collator=_Collator(tokenizer.pad_token_id),
     )  # fmt: skip
     model.train()
-    plain = _Collator(tokenizer.pad_token_id)(pairs)
+    plain = DataCollatorForPreference(tokenizer.pad_token_id)(pairs)
     weighted = _Collator(tokenizer.pad_token_id)([{**pair, "weight": 1.0} for pair in pairs])
-    theirs, own = (trainer.compute_loss(model, batch) for batch in (plain, weighted))
+    theirs, own = RewardTrainer.compute_loss(trainer, model, plain), trainer.compute_loss(model, weighted)
     assert own.item() == pytest.approx(theirs.item(), abs=1e-6)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for a, b in zip(torch.autograd.grad(own, parameters), torch.autograd.grad(theirs, parameters), strict=True):
@@ -196,7 +184,9 @@ def test_pairs_of_a_question_stand_together_where_questions_weigh_the_same() -> 
         {"questionId": f"q{index % 5}", "chosen_ids": [0] * (index % 7), "rejected_ids": [0] * (index % 3)}
         for index in range(30)
     ]
-    together, apart = (_training_order(pairs, 2, 12, 3, flag) for flag in (True, False))
+    together, apart = (
+        [index for step in _training_steps(pairs, 2, 12, 3, flag) for index in step] for flag in (True, False)
+    )
     for order in (together, apart):
         assert sorted(order) == sorted([*range(30), *range(30)]) != order
     for start in range(0, 60, 6):

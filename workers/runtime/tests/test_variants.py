@@ -149,7 +149,7 @@ def test_micro_batches_add_up_to_the_step(name: str) -> None:
 def test_a_group_of_equal_rewards_pulls_at_nothing_without_a_penalty(name: str) -> None:
     variant, reward_B = VARIANTS[name], torch.full((len(LENGTHS),), 0.1, dtype=torch.float64)
     advantage_BT = advantages(variant, reward_B, torch.zeros_like(MASK_BT), MASK_BT, torch.tensor(GROUPS), BETA)[1]
-    assert advantage_BT.abs().max() < 1e-6
+    assert advantage_BT.abs().max() < 1e-20  # Adam would make a step of a rounding error
 
 
 # -- TRL --------------------------------------------------------------------------------------------------------------
