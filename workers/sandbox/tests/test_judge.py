@@ -135,7 +135,7 @@ def test_equal_jobs_get_equal_verdicts_in_order(service: Service) -> None:
 
 
 def attack(name: str, statuses: str, *lines: str, seconds: float = QUICK["cpuSecondsPerTest"]) -> Any:
-    """A program, the statuses that are right for its tests `assert f() == 4` and `assert f() == 5`, and their CPU time."""
+    """A program, the statuses that are right for its tests `assert f() == 4` and `assert f() == 5`, their CPU time."""
     return pytest.param("\n".join(lines), statuses.split(), seconds, id=name)
 
 
