@@ -74,9 +74,9 @@ const UNAVAILABLE = new Set([
 const REFRESH_AFTER_MS = 6 * 3_600_000;
 /**
  * A manifest of a model is committed over blobs that were stored or touched within this time, because pruned ones go much
- * sooner than a day after that: the difference to `YOUNG_BLOB_SECONDS` is what clocks may differ and a commit may take.
+ * sooner than a day after that: the difference to `YOUNG_BLOB_SECONDS` is what clocks may differ (15 minutes, by S3) and a commit may take.
  */
-const FRESH_BLOB_SECONDS = 600;
+const FRESH_BLOB_SECONDS = 300;
 const MODELS: ReadonlySet<ArtifactKind> = new Set<ArtifactKind>(['model', 'rewardModel', 'policy']);
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */

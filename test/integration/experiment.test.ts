@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { inject, describe, expect, it } from 'vitest';
 import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { artifactStore, failureOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
 import type { WorkflowHandle } from '@temporalio/client';
@@ -84,6 +85,27 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
   });
 
+  it('samples by another engine under a key of its own, and only where the worker has it', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const { inputs: { reference: policy } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = { ...micro('vllm').stages.sampling, samples: 2, maxNewTokens: 24, questions: { train: 3, heldOut: 1 } };
+    const start = (engine: string, taskQueue?: string): Promise<WorkflowHandle> =>
+      startWorkflow('sampling', { inputs: { questions: filtering, policy }, config: { ...config, engine } }, taskQueue ? { taskQueue } : {});
+    expect(await failureOf(await start('vllm'))).toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining('config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`') });
+    const workers = workerProcess('vllm', { ...inject('environment'), ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home) });
+    try {
+      const { ref } = await (await start('vllm', 'vllm')).result() as { ref: ArtifactRef };
+      const programs = await rowsOf<ProgramRow>(ref, ProgramRow);
+      expect(programs).toHaveLength(8);
+      const other = await (await start('transformers')).result() as { ref: ArtifactRef };
+      expect(other.ref.key).not.toBe(ref.key);
+      expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(programs.map(({ questionId }) => questionId));
+    } finally {
+      await workers.stop();
+    }
+  });
+
   it('prunes rounds by their number, answers an equal stage without them, and makes again what another one needs', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
@@ -97,7 +119,7 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const [first, second, third, last] = rounds as [ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef];
     const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...(await prunedParts(store)).get(key) ?? []].sort();
     expect(await Promise.all(rounds.map(partsOf))).toEqual([['all', 'trainingState'], ['all', 'trainingState'], ['all', 'trainingState'], []]);
-    // The rounds are young, so that their blobs still stand. They go as they do in an hour.
+    // The rounds are young, so that their blobs still stand. They go as they do in half an hour.
     const pruned = await Promise.all([first, second, third].map((ref) => store.manifest(ref)));
     const needed = neededBlobs(await new Documents(store, MODEL_DOCUMENTS).read(), await prunedParts(store));
     const { swept } = await sweep(store, pruned.flatMap(({ files }) => files), { needed, before: new Date(Date.now() + 3_600_000) });

@@ -26,7 +26,7 @@ export const ArtifactRef = z.strictObject({
 export type ArtifactRef = z.infer<typeof ArtifactRef>;
 
 /** Blobs that are younger are not pruned, because a manifest that names them may be about to be written. */
-export const YOUNG_BLOB_SECONDS = 3600;
+export const YOUNG_BLOB_SECONDS = 1800;
 
 /** A file on the pipeline worker's disk that is imported before the stage starts. */
 export const ArtifactPath = z.strictObject({

@@ -170,6 +170,7 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const trainedBytes = FLOAT_BYTES * trained(policy, reinforcement.algorithm.upperLayers);
   const roundsSeconds = reinforcement.rounds * 3 * load + generating(policy, rolloutTokens, rollouts / reinforcement.rounds, reinforcement.execution.maxRows) + scored
     + training(policy, reinforcement.algorithm.upperLayers, conversationTokens * reinforcement.algorithm.epochs) + 2 * forward(policy, conversationTokens);
+  const copies = storedCopies(reinforcement, roundsSeconds / reinforcement.rounds);
 
   const humaneval = evaluation.benchmarks.reduce((sum, each) => sum + (each.kind === 'humaneval' ? Math.ceil((HUMANEVAL_PROBLEMS - each.offset) / each.every) : 0), 0);
   const heldOutTasks = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut') ? Math.min(heldOut, evaluation.heldOutTasks ?? heldOut) : 0;
@@ -203,7 +204,7 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
       rows: { rounds: reinforcement.rounds, rollouts },
       tokens: { prompt: rollouts * MEASURED_RUN.promptTokens, generated: rolloutTokens, trained: conversationTokens * reinforcement.algorithm.epochs },
       sandboxCpuSeconds: rewardedByTests * MEASURED_RUN.sandboxSeconds,
-      bytes: trainedBytes * storedCopies(reinforcement, roundsSeconds / reinforcement.rounds) + rollouts * bytesOf.rollout,
+      bytes: trainedBytes * copies + rollouts * bytesOf.rollout,
       deviceSeconds: roundsSeconds,
       memoryBytes: memory(policy, reinforcement.algorithm.upperLayers, 1),
     }),
@@ -229,8 +230,8 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     total: {
       tokens: { prompt: sum(({ tokens }) => tokens.prompt), generated: sum(({ tokens }) => tokens.generated), trained: sum(({ tokens }) => tokens.trained) },
       sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds), deviceSeconds, seconds: sum(({ seconds }) => seconds), storeBytes,
-      // The cache of a host that does all the work holds what the store holds; the reports hold two models.
-      diskBytes: 2 * storeBytes + FLOAT_BYTES * (policy.parameters + backbone.parameters),
+      // The cache of a host that does all the work holds what the store holds, of RL rounds the last three; the reports hold two models.
+      diskBytes: 2 * storeBytes - trainedBytes * Math.max(0, copies - 3 * 3) + FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
     replies,
