@@ -56,23 +56,27 @@ export function namedBy(document: unknown): Named {
   return named;
 }
 
-/** The documents of a store as far as they name something. They never change once they are written, so each is read once. */
+/** The documents of a store as far as they name something; each is read once, as it was written. */
 export class Documents {
-  readonly #known = new Map<string, Named>();
+  /** By key and time, because a checkpoint may be written again under the name of one that was removed. */
+  #known = new Map<string, Named>();
 
   constructor(private readonly store: ArtifactStore, private readonly prefixes: readonly string[]) {}
 
   /** What each document that stands now names, by its key. */
   async read(onRead: (documents: number) => void = () => undefined): Promise<Map<string, Named>> {
     const all = new Map<string, Named>();
+    const known = new Map<string, Named>();
     for (const prefix of this.prefixes) {
-      for (const { key } of await this.store.list(prefix)) {
-        const named = this.#known.get(key) ?? namedBy(await this.store.getJson(key));
-        this.#known.set(key, named);
+      for (const { key, modified } of await this.store.list(prefix)) {
+        const version = `${key} ${modified.getTime()}`;
+        const named = this.#known.get(version) ?? namedBy(await this.store.getJson(key));
+        known.set(version, named);
         all.set(key, named);
         onRead(all.size);
       }
     }
+    this.#known = known;
     return all;
   }
 }

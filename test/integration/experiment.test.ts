@@ -4,10 +4,10 @@ import { inject, describe, expect, it } from 'vitest';
 import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, failureOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
 import type { WorkflowHandle } from '@temporalio/client';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Documents, keptArtifacts, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep } from '../../activities/artifacts/pruning.js';
+import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 
 interface Result {
   html: string;
@@ -120,10 +120,7 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...(await prunedParts(store)).get(key) ?? []].sort();
     expect(await Promise.all(rounds.map(partsOf))).toEqual([['all', 'trainingState'], ['all', 'trainingState'], ['all', 'trainingState'], []]);
     // The rounds are young, so that their blobs still stand. They go as they do in half an hour.
-    const pruned = await Promise.all([first, second, third].map((ref) => store.manifest(ref)));
-    const needed = neededBlobs(await new Documents(store, MODEL_DOCUMENTS).read(), await prunedParts(store));
-    const { swept } = await sweep(store, pruned.flatMap(({ files }) => files), { needed, before: new Date(Date.now() + 3_600_000) });
-    expect(swept).toBeGreaterThan(3);
+    expect(await sweepPruned(store, [first, second, third])).toBeGreaterThan(3);
     await expect(artifactStore().materialise(last, { trainingState: true })).resolves.toBeTruthy();
     await expect(artifactStore().materialise(policy)).resolves.toBeTruthy();
 
