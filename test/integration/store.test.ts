@@ -1,7 +1,7 @@
 /** The store's promises against a real MinIO. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
@@ -114,6 +114,7 @@ describe('pruning', () => {
       const path = await store.spoolPath();
       await writeFile(path, bytes);
       stored.push(await store.putFile(path, name));
+      await rm(path);
     }
     const { manifest } = await store.commit({ ...draft(sha256(randomUUID()), stored), kind }, producer('w'));
     return { manifest, ref: refOf(manifest) };
