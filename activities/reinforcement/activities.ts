@@ -117,7 +117,7 @@ export function reinforcementActivities(services: Services) {
       }),
 
     'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ engine, temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
+      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ ...(engine ? { engine } : {}), temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
         const prompts = await rows(input.inputs.plan, RoundPromptRow);
         const answers = await generate(services, prompts.map(({ questionId, question, seeds }) => ({
           id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
