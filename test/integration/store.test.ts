@@ -1,12 +1,14 @@
 /** The store's promises against a real MinIO. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { Client } from 'minio';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
+import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
-import type { ManifestFile, Producer } from '../../workflows/contract/index.js';
+import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
@@ -100,6 +102,87 @@ describe('folders', () => {
     const folder = await artifactStore().materialise(refOf(manifest));
     const { readFile } = await import('node:fs/promises');
     expect(await readFile(`${folder}/folder/b.bin`)).toEqual(bytes);
+  });
+});
+
+describe('pruning', () => {
+  const marker: PrunedDocument = { workflowId: 'pruner', at: '2026-01-01T00:00:00Z', policy: 'round 1, keepRounds 1', advice: 'Take a newer round.' };
+
+  async function policy(store: ArtifactStore, files: Record<string, Buffer>, kind: Draft['kind'] = 'policy'): Promise<{ manifest: Manifest; ref: ArtifactRef }> {
+    const stored: ManifestFile[] = [];
+    for (const [name, bytes] of Object.entries(files)) {
+      const path = await store.spoolPath();
+      await writeFile(path, bytes);
+      stored.push(await store.putFile(path, name));
+      await rm(path);
+    }
+    const { manifest } = await store.commit({ ...draft(sha256(randomUUID()), stored), kind }, producer('w'));
+    return { manifest, ref: refOf(manifest) };
+  }
+
+  const inFuture = new Date(Date.now() + 3_600_000);
+  /** What garbage collection and pruning do with blobs of `of`, were they old. */
+  async function sweepBlobsOf(store: ArtifactStore, of: Manifest, before: Date): Promise<number> {
+    const pruned = await prunedParts(store);
+    const needed = neededBlobs(await new Documents(store, MODEL_DOCUMENTS).read(), pruned);
+    return (await sweep(store, of.files, { needed, before })).swept;
+  }
+
+  it('takes what is marked, old and named by nothing else, and a reader is told by whom and why', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared, 'training-state/optimizer.safetensors': randomBytes(2_000) });
+    const other = await policy(store, { 'config.json': shared });
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'unmarked').toBe(0);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'trainingState'), marker);
+    expect(await sweepBlobsOf(store, manifest, new Date(Date.now() - 60_000)), 'young').toBe(0);
+    expect(await sweepBlobsOf(store, manifest, inFuture)).toBe(1);
+    const reader = artifactStore();
+    await expect(reader.materialise(ref)).resolves.toBeTruthy();
+    await expect(reader.materialise(ref, { trainingState: true })).rejects.toMatchObject({ type: 'ArtifactPruned', message: expect.stringContaining('(its training-state) was pruned') });
+    await expect(reader.wholeManifest(ref)).resolves.toEqual(manifest);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'the shared blob stays').toBe(1);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'again').toBe(0);
+    const failure = { type: 'ArtifactPruned', details: [ref.key], message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.` };
+    await expect(artifactStore().materialise(ref)).rejects.toMatchObject(failure);
+    await expect(artifactStore().wholeManifest(ref)).rejects.toMatchObject(failure);
+    expect(await store.manifest(ref)).toEqual(manifest);
+    await expect(artifactStore().materialise(other.ref)).resolves.toBeTruthy();
+  });
+
+  it('spares a blob that somebody touches to name it', async () => {
+    const store = artifactStore();
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000) });
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    const [file] = manifest.files;
+    const stored = (await store.blobTime(file!.sha256))!;
+    const later = new Date(stored.getTime() + 1_000);
+    vi.useFakeTimers({ toFake: ['Date'], now: stored.getTime() + 700_000 });
+    try {
+      // By its clock, the blob is 12 minutes old, and the commit of a model brings its time up to date.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(await store.missingBlob(manifest.files, { fresh: true })).toBeUndefined();
+    } finally {
+      vi.useRealTimers();
+    }
+    expect((await store.blobTime(file!.sha256))!.getTime()).toBeGreaterThanOrEqual(later.getTime());
+    expect((await sweep(store, manifest.files, { needed: new Set(), before: later })).swept).toBe(0);
+    await expect(artifactStore().fetch(file!)).resolves.toBeTruthy();
+  });
+
+  it('leaves the local cache too, but for what others use', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const gone = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared });
+    const used = await policy(store, { 'config.json': shared });
+    const [folder, other] = [await store.materialise(gone.ref), await store.materialise(used.ref)];
+    const cached = await Promise.all(gone.manifest.files.map((file) => store.fetch(file)));
+    await store.forget(gone.ref);
+    expect([folder, other, ...cached].map((path) => existsSync(path))).toEqual([false, true, ...gone.manifest.files.map(({ name }) => name === 'config.json')]);
+    expect(await store.materialise(gone.ref)).toBe(folder);
   });
 });
 
