@@ -24,6 +24,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "unexpected pos")
+"""In the messages of the operating system, whichever library passes them on, and of a `torch.save` that came short."""
+
 
 class ServiceError(Exception):
     """An error whose `type` the parent maps to a failure class; the message names the value and what to do."""
@@ -73,11 +76,17 @@ class Call:
 Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
 
 
-def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_orphaned: Callable[[], None] = lambda: None) -> None:
+def serve(
+    operations: Mapping[str, Operation],
+    versions: Mapping[str, str],
+    on_orphaned: Callable[[], None] = lambda: None,
+    useless_after: tuple[type[Exception], ...] = (),
+) -> None:
     """Answer requests until the parent closes its end of descriptor 3.
 
     `operations` maps an op's name to a function of (params, call) that returns the result; `on_orphaned` ends whatever
-    the process has started itself. Never returns.
+    the process has started itself; after an error of `useless_after` nothing would work any more, so that the process
+    ends and the parent starts another one. Never returns.
     """
     replies = os.fdopen(4, "wb", buffering=0)
     os.set_inheritable(3, False)
@@ -93,11 +102,11 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
             while view:
                 view = view[replies.write(view) :]
 
-    def leave() -> None:
+    def leave(code: int = 0) -> None:
         try:
             on_orphaned()
         finally:
-            os._exit(0)
+            os._exit(code)
 
     def read_requests() -> None:
         with os.fdopen(3, "rb") as requests:
@@ -124,10 +133,20 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
                 reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
             except ServiceError as error:
                 reply = {"id": call.id, "type": "error", "error": {"type": error.type, "message": str(error)}}
+            except useless_after:
+                traceback.print_exc()
+                leave(1)
             except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
                 traceback.print_exc()
-                reply = {"id": call.id, "type": "error", "error": {"type": type(error).__name__, "message": str(error) or repr(error)}}
+                reply = {"id": call.id, "type": "error", "error": _described(error)}
             calls.pop(call.id, None)
             send(reply)
     except BrokenPipeError:
         leave()
+
+
+def _described(error: Exception) -> dict[str, str]:
+    text = str(error) or repr(error)
+    if any(sign in text for sign in DISK_FULL_SIGNS):
+        return {"type": "DiskFull", "message": f"the disk of this worker's files (ACECODER_HOME) is full: {text}"}
+    return {"type": type(error).__name__, "message": text}

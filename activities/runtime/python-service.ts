@@ -54,6 +54,7 @@ const KNOWN: Record<string, FailureType> = {
   ModelNotFound: 'ModelNotFound',
   InvalidInput: 'InvalidExperiment',
   SandboxUnavailable: 'SandboxUnavailable',
+  DiskFull: 'DiskFull',
 };
 
 interface Pending {

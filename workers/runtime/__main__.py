@@ -54,7 +54,8 @@ def main() -> None:
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
     }
-    serve(OPERATIONS, versions)
+    # An error of the device itself stays with the process: every later use of the device would meet it.
+    serve(OPERATIONS, versions, useless_after=(torch.AcceleratorError,))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,13 @@ def test_warm_models_leave_when_memory_is_short(micro_model: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried 9")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("can't allocate memory: you tried 9"),
+    ],
 )
 def test_out_of_memory_names_the_setting(error: RuntimeError) -> None:
     with pytest.raises(ServiceError, match="lower microBatch") as raised, out_of_memory("microBatch", 64):
