@@ -108,7 +108,13 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
     make_room(2 * sum(file.stat().st_size for file in _weight_files(path)))
     model = auto_class.from_pretrained(path, dtype=dtype, local_files_only=True, **config)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return model.to(DEVICE).eval(), tokenizer
+    try:
+        return model.to(DEVICE).eval(), tokenizer
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = f"Out of memory on {DEVICE.type}: the model at {path} does not fit; use a device with more memory."
+        raise ServiceError("OutOfMemory", message) from error
 
 
 def _weight_files(path: str) -> list[Path]:
@@ -179,10 +185,14 @@ def out_of_memory(setting: str, value: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
+        if not _is_out_of_memory(error):
             raise
         message = f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}."
         raise ServiceError("OutOfMemory", message) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
 
 
 # -- Writing and importing --------------------------------------------------------------------------------------------
