@@ -1,13 +1,16 @@
 /** The store's promises against a real MinIO. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
+import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 
@@ -29,6 +32,12 @@ function minio(): { client: Client; bucket: string } {
   const { endpoint, bucket, accessKey, secretKey } = inject('stack').s3;
   const { hostname, port } = new URL(endpoint);
   return { client: new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey }), bucket };
+}
+
+/** A blob as it lies in the store. */
+async function bytesOf(file: ManifestFile): Promise<Buffer> {
+  const { client, bucket } = minio();
+  return Buffer.concat(await collect((await client.getObject(bucket, objectKeys.blob(file.sha256))) as AsyncIterable<Buffer>));
 }
 
 describe('rows', () => {
@@ -72,10 +81,7 @@ describe('a damaged blob', () => {
     const file = await stored(artifactStore());
     const other = await artifactStore().putRows('rows.jsonl', Row, [{ id: randomUUID(), value: 2 }]);
     const { client, bucket } = minio();
-    const bytes = await client.getObject(bucket, objectKeys.blob(other.sha256));
-    const chunks: Buffer[] = [];
-    for await (const chunk of bytes) chunks.push(chunk as Buffer);
-    await client.putObject(bucket, objectKeys.blob(file.sha256), Buffer.concat(chunks));
+    await client.putObject(bucket, objectKeys.blob(file.sha256), await bytesOf(other));
     await expect(collect(artifactStore().readRows([file], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining(file.sha256) });
   });
 
@@ -87,6 +93,33 @@ describe('a damaged blob', () => {
     const gone = await stored(artifactStore());
     await client.removeObject(bucket, objectKeys.blob(gone.sha256));
     await expect(collect(artifactStore().readRows([gone], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining('missing') });
+  });
+});
+
+describe('a checkpoint', () => {
+  it('that is cut in half is passed over for the one before', async () => {
+    const { client, bucket } = minio();
+    const key = sha256(randomUUID());
+    const work = mkdtempSync(join(tmpdir(), 'acecoder-checkpoints-'));
+    const restored = join(work, 'restored');
+    const position = (): string => readFileSync(join(restored, 'position'), 'utf8');
+    try {
+      for (const step of [10, 20]) {
+        const folder = join(work, `checkpoint-${step}`);
+        mkdirSync(folder);
+        writeFileSync(join(folder, 'weights'), randomBytes(1000));
+        writeFileSync(join(folder, 'position'), `${step}`);
+        await saveCheckpoint(artifactStore(), key, { step, path: folder });
+      }
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(20);
+      expect(position()).toBe('20');
+      const weights = (await artifactStore().putFolder(join(work, 'checkpoint-20'))).find(({ name }) => name === 'weights')!;
+      await client.putObject(bucket, objectKeys.blob(weights.sha256), (await bytesOf(weights)).subarray(0, 500));
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(10);
+      expect(position()).toBe('10');
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
   });
 });
 
