@@ -24,6 +24,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
+DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "unexpected pos")
+"""In the messages of the operating system, whichever library passes them on, and of a `torch.save` that came short."""
+
 
 class ServiceError(Exception):
     """An error whose `type` the parent maps to a failure class; the message names the value and what to do."""
@@ -79,7 +82,12 @@ class Call:
 
 def as_service_error(error: Exception) -> ServiceError:
     """The error as the parent is told of it; the type of an unexpected one is the name of its class."""
-    return error if isinstance(error, ServiceError) else ServiceError(type(error).__name__, str(error) or repr(error))
+    if isinstance(error, ServiceError):
+        return error
+    text = str(error) or repr(error)
+    if any(sign in text for sign in DISK_FULL_SIGNS):
+        return ServiceError("DiskFull", f"the disk of this worker's files (ACECODER_HOME) is full: {text}")
+    return ServiceError(type(error).__name__, text)
 
 
 Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
@@ -104,11 +112,17 @@ def _error_reply(id: int, error: ServiceError) -> dict[str, Any]:
     return {"id": id, "type": "error", "error": {"type": error.type, "message": str(error)}}
 
 
-def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_orphaned: Callable[[], None] = lambda: None) -> None:
+def serve(
+    operations: Mapping[str, Operation],
+    versions: Mapping[str, str],
+    on_orphaned: Callable[[], None] = lambda: None,
+    useless_after: tuple[type[Exception], ...] = (),
+) -> None:
     """Answer requests until the parent closes its end of descriptor 3.
 
     `operations` maps an op's name to a function of (params, call) that returns the result; `on_orphaned` ends whatever
-    the process has started itself. Never returns.
+    the process has started itself; after an error of `useless_after` nothing would work any more, so that the process
+    ends and the parent starts another one. Never returns.
     """
     replies = os.fdopen(4, "wb", buffering=0)
     os.set_inheritable(3, False)
@@ -121,11 +135,11 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
         with write_lock:
             write_message(replies, message)
 
-    def leave() -> None:
+    def leave(code: int = 0) -> None:
         try:
             on_orphaned()
         finally:
-            os._exit(0)
+            os._exit(code)
 
     def read_requests() -> None:
         for message in read_messages(3):
@@ -148,6 +162,9 @@ def serve(operations: Mapping[str, Operation], versions: Mapping[str, str], on_o
                 if op not in operations:
                     raise ServiceError("InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}.")
                 reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
+            except useless_after:
+                traceback.print_exc()
+                leave(1)
             except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
                 if not isinstance(error, ServiceError):
                     traceback.print_exc()

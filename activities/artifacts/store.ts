@@ -16,12 +16,13 @@ import { createInterface } from 'node:readline';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
-import { Client } from 'minio';
+import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import type { z } from 'zod';
 import {
   Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ArtifactRef, type ManifestFile, type Metrics, type Producer,
 } from '../../workflows/contract/index.js';
-import { artifactDigest, objectKeys } from './keys.js';
+import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
+import { PrunedDocument, type Part } from './pruning.js';
 
 export interface StoreOptions {
   endpoint: string;
@@ -71,6 +72,12 @@ const UNAVAILABLE = new Set([
  * more, and must not sweep one whose manifest is about to be written.
  */
 const REFRESH_AFTER_MS = 6 * 3_600_000;
+/**
+ * A manifest of a model is committed over blobs that were stored or touched within this time, because pruned ones go much
+ * sooner than a day after that: the difference to `YOUNG_BLOB_SECONDS` is what clocks may differ (15 minutes, by S3) and a commit may take.
+ */
+const FRESH_BLOB_SECONDS = 300;
+const MODELS: ReadonlySet<ArtifactKind> = new Set<ArtifactKind>(['model', 'rewardModel', 'policy']);
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
 const REFUSALS: Record<string, string> = {
@@ -208,7 +215,8 @@ export class ArtifactStore {
 
   /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
   async commit(draft: Draft, producer: Producer): Promise<{ manifest: Manifest; won: boolean }> {
-    for (const file of draft.files) await this.#statBlob(file);
+    const missing = await this.missingBlob(draft.files, { fresh: MODELS.has(draft.kind) });
+    if (missing) throw new StageFailure('StoreUnavailable', `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`);
     const files = [...draft.files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     const manifest = Manifest.parse({
       ...draft,
@@ -224,6 +232,28 @@ export class ArtifactStore {
     const winner = await this.findManifest(key);
     if (!winner) throw new StageFailure('StoreUnavailable', `${key} was refused as existing and cannot be read`);
     return { manifest: winner, won: false };
+  }
+
+  /**
+   * Why an artifact cannot be read any more; undefined where it can. The optimizer's state counts where it is wanted.
+   */
+  async prunedFailure({ key }: Pick<ArtifactRef, 'key'>, { trainingState = false } = {}): Promise<StageFailure | undefined> {
+    for (const part of ['all', ...(trainingState ? ['trainingState'] : [])] as Part[]) {
+      const document = await this.getJson(objectKeys.pruned(key, part));
+      if (document === undefined) continue;
+      const { workflowId, at, policy, advice } = PrunedDocument.parse(document);
+      const what = part === 'all' ? '' : ` (its ${TRAINING_STATE})`;
+      return new StageFailure('ArtifactPruned', `${key}${what} was pruned at ${at} by ${workflowId} (${policy}); its manifest stays. ${advice}`, { details: [key] });
+    }
+    return undefined;
+  }
+
+  /** The manifest behind a reference whose files are wanted. @throws StageFailure as {@link manifest}, and when it was pruned. */
+  async wholeManifest(ref: ArtifactRef): Promise<Manifest> {
+    const manifest = await this.manifest(ref);
+    const pruned = await this.prunedFailure(ref);
+    if (pruned) throw pruned;
+    return manifest;
   }
 
   /** Reads the rows of files in their order as a stream. */
@@ -277,14 +307,30 @@ export class ArtifactStore {
 
   /**
    * Puts the files of an artifact into a folder of the local cache and returns it. The files are links to cached blobs:
-   * readers must not write into them.
+   * readers must not write into them. A policy's optimizer state comes with it only where it is wanted.
+   *
+   * @throws StageFailure `ArtifactPruned` where files were pruned, `ArtifactCorrupt` where they are damaged.
    */
-  async materialise(ref: ArtifactRef): Promise<string> {
-    const folder = join(this.#folders, ref.digest);
+  async materialise(ref: ArtifactRef, { trainingState = false } = {}): Promise<string> {
+    const folder = this.#folderOf(ref, trainingState);
     if (await exists(folder)) return folder;
-    const manifest = await this.manifest(ref);
-    await this.#linkFiles(manifest.files, folder);
+    const { files } = await this.manifest(ref);
+    const wanted = files.filter(({ name }) => trainingState || !name.startsWith(`${TRAINING_STATE}/`));
+    await this.#linkFiles(wanted, folder).catch(async (error: unknown) => {
+      throw error instanceof StageFailure && error.type === 'ArtifactCorrupt' ? await this.prunedFailure(ref, { trainingState }) ?? error : error;
+    });
     return folder;
+  }
+
+  /** Takes an artifact out of the local cache, but for files that it shares with others in use; it is fetched again when it is needed. */
+  async forget(ref: ArtifactRef): Promise<void> {
+    const { files } = await this.manifest(ref);
+    for (const trainingState of [false, true]) await rm(this.#folderOf(ref, trainingState), { recursive: true, force: true });
+    for (const { sha256 } of files) {
+      const path = join(this.#blobs, sha256);
+      // A link more than the cache's own belongs to a folder or to who works with the file.
+      if (await stat(path).then(({ nlink }) => nlink === 1, () => false)) await rm(path, { force: true });
+    }
   }
 
   /** As {@link materialise}, for files without a manifest of their own (a checkpoint). */
@@ -312,6 +358,10 @@ export class ArtifactStore {
     }
   }
 
+  #folderOf({ digest }: ArtifactRef, trainingState: boolean): string {
+    return join(this.#folders, trainingState ? `${digest}-${TRAINING_STATE}` : digest);
+  }
+
   async #linkFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
     const building = await this.spoolPath('.folder');
     for (const file of files) {
@@ -332,7 +382,7 @@ export class ArtifactStore {
     const { size } = await stat(path);
     const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
     const blob = await this.#adopt(path, hex);
-    const stored = await this.#blobTime(hex);
+    const stored = await this.blobTime(hex);
     if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return file;
     const key = this.#prefix + objectKeys.blob(hex);
     if (encoding === 'identity') {
@@ -359,7 +409,7 @@ export class ArtifactStore {
   }
 
   /** When a blob was stored; undefined where it does not stand. */
-  async #blobTime(hex: string): Promise<Date | undefined> {
+  async blobTime(hex: string): Promise<Date | undefined> {
     try {
       return (await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)))).lastModified;
     } catch (error) {
@@ -368,9 +418,29 @@ export class ArtifactStore {
     }
   }
 
-  async #statBlob(file: ManifestFile): Promise<void> {
-    if (!(await this.#blobTime(file.sha256))) {
-      throw new StageFailure('StoreUnavailable', `blob ${file.sha256} of ${file.name} is not in the store; it is uploaded again by the next attempt`);
+  /** The first of the files whose blob does not stand; where they must be fresh, the time of those before it is brought up to date. */
+  async missingBlob(files: readonly ManifestFile[], { fresh }: { fresh: boolean }): Promise<ManifestFile | undefined> {
+    for (const file of files) {
+      const stored = await this.blobTime(file.sha256);
+      const isGood = stored && (!fresh || Date.now() - stored.getTime() < FRESH_BLOB_SECONDS * 1000 || await this.#touchBlob(file.sha256));
+      if (!isGood) return file;
+    }
+    return undefined;
+  }
+
+  /** Brings a blob's time up to date by copying it onto itself inside the store; false where it is gone. */
+  async #touchBlob(hex: string): Promise<boolean> {
+    const Object = this.#prefix + objectKeys.blob(hex);
+    try {
+      await this.#try(() => this.#client.copyObject(
+        new CopySourceOptions({ Bucket: this.#bucket, Object }),
+        // A store refuses to copy an object onto itself unless something of it changes.
+        new CopyDestinationOptions({ Bucket: this.#bucket, Object, MetadataDirective: 'REPLACE', UserMetadata: { touched: new Date().toISOString() } }),
+      ));
+      return true;
+    } catch (error) {
+      if (ABSENT.has(codeOf(error))) return false;
+      throw error;
     }
   }
 

@@ -1,13 +1,12 @@
 /** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import {
   canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Mistake, type StageStatus, type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
 import { manifestsOfRounds } from '../reinforcement/timeline.js';
-import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -66,15 +65,12 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
   };
 }
 
-/**
- * Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache.
- * The optimizer's state, which only the next round reads, stays behind.
- */
+/** Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache. */
 async function replaceFolder(source: string, target: string): Promise<void> {
   const building = `${target}.part`;
   await rm(building, { recursive: true, force: true });
   await mkdir(building, { recursive: true });
-  await cp(source, building, { recursive: true, filter: (path) => basename(path) !== TRAINING_STATE });
+  await cp(source, building, { recursive: true });
   await rm(target, { recursive: true, force: true });
   await rename(building, target);
 }

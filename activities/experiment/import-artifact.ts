@@ -54,7 +54,7 @@ function faultOfRow(text: string, schema: z.ZodType): string | undefined {
  */
 export async function importArtifact(store: ArtifactStore, input: ArtifactRef | ArtifactPath, producer: Producer): Promise<ArtifactRef> {
   if ('digest' in input) {
-    await store.manifest(input);
+    await store.wholeManifest(input);
     return input;
   }
   const { kind } = input;

@@ -55,6 +55,7 @@ const KNOWN: Record<string, FailureType> = {
   InvalidInput: 'InvalidExperiment',
   RuntimeLost: 'RuntimeLost',
   SandboxUnavailable: 'SandboxUnavailable',
+  DiskFull: 'DiskFull',
 };
 
 interface Pending {

@@ -21,13 +21,13 @@ const HELP = `npm run bench:training -- [options]
   --only NAME   only this part: waiting, update, overhead (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
   --turns N     turns of the update part, in each a step of each side (9)
-  --steps N     optimizer steps of the overhead part, on each side (40)
+  --steps N     optimizer steps of the overhead part, on each side (60)
   --json        one JSON object on the last line
   --help        print this`;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '40' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '60' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
   });
   if (values.help) return console.log(HELP);
   const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {

@@ -36,7 +36,18 @@ def stubborn(params, call):
 def die(params, call):
     os._exit(3)
 
-serve({"echo": echo, "fail": fail, "patient": patient, "stubborn": stubborn, "die": die}, {"echo": "1"})
+def fill(params, call):
+    with open("/dev/full", "w") as file:
+        file.write("more than there is room for")
+
+class DeviceLost(Exception):
+    pass
+
+def lose(params, call):
+    raise DeviceLost("the device is gone")
+
+operations = {"echo": echo, "fail": fail, "patient": patient, "stubborn": stubborn, "die": die, "fill": fill, "lose": lose}
+serve(operations, {"echo": "1"}, useless_after=(DeviceLost,))
 `);
 
 const open: PythonService[] = [];
@@ -69,6 +80,7 @@ describe('a call', () => {
     const python = service();
     for (const type of ['OutOfMemory', 'RuntimeLost']) await expect(python.call('fail', { type })).rejects.toMatchObject({ type, message: 'a sentence' });
     await expect(python.call('fail', { type: 'ZeroDivisionError' })).rejects.toMatchObject({ name: 'ZeroDivisionError' });
+    await expect(python.call('fill', {})).rejects.toMatchObject({ type: 'DiskFull', message: expect.stringContaining('(ACECODER_HOME) is full: [Errno 28] No space left on device') });
     await expect(python.call('nothing', {})).rejects.toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining("'nothing'") });
   });
 
@@ -98,6 +110,14 @@ describe('a call', () => {
     const python = service();
     await expect(python.call('die', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining(join(folder, 'echo.log')) });
     expect(await python.call('echo', { value: 3 })).toMatchObject({ echo: 3 });
+  });
+
+  it('whose device is gone loses its process, and the next one has a new process', async () => {
+    const python = service();
+    const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
+    await expect(python.call('lose', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining('ended with code 1') });
+    expect(readFileSync(join(folder, 'echo.log'), 'utf8')).toContain('the device is gone');
+    expect((await python.call<{ pid: number }>('echo', { value: 2 })).pid).not.toBe(pid);
   });
 });
 

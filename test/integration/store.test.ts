@@ -1,12 +1,17 @@
 /** The store's promises against a real MinIO. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Client } from 'minio';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
+import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
-import type { ManifestFile, Producer } from '../../workflows/contract/index.js';
+import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
+import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
@@ -27,6 +32,12 @@ function minio(): { client: Client; bucket: string } {
   const { endpoint, bucket, accessKey, secretKey } = inject('stack').s3;
   const { hostname, port } = new URL(endpoint);
   return { client: new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey }), bucket };
+}
+
+/** A blob as it lies in the store. */
+async function bytesOf(file: ManifestFile): Promise<Buffer> {
+  const { client, bucket } = minio();
+  return Buffer.concat(await collect((await client.getObject(bucket, objectKeys.blob(file.sha256))) as AsyncIterable<Buffer>));
 }
 
 describe('rows', () => {
@@ -70,10 +81,7 @@ describe('a damaged blob', () => {
     const file = await stored(artifactStore());
     const other = await artifactStore().putRows('rows.jsonl', Row, [{ id: randomUUID(), value: 2 }]);
     const { client, bucket } = minio();
-    const bytes = await client.getObject(bucket, objectKeys.blob(other.sha256));
-    const chunks: Buffer[] = [];
-    for await (const chunk of bytes) chunks.push(chunk as Buffer);
-    await client.putObject(bucket, objectKeys.blob(file.sha256), Buffer.concat(chunks));
+    await client.putObject(bucket, objectKeys.blob(file.sha256), await bytesOf(other));
     await expect(collect(artifactStore().readRows([file], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining(file.sha256) });
   });
 
@@ -85,6 +93,33 @@ describe('a damaged blob', () => {
     const gone = await stored(artifactStore());
     await client.removeObject(bucket, objectKeys.blob(gone.sha256));
     await expect(collect(artifactStore().readRows([gone], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining('missing') });
+  });
+});
+
+describe('a checkpoint', () => {
+  it('that is cut in half is passed over for the one before', async () => {
+    const { client, bucket } = minio();
+    const key = sha256(randomUUID());
+    const work = mkdtempSync(join(tmpdir(), 'acecoder-checkpoints-'));
+    const restored = join(work, 'restored');
+    const position = (): string => readFileSync(join(restored, 'position'), 'utf8');
+    try {
+      for (const step of [10, 20]) {
+        const folder = join(work, `checkpoint-${step}`);
+        mkdirSync(folder);
+        writeFileSync(join(folder, 'weights'), randomBytes(1000));
+        writeFileSync(join(folder, 'position'), `${step}`);
+        await saveCheckpoint(artifactStore(), key, { step, path: folder });
+      }
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(20);
+      expect(position()).toBe('20');
+      const weights = (await artifactStore().putFolder(join(work, 'checkpoint-20'))).find(({ name }) => name === 'weights')!;
+      await client.putObject(bucket, objectKeys.blob(weights.sha256), (await bytesOf(weights)).subarray(0, 500));
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(10);
+      expect(position()).toBe('10');
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
   });
 });
 
@@ -100,6 +135,87 @@ describe('folders', () => {
     const folder = await artifactStore().materialise(refOf(manifest));
     const { readFile } = await import('node:fs/promises');
     expect(await readFile(`${folder}/folder/b.bin`)).toEqual(bytes);
+  });
+});
+
+describe('pruning', () => {
+  const marker: PrunedDocument = { workflowId: 'pruner', at: '2026-01-01T00:00:00Z', policy: 'round 1, keepRounds 1', advice: 'Take a newer round.' };
+
+  async function policy(store: ArtifactStore, files: Record<string, Buffer>, kind: Draft['kind'] = 'policy'): Promise<{ manifest: Manifest; ref: ArtifactRef }> {
+    const stored: ManifestFile[] = [];
+    for (const [name, bytes] of Object.entries(files)) {
+      const path = await store.spoolPath();
+      await writeFile(path, bytes);
+      stored.push(await store.putFile(path, name));
+      await rm(path);
+    }
+    const { manifest } = await store.commit({ ...draft(sha256(randomUUID()), stored), kind }, producer('w'));
+    return { manifest, ref: refOf(manifest) };
+  }
+
+  const inFuture = new Date(Date.now() + 3_600_000);
+  /** What garbage collection and pruning do with blobs of `of`, were they old. */
+  async function sweepBlobsOf(store: ArtifactStore, of: Manifest, before: Date): Promise<number> {
+    const pruned = await prunedParts(store);
+    const needed = neededBlobs(await new Documents(store, MODEL_DOCUMENTS).read(), pruned);
+    return (await sweep(store, of.files, { needed, before })).swept;
+  }
+
+  it('takes what is marked, old and named by nothing else, and a reader is told by whom and why', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared, 'training-state/optimizer.safetensors': randomBytes(2_000) });
+    const other = await policy(store, { 'config.json': shared });
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'unmarked').toBe(0);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'trainingState'), marker);
+    expect(await sweepBlobsOf(store, manifest, new Date(Date.now() - 60_000)), 'young').toBe(0);
+    expect(await sweepBlobsOf(store, manifest, inFuture)).toBe(1);
+    const reader = artifactStore();
+    await expect(reader.materialise(ref)).resolves.toBeTruthy();
+    await expect(reader.materialise(ref, { trainingState: true })).rejects.toMatchObject({ type: 'ArtifactPruned', message: expect.stringContaining('(its training-state) was pruned') });
+    await expect(reader.wholeManifest(ref)).resolves.toEqual(manifest);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'the shared blob stays').toBe(1);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'again').toBe(0);
+    const failure = { type: 'ArtifactPruned', details: [ref.key], message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.` };
+    await expect(artifactStore().materialise(ref)).rejects.toMatchObject(failure);
+    await expect(artifactStore().wholeManifest(ref)).rejects.toMatchObject(failure);
+    expect(await store.manifest(ref)).toEqual(manifest);
+    await expect(artifactStore().materialise(other.ref)).resolves.toBeTruthy();
+  });
+
+  it('spares a blob that somebody touches to name it', async () => {
+    const store = artifactStore();
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000) });
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    const [file] = manifest.files;
+    const stored = (await store.blobTime(file!.sha256))!;
+    const later = new Date(stored.getTime() + 1_000);
+    vi.useFakeTimers({ toFake: ['Date'], now: stored.getTime() + 700_000 });
+    try {
+      // By its clock, the blob is 12 minutes old, and the commit of a model brings its time up to date.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(await store.missingBlob(manifest.files, { fresh: true })).toBeUndefined();
+    } finally {
+      vi.useRealTimers();
+    }
+    expect((await store.blobTime(file!.sha256))!.getTime()).toBeGreaterThanOrEqual(later.getTime());
+    expect((await sweep(store, manifest.files, { needed: new Set(), before: later })).swept).toBe(0);
+    await expect(artifactStore().fetch(file!)).resolves.toBeTruthy();
+  });
+
+  it('leaves the local cache too, but for what others use', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const gone = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared });
+    const used = await policy(store, { 'config.json': shared });
+    const [folder, other] = [await store.materialise(gone.ref), await store.materialise(used.ref)];
+    const cached = await Promise.all(gone.manifest.files.map((file) => store.fetch(file)));
+    await store.forget(gone.ref);
+    expect([folder, other, ...cached].map((path) => existsSync(path))).toEqual([false, true, ...gone.manifest.files.map(({ name }) => name === 'config.json')]);
+    expect(await store.materialise(gone.ref)).toBe(folder);
   });
 });
 

@@ -24,6 +24,7 @@ def main() -> None:
     others = OtherProcesses() if PROCESSES > 1 and RANK == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.
+    import torch
     import transformers
     import trl
 
@@ -60,7 +61,10 @@ def main() -> None:
         "trl": trl.__version__,
         **{name: str(value) for name, value in environment().items()},
     }
-    serve({**alone, **(on_all_processes(shared, others) if others else shared)}, versions)
+    # An error of the device itself stays with the process: every later use of the device would meet it.
+    useless_after = (torch.AcceleratorError,)
+    together = on_all_processes(shared, others, useless_after) if others else shared
+    serve({**alone, **together}, versions, useless_after=useless_after)
 
 
 if __name__ == "__main__":

@@ -142,11 +142,17 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
 def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> PreTrainedModel:
     """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
     train_upper_layers(model, upper_layers)
-    if sharding == "none":
-        return model.to(DEVICE)
-    make_room(sys.maxsize)  # a model is sharded because memory is short
-    shard(model, decoder_blocks(model))
-    return model
+    try:
+        if sharding == "none":
+            return model.to(DEVICE)
+        make_room(sys.maxsize)  # a model is sharded because memory is short
+        shard(model, decoder_blocks(model))
+        return model
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = f"Out of memory on {DEVICE.type}: the model at {model.name_or_path} does not fit; "
+        raise ServiceError("OutOfMemory", f"{message}use devices with more memory, or more of them.") from error
 
 
 def _weight_files(path: str) -> list[Path]:
@@ -217,10 +223,14 @@ def out_of_memory(setting: str, value: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
+        if not _is_out_of_memory(error):
             raise
         message = f"Out of memory on {DEVICE.type} with {setting} {value}; lower {setting}."
         raise ServiceError("OutOfMemory", message) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS)
 
 
 # -- Writing and importing --------------------------------------------------------------------------------------------

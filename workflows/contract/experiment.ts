@@ -329,7 +329,11 @@ export const ReinforcementConfig = z.strictObject({
   seed: seed.default(0),
   limits,
   salt,
-  execution: execution({ ...trainingExecution, maxRows }),
+  execution: execution({
+    ...trainingExecution, maxRows,
+    keepRounds: count.nullable().default(3)
+      .describe('newest rounds whose policies stay in the store, beside the reference and what anything else names; of older ones the manifests stay, and what was pruned is made again where it is needed; null: all stay, with the state of their optimizers'),
+  }),
 }).refine(({ engine, asynchronous, topP }) => engine !== 'vllm' || asynchronous === null || topP === 1, {
   path: ['topP'], error: "1 where rounds are asynchronous and the engine is 'vllm', which gives no log-probabilities of a cut nucleus",
 });

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import weight_digests
+from transformers import PreTrainedModel
 
 from runtime import models
-from runtime.models import check_model, import_model, out_of_memory, warm_policy
+from runtime.models import check_model, import_model, load_policy, out_of_memory, warm_policy
 from serve import Call, ServiceError
 
 
@@ -90,11 +92,27 @@ def test_warm_models_leave_when_memory_is_short(micro_model: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: you tried 9")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("can't allocate memory: you tried 9"),
+    ],
 )
 def test_out_of_memory_names_the_setting(error: RuntimeError) -> None:
     with pytest.raises(ServiceError, match="lower microBatch") as raised, out_of_memory("microBatch", 64):
         raise error
+    assert raised.value.type == "OutOfMemory"
+
+
+def test_a_model_that_does_not_fit_is_named(micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PreTrainedModel, "to", full)
+    with pytest.raises(ServiceError, match=f"the model at {micro_model} does not fit") as raised:
+        load_policy(str(micro_model))
     assert raised.value.type == "OutOfMemory"
 
 

@@ -178,10 +178,13 @@ def test_micro_batches_do_not_change_the_step(micro_model: Path, rollouts: str, 
 
 
 def test_divergence_names_step_and_learning_rate(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match=r"step \d+ with learning rate 1e\+30") as error:
-        update(micro_model, rollouts, tmp_path, config={"learningRate": 1e30})
+    recorder = Recorder()
+    with pytest.raises(ServiceError, match=r"step 2 with learning rate 1e\+30") as error:
+        update(micro_model, rollouts, tmp_path, recorder, config={"learningRate": 1e30, "checkpointSeconds": 0})
     assert error.value.type == "TrainingDiverged"
     assert not (tmp_path / "output").exists()
+    (kept,) = recorder.checkpoints()
+    assert (kept["step"], Path(kept["path"]).is_dir()) == (1, True)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -261,10 +261,14 @@ def test_long_pairs_are_counted(micro_model: Path, pairs: str, tmp_path: Path) -
 
 
 def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match=r"step \d+ with learning rate 1e\+30") as error:
-        train(micro_model, pairs, tmp_path, config={"learningRate": 1e30, "warmupRatio": 0})
+    recorder = Recorder()
+    config = {"learningRate": 1e30, "warmupRatio": 0, "checkpointSeconds": 0}
+    with pytest.raises(ServiceError, match=r"step 2 with learning rate 1e\+30") as error:
+        train(micro_model, pairs, tmp_path, recorder, config=config)
     assert error.value.type == "TrainingDiverged"
     assert not (tmp_path / "output").exists()
+    (kept,) = recorder.checkpoints()
+    assert (kept["step"], Path(kept["path"]).is_dir()) == (1, True)
 
 
 @pytest.mark.parametrize(
