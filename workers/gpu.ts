@@ -20,20 +20,20 @@ watches the health of the GPUs with nvidia-smi. Without nvidia-smi or a GPU, it 
 
 Environment:
   ACECODER_GPU_CLASSES         device classes as JSON, such as {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 2}};
-                               a class's workers serve a queue of their own; GPUs that no class takes serve the queue
-                               without a class
+                               a class's workers serve a queue of their own, with a process of the model runtime for each
+                               of their GPUs; GPUs that no class takes serve the queue without a class
   ACECODER_GPU_HEALTH_SECONDS  seconds between two looks at the health of the GPUs (30)
   ACECODER_QUEUE               base of the queue names (${QUEUES.pipeline})
   CUDA_VISIBLE_DEVICES         GPUs that may be used: UUIDs, or indices as nvidia-smi counts; all when not set
   TEMPORAL_*, ACECODER_S3_*    as for all workers`;
 
 /** This entry again as the worker of an assignment: see {@link runAsChild}. */
-function forkWorker({ name, deviceClass, cudaVisibleDevices }: Assignment, wait: string | undefined): ChildProcess {
+function forkWorker({ name, deviceClass, devices, cudaVisibleDevices }: Assignment, wait: string | undefined): ChildProcess {
   return fork(fileURLToPath(import.meta.url), ['--device', name, ...(wait === undefined ? [] : ['--wait', wait])], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     // A group of its own: Ctrl-C reaches the launcher alone, because a worker takes a second signal for an order to end at once.
     detached: true,
-    env: { ...process.env, CUDA_VISIBLE_DEVICES: cudaVisibleDevices, ACECODER_DEVICE: name, ACECODER_DEVICE_CLASS: deviceClass },
+    env: { ...process.env, CUDA_VISIBLE_DEVICES: cudaVisibleDevices, ACECODER_PROCESSES: String(devices.length), ACECODER_DEVICE: name, ACECODER_DEVICE_CLASS: deviceClass },
   });
 }
 

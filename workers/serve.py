@@ -21,8 +21,8 @@ import os
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "unexpected pos")
 """In the messages of the operating system, whichever library passes them on, and of a `torch.save` that came short."""
@@ -50,6 +50,8 @@ class Call:
         self.id = id
         self._send = send
         self._cancelled = threading.Event()
+        self.on_cancel: Callable[[], None] = lambda: None
+        """What else is to hear of a cancellation."""
 
     @property
     def cancelled(self) -> bool:
@@ -58,6 +60,7 @@ class Call:
 
     def cancel(self) -> None:
         self._cancelled.set()
+        self.on_cancel()
 
     def raise_if_cancelled(self) -> None:
         """Raise `Cancelled` when the parent has asked to stop; long operations call this between steps."""
@@ -72,8 +75,41 @@ class Call:
         """Announce a complete checkpoint folder; the parent copies it away while the training goes on."""
         self._send({"id": self.id, "type": "checkpoint", "step": step, "path": path})
 
+    def fail(self, error: ServiceError) -> None:
+        """Answer the request with an error, for a process that ends before its operation does."""
+        self._send(_error_reply(self.id, error))
+
+
+def as_service_error(error: Exception) -> ServiceError:
+    """The error as the parent is told of it; the type of an unexpected one is the name of its class."""
+    if isinstance(error, ServiceError):
+        return error
+    text = str(error) or repr(error)
+    if any(sign in text for sign in DISK_FULL_SIGNS):
+        return ServiceError("DiskFull", f"the disk of this worker's files (ACECODER_HOME) is full: {text}")
+    return ServiceError(type(error).__name__, text)
+
 
 Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
+
+
+def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
+    """The messages of a descriptor until its writer has ended."""
+    with os.fdopen(descriptor, "rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):  # a writer that is killed may leave half a line
+                yield json.loads(line)
+
+
+def write_message(file: BinaryIO, message: Mapping[str, Any]) -> None:
+    """Write one message to an unbuffered file."""
+    view = memoryview(json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+    while view:
+        view = view[file.write(view) :]
+
+
+def _error_reply(id: int, error: ServiceError) -> dict[str, Any]:
+    return {"id": id, "type": "error", "error": {"type": error.type, "message": str(error)}}
 
 
 def serve(
@@ -96,11 +132,8 @@ def serve(
     calls: dict[int, Call] = {}
 
     def send(message: Mapping[str, Any]) -> None:
-        data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         with write_lock:
-            view = memoryview(data)
-            while view:
-                view = view[replies.write(view) :]
+            write_message(replies, message)
 
     def leave(code: int = 0) -> None:
         try:
@@ -109,16 +142,14 @@ def serve(
             os._exit(code)
 
     def read_requests() -> None:
-        with os.fdopen(3, "rb") as requests:
-            for line in requests:
-                message = json.loads(line)
-                if message.get("cancel"):
-                    if call := calls.get(message["id"]):
-                        call.cancel()
-                    continue
-                call = Call(message["id"], send)
-                calls[call.id] = call
-                pending.put((call, message["op"], message.get("params", {})))
+        for message in read_messages(3):
+            if message.get("cancel"):
+                if call := calls.get(message["id"]):
+                    call.cancel()
+                continue
+            call = Call(message["id"], send)
+            calls[call.id] = call
+            pending.put((call, message["op"], message.get("params", {})))
         leave()
 
     threading.Thread(target=read_requests, name="requests", daemon=True).start()
@@ -131,22 +162,14 @@ def serve(
                 if op not in operations:
                     raise ServiceError("InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}.")
                 reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
-            except ServiceError as error:
-                reply = {"id": call.id, "type": "error", "error": {"type": error.type, "message": str(error)}}
             except useless_after:
                 traceback.print_exc()
                 leave(1)
             except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
-                traceback.print_exc()
-                reply = {"id": call.id, "type": "error", "error": _described(error)}
+                if not isinstance(error, ServiceError):
+                    traceback.print_exc()
+                reply = _error_reply(call.id, as_service_error(error))
             calls.pop(call.id, None)
             send(reply)
     except BrokenPipeError:
         leave()
-
-
-def _described(error: Exception) -> dict[str, str]:
-    text = str(error) or repr(error)
-    if any(sign in text for sign in DISK_FULL_SIGNS):
-        return {"type": "DiskFull", "message": f"the disk of this worker's files (ACECODER_HOME) is full: {text}"}
-    return {"type": type(error).__name__, "message": text}

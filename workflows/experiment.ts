@@ -19,7 +19,7 @@ import { currentDetails, shellWord } from './lib/details.js';
 import { recordedIn } from './lib/endpoint.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import { abandonUpdate, pauseSignal, resumeSignal, retryStageUpdate, stageProgressSignal, statusQuery } from './lib/messages.js';
-import { benchmarksOf } from './lib/stage.js';
+import { benchmarksOf, enginesOf } from './lib/stage.js';
 
 export interface ExperimentResult {
   html: string;
@@ -111,6 +111,7 @@ class ExperimentRun {
     const { seeds, models: { policy, rewardModel: backbone = policy } } = await resolveInputs('experiment', { seeds: seedsInput, models, ...recorded }, {
       at: '', deviceClass: settings.sampling.execution.deviceClass,
       benchmarks: { ...benchmarksOf(settings.synthesis, 'stages.synthesis.'), ...benchmarksOf(settings.evaluation, 'stages.evaluation.') },
+      engines: Object.assign({}, ...STAGES.map((stage) => enginesOf(settings[stage], `stages.${stage}.`))),
     });
     const { searchAttributes } = await call('experiment.record', { summary: 'record the configuration' }, { experiment: this.#config });
     this.#searchAttributes = searchAttributes;

@@ -40,7 +40,8 @@ type AnsweredTask = z.infer<typeof AnsweredTask>;
 export const POLICY_INPUT = 'policy:';
 
 /** `evaluation.plan`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
-export function evaluationActivities({ store, models, sandbox, settings }: Services) {
+export function evaluationActivities(services: Services) {
+  const { store, models, sandbox, settings } = services;
   async function tasksOf(benchmark: Benchmark, config: Config, questions: ArtifactRef | undefined): Promise<Task[]> {
     if (benchmark.kind === 'humaneval') return humanEvalTasks(settings, benchmark);
     if (!questions) throw new StageFailure('InvalidExperiment', "benchmark 'heldOut' needs inputs.questions, the filtered questions");
@@ -87,8 +88,8 @@ export function evaluationActivities({ store, models, sandbox, settings }: Servi
             }]),
           ]);
           const policy = inputs[POLICY_INPUT + planned[0]!.policy]!;
-          const answers = await generate(models, store, requests, {
-            model: await store.materialise(policy), maxRows, signal: cancellationSignal(),
+          const answers = await generate(services, requests, {
+            engine: config.engine, model: await store.materialise(policy), maxRows, signal: cancellationSignal(),
             onProgress: (done, total) => reportProgress({ done, total, message: `${planned[0]!.policy}: answers` }),
           });
           let next = 0;

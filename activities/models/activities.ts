@@ -1,8 +1,9 @@
 /** Models become artifacts before a stage uses them, so that their digests are inputs of the stage keys. */
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FAILURES, mistake, StageFailure, type Mistake, type ModelSource, type Produced } from '../../workflows/contract/index.js';
+import { FAILURES, mistake, StageFailure, type Engine, type Mistake, type ModelSource, type Produced } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { fileDigest, filesOf } from '../artifacts/store.js';
@@ -11,7 +12,7 @@ import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';
 
 /** `models.check`, `models.import`. */
-export function modelActivities({ store, models }: Services) {
+export function modelActivities({ store, models, settings }: Services) {
   /** A source whose folder, if it is one, is an absolute path of this worker. @throws StageFailure `ModelNotFound`. */
   function located(source: Exclude<ModelSource, { kind: 'artifact' }>): Exclude<ModelSource, { kind: 'artifact' }> {
     if (source.kind !== 'folder') return source;
@@ -21,9 +22,14 @@ export function modelActivities({ store, models }: Services) {
   }
 
   return {
-    /** Every mistake of model sources, by their paths in the input; stores nothing and loads no weights. */
-    'models.check': async ({ sources }: { sources: Record<string, ModelSource> }): Promise<Mistake[]> => {
+    /** Every mistake of model sources and of optional engines, by their paths in the input; stores nothing and loads no weights. */
+    'models.check': async ({ sources, engines = {} }: { sources: Record<string, ModelSource>; engines?: Record<string, Engine> }): Promise<Mistake[]> => {
       const mistakes: Mistake[] = [];
+      if (Object.keys(engines).length > 0 && !(await hasVllm(settings.vllmPython))) {
+        for (const [path, engine] of Object.entries(engines)) {
+          mistakes.push(mistake(path, engine, "the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON names another Python that has it), or use the engine 'transformers'"));
+        }
+      }
       for (const [path, source] of Object.entries(sources)) {
         try {
           if (source.kind === 'artifact') await store.manifest(source.ref);
@@ -59,6 +65,12 @@ export function modelActivities({ store, models }: Services) {
       });
     },
   };
+}
+
+/** Whether an interpreter is there and finds vLLM. */
+function hasVllm(python: string): Promise<boolean> {
+  const code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)";
+  return new Promise((resolve) => execFile(python, ['-c', code], (error) => resolve(error === null)));
 }
 
 /** SHA-256 over the names and contents of a folder's files. */

@@ -14,7 +14,7 @@ import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, type Product } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { SCORE_SCALE_FILE, ScoreScale } from '../reward-model/activities.js';
@@ -42,17 +42,19 @@ export const TRAINING_STATE = 'training-state';
 
 const UpdateResult = z.object({
   steps: z.number().int(),
+  environments: TrainingEnvironments,
   trainedIds: z.array(z.string()),
   metrics: z.record(z.string(), z.number()),
   curve: z.array(z.record(z.string(), z.number())),
 });
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
-export function reinforcementActivities({ store, models, sandbox }: Services) {
+export function reinforcementActivities(services: Services) {
+  const { store, models, engines, sandbox } = services;
   /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
     name: string, kind: ArtifactKind, { round, inputs, config: unparsed }: RoundInput<I>,
-    semantics: (config: Omit<Config, 'execution'>) => unknown,
+    semantics: (config: ReturnType<typeof semanticsOf<Config>>) => unknown,
     make: (config: Config, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
@@ -99,13 +101,13 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
       }),
 
     'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ temperature, topP, maxNewTokens, asynchronous }) => ({ temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
+      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ engine, temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
         const prompts = await rows(input.inputs.plan, RoundPromptRow);
-        const answers = await generate(models, store, prompts.map(({ questionId, question, seeds }) => ({
+        const answers = await generate(services, prompts.map(({ questionId, question, seeds }) => ({
           id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
           temperature: config.temperature, topP: config.topP, maxNewTokens: config.maxNewTokens,
         })), {
-          model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
+          engine: config.engine, model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
         });
         const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
@@ -114,7 +116,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         }));
         const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
         return { files: [file], rows: rollouts.length, metrics: { rollouts: rollouts.length, tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0) } };
-      }, await models.versions()),
+      }, await engines[ReinforcementConfig.parse(input.config).engine].versions()),
 
     'reinforcement.judge': (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>, attempt: number = currentProducer().attempt): Promise<Produced> =>
       step('judge', 'verdicts', input, ({ limits }) => ({ limits }), async (config) => {
@@ -193,7 +195,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
           policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
           ...(config.asynchronous ?? {}),
-          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds },
+          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding },
         })));
         const expected = trained.map(({ id }) => id).sort();
         const actual = [...new Set(result.trainedIds)].sort();
@@ -203,7 +205,7 @@ export function reinforcementActivities({ store, models, sandbox }: Services) {
         const files = [...await store.putFolder(output), ...await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)];
         const dropped: Record<string, number> = {};
         for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
-        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped } };
+        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped, environments: result.environments } };
       }), await models.versions()),
   };
 }

@@ -6,7 +6,7 @@ import { PairRow, semanticsOf, StageConfigs, StageFailure, type ArtifactRef, typ
 import { stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
@@ -19,6 +19,7 @@ export type ScoreScale = z.infer<typeof ScoreScale>;
 
 const TrainingResult = z.object({
   steps: z.number().int(),
+  environments: TrainingEnvironments,
   pairs: z.number().int(),
   tooLong: z.number().int(),
   heldOutTooLong: z.number().int(),
@@ -41,7 +42,7 @@ export function rewardModelActivities({ store, models }: Services) {
     'rewardModel.train': async (input: { config: unknown; inputs: { pairs: ArtifactRef; backbone: ArtifactRef } }): Promise<Produced> => {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
-      const recipe = { stage: 'rewardModel', version: PROMPT_VERSION, kind: 'rewardModel' as const, semantics: semanticsOf(config), inputs: digestsOf(input.inputs) };
+      const recipe = { stage: 'rewardModel', version: 2, kind: 'rewardModel' as const, semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION }, inputs: digestsOf(input.inputs) };
       const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
         const { files } = await store.manifest(input.inputs.pairs);
         const pairs = async (name: string): Promise<PairRow[]> => {
@@ -60,7 +61,7 @@ export function rewardModelActivities({ store, models }: Services) {
         const { execution, salt: _salt, ...semantics } = config;
         const result = TrainingResult.parse(await train({ store, models, work }, key, 'trainRewardModel', (folders) => ({
           model: backbone, train: trainPath, heldOut: heldOutPath, output, ...folders,
-          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, gradientCheckpointing: execution.gradientCheckpointing, baseline: true },
+          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding, gradientCheckpointing: execution.gradientCheckpointing, baseline: true },
         })));
         const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
         await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
@@ -79,6 +80,7 @@ export function rewardModelActivities({ store, models }: Services) {
             byGap: accuracyByGap(result.heldOut.rows.flatMap(({ id }, at) => (gapOf.has(id) ? [{ gap: gapOf.get(id)!, margin: margins[at]! }] : []))).map((bin) => ({ ...bin })),
             curve: result.curve.map(({ step, loss }) => ({ step, loss })),
             scale: { ...scale },
+            environments: result.environments,
           },
         };
       }));

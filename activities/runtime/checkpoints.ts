@@ -14,6 +14,15 @@ import type { PythonService } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
 
+/**
+ * Where a training ran, with the step after which it came there: one entry where it stayed, more where it was resumed in
+ * another environment, so that its last bits cannot be had again. Goes into metrics, outside the digest.
+ */
+export const TrainingEnvironments = z.array(z.object({
+  step: z.number().int(), torch: z.string(), device: z.string(), cpuCapability: z.string(), threads: z.number().int(),
+  processes: z.number().int(), microBatch: z.number().int(), sharding: z.string(),
+})).min(1);
+
 /** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
 export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: { step: number; path: string }): Promise<void> {
   const files = await store.putFolder(checkpoint.path);

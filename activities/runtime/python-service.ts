@@ -53,6 +53,7 @@ const KNOWN: Record<string, FailureType> = {
   TrainingDiverged: 'TrainingDiverged',
   ModelNotFound: 'ModelNotFound',
   InvalidInput: 'InvalidExperiment',
+  RuntimeLost: 'RuntimeLost',
   SandboxUnavailable: 'SandboxUnavailable',
   DiskFull: 'DiskFull',
 };
@@ -80,6 +81,11 @@ export class PythonService {
   #closed = false;
 
   constructor(readonly options: PythonServiceOptions) {}
+
+  /** Whether there is a process, or one that starts. */
+  get isRunning(): boolean {
+    return this.#process !== undefined;
+  }
 
   /** Starts the process where it does not run and returns the versions it reports. */
   async versions(): Promise<Record<string, string>> {

@@ -1,4 +1,5 @@
 /** What the activities of a worker work with. A worker starts only the services that its queues need. */
+import type { Engine } from '../../workflows/contract/index.js';
 import type { Settings } from './settings.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { PythonService } from './python-service.js';
@@ -10,6 +11,8 @@ export interface Services {
   store: ArtifactStore;
   /** The resident model runtime: GPU workers. */
   models: PythonService;
+  /** What samples, by the engine's name: the model runtime itself, or a process beside it. */
+  engines: Record<Engine, PythonService>;
   /** The sandbox supervisor: sandbox workers. */
   sandbox: PythonService;
   /** Whether the namespace has the search attributes; a workflow that sets an unregistered one would hang. */

@@ -10,20 +10,31 @@ export interface Settings {
   venv: string;
   /** Python interpreter of the model runtime. */
   python: string;
+  /** Python interpreter of the vLLM engine; its environment is optional. */
+  vllmPython: string;
   /** Python interpreter that runs untrusted programs; needs the standard library only. */
   sandboxPython: string;
   /** Level of isolation below which no program is run: full, reduced or weak. */
   sandboxMinimum: string;
   /** Folder with the Python packages `runtime` and `sandbox`. */
   pythonPath: string;
+  /** Processes of the model runtime, each with a GPU of its own. */
+  processes: number;
 }
 
-/** Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV` and `ACECODER_PYTHON` move what their names say. */
+/**
+ * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
+ *
+ * @throws Error when `ACECODER_PROCESSES` is no number of processes.
+ */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
-  return { home, venv, python, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
+  const vllmPython = env['ACECODER_VLLM_PYTHON'] ?? join(home, 'vllm', 'bin', 'python');
+  const processes = Number(env['ACECODER_PROCESSES'] ?? 1);
+  if (!Number.isInteger(processes) || processes < 1) throw new Error(`ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, from 1 on.`);
+  return { home, venv, python, vllmPython, processes, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */

@@ -19,7 +19,8 @@ const SampledQuestion = z.strictObject({
 type SampledQuestion = z.infer<typeof SampledQuestion>;
 
 /** `sampling.plan`; `sampling.generate` by the policy, or `sampling.request`; `sampling.judge`, `sampling.seal`. */
-export function samplingActivities({ store, models, sandbox, secret }: Services) {
+export function samplingActivities(services: Services) {
+  const { store, sandbox, secret } = services;
   const stage: ShardedStage<z.infer<typeof StageConfigs.sampling>> = {
     stage: 'sampling',
     version: PROMPT_VERSION,
@@ -47,7 +48,7 @@ export function samplingActivities({ store, models, sandbox, secret }: Services)
         async run({ config, inputs, rows, execution }) {
           const questions = rows as FilteredQuestionRow[];
           const { maxRows } = SamplingConfig.shape.execution.parse(execution);
-          const answers = await generate(models, store, questions.map(({ id, question }) => ({
+          const answers = await generate(services, questions.map(({ id, question }) => ({
             id,
             prompt: promptOf(question),
             n: config.samples,
@@ -56,6 +57,7 @@ export function samplingActivities({ store, models, sandbox, secret }: Services)
             maxNewTokens: config.maxNewTokens,
             seeds: Array.from({ length: config.samples }, (_, index) => deriveSeed(config.seed, id, index)),
           })), {
+            engine: config.engine,
             model: await store.materialise(inputs['policy']!),
             maxRows,
             signal: cancellationSignal(),

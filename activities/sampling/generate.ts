@@ -1,11 +1,12 @@
-/** Sampling from a policy by the resident runtime: requests out, answers in, by files. */
+/** Sampling from a policy by an engine's process: requests out, answers in, by files. */
 import { rm } from 'node:fs/promises';
 import { z } from 'zod';
-import type { PythonService } from '../runtime/python-service.js';
-import { readLines, writeRows, type ArtifactStore } from '../artifacts/store.js';
+import type { Engine } from '../../workflows/contract/index.js';
+import type { Services } from '../runtime/services.js';
+import { readLines, writeRows } from '../artifacts/store.js';
 import type { Prompt } from './prompt.js';
 
-/** Row of the runtime's `sample` operation. `completionIds` end with EOS only where the model wrote it. */
+/** Row of the engines' `sample` operation. `completionIds` end with EOS only where the model wrote it. */
 export const Answer = z.object({
   id: z.string(),
   index: z.number().int(),
@@ -30,6 +31,7 @@ export interface SampleRequest {
 }
 
 export interface GenerateOptions {
+  engine: Engine;
   /** Model folder. */
   model: string;
   /** Rows of one batch; memory and speed only. */
@@ -41,13 +43,16 @@ export interface GenerateOptions {
 }
 
 /** Answers in request order, then sample order. */
-export async function generate(models: PythonService, store: ArtifactStore, requests: readonly SampleRequest[], options: GenerateOptions): Promise<Answer[]> {
+export async function generate({ models, engines, store }: Pick<Services, 'models' | 'engines' | 'store'>, requests: readonly SampleRequest[], options: GenerateOptions): Promise<Answer[]> {
   if (requests.length === 0) return [];
+  const engine = engines[options.engine];
+  // An engine beside the runtime shares its device, and finds no room while the runtime keeps models warm.
+  if (engine !== models && models.isRunning) await models.call('releaseModels', {}, options.signal ? { signal: options.signal } : {});
   const input = await store.spoolPath('.requests.jsonl');
   const output = await store.spoolPath('.answers.jsonl');
   try {
     await writeRows(input, requests.map(({ prompt, ...request }) => ({ ...request, ...prompt })));
-    await models.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows, ...(options.logProbs ? { logProbs: true } : {}) }, {
+    await engine.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows, ...(options.logProbs ? { logProbs: true } : {}) }, {
       ...(options.signal ? { signal: options.signal } : {}),
       onProgress: ({ done, total }) => options.onProgress?.(done, total),
     });

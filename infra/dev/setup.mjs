@@ -6,7 +6,8 @@ import fs from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cache, findOnPath, home, isExecutable, logs, root, toolsCache, venvPython } from './paths.mjs';
+import { parseArgs } from 'node:util';
+import { cache, findOnPath, home, isExecutable, logs, root, toolsCache } from './paths.mjs';
 import { identify, readJson, stopProcess, withLock, writeWhole } from './processes.mjs';
 
 const TICK_MS = 20_000;
@@ -19,35 +20,31 @@ class SetupError extends Error {}
 
 /**
  * Installs what is missing: npm packages, the Python environment, the Temporal CLI and MinIO, bubblewrap. Progress goes
- * to standard error; with `quiet`, nothing is printed when there is nothing to do.
+ * to standard error; with `quiet`, nothing is printed when there is nothing to do. With `vllm`, the environment of the
+ * vLLM engine too.
  *
- * @param {{quiet?: boolean}} [options]
+ * @param {{quiet?: boolean, vllm?: boolean}} [options]
  * @throws {Error} one clear sentence when a prerequisite or disk space is missing, or the log of what failed.
  */
-export async function setup({ quiet = false } = {}) {
+export async function setup({ quiet = false, vllm = false } = {}) {
   const started = performance.now();
   const say = (line) => process.stderr.write(`[set-up ${seconds(started)}] ${line}\n`);
   checkPlatform(say);
+  const pending = () => [...STEPS, ...(vllm ? [vllmEnvironment] : [])].filter((step) => !step.isDone());
   if (pending().length > 0) {
     // The lock belongs to the checkout, whose node_modules two set-ups would otherwise write at once.
     const lock = join(cache(), `setup-${sha256(root).slice(0, 16)}.lock`);
     await withLock(
       lock,
-      () => install(say),
+      () => install(pending(), say),
       (pid) => say(`waiting for the set-up that process ${pid} is running`),
     );
   }
   if (!quiet) say('everything is installed');
 }
 
-/** The steps that are not done yet. */
-function pending() {
-  return [npmPackages, pythonEnvironment, goTools, bubblewrap].filter((step) => !step.isDone());
-}
-
-async function install(say) {
+async function install(steps, say) {
   await stopLeftOvers();
-  const steps = pending();
   // First what takes no time: each missing prerequisite is told before anything is installed.
   const plans = steps.map((step) => ({ step, plan: step.prepare() }));
   checkDisk(plans.flatMap(({ plan }) => plan.space ?? []));
@@ -120,11 +117,23 @@ const npmPackages = {
 
 const pythonEnvironment = {
   title: 'Python environment',
+  folder: 'venv',
   lock: join(root, 'workers/runtime/requirements.lock'),
-  stamp: () => join(home(), 'venv/requirements.sha256'),
+  packages: 'torch, transformers and trl',
+  /** The package of the lock that downloads longest; that it is cached says that the others are. */
+  largest: 'torch',
+  gigabytes: 6,
+
+  stamp() {
+    return join(home(), this.folder, 'requirements.sha256');
+  },
+
+  python() {
+    return join(home(), this.folder, 'bin/python');
+  },
 
   isDone() {
-    return readText(this.stamp()) === sha256(fs.readFileSync(this.lock)) && isExecutable(venvPython());
+    return readText(this.stamp()) === sha256(fs.readFileSync(this.lock)) && isExecutable(this.python());
   },
 
   prepare() {
@@ -135,28 +144,28 @@ const pythonEnvironment = {
     }
     const uvCache = process.env.UV_CACHE_DIR || join(dirname(cache()), 'uv');
     const wheels = list(uvCache).filter((name) => name.startsWith('wheels-'));
-    const cached = wheels.some((name) => fs.existsSync(join(uvCache, name, 'pypi/torch')));
+    const cached = wheels.some((name) => fs.existsSync(join(uvCache, name, 'pypi', this.largest)));
     // On one file system the packages are hard links to uv's cache; their bytecode is the environment's own.
     const linked = device(uvCache) === device(home());
     return {
       python,
       uv,
-      doing: `installing torch, transformers and trl (6 GB, ${cached ? 'cached' : 'downloads'})`,
+      doing: `installing ${this.packages} (${this.gigabytes} GB, ${cached ? 'cached' : 'downloads'})`,
       space: [
-        [uvCache, cached ? 0 : 6 * GB, 'Python packages'],
-        [home(), linked ? 0.4 * GB : 6.4 * GB, 'Python environment'],
+        [uvCache, cached ? 0 : this.gigabytes * GB, 'Python packages'],
+        [home(), (linked ? 0.4 : this.gigabytes + 0.4) * GB, this.title],
       ],
     };
   },
 
   async install(jobs, { python, uv = cachedUv() }) {
-    const venv = join(home(), 'venv');
+    const venv = join(home(), this.folder);
     if (!isExecutable(uv)) await this.installUv(jobs, python, uv);
     fs.rmSync(venv, { recursive: true, force: true });
-    await jobs.run('python', uv, ['venv', '--python', python, '--no-python-downloads', venv]);
+    await jobs.run(this.folder, uv, ['venv', '--python', python, '--no-python-downloads', venv]);
     // Without bytecode each start of the interpreter compiles torch and transformers again: 7 s of it.
-    const options = ['--require-hashes', '--compile-bytecode', '--python', venvPython()];
-    await jobs.run('python', uv, ['pip', 'sync', ...options, this.lock]);
+    const options = ['--require-hashes', '--compile-bytecode', '--python', this.python()];
+    await jobs.run(this.folder, uv, ['pip', 'sync', ...options, this.lock]);
     writeWhole(this.stamp(), sha256(fs.readFileSync(this.lock)));
   },
 
@@ -166,6 +175,17 @@ const pythonEnvironment = {
       jobs.run('uv', python, ['-m', 'pip', 'install', ...options, '--target', draft, '--requirement', UV_LOCK]),
     );
   },
+};
+
+/** vLLM pins torch, so that it lives beside the model runtime; the engine's process alone uses it. */
+const vllmEnvironment = {
+  ...pythonEnvironment,
+  title: 'vLLM environment',
+  folder: 'vllm',
+  lock: join(root, 'workers/vllm_engine/requirements.lock'),
+  packages: 'vLLM',
+  largest: 'vllm',
+  gigabytes: 10,
 };
 
 const goTools = {
@@ -246,6 +266,9 @@ const bubblewrap = {
     }
   },
 };
+
+/** What every checkout needs. */
+const STEPS = [npmPackages, pythonEnvironment, goTools, bubblewrap];
 
 const BUBBLEWRAP_COMMAND = 'install it with `sudo apt-get install bubblewrap` or the like';
 const UV_LOCK = fileURLToPath(new URL('uv.lock.txt', import.meta.url));
@@ -466,4 +489,7 @@ export function fail(error) {
   process.exit(1);
 }
 
-if (fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await setup().catch(fail);
+if (fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({ options: { vllm: { type: 'boolean', default: false } } });
+  await setup(values).catch(fail);
+}

@@ -25,7 +25,7 @@ let checkout: string;
 beforeEach(() => {
   folder = realpathSync(mkdtempSync(join(tmpdir(), 'acecoder-setup-')));
   checkout = join(folder, 'checkout');
-  for (const path of ['checkout/infra/dev', 'checkout/infra/tools', 'checkout/workers/runtime', 'checkout/infra/nvidia-smi-parser/src', 'bin', 'user']) {
+  for (const path of ['checkout/infra/dev', 'checkout/infra/tools', 'checkout/workers/runtime', 'checkout/workers/vllm_engine', 'checkout/infra/nvidia-smi-parser/src', 'bin', 'user']) {
     mkdirSync(join(folder, path), { recursive: true });
   }
   for (const file of ['setup.mjs', 'paths.mjs', 'processes.mjs', 'uv.lock.txt']) {
@@ -35,6 +35,7 @@ beforeEach(() => {
   write('infra/tools/go.sum', '');
   write('infra/tools/tools.go', 'package tools\n');
   write('workers/runtime/requirements.lock', 'torch==2.15.0\n');
+  write('workers/vllm_engine/requirements.lock', 'vllm==0.33.0\n');
   write('infra/nvidia-smi-parser/src/index.ts', '');
   write('tsc.js', `const { appendFileSync, mkdirSync, writeFileSync } = require('fs');
     const [, , mode, project] = process.argv;
@@ -88,8 +89,8 @@ async function npmAtWork(): Promise<number> {
   return Number(readFileSync(path, 'utf8'));
 }
 
-function start(environment: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [join(checkout, 'infra/dev/setup.mjs')], {
+function start(environment: Record<string, string> = {}, options: string[] = []) {
+  const child = spawn(process.execPath, [join(checkout, 'infra/dev/setup.mjs'), ...options], {
     env: { PATH: join(folder, 'bin'), HOME: join(folder, 'user'), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -108,6 +109,17 @@ describe('set-up', { timeout: 30_000 }, () => {
     const again = await start().end;
     expect(again.code).toBe(0);
     expect(again.output).toMatch(/^\[set-up [01]\.\d s\] everything is installed\n$/);
+    expect(calls()).toEqual([]);
+  });
+
+  it('installs vLLM into an environment of its own only when it is asked for', async () => {
+    expect((await start().end).code).toBe(0);
+    expect(installs()).toEqual(INSTALLS);
+    expect(existsSync(join(checkout, '.acecoder/vllm'))).toBe(false);
+    expect((await start({}, ['--vllm']).end).code).toBe(0);
+    expect(installs()).toEqual(['uv pip', 'uv venv']);
+    expect(existsSync(join(checkout, '.acecoder/vllm/bin/python'))).toBe(true);
+    expect((await start({}, ['--vllm']).end).code).toBe(0);
     expect(calls()).toEqual([]);
   });
 
@@ -165,7 +177,7 @@ describe('set-up', { timeout: 30_000 }, () => {
       until [ -s ${folder}/npm.pid ]; do sleep 0.02; done; echo no such package; exit 2`);
     const { code, output } = await start({ NPM_SECONDS: '60' }).end;
     expect(code).toBe(1);
-    const log = join(checkout, '.acecoder/logs/setup-python.log');
+    const log = join(checkout, '.acecoder/logs/setup-venv.log');
     expect(output).toContain(`uv venv failed (2); from ${log}:\nno such package\n`);
     expect(identify(await npmAtWork())).toBeUndefined();
   });

@@ -219,9 +219,9 @@ describe('workers/gpu.ts', () => {
   });
 
   it.each(['SIGTERM', 'SIGKILL'] as const)('binds workers to GPUs and queues, and leaves no process after %s', async (signal) => {
-    fake.report([A, B]);
+    fake.report([A, B, { uuid: 'GPU-c' }]);
     const base = `launcher-${signal.toLowerCase()}`;
-    const launcher = spawn(process.execPath, command, { env: environmentOf({ ACECODER_QUEUE: base }), stdio: ['ignore', 'pipe', 'ignore'] });
+    const launcher = spawn(process.execPath, command, { env: environmentOf({ ACECODER_QUEUE: base, ACECODER_GPU_CLASSES: '{"train": {"gpus": 2}}' }), stdio: ['ignore', 'pipe', 'ignore'] });
     let output = '';
     launcher.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     const pids = (): number[] => [...output.matchAll(/worker process (\d+) serves/g)].map(([, pid]) => Number(pid));
@@ -231,10 +231,10 @@ describe('workers/gpu.ts', () => {
     });
     const queues = (): string[] => [...output.matchAll(/workers of gpu serve (\S+)/g)].map(([, queue]) => queue!).sort();
     await expect.poll(queues, { timeout: 30_000 }).toEqual([`${base}-gpu`, `${base}-gpu-train`]);
-    const environments = pids().map((pid) => readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_DEVICE)/.test(entry)).sort());
+    const environments = pids().map((pid) => readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_DEVICE|ACECODER_PROCESSES)/.test(entry)).sort());
     expect(environments).toEqual([
-      ['ACECODER_DEVICE=gpu0', 'ACECODER_DEVICE_CLASS=train', 'CUDA_VISIBLE_DEVICES=GPU-a'],
-      ['ACECODER_DEVICE=gpu1', 'CUDA_VISIBLE_DEVICES=GPU-b'],
+      ['ACECODER_DEVICE=gpu0-1', 'ACECODER_DEVICE_CLASS=train', 'ACECODER_PROCESSES=2', 'CUDA_VISIBLE_DEVICES=GPU-a,GPU-b'],
+      ['ACECODER_DEVICE=gpu2', 'ACECODER_PROCESSES=1', 'CUDA_VISIBLE_DEVICES=GPU-c'],
     ]);
     const ended = once(launcher, 'exit');
     launcher.kill(signal);

@@ -78,7 +78,7 @@ describe('a call', () => {
 
   it('fails with the class of the error', async () => {
     const python = service();
-    await expect(python.call('fail', { type: 'OutOfMemory' })).rejects.toMatchObject({ type: 'OutOfMemory', message: 'a sentence' });
+    for (const type of ['OutOfMemory', 'RuntimeLost']) await expect(python.call('fail', { type })).rejects.toMatchObject({ type, message: 'a sentence' });
     await expect(python.call('fail', { type: 'ZeroDivisionError' })).rejects.toMatchObject({ name: 'ZeroDivisionError' });
     await expect(python.call('fill', {})).rejects.toMatchObject({ type: 'DiskFull', message: expect.stringContaining('(ACECODER_HOME) is full: [Errno 28] No space left on device') });
     await expect(python.call('nothing', {})).rejects.toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining("'nothing'") });

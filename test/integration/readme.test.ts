@@ -30,6 +30,7 @@ describe('the commands of the README', () => {
     const covered = blocks.filter(({ coveredBy }) => coveredBy !== undefined);
     expect(covered.flatMap(({ commands }) => commands.trim().split('\n')).map((line) => line.replace(/ +#.*| -- .*| --workflow-id .*/, ''))).toEqual([
       'npm run quickstart', 'npm test', 'npm run stack', 'npm run workers', 'npm run follow', 'temporal workflow reset', 'npm run estimate',
+      `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts --list`, `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts`,
     ]);
     for (const command of ['start', 'list', 'describe', 'query', 'metadata', 'signal', 'update execute', 'result', 'execute', 'cancel']) expect(tour).toContain(`temporal workflow ${command} `);
     for (const command of ['create', 'trigger', 'toggle']) expect(tour).toContain(`temporal schedule ${command} `);

@@ -53,6 +53,14 @@ describe('Experiment', () => {
     expect(message({ ...VALID, name: 'a/b' })).toBe('letters, digits, dot, dash and underscore, at most 100');
   });
 
+  it('refuses adapters with sharding', () => {
+    const rewardModel = { lora: {}, execution: { sharding: 'fsdp' } };
+    expect(mistakes({ ...VALID, stages: { rewardModel } }).map(({ path, message }) => [path, message])).toEqual([
+      ['stages.rewardModel.execution.sharding', 'none where lora is set: what adapters train needs no sharding'],
+    ]);
+    expect(mistakes({ ...VALID, stages: { rewardModel: { ...rewardModel, lora: null } } })).toEqual([]);
+  });
+
   it('allows k and N up to the number of samples', () => {
     expect(mistakes({ ...VALID, stages: { evaluation: { samples: 4, passAtK: [1, 4], bestOf: [2, 4] } } })).toEqual([]);
   });
@@ -76,11 +84,16 @@ describe('describeMistakes', () => {
 });
 
 describe('semanticsOf', () => {
-  it.each(STAGES)('of %s is all but the execution', (stage) => {
+  it.each(STAGES)('of %s is all but the execution and the default engine', (stage) => {
     const config = StageConfigs[stage].parse({});
     const semantics = semanticsOf<{ execution: unknown }>(config);
     expect(semantics).not.toHaveProperty('execution');
-    expect({ ...semantics, execution: config.execution }).toEqual(config);
+    const engine = 'engine' in config ? { engine: 'transformers' } : {};
+    expect({ ...semantics, execution: config.execution, ...engine }).toEqual(config);
+  });
+
+  it.each(['sampling', 'reinforcement', 'evaluation'] as const)('of %s holds another engine', (stage) => {
+    expect(semanticsOf<{ execution: unknown }>(StageConfigs[stage].parse({ engine: 'vllm' }))).toMatchObject({ engine: 'vllm' });
   });
 });
 

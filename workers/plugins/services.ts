@@ -26,9 +26,13 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
   const named = (name: string): string => (label ? `${name}-${label}` : name);
   const models = new PythonService({
     name: named('runtime'), python: settings.python, args: ['-m', 'runtime'], pythonPath: settings.pythonPath, logs,
-    env: env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {},
+    env: { ACECODER_PROCESSES: String(settings.processes), ...(env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {}) },
     // Importing torch and transformers takes 5 to 13 s, more on a busy host.
     startSeconds: 180, graceSeconds: 30, lostAs: 'RuntimeLost',
+  });
+  const vllm = new PythonService({
+    name: named('vllm'), python: settings.vllmPython, args: ['-m', 'vllm_engine'], pythonPath: settings.pythonPath, logs,
+    startSeconds: 300, graceSeconds: 30, lostAs: 'RuntimeLost',
   });
   const sandbox = new PythonService({
     name: named('sandbox'), python: settings.sandboxPython,
@@ -41,9 +45,9 @@ export function createServices({ env = process.env, searchAttributes = () => Pro
     secret: (variable) => env[variable],
     // Made when it is asked for: the sandbox alone works without one.
     get store() { return store ??= new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))); },
-    models, sandbox, searchAttributes,
+    models, engines: { transformers: models, vllm }, sandbox, searchAttributes,
     close: async () => {
-      await Promise.all([models.close(), sandbox.close()]);
+      await Promise.all([models.close(), vllm.close(), sandbox.close()]);
     },
   };
 }

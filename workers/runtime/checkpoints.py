@@ -1,24 +1,35 @@
 """What the two trainings share about checkpoints: small, complete, few, and written by the clock.
 
 A checkpoint holds what changes: trainable weights, optimizer, position. The start model is an input of the training and
-is read again when it resumes. When one is written never changes a result, because a resumed training is bit-identical.
+is read again when it resumes. When one is written never changes a result, because a resumed training is bit-identical
+where it goes on in the environment in which it began; a checkpoint says what that was. Tensors are whole in it, so that
+any number of processes can go on from it.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from runtime.files import new_folder
 from runtime.models import DEVICE
-from serve import ServiceError
+from runtime.parallel import collect, count_processes, sharded_like
+from runtime.processes import PROCESSES, RANK
+from serve import Call, ServiceError
 
 KEPT_CHECKPOINTS = 2
 WEIGHTS_FILE = "trainable.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+ENVIRONMENTS_FILE = "environments.json"
 
 
 class CheckpointClock:
@@ -35,22 +46,116 @@ class CheckpointClock:
         self._last = time.monotonic()
 
 
-def save_trainable(model: nn.Module, folder: Path) -> None:
-    """Write the trainable parameters of `model` by name."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(tensors, folder / WEIGHTS_FILE)
+# -- Environments -----------------------------------------------------------------------------------------------------
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a result depend on beside its inputs and settings."""
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "cpuCapability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": PROCESSES,
+    }
+
+
+def environments(config: Mapping[str, Any], resume_from: str | None, call: Call) -> list[dict[str, Any]]:
+    """The environments of a training in order, each {step (the first in it is the next), **`environment`, microBatch,
+    sharding}.
+
+    Two or more mean that the training went on in another one than it began in, so that its bits cannot be had again;
+    that is said when it happens, and goes on: the steps that are done are worth more than the last bits.
+    """
+    count_processes()
+    current = {**environment(), "microBatch": config["microBatch"], "sharding": config.get("sharding") or "none"}
+    if resume_from is None:
+        return [{"step": 0, **current}]
+    document = _read_environments(Path(resume_from))
+    before = {key: value for key, value in document["environments"][-1].items() if key != "step"}
+    if before == current:
+        return document["environments"]
+    changes = ", ".join(
+        f"{key} {before.get(key)} -> {current[key]}" for key in current if before.get(key) != current[key]
+    )
+    message = f"goes on from step {document['step']} in another environment ({changes}): no longer bit-identical"
+    print(message, file=sys.stderr, flush=True)
+    call.progress(document["step"], 0, message)
+    return [*document["environments"], {"step": document["step"], **current}]
+
+
+def _read_environments(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / ENVIRONMENTS_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise ServiceError("InvalidInput", f"There is no {folder / ENVIRONMENTS_FILE} of a checkpoint.") from error
+
+
+# -- Reading and writing ----------------------------------------------------------------------------------------------
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of `model` that a training changes, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def write_checkpoint(
+    checkpoints: str,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    environments: list[dict[str, Any]],
+    write_rest: Callable[[Path], None],
+) -> str:
+    """Write a complete checkpoint and return its folder; `write_rest` adds what the training has beside these."""
+    path = checkpoint_folder(checkpoints, step)
+    weights, moments = collect(trainable_parameters(model)), optimizer_tensors(optimizer, model)
+    if RANK == 0:
+        with new_folder(path) as folder:
+            save_file(weights, folder / WEIGHTS_FILE)
+            save_file(moments, folder / OPTIMIZER_FILE)
+            (folder / ENVIRONMENTS_FILE).write_text(json.dumps({"step": step, "environments": environments}))
+            write_rest(folder)
+        keep_newest(checkpoints)
+    return path
 
 
 def load_trainable(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's weights into `model`. Raises `InvalidInput` when they are not exactly its trainable ones."""
     tensors = load_tensors(folder / WEIGHTS_FILE)
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = trainable_parameters(model)
     if tensors.keys() != parameters.keys():
         message = f"The checkpoint {folder} belongs to another model or upperLayers; resume with its own settings."
         raise ServiceError("InvalidInput", message)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(sharded_like(tensors[name], parameter))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Adam's moments and step of each trainable parameter under "<parameter>/<moment>", at rank 0."""
+    states = {name: optimizer.state[parameter] for name, parameter in trainable_parameters(model).items()}
+    return collect({f"{name}/{key}": value for name, state in states.items() for key, value in state.items()})
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, folder: Path) -> None:
+    """Put Adam's state, as `optimizer_tensors` has it, into an optimizer. Raises `InvalidInput` for another model's."""
+    trainable = trainable_parameters(model)
+    states: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in load_tensors(folder / OPTIMIZER_FILE).items():
+        name, moment = key.rsplit("/", 1)
+        states.setdefault(name, {})[moment] = value
+    if states.keys() != trainable.keys():
+        message = f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState."
+        raise ServiceError("InvalidInput", message)
+    for name, parameter in trainable.items():
+        step, moments = states[name].pop("step"), states[name]
+        # Adam keeps its step counter on the CPU, unless its kernel is fused.
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        optimizer.state[parameter] = {
+            "step": step if fused else step.cpu(),
+            **{moment: sharded_like(value, parameter) for moment, value in moments.items()},
+        }
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -67,6 +172,8 @@ def checkpoint_folder(checkpoints: str, step: int) -> str:
 
 def clear_checkpoints(checkpoints: str, resume_from: str | None) -> None:
     """Delete what an earlier attempt left, except the checkpoint to resume from."""
+    if RANK != 0:
+        return
     for folder in Path(checkpoints).glob("checkpoint-*"):
         if resume_from is None or folder.resolve() != Path(resume_from).resolve():
             shutil.rmtree(folder)

@@ -7,8 +7,10 @@ that addresses files by content keeps them once.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,6 +32,8 @@ from transformers import (
 )
 
 from runtime.files import new_folder
+from runtime.parallel import collect, shard
+from runtime.processes import RANK
 from serve import Call, ServiceError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -40,7 +44,9 @@ OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_
 HEADS_WITH_BIAS = ("v_head.summary.", "score.")
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-_warm: OrderedDict[tuple[str, str, tuple[tuple[str, int, int], ...]], Loaded] = OrderedDict()
+# Size and time of a folder's weight files: a folder may be replaced under the same path.
+Stamp = tuple[tuple[str, int, int], ...]
+_warm: OrderedDict[tuple[str, str, Stamp], Loaded] = OrderedDict()
 
 
 def make_deterministic(threads: int) -> None:
@@ -67,20 +73,30 @@ def warm_reward_model(path: str) -> Loaded:
     return _keep_warm(path, "reward", lambda: load_reward_model(path, INFERENCE_DTYPE))
 
 
-def load_policy(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
-    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`."""
-    return _load(AutoModelForCausalLM, path, dtype)
+def load_policy(
+    path: str, dtype: torch.dtype = torch.float32, upper_layers: int | None = None, sharding: str = "none"
+) -> Loaded:
+    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`.
+
+    `upper_layers` as `train_upper_layers` has it. With `sharding` "fsdp" the processes of this runtime share the
+    model, which is then never whole on a device.
+    """
+    model, tokenizer = _load(AutoModelForCausalLM, path, dtype)
+    return _place(model, upper_layers, sharding), tokenizer
 
 
-def load_reward_model(path: str, dtype: torch.dtype = torch.float32) -> Loaded:
+def load_reward_model(
+    path: str, dtype: torch.dtype = torch.float32, upper_layers: int | None = None, sharding: str = "none"
+) -> Loaded:
     """A sequence classifier with one output; a causal LM's folder gets a fresh score head from torch's global seed.
 
     A head with a bias is kept: the published AceCodeRM checkpoints hold one, by LLaMA-Factory's name `v_head.summary`.
+    `upper_layers` and `sharding` as in `load_policy`.
     """
     model, tokenizer = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
     if head := _head_with_bias(Path(path)):
-        model.score = head.to(DEVICE, dtype).eval()
-    return model, tokenizer
+        model.score = head.to(dtype).eval()
+    return _place(model, upper_layers, sharding), tokenizer
 
 
 def make_room(bytes_needed: int) -> None:
@@ -91,10 +107,22 @@ def make_room(bytes_needed: int) -> None:
             torch.cuda.empty_cache()
 
 
+def weights_stamp(path: str) -> Stamp:
+    """What tells whether the weights in folder `path` are those of before. Raises `ModelNotFound`."""
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
+
+
+def release_models(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Drop all warm models, so that another process has the device's memory. params: none. Result: {}."""
+    _warm.clear()
+    if DEVICE.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+    return {}
+
+
 def _keep_warm(path: str, role: str, load: Any) -> Loaded:
-    # Size and time of the weight files are part of the key: a folder may be replaced under the same path.
-    stats = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
-    key = (path, role, stats)
+    key = (path, role, weights_stamp(path))
     if key not in _warm:
         while len(_warm) >= WARM_MODELS:
             _warm.popitem(last=False)
@@ -108,13 +136,23 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
     make_room(2 * sum(file.stat().st_size for file in _weight_files(path)))
     model = auto_class.from_pretrained(path, dtype=dtype, local_files_only=True, **config)
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    try:
-        return model.to(DEVICE).eval(), tokenizer
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        message = f"Out of memory on {DEVICE.type}: the model at {path} does not fit; use a device with more memory."
-        raise ServiceError("OutOfMemory", message) from error
+    return model.eval(), tokenizer
+
+
+def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> PreTrainedModel:
+    """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
+    train_upper_layers(model, upper_layers)
+    if sharding == "none":
+        try:
+            return model.to(DEVICE)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = f"{model.name_or_path} does not fit; use a device with more memory."
+            raise ServiceError("OutOfMemory", f"Out of memory on {DEVICE.type}: {message}") from error
+    make_room(sys.maxsize)  # a model is sharded because memory is short
+    shard(model, decoder_blocks(model))
+    return model
 
 
 def _weight_files(path: str) -> list[Path]:
@@ -199,15 +237,20 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str) -> dict[str, Any]:
-    """Write a model folder; returns {architecture, parameters}."""
+    """Write a model folder, by rank 0 where several processes have the model; returns {architecture, parameters}."""
+    architecture = type(model).__name__.removeprefix("FSDP")  # which `fully_shard` puts before
+    about = {"architecture": architecture, "parameters": sum(p.numel() for p in model.parameters())}
+    # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
+    state = collect(dict(sorted(model.state_dict(keep_vars=True).items())))
+    if RANK != 0:
+        return about
     for how_it_was_loaded in ("is_local", "local_files_only", "name_or_path"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     block_bytes = max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in decoder_blocks(model))
     with new_folder(output) as folder:
-        # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
-        model.save_pretrained(folder, state_dict=dict(sorted(model.state_dict().items())), max_shard_size=block_bytes)
+        model.save_pretrained(folder, state_dict=state, max_shard_size=block_bytes)
         tokenizer.save_pretrained(folder)
-    return {"architecture": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+    return about
 
 
 def check_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 A pure consumer: prompts, completions and rewards come from a file, so an interrupted update costs neither tokens nor
 executions. `VARIANTS` says what each method is and where it is defined; docs/algorithms.md has the same table in words.
 
+On several processes each takes its share of the micro-batches, of the rollouts' log-probabilities as of each step, and
+gradients are summed.
+
 What all of them share: log-probabilities are those of logits / temperature, by the models as trained here, not as the
 sampler saw them; the loss is a sum over the tokens of an optimizer step, so that micro-batches change nothing; Adam
 with betas (0.9, 0.95) and no weight decay (OpenRLHF), gradient norm clipped, constant learning rate, state carried over
@@ -27,19 +30,30 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from runtime.checkpoints import (
+    OPTIMIZER_FILE,
     CheckpointClock,
-    checkpoint_folder,
     clear_checkpoints,
-    keep_newest,
+    environments,
+    load_optimizer,
     load_tensors,
     load_trainable,
-    save_trainable,
+    optimizer_tensors,
+    trainable_parameters,
+    write_checkpoint,
 )
 from runtime.files import Row, new_folder, read_rows
-from runtime.models import DEVICE, autocast, load_policy, out_of_memory, save_model, train_upper_layers, warm_policy
+from runtime.models import DEVICE, autocast, load_policy, out_of_memory, save_model, warm_policy
+from runtime.parallel import (
+    clip_gradients,
+    decided,
+    raise_if_cancelled,
+    shares,
+    sum_gradients,
+    sum_over_processes,
+)
+from runtime.processes import PROCESSES, RANK
 from serve import Call, Cancelled, ServiceError
 
-OPTIMIZER_FILE = "optimizer.safetensors"
 LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 POSITION_FILE = "position.json"
 ADAM_BETAS = (0.9, 0.95)
@@ -112,13 +126,15 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     logProbs, the sampler's of each completion token, and weigh as `importance_weights` says), config = {name (of
     `VARIANTS`), learningRate, beta, clip, clipHigh? (default: the variant's), maxNewTokens (of the sampling),
     rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null
-    = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds}.
+    = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" | "fsdp": models are
+    shared by the processes)}.
 
-    Result: {steps, trainedIds (the rollout of every use, in order), metrics: {loss, rewardMean, rewardStd (rewards as
-    given), kl (nats a token, k1), entropy (nats a token, before the update), clipFraction (of tokens), gradNorm (before
-    clipping, mean over steps), advantageStd (of the returns, before baseline and scale), nonZeroAdvantages (rollouts
-    that pull at the policy), importanceMean? and importanceCapped? (mean weight, share of tokens at the cap)}, curve:
-    [{step, loss, clipFraction, gradNorm}]}. Bit-identical whether or not it was interrupted, on the same CPU settings.
+    Result: {steps, processes, environments (of `checkpoints.environments`), trainedIds (the rollout of every use, in
+    order), metrics: {loss, rewardMean, rewardStd (rewards as given), kl (nats a token, k1), entropy (nats a token,
+    before the update), clipFraction (of tokens), gradNorm (before clipping, mean over steps), advantageStd (of the
+    returns, before baseline and scale), nonZeroAdvantages (rollouts that pull at the policy), importanceMean? and
+    importanceCapped? (mean weight, share of tokens at the cap)}, curve: [{step, loss, clipFraction, gradNorm}]}.
+    Bit-identical whether or not it was interrupted, in one environment.
     Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
@@ -133,22 +149,23 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             "InvalidInput", f"Question {question} has one rollout; {config['name']} compares at least two."
         )
     clear_checkpoints(params["checkpoints"], resume_from)
-    policy, tokenizer = load_policy(params["policy"])
-    train_upper_layers(policy, config["upperLayers"])
-    trainable = {name: p for name, p in policy.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.Adam(trainable.values(), lr=config["learningRate"], betas=ADAM_BETAS)
+    been_in = environments(config, resume_from, call)
+    policy, tokenizer = load_policy(
+        params["policy"], upper_layers=config["upperLayers"], sharding=config.get("sharding", "none")
+    )
+    optimizer = torch.optim.Adam(trainable_parameters(policy).values(), lr=config["learningRate"], betas=ADAM_BETAS)
     if resume_from:
         folder = Path(resume_from)
         logs = load_tensors(folder / LOG_PROBABILITIES_FILE)
         load_trainable(policy, folder)
-        _load_optimizer(optimizer, trainable, folder)
+        load_optimizer(optimizer, policy, folder)
         position = json.loads((folder / POSITION_FILE).read_text())
     else:
         with torch.no_grad(), out_of_memory("microBatch", config["microBatch"]):
             reference = params["reference"] if params["reference"] != params["policy"] else None
             logs = _old_log_probabilities(policy, reference, rollouts, config, call)
         if params.get("resumeState"):
-            _load_optimizer(optimizer, trainable, Path(params["resumeState"]))
+            load_optimizer(optimizer, policy, Path(params["resumeState"]))
         position = {"steps": 0, "trainedIds": [], "curve": []}
 
     mask_BT = logs["mask_BT"]
@@ -183,24 +200,28 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         position["trainedIds"] += [rollouts[index]["id"] for index in indices]
         position["curve"].append({"step": position["steps"], **metrics})
         call.progress(position["steps"], len(steps), "updating the policy", metrics)
-        if call.cancelled or clock.due():
-            path = checkpoint_folder(params["checkpoints"], position["steps"])
-            with new_folder(path) as folder:
-                save_trainable(policy, folder)
-                _save_optimizer(optimizer, trainable, folder)
+        cancelled, due = decided(call.cancelled, clock.due())
+        if cancelled or due:
+
+            def write_rest(folder: Path) -> None:
                 save_file({name: logs[name] for name in FIXED}, folder / LOG_PROBABILITIES_FILE)
                 (folder / POSITION_FILE).write_text(json.dumps(position))
-            keep_newest(params["checkpoints"])
+
+            path = write_checkpoint(params["checkpoints"], position["steps"], policy, optimizer, been_in, write_rest)
             clock.restart()
             call.checkpoint(position["steps"], path)
-            if call.cancelled:
+            if cancelled:
                 raise Cancelled
     save_model(policy, tokenizer, params["output"])
-    with new_folder(params["state"]) as folder:
-        _save_optimizer(optimizer, trainable, folder)
+    state = optimizer_tensors(optimizer, policy)
+    if RANK == 0:
+        with new_folder(params["state"]) as folder:
+            save_file(state, folder / OPTIMIZER_FILE)
     curve = position["curve"]
     return {
         "steps": position["steps"],
+        "processes": PROCESSES,
+        "environments": been_in,
         "trainedIds": position["trainedIds"],
         "metrics": {
             **{name: sum(point[name] for point in curve) / len(curve) for name in ("loss", "clipFraction", "gradNorm")},
@@ -380,28 +401,28 @@ def _optimizer_step(
     """One step over the rollouts `indices`; `logs` holds what is `FIXED` and `advantage_BT` of the whole round."""
     lengths = [len(rollouts[index]["completionIds"]) for index in indices]
     clip_high = config.get("clipHigh") or variant.clip_high or config["clip"]
-    loss_sum = clipped_sum = 0.0
+    sums = torch.zeros(2, dtype=torch.float64)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad()
-    for chunk in _micro_batches(rollouts, indices, config["microBatch"]):
+    for chunk, counts in shares(_micro_batches(rollouts, indices, config["microBatch"])):
         logp_BT, mask_BT, _ = _log_probabilities(policy, [rollouts[index] for index in chunk], config["temperature"])
         width = mask_BT.shape[-1]
         loss, clipped = policy_loss(
             variant,
             logp_BT,
             *(logs[name][chunk, :width] for name in ("old_BT", "reference_BT", "advantage_BT")),
-            token_weights(mask_BT, lengths, variant, config["maxNewTokens"]),
+            counts * token_weights(mask_BT, lengths, variant, config["maxNewTokens"]),
             config["clip"],
             clip_high,
             config["beta"],
             logs["importance_BT"][chunk, :width],
         )
         loss.backward()
-        loss_sum += loss.item()
-        clipped_sum += clipped.item()
-    grad_norm = torch.nn.utils.clip_grad_norm_(
-        [p for group in optimizer.param_groups for p in group["params"]], config["maxGradNorm"]
-    ).item()
+        sums += torch.tensor([loss.item(), clipped.item()], dtype=torch.float64)
+    sum_gradients(parameters)
+    grad_norm = clip_gradients(parameters, config["maxGradNorm"])
     optimizer.step()
+    loss_sum, clipped_sum = sum_over_processes(sums).tolist()
     return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}
 
 
@@ -436,13 +457,19 @@ def _old_log_probabilities(
     """
     shape = (len(rollouts), max(len(row["completionIds"]) for row in rollouts))
     logs = {name: torch.zeros(shape, device=DEVICE) for name in FIXED}
-    reference = warm_policy(reference_path, torch.float32)[0] if reference_path else None
+    reference = None
+    if reference_path and config.get("sharding", "none") == "none":
+        reference = warm_policy(reference_path, torch.float32)[0]
+    elif reference_path:
+        reference = load_policy(reference_path, sharding=config["sharding"])[0]
     done = 0
-    for chunk in _micro_batches(rollouts, range(len(rollouts)), config["microBatch"]):
-        call.raise_if_cancelled()
+    for chunk, counts in shares(_micro_batches(rollouts, range(len(rollouts)), config["microBatch"])):
+        raise_if_cancelled(call)
         rows = [rollouts[index] for index in chunk]
         old_bt, mask_bt, entropy_bt = _log_probabilities(policy, rows, config["temperature"], entropy=True)
         reference_bt = _log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bt
+        if not counts:
+            continue
         for name, values in (
             ("old_BT", old_bt),
             ("reference_BT", reference_bt),
@@ -450,9 +477,9 @@ def _old_log_probabilities(
             ("mask_BT", mask_bt),
         ):
             logs[name][chunk, : values.shape[-1]] = values
-        done += len(chunk)
-        call.progress(done, len(rollouts), "log-probabilities of the rollouts")
-    return logs
+        done += len(chunk) * PROCESSES
+        call.progress(min(done, len(rollouts)), len(rollouts), "log-probabilities of the rollouts")
+    return {name: sum_over_processes(values) for name, values in logs.items()}  # a rollout's row is 0 in other ranks
 
 
 def _log_probabilities(
@@ -488,11 +515,10 @@ def _log_probabilities(
     return logp_BT, mask_BT, -(all_logp_BTV.exp() * all_logp_BTV).sum(-1) * mask_BT if entropy else None
 
 
-def _micro_batches(rollouts: Sequence[Row], indices: Sequence[int], micro_batch: int) -> Iterator[list[int]]:
+def _micro_batches(rollouts: Sequence[Row], indices: Sequence[int], micro_batch: int) -> list[list[int]]:
     """`indices` in chunks of `micro_batch`, longest first; the loss is a sum, so the order within a step is free."""
     ordered = sorted(indices, key=lambda index: (-len(rollouts[index]["completionIds"]), index))
-    for start in range(0, len(ordered), micro_batch):
-        yield ordered[start : start + micro_batch]
+    return [ordered[start : start + micro_batch] for start in range(0, len(ordered), micro_batch)]
 
 
 def _steps(rollouts: int, config: Mapping[str, Any]) -> Iterator[list[int]]:
@@ -509,32 +535,3 @@ def _check(rollouts: Sequence[Row], path: str) -> None:
     for row in rollouts:
         if not (row["promptIds"] and row["completionIds"] and math.isfinite(row["reward"])):
             raise ServiceError("InvalidInput", f"Rollout {row['id']} needs a prompt, a completion and a finite reward.")
-
-
-# -- Optimizer state --------------------------------------------------------------------------------------------------
-
-
-def _save_optimizer(
-    optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path
-) -> None:
-    """Write Adam's moments and step of each trainable parameter under "<parameter>/<moment>"."""
-    tensors = {
-        f"{name}/{key}": value.cpu() for name, p in trainable.items() for key, value in optimizer.state[p].items()
-    }
-    save_file(tensors, folder / OPTIMIZER_FILE)
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, trainable: Mapping[str, torch.nn.Parameter], folder: Path
-) -> None:
-    tensors = load_tensors(folder / OPTIMIZER_FILE)
-    states: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        name, moment = key.rsplit("/", 1)
-        # Adam keeps its step counter on the CPU.
-        states.setdefault(name, {})[moment] = value.cpu() if moment == "step" else value
-    if states.keys() != trainable.keys():
-        message = f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState."
-        raise ServiceError("InvalidInput", message)
-    for name, parameter in trainable.items():
-        optimizer.state[parameter] = states[name]

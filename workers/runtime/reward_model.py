@@ -4,18 +4,24 @@ Loss (Bradley and Terry, 1952): the mean over pairs of -log sigmoid(r(chosen) - 
 `centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2 (Eisenstein et al., arXiv 2312.09244), which
 keeps the scores' free offset near zero. With `questionWeighting` a pair weighs 1 / the number of its question's pairs,
 scaled so that weights have mean 1: every question then counts the same, as in the paper's equation 1 (AceCoder, arXiv
-2502.01718, section 2.3), which divides a question's sum over pairs by their number. Without it, as in the authors'
-code, a question with many pairs outweighs the others.
+2502.01718, section 2.3), which divides a question's sum over pairs by their number. A question's pairs then stand
+together and each of its programs is scored once for all of them, as in InstructGPT (arXiv 2203.02155, section 3.5): the
+same loss for fewer forward passes. Without it, as in the authors' code, pairs are drawn one by one, and a question with
+many of them outweighs the others.
 
 Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads
 it by the mask; both mean the same token because the padding token differs from the one that ends a conversation.
+
+On several processes each has a trainer over its share of every step's micro-batches; gradients are summed before the
+step, so that all take the same one. The trainers know nothing of each other: left to them, the last step would be
+filled up with pairs of the first.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +31,13 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
@@ -39,15 +45,18 @@ from runtime.checkpoints import (
     CheckpointClock,
     checkpoint_folder,
     clear_checkpoints,
-    keep_newest,
+    environments,
+    load_optimizer,
     load_trainable,
-    save_trainable,
+    write_checkpoint,
 )
 from runtime.conversation import conversation_ids
 from runtime.files import Row, read_rows
-from runtime.models import DEVICE, load_reward_model, out_of_memory, save_model, train_upper_layers
+from runtime.models import DEVICE, load_reward_model, out_of_memory, save_model
+from runtime.parallel import clip_gradients, decided, shares, sum_gradients, sum_over_processes
+from runtime.processes import PROCESSES
 from runtime.scoring import mean_and_std, score_conversations
-from serve import Call, ServiceError
+from serve import Call, Cancelled, ServiceError
 
 PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
 
@@ -58,25 +67,34 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and
     heldOut (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints
     (folder), resumeFrom? (a checkpoint of the same training), config = {learningRate, epochs, batchSize (pairs an
-    optimizer step), microBatch (pairs a backward pass, a divisor of batchSize), maxLength (tokens), upperLayers (null =
-    all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?,
-    warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and
-    gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
+    optimizer step), microBatch (pairs a backward pass of one process; times processes a divisor of batchSize),
+    sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens), upperLayers (null = all), lora?
+    ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?, warmupRatio,
+    schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and gradientCheckpointing? (default:
+    on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
 
-    Result: {steps, pairs, tooLong and heldOutTooLong (pairs longer than maxLength, left out), curve: [{step, loss,
-    accuracy}], heldOut, before?}, the last two as `_judge` returns them, `before` without rows. Bit-identical whether
-    or not the training was interrupted, on the same CPU settings. Errors: `InvalidInput`, `ModelNotFound`,
-    `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
+    Result: {steps, processes, environments (of `checkpoints.environments`), pairs, tooLong and heldOutTooLong (pairs
+    longer than maxLength, left out), curve: [{step, loss, accuracy}], heldOut, before?}, the last two as `_judge`
+    returns them, `before` without rows. Bit-identical whether or not the training was interrupted, in one environment.
+    Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
     config, resume_from = params["config"], params.get("resumeFrom")
-    if config["batchSize"] % config["microBatch"]:
+    sharding, lora = config.get("sharding", "none"), config.get("lora")
+    if config["batchSize"] % (config["microBatch"] * PROCESSES):
+        of_processes = f" times {PROCESSES} processes" if PROCESSES > 1 else ""
         raise ServiceError(
-            "InvalidInput", f"batchSize {config['batchSize']} is no multiple of microBatch {config['microBatch']}."
+            "InvalidInput",
+            f"batchSize {config['batchSize']} is no multiple of microBatch {config['microBatch']}{of_processes}.",
         )
+    if lora and config["upperLayers"] is not None:
+        raise ServiceError("InvalidInput", "lora and upperLayers exclude each other; leave one of them null.")
+    if lora and sharding != "none":
+        raise ServiceError("InvalidInput", "lora and sharding exclude each other; leave lora null or sharding 'none'.")
     train_rows, held_out_rows = read_rows(params["train"], PAIR_FIELDS), read_rows(params["heldOut"], PAIR_FIELDS)
     clear_checkpoints(params["checkpoints"], resume_from)
-    set_seed(config["seed"])  # the fresh score head is drawn from it
-    model, tokenizer = load_reward_model(params["model"])
+    been_in = environments(config, resume_from, call)
+    set_seed(config["seed"])  # the fresh score head is drawn from it, alike in all processes
+    model, tokenizer = load_reward_model(params["model"], upper_layers=config["upperLayers"], sharding=sharding)
     _separate_padding(tokenizer)
     fitting, fitting_held_out = (_fitting(tokenizer, rows, config["maxLength"]) for rows in (train_rows, held_out_rows))
     if not fitting:
@@ -86,27 +104,27 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             "maxLength or sample shorter programs.",
         )
     before = _judge(model, fitting_held_out, config["microBatch"], call) if config.get("baseline") else None
-    if lora := config.get("lora"):
-        if config["upperLayers"] is not None:
-            raise ServiceError("InvalidInput", "lora and upperLayers exclude each other; leave one of them null.")
+    if lora:
         model = get_peft_model(model, _adapters(lora))
-    else:
-        train_upper_layers(model, config["upperLayers"])
     if config.get("questionWeighting"):
         weights = question_weights([pair["questionId"] for pair in fitting])
         fitting = [{**pair, "weight": weight} for pair, weight in zip(fitting, weights, strict=True)]
-    order = _training_order(fitting, config["epochs"], config["batchSize"], config["seed"])
+    together = bool(config.get("questionWeighting"))
+    steps = _training_steps(fitting, config["epochs"], config["batchSize"], config["seed"], together)
+    watch = _Watch(call, config)
     trainer = _Trainer(
         model=model,
         args=_arguments(config, params["checkpoints"]),
-        train_dataset=Dataset.from_list(fitting).select_columns(_columns(fitting)).select(order),
+        train_dataset=Dataset.from_list(_share(fitting, steps, config["microBatch"])),
         processing_class=tokenizer,
         data_collator=_Collator(tokenizer.pad_token_id),
-        callbacks=[_Watch(call, config, params["checkpoints"])],
+        callbacks=[watch],
     )
+    trainer.environments = been_in
     with out_of_memory("microBatch", config["microBatch"]):
         trainer.train(resume_from_checkpoint=resume_from)
-    call.raise_if_cancelled()
+    if watch.cancelled:
+        raise Cancelled
     model = (model.merge_and_unload() if lora else model).eval()
     held_out = _judge(model, fitting_held_out, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
@@ -115,6 +133,8 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     ]
     return {
         "steps": trainer.state.global_step,
+        "processes": PROCESSES,
+        "environments": been_in,
         "pairs": len(fitting),
         "tooLong": len(train_rows) - len(fitting),
         "heldOutTooLong": len(held_out_rows) - len(fitting_held_out),
@@ -139,18 +159,36 @@ def pair_loss(
     return (weight_B * loss_B).mean()
 
 
+def _each_once(model: Any) -> Callable[..., Any]:
+    """`model` as a function that computes conversations which occur several times in a batch once."""
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **others: Any) -> Any:
+        # Ids and mask in one number: where padding is, only the mask tells.
+        distinct_DT, index_B = (2 * input_ids + attention_mask).unique(dim=0, return_inverse=True)
+        outputs = model(input_ids=distinct_DT // 2, attention_mask=distinct_DT % 2, **others)
+        outputs.logits = outputs.logits[index_B]
+        return outputs
+
+    return forward
+
+
 class _Collator(DataCollatorForPreference):
     """TRL's collator, which also passes the pairs' weights on."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)
-        if "weight" in examples[0]:
-            batch["weight"] = torch.tensor([example["weight"] for example in examples])
+        batch["weight"] = torch.tensor([example["weight"] for example in examples])
         return batch
 
 
 class _Trainer(RewardTrainer):
-    """TRL's trainer with weighted pairs, checkpoints that hold the trainable weights only, and no model card."""
+    """TRL's trainer with weighted pairs, steps taken with the other processes, and checkpoints of our own."""
+
+    environments: list[dict[str, Any]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._right_and_all = torch.zeros(2, dtype=torch.float64)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -160,33 +198,64 @@ class _Trainer(RewardTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        weight_B = inputs.pop("weight", None)
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if weight_B is not None:
-            chosen_B, rejected_B = outputs.logits.squeeze(-1).chunk(2)
-            loss = pair_loss(chosen_B, rejected_B, weight_B, self.args.center_rewards_coefficient or 0.0)
+        weight_B = inputs.pop("weight")
+        _, outputs = super().compute_loss(
+            _each_once(model), inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        chosen_B, rejected_B = outputs.logits.squeeze(-1).chunk(2)
+        loss = pair_loss(chosen_B, rejected_B, weight_B, self.args.center_rewards_coefficient or 0.0)
+        counts_B = weight_B > 0
+        right_B = (chosen_B > rejected_B) & counts_B
+        self._right_and_all += torch.tensor([right_B.sum().item(), counts_B.sum().item()], dtype=torch.float64)
         return (loss, outputs) if return_outputs else loss
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_trainable(self.model, folder)
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:  # after the last micro-batch of a step
+            sum_gradients(self.model.parameters())
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> float:
+        return clip_gradients(model.parameters(), self.args.max_grad_norm)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            sums = torch.cat([torch.tensor([logs["loss"]], dtype=torch.float64), self._right_and_all])
+            logs["loss"], right, pairs = sum_over_processes(sums).tolist()
+            self._metrics["train"]["accuracy"] = [right / pairs]
+            self._right_and_all.zero_()
+        super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        Trainer._save_checkpoint(self, model, trial)
+        def write_rest(folder: Path) -> None:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
+            self._save_rng_state(str(folder))
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+        write_checkpoint(
+            self.args.output_dir, self.state.global_step, self.model, self.optimizer, self.environments, write_rest
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trainable(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        load_optimizer(self.optimizer, self.model, Path(checkpoint))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
 
 
 class _Watch(TrainerCallback):
     """Reports progress, asks for checkpoints by the clock, and stops on cancellation or divergence."""
 
-    def __init__(self, call: Call, config: Mapping[str, Any], checkpoints: str) -> None:
+    def __init__(self, call: Call, config: Mapping[str, Any]) -> None:
         self._call = call
         self._config = config
-        self._checkpoints = checkpoints
         self._clock = CheckpointClock(config["checkpointSeconds"])
+        self.cancelled = False
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
@@ -206,13 +275,13 @@ class _Watch(TrainerCallback):
             {"loss": logs["loss"], "accuracy": logs["accuracy"]},
         )
         # Logging comes after a step and before saving, so a diverged step is never saved.
-        control.should_save = self._call.cancelled or self._clock.due()
-        control.should_training_stop |= self._call.cancelled
+        self.cancelled, due = decided(self._call.cancelled, self._clock.due())
+        control.should_save = self.cancelled or due
+        control.should_training_stop |= self.cancelled
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        keep_newest(self._checkpoints)
         self._clock.restart()
-        self._call.checkpoint(state.global_step, checkpoint_folder(self._checkpoints, state.global_step))
+        self._call.checkpoint(state.global_step, checkpoint_folder(args.output_dir, state.global_step))
 
 
 def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
@@ -220,10 +289,10 @@ def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
     return RewardConfig(
         output_dir=checkpoints,
         learning_rate=config["learningRate"],
-        num_train_epochs=1,  # `_training_order` holds all epochs
+        num_train_epochs=1,  # `_training_steps` holds all epochs
         train_sampling_strategy="sequential",
         per_device_train_batch_size=config["microBatch"],
-        gradient_accumulation_steps=config["batchSize"] // config["microBatch"],
+        gradient_accumulation_steps=config["batchSize"] // (config["microBatch"] * PROCESSES),
         warmup_steps=config["warmupRatio"],
         lr_scheduler_type="cosine" if config["schedule"] == "cosine" else "constant_with_warmup",
         center_rewards_coefficient=config["centerRewardsCoefficient"],
@@ -262,11 +331,6 @@ def _adapters(lora: Mapping[str, Any]) -> LoraConfig:
     )
 
 
-def _columns(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the trainer is given of a pair; ids are for judging."""
-    return [name for name in pairs[0] if name in ("chosen_ids", "rejected_ids", "weight")]
-
-
 def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[dict[str, Any]]:
     """Pairs {id, questionId, chosen_ids, rejected_ids} whose conversations both have at most `max_length` tokens."""
     pairs = []
@@ -281,19 +345,49 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length
     return pairs
 
 
-def _training_order(pairs: Sequence[Mapping[str, list[int]]], epochs: float, batch_size: int, seed: int) -> list[int]:
-    """Indices of the pairs in training order: a seeded permutation an epoch, cut after `epochs` times their number.
+def _training_steps(
+    pairs: Sequence[Mapping[str, Any]], epochs: float, batch_size: int, seed: int, together: bool
+) -> list[list[int]]:
+    """Indices of the pairs of each step: a seeded permutation an epoch, cut after `epochs` times their number.
 
-    Within an optimizer step the order is free, so pairs of similar length come together and share micro-batches.
+    With `together` questions are permuted, and the pairs of each stand side by side. Otherwise pairs are, and within an
+    optimizer step, where the order is free, those of similar length come together and share micro-batches.
     """
-    lengths = [len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
-    permutations = [
-        np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(pairs)).tolist()
+    questions: dict[Any, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        questions.setdefault(pair["questionId"] if together else index, []).append(index)
+    units = list(questions.values())
+    order = [
+        index
         for epoch in range(math.ceil(epochs))
-    ]
-    order = [index for permutation in permutations for index in permutation][: round(epochs * len(pairs))]
+        for unit in np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(units)).tolist()
+        for index in units[unit]
+    ][: round(epochs * len(pairs))]
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [index for step in steps for index in sorted(step, key=lambda index: (lengths[index], index))]
+    if together:
+        return steps
+    lengths = [len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
+    return [sorted(step, key=lambda index: (lengths[index], index)) for step in steps]
+
+
+def _share(pairs: Sequence[Mapping[str, Any]], steps: Sequence[list[int]], micro_batch: int) -> list[dict[str, Any]]:
+    """The pairs of this process in training order: its micro-batches of each step, with weights.
+
+    The trainer takes the mean over a micro-batch and over its own micro-batches of a step, and gradients are summed
+    over processes: weights make of it the mean over the step's pairs, also in the last step, which may be smaller.
+    """
+    rows = []
+    for step in steps:
+        chunks = [step[start : start + micro_batch] for start in range(0, len(step), micro_batch)]
+        own = list(shares(chunks))
+        for chunk, counts in own:
+            scale = counts * len(own) * len(chunk) / len(step)
+            rows += [
+                {name: pairs[index][name] for name in ("chosen_ids", "rejected_ids")}
+                | {"weight": scale * pairs[index].get("weight", 1.0)}
+                for index in chunk
+            ]
+    return rows
 
 
 def _judge(model: Any, rows: Sequence[Row], micro_batch: int, call: Call) -> dict[str, Any]:

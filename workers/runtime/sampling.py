@@ -7,108 +7,64 @@ rows beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from runtime.conversation import prompt_ids
-from runtime.files import Row, read_rows, write_rows
 from runtime.models import DEVICE, out_of_memory, warm_policy
-from serve import Call, ServiceError
+from runtime.parallel import gather_rows, shares
+from runtime.processes import RANK
+from runtime.samples import Sample, end_ids, read_samples, write_samples
+from serve import Call, Cancelled
 
-REQUEST_FIELDS = ("id", "messages", "assistantPrefix", "n", "temperature", "topP", "maxNewTokens", "stop", "seeds")
 NUCLEUS_CANDIDATES = 256
 
 
-@dataclass
-class Sample:
-    """One program in the making: row `index` of `request`."""
-
-    request: Row
-    prompt: list[int]
-    index: int
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    text: str = ""
-    finish: str | None = None
-
-    def uniforms(self) -> np.ndarray:
-        """Float32 uniforms in [0, 1), one a token; shape [maxNewTokens]."""
-        generator = np.random.Generator(np.random.PCG64(self.request["seeds"][self.index]))
-        return generator.random(self.request["maxNewTokens"], dtype=np.float32)
-
-
 def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
-    """Sample programs for the requests of a file.
-
-    params: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens, stop,
-    seeds}), output, maxRows (rows in one batch), logProbs? (whether rows carry those of their completion's tokens).
-    Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
-    promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
-    token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, in nats.
-    Result: {rows, tokens}. Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
+    """Sample programs for the requests of a file: `runtime/samples.py` has the form of requests and answers.
 
     Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
-    and `maxRows` only.
+    and `maxRows` only, and are dealt out to the processes as they are.
     """
-    requests = read_rows(params["requests"], REQUEST_FIELDS)
     model, tokenizer = warm_policy(params["model"])
-    samples = []
-    for request in requests:
-        prompt = prompt_ids(tokenizer, request["messages"], request["assistantPrefix"])
-        _check(request, prompt, model.config.max_position_embeddings)
-        samples += [Sample(request, prompt, index) for index in range(request["n"])]
-    done = tokens = 0
-    pending = iter(sorted(samples, key=lambda row: len(row.prompt)))
-    with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
-        while batch := list(islice(pending, params["maxRows"])):
-            for finished in _generate(model, tokenizer, batch, call, params.get("logProbs", False)):
-                done += 1
-                tokens += len(finished.ids)
-                call.progress(done, len(samples), "sampling", {"tokens": tokens})
-    write_rows(
-        params["output"],
-        (
-            {
-                "id": row.request["id"],
-                "index": row.index,
-                "text": row.text,
-                "finish": row.finish,
-                "promptIds": row.prompt,
-                "completionIds": row.ids,
-                **({"logProbs": row.log_probs} if params.get("logProbs") else {}),
-            }
-            for row in samples
-        ),
-    )
-    return {"rows": len(samples), "tokens": tokens}
+    samples = read_samples(params, tokenizer, model.config)
+    ordered = sorted(range(len(samples)), key=lambda index: len(samples[index].prompt))
+    batches = [ordered[start : start + params["maxRows"]] for start in range(0, len(ordered), params["maxRows"])]
+    own = [batch for batch, counts in shares(batches) if counts]
+    total, done, tokens = sum(map(len, own)), 0, 0
+    finished: list[tuple[int, Sample]] | None
+    try:
+        with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
+            for batch in own:
+                rows = [samples[index] for index in batch]
+                for row in _generate(model, tokenizer, rows, call, params.get("logProbs", False)):
+                    done += 1
+                    tokens += len(row.ids)
+                    call.progress(done, total, "sampling", {"tokens": tokens})
+        finished = [(index, samples[index]) for batch in own for index in batch]
+    except Cancelled:
+        finished = None
+    for rows in gather_rows(finished):
+        for index, row in rows:
+            samples[index] = row
+    return write_samples(params, samples) if RANK == 0 else {}
 
 
-def _check(request: Row, prompt: Sequence[int], context: int) -> None:
-    if len(request["seeds"]) != request["n"]:
-        raise ServiceError(
-            "InvalidInput",
-            f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.",
-        )
-    if len(prompt) + request["maxNewTokens"] > context:
-        raise ServiceError(
-            "InvalidInput",
-            f"Request {request['id']} has {len(prompt)} prompt tokens and maxNewTokens {request['maxNewTokens']}; "
-            f"the model's context is {context} tokens, so lower maxNewTokens or shorten the prompt.",
-        )
+def _uniforms(row: Sample) -> np.ndarray:
+    """Float32 uniforms in [0, 1), one a token; shape [maxNewTokens]."""
+    generator = np.random.Generator(np.random.PCG64(row.seed))
+    return generator.random(row.request["maxNewTokens"], dtype=np.float32)
 
 
 def _generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call, log_probs: bool = False
 ) -> Iterator[Sample]:
     """Complete `batch` in place and yield each row as it ends. Shapes: Q prompts, R rows, T positions, V vocabulary."""
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model.generation_config, tokenizer)
     # Rows of one request share the object, so identity finds a batch's distinct prompts.
     prompts = list({id(row.prompt): row.prompt for row in batch}.values())
     prompt_of_row = {id(prompt): index for index, prompt in enumerate(prompts)}
@@ -128,7 +84,7 @@ def _generate(
     top_p_R = torch.tensor([float(row.request["topP"]) for row in batch], device=DEVICE)
     length = max(row.request["maxNewTokens"] for row in batch)
     uniform_RN = torch.tensor(
-        np.stack([np.pad(u, (0, length - len(u))) for u in (row.uniforms() for row in batch)]), device=DEVICE
+        np.stack([np.pad(u, (0, length - len(u))) for u in map(_uniforms, batch)]), device=DEVICE
     )
     alive = batch
     for step in range(length):
@@ -138,7 +94,7 @@ def _generate(
             for row, log_prob in zip(alive, _log_probs(logits_RV, token_R, temperature_R), strict=True):
                 row.log_probs.append(log_prob)
         for row, token in zip(alive, token_R.tolist(), strict=True):
-            _append(row, token, tokenizer, ends)
+            row.append(token, tokenizer, ends)
         yield from (row for row in alive if row.finish)
         keep = [index for index, row in enumerate(alive) if not row.finish]
         if not keep:
@@ -155,32 +111,6 @@ def _generate(
             input_ids=token_R[:, None], attention_mask=mask_RT, position_ids=position_R1, past_key_values=cache
         )
         logits_RV = output.logits[:, -1]
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    configured = model.generation_config.eos_token_id
-    return {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
-
-
-def _append(row: Sample, token: int, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> None:
-    """Add `token` to the row and end it where the model, a stop string or the limit does."""
-    row.ids.append(token)
-    if token in ends:
-        row.text, row.finish = _decode(tokenizer, row.ids[:-1]), "stop"
-        return
-    if stops := row.request["stop"]:
-        # A stop string of k bytes is spelled by at most k tokens, so the last few decide whether to read them all.
-        tail = _decode(tokenizer, row.ids[-max(len(stop.encode()) for stop in stops) - 1 :])
-        if any(stop in tail for stop in stops):
-            text = _decode(tokenizer, row.ids)
-            row.text, row.finish = text[: min(text.index(stop) for stop in stops if stop in text)], "stop"
-            return
-    if len(row.ids) == row.request["maxNewTokens"]:
-        row.text, row.finish = _decode(tokenizer, row.ids), "length"
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def choose_tokens(

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from runtime.conversation import conversation_ids
 from runtime.files import read_rows, write_rows
 from runtime.models import DEVICE, out_of_memory, warm_reward_model
+from runtime.parallel import forward_by, raise_if_cancelled, shares, sum_over_processes
+from runtime.processes import PROCESSES, RANK
 from serve import Call, ServiceError
 
 
@@ -27,7 +29,9 @@ def score(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row["response"]) for row in rows
     ]
     scores = score_conversations(model, conversations, params["microBatch"], call)
-    write_rows(params["output"], ({"id": row["id"], "score": value} for row, value in zip(rows, scores, strict=True)))
+    if RANK == 0:
+        scored = ({"id": row["id"], "score": value} for row, value in zip(rows, scores, strict=True))
+        write_rows(params["output"], scored)
     return {"rows": len(rows), **mean_and_std(scores)}
 
 
@@ -45,19 +49,28 @@ def score_conversations(
             "InvalidInput",
             f"A conversation has {longest} tokens; the reward model's context is {context}. Leave it out.",
         )
-    scores = [0.0] * len(conversations)
+    # A row scored by another process is 0 here, so that the sum of all is the whole; float64 holds a score exactly.
+    scores_B = torch.zeros(len(conversations), dtype=torch.float64)
     order = sorted(range(len(conversations)), key=lambda index: len(conversations[index]))
-    with torch.inference_mode(), out_of_memory("microBatch", micro_batch):
-        for start in range(0, len(order), micro_batch):
-            call.raise_if_cancelled()
-            chunk = order[start : start + micro_batch]
+    chunks = [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
+    done = 0
+    with torch.no_grad(), out_of_memory("microBatch", micro_batch):
+        for chunk, counts in shares(chunks):
+            raise_if_cancelled(call)
             ids_BT, mask_BT = pad_right([conversations[index] for index in chunk], 0)
-            hidden_BTH = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-            last_BH = hidden_BTH[torch.arange(len(chunk), device=DEVICE), mask_BT.sum(-1) - 1]
-            for index, value in zip(chunk, model.score(last_BH).squeeze(-1).float().tolist(), strict=True):
-                scores[index] = value
-            call.progress(start + len(chunk), len(order), "scoring")
-    return scores
+            chunk_scores_B = forward_by(last_token_scores, model, ids_BT, mask_BT)
+            if counts:
+                scores_B[chunk] = chunk_scores_B.double().cpu()
+                done += len(chunk) * PROCESSES
+                call.progress(min(done, len(order)), len(order), "scoring")
+    return sum_over_processes(scores_B).tolist()
+
+
+def last_token_scores(model: PreTrainedModel, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """The head's output [B] at the last attended token."""
+    hidden_BTH = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+    last_BH = hidden_BTH[torch.arange(len(ids_BT), device=DEVICE), mask_BT.sum(-1) - 1]
+    return model.score(last_BH).squeeze(-1)
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -72,7 +72,13 @@ export const SandboxLimits = z.strictObject({
 export type SandboxLimits = z.infer<typeof SandboxLimits>;
 const limits = SandboxLimits.prefault({}).describe('limits of each program in the sandbox');
 
+/** What a policy samples with. Their texts differ, so that another engine makes other rows under other keys. */
+export const ENGINES = ['transformers', 'vllm'] as const;
+export type Engine = (typeof ENGINES)[number];
+
 const Decoding = {
+  engine: z.enum(ENGINES).default('transformers')
+    .describe('what samples: the model runtime itself, or vLLM in an environment of its own (`npm run setup -- --vllm` on the GPU worker; never run on hardware)'),
   temperature: z.number().positive().default(0.8).describe('sampling temperature'),
   topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
   maxNewTokens: count.default(96).describe('upper limit of an answer, in tokens'),
@@ -85,6 +91,8 @@ const upperLayers = count.nullable().default(null).describe('train only the uppe
 const trainingExecution = {
   microBatch,
   checkpointSeconds: z.number().positive().default(30).describe('time between checkpoints of a training, in seconds'),
+  sharding: z.enum(['none', 'fsdp']).default('none')
+    .describe('fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the optimizer; none: each has all of it'),
   deviceClass,
 };
 const execution = <S extends z.ZodRawShape>(shape: S) => z.strictObject(shape).prefault({} as never)
@@ -272,6 +280,8 @@ export const RewardModelConfig = z.strictObject({
   }),
 }).refine(({ lora, upperLayers }) => lora === null || upperLayers === null, {
   path: ['lora'], error: 'null where upperLayers is set: adapters and upper layers exclude each other',
+}).refine(({ lora, execution }) => lora === null || execution.sharding === 'none', {
+  path: ['execution', 'sharding'], error: 'none where lora is set: what adapters train needs no sharding',
 });
 
 /** Methods of the policy update; workers/runtime/policy_update.py defines them. */
@@ -320,6 +330,8 @@ export const ReinforcementConfig = z.strictObject({
   limits,
   salt,
   execution: execution({ ...trainingExecution, maxRows }),
+}).refine(({ engine, asynchronous, topP }) => engine !== 'vllm' || asynchronous === null || topP === 1, {
+  path: ['topP'], error: "1 where rounds are asynchronous and the engine is 'vllm', which gives no log-probabilities of a cut nucleus",
 });
 
 /** What the check of k and N reads; it is made also where other fields are wrong, so that all mistakes are told together. */
@@ -398,8 +410,11 @@ export const ExperimentFile = Experiment.partial({ seeds: true }).extend({
   extends: z.enum(Object.keys(PRESETS) as [string, ...string[]]).optional().describe('preset that gives every value that is left out'),
 });
 
-/** Splits a stage's configuration into the part that is in the stage key and the part that never is. */
-export function semanticsOf<C extends { execution: unknown }>(config: C): Omit<C, 'execution'> {
-  const { execution: _execution, ...semantics } = config;
-  return semantics;
+/**
+ * The part of a stage's configuration that is in the stage key. `execution` never is, and of the engines only one that is
+ * not the default.
+ */
+export function semanticsOf<C extends { execution: unknown }>(config: C): Omit<C, 'execution' | 'engine'> & { engine?: Engine } {
+  const { execution: _execution, engine, ...semantics } = config as C & { engine?: Engine };
+  return { ...semantics, ...(engine === undefined || engine === ENGINES[0] ? {} : { engine }) };
 }

@@ -4,7 +4,7 @@
  */
 import { ApplicationFailure } from '@temporalio/workflow';
 import {
-  checkInput, isTable, refusalText, type ArtifactInput, type ArtifactPath, type ArtifactRef, type ArtifactTable, type Benchmark, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
+  checkInput, ENGINES, isTable, refusalText, type ArtifactInput, type ArtifactPath, type ArtifactRef, type ArtifactTable, type Benchmark, type Engine, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
 } from '../contract/index.js';
 import { call } from './activities.js';
 
@@ -23,7 +23,9 @@ export interface Lookup {
   at: string;
   /** Benchmarks that the workflow asks, by their paths. */
   benchmarks?: Record<string, Benchmark>;
-  /** Device class of the worker that imports models. */
+  /** What the workflow samples with, by the paths of the settings. */
+  engines?: Record<string, Engine>;
+  /** Device class of the worker that imports models and samples. */
   deviceClass?: string | undefined;
 }
 
@@ -33,15 +35,17 @@ export interface Lookup {
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
-export async function resolveInputs<I extends object>(workflow: WorkflowName, inputs: I, { at, benchmarks = {}, deviceClass }: Lookup): Promise<Resolved<I>> {
+export async function resolveInputs<I extends object>(workflow: WorkflowName, inputs: I, { at, benchmarks = {}, engines = {}, deviceClass }: Lookup): Promise<Resolved<I>> {
   const found = named(inputs, at);
   const sources = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])));
   const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactRef | ArtifactPath] => !isModelSource(entry[1]) && !isTable(entry[1])));
   const tables = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])));
+  // The default engine is the model runtime, which every GPU worker has.
+  const optional = Object.fromEntries(Object.entries(engines).filter(([, engine]) => engine !== ENGINES[0]));
   const doing = (summary: string) => ({ deviceClass, summary });
   const mistakes = await Promise.all([
     call('inputs.check', doing('look up inputs'), { artifacts, benchmarks }),
-    ...(Object.keys(sources).length > 0 ? [call('models.check', doing('look up models'), { sources })] : []),
+    ...(Object.keys({ ...sources, ...optional }).length > 0 ? [call('models.check', doing('look up models'), { sources, engines: optional })] : []),
     ...(Object.keys(tables).length > 0 ? [call('tables.check', doing('look up tables'), { tables })] : []),
   ]);
   if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());

@@ -2,7 +2,7 @@
  * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
  */
 import { CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
-import { dollarsText, type Benchmark, type StageConfig, type StageInput, type StageName, type StageProgress, type StageResult } from '../contract/index.js';
+import { dollarsText, type Benchmark, type Engine, type StageConfig, type StageInput, type StageName, type StageProgress, type StageResult } from '../contract/index.js';
 import { parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
@@ -97,7 +97,9 @@ export class StageRun {
  */
 export async function stageInput<S extends StageName>(stage: S, input: unknown, carried = false): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
   const { inputs, config } = parseInput(stage, input) as StageInput<S>;
-  const resolved = carried ? inputs : await resolveInputs(stage, inputs, { at: 'inputs.', benchmarks: benchmarksOf(config, 'config.'), deviceClass: deviceClassOf(config) });
+  const resolved = carried ? inputs : await resolveInputs(stage, inputs, {
+    at: 'inputs.', benchmarks: benchmarksOf(config, 'config.'), engines: enginesOf(config, 'config.'), deviceClass: deviceClassOf(config),
+  });
   return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
 }
 
@@ -105,6 +107,11 @@ export async function stageInput<S extends StageName>(stage: S, input: unknown, 
 export function benchmarksOf(config: StageConfig[StageName], at: string): Record<string, Benchmark> {
   const [field, list] = 'benchmarks' in config ? ['benchmarks', config.benchmarks] : 'decontaminate' in config ? ['decontaminate', config.decontaminate] : ['', []];
   return Object.fromEntries(list.map((benchmark, index) => [`${at}${field}.${index}`, benchmark]));
+}
+
+/** What a stage samples with, by the path of the setting; nothing where it samples from no policy. */
+export function enginesOf(config: StageConfig[StageName], at: string): Record<string, Engine> {
+  return 'engine' in config && !('sampler' in config && config.sampler.kind !== 'policy') ? { [`${at}engine`]: config.engine } : {};
 }
 
 function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ FUNCTIONS = [
     "def sign(n):\n    if n > 0:\n        return 1\n    if n < 0:\n        return -1\n    return 0",
 ]
 PREFIX = "```python\n"
+WORKERS = Path(__file__).parents[2]
 
 
 def question(function: str) -> list[dict[str, str]]:
@@ -72,6 +77,57 @@ class Recorder:
 
     def checkpoints(self) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == "checkpoint"]
+
+
+class Process:
+    """A Python process as a Node worker starts it: requests on descriptor 3, replies on 4."""
+
+    def __init__(self, log: Path, module: str, environment: Mapping[str, str]) -> None:
+        child_requests, self._requests = os.pipe()
+        replies, child_replies = os.pipe()
+        # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
+        command = f'exec "{sys.executable}" -m {module} 3<&{child_requests} 4>&{child_replies}'
+        with log.open("wb") as output:
+            self.child = subprocess.Popen(
+                ["bash", "-c", command],
+                pass_fds=(child_requests, child_replies),
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1", **environment},
+                start_new_session=True,
+            )
+        os.close(child_requests)
+        os.close(child_replies)
+        self._replies = os.fdopen(replies, "rb")
+
+    def send(self, message: dict[str, Any]) -> None:
+        os.write(self._requests, json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> dict[str, Any]:
+        line = self._replies.readline()
+        assert line, "the process closed its replies"
+        return json.loads(line)
+
+    def answer(self, id: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The progress messages of request `id`, and the reply that ends it."""
+        progress = []
+        while (message := self.receive())["type"] == "progress":
+            assert message["id"] == id
+            progress.append(message)
+        return progress, message
+
+    def close_requests(self) -> None:
+        os.close(self._requests)
+
+
+@contextmanager
+def running(log: Path, module: str = "runtime", environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    process = Process(log, module, environment or {})
+    try:
+        yield process
+    finally:
+        process.child.kill()
+        process.child.wait()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,69 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from conftest import FUNCTIONS
-
-WORKERS = Path(__file__).parents[2]
-
-
-class Process:
-    """A runtime process as a Node worker starts it: requests on descriptor 3, replies on 4."""
-
-    def __init__(self, log: Path) -> None:
-        child_requests, self._requests = os.pipe()
-        replies, child_replies = os.pipe()
-        # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
-        command = f'exec "{sys.executable}" -m runtime 3<&{child_requests} 4>&{child_replies}'
-        with log.open("wb") as output:
-            self.child = subprocess.Popen(
-                ["bash", "-c", command],
-                pass_fds=(child_requests, child_replies),
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1"},
-                start_new_session=True,
-            )
-        os.close(child_requests)
-        os.close(child_replies)
-        self._replies = os.fdopen(replies, "rb")
-
-    def send(self, message: dict[str, Any]) -> None:
-        os.write(self._requests, json.dumps(message).encode() + b"\n")
-
-    def receive(self) -> dict[str, Any]:
-        line = self._replies.readline()
-        assert line, "the process closed its replies"
-        return json.loads(line)
-
-    def answer(self, id: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The progress messages of request `id`, and the reply that ends it."""
-        progress = []
-        while (message := self.receive())["type"] == "progress":
-            assert message["id"] == id
-            progress.append(message)
-        return progress, message
-
-    def close_requests(self) -> None:
-        os.close(self._requests)
-
-
-@contextmanager
-def running(log: Path) -> Iterator[Process]:
-    process = Process(log)
-    try:
-        yield process
-    finally:
-        process.child.kill()
-        process.child.wait()
+from conftest import FUNCTIONS, running
 
 
 def test_the_process_serves_and_leaves_with_its_parent(
@@ -88,8 +29,9 @@ def test_the_process_serves_and_leaves_with_its_parent(
             "threads",
             "cpuCapability",
             "device",
+            "processes",
         }
-        assert ready["versions"]["threads"] == "1"
+        assert (ready["versions"]["threads"], ready["versions"]["processes"]) == ("1", "1")
 
         process.send({"id": 1, "op": "sample", "params": params})
         progress, reply = process.answer(1)

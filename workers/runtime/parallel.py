@@ -1,0 +1,169 @@
+"""What the processes of one runtime do together: agree, add up, share work and shard models.
+
+Every function is called by all ranks, in the same order; with one process each does nothing or its whole. Collectives
+have no time limit: a rank that is lost ends the runtime by its pipe (`processes.py`), and a long wait is no error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import MethodType
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from runtime.processes import PROCESSES, RANK, OtherProcesses
+from serve import Call, Cancelled, ServiceError
+
+ON_GPU = torch.cuda.is_available()
+T = TypeVar("T")
+
+
+# -- The group --------------------------------------------------------------------------------------------------------
+
+
+def join_processes(others: OtherProcesses | None) -> None:
+    """Make the process group of this runtime; returns when all ranks are in it. `others` is what rank 0 has started."""
+    if PROCESSES == 1:
+        return
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead elsewhere, or nowhere
+    port = others.listener.getsockname()[1] if others else int(os.environ["ACECODER_RENDEZVOUS"])
+    listener = others.listener.detach() if others else None
+    store = dist.TCPStore("127.0.0.1", port, PROCESSES, is_master=others is not None, master_listen_fd=listener)
+    # Tensors on a GPU go by NCCL; flags, sums of numbers and rows stay on the CPU.
+    backend = "cpu:gloo,cuda:nccl" if ON_GPU else "cpu:gloo"
+    dist.init_process_group(backend, store=store, rank=RANK, world_size=PROCESSES, timeout=timedelta(days=365))
+    count_processes()
+    on_gpu = int(sum_over_processes(torch.tensor(ON_GPU, dtype=torch.int64)))
+    if on_gpu not in (0, PROCESSES):
+        raise SystemExit(f"{on_gpu} of {PROCESSES} processes see a GPU; ACECODER_PROCESSES is the number of GPUs.")
+
+
+def count_processes() -> int:
+    """The number of processes that take part, counted; raises `RuntimeLost` when it is not what was asked for."""
+    counted = int(sum_over_processes(torch.ones(())).item())
+    if counted != PROCESSES:
+        raise ServiceError(
+            "RuntimeLost", f"{counted} processes take part in the training, and ACECODER_PROCESSES is {PROCESSES}."
+        )
+    return counted
+
+
+def decided(*flags: bool) -> tuple[bool, ...]:
+    """The flags as rank 0 has them."""
+    if PROCESSES == 1:
+        return flags
+    decision = torch.tensor(flags, dtype=torch.uint8)
+    dist.broadcast(decision, 0)
+    return tuple(map(bool, decision.tolist()))
+
+
+def raise_if_cancelled(call: Call) -> None:
+    """Raise `Cancelled` in all ranks when rank 0 was asked to stop."""
+    if decided(call.cancelled)[0]:
+        raise Cancelled
+
+
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Put the sum of the ranks' tensors into each; returns it."""
+    if PROCESSES > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather_rows(rows: list[T] | None) -> list[list[T]]:
+    """The rows of each rank, in order. Raises `Cancelled` when a rank stopped before it had any (None)."""
+    gathered: list[list[T] | None] = [rows]
+    if PROCESSES > 1:
+        gathered = [None] * PROCESSES
+        dist.all_gather_object(gathered, rows)
+    if None in gathered:
+        raise Cancelled
+    return gathered
+
+
+def shares(chunks: Sequence[T]) -> Iterator[tuple[T, bool]]:
+    """This rank's share of `chunks`, which are dealt out in turn, and whether a chunk counts.
+
+    Each rank gets as many, because a rank that runs nothing would leave the others alone in a collective: where chunks
+    run out, the last one is repeated and does not count.
+    """
+    for first in range(0, len(chunks), PROCESSES):
+        index = first + RANK
+        yield chunks[min(index, len(chunks) - 1)], index < len(chunks)
+
+
+# -- Gradients and parameters -----------------------------------------------------------------------------------------
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up the gradients of all ranks; those of a sharded model are added up during the backward pass."""
+    for parameter in parameters:
+        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):
+            sum_over_processes(parameter.grad)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Clip the gradients to a norm of at most `max_norm`; returns the norm before."""
+    return whole(nn.utils.clip_grad_norm_(list(parameters), max_norm)).item()
+
+
+def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
+    """Shard the parameters of a model over the ranks by FSDP2 (`fully_shard`), each of `blocks` as one unit.
+
+    A unit is whole on a device only while it computes; the model's arithmetic stays the same. It may lie on the CPU
+    before and is moved to the device unit by unit.
+    """
+    if PROCESSES == 1:
+        raise ServiceError(
+            "InvalidInput",
+            "execution.sharding is 'fsdp', and this runtime has one process; name a device class with several GPUs "
+            "(execution.deviceClass), or set sharding to 'none'.",
+        )
+    mesh = init_device_mesh("cuda" if ON_GPU else "cpu", (PROCESSES,))
+    for unit in (*blocks, model):
+        fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        # The sum, which gloo has too, instead of the mean.
+        unit.set_gradient_divide_factor(1.0)
+        unit.set_force_sum_reduction_for_comms(True)
+
+
+def forward_by(function: Any, model: nn.Module, *args: Any) -> Any:
+    """`function(model, *args)`, which may use parts of a sharded model as its `forward` may."""
+    if not isinstance(model, FSDPModule):
+        return function(model, *args)
+    if not hasattr(model, function.__name__):
+        setattr(model, function.__name__, MethodType(function, model))
+        register_fsdp_forward_method(model, function.__name__)
+    return getattr(model, function.__name__)(*args)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with the shards of all ranks."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a whole tensor, by the layout of `parameter`."""
+    if not isinstance(parameter, DTensor):
+        return tensor
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def collect(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Whole tensors on the CPU by name, at rank 0; nothing at the others. What has two names stays one tensor."""
+    collected: dict[int, torch.Tensor] = {}
+    named = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in collected:
+            full = whole(tensor.detach())
+            collected[id(tensor)] = full.cpu().contiguous() if RANK == 0 else torch.empty(0)
+        named[name] = collected[id(tensor)]
+    return named if RANK == 0 else {}

@@ -1,0 +1,113 @@
+"""Requests for samples and the rows that answer them: one form for every engine that samples.
+
+params of `sample`: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens,
+stop, seeds}), output, maxRows (rows at once), logProbs? (whether rows carry those of their completion's tokens).
+Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
+promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
+token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, to 1e-6.
+A row's randomness comes from its own seed, not from the rows beside it. Result: {rows, tokens}. Errors: `InvalidInput`,
+`ModelNotFound`, `OutOfMemory`, `Cancelled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+
+from runtime.conversation import prompt_ids
+from runtime.files import Row, read_rows, write_rows
+from serve import ServiceError
+
+REQUEST_FIELDS = ("id", "messages", "assistantPrefix", "n", "temperature", "topP", "maxNewTokens", "stop", "seeds")
+
+
+@dataclass
+class Sample:
+    """One program in the making: row `index` of `request`."""
+
+    request: Row
+    prompt: list[int]
+    index: int
+    ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    text: str = ""
+    finish: str | None = None
+
+    @property
+    def seed(self) -> int:
+        return self.request["seeds"][self.index]
+
+    def append(self, token: int, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> None:
+        """Add `token` and end the row where the model, a stop string or the limit does."""
+        self.ids.append(token)
+        if token in ends:
+            self.text, self.finish = _decode(tokenizer, self.ids[:-1]), "stop"
+            return
+        if stops := self.request["stop"]:
+            # A stop string of k bytes is spelled by at most k tokens, so the last few decide whether to read them all.
+            tail = _decode(tokenizer, self.ids[-max(len(stop.encode()) for stop in stops) - 1 :])
+            if any(stop in tail for stop in stops):
+                text = _decode(tokenizer, self.ids)
+                self.text, self.finish = text[: min(text.index(stop) for stop in stops if stop in text)], "stop"
+                return
+        if len(self.ids) == self.request["maxNewTokens"]:
+            self.text, self.finish = _decode(tokenizer, self.ids), "length"
+
+
+def read_samples(
+    params: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> list[Sample]:
+    """The samples that the requests ask for, in their order; rows of one request share the prompt's object."""
+    samples = []
+    for request in read_rows(params["requests"], REQUEST_FIELDS):
+        prompt = prompt_ids(tokenizer, request["messages"], request["assistantPrefix"])
+        _check(request, prompt, config.max_position_embeddings)
+        samples += [Sample(request, prompt, index) for index in range(request["n"])]
+    return samples
+
+
+def write_samples(params: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+    """Write finished samples as rows of `params["output"]`; returns the result of `sample`."""
+    write_rows(
+        params["output"],
+        (
+            {
+                "id": row.request["id"],
+                "index": row.index,
+                "text": row.text,
+                "finish": row.finish,
+                "promptIds": row.prompt,
+                "completionIds": row.ids,
+                **({"logProbs": row.log_probs} if params.get("logProbs") else {}),
+            }
+            for row in samples
+        ),
+    )
+    return {"rows": len(samples), "tokens": sum(len(row.ids) for row in samples)}
+
+
+def end_ids(generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that end a completion."""
+    configured = generation.eos_token_id
+    return {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+
+
+def _check(request: Row, prompt: Sequence[int], context: int) -> None:
+    if len(request["seeds"]) != request["n"]:
+        raise ServiceError(
+            "InvalidInput",
+            f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.",
+        )
+    if len(prompt) + request["maxNewTokens"] > context:
+        raise ServiceError(
+            "InvalidInput",
+            f"Request {request['id']} has {len(prompt)} prompt tokens and maxNewTokens {request['maxNewTokens']}; "
+            f"the model's context is {context} tokens, so lower maxNewTokens or shorten the prompt.",
+        )
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -1,0 +1,48 @@
+"""The vLLM sampling engine, a process beside the model runtime, started by `python -m vllm_engine` in the same way.
+
+It is spoken to as in `serve.py` and answers `sample` alone. Its interpreter is that of an environment of its own; the
+device is shared with the model runtime, so that it holds memory during a call only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+
+# Read by the libraries while they are imported. The engine runs in this process: its scheduling then depends on the
+# requests alone, and an error of the device arrives here as what it is.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_NO_USAGE_STATS"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch
+import transformers
+import vllm
+
+from runtime.models import DEVICE
+from serve import serve
+from vllm_engine.sampling import sample
+
+
+def end_group() -> None:
+    """End the worker processes of an engine on several devices: all are in the group that this process leads."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve until the parent is gone."""
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "vllm": vllm.__version__,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+    }
+    serve({"sample": sample}, versions, end_group)
+
+
+if __name__ == "__main__":
+    main()

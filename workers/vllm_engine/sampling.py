@@ -1,0 +1,159 @@
+"""Sampling by vLLM 0.33, its offline `LLM` with token-id prompts: requests and answers as in `runtime/samples.py`.
+
+Texts differ from those of the transformers engine, because vLLM draws tokens from generators of its own. Each sample is
+a request with the sample's seed; where it ends and what its text is, the same code decides as there.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from vllm import LLM, SamplingParams
+from vllm.distributed import cleanup_dist_env_and_memory
+
+from runtime.models import DEVICE, INFERENCE_DTYPE, Stamp, out_of_memory, weights_stamp
+from runtime.samples import Sample, end_ids, read_samples, write_samples
+from serve import Call, ServiceError
+
+# The rest is for what the model runtime's process holds without a model.
+DEVICE_MEMORY_SHARE = 0.85
+
+# The one engine of the process, with what it was made of; asleep between calls, its weights in the host's memory.
+_warm: tuple[tuple[str, Stamp, int], LLM] | None = None
+
+
+def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Sample programs for the requests of a file; `maxRows` is how many vLLM has in work at once.
+
+    Raises `InvalidInput` for log-probabilities of a cut nucleus, which vLLM gives after the cut only.
+    """
+    path = params["model"]
+    stamp = weights_stamp(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    samples = read_samples(params, tokenizer, config)
+    if params.get("logProbs") and (cut := [row for row in samples if row.request["topP"] < 1]):
+        raise ServiceError(
+            "InvalidInput",
+            f"Request {cut[0].request['id']} has topP {cut[0].request['topP']} and wants log-probabilities, which the "
+            "engine vllm gives for topP 1 only; set topP to 1 or use the engine transformers.",
+        )
+    ends = end_ids(_generation_config(path, config), tokenizer)
+    with out_of_memory("maxRows", params["maxRows"]), _engine(path, stamp, params["maxRows"]) as llm:
+        ids = llm.enqueue(
+            [{"prompt_token_ids": row.prompt} for row in samples],
+            [_sampling_params(row, ends, params.get("logProbs", False)) for row in samples],
+            use_tqdm=False,
+        )
+        outputs = []
+        tokens = 0
+        try:
+            while llm.llm_engine.has_unfinished_requests():
+                call.raise_if_cancelled()
+                for output in llm.llm_engine.step():
+                    outputs.append(output)
+                    tokens += len(output.outputs[0].token_ids)
+                    call.progress(len(outputs), len(samples), "sampling", {"tokens": tokens})
+        except ServiceError:
+            llm.llm_engine.abort_request(ids, internal=True)
+            raise
+    # vLLM numbers requests as they come.
+    outputs.sort(key=lambda output: int(output.request_id))
+    for row, output in zip(samples, outputs, strict=True):
+        _complete(row, output.outputs[0], tokenizer, ends)
+    return write_samples(params, samples)
+
+
+def _sampling_params(row: Sample, ends: set[int], log_probs: bool) -> SamplingParams:
+    request = row.request
+    return SamplingParams(
+        temperature=request["temperature"],
+        top_p=request["topP"],
+        seed=row.seed,
+        max_tokens=request["maxNewTokens"],
+        stop=request["stop"],
+        stop_token_ids=sorted(ends),
+        # Its own choice of ends is not asked; all of ours are named above.
+        ignore_eos=True,
+        # Stop strings are looked for in the text of all tokens, as `Sample.append` does.
+        skip_special_tokens=False,
+        logprobs=0 if log_probs else None,
+    )
+
+
+def _complete(row: Sample, completion: Any, tokenizer: Any, ends: set[int]) -> None:
+    """Put what vLLM emitted into the row. Raises `RuntimeError` where vLLM and `Sample.append` end it at two places."""
+    for token in completion.token_ids:
+        row.append(token, tokenizer, ends)
+        if row.finish:
+            break
+    if row.finish != completion.finish_reason or len(row.ids) != len(completion.token_ids):
+        raise RuntimeError(
+            f"Sample {row.index} of {row.request['id']}: vLLM ended it by {completion.finish_reason!r} after "
+            f"{len(completion.token_ids)} tokens, its text ends by {row.finish!r} after {len(row.ids)}."
+        )
+    if completion.logprobs is not None:
+        row.log_probs = [round(at[token].logprob, 6) for token, at in zip(row.ids, completion.logprobs, strict=True)]
+
+
+def _generation_config(path: str, config: Any) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(path, local_files_only=True)
+    except OSError:
+        return GenerationConfig.from_model_config(config)
+
+
+@contextmanager
+def _engine(path: str, stamp: Stamp, max_rows: int) -> Iterator[LLM]:
+    """The engine for the model in folder `path`, awake; after an error other than ours it is given up."""
+    global _warm
+    key = (path, stamp, max_rows)
+    if _warm is None or _warm[0] != key:
+        _drop()
+        _warm = (key, _load(path, max_rows))
+    else:
+        _warm[1].wake_up()
+    llm = _warm[1]
+    try:
+        yield llm
+    except ServiceError:
+        llm.sleep(level=1)
+        raise
+    except BaseException:
+        del llm
+        _drop()
+        raise
+    llm.sleep(level=1)
+
+
+def _load(path: str, max_rows: int) -> LLM:
+    try:
+        return LLM(
+            model=path,
+            dtype=str(INFERENCE_DTYPE).removeprefix("torch."),
+            tensor_parallel_size=torch.cuda.device_count() if DEVICE.type == "cuda" else 1,
+            gpu_memory_utilization=DEVICE_MEMORY_SHARE,
+            max_num_seqs=max_rows,
+            # Of logits / temperature; the default mode gives those of the logits.
+            logprobs_mode="processed_logprobs",
+            enable_sleep_mode=True,
+        )
+    except ValueError as error:
+        # vLLM refuses by this error a device that has less memory free than it is to use, or than one row needs.
+        if "memory" not in str(error):
+            raise
+        raise ServiceError("OutOfMemory", f"vLLM: {str(error).splitlines()[0]}") from error
+
+
+def _drop() -> None:
+    global _warm
+    if _warm is None:
+        return
+    _warm = None
+    gc.collect()
+    cleanup_dist_env_and_memory()
