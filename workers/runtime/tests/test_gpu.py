@@ -47,12 +47,12 @@ def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 @pytest.fixture(scope="module")
 def on_cpu() -> Iterator[OnCpu]:
     """Calls a function in a process that sees no CUDA device."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CUDA_VISIBLE_DEVICES", "")
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, spawn, initializer=make_deterministic, initargs=(1,)) as pool:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=make_deterministic, initargs=(1,))
+    with pool:
+        with pytest.MonkeyPatch.context() as environment:  # for the start of the process alone
+            environment.setenv("CUDA_VISIBLE_DEVICES", "")
             assert pool.submit(torch.cuda.is_available).result() is False
-            yield lambda *args, **kwargs: pool.submit(called, *args, **kwargs).result()
+        yield lambda *args, **kwargs: pool.submit(called, *args, **kwargs).result()
 
 
 @contextmanager
