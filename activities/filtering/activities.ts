@@ -1,7 +1,7 @@
 /** Filtering: questions to questions with kept test cases, split into train and held-out. */
 import { z } from 'zod';
 import { CpuLimits, FilteredQuestionRow, QuestionRow, StageConfigs, TestOutcome } from '../../workflows/contract/index.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
@@ -56,22 +56,29 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             : (rows as AskedQuestion[]).map(({ question, samples }) => ({ question, programs: samples.map(({ text }) => programOfReply(text, question.entryPoint)).filter((program) => program !== '') })))
             .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
           const jobs = asked.flatMap(({ question: { id, testCases }, programs }) => programs.map((program, index) => ({ id: `${id}/${index}`, program, tests: testCases.map(({ test }) => test) })));
-          const { judgements, cpuSeconds, derived, ...about } = await judgePrograms(sandbox, jobs, {
-            limits: config.limits, derive: true, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
+          const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
+            limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
           });
           const judged = allJudged(judgements);
           let next = 0;
+          const verdicts = asked.map(({ programs }) => {
+            const first = next;
+            next += programs.length;
+            if (programs.length === 0) return undefined;
+            const outcomes = judged.slice(first, next).map((each) => each.outcomes);
+            const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
+            return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
+          });
+          // Of several programs only the one that speaks for the oracle is measured.
+          const derived = await deriveLimits(sandbox, verdicts.flatMap((verdict) => verdict?.measured ?? []), { limits: config.limits, signal: cancellationSignal() });
+          const limits = derived.values();
           return {
-            rows: asked.map(({ question, programs }): JudgedQuestion => {
-              const first = next;
-              next += programs.length;
-              if (programs.length === 0) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
-              const outcomes = judged.slice(first, next).map((each) => each.outcomes);
-              const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
-              const limits = derived[first + (verdict.program ?? 0)];
+            rows: asked.map(({ question, programs }, at): JudgedQuestion => {
+              const verdict = verdicts[at];
+              if (!verdict) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
               return {
                 question: oracle.kind === 'reference' ? question : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
-                outcomes: verdict.outcomes, ...(limits ? { limits } : {}),
+                outcomes: verdict.outcomes, limits: limits.next().value!,
               };
             }),
             metrics: { cpuSeconds }, notes: notesOf(about),
