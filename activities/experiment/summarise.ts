@@ -1,4 +1,5 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
+import type { FilterQuality } from '../filtering/filter.js';
 import { deviceWaiting, timeLine } from '../reinforcement/timeline.js';
 import { STAGES, Summary, type ArtifactRef, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
 
@@ -41,10 +42,12 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
     data: {
       questions: filtering['questions'], testCases: filtering['testCases'], keptTestCases: filtering['keptTestCases'],
       programs: sampling['programs'], pairs: preferences['pairs'],
-      dropped: {
-        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('testCase', synthesis['rejectedTests']), ...prefixed('question', filtering['droppedQuestions']), ...prefixed('question', sampling['droppedQuestions']),
-        ...prefixed('testCase', filtering['droppedTestCases']), ...prefixed('pair', preferences['skipped']),
-      },
+      dropped: [
+        ...droppedIn('synthesis', 'seed', synthesis['droppedSeeds']), ...droppedIn('synthesis', 'question', synthesis['failures']), ...droppedIn('synthesis', 'testCase', synthesis['rejectedTests']),
+        ...droppedIn('filtering', 'testCase', filtering['droppedTestCases']), ...droppedIn('filtering', 'question', filtering['droppedQuestions']),
+        ...droppedIn('sampling', 'question', sampling['droppedQuestions']), ...droppedIn('preferences', 'pair', preferences['skipped']),
+      ],
+      ...(experiment.stages.synthesis.teacher.kind === 'offline' ? { filterQuality: filterQuality(filtering['quality'] as unknown as FilterQuality) } : {}),
     },
     passRateHistogram: histogram.map((programs, bin) => ({ from: bin / 10, to: (bin + 1) / 10, programs })),
     rewardModel: {
@@ -75,6 +78,12 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
   });
 }
 
-function prefixed(prefix: string, counts: Record<string, number> | undefined): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts ?? {}).map(([reason, count]) => [`${prefix}.${reason}`, count]));
+type Dropped = Summary['data']['dropped'];
+
+function droppedIn(stage: StageName, what: Dropped[number]['what'], counts: Record<string, number> | undefined): Dropped {
+  return Object.entries(counts ?? {}).filter(([, count]) => count > 0).map(([reason, count]) => ({ stage, what, reason, count }));
+}
+
+function filterQuality({ corrupted, droppedTestCases, droppedCorrupted }: FilterQuality): Summary['data']['filterQuality'] {
+  return { injected: corrupted, dropped: droppedTestCases, droppedInjected: droppedCorrupted };
 }
