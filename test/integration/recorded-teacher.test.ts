@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { readExperiment } from '../../infra/dev/estimate.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import { FilteredQuestionRow, ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
@@ -108,6 +109,12 @@ describe.skipIf(missing)('GPT-4’s asserts for HumanEval', { timeout: 120_000 }
     // and 50), so the parser rejects them: six of those that hold, and one that raises.
     expect(questions.metrics).toMatchObject({ questions: 164, testCases: 814 - 7, failures: {}, rejectedTests: { wrongFunction: 7 }, costUsd: 0 });
     expect(filtered.metrics).toMatchObject({ testCases: 807, keptTestCases: 689 - 6, droppedTestCases: { assertion_failed: 121, raised: 3 - 1, timeout: 1 } });
+    // Each of them stands in the artifact with its reason.
+    const { files } = await artifactStore().manifest(filtered.ref);
+    const dropped: { status: string; reason?: string }[] = [];
+    for await (const row of artifactStore().readRows([files.find(({ name }) => name === 'droppedTests.jsonl')!], z.looseObject({ status: z.string(), reason: z.string().optional() }))) dropped.push(row);
+    expect(dropped).toHaveLength(121 + 2 + 1);
+    expect(dropped.filter(({ status, reason }) => status === 'assertion_failed' && reason?.startsWith('got '))).toHaveLength(121);
   });
 });
 
