@@ -32,7 +32,7 @@ describe('the commands of the README', () => {
       'npm run quickstart', 'npm test', 'npm run stack', 'npm run workers', 'npm run follow', 'temporal workflow reset', 'npm run estimate',
     ]);
     for (const command of ['start', 'list', 'describe', 'query', 'metadata', 'signal', 'update execute', 'result', 'execute', 'cancel']) expect(tour).toContain(`temporal workflow ${command} `);
-    for (const command of ['create', 'trigger', 'toggle']) expect(tour).toContain(`temporal schedule ${command} `);
+    for (const command of ['create', 'trigger', 'toggle', 'backfill']) expect(tour).toContain(`temporal schedule ${command} `);
   });
 
   it('work as they stand', { timeout: 280_000 }, async () => {
