@@ -32,7 +32,7 @@ const SUMMARY: Summary = Summary.parse({
   })),
   data: {
     questions: 120, testCases: 2388, keptTestCases: 1910, programs: 961, pairs: 413,
-    dropped: [{ stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8 }, { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478 }],
+    dropped: [{ stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] }, { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] }],
     filterQuality: { injected: 400, dropped: 478, droppedInjected: 390 },
   },
   passRateHistogram: [{ from: 0, to: 0.5, programs: 555 }, { from: 0.5, to: 1, programs: 406 }],

@@ -156,7 +156,7 @@ ${table(['', '#count'], [
 <h3>What was dropped, and why</h3>
 ${data.dropped.length === 0
     ? html`<p>Nothing was dropped.</p>`
-    : table(['stage', 'what', 'why', '#count'], data.dropped.map(({ stage, what, reason, count }) => ({ cells: [stage, what, reason, figure(count, artifacts[stage])] })))}
+    : table(['stage', 'what', 'why', '#count'], data.dropped.map(({ stage, what, reason, count, artifact }) => ({ cells: [stage, what, reason, figure(count, artifact)] })))}
 ${data.filterQuality === undefined ? nothing : filterQuality(data.filterQuality, artifacts.filtering, sources)}
 <h3>Pass rates</h3>
 ${bins.every(({ count }) => count === 0)
