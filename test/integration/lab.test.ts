@@ -15,10 +15,11 @@ const SMALL = {
   model: { ...labFile.model, steps: 260 },
   stages: {
     sampling: { samples: 8, questions: { train: 60, heldOut: 20 } },
-    reinforcement: { rounds: 5, promptsPerRound: 20, samplesPerPrompt: 8, algorithm: { batchSize: 40 } },
+    rewardModel: { learningRate: 0.001, batchSize: 16, execution: { microBatch: 16 } },
+    reinforcement: { rounds: 5, promptsPerRound: 20, samplesPerPrompt: 8, algorithm: { learningRate: 0.0005, batchSize: 40 } },
     evaluation: { samples: 8, bestOf: [8], heldOutTasks: 40 },
   },
-  recipes: { best: { rewardModel: { epochs: 2 } } },
+  recipes: { best: { rewardModel: { epochs: 3 } } },
 };
 
 it('asks validation questions of nobody else', () => {

@@ -60,6 +60,18 @@ def make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
 
 
+@contextmanager
+def deterministic_gradients() -> Iterator[None]:
+    """Operations of the block are deterministic on a GPU too, or raise: attention's backward pass is neither where they
+    only warn, and a training that is resumed would end in other weights.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=DEVICE.type != "cuda")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 # -- Loading ----------------------------------------------------------------------------------------------------------
 
 

@@ -42,7 +42,15 @@ from runtime.checkpoints import (
     write_checkpoint,
 )
 from runtime.files import Row, new_folder, read_rows
-from runtime.models import DEVICE, autocast, load_policy, out_of_memory, save_model, warm_policy
+from runtime.models import (
+    DEVICE,
+    autocast,
+    deterministic_gradients,
+    load_policy,
+    out_of_memory,
+    save_model,
+    warm_policy,
+)
 from runtime.parallel import (
     clip_gradients,
     decided,
@@ -417,7 +425,8 @@ def _optimizer_step(
             config["beta"],
             logs["importance_BT"][chunk, :width],
         )
-        loss.backward()
+        with deterministic_gradients():
+            loss.backward()
         sums += torch.tensor([loss.item(), clipped.item()], dtype=torch.float64)
     sum_gradients(parameters)
     grad_norm = clip_gradients(parameters, config["maxGradNorm"])

@@ -49,6 +49,8 @@ def on_cpu() -> Iterator[OnCpu]:
     """Calls a function in a process that sees no CUDA device."""
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=make_deterministic, initargs=(1,))
     with pool:
+        torch.cuda.init()
+        torch.cuda.device_count()  # kept from here on, whatever the environment says
         with pytest.MonkeyPatch.context() as environment:  # for the start of the process alone
             environment.setenv("CUDA_VISIBLE_DEVICES", "")
             assert pool.submit(torch.cuda.is_available).result() is False
