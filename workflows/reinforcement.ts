@@ -1,12 +1,25 @@
 import { CancellationScope } from '@temporalio/workflow';
-import type { ArtifactRef, Metrics, StageResult } from './contract/index.js';
+import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
+import type { ArtifactRef, Metrics, Produced, StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { stageInput, StageRun } from './lib/stage.js';
 
-/** What a policy update consumes. */
+/** What a round prepares for its policy update. */
 interface Round {
   rollouts: ArtifactRef;
   rewards: ArtifactRef;
+}
+
+/** What a policy update consumes. */
+interface UpdateInputs extends Round {
+  policy: ArtifactRef;
+  reference: ArtifactRef;
+}
+
+/** Key of the artifact whose files an activity needed and that was pruned; undefined for any other error. */
+function prunedArtifact(error: unknown): string | undefined {
+  const cause = error instanceof ActivityFailure ? error.cause : undefined;
+  return cause instanceof ApplicationFailure && cause.type === 'ArtifactPruned' ? cause.details?.[0] as string | undefined : undefined;
 }
 
 /**
@@ -16,6 +29,9 @@ interface Round {
  * this round updates, and before it does: a device then samples while programs run and, beside another one, while that
  * trains. The lag is one update from the second round on, never more, because no round is prepared before the update of
  * the last but one is done.
+ *
+ * After a round that is new, what none needs any more is pruned, beside the next round's work. A round that is answered from
+ * the store needs no weights; where one that is not, or the end, needs pruned ones, their round is made again.
  */
 export async function reinforcement(input: unknown): Promise<StageResult> {
   const run = new StageRun('reinforcement');
@@ -27,7 +43,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
 
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
     const { ref: plan } = await call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } });
-    const { ref: rollouts } = await run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } }));
+    const { ref: rollouts } = await withWeights(() => run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } })));
     const [verdicts, scores] = await Promise.all([
       reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
       reward.rewardModelWeight > 0 ? call('reinforcement.score', doing(round, 'score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
@@ -45,6 +61,37 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   };
 
   const policies: ArtifactRef[] = [];
+  /** What each round's update consumes, to make it again. */
+  const updates: UpdateInputs[] = [];
+  const madeAgain = new Map<number, Promise<Produced>>();
+  const makeAgain = (round: number): Promise<Produced> => {
+    const running = madeAgain.get(round) ?? withWeights(() => update(round, true));
+    madeAgain.set(round, running);
+    return running;
+  };
+  const update = (round: number, again = false): Promise<Produced> => run.interruptible(
+    () => call('reinforcement.update', doing(round, again ? 'policy update, made again' : 'policy update'), { config, round, inputs: updates[round - 1]!, ...(again ? { again } : {}) }),
+  );
+  /** Does what needs policies; one that was pruned is made again first, from the first round on if need be. */
+  const withWeights = async <T>(work: () => Promise<T>): Promise<T> => {
+    const tried = new Set<number>();
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        const round = policies.findIndex(({ key }) => key === prunedArtifact(error)) + 1;
+        if (round === 0 || tried.has(round)) throw error;
+        tried.add(round);
+        await makeAgain(round);
+      }
+    }
+  };
+  let pruning: Promise<unknown> = Promise.resolve();
+  const prune = (needed: ArtifactRef[], done = false): void => {
+    const made = [...policies];
+    pruning = pruning.then(() => call('reinforcement.prune', { summary: `round ${made.length}: prune` }, { policies: made, needed, keepRounds: execution.keepRounds, done }));
+    pruning.catch(() => undefined);
+  };
   let policy: ArtifactRef = inputs.policy;
   let reference: ArtifactRef = inputs.policy;
   let next: Promise<Round> | undefined;
@@ -60,13 +107,17 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
       const prepared = next ?? prepare(round, current);
       next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
       const { rollouts, rewards } = await prepared;
-      const updated = await run.interruptible(() => call('reinforcement.update', doing(round, 'policy update'), { config, round, inputs: { policy: current, reference, rollouts, rewards } }));
+      updates.push({ policy: current, reference, rollouts, rewards });
+      const updated = await withWeights(() => update(round));
       policy = updated.ref;
       metrics = updated.metrics;
       anyNew ||= !updated.reused;
       by = updated.by;
       policies.push(policy);
+      if (updated.pruned && round === rounds) await makeAgain(round);
+      if (!updated.reused || round === rounds) prune([reference, ...(next ? [current] : [])], round === rounds);
     }
+    await pruning;
   };
   const scope = new CancellationScope();
   try {

@@ -31,6 +31,9 @@ export function sha256(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
+/** Folder in a policy with the optimizer's state, which the next round alone reads. */
+export const TRAINING_STATE = 'training-state';
+
 export const objectKeys = {
   blob: (hex: string) => `blobs/sha256/${hex}`,
   manifest: (kind: ArtifactKind, key: string) => `artifacts/${kind}/${key}.json`,
@@ -40,6 +43,8 @@ export const objectKeys = {
   reply: (key: string) => `replies/${key}.json`,
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,
+  pruned: (manifestKey: string, part: 'trainingState' | 'all') => `pruned/${manifestKey}/${part}.json`,
+  kept: (manifestKey: string) => `kept/${manifestKey}`,
 } as const;
 
 /** A seed for one row, from the stage's seed and what names the row: 48 bits, so that every JSON reader holds it exactly. */

@@ -1,6 +1,6 @@
 /** Making one artifact under its stage key, exactly once for the world: what every stage step is built of. */
 import {
-  type ArtifactKind, type ArtifactRef, type Manifest, type ManifestFile, type Metrics, type Produced, type Producer,
+  StageFailure, type ArtifactKind, type ArtifactRef, type Manifest, type ManifestFile, type Metrics, type Produced, type Producer,
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys, stageKey, type Recipe } from './keys.js';
 import { refOf, type ArtifactStore } from './store.js';
@@ -42,6 +42,24 @@ export async function produce(
     seconds: product.seconds ?? (performance.now() - started) / 1000,
   }, producer);
   return won ? { ref: refOf(manifest), reused: false, metrics: manifest.metrics } : reused(manifest, producer);
+}
+
+/**
+ * Makes the files of an artifact again whose manifest stands, because they were pruned. They must come out as they were.
+ *
+ * @throws StageFailure `ArtifactPruned` when they do not: trainings repeat bit for bit on equal hardware and settings only.
+ */
+export async function restore(store: ArtifactStore, manifest: Manifest, make: () => Promise<Product>): Promise<void> {
+  const { kind, digest } = manifest;
+  const { key } = refOf(manifest);
+  const product = await make();
+  if (artifactDigest(kind, product.files) !== digest) {
+    throw new StageFailure('ArtifactPruned', `${key} was pruned, and making it again on this worker gives other bytes than ${digest}: go on from a round that still stands, or change the seed for rounds of their own`);
+  }
+  // What is about to remove them looks at their time once more.
+  const missing = await store.missingBlob(product.files, { fresh: true });
+  if (missing) throw new StageFailure('StoreUnavailable', `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`);
+  await store.remove((['trainingState', 'all'] as const).map((part) => objectKeys.pruned(key, part)));
 }
 
 /** The artifact of rows that no stage made: a file of a user, or a selection of rows. It is named by its content. */

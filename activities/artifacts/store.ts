@@ -12,16 +12,17 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
-import { createInterface } from 'node:readline';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createGzip } from 'node:zlib';
-import { Client } from 'minio';
+import { createGunzip } from 'node:zlib';
+import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import type { z } from 'zod';
 import {
   Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ArtifactRef, type ManifestFile, type Metrics, type Producer,
 } from '../../workflows/contract/index.js';
-import { artifactDigest, objectKeys } from './keys.js';
+import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
+import { PrunedDocument, type Part } from './pruning.js';
+import { RowWriter } from './row-writer.js';
 
 export interface StoreOptions {
   endpoint: string;
@@ -71,6 +72,14 @@ const UNAVAILABLE = new Set([
  * more, and must not sweep one whose manifest is about to be written.
  */
 const REFRESH_AFTER_MS = 6 * 3_600_000;
+/**
+ * A manifest of a model is committed over blobs that were stored or touched within this time, because pruned ones go much
+ * sooner than a day after that: the difference to `YOUNG_BLOB_SECONDS` is what clocks may differ (15 minutes, by S3) and a commit may take.
+ */
+const FRESH_BLOB_SECONDS = 300;
+const MODELS: ReadonlySet<ArtifactKind> = new Set<ArtifactKind>(['model', 'rewardModel', 'policy']);
+/** Bytes of a file that are read at once. */
+const READ_BYTES = 256 * 1024;
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
 const REFUSALS: Record<string, string> = {
@@ -127,28 +136,50 @@ export class ArtifactStore {
    * @throws StageFailure `ArtifactCorrupt` naming file and row when a row does not fit the schema.
    */
   async putRows<T>(name: string, schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>): Promise<ManifestFile> {
-    const path = await this.spoolPath('.jsonl');
-    let count = 0;
-    async function* lines(): AsyncGenerator<string> {
-      for await (const row of rows) {
-        const parsed = schema.safeParse(row);
-        if (!parsed.success) {
-          throw new StageFailure('ArtifactCorrupt', `${name}, row ${count}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+    const [file] = await this.putRowsByFile([name], schema, rows, () => 0);
+    return file!;
+  }
+
+  /** As {@link putRows}, in one pass into several files: `fileOf` gives the index of a row's file among `names`. */
+  async putRowsByFile<T>(names: readonly string[], schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>, fileOf: (row: T) => number): Promise<ManifestFile[]> {
+    const writers: RowWriter<T>[] = [];
+    try {
+      for (const name of names) writers.push(new RowWriter(name, schema, await this.spoolPath('.jsonl'), await this.spoolPath('.gz')));
+      const write = (row: T): Promise<void> | undefined => writers[fileOf(row)]!.write(row);
+      // Rows that are there already are not waited for one by one, which would cost as much as checking them.
+      if (Symbol.asyncIterator in rows) {
+        for await (const row of rows) {
+          const room = write(row);
+          if (room) await room;
         }
-        count += 1;
-        yield `${JSON.stringify(parsed.data)}\n`;
+      } else {
+        for (const row of rows) {
+          const room = write(row);
+          if (room) await room;
+        }
       }
+      const files: ManifestFile[] = [];
+      for (const writer of writers) {
+        const { rows: count, sha256, bytes } = await writer.end();
+        await this.#adopt(writer.path, sha256);
+        await this.#putBlob(sha256, writer.zippedPath);
+        files.push({ name: writer.name, sha256, bytes, encoding: 'gzip', rows: count });
+      }
+      return files;
+    } finally {
+      for (const writer of writers) await writer.discard();
     }
-    await pipeline(Readable.from(lines()), createWriteStream(path));
-    const file = await this.#putSpooled(path, name, 'gzip');
-    return { ...file, rows: count };
   }
 
   /** Stores a file that stays where it is. Files below the spool folder are written once, so a link of them will do. */
-  async putFile(path: string, name: string, encoding: ManifestFile['encoding'] = 'identity'): Promise<ManifestFile> {
+  async putFile(path: string, name: string): Promise<ManifestFile> {
     const spooled = await this.spoolPath();
     await (path.startsWith(`${this.#spool}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
-    return this.#putSpooled(spooled, name, encoding);
+    const hex = await fileDigest(spooled);
+    const { size } = await stat(spooled);
+    const blob = await this.#adopt(spooled, hex);
+    await this.#putBlob(hex, blob);
+    return { name, sha256: hex, bytes: size, encoding: 'identity' };
   }
 
   /** Stores all files of a folder under their relative names, in name order. */
@@ -208,7 +239,8 @@ export class ArtifactStore {
 
   /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
   async commit(draft: Draft, producer: Producer): Promise<{ manifest: Manifest; won: boolean }> {
-    for (const file of draft.files) await this.#statBlob(file);
+    const missing = await this.missingBlob(draft.files, { fresh: MODELS.has(draft.kind) });
+    if (missing) throw new StageFailure('StoreUnavailable', `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`);
     const files = [...draft.files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     const manifest = Manifest.parse({
       ...draft,
@@ -226,27 +258,48 @@ export class ArtifactStore {
     return { manifest: winner, won: false };
   }
 
+  /**
+   * Why an artifact cannot be read any more; undefined where it can. The optimizer's state counts where it is wanted.
+   */
+  async prunedFailure({ key }: Pick<ArtifactRef, 'key'>, { trainingState = false } = {}): Promise<StageFailure | undefined> {
+    for (const part of ['all', ...(trainingState ? ['trainingState'] : [])] as Part[]) {
+      const document = await this.getJson(objectKeys.pruned(key, part));
+      if (document === undefined) continue;
+      const { workflowId, at, policy, advice } = PrunedDocument.parse(document);
+      const what = part === 'all' ? '' : ` (its ${TRAINING_STATE})`;
+      return new StageFailure('ArtifactPruned', `${key}${what} was pruned at ${at} by ${workflowId} (${policy}); its manifest stays. ${advice}`, { details: [key] });
+    }
+    return undefined;
+  }
+
+  /** The manifest behind a reference whose files are wanted. @throws StageFailure as {@link manifest}, and when it was pruned. */
+  async wholeManifest(ref: ArtifactRef): Promise<Manifest> {
+    const manifest = await this.manifest(ref);
+    const pruned = await this.prunedFailure(ref);
+    if (pruned) throw pruned;
+    return manifest;
+  }
+
   /** Reads the rows of files in their order as a stream. */
   async *readRows<T>(files: readonly ManifestFile[], schema: z.ZodType<T>): AsyncGenerator<T> {
     for (const file of files) {
-      const path = await this.fetch(file);
       let index = 0;
-      const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity });
-      for await (const line of lines) {
-        const parsed = schema.safeParse(JSON.parse(line));
-        if (!parsed.success) {
-          throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+      for await (const lines of linesOf(await this.fetch(file))) {
+        for (const line of lines) {
+          const parsed = schema.safeParse(JSON.parse(line));
+          if (!parsed.success) {
+            throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+          }
+          index += 1;
+          yield parsed.data;
         }
-        index += 1;
-        yield parsed.data;
       }
     }
   }
 
-  /** The row files of an artifact: all that are named `rows*`. */
+  /** The rows of an artifact. */
   async *rowsOf<T>(ref: ArtifactRef, schema: z.ZodType<T>): AsyncGenerator<T> {
-    const manifest = await this.manifest(ref);
-    yield* this.readRows(manifest.files.filter((file) => file.name.startsWith('rows')), schema);
+    yield* this.readRows(rowFiles(await this.manifest(ref)), schema);
   }
 
   /** Local path of a blob's uncompressed bytes; downloads and verifies it when the cache does not hold it. */
@@ -277,14 +330,30 @@ export class ArtifactStore {
 
   /**
    * Puts the files of an artifact into a folder of the local cache and returns it. The files are links to cached blobs:
-   * readers must not write into them.
+   * readers must not write into them. A policy's optimizer state comes with it only where it is wanted.
+   *
+   * @throws StageFailure `ArtifactPruned` where files were pruned, `ArtifactCorrupt` where they are damaged.
    */
-  async materialise(ref: ArtifactRef): Promise<string> {
-    const folder = join(this.#folders, ref.digest);
+  async materialise(ref: ArtifactRef, { trainingState = false } = {}): Promise<string> {
+    const folder = this.#folderOf(ref, trainingState);
     if (await exists(folder)) return folder;
-    const manifest = await this.manifest(ref);
-    await this.#linkFiles(manifest.files, folder);
+    const { files } = await this.manifest(ref);
+    const wanted = files.filter(({ name }) => trainingState || !name.startsWith(`${TRAINING_STATE}/`));
+    await this.#linkFiles(wanted, folder).catch(async (error: unknown) => {
+      throw error instanceof StageFailure && error.type === 'ArtifactCorrupt' ? await this.prunedFailure(ref, { trainingState }) ?? error : error;
+    });
     return folder;
+  }
+
+  /** Takes an artifact out of the local cache, but for files that it shares with others in use; it is fetched again when it is needed. */
+  async forget(ref: ArtifactRef): Promise<void> {
+    const { files } = await this.manifest(ref);
+    for (const trainingState of [false, true]) await rm(this.#folderOf(ref, trainingState), { recursive: true, force: true });
+    for (const { sha256 } of files) {
+      const path = join(this.#blobs, sha256);
+      // A link more than the cache's own belongs to a folder or to who works with the file.
+      if (await stat(path).then(({ nlink }) => nlink === 1, () => false)) await rm(path, { force: true });
+    }
   }
 
   /** As {@link materialise}, for files without a manifest of their own (a checkpoint). */
@@ -312,6 +381,10 @@ export class ArtifactStore {
     }
   }
 
+  #folderOf({ digest }: ArtifactRef, trainingState: boolean): string {
+    return join(this.#folders, trainingState ? `${digest}-${TRAINING_STATE}` : digest);
+  }
+
   async #linkFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
     const building = await this.spoolPath('.folder');
     for (const file of files) {
@@ -327,26 +400,11 @@ export class ArtifactStore {
     });
   }
 
-  async #putSpooled(path: string, name: string, encoding: ManifestFile['encoding']): Promise<ManifestFile> {
-    const hex = await fileDigest(path);
-    const { size } = await stat(path);
-    const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
-    const blob = await this.#adopt(path, hex);
-    const stored = await this.#blobTime(hex);
-    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return file;
-    const key = this.#prefix + objectKeys.blob(hex);
-    if (encoding === 'identity') {
-      await this.#try(() => this.#client.fPutObject(this.#bucket, key, blob, {}));
-    } else {
-      const zipped = await this.spoolPath('.gz');
-      try {
-        await pipeline(createReadStream(blob), createGzip(), createWriteStream(zipped));
-        await this.#try(() => this.#client.fPutObject(this.#bucket, key, zipped, {}));
-      } finally {
-        await rm(zipped, { force: true });
-      }
-    }
-    return file;
+  /** Sends a blob, encoded as the file at `path` is, where it does not stand yet. */
+  async #putBlob(hex: string, path: string): Promise<void> {
+    const stored = await this.blobTime(hex);
+    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return;
+    await this.#try(() => this.#client.fPutObject(this.#bucket, this.#prefix + objectKeys.blob(hex), path, {}));
   }
 
   async #adopt(spooled: string, hex: string): Promise<string> {
@@ -359,7 +417,7 @@ export class ArtifactStore {
   }
 
   /** When a blob was stored; undefined where it does not stand. */
-  async #blobTime(hex: string): Promise<Date | undefined> {
+  async blobTime(hex: string): Promise<Date | undefined> {
     try {
       return (await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)))).lastModified;
     } catch (error) {
@@ -368,9 +426,29 @@ export class ArtifactStore {
     }
   }
 
-  async #statBlob(file: ManifestFile): Promise<void> {
-    if (!(await this.#blobTime(file.sha256))) {
-      throw new StageFailure('StoreUnavailable', `blob ${file.sha256} of ${file.name} is not in the store; it is uploaded again by the next attempt`);
+  /** The first of the files whose blob does not stand; where they must be fresh, the time of those before it is brought up to date. */
+  async missingBlob(files: readonly ManifestFile[], { fresh }: { fresh: boolean }): Promise<ManifestFile | undefined> {
+    for (const file of files) {
+      const stored = await this.blobTime(file.sha256);
+      const isGood = stored && (!fresh || Date.now() - stored.getTime() < FRESH_BLOB_SECONDS * 1000 || await this.#touchBlob(file.sha256));
+      if (!isGood) return file;
+    }
+    return undefined;
+  }
+
+  /** Brings a blob's time up to date by copying it onto itself inside the store; false where it is gone. */
+  async #touchBlob(hex: string): Promise<boolean> {
+    const Object = this.#prefix + objectKeys.blob(hex);
+    try {
+      await this.#try(() => this.#client.copyObject(
+        new CopySourceOptions({ Bucket: this.#bucket, Object }),
+        // A store refuses to copy an object onto itself unless something of it changes.
+        new CopyDestinationOptions({ Bucket: this.#bucket, Object, MetadataDirective: 'REPLACE', UserMetadata: { touched: new Date().toISOString() } }),
+      ));
+      return true;
+    } catch (error) {
+      if (ABSENT.has(codeOf(error))) return false;
+      throw error;
     }
   }
 
@@ -398,6 +476,11 @@ export function refOf(manifest: Manifest): ArtifactRef {
   };
 }
 
+/** The files of an artifact that hold its rows: all that are named `rows*`. */
+export function rowFiles({ files }: Pick<Manifest, 'files'>): ManifestFile[] {
+  return files.filter(({ name }) => name.startsWith('rows'));
+}
+
 /** Writes rows to a plain JSON Lines file, for a child process to read. */
 export async function writeRows(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
   async function* lines(): AsyncGenerator<string> {
@@ -408,9 +491,22 @@ export async function writeRows(path: string, rows: Iterable<unknown> | AsyncIte
 
 /** Reads a plain JSON Lines file that a child process wrote. */
 export async function* readLines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
-  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-    yield schema.parse(JSON.parse(line));
+  for await (const lines of linesOf(path)) for (const line of lines) yield schema.parse(JSON.parse(line));
+}
+
+/**
+ * The lines of a file, as many at once as a read gives: rows are many, and each wait for one costs as much as its parsing. They
+ * end at line feeds alone, because JSON texts may hold every other separator. A byte order mark is no part of the first.
+ */
+export async function* linesOf(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): AsyncGenerator<string[]> {
+  const mark = Buffer.from('\ufeff').toString(encoding);
+  let rest: string | undefined;
+  for await (const chunk of createReadStream(path, { encoding, highWaterMark: READ_BYTES }) as AsyncIterable<string>) {
+    const lines = (rest === undefined && chunk.startsWith(mark) ? chunk.slice(mark.length) : (rest ?? '') + chunk).split('\n');
+    rest = lines.pop()!;
+    yield lines;
   }
+  if (rest) yield [rest];
 }
 
 /** SHA-256 of a file's bytes in hexadecimal. */

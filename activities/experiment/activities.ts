@@ -1,18 +1,17 @@
 /** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import {
   canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Mistake, type StageStatus, type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
 import { manifestsOfRounds } from '../reinforcement/timeline.js';
-import { TRAINING_STATE } from '../reinforcement/activities.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
-import { summarise } from './summarise.js';
+import { seedsOf, summarise } from './summarise.js';
 
 const TEACHER_NOTES = {
   offline: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
@@ -49,6 +48,7 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
       const folder = join(settings.home, 'reports', name);
       const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
       for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy]) manifests.set(ref.key, await store.manifest(ref));
+      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf)) manifests.set(seeds.key, await store.manifest(seeds));
       const folders: Record<string, string> = {};
       for (const [model, stage] of [['policy', 'reinforcement'], ['rewardModel', 'rewardModel']] as const) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;
@@ -66,15 +66,12 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
   };
 }
 
-/**
- * Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache.
- * The optimizer's state, which only the next round reads, stays behind.
- */
+/** Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache. */
 async function replaceFolder(source: string, target: string): Promise<void> {
   const building = `${target}.part`;
   await rm(building, { recursive: true, force: true });
   await mkdir(building, { recursive: true });
-  await cp(source, building, { recursive: true, filter: (path) => basename(path) !== TRAINING_STATE });
+  await cp(source, building, { recursive: true });
   await rm(target, { recursive: true, force: true });
   await rename(building, target);
 }

@@ -17,7 +17,7 @@ export async function lookUp({ artifacts, benchmarks }: Named, store: ArtifactSt
   const mistakes: Mistake[] = [];
   for (const [path, input] of Object.entries(artifacts)) {
     if ('digest' in input) {
-      const why = await failureOf(() => store.manifest(input));
+      const why = await failureOf(() => store.wholeManifest(input));
       if (why !== undefined) mistakes.push(mistake(`${path}.key`, input.key, why));
     } else {
       for (const fault of await faultsOfFile(resolvePath(input.path, existsSync), input)) mistakes.push(mistake(`${path}.path`, input.path, fault));

@@ -32,7 +32,7 @@ export function modelActivities({ store, models, settings }: Services) {
       }
       for (const [path, source] of Object.entries(sources)) {
         try {
-          if (source.kind === 'artifact') await store.manifest(source.ref);
+          if (source.kind === 'artifact') await store.wholeManifest(source.ref);
           else await models.call('checkModel', { source: located(source) }, { signal: cancellationSignal() });
         } catch (error) {
           if (!(error instanceof StageFailure) || FAILURES[error.type] === 'retried') throw error;
@@ -45,7 +45,7 @@ export function modelActivities({ store, models, settings }: Services) {
     /** Imports a model as a Hugging Face folder. @throws StageFailure `ModelNotFound` naming what is missing. */
     'models.import': async ({ source }: { source: ModelSource }): Promise<Produced> => {
       if (source.kind === 'artifact') {
-        const manifest = await store.manifest(source.ref);
+        const manifest = await store.wholeManifest(source.ref);
         return { ref: source.ref, reused: true, metrics: manifest.metrics };
       }
       const versions = await models.versions();

@@ -10,8 +10,9 @@ import {
   ProgramRow, ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
   type ArtifactKind, type ArtifactRef, type Produced,
 } from '../../workflows/contract/index.js';
-import { deriveSeed, rowId, sha256, stageKey } from '../artifacts/keys.js';
-import { digestsOf, produce, type Product } from '../artifacts/produce.js';
+import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
+import { digestsOf, produce, restore, type Product } from '../artifacts/produce.js';
+import { Documents, isPruned, keptArtifacts, MODEL_DOCUMENTS, neededBlobs, prunable, prunedParts, pruningHorizon, sweep, type Part, type PrunedDocument, type Rounds } from '../artifacts/pruning.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
@@ -32,13 +33,24 @@ export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
   config: unknown;
   round: number;
   inputs: I;
+  /** The artifact stands, and files of it were pruned: make them again. */
+  again?: boolean;
+}
+
+export interface PruneInput extends Rounds {
+  /** The stage is at its end: what it keeps then, no other stage prunes. */
+  done: boolean;
+}
+
+export interface PruneResult {
+  /** Rounds of which nothing stays but the manifest. */
+  rounds: number;
+  swept: number;
+  sweptBytes: number;
 }
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
-
-/** Folder in a policy artifact with the optimizer's state, which the next round goes on from. */
-export const TRAINING_STATE = 'training-state';
 
 const UpdateResult = z.object({
   steps: z.number().int(),
@@ -51,9 +63,10 @@ const UpdateResult = z.object({
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
+  const documents = new Documents(store, MODEL_DOCUMENTS);
   /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
-    name: string, kind: ArtifactKind, { round, inputs, config: unparsed }: RoundInput<I>,
+    name: string, kind: ArtifactKind, { round, inputs, config: unparsed, again = false }: RoundInput<I>,
     semantics: (config: ReturnType<typeof semanticsOf<Config>>) => unknown,
     make: (config: Config, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
@@ -64,6 +77,10 @@ export function reinforcementActivities(services: Services) {
       stage: `reinforcement.${name}`, version: PROMPT_VERSION, kind,
       semantics: { round, ...(semantics(semanticsOf(config)) as object) }, inputs: digestsOf(refs),
     };
+    const standing = again ? await store.findManifest(objectKeys.manifest(kind, stageKey(recipe))) : undefined;
+    if (standing && await store.prunedFailure({ key: objectKeys.manifest(kind, standing.stageKey) }, { trainingState: true })) {
+      await restore(store, standing, () => make(config, standing.stageKey));
+    }
     const produced = await produce(store, recipe, refs, currentProducer(versions), (key) => make(config, key));
     // Only once the policy is committed: until then the newest checkpoint is all that a lost worker leaves.
     if (kind === 'policy') await dropCheckpoints(store, stageKey(recipe));
@@ -101,7 +118,7 @@ export function reinforcementActivities(services: Services) {
       }),
 
     'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ engine, temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
+      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ ...(engine ? { engine } : {}), temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
         const prompts = await rows(input.inputs.plan, RoundPromptRow);
         const answers = await generate(services, prompts.map(({ questionId, question, seeds }) => ({
           id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
@@ -176,8 +193,8 @@ export function reinforcementActivities(services: Services) {
     /** The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails. */
     'reinforcement.update': async (
       input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
-    ): Promise<Produced> =>
-      step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({ algorithm, seed, temperature, maxNewTokens, ...(asynchronous ? { asynchronous } : {}) }), (config, key) => withWorkFolder(store, async (work) => {
+    ): Promise<Produced> => {
+      const produced = await step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({ algorithm, seed, temperature, maxNewTokens, ...(asynchronous ? { asynchronous } : {}) }), (config, key) => withWorkFolder(store, async (work) => {
         const rollouts = new Map((await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]));
         const rewards = await rows(input.inputs.rewards, RewardRow);
         const trained = rewards.filter((row) => row.reward !== undefined);
@@ -187,7 +204,7 @@ export function reinforcementActivities(services: Services) {
           const { promptIds, completionIds, logProbs } = rollouts.get(id)!;
           return { id, questionId, promptIds, completionIds, reward, ...(logProbs ? { logProbs } : {}) };
         }));
-        const policy = await store.materialise(input.inputs.policy);
+        const policy = await store.materialise(input.inputs.policy, { trainingState: input.round > 1 });
         const reference = await store.materialise(input.inputs.reference);
         const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
         const output = join(work, 'policy');
@@ -206,6 +223,51 @@ export function reinforcementActivities(services: Services) {
         const dropped: Record<string, number> = {};
         for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
         return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped, environments: result.environments } };
-      }), await models.versions()),
+      }), await models.versions());
+      if (await store.prunedFailure(produced.ref)) return { ...produced, pruned: true };
+      // Nothing on this host reads the policy before the one that was updated any more, unless it is the reference.
+      const before = (await store.manifest(input.inputs.policy)).inputs['policy'] as unknown as ArtifactRef | undefined;
+      if (input.round > 2 && before && before.key !== input.inputs.reference.key) await store.forget(before);
+      return produced;
+    },
+
+    /**
+     * Takes out of the store what no round needs any more: marks it, then removes what is old enough of all that was marked.
+     * What is younger goes with a later round, or by garbage collection.
+     */
+    'reinforcement.prune': async ({ policies, needed, keepRounds, done }: PruneInput): Promise<PruneResult> => {
+      const { workflowId } = currentProducer();
+      if (done || keepRounds === null) {
+        for (const { key } of keepRounds === null ? policies : policies.slice(-keepRounds)) await store.putJson(objectKeys.kept(key), { workflowId });
+      }
+      const read = () => documents.read((count) => reportProgress({ done: count, total: 0, message: 'documents read' }));
+      const parts = prunable({ policies, needed, keepRounds }, await read(), await keptArtifacts(store));
+      const marked = await prunedParts(store);
+      const at = new Date().toISOString();
+      for (const [index, { key, digest, bytes, kind }] of policies.entries()) {
+        const part = parts.get(key);
+        const mark = (which: Part): Promise<boolean> => store.putJson(objectKeys.pruned(key, which), {
+          workflowId, at, policy: `round ${index + 1}, reinforcement.execution.keepRounds ${keepRounds}`,
+          advice: `Take a newer round, or start reinforcement with the same inputs and configuration and "rounds": ${index + 1}, which makes it again.`,
+        } satisfies PrunedDocument);
+        if (part && !marked.get(key)?.has(part)) await mark(part);
+        if (part === 'all' || !marked.get(key)?.has('all')) continue;
+        // Needed again, and perhaps nothing of it is gone yet.
+        const { files } = await store.manifest({ key, digest, bytes, kind });
+        const missing = await store.missingBlob(files.filter(({ name }) => !isPruned(name, new Set(['trainingState']))), { fresh: true });
+        if (missing) continue;
+        await mark('trainingState');
+        await store.remove([objectKeys.pruned(key, 'all')]);
+      }
+      const before = pruningHorizon();
+      const pruned = await prunedParts(store);
+      const blobs = new Map<string, { sha256: string; bytes: number }>();
+      for (const ref of policies) {
+        const gone = pruned.get(ref.key);
+        if (gone) for (const file of (await store.manifest(ref)).files) if (isPruned(file.name, gone)) blobs.set(file.sha256, file);
+      }
+      const result = await sweep(store, blobs.values(), { needed: neededBlobs(await read(), pruned), before });
+      return { rounds: policies.filter(({ key }) => pruned.get(key)?.has('all')).length, ...result };
+    },
   };
 }

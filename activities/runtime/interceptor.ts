@@ -51,7 +51,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
     if (signal.aborted && !(error instanceof StageFailure)) return signal.reason;
     if (error instanceof CancelledFailure || error instanceof TemporalFailure) return error;
     if (error instanceof StageFailure) {
-      return ApplicationFailure.create({ type: error.type, message: error.message, nonRetryable: FAILURES[error.type] === 'final', cause: error });
+      return ApplicationFailure.create({ type: error.type, message: error.message, nonRetryable: FAILURES[error.type] === 'final', cause: error, details: error.details });
     }
     // Room comes back when somebody makes it: never counted, as a store that is away is not.
     if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {

@@ -2,9 +2,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { inject, describe, expect, it } from 'vitest';
 import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, failureOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
+import type { WorkflowHandle } from '@temporalio/client';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 
 interface Result {
   html: string;
@@ -35,6 +38,10 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(summary.stages.map(({ name, state }) => [name, state])).toEqual(STAGES.map((name) => [name, 'done']));
     expect(existsSync(result.html)).toBe(true);
     expect(readFileSync(result.html, 'utf8')).toContain(summary.stages[0]!.artifact.key);
+    const { injected, dropped, droppedInjected } = summary.data.filterQuality!;
+    expect(injected).toBeGreaterThan(0);
+    expect(droppedInjected).toBeLessThanOrEqual(Math.min(injected, dropped));
+    expect(summary.data.dropped.filter(({ stage, what }) => stage === 'filtering' && what === 'testCase').reduce((sum, { count }) => sum + count, 0)).toBe(dropped);
     for (const { folder } of summary.models) expect(existsSync(`${folder}/config.json`), folder).toBe(true);
 
     const artifacts = artifactsOf(result);
@@ -80,6 +87,68 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(new Set(weights).size).toBe(4);
     const rollouts = await rowsOf<RolloutRow>(manifests[1]!.inputs['rollouts'] as unknown as ArtifactRef, RolloutRow);
     expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
+  });
+
+  it('samples by another engine under a key of its own, and only where the worker has it', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const { inputs: { reference: policy } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = { ...micro('vllm').stages.sampling, samples: 2, maxNewTokens: 24, questions: { train: 3, heldOut: 1 } };
+    const start = (engine: string, taskQueue?: string): Promise<WorkflowHandle> =>
+      startWorkflow('sampling', { inputs: { questions: filtering, policy }, config: { ...config, engine } }, taskQueue ? { taskQueue } : {});
+    expect(await failureOf(await start('vllm'))).toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining('config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`') });
+    const workers = workerProcess('vllm', { ...inject('environment'), ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home) });
+    try {
+      const { ref } = await (await start('vllm', 'vllm')).result() as { ref: ArtifactRef };
+      const programs = await rowsOf<ProgramRow>(ref, ProgramRow);
+      expect(programs).toHaveLength(8);
+      const other = await (await start('transformers')).result() as { ref: ArtifactRef };
+      expect(other.ref.key).not.toBe(ref.key);
+      expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(programs.map(({ questionId }) => questionId));
+    } finally {
+      await workers.stop();
+    }
+  });
+
+  it('prunes rounds by their number, answers an equal stage without them, and makes again what another one needs', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const { inputs: { reference: policy } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = { ...micro('pruned').stages.reinforcement, reward: {}, seed: 7, execution: { keepRounds: 1 } };
+    const run = async (rounds: number): Promise<{ ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[]; handle: WorkflowHandle }> => {
+      const handle = await startWorkflow('reinforcement', { inputs: { questions: filtering, policy }, config: { ...config, rounds } });
+      return { ...await handle.result() as { ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[] }, handle };
+    };
+    const { rounds } = await run(4);
+    const [first, second, third, last] = rounds as [ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef];
+    const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...(await prunedParts(store)).get(key) ?? []].sort();
+    expect(await Promise.all(rounds.map(partsOf))).toEqual([['all', 'trainingState'], ['all', 'trainingState'], ['all', 'trainingState'], []]);
+    // The rounds are young, so that their blobs still stand. They go as they do in half an hour.
+    expect(await sweepPruned(store, [first, second, third])).toBeGreaterThan(3);
+    await expect(artifactStore().materialise(last, { trainingState: true })).resolves.toBeTruthy();
+    await expect(artifactStore().materialise(policy)).resolves.toBeTruthy();
+
+    const again = await run(4);
+    expect(again).toMatchObject({ ref: last, reused: true });
+    const trainings = async (handle: WorkflowHandle): Promise<number> => {
+      const { events } = await handle.fetchHistory();
+      return (events ?? []).filter(({ activityTaskScheduledEventAttributes: scheduled }) => scheduled?.activityType?.name === 'reinforcement.update').length;
+    };
+    expect(await trainings(again.handle)).toBe(4);
+
+    const evaluation = await startWorkflow('evaluation', { inputs: { policies: { second }, questions: filtering }, config: micro('pruned').stages.evaluation });
+    const { type, message } = await failureOf(evaluation);
+    expect(type).toBe('InvalidExperiment');
+    expect(message).toMatch(/inputs\.policies\.second\.key: .* was pruned at .* \(round 2, reinforcement\.execution\.keepRounds 1\); its manifest stays\. Take a newer round, or start .* "rounds": 2, which makes it again/);
+
+    const shorter = await run(2);
+    expect(shorter).toMatchObject({ ref: second, reused: true });
+    // Two look-ups, then the second round again, which lacks the first one, the first one again, and the second one again.
+    expect(await trainings(shorter.handle)).toBe(5);
+    expect(await partsOf(second)).toEqual([]);
+    const reader = artifactStore();
+    expect(await reader.materialise(second)).toBeTruthy();
+    expect(await keptArtifacts(store)).toContain(second.key);
   });
 
   it('reuses every stage of an equal experiment, and says whose work it is', async () => {

@@ -1,16 +1,18 @@
 /** The store's promises against a real MinIO. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'minio';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
+import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
+import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
 import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
-import type { ManifestFile, Producer } from '../../workflows/contract/index.js';
+import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
@@ -41,14 +43,36 @@ async function bytesOf(file: ManifestFile): Promise<Buffer> {
 
 describe('rows', () => {
   it('come back as they were written, from another host', async () => {
-    const rows = Array.from({ length: 5_000 }, (_, index) => ({ id: `row ${index} é`, value: index / 3 }));
+    const rows = Array.from({ length: 5_000 }, (_, index) => ({ id: `row ${index} é \u2028`, value: index / 3 }));
     const file = await artifactStore().putRows('rows.jsonl', Row, rows);
     expect(file.rows).toBe(5_000);
     expect(await collect(artifactStore().readRows([file], Row))).toEqual(rows);
   });
 
+  it('go into several files in one pass', async () => {
+    const rows = Array.from({ length: 20_000 }, (_, index) => ({ id: `row ${index}`, value: index }));
+    const store = artifactStore();
+    const files = await store.putRowsByFile(['odd.jsonl', 'even.jsonl', 'none.jsonl'], Row, rows, ({ value }) => (value % 2 === 1 ? 0 : 1));
+    expect(files.map(({ name, rows: count }) => [name, count])).toEqual([['odd.jsonl', 10_000], ['even.jsonl', 10_000], ['none.jsonl', 0]]);
+    expect(await collect(artifactStore().readRows([files[1]!], Row))).toEqual(rows.filter(({ value }) => value % 2 === 0));
+    expect(files[0]!.sha256).toBe((await store.putRows('rows.jsonl', Row, rows.filter(({ value }) => value % 2 === 1))).sha256);
+  });
+
   it('that do not fit the schema are refused by name and number', async () => {
     await expect(artifactStore().putRows('rows.jsonl', Row, [{ id: 'a', value: 1 }, { id: 'b' } as never])).rejects.toThrow(/rows\.jsonl, row 1: value/);
+  });
+});
+
+describe('the index of rows by seed', () => {
+  it('reads the rows of some seeds alone, in their order, from all files', async () => {
+    const Sample = z.strictObject({ seedId: z.string(), text: z.string() });
+    const store = artifactStore();
+    const rows = Array.from({ length: 3_000 }, (_, index) => ({ seedId: `seed ${index % 500} é`, text: `text ${index} \u2028 ö` }));
+    const files = [await store.putRows('rows-0.jsonl', Sample, rows.slice(0, 2_000)), await store.putRows('rows-1.jsonl', Sample, rows.slice(2_000))];
+    const { manifest } = await store.commit(draft(sha256(randomUUID()), files), producer('w'));
+    const index = await RowIndex.of(artifactStore(), refOf(manifest));
+    expect(await index.rowsOf(['seed 7 é', 'no such seed'], Sample)).toEqual(new Map([['seed 7 é', rows.filter(({ seedId }) => seedId === 'seed 7 é')], ['no such seed', []]]));
+    expect((await index.rowsOf(['seed 499 é'], Sample, 2)).get('seed 499 é')).toEqual([rows[499], rows[999]]);
   });
 });
 
@@ -134,6 +158,87 @@ describe('folders', () => {
     const folder = await artifactStore().materialise(refOf(manifest));
     const { readFile } = await import('node:fs/promises');
     expect(await readFile(`${folder}/folder/b.bin`)).toEqual(bytes);
+  });
+});
+
+describe('pruning', () => {
+  const marker: PrunedDocument = { workflowId: 'pruner', at: '2026-01-01T00:00:00Z', policy: 'round 1, keepRounds 1', advice: 'Take a newer round.' };
+
+  async function policy(store: ArtifactStore, files: Record<string, Buffer>, kind: Draft['kind'] = 'policy'): Promise<{ manifest: Manifest; ref: ArtifactRef }> {
+    const stored: ManifestFile[] = [];
+    for (const [name, bytes] of Object.entries(files)) {
+      const path = await store.spoolPath();
+      await writeFile(path, bytes);
+      stored.push(await store.putFile(path, name));
+      await rm(path);
+    }
+    const { manifest } = await store.commit({ ...draft(sha256(randomUUID()), stored), kind }, producer('w'));
+    return { manifest, ref: refOf(manifest) };
+  }
+
+  const inFuture = new Date(Date.now() + 3_600_000);
+  /** What garbage collection and pruning do with blobs of `of`, were they old. */
+  async function sweepBlobsOf(store: ArtifactStore, of: Manifest, before: Date): Promise<number> {
+    const pruned = await prunedParts(store);
+    const needed = neededBlobs(await new Documents(store, MODEL_DOCUMENTS).read(), pruned);
+    return (await sweep(store, of.files, { needed, before })).swept;
+  }
+
+  it('takes what is marked, old and named by nothing else, and a reader is told by whom and why', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared, 'training-state/optimizer.safetensors': randomBytes(2_000) });
+    const other = await policy(store, { 'config.json': shared });
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'unmarked').toBe(0);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'trainingState'), marker);
+    expect(await sweepBlobsOf(store, manifest, new Date(Date.now() - 60_000)), 'young').toBe(0);
+    expect(await sweepBlobsOf(store, manifest, inFuture)).toBe(1);
+    const reader = artifactStore();
+    await expect(reader.materialise(ref)).resolves.toBeTruthy();
+    await expect(reader.materialise(ref, { trainingState: true })).rejects.toMatchObject({ type: 'ArtifactPruned', message: expect.stringContaining('(its training-state) was pruned') });
+    await expect(reader.wholeManifest(ref)).resolves.toEqual(manifest);
+
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'the shared blob stays').toBe(1);
+    expect(await sweepBlobsOf(store, manifest, inFuture), 'again').toBe(0);
+    const failure = { type: 'ArtifactPruned', details: [ref.key], message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.` };
+    await expect(artifactStore().materialise(ref)).rejects.toMatchObject(failure);
+    await expect(artifactStore().wholeManifest(ref)).rejects.toMatchObject(failure);
+    expect(await store.manifest(ref)).toEqual(manifest);
+    await expect(artifactStore().materialise(other.ref)).resolves.toBeTruthy();
+  });
+
+  it('spares a blob that somebody touches to name it', async () => {
+    const store = artifactStore();
+    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000) });
+    await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
+    const [file] = manifest.files;
+    const stored = (await store.blobTime(file!.sha256))!;
+    const later = new Date(stored.getTime() + 1_000);
+    vi.useFakeTimers({ toFake: ['Date'], now: stored.getTime() + 700_000 });
+    try {
+      // By its clock, the blob is 12 minutes old, and the commit of a model brings its time up to date.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(await store.missingBlob(manifest.files, { fresh: true })).toBeUndefined();
+    } finally {
+      vi.useRealTimers();
+    }
+    expect((await store.blobTime(file!.sha256))!.getTime()).toBeGreaterThanOrEqual(later.getTime());
+    expect((await sweep(store, manifest.files, { needed: new Set(), before: later })).swept).toBe(0);
+    await expect(artifactStore().fetch(file!)).resolves.toBeTruthy();
+  });
+
+  it('leaves the local cache too, but for what others use', async () => {
+    const store = artifactStore();
+    const shared = randomBytes(1_000);
+    const gone = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared });
+    const used = await policy(store, { 'config.json': shared });
+    const [folder, other] = [await store.materialise(gone.ref), await store.materialise(used.ref)];
+    const cached = await Promise.all(gone.manifest.files.map((file) => store.fetch(file)));
+    await store.forget(gone.ref);
+    expect([folder, other, ...cached].map((path) => existsSync(path))).toEqual([false, true, ...gone.manifest.files.map(({ name }) => name === 'config.json')]);
+    expect(await store.materialise(gone.ref)).toBe(folder);
   });
 });
 

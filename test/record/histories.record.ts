@@ -10,7 +10,7 @@ import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contra
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { programsFile } from '../fixtures/programs.js';
-import { artifactStore, startWorkflow, statusWhere } from '../fixtures/harness.js';
+import { artifactStore, startWorkflow, statusWhere, sweepPruned } from '../fixtures/harness.js';
 import { HISTORIES } from '../replay/histories.js';
 
 type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
@@ -119,6 +119,18 @@ it('a training that is paused', async () => {
   await handle.signal('resume');
   await handle.result();
   await record('rewardModel-paused', 'training');
+});
+
+it('RL rounds of which one was pruned and is made again', async () => {
+  const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
+  const start = (id: string, rounds: number) => startWorkflow('reinforcement', {
+    inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
+    config: { ...micro().stages.reinforcement, reward: {}, seed: 7, rounds, execution: { keepRounds: 1 } },
+  }, { id });
+  const { rounds } = await (await start('longer', 3)).result() as { rounds: ArtifactRef[] };
+  await sweepPruned(artifactStore(), rounds.slice(0, -1));
+  await (await start('shorter', 1)).result();
+  await record('reinforcement-pruned', 'shorter');
 });
 
 it('a stage that continues as new', async () => {

@@ -29,7 +29,7 @@ describe('recorded histories', () => {
     const types = new Set(names.map((name) => startOf(historyOf(name)).workflowType.name));
     expect([...types].sort()).toEqual(Object.keys(workflows).sort());
     const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map((form) => `experiment-${form}.json`);
-    expect(names).toEqual(expect.arrayContaining([...forms, 'synthesis-continued.json', 'synthesis-continuation.json', 'synthesis-paid.json', 'synthesis-overBudget.json', 'rewardModel-paused.json']));
+    expect(names).toEqual(expect.arrayContaining([...forms, 'synthesis-continued.json', 'synthesis-continuation.json', 'synthesis-paid.json', 'synthesis-overBudget.json', 'rewardModel-paused.json', 'reinforcement-pruned.json']));
   });
 
   it('are small, and name no machine', () => {

@@ -55,6 +55,20 @@ describe('of other sizes', () => {
     expect(eight!('rewardModel').seconds).toBe(one!('rewardModel').seconds);
   });
 
+  it('keeps the policies of a few RL rounds, or of all', () => {
+    const base = example('8-gpus');
+    const stored = (keepRounds: number | null): number => {
+      const { reinforcement } = base.stages;
+      const stages = { ...base.stages, reinforcement: { ...reinforcement, execution: { ...reinforcement.execution, keepRounds } } };
+      return stageOf({ ...base, stages }, 'reinforcement', { device: 'gpu-80gb' }).bytes / (4 * 7.62e9);
+    };
+    const { rounds } = base.stages.reinforcement;
+    expect(stored(null)).toBeCloseTo(3 * rounds, 0);
+    expect(stored(3)).toBeLessThan(stored(null) / 4);
+    expect(stored(3)).toBeLessThanOrEqual(stored(rounds));
+    expect(stored(rounds)).toBeLessThan(stored(null));
+  });
+
   it('warns of a training that no device holds, and of prompts that will not be there', () => {
     const { warnings, extrapolated } = estimateExperiment(example('8-gpus'), { device: 'gpu-80gb', devices: 8 }).result;
     expect(warnings.join('\n')).toMatch(/rewardModel needs .* of device memory/);

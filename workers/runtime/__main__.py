@@ -61,9 +61,10 @@ def main() -> None:
         "trl": trl.__version__,
         **{name: str(value) for name, value in environment().items()},
     }
-    operations = {**alone, **(on_all_processes(shared, others) if others else shared)}
     # An error of the device itself stays with the process: every later use of the device would meet it.
-    serve(operations, versions, useless_after=(torch.AcceleratorError,))
+    useless_after = (torch.AcceleratorError,)
+    together = on_all_processes(shared, others, useless_after) if others else shared
+    serve({**alone, **together}, versions, useless_after=useless_after)
 
 
 if __name__ == "__main__":

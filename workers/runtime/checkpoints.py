@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from runtime.files import new_folder
@@ -122,14 +123,13 @@ def write_checkpoint(
 
 def load_trainable(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's weights into `model`. Raises `InvalidInput` when they are not exactly its trainable ones."""
-    tensors = load_tensors(folder / WEIGHTS_FILE)
     parameters = trainable_parameters(model)
-    if tensors.keys() != parameters.keys():
-        message = f"The checkpoint {folder} belongs to another model or upperLayers; resume with its own settings."
-        raise ServiceError("InvalidInput", message)
-    with torch.no_grad():
+    with _open(folder / WEIGHTS_FILE) as tensors, torch.no_grad():
+        if set(tensors.keys()) != parameters.keys():
+            message = f"The checkpoint {folder} belongs to another model or upperLayers; resume with its own settings."
+            raise ServiceError("InvalidInput", message)
         for name, parameter in parameters.items():
-            parameter.copy_(sharded_like(tensors[name], parameter))
+            parameter.copy_(sharded_like(tensors.get_tensor(name), parameter))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
@@ -141,28 +141,35 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, folder: Path) -> None:
     """Put Adam's state, as `optimizer_tensors` has it, into an optimizer. Raises `InvalidInput` for another model's."""
     trainable = trainable_parameters(model)
-    states: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in load_tensors(folder / OPTIMIZER_FILE).items():
-        name, moment = key.rsplit("/", 1)
-        states.setdefault(name, {})[moment] = value
-    if states.keys() != trainable.keys():
-        message = f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState."
-        raise ServiceError("InvalidInput", message)
-    for name, parameter in trainable.items():
-        step, moments = states[name].pop("step"), states[name]
-        # Adam keeps its step counter on the CPU, unless its kernel is fused.
-        fused = any(group.get("fused") for group in optimizer.param_groups)
-        optimizer.state[parameter] = {
-            "step": step if fused else step.cpu(),
-            **{moment: sharded_like(value, parameter) for moment, value in moments.items()},
-        }
+    # Adam keeps its step counter on the CPU, unless its kernel is fused.
+    fused = any(group.get("fused") for group in optimizer.param_groups)
+    with _open(folder / OPTIMIZER_FILE) as tensors:
+        keys = [key.rsplit("/", 1) for key in tensors.keys()]  # noqa: SIM118 - not a dict
+        if {name for name, _ in keys} != trainable.keys():
+            raise ServiceError(
+                "InvalidInput",
+                f"The optimizer state in {folder} belongs to another model or upperLayers; start without resumeState.",
+            )
+        for name, moment in keys:
+            value = tensors.get_tensor(f"{name}/{moment}")
+            if moment != "step":
+                value = sharded_like(value, trainable[name])
+            elif not fused:
+                value = value.cpu()
+            optimizer.state[trainable[name]][moment] = value
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises `InvalidInput` when there is no such file."""
+    with _open(path) as tensors:
+        return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
+
+
+def _open(path: Path) -> Any:
+    """A safetensors file, whose tensors are read one by one: a device may have no room for all of a sharded model's."""
     if not path.is_file():
         raise ServiceError("InvalidInput", f"There is no {path}; the checkpoint or state folder is incomplete.")
-    return load_file(path, device=str(DEVICE))
+    return safe_open(path, "pt", device=str(DEVICE))
 
 
 def checkpoint_folder(checkpoints: str, step: int) -> str:

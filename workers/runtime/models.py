@@ -156,17 +156,17 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
 def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> PreTrainedModel:
     """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
     train_upper_layers(model, upper_layers)
-    if sharding == "none":
-        try:
+    try:
+        if sharding == "none":
             return model.to(DEVICE)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            message = f"{model.name_or_path} does not fit; use a device with more memory."
-            raise ServiceError("OutOfMemory", f"Out of memory on {DEVICE.type}: {message}") from error
-    make_room(sys.maxsize)  # a model is sharded because memory is short
-    shard(model, decoder_blocks(model))
-    return model
+        make_room(sys.maxsize)  # a model is sharded because memory is short
+        shard(model, decoder_blocks(model))
+        return model
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = f"Out of memory on {DEVICE.type}: the model at {model.name_or_path} does not fit; "
+        raise ServiceError("OutOfMemory", f"{message}use devices with more memory, or more of them.") from error
 
 
 def _weight_files(path: str) -> list[Path]:

@@ -34,6 +34,8 @@ def join_processes(others: OtherProcesses | None) -> None:
     if PROCESSES == 1:
         return
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead elsewhere, or nowhere
+    if ON_GPU:
+        torch.cuda.set_device(0)  # the one that this rank sees
     port = others.listener.getsockname()[1] if others else int(os.environ["ACECODER_RENDEZVOUS"])
     listener = others.listener.detach() if others else None
     store = dist.TCPStore("127.0.0.1", port, PROCESSES, is_master=others is not None, master_listen_fd=listener)
@@ -151,10 +153,10 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def sharded_like(tensor: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """This rank's shard of a whole tensor, by the layout of `parameter`."""
+    """This rank's shard of a whole tensor, by the layout of `parameter`; it does not hold on to the whole."""
     if not isinstance(parameter, DTensor):
         return tensor
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None).clone()
 
 
 def collect(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

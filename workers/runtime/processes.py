@@ -44,11 +44,19 @@ class OtherProcesses:
         self._first_error: ServiceError | None = None
         self._requests = [self._start(rank) for rank in range(1, PROCESSES)]
 
-    def run(self, op: str, operation: Operation, params: Mapping[str, Any], call: Call) -> Mapping[str, Any]:
+    def run(
+        self,
+        op: str,
+        operation: Operation,
+        useless_after: tuple[type[Exception], ...],
+        params: Mapping[str, Any],
+        call: Call,
+    ) -> Mapping[str, Any]:
         """Run `operation`, which the other ranks know as `op`, on all ranks; returns the result of rank 0.
 
-        Raises an error that all ranks have alike. Of others, the first is answered and the runtime ends, because ranks
-        that were not in the same collectives cannot go on together.
+        Raises an error that all ranks have alike, and those of `useless_after`, with which rank 0 ends. Of others, the
+        first is answered and the runtime ends, because ranks that were not in the same collectives cannot go on
+        together.
         """
         with self._changed:
             self._call, self._answers, self._first_error = call, {}, None
@@ -59,6 +67,8 @@ class OtherProcesses:
         error = result = None
         try:
             result = operation(params, call)
+        except useless_after:
+            raise
         except Exception as raised:
             error = raised
             self._failed(as_service_error(error))
@@ -138,9 +148,11 @@ class OtherProcesses:
             os._exit(1)
 
 
-def on_all_processes(operations: Mapping[str, Operation], others: OtherProcesses) -> dict[str, Operation]:
-    """The same operations, each run on all ranks at once."""
-    return {op: partial(others.run, op, operation) for op, operation in operations.items()}
+def on_all_processes(
+    operations: Mapping[str, Operation], others: OtherProcesses, useless_after: tuple[type[Exception], ...]
+) -> dict[str, Operation]:
+    """The same operations, each run on all ranks at once; `useless_after` as in `serve`."""
+    return {op: partial(others.run, op, operation, useless_after) for op, operation in operations.items()}
 
 
 def take_device() -> None:

@@ -4,7 +4,7 @@ params of `sample`: model (folder), requests (rows {id, messages, assistantPrefi
 stop, seeds}), output, maxRows (rows at once), logProbs? (whether rows carry those of their completion's tokens).
 Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
 promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
-token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, to 1e-6.
+token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, in nats.
 A row's randomness comes from its own seed, not from the rows beside it. Result: {rows, tokens}. Errors: `InvalidInput`,
 `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 """

@@ -113,13 +113,14 @@ def _engine(path: str, stamp: Stamp, max_rows: int) -> Iterator[LLM]:
     """The engine for the model in folder `path`, awake; after an error other than ours it is given up."""
     global _warm
     key = (path, stamp, max_rows)
-    if _warm is None or _warm[0] != key:
+    is_asleep = _warm is not None and _warm[0] == key
+    if not is_asleep:
         _drop()
         _warm = (key, _load(path, max_rows))
-    else:
-        _warm[1].wake_up()
     llm = _warm[1]
     try:
+        if is_asleep:
+            llm.wake_up()
         yield llm
     except ServiceError:
         llm.sleep(level=1)

@@ -25,6 +25,9 @@ export const ArtifactRef = z.strictObject({
 });
 export type ArtifactRef = z.infer<typeof ArtifactRef>;
 
+/** Blobs that are younger are not pruned, because a manifest that names them may be about to be written. */
+export const YOUNG_BLOB_SECONDS = 1800;
+
 /** A file on the pipeline worker's disk that is imported before the stage starts. */
 export const ArtifactPath = z.strictObject({
   kind: ArtifactKind.describe('what the file holds'),
@@ -143,4 +146,6 @@ export interface Produced {
   reused: boolean;
   by?: string;
   metrics: Metrics;
+  /** True when files of it were pruned since. */
+  pruned?: boolean;
 }

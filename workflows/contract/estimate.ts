@@ -1,4 +1,5 @@
 /** What an experiment will take, from its configuration and rates that were measured or, where said, extrapolated. Pure. */
+import { YOUNG_BLOB_SECONDS } from './artifacts.js';
 import { programsEstimate, teacherEstimate } from './cost.js';
 import type { Experiment, ModelSource } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
@@ -166,6 +167,11 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const scored = reinforcement.reward.rewardModelWeight > 0 ? forward(backbone, conversationTokens) + reinforcement.rounds * load : 0;
   const rewardedByTests = reinforcement.reward.testsWeight > 0 ? rollouts : 0;
 
+  const trainedBytes = FLOAT_BYTES * trained(policy, reinforcement.algorithm.upperLayers);
+  const roundsSeconds = reinforcement.rounds * 3 * load + generating(policy, rolloutTokens, rollouts / reinforcement.rounds, reinforcement.execution.maxRows) + scored
+    + training(policy, reinforcement.algorithm.upperLayers, conversationTokens * reinforcement.algorithm.epochs) + 2 * forward(policy, conversationTokens);
+  const copies = storedCopies(reinforcement, roundsSeconds / reinforcement.rounds);
+
   const humaneval = evaluation.benchmarks.reduce((sum, each) => sum + (each.kind === 'humaneval' ? Math.ceil((HUMANEVAL_PROBLEMS - each.offset) / each.every) : 0), 0);
   const heldOutTasks = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut') ? Math.min(heldOut, evaluation.heldOutTasks ?? heldOut) : 0;
   const [heldOutAnswers, humanevalAnswers] = [2 * heldOutTasks * (1 + evaluation.samples), 2 * humaneval * (1 + (evaluation.humanevalSamples ?? evaluation.samples))];
@@ -198,10 +204,8 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
       rows: { rounds: reinforcement.rounds, rollouts },
       tokens: { prompt: rollouts * MEASURED_RUN.promptTokens, generated: rolloutTokens, trained: conversationTokens * reinforcement.algorithm.epochs },
       sandboxCpuSeconds: rewardedByTests * MEASURED_RUN.sandboxSeconds,
-      // Weights and the two moments of Adam of every round, from which the next one goes on.
-      bytes: reinforcement.rounds * 3 * FLOAT_BYTES * trained(policy, reinforcement.algorithm.upperLayers) + rollouts * bytesOf.rollout,
-      deviceSeconds: reinforcement.rounds * 3 * load + generating(policy, rolloutTokens, rollouts / reinforcement.rounds, reinforcement.execution.maxRows) + scored
-        + training(policy, reinforcement.algorithm.upperLayers, conversationTokens * reinforcement.algorithm.epochs) + 2 * forward(policy, conversationTokens),
+      bytes: trainedBytes * copies + rollouts * bytesOf.rollout,
+      deviceSeconds: roundsSeconds,
       memoryBytes: memory(policy, reinforcement.algorithm.upperLayers, 1),
     }),
     evaluation: stage('evaluation', {
@@ -226,14 +230,25 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
     total: {
       tokens: { prompt: sum(({ tokens }) => tokens.prompt), generated: sum(({ tokens }) => tokens.generated), trained: sum(({ tokens }) => tokens.trained) },
       sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds), deviceSeconds, seconds: sum(({ seconds }) => seconds), storeBytes,
-      // The cache of a host that does all the work holds what the store holds; the reports hold two models.
-      diskBytes: 2 * storeBytes + FLOAT_BYTES * (policy.parameters + backbone.parameters),
+      // The cache of a host that does all the work holds what the store holds, of RL rounds the last three; the reports hold two models.
+      diskBytes: 2 * storeBytes - trainedBytes * Math.max(0, copies - 3 * 3) + FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
     replies,
     extrapolated: extrapolations(stages, facts),
     warnings: [...warnings(list, facts, train, reinforcement.promptsPerRound), ...overBudget(replies)],
   };
+}
+
+/**
+ * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments of
+ * Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
+ */
+function storedCopies({ rounds, referenceRefresh, execution: { keepRounds } }: Experiment['stages']['reinforcement'], secondsPerRound: number): number {
+  if (keepRounds === null) return 3 * rounds;
+  const whole = Math.min(rounds, 1 + Math.ceil(YOUNG_BLOB_SECONDS / secondsPerRound));
+  const weights = Math.min(rounds, keepRounds + (referenceRefresh === null ? 0 : 1));
+  return 3 * whole + Math.max(0, weights - whole);
 }
 
 /** Trained parameters: a share of the blocks where their number is known, otherwise all. */

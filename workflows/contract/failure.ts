@@ -5,8 +5,12 @@ import type { FailureType } from './names.js';
  * `ApplicationFailure` of that type. The message names the value and what to do.
  */
 export class StageFailure extends Error {
-  constructor(readonly type: FailureType, message: string, options?: ErrorOptions) {
+  readonly details: unknown[];
+
+  /** @param options.details what a workflow reads to act on the failure, such as the key of an artifact. */
+  constructor(readonly type: FailureType, message: string, options?: ErrorOptions & { details?: unknown[] }) {
     super(message, options);
     this.name = type;
+    this.details = options?.details ?? [];
   }
 }

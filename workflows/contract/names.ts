@@ -51,6 +51,7 @@ export const ACTIVITIES = {
   'reinforcement.score': 'gpu',
   'reinforcement.reward': 'pipeline',
   'reinforcement.update': 'gpu',
+  'reinforcement.prune': 'pipeline',
   'evaluation.plan': 'pipeline',
   'evaluation.generate': 'gpu',
   'evaluation.judge': 'sandbox',
@@ -109,6 +110,7 @@ export const FAILURES = {
   OutOfMemory: 'final',
   TrainingDiverged: 'final',
   ArtifactCorrupt: 'final',
+  ArtifactPruned: 'final',
   ModelNotFound: 'final',
   /** An unknown error that came back identically without progress in between. */
   RepeatedFailure: 'final',

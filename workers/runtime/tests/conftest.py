@@ -153,8 +153,8 @@ def micro_model(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.fixture
-def sampling_requests(tmp_path: Path) -> Callable[..., str]:
+@pytest.fixture(scope="session")
+def sampling_requests(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Writes requests for every question, eight samples each, with the given fields changed."""
 
     def write(**changes: Any) -> str:
@@ -166,13 +166,13 @@ def sampling_requests(tmp_path: Path) -> Callable[..., str]:
             }
             for number, code in enumerate(FUNCTIONS)
         ]  # fmt: skip
-        return write_jsonl(tmp_path / "requests.jsonl", rows)
+        return write_jsonl(tmp_path_factory.mktemp("requests") / "requests.jsonl", rows)
 
     return write
 
 
-@pytest.fixture
-def pairs(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Each question's program against up to three wrong variants of it."""
     rows = [
         {
@@ -183,13 +183,14 @@ def pairs(tmp_path: Path) -> str:
         for number, code in enumerate(FUNCTIONS)
         for index, wrong in enumerate(mutants(code)[:3])
     ]  # fmt: skip
-    return write_jsonl(tmp_path / "pairs.jsonl", rows)
+    return write_jsonl(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", rows)
 
 
-@pytest.fixture
-def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Samples of the micro model, rewarded with 1 where they are the right program."""
-    samples = tmp_path / "samples.jsonl"
+    folder = tmp_path_factory.mktemp("rollouts")
+    samples = folder / "samples.jsonl"
     sample(
         {"model": str(micro_model), "requests": sampling_requests(), "output": str(samples), "maxRows": 128},
         Recorder().call,
@@ -202,7 +203,7 @@ def rollouts(micro_model: Path, sampling_requests: Callable[..., str], tmp_path:
         }
         for row in read_jsonl(samples)
     ]  # fmt: skip
-    return write_jsonl(tmp_path / "rollouts.jsonl", rows)
+    return write_jsonl(folder / "rollouts.jsonl", rows)
 
 
 def normal_form(program: str) -> str | None:

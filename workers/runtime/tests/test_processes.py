@@ -14,12 +14,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, WORKERS, Process, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from conftest import WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_policy_update import CONFIG as UPDATE_CONFIG
 from test_reward_model import CONFIG as REWARD_CONFIG
 
-from runtime.mutation import mutants
 from runtime.policy_update import update_policy
 from runtime.reward_model import train_reward_model
 from runtime.sampling import sample
@@ -92,57 +91,25 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def inputs(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Files: requests for samples, rollouts, pairs (two epochs of which leave a smaller last step)."""
-    folder = tmp_path_factory.mktemp("inputs")
-    requests = [
-        {
-            "id": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX, "n": 8, "temperature": 0.8,
-            "topP": 1, "maxNewTokens": 48, "stop": ["\n```"], "seeds": [100 * number + index for index in range(8)],
-        }
-        for number, code in enumerate(FUNCTIONS)
-    ]  # fmt: skip
-    paths = {name: str(folder / f"{name}.jsonl") for name in ("requests", "samples", "rollouts", "pairs")}
-    write_jsonl(Path(paths["requests"]), requests)
-    params = {"model": str(micro_model), "requests": paths["requests"], "output": paths["samples"], "maxRows": 24}
-    sample(params, Recorder().call)
-    rollouts = [
-        {
-            "id": f"{row['id']}/{row['index']}", "questionId": row["id"], "promptIds": row["promptIds"],
-            "completionIds": row["completionIds"], "reward": float(len(row["text"]) % 3),
-        }
-        for row in read_jsonl(Path(paths["samples"]))
-    ]  # fmt: skip
-    write_jsonl(Path(paths["rollouts"]), rollouts[:125])
-    pairs = [
-        {
-            "id": f"q{number}/{index}", "questionId": f"q{number}", "messages": question(code),
-            "assistantPrefix": PREFIX, "chosen": code, "rejected": wrong,
-        }
-        for number, code in enumerate(FUNCTIONS)
-        for index, wrong in enumerate(mutants(code)[:3])
-    ]  # fmt: skip
-    write_jsonl(Path(paths["pairs"]), pairs)
-    return paths
-
-
 TRAININGS = {"updatePolicy": update_policy, "trainRewardModel": train_reward_model}
 
 
 @pytest.fixture(scope="module")
-def params_of(micro_model: Path, inputs: dict[str, str]) -> Callable[..., dict[str, Any]]:
-    """The parameters of a training that works in `folder`."""
+def params_of(
+    micro_model: Path, pairs: str, rollouts: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """The parameters of a training that works in `folder`; its last step is smaller than the others."""
+    uneven = write_jsonl(tmp_path_factory.mktemp("uneven") / "rollouts.jsonl", read_jsonl(Path(rollouts))[:125])
 
     def make(op: str, folder: Path, **changes: Any) -> dict[str, Any]:
         common = {"output": str(folder / "output"), "checkpoints": str(folder / "checkpoints")}
         if op == "updatePolicy":
             config = {**UPDATE_CONFIG, "epochs": 2, "microBatch": 6}
-            own = {"policy": str(micro_model), "reference": str(micro_model), "rollouts": inputs["rollouts"]}
+            own = {"policy": str(micro_model), "reference": str(micro_model), "rollouts": uneven}
             own["state"] = str(folder / "state")
         else:
             config = {**REWARD_CONFIG, "microBatch": 3, "baseline": True, "questionWeighting": True}
-            own = {"model": str(micro_model), "train": inputs["pairs"], "heldOut": inputs["pairs"]}
+            own = {"model": str(micro_model), "train": pairs, "heldOut": pairs}
         config |= changes.pop("config", {})
         return {**common, **own, "config": config, **changes}
 
@@ -218,11 +185,28 @@ def test_two_processes_train_as_one(
         assert together["heldOut"]["meanMargin"] == pytest.approx(alone["heldOut"]["meanMargin"], rel=1e-3)
 
 
-def test_samples_and_scores_are_those_of_one_process(
-    runtime: Runtime, micro_model: Path, inputs: dict[str, str], undisturbed: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("op", "more"), [("updatePolicy", {}), ("trainRewardModel", {"gradientCheckpointing": True, "baseline": False})]
+)
+def test_a_sharded_model_may_be_trained_in_part(
+    runtime: Runtime, params_of: Callable[..., Any], micro_model: Path, tmp_path: Path, op: str, more: dict[str, Any]
 ) -> None:
-    sampling = {"model": str(micro_model), "requests": inputs["requests"], "maxRows": 24, "logProbs": True}
-    rows = [{**row, "response": row["chosen"]} for row in read_jsonl(Path(inputs["pairs"]))]
+    config = {"upperLayers": 1, "epochs": 1, **more}
+    one, two = tmp_path / "one", tmp_path / "two"
+    TRAININGS[op](params_of(op, one, config=config), Recorder().call)
+    runtime.result(op, params_of(op, two, config={**config, "sharding": "fsdp"}))
+    assert distance(micro_model, one / "output", two / "output") < 0.01
+    frozen = set(weight_digests(micro_model)) & set(weight_digests(one / "output"))
+    assert len(frozen) == 3
+    assert frozen < set(weight_digests(two / "output"))
+
+
+def test_samples_and_scores_are_those_of_one_process(
+    runtime: Runtime, micro_model: Path, sampling_requests: Callable[..., str], pairs: str,
+    undisturbed: Callable[..., Any], tmp_path: Path,
+) -> None:  # fmt: skip
+    sampling = {"model": str(micro_model), "requests": sampling_requests(), "maxRows": 24, "logProbs": True}
+    rows = [{**row, "response": row["chosen"]} for row in read_jsonl(Path(pairs))]
     scoring = {
         "model": str(undisturbed("trainRewardModel")[0] / "output"), "microBatch": 4,
         "rows": write_jsonl(tmp_path / "rows.jsonl", rows),
