@@ -61,11 +61,13 @@ def make_deterministic(threads: int) -> None:
 
 
 @contextmanager
-def deterministic_gradients() -> Iterator[None]:
-    """Operations of the block are deterministic on a GPU too, or raise: attention's backward pass is neither where they
-    only warn, and a training that is resumed would end in other weights.
+def deterministic() -> Iterator[None]:
+    """Have operations without a deterministic implementation fail within the block, where training needs none of them.
+
+    The gradient of torch's attention on a GPU asks for this: where it is only warned, the sums over blocks of keys come
+    in any order, and trainings on conversations of more than one block differ in their last bits.
     """
-    torch.use_deterministic_algorithms(True, warn_only=DEVICE.type != "cuda")
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:

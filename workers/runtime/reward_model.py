@@ -52,7 +52,7 @@ from runtime.checkpoints import (
 )
 from runtime.conversation import conversation_ids
 from runtime.files import Row, read_rows
-from runtime.models import DEVICE, deterministic_gradients, load_reward_model, out_of_memory, save_model
+from runtime.models import DEVICE, deterministic, load_reward_model, out_of_memory, save_model
 from runtime.parallel import clip_gradients, decided, shares, sum_gradients, sum_over_processes
 from runtime.processes import PROCESSES
 from runtime.scoring import mean_and_std, score_conversations
@@ -210,7 +210,7 @@ class _Trainer(RewardTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with deterministic_gradients():
+        with deterministic():
             loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # after the last micro-batch of a step
             sum_gradients(self.model.parameters())

@@ -185,8 +185,11 @@ def weights(folder: Path) -> torch.Tensor:
 
 
 def test_trainings_repeat_bit_for_bit(micro_model: Path, rollouts: str, pairs: str, tmp_path: Path) -> None:
+    # Longer than a block of keys of torch's attention, whose gradient is a sum over them.
+    long = [{**row, "completionIds": row["completionIds"] * 16} for row in read_jsonl(Path(rollouts))]
+    long_rollouts = write_jsonl(tmp_path / "long.jsonl", long)
     for run in ("a", "b"):
-        update(micro_model, rollouts, tmp_path / run / "policy", config={"name": "grpo", "epochs": 2})
+        update(micro_model, long_rollouts, tmp_path / run / "policy", config={"name": "grpo", "epochs": 2})
         train(micro_model, pairs, tmp_path / run / "reward")
     for model in ("policy", "reward"):
         assert weight_digests(tmp_path / f"a/{model}/output") == weight_digests(tmp_path / f"b/{model}/output")
