@@ -43,7 +43,7 @@ module.exports = {
       { path: '^activities/', pathNot: '^activities/artifacts/' }, { path: packages('minio') }),
 
     rule('openai-behind-the-endpoint', 'One module knows the client of language models.',
-      { path: '^activities/', pathNot: '^activities/synthesis/endpoint\\.ts$' }, { path: packages('openai') }),
+      { path: '^activities/', pathNot: '^activities/endpoint/endpoint\\.ts$' }, { path: packages('openai') }),
 
     rule('workers-import-no-workflow-code', 'A worker names workflows by path: they run in their own bundle.',
       { path: '^workers/' }, { path: '^workflows/', pathNot: contract }),

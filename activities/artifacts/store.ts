@@ -12,10 +12,9 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
-import { createInterface } from 'node:readline';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createGzip } from 'node:zlib';
+import { createGunzip } from 'node:zlib';
 import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import type { z } from 'zod';
 import {
@@ -23,6 +22,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
 import { PrunedDocument, type Part } from './pruning.js';
+import { RowWriter } from './row-writer.js';
 
 export interface StoreOptions {
   endpoint: string;
@@ -78,6 +78,8 @@ const REFRESH_AFTER_MS = 6 * 3_600_000;
  */
 const FRESH_BLOB_SECONDS = 300;
 const MODELS: ReadonlySet<ArtifactKind> = new Set<ArtifactKind>(['model', 'rewardModel', 'policy']);
+/** Bytes of a file that are read at once. */
+const READ_BYTES = 256 * 1024;
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
 const REFUSALS: Record<string, string> = {
@@ -134,28 +136,50 @@ export class ArtifactStore {
    * @throws StageFailure `ArtifactCorrupt` naming file and row when a row does not fit the schema.
    */
   async putRows<T>(name: string, schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>): Promise<ManifestFile> {
-    const path = await this.spoolPath('.jsonl');
-    let count = 0;
-    async function* lines(): AsyncGenerator<string> {
-      for await (const row of rows) {
-        const parsed = schema.safeParse(row);
-        if (!parsed.success) {
-          throw new StageFailure('ArtifactCorrupt', `${name}, row ${count}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+    const [file] = await this.putRowsByFile([name], schema, rows, () => 0);
+    return file!;
+  }
+
+  /** As {@link putRows}, in one pass into several files: `fileOf` gives the index of a row's file among `names`. */
+  async putRowsByFile<T>(names: readonly string[], schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>, fileOf: (row: T) => number): Promise<ManifestFile[]> {
+    const writers: RowWriter<T>[] = [];
+    try {
+      for (const name of names) writers.push(new RowWriter(name, schema, await this.spoolPath('.jsonl'), await this.spoolPath('.gz')));
+      const write = (row: T): Promise<void> | undefined => writers[fileOf(row)]!.write(row);
+      // Rows that are there already are not waited for one by one, which would cost as much as checking them.
+      if (Symbol.asyncIterator in rows) {
+        for await (const row of rows) {
+          const room = write(row);
+          if (room) await room;
         }
-        count += 1;
-        yield `${JSON.stringify(parsed.data)}\n`;
+      } else {
+        for (const row of rows) {
+          const room = write(row);
+          if (room) await room;
+        }
       }
+      const files: ManifestFile[] = [];
+      for (const writer of writers) {
+        const { rows: count, sha256, bytes } = await writer.end();
+        await this.#adopt(writer.path, sha256);
+        await this.#putBlob(sha256, writer.zippedPath);
+        files.push({ name: writer.name, sha256, bytes, encoding: 'gzip', rows: count });
+      }
+      return files;
+    } finally {
+      for (const writer of writers) await writer.discard();
     }
-    await pipeline(Readable.from(lines()), createWriteStream(path));
-    const file = await this.#putSpooled(path, name, 'gzip');
-    return { ...file, rows: count };
   }
 
   /** Stores a file that stays where it is. Files below the spool folder are written once, so a link of them will do. */
-  async putFile(path: string, name: string, encoding: ManifestFile['encoding'] = 'identity'): Promise<ManifestFile> {
+  async putFile(path: string, name: string): Promise<ManifestFile> {
     const spooled = await this.spoolPath();
     await (path.startsWith(`${this.#spool}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
-    return this.#putSpooled(spooled, name, encoding);
+    const hex = await fileDigest(spooled);
+    const { size } = await stat(spooled);
+    const blob = await this.#adopt(spooled, hex);
+    await this.#putBlob(hex, blob);
+    return { name, sha256: hex, bytes: size, encoding: 'identity' };
   }
 
   /** Stores all files of a folder under their relative names, in name order. */
@@ -259,24 +283,23 @@ export class ArtifactStore {
   /** Reads the rows of files in their order as a stream. */
   async *readRows<T>(files: readonly ManifestFile[], schema: z.ZodType<T>): AsyncGenerator<T> {
     for (const file of files) {
-      const path = await this.fetch(file);
       let index = 0;
-      const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity });
-      for await (const line of lines) {
-        const parsed = schema.safeParse(JSON.parse(line));
-        if (!parsed.success) {
-          throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+      for await (const lines of linesOf(await this.fetch(file))) {
+        for (const line of lines) {
+          const parsed = schema.safeParse(JSON.parse(line));
+          if (!parsed.success) {
+            throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+          }
+          index += 1;
+          yield parsed.data;
         }
-        index += 1;
-        yield parsed.data;
       }
     }
   }
 
-  /** The row files of an artifact: all that are named `rows*`. */
+  /** The rows of an artifact. */
   async *rowsOf<T>(ref: ArtifactRef, schema: z.ZodType<T>): AsyncGenerator<T> {
-    const manifest = await this.manifest(ref);
-    yield* this.readRows(manifest.files.filter((file) => file.name.startsWith('rows')), schema);
+    yield* this.readRows(rowFiles(await this.manifest(ref)), schema);
   }
 
   /** Local path of a blob's uncompressed bytes; downloads and verifies it when the cache does not hold it. */
@@ -377,26 +400,11 @@ export class ArtifactStore {
     });
   }
 
-  async #putSpooled(path: string, name: string, encoding: ManifestFile['encoding']): Promise<ManifestFile> {
-    const hex = await fileDigest(path);
-    const { size } = await stat(path);
-    const file: ManifestFile = { name, sha256: hex, bytes: size, encoding };
-    const blob = await this.#adopt(path, hex);
+  /** Sends a blob, encoded as the file at `path` is, where it does not stand yet. */
+  async #putBlob(hex: string, path: string): Promise<void> {
     const stored = await this.blobTime(hex);
-    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return file;
-    const key = this.#prefix + objectKeys.blob(hex);
-    if (encoding === 'identity') {
-      await this.#try(() => this.#client.fPutObject(this.#bucket, key, blob, {}));
-    } else {
-      const zipped = await this.spoolPath('.gz');
-      try {
-        await pipeline(createReadStream(blob), createGzip(), createWriteStream(zipped));
-        await this.#try(() => this.#client.fPutObject(this.#bucket, key, zipped, {}));
-      } finally {
-        await rm(zipped, { force: true });
-      }
-    }
-    return file;
+    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return;
+    await this.#try(() => this.#client.fPutObject(this.#bucket, this.#prefix + objectKeys.blob(hex), path, {}));
   }
 
   async #adopt(spooled: string, hex: string): Promise<string> {
@@ -468,6 +476,11 @@ export function refOf(manifest: Manifest): ArtifactRef {
   };
 }
 
+/** The files of an artifact that hold its rows: all that are named `rows*`. */
+export function rowFiles({ files }: Pick<Manifest, 'files'>): ManifestFile[] {
+  return files.filter(({ name }) => name.startsWith('rows'));
+}
+
 /** Writes rows to a plain JSON Lines file, for a child process to read. */
 export async function writeRows(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
   async function* lines(): AsyncGenerator<string> {
@@ -478,9 +491,22 @@ export async function writeRows(path: string, rows: Iterable<unknown> | AsyncIte
 
 /** Reads a plain JSON Lines file that a child process wrote. */
 export async function* readLines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
-  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-    yield schema.parse(JSON.parse(line));
+  for await (const lines of linesOf(path)) for (const line of lines) yield schema.parse(JSON.parse(line));
+}
+
+/**
+ * The lines of a file, as many at once as a read gives: rows are many, and each wait for one costs as much as its parsing. They
+ * end at line feeds alone, because JSON texts may hold every other separator. A byte order mark is no part of the first.
+ */
+export async function* linesOf(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): AsyncGenerator<string[]> {
+  const mark = Buffer.from('\ufeff').toString(encoding);
+  let rest: string | undefined;
+  for await (const chunk of createReadStream(path, { encoding, highWaterMark: READ_BYTES }) as AsyncIterable<string>) {
+    const lines = (rest === undefined && chunk.startsWith(mark) ? chunk.slice(mark.length) : (rest ?? '') + chunk).split('\n');
+    rest = lines.pop()!;
+    yield lines;
   }
+  if (rest) yield [rest];
 }
 
 /** SHA-256 of a file's bytes in hexadecimal. */

@@ -1,22 +1,41 @@
-/** Whether a seed repeats a benchmark problem. */
-import { jaccard, shingles } from './similarity.js';
+/** Seeds that repeat a benchmark problem. */
+import { shingles } from './similarity.js';
 import type { Task } from './humaneval.js';
 
 /** Similarity of code from which a seed counts as a benchmark problem. */
 const CODE_SIMILARITY = 0.5;
+const SHINGLE = 4;
 
-/**
- * Why a seed matches a benchmark task, or undefined. A seed matches by the name of its function (simple seeds repeat
- * benchmark names such as `is_palindrome`, with other words around them) or by its code.
- */
-export function contamination(seed: { name: string; code: string }, tasks: readonly Task[]): string | undefined {
-  const name = normalised(seed.name);
-  const code = shingles(withoutDocstring(seed.code), 4);
-  for (const task of tasks) {
-    if (normalised(task.entryPoint) === name) return `same function name as ${task.id}`;
-    if (jaccard(code, shingles(withoutDocstring(task.reference), 4)) >= CODE_SIMILARITY) return `code like ${task.id}`;
+/** The tasks of benchmarks, prepared for looking up many seeds. */
+export class Contamination {
+  readonly #tasks: { id: string; name: string; size: number }[] = [];
+  /** Tasks whose reference has a shingle, by it. */
+  readonly #holders = new Map<string, number[]>();
+
+  constructor(tasks: readonly Task[]) {
+    for (const { id, entryPoint, reference } of tasks) {
+      const code = shingles(withoutDocstring(reference), SHINGLE);
+      const index = this.#tasks.push({ id, name: normalised(entryPoint), size: code.size }) - 1;
+      for (const shingle of code) this.#holders.set(shingle, [...(this.#holders.get(shingle) ?? []), index]);
+    }
   }
-  return undefined;
+
+  /**
+   * Why a seed matches a task, or undefined. A seed matches by the name of its function (simple seeds repeat benchmark names
+   * such as `is_palindrome`, with other words around them) or by the Jaccard similarity of its code.
+   */
+  reasonOf(seed: { name: string; code: string }): string | undefined {
+    const name = normalised(seed.name);
+    const code = shingles(withoutDocstring(seed.code), SHINGLE);
+    const shared = new Map<number, number>();
+    for (const shingle of code) for (const index of this.#holders.get(shingle) ?? []) shared.set(index, (shared.get(index) ?? 0) + 1);
+    for (const [index, task] of this.#tasks.entries()) {
+      if (task.name === name) return `same function name as ${task.id}`;
+      const common = shared.get(index) ?? 0;
+      if (common / (code.size + task.size - common) >= CODE_SIMILARITY) return `code like ${task.id}`;
+    }
+    return undefined;
+  }
 }
 
 function normalised(name: string): string {

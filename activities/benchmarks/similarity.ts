@@ -25,32 +25,47 @@ export function jaccard<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): number {
  * the index of its group's first member.
  *
  * Exact, by prefix filtering: two sets that are that alike share one of their n - ceil(threshold n) + 1 rarest members, so
- * that only texts that share such a one are compared.
+ * that only texts that share such a one are compared. Of the sets nothing is kept but the hashes of those members that more than one
+ * text may have: all shingles of a hundred thousand questions are more than a Map holds.
  */
 export function nearDuplicateGroups(texts: readonly string[], threshold: number, size = 3): number[] {
   if (!(threshold > 0)) throw new RangeError(`the threshold must be above 0, not ${threshold}`);
-  const sets = texts.map((text) => shingles(text, size));
-  const frequency = new Map<string, number>();
-  for (const set of sets) for (const shingle of set) frequency.set(shingle, (frequency.get(shingle) ?? 0) + 1);
+  // How many texts have a shingle, or one that shares its slot: the order needs no exact count.
+  const frequency = new Uint8Array(FREQUENCY_SLOTS);
+  const slotOf = (shingle: string): number => mixed(hash32(shingle)) % FREQUENCY_SLOTS;
+  for (const text of texts) {
+    for (const shingle of shingles(text, size)) {
+      const at = slotOf(shingle);
+      frequency[at] = Math.min(255, frequency[at]! + 1);
+    }
+  }
   const parent = texts.map((_, index) => index);
   const root = (index: number): number => {
     while (parent[index] !== index) index = parent[index]!;
     return index;
   };
-  const holders = new Map<string, number[]>();
-  sets.forEach((set, index) => {
-    const rarestFirst = [...set].sort((x, y) => frequency.get(x)! - frequency.get(y)! || (x < y ? -1 : 1));
+  const holders = new Map<number, number[]>();
+  texts.forEach((text, index) => {
+    const set = shingles(text, size);
+    const rarestFirst = [...set].map((shingle) => ({ shingle, holders: frequency[slotOf(shingle)]! })).sort((x, y) => x.holders - y.holders || (x.shingle < y.shingle ? -1 : 1));
     const prefix = rarestFirst.slice(0, set.size - Math.ceil(threshold * set.size) + 1);
-    const candidates = new Set(prefix.flatMap((shingle) => holders.get(shingle) ?? []));
+    const shared = prefix.filter((each) => each.holders > 1).map(({ shingle }) => hash32(shingle));
+    const candidates = new Set(shared.flatMap((hash) => holders.get(hash) ?? []));
     for (const candidate of candidates) {
-      if (root(candidate) === root(index) || jaccard(sets[candidate]!, set) < threshold) continue;
+      if (root(candidate) === root(index) || jaccard(shingles(texts[candidate]!, size), set) < threshold) continue;
       const [first, second] = [root(candidate), root(index)].sort((x, y) => x - y) as [number, number];
       parent[second] = first;
     }
-    for (const shingle of prefix) holders.set(shingle, [...(holders.get(shingle) ?? []), index]);
+    for (const hash of shared) {
+      const known = holders.get(hash);
+      if (known) known.push(index);
+      else holders.set(hash, [index]);
+    }
   });
   return texts.map((_, index) => root(index));
 }
+
+const FREQUENCY_SLOTS = 2 ** 24;
 
 /** Hashes of a signature, in bands of as many rows: texts of similarity s share a band with probability 1 - (1 - s^rows)^bands. */
 const BANDS = 16;

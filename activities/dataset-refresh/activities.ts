@@ -1,4 +1,10 @@
-/** Versions of a data set: only seeds that no earlier version has seen go through synthesis and filtering. */
+/**
+ * Versions of a data set: only seeds that no earlier version has seen go through synthesis and filtering.
+ *
+ * A seed that gave no question is seen too, and its reason is in the difference: its reply stands in the store, and asking
+ * again would find the same one. What may pass, such as a budget that is spent, fails the whole refresh, which then
+ * publishes nothing.
+ */
 import { z } from 'zod';
 import { ArtifactRef, FilteredQuestionRow, SeedRow, StageFailure, type ArtifactRef as Ref } from '../../workflows/contract/index.js';
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';

@@ -50,7 +50,7 @@ export interface Asking {
   /** The value of an environment variable of this worker. */
   secret: (variable: string) => string | undefined;
   signal: AbortSignal;
-  onProgress: (done: number, message: string) => void;
+  onProgress: (done: number, total: number, message: string) => void;
 }
 
 /** What came of a shard: every reply, or none and `incomplete` where the share of the budget did not do. */
@@ -73,6 +73,8 @@ class ShardOfRequests {
   readonly #asking: Asking;
   readonly #endpoint: Endpoint;
   readonly #replies: (RawReply | undefined)[];
+  /** How many of them there are. */
+  #done = 0;
   readonly #requests: Pace;
   readonly #tokens: Pace;
   readonly #counts: Record<string, number> = {};
@@ -112,7 +114,7 @@ class ShardOfRequests {
       if (stored) this.#have(index, stored);
     });
     const missing = asks.map((_, index) => index).filter((index) => !this.#replies[index]);
-    this.#count('storedBefore', asks.length - missing.length);
+    this.#count('storedBefore', this.#done);
     this.#tell();
     let timer: NodeJS.Timeout | undefined;
     const stop = (): void => this.#soft.abort(signal.reason);
@@ -192,7 +194,7 @@ class ShardOfRequests {
           this.#tell();
           break;
         }
-        this.#asking.onProgress(this.#replies.filter(Boolean).length + state.done, `replies; batch ${batch.id} is in work`);
+        this.#asking.onProgress(this.#done + state.done, asks.length, `replies; batch ${batch.id} is in work`);
         await this.#until(Date.now() + settings!.pollSeconds * 1000);
       }
     }
@@ -270,6 +272,7 @@ class ShardOfRequests {
   }
 
   #have(index: number, reply: RawReply): void {
+    if (!this.#replies[index]) this.#done += 1;
     this.#replies[index] = { ...reply, seedId: this.#asking.asks[index]!.seedId };
     this.#spentUsd += costOfReply(reply, this.#asking.execution.endpoint);
   }
@@ -279,9 +282,8 @@ class ShardOfRequests {
   }
 
   #tell(): void {
-    const done = this.#replies.filter(Boolean).length;
     const retries = Object.entries(this.#counts).filter(([name]) => name.startsWith('retries.')).reduce((sum, [, count]) => sum + count, 0);
-    this.#asking.onProgress(done, `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`);
+    this.#asking.onProgress(this.#done, this.#asking.asks.length, `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`);
   }
 
   #metrics(replies: readonly RawReply[]): Record<string, number> {

@@ -25,8 +25,6 @@ export interface ExecutionOptions {
   limits: SandboxLimits;
   /** Programs that are to pass all their tests, run before and after the others: one that cannot is reported as broken. */
   references?: readonly Job[];
-  /** Whether to derive limits from each program, as a reference for others. */
-  derive?: boolean;
   /** Pass rates that decide something: programs within 0.05 of one are run again alone. */
   thresholds?: readonly number[];
   signal?: AbortSignal;
@@ -35,7 +33,7 @@ export interface ExecutionOptions {
 
 interface JudgeResult {
   verdicts: { id: string; outcomes: TestOutcome[]; flags: string[] }[];
-  measurements: { id: string; cpuSeconds: number; limits?: CpuLimits }[];
+  measurements: { id: string; cpuSeconds: number }[];
   brokenReferences: BrokenReference[];
 }
 
@@ -51,8 +49,6 @@ export interface Judged {
   /** In job order. */
   judgements: Judgement[];
   cpuSeconds: number;
-  /** Limits derived from each job, in job order; empty where they were not asked for. */
-  derived: (CpuLimits | undefined)[];
   brokenReferences: BrokenReference[];
   /** What the verdicts depend on: part of the rows. */
   harness: Harness;
@@ -71,9 +67,9 @@ export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[]
     harness: { version: versions['harness']!, python: versions['python']!, importPolicy: versions['importPolicy']! },
     host: { isolation: `${versions['level']} (${versions['isolation']})`, calibrationSeconds: versions['calibrationSeconds']! },
   };
-  if (jobs.length === 0) return { judgements: [], cpuSeconds: 0, derived: [], brokenReferences: [], ...about };
+  if (jobs.length === 0) return { judgements: [], cpuSeconds: 0, brokenReferences: [], ...about };
   const result = await sandbox.call<JudgeResult>('judge', {
-    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [], derive: options.derive ?? false,
+    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [],
   }, {
     ...(options.signal ? { signal: options.signal } : {}),
     onProgress: ({ done, total }) => options.onProgress?.(done, total),
@@ -88,10 +84,16 @@ export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[]
   return {
     judgements,
     cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
-    derived: result.measurements.map(({ limits }) => limits),
     brokenReferences: result.brokenReferences,
     ...about,
   };
+}
+
+/** Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above `options.limits`. */
+export async function deriveLimits(sandbox: PythonService, references: readonly Job[], { limits, signal }: Pick<ExecutionOptions, 'limits' | 'signal'>): Promise<CpuLimits[]> {
+  if (references.length === 0) return [];
+  const result = await sandbox.call<{ limits: CpuLimits[] }>('limits', { jobs: references, limits }, { ...(signal ? { signal } : {}) });
+  return result.limits;
 }
 
 /** What a manifest says of the sandboxes that judged its rows, outside the digest. */

@@ -11,7 +11,7 @@ import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
-import { summarise } from './summarise.js';
+import { seedsOf, summarise } from './summarise.js';
 
 const TEACHER_NOTES = {
   offline: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
@@ -48,6 +48,7 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
       const folder = join(settings.home, 'reports', name);
       const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
       for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy]) manifests.set(ref.key, await store.manifest(ref));
+      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf)) manifests.set(seeds.key, await store.manifest(seeds));
       const folders: Record<string, string> = {};
       for (const [model, stage] of [['policy', 'reinforcement'], ['rewardModel', 'rewardModel']] as const) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;

@@ -1,14 +1,15 @@
 /** Files of a user become artifacts: validated row by row, named by their content. */
-import { createReadStream, existsSync, statSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { isUtf8 } from 'node:buffer';
+import { existsSync, statSync } from 'node:fs';
 import type { z } from 'zod';
 import {
   FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SampleRow, SeedRow, StageFailure,
   type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
+import { sha256 } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
-import { readLines, type ArtifactStore } from '../artifacts/store.js';
+import { linesOf, readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, samples: SampleRow, programs: ProgramRow, pairs: PairRow,
@@ -25,26 +26,47 @@ export async function faultsOfFile(path: string, { kind, path: given }: Artifact
   if (!existsSync(path)) return [`there is no such file on the pipeline worker${lookedAt}`];
   if (!statSync(path).isFile()) return [`this is no file${lookedAt}`];
   const faults: string[] = [];
+  const seeds = new SeedIds();
   let line = 0;
-  for await (const text of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-    line += 1;
-    const fault = faultOfRow(text, schema);
-    if (fault === undefined) continue;
-    faults.push(`line ${line}${lookedAt}: ${fault}`);
-    if (faults.length === FAULTS_TOLD) break;
+  // Bytes as characters, so that a line that is no UTF-8 is found instead of being read with other characters in it.
+  for await (const lines of linesOf(path, 'latin1')) {
+    for (const text of lines) {
+      line += 1;
+      if (line === 1 && /\0|^(?:\xff\xfe|\xfe\xff)/.test(text)) return [`the file is no UTF-8${lookedAt}, it looks like UTF-16; save it as UTF-8`];
+      const { row, fault } = rowOf(Buffer.from(text, 'latin1'), schema);
+      const why = fault ?? (kind === 'seeds' ? seeds.faultOf(row as SeedRow, line) : undefined);
+      if (why === undefined) continue;
+      faults.push(`line ${line}${lookedAt}: ${why}`);
+      if (faults.length === FAULTS_TOLD) return faults;
+    }
   }
   return line === 0 ? [`the file is empty${lookedAt}; it must hold at least one row of kind '${kind}'`] : faults;
 }
 
-function faultOfRow(text: string, schema: z.ZodType): string | undefined {
-  let row: unknown;
+/** A row of a file, or what is wrong with its line. */
+function rowOf(line: Buffer, schema: z.ZodType): { row?: unknown; fault?: string } {
+  if (!isUtf8(line)) return { fault: 'no UTF-8; save the file as UTF-8' };
+  let value: unknown;
   try {
-    row = JSON.parse(text);
+    value = JSON.parse(line.toString('utf8'));
   } catch {
-    return 'no JSON';
+    return { fault: 'no JSON' };
   }
-  const parsed = schema.safeParse(row);
-  return parsed.success ? undefined : parsed.error.issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message)).join('; ');
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { row: parsed.data };
+  return { fault: parsed.error.issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message)).join('; ') };
+}
+
+/** The ids of a file's seeds: what is known of a seed is found by its id. A seed that is repeated as a whole is dropped by its stage. */
+class SeedIds {
+  readonly #seen = new Map<string, { line: number; digest: string }>();
+
+  faultOf({ id, code }: SeedRow, line: number): string | undefined {
+    const digest = sha256(code);
+    const first = this.#seen.get(id);
+    if (!first) this.#seen.set(id, { line, digest });
+    return first && first.digest !== digest ? `id: '${id}' is that of another seed in line ${first.line}; give each seed an id of its own` : undefined;
+  }
 }
 
 /**

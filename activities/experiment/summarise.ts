@@ -1,6 +1,7 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
+import type { FilterQuality } from '../filtering/filter.js';
 import { deviceWaiting, timeLine } from '../reinforcement/timeline.js';
-import { STAGES, Summary, type ArtifactRef, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
+import { ArtifactRef, STAGES, Summary, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
 
 export interface SummaryInput {
   experiment: Experiment;
@@ -27,6 +28,9 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
   };
   const metrics = (stage: StageName): Record<string, never> => manifestOf(refs[stage]).metrics as Record<string, never>;
   const [synthesis, filtering, sampling, preferences, rewardModel] = [metrics('synthesis'), metrics('filtering'), metrics('sampling'), metrics('preferences'), metrics('rewardModel')];
+  const seeds = seedsOf(manifestOf(refs.synthesis));
+  const droppedIn = (stage: StageName, what: Dropped[number]['what'], counts: unknown, artifact = refs[stage]): Dropped =>
+    Object.entries((counts ?? {}) as Record<string, number>).filter(([, count]) => count > 0).map(([reason, count]) => ({ stage, what, reason, count, artifact }));
   const histogram = sampling['histogram'] as unknown as number[];
   const roundMetrics = rounds.map((artifact) => ({ artifact, values: manifestOf(artifact).metrics as Record<string, number> & { dropped: Record<string, number> } }));
   const steps = timeLine(rounds, manifests);
@@ -41,10 +45,14 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
     data: {
       questions: filtering['questions'], testCases: filtering['testCases'], keptTestCases: filtering['keptTestCases'],
       programs: sampling['programs'], pairs: preferences['pairs'],
-      dropped: {
-        ...prefixed('seed', synthesis['droppedSeeds']), ...prefixed('question', synthesis['failures']), ...prefixed('testCase', synthesis['rejectedTests']), ...prefixed('question', filtering['droppedQuestions']), ...prefixed('question', sampling['droppedQuestions']),
-        ...prefixed('testCase', filtering['droppedTestCases']), ...prefixed('pair', preferences['skipped']),
-      },
+      dropped: [
+        // What reading a table or a source tree left out stands with the seeds that it gave.
+        ...droppedIn('synthesis', 'seed', manifestOf(seeds).metrics['dropped'], seeds), ...droppedIn('synthesis', 'seed', synthesis['droppedSeeds']),
+        ...droppedIn('synthesis', 'question', synthesis['failures']), ...droppedIn('synthesis', 'testCase', synthesis['rejectedTests']),
+        ...droppedIn('filtering', 'testCase', filtering['droppedTestCases']), ...droppedIn('filtering', 'question', filtering['droppedQuestions']),
+        ...droppedIn('sampling', 'question', sampling['droppedQuestions']), ...droppedIn('preferences', 'pair', preferences['skipped']),
+      ],
+      ...(experiment.stages.synthesis.teacher.kind === 'offline' ? { filterQuality: filterQuality(filtering['quality'] as unknown as FilterQuality) } : {}),
     },
     passRateHistogram: histogram.map((programs, bin) => ({ from: bin / 10, to: (bin + 1) / 10, programs })),
     rewardModel: {
@@ -75,6 +83,13 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
   });
 }
 
-function prefixed(prefix: string, counts: Record<string, number> | undefined): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts ?? {}).map(([reason, count]) => [`${prefix}.${reason}`, count]));
+/** The seeds that questions were made of. */
+export function seedsOf({ inputs }: Manifest): ArtifactRef {
+  return ArtifactRef.parse(inputs['seeds']);
+}
+
+type Dropped = Summary['data']['dropped'];
+
+function filterQuality({ corrupted, droppedTestCases, droppedCorrupted }: FilterQuality): Summary['data']['filterQuality'] {
+  return { injected: corrupted, dropped: droppedTestCases, droppedInjected: droppedCorrupted };
 }

@@ -1,14 +1,14 @@
 /** Filtering: questions to questions with kept test cases, split into train and held-out. */
 import { z } from 'zod';
 import { CpuLimits, FilteredQuestionRow, QuestionRow, StageConfigs, TestOutcome } from '../../workflows/contract/index.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { paidMetrics } from '../endpoint/replies.js';
 import { programOfReply } from '../sampling/prompt.js';
 import { requestOf, SampledText, textsOf } from '../sampling/source.js';
-import { filterQuestion, splitQuestions, type FilterQuality } from './filter.js';
+import { filterQuestion, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
 import { agreement, anyOf } from './oracle.js';
 
 /** A question with the programs that its oracle gave. */
@@ -20,19 +20,23 @@ const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array
 type JudgedQuestion = z.infer<typeof JudgedQuestion>;
 
 const DroppedRow = z.strictObject({ questionId: z.string(), seedId: z.string(), reason: z.string(), testCases: z.number(), kept: z.number() });
+/** A test case that the oracle does not confirm, with its verdict. */
+const DroppedTestRow = z.strictObject({ questionId: z.string(), test: z.string(), ...TestOutcome.shape });
+type DroppedTestRow = z.infer<typeof DroppedTestRow>;
 
 /** `filtering.plan`; `filtering.request` where the oracle is no reference; `filtering.judge`, `filtering.seal`. */
 export function filteringActivities({ store, sandbox, secret }: Services) {
   const stage: ShardedStage<z.infer<typeof StageConfigs.filtering>> = {
     stage: 'filtering',
-    version: 2,
+    version: 3,
     kind: 'filteredQuestions',
     config: StageConfigs.filtering,
     planned: QuestionRow,
-    async plan({ config, inputs }) {
-      const questions: QuestionRow[] = [];
-      for await (const row of store.rowsOf(inputs['questions']!, QuestionRow)) if (row.failure === undefined) questions.push(row);
-      return { shards: intoShards(questions, config.shardSize) };
+    plan({ config, inputs }) {
+      const written = async function* (): AsyncGenerator<QuestionRow> {
+        for await (const row of store.rowsOf(inputs['questions']!, QuestionRow)) if (row.failure === undefined) yield row;
+      };
+      return Promise.resolve({ shards: inShards(written(), config.shardSize) });
     },
     stepsOf: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
     steps: {
@@ -42,7 +46,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           const questions = rows as QuestionRow[];
           // A question without test cases has nothing to be decided.
           const asked = questions.filter(({ testCases }) => testCases.length > 0);
-          const { texts, metrics } = await textsOf(requestOf.oracle(config.oracle)!, asked, { store, secret }, inputs['samples'], execution);
+          const { texts, metrics } = await textsOf(requestOf.oracle(config.oracle)!, asked, { store, secret, signal: cancellationSignal(), onProgress: (done, total, message) => reportProgress({ done, total, message }) }, inputs['samples'], execution);
           if (!texts) return { incomplete: true, metrics };
           const samples = new Map(asked.map(({ id }, at) => [id, texts[at]!]));
           return { rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })), metrics };
@@ -56,22 +60,29 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             : (rows as AskedQuestion[]).map(({ question, samples }) => ({ question, programs: samples.map(({ text }) => programOfReply(text, question.entryPoint)).filter((program) => program !== '') })))
             .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
           const jobs = asked.flatMap(({ question: { id, testCases }, programs }) => programs.map((program, index) => ({ id: `${id}/${index}`, program, tests: testCases.map(({ test }) => test) })));
-          const { judgements, cpuSeconds, derived, ...about } = await judgePrograms(sandbox, jobs, {
-            limits: config.limits, derive: true, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
+          const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
+            limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
           });
           const judged = allJudged(judgements);
           let next = 0;
+          const verdicts = asked.map(({ programs }) => {
+            const first = next;
+            next += programs.length;
+            if (programs.length === 0) return undefined;
+            const outcomes = judged.slice(first, next).map((each) => each.outcomes);
+            const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
+            return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
+          });
+          // Of several programs only the one that speaks for the oracle is measured.
+          const derived = await deriveLimits(sandbox, verdicts.flatMap((verdict) => verdict?.measured ?? []), { limits: config.limits, signal: cancellationSignal() });
+          const limits = derived.values();
           return {
-            rows: asked.map(({ question, programs }): JudgedQuestion => {
-              const first = next;
-              next += programs.length;
-              if (programs.length === 0) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
-              const outcomes = judged.slice(first, next).map((each) => each.outcomes);
-              const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
-              const limits = derived[first + (verdict.program ?? 0)];
+            rows: asked.map(({ question, programs }, at): JudgedQuestion => {
+              const verdict = verdicts[at];
+              if (!verdict) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
               return {
                 question: oracle.kind === 'reference' ? question : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
-                outcomes: verdict.outcomes, ...(limits ? { limits } : {}),
+                outcomes: verdict.outcomes, limits: limits.next().value!,
               };
             }),
             metrics: { cpuSeconds }, notes: notesOf(about),
@@ -80,42 +91,59 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       },
     },
     async seal({ config, rows, counts, notes }) {
-      const kept: Omit<FilteredQuestionRow, 'split'>[] = [];
+      // Twice through the rows, because a question's side depends on all that are like it, and all do not stay in memory.
+      const kept: Pick<FilteredQuestionRow, 'id' | 'question' | 'reference'>[] = [];
       const dropped: z.infer<typeof DroppedRow>[] = [];
+      const droppedQuestions: Record<string, number> = {};
       const droppedTestCases: Record<string, number> = {};
       const quality: FilterQuality = { corrupted: 0, droppedTestCases: 0, droppedCorrupted: 0 };
       let testCases = 0;
-      for await (const { question, outcomes, limits, noProgram } of rows() as AsyncGenerator<JudgedQuestion>) {
-        testCases += question.testCases.length;
-        question.testCases.forEach(({ corrupted }, index) => {
-          const { status } = outcomes[index]!;
-          if (corrupted) quality.corrupted += 1;
-          if (status === 'pass') return;
-          quality.droppedTestCases += 1;
-          if (corrupted) quality.droppedCorrupted += 1;
-          droppedTestCases[status] = (droppedTestCases[status] ?? 0) + 1;
-        });
-        const result = noProgram ? { dropped: 'noOracleProgram' as const, kept: [] } : filterQuestion(question, outcomes, config);
-        const { id, seedId, source, question: text, entryPoint, reference } = question;
-        if ('dropped' in result) {
-          dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: question.testCases.length, kept: result.kept.length });
-        } else {
-          kept.push({ id, seedId, source, question: text, entryPoint, reference, tests: result.kept, testCases: question.testCases.length, ...(limits ? { limits } : {}) });
+      let keptTestCases = 0;
+      const judged = (): AsyncGenerator<JudgedQuestion> => rows() as AsyncGenerator<JudgedQuestion>;
+      const filtered = ({ question, outcomes, noProgram }: JudgedQuestion): Filtered => (noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config));
+      const droppedTests = async function* (): AsyncGenerator<DroppedTestRow> {
+        for await (const row of judged()) {
+          const { question: { id, seedId, question, reference, testCases: tests }, outcomes } = row;
+          testCases += tests.length;
+          for (const [index, { test, corrupted }] of tests.entries()) {
+            const outcome = outcomes[index]!;
+            if (corrupted) quality.corrupted += 1;
+            if (outcome.status === 'pass') continue;
+            quality.droppedTestCases += 1;
+            if (corrupted) quality.droppedCorrupted += 1;
+            droppedTestCases[outcome.status] = (droppedTestCases[outcome.status] ?? 0) + 1;
+            yield { questionId: id, test, ...outcome };
+          }
+          const result = filtered(row);
+          if ('dropped' in result) {
+            droppedQuestions[result.dropped] = (droppedQuestions[result.dropped] ?? 0) + 1;
+            dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: tests.length, kept: result.kept.length });
+          } else {
+            keptTestCases += result.kept.length;
+            kept.push({ id, question, reference });
+          }
         }
-      }
+      };
+      const droppedTestsFile = await store.putRows('droppedTests.jsonl', DroppedTestRow, droppedTests());
       const splits = splitQuestions(kept, config);
-      const questions = kept.map((row, index): FilteredQuestionRow => ({ ...row, split: splits[index]! }));
-      const droppedQuestions: Record<string, number> = {};
-      for (const { reason } of dropped) droppedQuestions[reason] = (droppedQuestions[reason] ?? 0) + 1;
+      const questions = async function* (): AsyncGenerator<FilteredQuestionRow> {
+        let next = 0;
+        for await (const row of judged()) {
+          const result = filtered(row);
+          if ('dropped' in result) continue;
+          const { question: { id, seedId, source, question, entryPoint, reference, testCases: { length } }, limits } = row;
+          yield { id, seedId, source, question, entryPoint, reference, tests: result.kept, testCases: length, ...(limits ? { limits } : {}), split: splits[next++]! };
+        }
+      };
       return {
-        files: [await store.putRows('rows.jsonl', FilteredQuestionRow, questions), await store.putRows('dropped.jsonl', DroppedRow, dropped)],
-        rows: questions.length,
+        files: [await store.putRows('rows.jsonl', FilteredQuestionRow, questions()), await store.putRows('dropped.jsonl', DroppedRow, dropped), droppedTestsFile],
+        rows: kept.length,
         metrics: {
-          questions: questions.length,
-          train: questions.filter(({ split }) => split === 'train').length,
-          heldOut: questions.filter(({ split }) => split === 'heldOut').length,
+          questions: kept.length,
+          train: splits.filter((split) => split === 'train').length,
+          heldOut: splits.filter((split) => split === 'heldOut').length,
           testCases,
-          keptTestCases: questions.reduce((sum, { tests }) => sum + tests.length, 0),
+          keptTestCases,
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },

@@ -1,6 +1,6 @@
 /** Preferences: programs to preference pairs. Held-out pairs go into a file of their own, which no training reads. */
 import { z } from 'zod';
-import { PairRow, ProgramRow, Split, StageConfigs, type ManifestFile } from '../../workflows/contract/index.js';
+import { PairRow, ProgramRow, Split, StageConfigs } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { byQuestion, pairPrograms, type QuestionPrograms } from './pairs.js';
@@ -50,28 +50,22 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
       },
     },
     async seal({ rows, counts }) {
-      // Once through the rows for each split: hundreds of thousands of pairs do not stay in memory.
-      const put = async (name: string, split: Split): Promise<{ file: ManifestFile; questions: number }> => {
-        let questions = 0;
-        const ofSplit = async function* (): AsyncGenerator<PairRow> {
-          let last: string | undefined;
-          for await (const row of rows() as AsyncGenerator<PairRow>) {
-            if (row.split !== split) continue;
-            if (row.questionId !== last) questions += 1;
-            last = row.questionId;
-            yield row;
-          }
-        };
-        return { file: await store.putRows(name, PairRow, ofSplit()), questions };
+      const questions = { train: 0, heldOut: 0 };
+      let last: string | undefined;
+      const counted = async function* (): AsyncGenerator<PairRow> {
+        for await (const row of rows() as AsyncGenerator<PairRow>) {
+          if (row.questionId !== last) questions[row.split] += 1;
+          last = row.questionId;
+          yield row;
+        }
       };
-      const train = await put('rows.jsonl', 'train');
-      const heldOut = await put('heldOut.jsonl', 'heldOut');
+      const [train, heldOut] = await store.putRowsByFile(['rows.jsonl', 'heldOut.jsonl'], PairRow, counted(), ({ split }) => (split === 'train' ? 0 : 1));
       return {
-        files: [train.file, heldOut.file],
-        rows: train.file.rows ?? 0,
+        files: [train!, heldOut!],
+        rows: train!.rows!,
         metrics: {
-          pairs: train.file.rows ?? 0, heldOutPairs: heldOut.file.rows ?? 0,
-          pairedQuestions: train.questions, heldOutPairedQuestions: heldOut.questions, skipped: counts,
+          pairs: train!.rows!, heldOutPairs: heldOut!.rows!,
+          pairedQuestions: questions.train, heldOutPairedQuestions: questions.heldOut, skipped: counts,
         },
       };
     },

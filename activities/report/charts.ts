@@ -48,23 +48,6 @@ ${frame.y.ticks.map((tick) => html`<line class="grid" x1="${left}" x2="${right}"
 ${marks(x, y)}</svg>`;
 }
 
-/** Horizontal bars, the largest first, with the value written at the end of each. */
-export function barChart(name: string, unit: string, values: Record<string, number>): Html {
-  const rows = Object.entries(values).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
-  const largest = Math.max(1, ...rows.map(([, value]) => value));
-  const [width, left, row] = [640, 230, 26];
-  const height = rows.length * row + 30;
-  const short = (text: string): string => (text.length > 32 ? `${text.slice(0, 31)}…` : text);
-  return html`<svg viewBox="0 0 ${width} ${height}" style="max-width:${width}px" role="img" aria-label="${name}">
-${rows.map(([label, value], index) => {
-    const length = Math.max(1, Math.round((value / largest) * (width - left - 80)));
-    const middle = index * row + row / 2;
-    return html`<g><title>${label}: ${value} ${unit}</title><text x="${left - 8}" y="${middle + 4}" text-anchor="end">${short(label)}</text><rect class="bar" x="${left}" y="${middle - 8}" width="${length}" height="16" rx="2"/><text class="value" x="${left + length + 6}" y="${middle + 4}">${value}</text></g>
-`;
-  })}<line class="axis" x1="${left}" x2="${left}" y1="0" y2="${rows.length * row}"/>
-<text class="label" x="${left}" y="${height - 8}">${unit}</text></svg>`;
-}
-
 export interface Bin {
   from: number;
   to: number;

@@ -2,7 +2,7 @@ import { describe, expect, it, test } from 'vitest';
 import type { ArtifactKind, ArtifactRef } from '../../workflows/contract/artifacts.js';
 import { STAGES } from '../../workflows/contract/names.js';
 import { Summary, type EvaluationResult } from '../../workflows/contract/summary.js';
-import { barChart, calibrationPlot, histogram, lineChart, numberText, ticks } from './charts.js';
+import { calibrationPlot, histogram, lineChart, numberText, ticks } from './charts.js';
 import { compareGreedy, renderReport, type ReportInput } from './report.js';
 
 function artifact(kind: ArtifactKind, index: number): ArtifactRef {
@@ -30,7 +30,11 @@ const SUMMARY: Summary = Summary.parse({
   stages: STAGES.map((name, index) => ({
     name, state: 'done', seconds: 61.5 * index, reused: index < 2, artifact: STAGE_ARTIFACTS[index],
   })),
-  data: { questions: 120, testCases: 2388, keptTestCases: 1910, programs: 961, pairs: 413, dropped: { contaminated: 8, tooFewTests: 3, cut: 0 } },
+  data: {
+    questions: 120, testCases: 2388, keptTestCases: 1910, programs: 961, pairs: 413,
+    dropped: [{ stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] }, { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] }],
+    filterQuality: { injected: 400, dropped: 478, droppedInjected: 390 },
+  },
   passRateHistogram: [{ from: 0, to: 0.5, programs: 555 }, { from: 0.5, to: 1, programs: 406 }],
   rewardModel: {
     pairs: 380, heldOutAccuracy: 0.66, heldOutPairs: 33, heldOutQuestions: 11, interval95: [0.52, 0.78], baselineAccuracy: 0.4,
@@ -56,7 +60,7 @@ const INPUT: ReportInput = { ...SUMMARY, teacherNote: 'Written by the offline te
 
 const EMPTY: ReportInput = {
   experiment: 'empty', state: 'parked', stages: [], evaluation: [], passRateHistogram: [], models: [], assertions: [],
-  data: { questions: 0, testCases: 0, keptTestCases: 0, programs: 0, pairs: 0, dropped: {} },
+  data: { questions: 0, testCases: 0, keptTestCases: 0, programs: 0, pairs: 0, dropped: [] },
   cost: { teacher: 'offline', currency: 'USD', amount: 0 }, teacherNote: '',
 };
 
@@ -87,8 +91,8 @@ function poison<T>(value: T, hostile: string): T {
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [
       key,
-      key === 'dropped' ? Object.fromEntries(Object.entries(item).map(([reason, count]) => [reason + hostile, count]))
-      : ['kind', 'name'].includes(key) && (item in { rewardModel: 0 } || STAGES.includes(item)) ? item
+      key === 'dropped' && !Array.isArray(item) && typeof item === 'object' ? Object.fromEntries(Object.entries(item).map(([reason, count]) => [reason + hostile, count]))
+      : ['kind', 'name', 'stage'].includes(key) && (item in { rewardModel: 0 } || STAGES.includes(item)) ? item
       : poison(item, hostile),
     ]),
   ) as T;
@@ -128,8 +132,9 @@ describe('renderReport', () => {
   it('names state, teacher, drops, checks and how to load the models', () => {
     expect(page).toContain('<span class="state">done</span>');
     expect(page).toContain('Written by the offline teacher, which is no language model.');
-    expect(page).toContain('<title>contaminated: 8 dropped</title>');
-    expect(page).not.toContain('<title>cut:');
+    expect(page).toMatch(/<td>synthesis<\/td><td>seed<\/td><td>benchmarkContamination<\/td><td class="number"><a [^>]*title="artifacts\/questions[^>]*>8<\/a>/);
+    expect(page).toMatch(/precision <a [^>]*>81\.6 %<\/a> \(390 of 478\).*recall <a [^>]*>97\.5 %<\/a> \(390 of 400\)/);
+    expect(page).toContain('This checks the filter; it is no evidence about what language models write.');
     expect(page).toContain('Checks that hold: 1 of 2.');
     expect(page).toContain('✗ does not hold</strong> rollouts equal the plan');
     expect(page).toContain('model = AutoModelForSequenceClassification.from_pretrained(folder)');
@@ -225,10 +230,6 @@ describe('charts', () => {
     expect(columns).toContain('<title>0 to 0.5: 7</title>');
     expect(columns).toMatch(/class="label"[^>]*>pass rate</);
     expect(columns).toMatch(/class="label"[^>]*>programs</);
-    const bars = barChart('b', 'dropped', { few: 1, many: 4 }).markup;
-    expect(bars.indexOf('many: 4 dropped')).toBeLessThan(bars.indexOf('few: 1 dropped'));
-    const widths = [...bars.matchAll(/width="(\d+)" height="16"/g)].map(([, width]) => Number(width));
-    expect((widths[0] as number) / (widths[1] as number)).toBeCloseTo(4, 1);
   });
 
   it('put points where their values say, also a single one', () => {

@@ -1,7 +1,7 @@
 /** The report of an experiment: one HTML file that needs nothing but itself. */
 import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
 import type { EvaluationResult, RoundResult, Summary } from '../../workflows/contract/summary.js';
-import { barChart, calibrationPlot, histogram, lineChart, numberText, timeChart } from './charts.js';
+import { calibrationPlot, histogram, lineChart, numberText, timeChart } from './charts.js';
 import { Html, html, nothing, type HtmlValue } from './html.js';
 
 type SummaryStage = Summary['stages'][number];
@@ -144,7 +144,6 @@ function stageSection(input: ReportInput, sources: Sources): Html {
 
 function dataSection({ data, passRateHistogram, teacherNote, cost }: ReportInput, sources: Sources, artifacts: StageArtifacts): Html {
   const figure = (count: number, artifact: ArtifactRef | undefined) => sources.figure(count, artifact);
-  const dropped = Object.fromEntries(Object.entries(data.dropped).filter(([, count]) => count > 0));
   const bins = passRateHistogram.map(({ from, to, programs }) => ({ from, to, count: programs }));
   return html`<p>${teacherNote} Teacher: ${cost.teacher}; spent: ${cost.amount.toFixed(2)} ${cost.currency}.</p>
 ${table(['', '#count'], [
@@ -155,9 +154,10 @@ ${table(['', '#count'], [
     { cells: ['preference pairs', figure(data.pairs, artifacts.preferences)] },
   ])}
 <h3>What was dropped, and why</h3>
-${Object.keys(dropped).length === 0
+${data.dropped.length === 0
     ? html`<p>Nothing was dropped.</p>`
-    : chart(html`Dropped by reason. ${source(sources, artifacts.filtering)}`, barChart('Dropped by reason', 'dropped', dropped))}
+    : table(['stage', 'what', 'why', '#count'], data.dropped.map(({ stage, what, reason, count, artifact }) => ({ cells: [stage, what, reason, figure(count, artifact)] })))}
+${data.filterQuality === undefined ? nothing : filterQuality(data.filterQuality, artifacts.filtering, sources)}
 <h3>Pass rates</h3>
 ${bins.every(({ count }) => count === 0)
     ? html`<p>No program has a pass rate.</p>`
@@ -165,6 +165,12 @@ ${bins.every(({ count }) => count === 0)
         html`Pass rates of the sampled programs: passed tests over kept tests. The last bin includes 1. ${source(sources, artifacts.sampling)}`,
         histogram('Pass rates of the sampled programs', { x: 'pass rate', y: 'programs' }, bins),
       )}`;
+}
+
+/** Precision and recall of the filter; how many there were stands beside every rate. */
+function filterQuality({ injected, dropped, droppedInjected }: NonNullable<ReportInput['data']['filterQuality']>, artifact: ArtifactRef | undefined, sources: Sources): Html {
+  const rate = (of: number): HtmlValue => (of === 0 ? 'not measured' : html`${sources.figure(percent(droppedInjected / of), artifact)} (${droppedInjected} of ${of})`);
+  return html`<p>The filter against the errors that the offline teacher injected: precision ${rate(dropped)} of the dropped test cases, recall ${rate(injected)} of the injected errors. This checks the filter; it is no evidence about what language models write.</p>`;
 }
 
 function source(sources: Sources, artifact: ArtifactRef | undefined): Html {

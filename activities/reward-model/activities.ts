@@ -42,7 +42,7 @@ export function rewardModelActivities({ store, models }: Services) {
     'rewardModel.train': async (input: { config: unknown; inputs: { pairs: ArtifactRef; backbone: ArtifactRef } }): Promise<Produced> => {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
-      const recipe = { stage: 'rewardModel', version: PROMPT_VERSION, kind: 'rewardModel' as const, semantics: semanticsOf(config), inputs: digestsOf(input.inputs) };
+      const recipe = { stage: 'rewardModel', version: 2, kind: 'rewardModel' as const, semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION }, inputs: digestsOf(input.inputs) };
       const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
         const { files } = await store.manifest(input.inputs.pairs);
         const pairs = async (name: string): Promise<PairRow[]> => {

@@ -38,7 +38,7 @@ export function samplingActivities(services: Services) {
         schema: SampledQuestion,
         async run({ config, inputs, rows, execution }) {
           const questions = rows as FilteredQuestionRow[];
-          const { texts, metrics } = await textsOf(requestOf.sampler(config)!, questions, { store, secret }, inputs['samples'], execution);
+          const { texts, metrics } = await textsOf(requestOf.sampler(config)!, questions, { store, secret, signal: cancellationSignal(), onProgress: (done, total, message) => reportProgress({ done, total, message }) }, inputs['samples'], execution);
           if (!texts) return { incomplete: true, metrics };
           return { rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })), metrics };
         },

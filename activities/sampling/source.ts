@@ -7,11 +7,10 @@ import {
   canonicalJson, expectedProgramTokens, SampleRow, type ArtifactRef, type FilteredQuestionRow, type Oracle, type ProgramSource, type QuestionRow, type StageConfig,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
+import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { EndpointModel } from '../endpoint/endpoint.js';
-import { askForReplies, RequestExecution, type Ask } from '../endpoint/replies.js';
-import { cancellationSignal, reportProgress } from '../runtime/context.js';
-import type { Services } from '../runtime/services.js';
+import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
 import { contentOf } from '../synthesis/parse-reply.js';
 import { PROMPT_VERSION, promptOf } from './prompt.js';
 
@@ -61,7 +60,7 @@ export function asksOfQuestions({ source, n, temperature, topP, maxNewTokens, se
 
 /** Texts of each question's programs, in question order; undefined where the share of the budget did not do. */
 export async function textsOf(
-  request: ProgramRequest, questions: readonly Question[], { store, secret }: Pick<Services, 'store' | 'secret'>, samples: ArtifactRef | undefined, execution: unknown,
+  request: ProgramRequest, questions: readonly Question[], { store, ...asking }: Pick<Asking, 'store' | 'secret' | 'signal' | 'onProgress'>, samples: ArtifactRef | undefined, execution: unknown,
 ): Promise<{ texts: SampledText[][] | undefined; metrics: Record<string, number> }> {
   const { source, n, temperature, topP, maxNewTokens } = request;
   if (source.kind === 'recorded') {
@@ -69,11 +68,7 @@ export async function textsOf(
     return { texts, metrics: { recordedSamples: texts.reduce((sum, each) => sum + each.length, 0), questionsWithoutSamples: texts.filter((each) => each.length === 0).length } };
   }
   const model: EndpointModel = { model: source.model, temperature, topP, maxTokens: maxNewTokens, responseFormat: 'text', expectedReplyTokens: expectedProgramTokens(maxNewTokens) };
-  const asks = asksOfQuestions(request, questions);
-  const { replies, metrics } = await askForReplies({
-    model, asks, execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
-    onProgress: (done, message) => reportProgress({ done, total: asks.length, message }),
-  });
+  const { replies, metrics } = await askForReplies({ model, asks: asksOfQuestions(request, questions), execution: RequestExecution.parse(execution), store, ...asking });
   if (!replies) return { texts: undefined, metrics };
   const failures: Record<string, number> = {};
   const texts = replies.map((reply): SampledText => {
@@ -87,10 +82,6 @@ export async function textsOf(
 
 /** The first `n` stored samples of each question's seed. */
 async function recordedTexts(store: ArtifactStore, ref: ArtifactRef, questions: readonly Question[], n: number): Promise<SampledText[][]> {
-  const found = new Map(questions.map(({ seedId }) => [seedId, [] as SampledText[]]));
-  for await (const { seedId, text } of store.rowsOf(ref, SampleRow)) {
-    const texts = found.get(seedId);
-    if (texts && texts.length < n) texts.push({ text, finish: 'stop' });
-  }
-  return questions.map(({ seedId }) => found.get(seedId)!);
+  const samples = await (await RowIndex.of(store, ref)).rowsOf(questions.map(({ seedId }) => seedId), SampleRow, n);
+  return questions.map(({ seedId }) => samples.get(seedId)!.map(({ text }) => ({ text, finish: 'stop' })));
 }

@@ -1,16 +1,17 @@
 /** Synthesis: seeds to questions with test cases. */
 import { z } from 'zod';
 import { QuestionRow, ReplyRow, SeedRow, StageConfigs, type ArtifactRef, type Benchmark, type Teacher } from '../../workflows/contract/index.js';
-import { deriveSeed, rowId } from '../artifacts/keys.js';
+import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
-import { contamination } from '../benchmarks/contamination.js';
+import { RowIndex } from '../artifacts/row-index.js';
+import { Contamination } from '../benchmarks/contamination.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
 import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
 import { NearDuplicates } from '../benchmarks/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
 import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
 import { parseReply } from './parse-reply.js';
 import { asksOfSeeds, modelOf } from './prompts.js';
@@ -36,27 +37,27 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     config: StageConfigs.synthesis,
     planned: SeedRow,
     async plan({ config, inputs }) {
-      const tasks = await benchmarkTasks(config.decontaminate);
-      const kept: SeedRow[] = [];
+      const contamination = new Contamination(await benchmarkTasks(config.decontaminate));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
-      const dropped: Record<string, number> = {};
-      const matched: { seed: string; why: string }[] = [];
-      const drop = (reason: string): void => { dropped[reason] = (dropped[reason] ?? 0) + 1; };
-      let seeds = 0;
-      for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
-        seeds += 1;
-        const name = /^\s*def\s+(\w+)/m.exec(row.code)?.[1] ?? '';
-        const why = contamination({ name, code: row.code }, tasks);
-        if (seen.has(row.code)) drop('duplicateSeed');
-        else if (why !== undefined) {
-          drop('benchmarkContamination');
-          matched.push({ seed: row.id, why });
-        } else if (near?.isDuplicate(row.code)) drop('nearDuplicateSeed');
-        else kept.push(row);
-        seen.add(row.code);
-      }
-      return { shards: intoShards(kept, config.shardSize), metrics: { seeds, droppedSeeds: dropped, contaminated: matched } };
+      const metrics = { seeds: 0, droppedSeeds: {} as Record<string, number>, contaminated: [] as { seed: string; why: string }[] };
+      const drop = (reason: string): void => { metrics.droppedSeeds[reason] = (metrics.droppedSeeds[reason] ?? 0) + 1; };
+      const kept = async function* (): AsyncGenerator<SeedRow> {
+        for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
+          metrics.seeds += 1;
+          const name = /^\s*def\s+(\w+)/m.exec(row.code)?.[1] ?? '';
+          const digest = sha256(row.code);
+          const why = contamination.reasonOf({ name, code: row.code });
+          if (seen.has(digest)) drop('duplicateSeed');
+          else if (why !== undefined) {
+            drop('benchmarkContamination');
+            metrics.contaminated.push({ seed: row.id, why });
+          } else if (near?.isDuplicate(row.code)) drop('nearDuplicateSeed');
+          else yield row;
+          seen.add(digest);
+        }
+      };
+      return { shards: inShards(kept(), config.shardSize), metrics };
     },
     stepsOf: ({ teacher }) => (teacher.kind === 'offline' ? ['ask'] : ['request', 'parse']),
     steps: {
@@ -91,13 +92,15 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         async run({ config: { teacher }, inputs, rows, execution }) {
           const seeds = rows as SeedRow[];
           if (teacher.kind === 'recorded') {
-            const replies = await recordedReplies(inputs['replies']!, new Set(seeds.map(({ id }) => id)));
-            return { rows: seeds.map((seed): AskedRow => ({ seed, ...(replies.has(seed.id) ? { reply: replies.get(seed.id)! } : {}) })), metrics: { replies: replies.size } };
+            const replies = await (await RowIndex.of(store, inputs['replies']!)).rowsOf(seeds.map(({ id }) => id), ReplyRow);
+            // Of several replies to a seed the last one counts.
+            const asked = seeds.map((seed): AskedRow => ({ seed, reply: replies.get(seed.id)!.at(-1) }));
+            return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
           }
           const { replies, metrics } = await askForReplies({
             model: modelOf(teacher as OfTeacher<'openai'>), asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
             execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
-            onProgress: (done, message) => reportProgress({ done, total: seeds.length, message }),
+            onProgress: (done, total, message) => reportProgress({ done, total, message }),
           });
           if (!replies) return { incomplete: true, metrics };
           return { rows: seeds.map((seed, index): AskedRow => ({ seed, reply: replies[index]! })), metrics };
@@ -133,13 +136,6 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       };
     },
   };
-
-  /** Replies of a recorded teacher to some seeds. */
-  async function recordedReplies(ref: ArtifactRef, seedIds: ReadonlySet<string>): Promise<Map<string, ReplyRow>> {
-    const found = new Map<string, ReplyRow>();
-    for await (const reply of store.rowsOf(ref, ReplyRow)) if (seedIds.has(reply.seedId)) found.set(reply.seedId, reply);
-    return found;
-  }
 
   /** Raw replies as an artifact of their own, which a recorded teacher replays. @returns its key. */
   async function keepReplies(stageKey: string, inputs: Record<string, ArtifactRef>, rows: AsyncGenerator<AskedRow>): Promise<string> {

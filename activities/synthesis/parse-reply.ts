@@ -2,7 +2,7 @@
  * From a reply of a language model to a question with test cases, or to the reason why there is none. Pure: a better
  * parser parses stored replies again, and nothing is paid twice.
  */
-import type { QuestionRow, ReplyRow, SeedRow } from '../../workflows/contract/index.js';
+import { MAX_TESTS, type QuestionRow, type ReplyRow, type SeedRow } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
 
 /** Why a reply gave no question. */
@@ -33,7 +33,7 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   const functions = [...seed.code.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].map(([, name]) => name!);
   const entryPoint = /\bdef\s+(\w+)/.exec(signature)?.[1] ?? /^\s*(\w+)\s*\(/.exec(signature)?.[1] ?? mostCalled(tests, functions);
   if (entryPoint === undefined) return none('noEntryPoint', { question });
-  const { kept, rejected } = sortTests(tests, entryPoint, TESTS_TIMES_ASKED * testCases);
+  const { kept, rejected } = sortTests(tests, entryPoint, Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases));
   const rejectedTests = rejected.length > 0 ? { rejectedTests: rejected } : {};
   // Where the seed has functions, the question has to be about one of them: the seed is a right answer then.
   if (functions.length > 0 && !functions.includes(entryPoint)) return none('otherQuestion', { question, entryPoint, ...rejectedTests });

@@ -256,7 +256,7 @@ describe('a nightly refresh', { timeout: 90_000 }, () => {
   const schedule = (command: string, ...args: string[]): Promise<string> => temporal('schedule', command, '--schedule-id', 'by-cli', ...args);
   const paused = async (): Promise<boolean> => (JSON.parse(await schedule('describe', '--output', 'json')) as { schedule: { state: { paused?: boolean } } }).schedule.state.paused ?? false;
 
-  it('is created, triggered, paused and unpaused', async () => {
+  it('is created, triggered, paused, unpaused and back-filled', async () => {
     await schedule('create', '--cron', '0 2 * * *', '--time-zone', 'UTC', '--overlap-policy', 'Skip', '--type', 'datasetRefresh', '--task-queue', SHARED_QUEUE,
       '--workflow-id', 'refresh', '--input', JSON.stringify({ name: 'by-cli', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } }));
     await schedule('trigger');
@@ -268,6 +268,25 @@ describe('a nightly refresh', { timeout: 90_000 }, () => {
     expect(await paused()).toBe(true);
     await schedule('toggle', '--unpause', '--reason', 'back');
     expect(await paused()).toBe(false);
+    // Three nights that were missed: buffered, so that they run one after the other and none is skipped.
+    await schedule('backfill', '--overlap-policy', 'BufferAll', '--start-time', '2026-01-01T00:00:00Z', '--end-time', '2026-01-04T00:00:00Z');
+    const nights = await until(() => listed(`TemporalScheduledById = 'by-cli'`), (found) => found.length === 4 && found.every(({ status }) => status === 'COMPLETED'));
+    const versions = await Promise.all(nights.map(async ({ workflowId }) => (await temporalJson<{ result: { version: number; added: number } }>('workflow', 'result', '--workflow-id', workflowId)).result));
+    expect(versions.map(({ version }) => version)).toEqual([1, 1, 1, 1]);
+    expect(versions.filter(({ added }) => added > 0)).toHaveLength(1);
     await schedule('delete');
+  });
+
+  it('that failed pauses a schedule that was told so, with the reason', async () => {
+    const create = ['schedule', 'create', '--schedule-id', 'pausing', '--cron', '0 2 * * *', '--pause-on-failure', '--type', 'datasetRefresh', '--task-queue', SHARED_QUEUE,
+      '--workflow-id', 'refresh-pausing', '--input', JSON.stringify({ name: 'pausing', seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' } })];
+    await temporal(...create);
+    await temporal('schedule', 'trigger', '--schedule-id', 'pausing');
+    const state = await until(
+      async () => (JSON.parse(await temporal('schedule', 'describe', '--schedule-id', 'pausing', '--output', 'json')) as { schedule: { state: { paused?: boolean; notes?: string } } }).schedule.state,
+      ({ paused: now }) => now === true,
+    );
+    expect(state.notes).toMatch(/fail/i);
+    await temporal('schedule', 'delete', '--schedule-id', 'pausing');
   });
 });

@@ -113,6 +113,11 @@ describe('a data set that refreshes every night', () => {
       expect(Object.values(third.difference!.dropped).reduce((sum, times) => sum + times, 0)).toBeGreaterThanOrEqual(1);
       expect(endpoint.requests.length).toBe(asked + 1);
 
+      // The seed whose reply cannot be used is seen: the fourth night has nothing to ask.
+      await trigger();
+      expect(await result(await started(4))).toMatchObject({ version: 3, added: 0, total: 15 });
+      expect(endpoint.requests.length).toBe(asked + 1);
+
       // Older versions are what they were, and the new one holds the changed seed once.
       expect(Object.keys(await questionsOf(first.dataset)).sort()).toEqual(['own/a', 'own/b', 'own/c']);
       expect((await questionsOf(first.dataset))['own/c']).not.toContain('as a whole number');

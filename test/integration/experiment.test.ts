@@ -38,6 +38,10 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(summary.stages.map(({ name, state }) => [name, state])).toEqual(STAGES.map((name) => [name, 'done']));
     expect(existsSync(result.html)).toBe(true);
     expect(readFileSync(result.html, 'utf8')).toContain(summary.stages[0]!.artifact.key);
+    const { injected, dropped, droppedInjected } = summary.data.filterQuality!;
+    expect(injected).toBeGreaterThan(0);
+    expect(droppedInjected).toBeLessThanOrEqual(Math.min(injected, dropped));
+    expect(summary.data.dropped.filter(({ stage, what }) => stage === 'filtering' && what === 'testCase').reduce((sum, { count }) => sum + count, 0)).toBe(dropped);
     for (const { folder } of summary.models) expect(existsSync(`${folder}/config.json`), folder).toBe(true);
 
     const artifacts = artifactsOf(result);

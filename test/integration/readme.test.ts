@@ -33,7 +33,7 @@ describe('the commands of the README', () => {
       `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts --list`, `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts`,
     ]);
     for (const command of ['start', 'list', 'describe', 'query', 'metadata', 'signal', 'update execute', 'result', 'execute', 'cancel']) expect(tour).toContain(`temporal workflow ${command} `);
-    for (const command of ['create', 'trigger', 'toggle']) expect(tour).toContain(`temporal schedule ${command} `);
+    for (const command of ['create', 'trigger', 'toggle', 'backfill']) expect(tour).toContain(`temporal schedule ${command} `);
   });
 
   it('work as they stand', { timeout: 280_000 }, async () => {

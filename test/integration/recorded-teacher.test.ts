@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { readExperiment } from '../../infra/dev/estimate.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import { FilteredQuestionRow, ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
@@ -108,6 +109,12 @@ describe.skipIf(missing)('GPT-4’s asserts for HumanEval', { timeout: 120_000 }
     // and 50), so the parser rejects them: six of those that hold, and one that raises.
     expect(questions.metrics).toMatchObject({ questions: 164, testCases: 814 - 7, failures: {}, rejectedTests: { wrongFunction: 7 }, costUsd: 0 });
     expect(filtered.metrics).toMatchObject({ testCases: 807, keptTestCases: 689 - 6, droppedTestCases: { assertion_failed: 121, raised: 3 - 1, timeout: 1 } });
+    // Each of them stands in the artifact with its reason.
+    const { files } = await artifactStore().manifest(filtered.ref);
+    const dropped: { status: string; reason?: string }[] = [];
+    for await (const row of artifactStore().readRows([files.find(({ name }) => name === 'droppedTests.jsonl')!], z.looseObject({ status: z.string(), reason: z.string().optional() }))) dropped.push(row);
+    expect(dropped).toHaveLength(121 + 2 + 1);
+    expect(dropped.filter(({ status, reason }) => status === 'assertion_failed' && reason?.startsWith('got '))).toHaveLength(121);
   });
 });
 
@@ -135,6 +142,7 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     // CodeT's agreement finds right asserts without a reference: more of what it keeps holds than of what was written.
     const agreed = await run('filtering', { questions: questions.ref }, {
       oracle: { kind: 'agreement', programs: { kind: 'recorded', samples }, n: 16 }, minimumTestCases: 1, minimumDistinctOutputs: 1, heldOutShare: 0, shardSize: 64,
+      limits: { cpuSecondsPerTest: 0.5 },
     });
     const right = new Map((await filteredOf(filtered.ref)).map(({ id, tests: held }) => [id, new Set(held)]));
     const byAgreement = (await filteredOf(agreed.ref)).flatMap(({ id, tests: held }) => held.map((test) => right.get(id)?.has(test) ?? false));
@@ -150,9 +158,9 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
         id: task_id, seedId: task_id, source: 'humaneval', question: prompt, entryPoint: entry_point, reference: prompt + canonical_solution, split: 'train', tests: [`${test}\n\ncheck(${entry_point})`],
       }))),
     });
-    const passed = async (name: string, rows: readonly Problem[], texts: { seedId: string; text: string }[], n: number): Promise<{ rate: number; count: number; byTask: Map<string, number> }> => {
+    const passed = async (name: string, rows: readonly Problem[], texts: { seedId: string; text: string }[], n: number, cpuSecondsPerTest: number): Promise<{ rate: number; count: number; byTask: Map<string, number> }> => {
       const { ref } = await run('sampling', { questions: questions(rows, `${name}-questions.jsonl`) }, {
-        sampler: { kind: 'recorded', samples: { kind: 'samples', path: file(`${name}.jsonl`, texts) } }, samples: n, shardSize: 64, limits: { cpuSecondsPerTest: 5, cpuSecondsPerProgram: 10 },
+        sampler: { kind: 'recorded', samples: { kind: 'samples', path: file(`${name}.jsonl`, texts) } }, samples: n, shardSize: 64, limits: { cpuSecondsPerTest, cpuSecondsPerProgram: 2 * cpuSecondsPerTest },
       });
       const programs = await programsOf(ref);
       const byTask = new Map<string, number>();
@@ -160,7 +168,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
       const count = programs.filter(({ passRate }) => passRate === 1).length;
       return { rate: count / programs.length, count, byTask };
     };
-    const sampled = await passed('codegen-hidden', problems, problems.flatMap(({ task_id, programs }) => programs.map((text) => ({ seedId: task_id, text }))), 16);
+    // Endless loops cost what they are allowed, and right programs of this model much less.
+    const sampled = await passed('codegen-hidden', problems, problems.flatMap(({ task_id, programs }) => programs.map((text) => ({ seedId: task_id, text }))), 16, 2);
     expect(Number(sampled.rate.toFixed(3)), 'pass@1 of CodeGen-16B').toBe(0.217);
     expect([...sampled.byTask.values()].filter((count) => count > 0)).toHaveLength(87);
     expect([...sampled.byTask.values()].filter((count) => count > 0 && count < 16)).toHaveLength(84);
@@ -170,7 +179,7 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     const counts: Record<string, number> = {};
     for (const model of ['codellama', 'gpt-3.5-turbo-0613', 'gpt-4-1106-preview', 'starcoder']) {
       const rows = rowsIn<Problem & { solution: string }>(`llmdebugger-humaneval-4models/${model}.jsonl`);
-      counts[model] = (await passed(model, rows, rows.map(({ task_id, prompt, solution }) => ({ seedId: task_id, text: `${prompt}    pass\n\n${solution}` })), 1)).count;
+      counts[model] = (await passed(model, rows, rows.map(({ task_id, prompt, solution }) => ({ seedId: task_id, text: `${prompt}    pass\n\n${solution}` })), 1, 5)).count;
     }
     expect(counts).toEqual({ codellama: 81, 'gpt-3.5-turbo-0613': 123, 'gpt-4-1106-preview': 144, starcoder: 62 });
   });

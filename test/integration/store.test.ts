@@ -9,6 +9,7 @@ import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
+import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
 import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
@@ -42,14 +43,36 @@ async function bytesOf(file: ManifestFile): Promise<Buffer> {
 
 describe('rows', () => {
   it('come back as they were written, from another host', async () => {
-    const rows = Array.from({ length: 5_000 }, (_, index) => ({ id: `row ${index} é`, value: index / 3 }));
+    const rows = Array.from({ length: 5_000 }, (_, index) => ({ id: `row ${index} é \u2028`, value: index / 3 }));
     const file = await artifactStore().putRows('rows.jsonl', Row, rows);
     expect(file.rows).toBe(5_000);
     expect(await collect(artifactStore().readRows([file], Row))).toEqual(rows);
   });
 
+  it('go into several files in one pass', async () => {
+    const rows = Array.from({ length: 20_000 }, (_, index) => ({ id: `row ${index}`, value: index }));
+    const store = artifactStore();
+    const files = await store.putRowsByFile(['odd.jsonl', 'even.jsonl', 'none.jsonl'], Row, rows, ({ value }) => (value % 2 === 1 ? 0 : 1));
+    expect(files.map(({ name, rows: count }) => [name, count])).toEqual([['odd.jsonl', 10_000], ['even.jsonl', 10_000], ['none.jsonl', 0]]);
+    expect(await collect(artifactStore().readRows([files[1]!], Row))).toEqual(rows.filter(({ value }) => value % 2 === 0));
+    expect(files[0]!.sha256).toBe((await store.putRows('rows.jsonl', Row, rows.filter(({ value }) => value % 2 === 1))).sha256);
+  });
+
   it('that do not fit the schema are refused by name and number', async () => {
     await expect(artifactStore().putRows('rows.jsonl', Row, [{ id: 'a', value: 1 }, { id: 'b' } as never])).rejects.toThrow(/rows\.jsonl, row 1: value/);
+  });
+});
+
+describe('the index of rows by seed', () => {
+  it('reads the rows of some seeds alone, in their order, from all files', async () => {
+    const Sample = z.strictObject({ seedId: z.string(), text: z.string() });
+    const store = artifactStore();
+    const rows = Array.from({ length: 3_000 }, (_, index) => ({ seedId: `seed ${index % 500} é`, text: `text ${index} \u2028 ö` }));
+    const files = [await store.putRows('rows-0.jsonl', Sample, rows.slice(0, 2_000)), await store.putRows('rows-1.jsonl', Sample, rows.slice(2_000))];
+    const { manifest } = await store.commit(draft(sha256(randomUUID()), files), producer('w'));
+    const index = await RowIndex.of(artifactStore(), refOf(manifest));
+    expect(await index.rowsOf(['seed 7 é', 'no such seed'], Sample)).toEqual(new Map([['seed 7 é', rows.filter(({ seedId }) => seedId === 'seed 7 é')], ['no such seed', []]]));
+    expect((await index.rowsOf(['seed 499 é'], Sample, 2)).get('seed 499 é')).toEqual([rows[499], rows[999]]);
   });
 });
 

@@ -29,12 +29,12 @@ interface Kind {
   nearMiss: string[];
 }
 
-/** Smallest and largest value of each constant: one digit, so that it is one token in question and program alike. */
-const [LEAST, MOST] = [2, 9];
+/** Smallest and largest value of each constant: few, so that each is one token in question and program alike. */
+const [LEAST, MOST] = [2, 10];
 /** Values of n in test cases. */
-const DOMAIN = { min: -4, max: 13 };
+const DOMAIN = { min: -4, max: 14 };
 
-/** Constants that are off by one and still one digit that a question may hold. */
+/** Constants that are off by one and still one that a question may hold. */
 const near = (value: number): number[] => [value + 1, value - 1].filter((other) => other >= LEAST && other <= MOST);
 
 /** The kinds of question for three different constants, of which most use two; undefined where these constants make none. */
@@ -103,11 +103,11 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
 }
 
 /**
- * The questions of one laboratory seed. Seed 0 is for choosing hyperparameters: its questions are a third of all, by
+ * The questions of one laboratory seed. Seed 0 is for choosing hyperparameters: its questions are two fifths of all, by
  * hash, that no other seed is ever asked.
  */
 export function labQuestions(family: Family, seed: number, count: number): LabQuestion[] {
-  const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 3 === 0;
+  const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 5 < 2;
   const order = (question: LabQuestion): string => sha256(`${seed}/${question.seed.id}`);
   return allQuestions(family).filter((question) => forValidation(question) === (seed === 0))
     .sort((x, y) => (order(x) < order(y) ? -1 : 1)).slice(0, count);

@@ -1,6 +1,6 @@
 /** Likeness of texts: near-duplicates among questions, and seeds that repeat a benchmark problem. */
 import { describe, expect, it } from 'vitest';
-import { contamination } from '../../activities/benchmarks/contamination.js';
+import { Contamination } from '../../activities/benchmarks/contamination.js';
 import type { Task } from '../../activities/benchmarks/humaneval.js';
 import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from '../../activities/benchmarks/similarity.js';
 import { Random } from '../../activities/synthesis/random.js';
@@ -51,6 +51,27 @@ describe('nearDuplicateGroups', () => {
     expect(nearDuplicateGroups(['a b c d', 'c d e f', 'b c d e'], 1 / 3)).toEqual([0, 0, 0]);
   });
 
+  it('is what comparing each text with each other one gives', () => {
+    const random = new Random(7);
+    const words = (): string[] => Array.from({ length: random.integer(3, 40) }, () => `w${random.integer(0, 30)}`);
+    const texts = Array.from({ length: 120 }, words).flatMap((text) => {
+      const changed = [...text];
+      for (let times = random.integer(0, 4); times > 0; times -= 1) changed[random.integer(0, text.length - 1)] = `x${random.integer(0, 3)}`;
+      return [text.join(' '), changed.join(' ')];
+    });
+    const sets = texts.map((text) => shingles(text, 3));
+    for (const threshold of [0.3, 0.5, 0.8, 1]) {
+      const group = texts.map((_, index) => index);
+      for (let round = 0; round < texts.length; round += 1) {
+        const before = group.join();
+        sets.forEach((a, i) => sets.forEach((b, j) => { if (j < i && jaccard(a, b) >= threshold) group[i] = group[j] = Math.min(group[i]!, group[j]!); }));
+        if (group.join() === before) break;
+      }
+      expect(nearDuplicateGroups(texts, threshold)).toEqual(group);
+      expect(new Set(group).size).toBeLessThan(texts.length);
+    }
+  });
+
   it('takes a similarity of exactly the threshold as a duplicate', () => {
     expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.6)).toEqual([0, 0]);
     expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.61)).toEqual([0, 1]);
@@ -63,19 +84,19 @@ describe('contamination', () => {
 
   it('finds a seed by the name of its function, however it is written', () => {
     for (const name of ['has_close_elements', 'hasCloseElements', 'HAS_close_Elements']) {
-      expect(contamination({ name, code: 'def f(x):\n    return x' }, [task])).toBe('same function name as HumanEval/0');
+      expect(new Contamination([task]).reasonOf({ name, code: 'def f(x):\n    return x' })).toBe('same function name as HumanEval/0');
     }
   });
 
   it('finds a seed by its code, whatever its name and docstring', () => {
     const docstring = Array.from({ length: 80 }, (_, index) => `word${index}`).join(' ');
     const code = solution.replace('has_close_elements', 'near').replace(':\n', `:\n    """${docstring}"""\n`);
-    expect(contamination({ name: 'near', code }, [task])).toBe('code like HumanEval/0');
+    expect(new Contamination([task]).reasonOf({ name: 'near', code })).toBe('code like HumanEval/0');
   });
 
   it('leaves other seeds alone', () => {
-    expect(contamination({ name: 'double', code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n' }, [task])).toBeUndefined();
-    expect(contamination({ name: 'has_close_elements', code: 'x' }, [])).toBeUndefined();
+    expect(new Contamination([task]).reasonOf({ name: 'double', code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n' })).toBeUndefined();
+    expect(new Contamination([]).reasonOf({ name: 'has_close_elements', code: 'x' })).toBeUndefined();
   });
 });
 

@@ -52,7 +52,7 @@ function ask({ seeds = 1, teacher = {}, endpoint = {}, share = {}, secret = KEY,
   const rows = fakeSeeds(seeds).trim().split('\n').map((line) => SeedRow.parse(JSON.parse(line)));
   return askForReplies({
     model: modelOf(whole as EndpointTeacher), asks: asksOfSeeds(whole as EndpointTeacher, rows), store, signal, secret: (name) => (name === 'FAKE_KEY' ? secret : undefined),
-    execution: RequestExecution.parse({ ...execution, share: { concurrency: 4, usd: 1, ...share } }), onProgress: (_, message) => progress.push(message),
+    execution: RequestExecution.parse({ ...execution, share: { concurrency: 4, usd: 1, ...share } }), onProgress: (_done, _total, message) => progress.push(message),
   });
 }
 

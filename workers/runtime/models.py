@@ -60,6 +60,20 @@ def make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
 
 
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Have operations without a deterministic implementation fail within the block, where training needs none of them.
+
+    The gradient of torch's attention on a GPU asks for this: where it is only warned, the sums over blocks of keys come
+    in any order, and trainings on conversations of more than one block differ in their last bits.
+    """
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 # -- Loading ----------------------------------------------------------------------------------------------------------
 
 

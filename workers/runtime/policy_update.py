@@ -42,7 +42,7 @@ from runtime.checkpoints import (
     write_checkpoint,
 )
 from runtime.files import Row, new_folder, read_rows
-from runtime.models import DEVICE, autocast, load_policy, out_of_memory, save_model, warm_policy
+from runtime.models import DEVICE, autocast, deterministic, load_policy, out_of_memory, save_model, warm_policy
 from runtime.parallel import (
     clip_gradients,
     decided,
@@ -153,7 +153,8 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     policy, tokenizer = load_policy(
         params["policy"], upper_layers=config["upperLayers"], sharding=config.get("sharding", "none")
     )
-    optimizer = torch.optim.Adam(trainable_parameters(policy).values(), lr=config["learningRate"], betas=ADAM_BETAS)
+    parameters = trainable_parameters(policy).values()
+    optimizer = torch.optim.Adam(parameters, lr=config["learningRate"], betas=ADAM_BETAS, fused=True)
     if resume_from:
         folder = Path(resume_from)
         logs = load_tensors(folder / LOG_PROBABILITIES_FILE)
@@ -188,7 +189,7 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     clock = CheckpointClock(config["checkpointSeconds"])
     steps = list(_steps(len(rollouts), config))
     for indices in steps[position["steps"] :]:
-        with out_of_memory("microBatch", config["microBatch"]):
+        with deterministic(), out_of_memory("microBatch", config["microBatch"]):
             metrics = _optimizer_step(policy, optimizer, rollouts, indices, logs, variant, config)
         position["steps"] += 1
         if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradNorm"])):

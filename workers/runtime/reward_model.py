@@ -4,8 +4,10 @@ Loss (Bradley and Terry, 1952): the mean over pairs of -log sigmoid(r(chosen) - 
 `centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2 (Eisenstein et al., arXiv 2312.09244), which
 keeps the scores' free offset near zero. With `questionWeighting` a pair weighs 1 / the number of its question's pairs,
 scaled so that weights have mean 1: every question then counts the same, as in the paper's equation 1 (AceCoder, arXiv
-2502.01718, section 2.3), which divides a question's sum over pairs by their number. Without it, as in the authors'
-code, a question with many pairs outweighs the others.
+2502.01718, section 2.3), which divides a question's sum over pairs by their number. A question's pairs then stand
+together and each of its programs is scored once for all of them, as in InstructGPT (arXiv 2203.02155, section 3.5): the
+same loss for fewer forward passes. Without it, as in the authors' code, pairs are drawn one by one, and a question with
+many of them outweighs the others.
 
 Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads
 it by the mask; both mean the same token because the padding token differs from the one that ends a conversation.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,8 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     if config.get("questionWeighting"):
         weights = question_weights([pair["questionId"] for pair in fitting])
         fitting = [{**pair, "weight": weight} for pair, weight in zip(fitting, weights, strict=True)]
-    steps = _training_steps(fitting, config["epochs"], config["batchSize"], config["seed"])
+    together = bool(config.get("questionWeighting"))
+    steps = _training_steps(fitting, config["epochs"], config["batchSize"], config["seed"], together)
     watch = _Watch(call, config)
     trainer = _Trainer(
         model=model,
@@ -156,6 +159,19 @@ def pair_loss(
     return (weight_B * loss_B).mean()
 
 
+def _each_once(model: Any) -> Callable[..., Any]:
+    """`model` as a function that computes conversations which occur several times in a batch once."""
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **others: Any) -> Any:
+        # Ids and mask in one number: where padding is, only the mask tells.
+        distinct_DT, index_B = (2 * input_ids + attention_mask).unique(dim=0, return_inverse=True)
+        outputs = model(input_ids=distinct_DT // 2, attention_mask=distinct_DT % 2, **others)
+        outputs.logits = outputs.logits[index_B]
+        return outputs
+
+    return forward
+
+
 class _Collator(DataCollatorForPreference):
     """TRL's collator, which also passes the pairs' weights on."""
 
@@ -183,7 +199,9 @@ class _Trainer(RewardTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         weight_B = inputs.pop("weight")
-        _, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        _, outputs = super().compute_loss(
+            _each_once(model), inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
         chosen_B, rejected_B = outputs.logits.squeeze(-1).chunk(2)
         loss = pair_loss(chosen_B, rejected_B, weight_B, self.args.center_rewards_coefficient or 0.0)
         counts_B = weight_B > 0
@@ -328,19 +346,27 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length
 
 
 def _training_steps(
-    pairs: Sequence[Mapping[str, list[int]]], epochs: float, batch_size: int, seed: int
+    pairs: Sequence[Mapping[str, Any]], epochs: float, batch_size: int, seed: int, together: bool
 ) -> list[list[int]]:
     """Indices of the pairs of each step: a seeded permutation an epoch, cut after `epochs` times their number.
 
-    Within an optimizer step the order is free, so pairs of similar length come together and share micro-batches.
+    With `together` questions are permuted, and the pairs of each stand side by side. Otherwise pairs are, and within an
+    optimizer step, where the order is free, those of similar length come together and share micro-batches.
     """
-    lengths = [len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
-    permutations = [
-        np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(pairs)).tolist()
+    questions: dict[Any, list[int]] = {}
+    for index, pair in enumerate(pairs):
+        questions.setdefault(pair["questionId"] if together else index, []).append(index)
+    units = list(questions.values())
+    order = [
+        index
         for epoch in range(math.ceil(epochs))
-    ]
-    order = [index for permutation in permutations for index in permutation][: round(epochs * len(pairs))]
+        for unit in np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(units)).tolist()
+        for index in units[unit]
+    ][: round(epochs * len(pairs))]
     steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if together:
+        return steps
+    lengths = [len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
     return [sorted(step, key=lambda index: (lengths[index], index)) for step in steps]
 
 

@@ -60,6 +60,7 @@ def main() -> None:
     serve(
         {
             "judge": with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
+            "limits": with_pool(verdicts.limits),
             "evaluate": with_pool(verdicts.evaluate),
             "probe": with_pool(lambda pool, params, call: verdicts.probe(pool)),
         },

@@ -1,4 +1,6 @@
-"""Operations of the sandbox: `judge` (programs against tests), `evaluate` (values of calls) and `probe`."""
+"""Operations of the sandbox: `judge` (programs against tests), `limits` (for programs that answer as a reference does),
+`evaluate` (values of calls) and `probe`.
+"""
 
 from __future__ import annotations
 
@@ -133,17 +135,16 @@ def probe(pool: Pool) -> dict[str, Any]:
 def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None = None) -> dict[str, Any]:
     """Run programs against their tests.
 
-    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job], derive?: bool}. A
-    test is a text (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a
+    params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test
+    is a text (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a
     script; one program has tests of one of these two kinds. Limits of a job go before those of the request; a
     program that imports in its functions gets 0.25 s more for each test.
 
-    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds, limits?}],
+    Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds}],
     brokenReferences: [{id, test, status, reason?}]}, verdicts and measurements in job order, one outcome for each test.
     status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something)
     or unjudged (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own
-    process, which is weaker evidence. With `derive`, `limits` are those that `limits_from` derives from each program,
-    as a reference for others.
+    process, which is weaker evidence.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
     twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
@@ -175,17 +176,31 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
             cache.put(key, trials[work])
-    derived = _derived_limits(pool, works, limits, call) if params.get("derive") else {}
     return {
         "verdicts": [
             {"id": id, "outcomes": trials[work].outcomes, "flags": sorted(trials[work].flags)} for id, work in jobs
         ],
-        "measurements": [
-            {"id": id, "cpuSeconds": trials[work].cpu_seconds, **({"limits": derived[work]} if derived else {})}
-            for id, work in jobs
-        ],
+        "measurements": [{"id": id, "cpuSeconds": trials[work].cpu_seconds} for id, work in jobs],
         "brokenReferences": list(broken.values()),
     }
+
+
+def limits(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """Limits for programs that answer the same question as a reference, from its CPU time.
+
+    params: {jobs: [{id, program, tests}], limits?}; a job is a reference, and `limits` are the most that it can give.
+    Result: {limits: [{cpuSecondsPerTest, cpuSecondsPerProgram}]} in job order, by `limits_from` the least of several
+    measurements: noise only ever adds.
+    """
+    most = Limits.parse(params)
+    jobs = _parse(params, "jobs", "tests", most)
+    works = list(dict.fromkeys(work for _, work in jobs))
+    empty = Work("", (), most)
+    trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
+    width = len(works) + 1
+    least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
+    beyond_empty = {work: max(0.0, seconds - least[-1]) for work, seconds in zip(works, least, strict=False)}
+    return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
 
 
 def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
@@ -198,15 +213,6 @@ def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
         "cpuSecondsPerTest": min(per_test, most.cpu_seconds_per_test),
         "cpuSecondsPerProgram": min(per_program, most.cpu_seconds_per_program),
     }
-
-
-def _derived_limits(pool: Pool, works: Sequence[Work], most: Limits, call: Call) -> dict[Work, dict[str, float]]:
-    """`limits_from` the least of several measurements: noise only ever adds."""
-    empty = Work("", (), most)
-    trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
-    width = len(works) + 1
-    least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
-    return {work: limits_from(max(0.0, seconds - least[-1]), most) for work, seconds in zip(works, least, strict=False)}
 
 
 _CONTROL = Work("def double(x):\n    return 2 * x", ("assert double(2) == 4",), Limits())

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { artifactInput, ArtifactRef } from './artifacts.js';
 import { PRESETS } from './presets.js';
+import { MAX_TESTS } from './rows.js';
 
 const count = z.number().int().positive();
 const share = z.number().min(0).max(1);
@@ -101,7 +102,7 @@ const execution = <S extends z.ZodRawShape>(shape: S) => z.strictObject(shape).p
 /** Name of an environment variable of the llm worker. The system's own secrets are none that a configuration may send away. */
 const KeyVariable = z.string().regex(/^(?!ACECODER_|TEMPORAL_)[A-Z][A-Z0-9_]*$/, 'name of an environment variable in capital letters, not ACECODER_* or TEMPORAL_*; never the key itself');
 const dollarsPerMillion = z.number().nonnegative();
-const testCases = count.default(20).describe('test cases asked for per question');
+const testCases = count.max(MAX_TESTS).default(20).describe('test cases asked for per question');
 
 /** How an endpoint is reached, how fast it may be asked, and what it costs: limits are shared by all workers of the stage. */
 export const EndpointExecution = z.strictObject({

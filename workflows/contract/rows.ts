@@ -8,6 +8,9 @@ export const VERDICTS = [
 export const Verdict = z.enum(VERDICTS);
 export type Verdict = z.infer<typeof Verdict>;
 
+/** Tests of one question, at most: what the sandbox judges of one program. */
+export const MAX_TESTS = 1_000;
+
 export const Split = z.enum(['train', 'heldOut']);
 export type Split = z.infer<typeof Split>;
 
@@ -76,7 +79,7 @@ export const QuestionRow = z.strictObject({
   question: z.string(),
   entryPoint: z.string(),
   reference: z.string(),
-  testCases: z.array(TestCase),
+  testCases: z.array(TestCase).max(MAX_TESTS),
   failure: z.string().optional(),
   rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
 });
@@ -99,7 +102,7 @@ export const FilteredQuestionRow = z.strictObject({
   entryPoint: z.string(),
   reference: z.string(),
   /** Kept asserts, in the teacher's order. */
-  tests: z.array(z.string().min(1)).min(1),
+  tests: z.array(z.string().min(1)).min(1).max(MAX_TESTS),
   /** Test cases before filtering. */
   testCases: z.number().int().positive().optional(),
   /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */

@@ -58,7 +58,10 @@ export const Summary = z.strictObject({
     keptTestCases: z.number().int().nonnegative(),
     programs: z.number().int().nonnegative(),
     pairs: z.number().int().nonnegative(),
-    dropped: z.record(z.string(), z.number().int().nonnegative()),
+    /** What was left out where, in the order of the stages. */
+    dropped: z.array(z.strictObject({ stage: z.enum(STAGES), what: z.enum(['seed', 'question', 'testCase', 'pair']), reason: z.string(), count: z.number().int().positive(), artifact: ArtifactRef })),
+    /** What the filter dropped against the errors that the offline teacher injected; absent for other teachers, whose errors nobody knows. */
+    filterQuality: z.strictObject({ injected: z.number().int().nonnegative(), dropped: z.number().int().nonnegative(), droppedInjected: z.number().int().nonnegative() }).optional(),
   }),
   passRateHistogram: z.array(z.strictObject({ from: z.number(), to: z.number(), programs: z.number().int().nonnegative() })),
   rewardModel: z.strictObject({

@@ -47,12 +47,12 @@ def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 @pytest.fixture(scope="module")
 def on_cpu() -> Iterator[OnCpu]:
     """Calls a function in a process that sees no CUDA device."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CUDA_VISIBLE_DEVICES", "")
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, spawn, initializer=make_deterministic, initargs=(1,)) as pool:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=make_deterministic, initargs=(1,))
+    with pool:
+        with pytest.MonkeyPatch.context() as environment:  # for the start of the process alone
+            environment.setenv("CUDA_VISIBLE_DEVICES", "")
             assert pool.submit(torch.cuda.is_available).result() is False
-            yield lambda *args, **kwargs: pool.submit(called, *args, **kwargs).result()
+        yield lambda *args, **kwargs: pool.submit(called, *args, **kwargs).result()
 
 
 @contextmanager
@@ -183,8 +183,11 @@ def weights(folder: Path) -> torch.Tensor:
 
 
 def test_trainings_repeat_bit_for_bit(micro_model: Path, rollouts: str, pairs: str, tmp_path: Path) -> None:
+    # Longer than a block of keys of torch's attention, whose gradient is a sum over them.
+    long = [{**row, "completionIds": row["completionIds"] * 16} for row in read_jsonl(Path(rollouts))]
+    long_rollouts = write_jsonl(tmp_path / "long.jsonl", long)
     for run in ("a", "b"):
-        update(micro_model, rollouts, tmp_path / run / "policy", config={"name": "grpo", "epochs": 2})
+        update(micro_model, long_rollouts, tmp_path / run / "policy", config={"name": "grpo", "epochs": 2})
         train(micro_model, pairs, tmp_path / run / "reward")
     for model in ("policy", "reward"):
         assert weight_digests(tmp_path / f"a/{model}/output") == weight_digests(tmp_path / f"b/{model}/output")

@@ -111,7 +111,7 @@ def test_a_model_that_does_not_fit_is_named(micro_model: Path, monkeypatch: pyte
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(PreTrainedModel, "to", full)
-    with pytest.raises(ServiceError, match=f"the model at {micro_model} does not fit") as raised:
+    with pytest.raises(ServiceError, match=f"Out of memory on cpu: {micro_model} does not fit") as raised:
         load_policy(str(micro_model))
     assert raised.value.type == "OutOfMemory"
 

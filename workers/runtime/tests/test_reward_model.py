@@ -17,7 +17,15 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from runtime.conversation import conversation_ids
 from runtime.models import import_model, load_reward_model
 from runtime.mutation import mutants
-from runtime.reward_model import _arguments, _Collator, _Trainer, pair_loss, question_weights, train_reward_model
+from runtime.reward_model import (
+    _arguments,
+    _Collator,
+    _Trainer,
+    _training_steps,
+    pair_loss,
+    question_weights,
+    train_reward_model,
+)
 from runtime.scoring import score, score_conversations
 from serve import Call, Cancelled, ServiceError
 
@@ -154,7 +162,8 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
     pairs = [
         {f"{side}_ids": conversation_ids(tokenizer, question(code), PREFIX, text) for side, text in sides.items()}
         for code in FUNCTIONS
-        for sides in [{"chosen": code, "rejected": mutants(code)[0]}]
+        for wrong in mutants(code)[:2]
+        for sides in [{"chosen": code, "rejected": wrong}]
     ]
     trainer = _Trainer(
         model=model, args=_arguments(CONFIG, str(tmp_path)), train_dataset=Dataset.from_list(pairs),
@@ -168,6 +177,22 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for a, b in zip(torch.autograd.grad(own, parameters), torch.autograd.grad(theirs, parameters), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_pairs_of_a_question_stand_together_where_questions_weigh_the_same() -> None:
+    pairs = [
+        {"questionId": f"q{index % 5}", "chosen_ids": [0] * (index % 7), "rejected_ids": [0] * (index % 3)}
+        for index in range(30)
+    ]
+    together, apart = (
+        [index for step in _training_steps(pairs, 2, 12, 3, flag) for index in step] for flag in (True, False)
+    )
+    for order in (together, apart):
+        assert sorted(order) == sorted([*range(30), *range(30)]) != order
+    for start in range(0, 60, 6):
+        assert len({pairs[index]["questionId"] for index in together[start : start + 6]}) == 1
+    assert together[:30] != together[30:]
+    assert len({pairs[index]["questionId"] for index in apart[:6]}) > 1
 
 
 @pytest.mark.parametrize("config", [{"questionWeighting": True}, {"lora": {"rank": 8, "alpha": 16}}])

@@ -201,6 +201,25 @@ def test_an_installed_package_gives_its_functions(tmp_path: Path) -> None:
     assert result["dropped"]["needsItsModule"] > 0
 
 
+def test_a_data_set_is_read_from_the_local_copy_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0" * 40
+    copy = tmp_path / "hub" / "datasets--own--functions"
+    for folder in ("refs", f"snapshots/{commit}/data"):
+        (copy / folder).mkdir(parents=True)
+    (copy / "refs" / "main").write_text(commit)
+    content = "def double(n):\n    return 2 * n\n" + "# far from anything else\n" * 5
+    parquet(copy / "snapshots" / commit / "data", [{"content": content}], "train-00000-of-00001.parquet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for revision in ("main", commit):
+        table = {"format": "stackPythonFns", "kind": "seeds", "dataset": "own/functions", "revision": revision}
+        rows, result = imported(tmp_path, **table)
+        assert [row["code"] for row in rows] == [content]
+        assert result["source"] == "own/functions"
+    with pytest.raises(ServiceError, match="data set own/functions cannot be had from the hub"):
+        check_table({**table, "revision": "v2"}, Call(1, lambda message: None))
+
+
 def test_names_bound_inside_are_not_free() -> None:
     code = (
         "def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return [total + k for k in (1, 2)]\n"

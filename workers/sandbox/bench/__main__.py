@@ -52,8 +52,9 @@ def judge(service: Service, jobs: Sequence[Job], **more: Any) -> tuple[Verdicts,
 
 def derived_limits(service: Service, load: Sequence[Question]) -> dict[str, dict[str, float]]:
     """The limits of each question, from its reference."""
-    result = service.ask("judge", jobs=reference_jobs(load), limits=_MOST, derive=True)
-    return {measured["id"]: measured["limits"] for measured in result["measurements"]}
+    jobs = reference_jobs(load)
+    derived = service.ask("limits", jobs=jobs, limits=_MOST)["limits"]
+    return {job["id"]: limits for job, limits in zip(jobs, derived, strict=True)}
 
 
 @contextmanager

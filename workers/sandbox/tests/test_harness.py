@@ -145,8 +145,8 @@ def test_limits_are_derived_from_a_reference(service: Service) -> None:
         {"id": "quick", "program": DOUBLE, "tests": ["assert double(1) == 2"]},
         {"id": "slow", "program": slow, "tests": ["assert f(1) > 0"]},
     ]
-    found = service.ask("judge", jobs=jobs, derive=True, limits={"cpuSecondsPerTest": 1, "cpuSecondsPerProgram": 3})
-    assert [each["limits"] for each in found["measurements"]] == [
+    found = service.ask("limits", jobs=jobs, limits={"cpuSecondsPerTest": 1, "cpuSecondsPerProgram": 3})
+    assert found["limits"] == [
         {"cpuSecondsPerTest": 0.05, "cpuSecondsPerProgram": 1.0},
         {"cpuSecondsPerTest": pytest.approx(0.75, abs=0.26), "cpuSecondsPerProgram": pytest.approx(2.5, abs=0.51)},
     ]

@@ -134,9 +134,9 @@ def test_equal_jobs_get_equal_verdicts_in_order(service: Service) -> None:
     assert [verdict["outcomes"][0]["status"] for verdict in verdicts] == ["pass", "assertion_failed"] * 10
 
 
-def attack(name: str, statuses: str, *lines: str) -> Any:
-    """A program and the statuses that are right for its tests `assert f() == 4` and `assert f() == 5`."""
-    return pytest.param("\n".join(lines), statuses.split(), id=name)
+def attack(name: str, statuses: str, *lines: str, seconds: float = QUICK["cpuSecondsPerTest"]) -> Any:
+    """A program, the statuses that are right for its tests `assert f() == 4` and `assert f() == 5`, their CPU time."""
+    return pytest.param("\n".join(lines), statuses.split(), seconds, id=name)
 
 
 ATTACKS = [
@@ -176,7 +176,15 @@ ATTACKS = [
         "  while True: pass",
     ),
     attack("memory at once", "raised raised", "def f(): return bytearray(4 << 30)"),
-    attack("memory creeping", "raised raised", "def f():", "  x = []", "  while True: x.append(bytearray(1 << 20))"),
+    # Touching so many pages takes longer than the usual limit on a busy host.
+    attack(
+        "memory creeping",
+        "raised raised",
+        "def f():",
+        "  x = []",
+        "  while True: x.append(bytearray(1 << 20))",
+        seconds=5,
+    ),
     attack("fork", "refused refused", "import os", "def f(): return os.fork() and 4"),
     attack(
         "fork bomb",
@@ -314,12 +322,13 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("program", "statuses"), ATTACKS)
-def test_attack(attacked: tuple[Service, bool], program: str, statuses: list[str]) -> None:
+@pytest.mark.parametrize(("program", "statuses", "seconds"), ATTACKS)
+def test_attack(attacked: tuple[Service, bool], program: str, statuses: list[str], seconds: float) -> None:
     service, usual = attacked
+    own = {"cpuSecondsPerTest": seconds, "cpuSecondsPerProgram": 5 * seconds}
     jobs = [
         {"id": "before", "program": DOUBLE + "# before\n", "tests": FINE[1:]},
-        {"id": "attack", "program": program, "tests": ["assert f() == 4", "assert f() == 5"]},
+        {"id": "attack", "program": program, "tests": ["assert f() == 4", "assert f() == 5"], "limits": own},
         {"id": "after", "program": DOUBLE + "# after\n", "tests": FINE[1:] * 3},
     ]
     verdicts = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]

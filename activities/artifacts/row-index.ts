@@ -1,0 +1,70 @@
+/**
+ * Where the rows of each seed stand in an artifact's files, so that a shard reads its own rows of a large file and no others:
+ * reading all of them for every shard would take time that grows with the square of their number.
+ */
+import { open, type FileHandle } from 'node:fs/promises';
+import type { z } from 'zod';
+import type { ArtifactRef, ManifestFile } from '../../workflows/contract/index.js';
+import { linesOf, rowFiles, type ArtifactStore } from './store.js';
+
+interface Place {
+  file: number;
+  offset: number;
+  bytes: number;
+}
+
+/** Of the artifact that was read last: shards of one stage follow each other. */
+let latest: { digest: string; index: Promise<RowIndex> } | undefined;
+
+export class RowIndex {
+  private constructor(private readonly store: ArtifactStore, private readonly files: readonly ManifestFile[], private readonly places: ReadonlyMap<string, readonly Place[]>) {}
+
+  /** The index of an artifact whose rows name their seeds. */
+  static of(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {
+    if (latest?.digest !== ref.digest) {
+      const index = RowIndex.#read(store, ref);
+      latest = { digest: ref.digest, index };
+      index.catch(() => { if (latest?.index === index) latest = undefined; });
+    }
+    return latest!.index;
+  }
+
+  static async #read(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {
+    const files = rowFiles(await store.manifest(ref));
+    const places = new Map<string, Place[]>();
+    for (const [file, stored] of files.entries()) {
+      let offset = 0;
+      for await (const lines of linesOf(await store.fetch(stored))) {
+        for (const line of lines) {
+          const { seedId } = JSON.parse(line) as { seedId: string };
+          const place = { file, offset, bytes: Buffer.byteLength(line) };
+          const known = places.get(seedId);
+          if (known) known.push(place);
+          else places.set(seedId, [place]);
+          offset += place.bytes + 1;
+        }
+      }
+    }
+    return new RowIndex(store, files, places);
+  }
+
+  /** The rows of each of some seeds, in the order of the files, at most the first `limit` of each. */
+  async rowsOf<T>(seedIds: Iterable<string>, schema: z.ZodType<T>, limit = Infinity): Promise<Map<string, T[]>> {
+    const rows = new Map<string, T[]>();
+    const handles = new Map<number, FileHandle>();
+    try {
+      for (const seedId of seedIds) {
+        const found: T[] = [];
+        for (const { file, offset, bytes } of (this.places.get(seedId) ?? []).slice(0, limit)) {
+          if (!handles.has(file)) handles.set(file, await open(await this.store.fetch(this.files[file]!)));
+          const { buffer } = await handles.get(file)!.read(Buffer.alloc(bytes), 0, bytes, offset);
+          found.push(schema.parse(JSON.parse(buffer.toString('utf8'))));
+        }
+        rows.set(seedId, found);
+      }
+    } finally {
+      for (const handle of handles.values()) await handle.close();
+    }
+    return rows;
+  }
+}
