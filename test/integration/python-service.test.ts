@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
+import { processTree } from '../../workers/gpu-launcher.js';
+import { createServices } from '../../workers/plugins/services.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-python-'));
 mkdirSync(join(folder, 'echo_service'));
@@ -118,6 +120,27 @@ describe('a call', () => {
     await expect(python.call('lose', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining('ended with code 1') });
     expect(readFileSync(join(folder, 'echo.log'), 'utf8')).toContain('the device is gone');
     expect((await python.call<{ pid: number }>('echo', { value: 2 })).pid).not.toBe(pid);
+  });
+});
+
+describe('the model runtime', () => {
+  it('has as many processes as the environment says, which end with it', { timeout: 120_000 }, async () => {
+    const services = createServices({ env: { ACECODER_HOME: folder, ACECODER_PYTHON: venvPython(), ACECODER_PROCESSES: '2', ACECODER_TORCH_THREADS: '1' } });
+    try {
+      expect(await services.models.versions()).toMatchObject({ processes: '2', threads: '1' });
+      const message = expect.stringMatching(/batchSize 12 is no multiple of microBatch 4 times 2 processes/) as string;
+      await expect(services.models.call('trainRewardModel', { config: { batchSize: 12, microBatch: 4, upperLayers: null } })).rejects.toMatchObject({ type: 'InvalidExperiment', message });
+      const ranks = [...processTree(process.pid)].filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0-m\0runtime\0'));
+      expect(ranks).toHaveLength(2);
+      await services.close();
+      await expect.poll(() => ranks.filter(alive), { timeout: 10_000 }).toEqual([]);
+    } finally {
+      await services.close();
+    }
+  });
+
+  it.each(['two', '0', ''])('is refused %j processes', (processes) => {
+    expect(() => createServices({ env: { ACECODER_PROCESSES: processes } })).toThrow(`ACECODER_PROCESSES is ${processes}; it is the number of processes`);
   });
 });
 
