@@ -143,6 +143,7 @@ class Turns:
         if self._last is not None:
             self.ours.append(ended - self._last)
             self.trl.append(after - ended)
+            print(f"ours {self.ours[-1]:.3f} s, TRL {self.trl[-1]:.3f} s", file=sys.stderr, flush=True)
         self._last = after
         self.losses.append((message["metrics"]["loss"], loss))
 
@@ -176,8 +177,6 @@ def main() -> None:
             sys.exit(f"The two sides do not compute the same: losses {turns.losses}.")
     tokens = sum(len(row["completionIds"]) for row in rows)
     ratios = [theirs / own for own, theirs in zip(turns.ours, turns.trl, strict=True)]
-    for own, theirs in zip(turns.ours, turns.trl, strict=True):
-        print(f"ours {own:.3f} s, TRL {theirs:.3f} s", file=sys.stderr)
     note = f"{ROWS} rollouts, {tokens} tokens, in {len(ratios)} turns; from {min(ratios):.2f} to {max(ratios):.2f}"
     measures = [
         {"name": "policy update, throughput over TRL's", "value": statistics.median(ratios), "unit": "times", "bar": 1,
