@@ -165,8 +165,8 @@ def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> P
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-        message = f"Out of memory on {DEVICE.type}: the model at {model.name_or_path} does not fit; "
-        raise ServiceError("OutOfMemory", f"{message}use devices with more memory, or more of them.") from error
+        message = f"Out of memory on {DEVICE.type}: {model.name_or_path} does not fit; use devices with more memory."
+        raise ServiceError("OutOfMemory", message) from error
 
 
 def _weight_files(path: str) -> list[Path]:
