@@ -44,13 +44,10 @@ export function rewardModelActivities({ store, models }: Services) {
       const versions = await models.versions();
       const recipe = { stage: 'rewardModel', version: 2, kind: 'rewardModel' as const, semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION }, inputs: digestsOf(input.inputs) };
       const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
+        const [trainPairs, heldOutPairs]: [PairRow[], PairRow[]] = [[], []];
+        // By what each row says, because a file of somebody else's may hold both.
         const { files } = await store.manifest(input.inputs.pairs);
-        const pairs = async (name: string): Promise<PairRow[]> => {
-          const rows: PairRow[] = [];
-          for await (const row of store.readRows(files.filter((file) => file.name.startsWith(name)), PairRow)) rows.push(row);
-          return rows;
-        };
-        const [trainPairs, heldOutPairs] = [await pairs('rows'), await pairs('heldOut')];
+        for await (const row of store.readRows(files.filter(({ name }) => /^(rows|heldOut)/.test(name)), PairRow)) (row.split === 'heldOut' ? heldOutPairs : trainPairs).push(row);
         if (trainPairs.length === 0) {
           throw new StageFailure('InvalidExperiment', 'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample more programs');
         }
