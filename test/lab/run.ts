@@ -33,7 +33,7 @@ export interface LabSettings {
   /** Questions of a seed, train and held-out. */
   questions: number;
   /** The micro model's training. */
-  model: { steps: number; batch: number; learningRate: number; initializerRange: number };
+  model: { steps: number; batch: number; learningRate: number; initializerRange: number; phrases: boolean };
   stages: Partial<Record<StageName, Config>>;
   /** Samples per held-out question of the policies after RL; the base policy has those of Best-of-N. */
   samplesAfter: number;

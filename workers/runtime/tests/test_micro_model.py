@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import FUNCTIONS, PREFIX, Recorder, normal_form, question, read_jsonl, weight_digests, write_jsonl
 
-from runtime.micro_model import build_micro_model
+from runtime.micro_model import build_micro_model, train_tokenizer
 from runtime.mutation import mutants
 from runtime.sampling import sample
 from serve import Call, ServiceError
@@ -44,6 +44,18 @@ def test_samples_are_mostly_programs_and_right_in_some_cases(
     right = [program == normal_form(FUNCTIONS[int(row["id"][1:])]) for row, program in zip(rows, programs, strict=True)]
     assert sum(program is not None for program in programs) > 0.6 * len(rows)
     assert 0.1 < sum(right) / len(rows) < 0.9
+
+
+def test_tokens_may_be_phrases_between_numbers() -> None:
+    texts = [f"{PREFIX}def f(n):\n    return n * {x} + {y}" for x in range(2, 9) for y in range(2, 9)]
+    words, phrases = (train_tokenizer(texts, flag) for flag in (False, True))
+    answer = "def f(n):\n    return n * 7 + 12\n```"
+    assert phrases.tokenize(answer)[:8] == ["defĠf(n):", "Ċ", "ĠĠĠĠreturnĠnĠ*Ġ", "7", "Ġ+Ġ", "1", "2", "Ċ"]
+    assert len(phrases.tokenize(answer)) < len(words.tokenize(answer)) / 1.5
+    for text in (answer, PREFIX + answer, "é 12\t\n\n 3"):
+        assert phrases.decode(phrases(text)["input_ids"]) == text
+    # A prompt's end and an answer's start are never one token.
+    assert phrases.tokenize(PREFIX) + phrases.tokenize(answer) == phrases.tokenize(PREFIX + answer)
 
 
 def test_the_same_seed_builds_the_same_bytes(corpus: str, tmp_path: Path) -> None:
