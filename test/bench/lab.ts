@@ -14,7 +14,6 @@ import { startStack, stackEnvironment, stopStack } from '../../infra/dev/embedde
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { workerProcess } from '../fixtures/harness.js';
-import { merge } from '../../workflows/contract/presets.js';
 import { FAMILIES, type Family } from '../lab/questions.js';
 import { runSeed, type LabSettings, type SeedFigures } from '../lab/run.js';
 import { report, type Measure } from './table.js';
@@ -32,8 +31,7 @@ const HELP = `npm run lab -- [options]
 interface LabFile extends LabSettings {
   seeds: number[];
   validationSeed: number;
-  /** What differs by family. */
-  families: Record<Family, Partial<LabSettings>>;
+  families: Family[];
 }
 
 /** What each family must reach on held-out questions, for each seed. */
@@ -91,13 +89,10 @@ async function main(): Promise<void> {
   });
   if (values.help) return console.log(HELP);
   const file = JSON.parse(readFileSync(values.settings, 'utf8')) as LabFile;
-  const families = (values.family ?? FAMILIES) as Family[];
+  const families = (values.family ?? file.families) as Family[];
   for (const family of families) if (!FAMILIES.includes(family)) throw new Error(`--family ${family}: give one of ${FAMILIES.join(', ')}`);
   const seeds = values.validation ? [file.validationSeed] : (values.seed ?? file.seeds).map(Number);
-  const settingsOf = (family: Family): LabSettings => {
-    const { recipes, ...settings } = merge(file, file.families[family]) as LabSettings;
-    return { ...settings, recipes: Object.fromEntries(Object.entries(recipes).filter(([name]) => values.recipe?.includes(name) ?? true)) };
-  };
+  const recipes = Object.fromEntries(Object.entries(file.recipes).filter(([name]) => values.recipe?.includes(name) ?? true));
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-lab-'));
   const began = performance.now();
@@ -126,7 +121,7 @@ async function main(): Promise<void> {
     const measures: Measure[] = [];
     for (const family of families) {
       const ofFamily: Measure[] = [];
-      for (const seed of seeds) ofFamily.push(...measuresOf(await runSeed(context, settingsOf(family), family, seed)));
+      for (const seed of seeds) ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed)));
       measures.push(...ofFamily, ...spreadOf(ofFamily));
     }
     report('lab', measures, values.json);
