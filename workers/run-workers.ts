@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { Worker, type NativeConnection, type WorkflowBundleOption } from '@temporalio/worker';
 import { activitiesOf, queueName, QUEUES, type QueueRole } from '../workflows/contract/index.js';
@@ -48,6 +49,8 @@ export interface RunOptions {
 
 /** Runs the workers of `roles` until SIGINT or SIGTERM; ends the Python processes whatever happens. */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
+  // On a host with much memory V8 lets garbage grow to several times of what is alive; models and programs need that memory.
+  setFlagsFromString('--heap-growing-percent=40');
   const config = loadClientConnectConfig();
   const namespace = config.namespace ?? 'default';
   const address = config.connectionOptions.address ?? 'localhost:7233';
