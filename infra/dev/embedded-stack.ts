@@ -433,6 +433,16 @@ async function minioAnswers(port: number, credentials: Credentials): Promise<boo
   }
 }
 
+/** MinIO answers some time before it can write, longer on a busy host; until then making a bucket is refused. */
 async function ensureBucket(client: Client): Promise<void> {
-  if (!(await client.bucketExists(BUCKET))) await client.makeBucket(BUCKET);
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  for (;;) {
+    try {
+      if (!(await client.bucketExists(BUCKET))) await client.makeBucket(BUCKET);
+      return;
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+      await sleep(200);
+    }
+  }
 }

@@ -137,8 +137,10 @@ async function onWorker(surroundings: Surroundings, type: string, input: unknown
     const result = await Promise.race([handle.result() as Promise<StageResult>, ended]);
     const seconds = (performance.now() - started) / 1000;
     // A stage that continued as new has many runs; the longest counts.
-    let events = 0;
-    let bytes = 0;
+    const last = await handle.describe();
+    let events = last.historyLength;
+    let bytes = last.historySize ?? 0;
+    // Found in the visibility store a little later than they end.
     for await (const { historyLength, historySize } of workflow.list({ query: `WorkflowId = '${handle.workflowId}'` })) {
       events = Math.max(events, historyLength);
       bytes = Math.max(bytes, historySize ?? 0);
