@@ -50,7 +50,7 @@ export interface RunOptions {
 /** Runs the workers of `roles` until SIGINT or SIGTERM; ends the Python processes whatever happens. */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
   // On a host with much memory V8 lets garbage grow to several times of what is alive; models and programs need that memory.
-  setFlagsFromString('--heap-growing-percent=40');
+  setFlagsFromString('--heap-growing-percent=20');
   const config = loadClientConnectConfig();
   const namespace = config.namespace ?? 'default';
   const address = config.connectionOptions.address ?? 'localhost:7233';
