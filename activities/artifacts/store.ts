@@ -364,13 +364,24 @@ export class ArtifactStore {
 
   /** Names and times of the objects under a prefix, in name order. */
   async list(prefix: string): Promise<{ key: string; bytes: number; modified: Date }[]> {
-    return this.#try(async () => {
-      const found: { key: string; bytes: number; modified: Date }[] = [];
+    const found: { key: string; bytes: number; modified: Date }[] = [];
+    await this.#eachUnder(prefix, (key, bytes, modified) => found.push({ key, bytes, modified }));
+    return found;
+  }
+
+  /** Names of the objects under a prefix; of hundreds of thousands, nothing else stays in memory. */
+  async keys(prefix: string): Promise<Set<string>> {
+    const found = new Set<string>();
+    await this.#eachUnder(prefix, (key) => found.add(key));
+    return found;
+  }
+
+  async #eachUnder(prefix: string, visit: (key: string, bytes: number, modified: Date) => void): Promise<void> {
+    await this.#try(async () => {
       for await (const item of this.#client.listObjectsV2(this.#bucket, this.#prefix + prefix, true)) {
         const { name, size, lastModified } = item as { name?: string; size: number; lastModified?: Date };
-        if (name) found.push({ key: name.slice(this.#prefix.length), bytes: size, modified: lastModified ?? new Date(0) });
+        if (name) visit(name.slice(this.#prefix.length), size, lastModified ?? new Date(0));
       }
-      return found;
     });
   }
 

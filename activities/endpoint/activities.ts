@@ -34,7 +34,7 @@ export function endpointActivities({ store }: Pick<Services, 'store'>) {
       let stored: Set<string> | undefined;
       for (const [index, file] of plan.shards.entries()) {
         const done = await readShard(store, stageKey, index, 'request');
-        stored ??= done ? undefined : new Set((await store.list('replies/')).map(({ key }) => key));
+        stored ??= done ? undefined : await store.keys('replies/');
         let cost = done?.metrics['costUsd'] ?? 0;
         if (!done && stored!.size > 0) cost = await costOfStored(store, await asksOf(stage, plan.config, file), endpoint, stored!);
         if (cost > 0) costs[index] = cost;

@@ -2,17 +2,23 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { badInputs, printedFor } from '../../infra/dev/bad-input.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
-import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
+import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-bad-input-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function stored(): Promise<string[]> {
-  return (await artifactStore().list('')).map(({ key }) => key);
-}
+/** Refused work goes to a queue and a prefix of its own, where no other test stores anything. */
+const taskQueue = 'bad-input';
+const environment = { ...inject('environment'), ACECODER_S3_PREFIX: 'bad-input/' };
+let worker: ReturnType<typeof workerProcess>;
+beforeAll(() => { worker = workerProcess(taskQueue, environment); });
+afterAll(() => worker.stop());
+
+const refused = async (type: string, input: unknown): ReturnType<typeof failureOf> => failureOf(await startWorkflow(type, input, { taskQueue }));
+const stored = (): Promise<Set<string>> => artifactStore(environment).keys('');
 
 function file(name: string, ...lines: unknown[]): string {
   const path = join(folder, name);
@@ -24,32 +30,30 @@ const seed = { id: 'own/one', source: 'own', code: 'def one() -> int:\n    """Re
 
 describe('the table of bad inputs, looked up', { timeout: 90_000 }, () => {
   it.each(badInputs().filter(({ lookedUp }) => lookedUp))('$workflow refuses $title as documented, and stores nothing', async (each) => {
-    const before = await stored();
-    expect(await failureOf(await startWorkflow(each.workflow, each.input))).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
-    expect(await stored()).toEqual(before);
+    expect(await refused(each.workflow, each.input)).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
+    expect(await stored()).toEqual(new Set());
   });
 
   it('what the input alone tells is refused by the running workflow with the same words', async () => {
     for (const title of ['an unknown preset, and a mistake beside it', 'held-out questions that are not given', 'a negative age']) {
       const each = badInputs().find((one) => one.title === title)!;
-      expect(await failureOf(await startWorkflow(each.workflow, each.input))).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
+      expect(await refused(each.workflow, each.input)).toEqual({ type: 'InvalidExperiment', message: printedFor(each) });
     }
   });
 });
 
 describe('files', { timeout: 60_000 }, () => {
   const refusal = async (path: string): Promise<string> =>
-    (await failureOf(await startWorkflow('experiment', { name: 'wrong', seeds: { kind: 'seeds', path }, models: { policy: { kind: 'folder', path: '/nowhere/model' } } }))).message;
+    (await refused('experiment', { name: 'wrong', seeds: { kind: 'seeds', path }, models: { policy: { kind: 'folder', path: '/nowhere/model' } } })).message;
 
   it('with wrong lines are refused with each line and field, beside the model that is not there', async () => {
-    const before = await stored();
     const message = await refusal(file('seeds.jsonl', seed, { ...seed, code: '' }, '{"id": ', { ...seed, extra: 1 }));
     expect(message.split('\n')[0]).toBe('the input of experiment has 4 mistakes');
     expect(message).toContain('seeds.path: line 2: code: ');
     expect(message).toContain('seeds.path: line 3: no JSON');
     expect(message).toMatch(/seeds\.path: line 4: .*extra/);
     expect(message).toContain('models.policy: there is no model folder /nowhere/model on the GPU worker');
-    expect(await stored()).toEqual(before);
+    expect(await stored()).toEqual(new Set());
   });
 
   it('that hold nothing but wrong lines are not told line by line to the end', async () => {
@@ -65,9 +69,9 @@ describe('references', { timeout: 60_000 }, () => {
     });
     const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} })).result() as { ref: ArtifactRef };
     expect(ref.kind).toBe('pairs');
-    const refused = async (wrong: ArtifactRef): Promise<string> =>
+    const refusal = async (wrong: ArtifactRef): Promise<string> =>
       (await failureOf(await startWorkflow('preferences', { inputs: { programs: wrong }, config: {} }))).message;
-    expect(await refused({ ...ref, kind: 'programs' })).toContain(`inputs.programs.key: ${ref.key} is of kind 'pairs', the reference says 'programs' (is "${ref.key}")`);
+    expect(await refusal({ ...ref, kind: 'programs' })).toContain(`inputs.programs.key: ${ref.key} is of kind 'pairs', the reference says 'programs' (is "${ref.key}")`);
     const backbone = { kind: 'folder', path: inject('model') };
     const { message } = await failureOf(await startWorkflow('rewardModel', { inputs: { pairs: { ...ref, digest: '0'.repeat(64) }, backbone }, config: {} }));
     expect(message).toContain(`${ref.key} has digest ${ref.digest}, the reference says ${'0'.repeat(64)}`);

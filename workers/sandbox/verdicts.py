@@ -20,7 +20,7 @@ from sandbox.asserts import Interaction, Test
 from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "3"
+HARNESS_VERSION = "4"
 """Raised whenever the same program and tests could get another verdict."""
 
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
@@ -76,9 +76,10 @@ class Trial:
         return [outcome["status"] for outcome in self.outcomes]
 
     @property
-    def first_time_out(self) -> int | None:
-        """Index of the first test that was out of time; 0 when loading was."""
-        for index, outcome in enumerate(self.outcomes):
+    def last_time_out(self) -> int | None:
+        """Index of the last test that was out of time; when loading was, all tests are."""
+        for index in reversed(range(len(self.outcomes))):
+            outcome = self.outcomes[index]
             if outcome["status"] == "timeout" or outcome.get("reason") in (_LOADING_CPU, _LOADING_WALL):
                 return index
         return None
@@ -243,8 +244,8 @@ def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call:
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
     trials = _run_with_crashes(pool, works, call)
-    late = {index: at for index, trial in enumerate(trials) if (at := trial.first_time_out) is not None}
-    # The tests after the first time-out could cost a second one and would confirm nothing.
+    late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
+    # What is not run after the second time-out stands and falls with it; what ran after an only one is confirmed already.
     shortened = [replace(works[index], tests=works[index].tests[: at + 1]) for index, at in late.items()]
     repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):

@@ -345,9 +345,16 @@ def measure_speed(jobs: Sequence[Job], row: Callable[..., None], not_above: Call
     row("programs/s on the reference load", max(rates), "programs/s", 350)
     row("programs per CPU second, all processes", max(cpu_rates), "programs/s")
     tests = sum(len(statuses) for statuses in runs[0].values())
-    changed = sum(len({run[id][at] for run in runs}) > 1 for id in runs[0] for at in range(len(runs[0][id])))
+    changed = [
+        f"{id} test {at}: {', '.join(by_run)}"
+        for id in runs[0]
+        for at, by_run in enumerate(zip(*(run[id] for run in runs), strict=True))
+        if len(set(by_run)) > 1
+    ]
     print(f"verdicts: {dict(Counter(status for statuses in runs[0].values() for status in statuses))}")
-    not_above(f"tests of {tests} that differ in three runs", changed, "tests")
+    not_above(f"tests of {tests} that differ in three runs", len(changed), "tests")
+    for line in changed:
+        print(f"  {line}")
     late = [job for job in jobs if {"timeout", "not_run", "load_error"} & set(runs[0][job["id"]])]
     with running() as service:
         wide, _ = judge(service, [{**job, "limits": _WIDE} for job in late])
