@@ -12,6 +12,7 @@ import { activitiesOf, queueName, QUEUES, type QueueRole } from '../workflows/co
 import { AceCoderPlugin } from './plugins/acecoder-plugin.js';
 import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
+import { workflowBundle } from './workflow-bundle.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
 
 export interface CreateWorkersOptions {
@@ -23,7 +24,7 @@ export interface CreateWorkersOptions {
   queueBase?: string;
   deviceClass?: string | undefined;
   /** Built once where many workers of a process share it. */
-  workflowBundle?: WorkflowBundleOption;
+  workflowBundle?: WorkflowBundleOption | undefined;
   identity?: string;
 }
 
@@ -71,7 +72,8 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       if (trouble) throw new Error(trouble);
       console.log(`untrusted programs run at isolation level ${level} (${isolation})`);
     }
-    const workers = await createWorkers({ connection: server.connection, namespace, roles, services, queueBase, deviceClass });
+    const bundle = roles.includes('pipeline') ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services) : undefined;
+    const workers = await createWorkers({ connection: server.connection, namespace, roles, services, queueBase, deviceClass, workflowBundle: bundle });
     // The model runtime takes seconds to import: it starts while the first work is on its way.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
     console.log(`workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`);

@@ -1,7 +1,7 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
 import type { FilterQuality } from '../filtering/filter.js';
 import { deviceWaiting, timeLine } from '../reinforcement/timeline.js';
-import { ArtifactRef, STAGES, Summary, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
+import { ArtifactRef, STAGES, semanticsOf, Summary, type EvaluationResult, type Experiment, type Manifest, type StageName, type StageStatus } from '../../workflows/contract/index.js';
 
 export interface SummaryInput {
   experiment: Experiment;
@@ -54,6 +54,8 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
       ],
       ...(experiment.stages.synthesis.teacher.kind === 'offline' ? { filterQuality: filterQuality(filtering['quality'] as unknown as FilterQuality) } : {}),
     },
+    recipe: (['preferences', 'rewardModel', 'reinforcement'] as const).flatMap((stage) =>
+      settingsOf(semanticsOf(experiment.stages[stage])).map(([setting, value]) => ({ stage, setting, value, artifact: refs[stage] }))),
     passRateHistogram: histogram.map((programs, bin) => ({ from: bin / 10, to: (bin + 1) / 10, programs })),
     rewardModel: {
       pairs: rewardModel['pairs'], heldOutAccuracy: rewardModel['heldOutAccuracy'], heldOutPairs: rewardModel['heldOutPairs'],
@@ -86,6 +88,14 @@ export function summarise({ experiment, name, stages, rounds, policy, folders }:
 /** The seeds that questions were made of. */
 export function seedsOf({ inputs }: Manifest): ArtifactRef {
   return ArtifactRef.parse(inputs['seeds']);
+}
+
+/** The settings of a stage by their paths, without those that only divide the work. */
+function settingsOf(config: object, path = ''): [string, string | number | boolean | null][] {
+  return Object.entries(config).flatMap(([name, value]) => {
+    if (value === undefined || (path === '' && (name === 'shardSize' || name === 'salt'))) return [];
+    return typeof value === 'object' && value !== null ? settingsOf(value, `${path}${name}.`) : [[path + name, value as string | number | boolean | null]];
+  });
 }
 
 type Dropped = Summary['data']['dropped'];

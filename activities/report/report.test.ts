@@ -35,6 +35,10 @@ const SUMMARY: Summary = Summary.parse({
     dropped: [{ stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] }, { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] }],
     filterQuality: { injected: 400, dropped: 478, droppedInjected: 390 },
   },
+  recipe: [
+    { stage: 'preferences', setting: 'labels', value: 'strict', artifact: STAGE_ARTIFACTS[3] },
+    { stage: 'reinforcement', setting: 'algorithm.beta', value: 0.137, artifact: ROUND },
+  ],
   passRateHistogram: [{ from: 0, to: 0.5, programs: 555 }, { from: 0.5, to: 1, programs: 406 }],
   rewardModel: {
     pairs: 380, heldOutAccuracy: 0.66, heldOutPairs: 33, heldOutQuestions: 11, interval95: [0.52, 0.78], baselineAccuracy: 0.4,
@@ -59,7 +63,7 @@ const SUMMARY: Summary = Summary.parse({
 const INPUT: ReportInput = { ...SUMMARY, teacherNote: 'Written by the offline teacher, which is no language model.' };
 
 const EMPTY: ReportInput = {
-  experiment: 'empty', state: 'parked', stages: [], evaluation: [], passRateHistogram: [], models: [], assertions: [],
+  experiment: 'empty', state: 'parked', stages: [], evaluation: [], recipe: [], passRateHistogram: [], models: [], assertions: [],
   data: { questions: 0, testCases: 0, keptTestCases: 0, programs: 0, pairs: 0, dropped: [] },
   cost: { teacher: 'offline', currency: 'USD', amount: 0 }, teacherNote: '',
 };
@@ -119,6 +123,7 @@ describe('renderReport', () => {
     expect(sourceOf('413')).toEqual(new Set([PAIRS.key]));
     expect(sourceOf('66.0 %')).toEqual(new Set([REWARD_MODEL.key]));
     expect(sourceOf('0.351')).toEqual(new Set([ROUND.key]));
+    expect(sourceOf('0.137')).toEqual(new Set([ROUND.key]));
     expect(sourceOf('41.3 %')).toEqual(new Set([EVALUATION.key]));
   });
 
@@ -158,7 +163,7 @@ describe('renderReport', () => {
     const empty = renderReport(EMPTY);
     expectWellFormed(empty);
     for (const sentence of [
-      'Nothing was dropped.', 'No program has a pass rate.', 'No reward model was trained.',
+      'Nothing was dropped.', 'Nothing was trained.', 'No program has a pass rate.', 'No reward model was trained.',
       'No round of reinforcement learning was run.', 'Nothing was evaluated.', 'No model was trained.', 'Nothing was checked.',
       'There is no artifact yet.',
     ]) {

@@ -11,7 +11,7 @@ type SummaryStage = Summary['stages'][number];
  * A {@link Summary} with a `teacherNote` is one.
  */
 export interface ReportInput
-  extends Pick<Summary, 'experiment' | 'data' | 'passRateHistogram' | 'cost' | 'models' | 'assertions'> {
+  extends Pick<Summary, 'experiment' | 'data' | 'recipe' | 'passRateHistogram' | 'cost' | 'models' | 'assertions'> {
   /** State of the experiment: `done`, `parked`, `abandoned`, … */
   state: string;
   stages: (Omit<SummaryStage, 'artifact'> & { artifact?: ArtifactRef })[];
@@ -175,6 +175,12 @@ function filterQuality({ injected, dropped, droppedInjected }: NonNullable<Repor
 
 function source(sources: Sources, artifact: ArtifactRef | undefined): Html {
   return artifact === undefined ? nothing : html`Source: ${sources.figure(artifact.kind, artifact)}.`;
+}
+
+function recipeSection({ recipe }: ReportInput, sources: Sources): Html {
+  if (recipe.length === 0) return html`<p>Nothing was trained.</p>`;
+  return html`<p>The settings that decide what the models learn; the stages' manifests hold all others.</p>
+${table(['stage', 'setting', '#value'], recipe.map(({ stage, setting, value, artifact }) => ({ cells: [stage, html`<code>${setting}</code>`, sources.figure(String(value), artifact)] })))}`;
 }
 
 function rewardModelSection({ rewardModel }: ReportInput, sources: Sources, artifact: ArtifactRef | undefined): Html {
@@ -390,6 +396,7 @@ export function renderReport(input: ReportInput): string {
   const sections: [string, Html][] = [
     ['Stages', stageSection(input, sources)],
     ['Data', dataSection(input, sources, artifacts)],
+    ['Recipe', recipeSection(input, sources)],
     ['Reward model', rewardModelSection(input, sources, artifacts.rewardModel)],
     ['Reinforcement learning', reinforcementSection(input, sources)],
     ['Evaluation', evaluationSection(input, sources, artifacts.evaluation)],

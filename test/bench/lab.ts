@@ -42,7 +42,7 @@ const BARS: Record<Family, { pairAccuracy: number; closed: number; tests: number
 const SECONDS_PER_SEED = 360;
 const QUEUE = 'lab';
 
-function measuresOf({ family, seed, base, recipes, wrongJudgedRight, questions, seconds }: SeedFigures): Measure[] {
+function measuresOf({ family, seed, base, recipes, wrongJudgedRight, questions, seconds }: SeedFigures, settings: LabSettings): Measure[] {
   const bars = BARS[family];
   const measure = (name: string, value: number, rest: Partial<Measure> = {}): Measure => ({ name: `${family} ${seed}: ${name}`, value, unit: '', ...rest });
   return [
@@ -57,7 +57,7 @@ function measuresOf({ family, seed, base, recipes, wrongJudgedRight, questions, 
           measure(`${name}: strict pair accuracy`, pairAccuracy, { ...(best ? { bar: bars.pairAccuracy } : {}), note: `${pairs} pairs` }),
           measure(`${name}: closed by Best-of-16`, closed!, { ...(best ? { bar: bars.closed } : {}), note: `Best-of-16 ${bestOf16!.toFixed(3)}` }),
         ]),
-        measure(`${name}: mean pass@1 after RL`, mean, name === 'tests' ? { bar: bars.tests } : best ? { bar: bars.best } : {}),
+        measure(`${name}: mean pass@1 after RL`, mean, { note: settings.recipes[name]!.title, ...(name === 'tests' ? { bar: bars.tests } : best ? { bar: bars.best } : {}) }),
         measure(`${name}: greedy after RL`, greedy, name === 'tests' && bars.greedy !== undefined ? { bar: bars.greedy } : {}),
       ];
     }),
@@ -121,7 +121,7 @@ async function main(): Promise<void> {
     const measures: Measure[] = [];
     for (const family of families) {
       const ofFamily: Measure[] = [];
-      for (const seed of seeds) ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed)));
+      for (const seed of seeds) ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed), file));
       measures.push(...ofFamily, ...spreadOf(ofFamily));
     }
     report('lab', measures, values.json);

@@ -36,6 +36,12 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const summary = Summary.parse(JSON.parse(readFileSync(result.summary, 'utf8')));
     expect(summary.assertions.filter(({ ok }) => !ok)).toEqual([]);
     expect(summary.stages.map(({ name, state }) => [name, state])).toEqual(STAGES.map((name) => [name, 'done']));
+    const recipe = Object.fromEntries(summary.recipe.map(({ stage, setting, value }) => [`${stage}: ${setting}`, value]));
+    expect(recipe).toMatchObject({
+      'preferences: labels': 'rate', 'preferences: minimumBest': 0.6, 'rewardModel: epochs': 12, 'rewardModel: questionWeighting': false,
+      'reinforcement: reward.rewardModelWeight': 0.2, 'reinforcement: algorithm.name': 'reinforce++', 'reinforcement: algorithm.beta': 0.01,
+    });
+    expect(Object.keys(recipe).filter((name) => name.includes('execution'))).toEqual([]);
     expect(existsSync(result.html)).toBe(true);
     expect(readFileSync(result.html, 'utf8')).toContain(summary.stages[0]!.artifact.key);
     const { injected, dropped, droppedInjected } = summary.data.filterQuality!;

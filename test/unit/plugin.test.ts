@@ -1,5 +1,5 @@
 /** What the plugin brings, what it refuses, and whether docs/plugin.md says so. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger, type WorkerOptions } from '@temporalio/worker';
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { root } from '../../infra/dev/paths.mjs';
 import { AceCoderPlugin, workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import { createServices, type OwnedServices } from '../../workers/plugins/services.js';
+import { workflowBundle } from '../../workers/workflow-bundle.js';
 import { ACTIVITIES, PARTS, QUEUES, SEARCH_ATTRIBUTES, WORKFLOWS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
 import * as allWorkflows from '../../workflows/index.js';
 import * as dataWorkflows from '../../workflows/data.js';
@@ -84,6 +85,18 @@ describe('the plugin', () => {
     it('is not hidden by a workflow of the same name', { timeout: 60_000 }, async () => {
       const hiding = `export * from ${JSON.stringify(workflowsPath.all)};\nexport async function sampling() { return 'another'; }\n`;
       await expect(bundle('all', hiding)).rejects.toThrow(/The workflow 'sampling' of acecoder-temporal is hidden by one of the same name in .*rename that one/);
+    });
+
+    it('is built once for a home, and anew when a source or a version changes', { timeout: 60_000 }, async () => {
+      const cache = join(folder, 'cache');
+      const { code } = await workflowBundle(cache, services);
+      const [name] = readdirSync(cache);
+      expect(readFileSync(join(cache, name!), 'utf8')).toBe(code);
+      writeFileSync(join(cache, name!), 'what the first one left');
+      expect(await workflowBundle(cache, services)).toEqual({ code: 'what the first one left' });
+      renameSync(join(cache, name!), join(cache, 'of-other-sources.js'));
+      expect(await workflowBundle(cache, services)).toEqual({ code });
+      expect(readdirSync(cache)).toEqual([name]);
     });
 
     it('leaves the names of other parts alone', { timeout: 60_000 }, async () => {

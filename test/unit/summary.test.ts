@@ -12,6 +12,7 @@ function complete(): Summary {
     state: 'done',
     stages: STAGES.map((name) => ({ name, state: 'done', seconds: 1.5, reused: false, artifact: artifact('questions') })),
     data: { questions: 40, testCases: 800, keptTestCases: 640, programs: 240, pairs: 90, dropped: [{ stage: 'filtering', what: 'question', reason: 'tooFewTestCases', count: 2, artifact: artifact('filteredQuestions') }], filterQuality: { injected: 100, dropped: 160, droppedInjected: 100 } },
+    recipe: [{ stage: 'reinforcement', setting: 'algorithm.beta', value: 0.01, artifact: artifact('policy') }],
     passRateHistogram: [{ from: 0, to: 0.1, programs: 120 }, { from: 0.9, to: 1, programs: 120 }],
     rewardModel: {
       pairs: 90, heldOutAccuracy: 0.7, heldOutPairs: 20, heldOutQuestions: 6, interval95: [0.48, 0.85], baselineAccuracy: null,

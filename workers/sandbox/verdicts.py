@@ -245,7 +245,7 @@ def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call:
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
     trials = _run_with_crashes(pool, works, call)
     late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
-    # What is not run after the second time-out stands and falls with it; what ran after an only one is confirmed already.
+    # With a second time-out stands or falls what is not run after it; what ran after the only one needs no second run.
     shortened = [replace(works[index], tests=works[index].tests[: at + 1]) for index, at in late.items()]
     repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):

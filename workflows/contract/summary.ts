@@ -63,6 +63,8 @@ export const Summary = z.strictObject({
     /** What the filter dropped against the errors that the offline teacher injected; absent for other teachers, whose errors nobody knows. */
     filterQuality: z.strictObject({ injected: z.number().int().nonnegative(), dropped: z.number().int().nonnegative(), droppedInjected: z.number().int().nonnegative() }).optional(),
   }),
+  /** What was learnt by which settings: those of the stages that decide what the models learn, without where and how fast they ran. */
+  recipe: z.array(z.strictObject({ stage: z.enum(STAGES), setting: z.string(), value: z.union([z.string(), z.number(), z.boolean(), z.null()]), artifact: ArtifactRef })),
   passRateHistogram: z.array(z.strictObject({ from: z.number(), to: z.number(), programs: z.number().int().nonnegative() })),
   rewardModel: z.strictObject({
     pairs: z.number().int().nonnegative(),

@@ -1,0 +1,40 @@
+/**
+ * The bundle of this package's workflows, built once for all worker processes of a home: building it takes seconds of CPU
+ * time at every start. Its name is a hash of what it is made from, so it never has to be thrown away by hand.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { bundleWorkflowCode, type WorkflowBundle } from '@temporalio/worker';
+import { AceCoderPlugin, workflowsPath } from './plugins/acecoder-plugin.js';
+import type { OwnedServices } from './plugins/services.js';
+
+/** Packages whose code is in the bundle or makes it. */
+const PACKAGES = ['@temporalio/common', '@temporalio/worker', '@temporalio/workflow', 'zod'];
+
+/** The bundle from `folder`, or a new one, which is left there in place of older ones. */
+export async function workflowBundle(folder: string, services: OwnedServices): Promise<WorkflowBundle> {
+  const name = `${await digestOfSources()}.js`;
+  const built = await readFile(join(folder, name), 'utf8').catch(() => undefined);
+  if (built !== undefined) return { code: built };
+  const { code } = await bundleWorkflowCode({ workflowsPath: workflowsPath.all, plugins: [new AceCoderPlugin({ services })] });
+  await mkdir(folder, { recursive: true });
+  const unfinished = join(folder, `${process.pid}.unfinished`);
+  await writeFile(unfinished, code);
+  await rename(unfinished, join(folder, name));
+  for (const other of await readdir(folder)) if (other !== name && other.endsWith('.js')) await rm(join(folder, other), { force: true });
+  return { code };
+}
+
+async function digestOfSources(): Promise<string> {
+  const hash = createHash('sha256');
+  const { resolve } = createRequire(import.meta.url);
+  const folder = dirname(workflowsPath.all);
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const sources = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort();
+  for (const file of [...sources, ...PACKAGES.map((name) => resolve(`${name}/package.json`))]) {
+    hash.update(`${file.startsWith(folder) ? relative(folder, file) : ''}\0`).update(await readFile(file)).update('\0');
+  }
+  return hash.digest('hex');
+}
