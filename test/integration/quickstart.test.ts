@@ -32,7 +32,7 @@ function quickstart(...args: string[]): Run {
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
   const exit = once(child, 'exit').then(([code]) => code as number | null);
-  const says = async (pattern: RegExp, seconds = 90): Promise<void> => {
+  const says = async (pattern: RegExp, seconds = 240): Promise<void> => {
     const deadline = Date.now() + seconds * 1000;
     while (!pattern.test(output)) {
       if (Date.now() > deadline || child.exitCode !== null) throw new Error(`quickstart did not say ${pattern}:\n${output}`);
@@ -55,7 +55,7 @@ function processesOfHome(): string[] {
   });
 }
 
-describe('quickstart', { timeout: 240_000 }, () => {
+describe('quickstart', { timeout: 600_000 }, () => {
   beforeAll(() => {
     for (const name of ['bin', 'venv']) symlinkSync(join(acecoderHome(), name), join(home, name));
     const config = microExperiment('micro', inject('seeds'), inject('model')) as { stages: { rewardModel: object } };
@@ -73,7 +73,7 @@ describe('quickstart', { timeout: 240_000 }, () => {
     first.child.kill('SIGINT');
     expect(await first.exit, first.output()).toBe(130);
     expect(first.output()).toContain('goes on from here');
-    await expect.poll(processesOfHome, { timeout: 10_000 }).toEqual([]);
+    await expect.poll(processesOfHome, { timeout: 30_000 }).toEqual([]);
 
     const second = quickstart();
     await second.says(/is running; following it/);
@@ -86,7 +86,7 @@ describe('quickstart', { timeout: 240_000 }, () => {
     expect(existsSync(report)).toBe(true);
     const summary = Summary.parse(JSON.parse(readFileSync(/Summary: +(.+)/.exec(second.output())![1]!, 'utf8')));
     expect(summary.assertions.every(({ ok }) => ok)).toBe(true);
-    await expect.poll(processesOfHome, { timeout: 10_000 }).toEqual([]);
+    await expect.poll(processesOfHome, { timeout: 30_000 }).toEqual([]);
 
     const third = quickstart();
     expect(await third.exit, third.output()).toBe(0);

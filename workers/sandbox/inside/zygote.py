@@ -52,13 +52,13 @@ os.register_at_fork = _register_at_fork
 os.environ.pop("LD_BIND_NOW", None)
 
 _JOB = struct.Struct(">IddQ")
-# Kind, wait status, CPU microseconds, bytes of records. The kinds: the process ended, was killed by the kernel because
-# its CPU time was over, by the zygote because its wall time was over or because it wrote more than a program can need,
-# or could not be started.
+# Kind, wait status, CPU microseconds, bytes of records. The kinds: the process ended, was killed because its CPU time
+# was over, because its wall time was over or because it wrote more than a program can need, or could not be started.
 _REPLY = struct.Struct(">ciQI")
 _ENDED, _CPU_TIME, _WALL_TIME, _OVERFLOW, _TROUBLE = b"E", b"C", b"W", b"O", b"T"
 _MAX_RECORDS = 16 * 1024 * 1024
 _QUICK_MILLISECONDS = 20
+_LEAST_WAIT_SECONDS = 0.05
 _WARM_UPS = 10
 
 
@@ -96,10 +96,13 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _most_cpu(per_program: float) -> float:
+    """CPU seconds after which a program that has switched off its own clock is ended by its zygote."""
+    return 1.1 * per_program + 0.1
+
+
 def _cpu_backstop(per_program: float) -> int:
-    """Whole CPU seconds after which the kernel ends a program that has switched off its own clock; see
-    `limit_program`.
-    """
+    """Whole CPU seconds after which the kernel ends a program, should its zygote not; see `limit_program`."""
     return math.ceil(1.2 * per_program) + 1
 
 
@@ -162,8 +165,8 @@ class _Zygote:
         os._exit(0)
 
     def _collect(self, reader: int, pid: int, cpu_limit: float) -> tuple[bytes, bytes]:
-        """Read the child's records until it ends, or end it when it writes too much or its wall time is over: (kind,
-        records).
+        """Read the child's records until it ends, or end it when it writes too much or its CPU or wall time is over:
+        (kind, records).
         """
         start = time.monotonic()
         cpu_clock = (~pid << 3) | 2  # the process's CPU-time clock, as clock_getcpuclockid(3) makes it
@@ -178,12 +181,16 @@ class _Zygote:
         poll.register(reader, select.POLLIN)
         try:
             while True:
-                left = start + program.wall_limit(cpu_limit, time.clock_gettime(cpu_clock)) - time.monotonic()
-                if left <= 0 or len(records) > _MAX_RECORDS:
+                cpu_used = time.clock_gettime(cpu_clock)
+                cpu_left = _most_cpu(cpu_limit) - cpu_used
+                left = start + program.wall_limit(cpu_limit, cpu_used) - time.monotonic()
+                if cpu_left <= 0 or left <= 0 or len(records) > _MAX_RECORDS:
                     os.kill(pid, signal.SIGKILL)
-                    return (_WALL_TIME if left <= 0 else _OVERFLOW), records[:_MAX_RECORDS]
+                    kind = _CPU_TIME if cpu_left <= 0 else _WALL_TIME if left <= 0 else _OVERFLOW
+                    return kind, records[:_MAX_RECORDS]
                 if not ready:
-                    ready = poll.poll(left * 1000)
+                    # Several threads use more than a second of CPU time in a second.
+                    ready = poll.poll(1000 * min(left, max(cpu_left / 2, _LEAST_WAIT_SECONDS)))
                 descriptors = dict(ready)
                 ready = []
                 if self._control in descriptors:
