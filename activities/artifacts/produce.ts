@@ -62,10 +62,10 @@ export async function restore(store: ArtifactStore, manifest: Manifest, make: ()
   await store.remove((['trainingState', 'all'] as const).map((part) => objectKeys.pruned(key, part)));
 }
 
-/** The artifact of rows that no stage made: a file of a user, or a selection of rows. It is named by its content. */
-export function importRows(store: ArtifactStore, kind: ArtifactKind, file: ManifestFile, producer: Producer, metrics: Metrics = {}): Promise<Produced> {
-  const recipe = { stage: 'import', version: 1, kind, semantics: { digest: artifactDigest(kind, [file]) }, inputs: {} };
-  return produce(store, recipe, {}, producer, async () => ({ files: [file], rows: file.rows ?? 0, metrics }));
+/** The artifact of rows that no stage made: files of a user, or a selection of rows. It is named by its content. */
+export function importRows(store: ArtifactStore, kind: ArtifactKind, files: readonly [rows: ManifestFile, ...others: ManifestFile[]], producer: Producer, metrics: Metrics = {}): Promise<Produced> {
+  const recipe = { stage: 'import', version: 1, kind, semantics: { digest: artifactDigest(kind, files) }, inputs: {} };
+  return produce(store, recipe, {}, producer, async () => ({ files: [...files], rows: files[0].rows ?? 0, metrics }));
 }
 
 /**

@@ -65,7 +65,7 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
       for await (const row of store.rowsOf(seeds, SeedRow)) if (!known.has(row.code)) rows.push(row);
       if (rows.length === 0) return { ...(previous ? { previous } : {}) };
       const file = await store.putRows('rows.jsonl', SeedRow, rows);
-      const { ref } = await importRows(store, 'seeds', file, currentProducer());
+      const { ref } = await importRows(store, 'seeds', [file], currentProducer());
       return { ...(previous ? { previous } : {}), fresh: ref };
     },
 

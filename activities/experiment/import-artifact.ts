@@ -1,7 +1,7 @@
 /** Files of a user become artifacts: validated row by row, named by their content. */
 import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
-import type { z } from 'zod';
+import { z } from 'zod';
 import {
   FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SampleRow, SeedRow, StageFailure,
   type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
@@ -15,32 +15,48 @@ const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, samples: SampleRow, programs: ProgramRow, pairs: PairRow,
 };
 
+/** A line that was left out of an import; its text is cut. */
+export const BrokenLineRow = z.strictObject({ line: z.number().int().positive(), reason: z.string(), text: z.string() });
+const BROKEN_TEXT = 1000;
+
 /** Wrong lines of a file that are told; a file of the wrong kind has nothing but wrong lines. */
 const FAULTS_TOLD = 5;
 
 /** Why a file cannot be imported: it is not there, or which of its lines are wrong and how. Empty when it can. */
-export async function faultsOfFile(path: string, { kind, path: given }: ArtifactPath): Promise<string[]> {
-  const schema = IMPORTABLE[kind];
-  if (!schema) return [`artifacts of kind '${kind}' cannot be imported from a file; importable are ${Object.keys(IMPORTABLE).join(', ')}`];
+export async function faultsOfFile(path: string, { kind, path: given, brokenLines }: ArtifactPath): Promise<string[]> {
+  if (!IMPORTABLE[kind]) return [`artifacts of kind '${kind}' cannot be imported from a file; importable are ${Object.keys(IMPORTABLE).join(', ')}`];
   const lookedAt = path === given ? '' : ` (looked at ${path})`;
   if (!existsSync(path)) return [`there is no such file on the pipeline worker${lookedAt}`];
   if (!statSync(path).isFile()) return [`this is no file${lookedAt}`];
   const faults: string[] = [];
+  let lines = 0;
+  for await (const { line, text, fault } of linesOfKind(path, kind)) {
+    lines = line;
+    if (line === 1 && /\0|^(?:\xff\xfe|\xfe\xff)/.test(text)) return [`the file is no UTF-8${lookedAt}, it looks like UTF-16; save it as UTF-8`];
+    if (fault === undefined && brokenLines === 'drop') return [];
+    if (fault === undefined) continue;
+    if (faults.length < FAULTS_TOLD) faults.push(`line ${line}${lookedAt}: ${fault}`);
+    if (faults.length === FAULTS_TOLD && brokenLines !== 'drop') return faults;
+  }
+  return lines === 0 ? [`the file is empty${lookedAt}; it must hold at least one row of kind '${kind}'`] : faults;
+}
+
+/** A line of a file, counted from 1, as the characters of its bytes; with the row that it holds, or what is wrong with it. */
+type Line = { line: number; text: string } & ({ row: unknown; fault?: undefined } | { row?: undefined; fault: string });
+
+async function* linesOfKind(path: string, kind: ArtifactKind): AsyncGenerator<Line> {
+  const schema = IMPORTABLE[kind]!;
   const seeds = new SeedIds();
   let line = 0;
   // Bytes as characters, so that a line that is no UTF-8 is found instead of being read with other characters in it.
   for await (const lines of linesOf(path, 'latin1')) {
     for (const text of lines) {
       line += 1;
-      if (line === 1 && /\0|^(?:\xff\xfe|\xfe\xff)/.test(text)) return [`the file is no UTF-8${lookedAt}, it looks like UTF-16; save it as UTF-8`];
       const { row, fault } = rowOf(Buffer.from(text, 'latin1'), schema);
       const why = fault ?? (kind === 'seeds' ? seeds.faultOf(row as SeedRow, line) : undefined);
-      if (why === undefined) continue;
-      faults.push(`line ${line}${lookedAt}: ${why}`);
-      if (faults.length === FAULTS_TOLD) return faults;
+      yield why === undefined ? { line, text, row } : { line, text, fault: why };
     }
   }
-  return line === 0 ? [`the file is empty${lookedAt}; it must hold at least one row of kind '${kind}'`] : faults;
 }
 
 /** A row of a file, or what is wrong with its line. */
@@ -84,7 +100,14 @@ export async function importArtifact(store: ArtifactStore, input: ArtifactRef | 
   const faults = await faultsOfFile(path, input);
   if (faults.length > 0) throw new StageFailure('InvalidExperiment', `${kind} file ${input.path}: ${faults.join('; ')}`);
   const schema = IMPORTABLE[kind]!;
-  const file = await store.putRows('rows.jsonl', schema, readLines(path, schema));
-  const { ref } = await importRows(store, kind, file, producer);
-  return ref;
+  if (input.brokenLines !== 'drop') return (await importRows(store, kind, [await store.putRows('rows.jsonl', schema, readLines(path, schema))], producer)).ref;
+  const rows = await store.putRows('rows.jsonl', schema, (async function* () {
+    for await (const { fault, row } of linesOfKind(path, kind)) if (fault === undefined) yield row;
+  })());
+  const broken = await store.putRows('brokenLines.jsonl', BrokenLineRow, (async function* () {
+    for await (const { line, text, fault } of linesOfKind(path, kind)) {
+      if (fault !== undefined) yield { line, reason: fault, text: Buffer.from(text, 'latin1').toString('utf8').slice(0, BROKEN_TEXT) };
+    }
+  })());
+  return (await importRows(store, kind, broken.rows ? [rows, broken] : [rows], producer, { dropped: { brokenLine: broken.rows ?? 0 } })).ref;
 }

@@ -33,7 +33,7 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
         if (taken.length === first) break;
       }
       const file = await store.putRows('rows.jsonl', SeedRow, taken);
-      return importRows(store, 'seeds', file, currentProducer());
+      return importRows(store, 'seeds', [file], currentProducer());
     },
 
     /** Writes `preview.html` into the reports folder of the worker's home. */

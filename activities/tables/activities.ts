@@ -53,7 +53,7 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
         const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>('importTable', { ...located(table), output }, { signal: cancellationSignal(), ...progress });
         const schema = ROWS[table.kind as keyof typeof ROWS];
         const file = await store.putRows('rows.jsonl', schema as never, readLines(output, schema as never));
-        return await importRows(store, table.kind, file, currentProducer(versions), { format: table.format, source, dropped });
+        return await importRows(store, table.kind, [file], currentProducer(versions), { format: table.format, source, dropped });
       } finally {
         await rm(output, { force: true });
       }

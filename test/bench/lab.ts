@@ -42,7 +42,7 @@ const BARS: Record<Family, { pairAccuracy: number; closed: number; tests: number
 const SECONDS_PER_SEED = 360;
 const QUEUE = 'lab';
 
-function measuresOf({ family, seed, base, recipes, wrongJudgedRight, questions, seconds }: SeedFigures, settings: LabSettings): Measure[] {
+function measuresOf({ family, seed, base, recipes, unseen, wrongJudgedRight, questions, seconds }: SeedFigures, settings: LabSettings): Measure[] {
   const bars = BARS[family];
   const measure = (name: string, value: number, rest: Partial<Measure> = {}): Measure => ({ name: `${family} ${seed}: ${name}`, value, unit: '', ...rest });
   return [
@@ -61,6 +61,10 @@ function measuresOf({ family, seed, base, recipes, wrongJudgedRight, questions, 
         measure(`${name}: greedy after RL`, greedy, name === 'tests' && bars.greedy !== undefined ? { bar: bars.greedy } : {}),
       ];
     }),
+    ...Object.entries(unseen.policies).flatMap(([policy, { mean, greedy }]) => [
+      measure(`${policy}: mean pass@1 on unseen kinds`, mean, { note: `${unseen.tasks} questions of kinds that nothing was trained on` }),
+      measure(`${policy}: greedy on unseen kinds`, greedy),
+    ]),
     { ...measure('wall time', seconds, { bar: SECONDS_PER_SEED, at: 'most' }), unit: 's' },
   ];
 }

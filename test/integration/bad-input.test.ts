@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { badInputs, printedFor } from '../../infra/dev/bad-input.js';
+import { BrokenLineRow } from '../../activities/experiment/import-artifact.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
 
@@ -54,6 +55,23 @@ describe('files', { timeout: 60_000 }, () => {
     expect(message).toMatch(/seeds\.path: line 4: .*extra/);
     expect(message).toContain('models.policy: there is no model folder /nowhere/model on the GPU worker');
     expect(await stored()).toEqual(new Set());
+  });
+
+  it('may have lines that are dropped, counted, and kept with their reasons', async () => {
+    const path = file('some-broken.jsonl', seed, { ...seed, code: '' }, '{"id": ', 'caf\u00e9', { ...seed, code: 'def one():\n    return 2\n' });
+    const { ref } = await (await startWorkflow('synthesis', { inputs: { seeds: { kind: 'seeds', path, brokenLines: 'drop' } }, config: { decontaminate: [] } })).result() as { ref: ArtifactRef };
+    const store = artifactStore();
+    const { inputs } = await store.manifest(ref);
+    const { metrics, files } = await store.manifest(inputs['seeds'] as ArtifactRef);
+    expect(metrics).toEqual({ dropped: { brokenLine: 4 } });
+    const broken = [];
+    for await (const row of store.readRows(files.filter(({ name }) => name === 'brokenLines.jsonl'), BrokenLineRow)) broken.push(row);
+    expect(broken).toEqual([
+      { line: 2, reason: expect.stringMatching(/^code: /), text: JSON.stringify({ ...seed, code: '' }) },
+      { line: 3, reason: 'no JSON', text: '{"id": ' },
+      { line: 4, reason: 'no JSON', text: 'caf\u00e9' },
+      { line: 5, reason: "id: 'own/one' is that of another seed in line 1; give each seed an id of its own", text: expect.stringContaining('return 2') },
+    ]);
   });
 
   it('that hold nothing but wrong lines are not told line by line to the end', async () => {

@@ -12,6 +12,7 @@ import { runSeed, type LabSettings } from '../lab/run.js';
 
 const SMALL = {
   questions: 300,
+  unseen: 8,
   model: { ...labFile.model, steps: 260 },
   stages: {
     sampling: { samples: 8, questions: { train: 60, heldOut: 20 } },
@@ -25,10 +26,19 @@ const SMALL = {
 
 it('asks validation questions of nobody else', () => {
   for (const family of FAMILIES) {
-    const validation = new Set(labQuestions(family, 0, Infinity).map(({ seed: { id } }) => id));
-    const others = labQuestions(family, 1, Infinity).map(({ seed: { id } }) => id);
+    const of = (seed: number): string[] => (['seen', 'unseen'] as const).flatMap((kinds) => labQuestions(family, seed, Infinity, kinds).map(({ seed: { id } }) => id));
+    const validation = new Set(of(0));
+    const others = of(1);
     expect(others.filter((id) => validation.has(id))).toEqual([]);
     expect(validation.size + others.length).toBe(allQuestions(family).length);
+  }
+});
+
+it('keeps whole kinds of question for the end', () => {
+  for (const family of FAMILIES) {
+    const [seen, unseen] = (['seen', 'unseen'] as const).map((kinds) => new Set(labQuestions(family, 1, Infinity, kinds).map(({ kind }) => kind)));
+    expect([...unseen!].filter((kind) => seen!.has(kind))).toEqual([]);
+    expect(unseen!.size).toBe(2);
   }
 });
 
@@ -46,13 +56,15 @@ it('learns from tests, and its reward model ranks programs of questions never se
   try {
     const settings = merge(labFile, SMALL) as LabSettings;
     const context = { client: await temporalClient(), taskQueue: SHARED_QUEUE, models: services.models, store: artifactStore(), folder, say: () => undefined };
-    const { base, recipes, wrongJudgedRight } = await runSeed(context, { ...settings, recipes: { best: settings.recipes['best']!, tests: settings.recipes['tests']! } }, 'structural', 1);
+    const { base, recipes, unseen, wrongJudgedRight } = await runSeed(context, { ...settings, recipes: { best: settings.recipes['best']!, tests: settings.recipes['tests']! } }, 'structural', 1);
     expect(wrongJudgedRight, 'wrong answers that pass all tests').toBe(0);
     expect(base.mean).toBeGreaterThan(0.1);
     expect(base.mean).toBeLessThan(0.5);
     expect(recipes['best']!.pairAccuracy).toBeGreaterThan(0.7);
     expect(recipes['best']!.closed).toBeGreaterThan(0.2);
     expect(recipes['tests']!.mean).toBeGreaterThan(base.mean + 0.1);
+    expect(unseen.tasks).toBe(8);
+    expect(Object.keys(unseen.policies).sort()).toEqual(['base', 'best', 'tests']);
   } finally {
     await services.close();
     rmSync(folder, { recursive: true, force: true });

@@ -13,6 +13,8 @@ export type Family = (typeof FAMILIES)[number];
 
 export interface LabQuestion {
   seed: SeedRow;
+  /** Index of its kind. */
+  kind: number;
   /** Complete programs; the first is the right one. */
   answers: string[];
   /** How often the corpus gives each answer; their sum is 1. */
@@ -51,10 +53,11 @@ function kinds(a: number, b: number, c: number): (Kind | undefined)[] {
     kind('int', `n times ${a}, minus ${b}`, (x, y) => `n * ${x} - ${y}`, [`n * (${a} - ${b})`, `n * ${a} + ${b}`, `${b} - n * ${a}`]),
     kind('int', `the remainder of n divided by ${a}, plus ${b}`, (x, y) => `n % ${x} + ${y}`, [`n % (${a} + ${b})`, `n // ${a} + ${b}`, `(n + ${b}) % ${a}`]),
     kind('int', `the whole quotient of n and ${a}, plus ${b}`, (x, y) => `n // ${x} + ${y}`, [`n // (${a} + ${b})`, `n % ${a} + ${b}`, `(n + ${b}) // ${a}`]),
-    kind('int', `the sum of n and ${a}, times ${b}, minus ${c}`, (x, y, z) => `(n + ${x}) * ${y} - ${z}`, [`n + ${a} * ${b} - ${c}`, `(n + ${a}) * (${b} - ${c})`, `(n - ${a}) * ${b} + ${c}`]),
+    // (n - a) * b + c is the same where c is a * b.
+    a * b === c ? undefined : kind('int', `the sum of n and ${a}, times ${b}, minus ${c}`, (x, y, z) => `(n + ${x}) * ${y} - ${z}`, [`n + ${a} * ${b} - ${c}`, `(n + ${a}) * (${b} - ${c})`, `(n - ${a}) * ${b} + ${c}`]),
     kind('int', `n plus ${b} if n is at least ${a} and n minus ${c} otherwise`, (x, y, z) => `n + ${y} if n >= ${x} else n - ${z}`, [`n + ${b} if n > ${a} else n - ${c}`, `n - ${c} if n >= ${a} else n + ${b}`, `n + ${b} if n <= ${a} else n - ${c}`]),
-    // With equal values on both sides of the boundary, the answer with the other comparison would be right too.
-    a * b === a + c ? undefined : kind('int', `n times ${b} if n is below ${a} and n plus ${c} otherwise`, (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`, [`n * ${b} if n <= ${a} else n + ${c}`, `n + ${c} if n < ${a} else n * ${b}`, `n * ${b} if n > ${a} else n + ${c}`]),
+    // With equal values at the boundary or right below it, the answer with the other comparison or the boundary there would be right too.
+    a * b === a + c || (a - 1) * b === a - 1 + c ? undefined : kind('int', `n times ${b} if n is below ${a} and n plus ${c} otherwise`, (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`, [`n * ${b} if n <= ${a} else n + ${c}`, `n + ${c} if n < ${a} else n * ${b}`, `n * ${b} if n > ${a} else n + ${c}`]),
     // Closer bounds would leave nothing or everything between them.
     ...(a + 2 <= b ? [
       kind('bool', `whether n is at least ${a} and at most ${b}`, (x, y) => `${x} <= n and n <= ${y}`, [`${a} < n and n <= ${b}`, `${a} <= n and n < ${b}`, `${a} <= n or n <= ${b}`]),
@@ -93,6 +96,7 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
   const [right, frequentWrong] = number % 2 === 1 ? RIGHT_LEADS : WRONG_LEADS;
   const rest = (1 - right - frequentWrong) / (wrong.length - 1);
   return {
+    kind: number,
     seed: {
       id: `lab/${family}/${kind.task.replace(/[ ,]+/g, '-')}`, source: `lab-${family}`, domain: { n: DOMAIN },
       code: `${header}    """Return ${kind.task}."""\n    return ${kind.right}\n`,
@@ -102,13 +106,16 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
   };
 }
 
+/** Kinds that nothing is trained on, one in which the right answer leads and one in which a wrong one does. */
+const UNSEEN = [3, 12];
+
 /**
- * The questions of one laboratory seed. Seed 0 is for choosing hyperparameters: its questions are two fifths of all, by
- * hash, that no other seed is ever asked.
+ * The questions of one laboratory seed, of seen kinds or of those that nothing is trained on. Seed 0 is for choosing
+ * hyperparameters: its questions are two fifths of all, by hash, that no other seed is ever asked.
  */
-export function labQuestions(family: Family, seed: number, count: number): LabQuestion[] {
+export function labQuestions(family: Family, seed: number, count: number, of: 'seen' | 'unseen' = 'seen'): LabQuestion[] {
   const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 5 < 2;
   const order = (question: LabQuestion): string => sha256(`${seed}/${question.seed.id}`);
-  return allQuestions(family).filter((question) => forValidation(question) === (seed === 0))
+  return allQuestions(family).filter((question) => forValidation(question) === (seed === 0) && UNSEEN.includes(question.kind) === (of === 'unseen'))
     .sort((x, y) => (order(x) < order(y) ? -1 : 1)).slice(0, count);
 }

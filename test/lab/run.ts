@@ -15,7 +15,7 @@ import { merge } from '../../workflows/contract/presets.js';
 import {
   EvaluationRow, FilteredQuestionRow, ProgramRow, STAGES, type ArtifactRef, type EvaluationResult, type StageName, type StageResult,
 } from '../../workflows/contract/index.js';
-import { labQuestions, type Family } from './questions.js';
+import { labQuestions, type Family, type LabQuestion } from './questions.js';
 
 /** Settings of one stage, as in an experiment file. */
 type Config = Record<string, unknown>;
@@ -32,6 +32,8 @@ export interface Recipe {
 export interface LabSettings {
   /** Questions of a seed, train and held-out. */
   questions: number;
+  /** Questions of kinds that nothing is trained on; every policy answers them at the end. */
+  unseen: number;
   /** The micro model's training. */
   model: { steps: number; batch: number; learningRate: number; initializerRange: number; phrases: boolean };
   stages: Partial<Record<StageName, Config>>;
@@ -71,6 +73,8 @@ export interface SeedFigures {
   /** Share of the corpus' wrong answers, among those that were sampled, that pass all tests. */
   wrongJudgedRight: number;
   recipes: Record<string, RecipeFigures>;
+  /** Mean and greedy pass@1 by policy on questions of kinds that nothing was trained on, and how many they are. */
+  unseen: { tasks: number; policies: Record<string, { mean: number; greedy: number }> };
   /** From the first question to the last figure. */
   seconds: number;
 }
@@ -93,11 +97,14 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
     return rows;
   };
 
+  const written = async (which: string, from: readonly LabQuestion[], over: Config = {}): Promise<ArtifactRef> => {
+    const path = join(context.folder, `${name}-${which}.jsonl`);
+    await writeRows(path, from.map((question) => question.seed));
+    const { ref } = await stage('synthesis', { seeds: { kind: 'seeds', path } }, {}, `synthesis-${which}`);
+    return (await stage('filtering', { questions: ref }, over, `filtering-${which}`)).ref;
+  };
   const asked = new Map(labQuestions(family, seed, settings.questions).map((question) => [question.seed.id, question]));
-  const seeds = join(context.folder, `${name}-seeds.jsonl`);
-  await writeRows(seeds, [...asked.values()].map((question) => question.seed));
-  const written = await stage('synthesis', { seeds: { kind: 'seeds', path: seeds } });
-  const { ref: questions } = await stage('filtering', { questions: written.ref });
+  const questions = await written('seen', [...asked.values()]);
   const filtered = await rowsOf<FilteredQuestionRow>(questions, FilteredQuestionRow);
   const train = filtered.filter(({ split }) => split === 'train');
 
@@ -114,6 +121,7 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
   const { ref: programs } = await stage('sampling', { questions, policy: { kind: 'folder', path: model } });
   const base = { kind: 'folder', path: model };
   const recipes: Record<string, RecipeFigures> = {};
+  const trained: Record<string, ArtifactRef> = {};
   let baseFigures: EvaluationResult | undefined;
   for (const [recipe, { preferences, rewardModel, reinforcement }] of Object.entries(settings.recipes)) {
     const recipeStart = performance.now();
@@ -131,12 +139,16 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
       figures = { ...strictAccuracy(rows), bestOf16, closed: (bestOf16 - result.mean!) / (result.oracle! - result.mean!) };
     }
     const policy = await stage('reinforcement', { questions, policy: base, ...(reward ? { rewardModel: reward } : {}) }, reinforcement, `reinforcement-${recipe}`);
+    trained[recipe] = policy.ref;
     const { ref } = await stage('evaluation', { policies: { [recipe]: policy.ref }, questions }, { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] }, `evaluation-${recipe}`);
     const after = resultsOf(await store.manifest(ref))[recipe]!;
     recipes[recipe] = { ...figures, mean: after.mean!, greedy: after.greedy!, seconds: since(recipeStart) };
     say(`${name}: ${recipe}: ${figures.pairAccuracy === undefined ? '' : `pairs ${percent(figures.pairAccuracy)}, closed ${percent(figures.closed!)}, `}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`);
   }
   if (!baseFigures) throw new Error('no recipe has a reward model');
+  const unseen = await written('unseen', labQuestions(family, seed, settings.unseen, 'unseen'), { heldOutShare: 1 });
+  const { ref: beyond } = await stage('evaluation', { policies: { base, ...trained }, questions: unseen }, { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] }, 'evaluation-unseen');
+  const unseenResults = resultsOf(await store.manifest(beyond));
   const wrong = new Set([...asked.values()].flatMap(({ seed: { id }, answers }) => answers.slice(1).map((answer) => JSON.stringify([id, answer]))));
   const seedOf = new Map(filtered.map(({ id, seedId }) => [id, seedId]));
   const sampledWrong = await rowsOf<ProgramRow>(programs, ProgramRow, ({ questionId, program }) => wrong.has(JSON.stringify([seedOf.get(questionId), program])));
@@ -144,7 +156,12 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
     family, seed, questions: { train: train.length, heldOut: filtered.length - train.length },
     base: { mean: baseFigures.mean!, greedy: baseFigures.greedy!, oracle: baseFigures.oracle! },
     wrongJudgedRight: sampledWrong.filter(({ passRate }) => passRate === 1).length / Math.max(1, sampledWrong.length),
-    recipes, seconds: since(began),
+    recipes,
+    unseen: {
+      tasks: unseenResults['base']!.tasks,
+      policies: Object.fromEntries(Object.entries(unseenResults).map(([policy, { mean, greedy }]) => [policy, { mean: mean!, greedy: greedy! }])),
+    },
+    seconds: since(began),
   };
 }
 

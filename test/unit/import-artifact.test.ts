@@ -12,10 +12,10 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const seed = (name: string, code = `def ${name}():\n    return 'é'\n`): string => JSON.stringify({ id: `own/${name}`, source: 'own', code });
 
-function faults(content: string | Buffer, kind: ArtifactKind = 'seeds'): Promise<string[]> {
+function faults(content: string | Buffer, kind: ArtifactKind = 'seeds', brokenLines?: 'drop'): Promise<string[]> {
   const path = join(folder, 'rows.jsonl');
   writeFileSync(path, content);
-  return faultsOfFile(path, { kind, path });
+  return faultsOfFile(path, { kind, path, brokenLines });
 }
 
 const utf16 = 'the file is no UTF-8, it looks like UTF-16; save it as UTF-8';
@@ -43,6 +43,12 @@ describe('a file of seeds', () => {
     ['the same id for another seed', `${seed('a')}\n${seed('b')}\n${seed('a', 'y = 2')}\n`, ["line 3: id: 'own/a' is that of another seed in line 1; give each seed an id of its own"]],
   ])('with %s is refused', async (_, content, told) => {
     expect(await faults(content)).toEqual(told);
+  });
+
+  it('whose broken lines are dropped needs one row at least', async () => {
+    expect(await faults(`{"id": \n${seed('a')}\nno row\n`, 'seeds', 'drop')).toEqual([]);
+    expect(await faults(`{"id": \nno row\n`, 'seeds', 'drop')).toEqual(['line 1: no JSON', 'line 2: no JSON']);
+    expect(await faults('', 'seeds', 'drop')).toEqual(["the file is empty; it must hold at least one row of kind 'seeds'"]);
   });
 
   it('longer than one read is counted by its own lines', async () => {

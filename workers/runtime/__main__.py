@@ -13,8 +13,10 @@ import platform
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
 from serve import serve
 
-# Read by the libraries while they are imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on shared cores
+# Read by the libraries while they are imported. The first is how long a thread spins before it sleeps: a small model's
+# work comes in pieces of microseconds, between which sleeping would take as long as they do, and threads that spin
+# without end starve each other on shared cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

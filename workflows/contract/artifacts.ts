@@ -32,6 +32,8 @@ export const YOUNG_BLOB_SECONDS = 1800;
 export const ArtifactPath = z.strictObject({
   kind: ArtifactKind.describe('what the file holds'),
   path: z.string().min(1).describe('JSON Lines file on the pipeline worker: absolute, or relative to its working folder or the package'),
+  brokenLines: z.enum(['refuse', 'drop']).optional()
+    .describe("lines that are no row of that kind: 'refuse' the file, naming them (absent: this), or 'drop' them, counted, and kept beside the rows with their reasons"),
 });
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
 
