@@ -23,6 +23,12 @@ export const TrainingEnvironments = z.array(z.object({
   processes: z.number().int(), microBatch: z.number().int(), sharding: z.string(),
 })).min(1);
 
+/**
+ * Largest share of a training's time in which its checkpoints are on their way to the store, the first one aside: on a host
+ * whose cores train, sending takes time from the training. Those that are not sent stay on the local disk.
+ */
+const SENDING_SHARE = 0.05;
+
 /** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
 export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: { step: number; path: string }): Promise<void> {
   const files = await store.putFolder(checkpoint.path);
@@ -52,8 +58,9 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
 }
 
 /**
- * Runs a training operation of the model runtime: from the newest checkpoint on, each new checkpoint uploaded while the
- * training goes on. `params` receives the checkpoint folder to write to and the one to resume from.
+ * Runs a training operation of the model runtime: from the newest checkpoint on, new checkpoints uploaded while the training
+ * goes on, as often as {@link SENDING_SHARE} lets them; the newest also when the training is cancelled or fails. `params` receives
+ * the checkpoint folder to write to and the one to resume from.
  */
 export async function train<R>(
   { store, models, work }: { store: ArtifactStore; models: PythonService; work: string },
@@ -66,11 +73,29 @@ export async function train<R>(
   await mkdir(checkpoints, { recursive: true });
   const step = await restoreCheckpoint(store, stageKey, resume);
   if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
-  return models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
-    signal: cancellationSignal(),
-    onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message, metrics }),
-    onCheckpoint: (checkpoint) => saveCheckpoint(store, stageKey, checkpoint),
-  });
+  const signal = cancellationSignal();
+  let unsent: { step: number; path: string } | undefined;
+  let restUntil = 0;
+  const send = async (checkpoint: { step: number; path: string }): Promise<void> => {
+    const began = performance.now();
+    await saveCheckpoint(store, stageKey, checkpoint);
+    unsent = undefined;
+    restUntil = performance.now() + (performance.now() - began) / SENDING_SHARE;
+  };
+  try {
+    return await models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
+      signal,
+      onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message, metrics }),
+      onCheckpoint: async (checkpoint) => {
+        unsent = checkpoint;
+        if (performance.now() >= restUntil || signal?.aborted) await send(checkpoint);
+      },
+    });
+  } catch (error) {
+    // What ended the training is told, whether the store takes the checkpoint or not.
+    if (unsent) await send(unsent).catch(() => undefined);
+    throw error;
+  }
 }
 
 /** Runs `use` with an empty work folder that is removed afterwards. */
