@@ -62,10 +62,12 @@ function partsOf(options: { quick: boolean; files: string[]; pattern: string | u
   if (options.files.length === 0) {
     if (pattern !== undefined) throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
     if (quick) return [vitest(['--project=unit', '--project=replay']), typeCheck, lint, importRules];
-    // The longest part first; the checks tell what is wrong while it runs.
+    // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last: it alone
+    // keeps two cores busy when the other lane has nothing left.
+    const processes = 'workers/runtime/tests/test_processes.py';
     return [
-      vitest([]), typeCheck, lint, importRules, ruff,
-      pytest('pytest sandbox', ['workers/sandbox/tests']), pytest('pytest runtime', ['workers/runtime/tests']),
+      vitest([]), typeCheck, lint, importRules, ruff, pytest('pytest sandbox', ['workers/sandbox/tests']),
+      pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]), pytest('pytest processes', [processes]),
     ];
   }
   const files = options.files.map((file) => resolve(file));
