@@ -1,4 +1,4 @@
-import { CancellationScope, patched } from '@temporalio/workflow';
+import { CancellationScope } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import type { ArtifactRef, Metrics, Produced, StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
@@ -41,20 +41,12 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
   const doing = (round: number, summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
 
-  const plan = (round: number): Promise<Produced> => call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } });
-  /** Plans that were made before their round began. */
-  const plans = new Map<number, Promise<Produced>>();
-  const planAhead = (round: number): void => {
-    const planned = plan(round);
-    planned.catch(() => undefined);
-    plans.set(round, planned);
-  };
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
-    const { ref: planned } = await (plans.get(round) ?? plan(round));
-    const { ref: rollouts } = await withWeights(() => run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan: planned, policy } })));
+    const { ref: plan } = await call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } });
+    const { ref: rollouts } = await withWeights(() => run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } })));
     const [verdicts, scores] = await Promise.all([
-      reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan: planned, rollouts } }) : undefined,
-      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing(round, 'score'), { config, round, inputs: { plan: planned, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
+      reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
+      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing(round, 'score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
     ]);
     const { ref: rewards } = await call('reinforcement.reward', doing(round, 'rewards'), {
       config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
@@ -114,8 +106,6 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
       if (referenceRefresh !== null && (round - 1) % referenceRefresh === 0) reference = current;
       const prepared = next ?? prepare(round, current);
       next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
-      // A plan needs no policy: the device does not wait for it between an update and the next samples.
-      if (asynchronous && round + 2 <= rounds && patched('plans ahead')) planAhead(round + 2);
       const { rollouts, rewards } = await prepared;
       updates.push({ policy: current, reference, rollouts, rewards });
       const updated = await withWeights(() => update(round));
