@@ -2,11 +2,12 @@
  * The bundle of this package's workflows, built once for all worker processes of a home: building it takes seconds of CPU
  * time at every start. Its name is a hash of what it is made from, so it never has to be thrown away by hand.
  */
-import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join } from 'node:path';
 import { bundleWorkflowCode, type WorkflowBundle } from '@temporalio/worker';
+import { sha256 } from '../activities/artifacts/keys.js';
+import { fileDigest, filesOf } from '../activities/artifacts/store.js';
 import { AceCoderPlugin, workflowsPath } from './plugins/acecoder-plugin.js';
 import type { OwnedServices } from './plugins/services.js';
 
@@ -28,13 +29,9 @@ export async function workflowBundle(folder: string, services: OwnedServices): P
 }
 
 async function digestOfSources(): Promise<string> {
-  const hash = createHash('sha256');
-  const { resolve } = createRequire(import.meta.url);
   const folder = dirname(workflowsPath.all);
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const sources = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name)).sort();
-  for (const file of [...sources, ...PACKAGES.map((name) => resolve(`${name}/package.json`))]) {
-    hash.update(`${file.startsWith(folder) ? relative(folder, file) : ''}\0`).update(await readFile(file)).update('\0');
-  }
-  return hash.digest('hex');
+  const sources = await filesOf(folder);
+  const { resolve } = createRequire(import.meta.url);
+  const paths = [...sources.map((name) => join(folder, name)), ...PACKAGES.map((name) => resolve(`${name}/package.json`))];
+  return sha256(JSON.stringify([sources, await Promise.all(paths.map(fileDigest))]));
 }
