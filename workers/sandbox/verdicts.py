@@ -20,7 +20,7 @@ from sandbox.asserts import Interaction, Test
 from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "4"
+HARNESS_VERSION = "5"
 """Raised whenever the same program and tests could get another verdict."""
 
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
@@ -42,6 +42,7 @@ _MAX_TESTS = 1_000
 _MAX_REASON = 200
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
+_SLACK_FACTOR = 2
 _SLOW_FACTOR = 4
 _CACHE_BYTES = 8 * 1024 * 1024
 _ENTRY_BYTES = 320  # of a cached verdict beside its data: the key, two objects and a place in the dictionary
@@ -246,7 +247,7 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
     trials = _run_with_crashes(pool, works, call)
     late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
     # With a second time-out stands or falls what is not run after it; what ran after the only one needs no second run.
-    shortened = [replace(works[index], tests=works[index].tests[: at + 1]) for index, at in late.items()]
+    shortened = [_with_slack(replace(works[index], tests=works[index].tests[: at + 1])) for index, at in late.items()]
     repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):
         if index in late:
@@ -262,6 +263,14 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
             again.flags.add("flaky")
         trials[index] = again
     return trials
+
+
+def _with_slack(work: Work) -> Work:
+    """The work that confirms time-outs. On a busy host the same test costs more CPU time: with the limit of the first
+    run, one that needs nearly all of it would be late there in both runs, and in neither on an idle host.
+    """
+    limits = work.limits
+    return replace(work, limits=replace(limits, cpu_seconds_per_test=_SLACK_FACTOR * limits.cpu_seconds_per_test))
 
 
 def _is_near(trial: Trial, thresholds: Sequence[float]) -> bool:
