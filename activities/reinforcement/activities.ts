@@ -16,7 +16,7 @@ import { Documents, isPruned, keptArtifacts, MODEL_DOCUMENTS, neededBlobs, pruna
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
-import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
+import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { SCORE_SCALE_FILE, ScoreScale } from '../reward-model/activities.js';
 import { score } from '../reward-model/score.js';
@@ -127,6 +127,7 @@ export function reinforcementActivities(services: Services) {
           engine: config.engine, model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
         });
+        leaveDevice();
         const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
           id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index), questionId: id, index, text, finish, promptIds, completionIds,
           ...(logProbs ? { logProbs } : {}),
@@ -166,6 +167,7 @@ export function reinforcementActivities(services: Services) {
           model: await store.materialise(input.inputs.rewardModel), microBatch: config.execution.microBatch, signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts scored` }),
         });
+        leaveDevice();
         return { files: [await store.putRows('rows.jsonl', ScoreRow, scores)], rows: scores.length, metrics: {} };
       }, await models.versions()),
 

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { cancellationSignal, reportProgress } from './context.js';
+import { cancellationSignal, leaveDevice, reportProgress } from './context.js';
 import type { PythonService } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
@@ -29,8 +29,37 @@ export const TrainingEnvironments = z.array(z.object({
  */
 const SENDING_SHARE = 0.05;
 
+export interface Checkpoint {
+  step: number;
+  /** Its folder. */
+  path: string;
+}
+
+/** Decides which checkpoints of a training are sent. `now` gives milliseconds. */
+export class CheckpointSending {
+  #unsent: Checkpoint | undefined;
+  #restUntil = -Infinity;
+
+  constructor(private readonly send: (checkpoint: Checkpoint) => Promise<void>, private readonly now = () => performance.now()) {}
+
+  /** Sends the checkpoint if the share allows it, or keeps it in mind. */
+  async take(checkpoint: Checkpoint): Promise<void> {
+    this.#unsent = checkpoint;
+    if (this.now() >= this.#restUntil) await this.sendNewest();
+  }
+
+  /** Sends the newest checkpoint where it was not sent yet. */
+  async sendNewest(): Promise<void> {
+    if (!this.#unsent) return;
+    const began = this.now();
+    await this.send(this.#unsent);
+    this.#unsent = undefined;
+    this.#restUntil = this.now() + (this.now() - began) * (1 / SENDING_SHARE - 1);
+  }
+}
+
 /** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
-export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: { step: number; path: string }): Promise<void> {
+export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: Checkpoint): Promise<void> {
   const files = await store.putFolder(checkpoint.path);
   await store.putJson(objectKeys.checkpoint(stageKey, checkpoint.step), { step: checkpoint.step, files });
 }
@@ -74,26 +103,18 @@ export async function train<R>(
   const step = await restoreCheckpoint(store, stageKey, resume);
   if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
   const signal = cancellationSignal();
-  let unsent: { step: number; path: string } | undefined;
-  let restUntil = 0;
-  const send = async (checkpoint: { step: number; path: string }): Promise<void> => {
-    const began = performance.now();
-    await saveCheckpoint(store, stageKey, checkpoint);
-    unsent = undefined;
-    restUntil = performance.now() + (performance.now() - began) / SENDING_SHARE;
-  };
+  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint));
   try {
-    return await models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
+    const result = await models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
       signal,
       onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message, metrics }),
-      onCheckpoint: async (checkpoint) => {
-        unsent = checkpoint;
-        if (performance.now() >= restUntil || signal?.aborted) await send(checkpoint);
-      },
+      onCheckpoint: (checkpoint) => sending.take(checkpoint),
     });
+    leaveDevice();
+    return result;
   } catch (error) {
     // What ended the training is told, whether the store takes the checkpoint or not.
-    if (unsent) await send(unsent).catch(() => undefined);
+    await sending.sendNewest().catch(() => undefined);
     throw error;
   }
 }

@@ -24,6 +24,21 @@ export function lastProgress(context: Context): HeartbeatDetails | undefined {
   return latest.get(context);
 }
 
+const devices = new WeakMap<Context, () => void>();
+
+/** What {@link leaveDevice} calls in an activity. */
+export function onLeavingDevice(context: Context, leave: () => void): void {
+  devices.set(context, leave);
+}
+
+/**
+ * Says that this activity works on the worker's device no more: what it still stores goes on beside the next activity's work.
+ * Without it the device is the activity's to its end.
+ */
+export function leaveDevice(): void {
+  devices.get(Context.current())?.();
+}
+
 /** Aborted when the activity is cancelled, paused, reset or its worker shuts down; its reason is to be thrown on. */
 export function cancellationSignal(): AbortSignal {
   return Context.current().cancellationSignal;

@@ -1,5 +1,5 @@
 /**
- * The activity interceptor: heartbeats for every activity, and failures mapped to their classes.
+ * The activity interceptor: heartbeats for every activity, failures mapped to their classes, and what leaves a device.
  *
  * Heartbeats come from a timer and carry the last reported progress, so that an activity that waits for a child process
  * is seen to be alive and is told of its cancellation. An unknown error is retried until it has come back identically,
@@ -10,7 +10,7 @@ import type { Context, Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
 import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, ActivityInterceptors, Next } from '@temporalio/worker';
 import { FAILURES, StageFailure } from '../../workflows/contract/index.js';
-import { lastProgress } from './context.js';
+import { lastProgress, onLeavingDevice } from './context.js';
 
 const HEARTBEAT_SECONDS = 4;
 const IDENTICAL_FAILURES = 4;
@@ -21,20 +21,26 @@ interface Seen {
   times: number;
 }
 
+/** What a worker with a device is told when an activity leaves it; what is returned is called when the activity ends. */
+export type LeaveDevice = () => () => void;
+
 /** Makes the interceptor of one worker. */
-export function activityInterceptor(): (context: Context) => ActivityInterceptors {
+export function activityInterceptor(leave?: LeaveDevice): (context: Context) => ActivityInterceptors {
   const seen = new Map<string, Seen>();
-  return (context) => ({ inbound: new Inbound(context, seen) });
+  return (context) => ({ inbound: new Inbound(context, seen, leave) });
 }
 
 class Inbound implements ActivityInboundCallsInterceptor {
-  constructor(private readonly context: Context, private readonly seen: Map<string, Seen>) {}
+  constructor(private readonly context: Context, private readonly seen: Map<string, Seen>, private readonly leave: LeaveDevice | undefined) {}
 
   async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
     const beat = (): void => this.context.heartbeat(lastProgress(this.context));
     beat();
     const timer = setInterval(beat, HEARTBEAT_SECONDS * 1000);
     const key = keyOf(this.context.info);
+    let ended: (() => void) | undefined;
+    const { leave } = this;
+    if (leave) onLeavingDevice(this.context, () => { ended ??= leave(); });
     try {
       const result = await next(input);
       this.seen.delete(key);
@@ -43,6 +49,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
       throw this.#classify(error, key);
     } finally {
       clearInterval(timer);
+      ended?.();
     }
   }
 

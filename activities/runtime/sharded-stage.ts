@@ -13,7 +13,7 @@ import {
 import { objectKeys, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, reused, type Product } from '../artifacts/produce.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { currentProducer } from './context.js';
+import { currentProducer, leaveDevice } from './context.js';
 
 const PlanDocument = z.object({
   config: z.json(),
@@ -137,6 +137,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
       const started = performance.now();
       const definition = stage.steps[step]!;
       const result = await definition.run({ config, inputs: plan.inputs, rows, execution, shard });
+      leaveDevice();
       if ('incomplete' in result) return { rows: 0, reused: false, ...result };
       const document: ShardDocument = {
         file: await store.putRows(shardName(shard), definition.schema, result.rows),

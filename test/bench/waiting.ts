@@ -49,11 +49,12 @@ export async function waiting({ client, store, environment, home }: Surroundings
         taskQueue: queue, workflowId: `waiting-${mode}-${Date.now()}`,
         args: [{ inputs: { questions: { kind: 'filteredQuestions', path: questions }, policy: { kind: 'folder', path: model } }, config }],
       }) as StageResult;
-      const own = deviceWaiting([worked().slice(before)]);
+      const onDevice = worked().slice(before);
+      const own = deviceWaiting([onDevice]);
       const steps = timeLine(result.rounds!, await manifestsOfRounds(result.rounds!, (ref) => store.manifest(ref)));
       const judging = steps.flat().filter(({ step }) => step === 'judging').map(({ from, to }) => to - from);
       measures.push(
-        { name: `${mode}: waiting of the device`, value: own, unit: '', ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}), note: `${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}` },
+        { name: `${mode}: waiting of the device`, value: own, unit: '', ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}), note: `${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}` },
         { name: `${mode}: seconds a round`, value: Math.max(...steps.flat().map(({ to }) => to)) / rounds, unit: 's', note: `programs ran ${(judging.reduce((sum, seconds) => sum + seconds, 0) / judging.length).toFixed(1)} s a round` },
       );
     }
@@ -61,4 +62,16 @@ export async function waiting({ client, store, environment, home }: Surroundings
   } finally {
     await workers.stop();
   }
+}
+
+/** Mean time between two steps of the device, by what they are. */
+function gaps(steps: readonly RoundStep[]): string {
+  const seconds = new Map<string, number[]>();
+  for (const [at, { step, from }] of steps.entries()) {
+    const before = steps[at - 1];
+    if (!before) continue;
+    const name = `${before.step} to ${step}`;
+    seconds.set(name, [...(seconds.get(name) ?? []), from - before.to]);
+  }
+  return [...seconds].map(([name, all]) => `${all.length} times ${name} ${(all.reduce((sum, each) => sum + each, 0) / all.length).toFixed(2)} s`).join(', ');
 }

@@ -13,6 +13,7 @@ import type { BundleOptions, NativeConnection, Worker, WorkerOptions } from '@te
 import { composeActivities, createActivities, type Activity } from '../../activities/index.js';
 import { activityInterceptor } from '../../activities/runtime/interceptor.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
+import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
 import { searchAttributesOf } from './search-attributes.js';
 import { createServices, type OwnedServices } from './services.js';
@@ -32,14 +33,14 @@ const module = (name: string): string => fileURLToPath(new URL(`../../workflows/
 export const workflowsPath = { all: module('index'), data: module('data') } as const;
 
 /**
- * Activities at once. A GPU does one thing at a time; a sandbox supervisor keeps all cores busy with one batch, and a
- * second one hides the time between batches; the rest waits for the network.
+ * Activities at once. A sandbox supervisor keeps all cores busy with one batch, and a second one hides the time between
+ * batches; what works on a device waits for it ({@link DeviceSlots}); the rest waits for the network.
  */
-const SLOTS: Record<QueueRole, number> = { pipeline: 40, llm: 40, sandbox: 2, gpu: 1 };
+const SLOTS: Record<Exclude<QueueRole, 'gpu'>, number> = { pipeline: 40, llm: 40, sandbox: 2 };
 
 export class AceCoderPlugin extends SimplePlugin {
   readonly #part: Part;
-  readonly #role: QueueRole;
+  readonly #slots: DeviceSlots | number;
   readonly #activities: Record<string, Activity>;
   /** Where the worker's namespace is, once it is known. */
   readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
@@ -51,16 +52,17 @@ export class AceCoderPlugin extends SimplePlugin {
       searchAttributes: searchAttributesOf(() => server.connection, () => server.namespace ?? 'default', (text) => console.warn(text)),
     });
     const activities = createActivities(services, role, part);
+    const deviceSlots = role === 'gpu' ? new DeviceSlots() : undefined;
     if (Object.keys(activities).length === 0) throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
     super({
       name: 'acecoder.AceCoderPlugin',
       activities: (others: object | undefined) => composeActivities(others ?? {}, activities),
       ...(role === 'pipeline' && part !== 'sandbox' ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] } : {}),
-      workerInterceptors: { activity: [activityInterceptor()] },
+      workerInterceptors: { activity: [activityInterceptor(deviceSlots && (() => deviceSlots.leave()))] },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
     this.#part = part;
-    this.#role = role;
+    this.#slots = deviceSlots ?? SLOTS[role as Exclude<QueueRole, 'gpu'>];
     this.#activities = activities;
     this.#server = server;
   }
@@ -72,13 +74,19 @@ export class AceCoderPlugin extends SimplePlugin {
     if (options.workflowBundle) delete configured.workflowsPath;
     return {
       ...configured,
-      maxConcurrentActivityTaskExecutions: options.maxConcurrentActivityTaskExecutions ?? SLOTS[this.#role],
+      ...this.#slotsOf(options),
       // Cancellation reaches an activity with its heartbeat: the throttle is how long a cancelled training goes on.
       maxHeartbeatThrottleInterval: options.maxHeartbeatThrottleInterval ?? '5s',
       defaultHeartbeatThrottleInterval: options.defaultHeartbeatThrottleInterval ?? `${HEARTBEAT_TIMEOUT_SECONDS / 3}s`,
       // Long enough for a training to reach the end of its step and write a checkpoint.
       shutdownForceTime: options.shutdownForceTime ?? '60s',
     };
+  }
+
+  /** Slots that the application gives its worker count; Temporal takes either a number or a tuner. */
+  #slotsOf({ tuner, maxConcurrentActivityTaskExecutions: own }: WorkerOptions): Partial<WorkerOptions> {
+    if (tuner || own !== undefined) return {};
+    return typeof this.#slots === 'number' ? { maxConcurrentActivityTaskExecutions: this.#slots } : { tuner: this.#slots.tuner };
   }
 
   override configureBundler(options: BundleOptions): BundleOptions {
