@@ -14,12 +14,13 @@ import { overhead } from './overhead.js';
 import { pythonMeasures } from './python.js';
 import type { Surroundings } from './surroundings.js';
 import { report, type Measure } from './table.js';
-import { waiting } from './waiting.js';
+import { waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
   --only NAME   only this part: waiting, update, overhead (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
+  --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
   --steps N     optimizer steps of the overhead part, on each side (60)
   --json        one JSON object on the last line
@@ -27,7 +28,7 @@ const HELP = `npm run bench:training -- [options]
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '60' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, device: { type: 'string', default: 'fake' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '60' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
   });
   if (values.help) return console.log(HELP);
   const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {
@@ -35,8 +36,10 @@ async function main(): Promise<void> {
     if (!Number.isInteger(value) || value < 2) throw new Error(`--${name} is ${values[name]}: give a number from 2 on.`);
     return value;
   }) as [number, number, number];
+  const device = WAITING_DEVICES.find((name) => name === values.device);
+  if (!device) throw new Error(`--device is ${values.device}: the devices are ${WAITING_DEVICES.join(', ')}.`);
   const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
-    waiting: (surroundings) => waiting(surroundings, rounds),
+    waiting: (surroundings) => waiting(surroundings, rounds, device),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
     overhead: (surroundings) => overhead(surroundings, steps),
   };

@@ -1,40 +1,65 @@
 /**
- * How long a device waits in RL rounds, synchronous and asynchronous: a fake device, everything else real.
+ * How long a device waits in RL rounds, synchronous and asynchronous: a fake device or this host's own, everything else real.
  *
- * A round samples for 6 s, runs programs for about 4 s on two cores, and trains for 6 s; the device's own log says when it
- * worked.
+ * A round of the fake device samples for 6 s, runs programs for about 4 s on two cores, and trains for 6 s; the device's own
+ * log says when it worked. A real one samples and trains a model of random weights.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/reinforcement/timeline.js';
+import { root, venvPython } from '../../infra/dev/paths.mjs';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';
 import type { Surroundings } from './surroundings.js';
 import type { Measure } from './table.js';
 
-const QUESTIONS = 8;
-const SAMPLES = 4;
 const WAITING_BAR = 0.05;
 
+/** What stands for the model runtime, on which policy, and how large a round is. */
+const DEVICES = {
+  fake: {
+    runtime: 'fake_device.py', questions: 8, samples: 4, config: {},
+    model: (folder: string): void => {
+      mkdirSync(folder);
+      writeFileSync(join(folder, 'config.json'), '{"fake": true}');
+    },
+  },
+  // About as long on an H100 as a round of the fake device, in a model of 0.14 billion parameters.
+  cuda: {
+    runtime: 'timed_device.py', questions: 16, samples: 8,
+    config: { maxNewTokens: 192, topP: 1, algorithm: { name: 'grpo', epochs: 3, batchSize: 32 }, execution: { maxRows: 128, microBatch: 16 } },
+    model: (folder: string): void => {
+      const code = 'import sys, pathlib, shutil; from runtime.bench.throughput import random_model; shutil.move(random_model("0.14", pathlib.Path(sys.argv[1] + "-made")), sys.argv[1])';
+      const { status } = spawnSync(venvPython(), ['-c', code, folder], { stdio: 'inherit', env: { ...process.env, PYTHONPATH: join(root, 'workers') } });
+      if (status !== 0) throw new Error('The model of random weights could not be made; see above.');
+    },
+  },
+} as const;
+export type WaitingDevice = keyof typeof DEVICES;
+export const WAITING_DEVICES = Object.keys(DEVICES) as WaitingDevice[];
+
 /** Measures of `rounds` rounds in each mode, one after the other on the same worker. */
-export async function waiting({ client, store, environment, home }: Surroundings, rounds: number): Promise<Measure[]> {
-  const model = join(home, 'fake-model');
-  mkdirSync(model, { recursive: true });
-  writeFileSync(join(model, 'config.json'), '{"fake": true}');
+export async function waiting({ client, store, environment, home }: Surroundings, rounds: number, name: WaitingDevice): Promise<Measure[]> {
+  const device = DEVICES[name];
+  const model = join(home, 'policy');
+  device.model(model);
   const questions = join(home, 'waiting-questions.jsonl');
   const row = (index: number): FilteredQuestionRow => ({
     id: `q-${index}`, seedId: `s-${index}`, source: 'bench', question: `Return n, in way ${index}.`, entryPoint: 'answer', reference: '', split: 'train',
     tests: ['assert answer(1) == 1', 'assert answer(2) == 2'],
   });
-  writeFileSync(questions, Array.from({ length: QUESTIONS }, (_, index) => `${JSON.stringify(row(index))}\n`).join(''));
+  writeFileSync(questions, Array.from({ length: device.questions }, (_, index) => `${JSON.stringify(row(index))}\n`).join(''));
   const logs = join(environment['ACECODER_HOME']!, 'logs');
   const worked = (): RoundStep[] => readdirSync(logs).filter((name) => name.startsWith('runtime')).flatMap((name) => readFileSync(join(logs, name), 'utf8').split('\n'))
     .filter((line) => line.startsWith('{"op"')).map((line) => JSON.parse(line) as { op: RoundStep['step']; from: number; to: number }).map(({ op, from, to }) => ({ step: op, from, to }));
 
   const queue = 'waiting';
   const workers = workerProcess(queue, {
-    ...environment, ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!, ACECODER_PYTHON: fileURLToPath(new URL('../fixtures/fake-device.py', import.meta.url)),
+    ...environment, ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!, ACECODER_PYTHON: fileURLToPath(new URL(`../fixtures/${device.runtime}`, import.meta.url)),
+    // The script's own first line looks for its interpreter there.
+    PATH: `${dirname(venvPython())}${delimiter}${environment['PATH'] ?? ''}`,
   });
   try {
     const measures: Measure[] = [];
@@ -42,7 +67,7 @@ export async function waiting({ client, store, environment, home }: Surroundings
     for (const mode of ['synchronous', 'asynchronous'] as const) {
       const before = worked().length;
       const config = {
-        rounds, promptsPerRound: QUESTIONS, samplesPerPrompt: SAMPLES, limits: { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 4 }, seed: mode === 'synchronous' ? 1 : 2,
+        ...device.config, rounds, promptsPerRound: device.questions, samplesPerPrompt: device.samples, limits: { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 4 }, seed: mode === 'synchronous' ? 1 : 2,
         ...(mode === 'asynchronous' ? { asynchronous: {} } : {}),
       };
       const result = await client.workflow.execute('reinforcement', {
@@ -54,7 +79,7 @@ export async function waiting({ client, store, environment, home }: Surroundings
       const steps = timeLine(result.rounds!, await manifestsOfRounds(result.rounds!, (ref) => store.manifest(ref)));
       const judging = steps.flat().filter(({ step }) => step === 'judging').map(({ from, to }) => to - from);
       measures.push(
-        { name: `${mode}: waiting of the device`, value: own, unit: '', ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}), note: `${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}` },
+        { name: `${mode}: waiting of the device`, value: own, unit: '', ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}), note: `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}` },
         { name: `${mode}: seconds a round`, value: Math.max(...steps.flat().map(({ to }) => to)) / rounds, unit: 's', note: `programs ran ${(judging.reduce((sum, seconds) => sum + seconds, 0) / judging.length).toFixed(1)} s a round` },
       );
     }

@@ -40,13 +40,14 @@ class Sample:
     def seed(self) -> int:
         return self.request["seeds"][self.index]
 
-    def append(self, token: int, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> None:
+    def append(self, token: int, endings: Endings) -> None:
         """Add `token` and end the row where the model, a stop string or the limit does."""
+        tokenizer, stops = endings.tokenizer, self.request["stop"]
         self.ids.append(token)
-        if token in ends:
+        if token in endings.tokens:
             self.text, self.finish = _decode(tokenizer, self.ids[:-1]), "stop"
             return
-        if stops := self.request["stop"]:
+        if stops and endings.may_complete(token, stops):
             # A stop string of k bytes is spelled by at most k tokens, so the last few decide whether to read them all.
             tail = _decode(tokenizer, self.ids[-max(len(stop.encode()) for stop in stops) - 1 :])
             if any(stop in tail for stop in stops):
@@ -55,6 +56,36 @@ class Sample:
                 return
         if len(self.ids) == self.request["maxNewTokens"]:
             self.text, self.finish = _decode(tokenizer, self.ids), "length"
+
+
+class Endings:
+    """What ends completions: the model's own tokens, and those that can complete a stop string."""
+
+    def __init__(self, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        configured = generation.eos_token_id
+        self.tokens = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+        self.tokenizer = tokenizer
+        self._completing: dict[str, set[int] | None] = {}
+
+    def may_complete(self, token: int, stops: Sequence[str]) -> bool:
+        """Whether a text that `token` ends could end with one of `stops`; false is certain.
+
+        Reading a row's last tokens after every token costs more than a small model's step does, and hardly a token has
+        the last character of a stop string.
+        """
+        return any((tokens := self._tokens_with(stop[-1:])) is None or token in tokens for stop in stops)
+
+    def _tokens_with(self, character: str) -> set[int] | None:
+        """Tokens whose text has that character; None where the vocabulary does not say."""
+        if character not in self._completing:
+            # Vocabularies write other characters, and the space, in ways of their own; bytes as in <0x60>.
+            plain = character.isascii() and character.isprintable() and character != " "
+            self._completing[character] = (
+                {id for text, id in self.tokenizer.get_vocab().items() if character in text or text.startswith("<0x")}
+                if plain
+                else None
+            )
+        return self._completing[character]
 
 
 def read_samples(
@@ -87,12 +118,6 @@ def write_samples(params: Mapping[str, Any], samples: Sequence[Sample]) -> dict[
         ),
     )
     return {"rows": len(samples), "tokens": sum(len(row.ids) for row in samples)}
-
-
-def end_ids(generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that end a completion."""
-    configured = generation.eos_token_id
-    return {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
 
 
 def _check(request: Row, prompt: Sequence[int], context: int) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel
 
 from runtime.models import DEVICE, out_of_memory, warm_policy
 from runtime.parallel import gather_rows, shares
 from runtime.processes import RANK
-from runtime.samples import Sample, end_ids, read_samples, write_samples
+from runtime.samples import Endings, Sample, read_samples, write_samples
 from serve import Call, Cancelled
 
 NUCLEUS_CANDIDATES = 256
@@ -32,6 +32,7 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """
     model, tokenizer = warm_policy(params["model"])
     samples = read_samples(params, tokenizer, model.config)
+    endings = Endings(model.generation_config, tokenizer)
     ordered = sorted(range(len(samples)), key=lambda index: len(samples[index].prompt))
     batches = [ordered[start : start + params["maxRows"]] for start in range(0, len(ordered), params["maxRows"])]
     own = [batch for batch, counts in shares(batches) if counts]
@@ -41,7 +42,7 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
             for batch in own:
                 rows = [samples[index] for index in batch]
-                for row in _generate(model, tokenizer, rows, call, params.get("logProbs", False)):
+                for row in _generate(model, endings, rows, call, params.get("logProbs", False)):
                     done += 1
                     tokens += len(row.ids)
                     call.progress(done, total, "sampling", {"tokens": tokens})
@@ -61,10 +62,9 @@ def _uniforms(row: Sample) -> np.ndarray:
 
 
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: list[Sample], call: Call, log_probs: bool = False
+    model: PreTrainedModel, endings: Endings, batch: list[Sample], call: Call, log_probs: bool = False
 ) -> Iterator[Sample]:
     """Complete `batch` in place and yield each row as it ends. Shapes: Q prompts, R rows, T positions, V vocabulary."""
-    ends = end_ids(model.generation_config, tokenizer)
     # Rows of one request share the object, so identity finds a batch's distinct prompts.
     prompts = list({id(row.prompt): row.prompt for row in batch}.values())
     prompt_of_row = {id(prompt): index for index, prompt in enumerate(prompts)}
@@ -83,9 +83,7 @@ def _generate(
     temperature_R = torch.tensor([float(row.request["temperature"]) for row in batch], device=DEVICE)
     top_p_R = torch.tensor([float(row.request["topP"]) for row in batch], device=DEVICE)
     length = max(row.request["maxNewTokens"] for row in batch)
-    uniform_RN = torch.tensor(
-        np.stack([np.pad(u, (0, length - len(u))) for u in map(_uniforms, batch)]), device=DEVICE
-    )
+    uniform_RN = torch.tensor(np.stack([np.pad(u, (0, length - len(u))) for u in map(_uniforms, batch)]), device=DEVICE)
     alive = batch
     for step in range(length):
         call.raise_if_cancelled()
@@ -94,7 +92,7 @@ def _generate(
             for row, log_prob in zip(alive, _log_probs(logits_RV, token_R, temperature_R), strict=True):
                 row.log_probs.append(log_prob)
         for row, token in zip(alive, token_R.tolist(), strict=True):
-            row.append(token, tokenizer, ends)
+            row.append(token, endings)
         yield from (row for row in alive if row.finish)
         keep = [index for index, row in enumerate(alive) if not row.finish]
         if not keep:

@@ -17,7 +17,7 @@ from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 
 from runtime.models import DEVICE, INFERENCE_DTYPE, Stamp, out_of_memory, weights_stamp
-from runtime.samples import Sample, end_ids, read_samples, write_samples
+from runtime.samples import Endings, Sample, read_samples, write_samples
 from serve import Call, ServiceError
 
 # The rest is for what the model runtime's process holds without a model.
@@ -43,11 +43,11 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             f"Request {cut[0].request['id']} has topP {cut[0].request['topP']} and wants log-probabilities, which the "
             "engine vllm gives for topP 1 only; set topP to 1 or use the engine transformers.",
         )
-    ends = end_ids(_generation_config(path, config), tokenizer)
+    endings = Endings(_generation_config(path, config), tokenizer)
     with out_of_memory("maxRows", params["maxRows"]), _engine(path, stamp, params["maxRows"]) as llm:
         ids = llm.enqueue(
             [{"prompt_token_ids": row.prompt} for row in samples],
-            [_sampling_params(row, ends, params.get("logProbs", False)) for row in samples],
+            [_sampling_params(row, endings, params.get("logProbs", False)) for row in samples],
             use_tqdm=False,
         )
         outputs = []
@@ -65,11 +65,11 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     # vLLM numbers requests as they come.
     outputs.sort(key=lambda output: int(output.request_id))
     for row, output in zip(samples, outputs, strict=True):
-        _complete(row, output.outputs[0], tokenizer, ends)
+        _complete(row, output.outputs[0], endings)
     return write_samples(params, samples)
 
 
-def _sampling_params(row: Sample, ends: set[int], log_probs: bool) -> SamplingParams:
+def _sampling_params(row: Sample, endings: Endings, log_probs: bool) -> SamplingParams:
     request = row.request
     return SamplingParams(
         temperature=request["temperature"],
@@ -77,7 +77,7 @@ def _sampling_params(row: Sample, ends: set[int], log_probs: bool) -> SamplingPa
         seed=row.seed,
         max_tokens=request["maxNewTokens"],
         stop=request["stop"],
-        stop_token_ids=sorted(ends),
+        stop_token_ids=sorted(endings.tokens),
         # Its own choice of ends is not asked; all of ours are named above.
         ignore_eos=True,
         # Stop strings are looked for in the text of all tokens, as `Sample.append` does.
@@ -86,10 +86,10 @@ def _sampling_params(row: Sample, ends: set[int], log_probs: bool) -> SamplingPa
     )
 
 
-def _complete(row: Sample, completion: Any, tokenizer: Any, ends: set[int]) -> None:
+def _complete(row: Sample, completion: Any, endings: Endings) -> None:
     """Put what vLLM emitted into the row. Raises `RuntimeError` where vLLM and `Sample.append` end it at two places."""
     for token in completion.token_ids:
-        row.append(token, tokenizer, ends)
+        row.append(token, endings)
         if row.finish:
             break
     if row.finish != completion.finish_reason or len(row.ids) != len(completion.token_ids):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from runtime.samples import Endings, Sample
 from runtime.sampling import choose_tokens, sample
 from serve import Cancelled, ServiceError
 
@@ -95,6 +97,32 @@ def test_text_ends_before_the_stop_and_ids_keep_what_was_emitted(
         assert tokenizer.decode(row["promptIds"]).endswith(f"<|im_start|>assistant\n{PREFIX}")
     short = run(micro_model, sampling_requests(maxNewTokens=3), tmp_path / "short.jsonl")
     assert {(row["finish"], len(row["completionIds"])) for row in short} == {("length", 3)}
+
+
+@pytest.mark.parametrize("stop", ["\n```", "return", "; ", "=", "é", "\n"])
+def test_a_stop_string_is_found_where_reading_after_every_token_finds_it(micro_model: Path, stop: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(micro_model)
+    generation = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
+    always = Endings(generation, tokenizer)
+    always.may_complete = lambda token, stops: True  # type: ignore[method-assign]
+    endings = Endings(generation, tokenizer)
+    request = {"stop": [stop], "maxNewTokens": 400, "seeds": [1]}
+    generator = random.Random(stop)
+    texts = [f"def f(é):\n    x = 1; y = é\n    return x\n{tail}" for tail in ("```", "``", "```\n", "é; é")]
+    for ids in (
+        *(tokenizer.encode(text) for text in texts),
+        *([generator.randrange(len(tokenizer)) for _ in range(400)] for _ in range(20)),
+    ):
+        rows = [Sample(request, [], 0), Sample(request, [], 0)]
+        for row, how in zip(rows, (always, endings), strict=True):
+            for token in ids:
+                row.append(token, how)
+                if row.finish:
+                    break
+        assert (rows[0].ids, rows[0].text, rows[0].finish) == (rows[1].ids, rows[1].text, rows[1].finish)
+    plain = stop[-1].isascii() and stop[-1].isprintable() and stop[-1] != " "
+    skipped = sum(not endings.may_complete(token, [stop]) for token in range(len(tokenizer)))
+    assert (skipped > 0.5 * len(tokenizer)) == plain
 
 
 def test_greedy_rows_equal_generate(micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path) -> None:
