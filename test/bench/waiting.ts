@@ -1,8 +1,8 @@
 /**
  * How long a device waits in RL rounds, synchronous and asynchronous: a fake device or this host's own, everything else real.
  *
- * A round of the fake device samples for 6 s, runs programs for about 4 s on two cores, and trains for 6 s; the device's own
- * log says when it worked. A real one samples and trains a model of random weights.
+ * A round of the fake device samples for 6 s, runs programs for about 4 s, and trains for 6 s; the device's own log says when
+ * it worked. A real one samples and trains a model of random weights.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
