@@ -1,7 +1,9 @@
 /** The store's promises against a real MinIO. */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
+import { createServer, request as httpRequest } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'minio';
@@ -158,6 +160,49 @@ describe('folders', () => {
     const folder = await artifactStore().materialise(refOf(manifest));
     const { readFile } = await import('node:fs/promises');
     expect(await readFile(`${folder}/folder/b.bin`)).toEqual(bytes);
+  });
+});
+
+describe('a large file', () => {
+  const bytes = randomBytes(70 * 1024 * 1024);
+
+  it('goes in parts and comes back as it was', async () => {
+    const store = artifactStore();
+    const path = await store.spoolPath();
+    await writeFile(path, bytes);
+    const file = await store.putFile(path, 'weights.bin');
+    expect(file).toMatchObject({ bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') });
+    expect(readFileSync(await artifactStore().fetch(file)).equals(bytes)).toBe(true);
+  });
+
+  it('whose sending breaks off leaves no parts, and is sent by the next attempt', async () => {
+    const { client, bucket } = minio();
+    const other = Buffer.from(bytes);
+    other.writeUInt32LE(7, 0);
+    const { hostname, port } = new URL(inject('stack').s3.endpoint);
+    let breaks = true;
+    const proxy = createServer((request, response) => {
+      if (breaks && request.url?.includes('partNumber=2')) return request.socket.destroy();
+      // The host is signed, so that it stays that of the proxy.
+      request.pipe(httpRequest({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
+        response.writeHead(answer.statusCode!, answer.headers);
+        answer.pipe(response);
+      }).on('error', () => response.destroy()));
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    try {
+      const store = artifactStore({ ...inject('environment'), ACECODER_S3_ENDPOINT: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` });
+      const path = await store.spoolPath();
+      await writeFile(path, other);
+      await expect(store.putFile(path, 'weights.bin')).rejects.toMatchObject({ type: 'StoreUnavailable' });
+      const blob = objectKeys.blob(createHash('sha256').update(other).digest('hex'));
+      expect(await client.findUploadId(bucket, blob)).toBeUndefined();
+      breaks = false;
+      const file = await store.putFile(path, 'weights.bin');
+      expect(readFileSync(await artifactStore().fetch(file)).equals(other)).toBe(true);
+    } finally {
+      proxy.close();
+    }
   });
 });
 
