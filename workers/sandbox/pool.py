@@ -37,6 +37,9 @@ _STARTS_IN_A_ROW = 3
 _AHEAD = 2
 _SMALL_FRAME = 64 * 1024
 
+MAX_TIME_OUTS = 2
+"""Tests of a program that may be out of time; the rest is not run."""
+
 T = TypeVar("T")
 
 
@@ -95,12 +98,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a program: `steps` are what `inside/program.py` says, in order."""
+    """One run of a program: `steps` are what `inside/program.py` says, in order; after so many time-outs it ends."""
 
     program: str
     steps: Sequence[tuple[str, Any]]
     limits: Limits = Limits()
     script: bool = False
+    max_time_outs: int = MAX_TIME_OUTS
 
 
 @dataclass(frozen=True)
@@ -352,7 +356,7 @@ class Pool:
 
 
 def _frame(job: Job) -> bytes:
-    rest = marshal.dumps((job.program, job.script, job.steps))
+    rest = marshal.dumps((job.program, job.script, job.steps, job.max_time_outs))
     limits = job.limits
     header = _JOB.pack(len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
     return header + rest

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sandbox import asserts
 from sandbox.asserts import Interaction, Test
-from sandbox.pool import CPU_TIME, ENDED, FELL, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
+from sandbox.pool import CPU_TIME, ENDED, FELL, MAX_TIME_OUTS, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
 from serve import Call, ServiceError
 
 HARNESS_VERSION = "5"
@@ -244,30 +244,32 @@ def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call:
 
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
-    trials = _run_with_crashes(pool, works, call)
+    trials = _run_with_crashes(pool, works, call, max_time_outs=1)
     late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
-    # With a second time-out stands or falls what is not run after it; what ran after the only one needs no second run.
-    shortened = [_with_slack(replace(works[index], tests=works[index].tests[: at + 1])) for index, at in late.items()]
-    repeated = dict(zip(late, _run_with_crashes(pool, shortened, call), strict=True))
+    repeated = dict(zip(late, _run_with_crashes(pool, [_with_slack(works[at]) for at in late], call), strict=True))
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):
         if index in late:
-            if repeated[index].statuses == first.statuses[: late[index] + 1]:
+            ran = late[index] + 1
+            trials[index] = repeated[index]
+            if repeated[index].statuses[:ran] == first.statuses[:ran]:
                 continue
             slower = replace(work, limits=work.limits.times(_SLOW_FACTOR))
-            (again,) = _run_with_crashes(pool, [slower], call, alone=True)
         elif _is_near(first, thresholds):
-            (again,) = _run_with_crashes(pool, [work], call, alone=True)
+            ran = len(work.tests)
+            slower = work
         else:
             continue
-        if again.statuses != first.statuses:
+        (again,) = _run_with_crashes(pool, [slower], call, alone=True)
+        if again.statuses[:ran] != first.statuses[:ran]:
             again.flags.add("flaky")
         trials[index] = again
     return trials
 
 
 def _with_slack(work: Work) -> Work:
-    """The work that confirms time-outs. On a busy host the same test costs more CPU time: with the limit of the first
-    run, one that needs nearly all of it would be late there in both runs, and in neither on an idle host.
+    """The work that confirms a time-out and decides what comes after it. On a busy host the same test costs more CPU
+    time: with the limit of the first run, one that needs nearly all of it would be late there in both runs, and in
+    neither on an idle host.
     """
     limits = work.limits
     return replace(work, limits=replace(limits, cpu_seconds_per_test=_SLACK_FACTOR * limits.cpu_seconds_per_test))
@@ -278,13 +280,15 @@ def _is_near(trial: Trial, thresholds: Sequence[float]) -> bool:
     return any(abs(rate - threshold) <= _NEAR_THRESHOLD + 1e-9 for threshold in thresholds)
 
 
-def _run_with_crashes(pool: Pool, works: Sequence[Work], call: Call, alone: bool = False) -> list[Trial]:
+def _run_with_crashes(
+    pool: Pool, works: Sequence[Work], call: Call, alone: bool = False, max_time_outs: int = MAX_TIME_OUTS
+) -> list[Trial]:
     """Run each work; where a test ended the process, the tests after it get another one."""
-    trials = _run_works(pool, works, call, alone)
+    trials = _run_works(pool, works, call, alone, max_time_outs)
     for _ in range(_MAX_CRASHES):
         broken = [index for index, trial in enumerate(trials) if trial.crashed is not None]
         rests = [replace(works[at], tests=works[at].tests[trials[at].crashed + 1 :]) for at in broken]
-        for at, rest in zip(broken, _run_works(pool, rests, call, alone), strict=True):
+        for at, rest in zip(broken, _run_works(pool, rests, call, alone, max_time_outs), strict=True):
             trial, ran = trials[at], trials[at].crashed + 1
             trial.outcomes[ran:] = rest.outcomes
             trial.crashed = None if rest.crashed is None else ran + rest.crashed
@@ -293,23 +297,25 @@ def _run_with_crashes(pool: Pool, works: Sequence[Work], call: Call, alone: bool
     return trials
 
 
-def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:
+def _run_works(
+    pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
+) -> list[Trial]:
     if not works:
         return []
 
     def digest(index: int, report: Report | None) -> Trial:
         return _trial(works[index].tests, report)
 
-    return pool.run([_job(work) for work in works], call, digest, alone)
+    return pool.run([_job(work, max_time_outs) for work in works], call, digest, alone)
 
 
-def _job(work: Work) -> Job:
+def _job(work: Work, max_time_outs: int) -> Job:
     steps = [asserts.plan(test).step for test in (*work.tests, *asserts.canaries(work.tests))]
     is_script = bool(work.tests) and isinstance(work.tests[0], Interaction)
     limits = work.limits
     if _INNER_IMPORT.search(work.program):
         limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
-    return Job(work.program, steps, limits, is_script)
+    return Job(work.program, steps, limits, is_script, max_time_outs)
 
 
 def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:

@@ -32,7 +32,6 @@ _NODE_SIZE = 10
 _MAX_DEPTH = 50
 _MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
 # Time-outs are nearly all of the bill: a program has two of them, then its other tests are not run.
-_MAX_TIME_OUTS = 2
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
@@ -272,6 +271,7 @@ class Harness:
         text: str,
         is_script: bool,
         steps: Sequence[tuple[str, Any]],
+        max_time_outs: int,
         per_test: float,
         per_program: float,
         send: Callable[[bytes], None],
@@ -282,8 +282,8 @@ class Harness:
         program. A step is ("values", [expression, ...]), texts or compiled, whose values are sent encoded, ("run",
         statements) or ("unittest", classes), which are only run, or, in a script, ("stdin", text): a script is not
         loaded but run from its beginning for each step, as `__main__` and with nothing removed, and its output is the
-        step's value. `per_test` and `per_program` are CPU seconds. After the second time-out, or once the program's CPU
-        time is used up, a record with status "end" takes the place of the rest.
+        step's value. `per_test` and `per_program` are CPU seconds. After `max_time_outs` time-outs, or once the CPU
+        time of the program is used up, a record with status "end" takes the place of the rest.
         """
 
         def report(record: dict[str, Any]) -> str:
@@ -305,7 +305,7 @@ class Harness:
         time_outs = 0
         for kind, content in steps:
             seconds = min(per_test, per_program - time.process_time())
-            if time_outs == _MAX_TIME_OUTS or seconds <= 0:
+            if time_outs == max_time_outs or seconds <= 0:
                 reason = f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"
                 report({"status": "end", "reason": reason})
                 return

@@ -270,7 +270,7 @@ def _warm_up() -> None:
     harness = program.Harness()
     for more in ("", "assert f([1])"):
         for _ in range(_WARM_UPS):
-            harness.run(_SAMPLE + more, False, steps, 1, 1, lambda record: None)
+            harness.run(_SAMPLE + more, False, steps, 1, 1, 1, lambda record: None)
     for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
         signal.setitimer(timer, 0)
 
