@@ -32,6 +32,17 @@ describe('the plugin', () => {
     expect(brought.sort()).toEqual(Object.keys(ACTIVITIES).sort());
   });
 
+  it('gives a worker its slots, those of the application first, and never both numbers and a tuner', () => {
+    const slots = (role: QueueRole, options: Partial<WorkerOptions> = {}): unknown[] => {
+      const { tuner, maxConcurrentActivityTaskExecutions: most } = configured(new AceCoderPlugin({ role, services }), options);
+      return [tuner !== undefined, most];
+    };
+    expect(slots('sandbox')).toEqual([false, 2]);
+    expect(slots('gpu')).toEqual([true, undefined]);
+    expect(slots('gpu', { maxConcurrentActivityTaskExecutions: 3 })).toEqual([false, 3]);
+    expect(slots('gpu', { maxConcurrentWorkflowTaskExecutions: 5 })).toEqual([false, 1]);
+  });
+
   it('names its workflows as the modules of its parts export them', () => {
     expect(Object.keys(allWorkflows).sort()).toEqual([...WORKFLOWS].sort());
     expect(Object.keys(dataWorkflows).sort()).toEqual([...workflowsOf('data')].sort());

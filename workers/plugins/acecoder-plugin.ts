@@ -52,17 +52,17 @@ export class AceCoderPlugin extends SimplePlugin {
       searchAttributes: searchAttributesOf(() => server.connection, () => server.namespace ?? 'default', (text) => console.warn(text)),
     });
     const activities = createActivities(services, role, part);
-    const deviceSlots = role === 'gpu' ? new DeviceSlots() : undefined;
+    const slots = role === 'gpu' ? new DeviceSlots() : SLOTS[role];
     if (Object.keys(activities).length === 0) throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
     super({
       name: 'acecoder.AceCoderPlugin',
       activities: (others: object | undefined) => composeActivities(others ?? {}, activities),
       ...(role === 'pipeline' && part !== 'sandbox' ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] } : {}),
-      workerInterceptors: { activity: [activityInterceptor(deviceSlots && (() => deviceSlots.leave()))] },
+      workerInterceptors: { activity: [activityInterceptor(typeof slots === 'number' ? undefined : () => slots.leave())] },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
     this.#part = part;
-    this.#slots = deviceSlots ?? SLOTS[role as Exclude<QueueRole, 'gpu'>];
+    this.#slots = slots;
     this.#activities = activities;
     this.#server = server;
   }
@@ -83,10 +83,12 @@ export class AceCoderPlugin extends SimplePlugin {
     };
   }
 
-  /** Slots that the application gives its worker count; Temporal takes either a number or a tuner. */
-  #slotsOf({ tuner, maxConcurrentActivityTaskExecutions: own }: WorkerOptions): Partial<WorkerOptions> {
-    if (tuner || own !== undefined) return {};
-    return typeof this.#slots === 'number' ? { maxConcurrentActivityTaskExecutions: this.#slots } : { tuner: this.#slots.tuner };
+  /** Slots that the application gives its worker count; Temporal takes either numbers or a tuner, which has them all. */
+  #slotsOf(options: WorkerOptions): Partial<WorkerOptions> {
+    if (options.tuner || options.maxConcurrentActivityTaskExecutions !== undefined) return {};
+    if (typeof this.#slots === 'number') return { maxConcurrentActivityTaskExecutions: this.#slots };
+    const own = [options.maxConcurrentWorkflowTaskExecutions, options.maxConcurrentLocalActivityExecutions, options.maxConcurrentNexusTaskExecutions];
+    return own.some((number) => number !== undefined) ? { maxConcurrentActivityTaskExecutions: 1 } : { tuner: this.#slots.tuner };
   }
 
   override configureBundler(options: BundleOptions): BundleOptions {

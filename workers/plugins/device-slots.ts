@@ -16,10 +16,10 @@ export class DeviceSlots implements CustomSlotSupplier<ActivitySlotInfo> {
   #storing = 0;
   readonly #waiting = new Set<() => void>();
 
-  /** For the options of a worker; it has no workflows and no local activities, whose numbers Temporal wants all the same. */
+  /** For the options of a worker: all else is as Temporal has it by default. */
   get tuner(): WorkerTuner {
-    const other = { type: 'fixed-size', numSlots: 1 } as const;
-    return { activityTaskSlotSupplier: this, workflowTaskSlotSupplier: { ...other, numSlots: 2 }, localActivityTaskSlotSupplier: other, nexusTaskSlotSupplier: other };
+    const fixed = (numSlots: number) => ({ type: 'fixed-size', numSlots }) as const;
+    return { activityTaskSlotSupplier: this, workflowTaskSlotSupplier: fixed(40), localActivityTaskSlotSupplier: fixed(100), nexusTaskSlotSupplier: fixed(100) };
   }
 
   /** Notes that an activity has left the device; the function that is returned, that it has ended. */

@@ -253,13 +253,13 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
             trials[index] = repeated[index]
             if repeated[index].statuses[:ran] == first.statuses[:ran]:
                 continue
-            slower = replace(work, limits=work.limits.times(_SLOW_FACTOR))
+            decider = replace(work, limits=work.limits.times(_SLOW_FACTOR))
         elif _is_near(first, thresholds):
             ran = len(work.tests)
-            slower = work
+            decider = work
         else:
             continue
-        (again,) = _run_with_crashes(pool, [slower], call, alone=True)
+        (again,) = _run_with_crashes(pool, [decider], call, alone=True)
         if again.statuses[:ran] != first.statuses[:ran]:
             again.flags.add("flaky")
         trials[index] = again
