@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { cancellationSignal, leaveDevice, reportProgress } from './context.js';
+import { cancellationSignal, leaveDevice, reportProgress, warn } from './context.js';
 import type { PythonService } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
@@ -24,10 +24,11 @@ export const TrainingEnvironments = z.array(z.object({
 })).min(1);
 
 /**
- * Largest share of a training's time in which its checkpoints are on their way to the store, the first one aside: on a host
- * whose cores train, sending takes time from the training. Those that are not sent stay on the local disk.
+ * Largest share of a training's time in which its checkpoints are on their way to the store, the first one aside. Where the
+ * cores that send are those that train, it is time taken from the training; beside a GPU it is not, and a host that is lost
+ * costs less. Checkpoints that are not sent stay on the local disk.
  */
-const SENDING_SHARE = 0.05;
+export const SENDING_SHARE = { cpu: 0.02, gpu: 0.2 } as const;
 
 export interface Checkpoint {
   step: number;
@@ -35,12 +36,21 @@ export interface Checkpoint {
   path: string;
 }
 
-/** Decides which checkpoints of a training are sent. `now` gives milliseconds. */
+/**
+ * Decides which checkpoints of a training are sent. One that cannot be sent does not end the training, whose next one is sent
+ * instead. `share` is that of the training's time, `now` gives milliseconds.
+ */
 export class CheckpointSending {
   #unsent: Checkpoint | undefined;
+  #trouble: string | undefined;
   #restUntil = -Infinity;
 
-  constructor(private readonly send: (checkpoint: Checkpoint) => Promise<void>, private readonly now = () => performance.now()) {}
+  constructor(private readonly send: (checkpoint: Checkpoint) => Promise<void>, private readonly share: number, private readonly now = () => performance.now()) {}
+
+  /** Why the last one that was tried could not be sent; undefined where it was. */
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
 
   /** Sends the checkpoint if the share allows it, or keeps it in mind. */
   async take(checkpoint: Checkpoint): Promise<void> {
@@ -50,11 +60,18 @@ export class CheckpointSending {
 
   /** Sends the newest checkpoint where it was not sent yet. */
   async sendNewest(): Promise<void> {
-    if (!this.#unsent) return;
+    const checkpoint = this.#unsent;
+    if (!checkpoint) return;
     const began = this.now();
-    await this.send(this.#unsent);
-    this.#unsent = undefined;
-    this.#restUntil = this.now() + (this.now() - began) * (1 / SENDING_SHARE - 1);
+    try {
+      await this.send(checkpoint);
+      this.#unsent = undefined;
+      this.#trouble = undefined;
+    } catch (error) {
+      this.#trouble = `the checkpoint of step ${checkpoint.step} is not stored: ${error instanceof Error ? error.message : String(error)}`;
+    } finally {
+      this.#restUntil = this.now() + (this.now() - began) * (1 / this.share - 1);
+    }
   }
 }
 
@@ -88,8 +105,8 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
 
 /**
  * Runs a training operation of the model runtime: from the newest checkpoint on, new checkpoints uploaded while the training
- * goes on, as often as {@link SENDING_SHARE} lets them; the newest also when the training is cancelled or fails. `params` receives
- * the checkpoint folder to write to and the one to resume from.
+ * goes on, as often as {@link SENDING_SHARE} lets them; the newest also when the training is cancelled or fails. A store that is
+ * away does not end the training: progress and log say so. `params` receives the checkpoint folder to write to and the one to resume from.
  */
 export async function train<R>(
   { store, models, work }: { store: ArtifactStore; models: PythonService; work: string },
@@ -103,18 +120,22 @@ export async function train<R>(
   const step = await restoreCheckpoint(store, stageKey, resume);
   if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
   const signal = cancellationSignal();
-  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint));
+  const { device } = await models.versions();
+  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint), SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu']);
+  const send = async (how: () => Promise<void>): Promise<void> => {
+    await how();
+    if (sending.trouble) warn(sending.trouble);
+  };
   try {
     const result = await models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
       signal,
-      onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message, metrics }),
-      onCheckpoint: (checkpoint) => sending.take(checkpoint),
+      onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics }),
+      onCheckpoint: (checkpoint) => send(() => sending.take(checkpoint)),
     });
     leaveDevice();
     return result;
   } catch (error) {
-    // What ended the training is told, whether the store takes the checkpoint or not.
-    await sending.sendNewest().catch(() => undefined);
+    await send(() => sending.sendNewest());
     throw error;
   }
 }

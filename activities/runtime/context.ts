@@ -24,6 +24,11 @@ export function lastProgress(context: Context): HeartbeatDetails | undefined {
   return latest.get(context);
 }
 
+/** Says in the worker's log what the activity goes on in spite of. */
+export function warn(message: string): void {
+  Context.current().log.warn(message);
+}
+
 const devices = new WeakMap<Context, () => void>();
 
 /** What {@link leaveDevice} calls in an activity. */

@@ -1,7 +1,8 @@
 /**
  * What Temporal, the store and the worker cost a training: the stage `rewardModel` on SmolLM2 beside the same call of the
- * same Python operation, which writes its checkpoints as often. Each side runs once, after a training of one step that
- * imports the model and warms the process; both must have the same losses.
+ * same Python operation, which writes its checkpoints as often. Each side runs twice, in the order direct, stage, stage, direct, so that
+ * a host that becomes slower or faster does so for both, after a training of one step that imports the model and warms the
+ * process; all must have the same losses.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,7 +36,7 @@ function writeRows(path: string, rows: readonly object[]): string {
   return path;
 }
 
-/** Measures of one training of `steps` optimizer steps on each side. */
+/** Measures of two trainings of `steps` optimizer steps on each side. */
 export async function overhead({ client, environment, home }: Surroundings, steps: number): Promise<Measure[]> {
   const { models: { policy: model }, stages: { rewardModel: config } } = Experiment.parse(expandPreset({ extends: 'quickstart', name: 'overhead' }));
   const rows = pairs(steps * config.batchSize);
@@ -44,40 +45,49 @@ export async function overhead({ client, environment, home }: Surroundings, step
   const workers = workerProcess(queue, environment);
   const services = createServices({ env: environment, label: 'direct' });
   try {
-    const staged = async (name: string, some: readonly PairRow[]): Promise<StageResult> => {
+    const staged = async (name: string, some: readonly PairRow[]): Promise<Curve> => {
       const path = writeRows(join(home, `${name}.jsonl`), some);
-      return client.workflow.execute('rewardModel', {
-        taskQueue: queue, workflowId: `overhead-${name}-${Date.now()}`, args: [{ inputs: { pairs: { kind: 'pairs', path }, backbone: model }, config }],
-      }) as Promise<StageResult>;
+      // The salt gives each a key of its own, so that none finds the model of another.
+      const { metrics, reused } = await client.workflow.execute('rewardModel', {
+        taskQueue: queue, workflowId: `overhead-${name}-${Date.now()}`, args: [{ inputs: { pairs: { kind: 'pairs', path }, backbone: model }, config: { ...config, salt: name } }],
+      }) as StageResult;
+      if (reused) throw new Error(`The stage '${name}' found a model and trained none.`);
+      return metrics['curve'] as Curve;
     };
     const folder = join(home, 'direct');
     const backbone = join(folder, 'backbone');
-    const direct = async (some: readonly PairRow[]): Promise<{ curve: Curve }> => {
+    const direct = async (some: readonly PairRow[]): Promise<Curve> => {
       const conversations = some.map(({ id, questionId, question, chosen, rejected }) => ({ id, questionId, ...promptOf(question), chosen, rejected }));
       const { execution: { microBatch, checkpointSeconds, gradientCheckpointing } } = config;
-      return services.models.call('trainRewardModel', {
+      const { curve } = await services.models.call<{ curve: Curve }>('trainRewardModel', {
         model: backbone, train: writeRows(join(folder, 'train.jsonl'), conversations), heldOut: writeRows(join(folder, 'heldOut.jsonl'), []),
         output: join(folder, 'model'), checkpoints: join(folder, 'checkpoints'),
         config: { ...semanticsOf(config), microBatch, checkpointSeconds, gradientCheckpointing, baseline: true },
       }, { onCheckpoint: async () => { checkpoints++; } });
+      return curve;
     };
     let checkpoints = 0;
-    const timed = async <T>(work: Promise<T>): Promise<{ result: T; seconds: number }> => {
+    const timed = async (work: Promise<Curve>): Promise<{ losses: string; seconds: number }> => {
       const started = performance.now();
-      return { result: await work, seconds: (performance.now() - started) / 1000 };
+      const curve = await work;
+      const seconds = (performance.now() - started) / 1000;
+      console.error(`  ${seconds.toFixed(1)} s`);
+      return { losses: JSON.stringify(curve.map(({ step, loss }) => [step, loss])), seconds };
     };
     await services.models.call('importModel', { source: model, output: backbone });
     await direct(warmUp);
     await staged('warm-up', warmUp);
     checkpoints = 0;
-    const own = await timed(direct(rows));
-    const stage = await timed(staged('pairs', rows));
-    const [ofStage, ofCall] = [stage.result.metrics['curve'] as Curve, own.result.curve].map((curve) => JSON.stringify(curve.map(({ step, loss }) => [step, loss])));
-    if (ofStage !== ofCall) throw new Error(`The two sides do not compute the same; steps and losses: ${ofStage} and ${ofCall}.`);
+    const turns = [await timed(direct(rows)), await timed(staged('first', rows)), await timed(staged('second', rows)), await timed(direct(rows))] as const;
+    const losses = new Set(turns.map((turn) => turn.losses));
+    if (losses.size > 1) throw new Error(`Not all compute the same; steps and losses: ${[...losses].join(' and ')}.`);
+    const [directSeconds, stageSeconds] = [[turns[0], turns[3]], [turns[1], turns[2]]].map((two) => two.map(({ seconds }) => seconds)) as [number[], number[]];
+    const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+    const each = (values: readonly number[]): string => values.map((value) => value.toFixed(1)).join(' and ');
     return [
-      { name: 'overhead: stage over direct call', value: stage.seconds / own.seconds, unit: 'times', bar: OVERHEAD_BAR, at: 'most', note: `once each; ${checkpoints} checkpoints` },
-      { name: 'overhead: direct call', value: own.seconds, unit: 's', bar: LEAST_SECONDS, note: `${steps} steps of ${config.batchSize} pairs` },
-      { name: 'overhead: stage', value: stage.seconds, unit: 's' },
+      { name: 'overhead: stage over direct call', value: mean(stageSeconds) / mean(directSeconds), unit: 'times', bar: OVERHEAD_BAR, at: 'most', note: `twice each; ${checkpoints / 2} checkpoints a call` },
+      { name: 'overhead: direct call', value: mean(directSeconds), unit: 's', bar: LEAST_SECONDS, note: `${steps} steps of ${config.batchSize} pairs; ${each(directSeconds)}` },
+      { name: 'overhead: stage', value: mean(stageSeconds), unit: 's', note: each(stageSeconds) },
     ];
   } finally {
     await services.close();

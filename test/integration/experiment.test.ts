@@ -4,7 +4,7 @@ import { inject, describe, expect, it } from 'vitest';
 import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, breakingStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
 import type { WorkflowHandle } from '@temporalio/client';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
@@ -189,6 +189,28 @@ describe('the whole chain', { timeout: 170_000 }, () => {
       expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
     } finally {
       await workers.stop();
+    }
+  });
+
+  it('makes the same reward model at once when checkpoints cannot be stored, and says so meanwhile', async () => {
+    const { rewardModel, preferences } = artifactsOf(await firstRun());
+    const { inputs } = await artifactStore().manifest(rewardModel);
+    const config = { ...micro('away').stages.rewardModel, salt: 'away' };
+    const broken: string[] = [];
+    const away = await breakingStore(({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0);
+    const workers = workerProcess('away', away.environment);
+    try {
+      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: 'away' });
+      const messages = async (): Promise<string> => JSON.stringify(((await handle.describe()).raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) =>
+        (heartbeatDetails?.payloads ?? []).map(({ data }) => JSON.parse(Buffer.from(data!).toString()) as unknown)));
+      await expect.poll(messages, { timeout: 60_000, interval: 100 }).toMatch(/the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/);
+      const { ref } = await handle.result() as { ref: ArtifactRef };
+      expect(ref.digest).toBe(rewardModel.digest);
+      expect(broken).not.toEqual([]);
+      expect((await artifactStore().manifest(ref)).producer.attempt).toBe(1);
+    } finally {
+      await workers.stop();
+      away.close();
     }
   });
 

@@ -2,8 +2,6 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
-import { createServer, request as httpRequest } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'minio';
@@ -15,7 +13,7 @@ import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
 import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
-import { artifactStore } from '../fixtures/harness.js';
+import { artifactStore, breakingStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
 
@@ -179,19 +177,10 @@ describe('a large file', () => {
     const { client, bucket } = minio();
     const other = Buffer.from(bytes);
     other.writeUInt32LE(7, 0);
-    const { hostname, port } = new URL(inject('stack').s3.endpoint);
     let breaks = true;
-    const proxy = createServer((request, response) => {
-      if (breaks && request.url?.includes('partNumber=2')) return request.socket.destroy();
-      // The host is signed, so that it stays that of the proxy.
-      request.pipe(httpRequest({ hostname, port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
-        response.writeHead(answer.statusCode!, answer.headers);
-        answer.pipe(response);
-      }).on('error', () => response.destroy()));
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+    const away = await breakingStore(({ url }) => breaks && url!.includes('partNumber=2'));
     try {
-      const store = artifactStore({ ...inject('environment'), ACECODER_S3_ENDPOINT: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` });
+      const store = artifactStore(away.environment);
       const path = await store.spoolPath();
       await writeFile(path, other);
       await expect(store.putFile(path, 'weights.bin')).rejects.toMatchObject({ type: 'StoreUnavailable' });
@@ -201,7 +190,7 @@ describe('a large file', () => {
       const file = await store.putFile(path, 'weights.bin');
       expect(readFileSync(await artifactStore().fetch(file)).equals(other)).toBe(true);
     } finally {
-      proxy.close();
+      away.close();
     }
   });
 });
