@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
-import type { ArtifactStore } from '../artifacts/store.js';
+import { folderBytes, type ArtifactStore } from '../artifacts/store.js';
 import { cancellationSignal, leaveDevice, reportProgress, warn } from './context.js';
 import type { PythonService } from './python-service.js';
 
@@ -24,11 +24,14 @@ export const TrainingEnvironments = z.array(z.object({
 })).min(1);
 
 /**
- * Largest share of a training's time in which its checkpoints are on their way to the store, the first one aside. Where the
- * cores that send are those that train, it is time taken from the training; beside a GPU it is not, and a host that is lost
- * costs less. Checkpoints that are not sent stay on the local disk.
+ * Largest share of a training's time in which its checkpoints are on their way to the store. Where the cores that send are
+ * those that train, it is time taken from the training; beside a GPU it is not, and a host that is lost costs less.
+ * Checkpoints that are not sent stay on the local disk.
  */
 export const SENDING_SHARE = { cpu: 0.02, gpu: 0.2 } as const;
+
+/** What a fast store takes, in bytes a second: how long sending takes at least, while that was not measured. */
+const FAST_STORE = 1024 ** 3;
 
 export interface Checkpoint {
   step: number;
@@ -37,15 +40,26 @@ export interface Checkpoint {
 }
 
 /**
- * Decides which checkpoints of a training are sent. One that cannot be sent does not end the training, whose next one is sent
- * instead. `share` is that of the training's time, `now` gives milliseconds.
+ * Decides which checkpoints of a training are sent: so many that all of them, the next one included, take at most `share` of
+ * the time since it was made. One that cannot be sent does not end the training, whose next one is sent instead. `send` and
+ * `bytesOf` are of one checkpoint, `now` gives milliseconds.
  */
 export class CheckpointSending {
   #unsent: Checkpoint | undefined;
   #trouble: string | undefined;
-  #restUntil = -Infinity;
+  /** Milliseconds in all, and of the last one. */
+  #spent = 0;
+  #last: number | undefined;
+  readonly #began: number;
 
-  constructor(private readonly send: (checkpoint: Checkpoint) => Promise<void>, private readonly share: number, private readonly now = () => performance.now()) {}
+  constructor(
+    private readonly send: (checkpoint: Checkpoint) => Promise<void>,
+    private readonly bytesOf: (checkpoint: Checkpoint) => Promise<number>,
+    private readonly share: number,
+    private readonly now = () => performance.now(),
+  ) {
+    this.#began = now();
+  }
 
   /** Why the last one that was tried could not be sent; undefined where it was. */
   get trouble(): string | undefined {
@@ -55,7 +69,9 @@ export class CheckpointSending {
   /** Sends the checkpoint if the share allows it, or keeps it in mind. */
   async take(checkpoint: Checkpoint): Promise<void> {
     this.#unsent = checkpoint;
-    if (this.now() >= this.#restUntil) await this.sendNewest();
+    // One that is gone when its turn comes, after a long wait for the store, is found missing when it is sent.
+    const expected = this.#last ?? (1000 * (await this.bytesOf(checkpoint).catch(() => 0))) / FAST_STORE;
+    if (this.#spent + expected <= this.share * (this.now() - this.#began)) await this.sendNewest();
   }
 
   /** Sends the newest checkpoint where it was not sent yet. */
@@ -65,12 +81,13 @@ export class CheckpointSending {
     const began = this.now();
     try {
       await this.send(checkpoint);
+      this.#last = this.now() - began;
       this.#unsent = undefined;
       this.#trouble = undefined;
     } catch (error) {
       this.#trouble = `the checkpoint of step ${checkpoint.step} is not stored: ${error instanceof Error ? error.message : String(error)}`;
     } finally {
-      this.#restUntil = this.now() + (this.now() - began) * (1 / this.share - 1);
+      this.#spent += this.now() - began;
     }
   }
 }
@@ -121,7 +138,7 @@ export async function train<R>(
   if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
   const signal = cancellationSignal();
   const { device } = await models.versions();
-  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint), SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu']);
+  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint), ({ path }) => folderBytes(path), SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu']);
   const send = async (how: () => Promise<void>): Promise<void> => {
     await how();
     if (sending.trouble) warn(sending.trouble);
