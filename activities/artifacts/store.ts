@@ -10,7 +10,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, link, lstat, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -100,6 +100,7 @@ export class ArtifactStore {
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #endpoint: string;
+  readonly #cache: string;
   readonly #blobs: string;
   readonly #spool: string;
   readonly #folders: string;
@@ -118,6 +119,7 @@ export class ArtifactStore {
     this.#endpoint = url.origin;
     this.#bucket = options.bucket;
     this.#prefix = options.prefix ? `${options.prefix.replace(/\/+$/, '')}/` : '';
+    this.#cache = options.cache;
     this.#blobs = join(options.cache, 'blobs');
     this.#spool = join(options.cache, 'spool');
     this.#folders = join(options.cache, 'folders');
@@ -127,6 +129,16 @@ export class ArtifactStore {
   async check(): Promise<void> {
     // A listing, because the answer to it says why it is refused; that of the cheaper HEAD does not.
     await this.#try(() => this.#client.listObjectsV2Query(this.#bucket, this.#prefix, '', '', 1, ''));
+  }
+
+  /** A path below the cache's folder, for what stays on this host. */
+  hostPath(...names: readonly string[]): string {
+    return join(this.#cache, ...names);
+  }
+
+  /** Removes from this host what killed workers left: spooled files and checkpoints in which nothing was touched for so long. */
+  async sweepHost(milliseconds: number): Promise<void> {
+    for (const folder of [this.#spool, this.hostPath('checkpoints')]) await sweepUntouched(folder, milliseconds);
   }
 
   /** A new path in the spool folder for a file that is being written. */
@@ -176,23 +188,29 @@ export class ArtifactStore {
     }
   }
 
-  /** Stores a file that stays where it is. Files below the spool folder are written once, so a link of them will do. */
-  async putFile(path: string, name: string): Promise<ManifestFile> {
+  /**
+   * Stores a file that stays where it is; the local cache takes it too, unless `cached` is false. Files below the cache's
+   * folder are written once, so a link of them will do.
+   */
+  async putFile(path: string, name: string, { cached = true } = {}): Promise<ManifestFile> {
     const spooled = await this.spoolPath();
-    await (path.startsWith(`${this.#spool}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
-    const hex = await fileDigest(spooled);
-    const { size } = await stat(spooled);
-    const blob = await this.#adopt(spooled, hex);
-    await this.#putBlob(hex, blob);
-    return { name, sha256: hex, bytes: size, encoding: 'identity' };
+    await (path.startsWith(`${this.#cache}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
+    try {
+      const hex = await fileDigest(spooled);
+      const { size } = await stat(spooled);
+      await this.#putBlob(hex, cached ? await this.#adopt(spooled, hex) : spooled);
+      return { name, sha256: hex, bytes: size, encoding: 'identity' };
+    } finally {
+      await rm(spooled, { force: true });
+    }
   }
 
-  /** Stores all files of a folder under their relative names, in name order. */
-  async putFolder(folder: string, prefix = ''): Promise<ManifestFile[]> {
+  /** Stores all files of a folder under their relative names, in name order; as {@link putFile}. */
+  async putFolder(folder: string, prefix = '', options?: { cached: boolean }): Promise<ManifestFile[]> {
     const names = await filesOf(folder);
     const files: ManifestFile[] = [];
     // While one is on its way, the next is hashed.
-    await eachOf(names.length, 2, async (at) => { files[at] = await this.putFile(join(folder, names[at]!), `${prefix}${names[at]!}`); });
+    await eachOf(names.length, 2, async (at) => { files[at] = await this.putFile(join(folder, names[at]!), `${prefix}${names[at]!}`, options); });
     return files;
   }
 
@@ -356,17 +374,23 @@ export class ArtifactStore {
   async forget(ref: ArtifactRef): Promise<void> {
     const { files } = await this.manifest(ref);
     for (const trainingState of [false, true]) await rm(this.#folderOf(ref, trainingState), { recursive: true, force: true });
-    for (const { sha256 } of files) {
-      const path = join(this.#blobs, sha256);
-      // A link more than the cache's own belongs to a folder or to who works with the file.
-      if (await stat(path).then(({ nlink }) => nlink === 1, () => false)) await rm(path, { force: true });
-    }
+    // A link more than the cache's own belongs to a folder or to who works with the file.
+    await this.#uncache(files, 1);
   }
 
   /** As {@link materialise}, for files without a manifest of their own (a checkpoint). */
   async materialiseFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
     await rm(folder, { recursive: true, force: true });
     await this.#linkFiles(files, folder);
+    // Nobody else reads a checkpoint; what an artifact holds too has further links.
+    await this.#uncache(files, 2);
+  }
+
+  /** Links the files of a folder on this host into a new one, which appears as a whole. */
+  async linkFolder(from: string, to: string): Promise<void> {
+    const building = await this.spoolPath('.folder');
+    for (const name of await filesOf(from)) await linkInto(join(from, name), join(building, name));
+    await place(building, to);
   }
 
   /** Names and times of the objects under a prefix, in name order. */
@@ -405,17 +429,16 @@ export class ArtifactStore {
 
   async #linkFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
     const building = await this.spoolPath('.folder');
-    for (const file of files) {
-      const blob = await this.fetch(file);
-      const target = join(building, file.name);
-      await mkdir(dirname(target), { recursive: true });
-      await link(blob, target);
+    for (const file of files) await linkInto(await this.fetch(file), join(building, file.name));
+    await place(building, folder);
+  }
+
+  /** Takes files out of the local cache that have so many links, the cache's own included. */
+  async #uncache(files: readonly ManifestFile[], links: number): Promise<void> {
+    for (const { sha256 } of files) {
+      const path = join(this.#blobs, sha256);
+      if (await stat(path).then(({ nlink }) => nlink === links, () => false)) await rm(path, { force: true });
     }
-    await mkdir(dirname(folder), { recursive: true });
-    await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
-      await rm(building, { recursive: true, force: true });
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
-    });
   }
 
   /** Sends a blob, encoded as the file at `path` is, where it does not stand yet. */
@@ -584,6 +607,35 @@ async function eachOf(count: number, lanes: number, work: (at: number, lane: num
 export async function filesOf(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
+}
+
+async function linkInto(path: string, target: string): Promise<void> {
+  await mkdir(dirname(target), { recursive: true });
+  await link(path, target);
+}
+
+/** Gives a folder that was built its name, where none stands under it; otherwise it goes. */
+async function place(building: string, folder: string): Promise<void> {
+  await mkdir(dirname(folder), { recursive: true });
+  await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
+    await rm(building, { recursive: true, force: true });
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+  });
+}
+
+/** Removes what is in a folder and was not touched, nor anything in it, for so long. */
+export async function sweepUntouched(folder: string, milliseconds: number): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const path = join(folder, name);
+    if (Date.now() - await touchedAt(path) > milliseconds) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** When a file, or anything in a folder, was changed last, in milliseconds; 0 where it is gone. */
+async function touchedAt(path: string): Promise<number> {
+  const times = [path, ...(await readdir(path, { recursive: true }).catch(() => [])).map((name) => join(path, name))]
+    .map((one) => lstat(one).then(({ mtimeMs, ctimeMs }) => Math.max(mtimeMs, ctimeMs), () => 0));
+  return Math.max(...await Promise.all(times));
 }
 
 /** Bytes of all files of a folder. */

@@ -211,7 +211,7 @@ export function reinforcementActivities(services: Services) {
         const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
         const output = join(work, 'policy');
         const { algorithm, execution, seed, temperature } = config;
-        const result = UpdateResult.parse(await train({ store, models, work }, key, 'updatePolicy', (folders) => ({
+        const result = UpdateResult.parse(await train({ store, models }, key, 'updatePolicy', (folders) => ({
           policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
           ...(config.asynchronous ?? {}),
           config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding },

@@ -56,7 +56,7 @@ export function rewardModelActivities({ store, models }: Services) {
         await writeRows(heldOutPath, heldOutPairs.map(asConversation));
         const backbone = await store.materialise(input.inputs.backbone);
         const { execution, salt: _salt, ...semantics } = config;
-        const result = TrainingResult.parse(await train({ store, models, work }, key, 'trainRewardModel', (folders) => ({
+        const result = TrainingResult.parse(await train({ store, models }, key, 'trainRewardModel', (folders) => ({
           model: backbone, train: trainPath, heldOut: heldOutPath, output, ...folders,
           config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding, gradientCheckpointing: execution.gradientCheckpointing, baseline: true },
         })));

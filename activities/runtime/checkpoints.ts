@@ -1,15 +1,16 @@
 /**
  * Checkpoints of trainings. The store holds the truth about a training's progress: heartbeat details are lost by a pause,
- * a reset and a crash. The newest complete checkpoint wins, on any host; files that did not change since the last one are
- * not sent again, because blobs are named by content.
+ * a reset and a crash. The newest complete checkpoint wins: of the store's on any host, of all that were written on the host
+ * of a killed worker. Files that did not change since the last one are not sent again, because blobs are named by content.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
-import { folderBytes, type ArtifactStore } from '../artifacts/store.js';
-import { cancellationSignal, leaveDevice, reportProgress, warn } from './context.js';
+import { folderBytes, sweepUntouched, type ArtifactStore } from '../artifacts/store.js';
+import { cancellationSignal, leaveDevice, log, reportProgress } from './context.js';
 import type { PythonService } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
@@ -32,6 +33,11 @@ export const SENDING_SHARE = { cpu: 0.02, gpu: 0.2 } as const;
 
 /** What a fast store takes, in bytes a second: how long sending takes at least, while that was not measured. */
 const FAST_STORE = 1024 ** 3;
+
+/** What a killed worker left on this host goes when nothing in it was touched for so long. */
+const LEFT_BEHIND_MS = 24 * 3_600_000;
+/** The same of an earlier attempt at a training, once another one has begun: an equal one beside it reads what it resumes from at once. */
+const EARLIER_ATTEMPT_MS = 600_000;
 
 export interface Checkpoint {
   step: number;
@@ -94,19 +100,23 @@ export class CheckpointSending {
 
 /** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
 export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: Checkpoint): Promise<void> {
-  const files = await store.putFolder(checkpoint.path);
+  // Who resumes on this host has the folder; who does elsewhere, another cache.
+  const files = await store.putFolder(checkpoint.path, '', { cached: false });
   await store.putJson(objectKeys.checkpoint(stageKey, checkpoint.step), { step: checkpoint.step, files });
 }
 
-/** Puts the newest checkpoint that can be read into `folder` and returns its step; undefined where there is none. */
-export async function restoreCheckpoint(store: ArtifactStore, stageKey: string, folder: string): Promise<number | undefined> {
+/** Puts the newest stored checkpoint after step `above` that can be read into a folder of `checkpoints`; undefined where there is none. */
+export async function restoreCheckpoint(store: ArtifactStore, stageKey: string, checkpoints: string, above = -1): Promise<Checkpoint | undefined> {
   const found = await store.list(objectKeys.checkpoints(stageKey));
   for (const { key } of found.reverse()) {
     const document = CheckpointDocument.safeParse(await store.getJson(key));
     if (!document.success) continue;
+    const { step, files } = document.data;
+    if (step <= above) return undefined;
+    const path = checkpointFolder(checkpoints, step);
     try {
-      await store.materialiseFiles(document.data.files, folder);
-      return document.data.step;
+      await store.materialiseFiles(files, path);
+      return { step, path };
     } catch (error) {
       // A checkpoint whose blobs are damaged is passed over: an older one, or the start, gives the same result.
       if (!(error instanceof StageFailure && error.type === 'ArtifactCorrupt')) throw error;
@@ -115,36 +125,64 @@ export async function restoreCheckpoint(store: ArtifactStore, stageKey: string, 
   return undefined;
 }
 
-/** Removes the checkpoint documents of a finished training; their blobs are swept by garbage collection. */
+/** As the model runtime names it, which deletes it when it has newer ones. */
+const checkpointFolder = (checkpoints: string, step: number): string => join(checkpoints, `checkpoint-${step}`);
+
+/** Folder of a training's checkpoints on this host; in it, one for each boot and in that, one for each attempt. */
+const hostFolder = (store: ArtifactStore, stageKey: string): string => store.hostPath('checkpoints', stageKey);
+
+/**
+ * The newest checkpoint that earlier attempts wrote on this host since it was started: nothing forces files onto the disk
+ * before a host goes down, so those of an earlier boot may be torn.
+ */
+export async function newestOnHost(bootFolder: string): Promise<Checkpoint | undefined> {
+  const attempts = await readdir(bootFolder).catch(() => []);
+  const found = await Promise.all(attempts.map(async (attempt) => (await readdir(join(bootFolder, attempt)).catch(() => [])).flatMap((name) => {
+    const step = /^checkpoint-(\d+)$/.exec(name)?.[1];
+    return step === undefined ? [] : [{ step: Number(step), path: join(bootFolder, attempt, name) }];
+  })));
+  return found.flat().sort((a, b) => b.step - a.step)[0];
+}
+
+/** Removes the checkpoints of a finished training: the documents, whose blobs are swept by garbage collection, and what is on this host. */
 export async function dropCheckpoints(store: ArtifactStore, stageKey: string): Promise<void> {
   await store.remove((await store.list(objectKeys.checkpoints(stageKey))).map(({ key }) => key));
+  await rm(hostFolder(store, stageKey), { recursive: true, force: true });
 }
 
 /**
- * Runs a training operation of the model runtime: from the newest checkpoint on, new checkpoints uploaded while the training
+ * Runs a training operation of the model runtime: from the newest checkpoint on, of the store or this host, new ones uploaded while the training
  * goes on, as often as {@link SENDING_SHARE} lets them; the newest also when the training is cancelled or fails. A store that is
  * away does not end the training: progress and log say so. `params` receives the checkpoint folder to write to and the one to resume from.
  */
 export async function train<R>(
-  { store, models, work }: { store: ArtifactStore; models: PythonService; work: string },
+  { store, models }: { store: ArtifactStore; models: PythonService },
   stageKey: string,
   op: string,
   params: (folders: { checkpoints: string; resumeFrom?: string }) => Record<string, unknown>,
 ): Promise<R> {
-  const resume = join(work, 'resume');
-  const checkpoints = join(work, 'checkpoints');
+  const bootFolder = join(hostFolder(store, stageKey), (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim());
+  const onHost = await newestOnHost(bootFolder);
+  const checkpoints = join(bootFolder, randomUUID());
   await mkdir(checkpoints, { recursive: true });
-  const step = await restoreCheckpoint(store, stageKey, resume);
-  if (step !== undefined) reportProgress({ done: step, total: 0, message: `resuming from step ${step}` });
+  const stored = await restoreCheckpoint(store, stageKey, checkpoints, onHost?.step);
+  const resume = stored ?? (onHost && { step: onHost.step, path: checkpointFolder(checkpoints, onHost.step) });
+  if (resume) {
+    if (!stored) await store.linkFolder(onHost!.path, resume.path);
+    const message = `resuming from step ${resume.step}, of a checkpoint of ${stored ? 'the store' : 'this host'}`;
+    reportProgress({ done: resume.step, total: 0, message });
+    log().info(message);
+  }
+  await sweepUntouched(bootFolder, EARLIER_ATTEMPT_MS);
   const signal = cancellationSignal();
   const { device } = await models.versions();
   const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint), ({ path }) => folderBytes(path), SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu']);
   const send = async (how: () => Promise<void>): Promise<void> => {
     await how();
-    if (sending.trouble) warn(sending.trouble);
+    if (sending.trouble) log().warn(sending.trouble);
   };
   try {
-    const result = await models.call<R>(op, params({ checkpoints, ...(step === undefined ? {} : { resumeFrom: resume }) }), {
+    const result = await models.call<R>(op, params({ checkpoints, ...(resume && { resumeFrom: resume.path }) }), {
       signal,
       onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics }),
       onCheckpoint: (checkpoint) => send(() => sending.take(checkpoint)),
@@ -159,6 +197,7 @@ export async function train<R>(
 
 /** Runs `use` with an empty work folder that is removed afterwards. */
 export async function withWorkFolder<T>(store: ArtifactStore, use: (folder: string) => Promise<T>): Promise<T> {
+  await store.sweepHost(LEFT_BEHIND_MS);
   const folder = await store.spoolPath('.work');
   await mkdir(folder, { recursive: true });
   try {

@@ -1,6 +1,7 @@
 /** What an activity needs of Temporal, in one place: progress, cancellation and who it is. */
 import { hostname } from 'node:os';
 import { Context } from '@temporalio/activity';
+import type { Logger } from '@temporalio/common';
 import type { Producer } from '../../workflows/contract/index.js';
 import { PACKAGE, gitCommit } from './package.js';
 
@@ -24,9 +25,9 @@ export function lastProgress(context: Context): HeartbeatDetails | undefined {
   return latest.get(context);
 }
 
-/** Says in the worker's log what the activity goes on in spite of. */
-export function warn(message: string): void {
-  Context.current().log.warn(message);
+/** The log of the worker, whose lines name workflow and activity. */
+export function log(): Logger {
+  return Context.current().log;
 }
 
 const devices = new WeakMap<Context, () => void>();

@@ -1,12 +1,13 @@
 /** The whole chain on a micro model, against the real server and the real store. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { inject, describe, expect, it } from 'vitest';
 import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { artifactStore, breakingStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
 import type { WorkflowHandle } from '@temporalio/client';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 
 interface Result {
@@ -165,30 +166,37 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(artifactsOf(result)).toEqual(artifactsOf(await firstRun()));
   });
 
-  it('makes the same reward model when its worker is killed in training', async () => {
+  it.each(['this host', 'the store'])('makes the same reward model when its worker is killed in training, from the checkpoints of %s', async (source) => {
     const { rewardModel, preferences } = artifactsOf(await firstRun());
     const store = artifactStore();
     const { inputs } = await store.manifest(rewardModel);
     // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
-    const config = { ...micro('kill').stages.rewardModel, salt: 'killed' };
-    let workers = workerProcess('kill');
+    const config = { ...micro('kill').stages.rewardModel, salt: `killed, ${source}` };
+    const queue = `kill-${source.replace(' ', '-')}`;
+    const environment = inject('environment');
+    const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
+    let workers = workerProcess(queue);
     try {
-      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: 'kill' });
-      const before = await store.list('checkpoints/');
-      let checkpoints = before;
-      while (checkpoints.length === before.length) {
-        await sleep(50);
-        checkpoints = await store.list('checkpoints/');
-      }
+      const before = new Set((await store.list('checkpoints/')).map(({ key }) => key));
+      const checkpoints = async (): Promise<string[]> => (await store.list('checkpoints/')).map(({ key }) => key).filter((key) => !before.has(key));
+      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: queue });
+      await expect.poll(async () => (await checkpoints()).length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(0);
       await workers.kill();
-      workers = workerProcess('kill');
+      // What the host has is all there is, or what the store has.
+      if (source === 'this host') await store.remove(await checkpoints());
+      const next = source === 'this host' ? environment : { ...environment, ACECODER_HOME: otherHome };
+      workers = workerProcess(queue, next);
       const result = await handle.result() as { ref: ArtifactRef; reused: boolean };
       expect(result.ref.key).not.toBe(rewardModel.key);
       expect(result.ref.digest).toBe(rewardModel.digest);
       const { producer } = await store.manifest(result.ref);
       expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
+      expect(readFileSync(join(next['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).toMatch(new RegExp(`resuming from step [1-9]\\d*, of a checkpoint of ${source}`));
+      expect(await checkpoints()).toEqual([]);
+      expect(existsSync(join(next['ACECODER_HOME']!, 'cache', 'checkpoints', (await store.manifest(result.ref)).stageKey))).toBe(false);
     } finally {
       await workers.stop();
+      rmSync(otherHome, { recursive: true, force: true });
     }
   });
 

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
@@ -11,7 +12,7 @@ import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
 import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
-import { restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
+import { newestOnHost, restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';
 
@@ -125,7 +126,7 @@ describe('a checkpoint', () => {
     const key = sha256(randomUUID());
     const work = mkdtempSync(join(tmpdir(), 'acecoder-checkpoints-'));
     const restored = join(work, 'restored');
-    const position = (): string => readFileSync(join(restored, 'position'), 'utf8');
+    const position = (step: number): string => readFileSync(join(restored, `checkpoint-${step}`, 'position'), 'utf8');
     try {
       for (const step of [10, 20]) {
         const folder = join(work, `checkpoint-${step}`);
@@ -134,15 +135,35 @@ describe('a checkpoint', () => {
         writeFileSync(join(folder, 'position'), `${step}`);
         await saveCheckpoint(artifactStore(), key, { step, path: folder });
       }
-      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(20);
-      expect(position()).toBe('20');
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({ step: 20, path: join(restored, 'checkpoint-20') });
+      expect(position(20)).toBe('20');
       const weights = (await artifactStore().putFolder(join(work, 'checkpoint-20'))).find(({ name }) => name === 'weights')!;
       await client.putObject(bucket, objectKeys.blob(weights.sha256), (await bytesOf(weights)).subarray(0, 500));
-      expect(await restoreCheckpoint(artifactStore(), key, restored)).toBe(10);
-      expect(position()).toBe('10');
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({ step: 10, path: join(restored, 'checkpoint-10') });
+      expect(position(10)).toBe('10');
+      expect(await restoreCheckpoint(artifactStore(), key, restored, 10), 'one that is no newer than what a host has').toBeUndefined();
     } finally {
       rmSync(work, { recursive: true, force: true });
     }
+  });
+});
+
+describe('what killed workers left on a host', () => {
+  it('goes when nothing in it was touched for a time, and stays while somebody works in it', async () => {
+    const store = artifactStore();
+    const [old, young, checkpoint] = [await store.spoolPath('.work'), await store.spoolPath('.work'), store.hostPath('checkpoints', 'key', 'boot', 'attempt', 'checkpoint-1')];
+    for (const folder of [old, young, checkpoint]) mkdirSync(folder, { recursive: true });
+    await sleep(300);
+    writeFileSync(join(young, 'weights'), '');
+    await store.sweepHost(200);
+    expect([old, young, checkpoint].map((path) => existsSync(path))).toEqual([false, true, false]);
+  });
+
+  it('gives the newest whole checkpoint of this boot, whatever attempt wrote it', async () => {
+    const boot = artifactStore().hostPath('checkpoints', 'key', 'boot');
+    expect(await newestOnHost(boot)).toBeUndefined();
+    for (const name of ['first/checkpoint-9', 'second/checkpoint-10', 'second/checkpoint-11.part', 'third']) mkdirSync(join(boot, name), { recursive: true });
+    expect(await newestOnHost(boot)).toEqual({ step: 10, path: join(boot, 'second', 'checkpoint-10') });
   });
 });
 
