@@ -6,6 +6,8 @@ export interface Surroundings {
   client: Client;
   store: ArtifactStore;
   environment: Record<string, string>;
+  /** Process ids of Temporal and MinIO. */
+  servers: readonly number[];
   /** Folder of the bench's own files. */
   home: string;
 }

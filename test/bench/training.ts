@@ -22,13 +22,13 @@ const HELP = `npm run bench:training -- [options]
   --rounds N    rounds of the waiting part, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
-  --steps N     optimizer steps of the overhead part, in each of its four trainings (40)
+  --steps N     optimizer steps of the overhead part, in each of its four trainings (24)
   --json        one JSON object on the last line
   --help        print this`;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, device: { type: 'string', default: 'fake' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '40' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, device: { type: 'string', default: 'fake' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '24' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
   });
   if (values.help) return console.log(HELP);
   const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {
@@ -57,7 +57,7 @@ async function main(): Promise<void> {
   });
   try {
     const surroundings = {
-      environment, home, client: new Client({ connection, namespace: stack.namespace }),
+      environment, home, servers: Object.values(stack.pids), client: new Client({ connection, namespace: stack.namespace }),
       store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
     const measures: Measure[] = [];
