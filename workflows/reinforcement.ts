@@ -41,8 +41,13 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
   const doing = (round: number, summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
 
+  let planned: Promise<unknown> = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
-    const { ref: plan } = await call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } });
+    // The first two rounds begin together. What is asked for in one workflow task may reach a device in any order, and then
+    // the programs of the round that is trained first would run last: so a plan waits until the rollouts before it were asked for.
+    const planning = planned.then(() => call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }));
+    planned = planning.catch(() => undefined);
+    const { ref: plan } = await planning;
     const { ref: rollouts } = await withWeights(() => run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } })));
     const [verdicts, scores] = await Promise.all([
       reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,

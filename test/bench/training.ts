@@ -53,7 +53,7 @@ async function main(): Promise<void> {
   );
   const connection = await Connection.connect({ address: stack.address });
   const stopped = new Promise<never>((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => reject(new Error(`Ended by ${signal}.`)));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
   });
   try {
     const surroundings = {
