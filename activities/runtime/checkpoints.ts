@@ -161,7 +161,9 @@ export async function train<R>(
   op: string,
   params: (folders: { checkpoints: string; resumeFrom?: string }) => Record<string, unknown>,
 ): Promise<R> {
-  const bootFolder = join(hostFolder(store, stageKey), (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim());
+  // Where a host does not say when it was started, no earlier attempt's files are trusted.
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomUUID());
+  const bootFolder = join(hostFolder(store, stageKey), boot.trim());
   const onHost = await newestOnHost(bootFolder);
   const checkpoints = join(bootFolder, randomUUID());
   await mkdir(checkpoints, { recursive: true });
