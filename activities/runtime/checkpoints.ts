@@ -4,7 +4,7 @@
  * of a killed worker. Files that did not change since the last one are not sent again, because blobs are named by content.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
@@ -202,9 +202,12 @@ export async function withWorkFolder<T>(store: ArtifactStore, use: (folder: stri
   await store.sweepHost(LEFT_BEHIND_MS);
   const folder = await store.spoolPath('.work');
   await mkdir(folder, { recursive: true });
+  // A training of days writes here at its beginning and its end only.
+  const touch = setInterval(() => void utimes(folder, new Date(), new Date()).catch(() => undefined), LEFT_BEHIND_MS / 24).unref();
   try {
     return await use(folder);
   } finally {
+    clearInterval(touch);
     await rm(folder, { recursive: true, force: true });
   }
 }

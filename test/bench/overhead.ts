@@ -110,14 +110,18 @@ export async function overhead({ client, environment: all, home, servers }: Surr
       pin(stageProcesses, ofStage);
       pin(processTree(process.pid).filter((pid) => !stageProcesses.includes(pid)), ofCall);
       const stage = timed('stage', staged(name, rows));
-      const ended = new AbortController();
+      // It may fail before it is waited for.
+      stage.catch(() => undefined);
       const own = await timed('direct', direct(rows));
       // A side that has the memory to itself is faster: the call goes on until the stage has ended too.
+      const ended = new AbortController();
       const beside = direct(rows, ended.signal).catch((error: unknown) => { if (!ended.signal.aborted) throw error; });
-      const result = { stage: await stage, own };
-      ended.abort(new Error('The stage has ended.'));
-      await beside;
-      return result;
+      try {
+        return { stage: await stage, own };
+      } finally {
+        ended.abort(new Error('The stage has ended.'));
+        await beside;
+      }
     };
     await services.models.call('importModel', { source: model, output: backbone });
     await direct(warmUp);

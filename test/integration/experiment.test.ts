@@ -94,6 +94,9 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(new Set(weights).size).toBe(4);
     const rollouts = await rowsOf<RolloutRow>(manifests[1]!.inputs['rollouts'] as unknown as ArtifactRef, RolloutRow);
     expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
+    const { events } = await handle.fetchHistory();
+    const askedBy = events!.flatMap(({ activityTaskScheduledEventAttributes: asked }) => (asked?.activityType?.name === 'reinforcement.rollouts' ? [String(asked.workflowTaskCompletedEventId)] : []));
+    expect(new Set(askedBy).size, 'workflow tasks that ask for rollouts: two samplings of one would reach a device in any order').toBe(4);
   });
 
   it('samples by another engine under a key of its own, and only where the worker has it', async () => {
