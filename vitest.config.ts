@@ -28,7 +28,13 @@ export default defineConfig({
       },
       {
         // Replaying bundles the workflows first.
-        test: { name: 'replay', include: ['test/replay/**/*.test.ts'], exclude, testTimeout: 30_000, hookTimeout: 60_000 },
+        test: {
+          name: 'replay',
+          include: ['test/replay/**/*.test.ts'],
+          exclude,
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
       },
     ],
   },

@@ -25,13 +25,29 @@ export type Activity = (...args: never[]) => Promise<unknown>;
  * @throws Error naming an activity that two stages define, or that the contract gives to no kind of worker.
  */
 export function createActivities(services: Services, role: QueueRole, part: Part = 'all'): Record<string, Activity> {
-  const all = part === 'sandbox' ? composeActivities(sandboxActivities(services)) : composeActivities(
-    synthesisActivities(services), endpointActivities(services), filteringActivities(services), samplingActivities(services), preferencesActivities(services),
-    rewardModelActivities(services), reinforcementActivities(services), evaluationActivities(services), modelActivities(services),
-    experimentActivities(services), datasetRefreshActivities(services), garbageCollectionActivities(services), sandboxActivities(services), previewActivities(services), tableActivities(services),
-  );
+  const all =
+    part === 'sandbox'
+      ? composeActivities(sandboxActivities(services))
+      : composeActivities(
+          synthesisActivities(services),
+          endpointActivities(services),
+          filteringActivities(services),
+          samplingActivities(services),
+          preferencesActivities(services),
+          rewardModelActivities(services),
+          reinforcementActivities(services),
+          evaluationActivities(services),
+          modelActivities(services),
+          experimentActivities(services),
+          datasetRefreshActivities(services),
+          garbageCollectionActivities(services),
+          sandboxActivities(services),
+          previewActivities(services),
+          tableActivities(services),
+        );
   const unassigned = Object.keys(all).filter((name) => !(name in ACTIVITIES));
-  if (unassigned.length > 0) throw new Error(`ACTIVITIES of the contract does not say on which kind of worker ${unassigned.join(', ')} runs`);
+  if (unassigned.length > 0)
+    throw new Error(`ACTIVITIES of the contract does not say on which kind of worker ${unassigned.join(', ')} runs`);
   return Object.fromEntries(activitiesOf(role, part).map((name) => [name, all[name]!]));
 }
 

@@ -13,20 +13,27 @@ import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
   const stack = await startStack({
-    home, ports: { frontend: 0, ui: 0, minio: 0 },
+    home,
+    ports: { frontend: 0, ui: 0, minio: 0 },
     // Low enough that a stage of some dozen shards continues as new, as one of thousands does on a server's own setting.
     dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': 120 },
   });
   const environment = Object.fromEntries(
     // One thread: the micro model is too small for more, and tests run beside each other.
-    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython(), ACECODER_VENV: join(acecoderHome(), 'venv'), ACECODER_TORCH_THREADS: '1' })
-      .filter((entry): entry is [string, string] => entry[1] !== undefined),
+    Object.entries({
+      ...stackEnvironment(stack),
+      ACECODER_PYTHON: venvPython(),
+      ACECODER_VENV: join(acecoderHome(), 'venv'),
+      ACECODER_TORCH_THREADS: '1',
+    }).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
   const seeds = microSeeds(join(root, 'infra/seeds/simple.jsonl'));
   const seedsPath = join(home, 'seeds.jsonl');
   writeFileSync(seedsPath, seeds.map((seed) => `${JSON.stringify(seed)}\n`).join(''));
   const services = createServices({ env: environment, label: 'micro' });
-  const model = await microModel(services.models, seeds, join(acecoderHome(), 'models')).finally(() => services.close());
+  const model = await microModel(services.models, seeds, join(acecoderHome(), 'models')).finally(() =>
+    services.close(),
+  );
   const workers = workerProcess(SHARED_QUEUE, environment);
   project.provide('stack', stack);
   project.provide('environment', environment);

@@ -69,7 +69,9 @@ export function readDeviceClasses(json = '{}'): DeviceClasses {
   const parsed = deviceClassesSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const mistakes = parsed.error.issues.map(({ path, message }) => [...path.map(String), message].join(': '));
-  throw new Error(`ACECODER_GPU_CLASSES is not like {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 4}}: ${mistakes.join('; ')}`);
+  throw new Error(
+    `ACECODER_GPU_CLASSES is not like {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 4}}: ${mistakes.join('; ')}`,
+  );
 }
 
 /**
@@ -77,7 +79,10 @@ export function readDeviceClasses(json = '{}'): DeviceClasses {
  * report; each device that is left gets a worker without a class. Several GPUs for one worker are whole ones, because
  * CUDA uses one MIG instance a process. A class that finds too few devices gets fewer workers and a remark.
  */
-export function planAssignments(report: NvidiaSmi, { listed = [], classes = {}, queueBase = QUEUES.pipeline, visible }: PlanOptions = {}): Plan {
+export function planAssignments(
+  report: NvidiaSmi,
+  { listed = [], classes = {}, queueBase = QUEUES.pipeline, visible }: PlanOptions = {},
+): Plan {
   const remarks: string[] = [];
   const free = report.gpus.flatMap((gpu) => devicesOf(gpu, listed, visible, remarks));
   const indices = new Map(report.gpus.map(({ uuid, index }) => [uuid, index]));
@@ -85,7 +90,9 @@ export function planAssignments(report: NvidiaSmi, { listed = [], classes = {}, 
   const assign = (devices: readonly Device[], deviceClass?: string): void => {
     const [first] = devices;
     assignments.push({
-      name: first?.mig ? `gpu${indices.get(first.gpuUuid)}-mig${first.mig.index}` : `gpu${devices.map(({ gpuUuid }) => indices.get(gpuUuid)).join('-')}`,
+      name: first?.mig
+        ? `gpu${indices.get(first.gpuUuid)}-mig${first.mig.index}`
+        : `gpu${devices.map(({ gpuUuid }) => indices.get(gpuUuid)).join('-')}`,
       ...(deviceClass === undefined ? {} : { deviceClass }),
       queue: queueName('gpu', queueBase, deviceClass),
       devices,
@@ -97,7 +104,9 @@ export function planAssignments(report: NvidiaSmi, { listed = [], classes = {}, 
       const fitting = free.filter(({ mig }) => gpus === 1 || !mig).slice(0, gpus);
       if (fitting.length < gpus) {
         const wanted = gpus === 1 ? 'a GPU or MIG instance' : `${gpus} whole GPUs`;
-        remarks.push(`The device class '${deviceClass}' has ${worker} of ${workers} workers: a worker needs ${wanted}, and ${fitting.length || 'none'} is left.`);
+        remarks.push(
+          `The device class '${deviceClass}' has ${worker} of ${workers} workers: a worker needs ${wanted}, and ${fitting.length || 'none'} is left.`,
+        );
         break;
       }
       for (const device of fitting) free.splice(free.indexOf(device), 1);
@@ -116,23 +125,36 @@ function devicesOf(gpu: Gpu, listed: readonly ListedGpu[], visible: string | und
   }
   const whole = isVisible({ uuid: gpuUuid, index }, visible);
   if (!gpu.mig.currentEnabled) return whole ? [{ uuid: gpuUuid, gpuUuid }] : [];
-  const uuids = new Map(listed.find(({ uuid }) => uuid === gpuUuid)?.migDevices.map(({ index: number, uuid }) => [number, uuid]));
+  const uuids = new Map(
+    listed.find(({ uuid }) => uuid === gpuUuid)?.migDevices.map(({ index: number, uuid }) => [number, uuid]),
+  );
   const devices = gpu.migDevices.flatMap(({ index: number, gpuInstanceId, computeInstanceId }): Device[] => {
     const uuid = number === undefined ? undefined : uuids.get(number);
     if (number === undefined || gpuInstanceId === undefined || computeInstanceId === undefined || uuid === undefined) {
-      if (whole) remarks.push(`MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, so no process can be bound to it.`);
+      if (whole)
+        remarks.push(
+          `MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, so no process can be bound to it.`,
+        );
       return [];
     }
-    return whole || isVisible({ uuid }, visible) ? [{ uuid, gpuUuid, mig: { index: number, gpuInstanceId, computeInstanceId } }] : [];
+    return whole || isVisible({ uuid }, visible)
+      ? [{ uuid, gpuUuid, mig: { index: number, gpuInstanceId, computeInstanceId } }]
+      : [];
   });
-  if (whole && gpu.migDevices.length === 0) remarks.push(`GPU ${index} is in MIG mode and has no instance: nothing runs on it until one is made (nvidia-smi mig -cgi) and this launcher started again.`);
+  if (whole && gpu.migDevices.length === 0)
+    remarks.push(
+      `GPU ${index} is in MIG mode and has no instance: nothing runs on it until one is made (nvidia-smi mig -cgi) and this launcher started again.`,
+    );
   return devices;
 }
 
 /** Whether `CUDA_VISIBLE_DEVICES` names a GPU or an instance itself; the UUID of an instance does not name its GPU. */
 function isVisible({ uuid, index }: { uuid: string; index?: number }, visible: string | undefined): boolean {
   if (visible === undefined) return true;
-  const entries = visible.split(',').map((entry) => entry.trim()).filter((entry) => entry !== '');
+  const entries = visible
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== '');
   return entries.some((entry) => (/^\d+$/.test(entry) ? Number(entry) === index : uuid.startsWith(entry)));
 }
 
@@ -177,13 +199,18 @@ function lookUp(device: Device, report: NvidiaSmi): Found {
 }
 
 function isOn(ids: { gpuInstanceId?: number; computeInstanceId?: number }, { mig }: Device): boolean {
-  return mig === undefined || (ids.gpuInstanceId === mig.gpuInstanceId && ids.computeInstanceId === mig.computeInstanceId);
+  return (
+    mig === undefined || (ids.gpuInstanceId === mig.gpuInstanceId && ids.computeInstanceId === mig.computeInstanceId)
+  );
 }
 
 const missing: Rule = ({ device, gpu, instance, label }) => {
-  if (!gpu) return `${label} is not in the report of nvidia-smi: the driver has lost it; look for "Xid" in the kernel log.`;
-  if (device.mig && !instance) return `${label} (${device.uuid}) does not exist any more: start this launcher again to use the new instances.`;
-  if (!device.mig && gpu.mig.currentEnabled) return `${label} was put into MIG mode: start this launcher again to use its instances.`;
+  if (!gpu)
+    return `${label} is not in the report of nvidia-smi: the driver has lost it; look for "Xid" in the kernel log.`;
+  if (device.mig && !instance)
+    return `${label} (${device.uuid}) does not exist any more: start this launcher again to use the new instances.`;
+  if (!device.mig && gpu.mig.currentEnabled)
+    return `${label} was put into MIG mode: start this launcher again to use its instances.`;
   return undefined;
 };
 
@@ -192,20 +219,27 @@ const faulty: Rule = ({ gpu, instance, label }) => {
   const { index, ecc, remappedRows, retiredPages, recoveryAction, resetRequired } = gpu;
   const reset = `reset it when idle (nvidia-smi --gpu-reset -i ${index})`;
   const uncorrectable = Math.max(ecc.volatile.uncorrectable ?? 0, instance?.ecc.volatile.uncorrectable ?? 0);
-  if (remappedRows.failed) return `${label} could not replace a faulty memory row by a spare one: the GPU should be replaced.`;
-  if (ecc.sramThresholdExceeded) return `${label} has had more uncorrectable SRAM errors than a sound GPU: it should be replaced.`;
-  if (uncorrectable > 0) return `${label} counts ${uncorrectable} uncorrectable memory errors (ECC) since the driver was loaded: ${reset}.`;
+  if (remappedRows.failed)
+    return `${label} could not replace a faulty memory row by a spare one: the GPU should be replaced.`;
+  if (ecc.sramThresholdExceeded)
+    return `${label} has had more uncorrectable SRAM errors than a sound GPU: it should be replaced.`;
+  if (uncorrectable > 0)
+    return `${label} counts ${uncorrectable} uncorrectable memory errors (ECC) since the driver was loaded: ${reset}.`;
   if (remappedRows.pending) return `${label} has faulty memory rows that wait to be remapped: ${reset}.`;
   if (retiredPages.pending) return `${label} has faulty memory pages that wait to be retired: ${reset}.`;
   if (resetRequired) return `${label} needs a reset, says the driver: ${reset}.`;
-  if (recoveryAction !== undefined && recoveryAction !== 'None') return `${label} needs the recovery action '${recoveryAction}', says the driver.`;
+  if (recoveryAction !== undefined && recoveryAction !== 'None')
+    return `${label} needs the recovery action '${recoveryAction}', says the driver.`;
   return undefined;
 };
 
 const slowedDown: Rule = ({ gpu, label }) => {
   const reasons = HARDWARE_SLOWDOWN.filter((reason) => gpu?.clocksEventReasons?.has(reason));
   if (!gpu || reasons.length === 0) return undefined;
-  const readings = [[gpu.temperature.gpuCelsius, '°C'], [gpu.power.drawWatts, 'W']].flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
+  const readings = [
+    [gpu.temperature.gpuCelsius, '°C'],
+    [gpu.power.drawWatts, 'W'],
+  ].flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
   return `${label} is slowed down by its hardware (${[reasons.join(', '), ...readings].join('; ')}): check cooling and power supply.`;
 };
 
@@ -224,7 +258,8 @@ const occupied: Rule = ({ device, gpu, instance, label }, { ownPids }) => {
 
 const full: Rule = ({ gpu, instance, label }, { running }) => {
   const { totalBytes, freeBytes } = (instance ?? gpu)?.memory ?? {};
-  if (running || totalBytes === undefined || freeBytes === undefined || freeBytes >= totalBytes * FREE_MEMORY_SHARE) return undefined;
+  if (running || totalBytes === undefined || freeBytes === undefined || freeBytes >= totalBytes * FREE_MEMORY_SHARE)
+    return undefined;
   return `${label} has ${gib(freeBytes)} of ${gib(totalBytes)} free while no worker of this launcher runs on it; a worker needs ${gib(totalBytes * FREE_MEMORY_SHARE)}.`;
 };
 

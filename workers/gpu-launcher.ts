@@ -22,7 +22,10 @@ const NO_DEVICES = /^No devices (were )?found/i;
 export class NvidiaSmiUnavailable extends Error {
   override readonly name = 'NvidiaSmiUnavailable';
 
-  constructor(message: string, readonly absent = false) {
+  constructor(
+    message: string,
+    readonly absent = false,
+  ) {
     super(message);
   }
 }
@@ -33,24 +36,37 @@ export type NvidiaSmiCommand = (args: readonly string[], signal?: AbortSignal) =
 /** nvidia-smi of `PATH`. One that hangs where it cannot be killed is not run a second time beside itself. */
 export function nvidiaSmiOfPath(timeoutSeconds = NVIDIA_SMI_SECONDS): NvidiaSmiCommand {
   let hanging: ChildProcess | undefined;
-  return (args, signal) => new Promise((resolve, reject) => {
-    const command = ['nvidia-smi', ...args].join(' ');
-    if (hanging?.exitCode === null && hanging.signalCode === null) {
-      reject(new NvidiaSmiUnavailable(`${command} was not run: process ${hanging.pid} of an earlier run still hangs.`));
-      return;
-    }
-    const child = execFile('nvidia-smi', args, { encoding: 'utf8', maxBuffer: 64 * 2 ** 20, signal, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
-      clearTimeout(timer);
-      if (!error || NO_DEVICES.test(stdout.trim())) resolve(stdout);
-      else if (error.code === 'ENOENT') reject(new NvidiaSmiUnavailable('There is no nvidia-smi on PATH.', true));
-      else reject(new NvidiaSmiUnavailable(`${command} failed with ${error.code ?? error.signal ?? error.name}: ${lastLine(stderr) || lastLine(stdout) || 'it printed nothing'}`));
+  return (args, signal) =>
+    new Promise((resolve, reject) => {
+      const command = ['nvidia-smi', ...args].join(' ');
+      if (hanging?.exitCode === null && hanging.signalCode === null) {
+        reject(
+          new NvidiaSmiUnavailable(`${command} was not run: process ${hanging.pid} of an earlier run still hangs.`),
+        );
+        return;
+      }
+      const child = execFile(
+        'nvidia-smi',
+        args,
+        { encoding: 'utf8', maxBuffer: 64 * 2 ** 20, signal, killSignal: 'SIGKILL' },
+        (error, stdout, stderr) => {
+          clearTimeout(timer);
+          if (!error || NO_DEVICES.test(stdout.trim())) resolve(stdout);
+          else if (error.code === 'ENOENT') reject(new NvidiaSmiUnavailable('There is no nvidia-smi on PATH.', true));
+          else
+            reject(
+              new NvidiaSmiUnavailable(
+                `${command} failed with ${error.code ?? error.signal ?? error.name}: ${lastLine(stderr) || lastLine(stdout) || 'it printed nothing'}`,
+              ),
+            );
+        },
+      );
+      const timer = setTimeout(() => {
+        hanging = child;
+        child.kill('SIGKILL');
+        reject(new NvidiaSmiUnavailable(`${command} gave no answer within ${timeoutSeconds} s.`));
+      }, timeoutSeconds * 1000);
     });
-    const timer = setTimeout(() => {
-      hanging = child;
-      child.kill('SIGKILL');
-      reject(new NvidiaSmiUnavailable(`${command} gave no answer within ${timeoutSeconds} s.`));
-    }, timeoutSeconds * 1000);
-  });
 }
 
 function lastLine(output: string): string {
@@ -67,7 +83,8 @@ function understood<T>(args: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    if (error instanceof NvidiaSmiParseError) throw new NvidiaSmiUnavailable(`The output of nvidia-smi ${args} cannot be read: ${error.message}`);
+    if (error instanceof NvidiaSmiParseError)
+      throw new NvidiaSmiUnavailable(`The output of nvidia-smi ${args} cannot be read: ${error.message}`);
     throw error;
   }
 }
@@ -84,7 +101,11 @@ export interface HostConfig {
  *
  * @throws NvidiaSmiUnavailable when nvidia-smi is there and does not answer: nothing is known about the GPUs then.
  */
-export async function planHost(nvidiaSmi: NvidiaSmiCommand, { classes, queueBase, visible }: HostConfig, signal?: AbortSignal): Promise<(Plan & { report: NvidiaSmi }) | undefined> {
+export async function planHost(
+  nvidiaSmi: NvidiaSmiCommand,
+  { classes, queueBase, visible }: HostConfig,
+  signal?: AbortSignal,
+): Promise<(Plan & { report: NvidiaSmi }) | undefined> {
   let report: NvidiaSmi;
   try {
     report = await readReport(nvidiaSmi, signal);
@@ -118,7 +139,14 @@ export interface LaunchOptions extends HostConfig {
  * @throws Error when there are GPUs and none can be given to a worker.
  */
 export async function launch({
-  nvidiaSmi, startChild, signal, log, healthSeconds, graceSeconds = GRACE_SECONDS, backoffSeconds = BACKOFF_SECONDS, ...host
+  nvidiaSmi,
+  startChild,
+  signal,
+  log,
+  healthSeconds,
+  graceSeconds = GRACE_SECONDS,
+  backoffSeconds = BACKOFF_SECONDS,
+  ...host
 }: LaunchOptions): Promise<'noGpu' | 'stopped'> {
   let workers: DeviceWorker[] | undefined;
   let silence: string | undefined;
@@ -134,16 +162,22 @@ export async function launch({
           for (const remark of plan.remarks) log(remark);
           if (plan.assignments.length === 0) throw new Error('No GPU of this host can be given to a worker.');
           report = plan.report;
-          workers = plan.assignments.map((assignment) => new DeviceWorker(assignment, { startChild, log, graceSeconds, backoffSeconds }));
+          workers = plan.assignments.map(
+            (assignment) => new DeviceWorker(assignment, { startChild, log, graceSeconds, backoffSeconds }),
+          );
         }
         if (silence !== undefined) log('nvidia-smi answers again');
         silence = undefined;
         const ownPids = processTree(process.pid);
-        for (const worker of workers) worker.update(healthOf(worker.assignment, report, { ownPids, running: worker.running }));
+        for (const worker of workers)
+          worker.update(healthOf(worker.assignment, report, { ownPids, running: worker.running }));
       } catch (error) {
         if (signal.aborted) break;
         if (!(error instanceof NvidiaSmiUnavailable)) throw error;
-        if (error.message !== silence) log(`${error.message} ${workers ? 'What runs goes on' : 'No worker is started'}; asked again every ${healthSeconds} s.`);
+        if (error.message !== silence)
+          log(
+            `${error.message} ${workers ? 'What runs goes on' : 'No worker is started'}; asked again every ${healthSeconds} s.`,
+          );
         silence = error.message;
       }
       await sleep(healthSeconds * 1000, undefined, { signal }).catch(() => undefined);
@@ -169,7 +203,10 @@ class DeviceWorker {
   #stopping = false;
   #closed = false;
 
-  constructor(readonly assignment: Assignment, private readonly options: Required<Pick<LaunchOptions, 'startChild' | 'log' | 'graceSeconds' | 'backoffSeconds'>>) {}
+  constructor(
+    readonly assignment: Assignment,
+    private readonly options: Required<Pick<LaunchOptions, 'startChild' | 'log' | 'graceSeconds' | 'backoffSeconds'>>,
+  ) {}
 
   get running(): boolean {
     return this.#child !== undefined;

@@ -7,7 +7,15 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { QUEUES, queueName } from '../workflows/contract/index.js';
 import { healthOf, readDeviceClasses, type Assignment } from './devices.js';
-import { GRACE_SECONDS, launch, nvidiaSmiOfPath, planHost, processTree, type HostConfig, type NvidiaSmiCommand } from './gpu-launcher.js';
+import {
+  GRACE_SECONDS,
+  launch,
+  nvidiaSmiOfPath,
+  planHost,
+  processTree,
+  type HostConfig,
+  type NvidiaSmiCommand,
+} from './gpu-launcher.js';
 
 const HELP = `workers/gpu.ts [options]
 
@@ -28,12 +36,21 @@ Environment:
   TEMPORAL_*, ACECODER_S3_*    as for all workers`;
 
 /** This entry again as the worker of an assignment: see {@link runAsChild}. */
-function forkWorker({ name, deviceClass, devices, cudaVisibleDevices }: Assignment, wait: string | undefined): ChildProcess {
+function forkWorker(
+  { name, deviceClass, devices, cudaVisibleDevices }: Assignment,
+  wait: string | undefined,
+): ChildProcess {
   return fork(fileURLToPath(import.meta.url), ['--device', name, ...(wait === undefined ? [] : ['--wait', wait])], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     // A group of its own: Ctrl-C reaches the launcher alone, because a worker takes a second signal for an order to end at once.
     detached: true,
-    env: { ...process.env, CUDA_VISIBLE_DEVICES: cudaVisibleDevices, ACECODER_PROCESSES: String(devices.length), ACECODER_DEVICE: name, ACECODER_DEVICE_CLASS: deviceClass },
+    env: {
+      ...process.env,
+      CUDA_VISIBLE_DEVICES: cudaVisibleDevices,
+      ACECODER_PROCESSES: String(devices.length),
+      ACECODER_DEVICE: name,
+      ACECODER_DEVICE_CLASS: deviceClass,
+    },
   });
 }
 
@@ -63,7 +80,9 @@ async function printPlan(nvidiaSmi: NvidiaSmiCommand, host: HostConfig): Promise
   const ownPids = processTree(process.pid);
   for (const assignment of plan.assignments) {
     const health = healthOf(assignment, plan.report, { ownPids, running: false });
-    console.log(`${assignment.name}  ${assignment.queue}  ${assignment.cudaVisibleDevices}  ${health.healthy ? 'healthy' : `out of service: ${health.reason}`}`);
+    console.log(
+      `${assignment.name}  ${assignment.queue}  ${assignment.cudaVisibleDevices}  ${health.healthy ? 'healthy' : `out of service: ${health.reason}`}`,
+    );
   }
 }
 
@@ -72,21 +91,40 @@ function noGpu({ queueBase }: HostConfig): string {
 }
 
 async function run(): Promise<void> {
-  const { values } = parseArgs({ options: { list: { type: 'boolean' }, help: { type: 'boolean' }, device: { type: 'string' }, wait: { type: 'string' } } });
+  const { values } = parseArgs({
+    options: {
+      list: { type: 'boolean' },
+      help: { type: 'boolean' },
+      device: { type: 'string' },
+      wait: { type: 'string' },
+    },
+  });
   if (values.help) return console.log(HELP);
   if (values.device !== undefined) return runAsChild(values.wait);
   const host: HostConfig = {
-    classes: readDeviceClasses(process.env['ACECODER_GPU_CLASSES']), queueBase: process.env['ACECODER_QUEUE'], visible: process.env['CUDA_VISIBLE_DEVICES'],
+    classes: readDeviceClasses(process.env['ACECODER_GPU_CLASSES']),
+    queueBase: process.env['ACECODER_QUEUE'],
+    visible: process.env['CUDA_VISIBLE_DEVICES'],
   };
   const healthSeconds = Number(process.env['ACECODER_GPU_HEALTH_SECONDS'] ?? 30);
-  if (!(healthSeconds > 0 && healthSeconds <= 86_400)) throw new Error(`ACECODER_GPU_HEALTH_SECONDS is ${process.env['ACECODER_GPU_HEALTH_SECONDS']}; it is a number of seconds above 0, a day at most.`);
+  if (!(healthSeconds > 0 && healthSeconds <= 86_400))
+    throw new Error(
+      `ACECODER_GPU_HEALTH_SECONDS is ${process.env['ACECODER_GPU_HEALTH_SECONDS']}; it is a number of seconds above 0, a day at most.`,
+    );
   const nvidiaSmi = nvidiaSmiOfPath();
   if (values.list) return printPlan(nvidiaSmi, host);
 
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-  const result = await launch({ ...host, nvidiaSmi, startChild: (assignment) => forkWorker(assignment, values.wait), signal: stop.signal, log: console.log, healthSeconds });
+  const result = await launch({
+    ...host,
+    nvidiaSmi,
+    startChild: (assignment) => forkWorker(assignment, values.wait),
+    signal: stop.signal,
+    log: console.log,
+    healthSeconds,
+  });
   // An nvidia-smi that hangs in the driver would keep this process.
   if (result === 'stopped') process.exit(0);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, onSignal);

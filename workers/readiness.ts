@@ -28,32 +28,45 @@ const LOOK_SECONDS = 10;
  *
  * @throws Error that names what is still missing when `seconds` are over; the signal's reason when it is aborted.
  */
-export async function waitFor(conditions: Conditions, { seconds = Infinity, log, signal, maximumPauseSeconds = 15 }: Waiting): Promise<void> {
+export async function waitFor(
+  conditions: Conditions,
+  { seconds = Infinity, log, signal, maximumPauseSeconds = 15 }: Waiting,
+): Promise<void> {
   const deadline = performance.now() + seconds * 1000;
   const told = new Map<string, string>();
   for (let pause = 1; ; pause = Math.min(2 * pause, maximumPauseSeconds)) {
-    await Promise.all(Object.entries(conditions).map(async ([name, look]) => {
-      const obstacle = await withTimeLimit(look, signal);
-      if (obstacle === told.get(name)) return;
-      if (obstacle === undefined) {
-        told.delete(name);
-        log(`${name}: all right now`);
-      } else {
-        told.set(name, obstacle);
-        log(`${name}: ${obstacle}`);
-      }
-    }));
+    await Promise.all(
+      Object.entries(conditions).map(async ([name, look]) => {
+        const obstacle = await withTimeLimit(look, signal);
+        if (obstacle === told.get(name)) return;
+        if (obstacle === undefined) {
+          told.delete(name);
+          log(`${name}: all right now`);
+        } else {
+          told.set(name, obstacle);
+          log(`${name}: ${obstacle}`);
+        }
+      }),
+    );
     signal.throwIfAborted();
     if (told.size === 0) return;
     const left = deadline - performance.now();
-    if (left <= 0) throw new Error(`Waited ${seconds} s and gave up: ${[...told].map(([name, obstacle]) => `${name}: ${obstacle}`).join(' ')}`);
+    if (left <= 0)
+      throw new Error(
+        `Waited ${seconds} s and gave up: ${[...told].map(([name, obstacle]) => `${name}: ${obstacle}`).join(' ')}`,
+      );
     await sleep(Math.min(pause * 1000, left), undefined, { signal }).catch(() => signal.throwIfAborted());
   }
 }
 
-async function withTimeLimit(look: () => Promise<string | undefined>, signal: AbortSignal): Promise<string | undefined> {
+async function withTimeLimit(
+  look: () => Promise<string | undefined>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const looked = new AbortController();
-  const limit = sleep(LOOK_SECONDS * 1000, `no answer in ${LOOK_SECONDS} s`, { signal: AbortSignal.any([signal, looked.signal]) }).catch(() => undefined);
+  const limit = sleep(LOOK_SECONDS * 1000, `no answer in ${LOOK_SECONDS} s`, {
+    signal: AbortSignal.any([signal, looked.signal]),
+  }).catch(() => undefined);
   try {
     return await Promise.race([look(), limit]);
   } finally {
@@ -66,7 +79,8 @@ const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600 };
 /** Seconds of a duration such as `60s`, `5m` or `1h`. @throws Error that says the form. */
 export function parseDuration(text: string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?)(s|m|h)$/.exec(text) ?? [];
-  if (number === undefined) throw new Error(`--wait is ${JSON.stringify(text)}; give a duration such as 60s, 5m or 1h.`);
+  if (number === undefined)
+    throw new Error(`--wait is ${JSON.stringify(text)}; give a duration such as 60s, 5m or 1h.`);
   return Number(number) * UNIT_SECONDS[unit!]!;
 }
 
@@ -74,7 +88,10 @@ export function parseDuration(text: string): number {
 export class TemporalServer {
   #connection: NativeConnection | undefined;
 
-  constructor(private readonly options: Parameters<typeof NativeConnection.connect>[0] & { address: string }, private readonly namespace: string) {}
+  constructor(
+    private readonly options: Parameters<typeof NativeConnection.connect>[0] & { address: string },
+    private readonly namespace: string,
+  ) {}
 
   /** The connection. @throws Error before {@link obstacle} has found the server. */
   get connection(): NativeConnection {
@@ -87,7 +104,9 @@ export class TemporalServer {
     const { address } = this.options;
     try {
       this.#connection ??= await NativeConnection.connect(this.options);
-      await this.#connection.withDeadline(Date.now() + LOOK_SECONDS * 1000, () => this.connection.workflowService.describeNamespace({ namespace: this.namespace }));
+      await this.#connection.withDeadline(Date.now() + LOOK_SECONDS * 1000, () =>
+        this.connection.workflowService.describeNamespace({ namespace: this.namespace }),
+      );
       return undefined;
     } catch (error) {
       const text = (error as Error).message;
@@ -95,7 +114,8 @@ export class TemporalServer {
       if (code === 5 || /namespace .*not found/i.test(text)) {
         return `the server at ${address} has no namespace '${this.namespace}' (TEMPORAL_NAMESPACE or profile). To create: temporal operator namespace create --namespace ${this.namespace}`;
       }
-      if (code === 7 || code === 16) return `the server at ${address} refuses this worker for namespace '${this.namespace}' (TEMPORAL_API_KEY, TEMPORAL_TLS_* or profile): ${firstLine(text)}`;
+      if (code === 7 || code === 16)
+        return `the server at ${address} refuses this worker for namespace '${this.namespace}' (TEMPORAL_API_KEY, TEMPORAL_TLS_* or profile): ${firstLine(text)}`;
       return `no server answers at ${address} (TEMPORAL_ADDRESS or profile): ${/message: "([^"]+)"/.exec(text)?.[1] ?? firstLine(text)}`;
     }
   }
@@ -107,7 +127,10 @@ export class TemporalServer {
 
 /** Why the store cannot be used. */
 export async function storeObstacle(store: ArtifactStore): Promise<string | undefined> {
-  return store.check().then(() => undefined, (error: Error) => error.message);
+  return store.check().then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
 }
 
 /** Room that the cache folder must have: a batch of spooled rows and a checkpoint of a small model fit. */
@@ -122,10 +145,14 @@ export async function diskObstacle(folder: string, minimumFreeBytes = MINIMUM_FR
     const { bavail, bsize } = await statfs(folder);
     const free = bavail * bsize;
     const mebibytes = (bytes: number): number => Math.floor(bytes / 1024 ** 2);
-    return free < minimumFreeBytes ? `the disk of ${folder} (ACECODER_HOME) is full: ${mebibytes(free)} MiB are free, ${mebibytes(minimumFreeBytes)} MiB are needed` : undefined;
+    return free < minimumFreeBytes
+      ? `the disk of ${folder} (ACECODER_HOME) is full: ${mebibytes(free)} MiB are free, ${mebibytes(minimumFreeBytes)} MiB are needed`
+      : undefined;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    return code === 'ENOSPC' || code === 'EDQUOT' ? `the disk of ${folder} (ACECODER_HOME) is full` : `nothing can be written to ${folder} (ACECODER_HOME): ${message}`;
+    return code === 'ENOSPC' || code === 'EDQUOT'
+      ? `the disk of ${folder} (ACECODER_HOME) is full`
+      : `nothing can be written to ${folder} (ACECODER_HOME): ${message}`;
   } finally {
     await rm(probe, { force: true }).catch(() => undefined);
   }

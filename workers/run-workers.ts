@@ -29,18 +29,31 @@ export interface CreateWorkersOptions {
 }
 
 /** One worker for each role that has activities, on its queue, with the plugin. @throws Error when none of the roles has. */
-export async function createWorkers({ connection, namespace, roles, services, queueBase = QUEUES.pipeline, deviceClass, workflowBundle, identity }: CreateWorkersOptions): Promise<Worker[]> {
+export async function createWorkers({
+  connection,
+  namespace,
+  roles,
+  services,
+  queueBase = QUEUES.pipeline,
+  deviceClass,
+  workflowBundle,
+  identity,
+}: CreateWorkersOptions): Promise<Worker[]> {
   // Temporal refuses a worker that has nothing to do.
   const serving = roles.filter((role) => activitiesOf(role).length > 0);
   if (serving.length === 0) throw new Error(`No activity runs on ${roles.join(', ')} workers.`);
-  return Promise.all(serving.map((role) => Worker.create({
-    connection,
-    namespace,
-    taskQueue: queueName(role, queueBase, role === 'gpu' ? deviceClass : undefined),
-    plugins: [new AceCoderPlugin({ role, services })],
-    ...(role === 'pipeline' && workflowBundle ? { workflowBundle } : {}),
-    ...(identity ? { identity } : {}),
-  })));
+  return Promise.all(
+    serving.map((role) =>
+      Worker.create({
+        connection,
+        namespace,
+        taskQueue: queueName(role, queueBase, role === 'gpu' ? deviceClass : undefined),
+        plugins: [new AceCoderPlugin({ role, services })],
+        ...(role === 'pipeline' && workflowBundle ? { workflowBundle } : {}),
+        ...(identity ? { identity } : {}),
+      }),
+    ),
+  );
 }
 
 export interface RunOptions {
@@ -59,29 +72,58 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
   // A worker process of the GPU launcher has one device, and the queue of its class.
   const { ACECODER_DEVICE: device, ACECODER_DEVICE_CLASS: deviceClass } = process.env;
   const server = new TemporalServer({ ...config.connectionOptions, address }, namespace);
-  const services = createServices({ label: device, searchAttributes: searchAttributesOf(() => server.connection, () => namespace, (text) => console.warn(text)) });
+  const services = createServices({
+    label: device,
+    searchAttributes: searchAttributesOf(
+      () => server.connection,
+      () => namespace,
+      (text) => console.warn(text),
+    ),
+  });
   try {
-    await untilSignal((signal) => waitFor({
-      'Temporal server': () => server.obstacle(),
-      'Artifact store': () => storeObstacle(services.store),
-      'Disk': () => diskObstacle(join(services.settings.home, 'cache')),
-    }, { seconds: waitSeconds, signal, log: (line) => console.warn(line) }));
+    await untilSignal((signal) =>
+      waitFor(
+        {
+          'Temporal server': () => server.obstacle(),
+          'Artifact store': () => storeObstacle(services.store),
+          Disk: () => diskObstacle(join(services.settings.home, 'cache')),
+        },
+        { seconds: waitSeconds, signal, log: (line) => console.warn(line) },
+      ),
+    );
     await services.searchAttributes();
     if (roles.includes('sandbox')) {
       const { level, isolation, trouble } = await services.sandbox.versions();
       if (trouble) throw new Error(trouble);
       console.log(`untrusted programs run at isolation level ${level} (${isolation})`);
     }
-    const bundle = roles.includes('pipeline') ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services) : undefined;
-    const workers = await createWorkers({ connection: server.connection, namespace, roles, services, queueBase, deviceClass, workflowBundle: bundle });
+    const bundle = roles.includes('pipeline')
+      ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services)
+      : undefined;
+    const workers = await createWorkers({
+      connection: server.connection,
+      namespace,
+      roles,
+      services,
+      queueBase,
+      deviceClass,
+      workflowBundle: bundle,
+    });
     // The model runtime takes seconds to import: it starts while the first work is on its way.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
-    console.log(`workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`);
-    if (roles.includes('gpu') && device === undefined) console.log('GPU work runs on the first GPU that PyTorch sees, or else on CPU');
-    const results = await Promise.allSettled(workers.map((worker) => worker.run().finally(() => {
-      // One worker that ends takes the others with it: half a process would look alive.
-      for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();
-    })));
+    console.log(
+      `workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`,
+    );
+    if (roles.includes('gpu') && device === undefined)
+      console.log('GPU work runs on the first GPU that PyTorch sees, or else on CPU');
+    const results = await Promise.allSettled(
+      workers.map((worker) =>
+        worker.run().finally(() => {
+          // One worker that ends takes the others with it: half a process would look alive.
+          for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();
+        }),
+      ),
+    );
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
   } finally {
@@ -110,12 +152,14 @@ function waitArgument(): string | undefined {
 
 /** Runs an entry point: one clear sentence and exit code 1 when it cannot go on. `--wait 60s` limits the waiting. */
 export function main(roles: readonly QueueRole[], wait: () => string | undefined = waitArgument): void {
-  Promise.resolve().then(() => {
-    const duration = wait();
-    return runWorkers(roles, { waitSeconds: duration === undefined ? undefined : parseDuration(duration) });
-  }).catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error);
-    // The SDK's threads may wait for a server that never answers.
-    process.exit(1);
-  });
+  Promise.resolve()
+    .then(() => {
+      const duration = wait();
+      return runWorkers(roles, { waitSeconds: duration === undefined ? undefined : parseDuration(duration) });
+    })
+    .catch((error: unknown) => {
+      console.error(error instanceof Error ? error.message : error);
+      // The SDK's threads may wait for a server that never answers.
+      process.exit(1);
+    });
 }

@@ -69,7 +69,16 @@ class Call:
 
     def progress(self, done: int, total: int, message: str = "", metrics: Mapping[str, float] | None = None) -> None:
         """Report `done` of `total` units of work; display only, nothing may depend on it."""
-        self._send({"id": self.id, "type": "progress", "done": done, "total": total, "message": message, "metrics": dict(metrics or {})})
+        self._send(
+            {
+                "id": self.id,
+                "type": "progress",
+                "done": done,
+                "total": total,
+                "message": message,
+                "metrics": dict(metrics or {}),
+            }
+        )
 
     def checkpoint(self, step: int, path: str) -> None:
         """Announce a complete checkpoint folder; the parent copies it away while the training goes on."""
@@ -160,7 +169,9 @@ def serve(
             try:
                 call.raise_if_cancelled()
                 if op not in operations:
-                    raise ServiceError("InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}.")
+                    raise ServiceError(
+                        "InvalidInput", f"Unknown operation '{op}'; known are {', '.join(sorted(operations))}."
+                    )
                 reply = {"id": call.id, "type": "result", "result": operations[op](params, call)}
             except useless_after:
                 traceback.print_exc()

@@ -19,12 +19,16 @@ export async function workflowBundle(folder: string, services: OwnedServices): P
   const name = `${await digestOfSources()}.js`;
   const built = await readFile(join(folder, name), 'utf8').catch(() => undefined);
   if (built !== undefined) return { code: built };
-  const { code } = await bundleWorkflowCode({ workflowsPath: workflowsPath.all, plugins: [new AceCoderPlugin({ services })] });
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: workflowsPath.all,
+    plugins: [new AceCoderPlugin({ services })],
+  });
   await mkdir(folder, { recursive: true });
   const unfinished = join(folder, `${process.pid}.unfinished`);
   await writeFile(unfinished, code);
   await rename(unfinished, join(folder, name));
-  for (const other of await readdir(folder)) if (other !== name && other.endsWith('.js')) await rm(join(folder, other), { force: true });
+  for (const other of await readdir(folder))
+    if (other !== name && other.endsWith('.js')) await rm(join(folder, other), { force: true });
   return { code };
 }
 
@@ -32,6 +36,9 @@ async function digestOfSources(): Promise<string> {
   const folder = dirname(workflowsPath.all);
   const sources = await filesOf(folder);
   const { resolve } = createRequire(import.meta.url);
-  const paths = [...sources.map((name) => join(folder, name)), ...PACKAGES.map((name) => resolve(`${name}/package.json`))];
+  const paths = [
+    ...sources.map((name) => join(folder, name)),
+    ...PACKAGES.map((name) => resolve(`${name}/package.json`)),
+  ];
   return sha256(JSON.stringify([sources, await Promise.all(paths.map(fileDigest))]));
 }

@@ -7,7 +7,11 @@ import { parseInput, resolveInputs } from './lib/inputs.js';
 export async function datasetExport(input: unknown): Promise<ExportResult> {
   const { inputs, ...settings } = parseInput('datasetExport', input);
   const resolved = await resolveInputs('datasetExport', inputs, { at: 'inputs.' });
-  const result = await call('tables.export', { summary: `write ${settings.name} as ${settings.format}` }, { ...settings, inputs: resolved });
+  const result = await call(
+    'tables.export',
+    { summary: `write ${settings.name} as ${settings.format}` },
+    { ...settings, inputs: resolved },
+  );
   setCurrentDetails(`**${settings.name}**: ${result.rows} rows in \`${result.folder}\``);
   return result;
 }

@@ -8,7 +8,10 @@ export async function evaluation(input: unknown, carry?: ShardedCarry): Promise<
   const { inputs, config } = await stageInput('evaluation', input, carry !== undefined);
   const { policies, rewardModel, questions } = inputs;
   return runShardedStage(run, {
-    stage: 'evaluation', config, input: { inputs, config }, carry,
+    stage: 'evaluation',
+    config,
+    input: { inputs, config },
+    carry,
     inputs: {
       ...Object.fromEntries(Object.entries(policies).map(([name, ref]) => [`policy:${name}`, ref])),
       ...(rewardModel ? { rewardModel } : {}),

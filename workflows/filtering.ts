@@ -12,7 +12,11 @@ export async function filtering(input: unknown, carry?: ShardedCarry): Promise<S
   const { oracle } = config;
   const asks = oracle.kind !== 'reference' && oracle.programs.kind === 'openai';
   return runShardedStage(run, {
-    stage: 'filtering', config, inputs: { ...inputs, ...recorded }, input: { inputs, config }, carry,
+    stage: 'filtering',
+    config,
+    inputs: { ...inputs, ...recorded },
+    input: { inputs, config },
+    carry,
     steps: oracle.kind === 'reference' ? ['filtering.judge'] : ['filtering.request', 'filtering.judge'],
     ...(asks ? { stepRunner: (planned) => paidRequests(run, 'filtering', config.execution, planned) } : {}),
   });

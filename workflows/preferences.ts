@@ -6,7 +6,12 @@ import { runShardedStage, type ShardedCarry } from './lib/sharded-stage.js';
 export async function preferences(input: unknown, carry?: ShardedCarry): Promise<StageResult> {
   const run = new StageRun('preferences');
   const { inputs, config } = await stageInput('preferences', input, carry !== undefined);
-  return runShardedStage(run, { stage: 'preferences', config, inputs, input: { inputs, config }, carry,
+  return runShardedStage(run, {
+    stage: 'preferences',
+    config,
+    inputs,
+    input: { inputs, config },
+    carry,
     steps: ['preferences.pair'],
   });
 }

@@ -19,7 +19,9 @@ interface UpdateInputs extends Round {
 /** Key of the artifact whose files an activity needed and that was pruned; undefined for any other error. */
 function prunedArtifact(error: unknown): string | undefined {
   const cause = error instanceof ActivityFailure ? error.cause : undefined;
-  return cause instanceof ApplicationFailure && cause.type === 'ArtifactPruned' ? cause.details?.[0] as string | undefined : undefined;
+  return cause instanceof ApplicationFailure && cause.type === 'ArtifactPruned'
+    ? (cause.details?.[0] as string | undefined)
+    : undefined;
 }
 
 /**
@@ -39,22 +41,46 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   const { questions } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
   const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
-  const doing = (round: number, summary: string) => ({ deviceClass: execution.deviceClass, summary: `round ${round}: ${summary}` });
+  const doing = (round: number, summary: string) => ({
+    deviceClass: execution.deviceClass,
+    summary: `round ${round}: ${summary}`,
+  });
 
   let planned: Promise<unknown> = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
     // The first two rounds begin together. What is asked for in one workflow task may reach a device in any order, and then
     // the programs of the round that is trained first would run last: so a plan waits until the rollouts before it were asked for.
-    const planning = planned.then(() => call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }));
+    const planning = planned.then(() =>
+      call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }),
+    );
     planned = planning.catch(() => undefined);
     const { ref: plan } = await planning;
-    const { ref: rollouts } = await withWeights(() => run.interruptible(() => call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } })));
+    const { ref: rollouts } = await withWeights(() =>
+      run.interruptible(() =>
+        call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } }),
+      ),
+    );
     const [verdicts, scores] = await Promise.all([
-      reward.testsWeight > 0 ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }) : undefined,
-      reward.rewardModelWeight > 0 ? call('reinforcement.score', doing(round, 'score'), { config, round, inputs: { plan, rollouts, rewardModel: inputs.rewardModel! } }) : undefined,
+      reward.testsWeight > 0
+        ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } })
+        : undefined,
+      reward.rewardModelWeight > 0
+        ? call('reinforcement.score', doing(round, 'score'), {
+            config,
+            round,
+            inputs: { plan, rollouts, rewardModel: inputs.rewardModel! },
+          })
+        : undefined,
     ]);
     const { ref: rewards } = await call('reinforcement.reward', doing(round, 'rewards'), {
-      config, round, inputs: { rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewardModel: scores ? inputs.rewardModel : undefined },
+      config,
+      round,
+      inputs: {
+        rollouts,
+        verdicts: verdicts?.ref,
+        scores: scores?.ref,
+        rewardModel: scores ? inputs.rewardModel : undefined,
+      },
     });
     return { rollouts, rewards };
   };
@@ -74,9 +100,15 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     madeAgain.set(round, running);
     return running;
   };
-  const update = (round: number, again = false): Promise<Produced> => run.interruptible(
-    () => call('reinforcement.update', doing(round, again ? 'policy update, made again' : 'policy update'), { config, round, inputs: updates[round - 1]!, ...(again ? { again } : {}) }),
-  );
+  const update = (round: number, again = false): Promise<Produced> =>
+    run.interruptible(() =>
+      call('reinforcement.update', doing(round, again ? 'policy update, made again' : 'policy update'), {
+        config,
+        round,
+        inputs: updates[round - 1]!,
+        ...(again ? { again } : {}),
+      }),
+    );
   /** Does what needs policies; one that was pruned is made again first, from the first round on if need be. */
   const withWeights = async <T>(work: () => Promise<T>): Promise<T> => {
     const tried = new Set<number>();
@@ -94,7 +126,13 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   let pruning: Promise<unknown> = Promise.resolve();
   const prune = (needed: ArtifactRef[], done = false): void => {
     const made = [...policies];
-    pruning = pruning.then(() => call('reinforcement.prune', { summary: `round ${made.length}: prune` }, { policies: made, needed, keepRounds: execution.keepRounds, done }));
+    pruning = pruning.then(() =>
+      call(
+        'reinforcement.prune',
+        { summary: `round ${made.length}: prune` },
+        { policies: made, needed, keepRounds: execution.keepRounds, done },
+      ),
+    );
     pruning.catch(() => undefined);
   };
   let policy: ArtifactRef = inputs.policy;
@@ -136,5 +174,11 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     throw error;
   }
   await run.progress({ done: rounds, total: rounds, unit: 'rounds' });
-  return run.finish({ ref: policy, reused: !anyNew, ...(by === undefined || anyNew ? {} : { by }), metrics, rounds: policies });
+  return run.finish({
+    ref: policy,
+    reused: !anyNew,
+    ...(by === undefined || anyNew ? {} : { by }),
+    metrics,
+    rounds: policies,
+  });
 }

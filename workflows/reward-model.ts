@@ -8,7 +8,12 @@ export async function rewardModel(input: unknown): Promise<StageResult> {
   const { inputs, config } = await stageInput('rewardModel', input);
   await run.progress({ done: 0, total: 1, unit: 'trainings' });
   const trained = await run.interruptible(() =>
-    call('rewardModel.train', { deviceClass: config.execution.deviceClass, summary: `train on ${inputs.pairs.rows ?? '?'} pairs` }, { config, inputs }));
+    call(
+      'rewardModel.train',
+      { deviceClass: config.execution.deviceClass, summary: `train on ${inputs.pairs.rows ?? '?'} pairs` },
+      { config, inputs },
+    ),
+  );
   await run.progress({ done: 1, total: 1, unit: 'trainings' });
   return run.finish(trained);
 }

@@ -13,7 +13,11 @@ export async function sampling(input: unknown, carry?: ShardedCarry): Promise<St
   const { kind } = config.sampler;
   return runShardedStage(run, {
     // A policy that writes nothing decides nothing: it is no input then.
-    stage: 'sampling', config, inputs: { questions, ...(kind === 'policy' ? { policy: policy as ArtifactRef } : recorded) }, input: { inputs, config }, carry,
+    stage: 'sampling',
+    config,
+    inputs: { questions, ...(kind === 'policy' ? { policy: policy as ArtifactRef } : recorded) },
+    input: { inputs, config },
+    carry,
     steps: [kind === 'policy' ? 'sampling.generate' : 'sampling.request', 'sampling.judge'],
     ...(kind === 'openai' ? { stepRunner: (planned) => paidRequests(run, 'sampling', config.execution, planned) } : {}),
   });

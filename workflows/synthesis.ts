@@ -17,8 +17,14 @@ export async function synthesis(input: unknown, carry?: ShardedCarry): Promise<S
   const recorded = await recordedInputs('synthesis', given);
   const config = withReferences('synthesis', given, recorded);
   return runShardedStage(run, {
-    stage: 'synthesis', config, inputs: { ...inputs, ...recorded }, input: { inputs, config }, carry,
+    stage: 'synthesis',
+    config,
+    inputs: { ...inputs, ...recorded },
+    input: { inputs, config },
+    carry,
     steps: STEPS[config.teacher.kind],
-    ...(config.teacher.kind === 'openai' ? { stepRunner: (planned) => paidRequests(run, 'synthesis', config.execution, planned) } : {}),
+    ...(config.teacher.kind === 'openai'
+      ? { stepRunner: (planned) => paidRequests(run, 'synthesis', config.execution, planned) }
+      : {}),
   });
 }

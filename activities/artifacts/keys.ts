@@ -1,6 +1,11 @@
 /** Names of objects in the store, and the keys that make a stage's output findable without knowing who made it. */
 import { createHash } from 'node:crypto';
-import { canonicalJson, MANIFEST_SCHEMA, type ArtifactKind, type ManifestFile } from '../../workflows/contract/index.js';
+import {
+  canonicalJson,
+  MANIFEST_SCHEMA,
+  type ArtifactKind,
+  type ManifestFile,
+} from '../../workflows/contract/index.js';
 
 /** What a produced artifact depends on: no run id, clock, host or random source. */
 export interface Recipe {

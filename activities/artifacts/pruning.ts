@@ -14,7 +14,12 @@ import type { ArtifactStore } from './store.js';
 export type Part = 'trainingState' | 'all';
 
 /** Why a part of an artifact was pruned, and what to do for who needs it. */
-export const PrunedDocument = z.object({ workflowId: z.string(), at: z.string(), policy: z.string(), advice: z.string() });
+export const PrunedDocument = z.object({
+  workflowId: z.string(),
+  at: z.string(),
+  policy: z.string(),
+  advice: z.string(),
+});
 export type PrunedDocument = z.infer<typeof PrunedDocument>;
 
 /** Documents that name blobs or artifacts, by the beginnings of their keys. */
@@ -33,7 +38,8 @@ export interface Named {
 }
 
 const RoundManifest = z.object({
-  stage: z.string().startsWith('reinforcement.'), config: z.object({ round: z.number() }),
+  stage: z.string().startsWith('reinforcement.'),
+  config: z.object({ round: z.number() }),
   inputs: z.object({ policy: z.object({ key: z.string() }), reference: z.object({ key: z.string() }).optional() }),
 });
 
@@ -50,7 +56,10 @@ export function namedBy(document: unknown): Named {
   follow(document);
   const round = RoundManifest.safeParse(document);
   if (round.success) {
-    const { config, inputs: { policy, reference } } = round.data;
+    const {
+      config,
+      inputs: { policy, reference },
+    } = round.data;
     named.round = { number: config.round, policy: policy.key, ...(reference ? { reference: reference.key } : {}) };
   }
   return named;
@@ -61,7 +70,10 @@ export class Documents {
   /** By key and time, because a checkpoint may be written again under the name of one that was removed. */
   #known = new Map<string, Named>();
 
-  constructor(private readonly store: ArtifactStore, private readonly prefixes: readonly string[]) {}
+  constructor(
+    private readonly store: ArtifactStore,
+    private readonly prefixes: readonly string[],
+  ) {}
 
   /** What each document that stands now names, by its key. */
   async read(onRead: (documents: number) => void = () => undefined): Promise<Map<string, Named>> {
@@ -82,7 +94,10 @@ export class Documents {
 }
 
 /** The blobs that documents name, but for those of pruned parts. `pruned` has the parts by manifest key. */
-export function neededBlobs(documents: ReadonlyMap<string, Named>, pruned: ReadonlyMap<string, ReadonlySet<Part>>): Set<string> {
+export function neededBlobs(
+  documents: ReadonlyMap<string, Named>,
+  pruned: ReadonlyMap<string, ReadonlySet<Part>>,
+): Set<string> {
   const needed = new Set<string>();
   for (const [key, { blobs }] of documents) {
     const parts = pruned.get(key);
@@ -111,7 +126,11 @@ export interface Rounds {
  * sampled it, needs it no more once it is done; everything else that names it goes on needing it. `kept` are the keys of
  * what other stages made to stay.
  */
-export function prunable({ policies, needed, keepRounds }: Rounds, documents: ReadonlyMap<string, Named>, kept: ReadonlySet<string>): Map<string, Part> {
+export function prunable(
+  { policies, needed, keepRounds }: Rounds,
+  documents: ReadonlyMap<string, Named>,
+  kept: ReadonlySet<string>,
+): Map<string, Part> {
   const parts = new Map<string, Part>();
   if (keepRounds === null) return parts;
   const own = new Set(policies.map(({ key }) => key));
@@ -120,12 +139,16 @@ export function prunable({ policies, needed, keepRounds }: Rounds, documents: Re
     if (own.has(document)) continue;
     for (const key of names) {
       // The next round updates it; an asynchronous one samples that before.
-      const isDone = round?.policy === key && round.reference !== key && [2, 3].some((lag) => policies[round.number - lag]?.key === key);
+      const isDone =
+        round?.policy === key &&
+        round.reference !== key &&
+        [2, 3].some((lag) => policies[round.number - lag]?.key === key);
       if (!isDone) foreign.add(key);
     }
   }
   const stays = new Set([...policies.slice(-keepRounds), ...needed].map(({ key }) => key));
-  for (const { key } of policies.slice(0, -1)) if (!kept.has(key)) parts.set(key, stays.has(key) || foreign.has(key) ? 'trainingState' : 'all');
+  for (const { key } of policies.slice(0, -1))
+    if (!kept.has(key)) parts.set(key, stays.has(key) || foreign.has(key) ? 'trainingState' : 'all');
   return parts;
 }
 
@@ -151,7 +174,9 @@ export async function keptArtifacts(store: ArtifactStore): Promise<Set<string>> 
  * before it goes.
  */
 export async function sweep(
-  store: ArtifactStore, blobs: Iterable<{ sha256: string; bytes: number }>, { needed, before, dryRun = false }: { needed: ReadonlySet<string>; before: Date; dryRun?: boolean },
+  store: ArtifactStore,
+  blobs: Iterable<{ sha256: string; bytes: number }>,
+  { needed, before, dryRun = false }: { needed: ReadonlySet<string>; before: Date; dryRun?: boolean },
 ): Promise<{ swept: number; sweptBytes: number }> {
   let [swept, sweptBytes] = [0, 0];
   for (const { sha256, bytes } of blobs) {

@@ -17,16 +17,22 @@ interface Place {
 let latest: { digest: string; index: Promise<RowIndex> } | undefined;
 
 export class RowIndex {
-  private constructor(private readonly store: ArtifactStore, private readonly files: readonly ManifestFile[], private readonly places: ReadonlyMap<string, readonly Place[]>) {}
+  private constructor(
+    private readonly store: ArtifactStore,
+    private readonly files: readonly ManifestFile[],
+    private readonly places: ReadonlyMap<string, readonly Place[]>,
+  ) {}
 
   /** The index of an artifact whose rows name their seeds. */
   static of(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {
     if (latest?.digest !== ref.digest) {
       const index = RowIndex.#read(store, ref);
       latest = { digest: ref.digest, index };
-      index.catch(() => { if (latest?.index === index) latest = undefined; });
+      index.catch(() => {
+        if (latest?.index === index) latest = undefined;
+      });
     }
-    return latest!.index;
+    return latest.index;
   }
 
   static async #read(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {

@@ -31,7 +31,12 @@ export class RowWriter<T> {
   #bytes = 0;
 
   /** @param name of the file in errors; `path` takes the JSON Lines, `zippedPath` the same gzipped. */
-  constructor(readonly name: string, private readonly schema: z.ZodType<T>, readonly path: string, readonly zippedPath: string) {
+  constructor(
+    readonly name: string,
+    private readonly schema: z.ZodType<T>,
+    readonly path: string,
+    readonly zippedPath: string,
+  ) {
     this.#zipped = pipeline(this.#gzip, createWriteStream(zippedPath));
     this.#zipped.catch(() => undefined);
   }
@@ -43,7 +48,11 @@ export class RowWriter<T> {
    */
   write(row: T): Promise<void> | undefined {
     const parsed = this.schema.safeParse(row);
-    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${this.name}, row ${this.#rows}: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`);
+    if (!parsed.success)
+      throw new StageFailure(
+        'ArtifactCorrupt',
+        `${this.name}, row ${this.#rows}: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
+      );
     this.#rows += 1;
     this.#text += `${JSON.stringify(parsed.data)}\n`;
     return this.#text.length < CHUNK ? undefined : this.#flush();
@@ -61,7 +70,10 @@ export class RowWriter<T> {
 
   /** Removes what is left of both files. */
   async discard(): Promise<void> {
-    await this.#plain?.then((file) => file.close(), () => undefined);
+    await this.#plain?.then(
+      (file) => file.close(),
+      () => undefined,
+    );
     this.#gzip.destroy();
     await this.#zipped.catch(() => undefined);
     await Promise.all([rm(this.path, { force: true }), rm(this.zippedPath, { force: true })]);

@@ -18,7 +18,14 @@ import { createGunzip } from 'node:zlib';
 import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import type { z } from 'zod';
 import {
-  Manifest, MANIFEST_SCHEMA, StageFailure, type ArtifactKind, type ArtifactRef, type ManifestFile, type Metrics, type Producer,
+  Manifest,
+  MANIFEST_SCHEMA,
+  StageFailure,
+  type ArtifactKind,
+  type ArtifactRef,
+  type ManifestFile,
+  type Metrics,
+  type Producer,
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
 import { PrunedDocument, type Part } from './pruning.js';
@@ -37,14 +44,25 @@ export interface StoreOptions {
 
 /** Reads the store's settings; the error names every variable that is missing. */
 export function storeOptionsFromEnvironment(env: NodeJS.ProcessEnv, cache: string): StoreOptions {
-  const names = ['ACECODER_S3_ENDPOINT', 'ACECODER_S3_BUCKET', 'ACECODER_S3_ACCESS_KEY', 'ACECODER_S3_SECRET_KEY'] as const;
+  const names = [
+    'ACECODER_S3_ENDPOINT',
+    'ACECODER_S3_BUCKET',
+    'ACECODER_S3_ACCESS_KEY',
+    'ACECODER_S3_SECRET_KEY',
+  ] as const;
   const missing = names.filter((name) => !env[name]);
   if (missing.length > 0) {
-    throw new Error(`The artifact store needs the environment variable(s) ${missing.join(', ')}; \`npm run stack\` starts one and says its values.`);
+    throw new Error(
+      `The artifact store needs the environment variable(s) ${missing.join(', ')}; \`npm run stack\` starts one and says its values.`,
+    );
   }
   const [endpoint, bucket, accessKey, secretKey] = names.map((name) => env[name]!) as [string, string, string, string];
   return {
-    endpoint, bucket, accessKey, secretKey, cache,
+    endpoint,
+    bucket,
+    accessKey,
+    secretKey,
+    cache,
     prefix: env['ACECODER_S3_PREFIX'] ?? '',
     ...(env['ACECODER_S3_REGION'] ? { region: env['ACECODER_S3_REGION'] } : {}),
   };
@@ -64,8 +82,23 @@ export interface Draft {
 }
 
 const UNAVAILABLE = new Set([
-  'ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'ENOTFOUND', 'ERR_STREAM_PREMATURE_CLOSE',
-  'SlowDown', 'SlowDownRead', 'SlowDownWrite', 'InternalError', 'ServiceUnavailable', 'XMinioServerNotInitialized', 'RequestTimeout', 'NoSuchUpload',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'SlowDown',
+  'SlowDownRead',
+  'SlowDownWrite',
+  'InternalError',
+  'ServiceUnavailable',
+  'XMinioServerNotInitialized',
+  'RequestTimeout',
+  'NoSuchUpload',
 ]);
 /**
  * A stored blob of this age is sent again when a producer needs it: garbage collection sweeps unnamed blobs of a day and
@@ -158,10 +191,16 @@ export class ArtifactStore {
   }
 
   /** As {@link putRows}, in one pass into several files: `fileOf` gives the index of a row's file among `names`. */
-  async putRowsByFile<T>(names: readonly string[], schema: z.ZodType<T>, rows: Iterable<T> | AsyncIterable<T>, fileOf: (row: T) => number): Promise<ManifestFile[]> {
+  async putRowsByFile<T>(
+    names: readonly string[],
+    schema: z.ZodType<T>,
+    rows: Iterable<T> | AsyncIterable<T>,
+    fileOf: (row: T) => number,
+  ): Promise<ManifestFile[]> {
     const writers: RowWriter<T>[] = [];
     try {
-      for (const name of names) writers.push(new RowWriter(name, schema, await this.spoolPath('.jsonl'), await this.spoolPath('.gz')));
+      for (const name of names)
+        writers.push(new RowWriter(name, schema, await this.spoolPath('.jsonl'), await this.spoolPath('.gz')));
       const write = (row: T): Promise<void> | undefined => writers[fileOf(row)]!.write(row);
       // Rows that are there already are not waited for one by one, which would cost as much as checking them.
       if (Symbol.asyncIterator in rows) {
@@ -210,7 +249,9 @@ export class ArtifactStore {
     const names = await filesOf(folder);
     const files: ManifestFile[] = [];
     // While one is on its way, the next is hashed.
-    await eachOf(names.length, 2, async (at) => { files[at] = await this.putFile(join(folder, names[at]!), `${prefix}${names[at]!}`, options); });
+    await eachOf(names.length, 2, async (at) => {
+      files[at] = await this.putFile(join(folder, names[at]!), `${prefix}${names[at]!}`, options);
+    });
     return files;
   }
 
@@ -219,9 +260,12 @@ export class ArtifactStore {
     const body = Buffer.from(JSON.stringify(value));
     if (body.length > 5 * 1024 * 1024) throw new Error(`${key} has ${body.length} bytes; documents hold at most 5 MiB`);
     try {
-      await this.#try(() => this.#client.putObject(this.#bucket, this.#prefix + key, body, body.length, {
-        'Content-Type': 'application/json', 'If-None-Match': '*',
-      }));
+      await this.#try(() =>
+        this.#client.putObject(this.#bucket, this.#prefix + key, body, body.length, {
+          'Content-Type': 'application/json',
+          'If-None-Match': '*',
+        }),
+      );
       return true;
     } catch (error) {
       if (codeOf(error) === 'PreconditionFailed') return false;
@@ -247,17 +291,29 @@ export class ArtifactStore {
     const value = await this.getJson(key);
     if (value === undefined) return undefined;
     const parsed = Manifest.safeParse(value);
-    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${key} is no manifest: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`);
+    if (!parsed.success)
+      throw new StageFailure(
+        'ArtifactCorrupt',
+        `${key} is no manifest: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
+      );
     return parsed.data;
   }
 
   /** The manifest behind a reference. @throws StageFailure when it is missing or is another artifact. */
   async manifest(ref: ArtifactRef): Promise<Manifest> {
     const manifest = await this.findManifest(ref.key);
-    if (!manifest) throw new StageFailure('InvalidExperiment', `there is no artifact ${ref.key} in bucket '${this.#bucket}'`);
-    if (manifest.kind !== ref.kind) throw new StageFailure('InvalidExperiment', `${ref.key} is of kind '${manifest.kind}', the reference says '${ref.kind}'`);
+    if (!manifest)
+      throw new StageFailure('InvalidExperiment', `there is no artifact ${ref.key} in bucket '${this.#bucket}'`);
+    if (manifest.kind !== ref.kind)
+      throw new StageFailure(
+        'InvalidExperiment',
+        `${ref.key} is of kind '${manifest.kind}', the reference says '${ref.kind}'`,
+      );
     if (manifest.digest !== ref.digest) {
-      throw new StageFailure('ArtifactCorrupt', `${ref.key} has digest ${manifest.digest}, the reference says ${ref.digest}`);
+      throw new StageFailure(
+        'ArtifactCorrupt',
+        `${ref.key} has digest ${manifest.digest}, the reference says ${ref.digest}`,
+      );
     }
     return manifest;
   }
@@ -265,7 +321,11 @@ export class ArtifactStore {
   /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
   async commit(draft: Draft, producer: Producer): Promise<{ manifest: Manifest; won: boolean }> {
     const missing = await this.missingBlob(draft.files, { fresh: MODELS.has(draft.kind) });
-    if (missing) throw new StageFailure('StoreUnavailable', `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`);
+    if (missing)
+      throw new StageFailure(
+        'StoreUnavailable',
+        `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`,
+      );
     const files = [...draft.files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     const manifest = Manifest.parse({
       ...draft,
@@ -286,13 +346,20 @@ export class ArtifactStore {
   /**
    * Why an artifact cannot be read any more; undefined where it can. The optimizer's state counts where it is wanted.
    */
-  async prunedFailure({ key }: Pick<ArtifactRef, 'key'>, { trainingState = false } = {}): Promise<StageFailure | undefined> {
+  async prunedFailure(
+    { key }: Pick<ArtifactRef, 'key'>,
+    { trainingState = false } = {},
+  ): Promise<StageFailure | undefined> {
     for (const part of ['all', ...(trainingState ? ['trainingState'] : [])] as Part[]) {
       const document = await this.getJson(objectKeys.pruned(key, part));
       if (document === undefined) continue;
       const { workflowId, at, policy, advice } = PrunedDocument.parse(document);
       const what = part === 'all' ? '' : ` (its ${TRAINING_STATE})`;
-      return new StageFailure('ArtifactPruned', `${key}${what} was pruned at ${at} by ${workflowId} (${policy}); its manifest stays. ${advice}`, { details: [key] });
+      return new StageFailure(
+        'ArtifactPruned',
+        `${key}${what} was pruned at ${at} by ${workflowId} (${policy}); its manifest stays. ${advice}`,
+        { details: [key] },
+      );
     }
     return undefined;
   }
@@ -313,7 +380,10 @@ export class ArtifactStore {
         for (const line of lines) {
           const parsed = schema.safeParse(JSON.parse(line));
           if (!parsed.success) {
-            throw new StageFailure('ArtifactCorrupt', `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`);
+            throw new StageFailure(
+              'ArtifactCorrupt',
+              `${file.name} (blob ${file.sha256}), row ${index}: ${parsed.error.issues.map((i) => `${i.path.join('.')} ${i.message}`).join('; ')}`,
+            );
           }
           index += 1;
           yield parsed.data;
@@ -332,23 +402,38 @@ export class ArtifactStore {
     const path = join(this.#blobs, file.sha256);
     if (await hasSize(path, file.bytes)) return path;
     const spooled = await this.spoolPath();
-    const source = await this.#try(() => this.#client.getObject(this.#bucket, this.#prefix + objectKeys.blob(file.sha256)))
-      .catch((error: unknown) => {
-        if (ABSENT.has(codeOf(error))) throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} is missing from the store`);
-        throw error;
-      });
+    const source = await this.#try(() =>
+      this.#client.getObject(this.#bucket, this.#prefix + objectKeys.blob(file.sha256)),
+    ).catch((error: unknown) => {
+      if (ABSENT.has(codeOf(error)))
+        throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} is missing from the store`);
+      throw error;
+    });
     const hash = createHash('sha256');
-    const tee = new Transform({ transform(chunk: Buffer, _encoding, done) { hash.update(chunk); done(null, chunk); } });
+    const tee = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        hash.update(chunk);
+        done(null, chunk);
+      },
+    });
     const sink = createWriteStream(spooled);
-    await this.#try(() => (file.encoding === 'gzip' ? pipeline(source, createGunzip(), tee, sink) : pipeline(source, tee, sink)))
-      .catch(async (error: unknown) => {
-        await rm(spooled, { force: true });
-        if (error instanceof StageFailure) throw error;
-        throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} cannot be read: ${(error as Error).message}`, { cause: error });
-      });
+    await this.#try(() =>
+      file.encoding === 'gzip' ? pipeline(source, createGunzip(), tee, sink) : pipeline(source, tee, sink),
+    ).catch(async (error: unknown) => {
+      await rm(spooled, { force: true });
+      if (error instanceof StageFailure) throw error;
+      throw new StageFailure(
+        'ArtifactCorrupt',
+        `blob ${file.sha256} of ${file.name} cannot be read: ${(error as Error).message}`,
+        { cause: error },
+      );
+    });
     if (hash.digest('hex') !== file.sha256) {
       await rm(spooled, { force: true });
-      throw new StageFailure('ArtifactCorrupt', `blob ${file.sha256} of ${file.name} holds other bytes than its name says`);
+      throw new StageFailure(
+        'ArtifactCorrupt',
+        `blob ${file.sha256} of ${file.name} holds other bytes than its name says`,
+      );
     }
     return this.#adopt(spooled, file.sha256);
   }
@@ -365,7 +450,9 @@ export class ArtifactStore {
     const { files } = await this.manifest(ref);
     const wanted = files.filter(({ name }) => trainingState || !name.startsWith(`${TRAINING_STATE}/`));
     await this.#linkFiles(wanted, folder).catch(async (error: unknown) => {
-      throw error instanceof StageFailure && error.type === 'ArtifactCorrupt' ? await this.prunedFailure(ref, { trainingState }) ?? error : error;
+      throw error instanceof StageFailure && error.type === 'ArtifactCorrupt'
+        ? ((await this.prunedFailure(ref, { trainingState })) ?? error)
+        : error;
     });
     return folder;
   }
@@ -373,7 +460,8 @@ export class ArtifactStore {
   /** Takes an artifact out of the local cache, but for files that it shares with others in use; it is fetched again when it is needed. */
   async forget(ref: ArtifactRef): Promise<void> {
     const { files } = await this.manifest(ref);
-    for (const trainingState of [false, true]) await rm(this.#folderOf(ref, trainingState), { recursive: true, force: true });
+    for (const trainingState of [false, true])
+      await rm(this.#folderOf(ref, trainingState), { recursive: true, force: true });
     // A link more than the cache's own belongs to a folder or to who works with the file.
     await this.#uncache(files, 1);
   }
@@ -437,7 +525,13 @@ export class ArtifactStore {
   async #uncache(files: readonly ManifestFile[], links: number): Promise<void> {
     for (const { sha256 } of files) {
       const path = join(this.#blobs, sha256);
-      if (await stat(path).then(({ nlink }) => nlink === links, () => false)) await rm(path, { force: true });
+      if (
+        await stat(path).then(
+          ({ nlink }) => nlink === links,
+          () => false,
+        )
+      )
+        await rm(path, { force: true });
     }
   }
 
@@ -466,7 +560,16 @@ export class ArtifactStore {
         const bytes = (buffers[lane] ??= Buffer.allocUnsafe(partBytes)).subarray(0, size - at * partBytes);
         const { bytesRead } = await file.read(bytes, 0, bytes.length, at * partBytes);
         if (bytesRead < bytes.length) throw new Error(`${path} has become shorter while it was sent`);
-        const { etag } = await this.#client.uploadPart({ bucketName: this.#bucket, objectName: key, uploadID, partNumber: at + 1, headers: { 'Content-Length': bytesRead } }, bytes);
+        const { etag } = await this.#client.uploadPart(
+          {
+            bucketName: this.#bucket,
+            objectName: key,
+            uploadID,
+            partNumber: at + 1,
+            headers: { 'Content-Length': bytesRead },
+          },
+          bytes,
+        );
         etags[at] = { part: at + 1, etag };
       });
       await this.#client.completeMultipartUpload(this.#bucket, key, uploadID, etags);
@@ -491,7 +594,8 @@ export class ArtifactStore {
   /** When a blob was stored; undefined where it does not stand. */
   async blobTime(hex: string): Promise<Date | undefined> {
     try {
-      return (await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex)))).lastModified;
+      return (await this.#try(() => this.#client.statObject(this.#bucket, this.#prefix + objectKeys.blob(hex))))
+        .lastModified;
     } catch (error) {
       if (ABSENT.has(codeOf(error))) return undefined;
       throw error;
@@ -502,7 +606,9 @@ export class ArtifactStore {
   async missingBlob(files: readonly ManifestFile[], { fresh }: { fresh: boolean }): Promise<ManifestFile | undefined> {
     for (const file of files) {
       const stored = await this.blobTime(file.sha256);
-      const isGood = stored && (!fresh || Date.now() - stored.getTime() < FRESH_BLOB_SECONDS * 1000 || await this.#touchBlob(file.sha256));
+      const isGood =
+        stored &&
+        (!fresh || Date.now() - stored.getTime() < FRESH_BLOB_SECONDS * 1000 || (await this.#touchBlob(file.sha256)));
       if (!isGood) return file;
     }
     return undefined;
@@ -512,11 +618,18 @@ export class ArtifactStore {
   async #touchBlob(hex: string): Promise<boolean> {
     const Object = this.#prefix + objectKeys.blob(hex);
     try {
-      await this.#try(() => this.#client.copyObject(
-        new CopySourceOptions({ Bucket: this.#bucket, Object }),
-        // A store refuses to copy an object onto itself unless something of it changes.
-        new CopyDestinationOptions({ Bucket: this.#bucket, Object, MetadataDirective: 'REPLACE', UserMetadata: { touched: new Date().toISOString() } }),
-      ));
+      await this.#try(() =>
+        this.#client.copyObject(
+          new CopySourceOptions({ Bucket: this.#bucket, Object }),
+          // A store refuses to copy an object onto itself unless something of it changes.
+          new CopyDestinationOptions({
+            Bucket: this.#bucket,
+            Object,
+            MetadataDirective: 'REPLACE',
+            UserMetadata: { touched: new Date().toISOString() },
+          }),
+        ),
+      );
       return true;
     } catch (error) {
       if (ABSENT.has(codeOf(error))) return false;
@@ -532,7 +645,11 @@ export class ArtifactStore {
       const code = codeOf(error);
       const refusal = code === 'NoSuchBucket' ? `has no bucket '${this.#bucket}' (ACECODER_S3_BUCKET)` : REFUSALS[code];
       if (refusal === undefined && !UNAVAILABLE.has(code)) throw error;
-      throw new StageFailure('StoreUnavailable', `the store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) ${refusal ?? `does not answer: ${code}`}`, { cause: error });
+      throw new StageFailure(
+        'StoreUnavailable',
+        `the store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) ${refusal ?? `does not answer: ${code}`}`,
+        { cause: error },
+      );
     }
   }
 }
@@ -574,7 +691,9 @@ export async function* linesOf(path: string, encoding: 'utf8' | 'latin1' = 'utf8
   const mark = Buffer.from('\ufeff').toString(encoding);
   let rest: string | undefined;
   for await (const chunk of createReadStream(path, { encoding, highWaterMark: READ_BYTES }) as AsyncIterable<string>) {
-    const lines = (rest === undefined && chunk.startsWith(mark) ? chunk.slice(mark.length) : (rest ?? '') + chunk).split('\n');
+    const lines = (
+      rest === undefined && chunk.startsWith(mark) ? chunk.slice(mark.length) : (rest ?? '') + chunk
+    ).split('\n');
     rest = lines.pop()!;
     yield lines;
   }
@@ -606,7 +725,10 @@ async function eachOf(count: number, lanes: number, work: (at: number, lane: num
 /** Relative names of all files below a folder, in order. */
 export async function filesOf(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries.filter((entry) => entry.isFile()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
 }
 
 async function linkInto(path: string, target: string): Promise<void> {
@@ -627,15 +749,22 @@ async function place(building: string, folder: string): Promise<void> {
 export async function sweepUntouched(folder: string, milliseconds: number): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const path = join(folder, name);
-    if (Date.now() - await touchedAt(path) > milliseconds) await rm(path, { recursive: true, force: true });
+    if (Date.now() - (await touchedAt(path)) > milliseconds) await rm(path, { recursive: true, force: true });
   }
 }
 
 /** When a file, or anything in a folder, was changed last, in milliseconds; 0 where it is gone. */
 async function touchedAt(path: string): Promise<number> {
-  const times = [path, ...(await readdir(path, { recursive: true }).catch(() => [])).map((name) => join(path, name))]
-    .map((one) => lstat(one).then(({ mtimeMs, ctimeMs }) => Math.max(mtimeMs, ctimeMs), () => 0));
-  return Math.max(...await Promise.all(times));
+  const times = [
+    path,
+    ...(await readdir(path, { recursive: true }).catch(() => [])).map((name) => join(path, name)),
+  ].map((one) =>
+    lstat(one).then(
+      ({ mtimeMs, ctimeMs }) => Math.max(mtimeMs, ctimeMs),
+      () => 0,
+    ),
+  );
+  return Math.max(...(await Promise.all(times)));
 }
 
 /** Bytes of all files of a folder. */
@@ -649,9 +778,15 @@ function codeOf(error: unknown): string {
 }
 
 async function exists(path: string): Promise<boolean> {
-  return stat(path).then(() => true, () => false);
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function hasSize(path: string, bytes: number): Promise<boolean> {
-  return stat(path).then(({ size }) => size === bytes, () => false);
+  return stat(path).then(
+    ({ size }) => size === bytes,
+    () => false,
+  );
 }

@@ -28,7 +28,8 @@ export class Contamination {
     const name = normalised(seed.name);
     const code = shingles(withoutDocstring(seed.code), SHINGLE);
     const shared = new Map<number, number>();
-    for (const shingle of code) for (const index of this.#holders.get(shingle) ?? []) shared.set(index, (shared.get(index) ?? 0) + 1);
+    for (const shingle of code)
+      for (const index of this.#holders.get(shingle) ?? []) shared.set(index, (shared.get(index) ?? 0) + 1);
     for (const [index, task] of this.#tasks.entries()) {
       if (task.name === name) return `same function name as ${task.id}`;
       const common = shared.get(index) ?? 0;

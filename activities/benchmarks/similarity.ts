@@ -9,7 +9,9 @@ export function tokens(text: string): string[] {
 export function shingles(text: string, size: number): Set<string> {
   const words = tokens(text);
   if (words.length <= size) return new Set([words.join(' ')]);
-  return new Set(Array.from({ length: words.length - size + 1 }, (_, start) => words.slice(start, start + size).join(' ')));
+  return new Set(
+    Array.from({ length: words.length - size + 1 }, (_, start) => words.slice(start, start + size).join(' ')),
+  );
 }
 
 /** Jaccard similarity of two sets: shared over all members, in [0, 1]. */
@@ -47,7 +49,9 @@ export function nearDuplicateGroups(texts: readonly string[], threshold: number,
   const holders = new Map<number, number[]>();
   texts.forEach((text, index) => {
     const set = shingles(text, size);
-    const rarestFirst = [...set].map((shingle) => ({ shingle, holders: frequency[slotOf(shingle)]! })).sort((x, y) => x.holders - y.holders || (x.shingle < y.shingle ? -1 : 1));
+    const rarestFirst = [...set]
+      .map((shingle) => ({ shingle, holders: frequency[slotOf(shingle)]! }))
+      .sort((x, y) => x.holders - y.holders || (x.shingle < y.shingle ? -1 : 1));
     const prefix = rarestFirst.slice(0, set.size - Math.ceil(threshold * set.size) + 1);
     const shared = prefix.filter((each) => each.holders > 1).map(({ shingle }) => hash32(shingle));
     const candidates = new Set(shared.flatMap((hash) => holders.get(hash) ?? []));
@@ -80,7 +84,10 @@ export class NearDuplicates {
   readonly #texts: string[] = [];
 
   /** @param threshold Jaccard similarity of shingles, at least 0.7. */
-  constructor(readonly threshold: number, readonly size = 3) {
+  constructor(
+    readonly threshold: number,
+    readonly size = 3,
+  ) {
     if (!(threshold >= 0.7 && threshold <= 1)) throw new RangeError(`the threshold is from 0.7 to 1, not ${threshold}`);
   }
 
@@ -89,7 +96,8 @@ export class NearDuplicates {
     const set = shingles(text, this.size);
     const keys = bandKeys(set);
     const candidates = new Set(keys.flatMap((key, band) => this.#buckets[band]!.get(key) ?? []));
-    for (const candidate of candidates) if (jaccard(shingles(this.#texts[candidate]!, this.size), set) >= this.threshold) return true;
+    for (const candidate of candidates)
+      if (jaccard(shingles(this.#texts[candidate]!, this.size), set) >= this.threshold) return true;
     const index = this.#texts.push(text) - 1;
     keys.forEach((key, band) => {
       const bucket = this.#buckets[band]!;
@@ -111,7 +119,9 @@ function bandKeys(set: ReadonlySet<string>): number[] {
       if (value < least[index]!) least[index] = value;
     }
   }
-  return Array.from({ length: BANDS }, (_, band) => least.subarray(band * BAND_ROWS, (band + 1) * BAND_ROWS).reduce((sum, value) => mixed(sum ^ value), 0));
+  return Array.from({ length: BANDS }, (_, band) =>
+    least.subarray(band * BAND_ROWS, (band + 1) * BAND_ROWS).reduce((sum, value) => mixed(sum ^ value), 0),
+  );
 }
 
 /** FNV-1a of a text's UTF-16 units. */

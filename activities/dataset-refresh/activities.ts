@@ -6,7 +6,13 @@
  * publishes nothing.
  */
 import { z } from 'zod';
-import { ArtifactRef, FilteredQuestionRow, SeedRow, StageFailure, type ArtifactRef as Ref } from '../../workflows/contract/index.js';
+import {
+  ArtifactRef,
+  FilteredQuestionRow,
+  SeedRow,
+  StageFailure,
+  type ArtifactRef as Ref,
+} from '../../workflows/contract/index.js';
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -26,7 +32,12 @@ export type Difference = z.infer<typeof Difference>;
 
 /** One version of a data set; written once, so that two refreshes cannot both be the next. */
 const Version = z.object({
-  version: z.number().int().positive(), dataset: ArtifactRef, seeds: ArtifactRef, added: z.number().int(), total: z.number().int(), difference: Difference,
+  version: z.number().int().positive(),
+  dataset: ArtifactRef,
+  seeds: ArtifactRef,
+  added: z.number().int(),
+  total: z.number().int(),
+  difference: Difference,
 });
 export type Version = z.infer<typeof Version>;
 
@@ -38,13 +49,19 @@ const STATISTICS: Record<string, (row: FilteredQuestionRow) => number> = {
   referenceCharacters: ({ reference }) => reference.length,
 };
 
-function statisticsOf(before: readonly FilteredQuestionRow[], added: readonly FilteredQuestionRow[]): Difference['statistics'] {
+function statisticsOf(
+  before: readonly FilteredQuestionRow[],
+  added: readonly FilteredQuestionRow[],
+): Difference['statistics'] {
   const mean = (rows: readonly FilteredQuestionRow[], of: (row: FilteredQuestionRow) => number): number | null =>
-    (rows.length === 0 ? null : rows.reduce((sum, row) => sum + of(row), 0) / rows.length);
-  return Object.fromEntries(Object.entries(STATISTICS).map(([name, of]) => [name, { before: mean(before, of), added: mean(added, of) }]));
+    rows.length === 0 ? null : rows.reduce((sum, row) => sum + of(row), 0) / rows.length;
+  return Object.fromEntries(
+    Object.entries(STATISTICS).map(([name, of]) => [name, { before: mean(before, of), added: mean(added, of) }]),
+  );
 }
 
-const versionKey = (name: string, version: number): string => `datasets/${name}/${String(version).padStart(6, '0')}.json`;
+const versionKey = (name: string, version: number): string =>
+  `datasets/${name}/${String(version).padStart(6, '0')}.json`;
 
 /** `datasetRefresh.plan`, `datasetRefresh.publish`. */
 export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
@@ -56,7 +73,13 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
 
   return {
     /** The seeds that no version has seen, as an artifact; absent when there is none. */
-    'datasetRefresh.plan': async ({ name, seeds }: { name: string; seeds: Ref }): Promise<{ previous?: Version; fresh?: Ref }> => {
+    'datasetRefresh.plan': async ({
+      name,
+      seeds,
+    }: {
+      name: string;
+      seeds: Ref;
+    }): Promise<{ previous?: Version; fresh?: Ref }> => {
       const earlier = await versions(name);
       const previous = earlier.at(-1);
       const known = new Set<string>();
@@ -73,30 +96,71 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
      * Writes the next version: the rows of the previous one, and the new questions, which take the place of questions of the
      * same seed id. An older version is never changed.
      */
-    'datasetRefresh.publish': async ({ name, previous, seeds, fresh, asked, questions }: {
-      name: string; previous?: Version; seeds: Ref; fresh: Ref; asked: Ref; questions: Ref;
+    'datasetRefresh.publish': async ({
+      name,
+      previous,
+      seeds,
+      fresh,
+      asked,
+      questions,
+    }: {
+      name: string;
+      previous?: Version;
+      seeds: Ref;
+      fresh: Ref;
+      asked: Ref;
+      questions: Ref;
     }): Promise<Version> => {
       const inputs = { questions, seeds, ...(previous ? { previous: previous.dataset } : {}) };
-      const { ref, metrics } = await produce(store, { stage: 'datasetRefresh', version: 1, kind: 'dataset', semantics: { name }, inputs: digestsOf(inputs) }, inputs, currentProducer(), async () => {
-        const before: FilteredQuestionRow[] = [];
-        if (previous) for await (const row of store.rowsOf(previous.dataset, FilteredQuestionRow)) before.push(row);
-        const known = new Set(before.map(({ id }) => id));
-        const added: FilteredQuestionRow[] = [];
-        for await (const row of store.rowsOf(questions, FilteredQuestionRow)) if (!known.has(row.id)) added.push(row);
-        const replaced = new Set(added.map(({ seedId }) => seedId));
-        const kept = before.filter(({ seedId }) => !replaced.has(seedId));
-        const changed = before.length - kept.length;
-        const [synthesis, filtering] = [await store.manifest(asked), await store.manifest(questions)];
-        const dropped = { ...counts(synthesis.metrics['droppedSeeds']), ...counts(synthesis.metrics['failures']), ...counts(filtering.metrics['droppedQuestions']) };
-        const difference: Difference = { added: added.length - changed, changed, dropped, statistics: statisticsOf(before, added) };
-        return { files: [await store.putRows('rows.jsonl', FilteredQuestionRow, [...kept, ...added])], rows: kept.length + added.length, metrics: { difference, freshSeeds: fresh.rows ?? 0 } };
-      });
+      const { ref, metrics } = await produce(
+        store,
+        { stage: 'datasetRefresh', version: 1, kind: 'dataset', semantics: { name }, inputs: digestsOf(inputs) },
+        inputs,
+        currentProducer(),
+        async () => {
+          const before: FilteredQuestionRow[] = [];
+          if (previous) for await (const row of store.rowsOf(previous.dataset, FilteredQuestionRow)) before.push(row);
+          const known = new Set(before.map(({ id }) => id));
+          const added: FilteredQuestionRow[] = [];
+          for await (const row of store.rowsOf(questions, FilteredQuestionRow)) if (!known.has(row.id)) added.push(row);
+          const replaced = new Set(added.map(({ seedId }) => seedId));
+          const kept = before.filter(({ seedId }) => !replaced.has(seedId));
+          const changed = before.length - kept.length;
+          const [synthesis, filtering] = [await store.manifest(asked), await store.manifest(questions)];
+          const dropped = {
+            ...counts(synthesis.metrics['droppedSeeds']),
+            ...counts(synthesis.metrics['failures']),
+            ...counts(filtering.metrics['droppedQuestions']),
+          };
+          const difference: Difference = {
+            added: added.length - changed,
+            changed,
+            dropped,
+            statistics: statisticsOf(before, added),
+          };
+          return {
+            files: [await store.putRows('rows.jsonl', FilteredQuestionRow, [...kept, ...added])],
+            rows: kept.length + added.length,
+            metrics: { difference, freshSeeds: fresh.rows ?? 0 },
+          };
+        },
+      );
       const difference = Difference.parse(metrics['difference']);
-      const version: Version = { version: (previous?.version ?? 0) + 1, dataset: ref, seeds, added: difference.added, total: ref.rows ?? 0, difference };
+      const version: Version = {
+        version: (previous?.version ?? 0) + 1,
+        dataset: ref,
+        seeds,
+        added: difference.added,
+        total: ref.rows ?? 0,
+        difference,
+      };
       await store.putJson(versionKey(name, version.version), version);
       const published = Version.parse(await store.getJson(versionKey(name, version.version)));
       if (published.dataset.digest !== ref.digest) {
-        throw new StageFailure('InvalidExperiment', `another refresh of '${name}' published version ${version.version} meanwhile; run this one again`);
+        throw new StageFailure(
+          'InvalidExperiment',
+          `another refresh of '${name}' published version ${version.version} meanwhile; run this one again`,
+        );
       }
       return published;
     },
@@ -105,5 +169,8 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
 
 /** The counts by reason that a stage's metrics hold; none where it counted nothing. */
 function counts(value: unknown): Record<string, number> {
-  return z.record(z.string(), z.number().int()).catch({}).parse(value ?? {});
+  return z
+    .record(z.string(), z.number().int())
+    .catch({})
+    .parse(value ?? {});
 }

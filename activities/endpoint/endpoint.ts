@@ -4,7 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionTimeoutError, APIError, toFile } from 'openai';
-import { estimatedTokens, HIDDEN, StageFailure, withoutSecrets, type EndpointExecution, type EndpointTeacher, type Usage } from '../../workflows/contract/index.js';
+import {
+  estimatedTokens,
+  HIDDEN,
+  StageFailure,
+  withoutSecrets,
+  type EndpointExecution,
+  type EndpointTeacher,
+  type Usage,
+} from '../../workflows/contract/index.js';
 import { pauseMs } from './pace.js';
 
 /** What is asked. */
@@ -16,7 +24,10 @@ export interface Prompt {
 }
 
 /** A model at an endpoint, and how it is to sample. */
-export interface EndpointModel extends Pick<EndpointTeacher, 'model' | 'temperature' | 'topP' | 'maxTokens' | 'responseFormat'> {
+export interface EndpointModel extends Pick<
+  EndpointTeacher,
+  'model' | 'temperature' | 'topP' | 'maxTokens' | 'responseFormat'
+> {
   /** Tokens of a usual reply. */
   expectedReplyTokens: number;
 }
@@ -38,8 +49,7 @@ export interface Arrived {
 export type RetryReason = 'rateLimited' | 'serverError' | 'connection' | 'timeout' | 'brokenReply';
 
 export type Outcome =
-  | { kind: 'arrived'; reply: Arrived }
-  | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
+  { kind: 'arrived'; reply: Arrived } | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
 
 type ResponseFormat = Exclude<EndpointTeacher['responseFormat'], 'auto'>;
 const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'];
@@ -56,7 +66,13 @@ const dialects = new Map<string, Dialect>();
 const BODY_BYTES = 1024 * 1024;
 
 /** Refusals that concern one seed and no other. */
-const OF_THE_ROW = new Set(['content_filter', 'content_policy_violation', 'invalid_prompt', 'context_length_exceeded', 'string_above_max_length']);
+const OF_THE_ROW = new Set([
+  'content_filter',
+  'content_policy_violation',
+  'invalid_prompt',
+  'context_length_exceeded',
+  'string_above_max_length',
+]);
 
 /** Name of a batch in its metadata: by it a batch is found whose id was never stored. */
 const BATCH_NAME = 'acecoder_batch';
@@ -71,7 +87,10 @@ export interface BatchLine {
 /** The line, or nothing for one that answers no request. */
 function batchLine(line: string): BatchLine[] {
   try {
-    const { custom_id: key, response } = JSON.parse(line) as { custom_id?: unknown; response?: { status_code?: unknown; body?: unknown } | null };
+    const { custom_id: key, response } = JSON.parse(line) as {
+      custom_id?: unknown;
+      response?: { status_code?: unknown; body?: unknown } | null;
+    };
     if (typeof key !== 'string' || typeof response?.status_code !== 'number') return [];
     return [{ key, status: response.status_code, body: JSON.stringify(response.body ?? '') }];
   } catch {
@@ -84,20 +103,36 @@ export class Endpoint {
   readonly #dialect: Dialect;
 
   /** @param key of the endpoint; it is sent, and hidden wherever the endpoint repeats it. */
-  constructor(private readonly model: EndpointModel, private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>, private readonly key: string | undefined) {
+  constructor(
+    private readonly model: EndpointModel,
+    private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>,
+    private readonly key: string | undefined,
+  ) {
     this.#client = new OpenAI({
       // What the client would otherwise take from the environment is none of the configuration's.
-      apiKey: key ?? 'none', baseURL: execution.baseUrl, organization: null, project: null, logLevel: 'off', maxRetries: 0, timeout: execution.timeoutSeconds * 1000,
+      apiKey: key ?? 'none',
+      baseURL: execution.baseUrl,
+      organization: null,
+      project: null,
+      logLevel: 'off',
+      maxRetries: 0,
+      timeout: execution.timeoutSeconds * 1000,
     });
     const name = `${execution.baseUrl} ${model.model} ${model.responseFormat}`;
-    const known = dialects.get(name) ?? { format: model.responseFormat === 'auto' ? FORMATS[0]! : model.responseFormat, limit: 'max_tokens' };
+    const known = dialects.get(name) ?? {
+      format: model.responseFormat === 'auto' ? FORMATS[0]! : model.responseFormat,
+      limit: 'max_tokens',
+    };
     dialects.set(name, known);
     this.#dialect = known;
   }
 
   /** The most tokens that a request can be charged for: no token is shorter than a byte. */
   atMost(prompt: Prompt): { promptTokens: number; completionTokens: number } {
-    return { promptTokens: Buffer.byteLength(textOf(prompt) + JSON.stringify(prompt.schema ?? '')) + 64, completionTokens: this.model.maxTokens };
+    return {
+      promptTokens: Buffer.byteLength(textOf(prompt) + JSON.stringify(prompt.schema ?? '')) + 64,
+      completionTokens: this.model.maxTokens,
+    };
   }
 
   /**
@@ -112,13 +147,21 @@ export class Endpoint {
       const dialect = { ...this.#dialect };
       const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
       try {
-        const response = await this.#client.chat.completions.create(this.#request(prompt, seed, dialect), {
-          signal: AbortSignal.any([signal, timeout]), headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
-        }).asResponse();
+        const response = await this.#client.chat.completions
+          .create(this.#request(prompt, seed, dialect), {
+            signal: AbortSignal.any([signal, timeout]),
+            headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
+          })
+          .asResponse();
         return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        if (timeout.aborted) return { kind: 'again', reason: 'timeout', message: `no whole reply within ${this.execution.timeoutSeconds} s` };
+        if (timeout.aborted)
+          return {
+            kind: 'again',
+            reason: 'timeout',
+            message: `no whole reply within ${this.execution.timeoutSeconds} s`,
+          };
         const outcome = this.#meaning(error, prompt, dialect);
         if (outcome !== 'askOtherwise') return outcome;
       }
@@ -130,30 +173,61 @@ export class Endpoint {
    *
    * @throws StageFailure `TeacherRejected` where the endpoint has no batches, or refuses this one.
    */
-  async createBatch(name: string, requests: readonly { key: string; prompt: Prompt; seed: number }[], signal: AbortSignal): Promise<string> {
-    const lines = requests.map(({ key, prompt, seed }) => JSON.stringify({ custom_id: key, method: 'POST', url: '/v1/chat/completions', body: this.#request(prompt, seed, this.#dialect) }));
-    const file = await this.#sure(signal, () => toFile(Buffer.from(`${lines.join('\n')}\n`), `${name}.jsonl`).then((upload) => this.#client.files.create({ file: upload, purpose: 'batch' }, { signal })));
-    const { id } = await this.#sure(signal, () => this.#client.batches.create({
-      input_file_id: file.id, endpoint: '/v1/chat/completions', completion_window: '24h', metadata: { [BATCH_NAME]: name },
-    }, { signal, headers: { 'Idempotency-Key': name } }));
+  async createBatch(
+    name: string,
+    requests: readonly { key: string; prompt: Prompt; seed: number }[],
+    signal: AbortSignal,
+  ): Promise<string> {
+    const lines = requests.map(({ key, prompt, seed }) =>
+      JSON.stringify({
+        custom_id: key,
+        method: 'POST',
+        url: '/v1/chat/completions',
+        body: this.#request(prompt, seed, this.#dialect),
+      }),
+    );
+    const file = await this.#sure(signal, () =>
+      toFile(Buffer.from(`${lines.join('\n')}\n`), `${name}.jsonl`).then((upload) =>
+        this.#client.files.create({ file: upload, purpose: 'batch' }, { signal }),
+      ),
+    );
+    const { id } = await this.#sure(signal, () =>
+      this.#client.batches.create(
+        {
+          input_file_id: file.id,
+          endpoint: '/v1/chat/completions',
+          completion_window: '24h',
+          metadata: { [BATCH_NAME]: name },
+        },
+        { signal, headers: { 'Idempotency-Key': name } },
+      ),
+    );
     return id;
   }
 
   /** The id of the batch of a name among those that the endpoint has; undefined where there is none. */
   async findBatch(name: string, signal: AbortSignal): Promise<string | undefined> {
     return this.#sure(signal, async () => {
-      for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal })) if (metadata?.[BATCH_NAME] === name) return id;
+      for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal }))
+        if (metadata?.[BATCH_NAME] === name) return id;
       return undefined;
     });
   }
 
   /** Whether a batch has come to its end, and the lines of its results so far. @throws StageFailure `TeacherRejected` for a batch that failed as a whole. */
-  async batch(id: string, signal: AbortSignal): Promise<{ ended: false; done: number } | { ended: true; lines: BatchLine[] }> {
+  async batch(
+    id: string,
+    signal: AbortSignal,
+  ): Promise<{ ended: false; done: number } | { ended: true; lines: BatchLine[] }> {
     const batch = await this.#sure(signal, () => this.#client.batches.retrieve(id, { signal }));
     if (batch.status === 'failed') {
-      throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses the batch ${id}: ${withoutSecrets(this.#withoutKey((batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why')).slice(0, 500)}`);
+      throw new StageFailure(
+        'TeacherRejected',
+        `the endpoint ${this.execution.baseUrl} refuses the batch ${id}: ${withoutSecrets(this.#withoutKey((batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why')).slice(0, 500)}`,
+      );
     }
-    if (!['completed', 'expired', 'cancelled'].includes(batch.status)) return { ended: false, done: batch.request_counts?.completed ?? 0 };
+    if (!['completed', 'expired', 'cancelled'].includes(batch.status))
+      return { ended: false, done: batch.request_counts?.completed ?? 0 };
     const lines: BatchLine[] = [];
     for (const file of [batch.output_file_id, batch.error_file_id]) {
       if (!file) continue;
@@ -165,9 +239,12 @@ export class Endpoint {
 
   /** What a line of a batch means for its request; `undefined` where it is to be asked by itself. */
   batched({ status, body }: BatchLine, prompt: Prompt): Arrived | undefined {
-    if (status === 200) return this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
+    if (status === 200)
+      return this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
     const code = /"code"\s*:\s*"(\w+)"/.exec(body)?.[1] ?? '';
-    return OF_THE_ROW.has(code) ? { status, body: this.#withoutKey(body), usage: { promptTokens: 0, completionTokens: 0, estimated: false } } : undefined;
+    return OF_THE_ROW.has(code)
+      ? { status, body: this.#withoutKey(body), usage: { promptTokens: 0, completionTokens: 0, estimated: false } }
+      : undefined;
   }
 
   /** Repeats what a busy or broken endpoint did not do, until it does. */
@@ -178,18 +255,38 @@ export class Endpoint {
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         const outcome = this.#meaning(error, { user: '' }, this.#dialect);
-        if (outcome === 'askOtherwise' || outcome.kind !== 'again') throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses a batch: ${error instanceof Error ? this.#withoutKey(error.message) : String(error)}`);
+        if (outcome === 'askOtherwise' || outcome.kind !== 'again')
+          throw new StageFailure(
+            'TeacherRejected',
+            `the endpoint ${this.execution.baseUrl} refuses a batch: ${error instanceof Error ? this.#withoutKey(error.message) : String(error)}`,
+          );
         await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
       }
     }
   }
 
-  #request({ system, user, schema }: Prompt, seed: number, { format, limit }: Dialect): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
+  #request(
+    { system, user, schema }: Prompt,
+    seed: number,
+    { format, limit }: Dialect,
+  ): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
     const { model, temperature, topP, maxTokens } = this.model;
     return {
-      model, temperature, top_p: topP, seed, [limit]: maxTokens,
-      messages: [...(system === undefined ? [] : [{ role: 'system' as const, content: system }]), { role: 'user', content: user }],
-      ...(format === 'text' || schema === undefined ? {} : { response_format: format === 'json_schema' ? { type: format, json_schema: { ...schema, strict: true } } : { type: format } }),
+      model,
+      temperature,
+      top_p: topP,
+      seed,
+      [limit]: maxTokens,
+      messages: [
+        ...(system === undefined ? [] : [{ role: 'system' as const, content: system }]),
+        { role: 'user', content: user },
+      ],
+      ...(format === 'text' || schema === undefined
+        ? {}
+        : {
+            response_format:
+              format === 'json_schema' ? { type: format, json_schema: { ...schema, strict: true } } : { type: format },
+          }),
     };
   }
 
@@ -199,10 +296,14 @@ export class Endpoint {
   }
 
   #meaning(error: unknown, prompt: Prompt, dialect: Dialect): Outcome | 'askOtherwise' {
-    const message = withoutSecrets(this.#withoutKey(error instanceof Error ? causesOf(error) : String(error))).slice(0, 500);
+    const message = withoutSecrets(this.#withoutKey(error instanceof Error ? causesOf(error) : String(error))).slice(
+      0,
+      500,
+    );
     if (!(error instanceof APIError)) return { kind: 'again', reason: 'brokenReply', message };
     const { status, code, headers } = error as APIError;
-    if (status === undefined) return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
+    if (status === undefined)
+      return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
     // An account without money answers as one that asks too often.
     if (status === 429 && code !== 'insufficient_quota') {
       const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
@@ -215,11 +316,17 @@ export class Endpoint {
     if (status === 400 || status === 422) {
       if (this.#askOtherwise(message, dialect)) return 'askOtherwise';
       if (OF_THE_ROW.has(code ?? '')) {
-        const body = this.#withoutKey(JSON.stringify({ error: error.error ?? { code, message } }));
-        return { kind: 'arrived', reply: { status, body, usage: { promptTokens: 0, completionTokens: 0, estimated: false } } };
+        const body = this.#withoutKey(JSON.stringify({ error: (error.error as unknown) ?? { code, message } }));
+        return {
+          kind: 'arrived',
+          reply: { status, body, usage: { promptTokens: 0, completionTokens: 0, estimated: false } },
+        };
       }
     }
-    throw new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} refuses model '${this.model.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`);
+    throw new StageFailure(
+      'TeacherRejected',
+      `the endpoint ${this.execution.baseUrl} refuses model '${this.model.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`,
+    );
   }
 
   /** Whether the endpoint refused a way of asking of which there is another one. */
@@ -229,7 +336,12 @@ export class Endpoint {
       return true;
     }
     const next = FORMATS[FORMATS.indexOf(tried.format) + 1];
-    if (this.model.responseFormat !== 'auto' || next === undefined || !/response_format|json_schema|json_object|json mode|structured output/i.test(message)) return false;
+    if (
+      this.model.responseFormat !== 'auto' ||
+      next === undefined ||
+      !/response_format|json_schema|json_object|json mode|structured output/i.test(message)
+    )
+      return false;
     if (this.#dialect.format === tried.format) this.#dialect.format = next;
     return true;
   }
@@ -247,19 +359,32 @@ function idempotencyKey(rowKey: string, { format, limit }: Dialect): string {
 /** Milliseconds that an answer asks to wait (`retry-after-ms`, `Retry-After` in seconds or as a date); undefined where it does not say. */
 export function retryAfterMs(headers: Pick<Headers, 'get'>, now: number): number | undefined {
   const [milliseconds, after] = [headers.get('retry-after-ms'), headers.get('retry-after')];
-  const value = milliseconds !== null && Number.isFinite(Number(milliseconds)) ? Number(milliseconds)
-    : after === null ? NaN
-      : Number.isFinite(Number(after)) ? Number(after) * 1000 : Date.parse(after) - now;
+  const value =
+    milliseconds !== null && Number.isFinite(Number(milliseconds))
+      ? Number(milliseconds)
+      : after === null
+        ? NaN
+        : Number.isFinite(Number(after))
+          ? Number(after) * 1000
+          : Date.parse(after) - now;
   return Number.isFinite(value) ? Math.max(0, value) : undefined;
 }
 
 /** Tokens as the endpoint reports them, or estimated from the characters. */
 function usageOf(body: string, prompt: Prompt): Usage {
-  const fallback = { promptTokens: estimatedTokens(textOf(prompt)), completionTokens: estimatedTokens(body), estimated: true };
+  const fallback = {
+    promptTokens: estimatedTokens(textOf(prompt)),
+    completionTokens: estimatedTokens(body),
+    estimated: true,
+  };
   try {
     const { usage } = JSON.parse(body) as { usage?: { prompt_tokens?: unknown; completion_tokens?: unknown } };
-    const [promptTokens, completionTokens] = [usage?.prompt_tokens, usage?.completion_tokens].map((each) => (Number.isInteger(each) && (each as number) >= 0 ? each as number : undefined));
-    return promptTokens === undefined || completionTokens === undefined ? fallback : { promptTokens, completionTokens, estimated: false };
+    const [promptTokens, completionTokens] = [usage?.prompt_tokens, usage?.completion_tokens].map((each) =>
+      Number.isInteger(each) && (each as number) >= 0 ? (each as number) : undefined,
+    );
+    return promptTokens === undefined || completionTokens === undefined
+      ? fallback
+      : { promptTokens, completionTokens, estimated: false };
   } catch {
     return fallback;
   }
@@ -277,7 +402,10 @@ async function readBody(response: Response): Promise<{ text: string; cut: boolea
     }
   }
   // The store takes no text with NUL in every form; a reply has no use for one.
-  return { text: Buffer.concat(chunks).subarray(0, BODY_BYTES).toString('utf8').replaceAll('\u0000', '\ufffd'), cut: bytes > BODY_BYTES };
+  return {
+    text: Buffer.concat(chunks).subarray(0, BODY_BYTES).toString('utf8').replaceAll('\u0000', '\ufffd'),
+    cut: bytes > BODY_BYTES,
+  };
 }
 
 /** Messages of an error and its causes: a failed fetch says why only there. */

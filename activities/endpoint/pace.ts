@@ -5,7 +5,10 @@ export class Pace {
   #next: number;
 
   /** @param perMinute units per minute; undefined: no limit. Times are in milliseconds. */
-  constructor(private readonly perMinute: number | undefined, now: number) {
+  constructor(
+    private readonly perMinute: number | undefined,
+    now: number,
+  ) {
     this.#next = now;
   }
 

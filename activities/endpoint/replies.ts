@@ -7,7 +7,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
-  costOf, costOfReply, dollarsText, estimatedTokens, RawReply, EndpointExecution, StageFailure,
+  costOf,
+  costOfReply,
+  dollarsText,
+  estimatedTokens,
+  RawReply,
+  EndpointExecution,
+  StageFailure,
 } from '../../workflows/contract/index.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
@@ -93,11 +99,19 @@ class ShardOfRequests {
   #lastTrouble = '';
 
   constructor(asking: Asking) {
-    const { model, asks, execution: { endpoint, share }, secret } = asking;
+    const {
+      model,
+      asks,
+      execution: { endpoint, share },
+      secret,
+    } = asking;
     const { keyVariable } = endpoint;
     const key = keyVariable === null ? undefined : secret(keyVariable)?.trim();
     if (keyVariable !== null && !key) {
-      throw new StageFailure('TeacherRejected', `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this llm worker; set it there and start the worker again`);
+      throw new StageFailure(
+        'TeacherRejected',
+        `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this llm worker; set it there and start the worker again`,
+      );
     }
     this.#asking = asking;
     this.#endpoint = new Endpoint(model, endpoint, key);
@@ -118,7 +132,13 @@ class ShardOfRequests {
     this.#tell();
     let timer: NodeJS.Timeout | undefined;
     const stop = (): void => this.#soft.abort(signal.reason);
-    this.#soft.signal.addEventListener('abort', () => { timer = setTimeout(() => this.#hard.abort(this.#soft.signal.reason), GRACE_MS); }, { once: true });
+    this.#soft.signal.addEventListener(
+      'abort',
+      () => {
+        timer = setTimeout(() => this.#hard.abort(this.#soft.signal.reason), GRACE_MS);
+      },
+      { once: true },
+    );
     signal.addEventListener('abort', stop, { once: true });
     try {
       if (signal.aborted) stop();
@@ -137,9 +157,15 @@ class ShardOfRequests {
     const { share } = this.#asking.execution;
     const { signal } = this.#soft;
     for (const index of missing) {
-      while (!signal.aborted && (this.#inFlight.size >= share.concurrency || (!this.#affordable(index) && this.#inFlight.size > 0))) await Promise.race(this.#inFlight);
+      while (
+        !signal.aborted &&
+        (this.#inFlight.size >= share.concurrency || (!this.#affordable(index) && this.#inFlight.size > 0))
+      )
+        await Promise.race(this.#inFlight);
       if (signal.aborted || !this.#affordable(index)) break;
-      const asked: Promise<void> = this.#ask(index).catch((error: unknown) => this.#soft.abort(error)).finally(() => this.#inFlight.delete(asked));
+      const asked: Promise<void> = this.#ask(index)
+        .catch((error: unknown) => this.#soft.abort(error))
+        .finally(() => this.#inFlight.delete(asked));
       this.#inFlight.add(asked);
     }
     await Promise.all(this.#inFlight);
@@ -152,7 +178,14 @@ class ShardOfRequests {
    * batch leaves without an answer is for {@link #askAll}.
    */
   async #askInBatches(missing: readonly number[]): Promise<void> {
-    const { asks, store, execution: { endpoint: { batch: settings, prices }, share } } = this.#asking;
+    const {
+      asks,
+      store,
+      execution: {
+        endpoint: { batch: settings, prices },
+        share,
+      },
+    } = this.#asking;
     const { signal } = this.#soft;
     const indexOf = new Map(asks.map(({ key }, index) => [key, index]));
     const shard = sha256(asks.map(({ key }) => key).join());
@@ -172,7 +205,11 @@ class ShardOfRequests {
         if (rows.length === 0) return;
         let id = await this.#endpoint.findBatch(name, signal);
         if (id === undefined) {
-          id = await this.#endpoint.createBatch(name, rows.map((index) => asks[index]!), signal);
+          id = await this.#endpoint.createBatch(
+            name,
+            rows.map((index) => asks[index]!),
+            signal,
+          );
           this.#count('requests', rows.length);
         }
         batch = { id, keys: rows.map((index) => asks[index]!.key) };
@@ -188,7 +225,11 @@ class ShardOfRequests {
             const index = indexOf.get(line.key);
             if (index === undefined || this.#replies[index]) return;
             const arrived = this.#endpoint.batched(line, asks[index]!.prompt);
-            if (arrived) this.#have(index, await this.#store({ seedId: asks[index]!.seedId, key: line.key, ...arrived, batch: true }));
+            if (arrived)
+              this.#have(
+                index,
+                await this.#store({ seedId: asks[index]!.seedId, key: line.key, ...arrived, batch: true }),
+              );
           });
           this.#count('retries.batch', batch.keys.filter((key) => !this.#replies[indexOf.get(key)!]).length);
           this.#tell();
@@ -239,7 +280,13 @@ class ShardOfRequests {
   /** Whether the share pays for a request even if its reply is as long as it may be. */
   #affordable(index: number): boolean {
     const { share, endpoint } = this.#asking.execution;
-    return share.usd === undefined || this.#spentUsd + this.#reservedUsd + costOf(this.#endpoint.atMost(this.#asking.asks[index]!.prompt), endpoint.prices) <= share.usd;
+    return (
+      share.usd === undefined ||
+      this.#spentUsd +
+        this.#reservedUsd +
+        costOf(this.#endpoint.atMost(this.#asking.asks[index]!.prompt), endpoint.prices) <=
+        share.usd
+    );
   }
 
   /** Waits; a pause that the endpoint asks for meanwhile makes it longer. */
@@ -254,7 +301,9 @@ class ShardOfRequests {
 
   /** Stores a reply, however long the store is away: it is paid for. Another attempt's reply that came first counts. */
   async #store(reply: RawReply): Promise<RawReply> {
-    return await this.#put(objectKeys.reply(reply.key), reply) ? reply : await findReply(this.#asking.store, reply.key) ?? reply;
+    return (await this.#put(objectKeys.reply(reply.key), reply))
+      ? reply
+      : ((await findReply(this.#asking.store, reply.key)) ?? reply);
   }
 
   /** Writes a document that money was spent for. @returns whether it is the first of its key. */
@@ -282,28 +331,51 @@ class ShardOfRequests {
   }
 
   #tell(): void {
-    const retries = Object.entries(this.#counts).filter(([name]) => name.startsWith('retries.')).reduce((sum, [, count]) => sum + count, 0);
-    this.#asking.onProgress(this.#done, this.#asking.asks.length, `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`);
+    const retries = Object.entries(this.#counts)
+      .filter(([name]) => name.startsWith('retries.'))
+      .reduce((sum, [, count]) => sum + count, 0);
+    this.#asking.onProgress(
+      this.#done,
+      this.#asking.asks.length,
+      `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`,
+    );
   }
 
   #metrics(replies: readonly RawReply[]): Record<string, number> {
     const total = (of: (reply: RawReply) => number): number => replies.reduce((sum, reply) => sum + of(reply), 0);
     return {
-      ...this.#counts, costUsd: this.#spentUsd, replies: replies.length,
-      promptTokens: total(({ usage }) => usage.promptTokens), completionTokens: total(({ usage }) => usage.completionTokens),
+      ...this.#counts,
+      costUsd: this.#spentUsd,
+      replies: replies.length,
+      promptTokens: total(({ usage }) => usage.promptTokens),
+      completionTokens: total(({ usage }) => usage.completionTokens),
       estimatedUsage: total(({ usage }) => Number(usage.estimated)),
     };
   }
 }
 
 /** Numbers of requests and replies that stand in the manifest; retries and their reasons stand beside them. */
-const REPLY_COUNTS = ['replies', 'requests', 'storedBefore', 'promptTokens', 'completionTokens', 'estimatedUsage'] as const;
+const REPLY_COUNTS = [
+  'replies',
+  'requests',
+  'storedBefore',
+  'promptTokens',
+  'completionTokens',
+  'estimatedUsage',
+] as const;
 
 /** What a stage's manifest says of its requests, from the counts of all shards. */
-export function paidMetrics(counts: Record<string, number>): { costUsd: number; retries: Record<string, number> } & Partial<Record<(typeof REPLY_COUNTS)[number], number>> {
-  const retries = Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('retries.')).map(([name, times]) => [name.slice('retries.'.length), times]));
+export function paidMetrics(
+  counts: Record<string, number>,
+): { costUsd: number; retries: Record<string, number> } & Partial<Record<(typeof REPLY_COUNTS)[number], number>> {
+  const retries = Object.fromEntries(
+    Object.entries(counts)
+      .filter(([name]) => name.startsWith('retries.'))
+      .map(([name, times]) => [name.slice('retries.'.length), times]),
+  );
   return {
-    costUsd: Number((counts['costUsd'] ?? 0).toFixed(9)), retries,
+    costUsd: Number((counts['costUsd'] ?? 0).toFixed(9)),
+    retries,
     ...Object.fromEntries(REPLY_COUNTS.flatMap((name) => (counts[name] === undefined ? [] : [[name, counts[name]]]))),
   };
 }
@@ -318,7 +390,12 @@ async function findReply(store: ArtifactStore, key: string): Promise<RawReply | 
 }
 
 /** What the stored ones among replies cost, in US dollars. `stored` are the keys of all that stand in the store. */
-export async function costOfStored(store: ArtifactStore, asks: readonly Ask[], endpoint: EndpointExecution, stored: ReadonlySet<string>): Promise<number> {
+export async function costOfStored(
+  store: ArtifactStore,
+  asks: readonly Ask[],
+  endpoint: EndpointExecution,
+  stored: ReadonlySet<string>,
+): Promise<number> {
   const keys = asks.map(({ key }) => key).filter((key) => stored.has(objectKeys.reply(key)));
   let cost = 0;
   await inParallel(keys.length, READS, async (index) => {
@@ -330,7 +407,9 @@ export async function costOfStored(store: ArtifactStore, asks: readonly Ask[], e
 
 async function inParallel(count: number, atOnce: number, work: (index: number) => Promise<void>): Promise<void> {
   let next = 0;
-  await Promise.all(Array.from({ length: Math.min(atOnce, count) }, async () => {
-    for (let index = next++; index < count; index = next++) await work(index);
-  }));
+  await Promise.all(
+    Array.from({ length: Math.min(atOnce, count) }, async () => {
+      for (let index = next++; index < count; index = next++) await work(index);
+    }),
+  );
 }

@@ -1,8 +1,15 @@
 /** Evaluation: policies on benchmarks, greedy and sampled, Best-of-N by the reward model. */
 import { z } from 'zod';
 import {
-  benchmarkName, CpuLimits, EvaluationConfig, EvaluationRow, StageConfigs, StageFailure,
-  type ArtifactRef, type Benchmark, type EvaluationResult,
+  benchmarkName,
+  CpuLimits,
+  EvaluationConfig,
+  EvaluationRow,
+  StageConfigs,
+  StageFailure,
+  type ArtifactRef,
+  type Benchmark,
+  type EvaluationResult,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
@@ -25,14 +32,26 @@ const PlannedTask = z.strictObject({
   samples: z.number().int(),
   maxNewTokens: z.number().int(),
   task: z.strictObject({
-    id: z.string(), question: z.string(), entryPoint: z.string(), programPrefix: z.string(), tests: z.array(z.string()), reference: z.string(),
+    id: z.string(),
+    question: z.string(),
+    entryPoint: z.string(),
+    programPrefix: z.string(),
+    tests: z.array(z.string()),
+    reference: z.string(),
     limits: CpuLimits.optional(),
   }),
 });
 type PlannedTask = z.infer<typeof PlannedTask>;
 
 const AnsweredTask = PlannedTask.extend({
-  answers: z.array(z.strictObject({ mode: z.enum(['greedy', 'sample']), sample: z.number().int(), text: z.string(), finish: z.enum(['stop', 'length']) })),
+  answers: z.array(
+    z.strictObject({
+      mode: z.enum(['greedy', 'sample']),
+      sample: z.number().int(),
+      text: z.string(),
+      finish: z.enum(['stop', 'length']),
+    }),
+  ),
 });
 type AnsweredTask = z.infer<typeof AnsweredTask>;
 
@@ -44,9 +63,19 @@ export function evaluationActivities(services: Services) {
   const { store, models, sandbox, settings } = services;
   async function tasksOf(benchmark: Benchmark, config: Config, questions: ArtifactRef | undefined): Promise<Task[]> {
     if (benchmark.kind === 'humaneval') return humanEvalTasks(settings, benchmark);
-    if (!questions) throw new StageFailure('InvalidExperiment', "benchmark 'heldOut' needs inputs.questions, the filtered questions");
-    return (await selectQuestions(store, questions, 'heldOut', config.heldOutTasks, config.salt))
-      .map(({ id, question, entryPoint, reference, tests, limits }) => ({ id, question, entryPoint, programPrefix: '', tests, reference, ...(limits ? { limits } : {}) }));
+    if (!questions)
+      throw new StageFailure('InvalidExperiment', "benchmark 'heldOut' needs inputs.questions, the filtered questions");
+    return (await selectQuestions(store, questions, 'heldOut', config.heldOutTasks, config.salt)).map(
+      ({ id, question, entryPoint, reference, tests, limits }) => ({
+        id,
+        question,
+        entryPoint,
+        programPrefix: '',
+        tests,
+        reference,
+        ...(limits ? { limits } : {}),
+      }),
+    );
   }
 
   const stage: ShardedStage<Config> = {
@@ -61,15 +90,26 @@ export function evaluationActivities(services: Services) {
         const humaneval = benchmark.kind === 'humaneval';
         for (const task of await tasksOf(benchmark, config, inputs['questions'])) {
           tasks.push({
-            benchmark: benchmarkName(benchmark), task,
+            benchmark: benchmarkName(benchmark),
+            task,
             samples: (humaneval ? config.humanevalSamples : undefined) ?? config.samples,
             maxNewTokens: (humaneval ? config.humanevalMaxNewTokens : undefined) ?? config.maxNewTokens,
           });
         }
       }
-      const policies = Object.keys(inputs).filter((name) => name.startsWith(POLICY_INPUT)).map((name) => name.slice(POLICY_INPUT.length)).sort();
+      const policies = Object.keys(inputs)
+        .filter((name) => name.startsWith(POLICY_INPUT))
+        .map((name) => name.slice(POLICY_INPUT.length))
+        .sort();
       // One policy a shard: a GPU worker then loads a model once for all of its tasks.
-      return { shards: policies.flatMap((policy) => intoShards(tasks.map((task) => ({ policy, ...task })), config.shardSize)) };
+      return {
+        shards: policies.flatMap((policy) =>
+          intoShards(
+            tasks.map((task) => ({ policy, ...task })),
+            config.shardSize,
+          ),
+        ),
+      };
     },
     steps: {
       generate: {
@@ -77,27 +117,47 @@ export function evaluationActivities(services: Services) {
         async run({ config, inputs, rows, execution }) {
           const planned = rows as PlannedTask[];
           const { maxRows } = EvaluationConfig.shape.execution.parse(execution);
-          const common = ({ task, maxNewTokens }: PlannedTask): Omit<SampleRequest, 'id' | 'n' | 'temperature' | 'topP' | 'seeds'> => ({
-            prompt: promptOf(task.question, task.programPrefix), maxNewTokens,
+          const common = ({
+            task,
+            maxNewTokens,
+          }: PlannedTask): Omit<SampleRequest, 'id' | 'n' | 'temperature' | 'topP' | 'seeds'> => ({
+            prompt: promptOf(task.question, task.programPrefix),
+            maxNewTokens,
           });
           const requests = planned.flatMap((row): SampleRequest[] => [
             { ...common(row), id: `${row.task.id}/greedy`, n: 1, temperature: 0, topP: 1, seeds: [0] },
-            ...(row.samples === 0 ? [] : [{
-              ...common(row), id: `${row.task.id}/sample`, n: row.samples, temperature: config.temperature, topP: config.topP,
-              seeds: Array.from({ length: row.samples }, (_, sample) => deriveSeed(config.seed, row.benchmark, row.task.id, sample)),
-            }]),
+            ...(row.samples === 0
+              ? []
+              : [
+                  {
+                    ...common(row),
+                    id: `${row.task.id}/sample`,
+                    n: row.samples,
+                    temperature: config.temperature,
+                    topP: config.topP,
+                    seeds: Array.from({ length: row.samples }, (_, sample) =>
+                      deriveSeed(config.seed, row.benchmark, row.task.id, sample),
+                    ),
+                  },
+                ]),
           ]);
           const policy = inputs[POLICY_INPUT + planned[0]!.policy]!;
           const answers = await generate(services, requests, {
-            engine: config.engine, model: await store.materialise(policy), maxRows, signal: cancellationSignal(),
+            engine: config.engine,
+            model: await store.materialise(policy),
+            maxRows,
+            signal: cancellationSignal(),
             onProgress: (done, total) => reportProgress({ done, total, message: `${planned[0]!.policy}: answers` }),
           });
           let next = 0;
           return {
             rows: planned.map((row): AnsweredTask => ({
               ...row,
-              answers: answers.slice(next, next += 1 + row.samples).map(({ text, finish }, at) => ({
-                mode: at === 0 ? 'greedy' : 'sample', sample: Math.max(0, at - 1), text, finish,
+              answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at) => ({
+                mode: at === 0 ? 'greedy' : 'sample',
+                sample: Math.max(0, at - 1),
+                text,
+                finish,
               })),
             })),
             metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
@@ -107,24 +167,46 @@ export function evaluationActivities(services: Services) {
       judge: {
         schema: EvaluationRow,
         async run({ config, rows }) {
-          const answered = (rows as AnsweredTask[]).flatMap((row) => row.answers.map((answer) => ({
-            row, answer, id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
-            program: extractProgram(answer.text, row.task.programPrefix),
-          })));
+          const answered = (rows as AnsweredTask[]).flatMap((row) =>
+            row.answers.map((answer) => ({
+              row,
+              answer,
+              id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
+              program: extractProgram(answer.text, row.task.programPrefix),
+            })),
+          );
           const { judgements, cpuSeconds, ...about } = await judgePrograms(
-            sandbox, answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
-            { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }) },
+            sandbox,
+            answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
+            {
+              limits: config.limits,
+              signal: cancellationSignal(),
+              onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+            },
           );
           return {
             rows: allJudged(judgements).map(({ outcomes, passRate }, at): EvaluationRow => {
               const { row, answer, id, program } = answered[at]!;
               return {
-                id, policy: row.policy, benchmark: row.benchmark, taskId: row.task.id, mode: answer.mode, sample: answer.sample,
-                question: row.task.question, program, response: extractProgram(answer.text), programPrefix: row.task.programPrefix,
-                finish: answer.finish, outcomes, passed: passRate === 1, ...(row.task.limits ? { limits: row.task.limits } : {}), harness: about.harness,
+                id,
+                policy: row.policy,
+                benchmark: row.benchmark,
+                taskId: row.task.id,
+                mode: answer.mode,
+                sample: answer.sample,
+                question: row.task.question,
+                program,
+                response: extractProgram(answer.text),
+                programPrefix: row.task.programPrefix,
+                finish: answer.finish,
+                outcomes,
+                passed: passRate === 1,
+                ...(row.task.limits ? { limits: row.task.limits } : {}),
+                harness: about.harness,
               };
             }),
-            metrics: { cpuSeconds }, notes: notesOf(about),
+            metrics: { cpuSeconds },
+            notes: notesOf(about),
           };
         },
       },
@@ -136,10 +218,21 @@ export function evaluationActivities(services: Services) {
           const samples = answered.filter(({ mode }) => mode === 'sample');
           if (!rewardModel || samples.length === 0) return { rows: answered };
           const { microBatch } = EvaluationConfig.shape.execution.parse(execution);
-          const scores = await score(models, store, samples.map(({ id, question, response, programPrefix }) => ({ id, prompt: promptOf(question, programPrefix), response })), {
-            model: await store.materialise(rewardModel), microBatch, signal: cancellationSignal(),
-            onProgress: (done, total) => reportProgress({ done, total, message: 'samples scored' }),
-          });
+          const scores = await score(
+            models,
+            store,
+            samples.map(({ id, question, response, programPrefix }) => ({
+              id,
+              prompt: promptOf(question, programPrefix),
+              response,
+            })),
+            {
+              model: await store.materialise(rewardModel),
+              microBatch,
+              signal: cancellationSignal(),
+              onProgress: (done, total) => reportProgress({ done, total, message: 'samples scored' }),
+            },
+          );
           const byId = new Map(scores.map(({ id, score }) => [id, score]));
           return { rows: answered.map((row) => (byId.has(row.id) ? { ...row, score: byId.get(row.id)! } : row)) };
         },
@@ -148,23 +241,38 @@ export function evaluationActivities(services: Services) {
     async seal({ config, rows, counts, notes }) {
       const groups = new Map<string, EvaluationRow[]>();
       if ((notes['harness']?.length ?? 0) > 1) {
-        throw new StageFailure('InvalidExperiment', `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`);
+        throw new StageFailure(
+          'InvalidExperiment',
+          `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`,
+        );
       }
       for await (const row of rows() as AsyncGenerator<EvaluationRow>) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
-      const results = [...groups.values()].map((group) => evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf ?? [config.samples] }));
+      const results = [...groups.values()].map((group) =>
+        evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf ?? [config.samples] }),
+      );
       const order = config.benchmarks.map(benchmarkName);
       results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
-      return { metrics: { results: results as never, notes, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0 } };
+      return {
+        metrics: {
+          results: results,
+          notes,
+          tokens: counts['tokens'] ?? 0,
+          cpuSeconds: counts['cpuSeconds'] ?? 0,
+        },
+      };
     },
   };
   return shardedStageActivities(store, stage);
 }
 
 /** The figures of one policy on one benchmark; each is a mean over tasks. */
-export function evaluate(rows: readonly EvaluationRow[], config: { passAtK: readonly number[]; bestOf: readonly number[] }): EvaluationResult {
+export function evaluate(
+  rows: readonly EvaluationRow[],
+  config: { passAtK: readonly number[]; bestOf: readonly number[] },
+): EvaluationResult {
   const tasks = new Map<string, { greedy?: boolean; samples: { passed: boolean; score?: number | undefined }[] }>();
   for (const { taskId, mode, passed, score } of rows) {
     const task = tasks.get(taskId) ?? { samples: [] };
@@ -176,10 +284,16 @@ export function evaluate(rows: readonly EvaluationRow[], config: { passAtK: read
   const samples = Math.min(...all.map((task) => task.samples.length));
   const greedy = all.flatMap((task) => (task.greedy === undefined ? [] : [task.greedy ? 1 : 0]));
   const scored = all.every((task) => task.samples.every((sample) => sample.score !== undefined));
-  const overTasks = (figure: (samples: { passed: boolean; score?: number | undefined }[]) => number): number | null => (samples === 0 ? null : mean(all.map((task) => figure(task.samples))));
+  const overTasks = (figure: (samples: { passed: boolean; score?: number | undefined }[]) => number): number | null =>
+    samples === 0 ? null : mean(all.map((task) => figure(task.samples)));
   const passing = (of: readonly { passed: boolean }[]): number => of.filter(({ passed }) => passed).length;
-  const table = (sizes: readonly number[], figure: (samples: { passed: boolean; score?: number | undefined }[], size: number) => number): Record<string, number> =>
-    Object.fromEntries(sizes.filter((size) => size <= samples).map((size) => [String(size), overTasks((of) => figure(of, size))!]));
+  const table = (
+    sizes: readonly number[],
+    figure: (samples: { passed: boolean; score?: number | undefined }[], size: number) => number,
+  ): Record<string, number> =>
+    Object.fromEntries(
+      sizes.filter((size) => size <= samples).map((size) => [String(size), overTasks((of) => figure(of, size))!]),
+    );
   return {
     benchmark: rows[0]!.benchmark,
     policy: rows[0]!.policy,
@@ -189,7 +303,14 @@ export function evaluate(rows: readonly EvaluationRow[], config: { passAtK: read
     greedyInterval: wilsonInterval(greedy.filter((passed) => passed === 1).length, greedy.length) ?? null,
     mean: overTasks((of) => passing(of) / of.length),
     passAtK: table(config.passAtK, (of, k) => passAtK(of.length, passing(of), k)),
-    bestOfN: scored ? table(config.bestOf, (of, N) => bestOfN(of.map(({ passed, score }) => ({ passed, score: score! })), N)) : {},
+    bestOfN: scored
+      ? table(config.bestOf, (of, N) =>
+          bestOfN(
+            of.map(({ passed, score }) => ({ passed, score: score! })),
+            N,
+          ),
+        )
+      : {},
     oracle: overTasks((of) => (passing(of) > 0 ? 1 : 0)),
   };
 }

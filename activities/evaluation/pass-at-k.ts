@@ -7,7 +7,8 @@
  * @throws RangeError unless 0 <= c <= n and 1 <= k <= n.
  */
 export function passAtK(n: number, c: number, k: number): number {
-  if (!(c >= 0 && c <= n && k >= 1 && k <= n)) throw new RangeError(`pass@${k} needs 0 <= c <= n and 1 <= k <= n, not n=${n}, c=${c}`);
+  if (!(c >= 0 && c <= n && k >= 1 && k <= n))
+    throw new RangeError(`pass@${k} needs 0 <= c <= n and 1 <= k <= n, not n=${n}, c=${c}`);
   if (n - c < k) return 1;
   let allFail = 1;
   for (let i = n - c + 1; i <= n; i += 1) allFail *= 1 - k / i;

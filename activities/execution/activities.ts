@@ -1,6 +1,12 @@
 /** The sandbox for the workflows of an application: programs in, verdicts out, without a store. */
 import { z } from 'zod';
-import { describeMistakes, mistakesOf, SandboxLimits, StageFailure, type TestOutcome } from '../../workflows/contract/index.js';
+import {
+  describeMistakes,
+  mistakesOf,
+  SandboxLimits,
+  StageFailure,
+  type TestOutcome,
+} from '../../workflows/contract/index.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { allJudged, judgePrograms } from './execution.js';
@@ -32,9 +38,12 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
      *
      * @throws StageFailure `InvalidExperiment` with all mistakes of the rows.
      */
-    'sandbox.judge': async (input: z.input<typeof JudgeInput>): Promise<{ verdicts: SandboxVerdict[]; isolation: string }> => {
+    'sandbox.judge': async (
+      input: z.input<typeof JudgeInput>,
+    ): Promise<{ verdicts: SandboxVerdict[]; isolation: string }> => {
       const parsed = JudgeInput.safeParse(input);
-      if (!parsed.success) throw new StageFailure('InvalidExperiment', describeMistakes(mistakesOf(parsed.error, input, JudgeInput)));
+      if (!parsed.success)
+        throw new StageFailure('InvalidExperiment', describeMistakes(mistakesOf(parsed.error, input, JudgeInput)));
       const { rows, limits } = parsed.data;
       const jobs = rows.map((row, index) => {
         try {
@@ -45,9 +54,14 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
       });
       const { level } = await sandbox.versions();
       const { judgements } = await judgePrograms(sandbox, jobs, {
-        limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+        limits,
+        signal: cancellationSignal(),
+        onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
       });
-      return { verdicts: allJudged(judgements).map(({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags })), isolation: String(level) };
+      return {
+        verdicts: allJudged(judgements).map(({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags })),
+        isolation: String(level),
+      };
     },
   };
 }

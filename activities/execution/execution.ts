@@ -3,7 +3,13 @@
  * judged there is no rate, and the type makes it impossible to read one.
  */
 import type { PythonService } from '../runtime/python-service.js';
-import { StageFailure, type CpuLimits, type Harness, type SandboxLimits, type TestOutcome } from '../../workflows/contract/index.js';
+import {
+  StageFailure,
+  type CpuLimits,
+  type Harness,
+  type SandboxLimits,
+  type TestOutcome,
+} from '../../workflows/contract/index.js';
 
 /** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
 export type Test = string | { stdin: string; stdout: string };
@@ -61,25 +67,50 @@ export interface Judged {
  *
  * @throws StageFailure `SandboxUnavailable` when the sandbox is lost, judges nothing, or fails its own control program.
  */
-export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[], options: ExecutionOptions): Promise<Judged> {
+export async function judgePrograms(
+  sandbox: PythonService,
+  jobs: readonly Job[],
+  options: ExecutionOptions,
+): Promise<Judged> {
   const versions = await sandbox.versions();
   const about: Pick<Judged, 'harness' | 'host'> = {
     harness: { version: versions['harness']!, python: versions['python']!, importPolicy: versions['importPolicy']! },
-    host: { isolation: `${versions['level']} (${versions['isolation']})`, calibrationSeconds: versions['calibrationSeconds']! },
+    host: {
+      isolation: `${versions['level']} (${versions['isolation']})`,
+      calibrationSeconds: versions['calibrationSeconds']!,
+    },
   };
   if (jobs.length === 0) return { judgements: [], cpuSeconds: 0, brokenReferences: [], ...about };
-  const result = await sandbox.call<JudgeResult>('judge', {
-    jobs, limits: options.limits, references: options.references ?? [], thresholds: options.thresholds ?? [],
-  }, {
-    ...(options.signal ? { signal: options.signal } : {}),
-    onProgress: ({ done, total }) => options.onProgress?.(done, total),
-  });
+  const result = await sandbox.call<JudgeResult>(
+    'judge',
+    {
+      jobs,
+      limits: options.limits,
+      references: options.references ?? [],
+      thresholds: options.thresholds ?? [],
+    },
+    {
+      ...(options.signal ? { signal: options.signal } : {}),
+      onProgress: ({ done, total }) => options.onProgress?.(done, total),
+    },
+  );
   const judgements = jobs.map((job, index): Judgement => {
     const verdict = result.verdicts[index];
     if (verdict?.id !== job.id || verdict.outcomes.length !== job.tests.length) {
-      throw new StageFailure('SandboxUnavailable', `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ${job.tests.length} tests`);
+      throw new StageFailure(
+        'SandboxUnavailable',
+        `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ${job.tests.length} tests`,
+      );
     }
-    return judgementOf(job.id, verdict.outcomes.map(({ status, reason, inside }) => ({ status, ...(reason ? { reason } : {}), ...(inside ? { inside } : {}) })), verdict.flags);
+    return judgementOf(
+      job.id,
+      verdict.outcomes.map(({ status, reason, inside }) => ({
+        status,
+        ...(reason ? { reason } : {}),
+        ...(inside ? { inside } : {}),
+      })),
+      verdict.flags,
+    );
   });
   return {
     judgements,
@@ -90,9 +121,17 @@ export async function judgePrograms(sandbox: PythonService, jobs: readonly Job[]
 }
 
 /** Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above `options.limits`. */
-export async function deriveLimits(sandbox: PythonService, references: readonly Job[], { limits, signal }: Pick<ExecutionOptions, 'limits' | 'signal'>): Promise<CpuLimits[]> {
+export async function deriveLimits(
+  sandbox: PythonService,
+  references: readonly Job[],
+  { limits, signal }: Pick<ExecutionOptions, 'limits' | 'signal'>,
+): Promise<CpuLimits[]> {
   if (references.length === 0) return [];
-  const result = await sandbox.call<{ limits: CpuLimits[] }>('limits', { jobs: references, limits }, { ...(signal ? { signal } : {}) });
+  const result = await sandbox.call<{ limits: CpuLimits[] }>(
+    'limits',
+    { jobs: references, limits },
+    { ...(signal ? { signal } : {}) },
+  );
   return result.limits;
 }
 
@@ -107,8 +146,15 @@ export function notesOf({ harness, host }: Pick<Judged, 'harness' | 'host'>): Re
 
 /** The judgement that outcomes amount to: one `unjudged` test, or no test at all, means no pass rate. */
 export function judgementOf(id: string, outcomes: TestOutcome[], flags: string[] = []): Judgement {
-  if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged')) return { judged: false, id, outcomes, flags };
-  return { judged: true, id, outcomes, flags, passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length };
+  if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged'))
+    return { judged: false, id, outcomes, flags };
+  return {
+    judged: true,
+    id,
+    outcomes,
+    flags,
+    passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length,
+  };
 }
 
 /** Judgements that are all judged. @throws StageFailure `SandboxUnavailable`, so that the batch is run again. */
@@ -130,16 +176,24 @@ export async function evaluateCalls(
   options: ExecutionOptions,
 ): Promise<CallResult[][]> {
   if (jobs.length === 0) return [];
-  const { values } = await sandbox.call<{ values: { id: string; results: CallResult[] }[] }>('evaluate', { jobs, limits: options.limits }, {
-    ...(options.signal ? { signal: options.signal } : {}),
-    onProgress: ({ done, total }) => options.onProgress?.(done, total),
-  });
+  const { values } = await sandbox.call<{ values: { id: string; results: CallResult[] }[] }>(
+    'evaluate',
+    { jobs, limits: options.limits },
+    {
+      ...(options.signal ? { signal: options.signal } : {}),
+      onProgress: ({ done, total }) => options.onProgress?.(done, total),
+    },
+  );
   return jobs.map((job, index) => {
     const { id, results } = values[index] ?? { id: undefined, results: [] };
     if (id !== job.id || results.length !== job.calls.length) {
-      throw new StageFailure('SandboxUnavailable', `the sandbox answered program ${job.id} with ${results.length} values for ${job.calls.length} calls`);
+      throw new StageFailure(
+        'SandboxUnavailable',
+        `the sandbox answered program ${job.id} with ${results.length} values for ${job.calls.length} calls`,
+      );
     }
-    if (results.some(({ status }) => status === 'unjudged')) throw new StageFailure('SandboxUnavailable', `the calls of ${id} could not be evaluated`);
+    if (results.some(({ status }) => status === 'unjudged'))
+      throw new StageFailure('SandboxUnavailable', `the calls of ${id} could not be evaluated`);
     return results;
   });
 }

@@ -11,8 +11,14 @@ import type { Job } from './execution.js';
 export const SandboxRow = z.strictObject({
   id: z.string().min(1),
   program: z.string().max(1_000_000),
-  tests: z.array(z.union([z.string().max(1_000_000), z.strictObject({ stdin: z.string(), stdout: z.string() })])).min(1).max(1_000),
-  entryPoint: z.string().regex(/^[A-Za-z_]\w*$/).optional(),
+  tests: z
+    .array(z.union([z.string().max(1_000_000), z.strictObject({ stdin: z.string(), stdout: z.string() })]))
+    .min(1)
+    .max(1_000),
+  entryPoint: z
+    .string()
+    .regex(/^[A-Za-z_]\w*$/)
+    .optional(),
   stdin: z.string().optional(),
 });
 export type SandboxRow = z.infer<typeof SandboxRow>;
@@ -22,6 +28,7 @@ export function jobOf({ id, program, tests, entryPoint, stdin }: SandboxRow): Jo
   if (stdin !== undefined) {
     return { id, program, tests: tests.map((test) => (typeof test === 'string' ? { stdin, stdout: test } : test)) };
   }
-  if (new Set(tests.map((test) => typeof test)).size > 1) throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
+  if (new Set(tests.map((test) => typeof test)).size > 1)
+    throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
   return { id, ...withEntryPoint({ program, tests }, entryPoint) };
 }

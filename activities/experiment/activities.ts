@@ -2,7 +2,13 @@
 import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  canonicalJson, type ArtifactPath, type ArtifactRef, type Experiment, type Mistake, type StageStatus, type Teacher,
+  canonicalJson,
+  type ArtifactPath,
+  type ArtifactRef,
+  type Experiment,
+  type Mistake,
+  type StageStatus,
+  type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -14,7 +20,8 @@ import { lookUp, type Named } from './look-up.js';
 import { seedsOf, summarise } from './summarise.js';
 
 const TEACHER_NOTES = {
-  offline: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
+  offline:
+    'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
   openai: 'Questions and test cases were written by a language model; the raw replies stand in the store.',
   recorded: 'Questions and test cases are stored replies of a language model, replayed.',
 } as const satisfies Record<Teacher['kind'], string>;
@@ -27,7 +34,11 @@ export interface ReportInput {
 }
 
 /** `inputs.check`, `artifacts.import`, `experiment.record`, `experiment.report`. */
-export function experimentActivities({ store, settings, searchAttributes }: Pick<Services, 'store' | 'settings' | 'searchAttributes'>) {
+export function experimentActivities({
+  store,
+  settings,
+  searchAttributes,
+}: Pick<Services, 'store' | 'settings' | 'searchAttributes'>) {
   return {
     /** Every mistake of references, files and benchmarks; stores nothing. */
     'inputs.check': (named: Named): Promise<Mistake[]> => lookUp(named, store, settings),
@@ -47,17 +58,25 @@ export function experimentActivities({ store, settings, searchAttributes }: Pick
       const name = currentProducer().workflowId;
       const folder = join(settings.home, 'reports', name);
       const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
-      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy]) manifests.set(ref.key, await store.manifest(ref));
-      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf)) manifests.set(seeds.key, await store.manifest(seeds));
+      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy])
+        manifests.set(ref.key, await store.manifest(ref));
+      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
+        manifests.set(seeds.key, await store.manifest(seeds));
       const folders: Record<string, string> = {};
-      for (const [model, stage] of [['policy', 'reinforcement'], ['rewardModel', 'rewardModel']] as const) {
+      for (const [model, stage] of [
+        ['policy', 'reinforcement'],
+        ['rewardModel', 'rewardModel'],
+      ] as const) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;
         if (!ref) continue;
         folders[model] = join(folder, 'models', model);
         await replaceFolder(await store.materialise(ref), folders[model]);
       }
       const summary = summarise({ ...input, name, folders }, manifests);
-      const report = renderReport({ ...summary, teacherNote: TEACHER_NOTES[input.experiment.stages.synthesis.teacher.kind] });
+      const report = renderReport({
+        ...summary,
+        teacherNote: TEACHER_NOTES[input.experiment.stages.synthesis.teacher.kind],
+      });
       const paths = { html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
       await writeWhole(paths.summary, `${JSON.stringify(summary, null, 2)}\n`);
       await writeWhole(paths.html, report);

@@ -3,8 +3,18 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
 import { z } from 'zod';
 import {
-  FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, ReplyRow, SampleRow, SeedRow, StageFailure,
-  type ArtifactKind, type ArtifactPath, type ArtifactRef, type Producer,
+  FilteredQuestionRow,
+  PairRow,
+  ProgramRow,
+  QuestionRow,
+  ReplyRow,
+  SampleRow,
+  SeedRow,
+  StageFailure,
+  type ArtifactKind,
+  type ArtifactPath,
+  type ArtifactRef,
+  type Producer,
 } from '../../workflows/contract/index.js';
 import { resolvePath } from '../runtime/settings.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -12,11 +22,21 @@ import { importRows } from '../artifacts/produce.js';
 import { linesOf, readLines, type ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
-  seeds: SeedRow, replies: ReplyRow, questions: QuestionRow, filteredQuestions: FilteredQuestionRow, samples: SampleRow, programs: ProgramRow, pairs: PairRow,
+  seeds: SeedRow,
+  replies: ReplyRow,
+  questions: QuestionRow,
+  filteredQuestions: FilteredQuestionRow,
+  samples: SampleRow,
+  programs: ProgramRow,
+  pairs: PairRow,
 };
 
 /** A line that was left out of an import; its text is cut. */
-export const BrokenLineRow = z.strictObject({ line: z.number().int().positive(), reason: z.string(), text: z.string() });
+export const BrokenLineRow = z.strictObject({
+  line: z.number().int().positive(),
+  reason: z.string(),
+  text: z.string(),
+});
 const BROKEN_TEXT = 1000;
 
 /** Wrong lines of a file that are told; a file of the wrong kind has nothing but wrong lines. */
@@ -24,7 +44,10 @@ const FAULTS_TOLD = 5;
 
 /** Why a file cannot be imported: it is not there, or which of its lines are wrong and how. Empty when it can. */
 export async function faultsOfFile(path: string, { kind, path: given, brokenLines }: ArtifactPath): Promise<string[]> {
-  if (!IMPORTABLE[kind]) return [`artifacts of kind '${kind}' cannot be imported from a file; importable are ${Object.keys(IMPORTABLE).join(', ')}`];
+  if (!IMPORTABLE[kind])
+    return [
+      `artifacts of kind '${kind}' cannot be imported from a file; importable are ${Object.keys(IMPORTABLE).join(', ')}`,
+    ];
   const lookedAt = path === given ? '' : ` (looked at ${path})`;
   if (!existsSync(path)) return [`there is no such file on the pipeline worker${lookedAt}`];
   if (!statSync(path).isFile()) return [`this is no file${lookedAt}`];
@@ -32,7 +55,8 @@ export async function faultsOfFile(path: string, { kind, path: given, brokenLine
   let lines = 0;
   for await (const { line, text, fault } of linesOfKind(path, kind)) {
     lines = line;
-    if (line === 1 && /\0|^(?:\xff\xfe|\xfe\xff)/.test(text)) return [`the file is no UTF-8${lookedAt}, it looks like UTF-16; save it as UTF-8`];
+    if (line === 1 && /\0|^(?:\xff\xfe|\xfe\xff)/.test(text))
+      return [`the file is no UTF-8${lookedAt}, it looks like UTF-16; save it as UTF-8`];
     if (fault === undefined && brokenLines === 'drop') return [];
     if (fault === undefined) continue;
     if (faults.length < FAULTS_TOLD) faults.push(`line ${line}${lookedAt}: ${fault}`);
@@ -70,7 +94,11 @@ function rowOf(line: Buffer, schema: z.ZodType): { row?: unknown; fault?: string
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return { row: parsed.data };
-  return { fault: parsed.error.issues.map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message)).join('; ') };
+  return {
+    fault: parsed.error.issues
+      .map(({ path, message }) => (path.length > 0 ? `${path.join('.')}: ${message}` : message))
+      .join('; '),
+  };
 }
 
 /** The ids of a file's seeds: what is known of a seed is found by its id. A seed that is repeated as a whole is dropped by its stage. */
@@ -81,7 +109,9 @@ class SeedIds {
     const digest = sha256(code);
     const first = this.#seen.get(id);
     if (!first) this.#seen.set(id, { line, digest });
-    return first && first.digest !== digest ? `id: '${id}' is that of another seed in line ${first.line}; give each seed an id of its own` : undefined;
+    return first && first.digest !== digest
+      ? `id: '${id}' is that of another seed in line ${first.line}; give each seed an id of its own`
+      : undefined;
   }
 }
 
@@ -90,7 +120,11 @@ class SeedIds {
  *
  * @throws StageFailure `InvalidExperiment` naming what is wrong with the file.
  */
-export async function importArtifact(store: ArtifactStore, input: ArtifactRef | ArtifactPath, producer: Producer): Promise<ArtifactRef> {
+export async function importArtifact(
+  store: ArtifactStore,
+  input: ArtifactRef | ArtifactPath,
+  producer: Producer,
+): Promise<ArtifactRef> {
   if ('digest' in input) {
     await store.wholeManifest(input);
     return input;
@@ -98,16 +132,33 @@ export async function importArtifact(store: ArtifactStore, input: ArtifactRef | 
   const { kind } = input;
   const path = resolvePath(input.path, existsSync);
   const faults = await faultsOfFile(path, input);
-  if (faults.length > 0) throw new StageFailure('InvalidExperiment', `${kind} file ${input.path}: ${faults.join('; ')}`);
+  if (faults.length > 0)
+    throw new StageFailure('InvalidExperiment', `${kind} file ${input.path}: ${faults.join('; ')}`);
   const schema = IMPORTABLE[kind]!;
-  if (input.brokenLines !== 'drop') return (await importRows(store, kind, [await store.putRows('rows.jsonl', schema, readLines(path, schema))], producer)).ref;
-  const rows = await store.putRows('rows.jsonl', schema, (async function* () {
-    for await (const { fault, row } of linesOfKind(path, kind)) if (fault === undefined) yield row;
-  })());
-  const broken = await store.putRows('brokenLines.jsonl', BrokenLineRow, (async function* () {
-    for await (const { line, text, fault } of linesOfKind(path, kind)) {
-      if (fault !== undefined) yield { line, reason: fault, text: Buffer.from(text, 'latin1').toString('utf8').slice(0, BROKEN_TEXT) };
-    }
-  })());
-  return (await importRows(store, kind, broken.rows ? [rows, broken] : [rows], producer, { dropped: { brokenLine: broken.rows ?? 0 } })).ref;
+  if (input.brokenLines !== 'drop')
+    return (
+      await importRows(store, kind, [await store.putRows('rows.jsonl', schema, readLines(path, schema))], producer)
+    ).ref;
+  const rows = await store.putRows(
+    'rows.jsonl',
+    schema,
+    (async function* () {
+      for await (const { fault, row } of linesOfKind(path, kind)) if (fault === undefined) yield row;
+    })(),
+  );
+  const broken = await store.putRows(
+    'brokenLines.jsonl',
+    BrokenLineRow,
+    (async function* () {
+      for await (const { line, text, fault } of linesOfKind(path, kind)) {
+        if (fault !== undefined)
+          yield { line, reason: fault, text: Buffer.from(text, 'latin1').toString('utf8').slice(0, BROKEN_TEXT) };
+      }
+    })(),
+  );
+  return (
+    await importRows(store, kind, broken.rows ? [rows, broken] : [rows], producer, {
+      dropped: { brokenLine: broken.rows ?? 0 },
+    })
+  ).ref;
 }

@@ -1,6 +1,13 @@
 /** What an input names, looked up before anything is stored or paid for: all mistakes are found together. */
 import { existsSync } from 'node:fs';
-import { mistake, StageFailure, type ArtifactPath, type ArtifactRef, type Benchmark, type Mistake } from '../../workflows/contract/index.js';
+import {
+  mistake,
+  StageFailure,
+  type ArtifactPath,
+  type ArtifactRef,
+  type Benchmark,
+  type Mistake,
+} from '../../workflows/contract/index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { humanEvalTasks } from '../benchmarks/humaneval.js';
 import { resolvePath, type Settings } from '../runtime/settings.js';
@@ -13,14 +20,19 @@ export interface Named {
 }
 
 /** Mistakes of references that are not in the store, files that do not hold what they should, and missing benchmarks. */
-export async function lookUp({ artifacts, benchmarks }: Named, store: ArtifactStore, settings: Settings): Promise<Mistake[]> {
+export async function lookUp(
+  { artifacts, benchmarks }: Named,
+  store: ArtifactStore,
+  settings: Settings,
+): Promise<Mistake[]> {
   const mistakes: Mistake[] = [];
   for (const [path, input] of Object.entries(artifacts)) {
     if ('digest' in input) {
       const why = await failureOf(() => store.wholeManifest(input));
       if (why !== undefined) mistakes.push(mistake(`${path}.key`, input.key, why));
     } else {
-      for (const fault of await faultsOfFile(resolvePath(input.path, existsSync), input)) mistakes.push(mistake(`${path}.path`, input.path, fault));
+      for (const fault of await faultsOfFile(resolvePath(input.path, existsSync), input))
+        mistakes.push(mistake(`${path}.path`, input.path, fault));
     }
   }
   for (const [path, benchmark] of Object.entries(benchmarks)) {

@@ -1,6 +1,12 @@
 /** Filtering: questions to questions with kept test cases, split into train and held-out. */
 import { z } from 'zod';
-import { CpuLimits, FilteredQuestionRow, QuestionRow, StageConfigs, TestOutcome } from '../../workflows/contract/index.js';
+import {
+  CpuLimits,
+  FilteredQuestionRow,
+  QuestionRow,
+  StageConfigs,
+  TestOutcome,
+} from '../../workflows/contract/index.js';
 import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -16,10 +22,21 @@ const AskedQuestion = z.strictObject({ question: QuestionRow, samples: z.array(S
 type AskedQuestion = z.infer<typeof AskedQuestion>;
 
 /** `noProgram` where the oracle gave none that could be run. The question's reference is the program that speaks for the oracle. */
-const JudgedQuestion = z.strictObject({ question: QuestionRow, outcomes: z.array(TestOutcome), limits: CpuLimits.optional(), noProgram: z.literal(true).optional() });
+const JudgedQuestion = z.strictObject({
+  question: QuestionRow,
+  outcomes: z.array(TestOutcome),
+  limits: CpuLimits.optional(),
+  noProgram: z.literal(true).optional(),
+});
 type JudgedQuestion = z.infer<typeof JudgedQuestion>;
 
-const DroppedRow = z.strictObject({ questionId: z.string(), seedId: z.string(), reason: z.string(), testCases: z.number(), kept: z.number() });
+const DroppedRow = z.strictObject({
+  questionId: z.string(),
+  seedId: z.string(),
+  reason: z.string(),
+  testCases: z.number(),
+  kept: z.number(),
+});
 /** A test case that the oracle does not confirm, with its verdict. */
 const DroppedTestRow = z.strictObject({ questionId: z.string(), test: z.string(), ...TestOutcome.shape });
 type DroppedTestRow = z.infer<typeof DroppedTestRow>;
@@ -34,7 +51,8 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
     planned: QuestionRow,
     plan({ config, inputs }) {
       const written = async function* (): AsyncGenerator<QuestionRow> {
-        for await (const row of store.rowsOf(inputs['questions']!, QuestionRow)) if (row.failure === undefined) yield row;
+        for await (const row of store.rowsOf(inputs['questions']!, QuestionRow))
+          if (row.failure === undefined) yield row;
       };
       return Promise.resolve({ shards: inShards(written(), config.shardSize) });
     },
@@ -46,22 +64,51 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           const questions = rows as QuestionRow[];
           // A question without test cases has nothing to be decided.
           const asked = questions.filter(({ testCases }) => testCases.length > 0);
-          const { texts, metrics } = await textsOf(requestOf.oracle(config.oracle)!, asked, { store, secret, signal: cancellationSignal(), onProgress: (done, total, message) => reportProgress({ done, total, message }) }, inputs['samples'], execution);
+          const { texts, metrics } = await textsOf(
+            requestOf.oracle(config.oracle)!,
+            asked,
+            {
+              store,
+              secret,
+              signal: cancellationSignal(),
+              onProgress: (done, total, message) => reportProgress({ done, total, message }),
+            },
+            inputs['samples'],
+            execution,
+          );
           if (!texts) return { incomplete: true, metrics };
           const samples = new Map(asked.map(({ id }, at) => [id, texts[at]!]));
-          return { rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })), metrics };
+          return {
+            rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })),
+            metrics,
+          };
         },
       },
       judge: {
         schema: JudgedQuestion,
         async run({ config, rows }) {
           const { oracle } = config;
-          const asked = (oracle.kind === 'reference' ? (rows as QuestionRow[]).map((question) => ({ question, programs: [question.reference] }))
-            : (rows as AskedQuestion[]).map(({ question, samples }) => ({ question, programs: samples.map(({ text }) => programOfReply(text, question.entryPoint)).filter((program) => program !== '') })))
-            .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
-          const jobs = asked.flatMap(({ question: { id, testCases }, programs }) => programs.map((program, index) => ({ id: `${id}/${index}`, program, tests: testCases.map(({ test }) => test) })));
+          const asked = (
+            oracle.kind === 'reference'
+              ? (rows as QuestionRow[]).map((question) => ({ question, programs: [question.reference] }))
+              : (rows as AskedQuestion[]).map(({ question, samples }) => ({
+                  question,
+                  programs: samples
+                    .map(({ text }) => programOfReply(text, question.entryPoint))
+                    .filter((program) => program !== ''),
+                }))
+          ).map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
+          const jobs = asked.flatMap(({ question: { id, testCases }, programs }) =>
+            programs.map((program, index) => ({
+              id: `${id}/${index}`,
+              program,
+              tests: testCases.map(({ test }) => test),
+            })),
+          );
           const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
-            limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
+            limits: config.limits,
+            signal: cancellationSignal(),
+            onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
           });
           const judged = allJudged(judgements);
           let next = 0;
@@ -74,18 +121,32 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
           });
           // Of several programs only the one that speaks for the oracle is measured.
-          const derived = await deriveLimits(sandbox, verdicts.flatMap((verdict) => verdict?.measured ?? []), { limits: config.limits, signal: cancellationSignal() });
+          const derived = await deriveLimits(
+            sandbox,
+            verdicts.flatMap((verdict) => verdict?.measured ?? []),
+            { limits: config.limits, signal: cancellationSignal() },
+          );
           const limits = derived.values();
           return {
             rows: asked.map(({ question, programs }, at): JudgedQuestion => {
               const verdict = verdicts[at];
-              if (!verdict) return { question, outcomes: question.testCases.map(() => ({ status: 'not_run' })), ...(question.testCases.length > 0 ? { noProgram: true } : {}) };
+              if (!verdict)
+                return {
+                  question,
+                  outcomes: question.testCases.map(() => ({ status: 'not_run' })),
+                  ...(question.testCases.length > 0 ? { noProgram: true } : {}),
+                };
               return {
-                question: oracle.kind === 'reference' ? question : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
-                outcomes: verdict.outcomes, limits: limits.next().value!,
+                question:
+                  oracle.kind === 'reference'
+                    ? question
+                    : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
+                outcomes: verdict.outcomes,
+                limits: limits.next().value!,
               };
             }),
-            metrics: { cpuSeconds }, notes: notesOf(about),
+            metrics: { cpuSeconds },
+            notes: notesOf(about),
           };
         },
       },
@@ -100,10 +161,14 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       let testCases = 0;
       let keptTestCases = 0;
       const judged = (): AsyncGenerator<JudgedQuestion> => rows() as AsyncGenerator<JudgedQuestion>;
-      const filtered = ({ question, outcomes, noProgram }: JudgedQuestion): Filtered => (noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config));
+      const filtered = ({ question, outcomes, noProgram }: JudgedQuestion): Filtered =>
+        noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config);
       const droppedTests = async function* (): AsyncGenerator<DroppedTestRow> {
         for await (const row of judged()) {
-          const { question: { id, seedId, question, reference, testCases: tests }, outcomes } = row;
+          const {
+            question: { id, seedId, question, reference, testCases: tests },
+            outcomes,
+          } = row;
           testCases += tests.length;
           for (const [index, { test, corrupted }] of tests.entries()) {
             const outcome = outcomes[index]!;
@@ -117,7 +182,13 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           const result = filtered(row);
           if ('dropped' in result) {
             droppedQuestions[result.dropped] = (droppedQuestions[result.dropped] ?? 0) + 1;
-            dropped.push({ questionId: id, seedId, reason: result.dropped, testCases: tests.length, kept: result.kept.length });
+            dropped.push({
+              questionId: id,
+              seedId,
+              reason: result.dropped,
+              testCases: tests.length,
+              kept: result.kept.length,
+            });
           } else {
             keptTestCases += result.kept.length;
             kept.push({ id, question, reference });
@@ -131,12 +202,38 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
         for await (const row of judged()) {
           const result = filtered(row);
           if ('dropped' in result) continue;
-          const { question: { id, seedId, source, question, entryPoint, reference, testCases: { length } }, limits } = row;
-          yield { id, seedId, source, question, entryPoint, reference, tests: result.kept, testCases: length, ...(limits ? { limits } : {}), split: splits[next++]! };
+          const {
+            question: {
+              id,
+              seedId,
+              source,
+              question,
+              entryPoint,
+              reference,
+              testCases: { length },
+            },
+            limits,
+          } = row;
+          yield {
+            id,
+            seedId,
+            source,
+            question,
+            entryPoint,
+            reference,
+            tests: result.kept,
+            testCases: length,
+            ...(limits ? { limits } : {}),
+            split: splits[next++]!,
+          };
         }
       };
       return {
-        files: [await store.putRows('rows.jsonl', FilteredQuestionRow, questions()), await store.putRows('dropped.jsonl', DroppedRow, dropped), droppedTestsFile],
+        files: [
+          await store.putRows('rows.jsonl', FilteredQuestionRow, questions()),
+          await store.putRows('dropped.jsonl', DroppedRow, dropped),
+          droppedTestsFile,
+        ],
         rows: kept.length,
         metrics: {
           questions: kept.length,

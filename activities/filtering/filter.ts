@@ -8,7 +8,9 @@ export interface FilterRule {
   minimumDistinctOutputs: number;
 }
 
-export type Filtered = { kept: string[] } | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
+export type Filtered =
+  | { kept: string[] }
+  | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
 
 /**
  * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass` keeps a
@@ -21,7 +23,8 @@ export function filterQuestion(question: QuestionRow, outcomes: readonly TestOut
   const kept = question.testCases.filter((_, index) => outcomes[index]!.status === 'pass').map(({ test }) => test);
   if (question.testCases.length === 0) return { dropped: 'noTestCases', kept };
   if (kept.length < rule.minimumTestCases) return { dropped: 'tooFewTestCases', kept };
-  if (new Set(kept.map(expectedOutput)).size < rule.minimumDistinctOutputs) return { dropped: 'tooFewDistinctOutputs', kept };
+  if (new Set(kept.map(expectedOutput)).size < rule.minimumDistinctOutputs)
+    return { dropped: 'tooFewDistinctOutputs', kept };
   return { kept };
 }
 
@@ -62,7 +65,10 @@ export function splitQuestions(
   questions: readonly Pick<FilteredQuestionRow, 'id' | 'question' | 'reference'>[],
   rule: { heldOutShare: number; nearDuplicate: number; salt: string },
 ): Split[] {
-  const groups = nearDuplicateGroups(questions.map(({ question, reference }) => `${question}\n${reference}`), rule.nearDuplicate);
+  const groups = nearDuplicateGroups(
+    questions.map(({ question, reference }) => `${question}\n${reference}`),
+    rule.nearDuplicate,
+  );
   const leaders = new Map<number, string>();
   questions.forEach(({ id }, index) => {
     const leader = leaders.get(groups[index]!);

@@ -36,12 +36,17 @@ export function agreement(outcomes: readonly (readonly TestOutcome[])[]): Oracle
     if (set) set.programs += 1;
     else sets.set(passed, { programs: 1, first: each });
   }
-  const score = ({ programs, first }: { programs: number; first: readonly TestOutcome[] }): number => programs * count(first);
-  const best = [...sets.values()].reduce((most, each) => (score(each) > score(most) || (score(each) === score(most) && count(each.first) > count(most.first)) ? each : most));
+  const score = ({ programs, first }: { programs: number; first: readonly TestOutcome[] }): number =>
+    programs * count(first);
+  const best = [...sets.values()].reduce((most, each) =>
+    score(each) > score(most) || (score(each) === score(most) && count(each.first) > count(most.first)) ? each : most,
+  );
   return withProgram([...best.first], outcomes);
 }
 
 function withProgram(kept: TestOutcome[], outcomes: readonly (readonly TestOutcome[])[]): OracleVerdict {
-  const program = kept.some(passes) ? outcomes.findIndex((each) => kept.every((outcome, test) => !passes(outcome) || passes(each[test]!))) : -1;
+  const program = kept.some(passes)
+    ? outcomes.findIndex((each) => kept.every((outcome, test) => !passes(outcome) || passes(each[test]!)))
+    : -1;
   return { outcomes: kept, ...(program < 0 ? {} : { program }) };
 }

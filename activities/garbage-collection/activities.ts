@@ -22,10 +22,19 @@ export function garbageCollectionActivities({ store }: Pick<Services, 'store'>) 
     'garbageCollection.sweep': async ({ minimumAgeHours, dryRun }: SweepInput): Promise<SweepResult> => {
       // Everything before the documents: a blob that is named in between is young, and a part that is pruned in between stays.
       const before = new Date(Date.now() - minimumAgeHours * 3_600_000);
-      const blobs = (await store.list('blobs/sha256/')).map(({ key, bytes }) => ({ sha256: key.slice(key.lastIndexOf('/') + 1), bytes }));
+      const blobs = (await store.list('blobs/sha256/')).map(({ key, bytes }) => ({
+        sha256: key.slice(key.lastIndexOf('/') + 1),
+        bytes,
+      }));
       const pruned = await prunedParts(store);
-      const documents = await new Documents(store, DOCUMENTS).read((done) => reportProgress({ done, total: 0, message: 'documents read' }));
-      const { swept, sweptBytes } = await sweep(store, blobs, { needed: neededBlobs(documents, pruned), before, dryRun });
+      const documents = await new Documents(store, DOCUMENTS).read((done) =>
+        reportProgress({ done, total: 0, message: 'documents read' }),
+      );
+      const { swept, sweptBytes } = await sweep(store, blobs, {
+        needed: neededBlobs(documents, pruned),
+        before,
+        dryRun,
+      });
       return { documents: documents.size, blobs: blobs.length, swept, sweptBytes };
     },
   };

@@ -3,7 +3,15 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FAILURES, mistake, StageFailure, type Engine, type Mistake, type ModelSource, type Produced } from '../../workflows/contract/index.js';
+import {
+  FAILURES,
+  mistake,
+  StageFailure,
+  type Engine,
+  type Mistake,
+  type ModelSource,
+  type Produced,
+} from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { fileDigest, filesOf } from '../artifacts/store.js';
@@ -17,17 +25,30 @@ export function modelActivities({ store, models, settings }: Services) {
   function located(source: Exclude<ModelSource, { kind: 'artifact' }>): Exclude<ModelSource, { kind: 'artifact' }> {
     if (source.kind !== 'folder') return source;
     const path = resolvePath(source.path, existsSync);
-    if (!existsSync(path)) throw new StageFailure('ModelNotFound', `there is no model folder ${source.path} on the GPU worker`);
+    if (!existsSync(path))
+      throw new StageFailure('ModelNotFound', `there is no model folder ${source.path} on the GPU worker`);
     return { ...source, path };
   }
 
   return {
     /** Every mistake of model sources and of optional engines, by their paths in the input; stores nothing and loads no weights. */
-    'models.check': async ({ sources, engines = {} }: { sources: Record<string, ModelSource>; engines?: Record<string, Engine> }): Promise<Mistake[]> => {
+    'models.check': async ({
+      sources,
+      engines = {},
+    }: {
+      sources: Record<string, ModelSource>;
+      engines?: Record<string, Engine>;
+    }): Promise<Mistake[]> => {
       const mistakes: Mistake[] = [];
       if (Object.keys(engines).length > 0 && !(await hasVllm(settings.vllmPython))) {
         for (const [path, engine] of Object.entries(engines)) {
-          mistakes.push(mistake(path, engine, "the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON names another Python that has it), or use the engine 'transformers'"));
+          mistakes.push(
+            mistake(
+              path,
+              engine,
+              "the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON names another Python that has it), or use the engine 'transformers'",
+            ),
+          );
         }
       }
       for (const [path, source] of Object.entries(sources)) {
@@ -36,7 +57,11 @@ export function modelActivities({ store, models, settings }: Services) {
           else await models.call('checkModel', { source: located(source) }, { signal: cancellationSignal() });
         } catch (error) {
           if (!(error instanceof StageFailure) || FAILURES[error.type] === 'retried') throw error;
-          mistakes.push(source.kind === 'artifact' ? mistake(`${path}.ref.key`, source.ref.key, error.message) : mistake(path, source, error.message));
+          mistakes.push(
+            source.kind === 'artifact'
+              ? mistake(`${path}.ref.key`, source.ref.key, error.message)
+              : mistake(path, source, error.message),
+          );
         }
       }
       return mistakes;
@@ -55,9 +80,14 @@ export function modelActivities({ store, models, settings }: Services) {
       return produce(store, recipe, {}, currentProducer(versions), async () => {
         const output = await store.spoolPath('.model');
         try {
-          const result = await models.call<{ architecture: string; parameters: number }>('importModel', { source: place, output }, {
-            signal: cancellationSignal(), onProgress: ({ done, total, message }) => reportProgress({ done, total, message }),
-          });
+          const result = await models.call<{ architecture: string; parameters: number }>(
+            'importModel',
+            { source: place, output },
+            {
+              signal: cancellationSignal(),
+              onProgress: ({ done, total, message }) => reportProgress({ done, total, message }),
+            },
+          );
           return { files: await store.putFolder(output), metrics: { ...result } };
         } finally {
           await rm(output, { recursive: true, force: true });

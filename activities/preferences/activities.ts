@@ -20,7 +20,7 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
     kind: 'pairs',
     config: StageConfigs.preferences,
     planned: PlannedQuestion,
-    async plan({ config, inputs }) {
+    plan({ config, inputs }) {
       const metrics = { programs: 0, questions: 0 };
       const counted = async function* (): AsyncGenerator<ProgramRow> {
         for await (const row of store.rowsOf(inputs['programs']!, ProgramRow)) {
@@ -34,18 +34,19 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
           yield shard;
         }
       };
-      return { shards: shards(), metrics };
+      return Promise.resolve({ shards: shards(), metrics });
     },
     steps: {
       pair: {
         schema: PairRow,
-        async run({ config, rows }) {
+        run({ config, rows }) {
           const results = (rows as QuestionPrograms[]).map((question) => pairPrograms(question, config));
           const skipped: Record<string, number> = {};
           for (const result of results) {
-            for (const [reason, times] of Object.entries(result.skipped)) skipped[reason] = (skipped[reason] ?? 0) + times;
+            for (const [reason, times] of Object.entries(result.skipped))
+              skipped[reason] = (skipped[reason] ?? 0) + times;
           }
-          return { rows: results.flatMap(({ pairs }) => pairs), metrics: skipped };
+          return Promise.resolve({ rows: results.flatMap(({ pairs }) => pairs), metrics: skipped });
         },
       },
     },
@@ -59,13 +60,21 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
           yield row;
         }
       };
-      const [train, heldOut] = await store.putRowsByFile(['rows.jsonl', 'heldOut.jsonl'], PairRow, counted(), ({ split }) => (split === 'train' ? 0 : 1));
+      const [train, heldOut] = await store.putRowsByFile(
+        ['rows.jsonl', 'heldOut.jsonl'],
+        PairRow,
+        counted(),
+        ({ split }) => (split === 'train' ? 0 : 1),
+      );
       return {
         files: [train!, heldOut!],
         rows: train!.rows!,
         metrics: {
-          pairs: train!.rows!, heldOutPairs: heldOut!.rows!,
-          pairedQuestions: questions.train, heldOutPairedQuestions: questions.heldOut, skipped: counts,
+          pairs: train!.rows!,
+          heldOutPairs: heldOut!.rows!,
+          pairedQuestions: questions.train,
+          heldOutPairedQuestions: questions.heldOut,
+          skipped: counts,
         },
       };
     },

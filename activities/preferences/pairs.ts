@@ -39,9 +39,16 @@ export type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'ou
  *
  * @throws StageFailure `InvalidExperiment` where a row does not say how many test cases there were.
  */
-export function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, testCases }: JudgedProgram): number {
+export function passRateOver(
+  denominator: 'kept' | 'all',
+  { id, passRate, outcomes, testCases }: JudgedProgram,
+): number {
   if (denominator === 'kept') return passRate;
-  if (testCases === undefined) throw new StageFailure('InvalidExperiment', `denominator is 'all', and the row of program ${id} has no testCases: the number of its question's test cases before filtering`);
+  if (testCases === undefined)
+    throw new StageFailure(
+      'InvalidExperiment',
+      `denominator is 'all', and the row of program ${id} has no testCases: the number of its question's test cases before filtering`,
+    );
   return outcomes.filter(({ status }) => status === 'pass').length / testCases;
 }
 
@@ -50,17 +57,24 @@ export function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcom
  *
  * @throws StageFailure `InvalidExperiment` naming a question whose programs stand apart.
  */
-export async function* byQuestion(programs: AsyncIterable<ProgramRow>, denominator: 'kept' | 'all'): AsyncGenerator<QuestionPrograms> {
+export async function* byQuestion(
+  programs: AsyncIterable<ProgramRow>,
+  denominator: 'kept' | 'all',
+): AsyncGenerator<QuestionPrograms> {
   const finished = new Set<string>();
   let current: QuestionPrograms | undefined;
   for await (const row of programs) {
     if (row.questionId !== current?.questionId) {
       if (current) yield current;
-      if (finished.has(row.questionId)) throw new StageFailure('InvalidExperiment', `the programs of question ${row.questionId} do not stand together: sort the rows by questionId`);
+      if (finished.has(row.questionId))
+        throw new StageFailure(
+          'InvalidExperiment',
+          `the programs of question ${row.questionId} do not stand together: sort the rows by questionId`,
+        );
       finished.add(row.questionId);
       current = { questionId: row.questionId, question: row.question, split: row.split, programs: [] };
     }
-    current!.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
+    current.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
   }
   if (current) yield current;
 }
@@ -71,7 +85,10 @@ export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaxim
  * All pairs of one question that the rule allows, the widest gap first, ties in program order. Pairs of the same two
  * texts count once. A question that gives no pair is skipped for the first condition that nothing meets.
  */
-export function pairPrograms({ questionId, question, split, programs }: QuestionPrograms, rule: PairRule): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
+export function pairPrograms(
+  { questionId, question, split, programs }: QuestionPrograms,
+  rule: PairRule,
+): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
   const { minimumBest, minimumGap, worstAbove } = rule.labels === 'strict' ? STRICT : rule;
   const best = programs.filter(({ passRate }) => passRate >= minimumBest - TOLERANCE);
   if (best.length === 0) return { pairs: [], skipped: { noProgramAboveBest: 1 } };
@@ -80,7 +97,8 @@ export function pairPrograms({ questionId, question, split, programs }: Question
   let duplicatePrograms = 0;
   for (const chosen of best) {
     for (const rejected of programs) {
-      if (rejected.passRate <= worstAbove + TOLERANCE || chosen.passRate - rejected.passRate < minimumGap - TOLERANCE) continue;
+      if (rejected.passRate <= worstAbove + TOLERANCE || chosen.passRate - rejected.passRate < minimumGap - TOLERANCE)
+        continue;
       const texts = JSON.stringify([chosen.program, rejected.program]);
       if (seen.has(texts)) {
         duplicatePrograms += 1;
@@ -88,15 +106,24 @@ export function pairPrograms({ questionId, question, split, programs }: Question
       }
       seen.add(texts);
       pairs.push({
-        id: rowId('pair', chosen.id, rejected.id), questionId, split, question,
-        chosen: chosen.program, rejected: rejected.program, chosenPassRate: chosen.passRate, rejectedPassRate: rejected.passRate,
+        id: rowId('pair', chosen.id, rejected.id),
+        questionId,
+        split,
+        question,
+        chosen: chosen.program,
+        rejected: rejected.program,
+        chosenPassRate: chosen.passRate,
+        rejectedPassRate: rejected.passRate,
       });
     }
   }
   if (pairs.length === 0) return { pairs, skipped: { noProgramBelowGap: 1 } };
   const gap = ({ chosenPassRate, rejectedPassRate }: RatedPair): number => chosenPassRate - rejectedPassRate;
   const kept = [...pairs].sort((a, b) => gap(b) - gap(a)).slice(0, rule.maximumPerQuestion);
-  return { pairs: kept, skipped: { ...count('duplicatePrograms', duplicatePrograms), ...count('overMaximum', pairs.length - kept.length) } };
+  return {
+    pairs: kept,
+    skipped: { ...count('duplicatePrograms', duplicatePrograms), ...count('overMaximum', pairs.length - kept.length) },
+  };
 }
 
 function count(reason: SkipReason, times: number): Partial<Record<SkipReason, number>> {

@@ -2,7 +2,15 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow, type ArtifactRef, type Produced } from '../../workflows/contract/index.js';
+import {
+  FilteredQuestionRow,
+  PairRow,
+  ProgramRow,
+  QuestionRow,
+  SeedRow,
+  type ArtifactRef,
+  type Produced,
+} from '../../workflows/contract/index.js';
 import { importRows } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -41,11 +49,17 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
       const folder = join(settings.home, 'reports', currentProducer().workflowId);
       const path = join(folder, 'preview.html');
       await mkdir(folder, { recursive: true });
-      await writeFile(`${path}.part`, renderPreview({
-        name,
-        seeds: await rows(refs.seeds, SeedRow), questions: await rows(refs.questions, QuestionRow), filtered: await rows(refs.filtered, FilteredQuestionRow),
-        programs: await rows(refs.programs, ProgramRow), pairs: await rows(refs.pairs, PairRow),
-      }));
+      await writeFile(
+        `${path}.part`,
+        renderPreview({
+          name,
+          seeds: await rows(refs.seeds, SeedRow),
+          questions: await rows(refs.questions, QuestionRow),
+          filtered: await rows(refs.filtered, FilteredQuestionRow),
+          programs: await rows(refs.programs, ProgramRow),
+          pairs: await rows(refs.pairs, PairRow),
+        }),
+      );
       await rename(`${path}.part`, path);
       return { html: path };
     },

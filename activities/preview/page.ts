@@ -22,11 +22,18 @@ export function renderPreview({ name, seeds, questions, filtered, programs, pair
 <h1>Preview of ${name}</h1>
 <p>${seeds.length} seeds, ${questions.filter(({ failure }) => failure === undefined).length} questions, ${filtered.length} after the filter, ${programs.length} programs, ${pairs.length} training pairs.</p>
 ${seeds.map((seed) => {
-    const question = questions.find(({ seedId }) => seedId === seed.id);
-    const kept = filtered.find(({ seedId }) => seedId === seed.id);
-    return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>${question ? questionOf(question, kept) : html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`}
-${kept ? programsOf(programs.filter(({ questionId }) => questionId === kept.id), pairs.filter(({ questionId }) => questionId === kept.id)) : nothing}`;
-  })}
+  const question = questions.find(({ seedId }) => seedId === seed.id);
+  const kept = filtered.find(({ seedId }) => seedId === seed.id);
+  return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>${question ? questionOf(question, kept) : html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`}
+${
+  kept
+    ? programsOf(
+        programs.filter(({ questionId }) => questionId === kept.id),
+        pairs.filter(({ questionId }) => questionId === kept.id),
+      )
+    : nothing
+}`;
+})}
 </body></html>
 `;
   return page.markup;

@@ -7,12 +7,35 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
-  ProgramRow, ReinforcementConfig, RewardRow, RolloutRow, RoundPromptRow, ScoreRow, semanticsOf, StageFailure, VerdictRow,
-  type ArtifactKind, type ArtifactRef, type Produced,
+  ProgramRow,
+  ReinforcementConfig,
+  RewardRow,
+  RolloutRow,
+  RoundPromptRow,
+  ScoreRow,
+  semanticsOf,
+  StageFailure,
+  VerdictRow,
+  type ArtifactKind,
+  type ArtifactRef,
+  type Produced,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
 import { digestsOf, produce, restore, type Product } from '../artifacts/produce.js';
-import { Documents, isPruned, keptArtifacts, MODEL_DOCUMENTS, neededBlobs, prunable, prunedParts, pruningHorizon, sweep, type Part, type PrunedDocument, type Rounds } from '../artifacts/pruning.js';
+import {
+  Documents,
+  isPruned,
+  keptArtifacts,
+  MODEL_DOCUMENTS,
+  neededBlobs,
+  prunable,
+  prunedParts,
+  pruningHorizon,
+  sweep,
+  type Part,
+  type PrunedDocument,
+  type Rounds,
+} from '../artifacts/pruning.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
@@ -66,19 +89,29 @@ export function reinforcementActivities(services: Services) {
   const documents = new Documents(store, MODEL_DOCUMENTS);
   /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
-    name: string, kind: ArtifactKind, { round, inputs, config: unparsed, again = false }: RoundInput<I>,
+    name: string,
+    kind: ArtifactKind,
+    { round, inputs, config: unparsed, again = false }: RoundInput<I>,
     semantics: (config: ReturnType<typeof semanticsOf<Config>>) => unknown,
     make: (config: Config, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
     const config = ReinforcementConfig.parse(unparsed);
-    const refs = Object.fromEntries(Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined));
+    const refs = Object.fromEntries(
+      Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
+    );
     const recipe = {
-      stage: `reinforcement.${name}`, version: PROMPT_VERSION, kind,
-      semantics: { round, ...(semantics(semanticsOf(config)) as object) }, inputs: digestsOf(refs),
+      stage: `reinforcement.${name}`,
+      version: PROMPT_VERSION,
+      kind,
+      semantics: { round, ...(semantics(semanticsOf(config)) as object) },
+      inputs: digestsOf(refs),
     };
     const standing = again ? await store.findManifest(objectKeys.manifest(kind, stageKey(recipe))) : undefined;
-    if (standing && await store.prunedFailure({ key: objectKeys.manifest(kind, standing.stageKey) }, { trainingState: true })) {
+    if (
+      standing &&
+      (await store.prunedFailure({ key: objectKeys.manifest(kind, standing.stageKey) }, { trainingState: true }))
+    ) {
       await restore(store, standing, () => make(config, standing.stageKey));
     }
     const produced = await produce(store, recipe, refs, currentProducer(versions), (key) => make(config, key));
@@ -99,133 +132,345 @@ export function reinforcementActivities(services: Services) {
 
   return {
     /** Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around. */
-    'reinforcement.plan': (input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>): Promise<Produced> =>
-      step('plan', 'roundPlan', input, ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }), async (config) => {
-        const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
-        const { programs } = input.inputs;
-        const hard = programs && await hardQuestions(trainPrograms(programs));
-        const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
-        if (questions.length < config.promptsPerRound) {
-          throw new StageFailure('InvalidExperiment', `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`);
-        }
-        const order = questions.map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) })).sort((a, b) => (a.at < b.at ? -1 : 1));
-        const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-          const { id, question, tests, limits } = order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
-          return { questionId: id, question, tests, ...(limits ? { limits } : {}), seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) => deriveSeed(config.seed, input.round, id, sample)) };
-        });
-        const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
-        return { files: [file], rows: prompts.length, metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt } };
-      }),
+    'reinforcement.plan': (
+      input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>,
+    ): Promise<Produced> =>
+      step(
+        'plan',
+        'roundPlan',
+        input,
+        ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({
+          promptsPerRound,
+          samplesPerPrompt,
+          seed,
+          salt,
+          questions,
+        }),
+        async (config) => {
+          const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+          const { programs } = input.inputs;
+          const hard = programs && (await hardQuestions(trainPrograms(programs)));
+          const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
+          if (questions.length < config.promptsPerRound) {
+            throw new StageFailure(
+              'InvalidExperiment',
+              `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`,
+            );
+          }
+          const order = questions
+            .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
+            .sort((a, b) => (a.at < b.at ? -1 : 1));
+          const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
+            const { id, question, tests, limits } =
+              order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
+            return {
+              questionId: id,
+              question,
+              tests,
+              ...(limits ? { limits } : {}),
+              seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
+                deriveSeed(config.seed, input.round, id, sample),
+              ),
+            };
+          });
+          const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
+          return {
+            files: [file],
+            rows: prompts.length,
+            metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt },
+          };
+        },
+      ),
 
-    'reinforcement.rollouts': async (input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>): Promise<Produced> =>
-      step('rollouts', 'rollouts', input, ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({ ...(engine ? { engine } : {}), temperature, topP, maxNewTokens, ...(asynchronous ? { logProbs: true } : {}) }), async (config) => {
-        const prompts = await rows(input.inputs.plan, RoundPromptRow);
-        const answers = await generate(services, prompts.map(({ questionId, question, seeds }) => ({
-          id: questionId, prompt: promptOf(question), n: seeds.length, seeds,
-          temperature: config.temperature, topP: config.topP, maxNewTokens: config.maxNewTokens,
-        })), {
-          engine: config.engine, model: await store.materialise(input.inputs.policy), maxRows: config.execution.maxRows, logProbs: config.asynchronous !== null, signal: cancellationSignal(),
-          onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
-        });
-        leaveDevice();
-        const rollouts = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
-          id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index), questionId: id, index, text, finish, promptIds, completionIds,
-          ...(logProbs ? { logProbs } : {}),
-        }));
-        const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
-        return { files: [file], rows: rollouts.length, metrics: { rollouts: rollouts.length, tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0) } };
-      }, await engines[ReinforcementConfig.parse(input.config).engine].versions()),
+    'reinforcement.rollouts': async (
+      input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>,
+    ): Promise<Produced> =>
+      step(
+        'rollouts',
+        'rollouts',
+        input,
+        ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({
+          ...(engine ? { engine } : {}),
+          temperature,
+          topP,
+          maxNewTokens,
+          ...(asynchronous ? { logProbs: true } : {}),
+        }),
+        async (config) => {
+          const prompts = await rows(input.inputs.plan, RoundPromptRow);
+          const answers = await generate(
+            services,
+            prompts.map(({ questionId, question, seeds }) => ({
+              id: questionId,
+              prompt: promptOf(question),
+              n: seeds.length,
+              seeds,
+              temperature: config.temperature,
+              topP: config.topP,
+              maxNewTokens: config.maxNewTokens,
+            })),
+            {
+              engine: config.engine,
+              model: await store.materialise(input.inputs.policy),
+              maxRows: config.execution.maxRows,
+              logProbs: config.asynchronous !== null,
+              signal: cancellationSignal(),
+              onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
+            },
+          );
+          leaveDevice();
+          const rollouts = answers.map(
+            ({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
+              id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index),
+              questionId: id,
+              index,
+              text,
+              finish,
+              promptIds,
+              completionIds,
+              ...(logProbs ? { logProbs } : {}),
+            }),
+          );
+          const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
+          return {
+            files: [file],
+            rows: rollouts.length,
+            metrics: {
+              rollouts: rollouts.length,
+              tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+            },
+          };
+        },
+        await engines[ReinforcementConfig.parse(input.config).engine].versions(),
+      ),
 
-    'reinforcement.judge': (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>, attempt: number = currentProducer().attempt): Promise<Produced> =>
-      step('judge', 'verdicts', input, ({ limits }) => ({ limits }), async (config) => {
-        const prompts = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]));
-        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
-        const { judgements, cpuSeconds, ...about } = await judgePrograms(
-          sandbox,
-          rollouts.map(({ id, questionId, text }) => {
-            const { tests, limits } = prompts.get(questionId)!;
-            return { id, program: extractProgram(text), tests, limits };
-          }),
-          { limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: programs run` }) },
-        );
-        if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
-        const verdicts = judgements.map((judgement, at): VerdictRow => {
-          const { limits } = prompts.get(rollouts[at]!.questionId)!;
-          const { id, outcomes } = judgement;
-          return { id, outcomes, ...(judgement.judged ? { passRate: judgement.passRate } : {}), ...(limits ? { limits } : {}), harness: about.harness };
-        });
-        return { files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)], rows: verdicts.length, metrics: { cpuSeconds, notes: notesOf(about) } };
-      }),
+    'reinforcement.judge': (
+      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>,
+      attempt: number = currentProducer().attempt,
+    ): Promise<Produced> =>
+      step(
+        'judge',
+        'verdicts',
+        input,
+        ({ limits }) => ({ limits }),
+        async (config) => {
+          const prompts = new Map(
+            (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]),
+          );
+          const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+          const { judgements, cpuSeconds, ...about } = await judgePrograms(
+            sandbox,
+            rollouts.map(({ id, questionId, text }) => {
+              const { tests, limits } = prompts.get(questionId)!;
+              return { id, program: extractProgram(text), tests, limits };
+            }),
+            {
+              limits: config.limits,
+              signal: cancellationSignal(),
+              onProgress: (done, total) =>
+                reportProgress({ done, total, message: `round ${input.round}: programs run` }),
+            },
+          );
+          if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
+          const verdicts = judgements.map((judgement, at): VerdictRow => {
+            const { limits } = prompts.get(rollouts[at]!.questionId)!;
+            const { id, outcomes } = judgement;
+            return {
+              id,
+              outcomes,
+              ...(judgement.judged ? { passRate: judgement.passRate } : {}),
+              ...(limits ? { limits } : {}),
+              harness: about.harness,
+            };
+          });
+          return {
+            files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)],
+            rows: verdicts.length,
+            metrics: { cpuSeconds, notes: notesOf(about) },
+          };
+        },
+      ),
 
-    'reinforcement.score': async (input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>): Promise<Produced> =>
-      step('score', 'scores', input, () => ({}), async (config) => {
-        const questions = new Map((await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.question]));
-        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
-        const scores = await score(models, store, rollouts.map(({ id, questionId, text }) => ({
-          id, prompt: promptOf(questions.get(questionId)!), response: extractProgram(text),
-        })), {
-          model: await store.materialise(input.inputs.rewardModel), microBatch: config.execution.microBatch, signal: cancellationSignal(),
-          onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts scored` }),
-        });
-        leaveDevice();
-        return { files: [await store.putRows('rows.jsonl', ScoreRow, scores)], rows: scores.length, metrics: {} };
-      }, await models.versions()),
+    'reinforcement.score': async (
+      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>,
+    ): Promise<Produced> =>
+      step(
+        'score',
+        'scores',
+        input,
+        () => ({}),
+        async (config) => {
+          const questions = new Map(
+            (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.question]),
+          );
+          const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+          const scores = await score(
+            models,
+            store,
+            rollouts.map(({ id, questionId, text }) => ({
+              id,
+              prompt: promptOf(questions.get(questionId)!),
+              response: extractProgram(text),
+            })),
+            {
+              model: await store.materialise(input.inputs.rewardModel),
+              microBatch: config.execution.microBatch,
+              signal: cancellationSignal(),
+              onProgress: (done, total) =>
+                reportProgress({ done, total, message: `round ${input.round}: rollouts scored` }),
+            },
+          );
+          leaveDevice();
+          return { files: [await store.putRows('rows.jsonl', ScoreRow, scores)], rows: scores.length, metrics: {} };
+        },
+        await models.versions(),
+      ),
 
     'reinforcement.reward': (
-      input: RoundInput<{ rollouts: ArtifactRef; verdicts: ArtifactRef | undefined; scores: ArtifactRef | undefined; rewardModel: ArtifactRef | undefined }>,
+      input: RoundInput<{
+        rollouts: ArtifactRef;
+        verdicts: ArtifactRef | undefined;
+        scores: ArtifactRef | undefined;
+        rewardModel: ArtifactRef | undefined;
+      }>,
     ): Promise<Produced> =>
-      step('reward', 'rewards', input, ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({ reward, dropDegenerateGroups, rewardClip: algorithm.rewardClip, ...(reward.lengthPenalty ? { maxNewTokens } : {}) }), async (config) => {
-        const { rollouts, verdicts, scores, rewardModel } = input.inputs;
-        const passRates = new Map((verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]));
-        const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
-        const scale = rewardModel && scores
-          ? ScoreScale.parse(JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')))
-          : undefined;
-        const rewarded = rewardRollouts(
-          (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
-            id, questionId, completionTokens: completionIds.length, passRate: passRates.get(id), score: scoreById.get(id),
-          })),
-          { reward: config.reward, rewardClip: config.algorithm.rewardClip, dropDegenerateGroups: config.dropDegenerateGroups, maxNewTokens: config.maxNewTokens, scale },
-        );
-        const dropped: Record<string, number> = {};
-        for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
-        return { files: [await store.putRows('rows.jsonl', RewardRow, rewarded)], rows: rewarded.length, metrics: { rollouts: rewarded.length, dropped } };
-      }),
+      step(
+        'reward',
+        'rewards',
+        input,
+        ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({
+          reward,
+          dropDegenerateGroups,
+          rewardClip: algorithm.rewardClip,
+          ...(reward.lengthPenalty ? { maxNewTokens } : {}),
+        }),
+        async (config) => {
+          const { rollouts, verdicts, scores, rewardModel } = input.inputs;
+          const passRates = new Map(
+            (verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]),
+          );
+          const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
+          const scale =
+            rewardModel && scores
+              ? ScoreScale.parse(
+                  JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')),
+                )
+              : undefined;
+          const rewarded = rewardRollouts(
+            (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
+              id,
+              questionId,
+              completionTokens: completionIds.length,
+              passRate: passRates.get(id),
+              score: scoreById.get(id),
+            })),
+            {
+              reward: config.reward,
+              rewardClip: config.algorithm.rewardClip,
+              dropDegenerateGroups: config.dropDegenerateGroups,
+              maxNewTokens: config.maxNewTokens,
+              scale,
+            },
+          );
+          const dropped: Record<string, number> = {};
+          for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+          return {
+            files: [await store.putRows('rows.jsonl', RewardRow, rewarded)],
+            rows: rewarded.length,
+            metrics: { rollouts: rewarded.length, dropped },
+          };
+        },
+      ),
 
     /** The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails. */
     'reinforcement.update': async (
       input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
     ): Promise<Produced> => {
-      const produced = await step('update', 'policy', input, ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({ algorithm, seed, temperature, maxNewTokens, ...(asynchronous ? { asynchronous } : {}) }), (config, key) => withWorkFolder(store, async (work) => {
-        const rollouts = new Map((await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]));
-        const rewards = await rows(input.inputs.rewards, RewardRow);
-        const trained = rewards.filter((row) => row.reward !== undefined);
-        if (trained.length === 0) throw new StageFailure('InvalidExperiment', `round ${input.round} has no rollout to train on; the reward artifact ${input.inputs.rewards.key} says why each was dropped`);
-        const path = join(work, 'rollouts.jsonl');
-        await writeRows(path, trained.map(({ id, questionId, reward }) => {
-          const { promptIds, completionIds, logProbs } = rollouts.get(id)!;
-          return { id, questionId, promptIds, completionIds, reward, ...(logProbs ? { logProbs } : {}) };
-        }));
-        const policy = await store.materialise(input.inputs.policy, { trainingState: input.round > 1 });
-        const reference = await store.materialise(input.inputs.reference);
-        const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
-        const output = join(work, 'policy');
-        const { algorithm, execution, seed, temperature } = config;
-        const result = UpdateResult.parse(await train({ store, models }, key, 'updatePolicy', (folders) => ({
-          policy, reference, rollouts: path, output, state: join(work, TRAINING_STATE), ...previous, ...folders,
-          ...(config.asynchronous ?? {}),
-          config: { ...algorithm, seed, temperature, maxNewTokens: config.maxNewTokens, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding },
-        })));
-        const expected = trained.map(({ id }) => id).sort();
-        const actual = [...new Set(result.trainedIds)].sort();
-        if (JSON.stringify(actual) !== JSON.stringify(expected)) {
-          throw new Error(`round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`);
-        }
-        const files = [...await store.putFolder(output), ...await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)];
-        const dropped: Record<string, number> = {};
-        for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
-        return { files, metrics: { ...result.metrics, round: input.round, steps: result.steps, rollouts: rewards.length, trained: trained.length, dropped, environments: result.environments } };
-      }), await models.versions());
+      const produced = await step(
+        'update',
+        'policy',
+        input,
+        ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({
+          algorithm,
+          seed,
+          temperature,
+          maxNewTokens,
+          ...(asynchronous ? { asynchronous } : {}),
+        }),
+        (config, key) =>
+          withWorkFolder(store, async (work) => {
+            const rollouts = new Map(
+              (await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]),
+            );
+            const rewards = await rows(input.inputs.rewards, RewardRow);
+            const trained = rewards.filter((row) => row.reward !== undefined);
+            if (trained.length === 0)
+              throw new StageFailure(
+                'InvalidExperiment',
+                `round ${input.round} has no rollout to train on; the reward artifact ${input.inputs.rewards.key} says why each was dropped`,
+              );
+            const path = join(work, 'rollouts.jsonl');
+            await writeRows(
+              path,
+              trained.map(({ id, questionId, reward }) => {
+                const { promptIds, completionIds, logProbs } = rollouts.get(id)!;
+                return { id, questionId, promptIds, completionIds, reward, ...(logProbs ? { logProbs } : {}) };
+              }),
+            );
+            const policy = await store.materialise(input.inputs.policy, { trainingState: input.round > 1 });
+            const reference = await store.materialise(input.inputs.reference);
+            const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
+            const output = join(work, 'policy');
+            const { algorithm, execution, seed, temperature } = config;
+            const result = UpdateResult.parse(
+              await train({ store, models }, key, 'updatePolicy', (folders) => ({
+                policy,
+                reference,
+                rollouts: path,
+                output,
+                state: join(work, TRAINING_STATE),
+                ...previous,
+                ...folders,
+                ...(config.asynchronous ?? {}),
+                config: {
+                  ...algorithm,
+                  seed,
+                  temperature,
+                  maxNewTokens: config.maxNewTokens,
+                  microBatch: execution.microBatch,
+                  checkpointSeconds: execution.checkpointSeconds,
+                  sharding: execution.sharding,
+                },
+              })),
+            );
+            const expected = trained.map(({ id }) => id).sort();
+            const actual = [...new Set(result.trainedIds)].sort();
+            if (JSON.stringify(actual) !== JSON.stringify(expected)) {
+              throw new Error(
+                `round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`,
+              );
+            }
+            const files = [
+              ...(await store.putFolder(output)),
+              ...(await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)),
+            ];
+            const dropped: Record<string, number> = {};
+            for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+            return {
+              files,
+              metrics: {
+                ...result.metrics,
+                round: input.round,
+                steps: result.steps,
+                rollouts: rewards.length,
+                trained: trained.length,
+                dropped,
+                environments: result.environments,
+              },
+            };
+          }),
+        await models.versions(),
+      );
       if (await store.prunedFailure(produced.ref)) return { ...produced, pruned: true };
       // Nothing on this host reads the policy before the one that was updated any more, unless it is the reference.
       const before = (await store.manifest(input.inputs.policy)).inputs['policy'] as unknown as ArtifactRef | undefined;
@@ -240,23 +485,31 @@ export function reinforcementActivities(services: Services) {
     'reinforcement.prune': async ({ policies, needed, keepRounds, done }: PruneInput): Promise<PruneResult> => {
       const { workflowId } = currentProducer();
       if (done || keepRounds === null) {
-        for (const { key } of keepRounds === null ? policies : policies.slice(-keepRounds)) await store.putJson(objectKeys.kept(key), { workflowId });
+        for (const { key } of keepRounds === null ? policies : policies.slice(-keepRounds))
+          await store.putJson(objectKeys.kept(key), { workflowId });
       }
-      const read = () => documents.read((count) => reportProgress({ done: count, total: 0, message: 'documents read' }));
+      const read = () =>
+        documents.read((count) => reportProgress({ done: count, total: 0, message: 'documents read' }));
       const parts = prunable({ policies, needed, keepRounds }, await read(), await keptArtifacts(store));
       const marked = await prunedParts(store);
       const at = new Date().toISOString();
       for (const [index, { key, digest, bytes, kind }] of policies.entries()) {
         const part = parts.get(key);
-        const mark = (which: Part): Promise<boolean> => store.putJson(objectKeys.pruned(key, which), {
-          workflowId, at, policy: `round ${index + 1}, reinforcement.execution.keepRounds ${keepRounds}`,
-          advice: `Take a newer round, or start reinforcement with the same inputs and configuration and "rounds": ${index + 1}, which makes it again.`,
-        } satisfies PrunedDocument);
+        const mark = (which: Part): Promise<boolean> =>
+          store.putJson(objectKeys.pruned(key, which), {
+            workflowId,
+            at,
+            policy: `round ${index + 1}, reinforcement.execution.keepRounds ${keepRounds}`,
+            advice: `Take a newer round, or start reinforcement with the same inputs and configuration and "rounds": ${index + 1}, which makes it again.`,
+          } satisfies PrunedDocument);
         if (part && !marked.get(key)?.has(part)) await mark(part);
         if (part === 'all' || !marked.get(key)?.has('all')) continue;
         // Needed again, and perhaps nothing of it is gone yet.
         const { files } = await store.manifest({ key, digest, bytes, kind });
-        const missing = await store.missingBlob(files.filter(({ name }) => !isPruned(name, new Set(['trainingState']))), { fresh: true });
+        const missing = await store.missingBlob(
+          files.filter(({ name }) => !isPruned(name, new Set(['trainingState']))),
+          { fresh: true },
+        );
         if (missing) continue;
         await mark('trainingState');
         await store.remove([objectKeys.pruned(key, 'all')]);
@@ -266,7 +519,9 @@ export function reinforcementActivities(services: Services) {
       const blobs = new Map<string, { sha256: string; bytes: number }>();
       for (const ref of policies) {
         const gone = pruned.get(ref.key);
-        if (gone) for (const file of (await store.manifest(ref)).files) if (isPruned(file.name, gone)) blobs.set(file.sha256, file);
+        if (gone)
+          for (const file of (await store.manifest(ref)).files)
+            if (isPruned(file.name, gone)) blobs.set(file.sha256, file);
       }
       const result = await sweep(store, blobs.values(), { needed: neededBlobs(await read(), pruned), before });
       return { rounds: policies.filter(({ key }) => pruned.get(key)?.has('all')).length, ...result };

@@ -18,7 +18,11 @@ export async function hardQuestions(programs: AsyncIterable<RatedProgram>): Prom
     entry.squares += passRate * passRate;
     sums.set(questionId, entry);
   }
-  const questions = [...sums].map(([id, { count, sum, squares }]) => ({ id, mean: sum / count, std: Math.sqrt(Math.max(0, squares / count - (sum / count) ** 2)) }));
+  const questions = [...sums].map(([id, { count, sum, squares }]) => ({
+    id,
+    mean: sum / count,
+    std: Math.sqrt(Math.max(0, squares / count - (sum / count) ** 2)),
+  }));
   if (questions.length === 0) return new Set();
   const meanBar = median(questions.map(({ mean }) => mean));
   const low = questions.filter(({ mean }) => mean <= meanBar);

@@ -32,13 +32,19 @@ export interface RewardRule {
 export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardRule): RewardRow[] {
   const rows = rollouts.map((rollout): RewardRow => {
     const { id, questionId, passRate, score } = rollout;
-    const known = { id, questionId, ...(passRate === undefined ? {} : { passRate }), ...(score === undefined ? {} : { score }) };
+    const known = {
+      id,
+      questionId,
+      ...(passRate === undefined ? {} : { passRate }),
+      ...(score === undefined ? {} : { score }),
+    };
     if (rollout.completionTokens === 0) return { ...known, dropped: 'empty' };
     const reward = rewardOf(rollout, rule);
     return reward === undefined ? { ...known, dropped: 'unjudged' } : { ...known, reward };
   });
   const groups = new Map<string, RewardRow[]>();
-  for (const row of rows) if (row.reward !== undefined) groups.set(row.questionId, [...(groups.get(row.questionId) ?? []), row]);
+  for (const row of rows)
+    if (row.reward !== undefined) groups.set(row.questionId, [...(groups.get(row.questionId) ?? []), row]);
   const reasonOf = (group: RewardRow[]): RewardRow['dropped'] => {
     if (group.length < 2) return 'smallGroup';
     if (rule.dropDegenerateGroups && group.every(({ reward }) => reward === group[0]!.reward)) return 'degenerateGroup';
@@ -53,14 +59,18 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
   });
 }
 
-function rewardOf({ passRate, score, completionTokens }: JudgedRollout, { reward, rewardClip, scale, maxNewTokens }: RewardRule): number | undefined {
+function rewardOf(
+  { passRate, score, completionTokens }: JudgedRollout,
+  { reward, rewardClip, scale, maxNewTokens }: RewardRule,
+): number | undefined {
   let sum = 0;
   if (reward.testsWeight > 0) {
     if (passRate === undefined) return undefined;
     sum += reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
   }
   if (reward.rewardModelWeight > 0) {
-    if (scale === undefined) throw new Error('rewardModelWeight is above 0 and the scale of the reward model is missing');
+    if (scale === undefined)
+      throw new Error('rewardModelWeight is above 0 and the scale of the reward model is missing');
     if (score === undefined) return undefined;
     sum += reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, (score - scale.mean) / scale.std));
   }

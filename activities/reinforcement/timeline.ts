@@ -5,10 +5,17 @@ import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/
 const ON_DEVICE: readonly RoundStep['step'][] = ['sampling', 'scoring', 'training'];
 
 /** Artifacts of a round by the name that the artifact made of them has for them. */
-const STEPS = [['rollouts', 'sampling'], ['verdicts', 'judging'], ['scores', 'scoring']] as const;
+const STEPS = [
+  ['rollouts', 'sampling'],
+  ['verdicts', 'judging'],
+  ['scores', 'scoring'],
+] as const;
 
 /** Manifests of the rounds' results and of what they were made of, by key. */
-export async function manifestsOfRounds(policies: readonly ArtifactRef[], read: (ref: ArtifactRef) => Promise<Manifest>): Promise<Map<string, Manifest>> {
+export async function manifestsOfRounds(
+  policies: readonly ArtifactRef[],
+  read: (ref: ArtifactRef) => Promise<Manifest>,
+): Promise<Map<string, Manifest>> {
   const manifests = new Map<string, Manifest>();
   const follow = async (ref: ArtifactRef): Promise<void> => {
     if (manifests.has(ref.key)) return;
@@ -22,7 +29,11 @@ export async function manifestsOfRounds(policies: readonly ArtifactRef[], read: 
 
 /** References that a policy and its rewards were made of, as far as the time line needs them. */
 function madeOf(manifest: Manifest): Record<string, ArtifactRef> {
-  return Object.fromEntries(['rollouts', 'rewards', 'verdicts', 'scores'].flatMap((name) => (manifest.inputs[name] ? [[name, manifest.inputs[name] as unknown as ArtifactRef]] : [])));
+  return Object.fromEntries(
+    ['rollouts', 'rewards', 'verdicts', 'scores'].flatMap((name) =>
+      manifest.inputs[name] ? [[name, manifest.inputs[name] as unknown as ArtifactRef]] : [],
+    ),
+  );
 }
 
 /**
@@ -41,7 +52,10 @@ export function timeLine(policies: readonly ArtifactRef[], manifests: ReadonlyMa
     const policy = manifests.get(key)!;
     const { rewards, ...inputs } = madeOf(policy);
     const all = { ...inputs, ...(rewards ? madeOf(manifests.get(rewards.key)!) : {}) };
-    return [...STEPS.flatMap(([name, step]) => (all[name] ? [span(step, manifests.get(all[name].key)!)] : [])), span('training', policy)];
+    return [
+      ...STEPS.flatMap(([name, step]) => (all[name] ? [span(step, manifests.get(all[name].key)!)] : [])),
+      span('training', policy),
+    ];
   });
   const start = Math.min(...rounds.flat().map(({ from }) => from));
   return rounds.map((steps) => steps.map(({ step, from, to }) => ({ step, from: from - start, to: to - start })));
@@ -49,7 +63,10 @@ export function timeLine(policies: readonly ArtifactRef[], manifests: ReadonlyMa
 
 /** Share of the time between the first and the last work of the device in which it had none. */
 export function deviceWaiting(rounds: readonly (readonly RoundStep[])[]): number {
-  const work = rounds.flat().filter(({ step }) => ON_DEVICE.includes(step)).sort((a, b) => a.from - b.from);
+  const work = rounds
+    .flat()
+    .filter(({ step }) => ON_DEVICE.includes(step))
+    .sort((a, b) => a.from - b.from);
   if (work.length === 0) return 0;
   const start = work[0]!.from;
   let reached = start;

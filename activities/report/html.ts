@@ -20,7 +20,9 @@ function markupOf(value: HtmlValue): string {
 
 /** Template tag: the literal parts are markup, the values are escaped unless they are {@link Html}; lists are joined. */
 export function html(parts: TemplateStringsArray, ...values: HtmlValue[]): Html {
-  return new Html(parts.map((part, index) => (index === 0 ? part : markupOf(values[index - 1] as HtmlValue) + part)).join(''));
+  return new Html(
+    parts.map((part, index) => (index === 0 ? part : markupOf(values[index - 1] as HtmlValue) + part)).join(''),
+  );
 }
 
 export const nothing = new Html('');

@@ -13,14 +13,28 @@ function artifact(kind: ArtifactKind, index: number): ArtifactRef {
 const KINDS = ['questions', 'filteredQuestions', 'programs', 'pairs', 'rewardModel', 'policy', 'evaluation'] as const;
 const STAGE_ARTIFACTS = KINDS.map((kind, index) => artifact(kind, index + 1));
 const [, , PROGRAMS, PAIRS, REWARD_MODEL, , EVALUATION] = STAGE_ARTIFACTS as [
-  ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
+  ArtifactRef,
 ];
 const ROUND = artifact('policy', 8);
 
 function result(policy: string, greedy: number | null, greedyInterval: [number, number] | null): EvaluationResult {
   return {
-    benchmark: 'heldOut', policy, tasks: 24, samples: 8, greedy, greedyInterval, mean: 0.4125,
-    passAtK: { '1': 0.4125, '8': 0.75 }, bestOfN: { '8': 0.625 }, oracle: 0.75,
+    benchmark: 'heldOut',
+    policy,
+    tasks: 24,
+    samples: 8,
+    greedy,
+    greedyInterval,
+    mean: 0.4125,
+    passAtK: { '1': 0.4125, '8': 0.75 },
+    bestOfN: { '8': 0.625 },
+    oracle: 0.75,
   };
 }
 
@@ -28,28 +42,68 @@ const SUMMARY: Summary = Summary.parse({
   experiment: 'quickstart',
   state: 'done',
   stages: STAGES.map((name, index) => ({
-    name, state: 'done', seconds: 61.5 * index, reused: index < 2, artifact: STAGE_ARTIFACTS[index],
+    name,
+    state: 'done',
+    seconds: 61.5 * index,
+    reused: index < 2,
+    artifact: STAGE_ARTIFACTS[index],
   })),
   data: {
-    questions: 120, testCases: 2388, keptTestCases: 1910, programs: 961, pairs: 413,
-    dropped: [{ stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] }, { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] }],
+    questions: 120,
+    testCases: 2388,
+    keptTestCases: 1910,
+    programs: 961,
+    pairs: 413,
+    dropped: [
+      { stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] },
+      { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] },
+    ],
     filterQuality: { injected: 400, dropped: 478, droppedInjected: 390 },
   },
   recipe: [
     { stage: 'preferences', setting: 'labels', value: 'strict', artifact: STAGE_ARTIFACTS[3] },
     { stage: 'reinforcement', setting: 'algorithm.beta', value: 0.137, artifact: ROUND },
   ],
-  passRateHistogram: [{ from: 0, to: 0.5, programs: 555 }, { from: 0.5, to: 1, programs: 406 }],
+  passRateHistogram: [
+    { from: 0, to: 0.5, programs: 555 },
+    { from: 0.5, to: 1, programs: 406 },
+  ],
   rewardModel: {
-    pairs: 380, heldOutAccuracy: 0.66, heldOutPairs: 33, heldOutQuestions: 11, interval95: [0.52, 0.78], baselineAccuracy: 0.4,
-    calibration: [{ predicted: 0.3, observed: 0.4, count: 8 }, { predicted: 0.75, observed: 0.7, count: 25 }],
-    curve: [{ step: 1, loss: 0.7 }, { step: 2, loss: 0.6 }],
+    pairs: 380,
+    heldOutAccuracy: 0.66,
+    heldOutPairs: 33,
+    heldOutQuestions: 11,
+    interval95: [0.52, 0.78],
+    baselineAccuracy: 0.4,
+    calibration: [
+      { predicted: 0.3, observed: 0.4, count: 8 },
+      { predicted: 0.75, observed: 0.7, count: 25 },
+    ],
+    curve: [
+      { step: 1, loss: 0.7 },
+      { step: 2, loss: 0.6 },
+    ],
   },
   reinforcement: {
-    rounds: [{
-      round: 1, reward: 0.351, kl: 0.00123, entropy: 0.9, clipFraction: 0.013, nonZeroAdvantages: 40, rollouts: 64,
-      trained: 57, dropped: { degenerateGroup: 7 }, artifact: ROUND, steps: [{ step: 'sampling', from: 0, to: 6 }, { step: 'judging', from: 6, to: 10 }, { step: 'training', from: 10, to: 16 }],
-    }],
+    rounds: [
+      {
+        round: 1,
+        reward: 0.351,
+        kl: 0.00123,
+        entropy: 0.9,
+        clipFraction: 0.013,
+        nonZeroAdvantages: 40,
+        rollouts: 64,
+        trained: 57,
+        dropped: { degenerateGroup: 7 },
+        artifact: ROUND,
+        steps: [
+          { step: 'sampling', from: 0, to: 6 },
+          { step: 'judging', from: 6, to: 10 },
+          { step: 'training', from: 10, to: 16 },
+        ],
+      },
+    ],
     deviceWaiting: 0.25,
   },
   evaluation: [result('base', 0.5, [0.31, 0.69]), result('final', 0.6, [0.41, 0.79])],
@@ -58,14 +112,25 @@ const SUMMARY: Summary = Summary.parse({
     { name: 'reward model', artifact: REWARD_MODEL, folder: '/models/reward' },
     { name: 'final policy', artifact: ROUND, folder: '/models/policy' },
   ],
-  assertions: [{ text: 'pairs come from spread pass rates', ok: true }, { text: 'rollouts equal the plan', ok: false }],
+  assertions: [
+    { text: 'pairs come from spread pass rates', ok: true },
+    { text: 'rollouts equal the plan', ok: false },
+  ],
 });
 const INPUT: ReportInput = { ...SUMMARY, teacherNote: 'Written by the offline teacher, which is no language model.' };
 
 const EMPTY: ReportInput = {
-  experiment: 'empty', state: 'parked', stages: [], evaluation: [], recipe: [], passRateHistogram: [], models: [], assertions: [],
+  experiment: 'empty',
+  state: 'parked',
+  stages: [],
+  evaluation: [],
+  recipe: [],
+  passRateHistogram: [],
+  models: [],
+  assertions: [],
   data: { questions: 0, testCases: 0, keptTestCases: 0, programs: 0, pairs: 0, dropped: [] },
-  cost: { teacher: 'offline', currency: 'USD', amount: 0 }, teacherNote: '',
+  cost: { teacher: 'offline', currency: 'USD', amount: 0 },
+  teacherNote: '',
 };
 
 /** Every tag with its attribute names. Throws when a `<` is no such tag: something got out of its text or attribute. */
@@ -90,14 +155,16 @@ function expectWellFormed(markup: string): void {
 /** The same structure with every text, keys of records of counts included, made hostile. */
 function poison<T>(value: T, hostile: string): T {
   if (typeof value === 'string') return (value + hostile) as T;
-  if (Array.isArray(value)) return value.map((item) => poison(item, hostile)) as T;
+  if (Array.isArray(value)) return value.map((item: unknown) => poison(item, hostile)) as T;
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [
+    Object.entries(value).map(([key, item]: [string, unknown]) => [
       key,
-      key === 'dropped' && !Array.isArray(item) && typeof item === 'object' ? Object.fromEntries(Object.entries(item).map(([reason, count]) => [reason + hostile, count]))
-      : ['kind', 'name', 'stage'].includes(key) && (item in { rewardModel: 0 } || STAGES.includes(item)) ? item
-      : poison(item, hostile),
+      key === 'dropped' && !Array.isArray(item) && typeof item === 'object' && item !== null
+        ? Object.fromEntries(Object.entries(item).map(([reason, count]) => [reason + hostile, count]))
+        : ['kind', 'name', 'stage'].includes(key) && STAGES.some((stage) => stage === item)
+          ? item
+          : poison(item, hostile),
     ]),
   ) as T;
 }
@@ -113,12 +180,15 @@ describe('renderReport', () => {
   });
 
   it('leads every figure to the artifact it was read from', () => {
-    const rows = new Map([...page.matchAll(/<tr id="(artifact-\d+)">.*?<code>(.*?)<\/code>/g)].map(([, id, key]) => [id, key]));
+    const rows = new Map(
+      [...page.matchAll(/<tr id="(artifact-\d+)">.*?<code>(.*?)<\/code>/g)].map(([, id, key]) => [id, key]),
+    );
     expect(new Set(rows.values())).toEqual(new Set([...STAGE_ARTIFACTS, ROUND].map(({ key }) => key)));
     const figures = [...page.matchAll(/<a class="figure" href="#(.*?)" title="(.*?)">(.*?)<\/a>/g)];
     expect(figures.length).toBeGreaterThan(50);
     for (const [, id, key] of figures) expect(rows.get(id as string)).toBe(key);
-    const sourceOf = (text: string) => new Set(figures.filter((figure) => figure[3] === text).map((figure) => figure[2]));
+    const sourceOf = (text: string) =>
+      new Set(figures.filter((figure) => figure[3] === text).map((figure) => figure[2]));
     expect(sourceOf('961')).toEqual(new Set([PROGRAMS.key]));
     expect(sourceOf('413')).toEqual(new Set([PAIRS.key]));
     expect(sourceOf('66.0 %')).toEqual(new Set([REWARD_MODEL.key]));
@@ -137,7 +207,9 @@ describe('renderReport', () => {
   it('names state, teacher, drops, checks and how to load the models', () => {
     expect(page).toContain('<span class="state">done</span>');
     expect(page).toContain('Written by the offline teacher, which is no language model.');
-    expect(page).toMatch(/<td>synthesis<\/td><td>seed<\/td><td>benchmarkContamination<\/td><td class="number"><a [^>]*title="artifacts\/questions[^>]*>8<\/a>/);
+    expect(page).toMatch(
+      /<td>synthesis<\/td><td>seed<\/td><td>benchmarkContamination<\/td><td class="number"><a [^>]*title="artifacts\/questions[^>]*>8<\/a>/,
+    );
     expect(page).toMatch(/precision <a [^>]*>81\.6 %<\/a> \(390 of 478\).*recall <a [^>]*>97\.5 %<\/a> \(390 of 400\)/);
     expect(page).toContain('This checks the filter; it is no evidence about what language models write.');
     expect(page).toContain('Checks that hold: 1 of 2.');
@@ -148,23 +220,31 @@ describe('renderReport', () => {
     expect(page).toContain('2 reused, 21 min 32 s of stage time');
   });
 
-  it.each([`"><script>alert(1)</script>`, `' onmouseover='x`, '</style></title></svg><img/src/onerror=x>', '&lt;b&gt;\u0000\u001b'])(
-    'keeps its structure when every text holds %j',
-    (hostile) => {
-      const attacked = renderReport(poison(INPUT, hostile));
-      expectWellFormed(attacked);
-      expect(tags(attacked)).toEqual(tags(page));
-      expect(attacked).not.toMatch(/[\u0000\u001b]/);
-      expect(attacked).not.toContain(hostile);
-    },
-  );
+  it.each([
+    `"><script>alert(1)</script>`,
+    `' onmouseover='x`,
+    '</style></title></svg><img/src/onerror=x>',
+    '&lt;b&gt;\u0000\u001b',
+  ])('keeps its structure when every text holds %j', (hostile) => {
+    const attacked = renderReport(poison(INPUT, hostile));
+    expectWellFormed(attacked);
+    expect(tags(attacked)).toEqual(tags(page));
+    expect(attacked).not.toMatch(/[\u0000\u001b]/);
+    expect(attacked).not.toContain(hostile);
+  });
 
   it('says which parts are missing', () => {
     const empty = renderReport(EMPTY);
     expectWellFormed(empty);
     for (const sentence of [
-      'Nothing was dropped.', 'Nothing was trained.', 'No program has a pass rate.', 'No reward model was trained.',
-      'No round of reinforcement learning was run.', 'Nothing was evaluated.', 'No model was trained.', 'Nothing was checked.',
+      'Nothing was dropped.',
+      'Nothing was trained.',
+      'No program has a pass rate.',
+      'No reward model was trained.',
+      'No round of reinforcement learning was run.',
+      'Nothing was evaluated.',
+      'No model was trained.',
+      'Nothing was checked.',
       'There is no artifact yet.',
     ]) {
       expect(empty).toContain(sentence);
@@ -179,7 +259,16 @@ describe('renderReport', () => {
       ...INPUT,
       state: 'parked',
       stages: [{ name: 'synthesis', state: 'parked', seconds: 3, reused: false }],
-      rewardModel: { pairs: 2, heldOutAccuracy: null, heldOutPairs: 0, heldOutQuestions: 0, interval95: null, baselineAccuracy: null, calibration: [], curve: [] },
+      rewardModel: {
+        pairs: 2,
+        heldOutAccuracy: null,
+        heldOutPairs: 0,
+        heldOutQuestions: 0,
+        interval95: null,
+        baselineAccuracy: null,
+        calibration: [],
+        curve: [],
+      },
       evaluation: [result('base', null, null)],
     });
     expectWellFormed(partial);
@@ -191,7 +280,11 @@ describe('renderReport', () => {
 
 describe('what the report claims', () => {
   test.each([
-    [[0.4, 0.6], [0.55, 0.75], /no difference shown.*the intervals overlap, so this run shows neither a gain nor a loss/],
+    [
+      [0.4, 0.6],
+      [0.55, 0.75],
+      /no difference shown.*the intervals overlap, so this run shows neither a gain nor a loss/,
+    ],
     [[0.4, 0.6], [0.6, 0.75], /no difference shown/],
     [[0.4, 0.6], [0.61, 0.75], /: higher\..*the intervals do not overlap/],
     [[0.4, 0.6], [0.2, 0.39], /: lower\..*the intervals do not overlap/],
@@ -199,7 +292,9 @@ describe('what the report claims', () => {
     const statement = compareGreedy(result('base', 0.5, before), result('final', (after[0] + after[1]) / 2, after));
     expect(statement).toMatch(text);
     expect(statement).toContain('24 tasks');
-    expect(renderReport({ ...INPUT, evaluation: [result('base', 0.5, before), result('final', 0.7, after)] })).toMatch(text);
+    expect(renderReport({ ...INPUT, evaluation: [result('base', 0.5, before), result('final', 0.7, after)] })).toMatch(
+      text,
+    );
   });
 
   it('compares nothing without a greedy result', () => {
@@ -211,11 +306,14 @@ describe('what the report claims', () => {
     [[0.52, 0.78], 0.6, 'lies above 50 %', 'no gain over the baseline is shown'],
     [[0.45, 0.78], null, 'does not show that the reward model ranks better than a coin', ''],
     [[0.2, 0.45], 0.6, 'ranks worse than a coin', 'below the baseline'],
-  ] as [[number, number], number | null, string, string][])('held-out interval %j, baseline %j', (interval95, baselineAccuracy, chance, baseline) => {
-    const page = renderReport({ ...INPUT, rewardModel: { ...SUMMARY.rewardModel, interval95, baselineAccuracy } });
-    expect(page).toContain(chance);
-    expect(page).toContain(baseline);
-  });
+  ] as [[number, number], number | null, string, string][])(
+    'held-out interval %j, baseline %j',
+    (interval95, baselineAccuracy, chance, baseline) => {
+      const page = renderReport({ ...INPUT, rewardModel: { ...SUMMARY.rewardModel, interval95, baselineAccuracy } });
+      expect(page).toContain(chance);
+      expect(page).toContain(baseline);
+    },
+  );
 });
 
 describe('charts', () => {
@@ -227,19 +325,35 @@ describe('charts', () => {
   });
 
   it('write numbers shortly', () => {
-    expect([0, 12345, 0.123456, 0.00001234, 1234567.8].map(numberText)).toEqual(['0', '12345', '0.123', '1.23e-5', '1.23e+6']);
+    expect([0, 12345, 0.123456, 0.00001234, 1234567.8].map(numberText)).toEqual([
+      '0',
+      '12345',
+      '0.123',
+      '1.23e-5',
+      '1.23e+6',
+    ]);
   });
 
   it('carry values and axis labels as text', () => {
-    const columns = histogram('h', { x: 'pass rate', y: 'programs' }, [{ from: 0, to: 0.5, count: 7 }, { from: 0.5, to: 1, count: 0 }]).markup;
+    const columns = histogram('h', { x: 'pass rate', y: 'programs' }, [
+      { from: 0, to: 0.5, count: 7 },
+      { from: 0.5, to: 1, count: 0 },
+    ]).markup;
     expect(columns).toContain('<title>0 to 0.5: 7</title>');
     expect(columns).toMatch(/class="label"[^>]*>pass rate</);
     expect(columns).toMatch(/class="label"[^>]*>programs</);
   });
 
   it('put points where their values say, also a single one', () => {
-    const line = lineChart('l', { x: 'round', y: 'KL' }, [{ x: 1, y: 0 }, { x: 2, y: 1 }, { x: 3, y: 2 }]).markup;
-    const points = /points="(.*?)"/.exec(line)?.[1]?.split(' ').map((point) => point.split(',').map(Number)) as [number, number][];
+    const line = lineChart('l', { x: 'round', y: 'KL' }, [
+      { x: 1, y: 0 },
+      { x: 2, y: 1 },
+      { x: 3, y: 2 },
+    ]).markup;
+    const points = /points="(.*?)"/
+      .exec(line)?.[1]
+      ?.split(' ')
+      .map((point) => point.split(',').map(Number)) as [number, number][];
     expect(points.map(([x]) => x)).toEqual([62, 232, 402]);
     expect(points.map(([, y]) => y)).toEqual([192, 104, 16]);
     expect(lineChart('l', { x: 'round', y: 'KL' }, [{ x: 1, y: 0 }]).markup).not.toContain('NaN');

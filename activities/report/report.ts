@@ -10,8 +10,10 @@ type SummaryStage = Summary['stages'][number];
  * What the report is made of: the summary, where parts may be missing because a stage was not run or has not ended.
  * A {@link Summary} with a `teacherNote` is one.
  */
-export interface ReportInput
-  extends Pick<Summary, 'experiment' | 'data' | 'recipe' | 'passRateHistogram' | 'cost' | 'models' | 'assertions'> {
+export interface ReportInput extends Pick<
+  Summary,
+  'experiment' | 'data' | 'recipe' | 'passRateHistogram' | 'cost' | 'models' | 'assertions'
+> {
   /** State of the experiment: `done`, `parked`, `abandoned`, … */
   state: string;
   stages: (Omit<SummaryStage, 'artifact'> & { artifact?: ArtifactRef })[];
@@ -48,8 +50,12 @@ class Sources {
       [...this.byKey.values()].map(({ artifact, names }, index) => ({
         id: `artifact-${index + 1}`,
         cells: [
-          names.join(', '), artifact.kind, html`<code>${artifact.key}</code>`, html`<code>${artifact.digest}</code>`,
-          artifact.rows ?? '–', bytesText(artifact.bytes),
+          names.join(', '),
+          artifact.kind,
+          html`<code>${artifact.key}</code>`,
+          html`<code>${artifact.digest}</code>`,
+          artifact.rows ?? '–',
+          bytesText(artifact.bytes),
         ],
       })),
     );
@@ -62,8 +68,10 @@ function table(headings: string[], rows: { id?: string; cells: HtmlValue[] }[]):
   const cell = (value: HtmlValue, column: number): Html =>
     numeric[column] ? html`<td class="number">${value}</td>` : html`<td>${value}</td>`;
   return html`<div class="scroll"><table><thead><tr>${headings.map((heading, column) => html`<th${numeric[column] ? html` class="number"` : nothing}>${heading.replace(/^#/, '')}</th>`)}</tr></thead><tbody>
-${rows.map(({ id, cells }) => html`<tr${id === undefined ? nothing : html` id="${id}"`}>${cells.map(cell)}</tr>
-`)}</tbody></table></div>`;
+${rows.map(
+  ({ id, cells }) => html`<tr${id === undefined ? nothing : html` id="${id}"`}>${cells.map(cell)}</tr>
+`,
+)}</tbody></table></div>`;
 }
 
 function bytesText(bytes: number): string {
@@ -80,16 +88,23 @@ function durationText(seconds: number): string {
 }
 
 const percent = (rate: number): string => `${(100 * rate).toFixed(1)} %`;
-const percentRange = ([low, high]: [number, number]): string => `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)} %`;
+const percentRange = ([low, high]: [number, number]): string =>
+  `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)} %`;
 const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
 
 /** What two greedy results of one benchmark allow to be said: a difference only where the intervals are apart. */
 export function compareGreedy(before: EvaluationResult, after: EvaluationResult): string {
   const name = `${after.policy} against ${before.policy} on ${after.benchmark}`;
-  if (before.greedy === null || after.greedy === null || before.greedyInterval === null || after.greedyInterval === null) {
+  if (
+    before.greedy === null ||
+    after.greedy === null ||
+    before.greedyInterval === null ||
+    after.greedyInterval === null
+  ) {
     return `${name}: not compared, because a greedy result is missing.`;
   }
-  const figures = `${percent(after.greedy)} (95 % interval ${percentRange(after.greedyInterval)}, ${plural(after.tasks, 'task')}) against ` +
+  const figures =
+    `${percent(after.greedy)} (95 % interval ${percentRange(after.greedyInterval)}, ${plural(after.tasks, 'task')}) against ` +
     `${percent(before.greedy)} (${percentRange(before.greedyInterval)}, ${plural(before.tasks, 'task')})`;
   const [beforeLow, beforeHigh] = before.greedyInterval;
   const [afterLow, afterHigh] = after.greedyInterval;
@@ -108,18 +123,27 @@ function comparisons(evaluation: readonly EvaluationResult[]): string[] {
 }
 
 /** What the held-out accuracy allows to be said about the reward model. */
-function accuracyVerdict({ interval95, baselineAccuracy, heldOutAccuracy }: NonNullable<ReportInput['rewardModel']>): string {
-  if (heldOutAccuracy === null || interval95 === null) return 'There is no held-out accuracy with an interval, so nothing is claimed about the reward model.';
+function accuracyVerdict({
+  interval95,
+  baselineAccuracy,
+  heldOutAccuracy,
+}: NonNullable<ReportInput['rewardModel']>): string {
+  if (heldOutAccuracy === null || interval95 === null)
+    return 'There is no held-out accuracy with an interval, so nothing is claimed about the reward model.';
   const [low, high] = interval95;
   const chance =
-    low > 0.5 ? 'The interval lies above 50 %, the accuracy of a coin.'
-    : high < 0.5 ? 'The interval lies below 50 %: the reward model ranks worse than a coin.'
-    : 'The interval holds 50 %, so this run does not show that the reward model ranks better than a coin.';
+    low > 0.5
+      ? 'The interval lies above 50 %, the accuracy of a coin.'
+      : high < 0.5
+        ? 'The interval lies below 50 %: the reward model ranks worse than a coin.'
+        : 'The interval holds 50 %, so this run does not show that the reward model ranks better than a coin.';
   if (baselineAccuracy === null) return chance;
   const baseline =
-    low > baselineAccuracy ? 'It lies above the baseline as well.'
-    : high < baselineAccuracy ? 'It lies below the baseline.'
-    : 'It holds the accuracy of the baseline, so no gain over the baseline is shown.';
+    low > baselineAccuracy
+      ? 'It lies above the baseline as well.'
+      : high < baselineAccuracy
+        ? 'It lies below the baseline.'
+        : 'It holds the accuracy of the baseline, so no gain over the baseline is shown.';
   return `${chance} ${baseline}`;
 }
 
@@ -136,40 +160,65 @@ function stageSection(input: ReportInput, sources: Sources): Html {
         stage.state,
         durationText(stage.seconds),
         stage.artifact === undefined ? '–' : stage.reused ? 'reused' : 'made',
-        stage.artifact === undefined ? 'none' : sources.figure(html`<code>${stage.artifact.key}</code>`, stage.artifact),
+        stage.artifact === undefined
+          ? 'none'
+          : sources.figure(html`<code>${stage.artifact.key}</code>`, stage.artifact),
       ],
     })),
   );
 }
 
-function dataSection({ data, passRateHistogram, teacherNote, cost }: ReportInput, sources: Sources, artifacts: StageArtifacts): Html {
+function dataSection(
+  { data, passRateHistogram, teacherNote, cost }: ReportInput,
+  sources: Sources,
+  artifacts: StageArtifacts,
+): Html {
   const figure = (count: number, artifact: ArtifactRef | undefined) => sources.figure(count, artifact);
   const bins = passRateHistogram.map(({ from, to, programs }) => ({ from, to, count: programs }));
   return html`<p>${teacherNote} Teacher: ${cost.teacher}; spent: ${cost.amount.toFixed(2)} ${cost.currency}.</p>
-${table(['', '#count'], [
+${table(
+  ['', '#count'],
+  [
     { cells: ['questions written', figure(data.questions, artifacts.synthesis)] },
     { cells: ['test cases written', figure(data.testCases, artifacts.synthesis)] },
     { cells: ['test cases kept by the oracle', figure(data.keptTestCases, artifacts.filtering)] },
     { cells: ['programs sampled', figure(data.programs, artifacts.sampling)] },
     { cells: ['preference pairs', figure(data.pairs, artifacts.preferences)] },
-  ])}
+  ],
+)}
 <h3>What was dropped, and why</h3>
-${data.dropped.length === 0
+${
+  data.dropped.length === 0
     ? html`<p>Nothing was dropped.</p>`
-    : table(['stage', 'what', 'why', '#count'], data.dropped.map(({ stage, what, reason, count, artifact }) => ({ cells: [stage, what, reason, figure(count, artifact)] })))}
+    : table(
+        ['stage', 'what', 'why', '#count'],
+        data.dropped.map(({ stage, what, reason, count, artifact }) => ({
+          cells: [stage, what, reason, figure(count, artifact)],
+        })),
+      )
+}
 ${data.filterQuality === undefined ? nothing : filterQuality(data.filterQuality, artifacts.filtering, sources)}
 <h3>Pass rates</h3>
-${bins.every(({ count }) => count === 0)
+${
+  bins.every(({ count }) => count === 0)
     ? html`<p>No program has a pass rate.</p>`
     : chart(
         html`Pass rates of the sampled programs: passed tests over kept tests. The last bin includes 1. ${source(sources, artifacts.sampling)}`,
         histogram('Pass rates of the sampled programs', { x: 'pass rate', y: 'programs' }, bins),
-      )}`;
+      )
+}`;
 }
 
 /** Precision and recall of the filter; how many there were stands beside every rate. */
-function filterQuality({ injected, dropped, droppedInjected }: NonNullable<ReportInput['data']['filterQuality']>, artifact: ArtifactRef | undefined, sources: Sources): Html {
-  const rate = (of: number): HtmlValue => (of === 0 ? 'not measured' : html`${sources.figure(percent(droppedInjected / of), artifact)} (${droppedInjected} of ${of})`);
+function filterQuality(
+  { injected, dropped, droppedInjected }: NonNullable<ReportInput['data']['filterQuality']>,
+  artifact: ArtifactRef | undefined,
+  sources: Sources,
+): Html {
+  const rate = (of: number): HtmlValue =>
+    of === 0
+      ? 'not measured'
+      : html`${sources.figure(percent(droppedInjected / of), artifact)} (${droppedInjected} of ${of})`;
   return html`<p>The filter against the errors that the offline teacher injected: precision ${rate(dropped)} of the dropped test cases, recall ${rate(injected)} of the injected errors. This checks the filter; it is no evidence about what language models write.</p>`;
 }
 
@@ -180,67 +229,124 @@ function source(sources: Sources, artifact: ArtifactRef | undefined): Html {
 function recipeSection({ recipe }: ReportInput, sources: Sources): Html {
   if (recipe.length === 0) return html`<p>Nothing was trained.</p>`;
   return html`<p>The settings that decide what the models learn; the stages' manifests hold all others.</p>
-${table(['stage', 'setting', '#value'], recipe.map(({ stage, setting, value, artifact }) => ({ cells: [stage, html`<code>${setting}</code>`, sources.figure(String(value), artifact)] })))}`;
+${table(
+  ['stage', 'setting', '#value'],
+  recipe.map(({ stage, setting, value, artifact }) => ({
+    cells: [stage, html`<code>${setting}</code>`, sources.figure(String(value), artifact)],
+  })),
+)}`;
 }
 
 function rewardModelSection({ rewardModel }: ReportInput, sources: Sources, artifact: ArtifactRef | undefined): Html {
   if (rewardModel === undefined) return html`<p>No reward model was trained.</p>`;
   const figure = (text: HtmlValue) => sources.figure(text, artifact);
   const { heldOutAccuracy, interval95, baselineAccuracy, calibration, curve } = rewardModel;
-  return html`${table(['', '#value'], [
-    { cells: ['pairs trained on', figure(rewardModel.pairs)] },
-    { cells: ['held-out pairs', figure(rewardModel.heldOutPairs)] },
-    { cells: ['questions they are from', figure(rewardModel.heldOutQuestions)] },
-    { cells: ['held-out accuracy', heldOutAccuracy === null ? 'not measured' : figure(percent(heldOutAccuracy))] },
-    { cells: ['its 95 % interval', interval95 === null ? 'not measured' : figure(percentRange(interval95))] },
-    { cells: ['accuracy of the baseline', baselineAccuracy === null ? 'not measured' : figure(percent(baselineAccuracy))] },
-  ])}
+  return html`${table(
+    ['', '#value'],
+    [
+      { cells: ['pairs trained on', figure(rewardModel.pairs)] },
+      { cells: ['held-out pairs', figure(rewardModel.heldOutPairs)] },
+      { cells: ['questions they are from', figure(rewardModel.heldOutQuestions)] },
+      { cells: ['held-out accuracy', heldOutAccuracy === null ? 'not measured' : figure(percent(heldOutAccuracy))] },
+      { cells: ['its 95 % interval', interval95 === null ? 'not measured' : figure(percentRange(interval95))] },
+      {
+        cells: [
+          'accuracy of the baseline',
+          baselineAccuracy === null ? 'not measured' : figure(percent(baselineAccuracy)),
+        ],
+      },
+    ],
+  )}
 <p class="verdict">${accuracyVerdict(rewardModel)}</p>
-<div class="charts">${calibration.length === 0
-    ? html`<p>There is no calibration: no held-out pairs were scored.</p>`
+<div class="charts">${
+    calibration.length === 0
+      ? html`<p>There is no calibration: no held-out pairs were scored.</p>`
+      : chart(
+          html`Calibration on held-out pairs: predicted probability σ(Δ score) against the share that was right; the dashed line is perfect. ${source(sources, artifact)}`,
+          calibrationPlot('Calibration', { x: 'predicted probability', y: 'observed share' }, calibration),
+        )
+  }
+${
+  curve.length === 0
+    ? nothing
     : chart(
-        html`Calibration on held-out pairs: predicted probability σ(Δ score) against the share that was right; the dashed line is perfect. ${source(sources, artifact)}`,
-        calibrationPlot('Calibration', { x: 'predicted probability', y: 'observed share' }, calibration),
-      )}
-${curve.length === 0
+        html`Bradley-Terry loss over training. ${source(sources, artifact)}`,
+        lineChart(
+          'Training loss',
+          { x: 'step', y: 'loss' },
+          curve.map(({ step, loss }) => ({ x: step, y: loss })),
+        ),
+      )
+}</div>
+${
+  calibration.length === 0
     ? nothing
-    : chart(html`Bradley-Terry loss over training. ${source(sources, artifact)}`, lineChart('Training loss', { x: 'step', y: 'loss' }, curve.map(({ step, loss }) => ({ x: step, y: loss }))))}</div>
-${calibration.length === 0
-    ? nothing
-    : html`<details><summary>Calibration as numbers</summary>${table(['#predicted', '#observed', '#pairs'], calibration.map((point) => ({
-        cells: [figure(percent(point.predicted)), figure(percent(point.observed)), figure(point.count)],
-      })))}</details>`}`;
+    : html`<details><summary>Calibration as numbers</summary>${table(
+        ['#predicted', '#observed', '#pairs'],
+        calibration.map((point) => ({
+          cells: [figure(percent(point.predicted)), figure(percent(point.observed)), figure(point.count)],
+        })),
+      )}</details>`
+}`;
 }
 
 function droppedText(dropped: Record<string, number>): string {
-  return Object.entries(dropped).filter(([, count]) => count > 0).map(([reason, count]) => `${reason} ${count}`).join(', ') || '–';
+  return (
+    Object.entries(dropped)
+      .filter(([, count]) => count > 0)
+      .map(([reason, count]) => `${reason} ${count}`)
+      .join(', ') || '–'
+  );
 }
 
 function reinforcementSection({ reinforcement }: ReportInput, sources: Sources): Html {
   const rounds = reinforcement?.rounds ?? [];
   if (rounds.length === 0) return html`<p>No round of reinforcement learning was run.</p>`;
   const line = (label: string, value: (round: RoundResult) => number): Html =>
-    lineChart(`${label} over rounds`, { x: 'round', y: label }, rounds.map((round) => ({ x: round.round, y: value(round) })));
-  return html`<div class="charts">${chart('Mean reward of the trained rollouts; values and sources in the table below.', line('reward', ({ reward }) => reward))}
-${chart('KL divergence from the reference policy; values and sources in the table below.', line('KL', ({ kl }) => kl))}</div>
-${chart(
-    html`When the steps of each round worked. The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work; programs run beside it. Times are those of the artifacts in the table below, also where another run made them.`,
-    timeChart('Time line of the rounds', 'seconds since the first round began', rounds.map(({ round, steps }) => ({ name: `round ${round}`, spans: steps.map(({ step, from, to }) => ({ kind: step, from, to })) }))),
+    lineChart(
+      `${label} over rounds`,
+      { x: 'round', y: label },
+      rounds.map((round) => ({ x: round.round, y: value(round) })),
+    );
+  return html`<div class="charts">${chart(
+    'Mean reward of the trained rollouts; values and sources in the table below.',
+    line('reward', ({ reward }) => reward),
   )}
+${chart(
+  'KL divergence from the reference policy; values and sources in the table below.',
+  line('KL', ({ kl }) => kl),
+)}</div>
+${chart(
+  html`When the steps of each round worked. The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work; programs run beside it. Times are those of the artifacts in the table below, also where another run made them.`,
+  timeChart(
+    'Time line of the rounds',
+    'seconds since the first round began',
+    rounds.map(({ round, steps }) => ({
+      name: `round ${round}`,
+      spans: steps.map(({ step, from, to }) => ({ kind: step, from, to })),
+    })),
+  ),
+)}
 <p>Each round samples its own questions, so the reward of a round is no measure of progress; the evaluation is.</p>
 ${table(
-    ['#round', '#reward', '#KL', '#entropy', '#clipped', '#non-zero advantages', '#rollouts', '#trained', 'dropped'],
-    rounds.map((round) => {
-      const figure = (text: HtmlValue) => sources.figure(text, round.artifact);
-      return {
-        cells: [
-          figure(round.round), figure(numberText(round.reward)), figure(numberText(round.kl)), figure(numberText(round.entropy)),
-          figure(percent(round.clipFraction)), figure(round.nonZeroAdvantages), figure(round.rollouts), figure(round.trained),
-          droppedText(round.dropped),
-        ],
-      };
-    }),
-  )}`;
+  ['#round', '#reward', '#KL', '#entropy', '#clipped', '#non-zero advantages', '#rollouts', '#trained', 'dropped'],
+  rounds.map((round) => {
+    const figure = (text: HtmlValue) => sources.figure(text, round.artifact);
+    return {
+      cells: [
+        figure(round.round),
+        figure(numberText(round.reward)),
+        figure(numberText(round.kl)),
+        figure(numberText(round.entropy)),
+        figure(percent(round.clipFraction)),
+        figure(round.nonZeroAdvantages),
+        figure(round.rollouts),
+        figure(round.trained),
+        droppedText(round.dropped),
+      ],
+    };
+  }),
+)}`;
 }
 
 function evaluationSection({ evaluation }: ReportInput, sources: Sources, artifact: ArtifactRef | undefined): Html {
@@ -250,7 +356,16 @@ function evaluationSection({ evaluation }: ReportInput, sources: Sources, artifa
   const [passAtK, bestOfN] = [columns('passAtK'), columns('bestOfN')];
   const statements = comparisons(evaluation);
   return html`${table(
-    ['benchmark', 'policy', '#samples', '#greedy', '#mean', ...passAtK.map((k) => `#pass@${k}`), ...bestOfN.map((n) => `#Best-of-${n}`), '#oracle'],
+    [
+      'benchmark',
+      'policy',
+      '#samples',
+      '#greedy',
+      '#mean',
+      ...passAtK.map((k) => `#pass@${k}`),
+      ...bestOfN.map((n) => `#Best-of-${n}`),
+      '#oracle',
+    ],
     evaluation.map((result) => {
       const rate = (value: number | null | undefined, extra: HtmlValue = nothing): HtmlValue =>
         value === null || value === undefined
@@ -258,18 +373,27 @@ function evaluationSection({ evaluation }: ReportInput, sources: Sources, artifa
           : html`${sources.figure(percent(value), artifact)}<br><small>${extra}${plural(result.tasks, 'task')}</small>`;
       return {
         cells: [
-          result.benchmark, result.policy, sources.figure(result.samples, artifact),
-          rate(result.greedy, result.greedyInterval === null ? nothing : html`${percentRange(result.greedyInterval)}<br>`),
-          rate(result.mean), ...passAtK.map((k) => rate(result.passAtK[k])), ...bestOfN.map((n) => rate(result.bestOfN[n])),
+          result.benchmark,
+          result.policy,
+          sources.figure(result.samples, artifact),
+          rate(
+            result.greedy,
+            result.greedyInterval === null ? nothing : html`${percentRange(result.greedyInterval)}<br>`,
+          ),
+          rate(result.mean),
+          ...passAtK.map((k) => rate(result.passAtK[k])),
+          ...bestOfN.map((n) => rate(result.bestOfN[n])),
           rate(result.oracle),
         ],
       };
     }),
   )}
 <p>Greedy: one answer a task, with the 95 % Wilson interval over tasks. Mean, pass@k (unbiased), Best-of-N (the sample that the reward model scores highest) and oracle (any sample passes) are over the samples of each task; they carry no interval here, so no gain is claimed from them.</p>
-${statements.length === 0
+${
+  statements.length === 0
     ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`
-    : html`<ul class="verdict">${statements.map((statement) => html`<li>${statement}</li>`)}</ul>`}`;
+    : html`<ul class="verdict">${statements.map((statement) => html`<li>${statement}</li>`)}</ul>`
+}`;
 }
 
 /** Python that loads a model folder with Hugging Face transformers and uses it once. */
@@ -300,16 +424,23 @@ function loadingSnippet({ artifact, folder }: Summary['models'][number]): string
 
 function modelsSection({ models }: ReportInput, sources: Sources): Html {
   if (models.length === 0) return html`<p>No model was trained.</p>`;
-  return html`${models.map((model) => html`<h3>${model.name}</h3>
+  return html`${models.map(
+    (model) => html`<h3>${model.name}</h3>
 <p>${model.artifact.kind} in <code>${model.folder}</code>, SHA-256 ${sources.figure(html`<code>${model.artifact.digest}</code>`, model.artifact)}</p>
 <pre><code>${loadingSnippet(model)}</code></pre>
-`)}`;
+`,
+  )}`;
 }
 
 function assertionsSection({ assertions }: ReportInput): Html {
   if (assertions.length === 0) return html`<p>Nothing was checked.</p>`;
-  return html`<ul class="checks">${assertions.map(({ text, ok }) => html`<li class="${ok ? 'ok' : 'failed'}"><strong>${ok ? '✓ holds' : '✗ does not hold'}</strong> ${text}</li>
-`)}</ul>`;
+  return html`<ul class="checks">${assertions.map(
+    ({
+      text,
+      ok,
+    }) => html`<li class="${ok ? 'ok' : 'failed'}"><strong>${ok ? '✓ holds' : '✗ does not hold'}</strong> ${text}</li>
+`,
+  )}</ul>`;
 }
 
 type StageArtifacts = Partial<Record<SummaryStage['name'], ArtifactRef>>;
@@ -320,7 +451,9 @@ function headline(input: ReportInput): Html {
   const reused = input.stages.filter((stage) => stage.reused).length;
   const sentences = [
     `${plural(input.stages.length, 'stage')} (${input.stages.map(({ name }) => name).join(', ') || 'none'}), ${reused} reused, ${durationText(seconds)} of stage time.`,
-    ...(input.assertions.length === 0 ? [] : [`Checks that hold: ${input.assertions.length - failed} of ${input.assertions.length}.`]),
+    ...(input.assertions.length === 0
+      ? []
+      : [`Checks that hold: ${input.assertions.length - failed} of ${input.assertions.length}.`]),
   ];
   return html`<header>
 <h1>${input.experiment} <span class="state">${input.state}</span></h1>
@@ -391,7 +524,8 @@ export function renderReport(input: ReportInput): string {
     artifacts[name] = artifact;
     sources.add(name, artifact);
   }
-  for (const { round, artifact } of input.reinforcement?.rounds ?? []) sources.add(`reinforcement, round ${round}`, artifact);
+  for (const { round, artifact } of input.reinforcement?.rounds ?? [])
+    sources.add(`reinforcement, round ${round}`, artifact);
   for (const { name, artifact } of input.models) sources.add(`model ${name}`, artifact);
   const sections: [string, Html][] = [
     ['Stages', stageSection(input, sources)],
@@ -415,11 +549,13 @@ export function renderReport(input: ReportInput): string {
 </head>
 <body>
 ${headline(input)}
-${sections.map(([title, content]) => html`<section>
+${sections.map(
+  ([title, content]) => html`<section>
 <h2>${title}</h2>
 ${content}
 </section>
-`)}</body>
+`,
+)}</body>
 </html>
 `.markup;
 }

@@ -2,7 +2,14 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { PairRow, semanticsOf, StageConfigs, StageFailure, type ArtifactRef, type Produced } from '../../workflows/contract/index.js';
+import {
+  PairRow,
+  semanticsOf,
+  StageConfigs,
+  StageFailure,
+  type ArtifactRef,
+  type Produced,
+} from '../../workflows/contract/index.js';
 import { stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce } from '../artifacts/produce.js';
 import { writeRows } from '../artifacts/store.js';
@@ -39,48 +46,96 @@ const TrainingResult = z.object({
 /** `rewardModel.train`. */
 export function rewardModelActivities({ store, models }: Services) {
   return {
-    'rewardModel.train': async (input: { config: unknown; inputs: { pairs: ArtifactRef; backbone: ArtifactRef } }): Promise<Produced> => {
+    'rewardModel.train': async (input: {
+      config: unknown;
+      inputs: { pairs: ArtifactRef; backbone: ArtifactRef };
+    }): Promise<Produced> => {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
-      const recipe = { stage: 'rewardModel', version: 2, kind: 'rewardModel' as const, semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION }, inputs: digestsOf(input.inputs) };
-      const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) => withWorkFolder(store, async (work) => {
-        const [trainPairs, heldOutPairs]: [PairRow[], PairRow[]] = [[], []];
-        // By what each row says, because a file of somebody else's may hold both.
-        const { files } = await store.manifest(input.inputs.pairs);
-        for await (const row of store.readRows(files.filter(({ name }) => /^(rows|heldOut)/.test(name)), PairRow)) (row.split === 'heldOut' ? heldOutPairs : trainPairs).push(row);
-        if (trainPairs.length === 0) {
-          throw new StageFailure('InvalidExperiment', 'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample more programs');
-        }
-        const [trainPath, heldOutPath, output] = [join(work, 'train.jsonl'), join(work, 'heldOut.jsonl'), join(work, 'model')];
-        await writeRows(trainPath, trainPairs.map(asConversation));
-        await writeRows(heldOutPath, heldOutPairs.map(asConversation));
-        const backbone = await store.materialise(input.inputs.backbone);
-        const { execution, salt: _salt, ...semantics } = config;
-        const result = TrainingResult.parse(await train({ store, models }, key, 'trainRewardModel', (folders) => ({
-          model: backbone, train: trainPath, heldOut: heldOutPath, output, ...folders,
-          config: { ...semantics, microBatch: execution.microBatch, checkpointSeconds: execution.checkpointSeconds, sharding: execution.sharding, gradientCheckpointing: execution.gradientCheckpointing, baseline: true },
-        })));
-        const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
-        await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
-        const stored = await store.putFolder(output);
-        const gapOf = new Map(heldOutPairs.flatMap(({ id, chosenPassRate: chosen, rejectedPassRate: rejected }) =>
-          (chosen === undefined || rejected === undefined ? [] : [[id, chosen - rejected] as const])));
-        const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
-        return {
-          files: stored,
-          metrics: {
-            pairs: result.pairs, heldOutAccuracy: result.heldOut.accuracy, heldOutPairs: result.heldOut.pairs,
-            heldOutQuestions: result.heldOut.questions, steps: result.steps, tooLong: result.tooLong, heldOutTooLong: result.heldOutTooLong, meanMargin: result.heldOut.meanMargin,
-            interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
-            baselineAccuracy: result.before?.accuracy ?? null,
-            calibration: calibration(margins).map((bin) => ({ ...bin })),
-            byGap: accuracyByGap(result.heldOut.rows.flatMap(({ id }, at) => (gapOf.has(id) ? [{ gap: gapOf.get(id)!, margin: margins[at]! }] : []))).map((bin) => ({ ...bin })),
-            curve: result.curve.map(({ step, loss }) => ({ step, loss })),
-            scale: { ...scale },
-            environments: result.environments,
-          },
-        };
-      }));
+      const recipe = {
+        stage: 'rewardModel',
+        version: 2,
+        kind: 'rewardModel' as const,
+        semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION },
+        inputs: digestsOf(input.inputs),
+      };
+      const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) =>
+        withWorkFolder(store, async (work) => {
+          const [trainPairs, heldOutPairs]: [PairRow[], PairRow[]] = [[], []];
+          // By what each row says, because a file of somebody else's may hold both.
+          const { files } = await store.manifest(input.inputs.pairs);
+          for await (const row of store.readRows(
+            files.filter(({ name }) => /^(rows|heldOut)/.test(name)),
+            PairRow,
+          ))
+            (row.split === 'heldOut' ? heldOutPairs : trainPairs).push(row);
+          if (trainPairs.length === 0) {
+            throw new StageFailure(
+              'InvalidExperiment',
+              'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample more programs',
+            );
+          }
+          const [trainPath, heldOutPath, output] = [
+            join(work, 'train.jsonl'),
+            join(work, 'heldOut.jsonl'),
+            join(work, 'model'),
+          ];
+          await writeRows(trainPath, trainPairs.map(asConversation));
+          await writeRows(heldOutPath, heldOutPairs.map(asConversation));
+          const backbone = await store.materialise(input.inputs.backbone);
+          const { execution, salt: _salt, ...semantics } = config;
+          const result = TrainingResult.parse(
+            await train({ store, models }, key, 'trainRewardModel', (folders) => ({
+              model: backbone,
+              train: trainPath,
+              heldOut: heldOutPath,
+              output,
+              ...folders,
+              config: {
+                ...semantics,
+                microBatch: execution.microBatch,
+                checkpointSeconds: execution.checkpointSeconds,
+                sharding: execution.sharding,
+                gradientCheckpointing: execution.gradientCheckpointing,
+                baseline: true,
+              },
+            })),
+          );
+          const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
+          await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
+          const stored = await store.putFolder(output);
+          const gapOf = new Map(
+            heldOutPairs.flatMap(({ id, chosenPassRate: chosen, rejectedPassRate: rejected }) =>
+              chosen === undefined || rejected === undefined ? [] : [[id, chosen - rejected] as const],
+            ),
+          );
+          const margins = result.heldOut.rows.map(({ chosenScore, rejectedScore }) => chosenScore - rejectedScore);
+          return {
+            files: stored,
+            metrics: {
+              pairs: result.pairs,
+              heldOutAccuracy: result.heldOut.accuracy,
+              heldOutPairs: result.heldOut.pairs,
+              heldOutQuestions: result.heldOut.questions,
+              steps: result.steps,
+              tooLong: result.tooLong,
+              heldOutTooLong: result.heldOutTooLong,
+              meanMargin: result.heldOut.meanMargin,
+              interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
+              baselineAccuracy: result.before?.accuracy ?? null,
+              calibration: calibration(margins).map((bin) => ({ ...bin })),
+              byGap: accuracyByGap(
+                result.heldOut.rows.flatMap(({ id }, at) =>
+                  gapOf.has(id) ? [{ gap: gapOf.get(id)!, margin: margins[at]! }] : [],
+                ),
+              ).map((bin) => ({ ...bin })),
+              curve: result.curve.map(({ step, loss }) => ({ step, loss })),
+              scale: { ...scale },
+              environments: result.environments,
+            },
+          };
+        }),
+      );
       // Only once the model is committed: until then the newest checkpoint is all that a lost worker leaves.
       await dropCheckpoints(store, stageKey(recipe));
       return produced;

@@ -14,18 +14,37 @@ export interface ScoreRequest {
 
 /** Scores in request order. */
 export async function score(
-  models: PythonService, store: ArtifactStore, requests: readonly ScoreRequest[],
-  options: { model: string; microBatch: number; signal?: AbortSignal; onProgress?: (done: number, total: number) => void },
+  models: PythonService,
+  store: ArtifactStore,
+  requests: readonly ScoreRequest[],
+  options: {
+    model: string;
+    microBatch: number;
+    signal?: AbortSignal;
+    onProgress?: (done: number, total: number) => void;
+  },
 ): Promise<ScoreRow[]> {
   if (requests.length === 0) return [];
   const rows = await store.spoolPath('.rows.jsonl');
   const output = await store.spoolPath('.scores.jsonl');
   try {
-    await writeRows(rows, requests.map(({ id, prompt: { messages, assistantPrefix }, response }) => ({ id, messages, assistantPrefix, response })));
-    await models.call('score', { model: options.model, rows, output, microBatch: options.microBatch }, {
-      ...(options.signal ? { signal: options.signal } : {}),
-      onProgress: ({ done, total }) => options.onProgress?.(done, total),
-    });
+    await writeRows(
+      rows,
+      requests.map(({ id, prompt: { messages, assistantPrefix }, response }) => ({
+        id,
+        messages,
+        assistantPrefix,
+        response,
+      })),
+    );
+    await models.call(
+      'score',
+      { model: options.model, rows, output, microBatch: options.microBatch },
+      {
+        ...(options.signal ? { signal: options.signal } : {}),
+        onProgress: ({ done, total }) => options.onProgress?.(done, total),
+      },
+    );
     const scores: ScoreRow[] = [];
     for await (const row of readLines(output, ScoreRow)) scores.push(row);
     return scores;

@@ -31,7 +31,9 @@ export function calibration(margins: readonly number[]): CalibrationBin[] {
     bin.observed += margin > 0 ? 1 : 0;
     bin.count += 1;
   }
-  return bins.filter(({ count }) => count > 0).map(({ predicted, observed, count }) => ({ predicted: predicted / count, observed: observed / count, count }));
+  return bins
+    .filter(({ count }) => count > 0)
+    .map(({ predicted, observed, count }) => ({ predicted: predicted / count, observed: observed / count, count }));
 }
 
 export interface GapBin {
@@ -45,7 +47,12 @@ export interface GapBin {
 
 /** Accuracy by how far the pass rates of a pair are apart, in five bins of equal width; empty bins are left out. */
 export function accuracyByGap(pairs: readonly { gap: number; margin: number }[]): GapBin[] {
-  const bins = Array.from({ length: 5 }, (_, index) => ({ above: index / 5, atMost: (index + 1) / 5, accuracy: 0, count: 0 }));
+  const bins = Array.from({ length: 5 }, (_, index) => ({
+    above: index / 5,
+    atMost: (index + 1) / 5,
+    accuracy: 0,
+    count: 0,
+  }));
   for (const { gap, margin } of pairs) {
     // Rates are quotients of small integers: 0.4 is in the bin that ends there, whatever its last bit.
     const bin = bins[Math.max(0, Math.min(4, Math.ceil(gap * 5 - 1e-9) - 1))]!;

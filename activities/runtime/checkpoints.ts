@@ -19,10 +19,20 @@ const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), file
  * Where a training ran, with the step after which it came there: one entry where it stayed, more where it was resumed in
  * another environment, so that its last bits cannot be had again. Goes into metrics, outside the digest.
  */
-export const TrainingEnvironments = z.array(z.object({
-  step: z.number().int(), torch: z.string(), device: z.string(), cpuCapability: z.string(), threads: z.number().int(),
-  processes: z.number().int(), microBatch: z.number().int(), sharding: z.string(),
-})).min(1);
+export const TrainingEnvironments = z
+  .array(
+    z.object({
+      step: z.number().int(),
+      torch: z.string(),
+      device: z.string(),
+      cpuCapability: z.string(),
+      threads: z.number().int(),
+      processes: z.number().int(),
+      microBatch: z.number().int(),
+      sharding: z.string(),
+    }),
+  )
+  .min(1);
 
 /**
  * Largest share of a training's time in which its checkpoints are on their way to the store. Where the cores that send are
@@ -106,7 +116,12 @@ export async function saveCheckpoint(store: ArtifactStore, stageKey: string, che
 }
 
 /** Puts the newest stored checkpoint after step `above` that can be read into a folder of `checkpoints`; undefined where there is none. */
-export async function restoreCheckpoint(store: ArtifactStore, stageKey: string, checkpoints: string, above = -1): Promise<Checkpoint | undefined> {
+export async function restoreCheckpoint(
+  store: ArtifactStore,
+  stageKey: string,
+  checkpoints: string,
+  above = -1,
+): Promise<Checkpoint | undefined> {
   const found = await store.list(objectKeys.checkpoints(stageKey));
   for (const { key } of found.reverse()) {
     const document = CheckpointDocument.safeParse(await store.getJson(key));
@@ -137,10 +152,14 @@ const hostFolder = (store: ArtifactStore, stageKey: string): string => store.hos
  */
 export async function newestOnHost(bootFolder: string): Promise<Checkpoint | undefined> {
   const attempts = await readdir(bootFolder).catch(() => []);
-  const found = await Promise.all(attempts.map(async (attempt) => (await readdir(join(bootFolder, attempt)).catch(() => [])).flatMap((name) => {
-    const step = /^checkpoint-(\d+)$/.exec(name)?.[1];
-    return step === undefined ? [] : [{ step: Number(step), path: join(bootFolder, attempt, name) }];
-  })));
+  const found = await Promise.all(
+    attempts.map(async (attempt) =>
+      (await readdir(join(bootFolder, attempt)).catch(() => [])).flatMap((name) => {
+        const step = /^checkpoint-(\d+)$/.exec(name)?.[1];
+        return step === undefined ? [] : [{ step: Number(step), path: join(bootFolder, attempt, name) }];
+      }),
+    ),
+  );
   return found.flat().sort((a, b) => b.step - a.step)[0];
 }
 
@@ -178,7 +197,11 @@ export async function train<R>(
   await sweepUntouched(bootFolder, EARLIER_ATTEMPT_MS);
   const signal = cancellationSignal();
   const { device } = await models.versions();
-  const sending = new CheckpointSending((checkpoint) => saveCheckpoint(store, stageKey, checkpoint), ({ path }) => folderBytes(path), SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu']);
+  const sending = new CheckpointSending(
+    (checkpoint) => saveCheckpoint(store, stageKey, checkpoint),
+    ({ path }) => folderBytes(path),
+    SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu'],
+  );
   const send = async (how: () => Promise<void>): Promise<void> => {
     await how();
     if (sending.trouble) log().warn(sending.trouble);
@@ -186,7 +209,8 @@ export async function train<R>(
   try {
     const result = await models.call<R>(op, params({ checkpoints, ...(resume && { resumeFrom: resume.path }) }), {
       signal,
-      onProgress: ({ done, total, message, metrics }) => reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics }),
+      onProgress: ({ done, total, message, metrics }) =>
+        reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics }),
       onCheckpoint: (checkpoint) => send(() => sending.take(checkpoint)),
     });
     leaveDevice();
@@ -203,7 +227,10 @@ export async function withWorkFolder<T>(store: ArtifactStore, use: (folder: stri
   const folder = await store.spoolPath('.work');
   await mkdir(folder, { recursive: true });
   // A training of days writes here at its beginning and its end only.
-  const touch = setInterval(() => void utimes(folder, new Date(), new Date()).catch(() => undefined), LEFT_BEHIND_MS / 24).unref();
+  const touch = setInterval(
+    () => void utimes(folder, new Date(), new Date()).catch(() => undefined),
+    LEFT_BEHIND_MS / 24,
+  ).unref();
   try {
     return await use(folder);
   } finally {

@@ -8,7 +8,12 @@
  */
 import type { Context, Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
-import type { ActivityExecuteInput, ActivityInboundCallsInterceptor, ActivityInterceptors, Next } from '@temporalio/worker';
+import type {
+  ActivityExecuteInput,
+  ActivityInboundCallsInterceptor,
+  ActivityInterceptors,
+  Next,
+} from '@temporalio/worker';
 import { FAILURES, StageFailure } from '../../workflows/contract/index.js';
 import { lastProgress, onLeavingDevice } from './context.js';
 
@@ -31,7 +36,11 @@ export function activityInterceptor(leave?: LeaveDevice): (context: Context) => 
 }
 
 class Inbound implements ActivityInboundCallsInterceptor {
-  constructor(private readonly context: Context, private readonly seen: Map<string, Seen>, private readonly leave: LeaveDevice | undefined) {}
+  constructor(
+    private readonly context: Context,
+    private readonly seen: Map<string, Seen>,
+    private readonly leave: LeaveDevice | undefined,
+  ) {}
 
   async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
     const beat = (): void => this.context.heartbeat(lastProgress(this.context));
@@ -40,7 +49,10 @@ class Inbound implements ActivityInboundCallsInterceptor {
     const key = keyOf(this.context.info);
     let ended: (() => void) | undefined;
     const { leave } = this;
-    if (leave) onLeavingDevice(this.context, () => { ended ??= leave(); });
+    if (leave)
+      onLeavingDevice(this.context, () => {
+        ended ??= leave();
+      });
     try {
       const result = await next(input);
       this.seen.delete(key);
@@ -58,11 +70,21 @@ class Inbound implements ActivityInboundCallsInterceptor {
     if (signal.aborted && !(error instanceof StageFailure)) return signal.reason;
     if (error instanceof CancelledFailure || error instanceof TemporalFailure) return error;
     if (error instanceof StageFailure) {
-      return ApplicationFailure.create({ type: error.type, message: error.message, nonRetryable: FAILURES[error.type] === 'final', cause: error, details: error.details });
+      return ApplicationFailure.create({
+        type: error.type,
+        message: error.message,
+        nonRetryable: FAILURES[error.type] === 'final',
+        cause: error,
+        details: error.details,
+      });
     }
     // Room comes back when somebody makes it: never counted, as a store that is away is not.
     if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {
-      return ApplicationFailure.create({ type: 'DiskFull', message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`, cause: error });
+      return ApplicationFailure.create({
+        type: 'DiskFull',
+        message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`,
+        cause: error,
+      });
     }
     const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     const progress = lastProgress(this.context)?.done ?? 0;
@@ -72,7 +94,9 @@ class Inbound implements ActivityInboundCallsInterceptor {
     if (times < IDENTICAL_FAILURES) return error;
     this.seen.delete(key);
     return ApplicationFailure.create({
-      type: 'RepeatedFailure', nonRetryable: true, message: `${message} (the same ${times} times in a row, without progress)`,
+      type: 'RepeatedFailure',
+      nonRetryable: true,
+      message: `${message} (the same ${times} times in a row, without progress)`,
       ...(error instanceof Error ? { cause: error } : {}),
     });
   }

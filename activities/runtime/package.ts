@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url';
 /** Folder that holds `package.json`; the module may stand in the source tree or in a compiled copy below it. */
 export const ROOT = findRoot(dirname(fileURLToPath(import.meta.url)));
 
-export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { name: string; version: string };
+export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  name: string;
+  version: string;
+};
 
 let commit: string | null | undefined;
 
@@ -15,8 +18,11 @@ let commit: string | null | undefined;
 export function gitCommit(): string | undefined {
   if (commit === undefined) {
     try {
-      const git = (...args: string[]): string => execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-      commit = existsSync(join(ROOT, '.git')) ? `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '-uno') ? '+changes' : ''}` : null;
+      const git = (...args: string[]): string =>
+        execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+      commit = existsSync(join(ROOT, '.git'))
+        ? `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '-uno') ? '+changes' : ''}`
+        : null;
     } catch {
       commit = null;
     }
@@ -26,7 +32,8 @@ export function gitCommit(): string | undefined {
 
 function findRoot(folder: string): string {
   const file = join(folder, 'package.json');
-  if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'acecoder-temporal') return folder;
+  if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'acecoder-temporal')
+    return folder;
   const parent = dirname(folder);
   if (parent === folder) throw new Error('the package.json of acecoder-temporal was not found above its modules');
   return findRoot(parent);

@@ -113,7 +113,13 @@ export class PythonService {
         // Replies arrive in the asynchronous context in which the process was started, perhaps that of another activity;
         // what they call belongs to the caller's, which names its activity.
         const inCallersContext = AsyncLocalStorage.snapshot();
-        process.pending.set(id, { resolve: resolve as (result: unknown) => void, reject, options, inCallersContext, checkpoints: Promise.resolve() });
+        process.pending.set(id, {
+          resolve: resolve as (result: unknown) => void,
+          reject,
+          options,
+          inCallersContext,
+          checkpoints: Promise.resolve(),
+        });
         process.requests.write(`${JSON.stringify({ id, op, params })}\n`);
         options.signal?.addEventListener('abort', cancel, { once: true });
       });
@@ -159,14 +165,21 @@ export class PythonService {
     mkdirSync(logs, { recursive: true });
     const log = openSync(join(logs, `${name}.log`), 'a');
     const inherited = Object.fromEntries(
-      ['HOME', 'PATH', 'LANG', 'TMPDIR', 'HF_HOME', 'HF_HUB_OFFLINE', 'CUDA_VISIBLE_DEVICES', 'SSL_CERT_FILE'].flatMap((key) =>
-        process.env[key] === undefined ? [] : [[key, process.env[key]]],
+      ['HOME', 'PATH', 'LANG', 'TMPDIR', 'HF_HOME', 'HF_HUB_OFFLINE', 'CUDA_VISIBLE_DEVICES', 'SSL_CERT_FILE'].flatMap(
+        (key) => (process.env[key] === undefined ? [] : [[key, process.env[key]]]),
       ),
     );
     const child = spawn(python, [...args], {
       stdio: ['ignore', log, log, 'pipe', 'pipe'],
       detached: true,
-      env: { ...inherited, PYTHONPATH: pythonPath, PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1', TOKENIZERS_PARALLELISM: 'false', ...env } as NodeJS.ProcessEnv,
+      env: {
+        ...inherited,
+        PYTHONPATH: pythonPath,
+        PYTHONUNBUFFERED: '1',
+        PYTHONDONTWRITEBYTECODE: '1',
+        TOKENIZERS_PARALLELISM: 'false',
+        ...env,
+      },
     });
     closeSync(log);
     this.#starting = child;
@@ -223,7 +236,8 @@ function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 
       return;
     case 'checkpoint': {
       const { onCheckpoint } = call.options;
-      if (onCheckpoint) call.checkpoints = call.checkpoints.then(() => call.inCallersContext(() => onCheckpoint(message)));
+      if (onCheckpoint)
+        call.checkpoints = call.checkpoints.then(() => call.inCallersContext(() => onCheckpoint(message)));
       call.checkpoints.catch(() => undefined);
       return;
     }
@@ -236,7 +250,10 @@ function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 
       const { type, message: text } = message.error;
       const known = KNOWN[type];
       const error = known ? new StageFailure(known, text) : Object.assign(new Error(text), { name: type });
-      call.checkpoints.then(() => call.reject(error), () => call.reject(error));
+      call.checkpoints.then(
+        () => call.reject(error),
+        () => call.reject(error),
+      );
     }
   }
 }

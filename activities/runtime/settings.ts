@@ -33,8 +33,20 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
   const vllmPython = env['ACECODER_VLLM_PYTHON'] ?? join(home, 'vllm', 'bin', 'python');
   const processes = Number(env['ACECODER_PROCESSES'] ?? 1);
-  if (!Number.isInteger(processes) || processes < 1) throw new Error(`ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, from 1 on.`);
-  return { home, venv, python, vllmPython, processes, sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'), sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced', pythonPath: join(ROOT, 'workers') };
+  if (!Number.isInteger(processes) || processes < 1)
+    throw new Error(
+      `ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, from 1 on.`,
+    );
+  return {
+    home,
+    venv,
+    python,
+    vllmPython,
+    processes,
+    sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'),
+    sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced',
+    pythonPath: join(ROOT, 'workers'),
+  };
 }
 
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */

@@ -7,8 +7,15 @@
  */
 import { z } from 'zod';
 import {
-  ArtifactRef, ManifestFile, Metrics, StageFailure, semanticsOf,
-  type ArtifactKind, type Produced, type Producer, type StageName,
+  ArtifactRef,
+  ManifestFile,
+  Metrics,
+  StageFailure,
+  semanticsOf,
+  type ArtifactKind,
+  type Produced,
+  type Producer,
+  type StageName,
 } from '../../workflows/contract/index.js';
 import { objectKeys, stageKey } from '../artifacts/keys.js';
 import { digestsOf, produce, reused, type Product } from '../artifacts/produce.js';
@@ -25,7 +32,11 @@ const PlanDocument = z.object({
 type PlanDocument = z.infer<typeof PlanDocument>;
 
 const ShardDocument = z.object({
-  file: ManifestFile, metrics: z.record(z.string(), z.number()), notes: z.record(z.string(), z.array(z.string())).default({}), seconds: z.number(), workflowId: z.string(),
+  file: ManifestFile,
+  metrics: z.record(z.string(), z.number()),
+  notes: z.record(z.string(), z.array(z.string())).default({}),
+  seconds: z.number(),
+  workflowId: z.string(),
 });
 type ShardDocument = z.infer<typeof ShardDocument>;
 
@@ -65,7 +76,13 @@ export type StepResult =
 
 export interface Step<C> {
   schema: z.ZodType;
-  run(args: { config: C; inputs: Record<string, ArtifactRef>; rows: unknown[]; execution: unknown; shard: number }): Promise<StepResult>;
+  run(args: {
+    config: C;
+    inputs: Record<string, ArtifactRef>;
+    rows: unknown[];
+    execution: unknown;
+    shard: number;
+  }): Promise<StepResult>;
 }
 
 export interface ShardedStage<C> {
@@ -76,7 +93,10 @@ export interface ShardedStage<C> {
   /** Schema of the rows that the plan gives each shard. */
   planned: z.ZodType;
   /** The rows of each shard, one shard after the other, and counts that are read when all shards were taken. */
-  plan(args: { config: C; inputs: Record<string, ArtifactRef> }): Promise<{ shards: Iterable<unknown[]> | AsyncIterable<unknown[]>; metrics?: Metrics }>;
+  plan(args: {
+    config: C;
+    inputs: Record<string, ArtifactRef>;
+  }): Promise<{ shards: Iterable<unknown[]> | AsyncIterable<unknown[]>; metrics?: Metrics }>;
   steps: Record<string, Step<C>>;
   /** The steps that a shard goes through, in order; absent: all. */
   stepsOf?(config: C): readonly string[];
@@ -96,11 +116,20 @@ export interface ShardedStage<C> {
 }
 
 /** Activities by name: `<stage>.plan`, `<stage>.<step>` for each step, `<stage>.seal`. */
-export function shardedStageActivities<C extends { execution: unknown }>(store: ArtifactStore, stage: ShardedStage<C>): Record<string, (input: never) => Promise<unknown>> {
+export function shardedStageActivities<C extends { execution: unknown }>(
+  store: ArtifactStore,
+  stage: ShardedStage<C>,
+): Record<string, (input: never) => Promise<unknown>> {
   const stepsOf = (config: C): readonly string[] => stage.stepsOf?.(config) ?? Object.keys(stage.steps);
 
   function recipe(config: C, inputs: Record<string, ArtifactRef>) {
-    return { stage: stage.stage, version: stage.version, kind: stage.kind, semantics: semanticsOf(config), inputs: digestsOf(inputs) };
+    return {
+      stage: stage.stage,
+      version: stage.version,
+      kind: stage.kind,
+      semantics: semanticsOf(config),
+      inputs: digestsOf(inputs),
+    };
   }
 
   async function plan(input: PlanInput): Promise<PlanOutput> {
@@ -110,12 +139,21 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
     const planned = await store.getJson(objectKeys.plan(key));
     if (planned !== undefined) {
       const { shards } = PlanDocument.parse(planned);
-      return { stageKey: key, shards: shards.length, ...(finished ? { done: reused(finished, currentProducer()) } : {}) };
+      return {
+        stageKey: key,
+        shards: shards.length,
+        ...(finished ? { done: reused(finished, currentProducer()) } : {}),
+      };
     }
     const { shards, metrics } = await stage.plan({ config, inputs: input.inputs });
     const files: ManifestFile[] = [];
     for await (const rows of shards) files.push(await store.putRows(shardName(files.length), stage.planned, rows));
-    const document: PlanDocument = { config: config as z.infer<typeof PlanDocument>['config'], inputs: input.inputs, shards: files, metrics: metrics ?? {} };
+    const document: PlanDocument = {
+      config: config as z.infer<typeof PlanDocument>['config'],
+      inputs: input.inputs,
+      shards: files,
+      metrics: metrics ?? {},
+    };
     await store.putJson(objectKeys.plan(key), document);
     return { stageKey: key, shards: (await readPlan(store, key)).shards.length };
   }
@@ -130,7 +168,8 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
       const steps = stepsOf(config);
       const before = steps[steps.indexOf(step) - 1];
       const previous = before === undefined ? plan.shards[shard] : (await readShard(store, key, shard, before))?.file;
-      if (!previous) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage.stage}.${step}`);
+      if (!previous)
+        throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage.stage}.${step}`);
       const schema = before === undefined ? stage.planned : stage.steps[before]!.schema;
       const rows: unknown[] = [];
       for await (const row of store.readRows([previous], schema)) rows.push(row);
@@ -167,7 +206,8 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
           const document = await readShard(store, key, index, step);
           if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
           for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
-          for (const [name, texts] of Object.entries(document.notes)) notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
+          for (const [name, texts] of Object.entries(document.notes))
+            notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
           seconds += document.seconds;
           if (step === lastStep) files.push(document.file);
         }
@@ -178,7 +218,15 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
           yield* store.readRows([document!.file], stage.steps[step]!.schema);
         }
       };
-      const sealed = await stage.seal({ stageKey: key, config, inputs: plan.inputs, rows, counts, notes, planMetrics: plan.metrics });
+      const sealed = await stage.seal({
+        stageKey: key,
+        config,
+        inputs: plan.inputs,
+        rows,
+        counts,
+        notes,
+        planMetrics: plan.metrics,
+      });
       const own = sealed.files ?? files;
       return {
         files: own,
@@ -193,25 +241,33 @@ export function shardedStageActivities<C extends { execution: unknown }>(store: 
     [`${stage.stage}.plan`]: plan,
     ...Object.fromEntries(Object.keys(stage.steps).map((step) => [`${stage.stage}.${step}`, runStep(step)])),
     [`${stage.stage}.seal`]: seal,
-  } as Record<string, (input: never) => Promise<unknown>>;
+  };
 }
 
 /** The plan of a stage. @throws StageFailure `ArtifactCorrupt` when it is missing. */
 export async function readPlan(store: ArtifactStore, key: string): Promise<PlanDocument> {
   const plan = await store.getJson(objectKeys.plan(key));
-  if (plan === undefined) throw new StageFailure('ArtifactCorrupt', `the plan ${objectKeys.plan(key)} is missing from the store`);
+  if (plan === undefined)
+    throw new StageFailure('ArtifactCorrupt', `the plan ${objectKeys.plan(key)} is missing from the store`);
   return PlanDocument.parse(plan);
 }
 
 /** What a step of a shard stored; undefined where it has not ended. */
-export async function readShard(store: ArtifactStore, key: string, index: number, step: string): Promise<ShardDocument | undefined> {
+export async function readShard(
+  store: ArtifactStore,
+  key: string,
+  index: number,
+  step: string,
+): Promise<ShardDocument | undefined> {
   const document = await store.getJson(objectKeys.shard(key, index, step));
   return document === undefined ? undefined : ShardDocument.parse(document);
 }
 
 /** Cuts rows into shards of at most `size`, in order. */
 export function intoShards<T>(rows: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) => rows.slice(index * size, (index + 1) * size));
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) =>
+    rows.slice(index * size, (index + 1) * size),
+  );
 }
 
 /** As {@link intoShards}, for rows that do not stay in memory. */

@@ -1,6 +1,12 @@
 /** Sampling: questions to programs with verdicts and pass rates. */
 import { z } from 'zod';
-import { FilteredQuestionRow, ProgramRow, SamplingConfig, StageConfigs, type ArtifactRef } from '../../workflows/contract/index.js';
+import {
+  FilteredQuestionRow,
+  ProgramRow,
+  SamplingConfig,
+  StageConfigs,
+  type ArtifactRef,
+} from '../../workflows/contract/index.js';
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
@@ -29,8 +35,17 @@ export function samplingActivities(services: Services) {
     planned: FilteredQuestionRow,
     async plan({ config, inputs }) {
       const train = await selectQuestions(store, inputs['questions']!, 'train', config.questions.train, config.salt);
-      const heldOut = await selectQuestions(store, inputs['questions']!, 'heldOut', config.questions.heldOut, config.salt);
-      return { shards: intoShards([...train, ...heldOut], config.shardSize), metrics: { train: train.length, heldOut: heldOut.length } };
+      const heldOut = await selectQuestions(
+        store,
+        inputs['questions']!,
+        'heldOut',
+        config.questions.heldOut,
+        config.salt,
+      );
+      return {
+        shards: intoShards([...train, ...heldOut], config.shardSize),
+        metrics: { train: train.length, heldOut: heldOut.length },
+      };
     },
     stepsOf: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
     steps: {
@@ -38,9 +53,23 @@ export function samplingActivities(services: Services) {
         schema: SampledQuestion,
         async run({ config, inputs, rows, execution }) {
           const questions = rows as FilteredQuestionRow[];
-          const { texts, metrics } = await textsOf(requestOf.sampler(config)!, questions, { store, secret, signal: cancellationSignal(), onProgress: (done, total, message) => reportProgress({ done, total, message }) }, inputs['samples'], execution);
+          const { texts, metrics } = await textsOf(
+            requestOf.sampler(config)!,
+            questions,
+            {
+              store,
+              secret,
+              signal: cancellationSignal(),
+              onProgress: (done, total, message) => reportProgress({ done, total, message }),
+            },
+            inputs['samples'],
+            execution,
+          );
           if (!texts) return { incomplete: true, metrics };
-          return { rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })), metrics };
+          return {
+            rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })),
+            metrics,
+          };
         },
       },
       generate: {
@@ -48,25 +77,31 @@ export function samplingActivities(services: Services) {
         async run({ config, inputs, rows, execution }) {
           const questions = rows as FilteredQuestionRow[];
           const { maxRows } = SamplingConfig.shape.execution.parse(execution);
-          const answers = await generate(services, questions.map(({ id, question }) => ({
-            id,
-            prompt: promptOf(question),
-            n: config.samples,
-            temperature: config.temperature,
-            topP: config.topP,
-            maxNewTokens: config.maxNewTokens,
-            seeds: Array.from({ length: config.samples }, (_, index) => deriveSeed(config.seed, id, index)),
-          })), {
-            engine: config.engine,
-            model: await store.materialise(inputs['policy']!),
-            maxRows,
-            signal: cancellationSignal(),
-            onProgress: (done, total) => reportProgress({ done, total, message: 'programs sampled' }),
-          });
+          const answers = await generate(
+            services,
+            questions.map(({ id, question }) => ({
+              id,
+              prompt: promptOf(question),
+              n: config.samples,
+              temperature: config.temperature,
+              topP: config.topP,
+              maxNewTokens: config.maxNewTokens,
+              seeds: Array.from({ length: config.samples }, (_, index) => deriveSeed(config.seed, id, index)),
+            })),
+            {
+              engine: config.engine,
+              model: await store.materialise(inputs['policy']!),
+              maxRows,
+              signal: cancellationSignal(),
+              onProgress: (done, total) => reportProgress({ done, total, message: 'programs sampled' }),
+            },
+          );
           return {
             rows: questions.map((question, at): SampledQuestion => ({
               question,
-              samples: answers.slice(at * config.samples, (at + 1) * config.samples).map(({ text, finish }) => ({ text, finish })),
+              samples: answers
+                .slice(at * config.samples, (at + 1) * config.samples)
+                .map(({ text, finish }) => ({ text, finish })),
             })),
             metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
           };
@@ -76,12 +111,20 @@ export function samplingActivities(services: Services) {
         schema: ProgramRow,
         async run({ config, inputs, rows }) {
           const { sampler } = config;
-          const model = sampler.kind === 'openai' ? sampler.model : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
+          const model =
+            sampler.kind === 'openai'
+              ? sampler.model
+              : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
           const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
-          const programs = (rows as SampledQuestion[]).flatMap(({ question, samples }) => samples.map(({ text, finish }, index) => ({
-            id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
-            question, index, finish, program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
-          })));
+          const programs = (rows as SampledQuestion[]).flatMap(({ question, samples }) =>
+            samples.map(({ text, finish }, index) => ({
+              id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
+              question,
+              index,
+              finish,
+              program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
+            })),
+          );
           const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
             sandbox,
             programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
@@ -89,21 +132,47 @@ export function samplingActivities(services: Services) {
               limits: config.limits,
               // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
               // reference cannot pass is set aside. A question from elsewhere may have none.
-              references: (rows as SampledQuestion[]).filter(({ question: { reference } }) => reference !== '').map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
-              signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+              references: (rows as SampledQuestion[])
+                .filter(({ question: { reference } }) => reference !== '')
+                .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
+              signal: cancellationSignal(),
+              onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
             },
           );
           const broken = new Set(brokenReferences.map(({ id }) => id));
           return {
             rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
-              const { id, question: { id: questionId, split, question, limits, testCases }, index, finish, program } = programs[at]!;
+              const {
+                id,
+                question: { id: questionId, split, question, limits, testCases },
+                index,
+                finish,
+                program,
+              } = programs[at]!;
               if (broken.has(questionId)) return [];
-              return [{ id, questionId, split, question, index, program, finish, outcomes, passRate, testCases, ...(limits ? { limits } : {}), harness: about.harness }];
+              return [
+                {
+                  id,
+                  questionId,
+                  split,
+                  question,
+                  index,
+                  program,
+                  finish,
+                  outcomes,
+                  passRate,
+                  testCases,
+                  ...(limits ? { limits } : {}),
+                  harness: about.harness,
+                },
+              ];
             }),
             metrics: { cpuSeconds, brokenReferences: brokenReferences.length },
             notes: {
               ...notesOf(about),
-              brokenReferences: brokenReferences.map(({ id, test, status, reason }) => `${id}: test ${test} ${status} ${reason ?? ''}`.trim()),
+              brokenReferences: brokenReferences.map(({ id, test, status, reason }) =>
+                `${id}: test ${test} ${status} ${reason ?? ''}`.trim(),
+              ),
             },
           };
         },
@@ -124,11 +193,19 @@ export function samplingActivities(services: Services) {
       }
       return {
         metrics: {
-          programs, meanPassRate: programs === 0 ? 0 : sum / programs, histogram, verdicts,
+          programs,
+          meanPassRate: programs === 0 ? 0 : sum / programs,
+          histogram,
+          verdicts,
           questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference - noSamples,
-          droppedQuestions: { ...(brokenReference > 0 ? { brokenReference } : {}), ...(noSamples > 0 ? { noSamples } : {}) } as Record<string, number>,
+          droppedQuestions: {
+            ...(brokenReference > 0 ? { brokenReference } : {}),
+            ...(noSamples > 0 ? { noSamples } : {}),
+          },
           ...(config.sampler.kind === 'openai' ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
-          notes, tokens: counts['tokens'] ?? 0, cpuSeconds: counts['cpuSeconds'] ?? 0,
+          notes,
+          tokens: counts['tokens'] ?? 0,
+          cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },
@@ -138,12 +215,20 @@ export function samplingActivities(services: Services) {
 
 /** Why replies held no program, by reason. */
 function failuresOf(counts: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(Object.entries(counts).filter(([name]) => name.startsWith('failures.')).map(([name, times]) => [name.slice('failures.'.length), times]));
+  return Object.fromEntries(
+    Object.entries(counts)
+      .filter(([name]) => name.startsWith('failures.'))
+      .map(([name, times]) => [name.slice('failures.'.length), times]),
+  );
 }
 
 /** The first `limit` questions of a split in an order that depends on their ids and the salt alone. */
 export async function selectQuestions(
-  store: ArtifactStore, ref: ArtifactRef, split: FilteredQuestionRow['split'], limit: number | undefined, salt: string,
+  store: ArtifactStore,
+  ref: ArtifactRef,
+  split: FilteredQuestionRow['split'],
+  limit: number | undefined,
+  salt: string,
 ): Promise<FilteredQuestionRow[]> {
   const found: FilteredQuestionRow[] = [];
   for await (const row of store.rowsOf(ref, FilteredQuestionRow)) if (row.split === split) found.push(row);

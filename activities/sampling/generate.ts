@@ -43,19 +43,37 @@ export interface GenerateOptions {
 }
 
 /** Answers in request order, then sample order. */
-export async function generate({ models, engines, store }: Pick<Services, 'models' | 'engines' | 'store'>, requests: readonly SampleRequest[], options: GenerateOptions): Promise<Answer[]> {
+export async function generate(
+  { models, engines, store }: Pick<Services, 'models' | 'engines' | 'store'>,
+  requests: readonly SampleRequest[],
+  options: GenerateOptions,
+): Promise<Answer[]> {
   if (requests.length === 0) return [];
   const engine = engines[options.engine];
   // An engine beside the runtime shares its device, and finds no room while the runtime keeps models warm.
-  if (engine !== models && models.isRunning) await models.call('releaseModels', {}, options.signal ? { signal: options.signal } : {});
+  if (engine !== models && models.isRunning)
+    await models.call('releaseModels', {}, options.signal ? { signal: options.signal } : {});
   const input = await store.spoolPath('.requests.jsonl');
   const output = await store.spoolPath('.answers.jsonl');
   try {
-    await writeRows(input, requests.map(({ prompt, ...request }) => ({ ...request, ...prompt })));
-    await engine.call('sample', { model: options.model, requests: input, output, maxRows: options.maxRows, ...(options.logProbs ? { logProbs: true } : {}) }, {
-      ...(options.signal ? { signal: options.signal } : {}),
-      onProgress: ({ done, total }) => options.onProgress?.(done, total),
-    });
+    await writeRows(
+      input,
+      requests.map(({ prompt, ...request }) => ({ ...request, ...prompt })),
+    );
+    await engine.call(
+      'sample',
+      {
+        model: options.model,
+        requests: input,
+        output,
+        maxRows: options.maxRows,
+        ...(options.logProbs ? { logProbs: true } : {}),
+      },
+      {
+        ...(options.signal ? { signal: options.signal } : {}),
+        onProgress: ({ done, total }) => options.onProgress?.(done, total),
+      },
+    );
     const answers: Answer[] = [];
     for await (const answer of readLines(output, Answer)) answers.push(answer);
     return answers;

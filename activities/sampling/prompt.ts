@@ -20,7 +20,12 @@ export interface Prompt {
 /** The prompt of a question; `programPrefix` is program text that the answer is opened with (HumanEval's function head). */
 export function promptOf(question: string, programPrefix = ''): Prompt {
   return {
-    messages: [{ role: 'user', content: `${question}\n\nAnswer with one Python code block that holds the complete function and nothing else.` }],
+    messages: [
+      {
+        role: 'user',
+        content: `${question}\n\nAnswer with one Python code block that holds the complete function and nothing else.`,
+      },
+    ],
     assistantPrefix: `${FENCE}python\n${programPrefix}`,
     stop: [`\n${FENCE}`],
   };
@@ -40,7 +45,9 @@ export function extractProgram(text: string, programPrefix = ''): string {
 export function programOfReply(reply: string, entryPoint: string): string {
   const text = reply.replace(/^\s*<think>[^]*?<\/think>/, '');
   const blocks = [...text.matchAll(/^[ \t]*```([\w+-]*)[^\n]*\n([^]*?)(?:^[ \t]*```[ \t]*$|(?![^]))/gm)]
-    .filter(([, language]) => /^(py(thon)?3?)?$/i.test(language!)).map(([, , block]) => block!);
-  const defines = (block: string): boolean => [...block.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].some(([, name]) => name === entryPoint);
+    .filter(([, language]) => /^(py(thon)?3?)?$/i.test(language!))
+    .map(([, , block]) => block!);
+  const defines = (block: string): boolean =>
+    [...block.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].some(([, name]) => name === entryPoint);
   return ((entryPoint ? blocks.findLast(defines) : undefined) ?? blocks.at(-1) ?? text).trimEnd();
 }

@@ -1,6 +1,14 @@
 /** Synthesis: seeds to questions with test cases. */
 import { z } from 'zod';
-import { QuestionRow, ReplyRow, SeedRow, StageConfigs, type ArtifactRef, type Benchmark, type Teacher } from '../../workflows/contract/index.js';
+import {
+  QuestionRow,
+  ReplyRow,
+  SeedRow,
+  StageConfigs,
+  type ArtifactRef,
+  type Benchmark,
+  type Teacher,
+} from '../../workflows/contract/index.js';
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
@@ -26,7 +34,11 @@ type AskedRow = z.infer<typeof AskedRow>;
 /** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
   const benchmarkTasks = async (benchmarks: readonly Benchmark[]): Promise<Task[]> => {
-    const slices = await Promise.all(benchmarks.map((benchmark) => (benchmark.kind === 'humaneval' ? humanEvalTasks(settings, benchmark) : [])));
+    const slices = await Promise.all(
+      benchmarks.map((benchmark) =>
+        benchmark.kind === 'humaneval' ? humanEvalTasks(settings, benchmark) : Promise.resolve([]),
+      ),
+    );
     return slices.flat();
   };
 
@@ -40,8 +52,14 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const contamination = new Contamination(await benchmarkTasks(config.decontaminate));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
-      const metrics = { seeds: 0, droppedSeeds: {} as Record<string, number>, contaminated: [] as { seed: string; why: string }[] };
-      const drop = (reason: string): void => { metrics.droppedSeeds[reason] = (metrics.droppedSeeds[reason] ?? 0) + 1; };
+      const metrics = {
+        seeds: 0,
+        droppedSeeds: {} as Record<string, number>,
+        contaminated: [] as { seed: string; why: string }[],
+      };
+      const drop = (reason: string): void => {
+        metrics.droppedSeeds[reason] = (metrics.droppedSeeds[reason] ?? 0) + 1;
+      };
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
           metrics.seeds += 1;
@@ -66,22 +84,36 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         async run({ config, rows }) {
           const teacher = config.teacher as OfTeacher<'offline'>;
           const asked = (rows as SeedRow[]).map((row) => askOffline(row, teacher));
-          const calls = asked.flatMap(({ row, parsed, calls }) => (parsed ? [{ id: row.id, program: row.code, calls }] : []));
+          const calls = asked.flatMap(({ row, parsed, calls }) =>
+            parsed ? [{ id: row.id, program: row.code, calls }] : [],
+          );
           const results = await evaluateCalls(sandbox, calls, {
-            limits: config.limits, signal: cancellationSignal(), onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
+            limits: config.limits,
+            signal: cancellationSignal(),
+            onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
           });
           let next = 0;
           let failedCalls = 0;
           const questions = asked.map(({ row, parsed, calls, failure }): QuestionRow => {
-            const base = { id: rowId('q', row.source, row.code), seedId: row.id, source: row.source, reference: row.code };
+            const base = {
+              id: rowId('q', row.source, row.code),
+              seedId: row.id,
+              source: row.source,
+              reference: row.code,
+            };
             if (!parsed) return { ...base, question: '', entryPoint: '', testCases: [], failure: failure! };
             const answers = results[next++]!;
             const literals = answers.map((answer) => ('literal' in answer ? answer.literal : undefined));
             const answered = calls.filter((_, index) => literals[index] !== undefined);
             failedCalls += calls.length - answered.length;
-            const testCases = writeTestCases(answered, literals.filter((literal) => literal !== undefined), {
-              corruptedShare: teacher.corruptedShare, seed: deriveSeed(teacher.seed, row.id, 'tests'),
-            });
+            const testCases = writeTestCases(
+              answered,
+              literals.filter((literal) => literal !== undefined),
+              {
+                corruptedShare: teacher.corruptedShare,
+                seed: deriveSeed(teacher.seed, row.id, 'tests'),
+              },
+            );
             return { ...base, question: writeQuestion(parsed), entryPoint: parsed.name, testCases };
           });
           return { rows: questions, metrics: { failedCalls } };
@@ -92,14 +124,23 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         async run({ config: { teacher }, inputs, rows, execution }) {
           const seeds = rows as SeedRow[];
           if (teacher.kind === 'recorded') {
-            const replies = await (await RowIndex.of(store, inputs['replies']!)).rowsOf(seeds.map(({ id }) => id), ReplyRow);
+            const replies = await (
+              await RowIndex.of(store, inputs['replies']!)
+            ).rowsOf(
+              seeds.map(({ id }) => id),
+              ReplyRow,
+            );
             // Of several replies to a seed the last one counts.
             const asked = seeds.map((seed): AskedRow => ({ seed, reply: replies.get(seed.id)!.at(-1) }));
             return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
           }
           const { replies, metrics } = await askForReplies({
-            model: modelOf(teacher as OfTeacher<'openai'>), asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
-            execution: RequestExecution.parse(execution), store, secret, signal: cancellationSignal(),
+            model: modelOf(teacher as OfTeacher<'openai'>),
+            asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
+            execution: RequestExecution.parse(execution),
+            store,
+            secret,
+            signal: cancellationSignal(),
             onProgress: (done, total, message) => reportProgress({ done, total, message }),
           });
           if (!replies) return { incomplete: true, metrics };
@@ -108,7 +149,10 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       },
       parse: {
         schema: QuestionRow,
-        run: ({ config, rows }) => Promise.resolve({ rows: (rows as AskedRow[]).map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)) }),
+        run: ({ config, rows }) =>
+          Promise.resolve({
+            rows: (rows as AskedRow[]).map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)),
+          }),
       },
     },
     async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
@@ -117,7 +161,9 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       let testCases = 0;
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
-      const count = (into: Record<string, number>, reason: string): void => { into[reason] = (into[reason] ?? 0) + 1; };
+      const count = (into: Record<string, number>, reason: string): void => {
+        into[reason] = (into[reason] ?? 0) + 1;
+      };
       for await (const row of rows() as AsyncGenerator<QuestionRow>) {
         if (row.failure === undefined) questions += 1;
         // The offline teacher says in a sentence what it did not understand.
@@ -127,10 +173,15 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
       if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
-      const replies = teacher.kind === 'openai' ? await keepReplies(stageKey, inputs, rows('request') as AsyncGenerator<AskedRow>) : undefined;
+      const replies =
+        teacher.kind === 'openai'
+          ? await keepReplies(stageKey, inputs, rows('request') as AsyncGenerator<AskedRow>)
+          : undefined;
       return {
         metrics: {
-          ...made, rejectedTests, ...paidMetrics(counts),
+          ...made,
+          rejectedTests,
+          ...paidMetrics(counts),
           ...(replies ? { repliesArtifact: replies } : {}),
         },
       };
@@ -138,24 +189,41 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   };
 
   /** Raw replies as an artifact of their own, which a recorded teacher replays. @returns its key. */
-  async function keepReplies(stageKey: string, inputs: Record<string, ArtifactRef>, rows: AsyncGenerator<AskedRow>): Promise<string> {
-    const { ref } = await produce(store, { stage: 'synthesis.request', version: 1, kind: 'replies', semantics: { stageKey }, inputs: digestsOf(inputs) }, inputs, currentProducer(), async () => {
-      async function* replies(): AsyncGenerator<ReplyRow> {
-        for await (const { reply } of rows) if (reply) yield reply;
-      }
-      const file = await store.putRows('rows.jsonl', ReplyRow, replies());
-      return { files: [file], rows: file.rows ?? 0, metrics: {} };
-    });
+  async function keepReplies(
+    stageKey: string,
+    inputs: Record<string, ArtifactRef>,
+    rows: AsyncGenerator<AskedRow>,
+  ): Promise<string> {
+    const { ref } = await produce(
+      store,
+      { stage: 'synthesis.request', version: 1, kind: 'replies', semantics: { stageKey }, inputs: digestsOf(inputs) },
+      inputs,
+      currentProducer(),
+      async () => {
+        async function* replies(): AsyncGenerator<ReplyRow> {
+          for await (const { reply } of rows) if (reply) yield reply;
+        }
+        const file = await store.putRows('rows.jsonl', ReplyRow, replies());
+        return { files: [file], rows: file.rows ?? 0, metrics: {} };
+      },
+    );
     return ref.key;
   }
   return shardedStageActivities(store, stage);
 }
 
 /** What the offline teacher makes of one seed before it is run; `failure` says what it did not understand. */
-function askOffline(row: SeedRow, teacher: OfTeacher<'offline'>): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
+function askOffline(
+  row: SeedRow,
+  teacher: OfTeacher<'offline'>,
+): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
   try {
     const parsed = parseSeed(row.code, row.domain);
-    return { row, parsed, calls: generateCalls(parsed, { count: teacher.testCases, seed: deriveSeed(teacher.seed, row.id, 'calls') }) };
+    return {
+      row,
+      parsed,
+      calls: generateCalls(parsed, { count: teacher.testCases, seed: deriveSeed(teacher.seed, row.id, 'calls') }),
+    };
   } catch (error) {
     return { row, calls: [], failure: (error as Error).message };
   }

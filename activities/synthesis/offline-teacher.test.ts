@@ -72,7 +72,10 @@ describe('the seeds of the project', () => {
 });
 
 /** Checks the limits on the value itself and those that hold for its items. */
-function expectWithin(value: PyValue, { minLength = 0, maxLength = Infinity, ...items }: NonNullable<SeedRow['domain']>[string]): void {
+function expectWithin(
+  value: PyValue,
+  { minLength = 0, maxLength = Infinity, ...items }: NonNullable<SeedRow['domain']>[string],
+): void {
   const { min = -Infinity, max = Infinity, alphabet } = items;
   if (value.kind === 'int' || value.kind === 'float') {
     expect(Number(value.value)).toBeGreaterThanOrEqual(min);
@@ -80,7 +83,8 @@ function expectWithin(value: PyValue, { minLength = 0, maxLength = Infinity, ...
   } else if (value.kind === 'str') {
     expect(value.value.length).toBeGreaterThanOrEqual(minLength);
     expect(value.value.length).toBeLessThanOrEqual(maxLength);
-    if (alphabet !== undefined) expect([...value.value].filter((character) => !alphabet.includes(character))).toEqual([]);
+    if (alphabet !== undefined)
+      expect([...value.value].filter((character) => !alphabet.includes(character))).toEqual([]);
   } else if (value.kind === 'list') {
     expect(value.items.length).toBeGreaterThanOrEqual(minLength);
     expect(value.items.length).toBeLessThanOrEqual(maxLength);
@@ -95,7 +99,9 @@ describe('writeQuestion', () => {
         'that returns n limited to the limits.',
     );
     const other = parseSeed('def f(n: int) -> int:\n    """Add one to n and return it."""\n    return n + 1\n');
-    expect(writeQuestion(other)).toBe('Write a Python function `f(n: int) -> int` for this task: Add one to n and return it.');
+    expect(writeQuestion(other)).toBe(
+      'Write a Python function `f(n: int) -> int` for this task: Add one to n and return it.',
+    );
   });
 });
 
@@ -110,7 +116,9 @@ describe('generateCalls', () => {
   it('begins with the edge cases of the first parameter', () => {
     const single = parseSeed('def f(n: int) -> int:\n    """Return n."""\n    return n\n', { n: { min: -1, max: 7 } });
     expect(generateCalls(single, { count: 9, seed: 3 }).slice(0, 5)).toEqual(['f(0)', 'f(1)', 'f(-1)', 'f(2)', 'f(7)']);
-    expect(generateCalls(single, { count: 9, seed: 3 }).sort()).toEqual([-1, 0, 1, 2, 3, 4, 5, 6, 7].map((n) => `f(${n})`).sort());
+    expect(generateCalls(single, { count: 9, seed: 3 }).sort()).toEqual(
+      [-1, 0, 1, 2, 3, 4, 5, 6, 7].map((n) => `f(${n})`).sort(),
+    );
   });
 
   it('gives fewer calls where the domain holds fewer', () => {
@@ -119,7 +127,9 @@ describe('generateCalls', () => {
   });
 
   it('takes some arguments from the ones before, so that a search finds something', () => {
-    const search = parseSeed('def f(numbers: list[int], target: int) -> bool:\n    """Return True."""\n    return True\n');
+    const search = parseSeed(
+      'def f(numbers: list[int], target: int) -> bool:\n    """Return True."""\n    return True\n',
+    );
     const found = generateCalls(search, { count: 40, seed: 1 }).filter((call) => {
       const [, numbers, target] = /^f\(\[(.*)\], (-?\d+)\)$/.exec(call) as unknown as [string, string, string];
       return numbers.split(', ').includes(target);
@@ -131,10 +141,32 @@ describe('generateCalls', () => {
 
 describe('writeTestCases', () => {
   const truths: PyValue[] = [
-    int(0), int(-7), int(10n ** 30n), float(0), float(-2.5), float(1 / 3), str(''), str('a'), str('Hello'), str('11'),
-    list([]), list([int(1)]), list([int(2), int(2)]), list([str('b'), str('a')]), tuple([int(1), int(1)]),
-    tuple([int(1), int(2)]), { kind: 'bool', value: true }, { kind: 'bool', value: false }, { kind: 'dict', entries: [] },
-    { kind: 'dict', entries: [[str('a'), int(1)], [str('b'), int(0)]] },
+    int(0),
+    int(-7),
+    int(10n ** 30n),
+    float(0),
+    float(-2.5),
+    float(1 / 3),
+    str(''),
+    str('a'),
+    str('Hello'),
+    str('11'),
+    list([]),
+    list([int(1)]),
+    list([int(2), int(2)]),
+    list([str('b'), str('a')]),
+    tuple([int(1), int(1)]),
+    tuple([int(1), int(2)]),
+    { kind: 'bool', value: true },
+    { kind: 'bool', value: false },
+    { kind: 'dict', entries: [] },
+    {
+      kind: 'dict',
+      entries: [
+        [str('a'), int(1)],
+        [str('b'), int(0)],
+      ],
+    },
   ];
   const literals = truths.map(pyLiteral);
   const calls = truths.map((_, index) => `f(${index})`);
@@ -194,9 +226,12 @@ describe('Python literals', () => {
     expect(parsePyLiteral(text)).toEqual(value);
   });
 
-  test.each(['', 'None', 'nan', '[1 2]', '[1,,2]', '{1, 2}', "'open", '1 2', 'f(1)', '1.2.3', '0x10'])('refuses %j', (text) => {
-    expect(() => parsePyLiteral(text)).toThrow('not a Python literal');
-  });
+  test.each(['', 'None', 'nan', '[1 2]', '[1,,2]', '{1, 2}', "'open", '1 2', 'f(1)', '1.2.3', '0x10'])(
+    'refuses %j',
+    (text) => {
+      expect(() => parsePyLiteral(text)).toThrow('not a Python literal');
+    },
+  );
 
   it('has no text for an infinite float', () => {
     expect(() => pyLiteral(float(Infinity))).toThrow(RangeError);

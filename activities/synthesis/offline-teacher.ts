@@ -8,7 +8,17 @@
  */
 import type { SeedRow, TestCase } from '../../workflows/contract/rows.js';
 import {
-  bool, dict, float, int, list, parsePyLiteral, pyEqual, pyLiteral, str, tuple, type PyValue,
+  bool,
+  dict,
+  float,
+  int,
+  list,
+  parsePyLiteral,
+  pyEqual,
+  pyLiteral,
+  str,
+  tuple,
+  type PyValue,
 } from './python-literal.js';
 import { Random } from './random.js';
 
@@ -109,12 +119,35 @@ export function writeQuestion(seed: Seed): string {
 /** Names for the keys of dictionaries: few, so that two dictionaries of one call share some. */
 const KEYS = ['apple', 'bread', 'cheese', 'milk', 'rice', 'salt'];
 const WORDS = [
-  ...KEYS, 'a', 'of', 'The', 'Anna', 'level', 'noon', 'green', 'River', 'window', 'yellow', 'BIG', 'data', 'summer',
-  'Queue', 'x2', 'mountain',
+  ...KEYS,
+  'a',
+  'of',
+  'The',
+  'Anna',
+  'level',
+  'noon',
+  'green',
+  'River',
+  'window',
+  'yellow',
+  'BIG',
+  'data',
+  'summer',
+  'Queue',
+  'x2',
+  'mountain',
 ];
 const PHRASES = [
-  'hello world', 'The quick brown fox', 'one  two   three', ' leading space', 'trailing space ', 'A1 b2 C3!',
-  'it\'s 10:45, "late"', 'never odd or even', 'aabbbc', '    ',
+  'hello world',
+  'The quick brown fox',
+  'one  two   three',
+  ' leading space',
+  'trailing space ',
+  'A1 b2 C3!',
+  'it\'s 10:45, "late"',
+  'never odd or even',
+  'aabbbc',
+  '    ',
 ];
 const INT_RANGE = { min: -100, max: 100 };
 const LENGTH_RANGE = { minLength: 0, maxLength: 24 };

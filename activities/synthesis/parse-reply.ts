@@ -7,12 +7,34 @@ import { rowId } from '../artifacts/keys.js';
 
 /** Why a reply gave no question. */
 export type ReplyFailure =
-  | 'noReply' | 'emptyReply' | 'htmlReply' | 'brokenReply' | 'refused' | 'contentFilter' | 'promptTooLong' | 'requestRefused' | 'cutReply'
-  | 'invalidJson' | 'wrongShape' | 'noEntryPoint' | 'otherQuestion' | 'noTests';
+  | 'noReply'
+  | 'emptyReply'
+  | 'htmlReply'
+  | 'brokenReply'
+  | 'refused'
+  | 'contentFilter'
+  | 'promptTooLong'
+  | 'requestRefused'
+  | 'cutReply'
+  | 'invalidJson'
+  | 'wrongShape'
+  | 'noEntryPoint'
+  | 'otherQuestion'
+  | 'noTests';
 
 /** Why a test of a reply cannot be used. Whether it is right, the oracle says. */
 export type TestRejection =
-  | 'notText' | 'empty' | 'tooLong' | 'noAssert' | 'doesNotParse' | 'wrongFunction' | 'needsFiles' | 'needsNetwork' | 'needsProcesses' | 'duplicate' | 'tooMany';
+  | 'notText'
+  | 'empty'
+  | 'tooLong'
+  | 'noAssert'
+  | 'doesNotParse'
+  | 'wrongFunction'
+  | 'needsFiles'
+  | 'needsNetwork'
+  | 'needsProcesses'
+  | 'duplicate'
+  | 'tooMany';
 
 /** Characters of a test, at most; a longer one is a data file. */
 const TEST_CHARACTERS = 10_000;
@@ -22,7 +44,14 @@ const TESTS_TIMES_ASKED = 3;
 /** The row of one seed. `testCases` is the number of tests that was asked for. */
 export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases: number): QuestionRow {
   const base = { id: rowId('q', seed.source, seed.code), seedId: seed.id, source: seed.source, reference: seed.code };
-  const none = (failure: ReplyFailure, more: Partial<QuestionRow> = {}): QuestionRow => ({ ...base, question: '', entryPoint: '', testCases: [], failure, ...more });
+  const none = (failure: ReplyFailure, more: Partial<QuestionRow> = {}): QuestionRow => ({
+    ...base,
+    question: '',
+    entryPoint: '',
+    testCases: [],
+    failure,
+    ...more,
+  });
   if (reply === undefined) return none('noReply');
   const content = contentOf(reply);
   if ('failure' in content) return none(content.failure);
@@ -31,16 +60,27 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   if ('failure' in answer) return none(answer.failure);
   const { question, signature, tests } = answer;
   const functions = [...seed.code.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].map(([, name]) => name!);
-  const entryPoint = /\bdef\s+(\w+)/.exec(signature)?.[1] ?? /^\s*(\w+)\s*\(/.exec(signature)?.[1] ?? mostCalled(tests, functions);
+  const entryPoint =
+    /\bdef\s+(\w+)/.exec(signature)?.[1] ?? /^\s*(\w+)\s*\(/.exec(signature)?.[1] ?? mostCalled(tests, functions);
   if (entryPoint === undefined) return none('noEntryPoint', { question });
   const { kept, rejected } = sortTests(tests, entryPoint, Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases));
   const rejectedTests = rejected.length > 0 ? { rejectedTests: rejected } : {};
   // Where the seed has functions, the question has to be about one of them: the seed is a right answer then.
-  if (functions.length > 0 && !functions.includes(entryPoint)) return none('otherQuestion', { question, entryPoint, ...rejectedTests });
+  if (functions.length > 0 && !functions.includes(entryPoint))
+    return none('otherQuestion', { question, entryPoint, ...rejectedTests });
   if (kept.length === 0) {
-    return none(rejected.length > 0 && rejected.every(({ reason }) => reason === 'wrongFunction') ? 'otherQuestion' : 'noTests', { question, entryPoint, ...rejectedTests });
+    return none(
+      rejected.length > 0 && rejected.every(({ reason }) => reason === 'wrongFunction') ? 'otherQuestion' : 'noTests',
+      { question, entryPoint, ...rejectedTests },
+    );
   }
-  return { ...base, question: withSignature(question, signature, entryPoint), entryPoint, testCases: kept.map((test) => ({ test })), ...rejectedTests };
+  return {
+    ...base,
+    question: withSignature(question, signature, entryPoint),
+    entryPoint,
+    testCases: kept.map((test) => ({ test })),
+    ...rejectedTests,
+  };
 }
 
 /** What the model wrote, out of the answer of the endpoint; `cut` where it did not come to its end. */
@@ -49,7 +89,14 @@ export function contentOf(reply: ReplyRow): { text: string; cut?: true } | { fai
   const body = reply.body.trim();
   if (reply.status !== 200) {
     const code = codeOf(body);
-    return { failure: /content|prompt_filter|invalid_prompt/.test(code) && code !== 'context_length_exceeded' ? 'contentFilter' : /length|maximum/.test(code) ? 'promptTooLong' : 'requestRefused' };
+    return {
+      failure:
+        /content|prompt_filter|invalid_prompt/.test(code) && code !== 'context_length_exceeded'
+          ? 'contentFilter'
+          : /length|maximum/.test(code)
+            ? 'promptTooLong'
+            : 'requestRefused',
+    };
   }
   if (body === '') return { failure: 'emptyReply' };
   const envelope = jsonOf(body);
@@ -60,7 +107,12 @@ export function contentOf(reply: ReplyRow): { text: string; cut?: true } | { fai
   if (typeof message['refusal'] === 'string' && message['refusal'] !== '') return { failure: 'refused' };
   if (choice['finish_reason'] === 'content_filter') return { failure: 'contentFilter' };
   const parts = message['content'];
-  const text = typeof parts === 'string' ? parts : Array.isArray(parts) ? parts.map((part) => (isObject(part) && typeof part['text'] === 'string' ? part['text'] : '')).join('') : '';
+  const text =
+    typeof parts === 'string'
+      ? parts
+      : Array.isArray(parts)
+        ? parts.map((part) => (isObject(part) && typeof part['text'] === 'string' ? part['text'] : '')).join('')
+        : '';
   if (choice['finish_reason'] === 'length' || reply.cut) return { text, cut: true };
   return text.trim() === '' ? { failure: 'emptyReply' } : { text };
 }
@@ -73,7 +125,10 @@ interface Answer {
 
 /** The object in what the model wrote: the whole text, a fenced block, or the outermost braces. */
 function answerOf(content: string): Answer | { failure: ReplyFailure } {
-  const text = content.replace(/^\ufeff/, '').replace(/^\s*<think>[\s\S]*?<\/think>/, '').trim();
+  const text = content
+    .replace(/^\ufeff/, '')
+    .replace(/^\s*<think>[\s\S]*?<\/think>/, '')
+    .trim();
   if (text === '') return { failure: 'emptyReply' };
   const fenced = text.split('```')[1]?.replace(/^json\b/, '');
   const braces = text.includes('{') ? text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1) : '';
@@ -82,7 +137,8 @@ function answerOf(content: string): Answer | { failure: ReplyFailure } {
   const { question, signature, tests = value['test_cases'] } = value;
   if (typeof question !== 'string' || question.trim() === '' || !Array.isArray(tests)) return { failure: 'wrongShape' };
   return {
-    question: writable(question).trim(), signature: typeof signature === 'string' ? writable(signature).trim().replace(/:$/, '') : '',
+    question: writable(question).trim(),
+    signature: typeof signature === 'string' ? writable(signature).trim().replace(/:$/, '') : '',
     tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
   };
 }
@@ -95,29 +151,58 @@ function writable(text: string): string {
 /** The seed's function that the tests call most often, or else the first name that an assert calls. */
 function mostCalled(tests: readonly unknown[], functions: readonly string[]): string | undefined {
   const texts = tests.filter((test) => typeof test === 'string').map((test) => masked(test).code);
-  const counts = functions.map((name) => ({ name, count: texts.filter((text) => calls(text, name)).length })).sort((a, b) => b.count - a.count);
+  const counts = functions
+    .map((name) => ({ name, count: texts.filter((text) => calls(text, name)).length }))
+    .sort((a, b) => b.count - a.count);
   if (counts[0] && counts[0].count > 0) return counts[0].name;
-  return texts.map((text) => /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/.exec(text)?.[1]).find((name) => name !== undefined);
+  return texts
+    .map(
+      (text) =>
+        /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/.exec(text)?.[1],
+    )
+    .find((name) => name !== undefined);
 }
 
 /** Tests that can be run, in their order, and the others with the reason. */
-function sortTests(tests: readonly unknown[], entryPoint: string, maximum: number): { kept: string[]; rejected: { test: string; reason: TestRejection }[] } {
+function sortTests(
+  tests: readonly unknown[],
+  entryPoint: string,
+  maximum: number,
+): { kept: string[]; rejected: { test: string; reason: TestRejection }[] } {
   const kept = new Set<string>();
   const rejected: { test: string; reason: TestRejection }[] = [];
   for (const test of tests) {
     const text = typeof test === 'string' ? test.trim() : '';
-    const reason = typeof test !== 'string' ? 'notText' : kept.has(text) ? 'duplicate' : rejectionOf(text, entryPoint) ?? (kept.size >= maximum ? 'tooMany' : undefined);
+    const reason =
+      typeof test !== 'string'
+        ? 'notText'
+        : kept.has(text)
+          ? 'duplicate'
+          : (rejectionOf(text, entryPoint) ?? (kept.size >= maximum ? 'tooMany' : undefined));
     if (reason === undefined) kept.add(text);
-    else rejected.push({ test: (typeof test === 'string' ? test : JSON.stringify(test) ?? 'null').slice(0, TEST_CHARACTERS), reason });
+    else
+      rejected.push({
+        test: (typeof test === 'string' ? test : (JSON.stringify(test) ?? 'null')).slice(0, TEST_CHARACTERS),
+        reason,
+      });
   }
   return { kept: [...kept], rejected };
 }
 
 /** Modules and functions by what they need; a function of the same name under test needs nothing. */
 const NEEDS: [TestRejection, RegExp][] = [
-  ['needsFiles', /(?<![\w.])(open|input)\s*\(|(?<![\w.])(os|shutil|pathlib|tempfile|glob)\s*\.|\bimport\s+(os|shutil|pathlib|tempfile|glob)\b|(?<![\w.])(Path)\s*\(/],
-  ['needsNetwork', /(?<![\w.])(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib)\s*\.|\b(?:import|from)\s+(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib|http)\b/],
-  ['needsProcesses', /(?<![\w.])(subprocess|multiprocessing|threading)\s*\.|\b(?:import|from)\s+(subprocess|multiprocessing|threading)\b/],
+  [
+    'needsFiles',
+    /(?<![\w.])(open|input)\s*\(|(?<![\w.])(os|shutil|pathlib|tempfile|glob)\s*\.|\bimport\s+(os|shutil|pathlib|tempfile|glob)\b|(?<![\w.])(Path)\s*\(/,
+  ],
+  [
+    'needsNetwork',
+    /(?<![\w.])(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib)\s*\.|\b(?:import|from)\s+(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib|http)\b/,
+  ],
+  [
+    'needsProcesses',
+    /(?<![\w.])(subprocess|multiprocessing|threading)\s*\.|\b(?:import|from)\s+(subprocess|multiprocessing|threading)\b/,
+  ],
 ];
 
 function rejectionOf(text: string, entryPoint: string): TestRejection | undefined {
@@ -128,7 +213,10 @@ function rejectionOf(text: string, entryPoint: string): TestRejection | undefine
   if (!whole) return 'doesNotParse';
   if (!calls(code, entryPoint)) return 'wrongFunction';
   return NEEDS.find(([, pattern]) => {
-    const name = pattern.exec(code)?.slice(1).find((group) => group !== undefined);
+    const name = pattern
+      .exec(code)
+      ?.slice(1)
+      .find((group) => group !== undefined);
     return name !== undefined && name !== entryPoint;
   })?.[0];
 }
@@ -178,13 +266,16 @@ function masked(text: string): { code: string; whole: boolean } {
 
 /** The question with its signature where the text does not name the function: a program must know what it is called. */
 function withSignature(question: string, signature: string, entryPoint: string): string {
-  return new RegExp(`\\b${entryPoint}\\b`).test(question) ? question : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
+  return new RegExp(`\\b${entryPoint}\\b`).test(question)
+    ? question
+    : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
 }
 
 function codeOf(body: string): string {
   const value = jsonOf(body);
   const error = isObject(value) && isObject(value['error']) ? value['error'] : {};
-  return String(error['code'] ?? error['type'] ?? '');
+  const code = error['code'] ?? error['type'];
+  return typeof code === 'string' || typeof code === 'number' ? String(code) : '';
 }
 
 function jsonOf(text: string): unknown {
@@ -204,5 +295,7 @@ function isHtml(text: string): boolean {
 }
 
 function isRefusal(text: string): boolean {
-  return /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i.test(text);
+  return /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i.test(
+    text,
+  );
 }

@@ -2,7 +2,12 @@
  * Prompts of language-model teachers, by version. A version that was used is never changed: its name is part of the key
  * of every reply. A better wording is a new version.
  */
-import { canonicalJson, expectedReplyTokens, type EndpointTeacher, type SeedRow } from '../../workflows/contract/index.js';
+import {
+  canonicalJson,
+  expectedReplyTokens,
+  type EndpointTeacher,
+  type SeedRow,
+} from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import type { EndpointModel, Prompt } from '../endpoint/endpoint.js';
 import type { Ask } from '../endpoint/replies.js';
@@ -26,18 +31,25 @@ const SCHEMA_V1 = {
 
 const SYSTEM_V1 = `You write exercises for a programming contest in Python. From a piece of Python code you make one self-contained exercise whose whole solution is a single function, and test cases that decide whether a solution is right. You answer with one JSON object and nothing else.`;
 
-const userV1 = ({ code, instruction }: Task, testCases: number): string => `Here is the code that the exercise is to be based on:
+const userV1 = (
+  { code, instruction }: Task,
+  testCases: number,
+): string => `Here is the code that the exercise is to be based on:
 
 <code>
 ${code.trim()}
 </code>
-${instruction === undefined ? '' : `
+${
+  instruction === undefined
+    ? ''
+    : `
 This is what the code was written for:
 
 <instruction>
 ${instruction.trim()}
 </instruction>
-`}
+`
+}
 Write a JSON object with three members.
 
 "question": the exercise in English, in the manner of LeetCode. Say what the function receives and what it returns, with the types, the valid inputs and every edge case that the tests touch. It must be solvable by one function, with nothing but the standard library: no classes to write, no files, no network, no database, no user input, no random numbers, no clock. Do not include a solution, tests, or questions about running time. Name the function in the text.
@@ -56,8 +68,19 @@ export function promptFor(version: EndpointTeacher['prompt'], task: Task, testCa
 }
 
 /** Key of a reply: SHA-256 of model, prompt version, the seed's code and instruction, and sampling parameters. */
-export function replyKey({ model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher, { code, instruction }: Task): string {
-  return sha256(canonicalJson({ model, prompt, code, ...(instruction === undefined ? {} : { instruction }), parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed } }));
+export function replyKey(
+  { model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher,
+  { code, instruction }: Task,
+): string {
+  return sha256(
+    canonicalJson({
+      model,
+      prompt,
+      code,
+      ...(instruction === undefined ? {} : { instruction }),
+      parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed },
+    }),
+  );
 }
 
 /** The teacher as a model at an endpoint. */
@@ -67,5 +90,10 @@ export function modelOf(teacher: EndpointTeacher): EndpointModel {
 
 /** What a teacher is asked about seeds. */
 export function asksOfSeeds(teacher: EndpointTeacher, seeds: readonly SeedRow[]): Ask[] {
-  return seeds.map((row) => ({ seedId: row.id, key: replyKey(teacher, row), prompt: promptFor(teacher.prompt, row, teacher.testCases), seed: teacher.seed }));
+  return seeds.map((row) => ({
+    seedId: row.id,
+    key: replyKey(teacher, row),
+    prompt: promptFor(teacher.prompt, row, teacher.testCases),
+    seed: teacher.seed,
+  }));
 }

@@ -92,11 +92,13 @@ export function parsePyLiteral(text: string): PyValue {
     return { items, comma };
   };
   const unescape = (quoted: string): string =>
-    quoted.slice(1, -1).replace(/\\(?:x(.{2})|u(.{4})|U(.{8})|([^]))/g, (_, x, u, U, single) => {
-      const code = x ?? u ?? U;
-      if (code === undefined) return UNESCAPES[single] ?? fail();
-      return /^[\da-f]+$/i.test(code) ? String.fromCodePoint(parseInt(code, 16)) : fail();
-    });
+    quoted
+      .slice(1, -1)
+      .replace(/\\(?:x(.{2})|u(.{4})|U(.{8})|([^]))/g, (_, x?: string, u?: string, U?: string, single: string = '') => {
+        const code = x ?? u ?? U;
+        if (code === undefined) return UNESCAPES[single] ?? fail();
+        return /^[\da-f]+$/i.test(code) ? String.fromCodePoint(parseInt(code, 16)) : fail();
+      });
   const value = (): PyValue => {
     if (take(/^\[/)) return list(sequence(/^\]/, value).items);
     if (take(/^\(/)) {

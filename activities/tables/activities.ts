@@ -3,8 +3,19 @@ import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  FAILURES, FilteredQuestionRow, mistake, PairRow, ProgramRow, SeedRow, StageFailure,
-  type ArtifactRef, type ArtifactTable, type DatasetExportInput, type Manifest, type Mistake, type Produced,
+  FAILURES,
+  FilteredQuestionRow,
+  mistake,
+  PairRow,
+  ProgramRow,
+  SeedRow,
+  StageFailure,
+  type ArtifactRef,
+  type ArtifactTable,
+  type DatasetExportInput,
+  type Manifest,
+  type Mistake,
+  type Produced,
 } from '../../workflows/contract/index.js';
 import { importRows } from '../artifacts/produce.js';
 import { readLines, writeRows } from '../artifacts/store.js';
@@ -26,8 +37,11 @@ export interface ExportResult {
 
 /** `tables.check`, `tables.import`, `tables.export`. */
 export function tableActivities({ store, models, settings }: Pick<Services, 'store' | 'models' | 'settings'>) {
-  const located = (table: ArtifactTable): ArtifactTable => (table.path === undefined ? table : { ...table, path: resolvePath(table.path, existsSync) });
-  const progress = { onProgress: ({ done, message }: { done: number; message: string }) => reportProgress({ done, total: 0, message }) };
+  const located = (table: ArtifactTable): ArtifactTable =>
+    table.path === undefined ? table : { ...table, path: resolvePath(table.path, existsSync) };
+  const progress = {
+    onProgress: ({ done, message }: { done: number; message: string }) => reportProgress({ done, total: 0, message }),
+  };
 
   return {
     /** Every mistake of tables, by their paths in the input; stores nothing. */
@@ -50,10 +64,18 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const versions = await models.versions();
       const output = await store.spoolPath('.jsonl');
       try {
-        const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>('importTable', { ...located(table), output }, { signal: cancellationSignal(), ...progress });
+        const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>(
+          'importTable',
+          { ...located(table), output },
+          { signal: cancellationSignal(), ...progress },
+        );
         const schema = ROWS[table.kind as keyof typeof ROWS];
         const file = await store.putRows('rows.jsonl', schema as never, readLines(output, schema as never));
-        return await importRows(store, table.kind, [file], currentProducer(versions), { format: table.format, source, dropped });
+        return await importRows(store, table.kind, [file], currentProducer(versions), {
+          format: table.format,
+          source,
+          dropped,
+        });
       } finally {
         await rm(output, { force: true });
       }
@@ -67,7 +89,10 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const folder = join(settings.home, 'exports', name);
       const building = await store.spoolPath('.export');
       const spooled: string[] = [];
-      const spool = async (ref: ArtifactRef, schema: typeof FilteredQuestionRow | typeof ProgramRow | typeof PairRow): Promise<string> => {
+      const spool = async (
+        ref: ArtifactRef,
+        schema: typeof FilteredQuestionRow | typeof ProgramRow | typeof PairRow,
+      ): Promise<string> => {
         const path = await store.spoolPath('.jsonl');
         spooled.push(path);
         await writeRows(path, store.rowsOf<unknown>(ref, schema as never));
@@ -75,11 +100,22 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       };
       try {
         await mkdir(building, { recursive: true });
-        const rows = format === 'aceCodePair300K' ? await spool(inputs['pairs']!, PairRow) : await spool(inputs['questions']!, FilteredQuestionRow);
+        const rows =
+          format === 'aceCodePair300K'
+            ? await spool(inputs['pairs']!, PairRow)
+            : await spool(inputs['questions']!, FilteredQuestionRow);
         const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
-        const written = await models.call<{ rows: number; bytes: number }>('exportTable', {
-          format, rows, programs, model: 'model' in input ? input.model : null, output: join(building, 'data.parquet'),
-        }, { signal: cancellationSignal(), ...progress });
+        const written = await models.call<{ rows: number; bytes: number }>(
+          'exportTable',
+          {
+            format,
+            rows,
+            programs,
+            model: 'model' in input ? input.model : null,
+            output: join(building, 'data.parquet'),
+          },
+          { signal: cancellationSignal(), ...progress },
+        );
         await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written.rows }, inputs, manifests));
         await mkdir(join(settings.home, 'exports'), { recursive: true });
         await rm(folder, { recursive: true, force: true });

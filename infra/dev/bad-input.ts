@@ -23,7 +23,8 @@ export function badInputs(): BadInput[] {
 /** What a bad input prints. @throws Error for an input that is not refused. */
 export function printedFor({ title, workflow, input, lookedUp, printed }: BadInput): string {
   const { mistakes } = checkInput(workflow, input);
-  if (lookedUp ? mistakes : !mistakes) throw new Error(`"${title}" is ${mistakes ? 'refused without a look-up' : 'not refused'}`);
+  if (lookedUp ? mistakes : !mistakes)
+    throw new Error(`"${title}" is ${mistakes ? 'refused without a look-up' : 'not refused'}`);
   if (mistakes) return refusalText(workflow, mistakes);
   if (printed === undefined) throw new Error(`"${title}" has no recorded text`);
   return printed;
@@ -35,17 +36,19 @@ export function badInputPage(): string {
     `### ${index + 1}. ${each.title}\n\n\`${each.workflow}\` was given\n\n\`\`\`json\n${JSON.stringify(each.input)}\n\`\`\`\n\nand failed with \`InvalidExperiment\`:\n\n\`\`\`\n${printedFor(each)}\n\`\`\``;
   const inputs = badInputs();
   const pure = inputs.filter(({ lookedUp }) => !lookedUp);
-  return [
-    '# Bad inputs and what they print',
-    `<!-- Written by \`npm run docs:bad-input\` from test/fixtures/bad-inputs.json. -->`,
-    'A workflow checks its input before it does anything. It fails at once, with every mistake: path, what is allowed, and the value in parentheses. '
-      + 'Text under a name such as `token`, and text that looks like an API key, is printed as `(hidden)`. Nothing is stored.',
-    `## Seen from the input alone (${pure.length})`,
-    ...pure.map(section),
-    `## Seen when the input is looked up (${inputs.length - pure.length})`,
-    'References, files, models and benchmarks are looked up on the workers that need them, before anything is imported.',
-    ...inputs.filter(({ lookedUp }) => lookedUp).map((each, index) => section(each, pure.length + index)),
-  ].join('\n\n') + '\n';
+  return (
+    [
+      '# Bad inputs and what they print',
+      `<!-- Written by \`npm run docs:bad-input\` from test/fixtures/bad-inputs.json. -->`,
+      'A workflow checks its input before it does anything. It fails at once, with every mistake: path, what is allowed, and the value in parentheses. ' +
+        'Text under a name such as `token`, and text that looks like an API key, is printed as `(hidden)`. Nothing is stored.',
+      `## Seen from the input alone (${pure.length})`,
+      ...pure.map(section),
+      `## Seen when the input is looked up (${inputs.length - pure.length})`,
+      'References, files, models and benchmarks are looked up on the workers that need them, before anything is imported.',
+      ...inputs.filter(({ lookedUp }) => lookedUp).map((each, index) => section(each, pure.length + index)),
+    ].join('\n\n') + '\n'
+  );
 }
 
 if (process.argv[1] === import.meta.filename) {

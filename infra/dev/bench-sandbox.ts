@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { home, root, venvPython } from './paths.mjs';
 
 const { status } = spawnSync(venvPython(), ['-m', 'sandbox.bench', ...process.argv.slice(2)], {
-  stdio: 'inherit', env: { ...process.env, PYTHONPATH: join(root, 'workers'), PYTHONDONTWRITEBYTECODE: '1', ACECODER_HOME: home() },
+  stdio: 'inherit',
+  env: { ...process.env, PYTHONPATH: join(root, 'workers'), PYTHONDONTWRITEBYTECODE: '1', ACECODER_HOME: home() },
 });
 process.exitCode = status ?? 1;

@@ -6,7 +6,14 @@ import { root } from './paths.mjs';
 
 rmSync(join(root, 'dist'), { recursive: true, force: true });
 // Build mode leaves a compiled parser that is up to date as it is: something may be running it.
-for (const [mode, project] of [['-b', 'infra/nvidia-smi-parser'], ['-p', 'infra/tsconfig.build.json']]) {
-  const { status } = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), mode, join(root, project)], { stdio: 'inherit' });
+for (const [mode, project] of [
+  ['-b', 'infra/nvidia-smi-parser'],
+  ['-p', 'infra/tsconfig.build.json'],
+]) {
+  const { status } = spawnSync(
+    process.execPath,
+    [join(root, 'node_modules/typescript/bin/tsc'), mode, join(root, project)],
+    { stdio: 'inherit' },
+  );
   if (status !== 0) process.exit(status ?? 1);
 }

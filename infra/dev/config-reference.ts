@@ -2,7 +2,14 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ExperimentFile, PRESETS, STAGES, WorkflowInputs, unwrapped, type WorkflowName } from '../../workflows/contract/index.js';
+import {
+  ExperimentFile,
+  PRESETS,
+  STAGES,
+  WorkflowInputs,
+  unwrapped,
+  type WorkflowName,
+} from '../../workflows/contract/index.js';
 import { root } from './paths.mjs';
 
 /** What an editor completes for each workflow: an experiment file may leave out what its preset gives. */
@@ -20,7 +27,10 @@ interface Field {
 
 /** The generated files by their paths in the repository. */
 export function referenceFiles(): Record<string, string> {
-  const schemas = Object.entries(FILES).map(([workflow, schema]) => [`docs/${workflow}.schema.json`, `${JSON.stringify(jsonSchema(workflow, schema), null, 2)}\n`] as const);
+  const schemas = Object.entries(FILES).map(
+    ([workflow, schema]) =>
+      [`docs/${workflow}.schema.json`, `${JSON.stringify(jsonSchema(workflow, schema), null, 2)}\n`] as const,
+  );
   return { 'docs/configuration.md': page(), ...Object.fromEntries(schemas) };
 }
 
@@ -31,7 +41,9 @@ function jsonSchema(workflow: string, schema: z.ZodType): JsonSchema {
 
 /** Rows for the fields of a schema, depth first; an alternative of a union shows as `path (kind)`. */
 export function fieldsOf(schema: JsonSchema, path = ''): Field[] {
-  const alternatives = (schema.anyOf ?? schema.oneOf ?? []).filter((each): each is JsonSchema => typeof each === 'object' && each.type === 'object');
+  const alternatives = (schema.anyOf ?? schema.oneOf ?? []).filter(
+    (each): each is JsonSchema => typeof each === 'object' && each.type === 'object',
+  );
   const items = typeof schema.items === 'object' && !Array.isArray(schema.items) ? schema.items : undefined;
   const values = typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined;
   return [
@@ -49,13 +61,19 @@ export function fieldsOf(schema: JsonSchema, path = ''): Field[] {
 /** What tells an alternative from the others: its kind, and where two share it the field that the other lacks. */
 function kindOf({ properties }: JsonSchema): string {
   const kind = properties?.['kind'] as JsonSchema | undefined;
-  const names = kind?.const !== undefined ? [kind.const] : kind?.enum ?? [];
-  const form = properties && 'digest' in properties ? ' reference' : properties && 'path' in properties && !names.includes('folder') ? ' file' : '';
+  const names = kind?.const !== undefined ? [kind.const] : (kind?.enum ?? []);
+  const form =
+    properties && 'digest' in properties
+      ? ' reference'
+      : properties && 'path' in properties && !names.includes('folder')
+        ? ' file'
+        : '';
   return `${names.join(', ')}${form}`;
 }
 
 function row(path: string, schema: JsonSchema, required: boolean): Field {
-  const given = schema.default === undefined || isEmptyObject(schema.default) ? '' : `\`${JSON.stringify(schema.default)}\``;
+  const given =
+    schema.default === undefined || isEmptyObject(schema.default) ? '' : `\`${JSON.stringify(schema.default)}\``;
   return { path, type: typeOf(schema), default: required ? '**needed**' : given, meaning: schema.description ?? '' };
 }
 
@@ -67,7 +85,7 @@ function typeOf(schema: JsonSchema): string {
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((each) => JSON.stringify(each)).join(' \\| ');
   const alternatives = schema.anyOf ?? schema.oneOf;
-  if (alternatives) return [...new Set(alternatives.map((each) => typeOf(each as JsonSchema)))].join(' \\| ');
+  if (alternatives) return [...new Set(alternatives.map((each) => typeOf(each)))].join(' \\| ');
   if (schema.type === 'array') return `list of ${typeOf(schema.items as JsonSchema)}`;
   const limits = [
     schema.minimum !== undefined && schema.minimum !== Number.MIN_SAFE_INTEGER ? `≥ ${schema.minimum}` : '',
@@ -77,10 +95,12 @@ function typeOf(schema: JsonSchema): string {
   return [schema.type ?? 'any', ...limits].join(' ');
 }
 
-const table = (fields: readonly Field[]): string => [
-  '| field | type | default | meaning |', '|---|---|---|---|',
-  ...fields.map((field) => `| \`${field.path}\` | ${field.type} | ${field.default} | ${field.meaning} |`),
-].join('\n');
+const table = (fields: readonly Field[]): string =>
+  [
+    '| field | type | default | meaning |',
+    '|---|---|---|---|',
+    ...fields.map((field) => `| \`${field.path}\` | ${field.type} | ${field.default} | ${field.meaning} |`),
+  ].join('\n');
 
 function page(): string {
   const experiment = jsonSchema('experiment', FILES.experiment);
@@ -94,23 +114,39 @@ function page(): string {
     return fieldsOf({ ...jsonSchema(workflow, FILES[workflow]), properties });
   };
   const isStage = (workflow: string): boolean => (STAGES as readonly string[]).includes(workflow);
-  const others = (Object.keys(FILES) as WorkflowName[]).filter((workflow) => workflow !== 'experiment' && !isStage(workflow));
-  return [
-    '# Configuration',
-    '<!-- Written by `npm run docs:config` from workflows/contract. -->',
-    'Every field of every input, from the schemas that check them. What is not listed is refused. JSON Schemas for editors stand beside this page; a file names its own with '
-      + '`"$schema"`, which the workflows ignore. What bad inputs print: [bad-input.md](bad-input.md).',
-    '## Experiment',
-    `Type \`experiment\`, [experiment.schema.json](experiment.schema.json). \`extends\` names a preset (${Object.keys(PRESETS).map((name) => `\`${name}\``).join(', ')}) whose values stand where the file gives none: objects `
-      + 'merge member by member, lists and objects of another `kind` replace.',
-    table(fieldsOf({ ...experiment, properties: top })),
-    ...STAGES.flatMap((stage) => [`### stages.${stage}`, table(stageFields(stage))]),
-    '## A stage alone',
-    'A stage takes `{"inputs": {...}, "config": {...}}`; `config` is what stands under `stages.<stage>` of an experiment.',
-    ...STAGES.flatMap((stage) => [`### ${stage}`, `[${stage}.schema.json](${stage}.schema.json)`, table(alone(stage))]),
-    '## Other workflows',
-    ...others.flatMap((workflow) => [`### ${workflow}`, `[${workflow}.schema.json](${workflow}.schema.json)`, table(fieldsOf(jsonSchema(workflow, unwrapped(FILES[workflow]))))]),
-  ].join('\n\n') + '\n';
+  const others = (Object.keys(FILES) as WorkflowName[]).filter(
+    (workflow) => workflow !== 'experiment' && !isStage(workflow),
+  );
+  return (
+    [
+      '# Configuration',
+      '<!-- Written by `npm run docs:config` from workflows/contract. -->',
+      'Every field of every input, from the schemas that check them. What is not listed is refused. JSON Schemas for editors stand beside this page; a file names its own with ' +
+        '`"$schema"`, which the workflows ignore. What bad inputs print: [bad-input.md](bad-input.md).',
+      '## Experiment',
+      `Type \`experiment\`, [experiment.schema.json](experiment.schema.json). \`extends\` names a preset (${Object.keys(
+        PRESETS,
+      )
+        .map((name) => `\`${name}\``)
+        .join(', ')}) whose values stand where the file gives none: objects ` +
+        'merge member by member, lists and objects of another `kind` replace.',
+      table(fieldsOf({ ...experiment, properties: top })),
+      ...STAGES.flatMap((stage) => [`### stages.${stage}`, table(stageFields(stage))]),
+      '## A stage alone',
+      'A stage takes `{"inputs": {...}, "config": {...}}`; `config` is what stands under `stages.<stage>` of an experiment.',
+      ...STAGES.flatMap((stage) => [
+        `### ${stage}`,
+        `[${stage}.schema.json](${stage}.schema.json)`,
+        table(alone(stage)),
+      ]),
+      '## Other workflows',
+      ...others.flatMap((workflow) => [
+        `### ${workflow}`,
+        `[${workflow}.schema.json](${workflow}.schema.json)`,
+        table(fieldsOf(jsonSchema(workflow, unwrapped(FILES[workflow])))),
+      ]),
+    ].join('\n\n') + '\n'
+  );
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -129,10 +129,7 @@ export async function attachStack(options: { home: string }): Promise<Stack | un
   const state = readState(home);
   const credentials = readJson(credentialsFile(home)) as Credentials | undefined;
   if (!isRunning(state.temporal) || !isRunning(state.minio) || credentials === undefined) return undefined;
-  const healthy = await Promise.all([
-    temporalAnswers(home),
-    minioAnswers(state.minio.port, credentials),
-  ]);
+  const healthy = await Promise.all([temporalAnswers(home), minioAnswers(state.minio.port, credentials)]);
   return healthy.every(Boolean) ? describe(home, state as Required<State>, credentials) : undefined;
 }
 
@@ -251,7 +248,8 @@ async function choosePorts(state: State, asked: StackPorts): Promise<Required<St
         if (asked[name] && asked[name] !== chosen[name]) {
           throw new Error(
             `${capitalised(PORTS[name].use)} of this stack already runs on port ${chosen[name]}, not ${asked[name]}: ` +
-              'stop the stack first (npm run stack:stop), or leave out ' + `${PORTS[name].option}.`,
+              'stop the stack first (npm run stack:stop), or leave out ' +
+              `${PORTS[name].option}.`,
           );
         }
       } else {
@@ -309,7 +307,10 @@ function temporalPart(home: string, port: number, uiPort: number, dynamicConfig:
       // A transaction then waits for no disk. A killed server loses nothing: the system keeps what it has written.
       ...['--sqlite-pragma', 'journal_mode=wal', '--sqlite-pragma', 'synchronous=normal'],
       ...['--ui-disable-news-fetch', '--log-level', 'warn'],
-      ...Object.entries(dynamicConfig).flatMap(([key, value]) => ['--dynamic-config-value', `${key}=${JSON.stringify(value)}`]),
+      ...Object.entries(dynamicConfig).flatMap(([key, value]) => [
+        '--dynamic-config-value',
+        `${key}=${JSON.stringify(value)}`,
+      ]),
     ],
     env: {},
     answers: () => temporalAnswers(home),
@@ -372,7 +373,7 @@ function spawnDetached(part: Part, home: string, logFile: string): Promise<Proce
     stdio: ['ignore', output, output],
     // Nothing of the user's environment but the path: a MINIO_* or TEMPORAL_* variable, a profile or a certificate in
     // the home folder would change what is served, and where.
-    env: { PATH: process.env.PATH, HOME: join(home, 'data'), ...part.env },
+    env: { PATH: process.env['PATH'], HOME: join(home, 'data'), ...part.env },
   });
   closeSync(output);
   child.unref();

@@ -3,7 +3,20 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  checkInput, compact, DEVICES, dollarsText, estimate, isTable, MEASURED_RUN, refusalText, sizeOf, type Estimate, type EstimateFacts, type Experiment, type ModelSize, type ModelSource,
+  checkInput,
+  compact,
+  DEVICES,
+  dollarsText,
+  estimate,
+  isTable,
+  MEASURED_RUN,
+  refusalText,
+  sizeOf,
+  type Estimate,
+  type EstimateFacts,
+  type Experiment,
+  type ModelSize,
+  type ModelSource,
 } from '../../workflows/contract/index.js';
 import { root } from './paths.mjs';
 
@@ -11,7 +24,9 @@ const HELP = `npm run estimate -- FILE [options]
 
 Rows, tokens, time, money and disk of the experiment in FILE, from its configuration and measured rates.
 
-  --device NAME     ${Object.entries(DEVICES).map(([name, { description, basis }]) => `${name}: ${description} (${basis})`).join('\n                    ')}
+  --device NAME     ${Object.entries(DEVICES)
+    .map(([name, { description, basis }]) => `${name}: ${description} (${basis})`)
+    .join('\n                    ')}
   --devices N       devices that sample and evaluate at once (1)
   --price X         US dollars for one device and hour
   --seeds N         number of seeds, where FILE names a reference or a file that is not here
@@ -37,13 +52,26 @@ export function readExperiment(path: string): Experiment {
 }
 
 /** The estimate of an experiment on this host's files. @throws Error that names the option which says what cannot be found out. */
-export function estimateExperiment(experiment: Experiment, options: EstimateOptions = {}): { facts: EstimateFacts; result: Estimate } {
+export function estimateExperiment(
+  experiment: Experiment,
+  options: EstimateOptions = {},
+): { facts: EstimateFacts; result: Estimate } {
   const { device: name = 'cpu', devices = 1, price } = options;
   const device = DEVICES[name];
   if (!device) throw new Error(`--device is ${JSON.stringify(name)}; known are ${Object.keys(DEVICES).join(', ')}.`);
-  const policy = options.parameters === undefined ? modelSize(experiment.models.policy) : { parameters: options.parameters, blocks: options.blocks };
+  const policy =
+    options.parameters === undefined
+      ? modelSize(experiment.models.policy)
+      : { parameters: options.parameters, blocks: options.blocks };
   const backbone = experiment.models.rewardModel ? modelSize(experiment.models.rewardModel) : policy;
-  const facts = { ...seedsOf(experiment, options.seeds), policy, backbone, device, devices, dollarsPerDeviceHour: price };
+  const facts = {
+    ...seedsOf(experiment, options.seeds),
+    policy,
+    backbone,
+    device,
+    devices,
+    dollarsPerDeviceHour: price,
+  };
   return { facts, result: estimate(experiment, facts) };
 }
 
@@ -51,37 +79,55 @@ export function estimateExperiment(experiment: Experiment, options: EstimateOpti
 function seedsOf({ seeds }: Experiment, told: number | undefined): { seeds: number; seedBytes?: number } {
   if ('digest' in seeds) {
     const rows = seeds.rows ?? told;
-    if (rows === undefined) throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
+    if (rows === undefined)
+      throw new Error('The reference to the seeds does not say how many there are; give --seeds.');
     return { seeds: told ?? rows, seedBytes: seeds.bytes / Math.max(1, rows) };
   }
   if (isTable(seeds)) {
     if (told !== undefined) return { seeds: told };
-    throw new Error(`The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read; give --seeds.`);
+    throw new Error(
+      `The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read; give --seeds.`,
+    );
   }
   const path = [resolve(seeds.path), join(root, seeds.path)].find(existsSync);
   if (path === undefined) {
     if (told !== undefined) return { seeds: told };
     throw new Error(`There is no file ${seeds.path} here to count its seeds; give --seeds.`);
   }
-  const lines = readFileSync(path, 'utf8').split('\n').filter((line) => line.trim() !== '');
+  const lines = readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line.trim() !== '');
   return { seeds: told ?? lines.length, seedBytes: lines.join('').length / Math.max(1, lines.length) };
 }
 
 function modelSize(source: ModelSource): ModelSize {
   const known = sizeOf(source);
   if (known) return known;
-  const folder = source.kind === 'folder' ? [resolve(source.path), join(root, source.path)].find((path) => existsSync(join(path, 'config.json'))) : undefined;
-  if (folder === undefined) throw new Error(`The size of the model ${JSON.stringify(source)} is not known; give --parameters.`);
-  const bytes = readdirSync(folder).filter((name) => name.endsWith('.safetensors')).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
-  const { num_hidden_layers: blocks, torch_dtype: dtype } = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as { num_hidden_layers?: number; torch_dtype?: string };
+  const folder =
+    source.kind === 'folder'
+      ? [resolve(source.path), join(root, source.path)].find((path) => existsSync(join(path, 'config.json')))
+      : undefined;
+  if (folder === undefined)
+    throw new Error(`The size of the model ${JSON.stringify(source)} is not known; give --parameters.`);
+  const bytes = readdirSync(folder)
+    .filter((name) => name.endsWith('.safetensors'))
+    .reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+  const { num_hidden_layers: blocks, torch_dtype: dtype } = JSON.parse(
+    readFileSync(join(folder, 'config.json'), 'utf8'),
+  ) as { num_hidden_layers?: number; torch_dtype?: string };
   return { parameters: bytes / (dtype === 'bfloat16' || dtype === 'float16' ? 2 : 4), blocks };
 }
 
 /** The estimate in a line, for who is about to start. */
-export function estimateLine({ facts, result: { stages, total, replies } }: ReturnType<typeof estimateExperiment>): string {
+export function estimateLine({
+  facts,
+  result: { stages, total, replies },
+}: ReturnType<typeof estimateExperiment>): string {
   const rows = Object.assign({}, ...stages.map((each) => each.rows)) as Record<string, number>;
-  return `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, `
-    + `${compact(total.diskBytes)}B of disk, ${dollarsText(replies.reduce((sum, { dollars }) => sum + dollars, 0))} dollars for replies.`;
+  return (
+    `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, ` +
+    `${compact(total.diskBytes)}B of disk, ${dollarsText(replies.reduce((sum, { dollars }) => sum + dollars, 0))} dollars for replies.`
+  );
 }
 
 /** Seconds as `40 s`, `12 min`, `5.3 h` or `12 days`. */
@@ -93,24 +139,63 @@ export function duration(seconds: number): string {
 }
 
 function moneyText({ dollars, atMostDollars, budgetDollars }: Estimate['replies'][number]): string {
-  const more = [...(atMostDollars > 0 ? [`${atMostDollars.toFixed(2)} if every reply is as long as it may be`] : []), ...(budgetDollars === null ? [] : [`never more than the budget of ${budgetDollars.toFixed(2)}`])];
+  const more = [
+    ...(atMostDollars > 0 ? [`${atMostDollars.toFixed(2)} if every reply is as long as it may be`] : []),
+    ...(budgetDollars === null ? [] : [`never more than the budget of ${budgetDollars.toFixed(2)}`]),
+  ];
   return `${dollars.toFixed(2)} dollars${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
 
 function table({ facts, result }: ReturnType<typeof estimateExperiment>): string {
   const { stages, total, replies, extrapolated, warnings } = result;
   const work = facts.device.memoryBytes === undefined ? 'CPU time' : 'GPU-hours';
-  const ofWork = (seconds: number): string => (facts.device.memoryBytes === undefined ? duration(seconds) : (seconds / 3600).toFixed(2));
-  const header = ['stage', 'rows', 'tokens written', 'tokens trained', 'sandbox CPU', work, 'passes', 'store', 'device memory'];
+  const ofWork = (seconds: number): string =>
+    facts.device.memoryBytes === undefined ? duration(seconds) : (seconds / 3600).toFixed(2);
+  const header = [
+    'stage',
+    'rows',
+    'tokens written',
+    'tokens trained',
+    'sandbox CPU',
+    work,
+    'passes',
+    'store',
+    'device memory',
+  ];
   const cells = stages.map(({ stage, rows, tokens, sandboxCpuSeconds, deviceSeconds, seconds, bytes, memoryBytes }) => [
-    stage, Object.entries(rows).map(([name, count]) => `${compact(count)} ${name}`).join(', '), compact(tokens.generated), compact(tokens.trained),
-    duration(sandboxCpuSeconds), ofWork(deviceSeconds), duration(seconds), `${compact(bytes)}B`, memoryBytes === undefined ? '' : `> ${compact(memoryBytes)}B`,
+    stage,
+    Object.entries(rows)
+      .map(([name, count]) => `${compact(count)} ${name}`)
+      .join(', '),
+    compact(tokens.generated),
+    compact(tokens.trained),
+    duration(sandboxCpuSeconds),
+    ofWork(deviceSeconds),
+    duration(seconds),
+    `${compact(bytes)}B`,
+    memoryBytes === undefined ? '' : `> ${compact(memoryBytes)}B`,
   ]);
-  cells.push(['all', '', compact(total.tokens.generated), compact(total.tokens.trained), duration(total.sandboxCpuSeconds), ofWork(total.deviceSeconds), duration(total.seconds), `${compact(total.storeBytes)}B`, '']);
+  cells.push([
+    'all',
+    '',
+    compact(total.tokens.generated),
+    compact(total.tokens.trained),
+    duration(total.sandboxCpuSeconds),
+    ofWork(total.deviceSeconds),
+    duration(total.seconds),
+    `${compact(total.storeBytes)}B`,
+    '',
+  ]);
   const widths = header.map((text, column) => Math.max(text.length, ...cells.map((row) => row[column]!.length)));
-  const lines = [header, ...cells].map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd());
+  const lines = [header, ...cells].map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
   return [
-    ...lines, '',
+    ...lines,
+    '',
     `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below'}.`,
     `Money:        ${replies.map((each) => `${each.who}: ${moneyText(each)}`).join('; ')}; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
     `Disk:         ${compact(total.diskBytes)}B on one host with store, cache and report.`,
@@ -123,18 +208,30 @@ function main(): void {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      device: { type: 'string' }, devices: { type: 'string' }, price: { type: 'string' }, seeds: { type: 'string' }, parameters: { type: 'string' }, blocks: { type: 'string' },
-      json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+      device: { type: 'string' },
+      devices: { type: 'string' },
+      price: { type: 'string' },
+      seeds: { type: 'string' },
+      parameters: { type: 'string' },
+      blocks: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
     },
   });
   if (values.help || positionals.length !== 1) return void console.log(HELP);
   const number = (name: 'devices' | 'price' | 'seeds' | 'parameters' | 'blocks'): number | undefined => {
     const text = values[name];
-    if (text !== undefined && !(Number(text) > 0)) throw new Error(`--${name} is ${JSON.stringify(text)}; give a number above 0.`);
+    if (text !== undefined && !(Number(text) > 0))
+      throw new Error(`--${name} is ${JSON.stringify(text)}; give a number above 0.`);
     return text === undefined ? undefined : Number(text);
   };
   const estimated = estimateExperiment(readExperiment(positionals[0]!), {
-    device: values.device, devices: number('devices'), price: number('price'), seeds: number('seeds'), parameters: number('parameters'), blocks: number('blocks'),
+    device: values.device,
+    devices: number('devices'),
+    price: number('price'),
+    seeds: number('seeds'),
+    parameters: number('parameters'),
+    blocks: number('blocks'),
   });
   console.log(values.json ? JSON.stringify(estimated.result) : table(estimated));
 }

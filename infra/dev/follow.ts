@@ -18,10 +18,19 @@ ${SERVER_HELP}
 
 /** The table, each line at most `columns` wide so that a redraw covers what was there. */
 function tableOf(now: Snapshot, columns: number): string[] {
-  const cells = (now.status?.stages ?? []).map((stage) => [stage.name, stage.reused ? `${stage.state}, reused` : stage.state, time(stage), doing(stage, now)]);
+  const cells = (now.status?.stages ?? []).map((stage) => [
+    stage.name,
+    stage.reused ? `${stage.state}, reused` : stage.state,
+    time(stage),
+    doing(stage, now),
+  ]);
   const widths = [0, 1, 2].map((column) => Math.max(0, ...cells.map((row) => row[column]!.length)));
-  const head = now.status ? `${now.status.experiment}: ${now.status.state}` : `${now.execution}; no worker tells its stages${now.activity ? `; ${now.activity}` : ''}`;
-  return [head, ...cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))].map((line) => line.trimEnd().slice(0, columns));
+  const head = now.status
+    ? `${now.status.experiment}: ${now.status.state}`
+    : `${now.execution}; no worker tells its stages${now.activity ? `; ${now.activity}` : ''}`;
+  return [head, ...cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))].map(
+    (line) => line.trimEnd().slice(0, columns),
+  );
 }
 
 function time({ seconds, state, startedAt }: StageStatus): string {
@@ -32,7 +41,9 @@ function time({ seconds, state, startedAt }: StageStatus): string {
 
 function doing({ state, progress, metrics }: StageStatus, { activity }: Snapshot): string {
   if (state === 'done') return figuresOf(metrics ?? {}, 5);
-  return [progress && `${progress.done} of ${progress.total} ${progress.unit}`, state === 'running' && activity].filter(Boolean).join('  ');
+  return [progress && `${progress.done} of ${progress.total} ${progress.unit}`, state === 'running' && activity]
+    .filter(Boolean)
+    .join('  ');
 }
 
 /** Draws over what the last call drew. */
@@ -46,27 +57,41 @@ function redrawer(terminal: NodeJS.WriteStream): (now: Snapshot) => void {
 }
 
 async function run(): Promise<number> {
-  const { values, positionals } = parseArgs({ allowPositionals: true, options: { embedded: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } } });
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { embedded: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+  });
   const [workflowId, ...more] = positionals;
   if (values.help) {
     console.log(HELP);
     return 0;
   }
-  if (workflowId === undefined || more.length > 0) throw new Error('Give one workflow id: npm run follow -- WORKFLOW_ID');
+  if (workflowId === undefined || more.length > 0)
+    throw new Error('Give one workflow id: npm run follow -- WORKFLOW_ID');
   const { environment } = await chooseServer(values);
-  const variables = Object.fromEntries(Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const variables = Object.fromEntries(
+    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
   const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
   const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
-    throw new Error(`The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`);
+    throw new Error(
+      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`,
+    );
   });
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
   try {
     const client = new Client({ connection, namespace });
     const see = process.stdout.isTTY ? redrawer(process.stdout) : lineTeller((line) => console.log(line));
-    const last = await watch(client, workflowId, { see, lost: (why) => console.error(why), signal: stop.signal }).catch((error: unknown) => {
-      throw error instanceof WorkflowNotFoundError ? new Error(`There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`) : error;
-    });
+    const last = await watch(client, workflowId, { see, lost: (why) => console.error(why), signal: stop.signal }).catch(
+      (error: unknown) => {
+        throw error instanceof WorkflowNotFoundError
+          ? new Error(
+              `There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`,
+            )
+          : error;
+      },
+    );
     if (!last) return 130;
     const parked = last.status && parkedText(last.status);
     if (parked) {
@@ -77,7 +102,13 @@ async function run(): Promise<number> {
       console.log(last.status?.report ? `Report: ${last.status.report.html}` : 'The workflow has finished.');
       return 0;
     }
-    const why = await client.workflow.getHandle(workflowId).result().then(() => '', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
+    const why = await client.workflow
+      .getHandle(workflowId)
+      .result()
+      .then(
+        () => '',
+        (error: Error) => (error.cause as Error | undefined)?.message ?? error.message,
+      );
     console.error(`The workflow ended as ${last.execution}: ${why}`);
     return 1;
   } finally {
@@ -85,7 +116,10 @@ async function run(): Promise<number> {
   }
 }
 
-run().then((code) => process.exit(code), (error: Error) => {
-  console.error(error.message);
-  process.exit(1);
-});
+run().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    console.error(error.message);
+    process.exit(1);
+  },
+);

@@ -10,19 +10,40 @@ interface Cruise {
 
 /** The room that a module belongs to; undefined for what is not ours. */
 function roomOf(path: string): string | undefined {
-  return /^(workflows\/contract|workflows|activities\/[^/.]+|activities|workers\/plugins|workers|infra\/nvidia-smi-parser|infra\/dev)(?=\/)/.exec(path)?.[1];
+  return /^(workflows\/contract|workflows|activities\/[^/.]+|activities|workers\/plugins|workers|infra\/nvidia-smi-parser|infra\/dev)(?=\/)/.exec(
+    path,
+  )?.[1];
 }
 
-const cruise = JSON.parse(execFileSync(join(root, 'node_modules/.bin/depcruise'), [
-  'workflows', 'activities', 'workers', 'infra/dev', '--config', '.dependency-cruiser.cjs', '--exclude', '\\.test\\.ts$|node_modules', '--output-type', 'json',
-], { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, stdio: ['ignore', 'pipe', 'ignore'] })) as Cruise;
+const cruise = JSON.parse(
+  execFileSync(
+    join(root, 'node_modules/.bin/depcruise'),
+    [
+      'workflows',
+      'activities',
+      'workers',
+      'infra/dev',
+      '--config',
+      '.dependency-cruiser.cjs',
+      '--exclude',
+      '\\.test\\.ts$|node_modules',
+      '--output-type',
+      'json',
+    ],
+    { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, stdio: ['ignore', 'pipe', 'ignore'] },
+  ),
+) as Cruise;
 
 /** Rooms of stages stand for themselves together: their imports follow one rule. */
-const STAGES = /^activities\/(synthesis|filtering|sampling|preferences|reward-model|reinforcement|evaluation|experiment|models|dataset-refresh|garbage-collection|report)$/;
+const STAGES =
+  /^activities\/(synthesis|filtering|sampling|preferences|reward-model|reinforcement|evaluation|experiment|models|dataset-refresh|garbage-collection|report)$/;
 const edges = new Map<string, boolean>();
 for (const { source, dependencies } of cruise.modules) {
   for (const { resolved, dependencyTypes } of dependencies) {
-    const [from, to] = [source, resolved].map((path) => roomOf(path)?.replace(STAGES, 'activities/<stage>')) as [string | undefined, string | undefined];
+    const [from, to] = [source, resolved].map((path) => roomOf(path)?.replace(STAGES, 'activities/<stage>')) as [
+      string | undefined,
+      string | undefined,
+    ];
     if (!from || !to || from === to) continue;
     const key = `${from} ${to}`;
     edges.set(key, (edges.get(key) ?? true) && dependencyTypes.includes('type-only'));
@@ -33,12 +54,17 @@ const rooms = [...new Set([...edges.keys()].flatMap((edge) => edge.split(' ')))]
 const lines = [
   'flowchart TD',
   ...rooms.map((room) => `  ${id(room)}["${room.replace('<', '&lt;').replace('>', '&gt;')}"]`),
-  ...[...edges].sort(([a], [b]) => (a < b ? -1 : 1)).map(([edge, typeOnly]) => {
-    const [from, to] = edge.split(' ') as [string, string];
-    return `  ${id(from)} ${typeOnly ? '-.->' : '-->'} ${id(to)}`;
-  }),
+  ...[...edges]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([edge, typeOnly]) => {
+      const [from, to] = edge.split(' ') as [string, string];
+      return `  ${id(from)} ${typeOnly ? '-.->' : '-->'} ${id(to)}`;
+    }),
 ];
 const path = join(root, 'ARCHITECTURE.md');
 const graph = `<!-- graph:start -->\n\`\`\`mermaid\n${lines.join('\n')}\n\`\`\`\n\nDotted: types only.\n<!-- graph:end -->`;
-writeFileSync(path, readFileSync(path, 'utf8').replace(/<!-- graph:start -->[\s\S]*<!-- graph:end -->/, () => graph));
+writeFileSync(
+  path,
+  readFileSync(path, 'utf8').replace(/<!-- graph:start -->[\s\S]*<!-- graph:end -->/, () => graph),
+);
 console.log(`${rooms.length} rooms, ${edges.size} arrows`);

@@ -31,7 +31,10 @@ export function isAlive(identity) {
  * the process is gone; does nothing when it is gone already.
  */
 export async function stopProcess(identity, graceMs = 15_000) {
-  for (const [signal, waitMs] of [['SIGTERM', graceMs], ['SIGKILL', Infinity]]) {
+  for (const [signal, waitMs] of [
+    ['SIGTERM', graceMs],
+    ['SIGKILL', Infinity],
+  ]) {
     const deadline = performance.now() + waitMs;
     if (isAlive(identity)) signalGroup(identity.pid, signal);
     while (isAlive(identity) && performance.now() < deadline) await sleep(25);
@@ -72,7 +75,7 @@ export async function withLock(path, body, onWait = () => {}) {
   const mine = `${path}.${process.pid}.${Math.trunc(performance.now() * 1000)}`;
   writeFileSync(mine, JSON.stringify(identify(process.pid)));
   try {
-    for (let waited = false; !tryLock(mine, path); ) {
+    for (let waited = false; !tryLock(mine, path);) {
       const holder = readJson(path);
       if (!holder || !isAlive(holder)) {
         breakLock(path, holder);

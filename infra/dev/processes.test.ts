@@ -66,10 +66,14 @@ describe('withLock', () => {
     const holder = run(`await withLock('${lock}', async () => { console.log('held'); await sleep(60_000); });`);
     await once(holder.stdout!, 'data');
     const waitedFor: number[] = [];
-    const result = await withLock(lock, async () => 'mine', (pid) => {
-      waitedFor.push(pid);
-      process.kill(pid, 'SIGKILL');
-    });
+    const result = await withLock(
+      lock,
+      async () => 'mine',
+      (pid) => {
+        waitedFor.push(pid);
+        process.kill(pid, 'SIGKILL');
+      },
+    );
     expect(result).toBe('mine');
     expect(waitedFor).toEqual([holder.pid]);
   });

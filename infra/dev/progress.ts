@@ -34,11 +34,15 @@ export async function snapshot(client: Client, workflowId: string): Promise<Snap
 }
 
 async function newestHeartbeat(client: Client, workflowId: string): Promise<string | undefined> {
-  const description = await client.workflow.getHandle(workflowId).describe().catch(() => undefined);
+  const description = await client.workflow
+    .getHandle(workflowId)
+    .describe()
+    .catch(() => undefined);
   for (const { heartbeatDetails, activityType } of description?.raw.pendingActivities ?? []) {
     const [payload] = heartbeatDetails?.payloads ?? [];
-    const details = payload && (defaultPayloadConverter.fromPayload(payload) as Details | null);
-    if (details) return `${activityType?.name}: ${details.message ?? 'working'} ${details.done}${details.total ? ` of ${details.total}` : ''}`;
+    const details = payload && defaultPayloadConverter.fromPayload<Details | null>(payload);
+    if (details)
+      return `${activityType?.name}: ${details.message ?? 'working'} ${details.done}${details.total ? ` of ${details.total}` : ''}`;
   }
   return undefined;
 }
@@ -59,7 +63,13 @@ export function stageLine({ name, state, progress, seconds, reused, metrics }: S
  * `lost` is called when the server does not answer, and may bring it back. @throws WorkflowNotFoundError
  */
 export async function watch(
-  client: Client, workflowId: string, { see, lost, signal }: { see: (now: Snapshot) => void; lost: (why: string) => Promise<void> | void; signal: AbortSignal },
+  client: Client,
+  workflowId: string,
+  {
+    see,
+    lost,
+    signal,
+  }: { see: (now: Snapshot) => void; lost: (why: string) => Promise<void> | void; signal: AbortSignal },
 ): Promise<Snapshot | undefined> {
   while (!signal.aborted) {
     try {
@@ -99,5 +109,10 @@ export function lineTeller(say: (line: string) => void): (now: Snapshot) => void
 /** The sentences for a parked experiment: why, and what to type. Empty when it is not parked. */
 export function parkedText({ stages }: ExperimentStatus): { why: string; advice: string } | undefined {
   const stage = stages.find(({ state }) => state === 'parked');
-  return stage?.failure && { why: `The experiment is parked: stage ${stage.name}: ${stage.failure.type}: ${stage.failure.message}`, advice: stage.failure.advice };
+  return (
+    stage?.failure && {
+      why: `The experiment is parked: stage ${stage.name}: ${stage.failure.type}: ${stage.failure.message}`,
+      advice: stage.failure.advice,
+    }
+  );
 }

@@ -32,44 +32,88 @@ interface Options {
 function parseOptions(): Options | undefined {
   const { values } = parseArgs({
     options: {
-      fresh: { type: 'boolean', default: false }, keep: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+      fresh: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
       experiment: { type: 'string', default: join(root, 'infra/experiments/quickstart.json') },
-      port: { type: 'string' }, 'ui-port': { type: 'string' }, 'minio-port': { type: 'string' },
+      port: { type: 'string' },
+      'ui-port': { type: 'string' },
+      'minio-port': { type: 'string' },
     },
   });
   if (values.help) return undefined;
   const port = (name: 'port' | 'ui-port' | 'minio-port'): number | undefined => {
     const text = values[name];
-    if (text !== undefined && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535)) throw new Error(`--${name} is ${JSON.stringify(text)}: give a port number from 0 to 65535.`);
+    if (text !== undefined && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535))
+      throw new Error(`--${name} is ${JSON.stringify(text)}: give a port number from 0 to 65535.`);
     return text === undefined ? undefined : Number(text);
   };
-  return { fresh: values.fresh, keep: values.keep, experiment: resolve(values.experiment), ports: { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') } };
+  return {
+    fresh: values.fresh,
+    keep: values.keep,
+    experiment: resolve(values.experiment),
+    ports: { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') },
+  };
 }
 
-async function startExperiment(stack: Stack, client: Client, options: Options, workflowId: string, say: (line: string) => void): Promise<void> {
-  const existing = await client.workflow.getHandle(workflowId).describe().then(({ status }) => status.name, (error: unknown) => {
-    if (error instanceof WorkflowNotFoundError) return undefined;
-    throw error;
-  });
+async function startExperiment(
+  stack: Stack,
+  client: Client,
+  options: Options,
+  workflowId: string,
+  say: (line: string) => void,
+): Promise<void> {
+  const existing = await client.workflow
+    .getHandle(workflowId)
+    .describe()
+    .then(
+      ({ status }) => status.name,
+      (error: unknown) => {
+        if (error instanceof WorkflowNotFoundError) return undefined;
+        throw error;
+      },
+    );
   if (existing === 'RUNNING') return say(`The experiment '${workflowId}' is running; following it.`);
-  if (existing === 'COMPLETED') return say(`The experiment '${workflowId}' has finished; \`npm run quickstart -- --fresh\` runs it anew.`);
+  if (existing === 'COMPLETED')
+    return say(`The experiment '${workflowId}' has finished; \`npm run quickstart -- --fresh\` runs it anew.`);
   const { code, stderr } = await runTemporalCli(stack, [
-    'workflow', 'start', '--type', 'experiment', '--task-queue', QUEUES.pipeline, '--workflow-id', workflowId, '--input-file', options.experiment,
-    '--id-reuse-policy', 'AllowDuplicate', '--static-summary', `experiment ${workflowId}`,
+    'workflow',
+    'start',
+    '--type',
+    'experiment',
+    '--task-queue',
+    QUEUES.pipeline,
+    '--workflow-id',
+    workflowId,
+    '--input-file',
+    options.experiment,
+    '--id-reuse-policy',
+    'AllowDuplicate',
+    '--static-summary',
+    `experiment ${workflowId}`,
   ]);
   if (code !== 0) throw new Error(`temporal workflow start failed: ${stderr.trim()}`);
-  say(existing ? `The last run ended as ${existing}; started again. Finished work is taken from the store.` : `Started the experiment '${workflowId}'.`);
+  say(
+    existing
+      ? `The last run ended as ${existing}; started again. Finished work is taken from the store.`
+      : `Started the experiment '${workflowId}'.`,
+  );
 }
 
 function printSummary(summary: Summary, report: { html: string; summary: string }): boolean {
   const percent = (value: number | null): string => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
   console.log('');
-  for (const { name, seconds, reused } of summary.stages) console.log(`  ${name.padEnd(14)} ${String(Math.round(seconds)).padStart(5)} s${reused ? '  reused' : ''}`);
+  for (const { name, seconds, reused } of summary.stages)
+    console.log(`  ${name.padEnd(14)} ${String(Math.round(seconds)).padStart(5)} s${reused ? '  reused' : ''}`);
   const { rewardModel } = summary;
-  console.log(`\n  reward model: held-out accuracy ${percent(rewardModel.heldOutAccuracy)} on ${rewardModel.heldOutPairs} pairs of ${rewardModel.heldOutQuestions} questions`);
+  console.log(
+    `\n  reward model: held-out accuracy ${percent(rewardModel.heldOutAccuracy)} on ${rewardModel.heldOutPairs} pairs of ${rewardModel.heldOutQuestions} questions`,
+  );
   for (const { benchmark, policy, tasks, greedy, mean, bestOfN, oracle } of summary.evaluation) {
     const best = Object.entries(bestOfN).map(([n, value]) => `best of ${n} ${percent(value)}`);
-    console.log(`  ${benchmark.padEnd(18)} ${policy.padEnd(8)} ${tasks} tasks: greedy ${percent(greedy)}, mean ${percent(mean)}${best.length ? `, ${best.join(', ')}` : ''}, oracle ${percent(oracle)}`);
+    console.log(
+      `  ${benchmark.padEnd(18)} ${policy.padEnd(8)} ${tasks} tasks: greedy ${percent(greedy)}, mean ${percent(mean)}${best.length ? `, ${best.join(', ')}` : ''}, oracle ${percent(oracle)}`,
+    );
   }
   for (const { text, ok } of summary.assertions) if (!ok) console.error(`  NOT TRUE: ${text}`);
   console.log(`\nReport:   ${report.html}\nSummary:  ${report.summary}`);
@@ -109,7 +153,8 @@ async function run(options: Options): Promise<number> {
     const client = new Client({ connection, namespace: stack.namespace });
     await startExperiment(stack, client, options, workflowId, say);
     const last = await watch(client, workflowId, {
-      see: lineTeller(say), signal: stop.signal,
+      see: lineTeller(say),
+      signal: stop.signal,
       lost: async (why) => {
         say(why);
         stack = await startStack({ home, log: say });
@@ -122,19 +167,35 @@ async function run(options: Options): Promise<number> {
     }
     const parked = last.status && parkedText(last.status);
     if (parked) {
-      console.error([
-        parked.why, 'Temporal, MinIO and the workers stay up. To run the stage again:', `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
-        `  ${parked.advice.replace(/^temporal/, temporal())}`, 'and then npm run quickstart, which follows it.',
-      ].join('\n'));
+      console.error(
+        [
+          parked.why,
+          'Temporal, MinIO and the workers stay up. To run the stage again:',
+          `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
+          `  ${parked.advice.replace(/^temporal/, temporal())}`,
+          'and then npm run quickstart, which follows it.',
+        ].join('\n'),
+      );
       return 1;
     }
     if (last.execution !== 'COMPLETED') {
-      const why = await client.workflow.getHandle(workflowId).result().then(() => '', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
-      console.error(`The experiment ended as ${last.execution}: ${why}\nTemporal, MinIO and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`);
+      const why = await client.workflow
+        .getHandle(workflowId)
+        .result()
+        .then(
+          () => '',
+          (error: Error) => (error.cause as Error | undefined)?.message ?? error.message,
+        );
+      console.error(
+        `The experiment ended as ${last.execution}: ${why}\nTemporal, MinIO and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`,
+      );
       return 1;
     }
-    const report = await client.workflow.getHandle(workflowId).result() as { html: string; summary: string };
-    if (!existsSync(report.summary)) throw new Error(`The experiment has finished, but its report ${report.summary} is gone; npm run quickstart -- --fresh runs it anew.`);
+    const report = (await client.workflow.getHandle(workflowId).result()) as { html: string; summary: string };
+    if (!existsSync(report.summary))
+      throw new Error(
+        `The experiment has finished, but its report ${report.summary} is gone; npm run quickstart -- --fresh runs it anew.`,
+      );
     const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
     if (options.keep) {
       say(`Everything is left running (Temporal UI: ${stack.uiUrl}); npm run stack:stop ends it.`);
@@ -160,8 +221,11 @@ function clock(seconds: number): string {
 const options = parseOptions();
 if (!options) console.log(HELP);
 else {
-  run(options).then((code) => process.exit(code), (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  });
+  run(options).then(
+    (code) => process.exit(code),
+    (error: Error) => {
+      console.error(error.message);
+      process.exit(1);
+    },
+  );
 }

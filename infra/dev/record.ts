@@ -17,14 +17,26 @@ shows them, to docs/pictures. CHROMIUM names the browser where it is not chromiu
 const [name = '', ...options] = process.argv.slice(2);
 const help = RECORDS[name];
 if (help === undefined) {
-  console.error(`There is nothing called ${JSON.stringify(name)} to record; known are ${Object.keys(RECORDS).join(', ')}.`);
+  console.error(
+    `There is nothing called ${JSON.stringify(name)} to record; known are ${Object.keys(RECORDS).join(', ')}.`,
+  );
   process.exitCode = 2;
 } else if (options.includes('--help')) console.log(help);
 else {
-  const environment = Object.fromEntries(Object.entries(process.env).filter(([variable]) => !variable.startsWith('TEMPORAL_')));
-  const child = spawn(join(root, 'node_modules/.bin/vitest'), ['run', '--config', 'test/record/vitest.config.ts', `test/record/${name}.record.ts`], {
-    cwd: root, stdio: 'inherit', env: environment,
-  });
+  const environment = Object.fromEntries(
+    Object.entries(process.env).filter(([variable]) => !variable.startsWith('TEMPORAL_')),
+  );
+  const child = spawn(
+    join(root, 'node_modules/.bin/vitest'),
+    ['run', '--config', 'test/record/vitest.config.ts', `test/record/${name}.record.ts`],
+    {
+      cwd: root,
+      stdio: 'inherit',
+      env: environment,
+    },
+  );
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
-  child.once('exit', (code) => { process.exitCode = code ?? 1; });
+  child.once('exit', (code) => {
+    process.exitCode = code ?? 1;
+  });
 }

@@ -12,16 +12,39 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const double = 'def double(x):\n    return 2 * x\n';
 const tests = ['assert double(2) == 4'];
 
-function judge(rows: (string | Buffer | object)[]): { status: number | null; said: string; rows: { id: string; passRate: number }[] } {
+function judge(rows: (string | Buffer | object)[]): {
+  status: number | null;
+  said: string;
+  rows: { id: string; passRate: number }[];
+} {
   const [input, output] = [join(folder, 'programs.jsonl'), join(folder, 'verdicts.jsonl')];
   rmSync(output, { force: true });
-  writeFileSync(input, Buffer.concat(rows.flatMap((row) => [
-    Buffer.isBuffer(row) ? row : Buffer.from(typeof row === 'string' ? row : JSON.stringify(row)), Buffer.from('\n'),
-  ])));
-  const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'infra/dev/sandbox.ts', '--input', input, '--output', output], {
-    cwd: root, encoding: 'utf8', maxBuffer: 1 << 24,
-  });
-  return { status, said: stderr, rows: readFileSync(output, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { id: string; passRate: number }) };
+  writeFileSync(
+    input,
+    Buffer.concat(
+      rows.flatMap((row) => [
+        Buffer.isBuffer(row) ? row : Buffer.from(typeof row === 'string' ? row : JSON.stringify(row)),
+        Buffer.from('\n'),
+      ]),
+    ),
+  );
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['--import', 'tsx', 'infra/dev/sandbox.ts', '--input', input, '--output', output],
+    {
+      cwd: root,
+      encoding: 'utf8',
+      maxBuffer: 1 << 24,
+    },
+  );
+  return {
+    status,
+    said: stderr,
+    rows: readFileSync(output, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { id: string; passRate: number }),
+  };
 }
 
 describe('npm run sandbox', { timeout: 120_000 }, () => {
@@ -39,8 +62,20 @@ describe('npm run sandbox', { timeout: 120_000 }, () => {
       { id: 'wrong', program: 'def double(x):\n    return x\n', tests },
     ]);
     expect(status).toBe(1);
-    expect(rows).toMatchObject([{ id: 'first', passRate: 1 }, { id: 'wrong', passRate: 0 }]);
-    for (const words of [/^row 2: /m, /^row 3: tests: /m, /^unparsable: one of its tests is no Python text$/m, /^row 5: tests: /m, /^row 6: the row has 5\d{7} characters/m, /^row 7: the row is not UTF-8 text$/m, /^row 8: tests: .*mixed/m, /^row 9: the id "first" is that of row 1 already/m]) {
+    expect(rows).toMatchObject([
+      { id: 'first', passRate: 1 },
+      { id: 'wrong', passRate: 0 },
+    ]);
+    for (const words of [
+      /^row 2: /m,
+      /^row 3: tests: /m,
+      /^unparsable: one of its tests is no Python text$/m,
+      /^row 5: tests: /m,
+      /^row 6: the row has 5\d{7} characters/m,
+      /^row 7: the row is not UTF-8 text$/m,
+      /^row 8: tests: .*mixed/m,
+      /^row 9: the id "first" is that of row 1 already/m,
+    ]) {
       expect(said).toMatch(words);
     }
     expect(said).toContain('8 rows refused');

@@ -53,20 +53,32 @@ async function idsIn(file: string): Promise<Set<string>> {
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { input: { type: 'string' }, output: { type: 'string' }, workers: { type: 'string' }, help: { type: 'boolean', default: false } },
+    options: {
+      input: { type: 'string' },
+      output: { type: 'string' },
+      workers: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
   });
   const workers = Number(values.workers ?? availableParallelism());
   if (values.help || !values.input || !values.output) {
     console.log(HELP);
     return values.help ? 0 : 2;
   }
-  if (!Number.isInteger(workers) || workers < 1) throw new Error(`--workers is ${JSON.stringify(values.workers)}: give a number from 1 on.`);
+  if (!Number.isInteger(workers) || workers < 1)
+    throw new Error(`--workers is ${JSON.stringify(values.workers)}: give a number from 1 on.`);
   if (!existsSync(values.input)) throw new Error(`There is no file ${values.input}.`);
   const done = await idsIn(values.output);
   const output = createWriteStream(values.output, { flags: 'a' });
   const sandbox = new PythonService({
-    name: 'sandbox-cli', python: process.env['ACECODER_SANDBOX_PYTHON'] ?? venvPython(), args: ['-m', 'sandbox', '--workers', String(workers)],
-    pythonPath: join(root, 'workers'), logs: logs(), startSeconds: 60, graceSeconds: 5, lostAs: 'SandboxUnavailable',
+    name: 'sandbox-cli',
+    python: process.env['ACECODER_SANDBOX_PYTHON'] ?? venvPython(),
+    args: ['-m', 'sandbox', '--workers', String(workers)],
+    pythonPath: join(root, 'workers'),
+    logs: logs(),
+    startSeconds: 60,
+    graceSeconds: 5,
+    lostAs: 'SandboxUnavailable',
   });
   const { isolation, level } = await sandbox.versions();
   console.error(`isolation ${level} (${isolation}); ${done.size} rows are in the output already`);
@@ -108,11 +120,17 @@ async function main(): Promise<number> {
       try {
         const job = readRow(line);
         const first = rowOfId.get(job.id);
-        if (first !== undefined) throw new Error(`the id ${JSON.stringify(job.id)} is that of row ${first} already; give every row an id of its own`);
+        if (first !== undefined)
+          throw new Error(
+            `the id ${JSON.stringify(job.id)} is that of row ${first} already; give every row an id of its own`,
+          );
         rowOfId.set(job.id, number);
         if (!done.has(job.id)) batch.push(job);
       } catch (error) {
-        const why = error instanceof z.ZodError ? error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ') : (error as Error).message;
+        const why =
+          error instanceof z.ZodError
+            ? error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+            : (error as Error).message;
         refuse(`row ${number}`, why.slice(0, 300));
       }
       if (batch.length === BATCH) await run();

@@ -19,10 +19,14 @@ export const SERVER_HELP = `  1. the one of TEMPORAL_ADDRESS, TEMPORAL_PROFILE o
 
 /** Chooses the server; `embedded` says that it is the embedded stack's, whatever is configured. @throws Error when that one does not run. */
 export async function chooseServer({ embedded }: { embedded: boolean }): Promise<Server> {
-  const configured = ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE'].some((name) => process.env[name])
-    || existsSync(join(homedir(), '.config', 'temporalio', 'temporal.toml'));
+  const configured =
+    ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE'].some((name) => process.env[name]) ||
+    existsSync(join(homedir(), '.config', 'temporalio', 'temporal.toml'));
   if (configured && !embedded) return { environment: { ...process.env } };
   const stack = await attachStack({ home: acecoderHome() });
-  if (!stack) throw new Error('No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: npm run stack starts it.');
+  if (!stack)
+    throw new Error(
+      'No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: npm run stack starts it.',
+    );
   return { environment: stackEnvironment(stack), stack };
 }

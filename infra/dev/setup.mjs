@@ -111,7 +111,8 @@ const npmPackages = {
       fs.rmSync(join(root, 'node_modules/.package-lock.json'), { force: true });
       await jobs.run('npm', npm, ['ci', ...options], { cwd: root });
     }
-    if (!this.isParserBuilt()) await jobs.run('tsc', process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', this.parser]);
+    if (!this.isParserBuilt())
+      await jobs.run('tsc', process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', this.parser]);
   },
 };
 
@@ -171,8 +172,11 @@ const pythonEnvironment = {
 
   async installUv(jobs, python, uv) {
     const options = ['--require-hashes', '--only-binary', ':all:', '--no-cache-dir', '--disable-pip-version-check'];
-    await makeShared(dirname(dirname(uv)), () => isExecutable(uv), (draft) =>
-      jobs.run('uv', python, ['-m', 'pip', 'install', ...options, '--target', draft, '--requirement', UV_LOCK]),
+    await makeShared(
+      dirname(dirname(uv)),
+      () => isExecutable(uv),
+      (draft) =>
+        jobs.run('uv', python, ['-m', 'pip', 'install', ...options, '--target', draft, '--requirement', UV_LOCK]),
     );
   },
 };
@@ -235,8 +239,11 @@ const goTools = {
     const version = /temporalio\/cli v(\S+)/.exec(fs.readFileSync(join(root, 'infra/tools/go.mod'), 'utf8'))[1];
     const flags = `-s -w -X github.com/temporalio/cli/internal/temporalcli.Version=${version}`;
     const options = ['-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', flags];
-    await makeShared(toolsCache(), () => built.every(isExecutable), (draft) =>
-      jobs.run('go', go, ['build', ...options, '-o', `${draft}/`, ...Object.values(this.modules)], goOptions()),
+    await makeShared(
+      toolsCache(),
+      () => built.every(isExecutable),
+      (draft) =>
+        jobs.run('go', go, ['build', ...options, '-o', `${draft}/`, ...Object.values(this.modules)], goOptions()),
     );
   },
 };

@@ -25,7 +25,15 @@ let checkout: string;
 beforeEach(() => {
   folder = realpathSync(mkdtempSync(join(tmpdir(), 'acecoder-setup-')));
   checkout = join(folder, 'checkout');
-  for (const path of ['checkout/infra/dev', 'checkout/infra/tools', 'checkout/workers/runtime', 'checkout/workers/vllm_engine', 'checkout/infra/nvidia-smi-parser/src', 'bin', 'user']) {
+  for (const path of [
+    'checkout/infra/dev',
+    'checkout/infra/tools',
+    'checkout/workers/runtime',
+    'checkout/workers/vllm_engine',
+    'checkout/infra/nvidia-smi-parser/src',
+    'bin',
+    'user',
+  ]) {
     mkdirSync(join(folder, path), { recursive: true });
   }
   for (const file of ['setup.mjs', 'paths.mjs', 'processes.mjs', 'uv.lock.txt']) {
@@ -37,24 +45,36 @@ beforeEach(() => {
   write('workers/runtime/requirements.lock', 'torch==2.15.0\n');
   write('workers/vllm_engine/requirements.lock', 'vllm==0.33.0\n');
   write('infra/nvidia-smi-parser/src/index.ts', '');
-  write('tsc.js', `const { appendFileSync, mkdirSync, writeFileSync } = require('fs');
+  write(
+    'tsc.js',
+    `const { appendFileSync, mkdirSync, writeFileSync } = require('fs');
     const [, , mode, project] = process.argv;
     appendFileSync('${folder}/calls', 'tsc ' + mode + '\\n');
     mkdirSync(project + '/dist', { recursive: true });
-    writeFileSync(project + '/dist/.tsbuildinfo', '');`);
+    writeFileSync(project + '/dist/.tsbuildinfo', '');`,
+  );
   write('package-lock.json', JSON.stringify({ packages: { '': {}, 'node_modules/zod': { version: '4.6.0' } } }));
 
-  script('npm', `mkdir -p node_modules; echo $$ > ${folder}/npm.pid
-    sleep \${NPM_SECONDS:-0}; mkdir -p node_modules/typescript/bin; cp tsc.js node_modules/typescript/bin/tsc; cp package-lock.json node_modules/.package-lock.json`);
+  script(
+    'npm',
+    `mkdir -p node_modules; echo $$ > ${folder}/npm.pid
+    sleep \${NPM_SECONDS:-0}; mkdir -p node_modules/typescript/bin; cp tsc.js node_modules/typescript/bin/tsc; cp package-lock.json node_modules/.package-lock.json`,
+  );
   script('python3', `echo ${join(folder, 'bin/python3')} 3 11`);
-  script('uv', `case $1 in
+  script(
+    'uv',
+    `case $1 in
     --version) echo uv 0.13.9;;
     venv) for dir; do :; done; mkdir -p $dir/bin; cp $0 $dir/bin/python;;
-  esac`);
-  script('go', `case $1 in
+  esac`,
+  );
+  script(
+    'go',
+    `case $1 in
     env) printf 'go1.26.4\\n${folder}/modules\\n${folder}/build\\n';;
     build) while [ "$1" != -o ]; do shift; done; cp $0 $2/temporal; cp $0 $2/minio;;
-  esac`);
+  esac`,
+  );
   script('bwrap', 'true');
 });
 
@@ -173,8 +193,11 @@ describe('set-up', { timeout: 30_000 }, () => {
   });
 
   it('tells what failed, and stops the rest', async () => {
-    script('uv', `[ $1 = --version ] && echo uv 0.13.9 && exit
-      until [ -s ${folder}/npm.pid ]; do sleep 0.02; done; echo no such package; exit 2`);
+    script(
+      'uv',
+      `[ $1 = --version ] && echo uv 0.13.9 && exit
+      until [ -s ${folder}/npm.pid ]; do sleep 0.02; done; echo no such package; exit 2`,
+    );
     const { code, output } = await start({ NPM_SECONDS: '60' }).end;
     expect(code).toBe(1);
     const log = join(checkout, '.acecoder/logs/setup-venv.log');

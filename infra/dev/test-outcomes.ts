@@ -23,47 +23,64 @@ export default class OutcomeReporter implements Reporter {
 
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
     const { outputFile, testNamePattern } = this.#vitest!.config;
-    const asked = (test: TestCase): boolean => !testNamePattern || testNamePattern.test(test.fullName.replaceAll(' > ', ' '));
+    const asked = (test: TestCase): boolean =>
+      !testNamePattern || testNamePattern.test(test.fullName.replaceAll(' > ', ' '));
     const outcomes = modules.flatMap((module) => [
       ...[...module.children.allTests()].filter(asked).map((test) => outcomeOf(module, test)),
       // What fails outside a test: an import, a hook.
       ...[module, ...module.children.allSuites()].flatMap((part) => failuresOf(module, part)),
     ]);
-    outcomes.push(...unhandledErrors.map(({ message }): Outcome => ({ name: `unhandled error: ${message}`, state: 'failed', seconds: 0 })));
+    outcomes.push(
+      ...unhandledErrors.map(({ message }): Outcome => ({
+        name: `unhandled error: ${message}`,
+        state: 'failed',
+        seconds: 0,
+      })),
+    );
     writeFileSync(outputFile as string, JSON.stringify(outcomes));
   }
 }
 
 function outcomeOf(module: TestModule, test: TestCase): Outcome {
   const result = test.result();
-  const outcome = { name: `${module.relativeModuleId} > ${test.fullName}`, seconds: (test.diagnostic()?.duration ?? 0) / 1000 };
+  const outcome = {
+    name: `${module.relativeModuleId} > ${test.fullName}`,
+    seconds: (test.diagnostic()?.duration ?? 0) / 1000,
+  };
   if (result.state === 'passed') return { ...outcome, state: 'passed' };
-  if (result.state === 'skipped') return { ...outcome, state: 'skipped', ...(result.note ? { reason: result.note } : {}) };
+  if (result.state === 'skipped')
+    return { ...outcome, state: 'skipped', ...(result.note ? { reason: result.note } : {}) };
   return { ...outcome, state: 'failed' };
 }
 
 function failuresOf(module: TestModule, part: TestModule | TestSuite): Outcome[] {
-  const name = part === module ? module.relativeModuleId : `${module.relativeModuleId} > ${(part as TestSuite).fullName}`;
+  const name =
+    part === module ? module.relativeModuleId : `${module.relativeModuleId} > ${(part as TestSuite).fullName}`;
   return part.errors().length > 0 ? [{ name, state: 'failed', seconds: 0 }] : [];
 }
 
 /** The outcomes in a JUnit file of pytest. An expected failure counts as skipped, as pytest writes it. */
 export function outcomesOfJUnit(path: string): Outcome[] {
   // Every `<`, `>` and quote of a text is escaped, so that none stands inside an attribute or an element's text.
-  return [...readFileSync(path, 'utf8').matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs)].map(([, attributes = '', body = '']): Outcome => {
-    const outcome = {
-      name: `${attribute(attributes, 'classname')} > ${attribute(attributes, 'name')}`,
-      seconds: Number(attribute(attributes, 'time')),
-    };
-    if (/<(failure|error)\b/.test(body)) return { ...outcome, state: 'failed' };
-    const skipped = /<skipped ([^>]*)>/.exec(body)?.[1];
-    return skipped === undefined ? { ...outcome, state: 'passed' } : { ...outcome, state: 'skipped', reason: attribute(skipped, 'message') };
-  });
+  return [...readFileSync(path, 'utf8').matchAll(/<testcase ([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs)].map(
+    ([, attributes = '', body = '']): Outcome => {
+      const outcome = {
+        name: `${attribute(attributes, 'classname')} > ${attribute(attributes, 'name')}`,
+        seconds: Number(attribute(attributes, 'time')),
+      };
+      if (/<(failure|error)\b/.test(body)) return { ...outcome, state: 'failed' };
+      const skipped = /<skipped ([^>]*)>/.exec(body)?.[1];
+      return skipped === undefined
+        ? { ...outcome, state: 'passed' }
+        : { ...outcome, state: 'skipped', reason: attribute(skipped, 'message') };
+    },
+  );
 }
 
 function attribute(attributes: string, name: string): string {
   const text = new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? '';
   const named: Record<string, string> = { lt: '<', gt: '>', quot: '"', apos: "'", amp: '&' };
   return text.replace(/&(?:#(\d+)|(\w+));/g, (whole, code: string | undefined, word: string | undefined) =>
-    code === undefined ? (named[word!] ?? whole) : String.fromCodePoint(Number(code)));
+    code === undefined ? (named[word!] ?? whole) : String.fromCodePoint(Number(code)),
+  );
 }

@@ -35,16 +35,30 @@ const bin = (name: string): string => join(root, 'node_modules/.bin', name);
 const typeCheck: Part = { name: 'type check', command: bin('tsc'), args: ['--noEmit'] };
 const lint: Part = { name: 'lint', command: bin('eslint'), args: ['.', '--max-warnings=0'] };
 const importRules: Part = {
-  name: 'import rules', command: bin('depcruise'),
+  name: 'import rules',
+  command: bin('depcruise'),
   args: ['workflows', 'activities', 'workers', 'infra', 'test', '--config', '.dependency-cruiser.cjs'],
+};
+const format: Part = { name: 'format', command: bin('prettier'), args: ['--check', '--log-level=warn', '.'] };
+const ruffFormat: Part = {
+  name: 'ruff format',
+  command: venvPython(),
+  args: ['-m', 'ruff', 'format', '--check', '--quiet', 'workers'],
 };
 const ruff: Part = { name: 'ruff', command: venvPython(), args: ['-m', 'ruff', 'check', 'workers'] };
 
 function vitest(args: string[]): Part {
   const file = join(logs(), 'test-vitest.json');
   return {
-    name: 'vitest', command: bin('vitest'),
-    args: ['run', '--reporter=default', `--reporter=${join(root, 'infra/dev/test-outcomes.ts')}`, `--outputFile=${file}`, ...args],
+    name: 'vitest',
+    command: bin('vitest'),
+    args: [
+      'run',
+      '--reporter=default',
+      `--reporter=${join(root, 'infra/dev/test-outcomes.ts')}`,
+      `--outputFile=${file}`,
+      ...args,
+    ],
     outcomes: { file, read: (path) => JSON.parse(readFileSync(path, 'utf8')) as Outcome[] },
   };
 }
@@ -52,7 +66,9 @@ function vitest(args: string[]): Part {
 function pytest(name: string, args: string[]): Part {
   const file = join(logs(), `test-${name.replaceAll(' ', '-')}.xml`);
   return {
-    name, command: venvPython(), args: ['-m', 'pytest', `--rootdir=${root}`, '-p', 'no:cacheprovider', `--junitxml=${file}`, ...args],
+    name,
+    command: venvPython(),
+    args: ['-m', 'pytest', `--rootdir=${root}`, '-p', 'no:cacheprovider', `--junitxml=${file}`, ...args],
     outcomes: { file, read: outcomesOfJUnit },
   };
 }
@@ -60,18 +76,28 @@ function pytest(name: string, args: string[]): Part {
 function partsOf(options: { quick: boolean; files: string[]; pattern: string | undefined }): Part[] {
   const { quick, pattern } = options;
   if (options.files.length === 0) {
-    if (pattern !== undefined) throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
-    if (quick) return [vitest(['--project=unit', '--project=replay']), typeCheck, lint, importRules];
+    if (pattern !== undefined)
+      throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
+    if (quick) return [vitest(['--project=unit', '--project=replay']), typeCheck, lint, format, importRules];
     // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last: it alone
     // keeps two cores busy when the other lane has nothing left.
     const processes = 'workers/runtime/tests/test_processes.py';
     return [
-      vitest([]), typeCheck, lint, importRules, ruff, pytest('pytest sandbox', ['workers/sandbox/tests']),
-      pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]), pytest('pytest processes', [processes]),
+      vitest([]),
+      typeCheck,
+      lint,
+      format,
+      importRules,
+      ruff,
+      ruffFormat,
+      pytest('pytest sandbox', ['workers/sandbox/tests']),
+      pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]),
+      pytest('pytest processes', [processes]),
     ];
   }
   const files = options.files.map((file) => resolve(file));
-  for (const file of files) if (!existsSync(file.replace(/::.*$/, ''))) throw new Error(`There is no test file ${file}.`);
+  for (const file of files)
+    if (!existsSync(file.replace(/::.*$/, ''))) throw new Error(`There is no test file ${file}.`);
   const python = files.filter((file) => /\.py(::|$)/.test(file));
   const typescript = files.filter((file) => !python.includes(file));
   return [
@@ -125,7 +151,9 @@ class Run {
     if (!own && problem === undefined) outcomes.push({ name, state: 'passed', seconds });
     this.outcomes.push(...outcomes);
     const failed = count(outcomes, 'failed') > 0;
-    console.log(`${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`);
+    console.log(
+      `${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`,
+    );
     if (failed && !this.live) console.log(`${readFileSync(logFile, 'utf8').trimEnd()}\n`);
     if (problem !== undefined && problem !== '') console.log(problem);
   }
@@ -135,14 +163,18 @@ class Run {
     const log = openSync(logFile, 'w');
     const output = this.live ? 'inherit' : log;
     const child = spawn(command, args, {
-      cwd: root, stdio: ['ignore', output, output], env: this.live ? environment : { ...environment, NO_COLOR: '1' },
+      cwd: root,
+      stdio: ['ignore', output, output],
+      env: this.live ? environment : { ...environment, NO_COLOR: '1' },
     });
     closeSync(log);
     this.#children.add(child);
     try {
       return await new Promise((done) => {
         child.once('error', (error) => done(`${command} cannot be run: ${error.message}`));
-        child.once('close', (code, signal) => done(code === 0 ? undefined : signal ? `${command} was ended by ${signal}` : ''));
+        child.once('close', (code, signal) =>
+          done(code === 0 ? undefined : signal ? `${command} was ended by ${signal}` : ''),
+        );
       });
     } finally {
       this.#children.delete(child);
@@ -161,9 +193,17 @@ function totals(outcomes: readonly Outcome[]): string {
 function printDetails(outcomes: readonly Outcome[], checks: ReadonlySet<string>): void {
   const tests = outcomes.filter(({ name, state }) => !checks.has(name) && state !== 'skipped');
   const slowest = tests.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST);
-  if (slowest.length > 0) console.log(['\nSlowest tests', ...slowest.map(({ name, seconds }) => `${seconds.toFixed(2).padStart(8)} s  ${name}`)].join('\n'));
+  if (slowest.length > 0)
+    console.log(
+      ['\nSlowest tests', ...slowest.map(({ name, seconds }) => `${seconds.toFixed(2).padStart(8)} s  ${name}`)].join(
+        '\n',
+      ),
+    );
   const skipped = outcomes.filter(({ state }) => state === 'skipped');
-  if (skipped.length > 0) console.log(['\nSkipped', ...skipped.map(({ name, reason }) => `  ${name}: ${reason ?? 'no reason given'}`)].join('\n'));
+  if (skipped.length > 0)
+    console.log(
+      ['\nSkipped', ...skipped.map(({ name, reason }) => `  ${name}: ${reason ?? 'no reason given'}`)].join('\n'),
+    );
   const failed = outcomes.filter(({ state }) => state === 'failed');
   if (failed.length > 0) console.log(['\nFailed', ...failed.map(({ name }) => `  ${name}`)].join('\n'));
 }
@@ -171,7 +211,11 @@ function printDetails(outcomes: readonly Outcome[], checks: ReadonlySet<string>)
 async function main(): Promise<number> {
   const { values, positionals: files } = parseArgs({
     allowPositionals: true,
-    options: { quick: { type: 'boolean', default: false }, help: { type: 'boolean', default: false }, testNamePattern: { type: 'string', short: 't' } },
+    options: {
+      quick: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+      testNamePattern: { type: 'string', short: 't' },
+    },
   });
   if (values.help) {
     console.log(HELP);

@@ -26,8 +26,9 @@ export function ensureWorkers(stack: Stack): { identity: ProcessIdentity; starte
   const log = openSync(join(stack.home, 'logs', 'workers.log'), 'a');
   const entry = fileURLToPath(new URL('../../workers/all.ts', import.meta.url));
   const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
-    stdio: ['ignore', log, log], detached: true,
-    env: { ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() } as NodeJS.ProcessEnv,
+    stdio: ['ignore', log, log],
+    detached: true,
+    env: { ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() },
   });
   closeSync(log);
   child.unref();

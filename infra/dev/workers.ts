@@ -21,24 +21,43 @@ ACECODER_S3_SECRET_KEY; in case 3 the embedded stack's.
 const ROLES = ['pipeline', 'llm', 'sandbox', 'gpu', 'all'];
 
 async function run(): Promise<number> {
-  const { values } = parseArgs({ options: { embedded: { type: 'boolean', default: false }, role: { type: 'string', default: 'all' }, wait: { type: 'string' }, help: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({
+    options: {
+      embedded: { type: 'boolean', default: false },
+      role: { type: 'string', default: 'all' },
+      wait: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
   if (values.help) {
     console.log(HELP);
     return 0;
   }
-  if (!ROLES.includes(values.role)) throw new Error(`--role is ${JSON.stringify(values.role)}; known are ${ROLES.join(', ')}.`);
+  if (!ROLES.includes(values.role))
+    throw new Error(`--role is ${JSON.stringify(values.role)}; known are ${ROLES.join(', ')}.`);
   const { environment, stack } = await chooseServer({ embedded: values.embedded });
   const running = stack && findWorkers(stack.home);
-  if (running) throw new Error(`Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`);
+  if (running)
+    throw new Error(
+      `Workers of the embedded stack are running already, as process ${running.pid}; npm run stack:stop ends them.`,
+    );
   const entry = fileURLToPath(new URL(`../../workers/${values.role}.ts`, import.meta.url));
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry, ...(values.wait === undefined ? [] : ['--wait', values.wait])], {
-    stdio: 'inherit', env: { ACECODER_PYTHON: venvPython(), ...environment } as NodeJS.ProcessEnv,
-  });
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), entry, ...(values.wait === undefined ? [] : ['--wait', values.wait])],
+    {
+      stdio: 'inherit',
+      env: { ACECODER_PYTHON: venvPython(), ...environment },
+    },
+  );
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
   return new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
 
-run().then((code) => process.exit(code), (error: Error) => {
-  console.error(error.message);
-  process.exit(1);
-});
+run().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    console.error(error.message);
+    process.exit(1);
+  },
+);

@@ -50,13 +50,22 @@ function* programs(questions: number, text = 260): Generator<ProgramRow> {
     const questionId = `q-${sha256(`question ${question}`).slice(0, 24)}`;
     for (let index = 0; index < PROGRAMS_PER_QUESTION; index += 1) {
       // A question that every program solves, or none, gives no pair; of the others, two programs pass all and three few.
-      const passed = question % 2 === 0 ? (index < 2 ? TESTS : index < 5 ? 2 + index : TESTS - 5) : question % 4 === 1 ? TESTS : 0;
+      const passed =
+        question % 2 === 0 ? (index < 2 ? TESTS : index < 5 ? 2 + index : TESTS - 5) : question % 4 === 1 ? TESTS : 0;
       const body = sha256(`${question}/${index}`);
       yield {
-        id: `p-${body.slice(0, 24)}`, questionId, split: question % 10 === 9 ? 'heldOut' : 'train', question: `Write the function that ${questionId} describes. `.repeat(6), index,
+        id: `p-${body.slice(0, 24)}`,
+        questionId,
+        split: question % 10 === 9 ? 'heldOut' : 'train',
+        question: `Write the function that ${questionId} describes. `.repeat(6),
+        index,
         program: `def solve(values):\n    total = 0x${body}\n${'    total += len(values)\n'.repeat(Math.ceil((text - 110) / 26))}    return total\n`,
-        finish: 'stop', passRate: passed / TESTS, testCases: TESTS + 4,
-        outcomes: Array.from({ length: TESTS }, (_, test) => (test < passed ? { status: 'pass' } : { status: 'assertion_failed', reason: 'not equal' })),
+        finish: 'stop',
+        passRate: passed / TESTS,
+        testCases: TESTS + 4,
+        outcomes: Array.from({ length: TESTS }, (_, test) =>
+          test < passed ? { status: 'pass' } : { status: 'assertion_failed', reason: 'not equal' },
+        ),
       };
     }
   }
@@ -76,8 +85,11 @@ async function secondsOf(work: () => Promise<unknown>): Promise<number> {
 async function storeThroughput({ store, environment }: Surroundings): Promise<Measure[]> {
   const url = new URL(environment['ACECODER_S3_ENDPOINT']!);
   const bare = new MinioClient({
-    endPoint: url.hostname, port: Number(url.port), useSSL: false,
-    accessKey: environment['ACECODER_S3_ACCESS_KEY']!, secretKey: environment['ACECODER_S3_SECRET_KEY']!,
+    endPoint: url.hostname,
+    port: Number(url.port),
+    useSSL: false,
+    accessKey: environment['ACECODER_S3_ACCESS_KEY']!,
+    secretKey: environment['ACECODER_S3_SECRET_KEY']!,
   });
   const turns: { ours: number; rows: number; chunks: number }[] = [];
   let bytes = 0;
@@ -88,31 +100,58 @@ async function storeThroughput({ store, environment }: Surroundings): Promise<Me
     bytes = lines.reduce((sum, line) => sum + line.length + 1, 0);
     const ours = (): Promise<unknown> => store.putRows('rows.jsonl', ProgramRow, rows);
     const theirs = (characters: number) => async (): Promise<unknown> => {
-      const zipped = await buffer(Readable.from(function* () {
-        let text = '';
-        for (const row of rows) {
-          text += `${JSON.stringify(row)}\n`;
-          if (text.length < characters) continue;
-          yield text;
-          text = '';
-        }
-        yield text;
-      }()).pipe(createGzip()));
-      return bare.putObject(environment['ACECODER_S3_BUCKET']!, `bench/bare-${turn}-${characters}`, zipped, zipped.length);
+      const zipped = await buffer(
+        Readable.from(
+          (function* () {
+            let text = '';
+            for (const row of rows) {
+              text += `${JSON.stringify(row)}\n`;
+              if (text.length < characters) continue;
+              yield text;
+              text = '';
+            }
+            yield text;
+          })(),
+        ).pipe(createGzip()),
+      );
+      return bare.putObject(
+        environment['ACECODER_S3_BUCKET']!,
+        `bench/bare-${turn}-${characters}`,
+        zipped,
+        zipped.length,
+      );
     };
     const seconds: Record<string, number> = {};
-    const sides = [['ours', ours], ['rows', theirs(1)], ['chunks', theirs(65_536)]] as const;
+    const sides = [
+      ['ours', ours],
+      ['rows', theirs(1)],
+      ['chunks', theirs(65_536)],
+    ] as const;
     for (const [name, work] of turn % 2 === 0 ? sides : [...sides].reverse()) seconds[name] = await secondsOf(work);
-    turns.push(seconds as typeof turns[number]);
+    turns.push(seconds as (typeof turns)[number]);
   }
   // The first turn warms all sides.
-  const median = (of: (turn: typeof turns[number]) => number): number => {
-    const values = turns.slice(1).map(of).sort((a, b) => a - b);
+  const median = (of: (turn: (typeof turns)[number]) => number): number => {
+    const values = turns
+      .slice(1)
+      .map(of)
+      .sort((a, b) => a - b);
     return (values[1]! + values[2]!) / 2;
   };
   return [
-    { name: 'rows through the store, share of a bare client', value: 100 * median((turn) => turn.rows / turn.ours), unit: '%', bar: 90, note: 'median of 4 turns; the bare client gzips the same rows in memory, unchecked' },
-    { name: 'the same, of one that gzips them in chunks', value: 100 * median((turn) => turn.chunks / turn.ours), unit: '%', note: 'what checking, digest and spool cost on one core' },
+    {
+      name: 'rows through the store, share of a bare client',
+      value: 100 * median((turn) => turn.rows / turn.ours),
+      unit: '%',
+      bar: 90,
+      note: 'median of 4 turns; the bare client gzips the same rows in memory, unchecked',
+    },
+    {
+      name: 'the same, of one that gzips them in chunks',
+      value: 100 * median((turn) => turn.chunks / turn.ours),
+      unit: '%',
+      note: 'what checking, digest and spool cost on one core',
+    },
     { name: 'rows through the store', value: bytes / 1e6 / Math.min(...turns.map(({ ours }) => ours)), unit: 'MB/s' },
   ];
 }
@@ -123,17 +162,31 @@ function peakMemory(pid: number): number {
 }
 
 /** A stage on a worker process of its own: seconds, result, and the worker's highest memory. */
-async function onWorker(surroundings: Surroundings, type: string, input: unknown): Promise<{ seconds: number; result: StageResult; memory: number; events: number; bytes: number }> {
+async function onWorker(
+  surroundings: Surroundings,
+  type: string,
+  input: unknown,
+): Promise<{ seconds: number; result: StageResult; memory: number; events: number; bytes: number }> {
   const queue = `bench-${type}`;
   const worker = workerProcess(queue, surroundings.environment);
-  const ended = once(worker.child, 'exit').then(() => { throw new Error(`The worker of ${queue} ended; its log is in ${surroundings.stack.home}/logs.`); });
+  const ended = once(worker.child, 'exit').then(() => {
+    throw new Error(`The worker of ${queue} ended; its log is in ${surroundings.stack.home}/logs.`);
+  });
   ended.catch(() => undefined);
   try {
     const { workflow } = surroundings.client;
-    const warm = await workflow.start('garbageCollection', { taskQueue: queue, workflowId: `warm-${randomUUID()}`, args: [{}] });
+    const warm = await workflow.start('garbageCollection', {
+      taskQueue: queue,
+      workflowId: `warm-${randomUUID()}`,
+      args: [{}],
+    });
     await Promise.race([warm.result(), ended]);
     const started = performance.now();
-    const handle = await workflow.start(type, { taskQueue: queue, workflowId: `bench-${type}-${randomUUID()}`, args: [input] });
+    const handle = await workflow.start(type, {
+      taskQueue: queue,
+      workflowId: `bench-${type}-${randomUUID()}`,
+      args: [input],
+    });
     const result = await Promise.race([handle.result() as Promise<StageResult>, ended]);
     const seconds = (performance.now() - started) / 1000;
     // A stage that continued as new has many runs; the longest counts.
@@ -141,7 +194,9 @@ async function onWorker(surroundings: Surroundings, type: string, input: unknown
     let events = last.historyLength;
     let bytes = last.historySize ?? 0;
     // Found in the visibility store a little later than they end.
-    for await (const { historyLength, historySize } of workflow.list({ query: `WorkflowId = '${handle.workflowId}'` })) {
+    for await (const { historyLength, historySize } of workflow.list({
+      query: `WorkflowId = '${handle.workflowId}'`,
+    })) {
       events = Math.max(events, historyLength);
       bytes = Math.max(bytes, historySize ?? 0);
     }
@@ -157,19 +212,57 @@ async function pairs(surroundings: Surroundings, questions: number): Promise<Mea
   const file = await store.putRows('rows.jsonl', ProgramRow, programs(questions));
   const stageKey = sha256(`programs of ${questions} questions`);
   const { manifest } = await store.commit(
-    { kind: 'programs', stage: 'import', stageKey, files: [file], rows: file.rows!, inputs: {}, config: {}, metrics: {}, seconds: 0 },
-    { workflowId: 'bench', runId: 'bench', activity: 'bench', attempt: 1, host: 'bench', package: 'bench', versions: {} },
+    {
+      kind: 'programs',
+      stage: 'import',
+      stageKey,
+      files: [file],
+      rows: file.rows!,
+      inputs: {},
+      config: {},
+      metrics: {},
+      seconds: 0,
+    },
+    {
+      workflowId: 'bench',
+      runId: 'bench',
+      activity: 'bench',
+      attempt: 1,
+      host: 'bench',
+      package: 'bench',
+      versions: {},
+    },
   );
-  const ref: ArtifactRef = { kind: 'programs', key: `artifacts/programs/${stageKey}.json`, digest: manifest.digest, rows: file.rows!, bytes: manifest.bytes };
+  const ref: ArtifactRef = {
+    kind: 'programs',
+    key: `artifacts/programs/${stageKey}.json`,
+    digest: manifest.digest,
+    rows: file.rows!,
+    bytes: manifest.bytes,
+  };
   const input = { inputs: { programs: ref }, config: {} };
   const { seconds, result, memory, events } = await onWorker(surroundings, 'preferences', input);
   const again = await onWorker(surroundings, 'preferences', input);
   if (!again.result.reused) throw new Error('the second run made the pairs again');
   return [
-    { name: `pairs from ${questions} questions x ${PROGRAMS_PER_QUESTION} programs`, value: seconds, unit: 's', bar: 120, at: 'most', note: `${result.ref.rows} pairs; ${(file.bytes / 1e9).toFixed(2)} GB of rows` },
+    {
+      name: `pairs from ${questions} questions x ${PROGRAMS_PER_QUESTION} programs`,
+      value: seconds,
+      unit: 's',
+      bar: 120,
+      at: 'most',
+      note: `${result.ref.rows} pairs; ${(file.bytes / 1e9).toFixed(2)} GB of rows`,
+    },
     { name: 'highest memory of the worker', value: memory / 2 ** 20, unit: 'MiB', bar: 1024, at: 'most' },
     { name: 'events of the workflow', value: events, unit: 'events', bar: 51_200, at: 'most' },
-    { name: 'the same configuration again', value: again.seconds, unit: 's', bar: 10, at: 'most', note: 'from the store' },
+    {
+      name: 'the same configuration again',
+      value: again.seconds,
+      unit: 's',
+      bar: 10,
+      at: 'most',
+      note: 'from the store',
+    },
   ];
 }
 
@@ -186,28 +279,71 @@ async function teacher(surroundings: Surroundings, sizes: readonly number[]): Pr
       const input = {
         inputs: { seeds: { kind: 'seeds', path } },
         config: {
-          teacher: { kind: 'openai', model: 'fake' }, decontaminate: [], nearDuplicate: null,
-          execution: { window: 4, endpoint: { baseUrl: endpoint.url, keyVariable: null, concurrency: 32, prices: { input: 0, output: 0 } } },
+          teacher: { kind: 'openai', model: 'fake' },
+          decontaminate: [],
+          nearDuplicate: null,
+          execution: {
+            window: 4,
+            endpoint: { baseUrl: endpoint.url, keyVariable: null, concurrency: 32, prices: { input: 0, output: 0 } },
+          },
         },
       };
       const run = await onWorker(surroundings, 'synthesis', input);
       const requests = endpoint.requests.length;
-      if (run.result.ref.rows !== size || requests !== size) throw new Error(`${size} seeds gave ${run.result.ref.rows} questions from ${requests} requests.`);
+      if (run.result.ref.rows !== size || requests !== size)
+        throw new Error(`${size} seeds gave ${run.result.ref.rows} questions from ${requests} requests.`);
       perRow.push((1000 * run.seconds) / size);
       measures.push(
-        { name: `${size} seeds, instant teacher`, value: run.seconds, unit: 's', note: `${perRow.at(-1)!.toFixed(2)} ms a row: request, stored reply, parsing` },
-        { name: `${size} seeds: events of the longest workflow`, value: run.events, unit: 'events', bar: 51_200, at: 'most' },
-        { name: `${size} seeds: history of the longest workflow`, value: run.bytes / 2 ** 20, unit: 'MiB', bar: 50, at: 'most' },
-        { name: `${size} seeds: highest memory of the worker`, value: run.memory / 2 ** 20, unit: 'MiB', bar: 1024, at: 'most' },
+        {
+          name: `${size} seeds, instant teacher`,
+          value: run.seconds,
+          unit: 's',
+          note: `${perRow.at(-1)!.toFixed(2)} ms a row: request, stored reply, parsing`,
+        },
+        {
+          name: `${size} seeds: events of the longest workflow`,
+          value: run.events,
+          unit: 'events',
+          bar: 51_200,
+          at: 'most',
+        },
+        {
+          name: `${size} seeds: history of the longest workflow`,
+          value: run.bytes / 2 ** 20,
+          unit: 'MiB',
+          bar: 50,
+          at: 'most',
+        },
+        {
+          name: `${size} seeds: highest memory of the worker`,
+          value: run.memory / 2 ** 20,
+          unit: 'MiB',
+          bar: 1024,
+          at: 'most',
+        },
       );
       if (size !== sizes.at(-1)) continue;
       const again = await onWorker(surroundings, 'synthesis', input);
       measures.push(
         { name: `${size} seeds: the same configuration again`, value: again.seconds, unit: 's', bar: 10, at: 'most' },
-        { name: `${size} seeds: teacher calls of that`, value: endpoint.requests.length - requests, unit: 'calls', bar: 0, at: 'most' },
+        {
+          name: `${size} seeds: teacher calls of that`,
+          value: endpoint.requests.length - requests,
+          unit: 'calls',
+          bar: 0,
+          at: 'most',
+        },
       );
     }
-    if (perRow.length > 1) measures.push({ name: 'time per row at the largest size against the smallest', value: perRow.at(-1)! / perRow[0]!, unit: 'times', bar: 1.3, at: 'most', note: 'linear: 1' });
+    if (perRow.length > 1)
+      measures.push({
+        name: 'time per row at the largest size against the smallest',
+        value: perRow.at(-1)! / perRow[0]!,
+        unit: 'times',
+        bar: 1.3,
+        at: 'most',
+        note: 'linear: 1',
+      });
   } finally {
     await endpoint.close();
   }
@@ -216,33 +352,51 @@ async function teacher(surroundings: Surroundings, sizes: readonly number[]): Pr
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, questions: { type: 'string', default: '87149' }, seeds: { type: 'string', default: '1000,10000,124006' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: {
+      only: { type: 'string', multiple: true },
+      questions: { type: 'string', default: '87149' },
+      seeds: { type: 'string', default: '1000,10000,124006' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
   });
   if (values.help) return console.log(HELP);
   const questions = Number(values.questions);
-  if (!Number.isInteger(questions) || questions < 20) throw new Error(`--questions is ${values.questions}: give a number from 20 on.`);
+  if (!Number.isInteger(questions) || questions < 20)
+    throw new Error(`--questions is ${values.questions}: give a number from 20 on.`);
   const sizes = values.seeds.split(',').map(Number);
-  if (!sizes.every((size) => Number.isInteger(size) && size > 0)) throw new Error(`--seeds is ${values.seeds}: give numbers from 1 on, with commas.`);
-  const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = { store: storeThroughput, pairs: (surroundings) => pairs(surroundings, questions), teacher: (surroundings) => teacher(surroundings, sizes) };
+  if (!sizes.every((size) => Number.isInteger(size) && size > 0))
+    throw new Error(`--seeds is ${values.seeds}: give numbers from 1 on, with commas.`);
+  const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
+    store: storeThroughput,
+    pairs: (surroundings) => pairs(surroundings, questions),
+    teacher: (surroundings) => teacher(surroundings, sizes),
+  };
   const chosen = values.only ?? Object.keys(parts);
-  for (const name of chosen) if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
+  for (const name of chosen)
+    if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
-  const environment = Object.fromEntries(Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined));
+  const environment = Object.fromEntries(
+    Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
   const connection = await Connection.connect({ address: stack.address });
   const stopped = new Promise<never>((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
   });
   try {
     const surroundings: Surroundings = {
-      stack, environment, client: new Client({ connection, namespace: stack.namespace }),
+      stack,
+      environment,
+      client: new Client({ connection, namespace: stack.namespace }),
       store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
     const measures: Measure[] = [];
     for (const name of chosen) {
       console.error(`${name} ...`);
-      measures.push(...await Promise.race([parts[name]!(surroundings), stopped]));
+      measures.push(...(await Promise.race([parts[name]!(surroundings), stopped])));
     }
     report('data', measures, values.json);
   } finally {

@@ -10,7 +10,11 @@ const HELP = `npm run bench:gpu -- [options]
   --help       print this`;
 
 const { values } = parseArgs({
-  options: { size: { type: 'string', multiple: true }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+  options: {
+    size: { type: 'string', multiple: true },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
 });
 if (values.help) console.log(HELP);
 else report('gpu', pythonMeasures('throughput', values.size ? ['--sizes', ...values.size] : []), values.json);

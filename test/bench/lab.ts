@@ -42,27 +42,54 @@ const BARS: Record<Family, { pairAccuracy: number; closed: number; tests: number
 const SECONDS_PER_SEED = 360;
 const QUEUE = 'lab';
 
-function measuresOf({ family, seed, base, recipes, unseen, wrongJudgedRight, questions, seconds }: SeedFigures, settings: LabSettings): Measure[] {
+function measuresOf(
+  { family, seed, base, recipes, unseen, wrongJudgedRight, questions, seconds }: SeedFigures,
+  settings: LabSettings,
+): Measure[] {
   const bars = BARS[family];
-  const measure = (name: string, value: number, rest: Partial<Measure> = {}): Measure => ({ name: `${family} ${seed}: ${name}`, value, unit: '', ...rest });
+  const measure = (name: string, value: number, rest: Partial<Measure> = {}): Measure => ({
+    name: `${family} ${seed}: ${name}`,
+    value,
+    unit: '',
+    ...rest,
+  });
   return [
-    measure('base mean pass@1', base.mean, { note: `${questions.train} train and ${questions.heldOut} held-out questions` }),
+    measure('base mean pass@1', base.mean, {
+      note: `${questions.train} train and ${questions.heldOut} held-out questions`,
+    }),
     measure('base greedy', base.greedy, { bar: 0.5, at: 'most' }),
     measure('base oracle of 16', base.oracle),
     measure('wrong answers judged right', wrongJudgedRight),
     ...Object.entries(recipes).flatMap(([name, { pairAccuracy, pairs, bestOf16, closed, mean, greedy }]) => {
       const best = name === 'best';
       return [
-        ...(pairAccuracy === undefined ? [] : [
-          measure(`${name}: strict pair accuracy`, pairAccuracy, { ...(best ? { bar: bars.pairAccuracy } : {}), note: `${pairs} pairs` }),
-          measure(`${name}: closed by Best-of-16`, closed!, { ...(best ? { bar: bars.closed } : {}), note: `Best-of-16 ${bestOf16!.toFixed(3)}` }),
-        ]),
-        measure(`${name}: mean pass@1 after RL`, mean, { note: settings.recipes[name]!.title, ...(name === 'tests' ? { bar: bars.tests } : best ? { bar: bars.best } : {}) }),
-        measure(`${name}: greedy after RL`, greedy, name === 'tests' && bars.greedy !== undefined ? { bar: bars.greedy } : {}),
+        ...(pairAccuracy === undefined
+          ? []
+          : [
+              measure(`${name}: strict pair accuracy`, pairAccuracy, {
+                ...(best ? { bar: bars.pairAccuracy } : {}),
+                note: `${pairs} pairs`,
+              }),
+              measure(`${name}: closed by Best-of-16`, closed!, {
+                ...(best ? { bar: bars.closed } : {}),
+                note: `Best-of-16 ${bestOf16!.toFixed(3)}`,
+              }),
+            ]),
+        measure(`${name}: mean pass@1 after RL`, mean, {
+          note: settings.recipes[name]!.title,
+          ...(name === 'tests' ? { bar: bars.tests } : best ? { bar: bars.best } : {}),
+        }),
+        measure(
+          `${name}: greedy after RL`,
+          greedy,
+          name === 'tests' && bars.greedy !== undefined ? { bar: bars.greedy } : {},
+        ),
       ];
     }),
     ...Object.entries(unseen.policies).flatMap(([policy, { mean, greedy }]) => [
-      measure(`${policy}: mean pass@1 on unseen kinds`, mean, { note: `${unseen.tasks} questions of kinds that nothing was trained on` }),
+      measure(`${policy}: mean pass@1 on unseen kinds`, mean, {
+        note: `${unseen.tasks} questions of kinds that nothing was trained on`,
+      }),
       measure(`${policy}: greedy on unseen kinds`, greedy),
     ]),
     { ...measure('wall time', seconds, { bar: SECONDS_PER_SEED, at: 'most' }), unit: 's' },
@@ -76,56 +103,79 @@ function spreadOf(measures: readonly Measure[]): Measure[] {
     const name = measure.name.replace(/ \d+:/, ':');
     groups.set(name, [...(groups.get(name) ?? []), measure]);
   }
-  return [...groups].filter(([, group]) => group.length > 1).map(([name, group]) => {
-    const values = group.map(({ value }) => value);
-    const spread = Math.max(...values) - Math.min(...values);
-    return { name: `${name}, mean of seeds`, value: values.reduce((sum, value) => sum + value, 0) / values.length, unit: group[0]!.unit, note: `spread ${spread.toPrecision(2)}` };
-  });
+  return [...groups]
+    .filter(([, group]) => group.length > 1)
+    .map(([name, group]) => {
+      const values = group.map(({ value }) => value);
+      const spread = Math.max(...values) - Math.min(...values);
+      return {
+        name: `${name}, mean of seeds`,
+        value: values.reduce((sum, value) => sum + value, 0) / values.length,
+        unit: group[0]!.unit,
+        note: `spread ${spread.toPrecision(2)}`,
+      };
+    });
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      family: { type: 'string', multiple: true }, seed: { type: 'string', multiple: true }, recipe: { type: 'string', multiple: true },
+      family: { type: 'string', multiple: true },
+      seed: { type: 'string', multiple: true },
+      recipe: { type: 'string', multiple: true },
       settings: { type: 'string', default: join(root, 'infra/experiments/lab.json') },
-      validation: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
+      validation: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return console.log(HELP);
   const file = JSON.parse(readFileSync(values.settings, 'utf8')) as LabFile;
   const families = (values.family ?? file.families) as Family[];
-  for (const family of families) if (!FAMILIES.includes(family)) throw new Error(`--family ${family}: give one of ${FAMILIES.join(', ')}`);
+  for (const family of families)
+    if (!FAMILIES.includes(family)) throw new Error(`--family ${family}: give one of ${FAMILIES.join(', ')}`);
   const seeds = values.validation ? [file.validationSeed] : (values.seed ?? file.seeds).map(Number);
-  const recipes = Object.fromEntries(Object.entries(file.recipes).filter(([name]) => values.recipe?.includes(name) ?? true));
+  const recipes = Object.fromEntries(
+    Object.entries(file.recipes).filter(([name]) => values.recipe?.includes(name) ?? true),
+  );
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-lab-'));
   const began = performance.now();
   const say = (line: string): void => console.error(`[${((performance.now() - began) / 1000).toFixed(0)} s] ${line}`);
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
   const environment = Object.fromEntries(
-    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined,
+    ),
   );
   const workers = workerProcess(QUEUE, environment);
   const services = createServices({ env: environment, label: 'lab' });
   const connection = await Connection.connect({ address: stack.address });
   let ending: Promise<void> | undefined;
-  const end = (): Promise<void> => ending ??= (async () => {
-    await connection.close();
-    await services.close();
-    await workers.stop();
-    await stopStack({ home });
-    rmSync(home, { recursive: true, force: true });
-  })();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end().finally(() => process.exit(130)));
+  const end = (): Promise<void> =>
+    (ending ??= (async () => {
+      await connection.close();
+      await services.close();
+      await workers.stop();
+      await stopStack({ home });
+      rmSync(home, { recursive: true, force: true });
+    })());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => void end().finally(() => process.exit(130)));
   try {
     const context = {
-      client: new Client({ connection, namespace: stack.namespace }), taskQueue: QUEUE, models: services.models,
-      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'lab-cache'))), folder: home, say,
+      client: new Client({ connection, namespace: stack.namespace }),
+      taskQueue: QUEUE,
+      models: services.models,
+      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'lab-cache'))),
+      folder: home,
+      say,
     };
     const measures: Measure[] = [];
     for (const family of families) {
       const ofFamily: Measure[] = [];
-      for (const seed of seeds) ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed), file));
+      for (const seed of seeds)
+        ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed), file));
       measures.push(...ofFamily, ...spreadOf(ofFamily));
     }
     report('lab', measures, values.json);

@@ -12,7 +12,8 @@ export function pythonMeasures(bench: string, args: readonly string[]): Measure[
   try {
     const output = join(folder, 'measures.json');
     const { status } = spawnSync(venvPython(), ['-m', `runtime.bench.${bench}`, '--output', output, ...args], {
-      stdio: 'inherit', env: { ...process.env, PYTHONPATH: join(root, 'workers') },
+      stdio: 'inherit',
+      env: { ...process.env, PYTHONPATH: join(root, 'workers') },
     });
     if (status !== 0) throw new Error(`The bench ${bench} failed; see above.`);
     return JSON.parse(readFileSync(output, 'utf8')) as Measure[];

@@ -22,17 +22,35 @@ export function report(bench: string, measures: readonly Measure[], json: boolea
   const rows = measures.map((measure) => {
     const { name, value, unit, bar, at = 'least', note = '' } = measure;
     const verdict = met(measure);
-    return [name, `${round(value)} ${unit}`, bar === undefined ? '' : `at ${at} ${bar} ${unit}`, verdict === undefined ? '' : verdict ? 'met' : 'NOT MET', note];
+    return [
+      name,
+      `${round(value)} ${unit}`,
+      bar === undefined ? '' : `at ${at} ${bar} ${unit}`,
+      verdict === undefined ? '' : verdict ? 'met' : 'NOT MET',
+      note,
+    ];
   });
   const head = ['measure', 'value', 'bar', '', ''];
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
-  for (const row of [head, ...rows]) console.log(row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd());
+  for (const row of [head, ...rows])
+    console.log(
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    );
   if (measures.some((measure) => met(measure) === false)) process.exitCode = 1;
   if (!json) return;
-  console.log(JSON.stringify({
-    bench, machine: { cores: availableParallelism(), cpu: cpus()[0]?.model ?? '', memoryBytes: totalmem() },
-    results: measures.map((measure) => ({ ...measure, ...(met(measure) === undefined ? {} : { met: met(measure) }) })),
-  }));
+  console.log(
+    JSON.stringify({
+      bench,
+      machine: { cores: availableParallelism(), cpu: cpus()[0]?.model ?? '', memoryBytes: totalmem() },
+      results: measures.map((measure) => ({
+        ...measure,
+        ...(met(measure) === undefined ? {} : { met: met(measure) }),
+      })),
+    }),
+  );
 }
 
 function round(value: number): string {

@@ -28,12 +28,21 @@ const HELP = `npm run bench:training -- [options]
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { only: { type: 'string', multiple: true }, rounds: { type: 'string', default: '6' }, device: { type: 'string', default: 'fake' }, turns: { type: 'string', default: '9' }, steps: { type: 'string', default: '24' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: {
+      only: { type: 'string', multiple: true },
+      rounds: { type: 'string', default: '6' },
+      device: { type: 'string', default: 'fake' },
+      turns: { type: 'string', default: '9' },
+      steps: { type: 'string', default: '24' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
   });
   if (values.help) return console.log(HELP);
   const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {
     const value = Number(values[name]);
-    if (!Number.isInteger(value) || value < 2) throw new Error(`--${name} is ${values[name]}: give a number from 2 on.`);
+    if (!Number.isInteger(value) || value < 2)
+      throw new Error(`--${name} is ${values[name]}: give a number from 2 on.`);
     return value;
   }) as [number, number, number];
   const device = WAITING_DEVICES.find((name) => name === values.device);
@@ -44,26 +53,33 @@ async function main(): Promise<void> {
     overhead: (surroundings) => overhead(surroundings, steps),
   };
   const chosen = values.only ?? Object.keys(parts);
-  for (const name of chosen) if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
+  for (const name of chosen)
+    if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
   const environment = Object.fromEntries(
-    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter(
+      (entry): entry is [string, string] => entry[1] !== undefined,
+    ),
   );
   const connection = await Connection.connect({ address: stack.address });
   const stopped = new Promise<never>((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
   });
   try {
     const surroundings = {
-      environment, home, servers: Object.values(stack.pids), client: new Client({ connection, namespace: stack.namespace }),
+      environment,
+      home,
+      servers: Object.values(stack.pids),
+      client: new Client({ connection, namespace: stack.namespace }),
       store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
     const measures: Measure[] = [];
     for (const name of chosen) {
       console.error(`${name} ...`);
-      measures.push(...await Promise.race([parts[name]!(surroundings), stopped]));
+      measures.push(...(await Promise.race([parts[name]!(surroundings), stopped])));
     }
     report('training', measures, values.json);
   } finally {

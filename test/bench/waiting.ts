@@ -20,7 +20,10 @@ const WAITING_BAR = 0.05;
 /** What stands for the model runtime, on which policy, and how large a round is. */
 const DEVICES = {
   fake: {
-    runtime: 'fake_device.py', questions: 8, samples: 4, config: {},
+    runtime: 'fake_device.py',
+    questions: 8,
+    samples: 4,
+    config: {},
     model: (folder: string): void => {
       mkdirSync(folder);
       writeFileSync(join(folder, 'config.json'), '{"fake": true}');
@@ -28,11 +31,22 @@ const DEVICES = {
   },
   // About as long on an H100 as a round of the fake device, in a model of 0.14 billion parameters.
   cuda: {
-    runtime: 'timed_device.py', questions: 16, samples: 8,
-    config: { maxNewTokens: 192, topP: 1, algorithm: { name: 'grpo', epochs: 3, batchSize: 32 }, execution: { maxRows: 128, microBatch: 16 } },
+    runtime: 'timed_device.py',
+    questions: 16,
+    samples: 8,
+    config: {
+      maxNewTokens: 192,
+      topP: 1,
+      algorithm: { name: 'grpo', epochs: 3, batchSize: 32 },
+      execution: { maxRows: 128, microBatch: 16 },
+    },
     model: (folder: string): void => {
-      const code = 'import sys, pathlib, shutil; from runtime.bench.throughput import random_model; shutil.move(random_model("0.14", pathlib.Path(sys.argv[1] + "-made")), sys.argv[1])';
-      const { status } = spawnSync(venvPython(), ['-c', code, folder], { stdio: 'inherit', env: { ...process.env, PYTHONPATH: join(root, 'workers') } });
+      const code =
+        'import sys, pathlib, shutil; from runtime.bench.throughput import random_model; shutil.move(random_model("0.14", pathlib.Path(sys.argv[1] + "-made")), sys.argv[1])';
+      const { status } = spawnSync(venvPython(), ['-c', code, folder], {
+        stdio: 'inherit',
+        env: { ...process.env, PYTHONPATH: join(root, 'workers') },
+      });
       if (status !== 0) throw new Error('The model of random weights could not be made; see above.');
     },
   },
@@ -41,23 +55,43 @@ export type WaitingDevice = keyof typeof DEVICES;
 export const WAITING_DEVICES = Object.keys(DEVICES) as WaitingDevice[];
 
 /** Measures of `rounds` rounds in each mode, one after the other on the same worker. */
-export async function waiting({ client, store, environment, home }: Surroundings, rounds: number, name: WaitingDevice): Promise<Measure[]> {
+export async function waiting(
+  { client, store, environment, home }: Surroundings,
+  rounds: number,
+  name: WaitingDevice,
+): Promise<Measure[]> {
   const device = DEVICES[name];
   const model = join(home, 'policy');
   device.model(model);
   const questions = join(home, 'waiting-questions.jsonl');
   const row = (index: number): FilteredQuestionRow => ({
-    id: `q-${index}`, seedId: `s-${index}`, source: 'bench', question: `Return n, in way ${index}.`, entryPoint: 'answer', reference: '', split: 'train',
+    id: `q-${index}`,
+    seedId: `s-${index}`,
+    source: 'bench',
+    question: `Return n, in way ${index}.`,
+    entryPoint: 'answer',
+    reference: '',
+    split: 'train',
     tests: ['assert answer(1) == 1', 'assert answer(2) == 2'],
   });
-  writeFileSync(questions, Array.from({ length: device.questions }, (_, index) => `${JSON.stringify(row(index))}\n`).join(''));
+  writeFileSync(
+    questions,
+    Array.from({ length: device.questions }, (_, index) => `${JSON.stringify(row(index))}\n`).join(''),
+  );
   const logs = join(environment['ACECODER_HOME']!, 'logs');
-  const worked = (): RoundStep[] => readdirSync(logs).filter((name) => name.startsWith('runtime')).flatMap((name) => readFileSync(join(logs, name), 'utf8').split('\n'))
-    .filter((line) => line.startsWith('{"op"')).map((line) => JSON.parse(line) as { op: RoundStep['step']; from: number; to: number }).map(({ op, from, to }) => ({ step: op, from, to }));
+  const worked = (): RoundStep[] =>
+    readdirSync(logs)
+      .filter((name) => name.startsWith('runtime'))
+      .flatMap((name) => readFileSync(join(logs, name), 'utf8').split('\n'))
+      .filter((line) => line.startsWith('{"op"'))
+      .map((line) => JSON.parse(line) as { op: RoundStep['step']; from: number; to: number })
+      .map(({ op, from, to }) => ({ step: op, from, to }));
 
   const queue = 'waiting';
   const workers = workerProcess(queue, {
-    ...environment, ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!, ACECODER_PYTHON: fileURLToPath(new URL(`../fixtures/${device.runtime}`, import.meta.url)),
+    ...environment,
+    ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!,
+    ACECODER_PYTHON: fileURLToPath(new URL(`../fixtures/${device.runtime}`, import.meta.url)),
     // The script's own first line looks for its interpreter there.
     PATH: `${dirname(venvPython())}${delimiter}${environment['PATH'] ?? ''}`,
   });
@@ -67,20 +101,48 @@ export async function waiting({ client, store, environment, home }: Surroundings
     for (const mode of ['synchronous', 'asynchronous'] as const) {
       const before = worked().length;
       const config = {
-        ...device.config, rounds, promptsPerRound: device.questions, samplesPerPrompt: device.samples, limits: { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 4 }, seed: mode === 'synchronous' ? 1 : 2,
+        ...device.config,
+        rounds,
+        promptsPerRound: device.questions,
+        samplesPerPrompt: device.samples,
+        limits: { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 4 },
+        seed: mode === 'synchronous' ? 1 : 2,
         ...(mode === 'asynchronous' ? { asynchronous: {} } : {}),
       };
-      const result = await client.workflow.execute('reinforcement', {
-        taskQueue: queue, workflowId: `waiting-${mode}-${Date.now()}`,
-        args: [{ inputs: { questions: { kind: 'filteredQuestions', path: questions }, policy: { kind: 'folder', path: model } }, config }],
-      }) as StageResult;
+      const result = (await client.workflow.execute('reinforcement', {
+        taskQueue: queue,
+        workflowId: `waiting-${mode}-${Date.now()}`,
+        args: [
+          {
+            inputs: {
+              questions: { kind: 'filteredQuestions', path: questions },
+              policy: { kind: 'folder', path: model },
+            },
+            config,
+          },
+        ],
+      })) as StageResult;
       const onDevice = worked().slice(before);
       const own = deviceWaiting([onDevice]);
       const steps = timeLine(result.rounds!, await manifestsOfRounds(result.rounds!, (ref) => store.manifest(ref)));
-      const judging = steps.flat().filter(({ step }) => step === 'judging').map(({ from, to }) => to - from);
+      const judging = steps
+        .flat()
+        .filter(({ step }) => step === 'judging')
+        .map(({ from, to }) => to - from);
       measures.push(
-        { name: `${mode}: waiting of the device`, value: own, unit: '', ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}), note: `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}` },
-        { name: `${mode}: seconds a round`, value: Math.max(...steps.flat().map(({ to }) => to)) / rounds, unit: 's', note: `programs ran ${(judging.reduce((sum, seconds) => sum + seconds, 0) / judging.length).toFixed(1)} s a round` },
+        {
+          name: `${mode}: waiting of the device`,
+          value: own,
+          unit: '',
+          ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}),
+          note: `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}`,
+        },
+        {
+          name: `${mode}: seconds a round`,
+          value: Math.max(...steps.flat().map(({ to }) => to)) / rounds,
+          unit: 's',
+          note: `programs ran ${(judging.reduce((sum, seconds) => sum + seconds, 0) / judging.length).toFixed(1)} s a round`,
+        },
       );
     }
     return measures;
@@ -98,5 +160,10 @@ function gaps(steps: readonly RoundStep[]): string {
     const name = `${before.step} to ${step}`;
     seconds.set(name, [...(seconds.get(name) ?? []), from - before.to]);
   }
-  return [...seconds].map(([name, all]) => `${all.length} times ${name} ${(all.reduce((sum, each) => sum + each, 0) / all.length).toFixed(2)} s`).join(', ');
+  return [...seconds]
+    .map(
+      ([name, all]) =>
+        `${all.length} times ${name} ${(all.reduce((sum, each) => sum + each, 0) / all.length).toFixed(2)} s`,
+    )
+    .join(', ');
 }

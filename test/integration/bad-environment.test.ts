@@ -36,16 +36,29 @@ interface StartOptions {
 /** Starts the pipeline worker with an environment that is wrong in places. */
 function worker(wrong: Record<string, string>, { args = [], imports = [], around = [] }: StartOptions = {}): Started {
   const entry = fileURLToPath(new URL('../../workers/pipeline.ts', import.meta.url));
-  const [command, ...rest] = [...around, process.execPath, ...['tsx', ...imports].flatMap((each) => ['--import', each]), entry, ...args] as [string, ...string[]];
-  const child = spawn(command, rest, { env: { ...inject('environment'), ACECODER_QUEUE: randomUUID(), ...wrong }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const [command, ...rest] = [
+    ...around,
+    process.execPath,
+    ...['tsx', ...imports].flatMap((each) => ['--import', each]),
+    entry,
+    ...args,
+  ] as [string, ...string[]];
+  const child = spawn(command, rest, {
+    env: { ...inject('environment'), ACECODER_QUEUE: randomUUID(), ...wrong },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   processes.push(child);
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
   const exit = once(child, 'exit').then(([code]) => code as number | null);
   const says = async (pattern: RegExp, seconds = 40): Promise<void> => {
     const deadline = Date.now() + seconds * 1000;
     while (!pattern.test(output)) {
-      if (Date.now() > deadline || child.exitCode !== null) throw new Error(`the worker did not say ${pattern}:\n${output}`);
+      if (Date.now() > deadline || child.exitCode !== null)
+        throw new Error(`the worker did not say ${pattern}:\n${output}`);
       await sleep(50);
     }
   };
@@ -53,7 +66,13 @@ function worker(wrong: Record<string, string>, { args = [], imports = [], around
     child.kill('SIGTERM');
     await exit;
   };
-  return { output: () => output, lines: (pattern) => output.split('\n').filter((line) => pattern.test(line)), says, exit, stop };
+  return {
+    output: () => output,
+    lines: (pattern) => output.split('\n').filter((line) => pattern.test(line)),
+    says,
+    exit,
+    stop,
+  };
 }
 
 /** A way to a server that can be opened and shut: a server that comes and goes, at an address of its own. */
@@ -61,7 +80,10 @@ class Door {
   #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(readonly port: number, private readonly target: number) {}
+  private constructor(
+    readonly port: number,
+    private readonly target: number,
+  ) {}
 
   /** A shut door on a free port. */
   static async to(target: number): Promise<Door> {
@@ -79,7 +101,13 @@ class Door {
       const onward = connect(this.target, '127.0.0.1');
       for (const each of [socket, onward]) {
         this.#sockets.add(each);
-        each.on('error', () => undefined).on('close', () => { socket.destroy(); onward.destroy(); this.#sockets.delete(each); });
+        each
+          .on('error', () => undefined)
+          .on('close', () => {
+            socket.destroy();
+            onward.destroy();
+            this.#sockets.delete(each);
+          });
       }
       socket.pipe(onward).pipe(socket);
     }).listen(this.port, '127.0.0.1');
@@ -110,11 +138,20 @@ describe('servers that are not there', { timeout: 90_000 }, () => {
   it('are told once, with address and variable, and after --wait the worker ends with code 1', async () => {
     const [temporal, store] = [await Door.to(1), await Door.to(1)];
     const { exit, output, lines } = worker(
-      { TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}` }, { args: ['--wait', '6s'] },
+      { TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}` },
+      { args: ['--wait', '6s'] },
     );
     expect(await exit, output()).toBe(1);
-    expect(lines(new RegExp(`^Temporal server: no server answers at 127.0.0.1:${temporal.port} \\(TEMPORAL_ADDRESS`))).toHaveLength(1);
-    expect(lines(new RegExp(`^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) does not answer: ECONNREFUSED`))).toHaveLength(1);
+    expect(
+      lines(new RegExp(`^Temporal server: no server answers at 127.0.0.1:${temporal.port} \\(TEMPORAL_ADDRESS`)),
+    ).toHaveLength(1);
+    expect(
+      lines(
+        new RegExp(
+          `^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) does not answer: ECONNREFUSED`,
+        ),
+      ),
+    ).toHaveLength(1);
     expect(lines(/^Waited 6 s and gave up: .*TEMPORAL_ADDRESS.*ACECODER_S3_ENDPOINT/)).toHaveLength(1);
     expect(lines(/./), output()).toHaveLength(3);
   });
@@ -123,7 +160,11 @@ describe('servers that are not there', { timeout: 90_000 }, () => {
     const { address, s3 } = inject('stack');
     const [temporal, store] = [await Door.to(portOf(address)), await Door.to(portOf(s3.endpoint))];
     const queue = randomUUID();
-    const { says, stop, lines } = worker({ TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}`, ACECODER_QUEUE: queue });
+    const { says, stop, lines } = worker({
+      TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`,
+      ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}`,
+      ACECODER_QUEUE: queue,
+    });
     await says(/Temporal server: no server answers/);
     await says(/Artifact store: .* does not answer/);
     await Promise.all([temporal.open(), store.open()]);
@@ -131,7 +172,9 @@ describe('servers that are not there', { timeout: 90_000 }, () => {
     await says(/Artifact store: all right now/);
     await says(/workers of pipeline serve/);
     expect(lines(/no server answers|does not answer/)).toHaveLength(2);
-    expect(await (await startWorkflow('garbageCollection', {}, { taskQueue: queue })).result()).toMatchObject({ swept: 0 });
+    expect(await (await startWorkflow('garbageCollection', {}, { taskQueue: queue })).result()).toMatchObject({
+      swept: 0,
+    });
 
     temporal.shut();
     store.shut();
@@ -169,10 +212,20 @@ describe('a namespace that is missing', { timeout: 90_000 }, () => {
   it('is named with the command that creates it, and used when it comes, without search attributes until they come', async () => {
     const namespace = `ns-${randomUUID().slice(0, 8)}`;
     const { says, stop } = worker({ TEMPORAL_NAMESPACE: namespace });
-    await says(new RegExp(`Temporal server: the server at .* has no namespace '${namespace}' \\(TEMPORAL_NAMESPACE or profile\\). To create: temporal operator namespace create --namespace ${namespace}`));
-    expect((await runTemporalCli(inject('stack'), ['operator', 'namespace', 'create', '--namespace', namespace])).code).toBe(0);
+    await says(
+      new RegExp(
+        `Temporal server: the server at .* has no namespace '${namespace}' \\(TEMPORAL_NAMESPACE or profile\\). To create: temporal operator namespace create --namespace ${namespace}`,
+      ),
+    );
+    expect(
+      (await runTemporalCli(inject('stack'), ['operator', 'namespace', 'create', '--namespace', namespace])).code,
+    ).toBe(0);
     await says(/Temporal server: all right now/);
-    await says(new RegExp(`has no search attribute AceCoderExperiment, .*temporal operator search-attribute create --namespace ${namespace} --name AceCoderExperiment --type Keyword`));
+    await says(
+      new RegExp(
+        `has no search attribute AceCoderExperiment, .*temporal operator search-attribute create --namespace ${namespace} --name AceCoderExperiment --type Keyword`,
+      ),
+    );
     await says(/workers of pipeline serve/);
     await stop();
   });
@@ -180,8 +233,16 @@ describe('a namespace that is missing', { timeout: 90_000 }, () => {
 
 describe('a store that refuses', { timeout: 90_000 }, () => {
   it.each([
-    ['an unknown access key', { ACECODER_S3_ACCESS_KEY: 'nobody' }, /does not know the access key \(ACECODER_S3_ACCESS_KEY\)/],
-    ['a wrong secret key', { ACECODER_S3_SECRET_KEY: 'not-the-secret' }, /refuses the secret key \(ACECODER_S3_SECRET_KEY\)/],
+    [
+      'an unknown access key',
+      { ACECODER_S3_ACCESS_KEY: 'nobody' },
+      /does not know the access key \(ACECODER_S3_ACCESS_KEY\)/,
+    ],
+    [
+      'a wrong secret key',
+      { ACECODER_S3_SECRET_KEY: 'not-the-secret' },
+      /refuses the secret key \(ACECODER_S3_SECRET_KEY\)/,
+    ],
   ])('%s is told with its variable, without its value', async (_, wrong, pattern) => {
     const { exit, output, lines } = worker(wrong, { args: ['--wait', '2s'] });
     expect(await exit, output()).toBe(1);
@@ -192,7 +253,11 @@ describe('a store that refuses', { timeout: 90_000 }, () => {
   it('a missing bucket is named, and used when it comes', async () => {
     const bucket = `bucket-${randomUUID().slice(0, 8)}`;
     const { says, stop } = worker({ ACECODER_S3_BUCKET: bucket });
-    await says(new RegExp(`Artifact store: the store at http://127.0.0.1:\\d+ \\(ACECODER_S3_ENDPOINT\\) has no bucket '${bucket}' \\(ACECODER_S3_BUCKET\\)`));
+    await says(
+      new RegExp(
+        `Artifact store: the store at http://127.0.0.1:\\d+ \\(ACECODER_S3_ENDPOINT\\) has no bucket '${bucket}' \\(ACECODER_S3_BUCKET\\)`,
+      ),
+    );
     await minio().makeBucket(bucket);
     await says(/Artifact store: all right now/);
     await says(/workers of pipeline serve/);
@@ -202,11 +267,16 @@ describe('a store that refuses', { timeout: 90_000 }, () => {
 
   it('requests of a host whose clock is off: the message says so', async () => {
     const skew = join(folder, 'skew.mjs');
-    writeFileSync(skew, 'const Real = Date;\nconst skewed = () => Real.now() + 20 * 60_000;\nglobalThis.Date = class extends Real {\n'
-      + '  constructor(...given) { if (given.length > 0) super(...given); else super(skewed()); }\n  static now() { return skewed(); }\n};\n');
+    writeFileSync(
+      skew,
+      'const Real = Date;\nconst skewed = () => Real.now() + 20 * 60_000;\nglobalThis.Date = class extends Real {\n' +
+        '  constructor(...given) { if (given.length > 0) super(...given); else super(skewed()); }\n  static now() { return skewed(); }\n};\n',
+    );
     const { exit, output, lines } = worker({}, { args: ['--wait', '2s'], imports: [skew] });
     expect(await exit, output()).toBe(1);
-    expect(lines(/^Artifact store/), output()).toEqual([expect.stringContaining("this host's clock is more than 15 minutes off")]);
+    expect(lines(/^Artifact store/), output()).toEqual([
+      expect.stringContaining("this host's clock is more than 15 minutes off"),
+    ]);
   });
 });
 
@@ -214,16 +284,25 @@ describe('a full disk', { timeout: 90_000 }, () => {
   const unshare = ['unshare', '--user', '--map-root-user', '--mount'] as const;
 
   it('is named with its folder, and the worker goes on when there is room', async ({ skip }) => {
-    skip(spawnSync(unshare[0], [...unshare.slice(1), 'true']).status !== 0, 'FULL DISK NOT CHECKED: this system lets nobody mount a file system of his own (unshare --user --mount)');
+    skip(
+      spawnSync(unshare[0], [...unshare.slice(1), 'true']).status !== 0,
+      'FULL DISK NOT CHECKED: this system lets nobody mount a file system of his own (unshare --user --mount)',
+    );
     const home = join(folder, 'home');
     mkdirSync(home);
     const roomMade = join(folder, 'room-made');
     // A file system of 600 MiB of its own, a part of it taken until `roomMade` stands: what is needed is 512 MiB.
-    const script = 'mount -t tmpfs -o size=600m none "$0" && head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
-    const { says, stop } = worker({ ACECODER_HOME: home }, {
-      around: [...unshare, '/bin/sh', '-c', script, home, roomMade],
-    });
-    await says(new RegExp(`Disk: the disk of ${home}/cache \\(ACECODER_HOME\\) is full: \\d+ MiB are free, 512 MiB are needed`));
+    const script =
+      'mount -t tmpfs -o size=600m none "$0" && head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
+    const { says, stop } = worker(
+      { ACECODER_HOME: home },
+      {
+        around: [...unshare, '/bin/sh', '-c', script, home, roomMade],
+      },
+    );
+    await says(
+      new RegExp(`Disk: the disk of ${home}/cache \\(ACECODER_HOME\\) is full: \\d+ MiB are free, 512 MiB are needed`),
+    );
     writeFileSync(roomMade, '');
     await says(/Disk: all right now/);
     await says(/workers of pipeline serve/);

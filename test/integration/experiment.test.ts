@@ -3,10 +3,28 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inject, describe, expect, it } from 'vitest';
-import { PairRow, ProgramRow, RewardRow, RolloutRow, STAGES, Summary, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import {
+  PairRow,
+  ProgramRow,
+  RewardRow,
+  RolloutRow,
+  STAGES,
+  Summary,
+  type ArtifactRef,
+  type StageName,
+} from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, breakingStore, failureOf, startWorkflow, statusWhere, sweepPruned, temporalClient, workerProcess } from '../fixtures/harness.js';
+import {
+  artifactStore,
+  breakingStore,
+  failureOf,
+  startWorkflow,
+  statusWhere,
+  sweepPruned,
+  temporalClient,
+  workerProcess,
+} from '../fixtures/harness.js';
 import type { WorkflowHandle } from '@temporalio/client';
 import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 
@@ -19,9 +37,13 @@ interface Result {
 const micro = (name: string): Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> } =>
   microExperiment(name, inject('seeds'), inject('model')) as never;
 
-const artifactsOf = ({ stages }: Result): Record<StageName, ArtifactRef> => Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;
+const artifactsOf = ({ stages }: Result): Record<StageName, ArtifactRef> =>
+  Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;
 
-async function rowsOf<T>(ref: ArtifactRef, schema: Parameters<ReturnType<typeof artifactStore>['rowsOf']>[1]): Promise<T[]> {
+async function rowsOf<T>(
+  ref: ArtifactRef,
+  schema: Parameters<ReturnType<typeof artifactStore>['rowsOf']>[1],
+): Promise<T[]> {
   const rows: unknown[] = [];
   for await (const row of artifactStore().rowsOf(ref, schema)) rows.push(row);
   return rows as T[];
@@ -29,7 +51,8 @@ async function rowsOf<T>(ref: ArtifactRef, schema: Parameters<ReturnType<typeof 
 
 /** The undisturbed run that the others are compared with. */
 let undisturbed: Promise<Result> | undefined;
-const firstRun = (): Promise<Result> => (undisturbed ??= startWorkflow('experiment', micro('first')).then((handle) => handle.result() as Promise<Result>));
+const firstRun = (): Promise<Result> =>
+  (undisturbed ??= startWorkflow('experiment', micro('first')).then((handle) => handle.result() as Promise<Result>));
 
 describe('the whole chain', { timeout: 170_000 }, () => {
   it('runs from seeds to a report whose figures are those of its artifacts', async () => {
@@ -37,10 +60,17 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const summary = Summary.parse(JSON.parse(readFileSync(result.summary, 'utf8')));
     expect(summary.assertions.filter(({ ok }) => !ok)).toEqual([]);
     expect(summary.stages.map(({ name, state }) => [name, state])).toEqual(STAGES.map((name) => [name, 'done']));
-    const recipe = Object.fromEntries(summary.recipe.map(({ stage, setting, value }) => [`${stage}: ${setting}`, value]));
+    const recipe = Object.fromEntries(
+      summary.recipe.map(({ stage, setting, value }) => [`${stage}: ${setting}`, value]),
+    );
     expect(recipe).toMatchObject({
-      'preferences: labels': 'rate', 'preferences: minimumBest': 0.6, 'rewardModel: epochs': 12, 'rewardModel: questionWeighting': false,
-      'reinforcement: reward.rewardModelWeight': 0.2, 'reinforcement: algorithm.name': 'reinforce++', 'reinforcement: algorithm.beta': 0.01,
+      'preferences: labels': 'rate',
+      'preferences: minimumBest': 0.6,
+      'rewardModel: epochs': 12,
+      'rewardModel: questionWeighting': false,
+      'reinforcement: reward.rewardModelWeight': 0.2,
+      'reinforcement: algorithm.name': 'reinforce++',
+      'reinforcement: algorithm.beta': 0.01,
     });
     expect(Object.keys(recipe).filter((name) => name.includes('execution'))).toEqual([]);
     expect(existsSync(result.html)).toBe(true);
@@ -48,7 +78,11 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const { injected, dropped, droppedInjected } = summary.data.filterQuality!;
     expect(injected).toBeGreaterThan(0);
     expect(droppedInjected).toBeLessThanOrEqual(Math.min(injected, dropped));
-    expect(summary.data.dropped.filter(({ stage, what }) => stage === 'filtering' && what === 'testCase').reduce((sum, { count }) => sum + count, 0)).toBe(dropped);
+    expect(
+      summary.data.dropped
+        .filter(({ stage, what }) => stage === 'filtering' && what === 'testCase')
+        .reduce((sum, { count }) => sum + count, 0),
+    ).toBe(dropped);
     for (const { folder } of summary.models) expect(existsSync(`${folder}/config.json`), folder).toBe(true);
 
     const artifacts = artifactsOf(result);
@@ -58,7 +92,10 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(heldOut.size).toBeGreaterThan(0);
     const pairs = await rowsOf<PairRow>(artifacts.preferences, PairRow);
     expect(pairs).toHaveLength(summary.data.pairs);
-    expect(pairs.filter(({ questionId }) => heldOut.has(questionId)), 'held-out questions among the training pairs').toEqual([]);
+    expect(
+      pairs.filter(({ questionId }) => heldOut.has(questionId)),
+      'held-out questions among the training pairs',
+    ).toEqual([]);
   });
 
   it('trains each round on exactly the planned rollouts less the recorded drops', async () => {
@@ -77,17 +114,35 @@ describe('the whole chain', { timeout: 170_000 }, () => {
   it('samples asynchronous rounds one update behind, weighs them, and takes a new reference when asked to', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const { inputs: { reference: base } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
-    const config = { ...micro('asynchronous').stages.reinforcement, rounds: 4, reward: {}, asynchronous: {}, referenceRefresh: 2 };
+    const {
+      inputs: { reference: base },
+    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = {
+      ...micro('asynchronous').stages.reinforcement,
+      rounds: 4,
+      reward: {},
+      asynchronous: {},
+      referenceRefresh: 2,
+    };
     const handle = await startWorkflow('reinforcement', { inputs: { questions: filtering, policy: base }, config });
-    const { rounds } = await handle.result() as { rounds: ArtifactRef[] };
+    const { rounds } = (await handle.result()) as { rounds: ArtifactRef[] };
     const manifests = await Promise.all(rounds.map((round) => store.manifest(round)));
     const keyOf = (ref: unknown): string => (ref as ArtifactRef).key;
-    const samplers = await Promise.all(manifests.map(async ({ inputs }) => keyOf((await store.manifest(inputs['rollouts'] as unknown as ArtifactRef)).inputs['policy'])));
+    const samplers = await Promise.all(
+      manifests.map(async ({ inputs }) =>
+        keyOf((await store.manifest(inputs['rollouts'] as unknown as ArtifactRef)).inputs['policy']),
+      ),
+    );
     const before = [base, ...rounds.slice(0, -1)].map(({ key }) => key);
-    expect(manifests.map(({ inputs }) => keyOf(inputs['policy'])), 'policies that were updated').toEqual(before);
+    expect(
+      manifests.map(({ inputs }) => keyOf(inputs['policy'])),
+      'policies that were updated',
+    ).toEqual(before);
     expect(samplers, 'policies that were sampled').toEqual([before[0], ...before.slice(0, -1)]);
-    expect(manifests.map(({ inputs }) => keyOf(inputs['reference'])), 'references').toEqual([before[0], before[0], before[2], before[2]]);
+    expect(
+      manifests.map(({ inputs }) => keyOf(inputs['reference'])),
+      'references',
+    ).toEqual([before[0], before[0], before[2], before[2]]);
     const weights = manifests.map(({ metrics }) => metrics['importanceMean'] as number);
     expect(weights[0], 'a round that is sampled from the policy that it updates').toBeCloseTo(1, 3);
     for (const weight of weights.slice(1)) expect(Math.abs(weight - 1)).toBeLessThan(0.5);
@@ -95,26 +150,52 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const rollouts = await rowsOf<RolloutRow>(manifests[1]!.inputs['rollouts'] as unknown as ArtifactRef, RolloutRow);
     expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
     const { events } = await handle.fetchHistory();
-    const askedBy = events!.flatMap(({ activityTaskScheduledEventAttributes: asked }) => (asked?.activityType?.name === 'reinforcement.rollouts' ? [String(asked.workflowTaskCompletedEventId)] : []));
-    expect(new Set(askedBy).size, 'workflow tasks that ask for rollouts: two samplings of one would reach a device in any order').toBe(4);
+    const askedBy = events!.flatMap(({ activityTaskScheduledEventAttributes: asked }) =>
+      asked?.activityType?.name === 'reinforcement.rollouts' ? [String(asked.workflowTaskCompletedEventId)] : [],
+    );
+    expect(
+      new Set(askedBy).size,
+      'workflow tasks that ask for rollouts: two samplings of one would reach a device in any order',
+    ).toBe(4);
   });
 
   it('samples by another engine under a key of its own, and only where the worker has it', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const { inputs: { reference: policy } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
-    const config = { ...micro('vllm').stages.sampling, samples: 2, maxNewTokens: 24, questions: { train: 3, heldOut: 1 } };
+    const {
+      inputs: { reference: policy },
+    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = {
+      ...micro('vllm').stages.sampling,
+      samples: 2,
+      maxNewTokens: 24,
+      questions: { train: 3, heldOut: 1 },
+    };
     const start = (engine: string, taskQueue?: string): Promise<WorkflowHandle> =>
-      startWorkflow('sampling', { inputs: { questions: filtering, policy }, config: { ...config, engine } }, taskQueue ? { taskQueue } : {});
-    expect(await failureOf(await start('vllm'))).toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining('config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`') });
-    const workers = workerProcess('vllm', { ...inject('environment'), ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home) });
+      startWorkflow(
+        'sampling',
+        { inputs: { questions: filtering, policy }, config: { ...config, engine } },
+        taskQueue ? { taskQueue } : {},
+      );
+    expect(await failureOf(await start('vllm'))).toMatchObject({
+      type: 'InvalidExperiment',
+      message: expect.stringContaining(
+        'config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`',
+      ),
+    });
+    const workers = workerProcess('vllm', {
+      ...inject('environment'),
+      ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home),
+    });
     try {
-      const { ref } = await (await start('vllm', 'vllm')).result() as { ref: ArtifactRef };
+      const { ref } = (await (await start('vllm', 'vllm')).result()) as { ref: ArtifactRef };
       const programs = await rowsOf<ProgramRow>(ref, ProgramRow);
       expect(programs).toHaveLength(8);
-      const other = await (await start('transformers')).result() as { ref: ArtifactRef };
+      const other = (await (await start('transformers')).result()) as { ref: ArtifactRef };
       expect(other.ref.key).not.toBe(ref.key);
-      expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(programs.map(({ questionId }) => questionId));
+      expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(
+        programs.map(({ questionId }) => questionId),
+      );
     } finally {
       await workers.stop();
     }
@@ -123,15 +204,22 @@ describe('the whole chain', { timeout: 170_000 }, () => {
   it('prunes rounds by their number, answers an equal stage without them, and makes again what another one needs', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const { inputs: { reference: policy } } = await store.manifest(reinforcement) as unknown as { inputs: { reference: ArtifactRef } };
+    const {
+      inputs: { reference: policy },
+    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
     const config = { ...micro('pruned').stages.reinforcement, reward: {}, seed: 7, execution: { keepRounds: 1 } };
-    const run = async (rounds: number): Promise<{ ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[]; handle: WorkflowHandle }> => {
-      const handle = await startWorkflow('reinforcement', { inputs: { questions: filtering, policy }, config: { ...config, rounds } });
-      return { ...await handle.result() as { ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[] }, handle };
+    const run = async (
+      rounds: number,
+    ): Promise<{ ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[]; handle: WorkflowHandle }> => {
+      const handle = await startWorkflow('reinforcement', {
+        inputs: { questions: filtering, policy },
+        config: { ...config, rounds },
+      });
+      return { ...((await handle.result()) as { ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[] }), handle };
     };
     const { rounds } = await run(4);
     const [first, second, third, last] = rounds as [ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef];
-    const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...(await prunedParts(store)).get(key) ?? []];
+    const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...((await prunedParts(store)).get(key) ?? [])];
     expect(await Promise.all(rounds.map(partsOf))).toEqual([['all'], ['all'], ['all'], []]);
     // The rounds are young, so that their blobs still stand. They go as they do in half an hour.
     expect(await sweepPruned(store, [first, second, third])).toBeGreaterThan(3);
@@ -142,14 +230,22 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect(again).toMatchObject({ ref: last, reused: true });
     const trainings = async (handle: WorkflowHandle): Promise<number> => {
       const { events } = await handle.fetchHistory();
-      return (events ?? []).filter(({ activityTaskScheduledEventAttributes: scheduled }) => scheduled?.activityType?.name === 'reinforcement.update').length;
+      return (events ?? []).filter(
+        ({ activityTaskScheduledEventAttributes: scheduled }) =>
+          scheduled?.activityType?.name === 'reinforcement.update',
+      ).length;
     };
     expect(await trainings(again.handle)).toBe(4);
 
-    const evaluation = await startWorkflow('evaluation', { inputs: { policies: { second }, questions: filtering }, config: micro('pruned').stages.evaluation });
+    const evaluation = await startWorkflow('evaluation', {
+      inputs: { policies: { second }, questions: filtering },
+      config: micro('pruned').stages.evaluation,
+    });
     const { type, message } = await failureOf(evaluation);
     expect(type).toBe('InvalidExperiment');
-    expect(message).toMatch(/inputs\.policies\.second\.key: .* was pruned at .* \(round 2, reinforcement\.execution\.keepRounds 1\); its manifest stays\. Take a newer round, or start .* "rounds": 2, which makes it again/);
+    expect(message).toMatch(
+      /inputs\.policies\.second\.key: .* was pruned at .* \(round 2, reinforcement\.execution\.keepRounds 1\); its manifest stays\. Take a newer round, or start .* "rounds": 2, which makes it again/,
+    );
 
     const shorter = await run(2);
     expect(shorter).toMatchObject({ ref: second, reused: true });
@@ -164,58 +260,86 @@ describe('the whole chain', { timeout: 170_000 }, () => {
   it('reuses every stage of an equal experiment, and says whose work it is', async () => {
     await firstRun();
     const handle = await startWorkflow('experiment', micro('again'));
-    const result = await handle.result() as Result;
+    const result = (await handle.result()) as Result;
     expect(result.stages.map(({ reused }) => reused)).toEqual(STAGES.map(() => true));
     expect(artifactsOf(result)).toEqual(artifactsOf(await firstRun()));
   });
 
-  it.each(['this host', 'the store'])('makes the same reward model when its worker is killed in training, from the checkpoints of %s', async (source) => {
-    const { rewardModel, preferences } = artifactsOf(await firstRun());
-    const store = artifactStore();
-    const { inputs } = await store.manifest(rewardModel);
-    // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
-    const config = { ...micro('kill').stages.rewardModel, salt: `killed, ${source}` };
-    const queue = `kill-${source.replace(' ', '-')}`;
-    const environment = inject('environment');
-    const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
-    let workers = workerProcess(queue);
-    try {
-      const before = new Set((await store.list('checkpoints/')).map(({ key }) => key));
-      const checkpoints = async (): Promise<string[]> => (await store.list('checkpoints/')).map(({ key }) => key).filter((key) => !before.has(key));
-      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: queue });
-      await expect.poll(async () => (await checkpoints()).length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(0);
-      await workers.kill();
-      // What the host has is all there is, or what the store has.
-      if (source === 'this host') await store.remove(await checkpoints());
-      const next = source === 'this host' ? environment : { ...environment, ACECODER_HOME: otherHome };
-      workers = workerProcess(queue, next);
-      const result = await handle.result() as { ref: ArtifactRef; reused: boolean };
-      expect(result.ref.key).not.toBe(rewardModel.key);
-      expect(result.ref.digest).toBe(rewardModel.digest);
-      const { producer } = await store.manifest(result.ref);
-      expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
-      expect(readFileSync(join(next['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).toMatch(new RegExp(`resuming from step [1-9]\\d*, of a checkpoint of ${source}`));
-      expect(await checkpoints()).toEqual([]);
-      expect(existsSync(join(next['ACECODER_HOME']!, 'cache', 'checkpoints', (await store.manifest(result.ref)).stageKey))).toBe(false);
-    } finally {
-      await workers.stop();
-      rmSync(otherHome, { recursive: true, force: true });
-    }
-  });
+  it.each(['this host', 'the store'])(
+    'makes the same reward model when its worker is killed in training, from the checkpoints of %s',
+    async (source) => {
+      const { rewardModel, preferences } = artifactsOf(await firstRun());
+      const store = artifactStore();
+      const { inputs } = await store.manifest(rewardModel);
+      // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
+      const config = { ...micro('kill').stages.rewardModel, salt: `killed, ${source}` };
+      const queue = `kill-${source.replace(' ', '-')}`;
+      const environment = inject('environment');
+      const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
+      let workers = workerProcess(queue);
+      try {
+        const before = new Set((await store.list('checkpoints/')).map(({ key }) => key));
+        const checkpoints = async (): Promise<string[]> =>
+          (await store.list('checkpoints/')).map(({ key }) => key).filter((key) => !before.has(key));
+        const handle = await startWorkflow(
+          'rewardModel',
+          { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
+          { taskQueue: queue },
+        );
+        await expect
+          .poll(async () => (await checkpoints()).length, { timeout: 60_000, interval: 50 })
+          .toBeGreaterThan(0);
+        await workers.kill();
+        // What the host has is all there is, or what the store has.
+        if (source === 'this host') await store.remove(await checkpoints());
+        const next = source === 'this host' ? environment : { ...environment, ACECODER_HOME: otherHome };
+        workers = workerProcess(queue, next);
+        const result = (await handle.result()) as { ref: ArtifactRef; reused: boolean };
+        expect(result.ref.key).not.toBe(rewardModel.key);
+        expect(result.ref.digest).toBe(rewardModel.digest);
+        const { producer } = await store.manifest(result.ref);
+        expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
+        expect(readFileSync(join(next['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).toMatch(
+          new RegExp(`resuming from step [1-9]\\d*, of a checkpoint of ${source}`),
+        );
+        expect(await checkpoints()).toEqual([]);
+        expect(
+          existsSync(join(next['ACECODER_HOME']!, 'cache', 'checkpoints', (await store.manifest(result.ref)).stageKey)),
+        ).toBe(false);
+      } finally {
+        await workers.stop();
+        rmSync(otherHome, { recursive: true, force: true });
+      }
+    },
+  );
 
   it('makes the same reward model at once when checkpoints cannot be stored, and says so meanwhile', async () => {
     const { rewardModel, preferences } = artifactsOf(await firstRun());
     const { inputs } = await artifactStore().manifest(rewardModel);
     const config = { ...micro('away').stages.rewardModel, salt: 'away' };
     const broken: string[] = [];
-    const away = await breakingStore(({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0);
+    const away = await breakingStore(
+      ({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0,
+    );
     const workers = workerProcess('away', away.environment);
     try {
-      const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config }, { taskQueue: 'away' });
-      const messages = async (): Promise<string> => JSON.stringify(((await handle.describe()).raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) =>
-        (heartbeatDetails?.payloads ?? []).map(({ data }) => JSON.parse(Buffer.from(data!).toString()) as unknown)));
-      await expect.poll(messages, { timeout: 60_000, interval: 100 }).toMatch(/the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/);
-      const { ref } = await handle.result() as { ref: ArtifactRef };
+      const handle = await startWorkflow(
+        'rewardModel',
+        { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
+        { taskQueue: 'away' },
+      );
+      const messages = async (): Promise<string> =>
+        JSON.stringify(
+          ((await handle.describe()).raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) =>
+            (heartbeatDetails?.payloads ?? []).map(({ data }) => JSON.parse(Buffer.from(data!).toString()) as unknown),
+          ),
+        );
+      await expect
+        .poll(messages, { timeout: 60_000, interval: 100 })
+        .toMatch(
+          /the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/,
+        );
+      const { ref } = (await handle.result()) as { ref: ArtifactRef };
       expect(ref.digest).toBe(rewardModel.digest);
       expect(broken).not.toEqual([]);
       expect((await artifactStore().manifest(ref)).producer.attempt).toBe(1);
@@ -231,8 +355,13 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const config = { ...micro('pause').stages.rewardModel, salt: 'paused' };
     const store = artifactStore();
     const before = (await store.list('checkpoints/')).length;
-    const handle = await startWorkflow('rewardModel', { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config });
-    await expect.poll(async () => (await store.list('checkpoints/')).length, { timeout: 30_000, interval: 50 }).toBeGreaterThan(before);
+    const handle = await startWorkflow('rewardModel', {
+      inputs: { pairs: preferences, backbone: inputs['backbone'] },
+      config,
+    });
+    await expect
+      .poll(async () => (await store.list('checkpoints/')).length, { timeout: 30_000, interval: 50 })
+      .toBeGreaterThan(before);
     await handle.signal('pause');
     const { state } = await handle.query<{ state: string }>('status');
     expect(state).toBe('paused');
@@ -241,7 +370,7 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     expect((await handle.describe()).status.name).toBe('RUNNING');
     expect((await store.list('checkpoints/')).length).toBeGreaterThan(before);
     await handle.signal('resume');
-    const result = await handle.result() as { ref: ArtifactRef };
+    const result = (await handle.result()) as { ref: ArtifactRef };
     expect(result.ref.digest).toBe(rewardModel.digest);
   });
 });
@@ -251,7 +380,9 @@ describe('parking', { timeout: 120_000 }, () => {
     await firstRun();
     const experiment = micro('parked');
     const handle = await startWorkflow('experiment', {
-      ...experiment, onFailure: 'park', stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+      ...experiment,
+      onFailure: 'park',
+      stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
     });
     const parked = await statusWhere(handle, ({ state }) => state === 'parked');
     const stage = parked.stages.find(({ name }) => name === 'reinforcement')!;
@@ -260,14 +391,28 @@ describe('parking', { timeout: 120_000 }, () => {
     expect(stage.failure?.message).toMatch(/promptsPerRound is 1000, there are \d+ train questions/);
     expect(stage.failure?.advice).toContain(`--workflow-id ${handle.workflowId} --name retryStage`);
 
-    const retry = (request: unknown): Promise<string> => handle.executeUpdate<string, [unknown]>('retryStage', { args: [request] });
-    const refused = async (request: unknown): Promise<string> => retry(request).then(() => 'accepted', (error: Error) => (error.cause as Error | undefined)?.message ?? error.message);
-    expect(await refused({ stage: 'reinforcement', semantics: { promptsPerRound: 4 } })).toContain('"allowRepeat": true');
+    const retry = (request: unknown): Promise<string> =>
+      handle.executeUpdate<string, [unknown]>('retryStage', { args: [request] });
+    const refused = async (request: unknown): Promise<string> =>
+      retry(request).then(
+        () => 'accepted',
+        (error: Error) => (error.cause as Error | undefined)?.message ?? error.message,
+      );
+    expect(await refused({ stage: 'reinforcement', semantics: { promptsPerRound: 4 } })).toContain(
+      '"allowRepeat": true',
+    );
     expect(await refused({ stage: 'reinforcement', execution: { microBatch: -1 } })).toContain('execution.microBatch');
     expect(await refused({ stage: 'sampling' })).toContain('sampling is done');
     expect(await refused({ stage: 'nothing' })).toContain('stage');
-    expect(await retry({ stage: 'reinforcement', semantics: { promptsPerRound: 4 }, execution: { microBatch: 4 }, allowRepeat: true })).toContain('reinforcement runs again');
-    const result = await handle.result() as Result;
+    expect(
+      await retry({
+        stage: 'reinforcement',
+        semantics: { promptsPerRound: 4 },
+        execution: { microBatch: 4 },
+        allowRepeat: true,
+      }),
+    ).toContain('reinforcement runs again');
+    const result = (await handle.result()) as Result;
     expect(result.stages.map(({ name }) => name)).toEqual([...STAGES]);
   });
 
@@ -275,7 +420,9 @@ describe('parking', { timeout: 120_000 }, () => {
     await firstRun();
     const experiment = micro('abandoned');
     const handle = await startWorkflow('experiment', {
-      ...experiment, onFailure: 'park', stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+      ...experiment,
+      onFailure: 'park',
+      stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
     });
     await statusWhere(handle, ({ state }) => state === 'parked');
     await handle.executeUpdate('abandon', { args: [{ reason: 'not worth it' }] });
@@ -285,7 +432,8 @@ describe('parking', { timeout: 120_000 }, () => {
   it('fails instead of parking where nobody watches', async () => {
     const experiment = micro('unattended');
     const handle = await startWorkflow('experiment', {
-      ...experiment, stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
+      ...experiment,
+      stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
     });
     expect(await failureOf(handle)).toMatchObject({ type: 'InvalidExperiment' });
   });
@@ -293,16 +441,27 @@ describe('parking', { timeout: 120_000 }, () => {
 
 describe('an experiment that cannot run', () => {
   it('is refused at once with all mistakes', async () => {
-    const handle = await startWorkflow('experiment', { ...micro('wrong'), models: {}, stages: { sampling: { samples: -1 }, evaluation: { samples: 2, passAtK: [4] }, sythesis: {} } });
+    const handle = await startWorkflow('experiment', {
+      ...micro('wrong'),
+      models: {},
+      stages: { sampling: { samples: -1 }, evaluation: { samples: 2, passAtK: [4] }, sythesis: {} },
+    });
     const { type, message } = await failureOf(handle);
     expect(type).toBe('InvalidExperiment');
-    for (const text of ['models.policy', 'stages.sampling.samples', 'stages.sythesis: no such field']) expect(message).toContain(text);
+    for (const text of ['models.policy', 'stages.sampling.samples', 'stages.sythesis: no such field'])
+      expect(message).toContain(text);
   });
 
   it('names seeds and references that do not exist', async () => {
     const handle = await startWorkflow('experiment', {
-      ...micro('absent'), seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' },
-      models: { policy: { kind: 'artifact', ref: { kind: 'model', key: 'artifacts/model/none.json', digest: '0'.repeat(64), bytes: 1 } } },
+      ...micro('absent'),
+      seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' },
+      models: {
+        policy: {
+          kind: 'artifact',
+          ref: { kind: 'model', key: 'artifacts/model/none.json', digest: '0'.repeat(64), bytes: 1 },
+        },
+      },
     });
     const { type, message } = await failureOf(handle);
     expect(type).toBe('InvalidExperiment');
@@ -314,8 +473,13 @@ describe('an experiment that cannot run', () => {
 describe('cancelling', { timeout: 60_000 }, () => {
   it('ends the experiment and its stage', async () => {
     const experiment = micro('cancelled');
-    const handle = await startWorkflow('experiment', { ...experiment, stages: { ...experiment.stages, sampling: { ...experiment.stages.sampling, samples: 64, salt: 'cancelled' } } });
-    await statusWhere(handle, ({ stages }) => stages.some(({ name, state }) => name === 'sampling' && state === 'running'));
+    const handle = await startWorkflow('experiment', {
+      ...experiment,
+      stages: { ...experiment.stages, sampling: { ...experiment.stages.sampling, samples: 64, salt: 'cancelled' } },
+    });
+    await statusWhere(handle, ({ stages }) =>
+      stages.some(({ name, state }) => name === 'sampling' && state === 'running'),
+    );
     await handle.cancel();
     await expect(handle.result()).rejects.toThrow();
     expect((await handle.describe()).status.name).toBe('CANCELLED');
@@ -323,4 +487,3 @@ describe('cancelling', { timeout: 60_000 }, () => {
     await expect.poll(async () => (await child.describe()).status.name, { timeout: 20_000 }).toBe('CANCELLED');
   });
 });
-

@@ -42,7 +42,11 @@ function launchHere(options: Partial<LaunchOptions> & { shell?: string } = {}) {
   const started: { assignment: Assignment; child: ChildProcess; ready: boolean }[] = [];
   const stop = new AbortController();
   const result = launch({
-    nvidiaSmi: nvidiaSmiOfPath(), signal: stop.signal, log: (line) => lines.push(line), healthSeconds: 0.1, graceSeconds: 5,
+    nvidiaSmi: nvidiaSmiOfPath(),
+    signal: stop.signal,
+    log: (line) => lines.push(line),
+    healthSeconds: 0.1,
+    graceSeconds: 5,
     backoffSeconds: { first: 0.1, last: 0.3 },
     startChild: (assignment) => {
       const child = spawn('sh', ['-c', shell], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -58,7 +62,8 @@ function launchHere(options: Partial<LaunchOptions> & { shell?: string } = {}) {
     return result.catch(() => undefined);
   });
   /** Names of the workers that take signals as they should. */
-  const alive = (): string[] => started.filter(({ child, ready }) => ready && identify(child.pid!)).map(({ assignment }) => assignment.name);
+  const alive = (): string[] =>
+    started.filter(({ child, ready }) => ready && identify(child.pid!)).map(({ assignment }) => assignment.name);
   return { lines, started, alive, result, stop };
 }
 
@@ -87,7 +92,9 @@ describe('launch', () => {
     fake.report([A, { ...B, slowdown: ['hw_thermal_slowdown'] }]);
     await expect.poll(alive).toEqual(['gpu0']);
     await expect.poll(() => started[1]!.child.signalCode).toBe('SIGTERM');
-    expect(lines).toContain('gpu1: out of service: GPU 1 is slowed down by its hardware (hw_thermal_slowdown; 61 °C; 212.5 W): check cooling and power supply.');
+    expect(lines).toContain(
+      'gpu1: out of service: GPU 1 is slowed down by its hardware (hw_thermal_slowdown; 61 °C; 212.5 W): check cooling and power supply.',
+    );
     fake.report([A, B]);
     await expect.poll(alive).toEqual(['gpu0', 'gpu1']);
     expect(lines).toContain('gpu1: back in service');
@@ -105,7 +112,9 @@ describe('launch', () => {
     fake.report([{ ...A, freeMiB: 0, processes: [own, { pid: process.ppid, name: 'stranger', usedMiB: 9_000 }] }]);
     await expect.poll(alive).toEqual([]);
     await expect.poll(() => lines.at(-1)).toMatch(/was ended by SIGTERM$/);
-    expect(lines.at(-2)).toContain(`8.8 GiB of 80.0 GiB are held by processes that are not of this launcher, most by process ${process.ppid} (stranger)`);
+    expect(lines.at(-2)).toContain(
+      `8.8 GiB of 80.0 GiB are held by processes that are not of this launcher, most by process ${process.ppid} (stranger)`,
+    );
   });
 
   it('starts a worker again that was killed', async () => {
@@ -120,8 +129,11 @@ describe('launch', () => {
   it('waits longer each time a worker ends at once, up to a limit', async () => {
     fake.report([A]);
     const { lines } = launchHere({ shell: DYING_WORKER });
-    const waits = (): string[] => lines.filter((line) => line.includes('ended')).map((line) => line.replace(/.*ended /, ''));
-    await expect.poll(() => waits().slice(0, 4), { timeout: 5_000 }).toEqual([0.1, 0.2, 0.3, 0.3].map((seconds) => `with code 3; it starts again in ${seconds} s`));
+    const waits = (): string[] =>
+      lines.filter((line) => line.includes('ended')).map((line) => line.replace(/.*ended /, ''));
+    await expect
+      .poll(() => waits().slice(0, 4), { timeout: 5_000 })
+      .toEqual([0.1, 0.2, 0.3, 0.3].map((seconds) => `with code 3; it starts again in ${seconds} s`));
   });
 
   it('reports a worker that cannot be started, and tries again', async () => {
@@ -136,14 +148,25 @@ describe('launch', () => {
     await expect.poll(alive).toEqual(['gpu0']);
     stop.abort();
     await result;
-    expect(lines.slice(1)).toEqual([`gpu0: worker process ${started[0]!.child.pid} did not end within 0.5 s and is killed`, 'gpu0: worker process was ended by SIGKILL']);
+    expect(lines.slice(1)).toEqual([
+      `gpu0: worker process ${started[0]!.child.pid} did not end within 0.5 s and is killed`,
+      'gpu0: worker process was ended by SIGKILL',
+    ]);
     expect(alive()).toEqual([]);
   });
 
   it.each([
-    ['fails', () => fake.fail('Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.'), 'nvidia-smi -q -x failed with 9: Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.'],
+    [
+      'fails',
+      () => fake.fail('Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.'),
+      'nvidia-smi -q -x failed with 9: Unable to determine the device handle for GPU 0000:01:00.0: GPU is lost.',
+    ],
     ['hangs', () => fake.hang(), 'nvidia-smi -q -x gave no answer within 0.5 s.'],
-    ['prints half a report', () => fake.print('<nvidia_smi_log><gpu id="0">'), 'The output of nvidia-smi -q -x cannot be read: the XML ends before </nvidia_smi_log> (line 1, column 29)'],
+    [
+      'prints half a report',
+      () => fake.print('<nvidia_smi_log><gpu id="0">'),
+      'The output of nvidia-smi -q -x cannot be read: the XML ends before </nvidia_smi_log> (line 1, column 29)',
+    ],
   ])('keeps what runs while nvidia-smi %s, and says so once', async (_, breakIt, problem) => {
     fake.report([A]);
     const { lines, started, alive } = launchHere({ nvidiaSmi: nvidiaSmiOfPath(0.5) });
@@ -153,12 +176,15 @@ describe('launch', () => {
     await sleep(1_000);
     fake.report([A]);
     await expect.poll(() => lines.length).toBe(3);
-    expect(lines.slice(1)).toEqual([`${problem} What runs goes on; asked again every 0.1 s.`, 'nvidia-smi answers again']);
+    expect(lines.slice(1)).toEqual([
+      `${problem} What runs goes on; asked again every 0.1 s.`,
+      'nvidia-smi answers again',
+    ]);
     expect(started).toHaveLength(1);
   });
 
   it('starts nothing until nvidia-smi has answered', async () => {
-    fake.fail('NVIDIA-SMI has failed because it couldn\'t communicate with the NVIDIA driver.');
+    fake.fail("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.");
     const { lines, started, alive } = launchHere();
     await expect.poll(() => lines.length).toBe(1);
     expect(lines[0]).toContain('No worker is started; asked again every 0.1 s.');
@@ -188,7 +214,9 @@ describe('nvidia-smi of PATH', () => {
   it('ends a run that gives no answer', async () => {
     fake.hang();
     const started = performance.now();
-    await expect(nvidiaSmiOfPath(0.3)(['-q', '-x'])).rejects.toThrow(new NvidiaSmiUnavailable('nvidia-smi -q -x gave no answer within 0.3 s.'));
+    await expect(nvidiaSmiOfPath(0.3)(['-q', '-x'])).rejects.toThrow(
+      new NvidiaSmiUnavailable('nvidia-smi -q -x gave no answer within 0.3 s.'),
+    );
     expect(performance.now() - started).toBeLessThan(3_000);
   });
 });
@@ -200,7 +228,8 @@ function environmentOf(more: Record<string, string> = {}): Record<string, string
 
 describe('workers/gpu.ts', () => {
   const command = ['--import', import.meta.resolve('tsx'), ENTRY];
-  const list = (env: Record<string, string>): Promise<{ stdout: string }> => promisify(execFile)(process.execPath, [...command, '--list'], { env });
+  const list = (env: Record<string, string>): Promise<{ stdout: string }> =>
+    promisify(execFile)(process.execPath, [...command, '--list'], { env });
 
   it('lists what it would start', async () => {
     fake.report([{ ...A, processes: [{ pid: 1, name: 'init', usedMiB: 20_480 }] }, B]);
@@ -214,33 +243,57 @@ describe('workers/gpu.ts', () => {
 
   it('says in one sentence what is wrong', async () => {
     fake.fail('driver not loaded');
-    await expect(list(environmentOf())).rejects.toMatchObject({ code: 1, stderr: 'nvidia-smi -q -x failed with 9: driver not loaded\n' });
-    await expect(list(environmentOf({ ACECODER_GPU_HEALTH_SECONDS: 'often' }))).rejects.toMatchObject({ code: 1, stderr: 'ACECODER_GPU_HEALTH_SECONDS is often; it is a number of seconds above 0, a day at most.\n' });
+    await expect(list(environmentOf())).rejects.toMatchObject({
+      code: 1,
+      stderr: 'nvidia-smi -q -x failed with 9: driver not loaded\n',
+    });
+    await expect(list(environmentOf({ ACECODER_GPU_HEALTH_SECONDS: 'often' }))).rejects.toMatchObject({
+      code: 1,
+      stderr: 'ACECODER_GPU_HEALTH_SECONDS is often; it is a number of seconds above 0, a day at most.\n',
+    });
   });
 
-  it.each(['SIGTERM', 'SIGKILL'] as const)('binds workers to GPUs and queues, and leaves no process after %s', async (signal) => {
-    fake.report([A, B, { uuid: 'GPU-c' }]);
-    const base = `launcher-${signal.toLowerCase()}`;
-    const launcher = spawn(process.execPath, command, { env: environmentOf({ ACECODER_QUEUE: base, ACECODER_GPU_CLASSES: '{"train": {"gpus": 2}}' }), stdio: ['ignore', 'pipe', 'ignore'] });
-    let output = '';
-    launcher.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const pids = (): number[] => [...output.matchAll(/worker process (\d+) serves/g)].map(([, pid]) => Number(pid));
-    running.push(async () => {
-      launcher.kill('SIGKILL');
-      for (const pid of pids()) if (identify(pid)) process.kill(pid, 'SIGKILL');
-    });
-    const queues = (): string[] => [...output.matchAll(/workers of gpu serve (\S+)/g)].map(([, queue]) => queue!).sort();
-    await expect.poll(queues, { timeout: 30_000 }).toEqual([`${base}-gpu`, `${base}-gpu-train`]);
-    const environments = pids().map((pid) => readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_DEVICE|ACECODER_PROCESSES)/.test(entry)).sort());
-    expect(environments).toEqual([
-      ['ACECODER_DEVICE=gpu0-1', 'ACECODER_DEVICE_CLASS=train', 'ACECODER_PROCESSES=2', 'CUDA_VISIBLE_DEVICES=GPU-a,GPU-b'],
-      ['ACECODER_DEVICE=gpu2', 'ACECODER_PROCESSES=1', 'CUDA_VISIBLE_DEVICES=GPU-c'],
-    ]);
-    const ended = once(launcher, 'exit');
-    launcher.kill(signal);
-    expect(await ended).toEqual(signal === 'SIGTERM' ? [0, null] : [null, signal]);
-    // Workers whose launcher was killed hear of it themselves.
-    if (signal === 'SIGKILL') await expect.poll(() => pids().map(identify), { timeout: 20_000 }).toEqual([undefined, undefined]);
-    expect(pids().map(identify)).toEqual([undefined, undefined]);
-  });
+  it.each(['SIGTERM', 'SIGKILL'] as const)(
+    'binds workers to GPUs and queues, and leaves no process after %s',
+    async (signal) => {
+      fake.report([A, B, { uuid: 'GPU-c' }]);
+      const base = `launcher-${signal.toLowerCase()}`;
+      const launcher = spawn(process.execPath, command, {
+        env: environmentOf({ ACECODER_QUEUE: base, ACECODER_GPU_CLASSES: '{"train": {"gpus": 2}}' }),
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      let output = '';
+      launcher.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+      const pids = (): number[] => [...output.matchAll(/worker process (\d+) serves/g)].map(([, pid]) => Number(pid));
+      running.push(async () => {
+        launcher.kill('SIGKILL');
+        for (const pid of pids()) if (identify(pid)) process.kill(pid, 'SIGKILL');
+      });
+      const queues = (): string[] =>
+        [...output.matchAll(/workers of gpu serve (\S+)/g)].map(([, queue]) => queue!).sort();
+      await expect.poll(queues, { timeout: 30_000 }).toEqual([`${base}-gpu`, `${base}-gpu-train`]);
+      const environments = pids().map((pid) =>
+        readFileSync(`/proc/${pid}/environ`, 'utf8')
+          .split('\0')
+          .filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_DEVICE|ACECODER_PROCESSES)/.test(entry))
+          .sort(),
+      );
+      expect(environments).toEqual([
+        [
+          'ACECODER_DEVICE=gpu0-1',
+          'ACECODER_DEVICE_CLASS=train',
+          'ACECODER_PROCESSES=2',
+          'CUDA_VISIBLE_DEVICES=GPU-a,GPU-b',
+        ],
+        ['ACECODER_DEVICE=gpu2', 'ACECODER_PROCESSES=1', 'CUDA_VISIBLE_DEVICES=GPU-c'],
+      ]);
+      const ended = once(launcher, 'exit');
+      launcher.kill(signal);
+      expect(await ended).toEqual(signal === 'SIGTERM' ? [0, null] : [null, signal]);
+      // Workers whose launcher was killed hear of it themselves.
+      if (signal === 'SIGKILL')
+        await expect.poll(() => pids().map(identify), { timeout: 20_000 }).toEqual([undefined, undefined]);
+      expect(pids().map(identify)).toEqual([undefined, undefined]);
+    },
+  );
 });

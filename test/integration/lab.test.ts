@@ -17,7 +17,12 @@ const SMALL = {
   stages: {
     sampling: { samples: 8, questions: { train: 60, heldOut: 20 } },
     rewardModel: { learningRate: 0.001, batchSize: 16, execution: { microBatch: 16 } },
-    reinforcement: { rounds: 5, promptsPerRound: 20, samplesPerPrompt: 8, algorithm: { learningRate: 0.0005, batchSize: 40 } },
+    reinforcement: {
+      rounds: 5,
+      promptsPerRound: 20,
+      samplesPerPrompt: 8,
+      algorithm: { learningRate: 0.0005, batchSize: 40 },
+    },
     evaluation: { samples: 8, bestOf: [8], heldOutTasks: 40 },
   },
   // What a policy learns is looked at with reward from tests.
@@ -26,7 +31,10 @@ const SMALL = {
 
 it('asks validation questions of nobody else', () => {
   for (const family of FAMILIES) {
-    const of = (seed: number): string[] => (['seen', 'unseen'] as const).flatMap((kinds) => labQuestions(family, seed, Infinity, kinds).map(({ seed: { id } }) => id));
+    const of = (seed: number): string[] =>
+      (['seen', 'unseen'] as const).flatMap((kinds) =>
+        labQuestions(family, seed, Infinity, kinds).map(({ seed: { id } }) => id),
+      );
     const validation = new Set(of(0));
     const others = of(1);
     expect(others.filter((id) => validation.has(id))).toEqual([]);
@@ -36,7 +44,9 @@ it('asks validation questions of nobody else', () => {
 
 it('keeps whole kinds of question for the end', () => {
   for (const family of FAMILIES) {
-    const [seen, unseen] = (['seen', 'unseen'] as const).map((kinds) => new Set(labQuestions(family, 1, Infinity, kinds).map(({ kind }) => kind)));
+    const [seen, unseen] = (['seen', 'unseen'] as const).map(
+      (kinds) => new Set(labQuestions(family, 1, Infinity, kinds).map(({ kind }) => kind)),
+    );
     expect([...unseen!].filter((kind) => seen!.has(kind))).toEqual([]);
     expect(unseen!.size).toBe(2);
   }
@@ -55,8 +65,20 @@ it('learns from tests, and its reward model ranks programs of questions never se
   const services = createServices({ env: inject('environment'), label: 'lab' });
   try {
     const settings = merge(labFile, SMALL) as LabSettings;
-    const context = { client: await temporalClient(), taskQueue: SHARED_QUEUE, models: services.models, store: artifactStore(), folder, say: () => undefined };
-    const { base, recipes, unseen, wrongJudgedRight } = await runSeed(context, { ...settings, recipes: { best: settings.recipes['best']!, tests: settings.recipes['tests']! } }, 'structural', 1);
+    const context = {
+      client: await temporalClient(),
+      taskQueue: SHARED_QUEUE,
+      models: services.models,
+      store: artifactStore(),
+      folder,
+      say: () => undefined,
+    };
+    const { base, recipes, unseen, wrongJudgedRight } = await runSeed(
+      context,
+      { ...settings, recipes: { best: settings.recipes['best']!, tests: settings.recipes['tests']! } },
+      'structural',
+      1,
+    );
     expect(wrongJudgedRight, 'wrong answers that pass all tests').toBe(0);
     expect(base.mean).toBeGreaterThan(0.1);
     expect(base.mean).toBeLessThan(0.5);

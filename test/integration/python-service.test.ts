@@ -13,7 +13,9 @@ import { createServices } from '../../workers/plugins/services.js';
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-python-'));
 mkdirSync(join(folder, 'echo_service'));
 writeFileSync(join(folder, 'echo_service', '__init__.py'), '');
-writeFileSync(join(folder, 'echo_service', '__main__.py'), `
+writeFileSync(
+  join(folder, 'echo_service', '__main__.py'),
+  `
 import os, sys, time
 sys.path.insert(0, ${JSON.stringify(join(root, 'workers'))})
 from serve import ServiceError, serve
@@ -50,12 +52,20 @@ def lose(params, call):
 
 operations = {"echo": echo, "fail": fail, "patient": patient, "stubborn": stubborn, "die": die, "fill": fill, "lose": lose}
 serve(operations, {"echo": "1"}, useless_after=(DeviceLost,))
-`);
+`,
+);
 
 const open: PythonService[] = [];
 function service(graceSeconds = 5): PythonService {
   const made = new PythonService({
-    name: 'echo', python: venvPython(), args: ['-m', 'echo_service'], pythonPath: folder, logs: folder, startSeconds: 30, graceSeconds, lostAs: 'RuntimeLost',
+    name: 'echo',
+    python: venvPython(),
+    args: ['-m', 'echo_service'],
+    pythonPath: folder,
+    logs: folder,
+    startSeconds: 30,
+    graceSeconds,
+    lostAs: 'RuntimeLost',
   });
   open.push(made);
   return made;
@@ -72,7 +82,10 @@ describe('a call', () => {
     const python = service();
     const context = new AsyncLocalStorage<string>();
     const seen: (string | undefined)[] = [];
-    const call = (name: string): Promise<unknown> => context.run(name, () => python.call('echo', { value: name }, { onProgress: () => seen.push(context.getStore()) }));
+    const call = (name: string): Promise<unknown> =>
+      context.run(name, () =>
+        python.call('echo', { value: name }, { onProgress: () => seen.push(context.getStore()) }),
+      );
     expect(await call('first')).toMatchObject({ echo: 'first' });
     expect(await call('second')).toMatchObject({ echo: 'second' });
     expect(seen).toEqual(['first', 'second']);
@@ -80,10 +93,19 @@ describe('a call', () => {
 
   it('fails with the class of the error', async () => {
     const python = service();
-    for (const type of ['OutOfMemory', 'RuntimeLost']) await expect(python.call('fail', { type })).rejects.toMatchObject({ type, message: 'a sentence' });
-    await expect(python.call('fail', { type: 'ZeroDivisionError' })).rejects.toMatchObject({ name: 'ZeroDivisionError' });
-    await expect(python.call('fill', {})).rejects.toMatchObject({ type: 'DiskFull', message: expect.stringContaining('(ACECODER_HOME) is full: [Errno 28] No space left on device') });
-    await expect(python.call('nothing', {})).rejects.toMatchObject({ type: 'InvalidExperiment', message: expect.stringContaining("'nothing'") });
+    for (const type of ['OutOfMemory', 'RuntimeLost'])
+      await expect(python.call('fail', { type })).rejects.toMatchObject({ type, message: 'a sentence' });
+    await expect(python.call('fail', { type: 'ZeroDivisionError' })).rejects.toMatchObject({
+      name: 'ZeroDivisionError',
+    });
+    await expect(python.call('fill', {})).rejects.toMatchObject({
+      type: 'DiskFull',
+      message: expect.stringContaining('(ACECODER_HOME) is full: [Errno 28] No space left on device'),
+    });
+    await expect(python.call('nothing', {})).rejects.toMatchObject({
+      type: 'InvalidExperiment',
+      message: expect.stringContaining("'nothing'"),
+    });
   });
 
   it('that is cancelled delivers its last checkpoint first', async () => {
@@ -91,7 +113,16 @@ describe('a call', () => {
     await python.versions();
     const abort = new AbortController();
     const checkpoints: number[] = [];
-    const running = python.call('patient', {}, { signal: abort.signal, onCheckpoint: async ({ step }) => { checkpoints.push(step); } });
+    const running = python.call(
+      'patient',
+      {},
+      {
+        signal: abort.signal,
+        onCheckpoint: async ({ step }) => {
+          checkpoints.push(step);
+        },
+      },
+    );
     setTimeout(() => abort.abort(new Error('asked to stop')), 200);
     await expect(running).rejects.toThrow('asked to stop');
     expect(checkpoints).toEqual([7]);
@@ -110,14 +141,20 @@ describe('a call', () => {
 
   it('whose process ends is lost, and says where the log is', async () => {
     const python = service();
-    await expect(python.call('die', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining(join(folder, 'echo.log')) });
+    await expect(python.call('die', {})).rejects.toMatchObject({
+      type: 'RuntimeLost',
+      message: expect.stringContaining(join(folder, 'echo.log')),
+    });
     expect(await python.call('echo', { value: 3 })).toMatchObject({ echo: 3 });
   });
 
   it('whose device is gone loses its process, and the next one has a new process', async () => {
     const python = service();
     const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
-    await expect(python.call('lose', {})).rejects.toMatchObject({ type: 'RuntimeLost', message: expect.stringContaining('ended with code 1') });
+    await expect(python.call('lose', {})).rejects.toMatchObject({
+      type: 'RuntimeLost',
+      message: expect.stringContaining('ended with code 1'),
+    });
     expect(readFileSync(join(folder, 'echo.log'), 'utf8')).toContain('the device is gone');
     expect((await python.call<{ pid: number }>('echo', { value: 2 })).pid).not.toBe(pid);
   });
@@ -125,12 +162,23 @@ describe('a call', () => {
 
 describe('the model runtime', () => {
   it('has as many processes as the environment says, which end with it', { timeout: 120_000 }, async () => {
-    const services = createServices({ env: { ACECODER_HOME: folder, ACECODER_PYTHON: venvPython(), ACECODER_PROCESSES: '2', ACECODER_TORCH_THREADS: '1' } });
+    const services = createServices({
+      env: {
+        ACECODER_HOME: folder,
+        ACECODER_PYTHON: venvPython(),
+        ACECODER_PROCESSES: '2',
+        ACECODER_TORCH_THREADS: '1',
+      },
+    });
     try {
       expect(await services.models.versions()).toMatchObject({ processes: '2', threads: '1' });
       const message = expect.stringMatching(/batchSize 12 is no multiple of microBatch 4 times 2 processes/) as string;
-      await expect(services.models.call('trainRewardModel', { config: { batchSize: 12, microBatch: 4, upperLayers: null } })).rejects.toMatchObject({ type: 'InvalidExperiment', message });
-      const ranks = [...processTree(process.pid)].filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0-m\0runtime\0'));
+      await expect(
+        services.models.call('trainRewardModel', { config: { batchSize: 12, microBatch: 4, upperLayers: null } }),
+      ).rejects.toMatchObject({ type: 'InvalidExperiment', message });
+      const ranks = [...processTree(process.pid)].filter((pid) =>
+        readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0-m\0runtime\0'),
+      );
       expect(ranks).toHaveLength(2);
       await services.close();
       await expect.poll(() => ranks.filter(alive), { timeout: 10_000 }).toEqual([]);
@@ -140,7 +188,9 @@ describe('the model runtime', () => {
   });
 
   it.each(['two', '0', ''])('is refused %j processes', (processes) => {
-    expect(() => createServices({ env: { ACECODER_PROCESSES: processes } })).toThrow(`ACECODER_PROCESSES is ${processes}; it is the number of processes`);
+    expect(() => createServices({ env: { ACECODER_PROCESSES: processes } })).toThrow(
+      `ACECODER_PROCESSES is ${processes}; it is the number of processes`,
+    );
   });
 });
 
@@ -148,14 +198,17 @@ describe('the process', () => {
   it('ends when its parent is killed', async () => {
     const pidFile = join(folder, 'pid');
     const script = join(folder, 'parent.mts');
-    writeFileSync(script, `
+    writeFileSync(
+      script,
+      `
 import { writeFileSync } from 'node:fs';
 import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
 const python = new PythonService({ name: 'orphan', python: ${JSON.stringify(venvPython())}, args: ['-m', 'echo_service'], pythonPath: ${JSON.stringify(folder)}, logs: ${JSON.stringify(folder)}, startSeconds: 30, graceSeconds: 5, lostAs: 'RuntimeLost' });
 const { pid } = await python.call('echo', { value: 1 });
 writeFileSync(${JSON.stringify(pidFile)}, String(pid));
 await python.call('stubborn', {});
-`);
+`,
+    );
     const parent = spawn(process.execPath, ['--import', 'tsx', script], { stdio: 'inherit', cwd: root });
     await expect.poll(() => existsSync(pidFile), { timeout: 30_000 }).toBe(true);
     const pid = Number(readFileSync(pidFile, 'utf8'));

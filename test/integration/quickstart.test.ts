@@ -24,18 +24,45 @@ interface Run {
 
 function quickstart(...args: string[]): Run {
   const script = fileURLToPath(new URL('../../infra/dev/quickstart.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, '--experiment', experiment, '--port', '0', '--ui-port', '0', '--minio-port', '0', ...args], {
-    // A profile of the user's that must not be read: nothing answers there.
-    env: { ...process.env, ACECODER_HOME: home, ACECODER_TORCH_THREADS: '1', TEMPORAL_ADDRESS: '127.0.0.1:1', TEMPORAL_NAMESPACE: 'production' },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [
+      '--import',
+      'tsx',
+      script,
+      '--experiment',
+      experiment,
+      '--port',
+      '0',
+      '--ui-port',
+      '0',
+      '--minio-port',
+      '0',
+      ...args,
+    ],
+    {
+      // A profile of the user's that must not be read: nothing answers there.
+      env: {
+        ...process.env,
+        ACECODER_HOME: home,
+        ACECODER_TORCH_THREADS: '1',
+        TEMPORAL_ADDRESS: '127.0.0.1:1',
+        TEMPORAL_NAMESPACE: 'production',
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
   const exit = once(child, 'exit').then(([code]) => code as number | null);
   const says = async (pattern: RegExp, seconds = 240): Promise<void> => {
     const deadline = Date.now() + seconds * 1000;
     while (!pattern.test(output)) {
-      if (Date.now() > deadline || child.exitCode !== null) throw new Error(`quickstart did not say ${pattern}:\n${output}`);
+      if (Date.now() > deadline || child.exitCode !== null)
+        throw new Error(`quickstart did not say ${pattern}:\n${output}`);
       await sleep(50);
     }
   };
@@ -44,22 +71,30 @@ function quickstart(...args: string[]): Run {
 
 /** Processes of this home: by an environment that names it. */
 function processesOfHome(): string[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && name !== String(process.pid)).flatMap((pid) => {
-    try {
-      const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
-      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-      return environment.includes(home) || command.includes(home) ? [`${pid} ${command}`] : [];
-    } catch {
-      return [];
-    }
-  });
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
+    .flatMap((pid) => {
+      try {
+        const environment = readFileSync(`/proc/${pid}/environ`, 'utf8');
+        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+        return environment.includes(home) || command.includes(home) ? [`${pid} ${command}`] : [];
+      } catch {
+        return [];
+      }
+    });
 }
 
 describe('quickstart', { timeout: 600_000 }, () => {
   beforeAll(() => {
     for (const name of ['bin', 'venv']) symlinkSync(join(acecoderHome(), name), join(home, name));
     const config = microExperiment('micro', inject('seeds'), inject('model')) as { stages: { rewardModel: object } };
-    writeFileSync(experiment, JSON.stringify({ ...config, stages: { ...config.stages, rewardModel: { ...config.stages.rewardModel, epochs: 24 } } }));
+    writeFileSync(
+      experiment,
+      JSON.stringify({
+        ...config,
+        stages: { ...config.stages, rewardModel: { ...config.stages.rewardModel, epochs: 24 } },
+      }),
+    );
   });
 
   afterAll(() => {

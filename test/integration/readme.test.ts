@@ -20,20 +20,49 @@ interface Block {
 }
 
 const README = readFileSync(join(root, 'README.md'), 'utf8');
-const blocks: Block[] = [...README.matchAll(/(?:<!-- covered by (\S+) -->\n)?```sh\n([\s\S]*?)```/g)].map(([, coveredBy, commands]) => ({ coveredBy, commands: commands! }));
-const tour = blocks.filter(({ coveredBy }) => coveredBy === undefined).map(({ commands }) => commands).join('');
+const blocks: Block[] = [...README.matchAll(/(?:<!-- covered by (\S+) -->\n)?```sh\n([\s\S]*?)```/g)].map(
+  ([, coveredBy, commands]) => ({ coveredBy, commands: commands! }),
+);
+const tour = blocks
+  .filter(({ coveredBy }) => coveredBy === undefined)
+  .map(({ commands }) => commands)
+  .join('');
 
 describe('the commands of the README', () => {
   it('are run here or covered by a test that exists', () => {
     expect(blocks).toHaveLength(README.split('```sh').length - 1);
     for (const { coveredBy } of blocks) if (coveredBy) expect(existsSync(join(root, coveredBy)), coveredBy).toBe(true);
     const covered = blocks.filter(({ coveredBy }) => coveredBy !== undefined);
-    expect(covered.flatMap(({ commands }) => commands.trim().split('\n')).map((line) => line.replace(/ +#.*| -- .*| --workflow-id .*/, ''))).toEqual([
-      'npm run quickstart', 'npm test', 'npm run stack', 'npm run workers', 'npm run follow', 'temporal workflow reset', 'npm run estimate',
-      `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts --list`, `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts`,
+    expect(
+      covered
+        .flatMap(({ commands }) => commands.trim().split('\n'))
+        .map((line) => line.replace(/ +#.*| -- .*| --workflow-id .*/, '')),
+    ).toEqual([
+      'npm run quickstart',
+      'npm test',
+      'npm run stack',
+      'npm run workers',
+      'npm run follow',
+      'temporal workflow reset',
+      'npm run estimate',
+      `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts --list`,
+      `ACECODER_GPU_CLASSES='{"train": {"gpus": 8}}' node --import tsx workers/gpu.ts`,
     ]);
-    for (const command of ['start', 'list', 'describe', 'query', 'metadata', 'signal', 'update execute', 'result', 'execute', 'cancel']) expect(tour).toContain(`temporal workflow ${command} `);
-    for (const command of ['create', 'trigger', 'toggle', 'backfill']) expect(tour).toContain(`temporal schedule ${command} `);
+    for (const command of [
+      'start',
+      'list',
+      'describe',
+      'query',
+      'metadata',
+      'signal',
+      'update execute',
+      'result',
+      'execute',
+      'cancel',
+    ])
+      expect(tour).toContain(`temporal workflow ${command} `);
+    for (const command of ['create', 'trigger', 'toggle', 'backfill'])
+      expect(tour).toContain(`temporal schedule ${command} `);
   });
 
   it('work as they stand', { timeout: 280_000 }, async () => {
@@ -47,9 +76,18 @@ describe('the commands of the README', () => {
     const bin = join(stack.home, 'bin');
     if (!existsSync(bin)) symlinkSync(dirname(temporal()), bin);
     const script = `set -euo pipefail\ntrap 'echo "FAILED: $BASH_COMMAND"' ERR\n${tour}`;
-    const child = spawn('bash', ['-c', `exec 2>&1\n${script}`], { cwd: folder, env: stackEnvironment(stack) as NodeJS.ProcessEnv, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn('bash', ['-c', `exec 2>&1\n${script}`], {
+      cwd: folder,
+      env: stackEnvironment(stack),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const [output] = await Promise.all([text(child.stdout), once(child, 'close')]);
     expect(child.exitCode, output.slice(-4000)).toBe(0);
-    for (const said of ['evaluation has not started; the patch applies when it does', '**my-run**: ', 'WorkflowId  from-reference']) expect(output).toContain(said);
+    for (const said of [
+      'evaluation has not started; the patch applies when it does',
+      '**my-run**: ',
+      'WorkflowId  from-reference',
+    ])
+      expect(output).toContain(said);
   });
 });

@@ -97,10 +97,10 @@ describe('embedded stack', { timeout: 60_000 }, () => {
   it('gives an environment without the Temporal settings of the user', () => {
     const environment = stackEnvironment(stack);
     expect(Object.keys(environment).filter((name) => name.startsWith('TEMPORAL_'))).toEqual(['TEMPORAL_CONFIG_FILE']);
-    const profile = readFileSync(environment.TEMPORAL_CONFIG_FILE!, 'utf8');
+    const profile = readFileSync(environment['TEMPORAL_CONFIG_FILE']!, 'utf8');
     expect(profile).toBe(`[profile.default]\naddress = "${stack.address}"\nnamespace = "default"\n`);
     expect(environment).toMatchObject({ ACECODER_HOME: home, ACECODER_S3_ENDPOINT: stack.s3.endpoint });
-    expect(environment.PATH).toBe(process.env.PATH);
+    expect(environment['PATH']).toBe(process.env['PATH']);
   });
 
   it('continues on its data and ports after kill -9 of either server', async () => {

@@ -19,26 +19,58 @@ async function cli(...args: string[]): Promise<{ stdout: string; stderr: string;
 describe('preferences by Temporal CLI', () => {
   it('makes pairs from a file, and the same artifact again without doing it again', async () => {
     const input = join(folder, 'input.json');
-    writeFileSync(input, JSON.stringify({ inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: {} }));
+    writeFileSync(
+      input,
+      JSON.stringify({ inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: {} }),
+    );
     const results = [];
     for (const id of ['pairs-1', 'pairs-2']) {
-      const { stdout, stderr, code } = await cli('workflow', 'execute', '--type', 'preferences', '--task-queue', SHARED_QUEUE, '--workflow-id', id, '--input-file', input, '--output', 'json');
+      const { stdout, stderr, code } = await cli(
+        'workflow',
+        'execute',
+        '--type',
+        'preferences',
+        '--task-queue',
+        SHARED_QUEUE,
+        '--workflow-id',
+        id,
+        '--input-file',
+        input,
+        '--output',
+        'json',
+      );
       expect(stderr).toBe('');
       expect(code).toBe(0);
-      results.push((JSON.parse(stdout) as { result: { ref: ArtifactRef; reused: boolean; by?: string; metrics: Record<string, unknown> } }).result);
+      results.push(
+        (
+          JSON.parse(stdout) as {
+            result: { ref: ArtifactRef; reused: boolean; by?: string; metrics: Record<string, unknown> };
+          }
+        ).result,
+      );
     }
     const [first, second] = results;
     expect(first).toMatchObject({ reused: false, metrics: { pairs: 25, heldOutPairs: 5, pairedQuestions: 5 } });
     expect(second).toMatchObject({ reused: true, by: 'pairs-1', ref: first!.ref });
     const pairs: PairRow[] = [];
     for await (const pair of artifactStore().rowsOf(first!.ref, PairRow)) pairs.push(pair);
-    expect(pairs.every(({ chosenPassRate = NaN, rejectedPassRate = NaN, split }) => split === 'train' && chosenPassRate >= 0.8 && rejectedPassRate > 0 && chosenPassRate - rejectedPassRate > 0.399)).toBe(true);
+    expect(
+      pairs.every(
+        ({ chosenPassRate = NaN, rejectedPassRate = NaN, split }) =>
+          split === 'train' &&
+          chosenPassRate >= 0.8 &&
+          rejectedPassRate > 0 &&
+          chosenPassRate - rejectedPassRate > 0.399,
+      ),
+    ).toBe(true);
   });
 
   it('works in shards whose size is part of what is made, in a window that is not', async () => {
     const path = programsFile(folder);
     const start = (config: object): Promise<{ ref: ArtifactRef; reused: boolean }> =>
-      startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config }).then((handle) => handle.result() as never);
+      startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config }).then(
+        (handle) => handle.result() as never,
+      );
     const one = await start({ shardSize: 2, execution: { window: 1 } });
     const many = await start({ shardSize: 2, execution: { window: 3 } });
     expect(many).toMatchObject({ reused: true, ref: one.ref });
@@ -51,14 +83,21 @@ describe('preferences by Temporal CLI', () => {
     const path = join(folder, 'broken.jsonl');
     writeFileSync(path, `${JSON.stringify({ id: 'p' })}\n`);
     const before = (await artifactStore().list('artifacts/programs/')).length;
-    const { type, message } = await failureOf(await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} }));
+    const { type, message } = await failureOf(
+      await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} }),
+    );
     expect(type).toBe('InvalidExperiment');
-    expect(message).toContain("inputs.programs.path: line 1: questionId: ");
+    expect(message).toContain('inputs.programs.path: line 1: questionId: ');
     expect((await artifactStore().list('artifacts/programs/')).length).toBe(before);
   });
 
   it('refuses an artifact of another kind', async () => {
-    const { message } = await failureOf(await startWorkflow('preferences', { inputs: { programs: { kind: 'pairs', path: 'x' } }, config: { minimumGap: 2 } }));
+    const { message } = await failureOf(
+      await startWorkflow('preferences', {
+        inputs: { programs: { kind: 'pairs', path: 'x' } },
+        config: { minimumGap: 2 },
+      }),
+    );
     expect(message).toContain("must be 'programs'");
     expect(message).toContain('config.minimumGap');
   });
@@ -67,17 +106,27 @@ describe('preferences by Temporal CLI', () => {
 describe('a data set that refreshes', () => {
   it('asks about new seeds only, and tells the difference', async () => {
     const seed = (name: string, factor: number): object => ({
-      id: `own/${name}`, source: 'own', code: `def ${name}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
+      id: `own/${name}`,
+      source: 'own',
+      code: `def ${name}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
     });
     const path = join(folder, 'seeds.jsonl');
     const refresh = async (seeds: object[]): Promise<{ version: number; added: number; total: number }> => {
       writeFileSync(path, seeds.map((row) => `${JSON.stringify(row)}\n`).join(''));
-      const handle = await startWorkflow('datasetRefresh', { name: 'own', seeds: { kind: 'seeds', path }, synthesis: { decontaminate: [] } });
+      const handle = await startWorkflow('datasetRefresh', {
+        name: 'own',
+        seeds: { kind: 'seeds', path },
+        synthesis: { decontaminate: [] },
+      });
       return handle.result() as never;
     };
     expect(await refresh([seed('triple', 3), seed('quadruple', 4)])).toMatchObject({ version: 1, added: 2, total: 2 });
     expect(await refresh([seed('triple', 3), seed('quadruple', 4)])).toMatchObject({ version: 1, added: 0, total: 2 });
-    expect(await refresh([seed('quadruple', 4), seed('quintuple', 5)])).toMatchObject({ version: 2, added: 1, total: 3 });
+    expect(await refresh([seed('quadruple', 4), seed('quintuple', 5)])).toMatchObject({
+      version: 2,
+      added: 1,
+      total: 3,
+    });
     expect(await refresh([seed('triple', 3)])).toMatchObject({ version: 2, added: 0, total: 3 });
   });
 });
@@ -85,11 +134,17 @@ describe('a data set that refreshes', () => {
 describe('garbage collection', () => {
   it('counts by default, and spares what is named or young', async () => {
     const store = artifactStore();
-    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: { salt: randomUUID() } })).result() as { ref: ArtifactRef };
+    const { ref } = (await (
+      await startWorkflow('preferences', {
+        inputs: { programs: { kind: 'programs', path: programsFile(folder) } },
+        config: { salt: randomUUID() },
+      })
+    ).result()) as { ref: ArtifactRef };
     const scratch = await store.spoolPath();
     writeFileSync(scratch, randomUUID());
     const unnamed = await store.putFile(scratch, 'nobody.bin');
-    const sweep = async (input: object): Promise<{ swept: number }> => (await startWorkflow('garbageCollection', input)).result() as never;
+    const sweep = async (input: object): Promise<{ swept: number }> =>
+      (await startWorkflow('garbageCollection', input)).result() as never;
     expect((await sweep({})).swept).toBe(0);
     expect((await sweep({ minimumAgeHours: 0 })).swept).toBeGreaterThan(0);
     expect(await store.list(`blobs/sha256/${unnamed.sha256}`)).toHaveLength(1);
@@ -102,7 +157,7 @@ describe('garbage collection', () => {
 describe('a preview', () => {
   it('takes the first seeds through the data path to a page, from the file of an experiment', async () => {
     const handle = await startWorkflow('preview', microExperiment('looked-at', inject('seeds'), inject('model')));
-    const { html, seeds } = await handle.result() as { html: string; seeds: number };
+    const { html, seeds } = (await handle.result()) as { html: string; seeds: number };
     expect(seeds).toBe(5);
     const page = readFileSync(html, 'utf8');
     expect(page).toMatch(/5 seeds, 5 questions, \d after the filter, \d+ programs, \d+ training pairs/);
@@ -117,26 +172,70 @@ describe('tables of others', () => {
   it('take in a source tree as seeds, and say what was left out', async () => {
     const tree = join(folder, 'project');
     mkdirSync(tree);
-    writeFileSync(join(tree, 'numbers.py'), 'def double(n: int) -> int:\n    """Return twice n."""\n    return 2 * n\n\ndef shout(text):\n    print(text)\n');
-    const handle = await startWorkflow('synthesis', { inputs: { seeds: { kind: 'seeds', format: 'sourceTree', path: tree } }, config: { salt: randomUUID() } });
+    writeFileSync(
+      join(tree, 'numbers.py'),
+      'def double(n: int) -> int:\n    """Return twice n."""\n    return 2 * n\n\ndef shout(text):\n    print(text)\n',
+    );
+    const handle = await startWorkflow('synthesis', {
+      inputs: { seeds: { kind: 'seeds', format: 'sourceTree', path: tree } },
+      config: { salt: randomUUID() },
+    });
     expect(await handle.result()).toMatchObject({ metrics: { questions: 1, seeds: 1 } });
   });
 
   it('give pairs that come back as they were', async () => {
-    const { ref } = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(folder) } }, config: { salt: randomUUID() } })).result() as { ref: ArtifactRef };
+    const { ref } = (await (
+      await startWorkflow('preferences', {
+        inputs: { programs: { kind: 'programs', path: programsFile(folder) } },
+        config: { salt: randomUUID() },
+      })
+    ).result()) as { ref: ArtifactRef };
     const name = `pairs-${randomUUID()}`;
-    const exported = await (await startWorkflow('datasetExport', { format: 'aceCodePair300K', name, inputs: { pairs: ref } })).result() as { folder: string; rows: number };
+    const exported = (await (
+      await startWorkflow('datasetExport', { format: 'aceCodePair300K', name, inputs: { pairs: ref } })
+    ).result()) as { folder: string; rows: number };
     expect(exported.rows).toBe(ref.rows);
     const card = readFileSync(join(exported.folder, 'README.md'), 'utf8');
-    for (const said of [`# ${name}`, `${ref.rows} rows with the columns of AceCodePair-300K`, ref.key, ref.digest, '"minimumBest": 0.8']) expect(card).toContain(said);
-    const again = await (await startWorkflow('datasetExport', { format: 'aceCodePair300K', name, inputs: { pairs: { kind: 'pairs', format: 'aceCodePair300K', path: join(exported.folder, 'data.parquet'), heldOutShare: 0 } } })).result() as { rows: number };
+    for (const said of [
+      `# ${name}`,
+      `${ref.rows} rows with the columns of AceCodePair-300K`,
+      ref.key,
+      ref.digest,
+      '"minimumBest": 0.8',
+    ])
+      expect(card).toContain(said);
+    const again = (await (
+      await startWorkflow('datasetExport', {
+        format: 'aceCodePair300K',
+        name,
+        inputs: {
+          pairs: {
+            kind: 'pairs',
+            format: 'aceCodePair300K',
+            path: join(exported.folder, 'data.parquet'),
+            heldOutShare: 0,
+          },
+        },
+      })
+    ).result()) as { rows: number };
     expect(again.rows).toBe(ref.rows);
   });
 
   it('are refused with their place when they are not there, cannot hold the kind, or are named twice', async () => {
-    const failed = async (pairs: object): Promise<string> => (await failureOf(await startWorkflow('datasetExport', { format: 'aceCodePair300K', name: 'x', inputs: { pairs } }))).message;
-    expect(await failed({ kind: 'pairs', format: 'aceCodePair300K', path: '/nowhere/x.parquet' })).toContain('inputs.pairs.path: There is no Parquet file at /nowhere/x.parquet on the GPU worker');
-    expect(await failed({ kind: 'pairs', format: 'evolInstruct', path: 'x.parquet' })).toContain('inputs.pairs.format: must be a format that holds pairs; evolInstruct holds seeds');
-    expect(await failed({ kind: 'pairs', format: 'aceCodePair300K', path: 'x.parquet', dataset: 'y' })).toContain('aceCodePair300K is read from exactly one of path, dataset; given are path, dataset');
+    const failed = async (pairs: object): Promise<string> =>
+      (
+        await failureOf(
+          await startWorkflow('datasetExport', { format: 'aceCodePair300K', name: 'x', inputs: { pairs } }),
+        )
+      ).message;
+    expect(await failed({ kind: 'pairs', format: 'aceCodePair300K', path: '/nowhere/x.parquet' })).toContain(
+      'inputs.pairs.path: There is no Parquet file at /nowhere/x.parquet on the GPU worker',
+    );
+    expect(await failed({ kind: 'pairs', format: 'evolInstruct', path: 'x.parquet' })).toContain(
+      'inputs.pairs.format: must be a format that holds pairs; evolInstruct holds seeds',
+    );
+    expect(await failed({ kind: 'pairs', format: 'aceCodePair300K', path: 'x.parquet', dataset: 'y' })).toContain(
+      'aceCodePair300K is read from exactly one of path, dataset; given are path, dataset',
+    );
   });
 });

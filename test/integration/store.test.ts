@@ -9,7 +9,14 @@ import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
-import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep, type PrunedDocument } from '../../activities/artifacts/pruning.js';
+import {
+  Documents,
+  MODEL_DOCUMENTS,
+  neededBlobs,
+  prunedParts,
+  sweep,
+  type PrunedDocument,
+} from '../../activities/artifacts/pruning.js';
 import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
 import { newestOnHost, restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
@@ -18,10 +25,25 @@ import { artifactStore, breakingStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
 
-const producer = (workflowId: string): Producer => ({ workflowId, runId: '', activity: 'test', attempt: 1, host: 'host', package: 'test', versions: {} });
+const producer = (workflowId: string): Producer => ({
+  workflowId,
+  runId: '',
+  activity: 'test',
+  attempt: 1,
+  host: 'host',
+  package: 'test',
+  versions: {},
+});
 
 const draft = (stageKey: string, files: ManifestFile[]): Draft => ({
-  kind: 'programs', stage: 'sampling', stageKey, files, inputs: {}, config: {}, metrics: {}, seconds: 0,
+  kind: 'programs',
+  stage: 'sampling',
+  stageKey,
+  files,
+  inputs: {},
+  config: {},
+  metrics: {},
+  seconds: 0,
 });
 
 async function collect<T>(rows: AsyncIterable<T>): Promise<T[]> {
@@ -33,13 +55,18 @@ async function collect<T>(rows: AsyncIterable<T>): Promise<T[]> {
 function minio(): { client: Client; bucket: string } {
   const { endpoint, bucket, accessKey, secretKey } = inject('stack').s3;
   const { hostname, port } = new URL(endpoint);
-  return { client: new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey }), bucket };
+  return {
+    client: new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey }),
+    bucket,
+  };
 }
 
 /** A blob as it lies in the store. */
 async function bytesOf(file: ManifestFile): Promise<Buffer> {
   const { client, bucket } = minio();
-  return Buffer.concat(await collect((await client.getObject(bucket, objectKeys.blob(file.sha256))) as AsyncIterable<Buffer>));
+  return Buffer.concat(
+    await collect((await client.getObject(bucket, objectKeys.blob(file.sha256))) as AsyncIterable<Buffer>),
+  );
 }
 
 describe('rows', () => {
@@ -53,14 +80,32 @@ describe('rows', () => {
   it('go into several files in one pass', async () => {
     const rows = Array.from({ length: 20_000 }, (_, index) => ({ id: `row ${index}`, value: index }));
     const store = artifactStore();
-    const files = await store.putRowsByFile(['odd.jsonl', 'even.jsonl', 'none.jsonl'], Row, rows, ({ value }) => (value % 2 === 1 ? 0 : 1));
-    expect(files.map(({ name, rows: count }) => [name, count])).toEqual([['odd.jsonl', 10_000], ['even.jsonl', 10_000], ['none.jsonl', 0]]);
-    expect(await collect(artifactStore().readRows([files[1]!], Row))).toEqual(rows.filter(({ value }) => value % 2 === 0));
-    expect(files[0]!.sha256).toBe((await store.putRows('rows.jsonl', Row, rows.filter(({ value }) => value % 2 === 1))).sha256);
+    const files = await store.putRowsByFile(['odd.jsonl', 'even.jsonl', 'none.jsonl'], Row, rows, ({ value }) =>
+      value % 2 === 1 ? 0 : 1,
+    );
+    expect(files.map(({ name, rows: count }) => [name, count])).toEqual([
+      ['odd.jsonl', 10_000],
+      ['even.jsonl', 10_000],
+      ['none.jsonl', 0],
+    ]);
+    expect(await collect(artifactStore().readRows([files[1]!], Row))).toEqual(
+      rows.filter(({ value }) => value % 2 === 0),
+    );
+    expect(files[0]!.sha256).toBe(
+      (
+        await store.putRows(
+          'rows.jsonl',
+          Row,
+          rows.filter(({ value }) => value % 2 === 1),
+        )
+      ).sha256,
+    );
   });
 
   it('that do not fit the schema are refused by name and number', async () => {
-    await expect(artifactStore().putRows('rows.jsonl', Row, [{ id: 'a', value: 1 }, { id: 'b' } as never])).rejects.toThrow(/rows\.jsonl, row 1: value/);
+    await expect(
+      artifactStore().putRows('rows.jsonl', Row, [{ id: 'a', value: 1 }, { id: 'b' } as never]),
+    ).rejects.toThrow(/rows\.jsonl, row 1: value/);
   });
 });
 
@@ -68,11 +113,22 @@ describe('the index of rows by seed', () => {
   it('reads the rows of some seeds alone, in their order, from all files', async () => {
     const Sample = z.strictObject({ seedId: z.string(), text: z.string() });
     const store = artifactStore();
-    const rows = Array.from({ length: 3_000 }, (_, index) => ({ seedId: `seed ${index % 500} é`, text: `text ${index} \u2028 ö` }));
-    const files = [await store.putRows('rows-0.jsonl', Sample, rows.slice(0, 2_000)), await store.putRows('rows-1.jsonl', Sample, rows.slice(2_000))];
+    const rows = Array.from({ length: 3_000 }, (_, index) => ({
+      seedId: `seed ${index % 500} é`,
+      text: `text ${index} \u2028 ö`,
+    }));
+    const files = [
+      await store.putRows('rows-0.jsonl', Sample, rows.slice(0, 2_000)),
+      await store.putRows('rows-1.jsonl', Sample, rows.slice(2_000)),
+    ];
     const { manifest } = await store.commit(draft(sha256(randomUUID()), files), producer('w'));
     const index = await RowIndex.of(artifactStore(), refOf(manifest));
-    expect(await index.rowsOf(['seed 7 é', 'no such seed'], Sample)).toEqual(new Map([['seed 7 é', rows.filter(({ seedId }) => seedId === 'seed 7 é')], ['no such seed', []]]));
+    expect(await index.rowsOf(['seed 7 é', 'no such seed'], Sample)).toEqual(
+      new Map([
+        ['seed 7 é', rows.filter(({ seedId }) => seedId === 'seed 7 é')],
+        ['no such seed', []],
+      ]),
+    );
     expect((await index.rowsOf(['seed 499 é'], Sample, 2)).get('seed 499 é')).toEqual([rows[499], rows[999]]);
   });
 });
@@ -81,7 +137,11 @@ describe('commit', () => {
   it('has one winner of sixteen racing writers, and all return its manifest', async () => {
     const store = artifactStore();
     const key = sha256(randomUUID());
-    const drafts = await Promise.all(Array.from({ length: 16 }, async (_, index) => draft(key, [await store.putRows('rows.jsonl', Row, [{ id: 'x', value: index }])])));
+    const drafts = await Promise.all(
+      Array.from({ length: 16 }, async (_, index) =>
+        draft(key, [await store.putRows('rows.jsonl', Row, [{ id: 'x', value: index }])]),
+      ),
+    );
     const results = await Promise.all(drafts.map((each, index) => store.commit(each, producer(`writer-${index}`))));
     expect(results.filter(({ won }) => won)).toHaveLength(1);
     expect(new Set(results.map(({ manifest }) => manifest.digest)).size).toBe(1);
@@ -92,7 +152,9 @@ describe('commit', () => {
 
   it('refuses a manifest whose blob is not stored', async () => {
     const file: ManifestFile = { name: 'rows.jsonl', sha256: sha256(randomUUID()), bytes: 1, encoding: 'gzip' };
-    await expect(artifactStore().commit(draft(sha256(randomUUID()), [file]), producer('w'))).rejects.toMatchObject({ type: 'StoreUnavailable' });
+    await expect(artifactStore().commit(draft(sha256(randomUUID()), [file]), producer('w'))).rejects.toMatchObject({
+      type: 'StoreUnavailable',
+    });
   });
 });
 
@@ -106,7 +168,10 @@ describe('a damaged blob', () => {
     const other = await artifactStore().putRows('rows.jsonl', Row, [{ id: randomUUID(), value: 2 }]);
     const { client, bucket } = minio();
     await client.putObject(bucket, objectKeys.blob(file.sha256), await bytesOf(other));
-    await expect(collect(artifactStore().readRows([file], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining(file.sha256) });
+    await expect(collect(artifactStore().readRows([file], Row))).rejects.toMatchObject({
+      type: 'ArtifactCorrupt',
+      message: expect.stringContaining(file.sha256),
+    });
   });
 
   it('that is cut or gone is found and named', async () => {
@@ -116,7 +181,10 @@ describe('a damaged blob', () => {
     await expect(collect(artifactStore().readRows([cut], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt' });
     const gone = await stored(artifactStore());
     await client.removeObject(bucket, objectKeys.blob(gone.sha256));
-    await expect(collect(artifactStore().readRows([gone], Row))).rejects.toMatchObject({ type: 'ArtifactCorrupt', message: expect.stringContaining('missing') });
+    await expect(collect(artifactStore().readRows([gone], Row))).rejects.toMatchObject({
+      type: 'ArtifactCorrupt',
+      message: expect.stringContaining('missing'),
+    });
   });
 });
 
@@ -135,13 +203,24 @@ describe('a checkpoint', () => {
         writeFileSync(join(folder, 'position'), `${step}`);
         await saveCheckpoint(artifactStore(), key, { step, path: folder });
       }
-      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({ step: 20, path: join(restored, 'checkpoint-20') });
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({
+        step: 20,
+        path: join(restored, 'checkpoint-20'),
+      });
       expect(position(20)).toBe('20');
-      const weights = (await artifactStore().putFolder(join(work, 'checkpoint-20'))).find(({ name }) => name === 'weights')!;
+      const weights = (await artifactStore().putFolder(join(work, 'checkpoint-20'))).find(
+        ({ name }) => name === 'weights',
+      )!;
       await client.putObject(bucket, objectKeys.blob(weights.sha256), (await bytesOf(weights)).subarray(0, 500));
-      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({ step: 10, path: join(restored, 'checkpoint-10') });
+      expect(await restoreCheckpoint(artifactStore(), key, restored)).toEqual({
+        step: 10,
+        path: join(restored, 'checkpoint-10'),
+      });
       expect(position(10)).toBe('10');
-      expect(await restoreCheckpoint(artifactStore(), key, restored, 10), 'one that is no newer than what a host has').toBeUndefined();
+      expect(
+        await restoreCheckpoint(artifactStore(), key, restored, 10),
+        'one that is no newer than what a host has',
+      ).toBeUndefined();
     } finally {
       rmSync(work, { recursive: true, force: true });
     }
@@ -151,7 +230,11 @@ describe('a checkpoint', () => {
 describe('what killed workers left on a host', () => {
   it('goes when nothing in it was touched for a time, and stays while somebody works in it', async () => {
     const store = artifactStore();
-    const [old, young, checkpoint] = [await store.spoolPath('.work'), await store.spoolPath('.work'), store.hostPath('checkpoints', 'key', 'boot', 'attempt', 'checkpoint-1')];
+    const [old, young, checkpoint] = [
+      await store.spoolPath('.work'),
+      await store.spoolPath('.work'),
+      store.hostPath('checkpoints', 'key', 'boot', 'attempt', 'checkpoint-1'),
+    ];
     for (const folder of [old, young, checkpoint]) mkdirSync(folder, { recursive: true });
     await sleep(300);
     writeFileSync(join(young, 'weights'), '');
@@ -162,7 +245,8 @@ describe('what killed workers left on a host', () => {
   it('gives the newest whole checkpoint of this boot, whatever attempt wrote it', async () => {
     const boot = artifactStore().hostPath('checkpoints', 'key', 'boot');
     expect(await newestOnHost(boot)).toBeUndefined();
-    for (const name of ['first/checkpoint-9', 'second/checkpoint-10', 'second/checkpoint-11.part', 'third']) mkdirSync(join(boot, name), { recursive: true });
+    for (const name of ['first/checkpoint-9', 'second/checkpoint-10', 'second/checkpoint-11.part', 'third'])
+      mkdirSync(join(boot, name), { recursive: true });
     expect(await newestOnHost(boot)).toEqual({ step: 10, path: join(boot, 'second', 'checkpoint-10') });
   });
 });
@@ -217,9 +301,18 @@ describe('a large file', () => {
 });
 
 describe('pruning', () => {
-  const marker: PrunedDocument = { workflowId: 'pruner', at: '2026-01-01T00:00:00Z', policy: 'round 1, keepRounds 1', advice: 'Take a newer round.' };
+  const marker: PrunedDocument = {
+    workflowId: 'pruner',
+    at: '2026-01-01T00:00:00Z',
+    policy: 'round 1, keepRounds 1',
+    advice: 'Take a newer round.',
+  };
 
-  async function policy(store: ArtifactStore, files: Record<string, Buffer>, kind: Draft['kind'] = 'policy'): Promise<{ manifest: Manifest; ref: ArtifactRef }> {
+  async function policy(
+    store: ArtifactStore,
+    files: Record<string, Buffer>,
+    kind: Draft['kind'] = 'policy',
+  ): Promise<{ manifest: Manifest; ref: ArtifactRef }> {
     const stored: ManifestFile[] = [];
     for (const [name, bytes] of Object.entries(files)) {
       const path = await store.spoolPath();
@@ -242,7 +335,11 @@ describe('pruning', () => {
   it('takes what is marked, old and named by nothing else, and a reader is told by whom and why', async () => {
     const store = artifactStore();
     const shared = randomBytes(1_000);
-    const { manifest, ref } = await policy(store, { 'model.safetensors': randomBytes(1_000), 'config.json': shared, 'training-state/optimizer.safetensors': randomBytes(2_000) });
+    const { manifest, ref } = await policy(store, {
+      'model.safetensors': randomBytes(1_000),
+      'config.json': shared,
+      'training-state/optimizer.safetensors': randomBytes(2_000),
+    });
     const other = await policy(store, { 'config.json': shared });
     expect(await sweepBlobsOf(store, manifest, inFuture), 'unmarked').toBe(0);
 
@@ -251,13 +348,20 @@ describe('pruning', () => {
     expect(await sweepBlobsOf(store, manifest, inFuture)).toBe(1);
     const reader = artifactStore();
     await expect(reader.materialise(ref)).resolves.toBeTruthy();
-    await expect(reader.materialise(ref, { trainingState: true })).rejects.toMatchObject({ type: 'ArtifactPruned', message: expect.stringContaining('(its training-state) was pruned') });
+    await expect(reader.materialise(ref, { trainingState: true })).rejects.toMatchObject({
+      type: 'ArtifactPruned',
+      message: expect.stringContaining('(its training-state) was pruned'),
+    });
     await expect(reader.wholeManifest(ref)).resolves.toEqual(manifest);
 
     await store.putJson(objectKeys.pruned(ref.key, 'all'), marker);
     expect(await sweepBlobsOf(store, manifest, inFuture), 'the shared blob stays').toBe(1);
     expect(await sweepBlobsOf(store, manifest, inFuture), 'again').toBe(0);
-    const failure = { type: 'ArtifactPruned', details: [ref.key], message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.` };
+    const failure = {
+      type: 'ArtifactPruned',
+      details: [ref.key],
+      message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.`,
+    };
     await expect(artifactStore().materialise(ref)).rejects.toMatchObject(failure);
     await expect(artifactStore().wholeManifest(ref)).rejects.toMatchObject(failure);
     expect(await store.manifest(ref)).toEqual(manifest);
@@ -292,7 +396,11 @@ describe('pruning', () => {
     const [folder, other] = [await store.materialise(gone.ref), await store.materialise(used.ref)];
     const cached = await Promise.all(gone.manifest.files.map((file) => store.fetch(file)));
     await store.forget(gone.ref);
-    expect([folder, other, ...cached].map((path) => existsSync(path))).toEqual([false, true, ...gone.manifest.files.map(({ name }) => name === 'config.json')]);
+    expect([folder, other, ...cached].map((path) => existsSync(path))).toEqual([
+      false,
+      true,
+      ...gone.manifest.files.map(({ name }) => name === 'config.json'),
+    ]);
     expect(await store.materialise(gone.ref)).toBe(folder);
   });
 });
@@ -300,7 +408,16 @@ describe('pruning', () => {
 describe('a store that is not there', () => {
   it('is said with its address, and is to be tried again', async () => {
     const { ArtifactStore } = await import('../../activities/artifacts/store.js');
-    const store = new ArtifactStore({ endpoint: 'http://127.0.0.1:9', bucket: 'none', accessKey: 'a', secretKey: 'b', cache: inject('stack').home });
-    await expect(store.check()).rejects.toMatchObject({ type: 'StoreUnavailable', message: expect.stringContaining('http://127.0.0.1:9') });
+    const store = new ArtifactStore({
+      endpoint: 'http://127.0.0.1:9',
+      bucket: 'none',
+      accessKey: 'a',
+      secretKey: 'b',
+      cache: inject('stack').home,
+    });
+    await expect(store.check()).rejects.toMatchObject({
+      type: 'StoreUnavailable',
+      message: expect.stringContaining('http://127.0.0.1:9'),
+    });
   });
 });

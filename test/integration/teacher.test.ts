@@ -7,9 +7,31 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { refOf } from '../../activities/artifacts/store.js';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
-import { FilteredQuestionRow, ProgramRow, QuestionRow, type ArtifactRef, type Metrics, type StageResult } from '../../workflows/contract/index.js';
-import { answer, completion, errorBody, exercise, fakeEndpoint, fakeSeeds, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
-import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow, statusWhere, workerProcess } from '../fixtures/harness.js';
+import {
+  FilteredQuestionRow,
+  ProgramRow,
+  QuestionRow,
+  type ArtifactRef,
+  type Metrics,
+  type StageResult,
+} from '../../workflows/contract/index.js';
+import {
+  answer,
+  completion,
+  errorBody,
+  exercise,
+  fakeEndpoint,
+  fakeSeeds,
+  type FakeEndpoint,
+} from '../fixtures/fake-endpoint.js';
+import {
+  artifactStore,
+  failureOf,
+  SHARED_QUEUE,
+  startWorkflow,
+  statusWhere,
+  workerProcess,
+} from '../fixtures/harness.js';
 
 const KEY = 'sk-fake-fedcba9876543210';
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-teacher-'));
@@ -36,13 +58,27 @@ function seedsFile(count: number): string {
 /** A model's name is part of a reply's key: another one finds nothing stored. */
 function config(teacher: object = {}, execution: object = {}, endpoint: object = {}): Record<string, unknown> {
   return {
-    teacher: { kind: 'openai', model: `fake-${randomUUID()}`, ...teacher }, decontaminate: [], shardSize: 10,
-    execution: { window: 3, budgetUsd: 10, ...execution, endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 6, prices: PRICES, ...endpoint } },
+    teacher: { kind: 'openai', model: `fake-${randomUUID()}`, ...teacher },
+    decontaminate: [],
+    shardSize: 10,
+    execution: {
+      window: 3,
+      budgetUsd: 10,
+      ...execution,
+      endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 6, prices: PRICES, ...endpoint },
+    },
   };
 }
 
 function synthesis(seeds: number | string, settings: Record<string, unknown>, taskQueue = SHARED_QUEUE) {
-  return startWorkflow('synthesis', { inputs: { seeds: { kind: 'seeds', path: typeof seeds === 'string' ? seeds : seedsFile(seeds) } }, config: settings }, { taskQueue });
+  return startWorkflow(
+    'synthesis',
+    {
+      inputs: { seeds: { kind: 'seeds', path: typeof seeds === 'string' ? seeds : seedsFile(seeds) } },
+      config: settings,
+    },
+    { taskQueue },
+  );
 }
 
 async function questionsOf(ref: ArtifactRef): Promise<QuestionRow[]> {
@@ -54,65 +90,104 @@ async function questionsOf(ref: ArtifactRef): Promise<QuestionRow[]> {
 const rowKeyOf = (idempotencyKey: string): string => idempotencyKey.slice(0, 64);
 
 describe('an llm worker that is killed', () => {
-  it('asks for no reply again that arrived, and repeats what was in flight under the same key', { timeout: 300_000 }, async () => {
-    const queue = `teacher-${randomUUID()}`;
-    const environment = { ...inject('environment'), FAKE_TEACHER_KEY: KEY };
-    delay = () => randomInt(100, 900);
-    // One reply repeats the key, which the store must not hold.
-    fake.behave = ({ name, authorization }, response) => (name === 'times_7' ? answer(response, 200, completion(exercise(name, { question: `Multiply. ${authorization}` }))) : undefined);
-    const pipeline = workerProcess(queue, environment, 'pipeline');
-    let llm = workerProcess(queue, environment, 'llm');
-    try {
-      const handle = await synthesis(70, config({}, {}, { keyVariable: 'FAKE_TEACHER_KEY' }), queue);
-      const inFlight = new Set<string>();
-      let mayRepeat = 0;
-      for (const kill of [1, 2, 3]) {
-        const seen = fake.requests.length;
-        await expect.poll(() => fake.requests.length, { timeout: 60_000, interval: 20 }).toBeGreaterThan(seen + randomInt(2, 12));
-        await sleep(randomInt(0, 400));
-        await llm.kill();
-        const stored = new Set((await artifactStore().list('replies/')).map(({ key }) => key.slice('replies/'.length, -'.json'.length)));
-        const lost = new Set(fake.requests.map(({ idempotencyKey }) => idempotencyKey).filter((key) => !stored.has(rowKeyOf(key))));
-        expect(lost.size, `in flight at kill ${kill}`).toBeLessThanOrEqual(6);
-        mayRepeat += lost.size;
-        for (const key of lost) inFlight.add(key);
-        llm = workerProcess(queue, environment, 'llm');
+  it(
+    'asks for no reply again that arrived, and repeats what was in flight under the same key',
+    { timeout: 300_000 },
+    async () => {
+      const queue = `teacher-${randomUUID()}`;
+      const environment = { ...inject('environment'), FAKE_TEACHER_KEY: KEY };
+      delay = () => randomInt(100, 900);
+      // One reply repeats the key, which the store must not hold.
+      fake.behave = ({ name, authorization }, response) =>
+        name === 'times_7'
+          ? answer(response, 200, completion(exercise(name, { question: `Multiply. ${authorization}` })))
+          : undefined;
+      const pipeline = workerProcess(queue, environment, 'pipeline');
+      let llm = workerProcess(queue, environment, 'llm');
+      try {
+        const handle = await synthesis(70, config({}, {}, { keyVariable: 'FAKE_TEACHER_KEY' }), queue);
+        const inFlight = new Set<string>();
+        let mayRepeat = 0;
+        for (const kill of [1, 2, 3]) {
+          const seen = fake.requests.length;
+          await expect
+            .poll(() => fake.requests.length, { timeout: 60_000, interval: 20 })
+            .toBeGreaterThan(seen + randomInt(2, 12));
+          await sleep(randomInt(0, 400));
+          await llm.kill();
+          const stored = new Set(
+            (await artifactStore().list('replies/')).map(({ key }) => key.slice('replies/'.length, -'.json'.length)),
+          );
+          const lost = new Set(
+            fake.requests.map(({ idempotencyKey }) => idempotencyKey).filter((key) => !stored.has(rowKeyOf(key))),
+          );
+          expect(lost.size, `in flight at kill ${kill}`).toBeLessThanOrEqual(6);
+          mayRepeat += lost.size;
+          for (const key of lost) inFlight.add(key);
+          llm = workerProcess(queue, environment, 'llm');
+        }
+        const { ref, metrics } = (await handle.result()) as StageResult;
+
+        const asked = fake.requests.map(({ idempotencyKey }) => idempotencyKey);
+        const repeated = asked.filter((key, index) => asked.indexOf(key) !== index);
+        console.log(
+          `${asked.length} requests for 70 replies; in flight at the kills: ${mayRepeat}, repeated: ${repeated.length}`,
+        );
+        expect(new Set(fake.requests.map(({ name }) => name)).size).toBe(70);
+        expect(new Set(asked).size, 'one Idempotency-Key for each seed, however often it is asked').toBe(70);
+        expect(repeated.length).toBeLessThanOrEqual(mayRepeat);
+        expect(repeated.filter((key) => !inFlight.has(key))).toEqual([]);
+        expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
+        expect(fake.requests.every(({ authorization }) => authorization === `Bearer ${KEY}`)).toBe(true);
+
+        expect(metrics).toMatchObject({
+          questions: 70,
+          testCases: 70 * 20,
+          failures: {},
+          replies: 70,
+          promptTokens: 70 * 400,
+          completionTokens: 70 * 600,
+        });
+        expect(metrics['costUsd']).toBeCloseTo(70 * REPLY_USD, 9);
+        expect((await questionsOf(ref)).map(({ seedId }) => seedId)).toEqual(
+          Array.from({ length: 70 }, (_, n) => `fake/times_${n}`),
+        );
+        await expectNoKey(handle.workflowId, ref, queue);
+      } finally {
+        await Promise.all([llm.stop(), pipeline.stop()]);
       }
-      const { ref, metrics } = await handle.result() as StageResult;
-
-      const asked = fake.requests.map(({ idempotencyKey }) => idempotencyKey);
-      const repeated = asked.filter((key, index) => asked.indexOf(key) !== index);
-      console.log(`${asked.length} requests for 70 replies; in flight at the kills: ${mayRepeat}, repeated: ${repeated.length}`);
-      expect(new Set(fake.requests.map(({ name }) => name)).size).toBe(70);
-      expect(new Set(asked).size, 'one Idempotency-Key for each seed, however often it is asked').toBe(70);
-      expect(repeated.length).toBeLessThanOrEqual(mayRepeat);
-      expect(repeated.filter((key) => !inFlight.has(key))).toEqual([]);
-      expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
-      expect(fake.requests.every(({ authorization }) => authorization === `Bearer ${KEY}`)).toBe(true);
-
-      expect(metrics).toMatchObject({ questions: 70, testCases: 70 * 20, failures: {}, replies: 70, promptTokens: 70 * 400, completionTokens: 70 * 600 });
-      expect(metrics['costUsd']).toBeCloseTo(70 * REPLY_USD, 9);
-      expect((await questionsOf(ref)).map(({ seedId }) => seedId)).toEqual(Array.from({ length: 70 }, (_, n) => `fake/times_${n}`));
-      await expectNoKey(handle.workflowId, ref, queue);
-    } finally {
-      await Promise.all([llm.stop(), pipeline.stop()]);
-    }
-  });
+    },
+  );
 
   /** The key stands in no history, artifact or log. */
   async function expectNoKey(workflowId: string, ref: ArtifactRef, queue: string): Promise<void> {
-    const { stdout } = await runTemporalCli(inject('stack'), ['workflow', 'show', '--workflow-id', workflowId, '--output', 'json']);
+    const { stdout } = await runTemporalCli(inject('stack'), [
+      'workflow',
+      'show',
+      '--workflow-id',
+      workflowId,
+      '--output',
+      'json',
+    ]);
     expect(stdout).toContain('synthesis.request');
     const history = stdout.replace(/"data":\s*"([^"]*)"/g, (_, data: string) => Buffer.from(data, 'base64').toString());
     expect(history).toContain('FAKE_TEACHER_KEY');
     expect(history).not.toContain(KEY);
     const store = artifactStore();
     const manifest = await store.manifest(ref);
-    const documents = [...await store.list('replies/'), ...await store.list('plans/'), ...await store.list('shards/'), ...await store.list('artifacts/questions/'), ...await store.list('artifacts/replies/')];
+    const documents = [
+      ...(await store.list('replies/')),
+      ...(await store.list('plans/')),
+      ...(await store.list('shards/')),
+      ...(await store.list('artifacts/questions/')),
+      ...(await store.list('artifacts/replies/')),
+    ];
     for (const { key } of documents) expect(JSON.stringify(await store.getJson(key)), key).not.toContain(KEY);
     for (const file of manifest.files) expect(readFileSync(await store.fetch(file), 'utf8')).not.toContain(KEY);
     expect(JSON.stringify(await questionsOf(ref))).toContain('(hidden)');
-    expect(readFileSync(join(inject('environment')['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).not.toContain(KEY);
+    expect(
+      readFileSync(join(inject('environment')['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8'),
+    ).not.toContain(KEY);
   }
 });
 
@@ -120,27 +195,39 @@ describe('a second run', { timeout: 90_000 }, () => {
   it('with another shard size asks nothing, and a recorded teacher replays the replies to the same questions', async () => {
     const seeds = seedsFile(12);
     const settings = config();
-    const first = await (await synthesis(seeds, settings)).result() as StageResult;
-    const second = await (await synthesis(seeds, { ...settings, shardSize: 5 })).result() as StageResult;
+    const first = (await (await synthesis(seeds, settings)).result()) as StageResult;
+    const second = (await (await synthesis(seeds, { ...settings, shardSize: 5 })).result()) as StageResult;
     expect(fake.requests).toHaveLength(12);
     expect(second.ref.key).not.toBe(first.ref.key);
     expect(second.metrics).toMatchObject({ questions: 12, storedBefore: 12 });
 
     const store = artifactStore();
-    const replies = refOf((await store.findManifest(String(first.metrics['repliesArtifact'])))!);
+    const replies = refOf((await store.findManifest(first.metrics['repliesArtifact'] as string))!);
     expect(replies).toMatchObject({ kind: 'replies', rows: 12 });
-    const recorded = await (await synthesis(seeds, { teacher: { kind: 'recorded', replies }, decontaminate: [], shardSize: 10 })).result() as StageResult;
+    const recorded = (await (
+      await synthesis(seeds, { teacher: { kind: 'recorded', replies }, decontaminate: [], shardSize: 10 })
+    ).result()) as StageResult;
     expect(recorded.ref.digest).toBe(first.ref.digest);
     expect(fake.requests).toHaveLength(12);
 
     const path = join(folder, 'replies.jsonl');
-    writeFileSync(path, [0, 1].map((n) => `${JSON.stringify({ seedId: `fake/times_${n}`, text: exercise(`times_${n}`) })}\n`).join(''));
-    const fromFile = await (await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path } }, decontaminate: [] })).result() as StageResult;
+    writeFileSync(
+      path,
+      [0, 1].map((n) => `${JSON.stringify({ seedId: `fake/times_${n}`, text: exercise(`times_${n}`) })}\n`).join(''),
+    );
+    const fromFile = (await (
+      await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path } }, decontaminate: [] })
+    ).result()) as StageResult;
     expect(fromFile.metrics).toMatchObject({ questions: 2, failures: { noReply: 10 } });
     const broken = join(folder, 'broken.jsonl');
     writeFileSync(broken, '{"seedId": 7}\n');
-    expect(await failureOf(await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path: broken } } }))).toMatchObject({
-      type: 'InvalidExperiment', message: expect.stringContaining('config.teacher.replies.path: line 1: ') as string,
+    expect(
+      await failureOf(
+        await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path: broken } } }),
+      ),
+    ).toMatchObject({
+      type: 'InvalidExperiment',
+      message: expect.stringContaining('config.teacher.replies.path: line 1: ') as string,
     });
   });
 });
@@ -148,10 +235,22 @@ describe('a second run', { timeout: 90_000 }, () => {
 describe('what a teacher answers', { timeout: 90_000 }, () => {
   it('is kept as rows with reasons, and counted', async () => {
     const answers: Record<string, (name: string) => string> = {
-      times_0: () => '<html>busy</html>', times_1: () => '', times_2: () => completion('nonsense'), times_3: () => completion(null, { refusal: 'no' }),
-      times_4: (name) => completion(exercise(name).slice(0, 99), { finish: 'length' }), times_5: () => completion(exercise('something_else')),
-      times_6: (name) => completion(exercise(name, { tests: ['assert 1 == 1', `assert ${name}(open('x')) == 1`, `assert ${name}(`, `assert ${name}(1) == 3`, 7] })),
-      times_7: (name) => completion(exercise(name, { tests: Array.from({ length: 1000 }, (_, n) => `assert ${name}(${n}) == ${n * 3}`) })),
+      times_0: () => '<html>busy</html>',
+      times_1: () => '',
+      times_2: () => completion('nonsense'),
+      times_3: () => completion(null, { refusal: 'no' }),
+      times_4: (name) => completion(exercise(name).slice(0, 99), { finish: 'length' }),
+      times_5: () => completion(exercise('something_else')),
+      times_6: (name) =>
+        completion(
+          exercise(name, {
+            tests: ['assert 1 == 1', `assert ${name}(open('x')) == 1`, `assert ${name}(`, `assert ${name}(1) == 3`, 7],
+          }),
+        ),
+      times_7: (name) =>
+        completion(
+          exercise(name, { tests: Array.from({ length: 1000 }, (_, n) => `assert ${name}(${n}) == ${n * 3}`) }),
+        ),
       times_8: (name) => completion(exercise(name), { usage: null }),
     };
     fake.behave = ({ name }, response, nth) => {
@@ -159,11 +258,15 @@ describe('what a teacher answers', { timeout: 90_000 }, () => {
       if (name === 'times_9' && nth === 1) return answer(response, 429, errorBody('slow down'), { 'retry-after': '1' });
       return answers[name] && answer(response, 200, answers[name](name));
     };
-    const { ref, metrics } = await (await synthesis(12, config())).result() as StageResult;
+    const { ref, metrics } = (await (await synthesis(12, config())).result()) as StageResult;
     expect(metrics).toMatchObject({
-      questions: 6, failures: { htmlReply: 1, emptyReply: 1, invalidJson: 1, refused: 1, cutReply: 1, otherQuestion: 1 },
+      questions: 6,
+      failures: { htmlReply: 1, emptyReply: 1, invalidJson: 1, refused: 1, cutReply: 1, otherQuestion: 1 },
       rejectedTests: { wrongFunction: 1, needsFiles: 1, doesNotParse: 1, notText: 1, tooMany: 940 },
-      retries: { rateLimited: 1 }, requests: 13, replies: 12, estimatedUsage: 3,
+      retries: { rateLimited: 1 },
+      requests: 13,
+      replies: 12,
+      estimatedUsage: 3,
     } satisfies Metrics);
     const rows = await questionsOf(ref);
     expect(rows).toHaveLength(12);
@@ -186,7 +289,7 @@ describe('a stage that continues as new', { timeout: 90_000 }, () => {
   it('knows what it paid, and stays within limits and budget', async () => {
     const handle = await synthesis(40, { ...config({}, { budgetUsd: 0.1 }), shardSize: 1 });
     const first = (await handle.describe()).runId;
-    const { metrics } = await handle.result() as StageResult;
+    const { metrics } = (await handle.result()) as StageResult;
     expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
     expect(fake.requests).toHaveLength(40);
     expect(fake.mostAtOnce).toBeLessThanOrEqual(6);
@@ -196,14 +299,20 @@ describe('a stage that continues as new', { timeout: 90_000 }, () => {
 
 describe('an experiment', { timeout: 180_000 }, () => {
   const experiment = (settings: Record<string, unknown>, seeds = 40): Record<string, unknown> => ({
-    name: 'taught', seeds: { kind: 'seeds', path: seedsFile(seeds) }, models: { policy: { kind: 'folder', path: inject('model') } }, stages: { synthesis: settings },
+    name: 'taught',
+    seeds: { kind: 'seeds', path: seedsFile(seeds) },
+    models: { policy: { kind: 'folder', path: inject('model') } },
+    stages: { synthesis: settings },
   });
 
   it('parks where the endpoint refuses the key, and says so', async () => {
     fake.behave = (_, response) => answer(response, 401, errorBody('Incorrect API key provided', 'invalid_api_key'));
     const handle = await startWorkflow('experiment', experiment(config()));
     const { stages } = await statusWhere(handle, ({ state }) => state === 'parked', 90);
-    expect(stages[0]!.failure).toMatchObject({ type: 'TeacherRejected', message: expect.stringContaining('with 401') as string });
+    expect(stages[0]!.failure).toMatchObject({
+      type: 'TeacherRejected',
+      message: expect.stringContaining('with 401') as string,
+    });
     await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
   });
 
@@ -217,7 +326,9 @@ describe('an experiment', { timeout: 180_000 }, () => {
     delay = () => 1500;
     const handle = await startWorkflow('experiment', experiment(config(), 20));
     await expect.poll(() => fake.requests.length, { timeout: 60_000, interval: 50 }).toBeGreaterThan(8);
-    await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } }] });
+    await handle.executeUpdate('retryStage', {
+      args: [{ stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } }],
+    });
     const { stages } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done', 60);
     expect(stages[0]!.metrics).toMatchObject({ questions: 20 });
     expect(fake.requests).toHaveLength(20);
@@ -229,12 +340,20 @@ describe('an experiment', { timeout: 180_000 }, () => {
     const handle = await startWorkflow('experiment', experiment(config({ testCases: 10 }, { budgetUsd })));
     const parked = await statusWhere(handle, ({ state }) => state === 'parked', 90);
     const before = fake.requests.length;
-    expect(parked.stages[0]!.failure).toMatchObject({ type: 'BudgetExceeded', advice: expect.stringContaining('"budgetUsd":0.08') as string });
+    expect(parked.stages[0]!.failure).toMatchObject({
+      type: 'BudgetExceeded',
+      advice: expect.stringContaining('"budgetUsd":0.08') as string,
+    });
     expect(before * REPLY_USD).toBeLessThanOrEqual(budgetUsd);
     expect(before).toBeGreaterThan(8);
     expect(parked.cost).toMatchObject({ usd: expect.closeTo(before * REPLY_USD, 9) as number, budgetUsd });
     expect(parked.cost.estimatedUsd).toBeGreaterThan(0.01);
-    const { stdout } = await runTemporalCli(inject('stack'), ['workflow', 'metadata', '--workflow-id', handle.workflowId]);
+    const { stdout } = await runTemporalCli(inject('stack'), [
+      'workflow',
+      'metadata',
+      '--workflow-id',
+      handle.workflowId,
+    ]);
     expect(stdout).toMatch(/Cost so far: 0\.0\d+ USD for the teacher's replies \(at most 0\.0400, estimated /);
 
     await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { budgetUsd: 1 } }] });
@@ -255,16 +374,36 @@ describe('programs of a language model', { timeout: 120_000 }, () => {
     const times = new Map<string, number>();
     fake.behave = ({ name, body }, response) => {
       const text = body.messages.at(-1)!.content;
-      if (!programPrompt(body)) return answer(response, 200, completion(exercise(name, { tests: Array.from({ length: 20 }, (_, n) => `assert ${name}(${n}) == ${n === 7 ? 22 : n * 3}`) })));
+      if (!programPrompt(body))
+        return answer(
+          response,
+          200,
+          completion(
+            exercise(name, {
+              tests: Array.from({ length: 20 }, (_, n) => `assert ${name}(${n}) == ${n === 7 ? 22 : n * 3}`),
+            }),
+          ),
+        );
       const nth = (times.get(nameOf(text)) ?? 0) + 1;
       times.set(nameOf(text), nth);
       return answer(response, 200, completion(program(nameOf(text), nth)));
     };
   }
-  const right = (name: string): string => `Sure:\n\`\`\`python\ndef ${name}(n):\n    assert isinstance(n, int)\n    return n * 3\n\`\`\`\nIt multiplies.`;
-  const paid = () => ({ window: 2, budgetUsd: 10, endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 4, prices: PRICES } });
-  const stage = async (type: 'filtering' | 'sampling', questions: ArtifactRef, settings: object): Promise<StageResult> =>
-    (await startWorkflow(type, { inputs: { questions }, config: { shardSize: 3, execution: paid(), ...settings } })).result() as Promise<StageResult>;
+  const right = (name: string): string =>
+    `Sure:\n\`\`\`python\ndef ${name}(n):\n    assert isinstance(n, int)\n    return n * 3\n\`\`\`\nIt multiplies.`;
+  const paid = () => ({
+    window: 2,
+    budgetUsd: 10,
+    endpoint: { baseUrl: fake.url, keyVariable: null, concurrency: 4, prices: PRICES },
+  });
+  const stage = async (
+    type: 'filtering' | 'sampling',
+    questions: ArtifactRef,
+    settings: object,
+  ): Promise<StageResult> =>
+    (
+      await startWorkflow(type, { inputs: { questions }, config: { shardSize: 3, execution: paid(), ...settings } })
+    ).result() as Promise<StageResult>;
   const filteredOf = async (ref: ArtifactRef): Promise<FilteredQuestionRow[]> => {
     const rows: FilteredQuestionRow[] = [];
     for await (const row of artifactStore().rowsOf(ref, FilteredQuestionRow)) rows.push(row);
@@ -272,43 +411,79 @@ describe('programs of a language model', { timeout: 120_000 }, () => {
   };
 
   it('are the oracle, one by one, any of n, or by agreement; what was answered is never asked again', async () => {
-    behaveAs((name, nth) => (name === 'times_0' ? 'I would rather not.' : name === 'times_1' && nth === 1 ? `def ${name}(n):\n    return n * 3 if n < 10 else 0` : right(name)));
-    const { ref: questions } = await (await synthesis(6, config())).result() as StageResult;
+    behaveAs((name, nth) =>
+      name === 'times_0'
+        ? 'I would rather not.'
+        : name === 'times_1' && nth === 1
+          ? `def ${name}(n):\n    return n * 3 if n < 10 else 0`
+          : right(name),
+    );
+    const { ref: questions } = (await (await synthesis(6, config())).result()) as StageResult;
     const model = `oracle-${randomUUID()}`;
     const before = fake.requests.length;
     const one = await stage('filtering', questions, { oracle: { kind: 'model', programs: { kind: 'openai', model } } });
     expect(fake.requests.length - before).toBe(6);
     // The reply about times_0 is prose: a program that does not load passes nothing.
-    expect(one.metrics).toMatchObject({ questions: 5, keptTestCases: 4 * 19 + 9, droppedQuestions: { tooFewTestCases: 1 }, replies: 6, costUsd: expect.closeTo(6 * REPLY_USD, 9) as number });
+    expect(one.metrics).toMatchObject({
+      questions: 5,
+      keptTestCases: 4 * 19 + 9,
+      droppedQuestions: { tooFewTestCases: 1 },
+      replies: 6,
+      costUsd: expect.closeTo(6 * REPLY_USD, 9) as number,
+    });
     const rows = await filteredOf(one.ref);
     expect(rows.every(({ reference }) => reference.startsWith('def times_'))).toBe(true);
     expect(rows.every(({ limits }) => limits !== undefined)).toBe(true);
     expect(rows.find(({ seedId }) => seedId === 'fake/times_2')!.reference).toContain('assert isinstance(n, int)');
 
-    const anyOfThree = await stage('filtering', questions, { oracle: { kind: 'model', programs: { kind: 'openai', model }, n: 3 } });
+    const anyOfThree = await stage('filtering', questions, {
+      oracle: { kind: 'model', programs: { kind: 'openai', model }, n: 3 },
+    });
     // The first program of each question is the one that stands in the store.
     expect(fake.requests.length - before).toBe(18);
     expect(anyOfThree.metrics).toMatchObject({ questions: 5, keptTestCases: 5 * 19, storedBefore: 6 });
-    const agreed = await stage('filtering', questions, { oracle: { kind: 'agreement', programs: { kind: 'openai', model }, n: 3, temperature: 0 } });
+    const agreed = await stage('filtering', questions, {
+      oracle: { kind: 'agreement', programs: { kind: 'openai', model }, n: 3, temperature: 0 },
+    });
     expect(fake.requests.length - before).toBe(18);
     expect(agreed.metrics).toMatchObject({ questions: 5, keptTestCases: 5 * 19 });
 
-    const short = await startWorkflow('filtering', { inputs: { questions }, config: { shardSize: 3, oracle: { kind: 'model', programs: { kind: 'openai', model: `dear-${model}` } }, execution: { ...paid(), budgetUsd: 0.005 } } });
-    expect(await failureOf(short)).toMatchObject({ type: 'BudgetExceeded', message: expect.stringContaining('execution.budgetUsd 0.005') as string });
+    const short = await startWorkflow('filtering', {
+      inputs: { questions },
+      config: {
+        shardSize: 3,
+        oracle: { kind: 'model', programs: { kind: 'openai', model: `dear-${model}` } },
+        execution: { ...paid(), budgetUsd: 0.005 },
+      },
+    });
+    expect(await failureOf(short)).toMatchObject({
+      type: 'BudgetExceeded',
+      message: expect.stringContaining('execution.budgetUsd 0.005') as string,
+    });
   });
 
   it('are sampled from an endpoint, without a policy, and judged as any others', async () => {
     behaveAs((name, nth) => (nth === 4 ? `def ${name}(n):\n    return n + 1` : right(name)));
-    const { ref: questions } = await (await synthesis(4, config())).result() as StageResult;
-    const { ref: filtered } = await (await startWorkflow('filtering', { inputs: { questions }, config: {} })).result() as StageResult;
+    const { ref: questions } = (await (await synthesis(4, config())).result()) as StageResult;
+    const { ref: filtered } = (await (
+      await startWorkflow('filtering', { inputs: { questions }, config: {} })
+    ).result()) as StageResult;
     const before = fake.requests.length;
-    const sampled = await stage('sampling', filtered, { sampler: { kind: 'openai', model: `sampler-${randomUUID()}` }, samples: 4, maxNewTokens: 300 });
+    const sampled = await stage('sampling', filtered, {
+      sampler: { kind: 'openai', model: `sampler-${randomUUID()}` },
+      samples: 4,
+      maxNewTokens: 300,
+    });
     expect(fake.requests.length - before).toBe(16);
     const programs: ProgramRow[] = [];
     for await (const row of artifactStore().rowsOf(sampled.ref, ProgramRow)) programs.push(row);
     expect(programs).toHaveLength(16);
     expect(programs.filter(({ passRate }) => passRate === 1)).toHaveLength(12);
-    expect(sampled.metrics).toMatchObject({ programs: 16, costUsd: expect.closeTo(16 * REPLY_USD, 9) as number, failures: {} });
+    expect(sampled.metrics).toMatchObject({
+      programs: 16,
+      costUsd: expect.closeTo(16 * REPLY_USD, 9) as number,
+      failures: {},
+    });
     const bodies = fake.requests.slice(before).map(({ body }) => body);
     expect(new Set(bodies.map((body) => body['seed'])).size).toBe(16);
     expect(bodies.every((body) => body['max_tokens'] === 300 && body['response_format'] === undefined)).toBe(true);
@@ -316,7 +491,8 @@ describe('programs of a language model', { timeout: 120_000 }, () => {
 });
 
 describe('a batch', { timeout: 120_000 }, () => {
-  const batched = (changes: object = {}): Record<string, unknown> => config({}, { window: 2, ...changes }, { batch: { pollSeconds: 0.2, priceFactor: 0.5 } });
+  const batched = (changes: object = {}): Record<string, unknown> =>
+    config({}, { window: 2, ...changes }, { batch: { pollSeconds: 0.2, priceFactor: 0.5 } });
 
   it('of each shard brings its replies at its price; what it leaves is asked by itself', async () => {
     fake.onBatch = (batch) => {
@@ -325,11 +501,15 @@ describe('a batch', { timeout: 120_000 }, () => {
       batch.answers.delete(first!.custom_id);
       batch.answers.set(second!.custom_id, { status: 500, body: errorBody('The server had an error.') });
     };
-    const { ref, metrics } = await (await synthesis(20, batched())).result() as StageResult;
+    const { ref, metrics } = (await (await synthesis(20, batched())).result()) as StageResult;
     expect(fake.batches.map(({ requests }) => requests.length)).toEqual([10, 10]);
     expect(fake.requests).toHaveLength(4);
     expect((await questionsOf(ref)).filter(({ failure }) => failure === undefined)).toHaveLength(20);
-    expect(metrics).toMatchObject({ replies: 20, retries: { batch: 4 }, costUsd: expect.closeTo(16 * REPLY_USD * 0.5 + 4 * REPLY_USD, 9) as number });
+    expect(metrics).toMatchObject({
+      replies: 20,
+      retries: { batch: 4 },
+      costUsd: expect.closeTo(16 * REPLY_USD * 0.5 + 4 * REPLY_USD, 9) as number,
+    });
   });
 
   it('is re-attached after kill -9, whether its id was stored or not, and never sent again', async () => {
@@ -337,7 +517,9 @@ describe('a batch', { timeout: 120_000 }, () => {
     const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
     let llm = workerProcess(queue, inject('environment'), 'llm');
     let lose: () => void = () => undefined;
-    const lost = new Promise<void>((resolve) => { lose = resolve; });
+    const lost = new Promise<void>((resolve) => {
+      lose = resolve;
+    });
     fake.onBatch = (batch) => {
       batch.status = 'in_progress';
       // The first one is made, and its maker dies before it hears of it.
@@ -354,10 +536,14 @@ describe('a batch', { timeout: 120_000 }, () => {
       fake.batches[0]!.status = 'completed';
       fake.onBatch = () => undefined;
       llm = workerProcess(queue, inject('environment'), 'llm');
-      const { metrics } = await handle.result() as StageResult;
+      const { metrics } = (await handle.result()) as StageResult;
       expect(fake.batches).toHaveLength(2);
       expect(fake.requests).toHaveLength(0);
-      expect(metrics).toMatchObject({ questions: 10, replies: 10, costUsd: expect.closeTo(10 * REPLY_USD * 0.5, 9) as number });
+      expect(metrics).toMatchObject({
+        questions: 10,
+        replies: 10,
+        costUsd: expect.closeTo(10 * REPLY_USD * 0.5, 9) as number,
+      });
     } finally {
       await llm.stop();
       await pipeline.stop();
@@ -369,9 +555,16 @@ describe('a batch', { timeout: 120_000 }, () => {
     const long = (): object => ({ teacher: { kind: 'openai', model: `fake-${randomUUID()}`, maxTokens: 8000 } });
     await (await synthesis(4, { ...batched({ budgetUsd: 0.02 }), ...long() })).result();
     expect(fake.batches.map(({ requests }) => requests.length)).toEqual([2, 2]);
-    expect(await failureOf(await synthesis(4, { ...batched({ budgetUsd: 0.004 }), ...long() }))).toMatchObject({ type: 'BudgetExceeded' });
+    expect(await failureOf(await synthesis(4, { ...batched({ budgetUsd: 0.004 }), ...long() }))).toMatchObject({
+      type: 'BudgetExceeded',
+    });
     expect(fake.batches).toHaveLength(2);
-    fake.onBatch = (batch) => { batch.status = 'failed'; };
-    expect(await failureOf(await synthesis(2, batched()))).toMatchObject({ type: 'TeacherRejected', message: expect.stringContaining('the file has no requests') as string });
+    fake.onBatch = (batch) => {
+      batch.status = 'failed';
+    };
+    expect(await failureOf(await synthesis(2, batched()))).toMatchObject({
+      type: 'TeacherRejected',
+      message: expect.stringContaining('the file has no requests') as string,
+    });
   });
 });

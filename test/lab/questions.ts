@@ -41,30 +41,107 @@ const near = (value: number): number[] => [value + 1, value - 1].filter((other) 
 
 /** The kinds of question for three different constants, of which most use two; undefined where these constants make none. */
 function kinds(a: number, b: number, c: number): (Kind | undefined)[] {
-  const kind = (returns: Kind['returns'], task: string, text: (x: number, y: number, z: number) => string, structural: string[]): Kind => {
+  const kind = (
+    returns: Kind['returns'],
+    task: string,
+    text: (x: number, y: number, z: number) => string,
+    structural: string[],
+  ): Kind => {
     const right = text(a, b, c);
-    const nearMiss = [...near(a).map((x) => text(x, b, c)), ...near(b).map((y) => text(a, y, c)), ...near(c).map((z) => text(a, b, z))];
+    const nearMiss = [
+      ...near(a).map((x) => text(x, b, c)),
+      ...near(b).map((y) => text(a, y, c)),
+      ...near(c).map((z) => text(a, b, z)),
+    ];
     return { returns, task, right, structural, nearMiss: nearMiss.filter((other) => other !== right) };
   };
   return [
-    kind('int', `the sum of n and ${a}, times ${b}`, (x, y) => `(n + ${x}) * ${y}`, [`n + ${a} * ${b}`, `(n - ${a}) * ${b}`, `(n * ${a}) + ${b}`]),
-    kind('int', `the difference of n and ${a}, times ${b}`, (x, y) => `(n - ${x}) * ${y}`, [`n - ${a} * ${b}`, `(n + ${a}) * ${b}`, `(n * ${a}) - ${b}`]),
-    kind('int', `n times ${a}, plus ${b}`, (x, y) => `n * ${x} + ${y}`, [`n * (${a} + ${b})`, `n * ${a} - ${b}`, `n + ${a} * ${b}`]),
-    kind('int', `n times ${a}, minus ${b}`, (x, y) => `n * ${x} - ${y}`, [`n * (${a} - ${b})`, `n * ${a} + ${b}`, `${b} - n * ${a}`]),
-    kind('int', `the remainder of n divided by ${a}, plus ${b}`, (x, y) => `n % ${x} + ${y}`, [`n % (${a} + ${b})`, `n // ${a} + ${b}`, `(n + ${b}) % ${a}`]),
-    kind('int', `the whole quotient of n and ${a}, plus ${b}`, (x, y) => `n // ${x} + ${y}`, [`n // (${a} + ${b})`, `n % ${a} + ${b}`, `(n + ${b}) // ${a}`]),
+    kind('int', `the sum of n and ${a}, times ${b}`, (x, y) => `(n + ${x}) * ${y}`, [
+      `n + ${a} * ${b}`,
+      `(n - ${a}) * ${b}`,
+      `(n * ${a}) + ${b}`,
+    ]),
+    kind('int', `the difference of n and ${a}, times ${b}`, (x, y) => `(n - ${x}) * ${y}`, [
+      `n - ${a} * ${b}`,
+      `(n + ${a}) * ${b}`,
+      `(n * ${a}) - ${b}`,
+    ]),
+    kind('int', `n times ${a}, plus ${b}`, (x, y) => `n * ${x} + ${y}`, [
+      `n * (${a} + ${b})`,
+      `n * ${a} - ${b}`,
+      `n + ${a} * ${b}`,
+    ]),
+    kind('int', `n times ${a}, minus ${b}`, (x, y) => `n * ${x} - ${y}`, [
+      `n * (${a} - ${b})`,
+      `n * ${a} + ${b}`,
+      `${b} - n * ${a}`,
+    ]),
+    kind('int', `the remainder of n divided by ${a}, plus ${b}`, (x, y) => `n % ${x} + ${y}`, [
+      `n % (${a} + ${b})`,
+      `n // ${a} + ${b}`,
+      `(n + ${b}) % ${a}`,
+    ]),
+    kind('int', `the whole quotient of n and ${a}, plus ${b}`, (x, y) => `n // ${x} + ${y}`, [
+      `n // (${a} + ${b})`,
+      `n % ${a} + ${b}`,
+      `(n + ${b}) // ${a}`,
+    ]),
     // (n - a) * b + c is the same where c is a * b.
-    a * b === c ? undefined : kind('int', `the sum of n and ${a}, times ${b}, minus ${c}`, (x, y, z) => `(n + ${x}) * ${y} - ${z}`, [`n + ${a} * ${b} - ${c}`, `(n + ${a}) * (${b} - ${c})`, `(n - ${a}) * ${b} + ${c}`]),
-    kind('int', `n plus ${b} if n is at least ${a} and n minus ${c} otherwise`, (x, y, z) => `n + ${y} if n >= ${x} else n - ${z}`, [`n + ${b} if n > ${a} else n - ${c}`, `n - ${c} if n >= ${a} else n + ${b}`, `n + ${b} if n <= ${a} else n - ${c}`]),
+    a * b === c
+      ? undefined
+      : kind('int', `the sum of n and ${a}, times ${b}, minus ${c}`, (x, y, z) => `(n + ${x}) * ${y} - ${z}`, [
+          `n + ${a} * ${b} - ${c}`,
+          `(n + ${a}) * (${b} - ${c})`,
+          `(n - ${a}) * ${b} + ${c}`,
+        ]),
+    kind(
+      'int',
+      `n plus ${b} if n is at least ${a} and n minus ${c} otherwise`,
+      (x, y, z) => `n + ${y} if n >= ${x} else n - ${z}`,
+      [
+        `n + ${b} if n > ${a} else n - ${c}`,
+        `n - ${c} if n >= ${a} else n + ${b}`,
+        `n + ${b} if n <= ${a} else n - ${c}`,
+      ],
+    ),
     // With equal values at the boundary or right below it, the answer with the other comparison or the boundary there would be right too.
-    a * b === a + c || (a - 1) * b === a - 1 + c ? undefined : kind('int', `n times ${b} if n is below ${a} and n plus ${c} otherwise`, (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`, [`n * ${b} if n <= ${a} else n + ${c}`, `n + ${c} if n < ${a} else n * ${b}`, `n * ${b} if n > ${a} else n + ${c}`]),
+    a * b === a + c || (a - 1) * b === a - 1 + c
+      ? undefined
+      : kind(
+          'int',
+          `n times ${b} if n is below ${a} and n plus ${c} otherwise`,
+          (x, y, z) => `n * ${y} if n < ${x} else n + ${z}`,
+          [
+            `n * ${b} if n <= ${a} else n + ${c}`,
+            `n + ${c} if n < ${a} else n * ${b}`,
+            `n * ${b} if n > ${a} else n + ${c}`,
+          ],
+        ),
     // Closer bounds would leave nothing or everything between them.
-    ...(a + 2 <= b ? [
-      kind('bool', `whether n is at least ${a} and at most ${b}`, (x, y) => `${x} <= n and n <= ${y}`, [`${a} < n and n <= ${b}`, `${a} <= n and n < ${b}`, `${a} <= n or n <= ${b}`]),
-      kind('bool', `whether n is above ${a} and below ${b}`, (x, y) => `${x} < n and n < ${y}`, [`${a} <= n and n < ${b}`, `${a} < n and n <= ${b}`, `${a} < n or n < ${b}`]),
-      kind('bool', `whether n is below ${a} or above ${b}`, (x, y) => `n < ${x} or n > ${y}`, [`n <= ${a} or n > ${b}`, `n < ${a} or n >= ${b}`, `n < ${a} and n > ${b}`]),
-      kind('bool', `whether n is at most ${a} or at least ${b}`, (x, y) => `n <= ${x} or n >= ${y}`, [`n < ${a} or n >= ${b}`, `n <= ${a} or n > ${b}`, `n <= ${a} and n >= ${b}`]),
-    ] : []),
+    ...(a + 2 <= b
+      ? [
+          kind('bool', `whether n is at least ${a} and at most ${b}`, (x, y) => `${x} <= n and n <= ${y}`, [
+            `${a} < n and n <= ${b}`,
+            `${a} <= n and n < ${b}`,
+            `${a} <= n or n <= ${b}`,
+          ]),
+          kind('bool', `whether n is above ${a} and below ${b}`, (x, y) => `${x} < n and n < ${y}`, [
+            `${a} <= n and n < ${b}`,
+            `${a} < n and n <= ${b}`,
+            `${a} < n or n < ${b}`,
+          ]),
+          kind('bool', `whether n is below ${a} or above ${b}`, (x, y) => `n < ${x} or n > ${y}`, [
+            `n <= ${a} or n > ${b}`,
+            `n < ${a} or n >= ${b}`,
+            `n < ${a} and n > ${b}`,
+          ]),
+          kind('bool', `whether n is at most ${a} or at least ${b}`, (x, y) => `n <= ${x} or n >= ${y}`, [
+            `n < ${a} or n >= ${b}`,
+            `n <= ${a} or n > ${b}`,
+            `n <= ${a} and n >= ${b}`,
+          ]),
+        ]
+      : []),
   ];
 }
 
@@ -80,12 +157,14 @@ const WRONG_LEADS = [0.27, 0.61] as const;
 export function allQuestions(family: Family): LabQuestion[] {
   const constants = Array.from({ length: MOST - LEAST + 1 }, (_, index) => LEAST + index);
   const questions = new Map<string, LabQuestion>();
-  for (const a of constants) for (const b of constants) for (const c of constants) {
-    if (new Set([a, b, c]).size < 3) continue;
-    for (const [number, kind] of kinds(a, b, c).entries()) {
-      if (kind && !questions.has(kind.task)) questions.set(kind.task, question(family, kind, number));
-    }
-  }
+  for (const a of constants)
+    for (const b of constants)
+      for (const c of constants) {
+        if (new Set([a, b, c]).size < 3) continue;
+        for (const [number, kind] of kinds(a, b, c).entries()) {
+          if (kind && !questions.has(kind.task)) questions.set(kind.task, question(family, kind, number));
+        }
+      }
   return [...questions.values()];
 }
 
@@ -98,7 +177,9 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
   return {
     kind: number,
     seed: {
-      id: `lab/${family}/${kind.task.replace(/[ ,]+/g, '-')}`, source: `lab-${family}`, domain: { n: DOMAIN },
+      id: `lab/${family}/${kind.task.replace(/[ ,]+/g, '-')}`,
+      source: `lab-${family}`,
+      domain: { n: DOMAIN },
       code: `${header}    """Return ${kind.task}."""\n    return ${kind.right}\n`,
     },
     answers: [program(kind.right), ...wrong],
@@ -113,9 +194,19 @@ const UNSEEN = [3, 12];
  * The questions of one laboratory seed, of seen kinds or of those that nothing is trained on. Seed 0 is for choosing
  * hyperparameters: its questions are two fifths of all, by hash, that no other seed is ever asked.
  */
-export function labQuestions(family: Family, seed: number, count: number, of: 'seen' | 'unseen' = 'seen'): LabQuestion[] {
-  const forValidation = ({ seed: { id } }: LabQuestion): boolean => Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 5 < 2;
+export function labQuestions(
+  family: Family,
+  seed: number,
+  count: number,
+  of: 'seen' | 'unseen' = 'seen',
+): LabQuestion[] {
+  const forValidation = ({ seed: { id } }: LabQuestion): boolean =>
+    Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 5 < 2;
   const order = (question: LabQuestion): string => sha256(`${seed}/${question.seed.id}`);
-  return allQuestions(family).filter((question) => forValidation(question) === (seed === 0) && UNSEEN.includes(question.kind) === (of === 'unseen'))
-    .sort((x, y) => (order(x) < order(y) ? -1 : 1)).slice(0, count);
+  return allQuestions(family)
+    .filter(
+      (question) => forValidation(question) === (seed === 0) && UNSEEN.includes(question.kind) === (of === 'unseen'),
+    )
+    .sort((x, y) => (order(x) < order(y) ? -1 : 1))
+    .slice(0, count);
 }

@@ -13,7 +13,14 @@ import type { PythonService } from '../../activities/runtime/python-service.js';
 import { promptOf } from '../../activities/sampling/prompt.js';
 import { merge } from '../../workflows/contract/presets.js';
 import {
-  EvaluationRow, FilteredQuestionRow, ProgramRow, STAGES, type ArtifactRef, type EvaluationResult, type StageName, type StageResult,
+  EvaluationRow,
+  FilteredQuestionRow,
+  ProgramRow,
+  STAGES,
+  type ArtifactRef,
+  type EvaluationResult,
+  type StageName,
+  type StageResult,
 } from '../../workflows/contract/index.js';
 import { labQuestions, type Family, type LabQuestion } from './questions.js';
 
@@ -79,19 +86,37 @@ export interface SeedFigures {
   seconds: number;
 }
 
-export async function runSeed(context: LabContext, settings: LabSettings, family: Family, seed: number): Promise<SeedFigures> {
+export async function runSeed(
+  context: LabContext,
+  settings: LabSettings,
+  family: Family,
+  seed: number,
+): Promise<SeedFigures> {
   const { store, models, say } = context;
   const began = performance.now();
   const since = (start: number): number => (performance.now() - start) / 1000;
   const name = `lab-${family}-${seed}`;
-  const stage = async (of: StageName, inputs: Record<string, unknown>, over: Config = {}, title: string = of): Promise<StageResult> => {
+  const stage = async (
+    of: StageName,
+    inputs: Record<string, unknown>,
+    over: Config = {},
+    title: string = of,
+  ): Promise<StageResult> => {
     const start = performance.now();
     const config = merge(merge(settings.stages[of] ?? {}, seeded(of, seed)), over);
-    const result = await context.client.workflow.execute(of, { taskQueue: context.taskQueue, workflowId: `${name}/${title}-${Date.now()}`, args: [{ inputs, config }] }) as StageResult;
+    const result = (await context.client.workflow.execute(of, {
+      taskQueue: context.taskQueue,
+      workflowId: `${name}/${title}-${Date.now()}`,
+      args: [{ inputs, config }],
+    })) as StageResult;
     say(`${name}: ${title} ${since(start).toFixed(0)} s`);
     return result;
   };
-  const rowsOf = async <T>(ref: ArtifactRef, schema: Parameters<typeof store.rowsOf>[1], keep: (row: T) => boolean = () => true): Promise<T[]> => {
+  const rowsOf = async <T>(
+    ref: ArtifactRef,
+    schema: Parameters<typeof store.rowsOf>[1],
+    keep: (row: T) => boolean = () => true,
+  ): Promise<T[]> => {
     const rows: T[] = [];
     for await (const row of store.rowsOf(ref, schema)) if (keep(row as T)) rows.push(row as T);
     return rows;
@@ -99,7 +124,10 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
 
   const written = async (which: string, from: readonly LabQuestion[], over: Config = {}): Promise<ArtifactRef> => {
     const path = join(context.folder, `${name}-${which}.jsonl`);
-    await writeRows(path, from.map((question) => question.seed));
+    await writeRows(
+      path,
+      from.map((question) => question.seed),
+    );
     const { ref } = await stage('synthesis', { seeds: { kind: 'seeds', path } }, {}, `synthesis-${which}`);
     return (await stage('filtering', { questions: ref }, over, `filtering-${which}`)).ref;
   };
@@ -110,11 +138,14 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
 
   const start = performance.now();
   const [corpus, model] = [join(context.folder, `${name}-corpus.jsonl`), join(context.folder, `${name}-model`)];
-  await writeRows(corpus, train.map(({ seedId, question }) => {
-    const { messages, assistantPrefix } = promptOf(question);
-    const { answers, shares } = asked.get(seedId)!;
-    return { messages, assistantPrefix, answers, shares };
-  }));
+  await writeRows(
+    corpus,
+    train.map(({ seedId, question }) => {
+      const { messages, assistantPrefix } = promptOf(question);
+      const { answers, shares } = asked.get(seedId)!;
+      return { messages, assistantPrefix, answers, shares };
+    }),
+  );
   await models.call('buildMicroModel', { corpus, output: model, seed, ...settings.model });
   say(`${name}: micro model ${since(start).toFixed(0)} s`);
 
@@ -130,36 +161,72 @@ export async function runSeed(context: LabContext, settings: LabSettings, family
     if (rewardModel) {
       const { ref: pairs } = await stage('preferences', { programs }, preferences, `preferences-${recipe}`);
       reward = (await stage('rewardModel', { pairs, backbone: base }, rewardModel, `rewardModel-${recipe}`)).ref;
-      const { ref } = await stage('evaluation', { policies: { base }, questions, rewardModel: reward }, {}, `bestOf-${recipe}`);
+      const { ref } = await stage(
+        'evaluation',
+        { policies: { base }, questions, rewardModel: reward },
+        {},
+        `bestOf-${recipe}`,
+      );
       const rows = await rowsOf<EvaluationRow>(ref, EvaluationRow);
       const result = resultsOf(await store.manifest(ref))['base']!;
       baseFigures = result;
       const best = Math.max(...Object.keys(result.bestOfN).map(Number));
       const bestOf16 = result.bestOfN[String(best)]!;
-      figures = { ...strictAccuracy(rows), bestOf16, closed: (bestOf16 - result.mean!) / (result.oracle! - result.mean!) };
+      figures = {
+        ...strictAccuracy(rows),
+        bestOf16,
+        closed: (bestOf16 - result.mean!) / (result.oracle! - result.mean!),
+      };
     }
-    const policy = await stage('reinforcement', { questions, policy: base, ...(reward ? { rewardModel: reward } : {}) }, reinforcement, `reinforcement-${recipe}`);
+    const policy = await stage(
+      'reinforcement',
+      { questions, policy: base, ...(reward ? { rewardModel: reward } : {}) },
+      reinforcement,
+      `reinforcement-${recipe}`,
+    );
     trained[recipe] = policy.ref;
-    const { ref } = await stage('evaluation', { policies: { [recipe]: policy.ref }, questions }, { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] }, `evaluation-${recipe}`);
+    const { ref } = await stage(
+      'evaluation',
+      { policies: { [recipe]: policy.ref }, questions },
+      { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] },
+      `evaluation-${recipe}`,
+    );
     const after = resultsOf(await store.manifest(ref))[recipe]!;
     recipes[recipe] = { ...figures, mean: after.mean!, greedy: after.greedy!, seconds: since(recipeStart) };
-    say(`${name}: ${recipe}: ${figures.pairAccuracy === undefined ? '' : `pairs ${percent(figures.pairAccuracy)}, closed ${percent(figures.closed!)}, `}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`);
+    say(
+      `${name}: ${recipe}: ${figures.pairAccuracy === undefined ? '' : `pairs ${percent(figures.pairAccuracy)}, closed ${percent(figures.closed!)}, `}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`,
+    );
   }
   if (!baseFigures) throw new Error('no recipe has a reward model');
   const unseen = await written('unseen', labQuestions(family, seed, settings.unseen, 'unseen'), { heldOutShare: 1 });
-  const { ref: beyond } = await stage('evaluation', { policies: { base, ...trained }, questions: unseen }, { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] }, 'evaluation-unseen');
+  const { ref: beyond } = await stage(
+    'evaluation',
+    { policies: { base, ...trained }, questions: unseen },
+    { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] },
+    'evaluation-unseen',
+  );
   const unseenResults = resultsOf(await store.manifest(beyond));
-  const wrong = new Set([...asked.values()].flatMap(({ seed: { id }, answers }) => answers.slice(1).map((answer) => JSON.stringify([id, answer]))));
+  const wrong = new Set(
+    [...asked.values()].flatMap(({ seed: { id }, answers }) =>
+      answers.slice(1).map((answer) => JSON.stringify([id, answer])),
+    ),
+  );
   const seedOf = new Map(filtered.map(({ id, seedId }) => [id, seedId]));
-  const sampledWrong = await rowsOf<ProgramRow>(programs, ProgramRow, ({ questionId, program }) => wrong.has(JSON.stringify([seedOf.get(questionId), program])));
+  const sampledWrong = await rowsOf<ProgramRow>(programs, ProgramRow, ({ questionId, program }) =>
+    wrong.has(JSON.stringify([seedOf.get(questionId), program])),
+  );
   return {
-    family, seed, questions: { train: train.length, heldOut: filtered.length - train.length },
+    family,
+    seed,
+    questions: { train: train.length, heldOut: filtered.length - train.length },
     base: { mean: baseFigures.mean!, greedy: baseFigures.greedy!, oracle: baseFigures.oracle! },
     wrongJudgedRight: sampledWrong.filter(({ passRate }) => passRate === 1).length / Math.max(1, sampledWrong.length),
     recipes,
     unseen: {
       tasks: unseenResults['base']!.tasks,
-      policies: Object.fromEntries(Object.entries(unseenResults).map(([policy, { mean, greedy }]) => [policy, { mean: mean!, greedy: greedy! }])),
+      policies: Object.fromEntries(
+        Object.entries(unseenResults).map(([policy, { mean, greedy }]) => [policy, { mean: mean!, greedy: greedy! }]),
+      ),
     },
     seconds: since(began),
   };
@@ -190,10 +257,11 @@ function strictAccuracy(rows: readonly EvaluationRow[]): { pairAccuracy: number;
   let pairs = 0;
   for (const programs of tasks.values()) {
     const all = [...programs.values()];
-    for (const good of all.filter(({ passed }) => passed)) for (const bad of all.filter(({ passed }) => !passed)) {
-      pairs += 1;
-      if (good.score! > bad.score!) right += 1;
-    }
+    for (const good of all.filter(({ passed }) => passed))
+      for (const bad of all.filter(({ passed }) => !passed)) {
+        pairs += 1;
+        if (good.score! > bad.score!) right += 1;
+      }
   }
   return { pairAccuracy: right / pairs, pairs };
 }

@@ -15,11 +15,16 @@ import { HISTORIES } from '../replay/histories.js';
 
 type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
 
-const micro = (): Micro => ({ ...microExperiment('micro', inject('seeds'), inject('model')), onFailure: 'park' }) as never;
+const micro = (): Micro =>
+  ({ ...microExperiment('micro', inject('seeds'), inject('model')), onFailure: 'park' }) as never;
 
 /** What names this machine, and what stands for it; the longer path first. */
 const MACHINE: [string, string][] = [
-  [inject('stack').home, '/home/user/stack'], [home(), '/home/user/.acecoder'], [root, '/home/user/acecoder-temporal'], [tmpdir(), '/home/user/tmp'], [hostname(), 'host'],
+  [inject('stack').home, '/home/user/stack'],
+  [home(), '/home/user/.acecoder'],
+  [root, '/home/user/acecoder-temporal'],
+  [tmpdir(), '/home/user/tmp'],
+  [hostname(), 'host'],
 ];
 
 /** A history without anything that names the machine that it was recorded on; payloads stay, for the replay reads them. */
@@ -27,17 +32,22 @@ function sanitise(value: unknown, key = ''): unknown {
   if (typeof value === 'string') {
     if (key === 'identity') return 'worker@host';
     if (key === 'stackTrace') return '';
-    if (key === 'data') return Buffer.from(withoutMachine(Buffer.from(value, 'base64').toString('utf8'))).toString('base64');
+    if (key === 'data')
+      return Buffer.from(withoutMachine(Buffer.from(value, 'base64').toString('utf8'))).toString('base64');
     return withoutMachine(value);
   }
   if (Array.isArray(value)) return value.map((item) => sanitise(item));
-  if (typeof value === 'object' && value !== null) return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, sanitise(member, name)]));
+  if (typeof value === 'object' && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, sanitise(member, name)]));
   return value;
 }
 
 function withoutMachine(text: string): string {
   // Sticky queues are named by process and host.
-  return MACHINE.reduce((replaced, [from, to]) => replaced.replaceAll(from, to), text).replace(/^\d+@host-[0-9a-f]+$/, '1@host');
+  return MACHINE.reduce((replaced, [from, to]) => replaced.replaceAll(from, to), text).replace(
+    /^\d+@host-[0-9a-f]+$/,
+    '1@host',
+  );
 }
 
 async function cli(...args: string[]): Promise<string> {
@@ -48,7 +58,15 @@ async function cli(...args: string[]): Promise<string> {
 
 /** Writes the history of a run, the newest one unless told. */
 async function record(name: string, workflowId: string, runId?: string): Promise<void> {
-  const history = await cli('workflow', 'show', '--workflow-id', workflowId, ...(runId ? ['--run-id', runId] : []), '--output', 'json');
+  const history = await cli(
+    'workflow',
+    'show',
+    '--workflow-id',
+    workflowId,
+    ...(runId ? ['--run-id', runId] : []),
+    '--output',
+    'json',
+  );
   writeFileSync(join(HISTORIES, `${name}.json`), `${JSON.stringify(sanitise(JSON.parse(history)))}\n`);
 }
 
@@ -66,17 +84,30 @@ it('an experiment that is paused, resumed and finishes, and its stages', async (
   await handle.signal('pause');
   await statusWhere(handle, ({ state }) => state === 'paused');
   await handle.signal('resume');
-  const { stages } = await handle.result() as { stages: { name: StageName; artifact: ArtifactRef }[] };
+  const { stages } = (await handle.result()) as { stages: { name: StageName; artifact: ArtifactRef }[] };
   artifacts = Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;
   await record('experiment-paused', 'micro');
   for (const stage of STAGES) await record(stage, `micro/${stage}`);
 });
 
 it('an experiment that is reset after its end', async () => {
-  const { stages } = await statusWhere(await startWorkflow('experiment', micro(), { id: 'reset' }), ({ state }) => state === 'done', 120);
+  const { stages } = await statusWhere(
+    await startWorkflow('experiment', micro(), { id: 'reset' }),
+    ({ state }) => state === 'done',
+    120,
+  );
   await record('experiment-reused', 'reset');
   await record('preferences-reused', 'reset/preferences');
-  await cli('workflow', 'reset', '--workflow-id', 'reset', '--event-id', String(stages[4]!.resetEventId), '--reason', 'record');
+  await cli(
+    'workflow',
+    'reset',
+    '--workflow-id',
+    'reset',
+    '--event-id',
+    String(stages[4]!.resetEventId),
+    '--reason',
+    'record',
+  );
   await cli('workflow', 'result', '--workflow-id', 'reset');
   await record('experiment-reset', 'reset');
 });
@@ -88,7 +119,11 @@ it('an experiment that parks and is retried', async () => {
   await statusWhere(handle, ({ state }) => state === 'parked', 120);
   await record('experiment-parked', 'parked');
   await record('reinforcement-failed', 'parked/reinforcement');
-  await handle.executeUpdate('retryStage', { args: [{ stage: 'reinforcement', semantics: { promptsPerRound: 4 }, allowRepeat: true, execution: { microBatch: 4 } }] });
+  await handle.executeUpdate('retryStage', {
+    args: [
+      { stage: 'reinforcement', semantics: { promptsPerRound: 4 }, allowRepeat: true, execution: { microBatch: 4 } },
+    ],
+  });
   await handle.result();
   await record('experiment-retried', 'parked');
 });
@@ -110,12 +145,25 @@ it('experiments that are abandoned, cancelled and invalid', async () => {
 
 it('a training that is paused', async () => {
   const { inputs } = await artifactStore().manifest(artifacts.rewardModel);
-  const handle = await startWorkflow('rewardModel', {
-    inputs: { pairs: artifacts.preferences, backbone: inputs['backbone'] }, config: { ...micro().stages.rewardModel, salt: 'paused' },
-  }, { id: 'training' });
-  await expect.poll(async () => (await handle.describe()).raw.pendingActivities?.some(({ heartbeatDetails }) => heartbeatDetails) ?? false, { timeout: 60_000 }).toBe(true);
+  const handle = await startWorkflow(
+    'rewardModel',
+    {
+      inputs: { pairs: artifacts.preferences, backbone: inputs['backbone'] },
+      config: { ...micro().stages.rewardModel, salt: 'paused' },
+    },
+    { id: 'training' },
+  );
+  await expect
+    .poll(
+      async () =>
+        (await handle.describe()).raw.pendingActivities?.some(({ heartbeatDetails }) => heartbeatDetails) ?? false,
+      { timeout: 60_000 },
+    )
+    .toBe(true);
   await handle.signal('pause');
-  await expect.poll(async () => (await handle.describe()).raw.pendingActivities?.length ?? 0, { timeout: 60_000 }).toBe(0);
+  await expect
+    .poll(async () => (await handle.describe()).raw.pendingActivities?.length ?? 0, { timeout: 60_000 })
+    .toBe(0);
   await handle.signal('resume');
   await handle.result();
   await record('rewardModel-paused', 'training');
@@ -123,20 +171,30 @@ it('a training that is paused', async () => {
 
 it('RL rounds of which one was pruned and is made again', async () => {
   const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
-  const start = (id: string, rounds: number) => startWorkflow('reinforcement', {
-    inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
-    config: { ...micro().stages.reinforcement, reward: {}, seed: 7, rounds, execution: { keepRounds: 1 } },
-  }, { id });
-  const { rounds } = await (await start('longer', 3)).result() as { rounds: ArtifactRef[] };
+  const start = (id: string, rounds: number) =>
+    startWorkflow(
+      'reinforcement',
+      {
+        inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
+        config: { ...micro().stages.reinforcement, reward: {}, seed: 7, rounds, execution: { keepRounds: 1 } },
+      },
+      { id },
+    );
+  const { rounds } = (await (await start('longer', 3)).result()) as { rounds: ArtifactRef[] };
   await sweepPruned(artifactStore(), rounds.slice(0, -1));
   await (await start('shorter', 1)).result();
   await record('reinforcement-pruned', 'shorter');
 });
 
 it('a stage that continues as new', async () => {
-  const handle = await startWorkflow('synthesis', {
-    inputs: { seeds: { kind: 'seeds', path: inject('seeds') } }, config: { decontaminate: [], shardSize: 1, execution: { window: 2 } },
-  }, { id: 'continued' });
+  const handle = await startWorkflow(
+    'synthesis',
+    {
+      inputs: { seeds: { kind: 'seeds', path: inject('seeds') } },
+      config: { decontaminate: [], shardSize: 1, execution: { window: 2 } },
+    },
+    { id: 'continued' },
+  );
   const first = (await handle.describe()).runId;
   await handle.result();
   expect((await handle.describe()).runId, 'the run that the stage ended in').not.toBe(first);
@@ -145,8 +203,19 @@ it('a stage that continues as new', async () => {
 });
 
 it('an export of pairs', async () => {
-  const pairs = await (await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path: programsFile(inject('stack').home) } }, config: {} })).result() as { ref: unknown };
-  await (await startWorkflow('datasetExport', { format: 'aceCodePair300K', name: 'micro', inputs: { pairs: pairs.ref } }, { id: 'datasetExport' })).result();
+  const pairs = (await (
+    await startWorkflow('preferences', {
+      inputs: { programs: { kind: 'programs', path: programsFile(inject('stack').home) } },
+      config: {},
+    })
+  ).result()) as { ref: unknown };
+  await (
+    await startWorkflow(
+      'datasetExport',
+      { format: 'aceCodePair300K', name: 'micro', inputs: { pairs: pairs.ref } },
+      { id: 'datasetExport' },
+    )
+  ).result();
   await record('datasetExport', 'datasetExport');
 });
 
@@ -154,13 +223,24 @@ it('a teacher behind an endpoint, whose budget is too small at first', async () 
   const endpoint = await fakeEndpoint();
   const seeds = join(inject('stack').home, 'fake-seeds.jsonl');
   writeFileSync(seeds, fakeSeeds(12));
-  const start = (id: string, budgetUsd: number) => startWorkflow('synthesis', {
-    inputs: { seeds: { kind: 'seeds', path: seeds } },
-    config: {
-      teacher: { kind: 'openai', model: 'fake' }, decontaminate: [], shardSize: 4,
-      execution: { window: 2, budgetUsd, endpoint: { baseUrl: endpoint.url, keyVariable: null, prices: { input: 1, output: 2 } } },
-    },
-  }, { id });
+  const start = (id: string, budgetUsd: number) =>
+    startWorkflow(
+      'synthesis',
+      {
+        inputs: { seeds: { kind: 'seeds', path: seeds } },
+        config: {
+          teacher: { kind: 'openai', model: 'fake' },
+          decontaminate: [],
+          shardSize: 4,
+          execution: {
+            window: 2,
+            budgetUsd,
+            endpoint: { baseUrl: endpoint.url, keyVariable: null, prices: { input: 1, output: 2 } },
+          },
+        },
+      },
+      { id },
+    );
   await expect((await start('overBudget', 0.025)).result()).rejects.toThrow();
   await record('synthesis-overBudget', 'overBudget');
   await (await start('paid', 1)).result();
@@ -176,7 +256,13 @@ it('a preview', async () => {
 
 it('refreshes of a data set, and garbage collection', async () => {
   for (const name of ['datasetRefresh', 'datasetRefresh-unchanged']) {
-    await (await startWorkflow('datasetRefresh', { name: 'micro', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } }, { id: name })).result();
+    await (
+      await startWorkflow(
+        'datasetRefresh',
+        { name: 'micro', seeds: { kind: 'seeds', path: inject('seeds') }, synthesis: { decontaminate: [] } },
+        { id: name },
+      )
+    ).result();
     await record(name, name);
   }
   await (await startWorkflow('garbageCollection', {}, { id: 'garbageCollection' })).result();

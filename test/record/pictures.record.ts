@@ -15,9 +15,17 @@ let browser: Browser;
 
 beforeAll(async () => {
   const executablePath = process.env['CHROMIUM'] ?? findOnPath('chromium');
-  if (!executablePath || !existsSync(executablePath)) throw new Error('Pictures need Chromium: install it (apt-get install chromium), or name it in CHROMIUM.');
+  if (!executablePath || !existsSync(executablePath))
+    throw new Error('Pictures need Chromium: install it (apt-get install chromium), or name it in CHROMIUM.');
   browser = await chromium.launch({
-    executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    executablePath,
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
   });
   mkdirSync(FOLDER, { recursive: true });
 });
@@ -40,21 +48,33 @@ function experimentPage(workflowId: string, runId: string): string {
   return `${inject('stack').uiUrl}/namespaces/default/workflows/${workflowId}/${runId}/user-metadata`;
 }
 
-const micro = (name: string): ReturnType<typeof microExperiment> & { stages: Record<string, object> } => microExperiment(name, inject('seeds'), inject('model')) as never;
+const micro = (name: string): ReturnType<typeof microExperiment> & { stages: Record<string, object> } =>
+  microExperiment(name, inject('seeds'), inject('model')) as never;
 
 it('a finished experiment and its report', async () => {
   const handle = await startWorkflow('experiment', micro('my-run'), { id: 'my-run' });
-  const { html } = await handle.result() as { html: string };
+  const { html } = (await handle.result()) as { html: string };
   await picture('report', pathToFileURL(html).href, 'my-run', 1100);
   await picture('experiment', experimentPage('my-run', (await handle.describe()).runId), 'my-run: done', 1100);
 });
 
 it('a parked experiment', async () => {
   const experiment = micro('parked-run');
-  const handle = await startWorkflow('experiment', {
-    ...experiment, onFailure: 'park', stages: { ...experiment.stages, reinforcement: { ...experiment.stages['reinforcement'], promptsPerRound: 1000 } },
-  }, { id: 'parked-run' });
+  const handle = await startWorkflow(
+    'experiment',
+    {
+      ...experiment,
+      onFailure: 'park',
+      stages: { ...experiment.stages, reinforcement: { ...experiment.stages['reinforcement'], promptsPerRound: 1000 } },
+    },
+    { id: 'parked-run' },
+  );
   await statusWhere(handle, ({ state }) => state === 'parked', 200);
-  await picture('parked', experimentPage('parked-run', (await handle.describe()).runId), 'reinforcement is parked', 1100);
+  await picture(
+    'parked',
+    experimentPage('parked-run', (await handle.describe()).runId),
+    'reinforcement is parked',
+    1100,
+  );
   await handle.cancel();
 });

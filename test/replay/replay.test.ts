@@ -1,13 +1,23 @@
 /** Recorded histories (`npm run histories`) replay on the code as it is. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { DefaultLogger, Runtime, Worker, bundleWorkflowCode, type WorkflowBundleWithSourceMap } from '@temporalio/worker';
+import {
+  DefaultLogger,
+  Runtime,
+  Worker,
+  bundleWorkflowCode,
+  type WorkflowBundleWithSourceMap,
+} from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import * as workflows from '../../workflows/index.js';
 import { HISTORIES } from './histories.js';
 
 interface History {
-  events: { eventId: string; eventType: string; workflowExecutionStartedEventAttributes?: { workflowType: { name: string }; workflowId: string } }[];
+  events: {
+    eventId: string;
+    eventType: string;
+    workflowExecutionStartedEventAttributes?: { workflowType: { name: string }; workflowId: string };
+  }[];
 }
 
 /** Workflow tasks of a history, evenly spread, that are replayed up to. */
@@ -28,22 +38,41 @@ describe('recorded histories', () => {
   it('exist for every workflow, and for the main forms of the experiment', () => {
     const types = new Set(names.map((name) => startOf(historyOf(name)).workflowType.name));
     expect([...types].sort()).toEqual(Object.keys(workflows).sort());
-    const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map((form) => `experiment-${form}.json`);
-    expect(names).toEqual(expect.arrayContaining([...forms, 'synthesis-continued.json', 'synthesis-continuation.json', 'synthesis-paid.json', 'synthesis-overBudget.json', 'rewardModel-paused.json', 'reinforcement-pruned.json']));
+    const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map(
+      (form) => `experiment-${form}.json`,
+    );
+    expect(names).toEqual(
+      expect.arrayContaining([
+        ...forms,
+        'synthesis-continued.json',
+        'synthesis-continuation.json',
+        'synthesis-paid.json',
+        'synthesis-overBudget.json',
+        'rewardModel-paused.json',
+        'reinforcement-pruned.json',
+      ]),
+    );
   });
 
   it('are small, and name no machine', () => {
     expect(names.reduce((sum, name) => sum + statSync(`${HISTORIES}${name}`).size, 0)).toBeLessThan(1_500_000);
     for (const name of names) {
-      const text = readFileSync(`${HISTORIES}${name}`, 'utf8').replace(/"data":"([^"]*)"/g, (_, data: string) => Buffer.from(data, 'base64').toString());
-      expect(text.match(/(?<![\w./])\/(?!home\/user\/)(tmp|root|home|work|Users|private|var|opt|mnt)\/[^"\\ ]*/g) ?? [], name).toEqual([]);
+      const text = readFileSync(`${HISTORIES}${name}`, 'utf8').replace(/"data":"([^"]*)"/g, (_, data: string) =>
+        Buffer.from(data, 'base64').toString(),
+      );
+      expect(
+        text.match(/(?<![\w./])\/(?!home\/user\/)(tmp|root|home|work|Users|private|var|opt|mnt)\/[^"\\ ]*/g) ?? [],
+        name,
+      ).toEqual([]);
     }
   });
 
   it.each(names)('%s', async (name) => {
     const history = historyOf(name);
     // The ids of stages follow from the experiment's.
-    await expect(Worker.runReplayHistory({ workflowBundle }, history, startOf(history).workflowId)).resolves.toBeUndefined();
+    await expect(
+      Worker.runReplayHistory({ workflowBundle }, history, startOf(history).workflowId),
+    ).resolves.toBeUndefined();
   });
 
   /**
@@ -53,7 +82,11 @@ describe('recorded histories', () => {
   it.each(names)('%s, without a cache', async (name) => {
     const { events } = historyOf(name);
     const { workflowId } = startOf({ events });
-    const all = events.flatMap(({ eventType }, index) => (eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED' ? [{ workflowId, history: { events: events.slice(0, index + 1) } }] : []));
+    const all = events.flatMap(({ eventType }, index) =>
+      eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED'
+        ? [{ workflowId, history: { events: events.slice(0, index + 1) } }]
+        : [],
+    );
     const tasks = all.filter((_, index) => index % Math.ceil(all.length / TASKS_WITHOUT_CACHE) === 0);
     expect(tasks.length).toBeGreaterThan(0);
     let replayed = 0;

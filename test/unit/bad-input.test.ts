@@ -2,7 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { BAD_INPUT_PAGE, badInputPage, badInputs, printedFor } from '../../infra/dev/bad-input.js';
-import { checkInput, describeMistakes, didYouMean, HIDDEN, mistake, withoutSecrets } from '../../workflows/contract/index.js';
+import {
+  checkInput,
+  describeMistakes,
+  didYouMean,
+  HIDDEN,
+  mistake,
+  withoutSecrets,
+} from '../../workflows/contract/index.js';
 
 const seenAtOnce = badInputs().filter(({ lookedUp }) => !lookedUp);
 const printed = (title: string): string => printedFor(badInputs().find((each) => each.title === title)!);
@@ -41,7 +48,9 @@ describe('mistakes', () => {
 
   it('of an unknown preset leave out what the preset would have given', () => {
     const text = printed('an unknown preset, and a mistake beside it');
-    expect(text).toContain('extends: must be one of "quickstart", "paper-7b"; did you mean "quickstart"? (is "quickstrat")');
+    expect(text).toContain(
+      'extends: must be one of "quickstart", "paper-7b"; did you mean "quickstart"? (is "quickstrat")',
+    );
     expect(text).toContain('stages.sampling.samples');
     expect(text).not.toMatch(/seeds|models/);
   });
@@ -53,7 +62,10 @@ describe('mistakes', () => {
   });
 
   it.each([
-    'a key where none belongs', 'a key in a place that exists', 'a password inside a refused object', 'a token in an address',
+    'a key where none belongs',
+    'a key in a place that exists',
+    'a password inside a refused object',
+    'a token in an address',
   ])('hide %s', (title) => {
     const text = printed(title);
     expect(text).toContain(HIDDEN);
@@ -61,8 +73,12 @@ describe('mistakes', () => {
   });
 
   it.each([
-    ['openai', 'sk-proj-abcdefghijklmnop'], ['hub', 'hf_abcdefghijklmnop'], ['github', 'ghp_abcdefghijklmnopqrst'], ['aws', 'AKIAABCDEFGHIJKLMNOP'],
-    ['jwt', 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc'], ['bearer', 'Bearer abcdef'],
+    ['openai', 'sk-proj-abcdefghijklmnop'],
+    ['hub', 'hf_abcdefghijklmnop'],
+    ['github', 'ghp_abcdefghijklmnopqrst'],
+    ['aws', 'AKIAABCDEFGHIJKLMNOP'],
+    ['jwt', 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc'],
+    ['bearer', 'Bearer abcdef'],
   ])('hide what looks like a key (%s), as value, path or text', (_, secret) => {
     const line = describeMistakes([mistake(`stages.${secret}`, { any: [secret] }, `not ${secret}`)]);
     expect(line).not.toContain(secret);
@@ -71,7 +87,9 @@ describe('mistakes', () => {
 
   it('show what is no secret, though its name or its length is like one', () => {
     expect(mistake('config.maxNewTokens', -5, '').value).toBe(-5);
-    expect(mistake('inputs.programs.key', 'artifacts/programs/none.json', '').value).toBe('artifacts/programs/none.json');
+    expect(mistake('inputs.programs.key', 'artifacts/programs/none.json', '').value).toBe(
+      'artifacts/programs/none.json',
+    );
     expect(mistake('inputs.programs.key', 'abc', '').value).toBe(HIDDEN);
     expect(withoutSecrets('0'.repeat(64))).toBe('0'.repeat(64));
   });

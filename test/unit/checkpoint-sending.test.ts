@@ -3,23 +3,39 @@ import { describe, expect, it } from 'vitest';
 import { CheckpointSending, SENDING_SHARE } from '../../activities/runtime/checkpoints.js';
 
 /** A sending on a clock of its own; `sent` holds steps, `sendingSeconds` is what all of them took. */
-function simulated({ secondsOf, share = 0.05, gibibytes = 0 }: { secondsOf: (step: number) => number; share?: number; gibibytes?: number }) {
+function simulated({
+  secondsOf,
+  share = 0.05,
+  gibibytes = 0,
+}: {
+  secondsOf: (step: number) => number;
+  share?: number;
+  gibibytes?: number;
+}) {
   let milliseconds = 0;
   const sent: number[] = [];
   let sendingSeconds = 0;
-  const sending = new CheckpointSending(async ({ step }) => {
-    const seconds = secondsOf(step);
-    if (!Number.isFinite(seconds)) throw new Error(`no room for step ${step}`);
-    milliseconds += 1000 * seconds;
-    sendingSeconds += seconds;
-    sent.push(step);
-  }, async ({ path }) => {
-    if (path === GONE) throw new Error('no such folder');
-    return gibibytes * 1024 ** 3;
-  }, share, () => milliseconds);
+  const sending = new CheckpointSending(
+    async ({ step }) => {
+      const seconds = secondsOf(step);
+      if (!Number.isFinite(seconds)) throw new Error(`no room for step ${step}`);
+      milliseconds += 1000 * seconds;
+      sendingSeconds += seconds;
+      sent.push(step);
+    },
+    async ({ path }) => {
+      if (path === GONE) throw new Error('no such folder');
+      return gibibytes * 1024 ** 3;
+    },
+    share,
+    () => milliseconds,
+  );
   return {
-    sending, sent,
-    pass: (seconds: number): void => { milliseconds += 1000 * seconds; },
+    sending,
+    sent,
+    pass: (seconds: number): void => {
+      milliseconds += 1000 * seconds;
+    },
     taken: (): number => sendingSeconds / (milliseconds / 1000),
   };
 }
@@ -29,7 +45,14 @@ const at = (step: number) => ({ step, path: `/checkpoints/${step}` });
 
 describe('the sending of checkpoints', () => {
   it.each(
-    Object.values(SENDING_SHARE).flatMap((share) => [[0.1, 1], [4, 10], [30, 10], [4, 600]].map(([seconds, between]) => [seconds!, between!, share] as const)),
+    Object.values(SENDING_SHARE).flatMap((share) =>
+      [
+        [0.1, 1],
+        [4, 10],
+        [30, 10],
+        [4, 600],
+      ].map(([seconds, between]) => [seconds!, between!, share] as const),
+    ),
   )('that take %d s, one every %d s, takes %d of the time at most', async (seconds, between, share) => {
     const { sending, sent, pass, taken } = simulated({ secondsOf: () => seconds, share, gibibytes: seconds });
     const steps = Math.ceil(40 * Math.max(1, seconds / share / between));

@@ -9,23 +9,36 @@ import type { LabSettings } from '../lab/run.js';
 import { checkInput, StageConfigs, STAGES, type WorkflowName } from '../../workflows/contract/index.js';
 
 const files = referenceFiles();
-const schemaOf = (workflow: string): Parameters<typeof fieldsOf>[0] => JSON.parse(files[`docs/${workflow}.schema.json`]!) as never;
+const schemaOf = (workflow: string): Parameters<typeof fieldsOf>[0] =>
+  JSON.parse(files[`docs/${workflow}.schema.json`]!) as never;
 
 describe('the reference', () => {
   it.each(Object.keys(files))('%s is up to date: npm run docs:config', (path) => {
     expect(readFileSync(join(root, path), 'utf8')).toBe(files[path]);
   });
 
-  it.each(['experiment', ...STAGES, 'datasetRefresh', 'garbageCollection'])('gives every field of %s a type and a meaning', (workflow) => {
-    const fields = fieldsOf(schemaOf(workflow));
-    expect(fields.length).toBeGreaterThan(1);
-    expect(fields.filter(({ type, meaning }) => meaning === '' || type === 'any').map(({ path }) => path)).toEqual([]);
-  });
+  it.each(['experiment', ...STAGES, 'datasetRefresh', 'garbageCollection'])(
+    'gives every field of %s a type and a meaning',
+    (workflow) => {
+      const fields = fieldsOf(schemaOf(workflow));
+      expect(fields.length).toBeGreaterThan(1);
+      expect(fields.filter(({ type, meaning }) => meaning === '' || type === 'any').map(({ path }) => path)).toEqual(
+        [],
+      );
+    },
+  );
 
   it('says type, limit, default and unit', () => {
     const fields = fieldsOf(schemaOf('experiment'));
-    expect(fields).toContainEqual({ path: 'stages.rewardModel.execution.checkpointSeconds', type: 'number > 0', default: '`30`', meaning: 'time between checkpoints of a training, in seconds' });
-    expect(fields).toContainEqual(expect.objectContaining({ path: 'stages.filtering.heldOutShare', type: 'number ≥ 0 ≤ 1', default: '`0.25`' }));
+    expect(fields).toContainEqual({
+      path: 'stages.rewardModel.execution.checkpointSeconds',
+      type: 'number > 0',
+      default: '`30`',
+      meaning: 'time between checkpoints of a training, in seconds',
+    });
+    expect(fields).toContainEqual(
+      expect.objectContaining({ path: 'stages.filtering.heldOutShare', type: 'number ≥ 0 ≤ 1', default: '`0.25`' }),
+    );
     expect(fields).toContainEqual(expect.objectContaining({ path: 'name', default: '**needed**' }));
     expect(fields).toContainEqual(expect.objectContaining({ path: 'models.policy (hub).revision' }));
   });
@@ -37,7 +50,18 @@ describe('the example experiments', () => {
   const examples = readdirSync(folder).filter((name) => name.endsWith('.json') && name !== 'lab.json');
 
   it('are there', () => {
-    expect(examples.sort()).toEqual(['8-gpus.json', 'api-key-5-dollars.json', 'evaluation.json', 'nightly.json', 'one-24gb-gpu.json', 'package-seeds.json', 'published-pairs.json', 'quickstart.json', 'recorded.json', 'strong-model.json']);
+    expect(examples.sort()).toEqual([
+      '8-gpus.json',
+      'api-key-5-dollars.json',
+      'evaluation.json',
+      'nightly.json',
+      'one-24gb-gpu.json',
+      'package-seeds.json',
+      'published-pairs.json',
+      'quickstart.json',
+      'recorded.json',
+      'strong-model.json',
+    ]);
   });
 
   it('are joined by the laboratory, whose stages are accepted', () => {

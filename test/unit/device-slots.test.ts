@@ -2,11 +2,20 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceSlots } from '../../workers/plugins/device-slots.js';
 
-const context = { slotType: 'activity', taskQueue: 'queue', workerIdentity: 'worker', workerBuildId: '', isSticky: false } as const;
+const context = {
+  slotType: 'activity',
+  taskQueue: 'queue',
+  workerIdentity: 'worker',
+  workerBuildId: '',
+  isSticky: false,
+} as const;
 
 /** Whether a reservation that is waited for has been granted by now. */
 async function granted(reservation: Promise<unknown>): Promise<boolean> {
-  return Promise.race([reservation.then(() => true), new Promise<false>((resolve) => setImmediate(() => resolve(false)))]);
+  return Promise.race([
+    reservation.then(() => true),
+    new Promise<false>((resolve) => setImmediate(() => resolve(false))),
+  ]);
 }
 
 const never = new AbortController().signal;

@@ -6,24 +6,37 @@ import { root } from '../../infra/dev/paths.mjs';
 import { compact, sizeOf, type Experiment, type StageName } from '../../workflows/contract/index.js';
 
 const example = (name: string): Experiment => readExperiment(join(root, `infra/experiments/${name}.json`));
-const stageOf = (experiment: Experiment, stage: StageName, options = {}) => estimateExperiment(experiment, options).result.stages.find((each) => each.stage === stage)!;
+const stageOf = (experiment: Experiment, stage: StageName, options = {}) =>
+  estimateExperiment(experiment, options).result.stages.find((each) => each.stage === stage)!;
 
 describe('of quickstart', () => {
   // What one run on two cores printed and stored.
-  const MEASURED: Record<string, [number, number]> = { sampling: [95, 0.35], rewardModel: [51, 0.35], reinforcement: [137, 0.35], evaluation: [118, 0.35] };
+  const MEASURED: Record<string, [number, number]> = {
+    sampling: [95, 0.35],
+    rewardModel: [51, 0.35],
+    reinforcement: [137, 0.35],
+    evaluation: [118, 0.35],
+  };
   const { result } = estimateExperiment(example('quickstart'));
 
-  it.each(Object.entries(MEASURED))('%s takes the %d s that were measured, within 35 %%', (stage, [seconds, tolerance]) => {
-    const estimated = result.stages.find((each) => each.stage === stage)!.seconds;
-    expect(estimated).toBeGreaterThan(seconds * (1 - tolerance));
-    expect(estimated).toBeLessThan(seconds * (1 + tolerance));
-  });
+  it.each(Object.entries(MEASURED))(
+    '%s takes the %d s that were measured, within 35 %%',
+    (stage, [seconds, tolerance]) => {
+      const estimated = result.stages.find((each) => each.stage === stage)!.seconds;
+      expect(estimated).toBeGreaterThan(seconds * (1 - tolerance));
+      expect(estimated).toBeLessThan(seconds * (1 + tolerance));
+    },
+  );
 
   it('has the rows that came about', () => {
     const rows = Object.fromEntries(result.stages.map((each) => [each.stage, each.rows]));
     expect(rows).toMatchObject({
-      synthesis: { seeds: 120, questions: 117 }, filtering: { train: 88, heldOut: 29 }, sampling: { questions: 52, programs: 312 }, rewardModel: { pairs: 29 },
-      reinforcement: { rollouts: 64 }, evaluation: { tasks: 24, answers: 144 },
+      synthesis: { seeds: 120, questions: 117 },
+      filtering: { train: 88, heldOut: 29 },
+      sampling: { questions: 52, programs: 312 },
+      rewardModel: { pairs: 29 },
+      reinforcement: { rollouts: 64 },
+      evaluation: { tasks: 24, answers: 144 },
     });
     expect(Math.abs(rows['filtering']!['keptTestCases']! - 1979)).toBeLessThan(20);
     expect(Math.abs(result.total.tokens.generated - 22_734) / 22_734).toBeLessThan(0.1);
@@ -34,7 +47,9 @@ describe('of quickstart', () => {
   });
 
   it('is told in a line, and says what is extrapolated', () => {
-    expect(estimateLine(estimateExperiment(example('quickstart')))).toMatch(/^About \d+ min on 2 CPU cores: 312 programs to sample, 2 RL rounds, .* 0 dollars/);
+    expect(estimateLine(estimateExperiment(example('quickstart')))).toMatch(
+      /^About \d+ min on 2 CPU cores: 312 programs to sample, 2 RL rounds, .* 0 dollars/,
+    );
     expect(result.extrapolated.join()).toContain('pairs per question');
     expect(result.warnings).toEqual([]);
   });
@@ -44,12 +59,16 @@ describe('of other sizes', () => {
   it('doubles with the samples', () => {
     const base = example('quickstart');
     const twice = { ...base, stages: { ...base.stages, sampling: { ...base.stages.sampling, samples: 12 } } };
-    expect(Math.abs(stageOf(twice, 'sampling').tokens.generated - 2 * stageOf(base, 'sampling').tokens.generated)).toBeLessThan(2);
+    expect(
+      Math.abs(stageOf(twice, 'sampling').tokens.generated - 2 * stageOf(base, 'sampling').tokens.generated),
+    ).toBeLessThan(2);
   });
 
   it('shares sampling among devices, but no training', () => {
     const options = { device: 'gpu-80gb', seeds: 10_000 };
-    const [one, eight] = [1, 8].map((devices) => (stage: StageName) => stageOf(example('8-gpus'), stage, { ...options, devices }));
+    const [one, eight] = [1, 8].map(
+      (devices) => (stage: StageName) => stageOf(example('8-gpus'), stage, { ...options, devices }),
+    );
     expect(eight!('sampling').seconds).toBeLessThan(one!('sampling').seconds / 2);
     expect(eight!('sampling').deviceSeconds).toBe(one!('sampling').deviceSeconds);
     expect(eight!('rewardModel').seconds).toBe(one!('rewardModel').seconds);
@@ -59,7 +78,10 @@ describe('of other sizes', () => {
     const base = example('8-gpus');
     const stored = (keepRounds: number | null): number => {
       const { reinforcement } = base.stages;
-      const stages = { ...base.stages, reinforcement: { ...reinforcement, execution: { ...reinforcement.execution, keepRounds } } };
+      const stages = {
+        ...base.stages,
+        reinforcement: { ...reinforcement, execution: { ...reinforcement.execution, keepRounds } },
+      };
       return stageOf({ ...base, stages }, 'reinforcement', { device: 'gpu-80gb' }).bytes / (4 * 7.62e9);
     };
     const { rounds } = base.stages.reinforcement;
@@ -92,24 +114,41 @@ describe('of other sizes', () => {
     expect(teacher.dollars).toBeLessThan(0.2);
     expect(teacher.atMostDollars).toBeGreaterThan(teacher.dollars);
     expect(warnings).toEqual([]);
-    expect(estimateExperiment(base, { seeds: 124_006 }).result.warnings.join()).toMatch(/about \d+\.\d+ dollars, the budget is 5\.00: synthesis will park/);
+    expect(estimateExperiment(base, { seeds: 124_006 }).result.warnings.join()).toMatch(
+      /about \d+\.\d+ dollars, the budget is 5\.00: synthesis will park/,
+    );
     expect(estimateLine(estimateExperiment(base))).toMatch(/ 0\.0\d+ dollars for replies\.$/);
     const strong = estimateExperiment(example('strong-model')).result.replies;
-    expect(strong.map(({ stage, who }) => [stage, who])).toEqual([['synthesis', "teacher 'openai'"], ['filtering', "oracle 'model'"], ['sampling', "sampler 'openai'"]]);
+    expect(strong.map(({ stage, who }) => [stage, who])).toEqual([
+      ['synthesis', "teacher 'openai'"],
+      ['filtering', "oracle 'model'"],
+      ['sampling', "sampler 'openai'"],
+    ]);
     for (const { dollars, budgetDollars } of strong) expect(dollars).toBeLessThan(budgetDollars!);
-    expect(estimateExperiment(example('quickstart')).result.replies).toMatchObject([{ stage: 'synthesis', who: "teacher 'offline'", dollars: 0 }]);
+    expect(estimateExperiment(example('quickstart')).result.replies).toMatchObject([
+      { stage: 'synthesis', who: "teacher 'offline'", dollars: 0 },
+    ]);
   });
 
   it('says which option tells what it cannot find out', () => {
     const base = example('quickstart');
-    expect(() => estimateExperiment({ ...base, seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' } })).toThrow('give --seeds');
-    expect(() => estimateExperiment({ ...base, models: { policy: { kind: 'hub', id: 'somebody/model', revision: 'main' } } })).toThrow('give --parameters');
+    expect(() => estimateExperiment({ ...base, seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' } })).toThrow(
+      'give --seeds',
+    );
+    expect(() =>
+      estimateExperiment({ ...base, models: { policy: { kind: 'hub', id: 'somebody/model', revision: 'main' } } }),
+    ).toThrow('give --parameters');
     expect(() => estimateExperiment(base, { device: 'tpu' })).toThrow('known are cpu');
   });
 });
 
 describe('names and numbers', () => {
-  it.each([['Qwen/Qwen2.5-Coder-7B-Instruct', 7.62e9], ['somebody/model-3B-it', 3e9], ['somebody/tiny-70m', 70e6], ['somebody/model', undefined]])('%s has %s parameters', (id, parameters) => {
+  it.each([
+    ['Qwen/Qwen2.5-Coder-7B-Instruct', 7.62e9],
+    ['somebody/model-3B-it', 3e9],
+    ['somebody/tiny-70m', 70e6],
+    ['somebody/model', undefined],
+  ])('%s has %s parameters', (id, parameters) => {
     expect(sizeOf({ kind: 'hub', id, revision: 'main' })?.parameters).toBe(parameters);
   });
 

@@ -6,7 +6,9 @@ import { Random } from '../../activities/synthesis/random.js';
 /** All subsets of `size` indices below `n`. */
 function subsets(n: number, size: number, from = 0): number[][] {
   if (size === 0) return [[]];
-  return Array.from({ length: n - from }, (_, at) => from + at).flatMap((first) => subsets(n, size - 1, first + 1).map((rest) => [first, ...rest]));
+  return Array.from({ length: n - from }, (_, at) => from + at).flatMap((first) =>
+    subsets(n, size - 1, first + 1).map((rest) => [first, ...rest]),
+  );
 }
 
 const average = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -18,7 +20,10 @@ describe('passAtK', () => {
         const draws = subsets(n, k);
         for (let c = 0; c <= n; c += 1) {
           // The samples that pass are the first c.
-          expect(passAtK(n, c, k), `n=${n} c=${c} k=${k}`).toBeCloseTo(average(draws.map((draw) => (draw.some((index) => index < c) ? 1 : 0))), 12);
+          expect(passAtK(n, c, k), `n=${n} c=${c} k=${k}`).toBeCloseTo(
+            average(draws.map((draw) => (draw.some((index) => index < c) ? 1 : 0))),
+            12,
+          );
         }
       }
     }
@@ -30,7 +35,14 @@ describe('passAtK', () => {
     expect(passAtK(200, 20, 1)).toBeCloseTo(0.1, 12);
   });
 
-  it.each([[4, 5, 1], [4, -1, 1], [4, 2, 0], [4, 2, 5], [0, 0, 1], [4, Number.NaN, 1]])('refuses n=%d c=%d k=%d', (n, c, k) => {
+  it.each([
+    [4, 5, 1],
+    [4, -1, 1],
+    [4, 2, 0],
+    [4, 2, 5],
+    [0, 0, 1],
+    [4, Number.NaN, 1],
+  ])('refuses n=%d c=%d k=%d', (n, c, k) => {
     expect(() => passAtK(n, c, k)).toThrow(RangeError);
   });
 });
@@ -45,7 +57,10 @@ describe('bestOfN', () => {
     const random = new Random(21);
     for (let round = 0; round < 150; round += 1) {
       // Few distinct scores, so that ties occur; they keep sample order.
-      const samples = Array.from({ length: random.integer(1, 8) }, () => ({ passed: random.chance(0.4), score: random.integer(-2, 3) }));
+      const samples = Array.from({ length: random.integer(1, 8) }, () => ({
+        passed: random.chance(0.4),
+        score: random.integer(-2, 3),
+      }));
       for (let size = 1; size <= samples.length; size += 1) {
         const expected = average(subsets(samples.length, size).map((draw) => best(samples, draw)));
         expect(bestOfN(samples, size), JSON.stringify({ samples, size })).toBeCloseTo(expected, 12);
@@ -54,20 +69,40 @@ describe('bestOfN', () => {
   });
 
   it('is the best-scored sample for N = n, and the mean for N = 1', () => {
-    const samples = [{ passed: false, score: 0.1 }, { passed: true, score: 2.5 }, { passed: false, score: -3 }];
+    const samples = [
+      { passed: false, score: 0.1 },
+      { passed: true, score: 2.5 },
+      { passed: false, score: -3 },
+    ];
     expect(bestOfN(samples, 3)).toBe(1);
     expect(bestOfN(samples, 1)).toBeCloseTo(1 / 3, 12);
-    expect(bestOfN(samples.map((sample) => ({ ...sample, score: -sample.score })), 3)).toBe(0);
+    expect(
+      bestOfN(
+        samples.map((sample) => ({ ...sample, score: -sample.score })),
+        3,
+      ),
+    ).toBe(0);
   });
 
   it('leaves its input as it is', () => {
-    const samples = [{ passed: false, score: 0 }, { passed: true, score: 1 }];
+    const samples = [
+      { passed: false, score: 0 },
+      { passed: true, score: 1 },
+    ];
     bestOfN(samples, 1);
     expect(samples.map(({ score }) => score)).toEqual([0, 1]);
   });
 
   it.each([[0], [3], [Number.NaN]])('refuses N=%d of 2 samples', (N) => {
-    expect(() => bestOfN([{ passed: true, score: 1 }, { passed: false, score: 0 }], N)).toThrow(RangeError);
+    expect(() =>
+      bestOfN(
+        [
+          { passed: true, score: 1 },
+          { passed: false, score: 0 },
+        ],
+        N,
+      ),
+    ).toThrow(RangeError);
   });
 });
 

@@ -3,24 +3,59 @@ import { describe, expect, it } from 'vitest';
 import { evaluate } from '../../activities/evaluation/activities.js';
 import { EvaluationResult, type EvaluationRow } from '../../workflows/contract/index.js';
 
-function row(taskId: string, mode: EvaluationRow['mode'], sample: number, passed: boolean, score?: number): EvaluationRow {
+function row(
+  taskId: string,
+  mode: EvaluationRow['mode'],
+  sample: number,
+  passed: boolean,
+  score?: number,
+): EvaluationRow {
   return {
-    id: `${taskId}-${mode}-${sample}`, policy: 'trained', benchmark: 'heldOut', taskId, mode, sample, question: '', program: '', response: '',
-    programPrefix: '', finish: 'stop', outcomes: [{ status: passed ? 'pass' : 'raised' }], passed, ...(score === undefined ? {} : { score }),
+    id: `${taskId}-${mode}-${sample}`,
+    policy: 'trained',
+    benchmark: 'heldOut',
+    taskId,
+    mode,
+    sample,
+    question: '',
+    program: '',
+    response: '',
+    programPrefix: '',
+    finish: 'stop',
+    outcomes: [{ status: passed ? 'pass' : 'raised' }],
+    passed,
+    ...(score === undefined ? {} : { score }),
   };
 }
 
 /** Greedy answer and samples with scores of one task. */
-const task = (id: string, greedy: boolean, samples: [boolean, number?][]): EvaluationRow[] =>
-  [row(id, 'greedy', 0, greedy), ...samples.map(([passed, score], index) => row(id, 'sample', index, passed, score))];
+const task = (id: string, greedy: boolean, samples: [boolean, number?][]): EvaluationRow[] => [
+  row(id, 'greedy', 0, greedy),
+  ...samples.map(([passed, score], index) => row(id, 'sample', index, passed, score)),
+];
 
 const CONFIG = { passAtK: [1, 2, 4], bestOf: [2, 4] };
 
 describe('evaluate', () => {
   const rows = [
-    ...task('a', true, [[true, 4], [false, 3], [false, 2], [false, 1]]),
-    ...task('b', false, [[true, 0], [true, 1], [false, 2], [false, 3]]),
-    ...task('c', false, [[false, 0], [false, 0], [false, 0], [false, 0]]),
+    ...task('a', true, [
+      [true, 4],
+      [false, 3],
+      [false, 2],
+      [false, 1],
+    ]),
+    ...task('b', false, [
+      [true, 0],
+      [true, 1],
+      [false, 2],
+      [false, 3],
+    ]),
+    ...task('c', false, [
+      [false, 0],
+      [false, 0],
+      [false, 0],
+      [false, 0],
+    ]),
   ];
 
   it('means over tasks, not over samples', () => {
@@ -50,11 +85,25 @@ describe('evaluate', () => {
 
   it('gives no figure of samples where there are none', () => {
     const greedyOnly = [...task('a', true, []), ...task('b', false, [])];
-    expect(evaluate(greedyOnly, CONFIG)).toMatchObject({ tasks: 2, samples: 0, greedy: 0.5, mean: null, oracle: null, passAtK: {}, bestOfN: {} });
+    expect(evaluate(greedyOnly, CONFIG)).toMatchObject({
+      tasks: 2,
+      samples: 0,
+      greedy: 0.5,
+      mean: null,
+      oracle: null,
+      passAtK: {},
+      bestOfN: {},
+    });
   });
 
   it('leaves out k and N above the number of samples', () => {
-    const result = evaluate(task('a', true, [[true, 1], [false, 0]]), CONFIG);
+    const result = evaluate(
+      task('a', true, [
+        [true, 1],
+        [false, 0],
+      ]),
+      CONFIG,
+    );
     expect(Object.keys(result.passAtK)).toEqual(['1', '2']);
     expect(Object.keys(result.bestOfN)).toEqual(['2']);
   });
@@ -72,6 +121,10 @@ describe('evaluate', () => {
   });
 
   it('has no greedy rate without a greedy answer', () => {
-    expect(evaluate([row('a', 'sample', 0, true)], CONFIG)).toMatchObject({ greedy: null, greedyInterval: null, mean: 1 });
+    expect(evaluate([row('a', 'sample', 0, true)], CONFIG)).toMatchObject({
+      greedy: null,
+      greedyInterval: null,
+      mean: 1,
+    });
   });
 });

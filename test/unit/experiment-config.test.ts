@@ -1,10 +1,22 @@
 /** The experiment configuration: every mistake is told at once, with its place, its value and what is allowed. */
 import { describe, expect, it } from 'vitest';
 import {
-  benchmarkName, describeMistakes, Experiment, mistakesOf, queueName, semanticsOf, StageConfigs, STAGES, type Mistake,
+  benchmarkName,
+  describeMistakes,
+  Experiment,
+  mistakesOf,
+  queueName,
+  semanticsOf,
+  StageConfigs,
+  STAGES,
+  type Mistake,
 } from '../../workflows/contract/index.js';
 
-const VALID = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' }, models: { policy: { kind: 'folder', path: 'model' } } };
+const VALID = {
+  name: 'mine',
+  seeds: { kind: 'seeds', path: 'seeds.jsonl' },
+  models: { policy: { kind: 'folder', path: 'model' } },
+};
 
 function mistakes(input: unknown): Mistake[] {
   const parsed = Experiment.safeParse(input);
@@ -27,29 +39,49 @@ describe('Experiment', () => {
 
   it('tells all mistakes at once, with path and value', () => {
     const found = mistakes({
-      ...VALID, name: 'two words', extra: true, onFailure: 'stop',
+      ...VALID,
+      name: 'two words',
+      extra: true,
+      onFailure: 'stop',
       models: { policy: { kind: 'hub', id: 'model' } },
       stages: {
-        sampling: { samples: 0, temprature: 1 }, preferences: { minimumBest: 1.5 },
+        sampling: { samples: 0, temprature: 1 },
+        preferences: { minimumBest: 1.5 },
         reinforcement: { samplesPerPrompt: 1, reward: { testsWeight: 0 } },
         evaluation: { samples: 4, passAtK: [1, 8], bestOf: [16] },
       },
     });
     expect(Object.fromEntries(found.map(({ path, value }) => [path, value]))).toEqual({
-      name: 'two words', extra: true, onFailure: 'stop', 'models.policy.revision': undefined,
-      'stages.sampling.samples': 0, 'stages.sampling.temprature': 1, 'stages.preferences.minimumBest': 1.5,
-      'stages.reinforcement.samplesPerPrompt': 1, 'stages.reinforcement.reward': { testsWeight: 0 },
-      'stages.evaluation.passAtK.1': 8, 'stages.evaluation.bestOf.0': 16,
+      name: 'two words',
+      extra: true,
+      onFailure: 'stop',
+      'models.policy.revision': undefined,
+      'stages.sampling.samples': 0,
+      'stages.sampling.temprature': 1,
+      'stages.preferences.minimumBest': 1.5,
+      'stages.reinforcement.samplesPerPrompt': 1,
+      'stages.reinforcement.reward': { testsWeight: 0 },
+      'stages.evaluation.passAtK.1': 8,
+      'stages.evaluation.bestOf.0': 16,
     });
   });
 
   it('says what is allowed', () => {
-    const message = (input: unknown): string => mistakes(input).map(({ message: text }) => text).join('\n');
+    const message = (input: unknown): string =>
+      mistakes(input)
+        .map(({ message: text }) => text)
+        .join('\n');
     expect(message({ ...VALID, onFailure: 'stop' })).toBe('must be one of "park", "fail"');
-    expect(message({ ...VALID, models: { policy: { kind: 'ggu' } } })).toBe('must be one of "gguf", "hub", "folder", "artifact"; did you mean "gguf"?');
+    expect(message({ ...VALID, models: { policy: { kind: 'ggu' } } })).toBe(
+      'must be one of "gguf", "hub", "folder", "artifact"; did you mean "gguf"?',
+    );
     expect(message({ ...VALID, stages: { preferences: { minimumBest: 1.5 } } })).toMatch(/<=1/);
-    expect(message({ ...VALID, stages: { evaluation: { samples: 4, bestOf: [16] } } })).toBe('16 is larger than the 4 samples per task');
-    expect(message({ ...VALID, stages: { sampling: { temprature: 1 } } })).toBe('no such field; did you mean "temperature"?');
+    expect(message({ ...VALID, stages: { evaluation: { samples: 4, bestOf: [16] } } })).toBe(
+      '16 is larger than the 4 samples per task',
+    );
+    expect(message({ ...VALID, stages: { sampling: { temprature: 1 } } })).toBe(
+      'no such field; did you mean "temperature"?',
+    );
     expect(message({ ...VALID, name: 'a/b' })).toBe('letters, digits, dot, dash and underscore, at most 100');
   });
 
@@ -93,7 +125,9 @@ describe('semanticsOf', () => {
   });
 
   it.each(['sampling', 'reinforcement', 'evaluation'] as const)('of %s holds another engine', (stage) => {
-    expect(semanticsOf<{ execution: unknown }>(StageConfigs[stage].parse({ engine: 'vllm' }))).toMatchObject({ engine: 'vllm' });
+    expect(semanticsOf<{ execution: unknown }>(StageConfigs[stage].parse({ engine: 'vllm' }))).toMatchObject({
+      engine: 'vllm',
+    });
   });
 });
 

@@ -7,10 +7,19 @@ import { VERDICTS, type QuestionRow, type Verdict } from '../../workflows/contra
 const RULE = { minimumTestCases: 5, minimumDistinctOutputs: 2 };
 
 function questionOf(tests: readonly string[]): QuestionRow {
-  return { id: 'q-1', seedId: 's-1', source: 'own', question: 'What?', entryPoint: 'f', reference: 'def f(x): ...', testCases: tests.map((test) => ({ test })) };
+  return {
+    id: 'q-1',
+    seedId: 's-1',
+    source: 'own',
+    question: 'What?',
+    entryPoint: 'f',
+    reference: 'def f(x): ...',
+    testCases: tests.map((test) => ({ test })),
+  };
 }
 
-const asserts = (count: number, distinct = count): string[] => Array.from({ length: count }, (_, index) => `assert f(${index}) == ${index % distinct}`);
+const asserts = (count: number, distinct = count): string[] =>
+  Array.from({ length: count }, (_, index) => `assert f(${index}) == ${index % distinct}`);
 const outcomes = (statuses: readonly Verdict[]) => statuses.map((status) => ({ status }));
 const passes = (count: number) => outcomes(Array.from({ length: count }, () => 'pass' as const));
 
@@ -18,7 +27,9 @@ describe('filterQuestion', () => {
   it('keeps what the oracle passes, in the order of the teacher', () => {
     const tests = asserts(8);
     const statuses: Verdict[] = ['pass', 'assertion_failed', 'pass', 'pass', 'timeout', 'pass', 'raised', 'pass'];
-    expect(filterQuestion(questionOf(tests), outcomes(statuses), RULE)).toEqual({ kept: [0, 2, 3, 5, 7].map((index) => tests[index]) });
+    expect(filterQuestion(questionOf(tests), outcomes(statuses), RULE)).toEqual({
+      kept: [0, 2, 3, 5, 7].map((index) => tests[index]),
+    });
   });
 
   it.each(VERDICTS.filter((status) => status !== 'pass'))('drops a test case with the verdict %s', (status) => {
@@ -28,18 +39,27 @@ describe('filterQuestion', () => {
 
   it('drops a question below the minimum of test cases, and not at it', () => {
     expect(filterQuestion(questionOf(asserts(5)), passes(5), RULE)).not.toHaveProperty('dropped');
-    expect(filterQuestion(questionOf(asserts(4)), passes(4), RULE)).toEqual({ dropped: 'tooFewTestCases', kept: asserts(4) });
-    expect(filterQuestion(questionOf(asserts(5)), [...passes(4), { status: 'killed' }], RULE)).toMatchObject({ dropped: 'tooFewTestCases' });
+    expect(filterQuestion(questionOf(asserts(4)), passes(4), RULE)).toEqual({
+      dropped: 'tooFewTestCases',
+      kept: asserts(4),
+    });
+    expect(filterQuestion(questionOf(asserts(5)), [...passes(4), { status: 'killed' }], RULE)).toMatchObject({
+      dropped: 'tooFewTestCases',
+    });
   });
 
   it('drops a question that a constant answers', () => {
-    expect(filterQuestion(questionOf(asserts(6, 1)), passes(6), RULE)).toMatchObject({ dropped: 'tooFewDistinctOutputs' });
+    expect(filterQuestion(questionOf(asserts(6, 1)), passes(6), RULE)).toMatchObject({
+      dropped: 'tooFewDistinctOutputs',
+    });
     expect(filterQuestion(questionOf(asserts(6, 2)), passes(6), RULE)).not.toHaveProperty('dropped');
   });
 
   it('counts distinct outputs over kept test cases only', () => {
     const tests = [...asserts(5, 1), 'assert f(9) == 9'];
-    expect(filterQuestion(questionOf(tests), [...passes(5), { status: 'assertion_failed' }], RULE)).toMatchObject({ dropped: 'tooFewDistinctOutputs' });
+    expect(filterQuestion(questionOf(tests), [...passes(5), { status: 'assertion_failed' }], RULE)).toMatchObject({
+      dropped: 'tooFewDistinctOutputs',
+    });
   });
 
   it('names a question without test cases', () => {
@@ -65,7 +85,24 @@ describe('expectedOutput', () => {
 
 describe('splitQuestions', () => {
   const rule = { heldOutShare: 0.25, nearDuplicate: 0.8, salt: '' };
-  const words = ['list', 'number', 'sum', 'tree', 'path', 'word', 'count', 'order', 'graph', 'matrix', 'digit', 'prefix', 'sort', 'merge', 'limit', 'color'];
+  const words = [
+    'list',
+    'number',
+    'sum',
+    'tree',
+    'path',
+    'word',
+    'count',
+    'order',
+    'graph',
+    'matrix',
+    'digit',
+    'prefix',
+    'sort',
+    'merge',
+    'limit',
+    'color',
+  ];
 
   /** Questions of random words: any two differ in most of their shingles. */
   function corpus(size: number, seed: number) {
@@ -109,7 +146,11 @@ describe('splitQuestions', () => {
   it('keeps near-duplicates on one side, whatever their ids', () => {
     const originals = corpus(60, 8);
     // One word of some 22 is another: well above a similarity of 0.5.
-    const copies = originals.map(({ id, question, reference }) => ({ id: `copy of ${id}`, question: question.replace(/\w+$/, 'zebra'), reference }));
+    const copies = originals.map(({ id, question, reference }) => ({
+      id: `copy of ${id}`,
+      question: question.replace(/\w+$/, 'zebra'),
+      reference,
+    }));
     const sides = splitQuestions([...originals, ...copies], { ...rule, heldOutShare: 0.5, nearDuplicate: 0.5 });
     expect(sides.slice(60)).toEqual(sides.slice(0, 60));
     // Without the rule the copies fall on the side of their own ids.

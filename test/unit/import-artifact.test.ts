@@ -10,7 +10,8 @@ import type { ArtifactKind } from '../../workflows/contract/index.js';
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-import-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const seed = (name: string, code = `def ${name}():\n    return 'é'\n`): string => JSON.stringify({ id: `own/${name}`, source: 'own', code });
+const seed = (name: string, code = `def ${name}():\n    return 'é'\n`): string =>
+  JSON.stringify({ id: `own/${name}`, source: 'own', code });
 
 function faults(content: string | Buffer, kind: ArtifactKind = 'seeds', brokenLines?: 'drop'): Promise<string[]> {
   const path = join(folder, 'rows.jsonl');
@@ -35,12 +36,20 @@ describe('a file of seeds', () => {
 
   it.each<[string, string | Buffer, string[]]>([
     ['nothing in it', '', ["the file is empty; it must hold at least one row of kind 'seeds'"]],
-    ['Latin-1', Buffer.from(`${JSON.stringify({ id: 'own/plain', source: 'own', code: 'x = 1' })}\n${seed('a')}\n`, 'latin1'), ['line 2: no UTF-8; save the file as UTF-8']],
+    [
+      'Latin-1',
+      Buffer.from(`${JSON.stringify({ id: 'own/plain', source: 'own', code: 'x = 1' })}\n${seed('a')}\n`, 'latin1'),
+      ['line 2: no UTF-8; save the file as UTF-8'],
+    ],
     ['UTF-16 with its mark', Buffer.from(`\ufeff${seed('a')}\n`, 'utf16le'), [utf16]],
     ['UTF-16, the other way round', swapped(`\ufeff${seed('a')}\n`), [utf16]],
     ['UTF-16 without a mark', Buffer.from(`${seed('a')}\n`, 'utf16le'), [utf16]],
     ['broken lines', `${seed('a')}\n{"id": \n\n${seed('b')}\n`, ['line 2: no JSON', 'line 3: no JSON']],
-    ['the same id for another seed', `${seed('a')}\n${seed('b')}\n${seed('a', 'y = 2')}\n`, ["line 3: id: 'own/a' is that of another seed in line 1; give each seed an id of its own"]],
+    [
+      'the same id for another seed',
+      `${seed('a')}\n${seed('b')}\n${seed('a', 'y = 2')}\n`,
+      ["line 3: id: 'own/a' is that of another seed in line 1; give each seed an id of its own"],
+    ],
   ])('with %s is refused', async (_, content, told) => {
     expect(await faults(content)).toEqual(told);
   });
@@ -48,7 +57,9 @@ describe('a file of seeds', () => {
   it('whose broken lines are dropped needs one row at least', async () => {
     expect(await faults(`{"id": \n${seed('a')}\nno row\n`, 'seeds', 'drop')).toEqual([]);
     expect(await faults(`{"id": \nno row\n`, 'seeds', 'drop')).toEqual(['line 1: no JSON', 'line 2: no JSON']);
-    expect(await faults('', 'seeds', 'drop')).toEqual(["the file is empty; it must hold at least one row of kind 'seeds'"]);
+    expect(await faults('', 'seeds', 'drop')).toEqual([
+      "the file is empty; it must hold at least one row of kind 'seeds'",
+    ]);
   });
 
   it('longer than one read is counted by its own lines', async () => {
@@ -58,13 +69,23 @@ describe('a file of seeds', () => {
 });
 
 describe('a question from elsewhere', () => {
-  const question = (tests: number): string => JSON.stringify({
-    id: 'q', seedId: 's', source: 'own', question: 'Q', entryPoint: 'f', reference: '', split: 'train', tests: Array.from({ length: tests }, (_, n) => `assert f(${n}) == ${n}`),
-  });
+  const question = (tests: number): string =>
+    JSON.stringify({
+      id: 'q',
+      seedId: 's',
+      source: 'own',
+      question: 'Q',
+      entryPoint: 'f',
+      reference: '',
+      split: 'train',
+      tests: Array.from({ length: tests }, (_, n) => `assert f(${n}) == ${n}`),
+    });
 
   it('has as many tests as the sandbox judges, and no more', async () => {
     expect(await faults(`${question(1000)}\n`, 'filteredQuestions')).toEqual([]);
-    expect(await faults(`${question(1001)}\n`, 'filteredQuestions')).toEqual([expect.stringMatching(/^line 1: tests: .*1000/)]);
+    expect(await faults(`${question(1001)}\n`, 'filteredQuestions')).toEqual([
+      expect.stringMatching(/^line 1: tests: .*1000/),
+    ]);
   });
 });
 

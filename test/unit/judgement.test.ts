@@ -7,20 +7,29 @@ const outcomes = (...statuses: Verdict[]): TestOutcome[] => statuses.map((status
 
 describe('judgementOf', () => {
   it('is passed over all tests', () => {
-    expect(judgementOf('p', outcomes('pass', 'raised', 'pass', 'pass'))).toMatchObject({ judged: true, passRate: 0.75 });
+    expect(judgementOf('p', outcomes('pass', 'raised', 'pass', 'pass'))).toMatchObject({
+      judged: true,
+      passRate: 0.75,
+    });
   });
 
-  it.each(VERDICTS.filter((status) => status !== 'pass' && status !== 'unjudged'))('counts %s as a failed test', (status) => {
-    expect(judgementOf('p', outcomes('pass', status))).toMatchObject({ judged: true, passRate: 0.5 });
-    expect(judgementOf('p', outcomes(status))).toMatchObject({ judged: true, passRate: 0 });
-  });
+  it.each(VERDICTS.filter((status) => status !== 'pass' && status !== 'unjudged'))(
+    'counts %s as a failed test',
+    (status) => {
+      expect(judgementOf('p', outcomes('pass', status))).toMatchObject({ judged: true, passRate: 0.5 });
+      expect(judgementOf('p', outcomes(status))).toMatchObject({ judged: true, passRate: 0 });
+    },
+  );
 
-  it.each([[outcomes('unjudged')], [outcomes('pass', 'unjudged')], [outcomes('raised', 'unjudged', 'pass')], [[]]])('has no rate for %j', (list) => {
-    const judgement = judgementOf('p', list);
-    expect(judgement.judged).toBe(false);
-    expect(judgement).not.toHaveProperty('passRate');
-    expect(judgement.outcomes).toBe(list);
-  });
+  it.each([[outcomes('unjudged')], [outcomes('pass', 'unjudged')], [outcomes('raised', 'unjudged', 'pass')], [[]]])(
+    'has no rate for %j',
+    (list) => {
+      const judgement = judgementOf('p', list);
+      expect(judgement.judged).toBe(false);
+      expect(judgement).not.toHaveProperty('passRate');
+      expect(judgement.outcomes).toBe(list);
+    },
+  );
 
   it('lets nobody read a rate without asking whether there is one', () => {
     expectTypeOf<Extract<Judgement, { judged: false }>>().not.toHaveProperty('passRate');
@@ -31,12 +40,20 @@ describe('judgementOf', () => {
 describe('allJudged', () => {
   it('gives judged ones back in order', () => {
     const judgements = [judgementOf('a', outcomes('pass')), judgementOf('b', outcomes('timeout'))];
-    expect(allJudged(judgements).map(({ id, passRate }) => [id, passRate])).toEqual([['a', 1], ['b', 0]]);
+    expect(allJudged(judgements).map(({ id, passRate }) => [id, passRate])).toEqual([
+      ['a', 1],
+      ['b', 0],
+    ]);
   });
 
   it('fails the batch as SandboxUnavailable, with the reason, where one is not judged', () => {
-    const judgements = [judgementOf('a', outcomes('pass')), judgementOf('b', [{ status: 'pass' }, { status: 'unjudged', reason: 'no memory left' }])];
+    const judgements = [
+      judgementOf('a', outcomes('pass')),
+      judgementOf('b', [{ status: 'pass' }, { status: 'unjudged', reason: 'no memory left' }]),
+    ];
     expect(() => allJudged(judgements)).toThrow(StageFailure);
-    expect(() => allJudged(judgements)).toThrow(expect.objectContaining({ type: 'SandboxUnavailable', message: 'program b could not be judged: no memory left' }));
+    expect(() => allJudged(judgements)).toThrow(
+      expect.objectContaining({ type: 'SandboxUnavailable', message: 'program b could not be judged: no memory left' }),
+    );
   });
 });

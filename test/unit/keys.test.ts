@@ -1,34 +1,70 @@
 /** Canonical JSON, stage keys and digests: what lets finished work be found again, and what must never be mixed up. */
 import { describe, expect, it } from 'vitest';
-import { artifactDigest, deriveSeed, objectKeys, rowId, sha256, stageKey, type Recipe } from '../../activities/artifacts/keys.js';
+import {
+  artifactDigest,
+  deriveSeed,
+  objectKeys,
+  rowId,
+  sha256,
+  stageKey,
+  type Recipe,
+} from '../../activities/artifacts/keys.js';
 import { Random } from '../../activities/synthesis/random.js';
-import { canonicalJson, type Json, semanticsOf, StageConfigs, STAGES, type StageName } from '../../workflows/contract/index.js';
+import {
+  canonicalJson,
+  type Json,
+  semanticsOf,
+  StageConfigs,
+  STAGES,
+  type StageName,
+} from '../../workflows/contract/index.js';
 
 const RECIPE: Recipe = {
-  stage: 'sampling', version: 1, kind: 'programs',
+  stage: 'sampling',
+  version: 1,
+  kind: 'programs',
   semantics: { samples: 16, temperature: 0.8, salt: '' },
   inputs: { questions: 'a'.repeat(64), policy: 'b'.repeat(64) },
 };
 
 /** A random JSON value of limited depth. */
 function randomJson(random: Random, depth = 3): Json {
-  const leaf = (): Json => random.pick<Json>([null, true, false, random.integer(-1000, 1000), random.next(), '', 'é"\\\n', `word${random.integer(0, 9)}`]);
+  const leaf = (): Json =>
+    random.pick<Json>([
+      null,
+      true,
+      false,
+      random.integer(-1000, 1000),
+      random.next(),
+      '',
+      'é"\\\n',
+      `word${random.integer(0, 9)}`,
+    ]);
   if (depth === 0 || random.chance(0.3)) return leaf();
   const size = random.integer(0, 4);
   if (random.chance(0.4)) return Array.from({ length: size }, () => randomJson(random, depth - 1));
-  return Object.fromEntries(Array.from({ length: size }, (_, index) => [`${random.pick(['a', 'B', 'é', '1', 'zz'])}${index}`, randomJson(random, depth - 1)]));
+  return Object.fromEntries(
+    Array.from({ length: size }, (_, index) => [
+      `${random.pick(['a', 'B', 'é', '1', 'zz'])}${index}`,
+      randomJson(random, depth - 1),
+    ]),
+  );
 }
 
 /** The same value with the members of all objects in another order. */
 function reordered(value: Json, random: Random): Json {
   if (Array.isArray(value)) return value.map((item) => reordered(item, random));
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(random.shuffle(Object.entries(value)).map(([key, member]) => [key, reordered(member, random)]));
+  return Object.fromEntries(
+    random.shuffle(Object.entries(value)).map(([key, member]) => [key, reordered(member, random)]),
+  );
 }
 
 describe('canonicalJson', () => {
   it('orders keys by code unit, leaves out undefined members and white space', () => {
-    expect(canonicalJson({ b: 1, a: [true, null, 'x'], Z: { y: undefined, x: 0.5 }, é: 1e21 })).toBe('{"Z":{"x":0.5},"a":[true,null,"x"],"b":1,"é":1e+21}');
+    expect(canonicalJson({ b: 1, a: [true, null, 'x'], Z: { y: undefined, x: 0.5 }, é: 1e21 })).toBe(
+      '{"Z":{"x":0.5},"a":[true,null,"x"],"b":1,"é":1e+21}',
+    );
   });
 
   it('is one text for a value, whatever the order of its members, and holds the whole value', () => {
@@ -45,7 +81,15 @@ describe('canonicalJson', () => {
     expect(canonicalJson([1, 2])).not.toBe(canonicalJson([2, 1]));
   });
 
-  it.each([[Number.NaN], [Number.POSITIVE_INFINITY], [10n], [() => 1], [Symbol('s')], [[undefined]], [{ deep: [Number.NaN] }]])('refuses %s', (value) => {
+  it.each([
+    [Number.NaN],
+    [Number.POSITIVE_INFINITY],
+    [10n],
+    [() => 1],
+    [Symbol('s')],
+    [[undefined]],
+    [{ deep: [Number.NaN] }],
+  ])('refuses %s', (value) => {
     expect(() => canonicalJson(value)).toThrow(TypeError);
   });
 });
@@ -58,7 +102,15 @@ describe('stageKey', () => {
 
   it('does not depend on the order in which semantics and inputs are written', () => {
     const inputs = { policy: 'b'.repeat(64), questions: 'a'.repeat(64) };
-    expect(stageKey({ inputs, semantics: { salt: '', temperature: 0.8, samples: 16 }, kind: 'programs', version: 1, stage: 'sampling' })).toBe(stageKey(RECIPE));
+    expect(
+      stageKey({
+        inputs,
+        semantics: { salt: '', temperature: 0.8, samples: 16 },
+        kind: 'programs',
+        version: 1,
+        stage: 'sampling',
+      }),
+    ).toBe(stageKey(RECIPE));
   });
 
   it('changes with stage, version, any semantics, any input digest, and the names of inputs', () => {
@@ -76,12 +128,22 @@ describe('stageKey', () => {
   });
 
   const keyOf = (stage: StageName, config: object): string =>
-    stageKey({ stage, version: 1, kind: 'questions', semantics: semanticsOf(StageConfigs[stage].parse(config)), inputs: {} });
+    stageKey({
+      stage,
+      version: 1,
+      kind: 'questions',
+      semantics: semanticsOf(StageConfigs[stage].parse(config)),
+      inputs: {},
+    });
 
   it.each(STAGES)('of %s is the same for every execution', (stage) => {
     const execution = StageConfigs[stage].parse({}).execution as Record<string, unknown>;
-    const other = Object.fromEntries(Object.entries(execution).map(([name, value]) => [name, typeof value === 'number' ? value + 1 : value]));
-    const patched = { execution: 'microBatch' in execution || 'maxRows' in execution ? { ...other, deviceClass: 'a100' } : other };
+    const other = Object.fromEntries(
+      Object.entries(execution).map(([name, value]) => [name, typeof value === 'number' ? value + 1 : value]),
+    );
+    const patched = {
+      execution: 'microBatch' in execution || 'maxRows' in execution ? { ...other, deviceClass: 'a100' } : other,
+    };
     expect(StageConfigs[stage].parse(patched).execution).not.toEqual(execution);
     expect(keyOf(stage, patched)).toBe(keyOf(stage, {}));
   });
@@ -92,7 +154,10 @@ describe('stageKey', () => {
 });
 
 describe('artifactDigest', () => {
-  const files = [{ name: 'rows.jsonl', sha256: '1'.repeat(64) }, { name: 'heldOut.jsonl', sha256: '2'.repeat(64) }];
+  const files = [
+    { name: 'rows.jsonl', sha256: '1'.repeat(64) },
+    { name: 'heldOut.jsonl', sha256: '2'.repeat(64) },
+  ];
 
   it('is the hash of kind, schema version and files in name order', () => {
     expect(artifactDigest('pairs', files)).toBe('481022bfa68766fbdb5e00404ff15ac189aff6d7a0be4f62f1a62281d8665149');
@@ -107,9 +172,14 @@ describe('artifactDigest', () => {
   it('changes with kind, name and content', () => {
     const [first, second] = files as [(typeof files)[0], (typeof files)[0]];
     const digests = [
-      artifactDigest('pairs', files), artifactDigest('programs', files), artifactDigest('pairs', [first]),
+      artifactDigest('pairs', files),
+      artifactDigest('programs', files),
+      artifactDigest('pairs', [first]),
       artifactDigest('pairs', [{ ...first, name: 'rows-000000.jsonl' }, second]),
-      artifactDigest('pairs', [{ ...first, sha256: second.sha256 }, { ...second, sha256: first.sha256 }]),
+      artifactDigest('pairs', [
+        { ...first, sha256: second.sha256 },
+        { ...second, sha256: first.sha256 },
+      ]),
     ];
     expect(new Set(digests).size).toBe(digests.length);
   });

@@ -6,8 +6,10 @@ import { asksOfQuestions, requestOf } from '../../activities/sampling/source.js'
 import { checkInput, StageConfigs, type TestOutcome } from '../../workflows/contract/index.js';
 
 /** Verdicts of a program by a letter each: p passes, f fails, t runs out of time. */
-const verdicts = (letters: string): TestOutcome[] => [...letters].map((letter) => ({ status: letter === 'p' ? 'pass' : letter === 't' ? 'timeout' : 'assertion_failed' }));
-const kept = ({ outcomes }: { outcomes: TestOutcome[] }): string => outcomes.map(({ status }) => (status === 'pass' ? 'p' : status === 'timeout' ? 't' : 'f')).join('');
+const verdicts = (letters: string): TestOutcome[] =>
+  [...letters].map((letter) => ({ status: letter === 'p' ? 'pass' : letter === 't' ? 'timeout' : 'assertion_failed' }));
+const kept = ({ outcomes }: { outcomes: TestOutcome[] }): string =>
+  outcomes.map(({ status }) => (status === 'pass' ? 'p' : status === 'timeout' ? 't' : 'f')).join('');
 
 describe('any of n', () => {
   it('is the program itself where there is one', () => {
@@ -16,7 +18,10 @@ describe('any of n', () => {
   });
 
   it('keeps what some program passes, and names the one that passes all of it', () => {
-    expect(anyOf([verdicts('pfff'), verdicts('ppff'), verdicts('fptf')])).toEqual({ outcomes: verdicts('ppff'), program: 1 });
+    expect(anyOf([verdicts('pfff'), verdicts('ppff'), verdicts('fptf')])).toEqual({
+      outcomes: verdicts('ppff'),
+      program: 1,
+    });
   });
 
   it('has no program where none passes all that is kept', () => {
@@ -45,13 +50,19 @@ describe('agreement', () => {
 });
 
 describe('the program of a reply', () => {
-  const program = 'def double(x):\n    assert x >= 0\n    return 2 * x\n\nif __name__ == "__main__":\n    assert double(1) == 2';
+  const program =
+    'def double(x):\n    assert x >= 0\n    return 2 * x\n\nif __name__ == "__main__":\n    assert double(1) == 2';
   it.each([
-    ['plain code', program], ['a fence', `\`\`\`python\n${program}\n\`\`\``], ['prose around a fence', `Here it is:\n\n\`\`\`python\n${program}\n\`\`\`\n\nIt runs in O(1).`],
+    ['plain code', program],
+    ['a fence', `\`\`\`python\n${program}\n\`\`\``],
+    ['prose around a fence', `Here it is:\n\n\`\`\`python\n${program}\n\`\`\`\n\nIt runs in O(1).`],
     ['a usage block behind it', `\`\`\`python\n${program}\n\`\`\`\nUse it so:\n\`\`\`python\nprint(double(2))\n\`\`\``],
     ['a first draft before it', `\`\`\`\ndef double(x):\n    return x\n\`\`\`\nBetter:\n\`\`\`py\n${program}\n\`\`\``],
     ['a shell block behind it', `\`\`\`python\n${program}\n\`\`\`\n\`\`\`bash\npython double.py\n\`\`\``],
-    ['thoughts with a fence before it', `<think>\n\`\`\`python\ndef double(x): pass\n\`\`\`\n</think>\n\`\`\`python\n${program}\n\`\`\``],
+    [
+      'thoughts with a fence before it',
+      `<think>\n\`\`\`python\ndef double(x): pass\n\`\`\`\n</think>\n\`\`\`python\n${program}\n\`\`\``,
+    ],
     ['a fence that is not closed', `\`\`\`python\n${program}`],
   ])('is found in %s, whole', (_, reply) => expect(programOfReply(reply, 'double')).toBe(program));
 
@@ -62,33 +73,69 @@ describe('the program of a reply', () => {
 });
 
 describe('what an endpoint is asked for programs', () => {
-  const questions = [{ id: 'q-1', seedId: 's-1', question: 'Add.' }, { id: 'q-2', seedId: 's-2', question: 'Subtract.' }];
-  const request = requestOf.sampler(StageConfigs.sampling.parse({ sampler: { kind: 'openai', model: 'm' }, samples: 3, execution: { endpoint: { prices: { input: 0, output: 0 } } } }))!;
+  const questions = [
+    { id: 'q-1', seedId: 's-1', question: 'Add.' },
+    { id: 'q-2', seedId: 's-2', question: 'Subtract.' },
+  ];
+  const request = requestOf.sampler(
+    StageConfigs.sampling.parse({
+      sampler: { kind: 'openai', model: 'm' },
+      samples: 3,
+      execution: { endpoint: { prices: { input: 0, output: 0 } } },
+    }),
+  )!;
 
   it('has a key and a seed of its own for each program, which depend on what is asked alone', () => {
     const asks = asksOfQuestions(request, questions);
     expect(asks).toHaveLength(6);
     expect(new Set(asks.map(({ key }) => key)).size).toBe(6);
     expect(new Set(asks.map(({ seed }) => seed)).size).toBe(6);
-    expect(asksOfQuestions(request, [...questions].reverse()).map(({ key }) => key).sort()).toEqual(asks.map(({ key }) => key).sort());
-    expect(asksOfQuestions({ ...request, temperature: 0.1 }, questions).some(({ key }) => asks.some((other) => other.key === key))).toBe(false);
+    expect(
+      asksOfQuestions(request, [...questions].reverse())
+        .map(({ key }) => key)
+        .sort(),
+    ).toEqual(asks.map(({ key }) => key).sort());
+    expect(
+      asksOfQuestions({ ...request, temperature: 0.1 }, questions).some(({ key }) =>
+        asks.some((other) => other.key === key),
+      ),
+    ).toBe(false);
   });
 });
 
 describe('prices', () => {
   const inputs = { questions: { kind: 'filteredQuestions', path: 'q.jsonl' } };
   it.each([
-    ['filtering', { inputs: { questions: { kind: 'questions', path: 'q.jsonl' } }, config: { oracle: { kind: 'model', programs: { kind: 'openai', model: 'm' } } } }],
+    [
+      'filtering',
+      {
+        inputs: { questions: { kind: 'questions', path: 'q.jsonl' } },
+        config: { oracle: { kind: 'model', programs: { kind: 'openai', model: 'm' } } },
+      },
+    ],
     ['sampling', { inputs, config: { sampler: { kind: 'openai', model: 'm' } } }],
   ] as const)('and a budget are needed where %s asks an endpoint', (stage, input) => {
     expect(checkInput(stage, input).mistakes?.map(({ path }) => path)).toEqual(['config.execution.endpoint.prices']);
-    const priced = { ...input, config: { ...input.config, execution: { endpoint: { prices: { input: 1, output: 1 } } } } };
+    const priced = {
+      ...input,
+      config: { ...input.config, execution: { endpoint: { prices: { input: 1, output: 1 } } } },
+    };
     expect(checkInput(stage, priced).mistakes?.map(({ path }) => path)).toEqual(['config.execution.budgetUsd']);
-    expect(checkInput(stage, { ...priced, config: { ...priced.config, execution: { ...priced.config.execution, budgetUsd: 1 } } }).mistakes).toBeUndefined();
+    expect(
+      checkInput(stage, {
+        ...priced,
+        config: { ...priced.config, execution: { ...priced.config.execution, budgetUsd: 1 } },
+      }).mistakes,
+    ).toBeUndefined();
   });
 
   it('are of no concern to a sampler that is the policy, which needs one', () => {
     expect(checkInput('sampling', { inputs }).mistakes?.map(({ path }) => path)).toEqual(['inputs.policy']);
-    expect(checkInput('sampling', { inputs, config: { sampler: { kind: 'recorded', samples: { kind: 'samples', path: 's.jsonl' } } } }).mistakes).toBeUndefined();
+    expect(
+      checkInput('sampling', {
+        inputs,
+        config: { sampler: { kind: 'recorded', samples: { kind: 'samples', path: 's.jsonl' } } },
+      }).mistakes,
+    ).toBeUndefined();
   });
 });

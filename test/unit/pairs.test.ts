@@ -6,15 +6,23 @@ import { PairRow, type ProgramRow } from '../../workflows/contract/index.js';
 
 const PAPER: PairRule = { labels: 'rate', minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 };
 
-function questionOf(rates: readonly number[], texts: readonly string[] = rates.map((_, index) => `program ${index}`)): QuestionPrograms {
+function questionOf(
+  rates: readonly number[],
+  texts: readonly string[] = rates.map((_, index) => `program ${index}`),
+): QuestionPrograms {
   return {
-    questionId: 'q-1', question: 'What?', split: 'train',
+    questionId: 'q-1',
+    question: 'What?',
+    split: 'train',
     programs: rates.map((passRate, index) => ({ id: `p-${index}`, program: texts[index]!, passRate })),
   };
 }
 
 const ratesOf = (rates: readonly number[], rule: PairRule = PAPER): [number, number][] =>
-  pairPrograms(questionOf(rates), rule).pairs.map(({ chosenPassRate, rejectedPassRate }) => [chosenPassRate, rejectedPassRate]);
+  pairPrograms(questionOf(rates), rule).pairs.map(({ chosenPassRate, rejectedPassRate }) => [
+    chosenPassRate,
+    rejectedPassRate,
+  ]);
 
 describe('pairPrograms', () => {
   it.each([
@@ -47,11 +55,16 @@ describe('pairPrograms', () => {
     const random = new Random(7);
     for (let round = 0; round < 200; round += 1) {
       const rates = Array.from({ length: random.integer(2, 12) }, () => random.integer(0, 15) / 15);
-      const expected = rates.flatMap((good, i) => rates.flatMap((bad, j) =>
-        (good >= 0.8 - 1e-9 && bad > 1e-9 && good - bad >= 0.4 - 1e-9 ? [`p-${i}>p-${j}`] : [])));
+      const expected = rates.flatMap((good, i) =>
+        rates.flatMap((bad, j) =>
+          good >= 0.8 - 1e-9 && bad > 1e-9 && good - bad >= 0.4 - 1e-9 ? [`p-${i}>p-${j}`] : [],
+        ),
+      );
       const { pairs } = pairPrograms(questionOf(rates), PAPER);
       const textOf = (text: string): string => `p-${text.slice('program '.length)}`;
-      expect(pairs.map(({ chosen, rejected }) => `${textOf(chosen)}>${textOf(rejected)}`).sort()).toEqual(expected.sort());
+      expect(pairs.map(({ chosen, rejected }) => `${textOf(chosen)}>${textOf(rejected)}`).sort()).toEqual(
+        expected.sort(),
+      );
       const gaps = pairs.map(({ chosenPassRate, rejectedPassRate }) => chosenPassRate - rejectedPassRate);
       expect(gaps.every((gap, index) => index === 0 || gap <= gaps[index - 1]!)).toBe(true);
       for (const pair of pairs) expect(PairRow.safeParse(pair).success).toBe(true);
@@ -60,9 +73,20 @@ describe('pairPrograms', () => {
   });
 
   it('pairs what passes everything with what does not under strict labels, whatever the thresholds say', () => {
-    expect(ratesOf([1, 0.95, 0, 1], { ...PAPER, labels: 'strict' })).toEqual([[1, 0], [1, 0], [1, 0.95], [1, 0.95]]);
-    expect(pairPrograms(questionOf([0.95, 0]), { ...PAPER, labels: 'strict' })).toEqual({ pairs: [], skipped: { noProgramAboveBest: 1 } });
-    expect(pairPrograms(questionOf([1, 1]), { ...PAPER, labels: 'strict' })).toEqual({ pairs: [], skipped: { noProgramBelowGap: 1 } });
+    expect(ratesOf([1, 0.95, 0, 1], { ...PAPER, labels: 'strict' })).toEqual([
+      [1, 0],
+      [1, 0],
+      [1, 0.95],
+      [1, 0.95],
+    ]);
+    expect(pairPrograms(questionOf([0.95, 0]), { ...PAPER, labels: 'strict' })).toEqual({
+      pairs: [],
+      skipped: { noProgramAboveBest: 1 },
+    });
+    expect(pairPrograms(questionOf([1, 1]), { ...PAPER, labels: 'strict' })).toEqual({
+      pairs: [],
+      skipped: { noProgramBelowGap: 1 },
+    });
   });
 
   it('counts pairs of the same two texts once', () => {
@@ -78,7 +102,10 @@ describe('pairPrograms', () => {
 
   it('keeps the widest gaps under a cap, ties in program order, and counts the rest', () => {
     const { pairs, skipped } = pairPrograms(questionOf([0.8, 1, 0.3, 0.1]), { ...PAPER, maximumPerQuestion: 2 });
-    expect(pairs.map(({ chosen, rejected }) => [chosen, rejected])).toEqual([['program 1', 'program 3'], ['program 0', 'program 3']]);
+    expect(pairs.map(({ chosen, rejected }) => [chosen, rejected])).toEqual([
+      ['program 1', 'program 3'],
+      ['program 0', 'program 3'],
+    ]);
     expect(skipped).toEqual({ overMaximum: 2 });
   });
 
@@ -95,34 +122,58 @@ describe('pairPrograms', () => {
 
   it('carries the question, and the same ids on every run', () => {
     const [pair] = pairPrograms(questionOf([1, 0.2]), PAPER).pairs;
-    expect(pair).toMatchObject({ questionId: 'q-1', question: 'What?', split: 'train', chosen: 'program 0', rejected: 'program 1' });
+    expect(pair).toMatchObject({
+      questionId: 'q-1',
+      question: 'What?',
+      split: 'train',
+      chosen: 'program 0',
+      rejected: 'program 1',
+    });
     expect(pairPrograms(questionOf([1, 0.2]), PAPER).pairs[0]).toEqual(pair);
   });
 });
 
 describe('byQuestion', () => {
   const row = (questionId: string, index: number, rest: Partial<ProgramRow> = {}): ProgramRow => ({
-    id: `${questionId}/${index}`, questionId, split: 'train', question: 'What?', index, program: `${index}`, finish: 'stop', passRate: 0.5,
-    outcomes: [{ status: 'pass' }, { status: 'timeout' }], ...rest,
+    id: `${questionId}/${index}`,
+    questionId,
+    split: 'train',
+    question: 'What?',
+    index,
+    program: `${index}`,
+    finish: 'stop',
+    passRate: 0.5,
+    outcomes: [{ status: 'pass' }, { status: 'timeout' }],
+    ...rest,
   });
   const grouped = async (rows: ProgramRow[], denominator: 'kept' | 'all' = 'kept'): Promise<[string, number[]][]> => {
     const questions: [string, number[]][] = [];
-    async function* all(): AsyncGenerator<ProgramRow> { yield* rows; }
-    for await (const { questionId, programs } of byQuestion(all(), denominator)) questions.push([questionId, programs.map(({ passRate }) => passRate)]);
+    async function* all(): AsyncGenerator<ProgramRow> {
+      yield* rows;
+    }
+    for await (const { questionId, programs } of byQuestion(all(), denominator))
+      questions.push([questionId, programs.map(({ passRate }) => passRate)]);
     return questions;
   };
 
   it('keeps the order of questions and programs', async () => {
-    expect(await grouped([row('b', 0), row('b', 1), row('a', 0)])).toEqual([['b', [0.5, 0.5]], ['a', [0.5]]]);
+    expect(await grouped([row('b', 0), row('b', 1), row('a', 0)])).toEqual([
+      ['b', [0.5, 0.5]],
+      ['a', [0.5]],
+    ]);
     expect(await grouped([])).toEqual([]);
   });
 
   it('divides by all test cases where asked, and says which row does not tell their number', async () => {
     expect(await grouped([row('a', 0, { testCases: 8 })], 'all')).toEqual([['a', [0.125]]]);
-    await expect(grouped([row('a', 0)], 'all')).rejects.toThrow("denominator is 'all', and the row of program a/0 has no testCases");
+    await expect(grouped([row('a', 0)], 'all')).rejects.toThrow(
+      "denominator is 'all', and the row of program a/0 has no testCases",
+    );
   });
 
   it('refuses a question whose programs stand apart', async () => {
-    await expect(grouped([row('a', 0), row('b', 0), row('a', 1)])).rejects.toThrow('the programs of question a do not stand together: sort the rows by questionId');
+    await expect(grouped([row('a', 0), row('b', 0), row('a', 1)])).rejects.toThrow(
+      'the programs of question a do not stand together: sort the rows by questionId',
+    );
   });
 });

@@ -4,9 +4,18 @@ import { parseReply } from '../../activities/synthesis/parse-reply.js';
 import { QuestionRow, type RawReply, type SeedRow } from '../../workflows/contract/index.js';
 import { completion, exercise } from '../fixtures/fake-endpoint.js';
 
-const SEED: SeedRow = { id: 's/triple', source: 's', code: 'def triple(n: int) -> int:\n    """Return three times n."""\n    return 3 * n\n' };
+const SEED: SeedRow = {
+  id: 's/triple',
+  source: 's',
+  code: 'def triple(n: int) -> int:\n    """Return three times n."""\n    return 3 * n\n',
+};
 const raw = (body: string, more: Partial<RawReply> = {}): RawReply => ({
-  seedId: SEED.id, key: '0'.repeat(64), status: 200, body, usage: { promptTokens: 1, completionTokens: 1, estimated: false }, ...more,
+  seedId: SEED.id,
+  key: '0'.repeat(64),
+  status: 200,
+  body,
+  usage: { promptTokens: 1, completionTokens: 1, estimated: false },
+  ...more,
 });
 const parsed = (content: string): QuestionRow => QuestionRow.parse(parseReply(SEED, raw(completion(content)), 20));
 const withTests = (...tests: unknown[]): QuestionRow => parsed(exercise('triple', { tests }));
@@ -39,19 +48,37 @@ describe('a reply as it should be', () => {
   });
 
   it('holds nothing that a file or a program cannot', () => {
-    const row = parsed(exercise('triple', { question: 'Call triple \ud83d\ude00 \ud83d \u0000', tests: ['assert triple(1) == 3  # \udc00'] }));
-    expect(row).toMatchObject({ question: 'Call triple \ud83d\ude00 \ufffd \ufffd', testCases: [{ test: 'assert triple(1) == 3  # \ufffd' }] });
+    const row = parsed(
+      exercise('triple', {
+        question: 'Call triple \ud83d\ude00 \ud83d \u0000',
+        tests: ['assert triple(1) == 3  # \udc00'],
+      }),
+    );
+    expect(row).toMatchObject({
+      question: 'Call triple \ud83d\ude00 \ufffd \ufffd',
+      testCases: [{ test: 'assert triple(1) == 3  # \ufffd' }],
+    });
   });
 
   it('is told the name of its function where the text does not say it', () => {
-    expect(parsed(exercise('triple', { question: 'Multiply by three.' })).question).toBe('Multiply by three.\n\nThe function: `def triple(n: int) -> int`');
+    expect(parsed(exercise('triple', { question: 'Multiply by three.' })).question).toBe(
+      'Multiply by three.\n\nThe function: `def triple(n: int) -> int`',
+    );
   });
 
   it('finds the function in the tests where there is no signature', () => {
     expect(parsed(exercise('triple', { signature: undefined })).entryPoint).toBe('triple');
     const noFunctions = { ...SEED, code: 'print(3 * 4)\n' };
-    expect(parseReply(noFunctions, raw(completion(exercise('area', { signature: undefined }))), 20)).toMatchObject({ entryPoint: 'area' });
-    expect(parseReply(noFunctions, raw(completion(exercise('area', { signature: undefined, tests: ['assert 1 == 1'] }))), 20)).toMatchObject({ failure: 'noEntryPoint' });
+    expect(parseReply(noFunctions, raw(completion(exercise('area', { signature: undefined }))), 20)).toMatchObject({
+      entryPoint: 'area',
+    });
+    expect(
+      parseReply(
+        noFunctions,
+        raw(completion(exercise('area', { signature: undefined, tests: ['assert 1 == 1'] }))),
+        20,
+      ),
+    ).toMatchObject({ failure: 'noEntryPoint' });
   });
 
   it('from elsewhere is the text alone', () => {
@@ -88,7 +115,11 @@ describe('a reply that is none', () => {
     ['wrongShape', completion('{"tests": ["assert triple(1) == 3"]}'), {}],
     ['noTests', completion(exercise('triple', { tests: [] })), {}],
     ['otherQuestion', completion(exercise('fibonacci')), {}],
-    ['otherQuestion', completion(exercise('triple', { tests: ['assert double(1) == 2', 'assert double(2) == 4'] })), {}],
+    [
+      'otherQuestion',
+      completion(exercise('triple', { tests: ['assert double(1) == 2', 'assert double(2) == 4'] })),
+      {},
+    ],
   ])('is %s: %s', (failure, body, more) => {
     const row = QuestionRow.parse(parseReply(SEED, raw(body, more), 20));
     expect(row).toMatchObject({ failure, testCases: [], seedId: SEED.id, reference: SEED.code });
@@ -98,11 +129,23 @@ describe('a reply that is none', () => {
 describe('tests that cannot be used', () => {
   const good = 'assert triple(1) == 3';
   test.each<[string, unknown]>([
-    ['notText', 7], ['notText', null], ['empty', '  '], ['noAssert', 'triple(1) == 3'], ['noAssert', '"assert triple(1)"'], ['doesNotParse', 'assert triple((1) == 3'],
-    ['doesNotParse', 'assert triple(1) == "3'], ['doesNotParse', "assert triple(1]) == '3'"], ['wrongFunction', 'assert double(1) == 2'], ['wrongFunction', 'assert 3 == 3  # triple(1)'],
-    ['wrongFunction', "assert other('triple(1)') == 3"], ['needsFiles', 'assert triple(int(open("n.txt").read())) == 3'], ['needsFiles', 'import os\nassert triple(len(os.listdir("."))) == 3'],
-    ['needsNetwork', 'import requests\nassert triple(requests.get("http://x").status_code) == 600'], ['needsProcesses', 'assert triple(subprocess.call("ls")) == 0'],
-    ['duplicate', good], ['tooLong', `assert triple(${'1'.repeat(10_001)}) == 3`],
+    ['notText', 7],
+    ['notText', null],
+    ['empty', '  '],
+    ['noAssert', 'triple(1) == 3'],
+    ['noAssert', '"assert triple(1)"'],
+    ['doesNotParse', 'assert triple((1) == 3'],
+    ['doesNotParse', 'assert triple(1) == "3'],
+    ['doesNotParse', "assert triple(1]) == '3'"],
+    ['wrongFunction', 'assert double(1) == 2'],
+    ['wrongFunction', 'assert 3 == 3  # triple(1)'],
+    ['wrongFunction', "assert other('triple(1)') == 3"],
+    ['needsFiles', 'assert triple(int(open("n.txt").read())) == 3'],
+    ['needsFiles', 'import os\nassert triple(len(os.listdir("."))) == 3'],
+    ['needsNetwork', 'import requests\nassert triple(requests.get("http://x").status_code) == 600'],
+    ['needsProcesses', 'assert triple(subprocess.call("ls")) == 0'],
+    ['duplicate', good],
+    ['tooLong', `assert triple(${'1'.repeat(10_001)}) == 3`],
   ])('%s: %s', (reason, bad) => {
     const row = withTests(good, bad);
     expect(row.testCases).toEqual([{ test: good }]);
@@ -112,8 +155,14 @@ describe('tests that cannot be used', () => {
   });
 
   test.each([
-    'assert triple(1) == 3  # (one', 'assert triple(len("it\'s (")) == 15', 'assert triple(len("""a"b\n""")) == 12', 'values = [1, 2]\nassert triple(values[0]) == 3',
-    'assert triple(len("open(os.path)")) == 39', 'assert triple(len("http://a.b")) == 30', 'assert not triple(0)', 'assert abs(triple(1) - 3) < 1e-6',
+    'assert triple(1) == 3  # (one',
+    'assert triple(len("it\'s (")) == 15',
+    'assert triple(len("""a"b\n""")) == 12',
+    'values = [1, 2]\nassert triple(values[0]) == 3',
+    'assert triple(len("open(os.path)")) == 39',
+    'assert triple(len("http://a.b")) == 30',
+    'assert not triple(0)',
+    'assert abs(triple(1) - 3) < 1e-6',
   ])('are not these: %s', (text) => {
     expect(withTests(text)).toMatchObject({ testCases: [{ test: text }] });
   });
@@ -131,6 +180,9 @@ describe('tests that cannot be used', () => {
   });
 
   it('stand in the row of a question that none is left of', () => {
-    expect(withTests('assert triple(', 7)).toMatchObject({ failure: 'noTests', rejectedTests: [{ reason: 'doesNotParse' }, { test: '7', reason: 'notText' }] });
+    expect(withTests('assert triple(', 7)).toMatchObject({
+      failure: 'noTests',
+      rejectedTests: [{ reason: 'doesNotParse' }, { test: '7', reason: 'notText' }],
+    });
   });
 });

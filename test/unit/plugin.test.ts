@@ -8,20 +8,37 @@ import { root } from '../../infra/dev/paths.mjs';
 import { AceCoderPlugin, workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import { createServices, type OwnedServices } from '../../workers/plugins/services.js';
 import { workflowBundle } from '../../workers/workflow-bundle.js';
-import { ACTIVITIES, PARTS, QUEUES, SEARCH_ATTRIBUTES, WORKFLOWS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
+import {
+  ACTIVITIES,
+  PARTS,
+  QUEUES,
+  SEARCH_ATTRIBUTES,
+  WORKFLOWS,
+  workflowsOf,
+  type Part,
+  type QueueRole,
+} from '../../workflows/contract/index.js';
 import * as allWorkflows from '../../workflows/index.js';
 import * as dataWorkflows from '../../workflows/data.js';
 
-const STORE = { ACECODER_S3_ENDPOINT: 'http://127.0.0.1:9', ACECODER_S3_BUCKET: 'none', ACECODER_S3_ACCESS_KEY: 'none', ACECODER_S3_SECRET_KEY: 'none' };
+const STORE = {
+  ACECODER_S3_ENDPOINT: 'http://127.0.0.1:9',
+  ACECODER_S3_BUCKET: 'none',
+  ACECODER_S3_ACCESS_KEY: 'none',
+  ACECODER_S3_SECRET_KEY: 'none',
+};
 const roles = Object.keys(QUEUES) as QueueRole[];
 const own = async (): Promise<void> => undefined;
 
 describe('the plugin', () => {
   let services: OwnedServices;
-  beforeAll(() => { services = createServices({ env: { ...STORE } }); });
+  beforeAll(() => {
+    services = createServices({ env: { ...STORE } });
+  });
   afterAll(() => services.close());
 
-  const configured = (plugin: AceCoderPlugin, options: Partial<WorkerOptions> = {}) => plugin.configureWorker({ taskQueue: 'queue', ...options });
+  const configured = (plugin: AceCoderPlugin, options: Partial<WorkerOptions> = {}) =>
+    plugin.configureWorker({ taskQueue: 'queue', ...options });
 
   it('brings every activity on exactly one kind of worker, and workflows where they run', () => {
     const brought = roles.flatMap((role) => {
@@ -34,7 +51,10 @@ describe('the plugin', () => {
 
   it('gives a worker its slots, those of the application first, and never both numbers and a tuner', () => {
     const slots = (role: QueueRole, options: Partial<WorkerOptions> = {}): unknown[] => {
-      const { tuner, maxConcurrentActivityTaskExecutions: most } = configured(new AceCoderPlugin({ role, services }), options);
+      const { tuner, maxConcurrentActivityTaskExecutions: most } = configured(
+        new AceCoderPlugin({ role, services }),
+        options,
+      );
       return [tuner !== undefined, most];
     };
     expect(slots('sandbox')).toEqual([false, 2]);
@@ -53,23 +73,36 @@ describe('the plugin', () => {
     const alone = createServices({ env: {} });
     const { activities, workflowsPath: none } = configured(new AceCoderPlugin({ part: 'sandbox', services: alone }));
     expect([Object.keys(activities!), none]).toEqual([['sandbox.judge'], undefined]);
-    expect(() => new AceCoderPlugin({ services: alone })).toThrow(/needs the environment variable\(s\) ACECODER_S3_ENDPOINT, /);
-    expect(() => new AceCoderPlugin({ part: 'sandbox', role: 'llm' as never, services })).toThrow("The part 'sandbox' has no activity for 'llm' workers.");
+    expect(() => new AceCoderPlugin({ services: alone })).toThrow(
+      /needs the environment variable\(s\) ACECODER_S3_ENDPOINT, /,
+    );
+    expect(() => new AceCoderPlugin({ part: 'sandbox', role: 'llm' as never, services })).toThrow(
+      "The part 'sandbox' has no activity for 'llm' workers.",
+    );
     await alone.close();
   });
 
   it('keeps the workflows and activities of an application, and refuses activities of its own names', () => {
-    const options = configured(new AceCoderPlugin({ services }), { workflowsPath: '/app/workflows.js', activities: { own } });
+    const options = configured(new AceCoderPlugin({ services }), {
+      workflowsPath: '/app/workflows.js',
+      activities: { own },
+    });
     expect(options.workflowsPath).toBe('/app/workflows.js');
     expect(Object.keys(options.activities!)).toEqual(expect.arrayContaining(['own', 'preferences.pair']));
-    expect(() => configured(new AceCoderPlugin({ services }), { activities: { 'preferences.pair': own } })).toThrow('defined more than once: the activities preferences.pair');
-    expect(() => configured(new AceCoderPlugin({ services }), configured(new AceCoderPlugin({ services })))).toThrow(/defined more than once: the activities synthesis\.plan, /);
+    expect(() => configured(new AceCoderPlugin({ services }), { activities: { 'preferences.pair': own } })).toThrow(
+      'defined more than once: the activities preferences.pair',
+    );
+    expect(() => configured(new AceCoderPlugin({ services }), configured(new AceCoderPlugin({ services })))).toThrow(
+      /defined more than once: the activities synthesis\.plan, /,
+    );
   });
 
   it('refuses to run where a plugin behind it replaced an activity', async () => {
     const plugin = new AceCoderPlugin({ services });
     const activities = new Map(Object.entries({ ...configured(plugin).activities, 'preferences.pair': own }));
-    await expect(plugin.runWorker({ options: { activities } } as never, () => Promise.resolve())).rejects.toThrow('A plugin that stands behind acecoder.AceCoderPlugin replaces the activities preferences.pair.');
+    await expect(plugin.runWorker({ options: { activities } } as never, () => Promise.resolve())).rejects.toThrow(
+      'A plugin that stands behind acecoder.AceCoderPlugin replaces the activities preferences.pair.',
+    );
   });
 
   describe('in a workflow bundle', () => {
@@ -83,19 +116,28 @@ describe('the plugin', () => {
       const errors: string[] = [];
       const logger = new DefaultLogger('ERROR', ({ message }) => errors.push(message));
       try {
-        return (await bundleWorkflowCode({ workflowsPath: path, logger, plugins: [new AceCoderPlugin({ part, services })] })).code;
+        return (
+          await bundleWorkflowCode({ workflowsPath: path, logger, plugins: [new AceCoderPlugin({ part, services })] })
+        ).code;
       } catch (error) {
         throw new Error([(error as Error).message, ...errors].join('\n'), { cause: error });
       }
     };
 
     it('stands beside other workflows', { timeout: 60_000 }, async () => {
-      expect(await bundle('all', `export * from ${JSON.stringify(workflowsPath.all)};\nexport async function greet() { return 'hello'; }\n`)).toContain('greet');
+      expect(
+        await bundle(
+          'all',
+          `export * from ${JSON.stringify(workflowsPath.all)};\nexport async function greet() { return 'hello'; }\n`,
+        ),
+      ).toContain('greet');
     });
 
     it('is not hidden by a workflow of the same name', { timeout: 60_000 }, async () => {
       const hiding = `export * from ${JSON.stringify(workflowsPath.all)};\nexport async function sampling() { return 'another'; }\n`;
-      await expect(bundle('all', hiding)).rejects.toThrow(/The workflow 'sampling' of acecoder-temporal is hidden by one of the same name in .*rename that one/);
+      await expect(bundle('all', hiding)).rejects.toThrow(
+        /The workflow 'sampling' of acecoder-temporal is hidden by one of the same name in .*rename that one/,
+      );
     });
 
     it('is built once for a home, and anew when a source or a version changes', { timeout: 60_000 }, async () => {
@@ -111,7 +153,10 @@ describe('the plugin', () => {
     });
 
     it('leaves the names of other parts alone', { timeout: 60_000 }, async () => {
-      await bundle('data', `export * from ${JSON.stringify(workflowsPath.data)};\nexport async function evaluation() { return 'of cakes'; }\n`);
+      await bundle(
+        'data',
+        `export * from ${JSON.stringify(workflowsPath.data)};\nexport async function evaluation() { return 'of cakes'; }\n`,
+      );
     });
   });
 });
@@ -121,23 +166,50 @@ describe('docs/plugin.md', () => {
   const rows = page.split('\n').filter((line) => line.startsWith('| '));
 
   it('names every workflow, part, queue, activity and search attribute', () => {
-    for (const workflow of WORKFLOWS) expect(rows.filter((row) => row.startsWith(`| \`${workflow}\` |`)), workflow).toHaveLength(1);
-    for (const part of Object.keys(PARTS)) expect(rows.some((row) => row.startsWith(`| \`${part}\` |`)), part).toBe(true);
-    for (const [role, queue] of Object.entries(QUEUES)) expect(rows.some((row) => row.startsWith(`| \`${role}\` | \`${queue}\``)), role).toBe(true);
+    for (const workflow of WORKFLOWS)
+      expect(
+        rows.filter((row) => row.startsWith(`| \`${workflow}\` |`)),
+        workflow,
+      ).toHaveLength(1);
+    for (const part of Object.keys(PARTS))
+      expect(
+        rows.some((row) => row.startsWith(`| \`${part}\` |`)),
+        part,
+      ).toBe(true);
+    for (const [role, queue] of Object.entries(QUEUES))
+      expect(
+        rows.some((row) => row.startsWith(`| \`${role}\` | \`${queue}\``)),
+        role,
+      ).toBe(true);
     for (const role of roles) {
-      const named = rows.find((row) => row.startsWith(`| \`${role}\` | \`synthesis.`) || row.startsWith(`| \`${role}\` | \`sampling.`));
-      const expected = Object.entries(ACTIVITIES).filter(([, on]) => on === role).map(([name]) => name);
-      expect([...(named ?? '').matchAll(/`(\w+\.\w+)`/g)].map(([, name]) => name).sort(), role).toEqual(expected.sort());
+      const named = rows.find(
+        (row) => row.startsWith(`| \`${role}\` | \`synthesis.`) || row.startsWith(`| \`${role}\` | \`sampling.`),
+      );
+      const expected = Object.entries(ACTIVITIES)
+        .filter(([, on]) => on === role)
+        .map(([name]) => name);
+      expect([...(named ?? '').matchAll(/`(\w+\.\w+)`/g)].map(([, name]) => name).sort(), role).toEqual(
+        expected.sort(),
+      );
     }
     for (const [name, type] of Object.entries(SEARCH_ATTRIBUTES)) expect(page).toContain(`\`${name}\` (${type})`);
   });
 
   it('names every variable that workers read', () => {
-    const sources = ['activities', 'workers'].flatMap((room) => readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }).map((name) => join(root, room, name)))
+    const sources = ['activities', 'workers']
+      .flatMap((room) =>
+        readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }).map((name) => join(root, room, name)),
+      )
       .filter((file) => /(?<!\.test)\.ts$/.test(file));
-    const read = new Set(sources.flatMap((file) => [...readFileSync(file, 'utf8').matchAll(/\bACECODER_[A-Z0-9_]*[A-Z0-9]/g)].map(([name]) => name)));
+    const read = new Set(
+      sources.flatMap((file) =>
+        [...readFileSync(file, 'utf8').matchAll(/\bACECODER_[A-Z0-9_]*[A-Z0-9]/g)].map(([name]) => name),
+      ),
+    );
     read.delete('ACECODER_S3');
     expect([...read].filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
-    expect([...page.matchAll(/`(ACECODER_\w+)`/g)].map(([, name]) => name!).filter((name) => !read.has(name))).toEqual([]);
+    expect([...page.matchAll(/`(ACECODER_\w+)`/g)].map(([, name]) => name!).filter((name) => !read.has(name))).toEqual(
+      [],
+    );
   });
 });

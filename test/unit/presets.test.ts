@@ -7,14 +7,22 @@ const OWN = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' } };
 describe('merge', () => {
   it('merges objects member by member and replaces everything else', () => {
     const base = { a: { b: 1, c: { d: 2 } }, list: [1, 2, 3], text: 'x' };
-    expect(merge(base, { a: { c: { e: 3 } }, list: [9], text: null })).toEqual({ a: { b: 1, c: { d: 2, e: 3 } }, list: [9], text: null });
+    expect(merge(base, { a: { c: { e: 3 } }, list: [9], text: null })).toEqual({
+      a: { b: 1, c: { d: 2, e: 3 } },
+      list: [9],
+      text: null,
+    });
     expect(base).toEqual({ a: { b: 1, c: { d: 2 } }, list: [1, 2, 3], text: 'x' });
   });
 
   it('replaces a discriminated object of another kind as a whole', () => {
     const hub = { kind: 'hub', id: 'model', revision: 'main' };
-    expect(merge({ policy: hub }, { policy: { kind: 'folder', path: 'p' } })).toEqual({ policy: { kind: 'folder', path: 'p' } });
-    expect(merge({ policy: hub }, { policy: { kind: 'hub', revision: 'v2' } })).toEqual({ policy: { ...hub, revision: 'v2' } });
+    expect(merge({ policy: hub }, { policy: { kind: 'folder', path: 'p' } })).toEqual({
+      policy: { kind: 'folder', path: 'p' },
+    });
+    expect(merge({ policy: hub }, { policy: { kind: 'hub', revision: 'v2' } })).toEqual({
+      policy: { ...hub, revision: 'v2' },
+    });
     expect(merge({ policy: hub }, { policy: { revision: 'v3' } })).toEqual({ policy: { ...hub, revision: 'v3' } });
   });
 
@@ -39,7 +47,9 @@ describe('expandPreset', () => {
 
   it('leaves the presets as they are', () => {
     const before = JSON.stringify(PRESETS);
-    const expanded = expandPreset({ extends: 'quickstart', name: 'x', stages: { rewardModel: { epochs: 3 } } }) as { stages: { sampling: { samples: number } } };
+    const expanded = expandPreset({ extends: 'quickstart', name: 'x', stages: { rewardModel: { epochs: 3 } } }) as {
+      stages: { sampling: { samples: number } };
+    };
     expanded.stages.sampling = { samples: 1 };
     expect(JSON.stringify(PRESETS)).toBe(before);
   });
@@ -52,7 +62,9 @@ describe('expandPreset', () => {
   });
 
   it.each([['quick'], ['toString'], [7], [null]])('refuses the unknown preset %j and names the known ones', (name) => {
-    expect(() => expandPreset({ extends: name })).toThrow(`unknown preset ${JSON.stringify(name)}; known are quickstart, paper-7b`);
+    expect(() => expandPreset({ extends: name })).toThrow(
+      `unknown preset ${JSON.stringify(name)}; known are quickstart, paper-7b`,
+    );
   });
 
   it('has the label rule and training settings of the paper in paper-7b', () => {
@@ -60,8 +72,25 @@ describe('expandPreset', () => {
     expect(stages.preferences).toMatchObject({ minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 });
     expect(stages.preferences.maximumPerQuestion).toBeUndefined();
     expect(stages.filtering).toMatchObject({ minimumTestCases: 5 });
-    expect(stages.rewardModel).toMatchObject({ learningRate: 1e-5, epochs: 1, batchSize: 128, schedule: 'cosine', warmupRatio: 0.1, upperLayers: null });
-    expect(stages.reinforcement).toMatchObject({ promptsPerRound: 256, samplesPerPrompt: 8, reward: { tests: 'allPass', rewardModelWeight: 0 } });
-    expect(stages.reinforcement.algorithm).toMatchObject({ learningRate: 5e-7, beta: 0.01, clip: 0.2, rewardClip: 10, batchSize: 128 });
+    expect(stages.rewardModel).toMatchObject({
+      learningRate: 1e-5,
+      epochs: 1,
+      batchSize: 128,
+      schedule: 'cosine',
+      warmupRatio: 0.1,
+      upperLayers: null,
+    });
+    expect(stages.reinforcement).toMatchObject({
+      promptsPerRound: 256,
+      samplesPerPrompt: 8,
+      reward: { tests: 'allPass', rewardModelWeight: 0 },
+    });
+    expect(stages.reinforcement.algorithm).toMatchObject({
+      learningRate: 5e-7,
+      beta: 0.01,
+      clip: 0.2,
+      rewardClip: 10,
+      batchSize: 128,
+    });
   });
 });

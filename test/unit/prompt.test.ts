@@ -6,7 +6,10 @@ describe('promptOf', () => {
   it('opens the answer with a Python fence and stops at the closing one', () => {
     const { messages, assistantPrefix, stop } = promptOf('Write double(n).');
     expect(messages).toHaveLength(1);
-    expect(messages[0]).toMatchObject({ role: 'user', content: expect.stringMatching(/^Write double\(n\)\.\n\n/) as string });
+    expect(messages[0]).toMatchObject({
+      role: 'user',
+      content: expect.stringMatching(/^Write double\(n\)\.\n\n/) as string,
+    });
     expect(assistantPrefix).toBe('```python\n');
     expect(stop).toEqual(['\n```']);
   });

@@ -3,17 +3,28 @@ import { describe, expect, it } from 'vitest';
 import { namedBy, neededBlobs, prunable, type Named, type Part } from '../../activities/artifacts/pruning.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 
-const policy = (name: string): ArtifactRef => ({ kind: 'policy', key: `artifacts/policy/${name}.json`, digest: '0'.repeat(64), bytes: 1 });
+const policy = (name: string): ArtifactRef => ({
+  kind: 'policy',
+  key: `artifacts/policy/${name}.json`,
+  digest: '0'.repeat(64),
+  bytes: 1,
+});
 const POLICIES = ['1', '2', '3', '4', '5'].map(policy);
 const BASE: ArtifactRef = { ...policy('base'), kind: 'model', key: 'artifacts/model/base.json' };
 
 /** A manifest as far as pruning reads it. */
-const manifest = (stage: string, inputs: Record<string, ArtifactRef>, config: object = {}): Named => namedBy({ stage, config, inputs, files: [] });
-const update = (round: number, of: ArtifactRef, reference: ArtifactRef): Named => manifest('reinforcement.update', { policy: of, reference }, { round });
-const rollouts = (round: number, of: ArtifactRef): Named => manifest('reinforcement.rollouts', { policy: of }, { round });
+const manifest = (stage: string, inputs: Record<string, ArtifactRef>, config: object = {}): Named =>
+  namedBy({ stage, config, inputs, files: [] });
+const update = (round: number, of: ArtifactRef, reference: ArtifactRef): Named =>
+  manifest('reinforcement.update', { policy: of, reference }, { round });
+const rollouts = (round: number, of: ArtifactRef): Named =>
+  manifest('reinforcement.rollouts', { policy: of }, { round });
 
 /** The documents that five rounds leave, and others. `lag` is how many updates the sampled policy is behind. */
-function documents(others: Record<string, Named> = {}, { lag = 0, reference = (_round: number) => BASE } = {}): Map<string, Named> {
+function documents(
+  others: Record<string, Named> = {},
+  { lag = 0, reference = (_round: number) => BASE } = {},
+): Map<string, Named> {
   const before = (round: number): ArtifactRef => POLICIES[round - 2] ?? BASE;
   return new Map([
     ...POLICIES.map(({ key }, at) => [key, update(at + 1, before(at + 1), reference(at + 1))] as const),
@@ -22,14 +33,27 @@ function documents(others: Record<string, Named> = {}, { lag = 0, reference = (_
   ]);
 }
 
-const partsOf = (options: Partial<Parameters<typeof prunable>[0]>, of = documents(), kept: string[] = []): Record<string, Part> =>
-  Object.fromEntries([...prunable({ policies: POLICIES, needed: [BASE], keepRounds: 2, ...options }, of, new Set(kept))].map(([key, part]) => [key.replace(/^artifacts\/policy\/|\.json$/g, ''), part]));
+const partsOf = (
+  options: Partial<Parameters<typeof prunable>[0]>,
+  of = documents(),
+  kept: string[] = [],
+): Record<string, Part> =>
+  Object.fromEntries(
+    [...prunable({ policies: POLICIES, needed: [BASE], keepRounds: 2, ...options }, of, new Set(kept))].map(
+      ([key, part]) => [key.replace(/^artifacts\/policy\/|\.json$/g, ''), part],
+    ),
+  );
 
 describe('prunable', () => {
   it('leaves the newest rounds, and of those the state of the newest alone', () => {
     expect(partsOf({})).toEqual({ 1: 'all', 2: 'all', 3: 'all', 4: 'trainingState' });
     expect(partsOf({ keepRounds: 1 })).toEqual({ 1: 'all', 2: 'all', 3: 'all', 4: 'all' });
-    expect(partsOf({ keepRounds: 9 })).toEqual({ 1: 'trainingState', 2: 'trainingState', 3: 'trainingState', 4: 'trainingState' });
+    expect(partsOf({ keepRounds: 9 })).toEqual({
+      1: 'trainingState',
+      2: 'trainingState',
+      3: 'trainingState',
+      4: 'trainingState',
+    });
     expect(partsOf({ policies: POLICIES.slice(0, 1) })).toEqual({});
   });
 
@@ -39,27 +63,51 @@ describe('prunable', () => {
 
   it('leaves the reference in force, and takes those before it', () => {
     const reference = (round: number): ArtifactRef => (round < 2 ? BASE : round < 4 ? POLICIES[0]! : POLICIES[2]!);
-    expect(partsOf({ needed: [POLICIES[2]!] }, documents({}, { reference }))).toEqual({ 1: 'all', 2: 'all', 3: 'trainingState', 4: 'trainingState' });
+    expect(partsOf({ needed: [POLICIES[2]!] }, documents({}, { reference }))).toEqual({
+      1: 'all',
+      2: 'all',
+      3: 'trainingState',
+      4: 'trainingState',
+    });
   });
 
   it('leaves the policy that a round ahead samples, and takes those that asynchronous rounds sampled', () => {
-    expect(partsOf({ keepRounds: 1, needed: [BASE, POLICIES[3]!] }, documents({}, { lag: 1 }))).toEqual({ 1: 'all', 2: 'all', 3: 'all', 4: 'trainingState' });
+    expect(partsOf({ keepRounds: 1, needed: [BASE, POLICIES[3]!] }, documents({}, { lag: 1 }))).toEqual({
+      1: 'all',
+      2: 'all',
+      3: 'all',
+      4: 'trainingState',
+    });
   });
 
   it.each<[string, Record<string, Named>]>([
     ['an evaluation', { 'artifacts/evaluation/x.json': manifest('evaluation', { 'policy:mine': POLICIES[0]! }) }],
-    ['an evaluation that is planned', { 'plans/x.json': namedBy({ config: {}, inputs: { 'policy:mine': POLICIES[0]! }, shards: [] }) }],
-    ['an experiment', { 'experiments/x.json': namedBy({ models: { policy: { kind: 'artifact', ref: POLICIES[0]! } } }) }],
+    [
+      'an evaluation that is planned',
+      { 'plans/x.json': namedBy({ config: {}, inputs: { 'policy:mine': POLICIES[0]! }, shards: [] }) },
+    ],
+    [
+      'an experiment',
+      { 'experiments/x.json': namedBy({ models: { policy: { kind: 'artifact', ref: POLICIES[0]! } } }) },
+    ],
     ['rounds that started from it', { 'artifacts/policy/y.json': update(1, POLICIES[0]!, POLICIES[0]!) }],
-    ['rounds that went another way with it as their reference', { 'artifacts/policy/y.json': update(2, POLICIES[0]!, POLICIES[0]!) }],
-    ['a later round of others whose reference it is', { 'artifacts/policy/y.json': update(3, POLICIES[1]!, POLICIES[0]!) }],
+    [
+      'rounds that went another way with it as their reference',
+      { 'artifacts/policy/y.json': update(2, POLICIES[0]!, POLICIES[0]!) },
+    ],
+    [
+      'a later round of others whose reference it is',
+      { 'artifacts/policy/y.json': update(3, POLICIES[1]!, POLICIES[0]!) },
+    ],
     ['a reward model', { 'artifacts/rewardModel/y.json': manifest('rewardModel', { backbone: POLICIES[0]! }) }],
   ])('leaves what is named by %s', (_, others) => {
     expect(partsOf({}, documents(others))).toMatchObject({ 1: 'trainingState', 3: 'all' });
   });
 
   it('takes what only the next round of an equal beginning names', () => {
-    expect(partsOf({}, documents({ 'artifacts/policy/y.json': update(3, POLICIES[1]!, BASE) }))).toMatchObject({ 2: 'all' });
+    expect(partsOf({}, documents({ 'artifacts/policy/y.json': update(3, POLICIES[1]!, BASE) }))).toMatchObject({
+      2: 'all',
+    });
   });
 
   it('leaves what another stage made to stay as it is', () => {
@@ -71,11 +119,19 @@ describe('neededBlobs', () => {
   const file = (name: string, sha256: string): object => ({ name, sha256, bytes: 1, encoding: 'identity' });
   const named = (...files: object[]): Named => namedBy({ stage: 'reinforcement.update', files });
   const all = new Map([
-    ['artifacts/policy/1.json', named(file('model.safetensors', 'a'), file('training-state/optimizer.safetensors', 'b'), file('config.json', 'c'))],
+    [
+      'artifacts/policy/1.json',
+      named(
+        file('model.safetensors', 'a'),
+        file('training-state/optimizer.safetensors', 'b'),
+        file('config.json', 'c'),
+      ),
+    ],
     ['artifacts/policy/2.json', named(file('model.safetensors', 'd'), file('config.json', 'c'))],
     ['plans/x.json', namedBy({ shards: [{ sha256: 'e' }] })],
   ]);
-  const needed = (...parts: Part[]): string => [...neededBlobs(all, new Map([['artifacts/policy/1.json', new Set(parts)]]))].sort().join('');
+  const needed = (...parts: Part[]): string =>
+    [...neededBlobs(all, new Map([['artifacts/policy/1.json', new Set(parts)]]))].sort().join('');
 
   it('are all that documents name, but for pruned parts', () => {
     expect(needed()).toBe('abcde');

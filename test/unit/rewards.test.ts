@@ -4,7 +4,12 @@ import { rewardRollouts, type JudgedRollout, type RewardRule } from '../../activ
 import { Random } from '../../activities/synthesis/random.js';
 import { RewardRow } from '../../workflows/contract/index.js';
 
-const TESTS: RewardRule = { reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0 }, rewardClip: 10, dropDegenerateGroups: false, maxNewTokens: 100 };
+const TESTS: RewardRule = {
+  reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0 },
+  rewardClip: 10,
+  dropDegenerateGroups: false,
+  maxNewTokens: 100,
+};
 
 function rollout(id: string, values: Partial<JudgedRollout> = {}): JudgedRollout {
   return { id, questionId: 'q-1', completionTokens: 5, ...values };
@@ -17,51 +22,103 @@ describe('rewardRollouts', () => {
   it('rewards the pass rate, or all tests passed and nothing else', () => {
     const rollouts = [1, 0.95, 0].map((passRate, index) => rollout(`r${index}`, { passRate }));
     expect(rewardsOf(rollouts, TESTS)).toEqual([1, 0.95, 0]);
-    expect(rewardsOf(rollouts, { ...TESTS, reward: { ...TESTS.reward, tests: 'allPass', testsWeight: 2 } })).toEqual([2, 0, 0]);
+    expect(rewardsOf(rollouts, { ...TESTS, reward: { ...TESTS.reward, tests: 'allPass', testsWeight: 2 } })).toEqual([
+      2, 0, 0,
+    ]);
   });
 
   it('leaves an unjudged rollout out of its group', () => {
-    expect(rewardsOf([rollout('a', { passRate: 1 }), rollout('b'), rollout('c', { passRate: 0 })], TESTS)).toEqual([1, 'unjudged', 0]);
+    expect(rewardsOf([rollout('a', { passRate: 1 }), rollout('b'), rollout('c', { passRate: 0 })], TESTS)).toEqual([
+      1,
+      'unjudged',
+      0,
+    ]);
   });
 
   it('drops a group that has fewer than two rollouts left', () => {
-    const rows = rewardRollouts([rollout('a', { passRate: 1 }), rollout('b'), rollout('c', { questionId: 'q-2', passRate: 1 })], TESTS);
+    const rows = rewardRollouts(
+      [rollout('a', { passRate: 1 }), rollout('b'), rollout('c', { questionId: 'q-2', passRate: 1 })],
+      TESTS,
+    );
     expect(rows.map(({ dropped }) => dropped)).toEqual(['smallGroup', 'unjudged', 'smallGroup']);
     expect(rows.every((row) => !('reward' in row))).toBe(true);
     expect(rows[0]).toMatchObject({ passRate: 1 });
   });
 
   it('drops an answer without tokens: there is nothing to train', () => {
-    expect(rewardsOf([rollout('a', { passRate: 1, completionTokens: 0 }), rollout('b', { passRate: 1 }), rollout('c', { passRate: 0 })], TESTS)).toEqual(['empty', 1, 0]);
+    expect(
+      rewardsOf(
+        [
+          rollout('a', { passRate: 1, completionTokens: 0 }),
+          rollout('b', { passRate: 1 }),
+          rollout('c', { passRate: 0 }),
+        ],
+        TESTS,
+      ),
+    ).toEqual(['empty', 1, 0]);
   });
 
   it('drops a degenerate group where asked, and only then', () => {
-    const rollouts = [rollout('a', { passRate: 0.5 }), rollout('b', { passRate: 0.5 }), rollout('c', { questionId: 'q-2', passRate: 1 }), rollout('d', { questionId: 'q-2', passRate: 0 })];
+    const rollouts = [
+      rollout('a', { passRate: 0.5 }),
+      rollout('b', { passRate: 0.5 }),
+      rollout('c', { questionId: 'q-2', passRate: 1 }),
+      rollout('d', { questionId: 'q-2', passRate: 0 }),
+    ];
     expect(rewardsOf(rollouts, TESTS)).toEqual([0.5, 0.5, 1, 0]);
-    expect(rewardsOf(rollouts, { ...TESTS, dropDegenerateGroups: true })).toEqual(['degenerateGroup', 'degenerateGroup', 1, 0]);
+    expect(rewardsOf(rollouts, { ...TESTS, dropDegenerateGroups: true })).toEqual([
+      'degenerateGroup',
+      'degenerateGroup',
+      1,
+      0,
+    ]);
   });
 
   it('normalises scores by the held-out ones and clips them before weighing', () => {
-    const rule: RewardRule = { ...TESTS, reward: { testsWeight: 0, tests: 'passRate', rewardModelWeight: 0.5 }, rewardClip: 3, scale: { mean: 2, std: 4 } };
+    const rule: RewardRule = {
+      ...TESTS,
+      reward: { testsWeight: 0, tests: 'passRate', rewardModelWeight: 0.5 },
+      rewardClip: 3,
+      scale: { mean: 2, std: 4 },
+    };
     const scores = [2, 6, -2, 100, -100, 14];
-    expect(rewardsOf(scores.map((score, index) => rollout(`r${index}`, { score })), rule)).toEqual([0, 0.5, -0.5, 1.5, -1.5, 1.5]);
+    expect(
+      rewardsOf(
+        scores.map((score, index) => rollout(`r${index}`, { score })),
+        rule,
+      ),
+    ).toEqual([0, 0.5, -0.5, 1.5, -1.5, 1.5]);
   });
 
   it('takes a penalty off long answers, which rises over the last tokens', () => {
     const rule: RewardRule = { ...TESTS, reward: { ...TESTS.reward, lengthPenalty: { tokens: 20, weight: 0.5 } } };
     const lengths = [1, 80, 85, 90, 100, 130];
-    const rewards = rewardsOf(lengths.map((completionTokens, index) => rollout(`r${index}`, { passRate: 1, completionTokens })), rule);
+    const rewards = rewardsOf(
+      lengths.map((completionTokens, index) => rollout(`r${index}`, { passRate: 1, completionTokens })),
+      rule,
+    );
     expect(rewards).toEqual([1, 1, 0.875, 0.75, 0.5, 0.5]);
   });
 
   it('adds both parts where both are weighed', () => {
-    const rule: RewardRule = { ...TESTS, reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0.2 }, scale: { mean: 0, std: 2 } };
-    const [first] = rewardRollouts([rollout('a', { passRate: 0.5, score: 4 }), rollout('b', { passRate: 0, score: 0 })], rule);
+    const rule: RewardRule = {
+      ...TESTS,
+      reward: { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0.2 },
+      scale: { mean: 0, std: 2 },
+    };
+    const [first] = rewardRollouts(
+      [rollout('a', { passRate: 0.5, score: 4 }), rollout('b', { passRate: 0, score: 0 })],
+      rule,
+    );
     expect(first!.reward).toBeCloseTo(0.5 + 0.2 * 2, 12);
   });
 
   it('needs no verdict where tests are not weighed, and no score where the reward model is not', () => {
-    const modelOnly: RewardRule = { ...TESTS, reward: { testsWeight: 0, tests: 'passRate', rewardModelWeight: 1 }, scale: { mean: 0, std: 1 } };
+    const modelOnly: RewardRule = {
+      ...TESTS,
+      reward: { testsWeight: 0, tests: 'passRate', rewardModelWeight: 1 },
+      scale: { mean: 0, std: 1 },
+    };
     expect(rewardsOf([rollout('a', { score: 1 }), rollout('b', { score: 2 })], modelOnly)).toEqual([1, 2]);
     expect(rewardsOf([rollout('a', { passRate: 1 }), rollout('b', { passRate: 0 })], TESTS)).toEqual([1, 0]);
   });
@@ -70,16 +127,21 @@ describe('rewardRollouts', () => {
     const random = new Random(31);
     const rule: RewardRule = { ...TESTS, dropDegenerateGroups: true };
     for (let round = 0; round < 200; round += 1) {
-      const rollouts = Array.from({ length: random.integer(0, 24) }, (_, index) => rollout(`r${index}`, {
-        questionId: `q-${random.integer(0, 5)}`, completionTokens: random.integer(0, 4),
-        passRate: random.chance(0.2) ? undefined : random.integer(0, 3) / 3,
-      }));
+      const rollouts = Array.from({ length: random.integer(0, 24) }, (_, index) =>
+        rollout(`r${index}`, {
+          questionId: `q-${random.integer(0, 5)}`,
+          completionTokens: random.integer(0, 4),
+          passRate: random.chance(0.2) ? undefined : random.integer(0, 3) / 3,
+        }),
+      );
       const rows = rewardRollouts(rollouts, rule);
       expect(rows.map(({ id }) => id)).toEqual(rollouts.map(({ id }) => id));
       for (const [index, row] of rows.entries()) {
         expect(RewardRow.safeParse(row).success).toBe(true);
         expect((row.reward === undefined) !== (row.dropped === undefined)).toBe(true);
-        expect(row.dropped === 'unjudged').toBe(rollouts[index]!.passRate === undefined && rollouts[index]!.completionTokens > 0);
+        expect(row.dropped === 'unjudged').toBe(
+          rollouts[index]!.passRate === undefined && rollouts[index]!.completionTokens > 0,
+        );
         if (row.reward === undefined) continue;
         const group = rows.filter(({ questionId, reward }) => questionId === row.questionId && reward !== undefined);
         expect(new Set(group.map(({ reward }) => reward)).size).toBeGreaterThan(1);

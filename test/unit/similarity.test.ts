@@ -2,7 +2,13 @@
 import { describe, expect, it } from 'vitest';
 import { Contamination } from '../../activities/benchmarks/contamination.js';
 import type { Task } from '../../activities/benchmarks/humaneval.js';
-import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from '../../activities/benchmarks/similarity.js';
+import {
+  jaccard,
+  NearDuplicates,
+  nearDuplicateGroups,
+  shingles,
+  tokens,
+} from '../../activities/benchmarks/similarity.js';
 import { Random } from '../../activities/synthesis/random.js';
 
 describe('tokens and shingles', () => {
@@ -27,7 +33,8 @@ describe('jaccard', () => {
 
   it('is symmetric, in [0, 1], and 1 for equal sets only', () => {
     const random = new Random(11);
-    const randomSet = (): Set<number> => new Set(Array.from({ length: random.integer(1, 8) }, () => random.integer(0, 9)));
+    const randomSet = (): Set<number> =>
+      new Set(Array.from({ length: random.integer(1, 8) }, () => random.integer(0, 9)));
     for (let round = 0; round < 500; round += 1) {
       const [a, b] = [randomSet(), randomSet()];
       const value = jaccard(a, b);
@@ -56,7 +63,8 @@ describe('nearDuplicateGroups', () => {
     const words = (): string[] => Array.from({ length: random.integer(3, 40) }, () => `w${random.integer(0, 30)}`);
     const texts = Array.from({ length: 120 }, words).flatMap((text) => {
       const changed = [...text];
-      for (let times = random.integer(0, 4); times > 0; times -= 1) changed[random.integer(0, text.length - 1)] = `x${random.integer(0, 3)}`;
+      for (let times = random.integer(0, 4); times > 0; times -= 1)
+        changed[random.integer(0, text.length - 1)] = `x${random.integer(0, 3)}`;
       return [text.join(' '), changed.join(' ')];
     });
     const sets = texts.map((text) => shingles(text, 3));
@@ -64,7 +72,11 @@ describe('nearDuplicateGroups', () => {
       const group = texts.map((_, index) => index);
       for (let round = 0; round < texts.length; round += 1) {
         const before = group.join();
-        sets.forEach((a, i) => sets.forEach((b, j) => { if (j < i && jaccard(a, b) >= threshold) group[i] = group[j] = Math.min(group[i]!, group[j]!); }));
+        sets.forEach((a, i) =>
+          sets.forEach((b, j) => {
+            if (j < i && jaccard(a, b) >= threshold) group[i] = group[j] = Math.min(group[i]!, group[j]!);
+          }),
+        );
         if (group.join() === before) break;
       }
       expect(nearDuplicateGroups(texts, threshold)).toEqual(group);
@@ -79,12 +91,22 @@ describe('nearDuplicateGroups', () => {
 });
 
 describe('contamination', () => {
-  const solution = 'def has_close_elements(numbers, threshold):\n    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
-  const task: Task = { id: 'HumanEval/0', question: '', entryPoint: 'has_close_elements', programPrefix: '', tests: [], reference: solution };
+  const solution =
+    'def has_close_elements(numbers, threshold):\n    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
+  const task: Task = {
+    id: 'HumanEval/0',
+    question: '',
+    entryPoint: 'has_close_elements',
+    programPrefix: '',
+    tests: [],
+    reference: solution,
+  };
 
   it('finds a seed by the name of its function, however it is written', () => {
     for (const name of ['has_close_elements', 'hasCloseElements', 'HAS_close_Elements']) {
-      expect(new Contamination([task]).reasonOf({ name, code: 'def f(x):\n    return x' })).toBe('same function name as HumanEval/0');
+      expect(new Contamination([task]).reasonOf({ name, code: 'def f(x):\n    return x' })).toBe(
+        'same function name as HumanEval/0',
+      );
     }
   });
 
@@ -95,7 +117,12 @@ describe('contamination', () => {
   });
 
   it('leaves other seeds alone', () => {
-    expect(new Contamination([task]).reasonOf({ name: 'double', code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n' })).toBeUndefined();
+    expect(
+      new Contamination([task]).reasonOf({
+        name: 'double',
+        code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n',
+      }),
+    ).toBeUndefined();
     expect(new Contamination([]).reasonOf({ name: 'has_close_elements', code: 'x' })).toBeUndefined();
   });
 });
@@ -108,7 +135,8 @@ describe('NearDuplicates', () => {
     const texts = Array.from({ length: 150 }, () => words(60)).flatMap((text) => {
       // Versions of a text with a few words changed: similarities from 0.5 to 1.
       const changed = [...text];
-      for (let times = random.integer(0, 5); times > 0; times -= 1) changed[random.integer(0, 59)] = `x${random.integer(0, 9)}`;
+      for (let times = random.integer(0, 5); times > 0; times -= 1)
+        changed[random.integer(0, 59)] = `x${random.integer(0, 9)}`;
       return [text.join(' '), changed.join(' ')];
     });
     const found = new NearDuplicates(0.8);
@@ -130,7 +158,13 @@ describe('NearDuplicates', () => {
 
   it('takes equal texts and empty ones for alike', () => {
     const found = new NearDuplicates(1);
-    expect(['a b c d', 'a b c d', '', '', 'a b c e'].map((text) => found.isDuplicate(text))).toEqual([false, true, false, true, false]);
+    expect(['a b c d', 'a b c d', '', '', 'a b c e'].map((text) => found.isDuplicate(text))).toEqual([
+      false,
+      true,
+      false,
+      true,
+      false,
+    ]);
     expect(() => new NearDuplicates(0.5)).toThrow('the threshold is from 0.7 to 1, not 0.5');
   });
 });

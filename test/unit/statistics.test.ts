@@ -18,9 +18,16 @@ describe('wilsonInterval', () => {
   });
 
   it('solves its own equation: at its ends the rate is z standard errors away', () => {
-    for (const [successes, trials] of [[3, 7], [50, 120], [999, 1000]] as const) {
+    for (const [successes, trials] of [
+      [3, 7],
+      [50, 120],
+      [999, 1000],
+    ] as const) {
       for (const end of wilsonInterval(successes, trials)!) {
-        expect(Math.abs(successes / trials - end) / Math.sqrt((end * (1 - end)) / trials)).toBeCloseTo(1.959963984540054, 9);
+        expect(Math.abs(successes / trials - end) / Math.sqrt((end * (1 - end)) / trials)).toBeCloseTo(
+          1.959963984540054,
+          9,
+        );
       }
     }
   });
@@ -75,13 +82,20 @@ describe('calibration', () => {
     });
     const bins = calibration(margins);
     expect(bins.reduce((sum, { count }) => sum + count, 0)).toBe(margins.length);
-    for (const { predicted, observed, count } of bins) expect(Math.abs(predicted - observed)).toBeLessThan(4 * Math.sqrt(0.25 / count));
+    for (const { predicted, observed, count } of bins)
+      expect(Math.abs(predicted - observed)).toBeLessThan(4 * Math.sqrt(0.25 / count));
   });
 });
 
 describe('accuracyByGap', () => {
   it('puts a pair by its gap into one of five bins, ends included, and leaves empty bins out', () => {
-    const pairs = [{ gap: 0.9 - 0.5, margin: 1 }, { gap: 0.4, margin: -1 }, { gap: 0.41, margin: 2 }, { gap: 1, margin: 3 }, { gap: 1, margin: 0 }];
+    const pairs = [
+      { gap: 0.9 - 0.5, margin: 1 },
+      { gap: 0.4, margin: -1 },
+      { gap: 0.41, margin: 2 },
+      { gap: 1, margin: 3 },
+      { gap: 1, margin: 0 },
+    ];
     expect(accuracyByGap(pairs)).toEqual([
       { above: 0.2, atMost: 0.4, accuracy: 0.5, count: 2 },
       { above: 0.4, atMost: 0.6, accuracy: 1, count: 1 },

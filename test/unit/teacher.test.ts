@@ -5,15 +5,35 @@ import { retryAfterMs } from '../../activities/endpoint/endpoint.js';
 import { Pace, pauseMs } from '../../activities/endpoint/pace.js';
 import { askForReplies, RequestExecution, type Asked } from '../../activities/endpoint/replies.js';
 import { asksOfSeeds, modelOf, replyKey } from '../../activities/synthesis/prompts.js';
-import { checkInput, costOf, dollarsText, SeedRow, semanticsOf, StageConfigs, StageFailure, teacherEstimate, type EndpointTeacher } from '../../workflows/contract/index.js';
+import {
+  checkInput,
+  costOf,
+  dollarsText,
+  SeedRow,
+  semanticsOf,
+  StageConfigs,
+  StageFailure,
+  teacherEstimate,
+  type EndpointTeacher,
+} from '../../workflows/contract/index.js';
 import { Shares } from '../../workflows/lib/shares.js';
-import { answer, completion, errorBody, exercise, fakeEndpoint, fakeSeeds, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
+import {
+  answer,
+  completion,
+  errorBody,
+  exercise,
+  fakeEndpoint,
+  fakeSeeds,
+  type FakeEndpoint,
+} from '../fixtures/fake-endpoint.js';
 
 const KEY = 'sk-fake-0123456789abcdef';
 const PRICES = { input: 1, output: 2 };
-const config = (teacher: object = {}, execution: object = {}, endpoint: object = {}) => StageConfigs.synthesis.parse({
-  teacher: { kind: 'openai', model: 'fake', ...teacher }, execution: { budgetUsd: 1, ...execution, endpoint: { prices: PRICES, ...endpoint } },
-});
+const config = (teacher: object = {}, execution: object = {}, endpoint: object = {}) =>
+  StageConfigs.synthesis.parse({
+    teacher: { kind: 'openai', model: 'fake', ...teacher },
+    execution: { budgetUsd: 1, ...execution, endpoint: { prices: PRICES, ...endpoint } },
+  });
 
 let fake: FakeEndpoint;
 /** Documents by key; a stand-in for the store's two functions that the teacher uses. */
@@ -47,26 +67,63 @@ interface Options {
   progress?: string[];
 }
 
-function ask({ seeds = 1, teacher = {}, endpoint = {}, share = {}, secret = KEY, signal = new AbortController().signal, progress = [] }: Options = {}): Promise<Asked> {
-  const { teacher: whole, execution } = config(teacher, {}, { baseUrl: fake.url, keyVariable: 'FAKE_KEY', ...endpoint });
-  const rows = fakeSeeds(seeds).trim().split('\n').map((line) => SeedRow.parse(JSON.parse(line)));
+function ask({
+  seeds = 1,
+  teacher = {},
+  endpoint = {},
+  share = {},
+  secret = KEY,
+  signal = new AbortController().signal,
+  progress = [],
+}: Options = {}): Promise<Asked> {
+  const { teacher: whole, execution } = config(
+    teacher,
+    {},
+    { baseUrl: fake.url, keyVariable: 'FAKE_KEY', ...endpoint },
+  );
+  const rows = fakeSeeds(seeds)
+    .trim()
+    .split('\n')
+    .map((line) => SeedRow.parse(JSON.parse(line)));
   return askForReplies({
-    model: modelOf(whole as EndpointTeacher), asks: asksOfSeeds(whole as EndpointTeacher, rows), store, signal, secret: (name) => (name === 'FAKE_KEY' ? secret : undefined),
-    execution: RequestExecution.parse({ ...execution, share: { concurrency: 4, usd: 1, ...share } }), onProgress: (_done, _total, message) => progress.push(message),
+    model: modelOf(whole as EndpointTeacher),
+    asks: asksOfSeeds(whole as EndpointTeacher, rows),
+    store,
+    signal,
+    secret: (name) => (name === 'FAKE_KEY' ? secret : undefined),
+    execution: RequestExecution.parse({ ...execution, share: { concurrency: 4, usd: 1, ...share } }),
+    onProgress: (_done, _total, message) => progress.push(message),
   });
 }
 
 describe('a request', () => {
   it('carries model, sampling parameters, key and a schema, once for each seed', async () => {
-    const { replies, metrics } = await ask({ seeds: 6, teacher: { temperature: 0.3, topP: 0.9, maxTokens: 500, seed: 7 } });
+    const { replies, metrics } = await ask({
+      seeds: 6,
+      teacher: { temperature: 0.3, topP: 0.9, maxTokens: 500, seed: 7 },
+    });
     expect(fake.requests).toHaveLength(6);
     expect(fake.requests[0]!.authorization).toBe(`Bearer ${KEY}`);
-    expect(fake.requests[0]!.body).toMatchObject({ model: 'fake', temperature: 0.3, top_p: 0.9, max_tokens: 500, seed: 7, response_format: { type: 'json_schema' } });
+    expect(fake.requests[0]!.body).toMatchObject({
+      model: 'fake',
+      temperature: 0.3,
+      top_p: 0.9,
+      max_tokens: 500,
+      seed: 7,
+      response_format: { type: 'json_schema' },
+    });
     expect(new Set(fake.requests.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(6);
     expect(fake.mostAtOnce).toBeLessThanOrEqual(4);
     expect(replies!.map(({ seedId }) => seedId)).toEqual([0, 1, 2, 3, 4, 5].map((n) => `fake/times_${n}`));
-    expect(metrics).toMatchObject({ replies: 6, requests: 6, storedBefore: 0, promptTokens: 2400, completionTokens: 3600, estimatedUsage: 0 });
-    expect(metrics['costUsd']).toBeCloseTo(6 * (400 + 2 * 600) / 1e6, 12);
+    expect(metrics).toMatchObject({
+      replies: 6,
+      requests: 6,
+      storedBefore: 0,
+      promptTokens: 2400,
+      completionTokens: 3600,
+      estimatedUsage: 0,
+    });
+    expect(metrics['costUsd']).toBeCloseTo((6 * (400 + 2 * 600)) / 1e6, 12);
   });
 
   it('is not made where the reply is stored, whatever asks', async () => {
@@ -81,15 +138,32 @@ describe('a request', () => {
   it('asks an endpoint that takes no schema for JSON, and one that takes neither for text', async () => {
     fake.behave = ({ body }, response) => {
       const type = (body['response_format'] as { type?: string } | undefined)?.type;
-      return type === undefined ? undefined : answer(response, 400, errorBody(`'response_format' of type ${type} is not supported`));
+      return type === undefined
+        ? undefined
+        : answer(response, 400, errorBody(`'response_format' of type ${type} is not supported`));
     };
     await ask({ seeds: 2, share: { concurrency: 1 } });
-    expect(fake.requests.map(({ body }) => (body['response_format'] as { type?: string } | undefined)?.type)).toEqual(['json_schema', 'json_object', undefined, undefined]);
+    expect(fake.requests.map(({ body }) => (body['response_format'] as { type?: string } | undefined)?.type)).toEqual([
+      'json_schema',
+      'json_object',
+      undefined,
+      undefined,
+    ]);
     await expect(ask({ teacher: { responseFormat: 'json_object' } })).rejects.toThrow(/response_format/);
   });
 
   it('asks a model that knows no max_tokens by the newer name', async () => {
-    fake.behave = ({ body }, response) => ('max_tokens' in body ? answer(response, 400, errorBody("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", 'unsupported_parameter')) : undefined);
+    fake.behave = ({ body }, response) =>
+      'max_tokens' in body
+        ? answer(
+            response,
+            400,
+            errorBody(
+              "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+              'unsupported_parameter',
+            ),
+          )
+        : undefined;
     const { replies } = await ask({ teacher: { model: 'newer' } });
     expect(replies).toHaveLength(1);
     expect(fake.requests.map(({ body }) => body['max_completion_tokens'])).toEqual([undefined, 8192]);
@@ -97,12 +171,19 @@ describe('a request', () => {
 });
 
 describe('what passes', () => {
-  const first = (act: Parameters<typeof answer> extends [infer R, ...unknown[]] ? (response: R) => Promise<void> : never) => {
+  const first = (
+    act: Parameters<typeof answer> extends [infer R, ...unknown[]] ? (response: R) => Promise<void> : never,
+  ) => {
     fake.behave = (_, response, nth) => (nth === 1 ? act(response) : undefined);
   };
 
-  it.each([['as seconds', () => '1'], ['as a date', () => new Date(Date.now() + 2000).toUTCString()]])('429 is waited for as the endpoint says, %s', async (_, after) => {
-    first((response) => answer(response, 429, errorBody('slow down', 'rate_limit_exceeded'), { 'retry-after': after() }));
+  it.each([
+    ['as seconds', () => '1'],
+    ['as a date', () => new Date(Date.now() + 2000).toUTCString()],
+  ])('429 is waited for as the endpoint says, %s', async (_, after) => {
+    first((response) =>
+      answer(response, 429, errorBody('slow down', 'rate_limit_exceeded'), { 'retry-after': after() }),
+    );
     const { metrics } = await ask();
     const [one, two] = fake.requests;
     expect(two!.at - one!.at).toBeGreaterThanOrEqual(990);
@@ -111,7 +192,10 @@ describe('what passes', () => {
   });
 
   it('429 stops the other requests of the shard too', async () => {
-    fake.behave = ({ name }, response, nth) => (name === 'times_0' && nth === 1 ? answer(response, 429, errorBody('slow down'), { 'retry-after': '1' }) : undefined);
+    fake.behave = ({ name }, response, nth) =>
+      name === 'times_0' && nth === 1
+        ? answer(response, 429, errorBody('slow down'), { 'retry-after': '1' })
+        : undefined;
     await ask({ seeds: 4, share: { concurrency: 1 } });
     expect(fake.requests[1]!.at - fake.requests[0]!.at).toBeGreaterThanOrEqual(990);
   });
@@ -124,7 +208,9 @@ describe('what passes', () => {
         return Promise.resolve();
       }
       if (nth === 3) {
-        response.writeHead(200, { 'content-type': 'application/json', 'content-length': '5000' }).write('{"choices": [');
+        response
+          .writeHead(200, { 'content-type': 'application/json', 'content-length': '5000' })
+          .write('{"choices": [');
         setTimeout(() => response.socket?.destroy(), 20);
         return Promise.resolve();
       }
@@ -132,7 +218,13 @@ describe('what passes', () => {
     };
     const progress: string[] = [];
     const { metrics, replies } = await ask({ progress });
-    expect(metrics).toMatchObject({ 'retries.serverError': 1, 'retries.connection': 1, 'retries.brokenReply': 1, requests: 4, replies: 1 });
+    expect(metrics).toMatchObject({
+      'retries.serverError': 1,
+      'retries.connection': 1,
+      'retries.brokenReply': 1,
+      requests: 4,
+      replies: 1,
+    });
     expect(replies![0]!.body).toContain('times_0');
     expect(progress.at(-2)).toMatch(/3 asked again, last because of brokenReply: /);
     expect(new Set(fake.requests.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1);
@@ -155,7 +247,9 @@ describe('what passes', () => {
 
   it('a store that is away loses no reply', async () => {
     away = true;
-    setTimeout(() => { away = false; }, 500);
+    setTimeout(() => {
+      away = false;
+    }, 500);
     const { replies } = await ask();
     expect(replies).toHaveLength(1);
     expect(fake.requests).toHaveLength(1);
@@ -164,7 +258,13 @@ describe('what passes', () => {
 });
 
 describe('what arrives is stored as it is', () => {
-  it.each([['nothing', ''], ['HTML', '<html>busy</html>'], ['no JSON', '{"choices": ['], ['a refusal', completion(null, { refusal: 'no' })], ['a cut reply', completion('{"que', { finish: 'length' })]])('%s', async (_, body) => {
+  it.each([
+    ['nothing', ''],
+    ['HTML', '<html>busy</html>'],
+    ['no JSON', '{"choices": ['],
+    ['a refusal', completion(null, { refusal: 'no' })],
+    ['a cut reply', completion('{"que', { finish: 'length' })],
+  ])('%s', async (_, body) => {
     fake.behave = (_request, response) => answer(response, 200, body);
     const { replies } = await ask();
     expect(replies).toMatchObject([{ status: 200, body }]);
@@ -190,14 +290,16 @@ describe('what arrives is stored as it is', () => {
   });
 
   it('a refusal of one seed is that seed’s', async () => {
-    fake.behave = ({ name }, response) => (name === 'times_1' ? answer(response, 400, errorBody('filtered', 'content_filter')) : undefined);
+    fake.behave = ({ name }, response) =>
+      name === 'times_1' ? answer(response, 400, errorBody('filtered', 'content_filter')) : undefined;
     const { replies, metrics } = await ask({ seeds: 3 });
     expect(replies!.map(({ status }) => status)).toEqual([200, 400, 200]);
     expect(metrics['requests']).toBe(3);
   });
 
   it('hides a key that the endpoint repeats', async () => {
-    fake.behave = ({ authorization, name }, response) => answer(response, 200, completion(exercise(name, { question: authorization })));
+    fake.behave = ({ authorization, name }, response) =>
+      answer(response, 200, completion(exercise(name, { question: authorization })));
     await ask();
     expect(JSON.stringify([...documents.values()])).not.toContain(KEY);
   });
@@ -213,8 +315,12 @@ describe('what no repetition mends', () => {
   };
 
   it.each([
-    [401, errorBody(`Incorrect API key provided: ${KEY}`, 'invalid_api_key')], [403, errorBody('no access')], [404, errorBody('The model fake does not exist', 'model_not_found')],
-    [402, errorBody('no money')], [429, errorBody('You exceeded your current quota', 'insufficient_quota')], [400, errorBody('temperature is not supported')],
+    [401, errorBody(`Incorrect API key provided: ${KEY}`, 'invalid_api_key')],
+    [403, errorBody('no access')],
+    [404, errorBody('The model fake does not exist', 'model_not_found')],
+    [402, errorBody('no money')],
+    [429, errorBody('You exceeded your current quota', 'insufficient_quota')],
+    [400, errorBody('temperature is not supported')],
   ])('%d is told', async (status, body) => {
     fake.behave = (_, response) => answer(response, status, body);
     const { message } = await rejected({ seeds: 3 });
@@ -224,7 +330,14 @@ describe('what no repetition mends', () => {
 
   it('a missing key is told by its variable, before anything is asked', async () => {
     for (const secret of [undefined, '', ' ']) {
-      expect((await rejected({ secret: secret as string, ...(secret === undefined ? { endpoint: { keyVariable: 'OTHER_KEY' } } : {}) })).message).toMatch(/^the environment variable (FAKE|OTHER)_KEY, which execution\.endpoint\.keyVariable names, is not set/);
+      expect(
+        (
+          await rejected({
+            secret: secret as string,
+            ...(secret === undefined ? { endpoint: { keyVariable: 'OTHER_KEY' } } : {}),
+          })
+        ).message,
+      ).toMatch(/^the environment variable (FAKE|OTHER)_KEY, which execution\.endpoint\.keyVariable names, is not set/);
     }
     expect(fake.requests).toHaveLength(0);
   });
@@ -235,7 +348,8 @@ describe('what no repetition mends', () => {
   });
 
   it('does not wait for requests that would be repeated without end', async () => {
-    fake.behave = ({ name }, response) => (name === 'times_0' ? answer(response, 500, '') : answer(response, 401, errorBody('no')));
+    fake.behave = ({ name }, response) =>
+      name === 'times_0' ? answer(response, 500, '') : answer(response, 401, errorBody('no'));
     await rejected({ seeds: 4, share: { concurrency: 2 } });
   });
 });
@@ -262,7 +376,11 @@ describe('money', () => {
 
   it('never has more in flight than the share pays for', async () => {
     const slow = await fakeEndpoint(() => 20);
-    const { metrics } = await ask({ seeds: 12, endpoint: { baseUrl: slow.url }, share: { concurrency: 12, usd: 0.045 } });
+    const { metrics } = await ask({
+      seeds: 12,
+      endpoint: { baseUrl: slow.url },
+      share: { concurrency: 12, usd: 0.045 },
+    });
     expect(slow.mostAtOnce).toBeLessThanOrEqual(2);
     expect(metrics['costUsd']).toBeLessThanOrEqual(0.045);
     await slow.close();
@@ -334,7 +452,10 @@ describe('the pace', () => {
     expect(retryAfterMs(headers({ 'retry-after': '7' }), 0)).toBe(7000);
     expect(retryAfterMs(headers({ 'retry-after-ms': '70', 'retry-after': '7' }), 0)).toBe(70);
     expect(retryAfterMs(headers({ 'retry-after': 'Thu, 01 Jan 1970 00:00:09 GMT' }), 2000)).toBe(7000);
-    expect([headers({}), headers({ 'retry-after': 'soon' })].map((each) => retryAfterMs(each, 0))).toEqual([undefined, undefined]);
+    expect([headers({}), headers({ 'retry-after': 'soon' })].map((each) => retryAfterMs(each, 0))).toEqual([
+      undefined,
+      undefined,
+    ]);
     expect(retryAfterMs(headers({ 'retry-after': 'Thu, 01 Jan 1970 00:00:01 GMT' }), 2000)).toBe(0);
   });
 });
@@ -352,11 +473,22 @@ describe('shares of the limits', () => {
     shares.give(0, 0.5);
     expect(shares.canTake()).toBe(true);
     expect(shares.take(4, 1)).toMatchObject({ requestsPerMinute: 25, usd: 1.5 });
-    expect(new Shares(limits).take(0, 1)).toEqual({ concurrency: 10, requestsPerMinute: 100, tokensPerMinute: 1000, usd: 8 });
+    expect(new Shares(limits).take(0, 1)).toEqual({
+      concurrency: 10,
+      requestsPerMinute: 100,
+      tokensPerMinute: 1000,
+      usd: 8,
+    });
   });
 
   it('count what was paid before', () => {
-    const shares = new Shares(limits, new Map([[0, 3], [7, 1]]));
+    const shares = new Shares(
+      limits,
+      new Map([
+        [0, 3],
+        [7, 1],
+      ]),
+    );
     expect(shares.spentUsd).toBe(4);
     expect(shares.take(0, 1).usd).toBe(3 + 4);
     shares.give(0, 5);
@@ -380,7 +512,10 @@ describe('shares of the limits', () => {
 
   it('never pass the budget, whatever order shards end in', () => {
     let state = 1;
-    const random = (): number => { state = (state * 48_271) % 2_147_483_647; return state / 2_147_483_647; };
+    const random = (): number => {
+      state = (state * 48_271) % 2_147_483_647;
+      return state / 2_147_483_647;
+    };
     const shares = new Shares(limits);
     const running = new Map<number, number>();
     for (let next = 0; next < 200;) {
@@ -399,28 +534,58 @@ describe('shares of the limits', () => {
 
 describe('the configuration', () => {
   const mistakesOf = (teacher: object, execution: object): string[] =>
-    (checkInput('synthesis', { inputs: { seeds: { kind: 'seeds', path: 's.jsonl' } }, config: { teacher, execution } }).mistakes ?? []).map(({ path, message }) => `${path}: ${message}`);
+    (
+      checkInput('synthesis', { inputs: { seeds: { kind: 'seeds', path: 's.jsonl' } }, config: { teacher, execution } })
+        .mistakes ?? []
+    ).map(({ path, message }) => `${path}: ${message}`);
   const teacher = { kind: 'openai', model: 'fake' };
 
   it('needs prices, and a budget where something is paid', () => {
     expect(mistakesOf(teacher, {}).join()).toMatch(/^config\.execution\.endpoint\.prices: needed/);
-    expect(mistakesOf(teacher, { endpoint: { prices: PRICES } }).join()).toMatch(/^config\.execution\.budgetUsd: needed/);
+    expect(mistakesOf(teacher, { endpoint: { prices: PRICES } }).join()).toMatch(
+      /^config\.execution\.budgetUsd: needed/,
+    );
     expect(mistakesOf(teacher, { endpoint: { prices: { input: 0, output: 0 } } })).toEqual([]);
     expect(mistakesOf(teacher, { budgetUsd: 5, endpoint: { prices: PRICES } })).toEqual([]);
     expect(mistakesOf({ kind: 'offline' }, {})).toEqual([]);
   });
 
-  it.each([['a key in the place of its variable', { keyVariable: KEY }], ['a secret of the system', { keyVariable: 'ACECODER_S3_SECRET_KEY' }], ['a password in the address', { baseUrl: 'https://me:hunter2hunter2@example.org/v1' }], ['no address', { baseUrl: 'file:///etc/passwd' }]])('refuses %s, and does not repeat it', (_, endpoint) => {
-    const { mistakes } = checkInput('synthesis', { inputs: { seeds: { kind: 'seeds', path: 's.jsonl' } }, config: { teacher, execution: { budgetUsd: 5, endpoint: { prices: PRICES, ...endpoint } } } });
+  it.each([
+    ['a key in the place of its variable', { keyVariable: KEY }],
+    ['a secret of the system', { keyVariable: 'ACECODER_S3_SECRET_KEY' }],
+    ['a password in the address', { baseUrl: 'https://me:hunter2hunter2@example.org/v1' }],
+    ['no address', { baseUrl: 'file:///etc/passwd' }],
+  ])('refuses %s, and does not repeat it', (_, endpoint) => {
+    const { mistakes } = checkInput('synthesis', {
+      inputs: { seeds: { kind: 'seeds', path: 's.jsonl' } },
+      config: { teacher, execution: { budgetUsd: 5, endpoint: { prices: PRICES, ...endpoint } } },
+    });
     expect(mistakes).toHaveLength(1);
     expect(JSON.stringify(mistakes)).not.toMatch(/0123456789abcdef|hunter2/);
   });
 
   it('has model, prompt and sampling in the key of the stage, and nothing of how it is asked', () => {
-    expect(semanticsOf(config({}, { budgetUsd: 2 }, { baseUrl: 'http://127.0.0.1/v1', concurrency: 3 }))).toEqual(semanticsOf(config()));
+    expect(semanticsOf(config({}, { budgetUsd: 2 }, { baseUrl: 'http://127.0.0.1/v1', concurrency: 3 }))).toEqual(
+      semanticsOf(config()),
+    );
     expect(JSON.stringify(semanticsOf(config()))).not.toMatch(/http|KEY/);
-    const keys = [{}, { model: 'other' }, { temperature: 0.1 }, { topP: 0.5 }, { maxTokens: 10 }, { testCases: 5 }, { seed: 1 }, { responseFormat: 'text' }].map((changes) => replyKey(config(changes).teacher as EndpointTeacher, { code: 'code' }));
+    const keys = [
+      {},
+      { model: 'other' },
+      { temperature: 0.1 },
+      { topP: 0.5 },
+      { maxTokens: 10 },
+      { testCases: 5 },
+      { seed: 1 },
+      { responseFormat: 'text' },
+    ].map((changes) => replyKey(config(changes).teacher as EndpointTeacher, { code: 'code' }));
     const own = config().teacher as EndpointTeacher;
-    expect(new Set([...keys, replyKey(own, { code: 'other code' }), replyKey(own, { code: 'code', instruction: 'what for' })]).size).toBe(10);
+    expect(
+      new Set([
+        ...keys,
+        replyKey(own, { code: 'other code' }),
+        replyKey(own, { code: 'code', instruction: 'what for' }),
+      ]).size,
+    ).toBe(10);
   });
 });

@@ -10,18 +10,24 @@ const manifest = (inputs: Record<string, ArtifactRef>, to: number, seconds: numb
 describe('the time line of a round', () => {
   it('follows a policy back to its rollouts and verdicts', () => {
     const manifests = new Map([
-      ['rollouts', manifest({}, 6, 6)], ['verdicts', manifest({ rollouts: ref('rollouts') }, 10, 4)],
+      ['rollouts', manifest({}, 6, 6)],
+      ['verdicts', manifest({ rollouts: ref('rollouts') }, 10, 4)],
       ['rewards', manifest({ rollouts: ref('rollouts'), verdicts: ref('verdicts') }, 10.1, 0.1)],
       ['policy', manifest({ rollouts: ref('rollouts'), rewards: ref('rewards'), reference: ref('other') }, 16, 5)],
     ]);
-    expect(timeLine([ref('policy')], manifests)).toEqual([[
-      { step: 'sampling', from: 0, to: 6 }, { step: 'judging', from: 6, to: 10 }, { step: 'training', from: 11, to: 16 },
-    ]]);
+    expect(timeLine([ref('policy')], manifests)).toEqual([
+      [
+        { step: 'sampling', from: 0, to: 6 },
+        { step: 'judging', from: 6, to: 10 },
+        { step: 'training', from: 11, to: 16 },
+      ],
+    ]);
   });
 });
 
 describe('the waiting of the device', () => {
-  const steps = (...spans: [RoundStep['step'], number, number][]): RoundStep[] => spans.map(([step, from, to]) => ({ step, from, to }));
+  const steps = (...spans: [RoundStep['step'], number, number][]): RoundStep[] =>
+    spans.map(([step, from, to]) => ({ step, from, to }));
 
   it('is the time in which programs run and nothing else does', () => {
     const round = steps(['sampling', 0, 6], ['judging', 6, 10], ['training', 10, 16]);
@@ -29,7 +35,12 @@ describe('the waiting of the device', () => {
   });
 
   it('is none where the next round is sampled meanwhile', () => {
-    expect(deviceWaiting([steps(['sampling', 0, 6], ['judging', 6, 10], ['training', 12, 18]), steps(['sampling', 6, 12], ['training', 18, 24])])).toBe(0);
+    expect(
+      deviceWaiting([
+        steps(['sampling', 0, 6], ['judging', 6, 10], ['training', 12, 18]),
+        steps(['sampling', 6, 12], ['training', 18, 24]),
+      ]),
+    ).toBe(0);
   });
 
   it('is none without work', () => expect(deviceWaiting([])).toBe(0));

@@ -27,7 +27,8 @@ export type AceCoderPluginOptions = {
   | { part: 'sandbox'; role?: 'sandbox' }
 );
 
-const module = (name: string): string => fileURLToPath(new URL(`../../workflows/${name}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
+const module = (name: string): string =>
+  fileURLToPath(new URL(`../../workflows/${name}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
 
 /** Modules that hold the workflows of a part; `workflowsPath` of a worker that has no others. */
 export const workflowsPath = { all: module('index'), data: module('data') } as const;
@@ -46,19 +47,34 @@ export class AceCoderPlugin extends SimplePlugin {
   readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
 
   /** @throws Error naming the missing settings of the store, or a part that has no work on such a worker. */
-  constructor({ part = 'all', role = part === 'sandbox' ? 'sandbox' : 'pipeline', services: shared }: AceCoderPluginOptions = {}) {
+  constructor({
+    part = 'all',
+    role = part === 'sandbox' ? 'sandbox' : 'pipeline',
+    services: shared,
+  }: AceCoderPluginOptions = {}) {
     const server: { connection?: NativeConnection | undefined; namespace?: string | undefined } = {};
-    const services = shared ?? createServices({
-      searchAttributes: searchAttributesOf(() => server.connection, () => server.namespace ?? 'default', (text) => console.warn(text)),
-    });
+    const services =
+      shared ??
+      createServices({
+        searchAttributes: searchAttributesOf(
+          () => server.connection,
+          () => server.namespace ?? 'default',
+          (text) => console.warn(text),
+        ),
+      });
     const activities = createActivities(services, role, part);
     const slots = role === 'gpu' ? new DeviceSlots() : SLOTS[role];
-    if (Object.keys(activities).length === 0) throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
+    if (Object.keys(activities).length === 0)
+      throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
     super({
       name: 'acecoder.AceCoderPlugin',
       activities: (others: object | undefined) => composeActivities(others ?? {}, activities),
-      ...(role === 'pipeline' && part !== 'sandbox' ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] } : {}),
-      workerInterceptors: { activity: [activityInterceptor(typeof slots === 'number' ? undefined : () => slots.leave())] },
+      ...(role === 'pipeline' && part !== 'sandbox'
+        ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] }
+        : {}),
+      workerInterceptors: {
+        activity: [activityInterceptor(typeof slots === 'number' ? undefined : () => slots.leave())],
+      },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
     this.#part = part;
@@ -87,8 +103,14 @@ export class AceCoderPlugin extends SimplePlugin {
   #slotsOf(options: WorkerOptions): Partial<WorkerOptions> {
     if (options.tuner || options.maxConcurrentActivityTaskExecutions !== undefined) return {};
     if (typeof this.#slots === 'number') return { maxConcurrentActivityTaskExecutions: this.#slots };
-    const own = [options.maxConcurrentWorkflowTaskExecutions, options.maxConcurrentLocalActivityExecutions, options.maxConcurrentNexusTaskExecutions];
-    return own.some((number) => number !== undefined) ? { maxConcurrentActivityTaskExecutions: 1 } : { tuner: this.#slots.tuner };
+    const own = [
+      options.maxConcurrentWorkflowTaskExecutions,
+      options.maxConcurrentLocalActivityExecutions,
+      options.maxConcurrentNexusTaskExecutions,
+    ];
+    return own.some((number) => number !== undefined)
+      ? { maxConcurrentActivityTaskExecutions: 1 }
+      : { tuner: this.#slots.tuner };
   }
 
   override configureBundler(options: BundleOptions): BundleOptions {
@@ -97,8 +119,11 @@ export class AceCoderPlugin extends SimplePlugin {
 
   /** @throws Error naming activities that a plugin behind this one has replaced. */
   override async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {
-    const replaced = Object.keys(this.#activities).filter((name) => worker.options.activities.get(name) !== this.#activities[name]);
-    if (replaced.length > 0) throw new Error(`A plugin that stands behind ${this.name} replaces the activities ${replaced.join(', ')}.`);
+    const replaced = Object.keys(this.#activities).filter(
+      (name) => worker.options.activities.get(name) !== this.#activities[name],
+    );
+    if (replaced.length > 0)
+      throw new Error(`A plugin that stands behind ${this.name} replaces the activities ${replaced.join(', ')}.`);
     return super.runWorker(worker, next);
   }
 }

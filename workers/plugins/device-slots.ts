@@ -3,7 +3,13 @@
  * device ({@link leaveDevice}), not when it has stored what it made. Gigabytes of weights go to the store while the device
  * already works on what comes next. No task is taken while the device is busy: another worker's may be idle.
  */
-import type { ActivitySlotInfo, CustomSlotSupplier, SlotPermit, SlotReserveContext, WorkerTuner } from '@temporalio/worker';
+import type {
+  ActivitySlotInfo,
+  CustomSlotSupplier,
+  SlotPermit,
+  SlotReserveContext,
+  WorkerTuner,
+} from '@temporalio/worker';
 
 /** Activities of a worker at once: one on the device, one that stores. What is stored takes room on the disk until then. */
 const MOST_AT_ONCE = 2;
@@ -19,14 +25,21 @@ export class DeviceSlots implements CustomSlotSupplier<ActivitySlotInfo> {
   /** For the options of a worker: all else is as Temporal has it by default. */
   get tuner(): WorkerTuner {
     const fixed = (numSlots: number) => ({ type: 'fixed-size', numSlots }) as const;
-    return { activityTaskSlotSupplier: this, workflowTaskSlotSupplier: fixed(40), localActivityTaskSlotSupplier: fixed(100), nexusTaskSlotSupplier: fixed(100) };
+    return {
+      activityTaskSlotSupplier: this,
+      workflowTaskSlotSupplier: fixed(40),
+      localActivityTaskSlotSupplier: fixed(100),
+      nexusTaskSlotSupplier: fixed(100),
+    };
   }
 
   /** Notes that an activity has left the device; the function that is returned, that it has ended. */
   leave(): () => void {
     this.#storing += 1;
     this.#wake();
-    return () => { this.#storing -= 1; };
+    return () => {
+      this.#storing -= 1;
+    };
   }
 
   reserveSlot(_context: SlotReserveContext, signal: AbortSignal): Promise<SlotPermit> {

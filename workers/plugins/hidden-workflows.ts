@@ -9,13 +9,20 @@ type WebpackConfiguration = Parameters<NonNullable<BundleOptions['webpackConfigH
 type WebpackPlugin = Extract<NonNullable<WebpackConfiguration['plugins']>[number], (...args: never[]) => unknown>;
 
 /** Bundle options whose bundle fails when a workflow of one of `names` comes from outside the folder of `ownPath`. */
-export function refuseHiddenWorkflows(options: BundleOptions, names: readonly string[], ownPath: string): BundleOptions {
+export function refuseHiddenWorkflows(
+  options: BundleOptions,
+  names: readonly string[],
+  ownPath: string,
+): BundleOptions {
   const check: WebpackPlugin = (compiler) => {
     compiler.hooks.compilation.tap('AceCoderPlugin', (compilation) => {
       compilation.hooks.seal.tap('AceCoderPlugin', () => {
         const graph = compilation.moduleGraph;
-        const isEntry = ({ dependency }: { dependency: unknown }): boolean => (dependency as { request?: string } | null)?.request === options.workflowsPath;
-        const entry = [...compilation.modules].flatMap((module) => [...graph.getOutgoingConnections(module)]).find(isEntry)?.module;
+        const isEntry = ({ dependency }: { dependency: unknown }): boolean =>
+          (dependency as { request?: string } | null)?.request === options.workflowsPath;
+        const entry = [...compilation.modules]
+          .flatMap((module) => [...graph.getOutgoingConnections(module)])
+          .find(isEntry)?.module;
         if (!entry) return;
         for (const name of names) {
           const info = graph.getExportInfo(entry, name);
@@ -23,9 +30,11 @@ export function refuseHiddenWorkflows(options: BundleOptions, names: readonly st
           // An export of the entry itself has no target.
           const file = (info.getTarget(graph)?.module ?? entry).nameForCondition();
           if (file?.startsWith(dirname(ownPath) + sep)) continue;
-          compilation.errors.push(new compiler.webpack.WebpackError(
-            `The workflow '${name}' of acecoder-temporal is hidden by one of the same name in ${file}: rename that one.`,
-          ));
+          compilation.errors.push(
+            new compiler.webpack.WebpackError(
+              `The workflow '${name}' of acecoder-temporal is hidden by one of the same name in ${file}: rename that one.`,
+            ),
+          );
         }
       });
     });

@@ -5,7 +5,11 @@ import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
  * Whether a namespace has all search attributes. Tells each change of that once, with the command that registers what is
  * missing. A server that does not say counts as having none: an unregistered attribute would hold a workflow for ever.
  */
-export function searchAttributesOf(connection: () => NativeConnection | undefined, namespace: () => string, warn: (text: string) => void): () => Promise<boolean> {
+export function searchAttributesOf(
+  connection: () => NativeConnection | undefined,
+  namespace: () => string,
+  warn: (text: string) => void,
+): () => Promise<boolean> {
   let told: string | undefined;
   return async () => {
     const obstacle = await missingAttributes(connection(), namespace());
@@ -15,9 +19,14 @@ export function searchAttributesOf(connection: () => NativeConnection | undefine
   };
 }
 
-async function missingAttributes(connection: NativeConnection | undefined, namespace: string): Promise<string | undefined> {
-  const register = (names: string[]): string => names.map((name) => `--name ${name} --type ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES]}`).join(' ');
-  const command = (names: string[]): string => `To register: temporal operator search-attribute create --namespace ${namespace} ${register(names)}`;
+async function missingAttributes(
+  connection: NativeConnection | undefined,
+  namespace: string,
+): Promise<string | undefined> {
+  const register = (names: string[]): string =>
+    names.map((name) => `--name ${name} --type ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES]}`).join(' ');
+  const command = (names: string[]): string =>
+    `To register: temporal operator search-attribute create --namespace ${namespace} ${register(names)}`;
   const all = Object.keys(SEARCH_ATTRIBUTES);
   try {
     const { customAttributes } = await connection!.operatorService.listSearchAttributes({ namespace });

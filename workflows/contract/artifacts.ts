@@ -2,8 +2,24 @@
 import { z } from 'zod';
 
 export const ARTIFACT_KINDS = [
-  'seeds', 'replies', 'questions', 'filteredQuestions', 'samples', 'programs', 'pairs', 'model', 'rewardModel', 'policy',
-  'roundPlan', 'rollouts', 'verdicts', 'scores', 'rewards', 'evaluation', 'report', 'dataset',
+  'seeds',
+  'replies',
+  'questions',
+  'filteredQuestions',
+  'samples',
+  'programs',
+  'pairs',
+  'model',
+  'rewardModel',
+  'policy',
+  'roundPlan',
+  'rollouts',
+  'verdicts',
+  'scores',
+  'rewards',
+  'evaluation',
+  'report',
+  'dataset',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
 export type ArtifactKind = z.infer<typeof ArtifactKind>;
@@ -31,9 +47,16 @@ export const YOUNG_BLOB_SECONDS = 1800;
 /** A file on the pipeline worker's disk that is imported before the stage starts. */
 export const ArtifactPath = z.strictObject({
   kind: ArtifactKind.describe('what the file holds'),
-  path: z.string().min(1).describe('JSON Lines file on the pipeline worker: absolute, or relative to its working folder or the package'),
-  brokenLines: z.enum(['refuse', 'drop']).optional()
-    .describe("lines that are no row of that kind: 'refuse' the file, naming them (absent: this), or 'drop' them, counted, and kept beside the rows with their reasons"),
+  path: z
+    .string()
+    .min(1)
+    .describe('JSON Lines file on the pipeline worker: absolute, or relative to its working folder or the package'),
+  brokenLines: z
+    .enum(['refuse', 'drop'])
+    .optional()
+    .describe(
+      "lines that are no row of that kind: 'refuse' the file, naming them (absent: this), or 'drop' them, counted, and kept beside the rows with their reasons",
+    ),
 });
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
 
@@ -50,23 +73,52 @@ export const TABLE_FORMATS = {
 export type TableFormat = keyof typeof TABLE_FORMATS;
 
 /** A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage starts. */
-export const ArtifactTable = z.strictObject({
-  kind: ArtifactKind.describe('what is read out of it'),
-  format: z.enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
-    .describe('Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment'),
-  path: z.string().min(1).optional().describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
-  dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
-  revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
-  package: z.string().min(1).optional().describe('name of the package, for the format package'),
-  heldOutShare: z.number().min(0).max(1).default(0.05).describe('share of questions that are held out, by a hash of their text; not for seeds'),
-}).superRefine(({ kind, format, path, dataset, revision, package: packageName }, context) => {
-  const kinds: readonly string[] = TABLE_FORMATS[format];
-  if (!kinds.includes(kind)) context.addIssue({ code: 'custom', path: ['format'], message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`, input: format });
-  const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
-  const given = Object.entries({ path, dataset, package: packageName }).filter(([, value]) => value !== undefined).map(([name]) => name);
-  if (given.length !== 1 || !wanted.includes(given[0]!)) context.addIssue({ code: 'custom', path: ['format'], message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`, input: format });
-  if (revision !== undefined && dataset === undefined) context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
-});
+export const ArtifactTable = z
+  .strictObject({
+    kind: ArtifactKind.describe('what is read out of it'),
+    format: z
+      .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
+      .describe(
+        'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment',
+      ),
+    path: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
+    dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
+    revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
+    package: z.string().min(1).optional().describe('name of the package, for the format package'),
+    heldOutShare: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0.05)
+      .describe('share of questions that are held out, by a hash of their text; not for seeds'),
+  })
+  .superRefine(({ kind, format, path, dataset, revision, package: packageName }, context) => {
+    const kinds: readonly string[] = TABLE_FORMATS[format];
+    if (!kinds.includes(kind))
+      context.addIssue({
+        code: 'custom',
+        path: ['format'],
+        message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`,
+        input: format,
+      });
+    const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
+    const given = Object.entries({ path, dataset, package: packageName })
+      .filter(([, value]) => value !== undefined)
+      .map(([name]) => name);
+    if (given.length !== 1 || !wanted.includes(given[0]!))
+      context.addIssue({
+        code: 'custom',
+        path: ['format'],
+        message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`,
+        input: format,
+      });
+    if (revision !== undefined && dataset === undefined)
+      context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
+  });
 export type ArtifactTable = z.infer<typeof ArtifactTable>;
 
 /** What a stage that is started alone accepts: a reference, or a path or table that is imported first. */
@@ -85,7 +137,9 @@ export function artifactInput<K extends ArtifactKind>(kind: K) {
   const held = Object.values(TABLE_FORMATS).some((kinds: readonly string[]) => kinds.includes(kind));
   const table = ArtifactTable.safeExtend({ kind: only as never }) as unknown as z.ZodType<ArtifactTable & { kind: K }>;
   const plain = [artifactRef(kind), ArtifactPath.extend({ kind: only })] as const;
-  return z.union(held ? [...plain, table] : plain, { error: held ? `${forms}, or a table {kind, format, ...}` : forms });
+  return z.union(held ? [...plain, table] : plain, {
+    error: held ? `${forms}, or a table {kind, format, ...}` : forms,
+  });
 }
 
 /** A reference to one kind of artifact. */

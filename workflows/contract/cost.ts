@@ -5,12 +5,18 @@ import type { RawReply, Usage } from './rows.js';
 type Prices = NonNullable<EndpointExecution['prices']>;
 
 /** Cost of a reply in US dollars, out of a batch or by itself. */
-export function costOfReply({ usage, batch }: Pick<RawReply, 'usage' | 'batch'>, endpoint: Pick<EndpointExecution, 'prices' | 'batch'>): number {
-  return costOf(usage, endpoint.prices) * (batch ? endpoint.batch?.priceFactor ?? 1 : 1);
+export function costOfReply(
+  { usage, batch }: Pick<RawReply, 'usage' | 'batch'>,
+  endpoint: Pick<EndpointExecution, 'prices' | 'batch'>,
+): number {
+  return costOf(usage, endpoint.prices) * (batch ? (endpoint.batch?.priceFactor ?? 1) : 1);
 }
 
 /** Price of tokens in US dollars. Without prices nothing is paid. */
-export function costOf({ promptTokens, completionTokens }: Pick<Usage, 'promptTokens' | 'completionTokens'>, prices: Prices | undefined): number {
+export function costOf(
+  { promptTokens, completionTokens }: Pick<Usage, 'promptTokens' | 'completionTokens'>,
+  prices: Prices | undefined,
+): number {
   return prices === undefined ? 0 : (promptTokens * prices.input + completionTokens * prices.output) / 1e6;
 }
 
@@ -28,16 +34,27 @@ const QUESTION_TOKENS = 260;
 const TEST_CASE_TOKENS = 36;
 
 /** Tokens of a usual reply. */
-export function expectedReplyTokens({ maxTokens, testCases }: Pick<EndpointTeacher, 'maxTokens' | 'testCases'>): number {
+export function expectedReplyTokens({
+  maxTokens,
+  testCases,
+}: Pick<EndpointTeacher, 'maxTokens' | 'testCases'>): number {
   return Math.min(maxTokens, QUESTION_TOKENS + TEST_CASE_TOKENS * testCases);
 }
 
 /** What a teacher's replies to `seeds` seeds of `seedBytes` bytes on average will cost: expected, and when each reply is as long as it may be. */
-export function teacherEstimate(teacher: EndpointTeacher, prices: Prices | undefined, seeds: number, seedBytes: number): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
+export function teacherEstimate(
+  teacher: EndpointTeacher,
+  prices: Prices | undefined,
+  seeds: number,
+  seedBytes: number,
+): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
   const promptTokens = Math.round(seeds * (INSTRUCTION_TOKENS + seedBytes / CHARACTERS_PER_TOKEN));
   const completionTokens = Math.round(seeds * expectedReplyTokens(teacher));
   return {
-    promptTokens, completionTokens, dollars: costOf({ promptTokens, completionTokens }, prices), atMost: costOf({ promptTokens, completionTokens: seeds * teacher.maxTokens }, prices),
+    promptTokens,
+    completionTokens,
+    dollars: costOf({ promptTokens, completionTokens }, prices),
+    atMost: costOf({ promptTokens, completionTokens: seeds * teacher.maxTokens }, prices),
   };
 }
 
@@ -57,8 +74,17 @@ export function expectedProgramTokens(maxNewTokens: number): number {
 }
 
 /** What `programs` programs of an endpoint will cost: expected, and when each is as long as it may be. */
-export function programsEstimate(programs: number, maxNewTokens: number, prices: Prices | undefined): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
+export function programsEstimate(
+  programs: number,
+  maxNewTokens: number,
+  prices: Prices | undefined,
+): { promptTokens: number; completionTokens: number; dollars: number; atMost: number } {
   const promptTokens = programs * PROGRAM_PROMPT_TOKENS;
   const completionTokens = programs * expectedProgramTokens(maxNewTokens);
-  return { promptTokens, completionTokens, dollars: costOf({ promptTokens, completionTokens }, prices), atMost: costOf({ promptTokens, completionTokens: programs * maxNewTokens }, prices) };
+  return {
+    promptTokens,
+    completionTokens,
+    dollars: costOf({ promptTokens, completionTokens }, prices),
+    atMost: costOf({ promptTokens, completionTokens: programs * maxNewTokens }, prices),
+  };
 }

@@ -46,15 +46,35 @@ export interface Device {
 }
 
 /** Sampling is bound by steps of at most 30 a second, each of which reads the bfloat16 weights once. */
-const gpuGeneration = (bytesPerSecond: number) => (parameters: number, rows: number): number => rows * Math.min(30, (0.6 * bytesPerSecond) / (2 * parameters));
+const gpuGeneration =
+  (bytesPerSecond: number) =>
+  (parameters: number, rows: number): number =>
+    rows * Math.min(30, (0.6 * bytesPerSecond) / (2 * parameters));
 
 export const DEVICES: Record<string, Device> = {
   cpu: {
-    description: '2 CPU cores', basis: 'measured', forward: 800 * 2 * MEASURED_RUN.parameters, training: 7e10,
+    description: '2 CPU cores',
+    basis: 'measured',
+    forward: 800 * 2 * MEASURED_RUN.parameters,
+    training: 7e10,
     generation: (parameters) => (140 * MEASURED_RUN.parameters) / parameters,
   },
-  'gpu-24gb': { description: 'GPU of 24 GB, 1 TB/s, 165 Tflop/s', basis: 'extrapolated', forward: 0.35 * 165e12, training: 0.35 * 165e12, generation: gpuGeneration(1e12), memoryBytes: 24e9 },
-  'gpu-80gb': { description: 'GPU of 80 GB, 3.3 TB/s, 990 Tflop/s', basis: 'extrapolated', forward: 0.35 * 990e12, training: 0.35 * 990e12, generation: gpuGeneration(3.3e12), memoryBytes: 80e9 },
+  'gpu-24gb': {
+    description: 'GPU of 24 GB, 1 TB/s, 165 Tflop/s',
+    basis: 'extrapolated',
+    forward: 0.35 * 165e12,
+    training: 0.35 * 165e12,
+    generation: gpuGeneration(1e12),
+    memoryBytes: 24e9,
+  },
+  'gpu-80gb': {
+    description: 'GPU of 80 GB, 3.3 TB/s, 990 Tflop/s',
+    basis: 'extrapolated',
+    forward: 0.35 * 990e12,
+    training: 0.35 * 990e12,
+    generation: gpuGeneration(3.3e12),
+    memoryBytes: 80e9,
+  },
 };
 
 /** Size of a model: parameters, and decoder blocks where they are known. */
@@ -72,7 +92,14 @@ const KNOWN_MODELS: [RegExp, ModelSize][] = [
 
 /** The size that a model's name tells; undefined where it tells none. */
 export function sizeOf(source: ModelSource): ModelSize | undefined {
-  const name = source.kind === 'gguf' ? source.file : source.kind === 'hub' ? source.id : source.kind === 'folder' ? source.path : '';
+  const name =
+    source.kind === 'gguf'
+      ? source.file
+      : source.kind === 'hub'
+        ? source.id
+        : source.kind === 'folder'
+          ? source.path
+          : '';
   const known = KNOWN_MODELS.find(([pattern]) => pattern.test(name))?.[1];
   if (known) return known;
   const [, number, unit] = /(\d+(?:\.\d+)?)([BM])\b/i.exec(name) ?? [];
@@ -111,9 +138,23 @@ export interface StageEstimate {
 
 export interface Estimate {
   stages: StageEstimate[];
-  total: { tokens: StageEstimate['tokens']; sandboxCpuSeconds: number; deviceSeconds: number; seconds: number; storeBytes: number; diskBytes: number; dollars: number | null };
+  total: {
+    tokens: StageEstimate['tokens'];
+    sandboxCpuSeconds: number;
+    deviceSeconds: number;
+    seconds: number;
+    storeBytes: number;
+    diskBytes: number;
+    dollars: number | null;
+  };
   /** Stages that ask an endpoint, and the teacher in any case. `atMostDollars`: when every reply is as long as it may be. */
-  replies: { stage: 'synthesis' | 'filtering' | 'sampling'; who: string; dollars: number; atMostDollars: number; budgetDollars: number | null }[];
+  replies: {
+    stage: 'synthesis' | 'filtering' | 'sampling';
+    who: string;
+    dollars: number;
+    atMostDollars: number;
+    budgetDollars: number | null;
+  }[];
   /** What was not measured, in words. */
   extrapolated: string[];
   /** What will not work as configured, in words. */
@@ -126,23 +167,37 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const { synthesis, filtering, sampling, preferences, rewardModel, reinforcement, evaluation } = stages;
   const bytesOf = MEASURED_RUN.rowBytes;
   const answerTokens = (limit: number): number => Math.min(MEASURED_RUN.answerShare * limit, LONGEST_ANSWER);
-  const generating = ({ parameters }: ModelSize, tokens: number, rows: number, at: number): number => tokens / device.generation(parameters, Math.max(1, Math.min(rows, at)));
-  const training = (model: ModelSize, upperLayers: number | null, tokens: number): number => (tokens * (2 * model.parameters + 4 * trained(model, upperLayers))) / device.training;
+  const generating = ({ parameters }: ModelSize, tokens: number, rows: number, at: number): number =>
+    tokens / device.generation(parameters, Math.max(1, Math.min(rows, at)));
+  const training = (model: ModelSize, upperLayers: number | null, tokens: number): number =>
+    (tokens * (2 * model.parameters + 4 * trained(model, upperLayers))) / device.training;
   const forward = ({ parameters }: ModelSize, tokens: number): number => (tokens * 2 * parameters) / device.forward;
   const memory = (model: ModelSize, upperLayers: number | null, frozenCopies: number): number =>
-    FLOAT_BYTES * model.parameters + 3 * FLOAT_BYTES * trained(model, upperLayers) + frozenCopies * 2 * model.parameters;
+    FLOAT_BYTES * model.parameters +
+    3 * FLOAT_BYTES * trained(model, upperLayers) +
+    frozenCopies * 2 * model.parameters;
   const none = { prompt: 0, generated: 0, trained: 0 };
-  const load = MEASURED_RUN.loadSeconds * Math.max(1, device.basis === 'measured' ? policy.parameters / MEASURED_RUN.parameters : 1);
+  const load =
+    MEASURED_RUN.loadSeconds *
+    Math.max(1, device.basis === 'measured' ? policy.parameters / MEASURED_RUN.parameters : 1);
 
   const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
   const testCases = questions * synthesis.teacher.testCases;
-  const kept = Math.round(testCases * (synthesis.teacher.kind === 'offline' ? 1 - synthesis.teacher.corruptedShare : KEPT_OF_A_LANGUAGE_MODEL));
+  const kept = Math.round(
+    testCases *
+      (synthesis.teacher.kind === 'offline' ? 1 - synthesis.teacher.corruptedShare : KEPT_OF_A_LANGUAGE_MODEL),
+  );
   const noReplies = { promptTokens: 0, completionTokens: 0, dollars: 0, atMost: 0 };
-  const taught = synthesis.teacher.kind === 'openai'
-    ? teacherEstimate(synthesis.teacher, synthesis.execution.endpoint.prices, seeds, facts.seedBytes ?? SEED_BYTES) : noReplies;
+  const taught =
+    synthesis.teacher.kind === 'openai'
+      ? teacherEstimate(synthesis.teacher, synthesis.execution.endpoint.prices, seeds, facts.seedBytes ?? SEED_BYTES)
+      : noReplies;
   const { oracle } = filtering;
   const oraclePrograms = questions * (oracle.kind === 'reference' ? 1 : oracle.n);
-  const judged = oracle.kind !== 'reference' && oracle.programs.kind === 'openai' ? programsEstimate(oraclePrograms, oracle.maxNewTokens, filtering.execution.endpoint.prices) : noReplies;
+  const judged =
+    oracle.kind !== 'reference' && oracle.programs.kind === 'openai'
+      ? programsEstimate(oraclePrograms, oracle.maxNewTokens, filtering.execution.endpoint.prices)
+      : noReplies;
   const sandboxed = synthesis.teacher.kind === 'offline' ? seeds : 0;
   const heldOut = Math.round(questions * filtering.heldOutShare);
   const train = questions - heldOut;
@@ -151,8 +206,13 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const sampled = sampledTrain + Math.min(heldOut, sampling.questions.heldOut ?? heldOut);
   const programs = sampled * sampling.samples;
   const byPolicy = sampling.sampler.kind === 'policy';
-  const written = sampling.sampler.kind === 'openai' ? programsEstimate(programs, sampling.maxNewTokens, sampling.execution.endpoint.prices) : noReplies;
-  const programTokens = byPolicy ? Math.round(programs * answerTokens(sampling.maxNewTokens)) : written.completionTokens;
+  const written =
+    sampling.sampler.kind === 'openai'
+      ? programsEstimate(programs, sampling.maxNewTokens, sampling.execution.endpoint.prices)
+      : noReplies;
+  const programTokens = byPolicy
+    ? Math.round(programs * answerTokens(sampling.maxNewTokens))
+    : written.completionTokens;
 
   const combinations = (sampling.samples * (sampling.samples - 1)) / 2;
   const pairsPerQuestion = Math.min(combinations * MEASURED_RUN.pairShare, preferences.maximumPerQuestion ?? Infinity);
@@ -164,74 +224,165 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
   const rollouts = reinforcement.rounds * reinforcement.promptsPerRound * reinforcement.samplesPerPrompt;
   const rolloutTokens = Math.round(rollouts * answerTokens(reinforcement.maxNewTokens));
   const conversationTokens = rollouts * MEASURED_RUN.promptTokens + rolloutTokens;
-  const scored = reinforcement.reward.rewardModelWeight > 0 ? forward(backbone, conversationTokens) + reinforcement.rounds * load : 0;
+  const scored =
+    reinforcement.reward.rewardModelWeight > 0
+      ? forward(backbone, conversationTokens) + reinforcement.rounds * load
+      : 0;
   const rewardedByTests = reinforcement.reward.testsWeight > 0 ? rollouts : 0;
 
   const trainedBytes = FLOAT_BYTES * trained(policy, reinforcement.algorithm.upperLayers);
-  const roundsSeconds = reinforcement.rounds * 3 * load + generating(policy, rolloutTokens, rollouts / reinforcement.rounds, reinforcement.execution.maxRows) + scored
-    + training(policy, reinforcement.algorithm.upperLayers, conversationTokens * reinforcement.algorithm.epochs) + 2 * forward(policy, conversationTokens);
+  const roundsSeconds =
+    reinforcement.rounds * 3 * load +
+    generating(policy, rolloutTokens, rollouts / reinforcement.rounds, reinforcement.execution.maxRows) +
+    scored +
+    training(policy, reinforcement.algorithm.upperLayers, conversationTokens * reinforcement.algorithm.epochs) +
+    2 * forward(policy, conversationTokens);
   const copies = storedCopies(reinforcement, roundsSeconds / reinforcement.rounds);
 
-  const humaneval = evaluation.benchmarks.reduce((sum, each) => sum + (each.kind === 'humaneval' ? Math.ceil((HUMANEVAL_PROBLEMS - each.offset) / each.every) : 0), 0);
-  const heldOutTasks = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut') ? Math.min(heldOut, evaluation.heldOutTasks ?? heldOut) : 0;
-  const [heldOutAnswers, humanevalAnswers] = [2 * heldOutTasks * (1 + evaluation.samples), 2 * humaneval * (1 + (evaluation.humanevalSamples ?? evaluation.samples))];
+  const humaneval = evaluation.benchmarks.reduce(
+    (sum, each) => sum + (each.kind === 'humaneval' ? Math.ceil((HUMANEVAL_PROBLEMS - each.offset) / each.every) : 0),
+    0,
+  );
+  const heldOutTasks = evaluation.benchmarks.some(({ kind }) => kind === 'heldOut')
+    ? Math.min(heldOut, evaluation.heldOutTasks ?? heldOut)
+    : 0;
+  const [heldOutAnswers, humanevalAnswers] = [
+    2 * heldOutTasks * (1 + evaluation.samples),
+    2 * humaneval * (1 + (evaluation.humanevalSamples ?? evaluation.samples)),
+  ];
   const answers = heldOutAnswers + humanevalAnswers;
-  const evaluationTokens = Math.round(heldOutAnswers * answerTokens(evaluation.maxNewTokens) + humanevalAnswers * answerTokens(evaluation.humanevalMaxNewTokens ?? evaluation.maxNewTokens));
+  const evaluationTokens = Math.round(
+    heldOutAnswers * answerTokens(evaluation.maxNewTokens) +
+      humanevalAnswers * answerTokens(evaluation.humanevalMaxNewTokens ?? evaluation.maxNewTokens),
+  );
 
-  const shardsAtOnce = (rows: number, shardSize: number, window: number): number => Math.max(1, Math.min(devices, window, Math.ceil(rows / shardSize)));
+  const shardsAtOnce = (rows: number, shardSize: number, window: number): number =>
+    Math.max(1, Math.min(devices, window, Math.ceil(rows / shardSize)));
   const stage = (name: StageName, part: Partial<StageEstimate>, atOnce = 1): StageEstimate => {
     const deviceSeconds = part.deviceSeconds ?? 0;
     const sandboxCpuSeconds = part.sandboxCpuSeconds ?? 0;
     // Programs are judged while the next ones are sampled: the longer of the two counts.
-    return { stage: name, rows: {}, tokens: none, bytes: 0, ...part, sandboxCpuSeconds, deviceSeconds, seconds: Math.max(deviceSeconds / atOnce, sandboxCpuSeconds) };
+    return {
+      stage: name,
+      rows: {},
+      tokens: none,
+      bytes: 0,
+      ...part,
+      sandboxCpuSeconds,
+      deviceSeconds,
+      seconds: Math.max(deviceSeconds / atOnce, sandboxCpuSeconds),
+    };
   };
   const all: Record<StageName, StageEstimate> = {
-    synthesis: stage('synthesis', { rows: { seeds, questions, testCases }, tokens: { prompt: taught.promptTokens, generated: taught.completionTokens, trained: 0 }, sandboxCpuSeconds: sandboxed * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
-    filtering: stage('filtering', { rows: { train, heldOut, keptTestCases: kept }, tokens: { prompt: judged.promptTokens, generated: judged.completionTokens, trained: 0 }, sandboxCpuSeconds: oraclePrograms * MEASURED_RUN.sandboxSeconds, bytes: questions * bytesOf.question }),
-    sampling: stage('sampling', {
-      rows: { questions: sampled, programs }, tokens: { prompt: byPolicy ? programs * MEASURED_RUN.promptTokens : written.promptTokens, generated: programTokens, trained: 0 },
-      sandboxCpuSeconds: programs * MEASURED_RUN.sandboxSeconds, bytes: 2 * programs * bytesOf.program + FLOAT_BYTES * policy.parameters,
-      ...(byPolicy ? { deviceSeconds: load + generating(policy, programTokens, programs, sampling.execution.maxRows), memoryBytes: 2 * policy.parameters } : {}),
-    }, shardsAtOnce(sampled, sampling.shardSize, sampling.execution.window)),
+    synthesis: stage('synthesis', {
+      rows: { seeds, questions, testCases },
+      tokens: { prompt: taught.promptTokens, generated: taught.completionTokens, trained: 0 },
+      sandboxCpuSeconds: sandboxed * MEASURED_RUN.sandboxSeconds,
+      bytes: questions * bytesOf.question,
+    }),
+    filtering: stage('filtering', {
+      rows: { train, heldOut, keptTestCases: kept },
+      tokens: { prompt: judged.promptTokens, generated: judged.completionTokens, trained: 0 },
+      sandboxCpuSeconds: oraclePrograms * MEASURED_RUN.sandboxSeconds,
+      bytes: questions * bytesOf.question,
+    }),
+    sampling: stage(
+      'sampling',
+      {
+        rows: { questions: sampled, programs },
+        tokens: {
+          prompt: byPolicy ? programs * MEASURED_RUN.promptTokens : written.promptTokens,
+          generated: programTokens,
+          trained: 0,
+        },
+        sandboxCpuSeconds: programs * MEASURED_RUN.sandboxSeconds,
+        bytes: 2 * programs * bytesOf.program + FLOAT_BYTES * policy.parameters,
+        ...(byPolicy
+          ? {
+              deviceSeconds: load + generating(policy, programTokens, programs, sampling.execution.maxRows),
+              memoryBytes: 2 * policy.parameters,
+            }
+          : {}),
+      },
+      shardsAtOnce(sampled, sampling.shardSize, sampling.execution.window),
+    ),
     preferences: stage('preferences', { rows: { pairs, heldOutPairs }, bytes: (pairs + heldOutPairs) * bytesOf.pair }),
     rewardModel: stage('rewardModel', {
-      rows: { pairs: pairs * rewardModel.epochs }, tokens: { prompt: 0, generated: 0, trained: rewardTokens }, bytes: FLOAT_BYTES * trained(backbone, rewardModel.upperLayers),
+      rows: { pairs: pairs * rewardModel.epochs },
+      tokens: { prompt: 0, generated: 0, trained: rewardTokens },
+      bytes: FLOAT_BYTES * trained(backbone, rewardModel.upperLayers),
       // Held-out pairs are scored before and after.
-      deviceSeconds: load + training(backbone, rewardModel.upperLayers, rewardTokens) + 2 * forward(backbone, heldOutPairs * pairTokens),
+      deviceSeconds:
+        load +
+        training(backbone, rewardModel.upperLayers, rewardTokens) +
+        2 * forward(backbone, heldOutPairs * pairTokens),
       memoryBytes: memory(backbone, rewardModel.upperLayers, 0),
     }),
     reinforcement: stage('reinforcement', {
       rows: { rounds: reinforcement.rounds, rollouts },
-      tokens: { prompt: rollouts * MEASURED_RUN.promptTokens, generated: rolloutTokens, trained: conversationTokens * reinforcement.algorithm.epochs },
+      tokens: {
+        prompt: rollouts * MEASURED_RUN.promptTokens,
+        generated: rolloutTokens,
+        trained: conversationTokens * reinforcement.algorithm.epochs,
+      },
       sandboxCpuSeconds: rewardedByTests * MEASURED_RUN.sandboxSeconds,
       bytes: trainedBytes * copies + rollouts * bytesOf.rollout,
       deviceSeconds: roundsSeconds,
       memoryBytes: memory(policy, reinforcement.algorithm.upperLayers, 1),
     }),
-    evaluation: stage('evaluation', {
-      rows: { tasks: heldOutTasks + humaneval, answers }, tokens: { prompt: answers * MEASURED_RUN.promptTokens, generated: evaluationTokens, trained: 0 },
-      sandboxCpuSeconds: answers * MEASURED_RUN.sandboxSeconds, bytes: 3 * answers * bytesOf.answer,
-      deviceSeconds: 8 * load + generating(policy, evaluationTokens, answers, evaluation.execution.maxRows) + forward(backbone, answers * MEASURED_RUN.promptTokens + evaluationTokens),
-      memoryBytes: 2 * (policy.parameters + backbone.parameters),
-    }, shardsAtOnce(2 * (heldOutTasks + humaneval), evaluation.shardSize, evaluation.execution.window)),
+    evaluation: stage(
+      'evaluation',
+      {
+        rows: { tasks: heldOutTasks + humaneval, answers },
+        tokens: { prompt: answers * MEASURED_RUN.promptTokens, generated: evaluationTokens, trained: 0 },
+        sandboxCpuSeconds: answers * MEASURED_RUN.sandboxSeconds,
+        bytes: 3 * answers * bytesOf.answer,
+        deviceSeconds:
+          8 * load +
+          generating(policy, evaluationTokens, answers, evaluation.execution.maxRows) +
+          forward(backbone, answers * MEASURED_RUN.promptTokens + evaluationTokens),
+        memoryBytes: 2 * (policy.parameters + backbone.parameters),
+      },
+      shardsAtOnce(2 * (heldOutTasks + humaneval), evaluation.shardSize, evaluation.execution.window),
+    ),
   };
   const list = STAGES.map((name) => all[name]);
   const sum = (part: (each: StageEstimate) => number): number => list.reduce((total, each) => total + part(each), 0);
   const storeBytes = sum(({ bytes }) => bytes);
   const deviceSeconds = sum((each) => each.deviceSeconds);
-  const money = (stage: Estimate['replies'][number]['stage'], who: string, { dollars, atMost }: { dollars: number; atMost: number }): Estimate['replies'][number] =>
-    ({ stage, who, dollars, atMostDollars: atMost, budgetDollars: stages[stage].execution.budgetUsd ?? null });
+  const money = (
+    stage: Estimate['replies'][number]['stage'],
+    who: string,
+    { dollars, atMost }: { dollars: number; atMost: number },
+  ): Estimate['replies'][number] => ({
+    stage,
+    who,
+    dollars,
+    atMostDollars: atMost,
+    budgetDollars: stages[stage].execution.budgetUsd ?? null,
+  });
   const replies = [
-    money('synthesis', `teacher '${synthesis.teacher.kind}'`, taught), ...(judged === noReplies ? [] : [money('filtering', `oracle '${oracle.kind}'`, judged)]),
+    money('synthesis', `teacher '${synthesis.teacher.kind}'`, taught),
+    ...(judged === noReplies ? [] : [money('filtering', `oracle '${oracle.kind}'`, judged)]),
     ...(written === noReplies ? [] : [money('sampling', `sampler '${sampling.sampler.kind}'`, written)]),
   ];
   return {
     stages: list,
     total: {
-      tokens: { prompt: sum(({ tokens }) => tokens.prompt), generated: sum(({ tokens }) => tokens.generated), trained: sum(({ tokens }) => tokens.trained) },
-      sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds), deviceSeconds, seconds: sum(({ seconds }) => seconds), storeBytes,
+      tokens: {
+        prompt: sum(({ tokens }) => tokens.prompt),
+        generated: sum(({ tokens }) => tokens.generated),
+        trained: sum(({ tokens }) => tokens.trained),
+      },
+      sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds),
+      deviceSeconds,
+      seconds: sum(({ seconds }) => seconds),
+      storeBytes,
       // The cache of a host that does all the work holds what the store holds, of RL rounds the last three; the reports hold two models.
-      diskBytes: 2 * storeBytes - trainedBytes * Math.max(0, copies - 3 * 3) + FLOAT_BYTES * (policy.parameters + backbone.parameters),
+      diskBytes:
+        2 * storeBytes -
+        trainedBytes * Math.max(0, copies - 3 * 3) +
+        FLOAT_BYTES * (policy.parameters + backbone.parameters),
       dollars: facts.dollarsPerDeviceHour === undefined ? null : (deviceSeconds / 3600) * facts.dollarsPerDeviceHour,
     },
     replies,
@@ -244,7 +395,10 @@ export function estimate({ stages }: Experiment, facts: EstimateFacts): Estimate
  * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments of
  * Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
  */
-function storedCopies({ rounds, referenceRefresh, execution: { keepRounds } }: Experiment['stages']['reinforcement'], secondsPerRound: number): number {
+function storedCopies(
+  { rounds, referenceRefresh, execution: { keepRounds } }: Experiment['stages']['reinforcement'],
+  secondsPerRound: number,
+): number {
   if (keepRounds === null) return 3 * rounds;
   const whole = Math.min(rounds, 1 + Math.ceil(YOUNG_BLOB_SECONDS / secondsPerRound));
   const weights = Math.min(rounds, keepRounds + (referenceRefresh === null ? 0 : 1));
@@ -254,35 +408,88 @@ function storedCopies({ rounds, referenceRefresh, execution: { keepRounds } }: E
 /** Trained parameters: a share of the blocks where their number is known, otherwise all. */
 function trained({ parameters, blocks }: ModelSize, upperLayers: number | null): number {
   // Embeddings are no part of the blocks; a fifth of the parameters of a small model is a fair share for them.
-  return upperLayers === null || blocks === undefined ? parameters : 0.8 * parameters * Math.min(1, upperLayers / blocks);
+  return upperLayers === null || blocks === undefined
+    ? parameters
+    : 0.8 * parameters * Math.min(1, upperLayers / blocks);
 }
 
 function overBudget(replies: Estimate['replies']): string[] {
-  return replies.flatMap(({ stage, dollars, budgetDollars }) => (budgetDollars !== null && dollars > budgetDollars ? [`the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budgetDollars.toFixed(2)}: ${stage} will park`] : []));
+  return replies.flatMap(({ stage, dollars, budgetDollars }) =>
+    budgetDollars !== null && dollars > budgetDollars
+      ? [
+          `the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budgetDollars.toFixed(2)}: ${stage} will park`,
+        ]
+      : [],
+  );
 }
 
-function extrapolations({ synthesis, sampling, reinforcement, evaluation }: Experiment['stages'], { device, policy }: EstimateFacts): string[] {
+function extrapolations(
+  { synthesis, sampling, reinforcement, evaluation }: Experiment['stages'],
+  { device, policy }: EstimateFacts,
+): string[] {
   const limit = Math.max(sampling.maxNewTokens, reinforcement.maxNewTokens, evaluation.maxNewTokens);
   return [
-    ...(synthesis.teacher.kind === 'openai' ? ['tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; a model that thinks aloud writes more'] : []),
-    ...(device.basis === 'extrapolated' ? [`rates of ${device.description}: from its arithmetic and bandwidth at 35 % and 60 % of their peaks, never measured`] : []),
-    ...(policy.parameters === MEASURED_RUN.parameters ? [] : [`time per token of a model of ${compact(policy.parameters)} parameters: from those of ${compact(MEASURED_RUN.parameters)}, in proportion`]),
-    ...(limit > 96 ? [`length of answers: ${MEASURED_RUN.answerShare} of the limit, at most ${LONGEST_ANSWER} tokens; measured with limits of 64 and 96`] : []),
+    ...(synthesis.teacher.kind === 'openai'
+      ? [
+          'tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; a model that thinks aloud writes more',
+        ]
+      : []),
+    ...(device.basis === 'extrapolated'
+      ? [
+          `rates of ${device.description}: from its arithmetic and bandwidth at 35 % and 60 % of their peaks, never measured`,
+        ]
+      : []),
+    ...(policy.parameters === MEASURED_RUN.parameters
+      ? []
+      : [
+          `time per token of a model of ${compact(policy.parameters)} parameters: from those of ${compact(MEASURED_RUN.parameters)}, in proportion`,
+        ]),
+    ...(limit > 96
+      ? [
+          `length of answers: ${MEASURED_RUN.answerShare} of the limit, at most ${LONGEST_ANSWER} tokens; measured with limits of 64 and 96`,
+        ]
+      : []),
     `pairs per question: ${MEASURED_RUN.pairShare} of all pairs of its programs, as ${MEASURED_RUN.where} had; another model has another share`,
   ];
 }
 
-function warnings(stages: readonly StageEstimate[], { device, policy }: EstimateFacts, train: number, promptsPerRound: number): string[] {
-  const tooLarge = stages.filter(({ memoryBytes }) => device.memoryBytes !== undefined && memoryBytes !== undefined && memoryBytes > device.memoryBytes);
+function warnings(
+  stages: readonly StageEstimate[],
+  { device, policy }: EstimateFacts,
+  train: number,
+  promptsPerRound: number,
+): string[] {
+  const tooLarge = stages.filter(
+    ({ memoryBytes }) =>
+      device.memoryBytes !== undefined && memoryBytes !== undefined && memoryBytes > device.memoryBytes,
+  );
   return [
-    ...tooLarge.map(({ stage, memoryBytes }) => `${stage} needs ${compact(memoryBytes!)}B of device memory for weights, gradients and optimizer, the ${device.description} has ${compact(device.memoryBytes!)}B: a training uses one device; train fewer upperLayers or a smaller model`),
-    ...(promptsPerRound > train ? [`reinforcement.promptsPerRound is ${promptsPerRound}, about ${train} train questions come about: the stage will park`] : []),
-    ...(policy.blocks === undefined ? ['the number of decoder blocks is not known: a training of upperLayers is counted as one of all layers'] : []),
+    ...tooLarge.map(
+      ({ stage, memoryBytes }) =>
+        `${stage} needs ${compact(memoryBytes!)}B of device memory for weights, gradients and optimizer, the ${device.description} has ${compact(device.memoryBytes!)}B: a training uses one device; train fewer upperLayers or a smaller model`,
+    ),
+    ...(promptsPerRound > train
+      ? [
+          `reinforcement.promptsPerRound is ${promptsPerRound}, about ${train} train questions come about: the stage will park`,
+        ]
+      : []),
+    ...(policy.blocks === undefined
+      ? ['the number of decoder blocks is not known: a training of upperLayers is counted as one of all layers']
+      : []),
   ];
 }
 
 /** A large number with three digits and a unit, such as `7.62 G`. */
 export function compact(value: number): string {
-  const [factor, unit] = value >= 1e12 ? [1e12, ' T'] : value >= 1e9 ? [1e9, ' G'] : value >= 1e6 ? [1e6, ' M'] : value >= 1e4 ? [1e3, ' k'] : [1, ''];
+  const [factor, unit] =
+    value >= 1e12
+      ? [1e12, ' T']
+      : value >= 1e9
+        ? [1e9, ' G']
+        : value >= 1e6
+          ? [1e6, ' M']
+          : value >= 1e4
+            ? [1e3, ' k']
+            : [1, ''];
   return `${Number((value / factor).toPrecision(3))}${unit}`;
 }

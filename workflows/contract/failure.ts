@@ -8,7 +8,11 @@ export class StageFailure extends Error {
   readonly details: unknown[];
 
   /** @param options.details what a workflow reads to act on the failure, such as the key of an artifact. */
-  constructor(readonly type: FailureType, message: string, options?: ErrorOptions & { details?: unknown[] }) {
+  constructor(
+    readonly type: FailureType,
+    message: string,
+    options?: ErrorOptions & { details?: unknown[] },
+  ) {
     super(message, options);
     this.name = type;
     this.details = options?.details ?? [];

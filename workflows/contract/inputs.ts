@@ -20,10 +20,12 @@ export const DatasetExportInput = z.discriminatedUnion('format', [
     ...schemaField,
     format: z.literal('aceCode87K').describe('Parquet with the columns of AceCode-87K'),
     name: Name.describe('name of the data set and of its folder'),
-    inputs: z.strictObject({
-      questions: artifactInput('filteredQuestions').describe('questions with kept test cases'),
-      programs: artifactInput('programs').optional().describe('their sampled programs; absent: no inferences'),
-    }).describe('what is exported'),
+    inputs: z
+      .strictObject({
+        questions: artifactInput('filteredQuestions').describe('questions with kept test cases'),
+        programs: artifactInput('programs').optional().describe('their sampled programs; absent: no inferences'),
+      })
+      .describe('what is exported'),
     model: z.string().min(1).default('policy').describe('name of the model that sampled the programs'),
   }),
   z.strictObject({
@@ -35,21 +37,31 @@ export const DatasetExportInput = z.discriminatedUnion('format', [
 ]);
 export type DatasetExportInput = z.infer<typeof DatasetExportInput>;
 
-export const GarbageCollectionInput = z.strictObject({
-  minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
-  dryRun: z.boolean().default(true).describe('true: only count'),
-}).prefault({});
+export const GarbageCollectionInput = z
+  .strictObject({
+    minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
+    dryRun: z.boolean().default(true).describe('true: only count'),
+  })
+  .prefault({});
 
 /** The schema of each workflow's input. */
 export const WorkflowInputs = {
-  experiment: Experiment, ...StageInputs, datasetRefresh: DatasetRefreshInput, datasetExport: DatasetExportInput, garbageCollection: GarbageCollectionInput,
+  experiment: Experiment,
+  ...StageInputs,
+  datasetRefresh: DatasetRefreshInput,
+  datasetExport: DatasetExportInput,
+  garbageCollection: GarbageCollectionInput,
 } as const;
 export type WorkflowName = keyof typeof WorkflowInputs;
 export type WorkflowInput<W extends WorkflowName> = z.infer<(typeof WorkflowInputs)[W]>;
 
 /** The valid input of a workflow, with defaults and an experiment's preset filled in, or every mistake of it. */
-export function checkInput<W extends WorkflowName>(workflow: W, input: unknown): { data: WorkflowInput<W>; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
-  const { schema, value, mistakes } = workflow === 'experiment' ? withPreset(input) : { schema: WorkflowInputs[workflow], value: input, mistakes: [] };
+export function checkInput<W extends WorkflowName>(
+  workflow: W,
+  input: unknown,
+): { data: WorkflowInput<W>; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
+  const { schema, value, mistakes } =
+    workflow === 'experiment' ? withPreset(input) : { schema: WorkflowInputs[workflow], value: input, mistakes: [] };
   const parsed = schema.safeParse(value);
   const all = parsed.success ? mistakes : [...mistakes, ...mistakesOf(parsed.error, value, schema)];
   return all.length > 0 ? { mistakes: all } : { data: parsed.data as WorkflowInput<W> };
@@ -63,7 +75,8 @@ export function refusalText(workflow: WorkflowName, mistakes: readonly Mistake[]
 /** An experiment with its preset merged in. What an unknown preset would have given is not asked of the user too. */
 function withPreset(input: unknown): { schema: z.ZodType; value: unknown; mistakes: Mistake[] } {
   const known = z.looseObject({ extends: ExperimentFile.shape.extends }).safeParse(input);
-  if (known.success || typeof input !== 'object' || input === null || Array.isArray(input)) return { schema: Experiment, value: expandPreset(input), mistakes: [] };
+  if (known.success || typeof input !== 'object' || input === null || Array.isArray(input))
+    return { schema: Experiment, value: expandPreset(input), mistakes: [] };
   const { extends: _extends, ...rest } = input as Record<string, unknown>;
   return { schema: ExperimentFile, value: rest, mistakes: mistakesOf(known.error, input, ExperimentFile) };
 }

@@ -4,11 +4,26 @@
  */
 
 /** The stages of an experiment in the order in which they run. */
-export const STAGES = ['synthesis', 'filtering', 'sampling', 'preferences', 'rewardModel', 'reinforcement', 'evaluation'] as const;
+export const STAGES = [
+  'synthesis',
+  'filtering',
+  'sampling',
+  'preferences',
+  'rewardModel',
+  'reinforcement',
+  'evaluation',
+] as const;
 export type StageName = (typeof STAGES)[number];
 
 /** All workflows by type: the stages, and what is made of them or serves them. */
-export const WORKFLOWS = [...STAGES, 'experiment', 'preview', 'datasetRefresh', 'datasetExport', 'garbageCollection'] as const;
+export const WORKFLOWS = [
+  ...STAGES,
+  'experiment',
+  'preview',
+  'datasetRefresh',
+  'datasetExport',
+  'garbageCollection',
+] as const;
 
 /** Task queues. `gpu` has variants for device classes: see {@link queueName}. */
 export const QUEUES = {
@@ -82,7 +97,21 @@ export type ActivityName = keyof typeof ACTIVITIES;
  */
 export const PARTS = {
   all: undefined,
-  data: ['synthesis', 'filtering', 'sampling', 'preferences', 'preview', 'endpoint', 'models', 'tables', 'inputs', 'artifacts', 'datasetRefresh', 'datasetExport', 'garbageCollection'],
+  data: [
+    'synthesis',
+    'filtering',
+    'sampling',
+    'preferences',
+    'preview',
+    'endpoint',
+    'models',
+    'tables',
+    'inputs',
+    'artifacts',
+    'datasetRefresh',
+    'datasetExport',
+    'garbageCollection',
+  ],
   sandbox: ['sandbox'],
 } as const;
 export type Part = keyof typeof PARTS;
@@ -96,7 +125,9 @@ export function workflowsOf(part: Part): (typeof WORKFLOWS)[number][] {
 /** The activities of a part that a kind of worker runs. */
 export function activitiesOf(role: QueueRole, part: Part = 'all'): ActivityName[] {
   const prefixes: readonly string[] | undefined = PARTS[part];
-  return (Object.keys(ACTIVITIES) as ActivityName[]).filter((name) => ACTIVITIES[name] === role && (!prefixes || prefixes.includes(name.slice(0, name.indexOf('.')))));
+  return (Object.keys(ACTIVITIES) as ActivityName[]).filter(
+    (name) => ACTIVITIES[name] === role && (!prefixes || prefixes.includes(name.slice(0, name.indexOf('.')))),
+  );
 }
 
 /**

@@ -3,7 +3,15 @@ import { z } from 'zod';
 
 /** What became of one test case (reference/sandbox 0.7). `unjudged` is infrastructure and never a fact about a program. */
 export const VERDICTS = [
-  'pass', 'assertion_failed', 'raised', 'timeout', 'not_run', 'load_error', 'killed', 'refused', 'unjudged',
+  'pass',
+  'assertion_failed',
+  'raised',
+  'timeout',
+  'not_run',
+  'load_error',
+  'killed',
+  'refused',
+  'unjudged',
 ] as const;
 export const Verdict = z.enum(VERDICTS);
 export type Verdict = z.infer<typeof Verdict>;
@@ -42,7 +50,11 @@ export const TestCase = z.strictObject({ test: z.string().min(1), corrupted: z.b
 export type TestCase = z.infer<typeof TestCase>;
 
 /** Tokens of one reply; `estimated` from characters where the endpoint reported none. */
-export const Usage = z.strictObject({ promptTokens: z.number().int().nonnegative(), completionTokens: z.number().int().nonnegative(), estimated: z.boolean() });
+export const Usage = z.strictObject({
+  promptTokens: z.number().int().nonnegative(),
+  completionTokens: z.number().int().nonnegative(),
+  estimated: z.boolean(),
+});
 export type Usage = z.infer<typeof Usage>;
 
 /**
@@ -86,7 +98,10 @@ export const QuestionRow = z.strictObject({
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
 /** CPU seconds that programs for one question get, derived from the CPU time of its reference and stored, so that verdicts repeat. */
-export const CpuLimits = z.strictObject({ cpuSecondsPerTest: z.number().positive(), cpuSecondsPerProgram: z.number().positive() });
+export const CpuLimits = z.strictObject({
+  cpuSecondsPerTest: z.number().positive(),
+  cpuSecondsPerProgram: z.number().positive(),
+});
 export type CpuLimits = z.infer<typeof CpuLimits>;
 
 /** What verdicts were made with, beside the limits: they may differ where one of these does. */

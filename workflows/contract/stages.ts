@@ -5,52 +5,113 @@ import { ModelInput, Name, schemaField, StageConfigs, type StageConfig } from '.
 import { STAGES, type StageName } from './names.js';
 
 const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) =>
-  z.strictObject({ ...schemaField, inputs: z.strictObject(inputs).describe('what the stage works on'), config: config.describe('settings of the stage') });
+  z.strictObject({
+    ...schemaField,
+    inputs: z.strictObject(inputs).describe('what the stage works on'),
+    config: config.describe('settings of the stage'),
+  });
 
 const questions = artifactInput('filteredQuestions').describe('filtered questions');
 const rewardModel = artifactRef('rewardModel').describe('a trained reward model');
 
 /** What the checks over several fields read; they are made also where other fields are wrong, so that all mistakes are told together. */
 const REWARDED = z.object({
-  inputs: z.looseObject({}), config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
+  inputs: z.looseObject({}),
+  config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
 });
 const SAMPLED = z.object({ inputs: z.looseObject({}), config: z.object({ sampler: z.object({ kind: z.string() }) }) });
-const EVALUATED = z.object({ inputs: z.looseObject({}), config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }) });
+const EVALUATED = z.object({
+  inputs: z.looseObject({}),
+  config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }),
+});
 
 /** What each stage workflow takes: one JSON object, so that it can be started alone. */
 export const StageInputs = {
-  synthesis: stageInput({ seeds: artifactInput('seeds').describe('seed programs') }, StageConfigs.synthesis.prefault({})),
-  filtering: stageInput({ questions: artifactInput('questions').describe('questions with test cases') }, StageConfigs.filtering.prefault({})),
-  sampling: stageInput({
-    questions, policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
-  }, StageConfigs.sampling.prefault({})).superRefine(({ inputs, config }, context) => {
-    if (config.sampler.kind === 'policy' && inputs.policy === undefined) context.addIssue({ code: 'custom', path: ['inputs', 'policy'], message: "needed, because config.sampler is 'policy'" });
-  }, { when: ({ value }) => SAMPLED.safeParse(value).success }),
-  preferences: stageInput({ programs: artifactInput('programs').describe('programs with pass rates') }, StageConfigs.preferences.prefault({})),
-  rewardModel: stageInput({
-    pairs: artifactInput('pairs').describe('preference pairs'), backbone: ModelInput.describe('the model that the training starts from'),
-  }, StageConfigs.rewardModel.prefault({})),
-  reinforcement: stageInput({
-    questions, policy: ModelInput.describe('the model that is trained'), rewardModel: rewardModel.optional(),
-    programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
-  }, StageConfigs.reinforcement.prefault({})).superRefine(({ inputs, config }, context) => {
-    if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
-      context.addIssue({ code: 'custom', path: ['inputs', 'rewardModel'], message: 'needed, because config.reward.rewardModelWeight is above 0' });
-    }
-    if (config.questions === 'hard' && inputs['programs'] === undefined) {
-      context.addIssue({ code: 'custom', path: ['inputs', 'programs'], message: "needed, because config.questions is 'hard'" });
-    }
-  }, { when: ({ value }) => REWARDED.safeParse(value).success }),
-  evaluation: stageInput({
-    policies: z.record(Name, ModelInput).refine((policies) => Object.keys(policies).length > 0, { error: 'at least one policy, by its name' })
-      .describe('models to evaluate, by the names that they have in the results'),
-    rewardModel: rewardModel.optional(),
-    questions: questions.optional(),
-  }, StageConfigs.evaluation.prefault({})).superRefine(({ inputs, config }, context) => {
-    if (inputs.questions === undefined && config.benchmarks.some(({ kind }) => kind === 'heldOut')) {
-      context.addIssue({ code: 'custom', path: ['inputs', 'questions'], message: "needed for the benchmark 'heldOut': the filtered questions" });
-    }
-  }, { when: ({ value }) => EVALUATED.safeParse(value).success }),
+  synthesis: stageInput(
+    { seeds: artifactInput('seeds').describe('seed programs') },
+    StageConfigs.synthesis.prefault({}),
+  ),
+  filtering: stageInput(
+    { questions: artifactInput('questions').describe('questions with test cases') },
+    StageConfigs.filtering.prefault({}),
+  ),
+  sampling: stageInput(
+    {
+      questions,
+      policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
+    },
+    StageConfigs.sampling.prefault({}),
+  ).superRefine(
+    ({ inputs, config }, context) => {
+      if (config.sampler.kind === 'policy' && inputs.policy === undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'policy'],
+          message: "needed, because config.sampler is 'policy'",
+        });
+    },
+    { when: ({ value }) => SAMPLED.safeParse(value).success },
+  ),
+  preferences: stageInput(
+    { programs: artifactInput('programs').describe('programs with pass rates') },
+    StageConfigs.preferences.prefault({}),
+  ),
+  rewardModel: stageInput(
+    {
+      pairs: artifactInput('pairs').describe('preference pairs'),
+      backbone: ModelInput.describe('the model that the training starts from'),
+    },
+    StageConfigs.rewardModel.prefault({}),
+  ),
+  reinforcement: stageInput(
+    {
+      questions,
+      policy: ModelInput.describe('the model that is trained'),
+      rewardModel: rewardModel.optional(),
+      programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
+    },
+    StageConfigs.reinforcement.prefault({}),
+  ).superRefine(
+    ({ inputs, config }, context) => {
+      if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'rewardModel'],
+          message: 'needed, because config.reward.rewardModelWeight is above 0',
+        });
+      }
+      if (config.questions === 'hard' && inputs['programs'] === undefined) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'programs'],
+          message: "needed, because config.questions is 'hard'",
+        });
+      }
+    },
+    { when: ({ value }) => REWARDED.safeParse(value).success },
+  ),
+  evaluation: stageInput(
+    {
+      policies: z
+        .record(Name, ModelInput)
+        .refine((policies) => Object.keys(policies).length > 0, { error: 'at least one policy, by its name' })
+        .describe('models to evaluate, by the names that they have in the results'),
+      rewardModel: rewardModel.optional(),
+      questions: questions.optional(),
+    },
+    StageConfigs.evaluation.prefault({}),
+  ).superRefine(
+    ({ inputs, config }, context) => {
+      if (inputs.questions === undefined && config.benchmarks.some(({ kind }) => kind === 'heldOut')) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'questions'],
+          message: "needed for the benchmark 'heldOut': the filtered questions",
+        });
+      }
+    },
+    { when: ({ value }) => EVALUATED.safeParse(value).success },
+  ),
 } as const;
 export type StageInput<S extends StageName> = z.infer<(typeof StageInputs)[S]>;
 
@@ -63,7 +124,16 @@ export interface StageResult {
   rounds?: ArtifactRef[];
 }
 
-export const StageState = z.enum(['waiting', 'running', 'paused', 'parked', 'done', 'abandoned', 'cancelled', 'failed']);
+export const StageState = z.enum([
+  'waiting',
+  'running',
+  'paused',
+  'parked',
+  'done',
+  'abandoned',
+  'cancelled',
+  'failed',
+]);
 export type StageState = z.infer<typeof StageState>;
 
 /** Progress of a stage in its own unit (shards, rounds). */
@@ -95,8 +165,11 @@ export interface StageStatus {
 
 /** The first `count` numbers of a stage's metrics as text. */
 export function figuresOf(metrics: Metrics, count: number): string {
-  return Object.entries(metrics).filter((entry): entry is [string, number] => typeof entry[1] === 'number').slice(0, count)
-    .map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toFixed(3)}`).join(', ');
+  return Object.entries(metrics)
+    .filter((entry): entry is [string, number] => typeof entry[1] === 'number')
+    .slice(0, count)
+    .map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toFixed(3)}`)
+    .join(', ');
 }
 
 export interface ExperimentStatus {

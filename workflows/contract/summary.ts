@@ -23,7 +23,11 @@ export const EvaluationResult = z.strictObject({
 export type EvaluationResult = z.infer<typeof EvaluationResult>;
 
 /** When a step of an RL round worked, in seconds since the first step of the first round began. */
-export const RoundStep = z.strictObject({ step: z.enum(['sampling', 'judging', 'scoring', 'training']), from: z.number(), to: z.number() });
+export const RoundStep = z.strictObject({
+  step: z.enum(['sampling', 'judging', 'scoring', 'training']),
+  from: z.number(),
+  to: z.number(),
+});
 export type RoundStep = z.infer<typeof RoundStep>;
 
 export const RoundResult = z.object({
@@ -45,13 +49,15 @@ export type RoundResult = z.infer<typeof RoundResult>;
 export const Summary = z.strictObject({
   experiment: z.string(),
   state: z.enum(['done']),
-  stages: z.array(z.strictObject({
-    name: z.enum(STAGES),
-    state: z.string(),
-    seconds: z.number().nonnegative(),
-    reused: z.boolean(),
-    artifact: ArtifactRef,
-  })),
+  stages: z.array(
+    z.strictObject({
+      name: z.enum(STAGES),
+      state: z.string(),
+      seconds: z.number().nonnegative(),
+      reused: z.boolean(),
+      artifact: ArtifactRef,
+    }),
+  ),
   data: z.strictObject({
     questions: z.number().int().nonnegative(),
     testCases: z.number().int().nonnegative(),
@@ -59,13 +65,36 @@ export const Summary = z.strictObject({
     programs: z.number().int().nonnegative(),
     pairs: z.number().int().nonnegative(),
     /** What was left out where, in the order of the stages. */
-    dropped: z.array(z.strictObject({ stage: z.enum(STAGES), what: z.enum(['seed', 'question', 'testCase', 'pair']), reason: z.string(), count: z.number().int().positive(), artifact: ArtifactRef })),
+    dropped: z.array(
+      z.strictObject({
+        stage: z.enum(STAGES),
+        what: z.enum(['seed', 'question', 'testCase', 'pair']),
+        reason: z.string(),
+        count: z.number().int().positive(),
+        artifact: ArtifactRef,
+      }),
+    ),
     /** What the filter dropped against the errors that the offline teacher injected; absent for other teachers, whose errors nobody knows. */
-    filterQuality: z.strictObject({ injected: z.number().int().nonnegative(), dropped: z.number().int().nonnegative(), droppedInjected: z.number().int().nonnegative() }).optional(),
+    filterQuality: z
+      .strictObject({
+        injected: z.number().int().nonnegative(),
+        dropped: z.number().int().nonnegative(),
+        droppedInjected: z.number().int().nonnegative(),
+      })
+      .optional(),
   }),
   /** What was learnt by which settings: those of the stages that decide what the models learn, without where and how fast they ran. */
-  recipe: z.array(z.strictObject({ stage: z.enum(STAGES), setting: z.string(), value: z.union([z.string(), z.number(), z.boolean(), z.null()]), artifact: ArtifactRef })),
-  passRateHistogram: z.array(z.strictObject({ from: z.number(), to: z.number(), programs: z.number().int().nonnegative() })),
+  recipe: z.array(
+    z.strictObject({
+      stage: z.enum(STAGES),
+      setting: z.string(),
+      value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
+      artifact: ArtifactRef,
+    }),
+  ),
+  passRateHistogram: z.array(
+    z.strictObject({ from: z.number(), to: z.number(), programs: z.number().int().nonnegative() }),
+  ),
   rewardModel: z.strictObject({
     pairs: z.number().int().nonnegative(),
     heldOutAccuracy: rate.nullable(),

@@ -15,11 +15,24 @@ import type { previewActivities } from '../../activities/preview/activities.js';
 import type { tableActivities } from '../../activities/tables/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
-import { ACTIVITIES, HEARTBEAT_TIMEOUT_SECONDS, queueName, type ActivityName, type Produced, type StageName } from '../contract/index.js';
+import {
+  ACTIVITIES,
+  HEARTBEAT_TIMEOUT_SECONDS,
+  queueName,
+  type ActivityName,
+  type Produced,
+  type StageName,
+} from '../contract/index.js';
 
-type Named = ReturnType<typeof modelActivities> & ReturnType<typeof experimentActivities> & ReturnType<typeof reinforcementActivities>
-  & ReturnType<typeof rewardModelActivities> & ReturnType<typeof garbageCollectionActivities>
-  & ReturnType<typeof datasetRefreshActivities> & ReturnType<typeof previewActivities> & ReturnType<typeof tableActivities> & ReturnType<typeof endpointActivities>;
+type Named = ReturnType<typeof modelActivities> &
+  ReturnType<typeof experimentActivities> &
+  ReturnType<typeof reinforcementActivities> &
+  ReturnType<typeof rewardModelActivities> &
+  ReturnType<typeof garbageCollectionActivities> &
+  ReturnType<typeof datasetRefreshActivities> &
+  ReturnType<typeof previewActivities> &
+  ReturnType<typeof tableActivities> &
+  ReturnType<typeof endpointActivities>;
 
 /** A stage that has plan, steps and seal. */
 export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
@@ -49,13 +62,20 @@ function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (inpu
 }
 
 /** Calls an activity that is defined by name and type. */
-export function call<N extends keyof Named & ActivityName>(name: N, options: CallOptions, input: Parameters<Named[N]>[0]): ReturnType<Named[N]> {
+export function call<N extends keyof Named & ActivityName>(
+  name: N,
+  options: CallOptions,
+  input: Parameters<Named[N]>[0],
+): ReturnType<Named[N]> {
   return proxy(name, options)(input) as ReturnType<Named[N]>;
 }
 
 /** The activities of a sharded stage. */
 export const shardedCalls = {
-  plan: (stage: ShardedStageName, options: CallOptions, input: PlanInput) => proxy(`${stage}.plan`, options)(input) as Promise<PlanOutput>,
-  step: (step: ActivityName, options: CallOptions, input: ShardInput) => proxy(step, options)(input) as Promise<ShardOutput>,
-  seal: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) => proxy(`${stage}.seal`, options)(input) as Promise<Produced>,
+  plan: (stage: ShardedStageName, options: CallOptions, input: PlanInput) =>
+    proxy(`${stage}.plan`, options)(input) as Promise<PlanOutput>,
+  step: (step: ActivityName, options: CallOptions, input: ShardInput) =>
+    proxy(step, options)(input) as Promise<ShardOutput>,
+  seal: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) =>
+    proxy(`${stage}.seal`, options)(input) as Promise<Produced>,
 };

@@ -24,10 +24,16 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
     ...stages.flatMap((stage) => nowText(stage, workflowId)),
     ...(report ? [`Report: \`${report.html}\``] : []),
-    table(['stage', 'state', 'so far'], stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)])),
+    table(
+      ['stage', 'state', 'so far'],
+      stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),
+    ),
     `Cost so far: ${teacherCost(status)}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
     ...steering(status, workflowId),
-    ...list('Artifacts:', stages.flatMap(({ name, artifact }) => (artifact ? [`${name}: \`${artifact.key}\``] : []))),
+    ...list(
+      'Artifacts:',
+      stages.flatMap(({ name, artifact }) => (artifact ? [`${name}: \`${artifact.key}\``] : [])),
+    ),
   ].join('\n\n');
 }
 
@@ -39,16 +45,26 @@ export function shellWord(text: string): string {
 /** The stage that needs looking at, in sentences. */
 function nowText(stage: StageStatus, workflowId: string): string[] {
   const { name, state, startedAt, failure } = stage;
-  if (state === 'running') return [`**${name}** is running since ${startedAt?.slice(0, 19).replace('T', ' ')} UTC${progressText(stage) && `: ${progressText(stage)}`}`];
-  if (state === 'paused') return [`**${name}** is paused. To go on:`, code(`temporal workflow signal --workflow-id ${shellWord(workflowId)} --name resume`)];
+  if (state === 'running')
+    return [
+      `**${name}** is running since ${startedAt?.slice(0, 19).replace('T', ' ')} UTC${progressText(stage) && `: ${progressText(stage)}`}`,
+    ];
+  if (state === 'paused')
+    return [
+      `**${name}** is paused. To go on:`,
+      code(`temporal workflow signal --workflow-id ${shellWord(workflowId)} --name resume`),
+    ];
   const why = failure && `${failure.type}: ${failure.message.slice(0, MESSAGE_CHARACTERS)}`;
   if (state === 'failed' && why) return [`**${name} failed**: ${why}`];
   if (state !== 'parked') return [];
   return [
     `**${name} is parked**: ${why}`,
-    'To run it again:', code(failure!.advice),
+    'To run it again:',
+    code(failure!.advice),
     'In the same input `"execution": {...}` changes how it runs and repeats nothing; `"semantics": {...}, "allowRepeat": true` changes what it makes. To give up:',
-    code(`temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name abandon --input '{"reason": "..."}'`),
+    code(
+      `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name abandon --input '{"reason": "..."}'`,
+    ),
   ];
 }
 
@@ -57,8 +73,12 @@ function steering({ state, stages }: ExperimentStatus, workflowId: string): stri
   const id = shellWord(workflowId);
   // A reset brings back the updates that came after its point, and an abandonment would end the new run at once.
   const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
-  const resets = stages.filter(({ resetEventId }) => resetEventId !== undefined)
-    .map(({ name, resetEventId }) => `${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``);
+  const resets = stages
+    .filter(({ resetEventId }) => resetEventId !== undefined)
+    .map(
+      ({ name, resetEventId }) =>
+        `${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``,
+    );
   return [
     ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
     ...list('To run a stage and those after it again:', resets),
@@ -69,7 +89,9 @@ function steering({ state, stages }: ExperimentStatus, workflowId: string): stri
 function soFar(stage: StageStatus): string {
   const { state, seconds, by, metrics = {} } = stage;
   if (state !== 'done') return progressText(stage);
-  return [`${Math.round(seconds ?? 0)} s`, ...(by === undefined ? [] : [`from ${by}`]), figuresOf(metrics, 4)].filter(Boolean).join(', ');
+  return [`${Math.round(seconds ?? 0)} s`, ...(by === undefined ? [] : [`from ${by}`]), figuresOf(metrics, 4)]
+    .filter(Boolean)
+    .join(', ');
 }
 
 function progressText({ progress }: StageStatus): string {

@@ -4,12 +4,30 @@
  */
 import { ApplicationFailure } from '@temporalio/workflow';
 import {
-  checkInput, ENGINES, isTable, refusalText, type ArtifactInput, type ArtifactPath, type ArtifactRef, type ArtifactTable, type Benchmark, type Engine, type Mistake, type ModelInput, type ModelSource, type WorkflowInput, type WorkflowName,
+  checkInput,
+  ENGINES,
+  isTable,
+  refusalText,
+  type ArtifactInput,
+  type ArtifactPath,
+  type ArtifactRef,
+  type ArtifactTable,
+  type Benchmark,
+  type Engine,
+  type Mistake,
+  type ModelInput,
+  type ModelSource,
+  type WorkflowInput,
+  type WorkflowName,
 } from '../contract/index.js';
 import { call } from './activities.js';
 
 /** Inputs with a reference in the place of every path and model source. */
-export type Resolved<T> = T extends ArtifactInput | ModelInput ? ArtifactRef : T extends object ? { [K in keyof T]: Resolved<T[K]> } : T;
+export type Resolved<T> = T extends ArtifactInput | ModelInput
+  ? ArtifactRef
+  : T extends object
+    ? { [K in keyof T]: Resolved<T[K]> }
+    : T;
 
 /** The valid input of a workflow. @throws ApplicationFailure `InvalidExperiment` with all mistakes. */
 export function parseInput<W extends WorkflowName>(workflow: W, input: unknown): WorkflowInput<W> {
@@ -35,17 +53,31 @@ export interface Lookup {
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
-export async function resolveInputs<I extends object>(workflow: WorkflowName, inputs: I, { at, benchmarks = {}, engines = {}, deviceClass }: Lookup): Promise<Resolved<I>> {
+export async function resolveInputs<I extends object>(
+  workflow: WorkflowName,
+  inputs: I,
+  { at, benchmarks = {}, engines = {}, deviceClass }: Lookup,
+): Promise<Resolved<I>> {
   const found = named(inputs, at);
-  const sources = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])));
-  const artifacts = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactRef | ArtifactPath] => !isModelSource(entry[1]) && !isTable(entry[1])));
-  const tables = Object.fromEntries(Object.entries(found).filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])));
+  const sources = Object.fromEntries(
+    Object.entries(found).filter((entry): entry is [string, ModelSource] => isModelSource(entry[1])),
+  );
+  const artifacts = Object.fromEntries(
+    Object.entries(found).filter(
+      (entry): entry is [string, ArtifactRef | ArtifactPath] => !isModelSource(entry[1]) && !isTable(entry[1]),
+    ),
+  );
+  const tables = Object.fromEntries(
+    Object.entries(found).filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])),
+  );
   // The default engine is the model runtime, which every GPU worker has.
   const optional = Object.fromEntries(Object.entries(engines).filter(([, engine]) => engine !== ENGINES[0]));
   const doing = (summary: string) => ({ deviceClass, summary });
   const mistakes = await Promise.all([
     call('inputs.check', doing('look up inputs'), { artifacts, benchmarks }),
-    ...(Object.keys({ ...sources, ...optional }).length > 0 ? [call('models.check', doing('look up models'), { sources, engines: optional })] : []),
+    ...(Object.keys({ ...sources, ...optional }).length > 0
+      ? [call('models.check', doing('look up models'), { sources, engines: optional })]
+      : []),
     ...(Object.keys(tables).length > 0 ? [call('tables.check', doing('look up tables'), { tables })] : []),
   ]);
   if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());
@@ -55,19 +87,32 @@ export async function resolveInputs<I extends object>(workflow: WorkflowName, in
   const importOnce = (input: ArtifactInput | ModelInput, path: string): Promise<ArtifactRef> => {
     if ('digest' in input) return Promise.resolve(input);
     const key = JSON.stringify(input);
-    const running = imported.get(key) ?? (isModelSource(input)
-      ? call('models.import', doing(`import ${path}`), { source: input })
-      : isTable(input) ? call('tables.import', doing(`import ${path}`), { table: input })
-      : call('artifacts.import', doing(`import ${path}`), { input })).then(({ ref }) => ref);
+    const running =
+      imported.get(key) ??
+      (isModelSource(input)
+        ? call('models.import', doing(`import ${path}`), { source: input })
+        : isTable(input)
+          ? call('tables.import', doing(`import ${path}`), { table: input })
+          : call('artifacts.import', doing(`import ${path}`), { input })
+      ).then(({ ref }) => ref);
     imported.set(key, running);
     return running;
   };
-  const refs = Object.fromEntries(await Promise.all(Object.entries(found).map(async ([path, input]) => [path, await importOnce(input, path)] as const)));
+  const refs = Object.fromEntries(
+    await Promise.all(
+      Object.entries(found).map(async ([path, input]) => [path, await importOnce(input, path)] as const),
+    ),
+  );
   return replaced(inputs, at, refs) as Resolved<I>;
 }
 
 function refused(workflow: WorkflowName, mistakes: Mistake[]): ApplicationFailure {
-  return ApplicationFailure.create({ type: 'InvalidExperiment', nonRetryable: true, message: refusalText(workflow, mistakes), details: [mistakes] });
+  return ApplicationFailure.create({
+    type: 'InvalidExperiment',
+    nonRetryable: true,
+    message: refusalText(workflow, mistakes),
+    details: [mistakes],
+  });
 }
 
 function isModelSource(input: ArtifactInput | ModelInput): input is ModelSource {
@@ -76,13 +121,29 @@ function isModelSource(input: ArtifactInput | ModelInput): input is ModelSource 
 
 /** Every reference, path and model source among inputs, by its path. */
 function named(inputs: object, at: string): Record<string, ArtifactInput | ModelInput> {
-  return Object.assign({}, ...Object.entries(inputs).map(([name, value]: [string, unknown]) =>
-    isInput(value) ? { [at + name]: value } : typeof value === 'object' && value !== null ? named(value, `${at}${name}.`) : {})) as never;
+  return Object.assign(
+    {},
+    ...Object.entries(inputs).map(([name, value]: [string, unknown]) =>
+      isInput(value)
+        ? { [at + name]: value }
+        : typeof value === 'object' && value !== null
+          ? named(value, `${at}${name}.`)
+          : {},
+    ),
+  ) as never;
 }
 
 function replaced(inputs: object, at: string, refs: Record<string, ArtifactRef>): object {
-  return Object.fromEntries(Object.entries(inputs).map(([name, value]: [string, unknown]) =>
-    [name, isInput(value) ? refs[at + name] : typeof value === 'object' && value !== null ? replaced(value, `${at}${name}.`, refs) : value]));
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, value]: [string, unknown]) => [
+      name,
+      isInput(value)
+        ? refs[at + name]
+        : typeof value === 'object' && value !== null
+          ? replaced(value, `${at}${name}.`, refs)
+          : value,
+    ]),
+  );
 }
 
 function isInput(value: unknown): value is ArtifactInput | ModelInput {

@@ -19,7 +19,11 @@ export interface PlannedStage {
 }
 
 /** Calls a step of a shard, once or more often, each time with the execution settings that it is to have. */
-export type StepRunner = (step: ActivityName, shard: number, callStep: (execution: unknown) => Promise<ShardOutput>) => Promise<void>;
+export type StepRunner = (
+  step: ActivityName,
+  shard: number,
+  callStep: (execution: unknown) => Promise<ShardOutput>,
+) => Promise<void>;
 
 export interface ShardedStageRun {
   stage: ShardedStageName;
@@ -38,20 +42,29 @@ export interface ShardedStageRun {
  * Keeps `execution.window` shards in flight, drains them before it continues as new (which would end what is running), and
  * returns the sealed reference. A shard that stands in the store answers at once.
  */
-export async function runShardedStage(run: StageRun, { stage, config, inputs, steps, input, carry, stepRunner }: ShardedStageRun): Promise<StageResult> {
+export async function runShardedStage(
+  run: StageRun,
+  { stage, config, inputs, steps, input, carry, stepRunner }: ShardedStageRun,
+): Promise<StageResult> {
   const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
   const total = plan.shards;
   let done = carry?.nextShard ?? 0;
   let next = done;
-  const runStep: StepRunner = await stepRunner?.({ stageKey: plan.stageKey, shards: total, nextShard: next }) ?? (async (_step, _shard, callStep) => { await callStep(config.execution); });
+  const runStep: StepRunner =
+    (await stepRunner?.({ stageKey: plan.stageKey, shards: total, nextShard: next })) ??
+    (async (_step, _shard, callStep) => {
+      await callStep(config.execution);
+    });
   await run.progress({ done, total, unit: 'shards' });
 
   const runShard = async (shard: number): Promise<void> => {
     for (const step of steps) {
       await run.gate();
       const options = { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };
-      await runStep(step, shard, (execution) => shardedCalls.step(step, options, { stageKey: plan.stageKey, shard, execution }));
+      await runStep(step, shard, (execution) =>
+        shardedCalls.step(step, options, { stageKey: plan.stageKey, shard, execution }),
+      );
     }
     done += 1;
     await run.progress({ done, total, unit: 'shards' });

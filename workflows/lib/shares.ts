@@ -23,7 +23,11 @@ export interface Limits {
   budgetUsd?: number | undefined;
 }
 
-export function limitsOf({ window, budgetUsd, endpoint: { concurrency, requestsPerMinute, tokensPerMinute } }: StageConfig['synthesis' | 'filtering' | 'sampling']['execution']): Limits {
+export function limitsOf({
+  window,
+  budgetUsd,
+  endpoint: { concurrency, requestsPerMinute, tokensPerMinute },
+}: StageConfig['synthesis' | 'filtering' | 'sampling']['execution']): Limits {
   return { window, budgetUsd, concurrency, requestsPerMinute, tokensPerMinute };
 }
 
@@ -59,12 +63,19 @@ export class Shares {
     if (all) this.#waitingForAll -= 1;
     const parts = all ? 1 : Math.max(1, Math.min(this.#slots - this.#inUse.size, shardsLeft));
     const { concurrency, requestsPerMinute, tokensPerMinute, budgetUsd } = this.#limits;
-    const part = (limit: number, used: (share: Share) => number): number => (limit - sum(this.#inUse.values(), used)) / parts;
+    const part = (limit: number, used: (share: Share) => number): number =>
+      (limit - sum(this.#inUse.values(), used)) / parts;
     const share: Share = {
       concurrency: Math.max(1, Math.floor(part(concurrency, (each) => each.concurrency))),
-      ...(requestsPerMinute === undefined ? {} : { requestsPerMinute: part(requestsPerMinute, (each) => each.requestsPerMinute!) }),
-      ...(tokensPerMinute === undefined ? {} : { tokensPerMinute: part(tokensPerMinute, (each) => each.tokensPerMinute!) }),
-      ...(budgetUsd === undefined ? {} : { usd: this.#cost(shard) + Math.max(0, (budgetUsd - this.spentUsd - this.#unspent()) / parts) }),
+      ...(requestsPerMinute === undefined
+        ? {}
+        : { requestsPerMinute: part(requestsPerMinute, (each) => each.requestsPerMinute!) }),
+      ...(tokensPerMinute === undefined
+        ? {}
+        : { tokensPerMinute: part(tokensPerMinute, (each) => each.tokensPerMinute!) }),
+      ...(budgetUsd === undefined
+        ? {}
+        : { usd: this.#cost(shard) + Math.max(0, (budgetUsd - this.spentUsd - this.#unspent()) / parts) }),
     };
     this.#inUse.set(shard, share);
     return share;

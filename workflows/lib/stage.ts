@@ -1,8 +1,25 @@
 /**
  * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
  */
-import { CancellationScope, condition, getExternalWorkflowHandle, isCancellation, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
-import { dollarsText, type Benchmark, type Engine, type StageConfig, type StageInput, type StageName, type StageProgress, type StageResult } from '../contract/index.js';
+import {
+  CancellationScope,
+  condition,
+  getExternalWorkflowHandle,
+  isCancellation,
+  setCurrentDetails,
+  setHandler,
+  workflowInfo,
+} from '@temporalio/workflow';
+import {
+  dollarsText,
+  type Benchmark,
+  type Engine,
+  type StageConfig,
+  type StageInput,
+  type StageName,
+  type StageProgress,
+  type StageResult,
+} from '../contract/index.js';
 import { parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
@@ -17,11 +34,21 @@ export class StageRun {
   costUsd: number | undefined;
 
   constructor(readonly stage: StageName) {
-    setHandler(stageStatusQuery, () => ({ state: this.#paused ? ('paused' as const) : ('running' as const), progress: this.#progress }), {
-      description: 'State and progress of the stage.',
+    setHandler(
+      stageStatusQuery,
+      () => ({ state: this.#paused ? ('paused' as const) : ('running' as const), progress: this.#progress }),
+      {
+        description: 'State and progress of the stage.',
+      },
+    );
+    setHandler(pauseSignal, () => {
+      this.#paused = true;
+      this.#show();
     });
-    setHandler(pauseSignal, () => { this.#paused = true; this.#show(); });
-    setHandler(resumeSignal, () => { this.#paused = false; this.#show(); });
+    setHandler(resumeSignal, () => {
+      this.#paused = false;
+      this.#show();
+    });
   }
 
   /** Waits while the stage is paused. */
@@ -38,7 +65,9 @@ export class StageRun {
       await this.gate();
       const scope = new CancellationScope();
       let finished = false;
-      const running = scope.run(work).finally(() => { finished = true; });
+      const running = scope.run(work).finally(() => {
+        finished = true;
+      });
       running.catch(() => undefined);
       await condition(() => this.#paused || finished);
       if (!finished) scope.cancel();
@@ -71,21 +100,31 @@ export class StageRun {
     const { parent } = workflowInfo();
     if (!parent) return;
     // The experiment may be gone (terminated, reset): its stage finishes all the same.
-    await getExternalWorkflowHandle(parent.workflowId).signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! }).catch((error: unknown) => {
-      if (isCancellation(error)) throw error;
-    });
+    await getExternalWorkflowHandle(parent.workflowId)
+      .signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! })
+      .catch((error: unknown) => {
+        if (isCancellation(error)) throw error;
+      });
   }
 
   /** Shows what the stage made, and whose work it was. */
   finish(result: StageResult): StageResult {
-    setCurrentDetails(`**${this.stage}**: done${result.reused ? `, reused from ${result.by ?? 'the store'}` : ''}\n\n\`${result.ref.key}\``);
+    setCurrentDetails(
+      `**${this.stage}**: done${result.reused ? `, reused from ${result.by ?? 'the store'}` : ''}\n\n\`${result.ref.key}\``,
+    );
     return result;
   }
 
   #show(): void {
-    const { done, total, unit, message, costUsd }: StageProgress = this.#progress ?? { done: 0, total: 0, unit: 'shards' };
+    const { done, total, unit, message, costUsd }: StageProgress = this.#progress ?? {
+      done: 0,
+      total: 0,
+      unit: 'shards',
+    };
     const cost = costUsd === undefined ? '' : `, ${dollarsText(costUsd)} US dollars`;
-    setCurrentDetails(`**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`);
+    setCurrentDetails(
+      `**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`,
+    );
   }
 }
 
@@ -95,23 +134,39 @@ export class StageRun {
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
-export async function stageInput<S extends StageName>(stage: S, input: unknown, carried = false): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
+export async function stageInput<S extends StageName>(
+  stage: S,
+  input: unknown,
+  carried = false,
+): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
   const { inputs, config } = parseInput(stage, input) as StageInput<S>;
-  const resolved = carried ? inputs : await resolveInputs(stage, inputs, {
-    at: 'inputs.', benchmarks: benchmarksOf(config, 'config.'), engines: enginesOf(config, 'config.'), deviceClass: deviceClassOf(config),
-  });
+  const resolved = carried
+    ? inputs
+    : await resolveInputs(stage, inputs, {
+        at: 'inputs.',
+        benchmarks: benchmarksOf(config, 'config.'),
+        engines: enginesOf(config, 'config.'),
+        deviceClass: deviceClassOf(config),
+      });
   return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
 }
 
 /** The benchmarks that a stage's configuration names, by their paths. */
 export function benchmarksOf(config: StageConfig[StageName], at: string): Record<string, Benchmark> {
-  const [field, list] = 'benchmarks' in config ? ['benchmarks', config.benchmarks] : 'decontaminate' in config ? ['decontaminate', config.decontaminate] : ['', []];
+  const [field, list] =
+    'benchmarks' in config
+      ? ['benchmarks', config.benchmarks]
+      : 'decontaminate' in config
+        ? ['decontaminate', config.decontaminate]
+        : ['', []];
   return Object.fromEntries(list.map((benchmark, index) => [`${at}${field}.${index}`, benchmark]));
 }
 
 /** What a stage samples with, by the path of the setting; nothing where it samples from no policy. */
 export function enginesOf(config: StageConfig[StageName], at: string): Record<string, Engine> {
-  return 'engine' in config && !('sampler' in config && config.sampler.kind !== 'policy') ? { [`${at}engine`]: config.engine } : {};
+  return 'engine' in config && !('sampler' in config && config.sampler.kind !== 'policy')
+    ? { [`${at}engine`]: config.engine }
+    : {};
 }
 
 function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {

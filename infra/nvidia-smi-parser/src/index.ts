@@ -201,7 +201,11 @@ export class NvidiaSmiParseError extends Error {
   override readonly name = 'NvidiaSmiParseError';
 
   /** @param line and `column` count from 1; those of a cut text are its end. */
-  constructor(problem: string, readonly line: number, readonly column: number) {
+  constructor(
+    problem: string,
+    readonly line: number,
+    readonly column: number,
+  ) {
     super(`${problem} (line ${line}, column ${column})`);
   }
 }
@@ -210,7 +214,8 @@ const ROOT = 'nvidia_smi_log';
 /** Elements that may stand there any number of times. */
 const REPEATED = new Set(['gpu', 'mig_device', 'process_info']);
 /** Texts that stand for "no value". */
-const ABSENT = /^\[?(N\/A|Not Supported|Not Available|Not Found|Unknown Error|Insufficient Permissions|Requested functionality has been deprecated|GPU is lost|ERR!)\]?$/i;
+const ABSENT =
+  /^\[?(N\/A|Not Supported|Not Available|Not Found|Unknown Error|Insufficient Permissions|Requested functionality has been deprecated|GPU is lost|ERR!)\]?$/i;
 
 const BYTES = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 const COUNT = { '': 1 };
@@ -220,7 +225,11 @@ const WATTS = { W: 1 };
 const MHZ = { MHz: 1 };
 
 const parser = new XMLParser({
-  ignoreAttributes: false, attributeNamePrefix: '@', parseTagValue: false, parseAttributeValue: false, ignoreDeclaration: true,
+  ignoreAttributes: false,
+  attributeNamePrefix: '@',
+  parseTagValue: false,
+  parseAttributeValue: false,
+  ignoreDeclaration: true,
   isArray: (name) => REPEATED.has(name),
 });
 
@@ -234,11 +243,13 @@ export function parseNvidiaSmi(xml: string): NvidiaSmi {
   if (checked !== true) {
     const { msg, line, col } = checked.err;
     // These are found at the end of the text; the place that comes with them is that of an opening tag, or none.
-    if (/^(Unclosed tag|Invalid '|Start tag expected)/.test(msg)) throw errorAt(xml, xml.length, `the XML ends before </${ROOT}>`);
+    if (/^(Unclosed tag|Invalid '|Start tag expected)/.test(msg))
+      throw errorAt(xml, xml.length, `the XML ends before </${ROOT}>`);
     throw new NvidiaSmiParseError(`broken XML: ${msg}`, line, col);
   }
   const document = parser.parse(xml) as RawElement;
-  if (!(ROOT in document)) throw errorAt(xml, xml.search(/<\w/), `the XML is no nvidia-smi report: its root is not <${ROOT}>`);
+  if (!(ROOT in document))
+    throw errorAt(xml, xml.search(/<\w/), `the XML is no nvidia-smi report: its root is not <${ROOT}>`);
   const raw = element(document, ROOT);
   const dtd = /<!DOCTYPE[^>]*nvsmi_device_v(\d+)\.dtd/.exec(xml)?.[1];
   return {
@@ -267,7 +278,12 @@ export function parseNvidiaSmiList(output: string): ListedGpu[] {
     const parent = gpus.at(-1);
     if (gpu) gpus.push({ index: Number(gpu[1]), name: gpu[2]!, uuid: gpu[3]!, migDevices: [] });
     else if (mig && parent) parent.migDevices.push({ index: Number(mig[2]), profile: mig[1]!, uuid: mig[3]! });
-    else throw new NvidiaSmiParseError(`the line ${JSON.stringify(line)} is not how nvidia-smi -L lists a device`, index + 1, line.length + 1);
+    else
+      throw new NvidiaSmiParseError(
+        `the line ${JSON.stringify(line)} is not how nvidia-smi -L lists a device`,
+        index + 1,
+        line.length + 1,
+      );
   });
   return gpus;
 }
@@ -290,7 +306,11 @@ function gpuOf(raw: RawElement, index: number): Gpu {
     productArchitecture: text(raw, 'product_architecture'),
     serial: text(raw, 'serial'),
     vbiosVersion: text(raw, 'vbios_version'),
-    pci: { busId: text(pci, 'pci_bus_id') ?? text(raw, '@id'), deviceId: text(pci, 'pci_device_id'), subSystemId: text(pci, 'pci_sub_system_id') },
+    pci: {
+      busId: text(pci, 'pci_bus_id') ?? text(raw, '@id'),
+      deviceId: text(pci, 'pci_device_id'),
+      subSystemId: text(pci, 'pci_sub_system_id'),
+    },
     persistenceModeEnabled: flag(raw, 'persistence_mode'),
     computeMode: text(raw, 'compute_mode'),
     performanceState: text(raw, 'performance_state'),
@@ -395,7 +415,10 @@ function powerOf(raw: RawElement): Gpu['power'] {
     drawWatts: quantity(raw, 'power_draw', WATTS) ?? averageDrawWatts ?? instantDrawWatts,
     averageDrawWatts,
     instantDrawWatts,
-    limitWatts: quantity(raw, 'current_power_limit', WATTS) ?? quantity(raw, 'enforced_power_limit', WATTS) ?? quantity(raw, 'power_limit', WATTS),
+    limitWatts:
+      quantity(raw, 'current_power_limit', WATTS) ??
+      quantity(raw, 'enforced_power_limit', WATTS) ??
+      quantity(raw, 'power_limit', WATTS),
     defaultLimitWatts: quantity(raw, 'default_power_limit', WATTS),
     minLimitWatts: quantity(raw, 'min_power_limit', WATTS),
     maxLimitWatts: quantity(raw, 'max_power_limit', WATTS),
@@ -404,7 +427,11 @@ function powerOf(raw: RawElement): Gpu['power'] {
 
 function eventReasonsOf(raw: RawValue | undefined): ReadonlySet<string> | undefined {
   if (typeof raw !== 'object' || Array.isArray(raw)) return undefined;
-  return new Set(Object.keys(raw).filter((name) => flag(raw, name)).map((name) => name.replace(/^clocks_(event|throttle)_reason_/, '')));
+  return new Set(
+    Object.keys(raw)
+      .filter((name) => flag(raw, name))
+      .map((name) => name.replace(/^clocks_(event|throttle)_reason_/, '')),
+  );
 }
 
 /**
@@ -414,13 +441,17 @@ function eventReasonsOf(raw: RawValue | undefined): ReadonlySet<string> | undefi
 function eccCountsOf(raw: RawElement): EccCounts {
   const count = (name: string): number | undefined => quantity(raw, name, COUNT);
   const sramCorrectable = count('sram_correctable');
-  const sramUncorrectable = count('sram_uncorrectable') ?? sum(count('sram_uncorrectable_parity'), count('sram_uncorrectable_secded'));
+  const sramUncorrectable =
+    count('sram_uncorrectable') ?? sum(count('sram_uncorrectable_parity'), count('sram_uncorrectable_secded'));
   const dramCorrectable = count('dram_correctable');
   const dramUncorrectable = count('dram_uncorrectable');
   return {
     correctable: sum(sramCorrectable, dramCorrectable) ?? quantity(element(raw, 'single_bit'), 'total', COUNT),
     uncorrectable: sum(sramUncorrectable, dramUncorrectable) ?? quantity(element(raw, 'double_bit'), 'total', COUNT),
-    sramCorrectable, sramUncorrectable, dramCorrectable, dramUncorrectable,
+    sramCorrectable,
+    sramUncorrectable,
+    dramCorrectable,
+    dramUncorrectable,
   };
 }
 
@@ -444,7 +475,9 @@ function element(from: RawElement, name: string): RawElement {
 
 function elements(from: RawElement, name: string): RawElement[] {
   const values = from[name];
-  return Array.isArray(values) ? values.filter((value): value is RawElement => typeof value === 'object' && !Array.isArray(value)) : [];
+  return Array.isArray(values)
+    ? values.filter((value): value is RawElement => typeof value === 'object' && !Array.isArray(value))
+    : [];
 }
 
 function text(from: RawElement, name: string): string | undefined {
