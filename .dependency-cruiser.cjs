@@ -2,6 +2,9 @@
 
 const rule = (name, comment, from, to) => ({ name, severity: 'error', comment, from, to });
 
+/** The rooms of the stages of an experiment. */
+const stages = 'synthesis|filtering|sampling|preferences|reward-model|fine-tuning|reinforcement|evaluation';
+
 const contract = '^workflows/contract/';
 /** Packages by name; a scope with `/` at its end allows all of it. */
 const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
@@ -65,7 +68,7 @@ module.exports = {
     rule(
       'activities-know-the-contract-alone',
       'Of the workflows, activities know the contract; of workers, tools and tests nothing.',
-      { path: '^activities/' },
+      { path: '^activities/', pathNot: '\\.test\\.ts$' },
       { path: '^(workflows|workers|infra|test)/', pathNot: contract },
     ),
     rule(
@@ -73,6 +76,21 @@ module.exports = {
       'The store is below the stages. Of the runtime it may know where files of a configuration lie.',
       { path: '^activities/artifacts/', pathNot: '\\.test\\.ts$' },
       { path: '^activities/', pathNot: '^activities/artifacts/' },
+    ),
+    rule(
+      'stages-are-neighbours',
+      'What two stages share has a room of its own (policy, statistics, similarity, endpoint).',
+      { path: `^activities/(${stages})/`, pathNot: '\\.test\\.ts$' },
+      { path: `^activities/(${stages})/`, pathNot: '^activities/$1/' },
+    ),
+    rule(
+      'shared-rooms-know-no-stage',
+      'A room that stages share would otherwise be one floor of a staircase of stages.',
+      {
+        path: '^activities/(artifacts|benchmarks|endpoint|execution|languages|policy|runtime|similarity|statistics)/',
+        pathNot: '\\.test\\.ts$',
+      },
+      { path: `^activities/(${stages})/` },
     ),
     rule(
       'runtime-knows-no-stage',
@@ -114,13 +132,13 @@ module.exports = {
     rule(
       'workers-import-no-workflow-code',
       'A worker names workflows by path: they run in their own bundle.',
-      { path: '^workers/' },
+      { path: '^workers/', pathNot: '\\.test\\.ts$' },
       { path: '^workflows/', pathNot: contract },
     ),
     rule(
       'workers-import-no-tools',
       'Workers are what is published; tools and tests are not.',
-      { path: '^workers/' },
+      { path: '^workers/', pathNot: '\\.test\\.ts$' },
       { path: '^(infra|test)/' },
     ),
     rule(

@@ -5,15 +5,15 @@ import { endpointActivities } from './endpoint/activities.js';
 import { evaluationActivities } from './evaluation/activities.js';
 import { sandboxActivities } from './execution/activities.js';
 import { experimentActivities } from './experiment/activities.js';
-import { filteringActivities } from './filtering/activities.js';
+import { filteringActivities, filteringAsks } from './filtering/activities.js';
 import { garbageCollectionActivities } from './garbage-collection/activities.js';
 import { modelActivities } from './models/activities.js';
 import { preferencesActivities } from './preferences/activities.js';
 import { previewActivities } from './preview/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
-import { samplingActivities } from './sampling/activities.js';
-import { synthesisActivities } from './synthesis/activities.js';
+import { samplingActivities, samplingAsks } from './sampling/activities.js';
+import { synthesisActivities, synthesisAsks } from './synthesis/activities.js';
 import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
 
@@ -30,7 +30,11 @@ export function createActivities(services: Services, role: QueueRole, part: Part
       ? composeActivities(sandboxActivities(services))
       : composeActivities(
           synthesisActivities(services),
-          endpointActivities(services),
+          endpointActivities(services, {
+            synthesis: synthesisAsks,
+            filtering: filteringAsks,
+            sampling: samplingAsks,
+          }),
           filteringActivities(services),
           samplingActivities(services),
           preferencesActivities(services),

@@ -1,46 +1,34 @@
-/** What stored replies cost, for every stage that asks an endpoint. */
-import {
-  FilteredQuestionRow,
-  QuestionRow,
-  SeedRow,
-  StageConfigs,
-  type EndpointExecution,
-} from '../../workflows/contract/index.js';
-import { asksOfQuestions, requestOf } from '../sampling/source.js';
-import { asksOfSeeds } from '../synthesis/prompts.js';
-import type { Services } from '../runtime/services.js';
+/** What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks. */
+import type { z } from 'zod';
+import type { EndpointExecution } from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
 import { costOfStored, type Ask } from './replies.js';
 
 /** Stages that ask an endpoint. */
 export type AskingStage = 'synthesis' | 'filtering' | 'sampling';
 
-/** `endpoint.paid`. */
-export function endpointActivities({ store }: Pick<Services, 'store'>) {
-  /** What a shard of a stage asks; its plan's rows are read again. */
-  async function asksOf(
-    stage: AskingStage,
-    config: unknown,
-    file: Parameters<typeof store.readRows>[0][number],
-  ): Promise<Ask[]> {
-    if (stage === 'synthesis') {
-      const { teacher } = StageConfigs.synthesis.parse(config);
-      return teacher.kind === 'openai' ? asksOfSeeds(teacher, await all(store.readRows([file], SeedRow))) : [];
-    }
-    if (stage === 'filtering') {
-      const request = requestOf.oracle(StageConfigs.filtering.parse(config).oracle);
-      return request
-        ? asksOfQuestions(
-            request,
-            (await all(store.readRows([file], QuestionRow))).filter(({ testCases }) => testCases.length > 0),
-          )
-        : [];
-    }
-    const request = requestOf.sampler(StageConfigs.sampling.parse(config));
-    return request ? asksOfQuestions(request, await all(store.readRows([file], FilteredQuestionRow))) : [];
-  }
+/** What a stage asks about the rows that its plan gives a shard. */
+export interface ShardAsks<C, R> {
+  config: z.ZodType<C>;
+  row: z.ZodType<R>;
+  asks: (config: C, rows: R[]) => Ask[];
+}
 
+/** How the asks of a shard are made again from its plan: see {@link shardAsks}. */
+export type AsksReader = (config: unknown, rows: <R>(row: z.ZodType<R>) => Promise<R[]>) => Promise<Ask[]>;
+
+/** Keeps the types of a stage's configuration and rows together, and forgets them for the table of all stages. */
+export function shardAsks<C, R>({ config, row, asks }: ShardAsks<C, R>): AsksReader {
+  return async (unparsed, rows) => asks(config.parse(unparsed), await rows(row));
+}
+
+/** `endpoint.paid`. */
+export function endpointActivities(
+  { store }: Pick<Services, 'store'>,
+  stages: Readonly<Record<AskingStage, AsksReader>>,
+) {
   return {
     /** What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored. */
     'endpoint.paid': async ({
@@ -60,7 +48,12 @@ export function endpointActivities({ store }: Pick<Services, 'store'>) {
         stored ??= done ? undefined : await store.keys('replies/');
         let cost = done?.metrics['costUsd'] ?? 0;
         if (!done && stored!.size > 0)
-          cost = await costOfStored(store, await asksOf(stage, plan.config, file), endpoint, stored!);
+          cost = await costOfStored(
+            store,
+            await stages[stage](plan.config, (row) => all(store.readRows([file], row))),
+            endpoint,
+            stored!,
+          );
         if (cost > 0) costs[index] = cost;
         reportProgress({ done: index + 1, total: plan.shards.length, message: 'shards added up' });
       }

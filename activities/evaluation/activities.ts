@@ -14,15 +14,15 @@ import {
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
-import { wilsonInterval } from '../reward-model/statistics.js';
-import { score } from '../reward-model/score.js';
+import { wilsonInterval } from '../statistics/intervals.js';
+import { score } from '../policy/score.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
-import { generate, type SampleRequest } from '../sampling/generate.js';
-import { extractProgram, PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
-import { selectQuestions } from '../sampling/activities.js';
-import { bestOfN, mean, passAtK } from './pass-at-k.js';
+import { generate, type SampleRequest } from '../policy/generate.js';
+import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { selectQuestions } from '../policy/questions.js';
+import { bestOfN, mean, passAtK } from '../statistics/pass-at-k.js';
 
 type Config = z.infer<typeof StageConfigs.evaluation>;
 

@@ -12,12 +12,12 @@ import {
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
-import { manifestsOfRounds } from '../reinforcement/timeline.js';
+import { manifestsOfRounds } from '../report/timeline.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
-import { seedsOf, summarise } from './summarise.js';
+import { seedsOf, summarise } from '../report/summarise.js';
 
 const TEACHER_NOTES = {
   offline:

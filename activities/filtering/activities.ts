@@ -11,9 +11,10 @@ import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/ex
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
-import { programOfReply } from '../sampling/prompt.js';
-import { requestOf, SampledText, textsOf } from '../sampling/source.js';
+import { programOfReply } from '../policy/prompt.js';
+import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 import { filterQuestion, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
 import { agreement, anyOf } from './oracle.js';
 
@@ -40,6 +41,20 @@ const DroppedRow = z.strictObject({
 /** A test case that the oracle does not confirm, with its verdict. */
 const DroppedTestRow = z.strictObject({ questionId: z.string(), test: z.string(), ...TestOutcome.shape });
 type DroppedTestRow = z.infer<typeof DroppedTestRow>;
+
+export const filteringAsks = shardAsks({
+  config: StageConfigs.filtering,
+  row: QuestionRow,
+  asks({ oracle }, questions) {
+    const request = requestOf.oracle(oracle);
+    return request
+      ? asksOfQuestions(
+          request,
+          questions.filter(({ testCases }) => testCases.length > 0),
+        )
+      : [];
+  },
+});
 
 /** `filtering.plan`; `filtering.request` where the oracle is no reference; `filtering.judge`, `filtering.seal`. */
 export function filteringActivities({ store, sandbox, secret }: Services) {

@@ -1,7 +1,7 @@
 /** The oracle filter (paper, section 2.2): test cases that the oracle's program fails are dropped, then thin questions. */
 import type { FilteredQuestionRow, QuestionRow, Split, TestOutcome } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
-import { nearDuplicateGroups } from '../benchmarks/similarity.js';
+import { nearDuplicateGroups } from '../similarity/similarity.js';
 
 export interface FilterRule {
   minimumTestCases: number;

@@ -41,11 +41,10 @@ import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { SCORE_SCALE_FILE, ScoreScale } from '../reward-model/activities.js';
-import { score } from '../reward-model/score.js';
-import { generate } from '../sampling/generate.js';
-import { extractProgram, PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
-import { selectQuestions } from '../sampling/activities.js';
+import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
+import { generate } from '../policy/generate.js';
+import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { selectQuestions } from '../policy/questions.js';
 import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
 

@@ -1,7 +1,7 @@
 /** Rewards of the rollouts of one round, and which rollouts are trained on. */
 import type { z } from 'zod';
 import type { RewardConfig, RewardRow } from '../../workflows/contract/index.js';
-import type { ScoreScale } from '../reward-model/activities.js';
+import type { ScoreScale } from '../policy/score.js';
 
 export interface JudgedRollout {
   id: string;

@@ -16,13 +16,9 @@ import { writeRows } from '../artifacts/store.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { PROMPT_VERSION, promptOf } from '../sampling/prompt.js';
-import { accuracyByGap, calibration, wilsonInterval } from './statistics.js';
-
-/** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
-export const SCORE_SCALE_FILE = 'acecoder_score_scale.json';
-export const ScoreScale = z.strictObject({ mean: z.number(), std: z.number().positive() });
-export type ScoreScale = z.infer<typeof ScoreScale>;
+import { PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
+import { accuracyByGap, calibration, wilsonInterval } from '../statistics/intervals.js';
 
 const TrainingResult = z.object({
   steps: z.number().int(),

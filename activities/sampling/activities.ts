@@ -1,28 +1,32 @@
 /** Sampling: questions to programs with verdicts and pass rates. */
 import { z } from 'zod';
-import {
-  FilteredQuestionRow,
-  ProgramRow,
-  SamplingConfig,
-  StageConfigs,
-  type ArtifactRef,
-} from '../../workflows/contract/index.js';
-import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
-import type { ArtifactStore } from '../artifacts/store.js';
+import { FilteredQuestionRow, ProgramRow, SamplingConfig, StageConfigs } from '../../workflows/contract/index.js';
+import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
-import { generate } from './generate.js';
+import { generate } from '../policy/generate.js';
+import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
-import { extractProgram, programOfReply, PROMPT_VERSION, promptOf } from './prompt.js';
-import { requestOf, SampledText, textsOf } from './source.js';
+import { extractProgram, programOfReply, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { selectQuestions } from '../policy/questions.js';
+import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 
 const SampledQuestion = z.strictObject({
   question: FilteredQuestionRow,
   samples: z.array(SampledText),
 });
 type SampledQuestion = z.infer<typeof SampledQuestion>;
+
+export const samplingAsks = shardAsks({
+  config: StageConfigs.sampling,
+  row: FilteredQuestionRow,
+  asks(config, questions) {
+    const request = requestOf.sampler(config);
+    return request ? asksOfQuestions(request, questions) : [];
+  },
+});
 
 /** `sampling.plan`; `sampling.generate` by the policy, or `sampling.request`; `sampling.judge`, `sampling.seal`. */
 export function samplingActivities(services: Services) {
@@ -220,18 +224,4 @@ function failuresOf(counts: Record<string, number>): Record<string, number> {
       .filter(([name]) => name.startsWith('failures.'))
       .map(([name, times]) => [name.slice('failures.'.length), times]),
   );
-}
-
-/** The first `limit` questions of a split in an order that depends on their ids and the salt alone. */
-export async function selectQuestions(
-  store: ArtifactStore,
-  ref: ArtifactRef,
-  split: FilteredQuestionRow['split'],
-  limit: number | undefined,
-  salt: string,
-): Promise<FilteredQuestionRow[]> {
-  const found: FilteredQuestionRow[] = [];
-  for await (const row of store.rowsOf(ref, FilteredQuestionRow)) if (row.split === split) found.push(row);
-  const order = new Map(found.map(({ id }) => [id, sha256(`${salt}/${id}`)]));
-  return found.sort((a, b) => (order.get(a.id)! < order.get(b.id)! ? -1 : 1)).slice(0, limit);
 }

@@ -12,10 +12,11 @@ import {
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
-import { Contamination } from '../benchmarks/contamination.js';
+import { Contamination } from '../similarity/contamination.js';
 import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
+import { shardAsks } from '../endpoint/activities.js';
 import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
-import { NearDuplicates } from '../benchmarks/similarity.js';
+import { NearDuplicates } from '../similarity/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -30,6 +31,12 @@ type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
 /** A seed with the reply to it; without one where a recorded teacher has none. */
 const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional() });
 type AskedRow = z.infer<typeof AskedRow>;
+
+export const synthesisAsks = shardAsks({
+  config: StageConfigs.synthesis,
+  row: SeedRow,
+  asks: ({ teacher }, seeds) => (teacher.kind === 'openai' ? asksOfSeeds(teacher, seeds) : []),
+});
 
 /** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {

@@ -4,17 +4,12 @@
  */
 import { MAX_TESTS, type QuestionRow, type ReplyRow, type SeedRow } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
+import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
 
 /** Why a reply gave no question. */
 export type ReplyFailure =
+  | EnvelopeFailure
   | 'noReply'
-  | 'emptyReply'
-  | 'htmlReply'
-  | 'brokenReply'
-  | 'refused'
-  | 'contentFilter'
-  | 'promptTooLong'
-  | 'requestRefused'
   | 'cutReply'
   | 'invalidJson'
   | 'wrongShape'
@@ -81,40 +76,6 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
     testCases: kept.map((test) => ({ test })),
     ...rejectedTests,
   };
-}
-
-/** What the model wrote, out of the answer of the endpoint; `cut` where it did not come to its end. */
-export function contentOf(reply: ReplyRow): { text: string; cut?: true } | { failure: ReplyFailure } {
-  if ('text' in reply) return { text: reply.text };
-  const body = reply.body.trim();
-  if (reply.status !== 200) {
-    const code = codeOf(body);
-    return {
-      failure:
-        /content|prompt_filter|invalid_prompt/.test(code) && code !== 'context_length_exceeded'
-          ? 'contentFilter'
-          : /length|maximum/.test(code)
-            ? 'promptTooLong'
-            : 'requestRefused',
-    };
-  }
-  if (body === '') return { failure: 'emptyReply' };
-  const envelope = jsonOf(body);
-  if (!isObject(envelope)) return { failure: isHtml(body) ? 'htmlReply' : 'brokenReply' };
-  const [choice] = Array.isArray(envelope['choices']) ? (envelope['choices'] as unknown[]) : [];
-  if (!isObject(choice)) return { failure: envelope['error'] === undefined ? 'emptyReply' : 'brokenReply' };
-  const message = isObject(choice['message']) ? choice['message'] : {};
-  if (typeof message['refusal'] === 'string' && message['refusal'] !== '') return { failure: 'refused' };
-  if (choice['finish_reason'] === 'content_filter') return { failure: 'contentFilter' };
-  const parts = message['content'];
-  const text =
-    typeof parts === 'string'
-      ? parts
-      : Array.isArray(parts)
-        ? parts.map((part) => (isObject(part) && typeof part['text'] === 'string' ? part['text'] : '')).join('')
-        : '';
-  if (choice['finish_reason'] === 'length' || reply.cut) return { text, cut: true };
-  return text.trim() === '' ? { failure: 'emptyReply' } : { text };
 }
 
 interface Answer {
@@ -269,29 +230,6 @@ function withSignature(question: string, signature: string, entryPoint: string):
   return new RegExp(`\\b${entryPoint}\\b`).test(question)
     ? question
     : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
-}
-
-function codeOf(body: string): string {
-  const value = jsonOf(body);
-  const error = isObject(value) && isObject(value['error']) ? value['error'] : {};
-  const code = error['code'] ?? error['type'];
-  return typeof code === 'string' || typeof code === 'number' ? String(code) : '';
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function isHtml(text: string): boolean {
-  return /^\s*<(?:!doctype|html|head|body|\?xml)/i.test(text);
 }
 
 function isRefusal(text: string): boolean {

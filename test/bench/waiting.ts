@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/reinforcement/timeline.js';
+import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/report/timeline.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';

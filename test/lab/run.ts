@@ -10,7 +10,7 @@ import type { Client } from '@temporalio/client';
 import type { ArtifactStore } from '../../activities/artifacts/store.js';
 import { writeRows } from '../../activities/artifacts/store.js';
 import type { PythonService } from '../../activities/runtime/python-service.js';
-import { promptOf } from '../../activities/sampling/prompt.js';
+import { promptOf } from '../../activities/policy/prompt.js';
 import { merge } from '../../workflows/contract/presets.js';
 import {
   EvaluationRow,

@@ -1,15 +1,9 @@
 /** Likeness of texts: near-duplicates among questions, and seeds that repeat a benchmark problem. */
 import { describe, expect, it } from 'vitest';
-import { Contamination } from '../../activities/benchmarks/contamination.js';
-import type { Task } from '../../activities/benchmarks/humaneval.js';
-import {
-  jaccard,
-  NearDuplicates,
-  nearDuplicateGroups,
-  shingles,
-  tokens,
-} from '../../activities/benchmarks/similarity.js';
-import { Random } from '../../activities/synthesis/random.js';
+import { Contamination } from './contamination.js';
+import type { Task } from '../benchmarks/humaneval.js';
+import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from './similarity.js';
+import { Random } from '../synthesis/random.js';
 
 describe('tokens and shingles', () => {
   it('are words and operators in lower case, without string and comment marks', () => {

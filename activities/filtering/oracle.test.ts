@@ -1,8 +1,8 @@
 /** Oracles of several programs, and programs out of whole replies. */
 import { describe, expect, it } from 'vitest';
-import { agreement, anyOf } from '../../activities/filtering/oracle.js';
-import { programOfReply } from '../../activities/sampling/prompt.js';
-import { asksOfQuestions, requestOf } from '../../activities/sampling/source.js';
+import { agreement, anyOf } from './oracle.js';
+import { programOfReply } from '../policy/prompt.js';
+import { asksOfQuestions, requestOf } from '../policy/source.js';
 import { checkInput, StageConfigs, type TestOutcome } from '../../workflows/contract/index.js';
 
 /** Verdicts of a program by a letter each: p passes, f fails, t runs out of time. */

@@ -1,9 +1,15 @@
 /** Scores of a reward model by the resident runtime. */
 import { rm } from 'node:fs/promises';
+import { z } from 'zod';
 import { ScoreRow } from '../../workflows/contract/index.js';
 import { readLines, writeRows, type ArtifactStore } from '../artifacts/store.js';
 import type { PythonService } from '../runtime/python-service.js';
-import type { Prompt } from '../sampling/prompt.js';
+import type { Prompt } from './prompt.js';
+
+/** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
+export const SCORE_SCALE_FILE = 'acecoder_score_scale.json';
+export const ScoreScale = z.strictObject({ mean: z.number(), std: z.number().positive() });
+export type ScoreScale = z.infer<typeof ScoreScale>;
 
 export interface ScoreRequest {
   id: string;

@@ -1,6 +1,6 @@
 /** The time line of RL rounds: read from manifests, with the time in which the device waited. */
 import { describe, expect, it } from 'vitest';
-import { deviceWaiting, timeLine } from '../../activities/reinforcement/timeline.js';
+import { deviceWaiting, timeLine } from './timeline.js';
 import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/index.js';
 
 const ref = (key: string): ArtifactRef => ({ kind: 'policy', key, digest: '0'.repeat(64), bytes: 1 });

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { linesOf } from '../../activities/artifacts/store.js';
-import { faultsOfFile } from '../../activities/experiment/import-artifact.js';
+import { linesOf } from '../artifacts/store.js';
+import { faultsOfFile } from './import-artifact.js';
 import type { ArtifactKind } from '../../workflows/contract/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-import-'));

@@ -19,7 +19,7 @@ import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { EndpointModel } from '../endpoint/endpoint.js';
 import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
-import { contentOf } from '../synthesis/parse-reply.js';
+import { contentOf } from '../endpoint/content.js';
 import { PROMPT_VERSION, promptOf } from './prompt.js';
 
 /** What is wanted of a source, in the names of the contract. */

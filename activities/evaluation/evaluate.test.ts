@@ -1,6 +1,6 @@
 /** The figures of one policy on one benchmark, from its rows. */
 import { describe, expect, it } from 'vitest';
-import { evaluate } from '../../activities/evaluation/activities.js';
+import { evaluate } from './activities.js';
 import { EvaluationResult, type EvaluationRow } from '../../workflows/contract/index.js';
 
 function row(

@@ -1,6 +1,6 @@
 /** Shards: every row in one of them, in order. */
 import { describe, expect, it } from 'vitest';
-import { intoShards } from '../../activities/runtime/sharded-stage.js';
+import { intoShards } from './sharded-stage.js';
 
 describe('intoShards', () => {
   it('cuts rows into runs of at most the size, in order, none lost and none empty', () => {

@@ -1,6 +1,6 @@
 /** When a worker with a device takes its next task: as soon as the device is free, never before, and never without an end. */
 import { describe, expect, it } from 'vitest';
-import { DeviceSlots } from '../../workers/plugins/device-slots.js';
+import { DeviceSlots } from './device-slots.js';
 
 const context = {
   slotType: 'activity',

@@ -10,7 +10,7 @@ import {
   StageConfigs,
   STAGES,
   type Mistake,
-} from '../../workflows/contract/index.js';
+} from './index.js';
 
 const VALID = {
   name: 'mine',

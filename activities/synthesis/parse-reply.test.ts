@@ -1,8 +1,8 @@
 /** Replies of language models, good and bad, to questions with test cases or to the reason why there are none. */
 import { describe, expect, it, test } from 'vitest';
-import { parseReply } from '../../activities/synthesis/parse-reply.js';
+import { parseReply } from './parse-reply.js';
 import { QuestionRow, type RawReply, type SeedRow } from '../../workflows/contract/index.js';
-import { completion, exercise } from '../fixtures/fake-endpoint.js';
+import { completion, exercise } from '../../test/fixtures/fake-endpoint.js';
 
 const SEED: SeedRow = {
   id: 's/triple',

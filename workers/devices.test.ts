@@ -9,8 +9,8 @@ import {
   type HealthOptions,
   type Plan,
   type PlanOptions,
-} from '../../workers/devices.js';
-import { composedList, composedReport, type ComposedGpu } from '../fixtures/fake-nvidia-smi/composed.js';
+} from './devices.js';
+import { composedList, composedReport, type ComposedGpu } from '../test/fixtures/fake-nvidia-smi/composed.js';
 
 const FOUR: ComposedGpu[] = ['a', 'b', 'c', 'd'].map((letter) => ({ uuid: `GPU-${letter}` }));
 const MIG: ComposedGpu = { uuid: 'GPU-m', mig: [{ gpuInstanceId: 3 }, { gpuInstanceId: 5 }] };

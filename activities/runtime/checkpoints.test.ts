@@ -1,6 +1,6 @@
 /** Which checkpoints go to the store: few enough not to slow a training, and the newest where it ends badly. */
 import { describe, expect, it } from 'vitest';
-import { CheckpointSending, SENDING_SHARE } from '../../activities/runtime/checkpoints.js';
+import { CheckpointSending, SENDING_SHARE } from './checkpoints.js';
 
 /** A sending on a clock of its own; `sent` holds steps, `sendingSeconds` is what all of them took. */
 function simulated({

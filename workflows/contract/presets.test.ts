@@ -1,6 +1,6 @@
 /** Presets: the rule by which a user's values are merged over one, and that each of them is a valid experiment. */
 import { describe, expect, it } from 'vitest';
-import { Experiment, expandPreset, merge, PRESETS } from '../../workflows/contract/index.js';
+import { Experiment, expandPreset, merge, PRESETS } from './index.js';
 
 const OWN = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' } };
 

@@ -1,7 +1,7 @@
 /** The oracle filter and the split: which test cases and questions stay, and on which side they are. */
 import { describe, expect, it } from 'vitest';
-import { expectedOutput, filterQuestion, splitQuestions } from '../../activities/filtering/filter.js';
-import { Random } from '../../activities/synthesis/random.js';
+import { expectedOutput, filterQuestion, splitQuestions } from './filter.js';
+import { Random } from '../synthesis/random.js';
 import { VERDICTS, type QuestionRow, type Verdict } from '../../workflows/contract/index.js';
 
 const RULE = { minimumTestCases: 5, minimumDistinctOutputs: 2 };

@@ -1,7 +1,7 @@
 /** What Temporal UI shows of an experiment: where it stands, and when it is parked why and what to type next. */
 import { describe, expect, it } from 'vitest';
-import { STAGES, type ArtifactRef, type ExperimentStatus, type StageStatus } from '../../workflows/contract/index.js';
-import { currentDetails, shellWord } from '../../workflows/lib/details.js';
+import { STAGES, type ArtifactRef, type ExperimentStatus, type StageStatus } from '../contract/index.js';
+import { currentDetails, shellWord } from './details.js';
 
 const ARTIFACT: ArtifactRef = {
   kind: 'questions',

@@ -1,6 +1,6 @@
 /** Prompt and program: what a policy is asked and what of its answer is run. */
 import { describe, expect, it } from 'vitest';
-import { extractProgram, promptOf } from '../../activities/sampling/prompt.js';
+import { extractProgram, promptOf } from './prompt.js';
 
 describe('promptOf', () => {
   it('opens the answer with a Python fence and stops at the closing one', () => {

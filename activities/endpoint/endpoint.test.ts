@@ -1,10 +1,10 @@
 /** The teacher behind an endpoint: requests, their repetitions and their price, against a fake endpoint on loopback. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { ArtifactStore } from '../../activities/artifacts/store.js';
-import { retryAfterMs } from '../../activities/endpoint/endpoint.js';
-import { Pace, pauseMs } from '../../activities/endpoint/pace.js';
-import { askForReplies, RequestExecution, type Asked } from '../../activities/endpoint/replies.js';
-import { asksOfSeeds, modelOf, replyKey } from '../../activities/synthesis/prompts.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { retryAfterMs } from './endpoint.js';
+import { Pace, pauseMs } from './pace.js';
+import { askForReplies, RequestExecution, type Asked } from './replies.js';
+import { asksOfSeeds, modelOf, replyKey } from '../synthesis/prompts.js';
 import {
   checkInput,
   costOf,
@@ -25,7 +25,7 @@ import {
   fakeEndpoint,
   fakeSeeds,
   type FakeEndpoint,
-} from '../fixtures/fake-endpoint.js';
+} from '../../test/fixtures/fake-endpoint.js';
 
 const KEY = 'sk-fake-0123456789abcdef';
 const PRICES = { input: 1, output: 2 };

@@ -1,15 +1,7 @@
 /** Canonical JSON, stage keys and digests: what lets finished work be found again, and what must never be mixed up. */
 import { describe, expect, it } from 'vitest';
-import {
-  artifactDigest,
-  deriveSeed,
-  objectKeys,
-  rowId,
-  sha256,
-  stageKey,
-  type Recipe,
-} from '../../activities/artifacts/keys.js';
-import { Random } from '../../activities/synthesis/random.js';
+import { artifactDigest, deriveSeed, objectKeys, rowId, sha256, stageKey, type Recipe } from './keys.js';
+import { Random } from '../synthesis/random.js';
 import {
   canonicalJson,
   type Json,

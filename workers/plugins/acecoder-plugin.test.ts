@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger, type WorkerOptions } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { root } from '../../infra/dev/paths.mjs';
-import { AceCoderPlugin, workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
-import { createServices, type OwnedServices } from '../../workers/plugins/services.js';
-import { workflowBundle } from '../../workers/workflow-bundle.js';
+import { AceCoderPlugin, workflowsPath } from './acecoder-plugin.js';
+import { createServices, type OwnedServices } from './services.js';
+import { workflowBundle } from '../workflow-bundle.js';
 import {
   ACTIVITIES,
   PARTS,

@@ -1,6 +1,6 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
 import type { FilterQuality } from '../filtering/filter.js';
-import { deviceWaiting, timeLine } from '../reinforcement/timeline.js';
+import { deviceWaiting, timeLine } from './timeline.js';
 import {
   ArtifactRef,
   STAGES,

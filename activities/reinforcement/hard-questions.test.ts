@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hardQuestions, type RatedProgram } from '../../activities/reinforcement/hard-questions.js';
+import { hardQuestions, type RatedProgram } from './hard-questions.js';
 
 async function hard(rates: Record<string, number[]>): Promise<string[]> {
   async function* rows(): AsyncGenerator<RatedProgram> {

@@ -1,6 +1,6 @@
 /** Verdicts to pass rates: an infrastructure failure is never a rate, a label or a reward. */
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { allJudged, judgementOf, type Judgement } from '../../activities/execution/execution.js';
+import { allJudged, judgementOf, type Judgement } from './execution.js';
 import { StageFailure, VERDICTS, type TestOutcome, type Verdict } from '../../workflows/contract/index.js';
 
 const outcomes = (...statuses: Verdict[]): TestOutcome[] => statuses.map((status) => ({ status }));
