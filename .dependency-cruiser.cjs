@@ -6,6 +6,8 @@ const rule = (name, comment, from, to) => ({ name, severity: 'error', comment, f
 const stages = 'synthesis|filtering|sampling|preferences|reward-model|fine-tuning|reinforcement|evaluation';
 
 const contract = '^workflows/contract/';
+/** What the contract is built of beside itself: pure definitions that stand with the code that they belong to. */
+const definitions = '^activities/benchmarks/(benchmark|index)\\.ts$';
 /** Packages by name; a scope with `/` at its end allows all of it. */
 const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
 
@@ -32,16 +34,22 @@ module.exports = {
     ),
 
     rule(
+      'benchmarks-are-pure',
+      'The contract builds its schemas from the definitions of benchmarks, which run inside the workflow bundle.',
+      { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/load\\.ts$', '\\.test\\.ts$'] },
+      { pathNot: ['^activities/benchmarks/(?!load\\.ts$)', contract, ...packages('zod')] },
+    ),
+    rule(
       'contract-is-pure',
       'The contract crosses every boundary: zod and itself only.',
       { path: contract, pathNot: '\\.test\\.ts$' },
-      { pathNot: [contract, ...packages('zod')] },
+      { pathNot: [contract, definitions, ...packages('zod')] },
     ),
     rule(
       'workflows-know-activities-by-type',
       'A value import would pull activity code into the workflow bundle.',
       { path: '^workflows/', pathNot: '\\.test\\.ts$' },
-      { path: '^activities/', dependencyTypesNot: ['type-only'] },
+      { path: '^activities/', pathNot: definitions, dependencyTypesNot: ['type-only'] },
     ),
     rule(
       'workflows-import-contract-and-temporal',

@@ -12,7 +12,7 @@ export interface Recipe {
   /** Stage or stage step, such as `sampling` or `reinforcement.rollouts`. */
   stage: string;
   /** Raised whenever the code behind the stage would give other bytes for the same input. */
-  version: number;
+  version: number | Record<string, number>;
   kind: ArtifactKind;
   /** The part of the configuration that decides what the result is. */
   semantics: unknown;

@@ -790,3 +790,10 @@ async function hasSize(path: string, bytes: number): Promise<boolean> {
     () => false,
   );
 }
+
+/** All of an asynchronous sequence. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}

@@ -5,26 +5,22 @@ import {
   CpuLimits,
   EvaluationConfig,
   EvaluationRow,
-  StageConfigs,
+  STAGE,
   StageFailure,
-  type ArtifactRef,
-  type Benchmark,
   type EvaluationResult,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
-import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
+import { loadBenchmarks } from '../benchmarks/load.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { wilsonInterval } from '../statistics/intervals.js';
 import { score } from '../policy/score.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate, type SampleRequest } from '../policy/generate.js';
-import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { bestOfN, mean, passAtK } from '../statistics/pass-at-k.js';
-
-type Config = z.infer<typeof StageConfigs.evaluation>;
 
 const PlannedTask = z.strictObject({
   policy: z.string(),
@@ -61,42 +57,25 @@ export const POLICY_INPUT = 'policy:';
 /** `evaluation.plan`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
 export function evaluationActivities(services: Services) {
   const { store, models, sandbox, settings } = services;
-  async function tasksOf(benchmark: Benchmark, config: Config, questions: ArtifactRef | undefined): Promise<Task[]> {
-    if (benchmark.kind === 'humaneval') return humanEvalTasks(settings, benchmark);
-    if (!questions)
-      throw new StageFailure('InvalidExperiment', "benchmark 'heldOut' needs inputs.questions, the filtered questions");
-    return (await selectQuestions(store, questions, 'heldOut', config.heldOutTasks, config.salt)).map(
-      ({ id, question, entryPoint, reference, tests, limits }) => ({
-        id,
-        question,
-        entryPoint,
-        programPrefix: '',
-        tests,
-        reference,
-        ...(limits ? { limits } : {}),
-      }),
-    );
-  }
+  const stage = new ShardedStage(STAGE.evaluation);
 
-  const stage: ShardedStage<Config> = {
-    stage: 'evaluation',
-    version: PROMPT_VERSION,
-    kind: 'evaluation',
-    config: StageConfigs.evaluation,
-    planned: PlannedTask,
-    async plan({ config, inputs }) {
-      const tasks: Omit<PlannedTask, 'policy'>[] = [];
-      for (const benchmark of config.benchmarks) {
-        const humaneval = benchmark.kind === 'humaneval';
-        for (const task of await tasksOf(benchmark, config, inputs['questions'])) {
-          tasks.push({
-            benchmark: benchmarkName(benchmark),
-            task,
-            samples: (humaneval ? config.humanevalSamples : undefined) ?? config.samples,
-            maxNewTokens: (humaneval ? config.humanevalMaxNewTokens : undefined) ?? config.maxNewTokens,
-          });
-        }
-      }
+  const plan = stage.plan({
+    row: PlannedTask,
+    async run({ config, inputs }) {
+      const benchmarks = await loadBenchmarks(config.benchmarks, {
+        settings,
+        store,
+        inputs,
+        questions: () => selectQuestions(store, inputs['questions']!, 'heldOut', config.heldOutTasks, config.salt),
+      });
+      const tasks = benchmarks.flatMap(({ benchmark, name, tasks: asked }) =>
+        asked.map((task) => ({
+          benchmark: name,
+          task,
+          samples: benchmark.samples ?? config.samples,
+          maxNewTokens: benchmark.maxNewTokens ?? config.maxNewTokens,
+        })),
+      );
       const policies = Object.keys(inputs)
         .filter((name) => name.startsWith(POLICY_INPUT))
         .map((name) => name.slice(POLICY_INPUT.length))
@@ -111,133 +90,142 @@ export function evaluationActivities(services: Services) {
         ),
       };
     },
-    steps: {
-      generate: {
-        schema: AnsweredTask,
-        async run({ config, inputs, rows, execution }) {
-          const planned = rows as PlannedTask[];
-          const { maxRows } = EvaluationConfig.shape.execution.parse(execution);
-          const common = ({
-            task,
-            maxNewTokens,
-          }: PlannedTask): Omit<SampleRequest, 'id' | 'n' | 'temperature' | 'topP' | 'seeds'> => ({
-            prompt: promptOf(task.question, task.programPrefix),
-            maxNewTokens,
-          });
-          const requests = planned.flatMap((row): SampleRequest[] => [
-            { ...common(row), id: `${row.task.id}/greedy`, n: 1, temperature: 0, topP: 1, seeds: [0] },
-            ...(row.samples === 0
-              ? []
-              : [
-                  {
-                    ...common(row),
-                    id: `${row.task.id}/sample`,
-                    n: row.samples,
-                    temperature: config.temperature,
-                    topP: config.topP,
-                    seeds: Array.from({ length: row.samples }, (_, sample) =>
-                      deriveSeed(config.seed, row.benchmark, row.task.id, sample),
-                    ),
-                  },
-                ]),
-          ]);
-          const policy = inputs[POLICY_INPUT + planned[0]!.policy]!;
-          const answers = await generate(services, requests, {
-            engine: config.engine,
-            model: await store.materialise(policy),
-            maxRows,
-            signal: cancellationSignal(),
-            onProgress: (done, total) => reportProgress({ done, total, message: `${planned[0]!.policy}: answers` }),
-          });
-          let next = 0;
-          return {
-            rows: planned.map((row): AnsweredTask => ({
-              ...row,
-              answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at) => ({
-                mode: at === 0 ? 'greedy' : 'sample',
-                sample: Math.max(0, at - 1),
-                text,
-                finish,
-              })),
-            })),
-            metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
-          };
-        },
-      },
-      judge: {
-        schema: EvaluationRow,
-        async run({ config, rows }) {
-          const answered = (rows as AnsweredTask[]).flatMap((row) =>
-            row.answers.map((answer) => ({
-              row,
-              answer,
-              id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
-              program: extractProgram(answer.text, row.task.programPrefix),
-            })),
-          );
-          const { judgements, cpuSeconds, ...about } = await judgePrograms(
-            sandbox,
-            answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
-            {
-              limits: config.limits,
-              signal: cancellationSignal(),
-              onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
-            },
-          );
-          return {
-            rows: allJudged(judgements).map(({ outcomes, passRate }, at): EvaluationRow => {
-              const { row, answer, id, program } = answered[at]!;
-              return {
-                id,
-                policy: row.policy,
-                benchmark: row.benchmark,
-                taskId: row.task.id,
-                mode: answer.mode,
-                sample: answer.sample,
-                question: row.task.question,
-                program,
-                response: extractProgram(answer.text),
-                programPrefix: row.task.programPrefix,
-                finish: answer.finish,
-                outcomes,
-                passed: passRate === 1,
-                ...(row.task.limits ? { limits: row.task.limits } : {}),
-                harness: about.harness,
-              };
-            }),
-            metrics: { cpuSeconds },
-            notes: notesOf(about),
-          };
-        },
-      },
-      score: {
-        schema: EvaluationRow,
-        async run({ inputs, rows, execution }) {
-          const answered = rows as EvaluationRow[];
-          const rewardModel = inputs['rewardModel'];
-          const samples = answered.filter(({ mode }) => mode === 'sample');
-          if (!rewardModel || samples.length === 0) return { rows: answered };
-          const { microBatch } = EvaluationConfig.shape.execution.parse(execution);
-          const scores = await score(
-            models,
-            store,
-            samples.map(({ id, question, response, programPrefix }) => ({
-              id,
-              prompt: promptOf(question, programPrefix),
-              response,
-            })),
-            {
-              model: await store.materialise(rewardModel),
-              microBatch,
-              signal: cancellationSignal(),
-              onProgress: (done, total) => reportProgress({ done, total, message: 'samples scored' }),
-            },
-          );
-          const byId = new Map(scores.map(({ id, score }) => [id, score]));
-          return { rows: answered.map((row) => (byId.has(row.id) ? { ...row, score: byId.get(row.id)! } : row)) };
-        },
-      },
+  });
+
+  const answer = stage.step({
+    after: [plan],
+    row: AnsweredTask,
+    async run({ config, inputs, rows, execution }) {
+      const planned = rows;
+      const { maxRows } = EvaluationConfig.shape.execution.parse(execution);
+      const common = ({
+        task,
+        maxNewTokens,
+      }: PlannedTask): Omit<SampleRequest, 'id' | 'n' | 'temperature' | 'topP' | 'seeds'> => ({
+        prompt: promptOf(task.question, task.programPrefix),
+        maxNewTokens,
+      });
+      const requests = planned.flatMap((row): SampleRequest[] => [
+        { ...common(row), id: `${row.task.id}/greedy`, n: 1, temperature: 0, topP: 1, seeds: [0] },
+        ...(row.samples === 0
+          ? []
+          : [
+              {
+                ...common(row),
+                id: `${row.task.id}/sample`,
+                n: row.samples,
+                temperature: config.temperature,
+                topP: config.topP,
+                seeds: Array.from({ length: row.samples }, (_, sample) =>
+                  deriveSeed(config.seed, row.benchmark, row.task.id, sample),
+                ),
+              },
+            ]),
+      ]);
+      const policy = inputs[POLICY_INPUT + planned[0]!.policy]!;
+      const answers = await generate(services, requests, {
+        engine: config.engine,
+        model: await store.materialise(policy),
+        maxRows,
+        signal: cancellationSignal(),
+        onProgress: (done, total) => reportProgress({ done, total, message: `${planned[0]!.policy}: answers` }),
+      });
+      let next = 0;
+      return {
+        rows: planned.map((row): AnsweredTask => ({
+          ...row,
+          answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at) => ({
+            mode: at === 0 ? 'greedy' : 'sample',
+            sample: Math.max(0, at - 1),
+            text,
+            finish,
+          })),
+        })),
+        metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
+      };
     },
+  });
+
+  const judge = stage.step({
+    after: [answer],
+    row: EvaluationRow,
+    async run({ config, rows }) {
+      const answered = rows.flatMap((row) =>
+        row.answers.map((answer) => ({
+          row,
+          answer,
+          id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
+          program: extractProgram(answer.text, row.task.programPrefix),
+        })),
+      );
+      const { judgements, cpuSeconds, ...about } = await judgePrograms(
+        sandbox,
+        answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
+        {
+          limits: config.limits,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+        },
+      );
+      return {
+        rows: allJudged(judgements).map(({ outcomes, passRate }, at): EvaluationRow => {
+          const { row, answer, id, program } = answered[at]!;
+          return {
+            id,
+            policy: row.policy,
+            benchmark: row.benchmark,
+            taskId: row.task.id,
+            mode: answer.mode,
+            sample: answer.sample,
+            question: row.task.question,
+            program,
+            response: extractProgram(answer.text),
+            programPrefix: row.task.programPrefix,
+            finish: answer.finish,
+            outcomes,
+            passed: passRate === 1,
+            ...(row.task.limits ? { limits: row.task.limits } : {}),
+            harness: about.harness,
+          };
+        }),
+        metrics: { cpuSeconds },
+        notes: notesOf(about),
+      };
+    },
+  });
+
+  const scored = stage.step({
+    after: [judge],
+    row: EvaluationRow,
+    async run({ inputs, rows, execution }) {
+      const answered = rows;
+      const rewardModel = inputs['rewardModel'];
+      const samples = answered.filter(({ mode }) => mode === 'sample');
+      if (!rewardModel || samples.length === 0) return { rows: answered };
+      const { microBatch } = EvaluationConfig.shape.execution.parse(execution);
+      const scores = await score(
+        models,
+        store,
+        samples.map(({ id, question, response, programPrefix }) => ({
+          id,
+          prompt: promptOf(question, programPrefix),
+          response,
+        })),
+        {
+          model: await store.materialise(rewardModel),
+          microBatch,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'samples scored' }),
+        },
+      );
+      const byId = new Map(scores.map(({ id, score }) => [id, score]));
+      return { rows: answered.map((row) => (byId.has(row.id) ? { ...row, score: byId.get(row.id)! } : row)) };
+    },
+  });
+
+  return stage.activities(store, {
+    plan,
+    steps: { generate: answer, judge, score: scored },
     async seal({ config, rows, counts, notes }) {
       const groups = new Map<string, EvaluationRow[]>();
       if ((notes['harness']?.length ?? 0) > 1) {
@@ -246,7 +234,7 @@ export function evaluationActivities(services: Services) {
           `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`,
         );
       }
-      for await (const row of rows() as AsyncGenerator<EvaluationRow>) {
+      for await (const row of rows(scored)) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
@@ -257,15 +245,14 @@ export function evaluationActivities(services: Services) {
       results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
       return {
         metrics: {
-          results: results,
+          results,
           notes,
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },
-  };
-  return shardedStageActivities(store, stage);
+  });
 }
 
 /** The figures of one policy on one benchmark; each is a mean over tasks. */

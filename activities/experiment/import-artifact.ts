@@ -11,6 +11,7 @@ import {
   SampleRow,
   SeedRow,
   StageFailure,
+  TaskRow,
   type ArtifactKind,
   type ArtifactPath,
   type ArtifactRef,
@@ -29,6 +30,7 @@ const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   samples: SampleRow,
   programs: ProgramRow,
   pairs: PairRow,
+  tasks: TaskRow,
 };
 
 /** A line that was left out of an import; its text is cut. */

@@ -7,16 +7,17 @@ import {
   type ArtifactRef,
   type Benchmark,
   type Mistake,
+  type PublicBenchmark,
 } from '../../workflows/contract/index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { humanEvalTasks } from '../benchmarks/humaneval.js';
+import { checkBenchmark } from '../benchmarks/load.js';
 import { resolvePath, type Settings } from '../runtime/settings.js';
 import { faultsOfFile } from './import-artifact.js';
 
 /** Artifacts and benchmarks by their paths in the input. */
 export interface Named {
   artifacts: Record<string, ArtifactRef | ArtifactPath>;
-  benchmarks: Record<string, Benchmark>;
+  benchmarks: Record<string, PublicBenchmark | Benchmark>;
 }
 
 /** Mistakes of references that are not in the store, files that do not hold what they should, and missing benchmarks. */
@@ -36,8 +37,7 @@ export async function lookUp(
     }
   }
   for (const [path, benchmark] of Object.entries(benchmarks)) {
-    if (benchmark.kind !== 'humaneval') continue;
-    const why = await failureOf(() => humanEvalTasks(settings, benchmark));
+    const why = await failureOf(() => checkBenchmark(benchmark, settings, store));
     if (why !== undefined) mistakes.push(mistake(path, benchmark, why));
   }
   return mistakes;

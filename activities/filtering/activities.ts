@@ -4,13 +4,14 @@ import {
   CpuLimits,
   FilteredQuestionRow,
   QuestionRow,
+  STAGE,
   StageConfigs,
   TestOutcome,
 } from '../../workflows/contract/index.js';
 import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
 import { programOfReply } from '../policy/prompt.js';
@@ -58,114 +59,120 @@ export const filteringAsks = shardAsks({
 
 /** `filtering.plan`; `filtering.request` where the oracle is no reference; `filtering.judge`, `filtering.seal`. */
 export function filteringActivities({ store, sandbox, secret }: Services) {
-  const stage: ShardedStage<z.infer<typeof StageConfigs.filtering>> = {
-    stage: 'filtering',
-    version: 3,
-    kind: 'filteredQuestions',
-    config: StageConfigs.filtering,
-    planned: QuestionRow,
-    plan({ config, inputs }) {
+  const stage = new ShardedStage(STAGE.filtering);
+
+  const plan = stage.plan({
+    row: QuestionRow,
+    run({ config, inputs }) {
       const written = async function* (): AsyncGenerator<QuestionRow> {
         for await (const row of store.rowsOf(inputs['questions']!, QuestionRow))
           if (row.failure === undefined) yield row;
       };
       return Promise.resolve({ shards: inShards(written(), config.shardSize) });
     },
-    stepsOf: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
-    steps: {
-      request: {
-        schema: AskedQuestion,
-        async run({ config, inputs, rows, execution }) {
-          const questions = rows as QuestionRow[];
-          // A question without test cases has nothing to be decided.
-          const asked = questions.filter(({ testCases }) => testCases.length > 0);
-          const { texts, metrics } = await textsOf(
-            requestOf.oracle(config.oracle)!,
-            asked,
-            {
-              store,
-              secret,
-              signal: cancellationSignal(),
-              onProgress: (done, total, message) => reportProgress({ done, total, message }),
-            },
-            inputs['samples'],
-            execution,
-          );
-          if (!texts) return { incomplete: true, metrics };
-          const samples = new Map(asked.map(({ id }, at) => [id, texts[at]!]));
-          return {
-            rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })),
-            metrics,
-          };
+  });
+
+  const request = stage.step({
+    after: [plan],
+    row: AskedQuestion,
+    async run({ config, inputs, rows, execution }) {
+      const questions = rows;
+      // A question without test cases has nothing to be decided.
+      const asked = questions.filter(({ testCases }) => testCases.length > 0);
+      const { texts, metrics } = await textsOf(
+        requestOf.oracle(config.oracle)!,
+        asked,
+        {
+          store,
+          secret,
+          signal: cancellationSignal(),
+          onProgress: (done, total, message) => reportProgress({ done, total, message }),
         },
-      },
-      judge: {
-        schema: JudgedQuestion,
-        async run({ config, rows }) {
-          const { oracle } = config;
-          const asked = (
-            oracle.kind === 'reference'
-              ? (rows as QuestionRow[]).map((question) => ({ question, programs: [question.reference] }))
-              : (rows as AskedQuestion[]).map(({ question, samples }) => ({
-                  question,
-                  programs: samples
-                    .map(({ text }) => programOfReply(text, question.entryPoint))
-                    .filter((program) => program !== ''),
-                }))
-          ).map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
-          const jobs = asked.flatMap(({ question: { id, testCases }, programs }) =>
-            programs.map((program, index) => ({
-              id: `${id}/${index}`,
-              program,
-              tests: testCases.map(({ test }) => test),
-            })),
-          );
-          const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
-            limits: config.limits,
-            signal: cancellationSignal(),
-            onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
-          });
-          const judged = allJudged(judgements);
-          let next = 0;
-          const verdicts = asked.map(({ programs }) => {
-            const first = next;
-            next += programs.length;
-            if (programs.length === 0) return undefined;
-            const outcomes = judged.slice(first, next).map((each) => each.outcomes);
-            const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
-            return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
-          });
-          // Of several programs only the one that speaks for the oracle is measured.
-          const derived = await deriveLimits(
-            sandbox,
-            verdicts.flatMap((verdict) => verdict?.measured ?? []),
-            { limits: config.limits, signal: cancellationSignal() },
-          );
-          const limits = derived.values();
-          return {
-            rows: asked.map(({ question, programs }, at): JudgedQuestion => {
-              const verdict = verdicts[at];
-              if (!verdict)
-                return {
-                  question,
-                  outcomes: question.testCases.map(() => ({ status: 'not_run' })),
-                  ...(question.testCases.length > 0 ? { noProgram: true } : {}),
-                };
-              return {
-                question:
-                  oracle.kind === 'reference'
-                    ? question
-                    : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
-                outcomes: verdict.outcomes,
-                limits: limits.next().value!,
-              };
-            }),
-            metrics: { cpuSeconds },
-            notes: notesOf(about),
-          };
-        },
-      },
+        inputs['samples'],
+        execution,
+      );
+      if (!texts) return { incomplete: true, metrics };
+      const samples = new Map(asked.map(({ id }, at) => [id, texts[at]!]));
+      return {
+        rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })),
+        metrics,
+      };
     },
+  });
+
+  const judge = stage.step({
+    after: [plan, request],
+    row: JudgedQuestion,
+    async run({ config, rows }) {
+      const { oracle } = config;
+      const asked = rows
+        .map((row) =>
+          'samples' in row
+            ? {
+                question: row.question,
+                programs: row.samples
+                  .map(({ text }) => programOfReply(text, row.question.entryPoint))
+                  .filter((program) => program !== ''),
+              }
+            : { question: row, programs: [row.reference] },
+        )
+        .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
+      const jobs = asked.flatMap(({ question: { id, testCases }, programs }) =>
+        programs.map((program, index) => ({
+          id: `${id}/${index}`,
+          program,
+          tests: testCases.map(({ test }) => test),
+        })),
+      );
+      const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
+        limits: config.limits,
+        signal: cancellationSignal(),
+        onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
+      });
+      const judged = allJudged(judgements);
+      let next = 0;
+      const verdicts = asked.map(({ programs }) => {
+        const first = next;
+        next += programs.length;
+        if (programs.length === 0) return undefined;
+        const outcomes = judged.slice(first, next).map((each) => each.outcomes);
+        const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
+        return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
+      });
+      // Of several programs only the one that speaks for the oracle is measured.
+      const derived = await deriveLimits(
+        sandbox,
+        verdicts.flatMap((verdict) => verdict?.measured ?? []),
+        { limits: config.limits, signal: cancellationSignal() },
+      );
+      const limits = derived.values();
+      return {
+        rows: asked.map(({ question, programs }, at): JudgedQuestion => {
+          const verdict = verdicts[at];
+          if (!verdict)
+            return {
+              question,
+              outcomes: question.testCases.map(() => ({ status: 'not_run' })),
+              ...(question.testCases.length > 0 ? { noProgram: true } : {}),
+            };
+          return {
+            question:
+              oracle.kind === 'reference'
+                ? question
+                : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
+            outcomes: verdict.outcomes,
+            limits: limits.next().value!,
+          };
+        }),
+        metrics: { cpuSeconds },
+        notes: notesOf(about),
+      };
+    },
+  });
+
+  return stage.activities(store, {
+    plan,
+    steps: { request, judge },
     async seal({ config, rows, counts, notes }) {
       // Twice through the rows, because a question's side depends on all that are like it, and all do not stay in memory.
       const kept: Pick<FilteredQuestionRow, 'id' | 'question' | 'reference'>[] = [];
@@ -175,7 +182,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       const quality: FilterQuality = { corrupted: 0, droppedTestCases: 0, droppedCorrupted: 0 };
       let testCases = 0;
       let keptTestCases = 0;
-      const judged = (): AsyncGenerator<JudgedQuestion> => rows() as AsyncGenerator<JudgedQuestion>;
+      const judged = (): AsyncGenerator<JudgedQuestion> => rows(judge);
       const filtered = ({ question, outcomes, noProgram }: JudgedQuestion): Filtered =>
         noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config);
       const droppedTests = async function* (): AsyncGenerator<DroppedTestRow> {
@@ -264,6 +271,5 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
         },
       };
     },
-  };
-  return shardedStageActivities(store, stage);
+  });
 }

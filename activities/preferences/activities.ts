@@ -1,8 +1,8 @@
 /** Preferences: programs to preference pairs. Held-out pairs go into a file of their own, which no training reads. */
 import { z } from 'zod';
-import { PairRow, ProgramRow, Split, StageConfigs } from '../../workflows/contract/index.js';
+import { PairRow, ProgramRow, Split, STAGE } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
-import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { byQuestion, pairPrograms, type QuestionPrograms } from './pairs.js';
 
 const PlannedQuestion = z.strictObject({
@@ -14,13 +14,11 @@ const PlannedQuestion = z.strictObject({
 
 /** `preferences.plan`, `preferences.pair`, `preferences.seal`. */
 export function preferencesActivities({ store }: Pick<Services, 'store'>) {
-  const stage: ShardedStage<z.infer<typeof StageConfigs.preferences>> = {
-    stage: 'preferences',
-    version: 1,
-    kind: 'pairs',
-    config: StageConfigs.preferences,
-    planned: PlannedQuestion,
-    plan({ config, inputs }) {
+  const stage = new ShardedStage(STAGE.preferences);
+
+  const plan = stage.plan({
+    row: PlannedQuestion,
+    run({ config, inputs }) {
       const metrics = { programs: 0, questions: 0 };
       const counted = async function* (): AsyncGenerator<ProgramRow> {
         for await (const row of store.rowsOf(inputs['programs']!, ProgramRow)) {
@@ -36,25 +34,29 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
       };
       return Promise.resolve({ shards: shards(), metrics });
     },
-    steps: {
-      pair: {
-        schema: PairRow,
-        run({ config, rows }) {
-          const results = (rows as QuestionPrograms[]).map((question) => pairPrograms(question, config));
-          const skipped: Record<string, number> = {};
-          for (const result of results) {
-            for (const [reason, times] of Object.entries(result.skipped))
-              skipped[reason] = (skipped[reason] ?? 0) + times;
-          }
-          return Promise.resolve({ rows: results.flatMap(({ pairs }) => pairs), metrics: skipped });
-        },
-      },
+  });
+
+  const pair = stage.step({
+    after: [plan],
+    row: PairRow,
+    run({ config, rows }) {
+      const results = rows.map((question) => pairPrograms(question, config));
+      const skipped: Record<string, number> = {};
+      for (const result of results) {
+        for (const [reason, times] of Object.entries(result.skipped)) skipped[reason] = (skipped[reason] ?? 0) + times;
+      }
+      return Promise.resolve({ rows: results.flatMap(({ pairs }) => pairs), metrics: skipped });
     },
+  });
+
+  return stage.activities(store, {
+    plan,
+    steps: { pair },
     async seal({ rows, counts }) {
       const questions = { train: 0, heldOut: 0 };
       let last: string | undefined;
       const counted = async function* (): AsyncGenerator<PairRow> {
-        for await (const row of rows() as AsyncGenerator<PairRow>) {
+        for await (const row of rows(pair)) {
           if (row.questionId !== last) questions[row.split] += 1;
           last = row.questionId;
           yield row;
@@ -78,6 +80,5 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
         },
       };
     },
-  };
-  return shardedStageActivities(store, stage);
+  });
 }

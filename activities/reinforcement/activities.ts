@@ -13,15 +13,15 @@ import {
   RolloutRow,
   RoundPromptRow,
   ScoreRow,
-  semanticsOf,
+  STAGE,
   StageFailure,
   VerdictRow,
-  type ArtifactKind,
   type ArtifactRef,
   type Produced,
+  type StepName,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
-import { digestsOf, produce, restore, type Product } from '../artifacts/produce.js';
+import { produce, restore, type Product } from '../artifacts/produce.js';
 import {
   Documents,
   isPruned,
@@ -36,6 +36,7 @@ import {
   type PrunedDocument,
   type Rounds,
 } from '../artifacts/pruning.js';
+import { stepRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/store.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
@@ -43,12 +44,10 @@ import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
 import { generate } from '../policy/generate.js';
-import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
-
-type Config = z.infer<typeof ReinforcementConfig>;
 
 /** What every activity of a round receives; `inputs` are the artifacts that it reads. */
 export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
@@ -86,26 +85,20 @@ const UpdateResult = z.object({
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
   const documents = new Documents(store, MODEL_DOCUMENTS);
-  /** One artifact of a round under its key; the semantics are those settings that the step depends on. */
+  /** One artifact of a round, under the key that the step's definition says. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
-    name: string,
-    kind: ArtifactKind,
+    name: Exclude<StepName<'reinforcement'>, 'prune'>,
     { round, inputs, config: unparsed, again = false }: RoundInput<I>,
-    semantics: (config: ReturnType<typeof semanticsOf<Config>>) => unknown,
-    make: (config: Config, key: string) => Promise<Product>,
+    make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
     const config = ReinforcementConfig.parse(unparsed);
     const refs = Object.fromEntries(
       Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
     );
-    const recipe = {
-      stage: `reinforcement.${name}`,
-      version: PROMPT_VERSION,
-      kind,
-      semantics: { round, ...(semantics(semanticsOf(config)) as object) },
-      inputs: digestsOf(refs),
-    };
+    const definition = STAGE.reinforcement.steps[name];
+    const recipe = stepRecipe('reinforcement', name, definition, config, refs, { round });
+    const { kind } = recipe;
     const standing = again ? await store.findManifest(objectKeys.manifest(kind, stageKey(recipe))) : undefined;
     if (
       standing &&
@@ -134,67 +127,47 @@ export function reinforcementActivities(services: Services) {
     'reinforcement.plan': (
       input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>,
     ): Promise<Produced> =>
-      step(
-        'plan',
-        'roundPlan',
-        input,
-        ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({
-          promptsPerRound,
-          samplesPerPrompt,
-          seed,
-          salt,
-          questions,
-        }),
-        async (config) => {
-          const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
-          const { programs } = input.inputs;
-          const hard = programs && (await hardQuestions(trainPrograms(programs)));
-          const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
-          if (questions.length < config.promptsPerRound) {
-            throw new StageFailure(
-              'InvalidExperiment',
-              `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`,
-            );
-          }
-          const order = questions
-            .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
-            .sort((a, b) => (a.at < b.at ? -1 : 1));
-          const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-            const { id, question, tests, limits } =
-              order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
-            return {
-              questionId: id,
-              question,
-              tests,
-              ...(limits ? { limits } : {}),
-              seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
-                deriveSeed(config.seed, input.round, id, sample),
-              ),
-            };
-          });
-          const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
+      step('plan', input, async (config) => {
+        const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+        const { programs } = input.inputs;
+        const hard = programs && (await hardQuestions(trainPrograms(programs)));
+        const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
+        if (questions.length < config.promptsPerRound) {
+          throw new StageFailure(
+            'InvalidExperiment',
+            `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`,
+          );
+        }
+        const order = questions
+          .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
+          .sort((a, b) => (a.at < b.at ? -1 : 1));
+        const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
+          const { id, question, tests, limits } =
+            order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
           return {
-            files: [file],
-            rows: prompts.length,
-            metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt },
+            questionId: id,
+            question,
+            tests,
+            ...(limits ? { limits } : {}),
+            seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
+              deriveSeed(config.seed, input.round, id, sample),
+            ),
           };
-        },
-      ),
+        });
+        const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
+        return {
+          files: [file],
+          rows: prompts.length,
+          metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt },
+        };
+      }),
 
     'reinforcement.rollouts': async (
       input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>,
     ): Promise<Produced> =>
       step(
         'rollouts',
-        'rollouts',
         input,
-        ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({
-          ...(engine ? { engine } : {}),
-          temperature,
-          topP,
-          maxNewTokens,
-          ...(asynchronous ? { logProbs: true } : {}),
-        }),
         async (config) => {
           const prompts = await rows(input.inputs.plan, RoundPromptRow);
           const answers = await generate(
@@ -247,57 +220,48 @@ export function reinforcementActivities(services: Services) {
       input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>,
       attempt: number = currentProducer().attempt,
     ): Promise<Produced> =>
-      step(
-        'judge',
-        'verdicts',
-        input,
-        ({ limits }) => ({ limits }),
-        async (config) => {
-          const prompts = new Map(
-            (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]),
-          );
-          const rollouts = await rows(input.inputs.rollouts, RolloutRow);
-          const { judgements, cpuSeconds, ...about } = await judgePrograms(
-            sandbox,
-            rollouts.map(({ id, questionId, text }) => {
-              const { tests, limits } = prompts.get(questionId)!;
-              return { id, program: extractProgram(text), tests, limits };
-            }),
-            {
-              limits: config.limits,
-              signal: cancellationSignal(),
-              onProgress: (done, total) =>
-                reportProgress({ done, total, message: `round ${input.round}: programs run` }),
-            },
-          );
-          if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
-          const verdicts = judgements.map((judgement, at): VerdictRow => {
-            const { limits } = prompts.get(rollouts[at]!.questionId)!;
-            const { id, outcomes } = judgement;
-            return {
-              id,
-              outcomes,
-              ...(judgement.judged ? { passRate: judgement.passRate } : {}),
-              ...(limits ? { limits } : {}),
-              harness: about.harness,
-            };
-          });
+      step('judge', input, async (config) => {
+        const prompts = new Map(
+          (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]),
+        );
+        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+        const { judgements, cpuSeconds, ...about } = await judgePrograms(
+          sandbox,
+          rollouts.map(({ id, questionId, text }) => {
+            const { tests, limits } = prompts.get(questionId)!;
+            return { id, program: extractProgram(text), tests, limits };
+          }),
+          {
+            limits: config.limits,
+            signal: cancellationSignal(),
+            onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: programs run` }),
+          },
+        );
+        if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
+        const verdicts = judgements.map((judgement, at): VerdictRow => {
+          const { limits } = prompts.get(rollouts[at]!.questionId)!;
+          const { id, outcomes } = judgement;
           return {
-            files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)],
-            rows: verdicts.length,
-            metrics: { cpuSeconds, notes: notesOf(about) },
+            id,
+            outcomes,
+            ...(judgement.judged ? { passRate: judgement.passRate } : {}),
+            ...(limits ? { limits } : {}),
+            harness: about.harness,
           };
-        },
-      ),
+        });
+        return {
+          files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)],
+          rows: verdicts.length,
+          metrics: { cpuSeconds, notes: notesOf(about) },
+        };
+      }),
 
     'reinforcement.score': async (
       input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>,
     ): Promise<Produced> =>
       step(
         'score',
-        'scores',
         input,
-        () => ({}),
         async (config) => {
           const questions = new Map(
             (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.question]),
@@ -333,53 +297,42 @@ export function reinforcementActivities(services: Services) {
         rewardModel: ArtifactRef | undefined;
       }>,
     ): Promise<Produced> =>
-      step(
-        'reward',
-        'rewards',
-        input,
-        ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({
-          reward,
-          dropDegenerateGroups,
-          rewardClip: algorithm.rewardClip,
-          ...(reward.lengthPenalty ? { maxNewTokens } : {}),
-        }),
-        async (config) => {
-          const { rollouts, verdicts, scores, rewardModel } = input.inputs;
-          const passRates = new Map(
-            (verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]),
-          );
-          const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
-          const scale =
-            rewardModel && scores
-              ? ScoreScale.parse(
-                  JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')),
-                )
-              : undefined;
-          const rewarded = rewardRollouts(
-            (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
-              id,
-              questionId,
-              completionTokens: completionIds.length,
-              passRate: passRates.get(id),
-              score: scoreById.get(id),
-            })),
-            {
-              reward: config.reward,
-              rewardClip: config.algorithm.rewardClip,
-              dropDegenerateGroups: config.dropDegenerateGroups,
-              maxNewTokens: config.maxNewTokens,
-              scale,
-            },
-          );
-          const dropped: Record<string, number> = {};
-          for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
-          return {
-            files: [await store.putRows('rows.jsonl', RewardRow, rewarded)],
-            rows: rewarded.length,
-            metrics: { rollouts: rewarded.length, dropped },
-          };
-        },
-      ),
+      step('reward', input, async (config) => {
+        const { rollouts, verdicts, scores, rewardModel } = input.inputs;
+        const passRates = new Map(
+          (verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]),
+        );
+        const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
+        const scale =
+          rewardModel && scores
+            ? ScoreScale.parse(
+                JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')),
+              )
+            : undefined;
+        const rewarded = rewardRollouts(
+          (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
+            id,
+            questionId,
+            completionTokens: completionIds.length,
+            passRate: passRates.get(id),
+            score: scoreById.get(id),
+          })),
+          {
+            reward: config.reward,
+            rewardClip: config.algorithm.rewardClip,
+            dropDegenerateGroups: config.dropDegenerateGroups,
+            maxNewTokens: config.maxNewTokens,
+            scale,
+          },
+        );
+        const dropped: Record<string, number> = {};
+        for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+        return {
+          files: [await store.putRows('rows.jsonl', RewardRow, rewarded)],
+          rows: rewarded.length,
+          metrics: { rollouts: rewarded.length, dropped },
+        };
+      }),
 
     /** The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails. */
     'reinforcement.update': async (
@@ -387,15 +340,7 @@ export function reinforcementActivities(services: Services) {
     ): Promise<Produced> => {
       const produced = await step(
         'update',
-        'policy',
         input,
-        ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({
-          algorithm,
-          seed,
-          temperature,
-          maxNewTokens,
-          ...(asynchronous ? { asynchronous } : {}),
-        }),
         (config, key) =>
           withWorkFolder(store, async (work) => {
             const rollouts = new Map(

@@ -1,7 +1,8 @@
 import { describe, expect, it, test } from 'vitest';
 import type { ArtifactKind, ArtifactRef } from '../../workflows/contract/artifacts.js';
 import { STAGES } from '../../workflows/contract/names.js';
-import { Summary, type EvaluationResult } from '../../workflows/contract/summary.js';
+import type { EvaluationResult } from '../../workflows/contract/metrics.js';
+import { Summary } from '../../workflows/contract/summary.js';
 import { calibrationPlot, histogram, lineChart, numberText, ticks } from './charts.js';
 import { compareGreedy, renderReport, type ReportInput } from './report.js';
 

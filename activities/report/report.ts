@@ -1,6 +1,7 @@
 /** The report of an experiment: one HTML file that needs nothing but itself. */
 import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
-import type { EvaluationResult, RoundResult, Summary } from '../../workflows/contract/summary.js';
+import type { EvaluationResult } from '../../workflows/contract/metrics.js';
+import type { RoundResult, Summary } from '../../workflows/contract/summary.js';
 import { calibrationPlot, histogram, lineChart, numberText, timeChart } from './charts.js';
 import { Html, html, nothing, type HtmlValue } from './html.js';
 

@@ -4,19 +4,20 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import {
   PairRow,
-  semanticsOf,
+  STAGE,
   StageConfigs,
   StageFailure,
   type ArtifactRef,
   type Produced,
 } from '../../workflows/contract/index.js';
 import { stageKey } from '../artifacts/keys.js';
-import { digestsOf, produce } from '../artifacts/produce.js';
+import { produce } from '../artifacts/produce.js';
+import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/store.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { promptOf } from '../policy/prompt.js';
 import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
 import { accuracyByGap, calibration, wilsonInterval } from '../statistics/intervals.js';
 
@@ -48,13 +49,7 @@ export function rewardModelActivities({ store, models }: Services) {
     }): Promise<Produced> => {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
-      const recipe = {
-        stage: 'rewardModel',
-        version: 2,
-        kind: 'rewardModel' as const,
-        semantics: { ...semanticsOf(config), prompt: PROMPT_VERSION },
-        inputs: digestsOf(input.inputs),
-      };
+      const recipe = stageRecipe(STAGE.rewardModel, config, input.inputs);
       const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) =>
         withWorkFolder(store, async (work) => {
           const [trainPairs, heldOutPairs]: [PairRow[], PairRow[]] = [[], []];

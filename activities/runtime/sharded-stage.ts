@@ -11,15 +11,16 @@ import {
   ManifestFile,
   Metrics,
   StageFailure,
-  semanticsOf,
   type ArtifactKind,
   type Produced,
-  type Producer,
+  type StageAnswers,
   type StageName,
+  type StepDefinition,
 } from '../../workflows/contract/index.js';
 import { objectKeys, stageKey } from '../artifacts/keys.js';
-import { digestsOf, produce, reused, type Product } from '../artifacts/produce.js';
-import type { ArtifactStore } from '../artifacts/store.js';
+import { produce, reused, type Product } from '../artifacts/produce.js';
+import { stageRecipe } from '../artifacts/recipes.js';
+import { collect, type ArtifactStore } from '../artifacts/store.js';
 import { currentProducer, leaveDevice } from './context.js';
 
 const PlanDocument = z.object({
@@ -70,72 +71,135 @@ export interface ShardOutput {
  * What a shard step gives: rows, counts that are summed over shards, and texts of which each distinct one is kept. A step that
  * is `incomplete` stores nothing here.
  */
-export type StepResult =
-  | { rows: unknown[]; metrics?: Record<string, number>; notes?: Record<string, string[]> }
+export type StepResult<R> =
+  | { rows: R[]; metrics?: Record<string, number>; notes?: Record<string, string[]> }
   | { incomplete: true; metrics: Record<string, number> };
 
-export interface Step<C> {
-  schema: z.ZodType;
-  run(args: {
-    config: C;
-    inputs: Record<string, ArtifactRef>;
-    rows: unknown[];
-    execution: unknown;
-    shard: number;
-  }): Promise<StepResult>;
+/** Something that gives rows: the plan of a stage, or one of its steps. */
+export interface RowSource<R> {
+  row: z.ZodType<R>;
+}
+type RowOf<S> = S extends RowSource<infer R> ? R : never;
+
+/** The rows of each shard, one shard after the other, and counts that are read when all shards were taken. */
+interface Planned<R, M> {
+  shards: Iterable<R[]> | AsyncIterable<R[]>;
+  metrics?: M;
 }
 
-export interface ShardedStage<C> {
-  stage: StageName;
-  version: number;
+interface StageArguments<C> {
+  config: C;
+  inputs: Record<string, ArtifactRef>;
+}
+
+export interface PlanStep<C, R, M> extends RowSource<R> {
+  run: (args: StageArguments<C>) => Promise<Planned<R, M>>;
+}
+
+interface StepArguments<C> extends StageArguments<C> {
+  execution: unknown;
+  shard: number;
+}
+
+/** A step whose rows and whose predecessor's rows were tied together when it was made: see {@link ShardedStage.step}. */
+export interface ShardStep<C, R = unknown> extends RowSource<R> {
+  execute: (
+    args: StepArguments<C>,
+    read: <P>(source: RowSource<P>) => Promise<P[]>,
+    previous: RowSource<unknown>,
+  ) => Promise<StepResult<R>>;
+}
+
+/** What a stage knows when all of its shards are done. */
+interface SealArguments<C, M> extends StageArguments<C> {
+  stageKey: string;
+  /** What the last of the given steps that the shards went through wrote, shard after shard. */
+  rows: <R>(...steps: RowSource<R>[]) => AsyncGenerator<R>;
+  counts: Record<string, number>;
+  notes: Record<string, string[]>;
+  planMetrics: M;
+}
+
+/** What the activities of a sharded stage need of its definition. */
+interface ShardedDefinition {
+  name: StageName;
   kind: ArtifactKind;
-  config: z.ZodType<C>;
-  /** Schema of the rows that the plan gives each shard. */
-  planned: z.ZodType;
-  /** The rows of each shard, one shard after the other, and counts that are read when all shards were taken. */
-  plan(args: {
-    config: C;
-    inputs: Record<string, ArtifactRef>;
-  }): Promise<{ shards: Iterable<unknown[]> | AsyncIterable<unknown[]>; metrics?: Metrics }>;
-  steps: Record<string, Step<C>>;
-  /** The steps that a shard goes through, in order; absent: all. */
-  stepsOf?(config: C): readonly string[];
-  /**
-   * Metrics, and where the stage's rows need a look at all shards, other files than the last step's. `rows` reads what a
-   * step wrote, shard after shard.
-   */
-  seal(args: {
-    stageKey: string;
-    config: C;
-    inputs: Record<string, ArtifactRef>;
-    rows: (step?: string) => AsyncGenerator<unknown>;
-    counts: Record<string, number>;
-    notes: Record<string, string[]>;
-    planMetrics: Metrics;
-  }): Promise<{ files?: ManifestFile[]; rows?: number; metrics: Metrics }>;
+  config: z.ZodType<{ execution: unknown }>;
+  metrics: z.ZodType<object>;
+  steps: Record<'plan' | 'seal', StepDefinition> & Record<string, StepDefinition>;
+  withSettings: (settings: unknown) => StageAnswers;
+}
+type ConfigOf<D extends ShardedDefinition> = z.output<D['config']>;
+type MetricsOf<D extends ShardedDefinition> = z.input<D['metrics']>;
+
+/** The parts of a stage: its plan, a step for each name of the definition, and what makes one artifact of all shards. */
+export interface StageParts<D extends ShardedDefinition> {
+  plan: PlanStep<ConfigOf<D>, unknown, Partial<MetricsOf<D>>>;
+  steps: { [N in Exclude<keyof D['steps'], 'plan' | 'seal'>]: ShardStep<ConfigOf<D>> };
+  /** Metrics, and where the stage's rows need a look at all shards, other files than the last step's. */
+  seal: (
+    args: SealArguments<ConfigOf<D>, Partial<MetricsOf<D>>>,
+  ) => Promise<{ files?: ManifestFile[]; rows?: number; metrics: Partial<MetricsOf<D>> }>;
 }
 
-/** Activities by name: `<stage>.plan`, `<stage>.<step>` for each step, `<stage>.seal`. */
-export function shardedStageActivities<C extends { execution: unknown }>(
-  store: ArtifactStore,
-  stage: ShardedStage<C>,
-): Record<string, (input: never) => Promise<unknown>> {
-  const stepsOf = (config: C): readonly string[] => stage.stepsOf?.(config) ?? Object.keys(stage.steps);
+/**
+ * Makes the parts of a sharded stage so that rows keep their types from step to step, and the activities out of the parts.
+ *
+ * @example
+ * const stage = new ShardedStage(STAGE.preferences);
+ * const plan = stage.plan({ row: PlannedQuestion, run: async ({ config, inputs }) => ({ shards }) });
+ * const pair = stage.step({ after: [plan], row: PairRow, run: async ({ rows }) => ({ rows: rows.flatMap(pairsOf) }) });
+ * return stage.activities(store, { plan, steps: { pair }, seal });
+ */
+export class ShardedStage<D extends ShardedDefinition> {
+  constructor(readonly definition: D) {}
 
-  function recipe(config: C, inputs: Record<string, ArtifactRef>) {
+  /** The rows that each shard starts with. */
+  plan<R>(step: PlanStep<ConfigOf<D>, R, Partial<MetricsOf<D>>>): PlanStep<ConfigOf<D>, R, Partial<MetricsOf<D>>> {
+    return step;
+  }
+
+  /** A step of each shard. `after` are the sources whose rows it takes: the plan, or the step that can come before it. */
+  step<S extends RowSource<unknown>, R>({
+    after,
+    row,
+    run,
+  }: {
+    after: readonly S[];
+    row: z.ZodType<R>;
+    run: (args: StepArguments<ConfigOf<D>> & { rows: RowOf<S>[] }) => Promise<StepResult<R>>;
+  }): ShardStep<ConfigOf<D>, R> {
     return {
-      stage: stage.stage,
-      version: stage.version,
-      kind: stage.kind,
-      semantics: semanticsOf(config),
-      inputs: digestsOf(inputs),
+      row,
+      execute: async (args, read, previous) => {
+        const source = after.find((each) => each === previous);
+        if (!source) throw new Error(`a step of ${this.definition.name} follows one whose rows it does not take`);
+        return run({ ...args, rows: await read(source as RowSource<RowOf<S>>) });
+      },
     };
   }
 
+  /** Activities by name: `<stage>.plan`, `<stage>.<step>` for each step, `<stage>.seal`. */
+  activities(store: ArtifactStore, parts: StageParts<D>): Record<string, (input: never) => Promise<unknown>> {
+    return shardedStageActivities(store, this.definition, parts);
+  }
+}
+
+function shardedStageActivities<D extends ShardedDefinition>(
+  store: ArtifactStore,
+  definition: D,
+  parts: StageParts<D>,
+): Record<string, (input: never) => Promise<unknown>> {
+  const { name: stage, kind } = definition;
+  const steps = new Map(Object.entries<ShardStep<ConfigOf<D>>>(parts.steps));
+  const configOf = (config: unknown): ConfigOf<D> => definition.config.parse(config) as ConfigOf<D>;
+  const stepsOf = (config: unknown): readonly string[] => definition.withSettings(config).shardSteps();
+  const recipe = (config: unknown, inputs: Record<string, ArtifactRef>) => stageRecipe(definition, config, inputs);
+
   async function plan(input: PlanInput): Promise<PlanOutput> {
-    const config = stage.config.parse(input.config);
+    const config = configOf(input.config);
     const key = stageKey(recipe(config, input.inputs));
-    const finished = await store.findManifest(objectKeys.manifest(stage.kind, key));
+    const finished = await store.findManifest(objectKeys.manifest(kind, key));
     const planned = await store.getJson(objectKeys.plan(key));
     if (planned !== undefined) {
       const { shards } = PlanDocument.parse(planned);
@@ -145,103 +209,107 @@ export function shardedStageActivities<C extends { execution: unknown }>(
         ...(finished ? { done: reused(finished, currentProducer()) } : {}),
       };
     }
-    const { shards, metrics } = await stage.plan({ config, inputs: input.inputs });
+    const { shards, metrics } = await parts.plan.run({ config, inputs: input.inputs });
     const files: ManifestFile[] = [];
-    for await (const rows of shards) files.push(await store.putRows(shardName(files.length), stage.planned, rows));
-    const document: PlanDocument = {
-      config: config as z.infer<typeof PlanDocument>['config'],
-      inputs: input.inputs,
-      shards: files,
-      metrics: metrics ?? {},
-    };
+    for await (const rows of shards) files.push(await store.putRows(shardName(files.length), parts.plan.row, rows));
+    const document = PlanDocument.parse({ config, inputs: input.inputs, shards: files, metrics: metrics ?? {} });
     await store.putJson(objectKeys.plan(key), document);
     return { stageKey: key, shards: (await readPlan(store, key)).shards.length };
   }
 
-  function runStep(step: string): (input: ShardInput) => Promise<ShardOutput> {
+  function runStep(name: string, step: ShardStep<ConfigOf<D>>): (input: ShardInput) => Promise<ShardOutput> {
     return async ({ stageKey: key, shard, execution }) => {
-      const done = await readShard(store, key, shard, step);
+      const done = await readShard(store, key, shard, name);
       const { workflowId } = currentProducer();
       if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
-      const plan = await readPlan(store, key);
-      const config = stage.config.parse(plan.config);
-      const steps = stepsOf(config);
-      const before = steps[steps.indexOf(step) - 1];
-      const previous = before === undefined ? plan.shards[shard] : (await readShard(store, key, shard, before))?.file;
-      if (!previous)
-        throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage.stage}.${step}`);
-      const schema = before === undefined ? stage.planned : stage.steps[before]!.schema;
-      const rows: unknown[] = [];
-      for await (const row of store.readRows([previous], schema)) rows.push(row);
+      const planned = await readPlan(store, key);
+      const order = stepsOf(planned.config);
+      const before = order[order.indexOf(name) - 1];
+      const file = before === undefined ? planned.shards[shard] : (await readShard(store, key, shard, before))?.file;
+      if (!file) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage}.${name}`);
+      const previous = before === undefined ? parts.plan : steps.get(before)!;
+      const args = { config: configOf(planned.config), inputs: planned.inputs, execution, shard };
       const started = performance.now();
-      const definition = stage.steps[step]!;
-      const result = await definition.run({ config, inputs: plan.inputs, rows, execution, shard });
+      const result = await step.execute(args, ({ row }) => collect(store.readRows([file], row)), previous);
       leaveDevice();
       if ('incomplete' in result) return { rows: 0, reused: false, ...result };
       const document: ShardDocument = {
-        file: await store.putRows(shardName(shard), definition.schema, result.rows),
+        file: await store.putRows(shardName(shard), step.row, result.rows),
         metrics: result.metrics ?? {},
         notes: result.notes ?? {},
         seconds: (performance.now() - started) / 1000,
         workflowId,
       };
-      await store.putJson(objectKeys.shard(key, shard, step), document);
+      await store.putJson(objectKeys.shard(key, shard, name), document);
       return { rows: result.rows.length, reused: false, metrics: document.metrics };
     };
   }
 
   async function seal(input: { stageKey: string }): Promise<Produced> {
-    const plan = await readPlan(store, input.stageKey);
-    const config = stage.config.parse(plan.config);
-    const producer: Producer = currentProducer();
-    const steps = stepsOf(config);
-    const lastStep = steps.at(-1)!;
-    return produce(store, recipe(config, plan.inputs), plan.inputs, producer, async (key): Promise<Product> => {
-      const files: ManifestFile[] = [];
-      const counts: Record<string, number> = {};
-      const notes: Record<string, string[]> = {};
-      let seconds = 0;
-      for (let index = 0; index < plan.shards.length; index += 1) {
-        for (const step of steps) {
-          const document = await readShard(store, key, index, step);
-          if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
-          for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
-          for (const [name, texts] of Object.entries(document.notes))
-            notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
-          seconds += document.seconds;
-          if (step === lastStep) files.push(document.file);
-        }
-      }
-      const rows = async function* (step = lastStep): AsyncGenerator<unknown> {
-        for (let index = 0; index < plan.shards.length; index += 1) {
-          const document = await readShard(store, key, index, step);
-          yield* store.readRows([document!.file], stage.steps[step]!.schema);
+    const planned = await readPlan(store, input.stageKey);
+    const config = configOf(planned.config);
+    const order = stepsOf(planned.config);
+    const lastStep = order.at(-1)!;
+    const producer = currentProducer();
+    return produce(store, recipe(config, planned.inputs), planned.inputs, producer, async (key): Promise<Product> => {
+      const { files, counts, notes, seconds } = await addUp(store, key, planned.shards.length, order);
+      const rows = async function* <R>(...given: RowSource<R>[]): AsyncGenerator<R> {
+        const name = order.findLast((each) => given.some((source) => source === steps.get(each)));
+        const source = given.find((each) => name !== undefined && each === steps.get(name));
+        if (name === undefined || !source) throw new Error(`the shards of ${stage} went through none of the steps`);
+        for (let index = 0; index < planned.shards.length; index += 1) {
+          const document = await readShard(store, key, index, name);
+          yield* store.readRows([document!.file], source.row);
         }
       };
-      const sealed = await stage.seal({
+      const sealed = await parts.seal({
         stageKey: key,
         config,
-        inputs: plan.inputs,
+        inputs: planned.inputs,
         rows,
         counts,
         notes,
-        planMetrics: plan.metrics,
+        // Stored by this stage's plan, and typed by it.
+        planMetrics: planned.metrics as Partial<MetricsOf<D>>,
       });
-      const own = sealed.files ?? files;
+      const own = sealed.files ?? files.get(lastStep)!;
+      const metrics = { ...planned.metrics, ...sealed.metrics };
+      // A number that the report reads is missed here and not after the last stage.
+      definition.metrics.parse(metrics);
       return {
         files: own,
         rows: sealed.rows ?? own.reduce((sum, file) => sum + (file.rows ?? 0), 0),
-        metrics: { ...plan.metrics, ...sealed.metrics },
+        metrics: Metrics.parse(metrics),
         seconds,
       };
     });
   }
 
   return {
-    [`${stage.stage}.plan`]: plan,
-    ...Object.fromEntries(Object.keys(stage.steps).map((step) => [`${stage.stage}.${step}`, runStep(step)])),
-    [`${stage.stage}.seal`]: seal,
+    [`${stage}.plan`]: plan,
+    ...Object.fromEntries([...steps].map(([name, step]) => [`${stage}.${name}`, runStep(name, step)])),
+    [`${stage}.seal`]: seal,
   };
+}
+
+/** Files of each step, counts and notes of all shards. @throws StageFailure `ArtifactCorrupt` where a step is missing. */
+async function addUp(store: ArtifactStore, key: string, shards: number, order: readonly string[]) {
+  const files = new Map<string, ManifestFile[]>(order.map((step) => [step, []]));
+  const counts: Record<string, number> = {};
+  const notes: Record<string, string[]> = {};
+  let seconds = 0;
+  for (let index = 0; index < shards; index += 1) {
+    for (const step of order) {
+      const document = await readShard(store, key, index, step);
+      if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
+      for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
+      for (const [name, texts] of Object.entries(document.notes))
+        notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
+      seconds += document.seconds;
+      files.get(step)!.push(document.file);
+    }
+  }
+  return { files, counts, notes, seconds };
 }
 
 /** The plan of a stage. @throws StageFailure `ArtifactCorrupt` when it is missing. */

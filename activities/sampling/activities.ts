@@ -1,15 +1,21 @@
 /** Sampling: questions to programs with verdicts and pass rates. */
 import { z } from 'zod';
-import { FilteredQuestionRow, ProgramRow, SamplingConfig, StageConfigs } from '../../workflows/contract/index.js';
+import {
+  FilteredQuestionRow,
+  ProgramRow,
+  SamplingConfig,
+  STAGE,
+  StageConfigs,
+} from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate } from '../policy/generate.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
-import { extractProgram, programOfReply, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
+import { extractProgram, programOfReply, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 
@@ -31,13 +37,11 @@ export const samplingAsks = shardAsks({
 /** `sampling.plan`; `sampling.generate` by the policy, or `sampling.request`; `sampling.judge`, `sampling.seal`. */
 export function samplingActivities(services: Services) {
   const { store, sandbox, secret } = services;
-  const stage: ShardedStage<z.infer<typeof StageConfigs.sampling>> = {
-    stage: 'sampling',
-    version: PROMPT_VERSION,
-    kind: 'programs',
-    config: StageConfigs.sampling,
-    planned: FilteredQuestionRow,
-    async plan({ config, inputs }) {
+  const stage = new ShardedStage(STAGE.sampling);
+
+  const plan = stage.plan({
+    row: FilteredQuestionRow,
+    async run({ config, inputs }) {
       const train = await selectQuestions(store, inputs['questions']!, 'train', config.questions.train, config.salt);
       const heldOut = await selectQuestions(
         store,
@@ -51,137 +55,143 @@ export function samplingActivities(services: Services) {
         metrics: { train: train.length, heldOut: heldOut.length },
       };
     },
-    stepsOf: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
-    steps: {
-      request: {
-        schema: SampledQuestion,
-        async run({ config, inputs, rows, execution }) {
-          const questions = rows as FilteredQuestionRow[];
-          const { texts, metrics } = await textsOf(
-            requestOf.sampler(config)!,
-            questions,
-            {
-              store,
-              secret,
-              signal: cancellationSignal(),
-              onProgress: (done, total, message) => reportProgress({ done, total, message }),
-            },
-            inputs['samples'],
-            execution,
-          );
-          if (!texts) return { incomplete: true, metrics };
-          return {
-            rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })),
-            metrics,
-          };
+  });
+
+  const request = stage.step({
+    after: [plan],
+    row: SampledQuestion,
+    async run({ config, inputs, rows, execution }) {
+      const questions = rows;
+      const { texts, metrics } = await textsOf(
+        requestOf.sampler(config)!,
+        questions,
+        {
+          store,
+          secret,
+          signal: cancellationSignal(),
+          onProgress: (done, total, message) => reportProgress({ done, total, message }),
         },
-      },
-      generate: {
-        schema: SampledQuestion,
-        async run({ config, inputs, rows, execution }) {
-          const questions = rows as FilteredQuestionRow[];
-          const { maxRows } = SamplingConfig.shape.execution.parse(execution);
-          const answers = await generate(
-            services,
-            questions.map(({ id, question }) => ({
+        inputs['samples'],
+        execution,
+      );
+      if (!texts) return { incomplete: true, metrics };
+      return {
+        rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })),
+        metrics,
+      };
+    },
+  });
+
+  const generated = stage.step({
+    after: [plan],
+    row: SampledQuestion,
+    async run({ config, inputs, rows, execution }) {
+      const questions = rows;
+      const { maxRows } = SamplingConfig.shape.execution.parse(execution);
+      const answers = await generate(
+        services,
+        questions.map(({ id, question }) => ({
+          id,
+          prompt: promptOf(question),
+          n: config.samples,
+          temperature: config.temperature,
+          topP: config.topP,
+          maxNewTokens: config.maxNewTokens,
+          seeds: Array.from({ length: config.samples }, (_, index) => deriveSeed(config.seed, id, index)),
+        })),
+        {
+          engine: config.engine,
+          model: await store.materialise(inputs['policy']!),
+          maxRows,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'programs sampled' }),
+        },
+      );
+      return {
+        rows: questions.map((question, at): SampledQuestion => ({
+          question,
+          samples: answers
+            .slice(at * config.samples, (at + 1) * config.samples)
+            .map(({ text, finish }) => ({ text, finish })),
+        })),
+        metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
+      };
+    },
+  });
+
+  const judge = stage.step({
+    after: [request, generated],
+    row: ProgramRow,
+    async run({ config, inputs, rows }) {
+      const { sampler } = config;
+      const model =
+        sampler.kind === 'openai' ? sampler.model : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
+      const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
+      const programs = rows.flatMap(({ question, samples }) =>
+        samples.map(({ text, finish }, index) => ({
+          id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
+          question,
+          index,
+          finish,
+          program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
+        })),
+      );
+      const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
+        sandbox,
+        programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
+        {
+          limits: config.limits,
+          // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
+          // reference cannot pass is set aside. A question from elsewhere may have none.
+          references: rows
+            .filter(({ question: { reference } }) => reference !== '')
+            .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+        },
+      );
+      const broken = new Set(brokenReferences.map(({ id }) => id));
+      return {
+        rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
+          const {
+            id,
+            question: { id: questionId, split, question, limits, testCases },
+            index,
+            finish,
+            program,
+          } = programs[at]!;
+          if (broken.has(questionId)) return [];
+          return [
+            {
               id,
-              prompt: promptOf(question),
-              n: config.samples,
-              temperature: config.temperature,
-              topP: config.topP,
-              maxNewTokens: config.maxNewTokens,
-              seeds: Array.from({ length: config.samples }, (_, index) => deriveSeed(config.seed, id, index)),
-            })),
-            {
-              engine: config.engine,
-              model: await store.materialise(inputs['policy']!),
-              maxRows,
-              signal: cancellationSignal(),
-              onProgress: (done, total) => reportProgress({ done, total, message: 'programs sampled' }),
-            },
-          );
-          return {
-            rows: questions.map((question, at): SampledQuestion => ({
-              question,
-              samples: answers
-                .slice(at * config.samples, (at + 1) * config.samples)
-                .map(({ text, finish }) => ({ text, finish })),
-            })),
-            metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
-          };
-        },
-      },
-      judge: {
-        schema: ProgramRow,
-        async run({ config, inputs, rows }) {
-          const { sampler } = config;
-          const model =
-            sampler.kind === 'openai'
-              ? sampler.model
-              : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
-          const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
-          const programs = (rows as SampledQuestion[]).flatMap(({ question, samples }) =>
-            samples.map(({ text, finish }, index) => ({
-              id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
+              questionId,
+              split,
               question,
               index,
+              program,
               finish,
-              program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
-            })),
-          );
-          const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
-            sandbox,
-            programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
-            {
-              limits: config.limits,
-              // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
-              // reference cannot pass is set aside. A question from elsewhere may have none.
-              references: (rows as SampledQuestion[])
-                .filter(({ question: { reference } }) => reference !== '')
-                .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
-              signal: cancellationSignal(),
-              onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+              outcomes,
+              passRate,
+              testCases,
+              ...(limits ? { limits } : {}),
+              harness: about.harness,
             },
-          );
-          const broken = new Set(brokenReferences.map(({ id }) => id));
-          return {
-            rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
-              const {
-                id,
-                question: { id: questionId, split, question, limits, testCases },
-                index,
-                finish,
-                program,
-              } = programs[at]!;
-              if (broken.has(questionId)) return [];
-              return [
-                {
-                  id,
-                  questionId,
-                  split,
-                  question,
-                  index,
-                  program,
-                  finish,
-                  outcomes,
-                  passRate,
-                  testCases,
-                  ...(limits ? { limits } : {}),
-                  harness: about.harness,
-                },
-              ];
-            }),
-            metrics: { cpuSeconds, brokenReferences: brokenReferences.length },
-            notes: {
-              ...notesOf(about),
-              brokenReferences: brokenReferences.map(({ id, test, status, reason }) =>
-                `${id}: test ${test} ${status} ${reason ?? ''}`.trim(),
-              ),
-            },
-          };
+          ];
+        }),
+        metrics: { cpuSeconds, brokenReferences: brokenReferences.length },
+        notes: {
+          ...notesOf(about),
+          brokenReferences: brokenReferences.map(({ id, test, status, reason }) =>
+            `${id}: test ${test} ${status} ${reason ?? ''}`.trim(),
+          ),
         },
-      },
+      };
     },
+  });
+
+  return stage.activities(store, {
+    plan,
+    steps: { request, generate: generated, judge },
     async seal({ config, rows, counts, notes, planMetrics }) {
       const histogram = Array.from({ length: 10 }, () => 0);
       const verdicts: Record<string, number> = {};
@@ -189,7 +199,7 @@ export function samplingActivities(services: Services) {
       const noSamples = counts['questionsWithoutSamples'] ?? 0;
       let programs = 0;
       let sum = 0;
-      for await (const { passRate, outcomes } of rows() as AsyncGenerator<ProgramRow>) {
+      for await (const { passRate, outcomes } of rows(judge)) {
         programs += 1;
         sum += passRate;
         histogram[Math.min(9, Math.floor(passRate * 10))]! += 1;
@@ -213,8 +223,7 @@ export function samplingActivities(services: Services) {
         },
       };
     },
-  };
-  return shardedStageActivities(store, stage);
+  });
 }
 
 /** Why replies held no program, by reason. */

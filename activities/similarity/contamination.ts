@@ -1,6 +1,6 @@
 /** Seeds that repeat a benchmark problem. */
 import { shingles } from './similarity.js';
-import type { Task } from '../benchmarks/humaneval.js';
+import type { Task } from '../benchmarks/benchmark.js';
 
 /** Similarity of code from which a seed counts as a benchmark problem. */
 const CODE_SIMILARITY = 0.5;

@@ -1,7 +1,7 @@
 /** Likeness of texts: near-duplicates among questions, and seeds that repeat a benchmark problem. */
 import { describe, expect, it } from 'vitest';
 import { Contamination } from './contamination.js';
-import type { Task } from '../benchmarks/humaneval.js';
+import type { Task } from '../benchmarks/benchmark.js';
 import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from './similarity.js';
 import { Random } from '../synthesis/random.js';
 

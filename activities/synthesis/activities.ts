@@ -4,28 +4,27 @@ import {
   QuestionRow,
   ReplyRow,
   SeedRow,
+  STAGE,
   StageConfigs,
   type ArtifactRef,
-  type Benchmark,
   type Teacher,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
 import { Contamination } from '../similarity/contamination.js';
-import { humanEvalTasks, type Task } from '../benchmarks/humaneval.js';
+import { loadBenchmarks } from '../benchmarks/load.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
 import { NearDuplicates } from '../similarity/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { inShards, shardedStageActivities, type ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
 import { parseReply } from './parse-reply.js';
 import { asksOfSeeds, modelOf } from './prompts.js';
 
-type Config = z.infer<typeof StageConfigs.synthesis>;
 type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
 
 /** A seed with the reply to it; without one where a recorded teacher has none. */
@@ -40,23 +39,18 @@ export const synthesisAsks = shardAsks({
 
 /** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
-  const benchmarkTasks = async (benchmarks: readonly Benchmark[]): Promise<Task[]> => {
-    const slices = await Promise.all(
-      benchmarks.map((benchmark) =>
-        benchmark.kind === 'humaneval' ? humanEvalTasks(settings, benchmark) : Promise.resolve([]),
-      ),
-    );
-    return slices.flat();
-  };
+  const stage = new ShardedStage(STAGE.synthesis);
 
-  const stage: ShardedStage<Config> = {
-    stage: 'synthesis',
-    version: 1,
-    kind: 'questions',
-    config: StageConfigs.synthesis,
-    planned: SeedRow,
-    async plan({ config, inputs }) {
-      const contamination = new Contamination(await benchmarkTasks(config.decontaminate));
+  const plan = stage.plan({
+    row: SeedRow,
+    async run({ config, inputs }) {
+      const benchmarks = await loadBenchmarks(config.decontaminate, {
+        settings,
+        store,
+        inputs,
+        questions: () => Promise.resolve([]),
+      });
+      const contamination = new Contamination(benchmarks.flatMap(({ tasks }) => tasks));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
       const metrics = {
@@ -84,116 +78,88 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       };
       return { shards: inShards(kept(), config.shardSize), metrics };
     },
-    stepsOf: ({ teacher }) => (teacher.kind === 'offline' ? ['ask'] : ['request', 'parse']),
-    steps: {
-      ask: {
-        schema: QuestionRow,
-        async run({ config, rows }) {
-          const teacher = config.teacher as OfTeacher<'offline'>;
-          const asked = (rows as SeedRow[]).map((row) => askOffline(row, teacher));
-          const calls = asked.flatMap(({ row, parsed, calls }) =>
-            parsed ? [{ id: row.id, program: row.code, calls }] : [],
-          );
-          const results = await evaluateCalls(sandbox, calls, {
-            limits: config.limits,
-            signal: cancellationSignal(),
-            onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
-          });
-          let next = 0;
-          let failedCalls = 0;
-          const questions = asked.map(({ row, parsed, calls, failure }): QuestionRow => {
-            const base = {
-              id: rowId('q', row.source, row.code),
-              seedId: row.id,
-              source: row.source,
-              reference: row.code,
-            };
-            if (!parsed) return { ...base, question: '', entryPoint: '', testCases: [], failure: failure! };
-            const answers = results[next++]!;
-            const literals = answers.map((answer) => ('literal' in answer ? answer.literal : undefined));
-            const answered = calls.filter((_, index) => literals[index] !== undefined);
-            failedCalls += calls.length - answered.length;
-            const testCases = writeTestCases(
-              answered,
-              literals.filter((literal) => literal !== undefined),
-              {
-                corruptedShare: teacher.corruptedShare,
-                seed: deriveSeed(teacher.seed, row.id, 'tests'),
-              },
-            );
-            return { ...base, question: writeQuestion(parsed), entryPoint: parsed.name, testCases };
-          });
-          return { rows: questions, metrics: { failedCalls } };
-        },
-      },
-      request: {
-        schema: AskedRow,
-        async run({ config: { teacher }, inputs, rows, execution }) {
-          const seeds = rows as SeedRow[];
-          if (teacher.kind === 'recorded') {
-            const replies = await (
-              await RowIndex.of(store, inputs['replies']!)
-            ).rowsOf(
-              seeds.map(({ id }) => id),
-              ReplyRow,
-            );
-            // Of several replies to a seed the last one counts.
-            const asked = seeds.map((seed): AskedRow => ({ seed, reply: replies.get(seed.id)!.at(-1) }));
-            return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
-          }
-          const { replies, metrics } = await askForReplies({
-            model: modelOf(teacher as OfTeacher<'openai'>),
-            asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
-            execution: RequestExecution.parse(execution),
-            store,
-            secret,
-            signal: cancellationSignal(),
-            onProgress: (done, total, message) => reportProgress({ done, total, message }),
-          });
-          if (!replies) return { incomplete: true, metrics };
-          return { rows: seeds.map((seed, index): AskedRow => ({ seed, reply: replies[index]! })), metrics };
-        },
-      },
-      parse: {
-        schema: QuestionRow,
-        run: ({ config, rows }) =>
-          Promise.resolve({
-            rows: (rows as AskedRow[]).map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)),
-          }),
-      },
+  });
+
+  const ask = stage.step({
+    after: [plan],
+    row: QuestionRow,
+    async run({ config, rows }) {
+      const teacher = config.teacher as OfTeacher<'offline'>;
+      const asked = rows.map((row) => askOffline(row, teacher));
+      const calls = asked.flatMap(({ row, parsed, calls }) =>
+        parsed ? [{ id: row.id, program: row.code, calls }] : [],
+      );
+      const results = await evaluateCalls(sandbox, calls, {
+        limits: config.limits,
+        signal: cancellationSignal(),
+        onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
+      });
+      let next = 0;
+      let failedCalls = 0;
+      const questions = asked.map(({ row, parsed, calls, failure }): QuestionRow => {
+        const base = {
+          id: rowId('q', row.source, row.code),
+          seedId: row.id,
+          source: row.source,
+          reference: row.code,
+        };
+        if (!parsed) return { ...base, question: '', entryPoint: '', testCases: [], failure: failure! };
+        const answers = results[next++]!;
+        const literals = answers.map((answer) => ('literal' in answer ? answer.literal : undefined));
+        const answered = calls.filter((_, index) => literals[index] !== undefined);
+        failedCalls += calls.length - answered.length;
+        const testCases = writeTestCases(
+          answered,
+          literals.filter((literal) => literal !== undefined),
+          {
+            corruptedShare: teacher.corruptedShare,
+            seed: deriveSeed(teacher.seed, row.id, 'tests'),
+          },
+        );
+        return { ...base, question: writeQuestion(parsed), entryPoint: parsed.name, testCases };
+      });
+      return { rows: questions, metrics: { failedCalls } };
     },
-    async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
-      const { teacher } = config;
-      let questions = 0;
-      let testCases = 0;
-      const failures: Record<string, number> = {};
-      const rejectedTests: Record<string, number> = {};
-      const count = (into: Record<string, number>, reason: string): void => {
-        into[reason] = (into[reason] ?? 0) + 1;
-      };
-      for await (const row of rows() as AsyncGenerator<QuestionRow>) {
-        if (row.failure === undefined) questions += 1;
-        // The offline teacher says in a sentence what it did not understand.
-        else count(failures, teacher.kind === 'offline' ? 'seedNotUnderstood' : row.failure);
-        testCases += row.testCases.length;
-        for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
+  });
+
+  const request = stage.step({
+    after: [plan],
+    row: AskedRow,
+    async run({ config: { teacher }, inputs, rows, execution }) {
+      const seeds = rows;
+      if (teacher.kind === 'recorded') {
+        const replies = await (
+          await RowIndex.of(store, inputs['replies']!)
+        ).rowsOf(
+          seeds.map(({ id }) => id),
+          ReplyRow,
+        );
+        // Of several replies to a seed the last one counts.
+        const asked = seeds.map((seed): AskedRow => ({ seed, reply: replies.get(seed.id)!.at(-1) }));
+        return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
       }
-      const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
-      if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
-      const replies =
-        teacher.kind === 'openai'
-          ? await keepReplies(stageKey, inputs, rows('request') as AsyncGenerator<AskedRow>)
-          : undefined;
-      return {
-        metrics: {
-          ...made,
-          rejectedTests,
-          ...paidMetrics(counts),
-          ...(replies ? { repliesArtifact: replies } : {}),
-        },
-      };
+      const { replies, metrics } = await askForReplies({
+        model: modelOf(teacher as OfTeacher<'openai'>),
+        asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
+        execution: RequestExecution.parse(execution),
+        store,
+        secret,
+        signal: cancellationSignal(),
+        onProgress: (done, total, message) => reportProgress({ done, total, message }),
+      });
+      if (!replies) return { incomplete: true, metrics };
+      return { rows: seeds.map((seed, index): AskedRow => ({ seed, reply: replies[index]! })), metrics };
     },
-  };
+  });
+
+  const parse = stage.step({
+    after: [request],
+    row: QuestionRow,
+    run: ({ config, rows }) =>
+      Promise.resolve({
+        rows: rows.map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)),
+      }),
+  });
 
   /** Raw replies as an artifact of their own, which a recorded teacher replays. @returns its key. */
   async function keepReplies(
@@ -216,7 +182,39 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     );
     return ref.key;
   }
-  return shardedStageActivities(store, stage);
+
+  return stage.activities(store, {
+    plan,
+    steps: { ask, request, parse },
+    async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
+      const { teacher } = config;
+      let questions = 0;
+      let testCases = 0;
+      const failures: Record<string, number> = {};
+      const rejectedTests: Record<string, number> = {};
+      const count = (into: Record<string, number>, reason: string): void => {
+        into[reason] = (into[reason] ?? 0) + 1;
+      };
+      for await (const row of rows(ask, parse)) {
+        if (row.failure === undefined) questions += 1;
+        // The offline teacher says in a sentence what it did not understand.
+        else count(failures, teacher.kind === 'offline' ? 'seedNotUnderstood' : row.failure);
+        testCases += row.testCases.length;
+        for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
+      }
+      const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
+      if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
+      const replies = teacher.kind === 'openai' ? await keepReplies(stageKey, inputs, rows(request)) : undefined;
+      return {
+        metrics: {
+          ...made,
+          rejectedTests,
+          ...paidMetrics(counts),
+          ...(replies ? { repliesArtifact: replies } : {}),
+        },
+      };
+    },
+  });
 }
 
 /** What the offline teacher makes of one seed before it is run; `failure` says what it did not understand. */

@@ -20,6 +20,7 @@ export const ARTIFACT_KINDS = [
   'evaluation',
   'report',
   'dataset',
+  'tasks',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
 export type ArtifactKind = z.infer<typeof ArtifactKind>;

@@ -1,5 +1,5 @@
 /** What replies of a language model cost. Pure. */
-import type { EndpointExecution, EndpointTeacher } from './experiment.js';
+import type { EndpointExecution } from './endpoint.js';
 import type { RawReply, Usage } from './rows.js';
 
 type Prices = NonNullable<EndpointExecution['prices']>;
@@ -33,17 +33,20 @@ const INSTRUCTION_TOKENS = 560;
 const QUESTION_TOKENS = 260;
 const TEST_CASE_TOKENS = 36;
 
+/** What bounds the length of a teacher's reply. */
+interface LimitedReply {
+  maxTokens: number;
+  testCases: number;
+}
+
 /** Tokens of a usual reply. */
-export function expectedReplyTokens({
-  maxTokens,
-  testCases,
-}: Pick<EndpointTeacher, 'maxTokens' | 'testCases'>): number {
+export function expectedReplyTokens({ maxTokens, testCases }: LimitedReply): number {
   return Math.min(maxTokens, QUESTION_TOKENS + TEST_CASE_TOKENS * testCases);
 }
 
 /** What a teacher's replies to `seeds` seeds of `seedBytes` bytes on average will cost: expected, and when each reply is as long as it may be. */
 export function teacherEstimate(
-  teacher: EndpointTeacher,
+  teacher: LimitedReply,
   prices: Prices | undefined,
   seeds: number,
   seedBytes: number,

@@ -1,17 +1,18 @@
 /** Inputs of the workflows, checked: the one way from a JSON value to a valid input or to all of its mistakes. */
 import { z } from 'zod';
 import { artifactInput } from './artifacts.js';
-import { Experiment, ExperimentFile, Name, schemaField, StageConfigs } from './experiment.js';
+import { Experiment, ExperimentFile } from './experiment.js';
+import { Name, schemaField } from './fields.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
-import { StageInputs } from './stages.js';
+import { StageInputs, StageSettings } from './stages/index.js';
 
 export const DatasetRefreshInput = z.strictObject({
   ...schemaField,
   name: Name.describe('name of the data set'),
   seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
-  synthesis: StageConfigs.synthesis.prefault({}).describe('seeds to questions with test cases'),
-  filtering: StageConfigs.filtering.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
+  synthesis: StageSettings.synthesis,
+  filtering: StageSettings.filtering,
 });
 
 /** Formats that are written, with the artifacts that their rows come from. */

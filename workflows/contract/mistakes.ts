@@ -16,6 +16,13 @@ export function mistakesOf(error: z.ZodError, input: unknown, schema: z.ZodType)
   return error.issues.flatMap((issue) => ofIssue(issue, [], input, schema));
 }
 
+/** Fields of earlier versions, with the place that each has now. */
+const MOVED: Readonly<Record<string, string>> = {
+  humanevalSamples: 'moved: it is now `samples` inside the benchmark, {"kind": "humaneval", "samples": N}',
+  humanevalMaxNewTokens:
+    'moved: it is now `maxNewTokens` inside the benchmark, {"kind": "humaneval", "maxNewTokens": N}',
+};
+
 /** Characters of a value that are shown: an object key of the store fits. */
 const SHOWN = 160;
 
@@ -52,7 +59,9 @@ function ofIssue(
     const meant = forms.find((form) => Object.keys(value).every((key) => key in form.shape))?.safeParse(value);
     if (meant?.error) return meant.error.issues.flatMap((each) => ofIssue(each, path, input, schema));
     const known = forms.flatMap((form) => Object.keys(form.shape));
-    return issue.keys.map((key) => mistakeAt([...path, key], input, `no such field${didYouMean(key, known)}`));
+    return issue.keys.map((key) =>
+      mistakeAt([...path, key], input, MOVED[key] ?? `no such field${didYouMean(key, known)}`),
+    );
   }
   if (issue.code === 'invalid_union') {
     // The alternative that the value comes nearest to says what is wrong with it; a value that is like none gets the union's own sentence.

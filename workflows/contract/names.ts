@@ -2,18 +2,12 @@
  * The words of the system. A stage's name is its workflow type, its file, its activity prefix, its key in the
  * configuration, in `status`, in `retryStage` and in `summary.json`.
  */
+import type { QueueRole } from './queues.js';
+import type { StepDefinition } from './stage-definition.js';
+import { STAGE_LIST, STAGES, type StageName, type StepName } from './stages/index.js';
 
-/** The stages of an experiment in the order in which they run. */
-export const STAGES = [
-  'synthesis',
-  'filtering',
-  'sampling',
-  'preferences',
-  'rewardModel',
-  'reinforcement',
-  'evaluation',
-] as const;
-export type StageName = (typeof STAGES)[number];
+export { QUEUES, queueName, type QueueRole } from './queues.js';
+export { STAGES, type StageName } from './stages/index.js';
 
 /** All workflows by type: the stages, and what is made of them or serves them. */
 export const WORKFLOWS = [
@@ -25,53 +19,8 @@ export const WORKFLOWS = [
   'garbageCollection',
 ] as const;
 
-/** Task queues. `gpu` has variants for device classes: see {@link queueName}. */
-export const QUEUES = {
-  pipeline: 'acecoder',
-  llm: 'acecoder-llm',
-  sandbox: 'acecoder-sandbox',
-  gpu: 'acecoder-gpu',
-} as const;
-export type QueueRole = keyof typeof QUEUES;
-
-/** Names of the task queues of one deployment; `base` is `acecoder` unless two deployments share a namespace. */
-export function queueName(role: QueueRole, base: string = QUEUES.pipeline, deviceClass?: string): string {
-  const name = role === 'pipeline' ? base : `${base}-${role}`;
-  return deviceClass === undefined ? name : `${name}-${deviceClass}`;
-}
-
-/** Every activity with the kind of worker that runs it. */
-export const ACTIVITIES = {
-  'synthesis.plan': 'pipeline',
-  'synthesis.ask': 'sandbox',
-  'synthesis.request': 'llm',
-  'synthesis.parse': 'pipeline',
-  'synthesis.seal': 'pipeline',
-  'filtering.plan': 'pipeline',
-  'filtering.request': 'llm',
-  'filtering.judge': 'sandbox',
-  'filtering.seal': 'pipeline',
-  'sampling.plan': 'pipeline',
-  'sampling.request': 'llm',
-  'sampling.generate': 'gpu',
-  'sampling.judge': 'sandbox',
-  'sampling.seal': 'pipeline',
-  'preferences.plan': 'pipeline',
-  'preferences.pair': 'pipeline',
-  'preferences.seal': 'pipeline',
-  'rewardModel.train': 'gpu',
-  'reinforcement.plan': 'pipeline',
-  'reinforcement.rollouts': 'gpu',
-  'reinforcement.judge': 'sandbox',
-  'reinforcement.score': 'gpu',
-  'reinforcement.reward': 'pipeline',
-  'reinforcement.update': 'gpu',
-  'reinforcement.prune': 'pipeline',
-  'evaluation.plan': 'pipeline',
-  'evaluation.generate': 'gpu',
-  'evaluation.judge': 'sandbox',
-  'evaluation.score': 'gpu',
-  'evaluation.seal': 'pipeline',
+/** Activities that serve several stages, with the kind of worker that runs each. */
+const SHARED_ACTIVITIES = {
   'endpoint.paid': 'pipeline',
   'models.check': 'gpu',
   'models.import': 'gpu',
@@ -89,7 +38,18 @@ export const ACTIVITIES = {
   'garbageCollection.sweep': 'pipeline',
   'sandbox.judge': 'sandbox',
 } as const satisfies Record<string, QueueRole>;
-export type ActivityName = keyof typeof ACTIVITIES;
+
+export type ActivityName = keyof typeof SHARED_ACTIVITIES | { [S in StageName]: `${S}.${StepName<S>}` }[StageName];
+
+/** Every activity with the kind of worker that runs it: the steps of all stages, and what serves several stages. */
+export const ACTIVITIES = {
+  ...Object.fromEntries(
+    STAGE_LIST.flatMap(({ name, steps }) =>
+      Object.entries<StepDefinition>(steps).map(([step, { queue }]) => [`${name}.${step}`, queue]),
+    ),
+  ),
+  ...SHARED_ACTIVITIES,
+} as Readonly<Record<ActivityName, QueueRole>>;
 
 /**
  * What can be taken of the plugin: everything; the stages that make a data set, from seeds to preference pairs; or only
@@ -131,8 +91,7 @@ export function activitiesOf(role: QueueRole, part: Part = 'all'): ActivityName[
 }
 
 /**
- * `ApplicationFailure.type` of everything that can go wrong, with what the workflow does about it
- * (design: failure policy). `retried` types are attempted again without limit.
+ * `ApplicationFailure.type` of everything that can go wrong, with what the workflow does about it. `retried` types are attempted again without limit.
  */
 export const FAILURES = {
   InvalidExperiment: 'final',

@@ -43,11 +43,9 @@ export const PRESETS: Record<string, Preset> = {
         execution: { microBatch: 8, checkpointSeconds: 20, maxRows: 160 },
       },
       evaluation: {
-        benchmarks: [{ kind: 'heldOut' }, { kind: 'humaneval', every: 14, offset: 0 }],
+        benchmarks: [{ kind: 'heldOut' }, { kind: 'humaneval', every: 14, offset: 0, samples: 0, maxNewTokens: 96 }],
         samples: 4,
-        humanevalSamples: 0,
         maxNewTokens: 64,
-        humanevalMaxNewTokens: 96,
         heldOutTasks: 12,
         passAtK: [1, 4],
         bestOf: [4],

@@ -33,6 +33,10 @@ const Domain = z.record(
   }),
 );
 
+/** A row of a benchmark's file, in the form of that benchmark. */
+export const TaskRow = z.record(z.string(), z.json());
+export type TaskRow = z.infer<typeof TaskRow>;
+
 /** A seed program: one function that a teacher turns into a question. */
 export const SeedRow = z.strictObject({
   id: z.string().min(1),

@@ -1,26 +1,11 @@
 /** `summary.json` of an experiment: the machine-readable side of the report. */
 import { z } from 'zod';
 import { ArtifactRef } from './artifacts.js';
-import { STAGES } from './names.js';
+import { EvaluationResult } from './metrics.js';
+import { STAGES } from './stages/index.js';
 
 const rate = z.number().min(0).max(1);
 const interval = z.tuple([z.number(), z.number()]);
-
-/** One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples. */
-export const EvaluationResult = z.strictObject({
-  benchmark: z.string(),
-  policy: z.string(),
-  tasks: z.number().int().nonnegative(),
-  samples: z.number().int().nonnegative(),
-  greedy: rate.nullable(),
-  /** Wilson interval of the greedy rate over tasks, 95 %. */
-  greedyInterval: interval.nullable(),
-  mean: rate.nullable(),
-  passAtK: z.record(z.string(), rate),
-  bestOfN: z.record(z.string(), rate),
-  oracle: rate.nullable(),
-});
-export type EvaluationResult = z.infer<typeof EvaluationResult>;
 
 /** When a step of an RL round worked, in seconds since the first step of the first round began. */
 export const RoundStep = z.strictObject({

@@ -1,0 +1,132 @@
+/**
+ * What a benchmark is. Each one is a file of this room and a line of the registry, `index.ts`.
+ *
+ * These files are pure: the contract builds its schemas from them, and they run inside the workflow bundle. Bytes come
+ * through `load.ts`, which knows no benchmark by name.
+ */
+import { z } from 'zod';
+import { artifactInput } from '../../workflows/contract/artifacts.js';
+import { count } from '../../workflows/contract/fields.js';
+import type { CpuLimits } from '../../workflows/contract/rows.js';
+
+/** One benchmark task: what the policy is asked, how its program begins, and what judges it. */
+export interface Task {
+  id: string;
+  question: string;
+  entryPoint: string;
+  /** Text that the answer is opened with and that belongs to the program. */
+  programPrefix: string;
+  tests: string[];
+  /** A right program; a benchmark whose references fail is broken. */
+  reference: string;
+  limits?: CpuLimits;
+}
+
+/**
+ * Where the rows of a benchmark come from: the held-out questions of the experiment, a file inside an installed Python
+ * package, or a JSON Lines file of the user's, which becomes an artifact, so that its content is part of the key.
+ */
+export type BenchmarkData =
+  { from: 'questions' } | { from: 'package'; package: string; module: string; file: string } | { from: 'file' };
+
+/** Settings that a benchmark has of its own where it is evaluated; absent, those of the stage hold. */
+const OWN_SETTINGS = {
+  samples: z.number().int().nonnegative().optional().describe("samples per task; absent: the stage's `samples`"),
+  maxNewTokens: count.optional().describe("upper limit of an answer, in tokens; absent: the stage's `maxNewTokens`"),
+};
+
+type Shape = z.core.$ZodLooseShape & { kind: z.ZodLiteral<string> };
+type Slice<S extends Shape> = z.output<z.ZodObject<S, z.core.$strip>>;
+
+/** What a benchmark says of itself. */
+export interface BenchmarkDefinition<S extends Shape> {
+  /** Which tasks: `kind`, and what selects some of them. Part of every key. */
+  shape: S;
+  /** A check over several fields of the shape, with the field that is wrong and the sentence that says so. */
+  check?: { holds: (slice: Slice<S>) => boolean; path: string[]; error: string };
+  /**
+   * Raised when tasks, prompts or verdict rules change. It is in the key from 2 on, so that what was stored before
+   * versions existed is still found.
+   */
+  version: number;
+  /** Name in rows and reports; a slice says so. */
+  name: (slice: Slice<S>) => string;
+  data: BenchmarkData;
+  /** Whether seeds can repeat its problems, so that synthesis can be asked to drop those that do. */
+  public: boolean;
+  /** Tasks of a slice, for the estimate. `heldOut` counts the held-out questions that will be asked. */
+  size: (slice: Slice<S>, facts: { heldOut: number }) => number;
+  /** The tasks of a slice, in order. @throws Error naming the row that is none. */
+  tasks: (slice: Slice<S>, rows: readonly unknown[]) => Task[];
+  /** Names under which keys of stored evaluations hold the benchmark's own settings; absent: inside its entry. */
+  keyedAs?: { samples: string; maxNewTokens: string };
+}
+
+/** A benchmark as others use it, whatever its settings are. `given` is an entry of a configuration. */
+export interface Benchmark {
+  kind: string;
+  version: number;
+  data: BenchmarkData;
+  public: boolean;
+  keyedAs?: { samples: string; maxNewTokens: string } | undefined;
+  name: (given: object) => string;
+  size: (given: object, facts: { heldOut: number }) => number;
+  tasks: (given: object, rows: readonly unknown[]) => Task[];
+}
+
+/**
+ * A benchmark out of its definition, with the two schemas that the contract needs: `slice`, and `evaluated`, which adds its
+ * own settings.
+ *
+ * @example
+ * export const mine = defineBenchmark({
+ *   shape: { kind: z.literal('mine').describe('my own tasks'), data: taskRows },
+ *   version: 1, name: () => 'mine', data: { from: 'file' }, public: true, size: () => 100,
+ *   tasks: (slice, rows) => rows.map((row) => taskOf(Row.parse(row))),
+ * });
+ */
+export function defineBenchmark<S extends Shape>({ shape, check, name, size, tasks, ...rest }: BenchmarkDefinition<S>) {
+  const reader = z.object(shape);
+  const holds = (given: object): boolean => check === undefined || check.holds(reader.parse(given));
+  const mistake = { path: check?.path ?? [], error: check?.error ?? '' };
+  const own: Benchmark = {
+    ...rest,
+    kind: shape.kind.value,
+    name: (given) => name(reader.parse(given)),
+    size: (given, facts) => size(reader.parse(given), facts),
+    tasks: (given, rows) => tasks(reader.parse(given), rows),
+  };
+  return {
+    ...own,
+    slice: z.strictObject(shape).refine(holds, mistake),
+    evaluated: z.strictObject({ ...shape, ...OWN_SETTINGS }).refine(holds, mistake),
+  };
+}
+
+/** Fields that take every `every`-th problem from `offset` on, with {@link everyNth}. */
+export const slicing = {
+  every: count.default(1).describe('take every n-th problem; 1: all'),
+  offset: z.number().int().nonnegative().default(0).describe('index of the first problem; below `every`'),
+};
+
+/** Every `every`-th row from `offset` on. */
+export function everyNth<T>(rows: readonly T[], { every, offset }: { every: number; offset: number }): T[] {
+  return rows.filter((_, index) => index % every === offset % every);
+}
+
+/** The check of these fields. */
+export const sliced = {
+  holds: ({ every, offset }: { every: number; offset: number }): boolean => offset < every,
+  path: ['offset'],
+  error: 'smaller than `every`',
+};
+
+/** Name of a slice: `mbpp`, or `mbpp[1::14]`. */
+export function sliceName(kind: string, { every, offset }: { every: number; offset: number }): string {
+  return every === 1 ? kind : `${kind}[${offset}::${every}]`;
+}
+
+/** Field for the rows of a benchmark that comes from a file: a path, or a reference to an artifact of kind `tasks`. */
+export const taskRows = artifactInput('tasks').describe(
+  'the rows of the benchmark: a JSON Lines file of yours, or an artifact',
+);

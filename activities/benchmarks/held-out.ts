@@ -1,0 +1,18 @@
+/** The experiment's own held-out questions. */
+import { z } from 'zod';
+import { FilteredQuestionRow } from '../../workflows/contract/rows.js';
+import { defineBenchmark } from './benchmark.js';
+
+export const heldOut = defineBenchmark({
+  shape: { kind: z.literal('heldOut').describe("the experiment's own held-out questions") },
+  version: 1,
+  name: () => 'heldOut',
+  data: { from: 'questions' },
+  public: false,
+  size: (_, { heldOut: questions }) => questions,
+  tasks: (_, rows) =>
+    rows.map((row) => {
+      const { id, question, entryPoint, reference, tests, limits } = FilteredQuestionRow.parse(row);
+      return { id, question, entryPoint, programPrefix: '', tests, reference, ...(limits ? { limits } : {}) };
+    }),
+});

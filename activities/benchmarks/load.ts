@@ -1,0 +1,109 @@
+/** Rows of benchmarks, from where each one says that they are. Knows no benchmark by name. */
+import { readFile } from 'node:fs/promises';
+import { gunzipSync } from 'node:zlib';
+import { z } from 'zod';
+import {
+  benchmarkFile,
+  benchmarkName,
+  benchmarkOf,
+  StageFailure,
+  TaskRow,
+  type ArtifactRef,
+  type Benchmark,
+  type PublicBenchmark,
+} from '../../workflows/contract/index.js';
+import { collect, readLines, type ArtifactStore } from '../artifacts/store.js';
+import { packageFile, resolvePath, type Settings } from '../runtime/settings.js';
+import { existsSync } from 'node:fs';
+import type { Task } from './benchmark.js';
+
+/** A benchmark of a configuration with its tasks. */
+export interface LoadedBenchmark<B> {
+  benchmark: B;
+  name: string;
+  tasks: Task[];
+}
+
+/** Where rows come from while a stage plans. */
+export interface BenchmarkSources {
+  settings: Settings;
+  store: Pick<ArtifactStore, 'rowsOf'>;
+  /** Inputs of the stage, among them the files of benchmarks. */
+  inputs: Readonly<Record<string, ArtifactRef>>;
+  /** The held-out questions that are asked. */
+  questions: () => Promise<readonly unknown[]>;
+}
+
+/**
+ * The tasks of benchmarks, in the order of the configuration.
+ *
+ * @throws StageFailure `InvalidExperiment` naming the benchmark, and what is missing or which row is none.
+ */
+export async function loadBenchmarks<B extends PublicBenchmark | Benchmark>(
+  benchmarks: readonly B[],
+  { settings, store, inputs, questions }: BenchmarkSources,
+): Promise<LoadedBenchmark<B>[]> {
+  const loaded: LoadedBenchmark<B>[] = [];
+  for (const [index, benchmark] of benchmarks.entries()) {
+    const { data } = benchmarkOf(benchmark);
+    const rows =
+      data.from === 'questions'
+        ? await questions()
+        : data.from === 'package'
+          ? await packageRows(benchmark, settings)
+          : await collect(store.rowsOf(inputs[benchmarkFile(index)]!, TaskRow));
+    loaded.push({ benchmark, name: benchmarkName(benchmark), tasks: tasksOf(benchmark, rows) });
+  }
+  return loaded;
+}
+
+/**
+ * Looks at the data of a benchmark before anything is stored or paid for.
+ *
+ * @throws StageFailure `InvalidExperiment` as {@link loadBenchmarks} would.
+ */
+export async function checkBenchmark(
+  benchmark: PublicBenchmark | Benchmark,
+  settings: Settings,
+  store: Pick<ArtifactStore, 'rowsOf'>,
+): Promise<void> {
+  const { data } = benchmarkOf(benchmark);
+  if (data.from === 'package') tasksOf(benchmark, await packageRows(benchmark, settings));
+  if (!('data' in benchmark)) return;
+  const rows = benchmark.data;
+  // Whether a path or a reference leads to a file of rows at all, the look-up of inputs tells.
+  if ('digest' in rows) tasksOf(benchmark, await collect(store.rowsOf(rows, TaskRow)));
+  else if ('path' in rows && !('format' in rows)) {
+    const path = resolvePath(rows.path, existsSync);
+    if (existsSync(path)) tasksOf(benchmark, await collect(readLines(path, TaskRow)));
+  }
+}
+
+function tasksOf(benchmark: PublicBenchmark | Benchmark, rows: readonly unknown[]): Task[] {
+  try {
+    const tasks = benchmarkOf(benchmark).tasks(benchmark, rows);
+    if (tasks.length === 0 && rows.length > 0) throw new Error('its slice holds no task');
+    return tasks;
+  } catch (error) {
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : (error as Error).message;
+    throw new StageFailure('InvalidExperiment', `benchmark '${benchmark.kind}': ${why}`);
+  }
+}
+
+async function packageRows(benchmark: { kind: string }, settings: Settings): Promise<unknown[]> {
+  const { data } = benchmarkOf(benchmark);
+  if (data.from !== 'package') return [];
+  const path = packageFile(settings, data.module, data.file);
+  const bytes = path === undefined ? undefined : await readFile(path).catch(() => undefined);
+  if (!bytes) {
+    throw new StageFailure(
+      'InvalidExperiment',
+      `benchmark '${benchmark.kind}' needs the PyPI package ${data.package} in ${settings.venv}; \`npm run setup\` installs it`,
+    );
+  }
+  const text = (data.file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8');
+  return text
+    .trim()
+    .split('\n')
+    .map((line): unknown => JSON.parse(line));
+}

@@ -1,0 +1,38 @@
+/** Where models come from. */
+import { z } from 'zod';
+import { ArtifactRef } from './artifacts.js';
+
+const GgufModel = z.strictObject({
+  kind: z.literal('gguf').describe('a GGUF file inside an installed Python package'),
+  package: z.string().min(1).describe('import name of the Python package'),
+  file: z.string().min(1).describe('file inside the package'),
+});
+const HubModel = z.strictObject({
+  kind: z.literal('hub').describe('a model of the Hugging Face hub'),
+  id: z.string().min(1).describe('id, such as Qwen/Qwen2.5-Coder-0.5B-Instruct'),
+  revision: z.string().min(1).describe('branch, tag or commit; a commit is the only one that never moves'),
+});
+const FolderModel = z.strictObject({
+  kind: z
+    .literal('folder')
+    .describe('a Hugging Face folder with config.json, *.safetensors and a tokenizer with chat template'),
+  path: z
+    .string()
+    .min(1)
+    .describe('path on the GPU worker: absolute, or relative to its working folder or the package'),
+});
+const ModelRef = ArtifactRef.extend({
+  kind: z.enum(['model', 'policy']).describe('a model that was imported, or a policy that RL trained'),
+});
+const ArtifactModel = z.strictObject({
+  kind: z.literal('artifact').describe('a model that stands in the store'),
+  ref: ModelRef.describe('reference to the model'),
+});
+
+/** Where a model comes from. It becomes an artifact before any stage uses it, so that its digest is an input of the key. */
+export const ModelSource = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel]);
+export type ModelSource = z.infer<typeof ModelSource>;
+
+/** What a stage that is started alone accepts as a policy or backbone: a reference, or a source that is imported first. */
+export const ModelInput = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel, ModelRef]);
+export type ModelInput = z.infer<typeof ModelInput>;

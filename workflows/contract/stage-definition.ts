@@ -1,0 +1,135 @@
+/**
+ * What a stage is, in one value: inputs, settings, metrics, steps with queue and version, and what it will take. Queues,
+ * activities, schemas, the estimate and the report's reading of metrics follow from the list of these values.
+ */
+import { z } from 'zod';
+import type { ArtifactKind, ArtifactRef } from './artifacts.js';
+import type { EstimateRun, StageEstimate } from './estimation.js';
+import { schemaField, type Engine, ENGINES } from './fields.js';
+import type { QueueRole } from './queues.js';
+
+/** One step of a stage: an activity named `<stage>.<step>`. */
+export interface StepDefinition {
+  /** The kind of worker that runs the step. */
+  queue: QueueRole;
+  /**
+   * Part of the step's key. Raise it when the step gives another result for the same input: the store then answers no
+   * longer with what the old code made.
+   */
+  version: number;
+  /** Source files that decide the step's result. `test/unit/step-versions.test.ts` holds a digest of them. */
+  code: readonly string[];
+}
+
+/** A step that makes an artifact of its own, under a key of its own. */
+export interface ArtifactStep<Config> extends StepDefinition {
+  kind: ArtifactKind;
+  /** The settings that the result depends on. */
+  semantics: (config: Semantics<Config>) => object;
+}
+
+/** A configuration as the key of its result sees it: without `execution`, and without the engine where it is the default. */
+export type Semantics<Config> = Omit<Config, 'execution' | 'engine'> & { engine?: Engine };
+
+export interface StageDefinition<
+  Name extends string,
+  Config extends z.ZodType<{ execution: unknown }>,
+  Settings extends z.ZodType,
+  Input extends z.ZodType<{ inputs: object; config: unknown }>,
+  Measured extends z.ZodType<object>,
+  Steps extends Record<string, StepDefinition>,
+> {
+  /** Workflow type, activity prefix, and key in configuration, status and summary. */
+  name: Name;
+  /** The stage in a few words: what it turns into what. */
+  does: string;
+  /** Kind of the artifact that the stage makes. */
+  kind: ArtifactKind;
+  /** Settings of the stage: *semantics*, and `execution`, which is in no key. */
+  config: Config;
+  /** What stands for the stage in an experiment: its settings with all defaults, or optional settings. */
+  settings: Settings;
+  /** What the stage's workflow takes when it is started alone. */
+  input: Input;
+  /** Metrics of the stage's artifact. The report reads them by this schema. */
+  metrics: Measured;
+  steps: Steps;
+  /** The steps of one shard, in order; absent where the stage has no shards. */
+  shardSteps?: (config: z.output<Config>) => readonly (keyof Steps & string)[];
+  /** The settings that the stage's result depends on, where they are not just all but `execution`. */
+  semantics?: (config: Semantics<z.output<Config>>, inputs: Record<string, ArtifactRef>) => object;
+  /** Rows, tokens, time and bytes of the stage; tells later stages what it gives. */
+  estimate: (config: z.output<Config>, run: EstimateRun) => StageEstimate;
+}
+
+/** A stage's answers for settings whose type the caller does not know. */
+export interface StageAnswers {
+  /** The steps of one shard, in order. */
+  shardSteps: () => readonly string[];
+  /** What is in the key of the stage's result. */
+  semantics: (inputs: Record<string, ArtifactRef>) => object;
+  estimate: (run: EstimateRun) => StageEstimate;
+}
+
+/**
+ * Keeps the types of a stage's parts, and adds `withSettings` for those who go through all stages.
+ *
+ * @example
+ * STAGE.sampling.withSettings({ samples: 16 }).shardSteps(); // ['generate', 'judge']
+ */
+export function defineStage<
+  const Name extends string,
+  Config extends z.ZodType<{ execution: unknown }>,
+  Settings extends z.ZodType,
+  Input extends z.ZodType<{ inputs: object; config: unknown }>,
+  Measured extends z.ZodType<object>,
+  const Steps extends Record<string, StepDefinition>,
+>(definition: StageDefinition<Name, Config, Settings, Input, Measured, Steps>) {
+  const { config: schema, shardSteps, semantics, estimate } = definition;
+  return {
+    ...definition,
+    /** @throws ZodError where the settings are none of this stage. */
+    withSettings: (settings: unknown): StageAnswers => {
+      const config = schema.parse(settings);
+      return {
+        shardSteps: () => shardSteps?.(config) ?? [],
+        semantics: (inputs) => semantics?.(semanticsOf(config), inputs) ?? semanticsOf(config),
+        estimate: (run) => estimate(config, run),
+      };
+    },
+  };
+}
+
+/** The input of a stage's workflow: one JSON object, so that the stage can be started alone. */
+export function stageInput<I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) {
+  return z.strictObject({
+    ...schemaField,
+    inputs: z.strictObject(inputs).describe('what the stage works on'),
+    config: config.describe('settings of the stage'),
+  });
+}
+
+/**
+ * The part of a stage's configuration that is in the stage key. `execution` never is, and of the engines only one that is
+ * not the default.
+ *
+ * @example
+ * semanticsOf({ samples: 16, engine: 'transformers', execution: { window: 4 } }); // { samples: 16 }
+ */
+export function semanticsOf<C extends { execution: unknown }>(config: C): Semantics<C> {
+  const { execution: _execution, engine, ...semantics } = config as C & { engine?: Engine };
+  return { ...semantics, ...(engine === undefined || engine === ENGINES[0] ? {} : { engine }) };
+}
+
+/**
+ * The version in the key of a sharded stage: the number that all of its steps have, or, where they differ, the version of
+ * each step. A stage whose steps all stay at one number keeps its keys.
+ */
+export function shardedVersion(
+  steps: Record<string, StepDefinition>,
+  shardSteps: readonly string[],
+): number | Record<string, number> {
+  const versions = Object.fromEntries(['plan', ...shardSteps, 'seal'].map((name) => [name, steps[name]!.version]));
+  const [first, ...others] = [...new Set(Object.values(versions))];
+  return others.length === 0 ? first! : versions;
+}

@@ -1,0 +1,20 @@
+/** Source files that decide the results of steps in several stages; an entry that ends with `/` is a folder. */
+
+/** How a policy is asked and answers. */
+export const SAMPLE = [
+  'activities/policy/prompt.ts',
+  'activities/policy/generate.ts',
+  'workers/runtime/sampling.py',
+  'workers/runtime/samples.py',
+  'workers/runtime/models.py',
+  'workers/runtime/conversation.py',
+  'workers/vllm_engine/sampling.py',
+] as const;
+
+/** How programs are judged. */
+export const JUDGE = [
+  'activities/execution/execution.ts',
+  'workers/sandbox/asserts.py',
+  'workers/sandbox/verdicts.py',
+  'workers/sandbox/inside/',
+] as const;

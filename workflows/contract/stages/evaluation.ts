@@ -1,0 +1,175 @@
+/** Evaluation: policies on benchmarks, greedy and by samples, Best-of-N by the reward model. */
+import { z } from 'zod';
+import { artifactInput, artifactRef } from '../artifacts.js';
+import { Benchmark, benchmarkOf, keyedBenchmark } from '../benchmarks.js';
+import { MEASURED_RUN } from '../estimation.js';
+import {
+  count,
+  Decoding,
+  deviceClass,
+  EXECUTION,
+  limits,
+  maxRows,
+  microBatch,
+  Name,
+  salt,
+  seed,
+  window,
+} from '../fields.js';
+import { EvaluationResult, Notes } from '../metrics.js';
+import { ModelInput } from '../models.js';
+import { JUDGE, SAMPLE } from './code.js';
+import { defineStage, stageInput } from '../stage-definition.js';
+
+/** What the check of k and N reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+const EVALUATED = z.object({
+  benchmarks: z.array(z.object({ kind: z.string(), samples: z.number().optional() })).min(1),
+  samples: z.number(),
+  passAtK: z.array(z.number()),
+  bestOf: z.array(z.number()).optional(),
+});
+
+export const EvaluationConfig = z
+  .strictObject({
+    benchmarks: z
+      .array(Benchmark)
+      .min(1)
+      .default([{ kind: 'heldOut' }])
+      .describe('what the policies are asked'),
+    samples: z.number().int().nonnegative().default(16).describe('samples per task beside the greedy answer'),
+    ...Decoding,
+    passAtK: z.array(count).default([1]).describe('each k of pass@k; at most the samples per task'),
+    bestOf: z
+      .array(count)
+      .optional()
+      .describe('each N of Best-of-N, at most the samples per task; absent: all samples'),
+    heldOutTasks: count.optional().describe('held-out questions at most; absent: all'),
+    seed: seed.default(0),
+    limits,
+    shardSize: count.default(64).describe('tasks per shard'),
+    salt,
+    execution: z.strictObject({ window, maxRows, microBatch, deviceClass }).prefault({}).describe(EXECUTION),
+  })
+  .superRefine(
+    (config, context) => {
+      const samples = Math.max(...config.benchmarks.map((benchmark) => benchmark.samples ?? config.samples));
+      const atMost = (field: 'passAtK' | 'bestOf'): void => {
+        (config[field] ?? []).forEach((value, index) => {
+          // k = 1 is the default and asks for nothing where there are no samples.
+          if (value > samples && value > 1) {
+            context.addIssue({
+              code: 'custom',
+              path: [field, index],
+              input: value,
+              message: `${value} is larger than the ${samples} samples per task`,
+            });
+          }
+        });
+      };
+      atMost('passAtK');
+      atMost('bestOf');
+    },
+    { when: ({ value }) => EVALUATED.safeParse(value).success },
+  );
+
+const ASKED = z.object({
+  inputs: z.looseObject({}),
+  config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }),
+});
+
+const OWN = 'activities/evaluation/activities.ts';
+
+export const evaluation = defineStage({
+  name: 'evaluation',
+  does: 'policies on benchmarks',
+  kind: 'evaluation',
+  config: EvaluationConfig,
+  settings: EvaluationConfig.prefault({}).describe('policies on benchmarks'),
+  input: stageInput(
+    {
+      policies: z
+        .record(Name, ModelInput)
+        .refine((policies) => Object.keys(policies).length > 0, { error: 'at least one policy, by its name' })
+        .describe('models to evaluate, by the names that they have in the results'),
+      rewardModel: artifactRef('rewardModel').describe('a trained reward model').optional(),
+      questions: artifactInput('filteredQuestions').describe('filtered questions').optional(),
+    },
+    EvaluationConfig.prefault({}),
+  ).superRefine(
+    ({ inputs, config }, context) => {
+      const asksHeldOut = config.benchmarks.some((benchmark) => benchmarkOf(benchmark).data.from === 'questions');
+      if (inputs.questions === undefined && asksHeldOut) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'questions'],
+          message: "needed for the benchmark 'heldOut': the filtered questions",
+        });
+      }
+    },
+    { when: ({ value }) => ASKED.safeParse(value).success },
+  ),
+  metrics: z.object({
+    results: z.array(EvaluationResult),
+    notes: Notes,
+    tokens: z.number(),
+    cpuSeconds: z.number(),
+  }),
+  steps: {
+    plan: { queue: 'pipeline', version: 1, code: [OWN, 'activities/benchmarks/', 'activities/policy/questions.ts'] },
+    generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },
+    judge: { queue: 'sandbox', version: 1, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
+    score: { queue: 'gpu', version: 1, code: [OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
+    seal: { queue: 'pipeline', version: 1, code: [OWN, 'activities/statistics/'] },
+  },
+  shardSteps: () => ['generate', 'judge', 'score'],
+  semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),
+  estimate(config, run) {
+    const { samples, maxNewTokens, heldOutTasks, execution, shardSize } = config;
+    const { policy, backbone } = run.facts;
+    const heldOut = Math.min(run.heldOut, heldOutTasks ?? run.heldOut);
+    const asked = config.benchmarks.map((benchmark) => {
+      const tasks = benchmarkOf(benchmark).size(benchmark, { heldOut });
+      // Two policies answer, once greedily.
+      const answers = 2 * tasks * (1 + (benchmark.samples ?? samples));
+      return { tasks, answers, tokens: answers * run.answerTokens(benchmark.maxNewTokens ?? maxNewTokens) };
+    });
+    const sum = (of: (each: (typeof asked)[number]) => number): number =>
+      asked.reduce((all, each) => all + of(each), 0);
+    const [tasks, answers] = [sum((each) => each.tasks), sum((each) => each.answers)];
+    const generated = Math.round(sum((each) => each.tokens));
+    return run.stage(
+      {
+        rows: { tasks, answers },
+        tokens: { prompt: answers * MEASURED_RUN.promptTokens, generated, trained: 0 },
+        sandboxCpuSeconds: answers * MEASURED_RUN.sandboxSeconds,
+        bytes: 3 * answers * MEASURED_RUN.rowBytes.answer,
+        deviceSeconds:
+          8 * run.load +
+          run.generating(policy, generated, answers, execution.maxRows) +
+          run.forward(backbone, answers * MEASURED_RUN.promptTokens + generated),
+        memoryBytes: 2 * (policy.parameters + backbone.parameters),
+      },
+      run.shardsAtOnce(2 * tasks, shardSize, execution.window),
+    );
+  },
+});
+
+/**
+ * The benchmarks as keys of evaluations hold them. Where all entries of a benchmark agree about its own settings, these
+ * stand under the names that keys have always had.
+ */
+function keyedBenchmarks(benchmarks: readonly Benchmark[]): Record<string, unknown> {
+  const hoisted: Record<string, unknown> = {};
+  const entries = benchmarks.map((benchmark) => {
+    const entry = keyedBenchmark(benchmark);
+    const { keyedAs, kind } = benchmarkOf(benchmark);
+    const same = benchmarks.filter((other) => other.kind === kind);
+    for (const [setting, name] of Object.entries(keyedAs ?? {}) as ['samples' | 'maxNewTokens', string][]) {
+      if (benchmark[setting] === undefined || same.some((other) => other[setting] !== benchmark[setting])) continue;
+      hoisted[name] = benchmark[setting];
+      delete entry[setting];
+    }
+    return entry;
+  });
+  return { benchmarks: entries, ...hoisted };
+}

@@ -1,0 +1,122 @@
+/** Filtering: questions to questions whose test cases an oracle confirms, split into train and held-out. */
+import { z } from 'zod';
+import { artifactInput } from '../artifacts.js';
+import { programsEstimate } from '../cost.js';
+import { asking, kindOf, PaidMetrics, priced, ProgramSource } from '../endpoint.js';
+import { MEASURED_RUN, repliesOf } from '../estimation.js';
+import { count, EXECUTION, limits, salt, seed, share, window } from '../fields.js';
+import { Counts, Notes } from '../metrics.js';
+import { JUDGE } from './code.js';
+import { defineStage, stageInput } from '../stage-definition.js';
+
+/** How programs of an oracle are asked for. */
+const oraclePrograms = (n: number, temperature: number) => ({
+  programs: ProgramSource.describe('whose programs'),
+  n: count.default(n).describe('programs per question'),
+  temperature: z.number().nonnegative().max(2).default(temperature).describe('sampling temperature; 0: greedy'),
+  topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
+  maxNewTokens: count.default(2048).describe('upper limit of an answer, in tokens'),
+  seed: seed.default(0),
+});
+
+export const FilteringConfig = priced(
+  z.strictObject({
+    oracle: z
+      .discriminatedUnion('kind', [
+        z.strictObject({ kind: z.literal('reference').describe('the seed program itself') }),
+        z.strictObject({
+          kind: z
+            .literal('model')
+            .describe('programs of a strong model: a test case is kept if any of them passes it (n = 1: the paper)'),
+          ...oraclePrograms(1, 0),
+        }),
+        z.strictObject({
+          kind: z
+            .literal('agreement')
+            .describe(
+              'the test cases that the best consensus set of sampled programs passes (CodeT, arXiv 2207.10397)',
+            ),
+          ...oraclePrograms(16, 0.8),
+        }),
+      ])
+      .prefault({ kind: 'reference' })
+      .describe('whose failures drop a test case'),
+    minimumTestCases: count.default(5).describe('questions with fewer kept test cases are dropped'),
+    minimumDistinctOutputs: count
+      .default(2)
+      .describe('questions whose kept test cases expect fewer different values are dropped'),
+    heldOutShare: share.default(0.25).describe('share of questions, by hash, that no training sees'),
+    nearDuplicate: z
+      .number()
+      .positive()
+      .max(1)
+      .default(0.8)
+      .describe('Jaccard similarity of shingles from which two questions go to one side'),
+    limits,
+    shardSize: count.default(256).describe('questions per shard'),
+    salt,
+    execution: z
+      .strictObject({ window, ...asking })
+      .prefault({})
+      .describe(EXECUTION),
+  }),
+  ({ oracle }) => kindOf((oracle as { programs?: unknown } | undefined)?.programs) === 'openai',
+);
+export type Oracle = z.infer<typeof FilteringConfig>['oracle'];
+
+const CODE = ['activities/filtering/activities.ts'] as const;
+
+export const filtering = defineStage({
+  name: 'filtering',
+  does: 'questions to questions whose test cases an oracle confirms',
+  kind: 'filteredQuestions',
+  config: FilteringConfig,
+  settings: FilteringConfig.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
+  input: stageInput(
+    { questions: artifactInput('questions').describe('questions with test cases') },
+    FilteringConfig.prefault({}),
+  ),
+  metrics: z.object({
+    questions: z.number(),
+    train: z.number(),
+    heldOut: z.number(),
+    testCases: z.number(),
+    keptTestCases: z.number(),
+    /** Questions that were left out, by reason. */
+    droppedQuestions: Counts,
+    /** Test cases that the oracle does not confirm, by verdict. */
+    droppedTestCases: Counts,
+    /** What the filter dropped against the errors that an offline teacher injected. */
+    quality: z.object({ corrupted: z.number(), droppedTestCases: z.number(), droppedCorrupted: z.number() }),
+    ...PaidMetrics,
+    notes: Notes,
+  }),
+  steps: {
+    plan: { queue: 'pipeline', version: 3, code: CODE },
+    request: { queue: 'llm', version: 3, code: ['activities/policy/source.ts', 'activities/policy/prompt.ts'] },
+    judge: { queue: 'sandbox', version: 3, code: [...CODE, 'activities/filtering/oracle.ts', ...JUDGE] },
+    seal: {
+      queue: 'pipeline',
+      version: 3,
+      code: [...CODE, 'activities/filtering/filter.ts', 'activities/similarity/'],
+    },
+  },
+  shardSteps: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
+  estimate({ oracle, heldOutShare, execution: { endpoint, budgetUsd } }, run) {
+    const { questions } = run;
+    const programs = questions * (oracle.kind === 'reference' ? 1 : oracle.n);
+    const asked =
+      oracle.kind !== 'reference' && oracle.programs.kind === 'openai'
+        ? programsEstimate(programs, oracle.maxNewTokens, endpoint.prices)
+        : undefined;
+    run.heldOut = Math.round(questions * heldOutShare);
+    run.train = questions - run.heldOut;
+    return run.stage({
+      rows: { train: run.train, heldOut: run.heldOut, keptTestCases: run.keptTestCases },
+      tokens: { prompt: asked?.promptTokens ?? 0, generated: asked?.completionTokens ?? 0, trained: 0 },
+      sandboxCpuSeconds: programs * MEASURED_RUN.sandboxSeconds,
+      bytes: questions * MEASURED_RUN.rowBytes.question,
+      ...(asked ? { replies: repliesOf(`oracle '${oracle.kind}'`, asked, budgetUsd) } : {}),
+    });
+  },
+});

@@ -1,0 +1,57 @@
+/** The stages of an experiment, in the order in which they run. What a stage is stands in its own file. */
+import type { z } from 'zod';
+import { evaluation } from './evaluation.js';
+import { filtering } from './filtering.js';
+import { preferences } from './preferences.js';
+import { reinforcement } from './reinforcement.js';
+import { rewardModel } from './reward-model.js';
+import { sampling } from './sampling.js';
+import { synthesis } from './synthesis.js';
+
+export const STAGE_LIST = [
+  synthesis,
+  filtering,
+  sampling,
+  preferences,
+  rewardModel,
+  reinforcement,
+  evaluation,
+] as const;
+
+type Names<L extends readonly { name: string }[]> = { -readonly [I in keyof L]: L[I]['name'] };
+type Definition = (typeof STAGE_LIST)[number];
+
+/** Names of the stages, in order. */
+export const STAGES = STAGE_LIST.map(({ name }) => name) as Names<typeof STAGE_LIST>;
+export type StageName = Definition['name'];
+
+/** The stages by name. */
+export const STAGE = Object.fromEntries(STAGE_LIST.map((stage) => [stage.name, stage])) as {
+  [D in Definition as D['name']]: D;
+};
+
+/** Settings of each stage. */
+export const StageConfigs = Object.fromEntries(STAGE_LIST.map(({ name, config }) => [name, config])) as {
+  [D in Definition as D['name']]: D['config'];
+};
+export type StageConfig = { [S in StageName]: z.infer<(typeof STAGE)[S]['config']> };
+
+/** What stands for each stage in an experiment. */
+export const StageSettings = Object.fromEntries(STAGE_LIST.map(({ name, settings }) => [name, settings])) as {
+  [D in Definition as D['name']]: D['settings'];
+};
+
+/** What each stage's workflow takes: one JSON object, so that it can be started alone. */
+export const StageInputs = Object.fromEntries(STAGE_LIST.map(({ name, input }) => [name, input])) as {
+  [D in Definition as D['name']]: D['input'];
+};
+export type StageInput<S extends StageName> = z.infer<(typeof STAGE)[S]['input']>;
+
+/** Metrics of each stage's artifact. */
+export type StageMetrics<S extends StageName> = z.infer<(typeof STAGE)[S]['metrics']>;
+
+/** Names of a stage's steps. */
+export type StepName<S extends StageName> = keyof (typeof STAGE)[S]['steps'] & string;
+
+/** Stages with shards. */
+export type ShardedStageName = { [S in StageName]: 'seal' extends StepName<S> ? S : never }[StageName];

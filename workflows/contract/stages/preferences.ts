@@ -1,0 +1,68 @@
+/** Preferences: programs with pass rates to preference pairs. */
+import { z } from 'zod';
+import { artifactInput } from '../artifacts.js';
+import { MEASURED_RUN } from '../estimation.js';
+import { count, EXECUTION, salt, share, window } from '../fields.js';
+import { Counts } from '../metrics.js';
+import { defineStage, stageInput } from '../stage-definition.js';
+
+export const PreferencesConfig = z.strictObject({
+  labels: z
+    .enum(['rate', 'strict'])
+    .default('rate')
+    .describe(
+      'rate: by the pass rates below (paper, equation 3); strict: a program that passes all test cases against one that does not, whatever the rates below say',
+    ),
+  denominator: z
+    .enum(['kept', 'all'])
+    .default('kept')
+    .describe(
+      "what a pass rate is a share of: the question's kept test cases, or, as in the authors' code, all that the teacher wrote, dropped ones included",
+    ),
+  minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
+  minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),
+  worstAbove: share.default(0).describe('the rejected program passes more than this share'),
+  maximumPerQuestion: count.optional().describe('pairs per question at most; absent: all pairs, as the paper'),
+  shardSize: count.default(2048).describe('questions per shard'),
+  salt,
+  execution: z.strictObject({ window }).prefault({}).describe(EXECUTION),
+});
+
+export const preferences = defineStage({
+  name: 'preferences',
+  does: 'programs to preference pairs',
+  kind: 'pairs',
+  config: PreferencesConfig,
+  settings: PreferencesConfig.prefault({}).describe('programs to preference pairs'),
+  input: stageInput(
+    { programs: artifactInput('programs').describe('programs with pass rates') },
+    PreferencesConfig.prefault({}),
+  ),
+  metrics: z.object({
+    programs: z.number(),
+    questions: z.number(),
+    pairs: z.number(),
+    heldOutPairs: z.number(),
+    /** Questions that have a pair, per split. */
+    pairedQuestions: z.number(),
+    heldOutPairedQuestions: z.number(),
+    /** Pairs that were left out, by reason. */
+    skipped: Counts,
+  }),
+  steps: {
+    plan: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },
+    pair: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },
+    seal: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },
+  },
+  shardSteps: () => ['pair'],
+  estimate({ maximumPerQuestion }, run) {
+    const combinations = (run.samples * (run.samples - 1)) / 2;
+    const perQuestion = Math.min(combinations * MEASURED_RUN.pairShare, maximumPerQuestion ?? Infinity);
+    run.pairs = Math.round(run.sampledTrain * perQuestion);
+    run.heldOutPairs = Math.round((run.sampled - run.sampledTrain) * perQuestion);
+    return run.stage({
+      rows: { pairs: run.pairs, heldOutPairs: run.heldOutPairs },
+      bytes: (run.pairs + run.heldOutPairs) * MEASURED_RUN.rowBytes.pair,
+    });
+  },
+});

@@ -1,0 +1,299 @@
+/** Reinforcement: rounds of rollouts, rewards and policy updates. */
+import { z } from 'zod';
+import { artifactInput, artifactRef, YOUNG_BLOB_SECONDS } from '../artifacts.js';
+import { MEASURED_RUN } from '../estimation.js';
+import { count, Decoding, EXECUTION, limits, maxRows, salt, seed, trainingExecution, upperLayers } from '../fields.js';
+import { Counts, Environments } from '../metrics.js';
+import { ModelInput } from '../models.js';
+import { JUDGE, SAMPLE } from './code.js';
+import { defineStage, stageInput, type ArtifactStep } from '../stage-definition.js';
+
+/** Methods of the policy update; workers/runtime/policy_update.py defines them. */
+export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo', 'dr-grpo', 'dapo'] as const;
+
+/** Reward of a rollout: a weighted sum of its tests and its normalised reward-model score. */
+export const RewardConfig = z.strictObject({
+  testsWeight: z.number().nonnegative().default(1).describe('weight of the tests; 0: none are run'),
+  tests: z
+    .enum(['passRate', 'allPass'])
+    .default('allPass')
+    .describe('passRate: share of passed tests; allPass: 1 where all pass, else 0'),
+  rewardModelWeight: z
+    .number()
+    .nonnegative()
+    .default(0)
+    .describe("weight of the reward model's score, in its held-out standard deviations; 0: not asked"),
+  lengthPenalty: z
+    .strictObject({
+      tokens: count.describe('the penalty rises from 0 to its weight over the last so many of maxNewTokens'),
+      weight: z.number().positive().default(1).describe('penalty of an answer as long as maxNewTokens'),
+    })
+    .optional()
+    .describe('soft penalty of long answers (DAPO, arXiv 2503.14476, equation 13); absent: none'),
+});
+
+export const ReinforcementConfig = z
+  .strictObject({
+    rounds: count.default(1).describe('rounds of rollouts, rewards and policy update'),
+    questions: z
+      .enum(['all', 'hard'])
+      .default('all')
+      .describe(
+        'all train questions, or the hard quarter by the pass rates of the sampled programs: mean at most the median, and of those a spread of at least their median (the hard subset of the paper)',
+      ),
+    promptsPerRound: count.default(256).describe('train questions of a round; at most as many as there are'),
+    samplesPerPrompt: z.number().int().min(2).default(8).describe('rollouts per question'),
+    ...Decoding,
+    reward: RewardConfig.prefault({})
+      .refine((reward) => reward.testsWeight + reward.rewardModelWeight > 0, {
+        error: 'at least one of testsWeight and rewardModelWeight must be above 0',
+      })
+      .describe('reward of a rollout: a weighted sum'),
+    referenceRefresh: count
+      .nullable()
+      .default(null)
+      .describe(
+        'rounds after which the reference of the KL becomes the policy as it then is; null: it stays the first policy',
+      ),
+    asynchronous: z
+      .strictObject({
+        importanceCap: z.number().min(1).default(2).describe('importance weights of the loss are cut at this'),
+      })
+      .nullable()
+      .default(null)
+      .describe(
+        'rollouts of a round come from the policy before the last update, so that the device samples while programs run (and, with two devices, trains); importance weights correct for it; null: each round samples the newest policy',
+      ),
+    dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
+    algorithm: z
+      .strictObject({
+        name: z
+          .enum(ALGORITHMS)
+          .default('reinforce++')
+          .describe('method of the update; docs/algorithms.md says what each is'),
+        learningRate: z.number().positive().default(5e-7).describe('constant learning rate of Adam'),
+        beta: z
+          .number()
+          .nonnegative()
+          .default(0.01)
+          .describe('coefficient of the KL penalty; where it goes is up to the method'),
+        clip: z.number().positive().default(0.2).describe('the probability ratio is clipped to 1 - clip and 1 + clip'),
+        clipHigh: z
+          .number()
+          .positive()
+          .optional()
+          .describe("upper clip; absent: the method's own (dapo: 0.28), else clip"),
+        rewardClip: z.number().positive().default(10).describe('rewards are clipped to this magnitude'),
+        batchSize: count.default(128).describe('rollouts of one optimizer step'),
+        epochs: count.default(1).describe("passes over a round's rollouts"),
+        upperLayers,
+        maxGradNorm: z.number().positive().default(1).describe('the gradient is scaled down to this norm'),
+      })
+      .prefault({})
+      .describe('the policy update'),
+    seed: seed.default(0),
+    limits,
+    salt,
+    execution: z
+      .strictObject({
+        ...trainingExecution,
+        maxRows,
+        keepRounds: count
+          .nullable()
+          .default(3)
+          .describe(
+            'newest rounds whose policies stay in the store, beside the reference and what anything else names; of older ones the manifests stay, and what was pruned is made again where it is needed; null: all stay, with the state of their optimizers',
+          ),
+      })
+      .prefault({})
+      .describe(EXECUTION),
+  })
+  .refine(({ engine, asynchronous, topP }) => engine !== 'vllm' || asynchronous === null || topP === 1, {
+    path: ['topP'],
+    error:
+      "1 where rounds are asynchronous and the engine is 'vllm', which gives no log-probabilities of a cut nucleus",
+  });
+export type ReinforcementConfig = z.infer<typeof ReinforcementConfig>;
+
+/** What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+const REWARDED = z.object({
+  inputs: z.looseObject({}),
+  config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
+});
+
+/** Each step of a round makes an artifact of its own. */
+const step = (definition: ArtifactStep<ReinforcementConfig>): ArtifactStep<ReinforcementConfig> => definition;
+const OWN = 'activities/reinforcement/activities.ts';
+
+export const reinforcement = defineStage({
+  name: 'reinforcement',
+  does: 'RL rounds',
+  kind: 'policy',
+  config: ReinforcementConfig,
+  settings: ReinforcementConfig.prefault({}).describe('RL rounds'),
+  input: stageInput(
+    {
+      questions: artifactInput('filteredQuestions').describe('filtered questions'),
+      policy: ModelInput.describe('the model that is trained'),
+      rewardModel: artifactRef('rewardModel').describe('a trained reward model').optional(),
+      programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
+    },
+    ReinforcementConfig.prefault({}),
+  ).superRefine(
+    ({ inputs, config }, context) => {
+      if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'rewardModel'],
+          message: 'needed, because config.reward.rewardModelWeight is above 0',
+        });
+      }
+      if (config.questions === 'hard' && inputs['programs'] === undefined) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'programs'],
+          message: "needed, because config.questions is 'hard'",
+        });
+      }
+    },
+    { when: ({ value }) => REWARDED.safeParse(value).success },
+  ),
+  /** Metrics of one round's policy. */
+  metrics: z.object({
+    round: z.number(),
+    steps: z.number(),
+    /** Rollouts of the round, and those that were trained on. */
+    rollouts: z.number(),
+    trained: z.number(),
+    /** Rollouts that were left out, by reason. */
+    dropped: Counts,
+    rewardMean: z.number(),
+    kl: z.number(),
+    entropy: z.number(),
+    clipFraction: z.number(),
+    nonZeroAdvantages: z.number(),
+    environments: Environments,
+  }),
+  steps: {
+    plan: step({
+      queue: 'pipeline',
+      version: 1,
+      kind: 'roundPlan',
+      code: [OWN, 'activities/reinforcement/hard-questions.ts', 'activities/policy/questions.ts'],
+      semantics: ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({
+        promptsPerRound,
+        samplesPerPrompt,
+        seed,
+        salt,
+        questions,
+      }),
+    }),
+    rollouts: step({
+      queue: 'gpu',
+      version: 1,
+      kind: 'rollouts',
+      code: [OWN, ...SAMPLE],
+      semantics: ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({
+        ...(engine ? { engine } : {}),
+        temperature,
+        topP,
+        maxNewTokens,
+        ...(asynchronous ? { logProbs: true } : {}),
+      }),
+    }),
+    judge: step({
+      queue: 'sandbox',
+      version: 1,
+      kind: 'verdicts',
+      code: [OWN, 'activities/policy/prompt.ts', ...JUDGE],
+      semantics: ({ limits }) => ({ limits }),
+    }),
+    score: step({
+      queue: 'gpu',
+      version: 1,
+      kind: 'scores',
+      code: [OWN, 'activities/policy/prompt.ts', 'activities/policy/score.ts', 'workers/runtime/scoring.py'],
+      semantics: () => ({}),
+    }),
+    reward: step({
+      queue: 'pipeline',
+      version: 1,
+      kind: 'rewards',
+      code: [OWN, 'activities/reinforcement/rewards.ts'],
+      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({
+        reward,
+        dropDegenerateGroups,
+        rewardClip: algorithm.rewardClip,
+        ...(reward.lengthPenalty ? { maxNewTokens } : {}),
+      }),
+    }),
+    update: step({
+      queue: 'gpu',
+      version: 1,
+      kind: 'policy',
+      code: [OWN, 'workers/runtime/policy_update.py', 'workers/runtime/models.py'],
+      semantics: ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({
+        algorithm,
+        seed,
+        temperature,
+        maxNewTokens,
+        ...(asynchronous ? { asynchronous } : {}),
+      }),
+    }),
+    prune: { queue: 'pipeline', version: 1, code: [] },
+  },
+  estimate(config, run) {
+    const { rounds, promptsPerRound, samplesPerPrompt, maxNewTokens, reward, algorithm, execution } = config;
+    const { policy, backbone } = run.facts;
+    const rollouts = rounds * promptsPerRound * samplesPerPrompt;
+    const generated = Math.round(rollouts * run.answerTokens(maxNewTokens));
+    const conversations = rollouts * MEASURED_RUN.promptTokens + generated;
+    const scored = reward.rewardModelWeight > 0 ? run.forward(backbone, conversations) + rounds * run.load : 0;
+    const deviceSeconds =
+      rounds * 3 * run.load +
+      run.generating(policy, generated, rollouts / rounds, execution.maxRows) +
+      scored +
+      run.training(policy, algorithm.upperLayers, conversations * algorithm.epochs) +
+      2 * run.forward(policy, conversations);
+    const trainedBytes = run.storedTrained(policy, algorithm.upperLayers);
+    const copies = storedCopies(config, deviceSeconds / rounds);
+    return run.stage({
+      rows: { rounds, rollouts },
+      tokens: {
+        prompt: rollouts * MEASURED_RUN.promptTokens,
+        generated,
+        trained: conversations * algorithm.epochs,
+      },
+      sandboxCpuSeconds: reward.testsWeight > 0 ? rollouts * MEASURED_RUN.sandboxSeconds : 0,
+      bytes: trainedBytes * copies + rollouts * MEASURED_RUN.rowBytes.rollout,
+      // A host's cache holds the last three rounds.
+      uncachedBytes: trainedBytes * Math.max(0, copies - 3 * 3),
+      deviceSeconds,
+      memoryBytes: run.memory(policy, algorithm.upperLayers, 1),
+      warnings:
+        promptsPerRound > run.train
+          ? [
+              `reinforcement.promptsPerRound is ${promptsPerRound}, about ${run.train} train questions come about: the stage will park`,
+            ]
+          : [],
+    });
+  },
+});
+
+/**
+ * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments of
+ * Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
+ */
+function storedCopies(
+  {
+    rounds,
+    referenceRefresh,
+    execution: { keepRounds },
+  }: Pick<ReinforcementConfig, 'rounds' | 'referenceRefresh' | 'execution'>,
+  secondsPerRound: number,
+): number {
+  if (keepRounds === null) return 3 * rounds;
+  const whole = Math.min(rounds, 1 + Math.ceil(YOUNG_BLOB_SECONDS / secondsPerRound));
+  const weights = Math.min(rounds, keepRounds + (referenceRefresh === null ? 0 : 1));
+  return 3 * whole + Math.max(0, weights - whole);
+}
