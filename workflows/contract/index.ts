@@ -1,5 +1,6 @@
 export * from './artifacts.js';
 export * from './canonical.js';
+export * from './chain.js';
 export * from './cost.js';
 export * from './estimate.js';
 export * from './experiment.js';
