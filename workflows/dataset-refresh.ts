@@ -1,11 +1,9 @@
 import { executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import type { Difference } from '../activities/dataset-refresh/activities.js';
-import type { ArtifactRef } from './contract/index.js';
+import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import { benchmarksOf } from './lib/stage.js';
-import { filtering } from './filtering.js';
-import { synthesis } from './synthesis.js';
 
 export interface RefreshResult {
   version: number;
@@ -16,7 +14,12 @@ export interface RefreshResult {
   difference?: Difference;
 }
 
-/** The next version of a data set: new seeds only, and the difference to the last version. Made to be run by a schedule. */
+/**
+ * Makes the next version of a data set from its new seeds, and says how it differs from the last version. A schedule
+ * runs it.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
+ */
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { name, seeds: given, ...config } = parseInput('datasetRefresh', input);
   const { seeds } = await resolveInputs(
@@ -35,16 +38,19 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
     };
   }
   const { workflowId } = workflowInfo();
-  const asked = await executeChild(synthesis, {
-    workflowId: `${workflowId}/synthesis`,
-    args: [{ inputs: { seeds: fresh }, config: config.synthesis }],
-    staticSummary: `${fresh.rows ?? '?'} new seeds`,
-  });
-  const filtered = await executeChild(filtering, {
-    workflowId: `${workflowId}/filtering`,
-    args: [{ inputs: { questions: asked.ref }, config: config.filtering }],
-    staticSummary: `${asked.ref.rows ?? '?'} questions`,
-  });
+  const outputs: Partial<Record<StageName, ArtifactRef>> = {};
+  for (const stage of ['synthesis', 'filtering'] as const) {
+    const inputs = chainInputs(stage, config[stage], { given: givenOf({ seeds: fresh }), outputs });
+    const { ref } = (await executeChild(stage, {
+      workflowId: `${workflowId}/${stage}`,
+      args: [{ inputs, config: config[stage] }],
+      staticSummary: outputs.synthesis
+        ? `${outputs.synthesis.rows ?? '?'} questions`
+        : `${fresh.rows ?? '?'} new seeds`,
+    })) as StageResult;
+    outputs[stage] = ref;
+  }
+  const { synthesis: asked, filtering: questions } = outputs;
   const { version, added, total, dataset, difference } = await call(
     'datasetRefresh.publish',
     { summary: 'publish the next version' },
@@ -52,16 +58,17 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
       name,
       seeds,
       fresh,
-      asked: asked.ref,
-      questions: filtered.ref,
+      asked: asked!,
+      questions: questions!,
       ...(previous ? { previous } : {}),
     },
   );
   const dropped = Object.entries(difference.dropped)
     .map(([reason, times]) => `${reason} ${times}`)
     .join(', ');
+  const withoutQuestion = dropped && `\n\nNew seeds without a question: ${dropped}.`;
   setCurrentDetails(
-    `Version ${version}: ${added} questions added, ${difference.changed} changed, ${total} in all.${dropped && `\n\nNew seeds without a question: ${dropped}.`}`,
+    `Version ${version}: ${added} questions added, ${difference.changed} changed, ${total} in all.${withoutQuestion}`,
   );
   return { version, added, total, dataset, difference };
 }

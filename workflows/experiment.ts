@@ -1,8 +1,9 @@
 /**
- * The experiment: stages as child workflows, one after the other, and everything a person needs to follow and steer them.
+ * The experiment: stages as child workflows, one after the other, and everything a person needs to follow and steer
+ * them. What happened, and what follows from it, is in `experiment-state.ts`. This file starts, waits and tells.
  *
- * Parking lives here only. A stage that failed for good does not fail the experiment: it waits, visibly, for `retryStage`
- * or `abandon`. What is finished is found again in the store, so that a retry costs nothing that was done.
+ * Parking is here only. A stage that failed for good does not fail the experiment. It waits, visibly, for `retryStage`
+ * or `abandon`. A retry finds finished work in the store, so it costs nothing that was done.
  */
 import {
   allHandlersFinished,
@@ -20,7 +21,6 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import type { z } from 'zod';
 import {
   defineSearchAttributeKey,
   SearchAttributeType,
@@ -28,24 +28,32 @@ import {
   type SignalDefinition,
 } from '@temporalio/common';
 import {
-  Abandon,
-  describeMistakes,
-  merge,
-  mistakesOf,
-  RetryStage,
-  StageConfigs,
+  givenOf,
   STAGES,
-  teacherEstimate,
   type ArtifactRef,
-  type EvaluationResult,
   type Experiment,
-  type ExperimentStatus,
+  type SEARCH_ATTRIBUTES,
   type StageName,
   type StageResult,
   type StageStatus,
 } from './contract/index.js';
+import {
+  abandonOf,
+  after,
+  finalFailure,
+  initialState,
+  inputsOf,
+  isParked,
+  nextStage,
+  passAt1Of,
+  retryOf,
+  statusOf,
+  type Answer,
+  type ExperimentEvent,
+  type ExperimentState,
+} from './experiment-state.js';
 import { call } from './lib/activities.js';
-import { currentDetails, shellWord } from './lib/details.js';
+import { currentDetails, retryAdvice } from './lib/details.js';
 import { recordedIn } from './lib/endpoint.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import {
@@ -64,59 +72,47 @@ export interface ExperimentResult {
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
 }
 
-const ATTRIBUTES = {
-  experiment: defineSearchAttributeKey('AceCoderExperiment', SearchAttributeType.KEYWORD),
-  stage: defineSearchAttributeKey('AceCoderStage', SearchAttributeType.KEYWORD),
-  state: defineSearchAttributeKey('AceCoderState', SearchAttributeType.KEYWORD),
-  passAt1: defineSearchAttributeKey('AceCoderPassAt1', SearchAttributeType.DOUBLE),
-};
+/** Search attributes of a type. */
+type AttributeOf<T extends string> = {
+  [N in keyof typeof SEARCH_ATTRIBUTES]: (typeof SEARCH_ATTRIBUTES)[N] extends T ? N : never;
+}[keyof typeof SEARCH_ATTRIBUTES];
+const keyword = (name: AttributeOf<'Keyword'>) => defineSearchAttributeKey(name, SearchAttributeType.KEYWORD);
+const double = (name: AttributeOf<'Double'>) => defineSearchAttributeKey(name, SearchAttributeType.DOUBLE);
 
-/** Stages that may ask an endpoint, or have stored answers in its place. */
-const ASKING = ['synthesis', 'filtering', 'sampling'] as const;
-
-/** Names of the two policies that are compared. */
-const POLICIES = { before: 'initial', after: 'trained' } as const;
-
-/** Runs a whole experiment. Its input is one JSON object: see `Experiment`; `extends` names a preset. */
+/**
+ * Runs a whole experiment. Its input is one JSON object: see `Experiment`. `extends` names a preset.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes, `Abandoned`, or the failure of a stage where
+ *   `onFailure` is `fail`.
+ */
 export async function experiment(input: unknown): Promise<ExperimentResult> {
   return new ExperimentRun(parseInput('experiment', input)).run();
 }
 
 class ExperimentRun {
   readonly #id = workflowInfo().workflowId;
-  readonly #stages: Record<StageName, StageStatus>;
-  /** Stages that an operator asked to run again; an update that a reset brings back finds its stage when it parks. */
-  readonly #retries = new Set<StageName>();
-  #config: Experiment;
-  #current: StageName | undefined;
-  #paused = false;
-  #abandoned: string | undefined;
-  #ended: 'cancelled' | 'failed' | undefined;
-  #report: { html: string; summary: string } | undefined;
+  #state: ExperimentState;
   #running: CancellationScope | undefined;
-  /** Whether the current stage's child is there to take signals. */
+  /** Whether the current stage's child exists and takes signals. */
   #started = false;
   /** Everything that abandoning ends. */
   readonly #work = new CancellationScope();
   #searchAttributes = false;
-  #seeds: ArtifactRef | undefined;
 
   constructor(config: Experiment) {
-    this.#config = config;
-    this.#stages = Object.fromEntries(STAGES.map((name) => [name, { name, state: 'waiting' }])) as Record<
-      StageName,
-      StageStatus
-    >;
-    setHandler(statusQuery, () => this.#status(), { description: 'State, progress and artifacts of every stage.' });
+    this.#state = initialState(config);
+    setHandler(statusQuery, () => statusOf(this.#state), {
+      description: 'State, progress and artifacts of every stage.',
+    });
     setHandler(retryStageUpdate, (request) => this.#retryStage(request), {
       validator: (request: unknown) => {
-        this.#patched(request);
+        accepted(retryOf(this.#state, request));
       },
       description: 'Run a stage again, optionally with a patch: {stage, execution?, semantics?, allowRepeat?}.',
     });
     setHandler(abandonUpdate, (request) => this.#abandon(request), {
       validator: (request: unknown) => {
-        this.#abandonable(request);
+        accepted(abandonOf(this.#state, request));
       },
       description: 'Give the experiment up: {reason}.',
     });
@@ -125,7 +121,7 @@ class ExperimentRun {
     });
     setHandler(resumeSignal, () => this.#setPaused(false), { description: 'Go on after a pause.' });
     setHandler(stageProgressSignal, ({ stage, progress }) => {
-      this.#stages[stage].progress = progress;
+      this.#apply({ type: 'stageProgressed', stage, progress });
       this.#show();
     });
   }
@@ -133,37 +129,65 @@ class ExperimentRun {
   async run(): Promise<ExperimentResult> {
     try {
       const result = await this.#work.run(() => this.#stagesInOrder());
-      this.#current = undefined;
       this.#show();
       await condition(allHandlersFinished);
       return result;
     } catch (error) {
-      if (this.#abandoned === undefined) {
-        this.#ended = CancellationScope.current().consideredCancelled ? 'cancelled' : 'failed';
-        this.#leave(this.#ended);
+      const { abandoned } = this.#state;
+      if (abandoned === undefined) {
+        const how = CancellationScope.current().consideredCancelled ? 'cancelled' : 'failed';
+        this.#apply({ type: 'ended', how });
         this.#show();
         throw error;
       }
       await condition(allHandlersFinished);
-      throw ApplicationFailure.nonRetryable(`abandoned: ${this.#abandoned}`, 'Abandoned');
+      throw ApplicationFailure.nonRetryable(`abandoned: ${abandoned}`, 'Abandoned');
     }
   }
 
   async #stagesInOrder(): Promise<ExperimentResult> {
     this.#show();
-    const { seeds: seedsInput, models, stages: settings } = this.#config;
+    const given = await this.#given();
+    const { searchAttributes } = await call(
+      'experiment.record',
+      { summary: 'record the configuration' },
+      { experiment: this.#state.config },
+    );
+    this.#searchAttributes = searchAttributes;
+    this.#apply({ type: 'inputsKnown', given });
+    this.#show();
+    for (let stage = nextStage(this.#state); stage !== undefined; stage = nextStage(this.#state))
+      await this.#attempt(stage);
+
+    const passAt1 = passAt1Of(this.#state);
+    if (this.#searchAttributes && passAt1 !== undefined)
+      upsertSearchAttributes([{ key: double('AceCoderPassAt1'), value: passAt1 }]);
+    const { config, results } = this.#state;
+    const stages = [...this.#state.stages];
+    const report = await call(
+      'experiment.report',
+      { summary: 'write the report' },
+      { experiment: config, stages, rounds: results.reinforcement?.rounds ?? [], policy: given['models.policy']! },
+    );
+    this.#apply({ type: 'reported', report });
+    return {
+      ...report,
+      stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
+    };
+  }
+
+  /** References behind everything that the experiment is given. */
+  async #given(): Promise<ExperimentState['given']> {
+    const { seeds, models, stages: settings } = this.#state.config;
     const recorded = nested(
-      ASKING.map((stage) => {
+      (['synthesis', 'filtering', 'sampling'] as const).map((stage) => {
         const { at, files } = recordedIn[stage](settings[stage] as never);
         return { at: `stages.${stage}.${at}`, files };
       }),
     );
-    const {
-      seeds,
-      models: { policy, rewardModel: backbone = policy },
-    } = await resolveInputs(
+    const resolved = await resolveInputs(
       'experiment',
-      { seeds: seedsInput, models, ...recorded },
+      { seeds, models, ...recorded },
       {
         at: '',
         deviceClass: settings.sampling.execution.deviceClass,
@@ -176,113 +200,69 @@ class ExperimentRun {
         ),
       },
     );
-    const { searchAttributes } = await call(
-      'experiment.record',
-      { summary: 'record the configuration' },
-      { experiment: this.#config },
-    );
-    this.#searchAttributes = searchAttributes;
-    this.#seeds = seeds;
-    this.#show();
-
-    const questions = await this.#stage('synthesis', { seeds });
-    const filtered = await this.#stage('filtering', { questions: questions.ref });
-    const programs = await this.#stage('sampling', { questions: filtered.ref, policy });
-    const pairs = await this.#stage('preferences', { programs: programs.ref });
-    const rewardModel = await this.#stage('rewardModel', { pairs: pairs.ref, backbone });
-    const trained = await this.#stage('reinforcement', {
-      questions: filtered.ref,
-      policy,
-      rewardModel: rewardModel.ref,
-      ...(this.#config.stages.reinforcement.questions === 'hard' ? { programs: programs.ref } : {}),
-    });
-    const evaluated = await this.#stage('evaluation', {
-      policies: { [POLICIES.before]: policy, [POLICIES.after]: trained.ref },
-      rewardModel: rewardModel.ref,
-      questions: filtered.ref,
-    });
-    this.#setPassAt1(evaluated);
-    const stages = STAGES.map((name) => this.#stages[name]);
-    this.#report = await call(
-      'experiment.report',
-      { summary: 'write the report' },
-      {
-        experiment: this.#config,
-        stages,
-        rounds: trained.rounds ?? [],
-        policy,
-      },
-    );
-    return {
-      ...this.#report,
-      stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
-    };
+    return givenOf<ArtifactRef>(resolved);
   }
 
-  /** Runs a stage until it is done; a stage that failed for good parks. */
-  async #stage(name: StageName, inputs: Record<string, unknown>): Promise<StageResult> {
-    const status = this.#stages[name];
-    this.#current = name;
-    for (;;) {
-      if (this.#paused) {
-        Object.assign(status, { state: 'paused', failure: undefined });
-        this.#show();
-        await condition(() => !this.#paused);
-      }
-      const started = Date.now();
-      Object.assign(status, {
-        state: 'running',
-        startedAt: new Date(started).toISOString(),
-        resetEventId: workflowInfo().historyLength + 1,
-        failure: undefined,
-      });
+  /** Runs a stage once. One that failed for good is parked until an operator wants it to run again. */
+  async #attempt(stage: StageName): Promise<void> {
+    this.#apply({ type: 'stageEntered', stage });
+    if (this.#state.paused) {
       this.#show();
-      try {
-        const result = await this.#child(name, inputs);
-        Object.assign(status, {
-          state: 'done',
-          seconds: (status.seconds ?? 0) + (Date.now() - started) / 1000,
-          reused: result.reused,
-          by: result.by,
-          artifact: result.ref,
-          metrics: result.metrics,
-        });
-        this.#retries.delete(name);
-        this.#show();
-        return result;
-      } catch (error) {
-        status.seconds = (status.seconds ?? 0) + (Date.now() - started) / 1000;
-        if (CancellationScope.current().consideredCancelled) throw error;
-        await this.#park(status, error);
+      await condition(() => !this.#state.paused);
+    }
+    const resetEventId = workflowInfo().historyLength + 1;
+    this.#apply({ type: 'stageStarted', stage, at: Date.now(), resetEventId });
+    this.#show();
+    try {
+      const result = await this.#child(stage);
+      this.#apply({ type: 'stageDone', stage, at: Date.now(), result });
+      this.#show();
+    } catch (error) {
+      if (CancellationScope.current().consideredCancelled) {
+        this.#apply({ type: 'stageInterrupted', stage, at: Date.now() });
+        throw error;
       }
+      const failure = failureOf(error, stage, this.#id, this.#state.config);
+      this.#apply({ type: 'stageFailed', stage, at: Date.now(), failure });
+      const final = finalFailure(this.#state, stage);
+      if (final)
+        throw ApplicationFailure.create({
+          type: final.type,
+          message: `${stage}: ${final.message}`,
+          nonRetryable: true,
+        });
+      if (!isParked(this.#state, stage)) return;
+      this.#show();
+      await condition(() => !isParked(this.#state, stage));
     }
   }
 
-  async #child(name: StageName, inputs: Record<string, unknown>): Promise<StageResult> {
-    const workflowId = `${this.#id}/${name}`;
+  async #child(stage: StageName): Promise<StageResult> {
+    const workflowId = `${this.#id}/${stage}`;
     for (;;) {
       const scope = new CancellationScope();
       this.#running = scope;
       try {
         return await scope.run(async () => {
-          const child = await startChild(name, {
+          const { config } = this.#state;
+          const child = await startChild(stage, {
             workflowId,
-            args: [{ inputs, config: this.#config.stages[name] }],
-            staticSummary: `${name} of ${this.#config.name}`,
+            args: [{ inputs: inputsOf(this.#state, stage), config: config.stages[stage] }],
+            staticSummary: `${stage} of ${config.name}`,
           });
           this.#started = true;
-          // A pause that came before there was a child to take it.
-          if (this.#paused) await this.#tell(name, pauseSignal);
+          // The pause may be older than the child that is to take it.
+          if (this.#state.paused) await this.#tell(stage, pauseSignal);
           return child.result() as Promise<StageResult>;
         });
       } catch (error) {
         if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-        // After a reset the earlier run's child is neither ended nor ours: it is cancelled, and the stage starts again.
+        // After a reset the earlier run's child still runs, and this run cannot wait for it. It is cancelled first.
         log.info('a child of an earlier run is still running; it is cancelled first', { workflowId });
         await getExternalWorkflowHandle(workflowId)
           .cancel()
           .catch(() => undefined);
-        await sleep('2 seconds', { summary: `the ${name} of an earlier run ends` });
+        await sleep('2 seconds', { summary: `the ${stage} of an earlier run ends` });
       } finally {
         this.#running = undefined;
         this.#started = false;
@@ -290,83 +270,26 @@ class ExperimentRun {
     }
   }
 
-  async #park(status: StageStatus, error: unknown): Promise<void> {
-    const failure = failureOf(error, status.name, this.#id, this.#config);
-    if (!this.#retries.has(status.name)) {
-      status.failure = failure;
-      if (this.#config.onFailure === 'fail')
-        throw ApplicationFailure.create({
-          type: failure.type,
-          message: `${status.name}: ${failure.message}`,
-          nonRetryable: true,
-        });
-      status.state = 'parked';
-      this.#show();
-      await condition(() => this.#retries.has(status.name));
-    }
-    this.#retries.delete(status.name);
-  }
-
-  /** The configuration with a retry's patch. @throws ApplicationFailure that refuses the update, with every mistake. */
-  #patched(request: unknown): { config: Experiment; text: string } {
-    const { stage, execution, semantics, allowRepeat } = checked(RetryStage, request);
-    if (this.#stages[stage].state === 'done')
-      throw refusal(
-        `stage ${stage} is done; reset the experiment to event ${this.#stages[stage].resetEventId} to run it again`,
-      );
-    if (semantics && !allowRepeat) {
-      throw refusal(
-        `a change of ${Object.keys(semantics).join(', ')} changes what ${stage} makes, and with it every later stage; send "allowRepeat": true to repeat ${repeated(stage).join(', ')}`,
-      );
-    }
-    const current = this.#config.stages[stage];
-    const input = { ...(merge(current, semantics) as object), execution: merge(current.execution, execution) };
-    const parsed = StageConfigs[stage].safeParse(input);
-    if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input, StageConfigs[stage])));
-    return {
-      config: { ...this.#config, stages: { ...this.#config.stages, [stage]: parsed.data } },
-      text: semantics
-        ? `${stage} runs again; repeated: ${repeated(stage).join(', ')}`
-        : `${stage} runs again; finished work is taken from the store`,
-    };
-  }
-
-  #retryStage(request: RetryStage): string {
-    const { config, text } = this.#patched(request);
-    this.#config = config;
-    const { stage } = request;
-    if (this.#stages[stage].state === 'waiting') return `${stage} has not started; the patch applies when it does`;
-    this.#retries.add(stage);
-    if (this.#current === stage) this.#running?.cancel();
+  #retryStage(request: unknown): string {
+    const { stage, config, text } = accepted(retryOf(this.#state, request));
+    this.#apply({ type: 'retried', stage, config });
+    if (this.#state.current === stage) this.#running?.cancel();
     return text;
   }
 
-  #abandonable(request: unknown): void {
-    checked(Abandon, request);
-    if (this.#report) throw refusal('the experiment is done');
-  }
-
-  #abandon(request: Abandon): string {
-    this.#abandoned = request.reason;
-    this.#leave('abandoned');
+  #abandon(request: unknown): string {
+    const { reason } = accepted(abandonOf(this.#state, request));
+    this.#apply({ type: 'abandoned', reason });
     this.#work.cancel();
     this.#show();
-    return `abandoned: ${request.reason}`;
-  }
-
-  /** The stage that was in work when the experiment ended tells how. */
-  #leave(state: 'abandoned' | 'cancelled' | 'failed'): void {
-    const status = this.#current && this.#stages[this.#current];
-    if (status && status.state !== 'done') status.state = state;
+    return `abandoned: ${reason}`;
   }
 
   async #setPaused(paused: boolean): Promise<void> {
-    this.#paused = paused;
-    const status = this.#current && this.#stages[this.#current];
-    if (status && (status.state === 'running' || status.state === 'paused'))
-      status.state = paused ? 'paused' : 'running';
+    this.#apply({ type: paused ? 'paused' : 'resumed' });
     this.#show();
-    if (status && this.#started) await this.#tell(status.name, paused ? pauseSignal : resumeSignal);
+    const { current } = this.#state;
+    if (current && this.#started) await this.#tell(current, paused ? pauseSignal : resumeSignal);
   }
 
   async #tell(stage: StageName, signal: SignalDefinition): Promise<void> {
@@ -377,75 +300,24 @@ class ExperimentRun {
       });
   }
 
-  #status(): ExperimentStatus {
-    const stages = STAGES.map((name) => this.#stages[name]);
-    const state =
-      this.#abandoned !== undefined
-        ? 'abandoned'
-        : (this.#ended ??
-          (this.#report
-            ? 'done'
-            : stages.some((stage) => stage.state === 'parked')
-              ? 'parked'
-              : this.#paused
-                ? 'paused'
-                : 'running'));
-    const { kind: teacher } = this.#config.stages.synthesis.teacher;
-    return {
-      experiment: this.#config.name,
-      state,
-      stages,
-      teacher,
-      cost: this.#cost(),
-      ...(this.#report ? { report: this.#report } : {}),
-    };
-  }
-
-  #cost(): ExperimentStatus['cost'] {
-    const {
-      teacher,
-      execution: {
-        endpoint: { prices },
-      },
-    } = this.#config.stages.synthesis;
-    const usd = ASKING.reduce(
-      (sum, stage) =>
-        sum + Number(this.#stages[stage].metrics?.['costUsd'] ?? this.#stages[stage].progress?.costUsd ?? 0),
-      0,
-    );
-    const budgets = ASKING.flatMap((stage) => this.#config.stages[stage].execution.budgetUsd ?? []);
-    const budget = budgets.length === 0 ? {} : { budgetUsd: budgets.reduce((sum, each) => sum + each, 0) };
-    if (teacher.kind !== 'openai') return { usd, ...budget };
-    const { rows = 0, bytes } = this.#seeds ?? { bytes: 0 };
-    return {
-      usd,
-      ...budget,
-      ...(rows === 0 ? {} : { estimatedUsd: teacherEstimate(teacher, prices, rows, bytes / rows).dollars }),
-    };
+  #apply(event: ExperimentEvent): void {
+    this.#state = after(this.#state, event);
   }
 
   /** Brings everything that people look at up to date. */
   #show(): void {
-    const status = this.#status();
+    const status = statusOf(this.#state);
     setCurrentDetails(currentDetails(status, this.#id));
     if (!this.#searchAttributes) return;
     upsertSearchAttributes([
-      { key: ATTRIBUTES.experiment, value: this.#config.name },
-      { key: ATTRIBUTES.state, value: status.state },
-      { key: ATTRIBUTES.stage, value: this.#current ?? null },
+      { key: keyword('AceCoderExperiment'), value: status.experiment },
+      { key: keyword('AceCoderState'), value: status.state },
+      { key: keyword('AceCoderStage'), value: this.#state.current ?? null },
     ]);
-  }
-
-  #setPassAt1({ metrics }: StageResult): void {
-    const results = metrics['results'] as unknown as EvaluationResult[];
-    const final = results.find(({ policy }) => policy === POLICIES.after);
-    const passAt1 = final?.mean ?? final?.greedy;
-    if (this.#searchAttributes && passAt1 !== undefined && passAt1 !== null)
-      upsertSearchAttributes([{ key: ATTRIBUTES.passAt1, value: passAt1 }]);
   }
 }
 
-/** Why a child failed, as a class, a message and the sentence to type next. */
+/** Why a child failed, as a class, a message and the command to type next. */
 function failureOf(
   error: unknown,
   stage: StageName,
@@ -467,18 +339,15 @@ function failureOf(
       : cause instanceof Error
         ? cause.message
         : String(cause);
-  const execution =
-    type === 'OutOfMemory'
-      ? { microBatch: 1 }
-      : type === 'BudgetExceeded'
-        ? { budgetUsd: 2 * ((stages[stage].execution as { budgetUsd?: number }).budgetUsd ?? 0) }
-        : undefined;
-  const patch = execution === undefined ? '' : `, "execution": ${JSON.stringify(execution)}`;
-  return {
-    type,
-    message,
-    advice: `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '{"stage": "${stage}"${patch}}'`,
-  };
+  return { type, message, advice: retryAdvice(workflowId, stage, helpfulPatch(type, stages[stage].execution)) };
+}
+
+/** The execution settings with which a stage that failed in this way may succeed. */
+function helpfulPatch(type: string, execution: object): Record<string, number> | undefined {
+  if (type === 'OutOfMemory') return { microBatch: 1 };
+  if (type !== 'BudgetExceeded') return undefined;
+  const budgetUsd = 'budgetUsd' in execution ? Number(execution.budgetUsd) : 0;
+  return { budgetUsd: 2 * budgetUsd };
 }
 
 /** Files by the paths of the objects that hold them, as one object: what is looked up and imported together. */
@@ -493,16 +362,8 @@ function nested(parts: { at: string; files: Record<string, unknown> }[]): Record
   return all as Record<string, object>;
 }
 
-function repeated(stage: StageName): StageName[] {
-  return STAGES.slice(STAGES.indexOf(stage));
-}
-
-function refusal(message: string): ApplicationFailure {
-  return ApplicationFailure.nonRetryable(message, 'InvalidRequest');
-}
-
-function checked<T>(schema: z.ZodType<T>, input: unknown): T {
-  const parsed = schema.safeParse(input);
-  if (!parsed.success) throw refusal(describeMistakes(mistakesOf(parsed.error, input, schema)));
-  return parsed.data;
+/** What was asked for. @throws ApplicationFailure that refuses it with the reason. */
+function accepted<T>(answer: Answer<T>): T {
+  if (answer.refused !== undefined) throw ApplicationFailure.nonRetryable(answer.refused, 'InvalidRequest');
+  return answer.accepted;
 }

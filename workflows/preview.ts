@@ -1,5 +1,5 @@
 import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import type { StageName, StageResult } from './contract/index.js';
+import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import { benchmarksOf } from './lib/stage.js';
@@ -13,9 +13,15 @@ export interface PreviewResult {
 /** Seeds of a preview unless told. */
 const FIRST = 5;
 
+/** The stages of the data path. */
+const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const;
+
 /**
- * The first seeds of an experiment through its whole data path, as a page to read before the rest is paid for. It takes the
- * experiment's own file; replies that it asked for are found again by the experiment.
+ * Runs the first seeds of an experiment through its data path, and writes a page to read before the rest is paid for.
+ *
+ * The input is the experiment's own. The experiment later finds the replies of the preview in the store.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes, or where `first` is no number of seeds.
  */
 export async function preview(input: unknown, { first = FIRST }: { first?: number } = {}): Promise<PreviewResult> {
   const { name, seeds: given, models, stages } = parseInput('experiment', input);
@@ -41,28 +47,30 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     { summary: `take the first ${first} seeds` },
     { seeds: all, first },
   );
-  const stage = async (stageName: StageName, inputs: Record<string, unknown>): Promise<StageResult> => {
-    setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stageName}`);
-    return executeChild(stageName, {
-      workflowId: `${workflowInfo().workflowId}/${stageName}`,
-      args: [{ inputs, config: stages[stageName] }],
-      staticSummary: `${stageName} of a preview of ${name}`,
-    }) as Promise<StageResult>;
-  };
-  const questions = await stage('synthesis', { seeds });
-  const filtered = await stage('filtering', { questions: questions.ref });
-  const programs = filtered.ref.rows ? await stage('sampling', { questions: filtered.ref, policy }) : undefined;
-  const pairs = programs && (await stage('preferences', { programs: programs.ref }));
+  const outputs: Partial<Record<StageName, ArtifactRef>> = {};
+  for (const stage of PREVIEWED) {
+    // Without a question that the filter kept there is nothing to sample.
+    if (stage === 'sampling' && !outputs.filtering?.rows) break;
+    setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stage}`);
+    const inputs = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy } }), outputs });
+    const { ref } = (await executeChild(stage, {
+      workflowId: `${workflowInfo().workflowId}/${stage}`,
+      args: [{ inputs, config: stages[stage] }],
+      staticSummary: `${stage} of a preview of ${name}`,
+    })) as StageResult;
+    outputs[stage] = ref;
+  }
+  const { synthesis: questions, filtering: filtered, sampling: programs, preferences: pairs } = outputs;
   const page = await call(
     'preview.page',
     { summary: 'write the page' },
     {
       name,
       seeds,
-      questions: questions.ref,
-      filtered: filtered.ref,
-      ...(programs ? { programs: programs.ref } : {}),
-      ...(pairs ? { pairs: pairs.ref } : {}),
+      questions: questions!,
+      filtered: filtered!,
+      ...(programs ? { programs } : {}),
+      ...(pairs ? { pairs } : {}),
     },
   );
   setCurrentDetails(`Preview of **${name}**: \`${page.html}\``);

@@ -11,6 +11,7 @@ import { createServer, type AddressInfo, type Server } from 'node:net';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'minio';
+import { SEARCH_ATTRIBUTES } from '../../workflows/contract/names.js';
 import * as paths from './paths.mjs';
 import { identify, isAlive, readJson, stopProcess, withLock, writeWhole, type ProcessIdentity } from './processes.mjs';
 
@@ -55,12 +56,6 @@ const NAMESPACE = 'default';
 const BUCKET = 'acecoder';
 /** Histories stay readable and resettable for 30 days; the dev server's own default is one day. */
 const RETENTION = '720h';
-const SEARCH_ATTRIBUTES = {
-  AceCoderExperiment: 'Keyword',
-  AceCoderStage: 'Keyword',
-  AceCoderState: 'Keyword',
-  AceCoderPassAt1: 'Double',
-} as const;
 const PORTS = {
   frontend: { default: 7733, option: '--port', use: 'the Temporal server' },
   ui: { default: 8733, option: '--ui-port', use: 'the Temporal UI' },

@@ -16,6 +16,9 @@ import {
   EvaluationRow,
   FilteredQuestionRow,
   ProgramRow,
+  chainInputs,
+  givenOf,
+  StageConfigs,
   STAGES,
   type ArtifactRef,
   type EvaluationResult,
@@ -26,6 +29,14 @@ import { labQuestions, type Family, type LabQuestion } from './questions.js';
 
 /** Settings of one stage, as in an experiment file. */
 type Config = Record<string, unknown>;
+
+/** What the chain feeds a stage of the laboratory with. */
+interface Fed {
+  outputs: Partial<Record<StageName, object>>;
+  seeds?: object;
+  /** Policies to evaluate by their names; absent: those that an experiment compares. */
+  policies?: Record<string, object>;
+}
 
 /** A way from programs to a policy: how pairs are made, a reward model trained, and the policy rewarded. */
 export interface Recipe {
@@ -96,14 +107,21 @@ export async function runSeed(
   const began = performance.now();
   const since = (start: number): number => (performance.now() - start) / 1000;
   const name = `lab-${family}-${seed}`;
+  const [corpus, model] = [join(context.folder, `${name}-corpus.jsonl`), join(context.folder, `${name}-model`)];
+  const base = { kind: 'folder', path: model };
   const stage = async (
     of: StageName,
-    inputs: Record<string, unknown>,
+    { outputs, seeds, policies }: Fed,
     over: Config = {},
     title: string = of,
   ): Promise<StageResult> => {
     const start = performance.now();
     const config = merge(merge(settings.stages[of] ?? {}, seeded(of, seed)), over);
+    const given = givenOf<object>({ ...(seeds ? { seeds } : {}), models: { policy: base } });
+    const inputs = {
+      ...chainInputs(of, StageConfigs[of].parse(config), { given, outputs }),
+      ...(policies ? { policies } : {}),
+    };
     const result = (await context.client.workflow.execute(of, {
       taskQueue: context.taskQueue,
       workflowId: `${name}/${title}-${Date.now()}`,
@@ -128,16 +146,15 @@ export async function runSeed(
       path,
       from.map((question) => question.seed),
     );
-    const { ref } = await stage('synthesis', { seeds: { kind: 'seeds', path } }, {}, `synthesis-${which}`);
-    return (await stage('filtering', { questions: ref }, over, `filtering-${which}`)).ref;
+    const { ref } = await stage('synthesis', { seeds: { kind: 'seeds', path }, outputs: {} }, {}, `synthesis-${which}`);
+    return (await stage('filtering', { outputs: { synthesis: ref } }, over, `filtering-${which}`)).ref;
   };
   const asked = new Map(labQuestions(family, seed, settings.questions).map((question) => [question.seed.id, question]));
-  const questions = await written('seen', [...asked.values()]);
-  const filtered = await rowsOf<FilteredQuestionRow>(questions, FilteredQuestionRow);
+  const filtering = await written('seen', [...asked.values()]);
+  const filtered = await rowsOf<FilteredQuestionRow>(filtering, FilteredQuestionRow);
   const train = filtered.filter(({ split }) => split === 'train');
 
   const start = performance.now();
-  const [corpus, model] = [join(context.folder, `${name}-corpus.jsonl`), join(context.folder, `${name}-model`)];
   await writeRows(
     corpus,
     train.map(({ seedId, question }) => {
@@ -149,24 +166,18 @@ export async function runSeed(
   await models.call('buildMicroModel', { corpus, output: model, seed, ...settings.model });
   say(`${name}: micro model ${since(start).toFixed(0)} s`);
 
-  const { ref: programs } = await stage('sampling', { questions, policy: { kind: 'folder', path: model } });
-  const base = { kind: 'folder', path: model };
+  const { ref: sampling } = await stage('sampling', { outputs: { filtering } });
   const recipes: Record<string, RecipeFigures> = {};
   const trained: Record<string, ArtifactRef> = {};
   let baseFigures: EvaluationResult | undefined;
   for (const [recipe, { preferences, rewardModel, reinforcement }] of Object.entries(settings.recipes)) {
     const recipeStart = performance.now();
-    let reward: ArtifactRef | undefined;
+    const outputs: Partial<Record<StageName, ArtifactRef>> = { filtering, sampling };
     let figures: Partial<RecipeFigures> = {};
     if (rewardModel) {
-      const { ref: pairs } = await stage('preferences', { programs }, preferences, `preferences-${recipe}`);
-      reward = (await stage('rewardModel', { pairs, backbone: base }, rewardModel, `rewardModel-${recipe}`)).ref;
-      const { ref } = await stage(
-        'evaluation',
-        { policies: { base }, questions, rewardModel: reward },
-        {},
-        `bestOf-${recipe}`,
-      );
+      outputs.preferences = (await stage('preferences', { outputs }, preferences, `preferences-${recipe}`)).ref;
+      outputs.rewardModel = (await stage('rewardModel', { outputs }, rewardModel, `rewardModel-${recipe}`)).ref;
+      const { ref } = await stage('evaluation', { outputs, policies: { base } }, {}, `bestOf-${recipe}`);
       const rows = await rowsOf<EvaluationRow>(ref, EvaluationRow);
       const result = resultsOf(await store.manifest(ref))['base']!;
       baseFigures = result;
@@ -178,30 +189,26 @@ export async function runSeed(
         closed: (bestOf16 - result.mean!) / (result.oracle! - result.mean!),
       };
     }
-    const policy = await stage(
-      'reinforcement',
-      { questions, policy: base, ...(reward ? { rewardModel: reward } : {}) },
-      reinforcement,
-      `reinforcement-${recipe}`,
-    );
+    const policy = await stage('reinforcement', { outputs }, reinforcement, `reinforcement-${recipe}`);
     trained[recipe] = policy.ref;
+    // The programs of a trained policy are not scored.
     const { ref } = await stage(
       'evaluation',
-      { policies: { [recipe]: policy.ref }, questions },
+      { outputs: { filtering }, policies: { [recipe]: policy.ref } },
       { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] },
       `evaluation-${recipe}`,
     );
     const after = resultsOf(await store.manifest(ref))[recipe]!;
     recipes[recipe] = { ...figures, mean: after.mean!, greedy: after.greedy!, seconds: since(recipeStart) };
-    say(
-      `${name}: ${recipe}: ${figures.pairAccuracy === undefined ? '' : `pairs ${percent(figures.pairAccuracy)}, closed ${percent(figures.closed!)}, `}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`,
-    );
+    const { pairAccuracy, closed } = figures;
+    const ranking = pairAccuracy === undefined ? '' : `pairs ${percent(pairAccuracy)}, closed ${percent(closed!)}, `;
+    say(`${name}: ${recipe}: ${ranking}after RL mean ${percent(after.mean!)}, greedy ${percent(after.greedy!)}`);
   }
   if (!baseFigures) throw new Error('no recipe has a reward model');
   const unseen = await written('unseen', labQuestions(family, seed, settings.unseen, 'unseen'), { heldOutShare: 1 });
   const { ref: beyond } = await stage(
     'evaluation',
-    { policies: { base, ...trained }, questions: unseen },
+    { outputs: { filtering: unseen }, policies: { base, ...trained } },
     { samples: settings.samplesAfter, bestOf: [settings.samplesAfter] },
     'evaluation-unseen',
   );
@@ -212,7 +219,7 @@ export async function runSeed(
     ),
   );
   const seedOf = new Map(filtered.map(({ id, seedId }) => [id, seedId]));
-  const sampledWrong = await rowsOf<ProgramRow>(programs, ProgramRow, ({ questionId, program }) =>
+  const sampledWrong = await rowsOf<ProgramRow>(sampling, ProgramRow, ({ questionId, program }) =>
     wrong.has(JSON.stringify([seedOf.get(questionId), program])),
   );
   return {

@@ -1,6 +1,7 @@
 export * from './artifacts.js';
 export * from './benchmarks.js';
 export * from './canonical.js';
+export * from './chain.js';
 export * from './cost.js';
 export * from './endpoint.js';
 export * from './estimate.js';

@@ -111,7 +111,7 @@ export const FAILURES = {
 } as const;
 export type FailureType = keyof typeof FAILURES;
 
-/** Search attributes that `experiment` sets. */
+/** Search attributes that `experiment` sets, with their types. The stack registers them. */
 export const SEARCH_ATTRIBUTES = {
   AceCoderExperiment: 'Keyword',
   AceCoderStage: 'Keyword',

@@ -1,5 +1,5 @@
 /** The Markdown that Temporal UI shows as current details of an experiment. Pure. */
-import { dollarsText, figuresOf, type ExperimentStatus, type StageStatus } from '../contract/index.js';
+import { dollarsText, figuresOf, type ExperimentStatus, type StageName, type StageStatus } from '../contract/index.js';
 
 /** What the teacher is paid. */
 function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: ExperimentStatus): string {
@@ -40,6 +40,18 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
 /** A word of a shell command: as it is, or quoted where a shell would read more into it. */
 export function shellWord(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * The command that runs a parked stage again. It changes how the stage runs where the failure says what helps.
+ *
+ * @example
+ * retryAdvice('my-run', 'rewardModel', { microBatch: 1 })
+ */
+export function retryAdvice(workflowId: string, stage: StageName, execution?: Record<string, number>): string {
+  const patch = execution ? `, "execution": ${JSON.stringify(execution)}` : '';
+  const input = `{"stage": "${stage}"${patch}}`;
+  return `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '${input}'`;
 }
 
 /** The stage that needs looking at, in sentences. */

@@ -1,0 +1,327 @@
+/** Pause, park, retry, abandon, reset and the ends of an experiment, without a server. */
+import { describe, expect, it } from 'vitest';
+import { Experiment, STAGES, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
+import {
+  abandonOf,
+  after,
+  finalFailure,
+  initialState,
+  inputsOf,
+  isParked,
+  nextStage,
+  passAt1Of,
+  retryOf,
+  statusOf,
+  type ExperimentEvent,
+  type ExperimentState,
+} from './experiment-state.js';
+
+const FAILURE = { type: 'OutOfMemory', message: 'no memory is left', advice: 'type this' };
+
+const configOf = (over: object = {}): Experiment =>
+  Experiment.parse({
+    name: 'mine',
+    seeds: { kind: 'seeds', path: 'seeds.jsonl' },
+    models: { policy: { kind: 'folder', path: 'model' } },
+    ...over,
+  });
+
+const ref = (name: string, rows?: number): ArtifactRef => ({
+  kind: 'questions',
+  key: `artifacts/questions/${name}.json`,
+  digest: 'd'.repeat(64),
+  bytes: 1000,
+  ...(rows === undefined ? {} : { rows }),
+});
+
+const resultOf = (stage: StageName, metrics: StageResult['metrics'] = {}): StageResult => ({
+  ref: ref(stage),
+  reused: false,
+  metrics,
+});
+
+const run = (state: ExperimentState, ...events: ExperimentEvent[]): ExperimentState => events.reduce(after, state);
+
+/** Events of a stage that takes ten seconds. */
+const done = (stage: StageName, metrics: StageResult['metrics'] = {}): ExperimentEvent[] => [
+  { type: 'stageEntered', stage },
+  { type: 'stageStarted', stage, at: 0, resetEventId: 5 },
+  { type: 'stageDone', stage, at: 10_000, result: resultOf(stage, metrics) },
+];
+const started = (stage: StageName): ExperimentEvent[] => done(stage).slice(0, 2);
+const failed = (stage: StageName, at = 10_000): ExperimentEvent => ({
+  type: 'stageFailed',
+  stage,
+  at,
+  failure: FAILURE,
+});
+
+const fresh = (over: object = {}): ExperimentState =>
+  run(initialState(configOf(over)), {
+    type: 'inputsKnown',
+    given: { seeds: ref('seeds', 10), 'models.policy': ref('policy') },
+  });
+/** An experiment in the middle of its reward model. */
+const training = (over: object = {}): ExperimentState =>
+  run(
+    fresh(over),
+    ...(['synthesis', 'filtering', 'sampling', 'preferences'] as const).flatMap((stage) => done(stage)),
+    ...started('rewardModel'),
+  );
+const stateOf = (state: ExperimentState, stage: StageName): string =>
+  state.stages.find(({ name }) => name === stage)!.state;
+
+/** A retry as the workflow makes it: refused, or applied. */
+function retried(state: ExperimentState, request: unknown): { state: ExperimentState; text: string } {
+  const { accepted, refused } = retryOf(state, request);
+  if (!accepted) throw new Error(refused);
+  const { stage, config, text } = accepted;
+  return { state: after(state, { type: 'retried', stage, config }), text };
+}
+
+describe('stages', () => {
+  it('run in order, each fed by those before it', () => {
+    let state = fresh();
+    const order: StageName[] = [];
+    for (let stage = nextStage(state); stage !== undefined; stage = nextStage(state)) {
+      order.push(stage);
+      if (stage === 'evaluation')
+        expect(inputsOf(state, stage)).toEqual({
+          policies: { initial: ref('policy'), trained: ref('reinforcement') },
+          rewardModel: ref('rewardModel'),
+          questions: ref('filtering'),
+        });
+      state = run(state, ...done(stage));
+    }
+    expect(order).toEqual([...STAGES]);
+    expect(statusOf(state).state, 'before the report').toBe('running');
+    const report = { html: 'r.html', summary: 's.json' };
+    state = run(state, { type: 'reported', report });
+    expect(statusOf(state)).toMatchObject({ state: 'done', report });
+    expect(state.current).toBeUndefined();
+  });
+
+  it('say when they started, what they made, and how long all of their attempts took', () => {
+    const state = run(
+      training(),
+      { type: 'stageFailed', stage: 'rewardModel', at: 4000, failure: FAILURE },
+      { type: 'stageStarted', stage: 'rewardModel', at: 60_000, resetEventId: 9 },
+      { type: 'stageDone', stage: 'rewardModel', at: 61_500, result: { ...resultOf('rewardModel'), by: 'other' } },
+    );
+    expect(state.stages.find(({ name }) => name === 'rewardModel')).toMatchObject({
+      state: 'done',
+      startedAt: '1970-01-01T00:01:00.000Z',
+      seconds: 5.5,
+      resetEventId: 9,
+      reused: false,
+      by: 'other',
+      artifact: ref('rewardModel'),
+    });
+  });
+
+  it('tell their progress, and one that does not run tells nothing', () => {
+    const progress = { done: 1, total: 4, unit: 'shards' };
+    const state = run(fresh(), { type: 'stageProgressed', stage: 'synthesis', progress });
+    expect(statusOf(state).stages[0]).toMatchObject({ progress });
+    const unknown: ExperimentEvent = JSON.parse('{"type": "stageProgressed", "stage": "__proto__"}') as ExperimentEvent;
+    expect(statusOf(run(state, unknown))).toEqual(statusOf(state));
+  });
+
+  it('give the pass@1 of the trained policy', () => {
+    const results = Object.entries({ initial: 0.25, trained: 0.5 }).map(([policy, mean]) => ({
+      ...{ benchmark: 'heldOut', policy, tasks: 4, samples: 4, greedy: 0.25, greedyInterval: null },
+      ...{ mean, passAtK: {}, bestOfN: {}, oracle: null },
+    }));
+    const evaluated = (metrics: StageResult['metrics']) => passAt1Of(run(fresh(), ...done('evaluation', metrics)));
+    expect(passAt1Of(fresh())).toBeUndefined();
+    expect(evaluated({ results })).toBe(0.5);
+    expect(evaluated({ results: results.slice(0, 1) })).toBeUndefined();
+  });
+});
+
+describe('a pause', () => {
+  it('holds the stage in work, and a resume lets it go on', () => {
+    const paused = run(training(), { type: 'paused' });
+    expect(statusOf(paused).state).toBe('paused');
+    expect(stateOf(paused, 'rewardModel')).toBe('paused');
+    expect(stateOf(paused, 'reinforcement')).toBe('waiting');
+    const resumed = run(paused, { type: 'resumed' });
+    expect(statusOf(resumed)).toEqual(statusOf(training()));
+  });
+
+  it('between stages holds the next one', () => {
+    const between = run(fresh(), ...done('synthesis'), { type: 'paused' });
+    expect(stateOf(between, 'synthesis'), 'what is done stays so').toBe('done');
+    const entered = run(between, { type: 'stageEntered', stage: 'filtering' });
+    expect(stateOf(entered, 'filtering')).toBe('paused');
+    const resumed = run(entered, { type: 'resumed' }, ...started('filtering').slice(1));
+    expect(stateOf(resumed, 'filtering')).toBe('running');
+  });
+
+  it('of a parked experiment leaves it parked', () => {
+    const state = run(training(), failed('rewardModel'), { type: 'paused' });
+    expect(statusOf(state).state).toBe('parked');
+    expect(stateOf(state, 'rewardModel')).toBe('parked');
+    const again = run(retried(state, { stage: 'rewardModel' }).state, { type: 'stageEntered', stage: 'rewardModel' });
+    expect(statusOf(again).state).toBe('paused');
+    expect(again.stages.find(({ name }) => name === 'rewardModel')!.failure).toBeUndefined();
+  });
+});
+
+describe('a stage that failed for good', () => {
+  it('parks, and says why', () => {
+    const state = run(training(), failed('rewardModel'));
+    expect(isParked(state, 'rewardModel')).toBe(true);
+    expect(finalFailure(state, 'rewardModel')).toBeUndefined();
+    expect(statusOf(state).state).toBe('parked');
+    expect(state.stages.find(({ name }) => name === 'rewardModel')).toMatchObject({ failure: FAILURE, seconds: 10 });
+    expect(nextStage(state)).toBe('rewardModel');
+  });
+
+  it('ends the experiment where nobody watches', () => {
+    const state = run(training({ onFailure: 'fail' }), failed('rewardModel'));
+    expect(isParked(state, 'rewardModel')).toBe(false);
+    expect(finalFailure(state, 'rewardModel')).toEqual(FAILURE);
+    const ended = run(state, { type: 'ended', how: 'failed' });
+    expect(statusOf(ended).state).toBe('failed');
+    expect(stateOf(ended, 'rewardModel')).toBe('failed');
+  });
+});
+
+describe('a retry', () => {
+  const parked = run(training(), failed('rewardModel'));
+
+  it('runs a parked stage again, with a patch of its execution', () => {
+    const { state, text } = retried(parked, { stage: 'rewardModel', execution: { microBatch: 1 } });
+    expect(text).toBe('rewardModel runs again; finished work is taken from the store');
+    expect(isParked(state, 'rewardModel')).toBe(false);
+    expect(state.config.stages.rewardModel.execution.microBatch).toBe(1);
+    expect(state.config.stages.rewardModel.learningRate).toBe(parked.config.stages.rewardModel.learningRate);
+    const running = run(state, ...started('rewardModel'));
+    expect(running.stages.find(({ name }) => name === 'rewardModel')).toMatchObject({
+      state: 'running',
+      failure: undefined,
+    });
+    expect(isParked(run(running, failed('rewardModel')), 'rewardModel'), 'the next failure parks').toBe(true);
+  });
+
+  it('with a patch of semantics needs the word of the operator, and repeats the later stages', () => {
+    const semantics = { learningRate: 1e-4 };
+    expect(retryOf(parked, { stage: 'rewardModel', semantics }).refused).toBe(
+      'a change of learningRate changes what rewardModel makes, and with it every later stage; ' +
+        'send "allowRepeat": true to repeat rewardModel, reinforcement, evaluation',
+    );
+    const { state, text } = retried(parked, { stage: 'rewardModel', semantics, allowRepeat: true });
+    expect(text).toBe('rewardModel runs again; repeated: rewardModel, reinforcement, evaluation');
+    expect(state.config.stages.rewardModel.learningRate).toBe(1e-4);
+  });
+
+  it.each([
+    [{ stage: 'nothing' }, 'stage: must be one of "synthesis"'],
+    [{ stage: 'rewardModel', execution: { microBatch: -1 } }, 'execution.microBatch: '],
+    [{ stage: 'rewardModel', execution: { microBach: 1 } }, 'did you mean "microBatch"?'],
+    [{ stage: 'rewardModel', semantics: { epochs: 0, batchSize: 'x' }, allowRepeat: true }, /epochs: .*\nbatchSize: /],
+    [{ stage: 'sampling' }, 'stage sampling is done; reset the experiment to event 5 to run it again'],
+    [null, '(top): '],
+  ])('that asks for %j is refused', (request, why) => {
+    expect(retryOf(parked, request).refused).toMatch(why);
+  });
+
+  it('of a stage that has not started patches it for later', () => {
+    const { state, text } = retried(parked, { stage: 'evaluation', execution: { window: 2 } });
+    expect(text).toBe('evaluation has not started; the patch applies when it does');
+    expect(state.config.stages.evaluation.execution.window).toBe(2);
+    expect(isParked(state, 'rewardModel')).toBe(true);
+    const evaluating = run(state, ...started('evaluation'), failed('evaluation'));
+    expect(isParked(evaluating, 'evaluation'), 'its first failure parks').toBe(true);
+  });
+
+  it('that a reset brings back before its stage parks is kept for the failure', () => {
+    const { state } = retried(training(), { stage: 'rewardModel', execution: { microBatch: 2 } });
+    const again = run(state, failed('rewardModel'));
+    expect(isParked(again, 'rewardModel')).toBe(false);
+    expect(stateOf(again, 'rewardModel')).toBe('running');
+    expect(nextStage(again)).toBe('rewardModel');
+    expect(again.config.stages.rewardModel.execution.microBatch).toBe(2);
+    const second = run(again, ...started('rewardModel'), failed('rewardModel'));
+    expect(isParked(second, 'rewardModel'), 'it counts once').toBe(true);
+  });
+
+  it('that a reset brings back is forgotten when its stage is done', () => {
+    const { state } = retried(training(), { stage: 'rewardModel' });
+    const finished = run(state, ...done('rewardModel').slice(2));
+    expect(finished.retries).toEqual([]);
+    expect(stateOf(finished, 'rewardModel')).toBe('done');
+  });
+
+  it('that comes while its stage is held by a pause does not hide the next failure', () => {
+    const held = run(parked, { type: 'paused' });
+    const entered = run(retried(held, { stage: 'rewardModel' }).state, { type: 'stageEntered', stage: 'rewardModel' });
+    const twice = retried(entered, { stage: 'rewardModel', execution: { microBatch: 1 } }).state;
+    const running = run(twice, { type: 'resumed' }, ...started('rewardModel').slice(1), failed('rewardModel'));
+    expect(isParked(running, 'rewardModel')).toBe(true);
+  });
+});
+
+describe('an end', () => {
+  it('by abandonment gives the reason, parked or not', () => {
+    const request = { reason: 'not worth it' };
+    for (const before of [training(), run(training(), failed('rewardModel'))]) {
+      expect(abandonOf(before, request).accepted).toEqual(request);
+      const state = run(before, { type: 'abandoned', ...request }, { type: 'paused' });
+      expect(statusOf(state).state).toBe('abandoned');
+      expect(stateOf(state, 'rewardModel')).toBe('abandoned');
+      expect(stateOf(state, 'preferences')).toBe('done');
+    }
+    expect(abandonOf(training(), {}).refused).toContain('reason: ');
+    expect(abandonOf(run(training(), { type: 'reported', report: { html: '', summary: '' } }), request).refused).toBe(
+      'the experiment is done',
+    );
+  });
+
+  it('by cancellation counts the time of the stage in work', () => {
+    const state = run(
+      training(),
+      { type: 'stageInterrupted', stage: 'rewardModel', at: 3000 },
+      { type: 'ended', how: 'cancelled' },
+    );
+    expect(statusOf(state).state).toBe('cancelled');
+    expect(state.stages.find(({ name }) => name === 'rewardModel')).toMatchObject({ state: 'cancelled', seconds: 3 });
+    expect(stateOf(state, 'evaluation')).toBe('waiting');
+  });
+
+  it('before any stage names none', () => {
+    const state = run(initialState(configOf()), { type: 'ended', how: 'failed' });
+    expect(statusOf(state).state).toBe('failed');
+    expect(state.stages.every(({ state: each }) => each === 'waiting')).toBe(true);
+  });
+});
+
+describe('the cost', () => {
+  const execution = { budgetUsd: 4, endpoint: { prices: { input: 1, output: 2 } } };
+  const paid = { stages: { synthesis: { teacher: { kind: 'openai', model: 'm' }, execution } } };
+
+  it('is what the stages tell, beside budget and estimate', () => {
+    const { cost, teacher } = statusOf(fresh(paid));
+    expect(teacher).toBe('openai');
+    expect(cost).toMatchObject({ usd: 0, budgetUsd: 4 });
+    expect(cost.estimatedUsd).toBeGreaterThan(0);
+    const progress = { done: 1, total: 2, unit: 'shards', costUsd: 0.5 };
+    const asking = run(fresh(paid), { type: 'stageProgressed', stage: 'synthesis', progress });
+    expect(statusOf(asking).cost.usd).toBe(0.5);
+    const asked = run(asking, ...done('synthesis', { costUsd: 0.75 }), {
+      type: 'stageProgressed',
+      stage: 'filtering',
+      progress,
+    });
+    expect(statusOf(asked).cost.usd).toBe(1.25);
+  });
+
+  it('of the offline teacher is nothing', () => {
+    expect(statusOf(fresh()).cost).toEqual({ usd: 0 });
+    expect(statusOf(initialState(configOf(paid))).cost, 'before the seeds are counted').toEqual({
+      usd: 0,
+      budgetUsd: 4,
+    });
+  });
+});
