@@ -4,9 +4,8 @@
  * `experiment`, `preview`, `datasetRefresh` and the laboratory all read it, so that a stage is wired in one place. Pure.
  */
 import { z } from 'zod';
-import type { Experiment, StageConfig } from './experiment.js';
-import { STAGES, type StageName } from './names.js';
-import { StageInputs, type StageInput } from './stages.js';
+import type { Experiment } from './experiment.js';
+import { StageInputs, STAGES, type StageConfig, type StageInput, type StageName } from './stages/index.js';
 
 /** What an experiment is given, by its path in the experiment's input. */
 export type Given = 'seeds' | `models.${keyof Experiment['models']}`;
