@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { bundleWorkflowCode, type WorkflowBundle } from '@temporalio/worker';
 import { sha256 } from '../activities/artifacts/keys.js';
-import { fileDigest, filesOf } from '../activities/artifacts/store.js';
+import { fileDigest, filesOf } from '../activities/artifacts/files.js';
 import { AceCoderPlugin, workflowsPath } from './plugins/acecoder-plugin.js';
 import type { OwnedServices } from './plugins/services.js';
 

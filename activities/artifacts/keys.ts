@@ -1,4 +1,4 @@
-/** Names of objects in the store, and the keys that make a stage's output findable without knowing who made it. */
+/** Names of objects in the store, and the stage keys: equal work has an equal key, whoever did it. */
 import { createHash } from 'node:crypto';
 import {
   canonicalJson,
@@ -36,7 +36,7 @@ export function sha256(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** Folder in a policy with the optimizer's state, which the next round alone reads. */
+/** Folder in a policy with the optimizer's state. The next round alone reads it. */
 export const TRAINING_STATE = 'training-state';
 
 export const objectKeys = {
@@ -52,12 +52,12 @@ export const objectKeys = {
   kept: (manifestKey: string) => `kept/${manifestKey}`,
 } as const;
 
-/** A seed for one row, from the stage's seed and what names the row: 48 bits, so that every JSON reader holds it exactly. */
+/** A seed for one row, from the stage's seed and what names the row. 48 bits, which every JSON reader holds exactly. */
 export function deriveSeed(seed: number, ...parts: (string | number)[]): number {
   return Number.parseInt(sha256(JSON.stringify([seed, ...parts])).slice(0, 12), 16);
 }
 
-/** A short stable id from what a row is made of. */
+/** A short stable id from the parts that make a row. */
 export function rowId(prefix: string, ...parts: unknown[]): string {
   return `${prefix}-${sha256(JSON.stringify(parts)).slice(0, 20)}`;
 }

@@ -1,4 +1,4 @@
-/** Making one artifact under its stage key, exactly once for the world: what every stage step is built of. */
+/** Makes one artifact under its stage key, at most once over all workers. Every step of a stage is built on it. */
 import {
   StageFailure,
   type ArtifactKind,
@@ -10,9 +10,10 @@ import {
   type Producer,
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys, stageKey, type Recipe } from './keys.js';
-import { refOf, type ArtifactStore } from './store.js';
+import { refOf, requireBlobs } from './manifests.js';
+import type { ArtifactStore } from './store.js';
 
-/** What the making of an artifact gives: stored files and, beside the digest, metrics. */
+/** What making an artifact gives: stored files, and metrics, which are outside the digest. */
 export interface Product {
   files: ManifestFile[];
   rows?: number;
@@ -23,10 +24,10 @@ export interface Product {
 
 /**
  * Returns the artifact of `recipe`: the stored one, or the one that `make` produces now. `make` receives the stage key.
- * `inputRefs` go into the manifest, so that a number can be followed back.
+ * `inputRefs` go into the manifest, so that every number can be traced to its inputs.
  */
 export async function produce(
-  store: ArtifactStore,
+  store: Pick<ArtifactStore, 'commit' | 'findManifest'>,
   recipe: Recipe,
   inputRefs: Record<string, ArtifactRef>,
   producer: Producer,
@@ -55,33 +56,32 @@ export async function produce(
 }
 
 /**
- * Makes the files of an artifact again whose manifest stands, because they were pruned. They must come out as they were.
+ * Makes the pruned files of an artifact again. They must match the digest of the manifest.
  *
  * @throws StageFailure `ArtifactPruned` when they do not: trainings repeat bit for bit on equal hardware and settings only.
  */
-export async function restore(store: ArtifactStore, manifest: Manifest, make: () => Promise<Product>): Promise<void> {
+export async function restore(
+  store: Pick<ArtifactStore, 'missingBlob' | 'remove'>,
+  manifest: Manifest,
+  make: () => Promise<Product>,
+): Promise<void> {
   const { kind, digest } = manifest;
   const { key } = refOf(manifest);
   const product = await make();
-  if (artifactDigest(kind, product.files) !== digest) {
+  if (artifactDigest(kind, product.files) !== digest)
     throw new StageFailure(
       'ArtifactPruned',
-      `${key} was pruned, and making it again on this worker gives other bytes than ${digest}: go on from a round that still stands, or change the seed for rounds of their own`,
+      `${key} was pruned, and making it again on this worker gives other bytes than ${digest}: ` +
+        'continue from a round that still exists, or change the seed to make new rounds',
     );
-  }
-  // What is about to remove them looks at their time once more.
-  const missing = await store.missingBlob(product.files, { fresh: true });
-  if (missing)
-    throw new StageFailure(
-      'StoreUnavailable',
-      `blob ${missing.sha256} of ${missing.name} is not in the store; it is uploaded again by the next attempt`,
-    );
+  // A sweep that is about to delete them reads their time once more and keeps fresh ones.
+  await requireBlobs(store, product.files, { fresh: true });
   await store.remove((['trainingState', 'all'] as const).map((part) => objectKeys.pruned(key, part)));
 }
 
-/** The artifact of rows that no stage made: files of a user, or a selection of rows. It is named by its content. */
+/** The artifact of rows that no stage made: a user's file, or a selection of rows. Its key follows from its content. */
 export function importRows(
-  store: ArtifactStore,
+  store: Pick<ArtifactStore, 'commit' | 'findManifest'>,
   kind: ArtifactKind,
   files: readonly [rows: ManifestFile, ...others: ManifestFile[]],
   producer: Producer,
@@ -94,8 +94,8 @@ export function importRows(
 }
 
 /**
- * An artifact that stood in the store. What an earlier attempt of the same workflow made counts as made by it, not as
- * reused: the attempt's answer was lost, the work was not.
+ * An artifact that was in the store already. One that an earlier attempt of the same workflow made counts as made, not
+ * as reused: the attempt's answer was lost, its work was not.
  */
 export function reused(manifest: Manifest, producer: Producer): Produced {
   const own = manifest.producer.workflowId === producer.workflowId;

@@ -1,6 +1,7 @@
 /** What may be pruned of RL rounds, and which blobs documents still need. Pure. */
 import { describe, expect, it } from 'vitest';
-import { namedBy, neededBlobs, prunable, type Named, type Part } from './pruning.js';
+import type { Part } from './pruned.js';
+import { namedBy, neededBlobs, prunable, type Named } from './pruning.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 
 const policy = (name: string): ArtifactRef => ({

@@ -1,30 +1,19 @@
 /**
- * What is taken out of the store again, and how readers, pruning and garbage collection agree about it.
+ * What is removed from the store, and how readers, pruning and garbage collection agree about it.
  *
- * An artifact's manifest is never changed. That files of it may go is a document of its own, written before the first of
- * them goes, so that a file that is not there is either pruned, and says by whom and why, or a damage. A blob goes only
- * where no document names it but those that say it may go, and where nobody can be about to name it: see {@link sweep}.
+ * The manifest of an artifact never changes. A pruned document says that files of it may go, by whom and why. It is
+ * written before the first file goes, so a missing file without such a document is damage. A blob is deleted only where no
+ * manifest, plan, shard or checkpoint needs it, and where no writer can be about to name it: see {@link sweep}.
  */
 import { z } from 'zod';
 import { YOUNG_BLOB_SECONDS, type ArtifactRef } from '../../workflows/contract/index.js';
 import { objectKeys, TRAINING_STATE } from './keys.js';
+import type { Part } from './pruned.js';
 import type { ArtifactStore } from './store.js';
 
-/** Parts of an artifact that can be pruned: the folder of the optimizer's state alone, or every file. */
-export type Part = 'trainingState' | 'all';
-
-/** Why a part of an artifact was pruned, and what to do for who needs it. */
-export const PrunedDocument = z.object({
-  workflowId: z.string(),
-  at: z.string(),
-  policy: z.string(),
-  advice: z.string(),
-});
-export type PrunedDocument = z.infer<typeof PrunedDocument>;
-
-/** Documents that name blobs or artifacts, by the beginnings of their keys. */
+/** Prefixes of the documents that name blobs or artifacts. */
 export const DOCUMENTS = ['artifacts/', 'plans/', 'shards/', 'checkpoints/'];
-/** Those among which are all that name a model's files, or a model as an input: a shard names rows alone. */
+/** Prefixes of all documents that name files of a model, or a model as an input. A shard names rows alone. */
 export const MODEL_DOCUMENTS = ['artifacts/', 'plans/', 'checkpoints/', 'experiments/'];
 
 /** What a document names. */
@@ -33,7 +22,7 @@ export interface Named {
   blobs: { sha256: string; name?: string }[];
   /** Keys of the policies that it refers to. */
   policies: string[];
-  /** Of a step of an RL round: the round, and the keys of the policy that it updates or samples and of the reference. */
+  /** For a step of an RL round: its number, the policy that it updates or samples, and the reference, by their keys. */
   round?: { number: number; policy: string; reference?: string };
 }
 
@@ -43,7 +32,7 @@ const RoundManifest = z.object({
   inputs: z.object({ policy: z.object({ key: z.string() }), reference: z.object({ key: z.string() }).optional() }),
 });
 
-/** What a document names, however deep. */
+/** What a document names, at any depth. */
 export function namedBy(document: unknown): Named {
   const named: Named = { blobs: [], policies: [] };
   const follow = (value: unknown): void => {
@@ -65,17 +54,17 @@ export function namedBy(document: unknown): Named {
   return named;
 }
 
-/** The documents of a store as far as they name something; each is read once, as it was written. */
+/** What the documents of a store name. Each version of a document is read once. */
 export class Documents {
-  /** By key and time, because a checkpoint may be written again under the name of one that was removed. */
+  /** By key and time, because a checkpoint may be written again under the key of a removed one. */
   #known = new Map<string, Named>();
 
   constructor(
-    private readonly store: ArtifactStore,
+    private readonly store: Pick<ArtifactStore, 'getJson' | 'list'>,
     private readonly prefixes: readonly string[],
   ) {}
 
-  /** What each document that stands now names, by its key. */
+  /** What each document that exists now names, by its key. */
   async read(onRead: (documents: number) => void = () => undefined): Promise<Map<string, Named>> {
     const all = new Map<string, Named>();
     const known = new Map<string, Named>();
@@ -93,7 +82,7 @@ export class Documents {
   }
 }
 
-/** The blobs that documents name, but for those of pruned parts. `pruned` has the parts by manifest key. */
+/** The blobs that documents name, except those of pruned parts. `pruned` has the parts by manifest key. */
 export function neededBlobs(
   documents: ReadonlyMap<string, Named>,
   pruned: ReadonlyMap<string, ReadonlySet<Part>>,
@@ -114,17 +103,20 @@ export function isPruned(file: string, parts: ReadonlySet<Part>): boolean {
 export interface Rounds {
   /** Policies of the rounds that are done, oldest first. */
   policies: readonly ArtifactRef[];
-  /** What the stage itself still reads: the reference, and a policy that a round ahead samples. */
+  /** What the stage itself still reads: the reference, and a policy that a later round samples. */
   needed: readonly ArtifactRef[];
   /** How many of the newest stay; null: all. */
   keepRounds: number | null;
 }
 
 /**
- * The parts that may go, by the policy's key: the optimizer's state of all rounds but the newest, which the next round
- * starts from, and everything of those older than `keepRounds` that nothing needs. The round that updated a policy, or
- * sampled it, needs it no more once it is done; everything else that names it goes on needing it. `kept` are the keys of
- * what other stages made to stay.
+ * The parts that may go, by the policy's key.
+ *
+ * - The optimizer's state of all rounds except the newest, because the next round starts from that one.
+ * - Every file of a round older than `keepRounds` that nothing needs. A finished round no longer needs the policy that it
+ *   updated or sampled. Every other document that names a policy goes on needing it.
+ *
+ * `kept` are the keys of the artifacts that other stages keep.
  */
 export function prunable(
   { policies, needed, keepRounds }: Rounds,
@@ -138,7 +130,7 @@ export function prunable(
   for (const [document, { policies: names, round }] of documents) {
     if (own.has(document)) continue;
     for (const key of names) {
-      // The next round updates it; an asynchronous one samples that before.
+      // The next round updates it; an asynchronous round samples it one round earlier.
       const isDone =
         round?.policy === key &&
         round.reference !== key &&
@@ -153,7 +145,7 @@ export function prunable(
 }
 
 /** The pruned parts of all artifacts, by manifest key. */
-export async function prunedParts(store: ArtifactStore): Promise<Map<string, Set<Part>>> {
+export async function prunedParts(store: Pick<ArtifactStore, 'list'>): Promise<Map<string, Set<Part>>> {
   const parts = new Map<string, Set<Part>>();
   for (const { key } of await store.list('pruned/')) {
     const [, artifact, part] = /^pruned\/(.+)\/(trainingState|all)\.json$/.exec(key) ?? [];
@@ -162,19 +154,20 @@ export async function prunedParts(store: ArtifactStore): Promise<Map<string, Set
   return parts;
 }
 
-/** Keys of the artifacts that stages made to stay. */
-export async function keptArtifacts(store: ArtifactStore): Promise<Set<string>> {
+/** Keys of the artifacts that stages keep. */
+export async function keptArtifacts(store: Pick<ArtifactStore, 'list'>): Promise<Set<string>> {
   return new Set((await store.list('kept/')).map(({ key }) => key.slice('kept/'.length)));
 }
 
 /**
- * Removes those of the blobs that are not needed and were stored before a time. The time lies so far back that who stored
- * or touched a blob since, and is about to name it, is spared, and who did so before has named it by now: a manifest is
- * committed over blobs that were stored or touched within `FRESH_BLOB_SECONDS`. The blob's time is looked at again right
- * before it goes.
+ * Deletes the blobs that are not needed and were stored before `before`, and counts them.
+ *
+ * Younger blobs are kept: a writer may be about to name them. Older ones are safe to delete, because a writer commits its
+ * manifest within `FRESH_BLOB_SECONDS` of storing or touching its blobs. A blob's time is read again right before it is
+ * deleted.
  */
 export async function sweep(
-  store: ArtifactStore,
+  store: Pick<ArtifactStore, 'blobTime' | 'remove'>,
   blobs: Iterable<{ sha256: string; bytes: number }>,
   { needed, before, dryRun = false }: { needed: ReadonlySet<string>; before: Date; dryRun?: boolean },
 ): Promise<{ swept: number; sweptBytes: number }> {
@@ -190,7 +183,7 @@ export async function sweep(
   return { swept, sweptBytes };
 }
 
-/** Blobs of pruned parts that were stored before this may go. To be taken before the documents are read. */
+/** Blobs of pruned parts that were stored before this may go. Take it before the documents are read. */
 export function pruningHorizon(now = Date.now()): Date {
   return new Date(now - YOUNG_BLOB_SECONDS * 1000);
 }

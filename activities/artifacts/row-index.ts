@@ -1,11 +1,15 @@
 /**
- * Where the rows of each seed stand in an artifact's files, so that a shard reads its own rows of a large file and no others:
- * reading all of them for every shard would take time that grows with the square of their number.
+ * Where the rows of each seed are in an artifact's files. With it a shard reads its own rows alone. If every shard read
+ * all rows, the time would grow with the square of their number.
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import type { z } from 'zod';
 import type { ArtifactRef, ManifestFile } from '../../workflows/contract/index.js';
-import { linesOf, rowFiles, type ArtifactStore } from './store.js';
+import { linesOf, rowFiles } from './rows.js';
+import type { ArtifactStore } from './store.js';
+
+/** What an index needs of the store. */
+type Reading = Pick<ArtifactStore, 'fetch' | 'manifest'>;
 
 interface Place {
   file: number;
@@ -13,18 +17,18 @@ interface Place {
   bytes: number;
 }
 
-/** Of the artifact that was read last: shards of one stage follow each other. */
+/** The index of the artifact that was read last, because shards of one stage follow each other. */
 let latest: { digest: string; index: Promise<RowIndex> } | undefined;
 
 export class RowIndex {
   private constructor(
-    private readonly store: ArtifactStore,
+    private readonly store: Reading,
     private readonly files: readonly ManifestFile[],
     private readonly places: ReadonlyMap<string, readonly Place[]>,
   ) {}
 
   /** The index of an artifact whose rows name their seeds. */
-  static of(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {
+  static of(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
     if (latest?.digest !== ref.digest) {
       const index = RowIndex.#read(store, ref);
       latest = { digest: ref.digest, index };
@@ -35,7 +39,7 @@ export class RowIndex {
     return latest.index;
   }
 
-  static async #read(store: ArtifactStore, ref: ArtifactRef): Promise<RowIndex> {
+  static async #read(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
     const files = rowFiles(await store.manifest(ref));
     const places = new Map<string, Place[]>();
     for (const [file, stored] of files.entries()) {

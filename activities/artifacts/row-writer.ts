@@ -1,6 +1,6 @@
 /**
- * Rows on their way into a blob: each is checked, and what comes together in a chunk is hashed, spooled, and gzipped on a
- * thread of its own meanwhile. No file is read a second time.
+ * Rows on their way into a blob. Each row is checked. Each chunk of rows is hashed and spooled while another thread
+ * gzips it. No file is read a second time.
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -9,14 +9,14 @@ import { open, rm, type FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, type Gzip } from 'node:zlib';
 import type { z } from 'zod';
-import { StageFailure } from '../../workflows/contract/index.js';
+import { corrupt } from './corrupt.js';
 
-/** Characters of a chunk: a thousand rows cost one write, and no row much memory. */
+/** Characters of a chunk: a thousand rows cost one write and little memory. */
 const CHUNK = 256 * 1024;
 
-export interface WrittenRows {
+interface WrittenRows {
   rows: number;
-  /** Of the JSON Lines before gzip: SHA-256 in hexadecimal, and length. */
+  /** SHA-256 of the JSON Lines before gzip, in hexadecimal, and their length. */
   sha256: string;
   bytes: number;
 }
@@ -30,7 +30,7 @@ export class RowWriter<T> {
   #rows = 0;
   #bytes = 0;
 
-  /** @param name of the file in errors; `path` takes the JSON Lines, `zippedPath` the same gzipped. */
+  /** @param name of the file in errors. `path` takes the JSON Lines, `zippedPath` the same gzipped. */
   constructor(
     readonly name: string,
     private readonly schema: z.ZodType<T>,
@@ -42,17 +42,13 @@ export class RowWriter<T> {
   }
 
   /**
-   * Takes a row; what it returns is to be waited for before the next one.
+   * Takes a row. Wait for the returned promise, where there is one, before the next row.
    *
    * @throws StageFailure `ArtifactCorrupt` naming file and row when the row does not fit the schema.
    */
   write(row: T): Promise<void> | undefined {
     const parsed = this.schema.safeParse(row);
-    if (!parsed.success)
-      throw new StageFailure(
-        'ArtifactCorrupt',
-        `${this.name}, row ${this.#rows}: ${parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')}`,
-      );
+    if (!parsed.success) throw corrupt(`${this.name}, row ${this.#rows}`, parsed.error);
     this.#rows += 1;
     this.#text += `${JSON.stringify(parsed.data)}\n`;
     return this.#text.length < CHUNK ? undefined : this.#flush();

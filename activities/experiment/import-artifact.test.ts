@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { linesOf } from '../artifacts/store.js';
+import { linesOf } from '../artifacts/rows.js';
 import { faultsOfFile } from './import-artifact.js';
 import type { ArtifactKind } from '../../workflows/contract/index.js';
 

@@ -20,7 +20,8 @@ import {
 import { resolvePath } from '../runtime/settings.js';
 import { sha256 } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
-import { linesOf, readLines, type ArtifactStore } from '../artifacts/store.js';
+import { linesOf, readLines } from '../artifacts/rows.js';
+import type { ArtifactStore } from '../artifacts/store.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   seeds: SeedRow,

@@ -14,7 +14,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
-import { fileDigest, filesOf } from '../artifacts/store.js';
+import { fileDigest, filesOf } from '../artifacts/files.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Engine } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
-import { readLines, writeRows } from '../artifacts/store.js';
+import { readLines, writeRows } from '../artifacts/rows.js';
 import type { Prompt } from './prompt.js';
 
 /** Row of the engines' `sample` operation. `completionIds` end with EOS only where the model wrote it. */

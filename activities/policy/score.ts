@@ -2,7 +2,8 @@
 import { rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { ScoreRow } from '../../workflows/contract/index.js';
-import { readLines, writeRows, type ArtifactStore } from '../artifacts/store.js';
+import { readLines, writeRows } from '../artifacts/rows.js';
+import type { ArtifactStore } from '../artifacts/store.js';
 import type { PythonService } from '../runtime/python-service.js';
 import type { Prompt } from './prompt.js';
 

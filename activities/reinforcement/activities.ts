@@ -32,12 +32,11 @@ import {
   prunedParts,
   pruningHorizon,
   sweep,
-  type Part,
-  type PrunedDocument,
   type Rounds,
 } from '../artifacts/pruning.js';
 import { stepRecipe } from '../artifacts/recipes.js';
-import { writeRows } from '../artifacts/store.js';
+import type { Part, PrunedDocument } from '../artifacts/pruned.js';
+import { writeRows } from '../artifacts/rows.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';

@@ -13,7 +13,7 @@ import {
 import { stageKey } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
-import { writeRows } from '../artifacts/store.js';
+import { writeRows } from '../artifacts/rows.js';
 import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
-import { folderBytes, sweepUntouched, type ArtifactStore } from '../artifacts/store.js';
+import { folderBytes, sweepUntouched } from '../artifacts/files.js';
+import type { ArtifactStore } from '../artifacts/store.js';
 import { cancellationSignal, leaveDevice, log, reportProgress } from './context.js';
 import type { PythonService } from './python-service.js';
 

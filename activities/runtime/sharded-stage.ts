@@ -20,7 +20,8 @@ import {
 import { objectKeys, stageKey } from '../artifacts/keys.js';
 import { produce, reused, type Product } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
-import { collect, type ArtifactStore } from '../artifacts/store.js';
+import { collect } from '../artifacts/rows.js';
+import type { ArtifactStore } from '../artifacts/store.js';
 import { currentProducer, leaveDevice } from './context.js';
 
 const PlanDocument = z.object({

@@ -18,7 +18,7 @@ import {
   type Produced,
 } from '../../workflows/contract/index.js';
 import { importRows } from '../artifacts/produce.js';
-import { readLines, writeRows } from '../artifacts/store.js';
+import { readLines, writeRows } from '../artifacts/rows.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';

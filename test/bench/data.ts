@@ -17,7 +17,11 @@ import { createGzip } from 'node:zlib';
 import { Client, Connection } from '@temporalio/client';
 import { Client as MinioClient } from 'minio';
 import { sha256 } from '../../activities/artifacts/keys.js';
-import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import {
+  createArtifactStore,
+  storeOptionsFromEnvironment,
+  type ArtifactStore,
+} from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/dev/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
@@ -391,7 +395,7 @@ async function main(): Promise<void> {
       stack,
       environment,
       client: new Client({ connection, namespace: stack.namespace }),
-      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
+      store: createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
     const measures: Measure[] = [];
     for (const name of chosen) {

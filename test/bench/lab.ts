@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
-import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/dev/embedded-stack.js';
 import { root, venvPython } from '../../infra/dev/paths.mjs';
 import { createServices } from '../../workers/plugins/services.js';
@@ -167,7 +167,7 @@ async function main(): Promise<void> {
       client: new Client({ connection, namespace: stack.namespace }),
       taskQueue: QUEUE,
       models: services.models,
-      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'lab-cache'))),
+      store: createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'lab-cache'))),
       folder: home,
       say,
     };

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
-import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/dev/embedded-stack.js';
 import { venvPython } from '../../infra/dev/paths.mjs';
 import { overhead } from './overhead.js';
@@ -74,7 +74,7 @@ async function main(): Promise<void> {
       home,
       servers: Object.values(stack.pids),
       client: new Client({ connection, namespace: stack.namespace }),
-      store: new ArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
+      store: createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
     const measures: Measure[] = [];
     for (const name of chosen) {

@@ -9,16 +9,11 @@ import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
-import {
-  Documents,
-  MODEL_DOCUMENTS,
-  neededBlobs,
-  prunedParts,
-  sweep,
-  type PrunedDocument,
-} from '../../activities/artifacts/pruning.js';
+import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep } from '../../activities/artifacts/pruning.js';
+import type { PrunedDocument } from '../../activities/artifacts/pruned.js';
 import { RowIndex } from '../../activities/artifacts/row-index.js';
-import { refOf, type ArtifactStore, type Draft } from '../../activities/artifacts/store.js';
+import { refOf, type Draft } from '../../activities/artifacts/manifests.js';
+import { createArtifactStore, type ArtifactStore } from '../../activities/artifacts/store.js';
 import { newestOnHost, restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';
@@ -407,8 +402,7 @@ describe('pruning', () => {
 
 describe('a store that is not there', () => {
   it('is said with its address, and is to be tried again', async () => {
-    const { ArtifactStore } = await import('../../activities/artifacts/store.js');
-    const store = new ArtifactStore({
+    const store = createArtifactStore({
       endpoint: 'http://127.0.0.1:9',
       bucket: 'none',
       accessKey: 'a',

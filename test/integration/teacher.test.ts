@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
-import { refOf } from '../../activities/artifacts/store.js';
+import { refOf } from '../../activities/artifacts/manifests.js';
 import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
 import {
   FilteredQuestionRow,

@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import type { Client } from '@temporalio/client';
 import type { ArtifactStore } from '../../activities/artifacts/store.js';
-import { writeRows } from '../../activities/artifacts/store.js';
+import { writeRows } from '../../activities/artifacts/rows.js';
 import type { PythonService } from '../../activities/runtime/python-service.js';
 import { promptOf } from '../../activities/policy/prompt.js';
 import { merge } from '../../workflows/contract/presets.js';

@@ -1,7 +1,11 @@
 /** The services of one worker process: store, model runtime and sandbox, shared by all of its workers. */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { ArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import {
+  createArtifactStore,
+  storeOptionsFromEnvironment,
+  type ArtifactStore,
+} from '../../activities/artifacts/store.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
 import { settingsFromEnvironment } from '../../activities/runtime/settings.js';
@@ -76,7 +80,7 @@ export function createServices({
     secret: (variable) => env[variable],
     // Made when it is asked for: the sandbox alone works without one.
     get store() {
-      return (store ??= new ArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));
+      return (store ??= createArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));
     },
     models,
     engines: { transformers: models, vllm },

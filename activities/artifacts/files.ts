@@ -1,0 +1,95 @@
+/** Files and folders of this host: names, digests, sizes, and what is old enough to go. No Temporal, no store. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { link, lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+
+/** Bytes of a file that one read gives. */
+export const READ_BYTES = 256 * 1024;
+
+/** Relative names of all files below a folder, in order. */
+export async function filesOf(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+/** SHA-256 of a file's bytes in hexadecimal. */
+export async function fileDigest(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** Bytes of all files of a folder. */
+export async function folderBytes(folder: string): Promise<number> {
+  const sizes = await Promise.all((await filesOf(folder)).map(async (name) => (await stat(join(folder, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** Whether there is a file or folder at a path. */
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Links a file to a path whose folders need not exist. */
+export async function linkInto(path: string, target: string): Promise<void> {
+  await mkdir(dirname(target), { recursive: true });
+  await link(path, target);
+}
+
+/** Renames a finished folder to its name. Where a folder of that name exists, that one stays and the new one goes. */
+export async function place(building: string, folder: string): Promise<void> {
+  await mkdir(dirname(folder), { recursive: true });
+  await rename(building, folder).catch(async (error: NodeJS.ErrnoException) => {
+    await rm(building, { recursive: true, force: true });
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+  });
+}
+
+/** Removes those entries of a folder in which nothing has changed for so many milliseconds. */
+export async function sweepUntouched(folder: string, milliseconds: number): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const path = join(folder, name);
+    if (Date.now() - (await touchedAt(path)) > milliseconds) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** When a file, or anything in a folder, was changed last, in milliseconds; 0 where it is gone. */
+async function touchedAt(path: string): Promise<number> {
+  const below = (await readdir(path, { recursive: true }).catch(() => [])).map((name) => join(path, name));
+  const times = [path, ...below].map((one) =>
+    lstat(one).then(
+      ({ mtimeMs, ctimeMs }) => Math.max(mtimeMs, ctimeMs),
+      () => 0,
+    ),
+  );
+  return Math.max(...(await Promise.all(times)));
+}
+
+/**
+ * Does `work` for 0 to `count` - 1, in so many lanes at once. After a failure nothing new begins; what runs is waited
+ * for, then the first failure is thrown.
+ */
+export async function eachOf(
+  count: number,
+  lanes: number,
+  work: (at: number, lane: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const inLane = async (lane: number): Promise<void> => {
+    try {
+      for (let at = next++; at < count; at = next++) await work(at, lane);
+    } catch (error) {
+      next = count;
+      throw error;
+    }
+  };
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(lanes, count) }, (_, lane) => inLane(lane)));
+  for (const result of ended) if (result.status === 'rejected') throw result.reason;
+}
