@@ -10,8 +10,10 @@ import {
   ArtifactRef,
   ManifestFile,
   Metrics,
+  keyedConfig,
   StageFailure,
   semanticsOf,
+  unkeyedConfig,
   type ArtifactKind,
   type Produced,
   type Producer,
@@ -127,7 +129,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(
       stage: stage.stage,
       version: stage.version,
       kind: stage.kind,
-      semantics: semanticsOf(config),
+      semantics: semanticsOf(keyedConfig(stage.stage, config, inputs)),
       inputs: digestsOf(inputs),
     };
   }
@@ -164,7 +166,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(
       const { workflowId } = currentProducer();
       if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
       const plan = await readPlan(store, key);
-      const config = stage.config.parse(plan.config);
+      const config = stage.config.parse(unkeyedConfig(stage.stage, plan.config));
       const steps = stepsOf(config);
       const before = steps[steps.indexOf(step) - 1];
       const previous = before === undefined ? plan.shards[shard] : (await readShard(store, key, shard, before))?.file;
@@ -192,7 +194,7 @@ export function shardedStageActivities<C extends { execution: unknown }>(
 
   async function seal(input: { stageKey: string }): Promise<Produced> {
     const plan = await readPlan(store, input.stageKey);
-    const config = stage.config.parse(plan.config);
+    const config = stage.config.parse(unkeyedConfig(stage.stage, plan.config));
     const producer: Producer = currentProducer();
     const steps = stepsOf(config);
     const lastStep = steps.at(-1)!;

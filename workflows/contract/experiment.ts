@@ -4,7 +4,9 @@
  */
 import { z } from 'zod';
 import { artifactInput, ArtifactRef } from './artifacts.js';
+import { MOVED_FIELDS } from './mistakes.js';
 import { PRESETS } from './presets.js';
+import { RECORDED_MOVED, RecordedInputs, withRecorded, within } from './recorded.js';
 import { MAX_TESTS } from './rows.js';
 
 const count = z.number().int().positive();
@@ -235,15 +237,19 @@ const EndpointModel = z.strictObject({
     .describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
   model: z.string().min(1).describe('name of the model at the endpoint'),
 });
-const RecordedSamples = z.strictObject({
-  kind: z.literal('recorded').describe('programs that somebody else had written; no model is asked'),
-  samples: artifactInput('samples').describe(
-    'their texts: a JSON Lines file of {seedId, text}, or an artifact; of each seed, the first ones are taken',
-  ),
-});
+const recordedPrograms = (stage: 'filtering' | 'sampling') =>
+  z
+    .strictObject({
+      kind: z
+        .literal('recorded')
+        .describe(
+          'programs that somebody else had written, among the inputs; no model is asked; of a seed, the first ones are taken',
+        ),
+    })
+    .register(MOVED_FIELDS, RECORDED_MOVED[stage]);
 
 /** Whose programs speak for a question, where that is not the policy. */
-export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, RecordedSamples]);
+export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, recordedPrograms('filtering')]);
 export type ProgramSource = z.infer<typeof ProgramSource>;
 
 export const SynthesisConfig = priced(
@@ -281,13 +287,14 @@ export const SynthesisConfig = priced(
             .describe('how JSON is asked for; auto: the first of the others that the endpoint takes'),
           seed: seed.default(0).describe('sampling seed, sent with each request; endpoints may ignore it'),
         }),
-        z.strictObject({
-          kind: z.literal('recorded').describe('replays stored replies; nothing is asked'),
-          replies: artifactInput('replies').describe(
-            'stored replies: a JSON Lines file of {seedId, text}, or an artifact',
-          ),
-          testCases,
-        }),
+        z
+          .strictObject({
+            kind: z
+              .literal('recorded')
+              .describe('replays stored replies, which are among the inputs; nothing is asked'),
+            testCases,
+          })
+          .register(MOVED_FIELDS, RECORDED_MOVED.synthesis),
       ])
       .prefault({ kind: 'offline' })
       .describe('who writes questions and test cases'),
@@ -373,7 +380,7 @@ export const SamplingConfig = priced(
       .discriminatedUnion('kind', [
         z.strictObject({ kind: z.literal('policy').describe("the experiment's policy, on a GPU worker") }),
         EndpointModel,
-        RecordedSamples,
+        recordedPrograms('sampling'),
       ])
       .prefault({ kind: 'policy' })
       .describe('who writes the programs'),
@@ -636,8 +643,7 @@ export const StageConfigs = {
 } as const;
 export type StageConfig = { [S in keyof typeof StageConfigs]: z.infer<(typeof StageConfigs)[S]> };
 
-/** An experiment after the preset that it extends has been merged in. */
-export const Experiment = z.strictObject({
+const ExperimentFields = z.strictObject({
   name: Name.describe('name of the experiment, in reports and search attributes'),
   seeds: artifactInput('seeds').describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
   models: z
@@ -646,6 +652,10 @@ export const Experiment = z.strictObject({
       rewardModel: ModelSource.optional().describe('backbone of the reward model; absent: the policy'),
     })
     .describe('the models'),
+  inputs: z
+    .strictObject(RecordedInputs)
+    .optional()
+    .describe("what stages of kind 'recorded' read in the place of asking a model"),
   stages: z
     .strictObject({
       synthesis: SynthesisConfig.prefault({}).describe('seeds to questions with test cases'),
@@ -663,11 +673,17 @@ export const Experiment = z.strictObject({
     .default('park')
     .describe('park: a stage that failed for good waits for retryStage; fail: the experiment fails'),
 });
+
+/** An experiment after the preset that it extends has been merged in. */
+export const Experiment = withRecorded(
+  ExperimentFields,
+  (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),
+);
 export type Experiment = z.infer<typeof Experiment>;
 
 /** What a user writes: where it extends a preset, the preset gives what is left out. */
-export const ExperimentFile = Experiment.partial({ seeds: true }).extend({
-  models: Experiment.shape.models.partial().optional().describe('the models'),
+export const ExperimentFile = ExperimentFields.partial({ seeds: true }).extend({
+  models: ExperimentFields.shape.models.partial().optional().describe('the models'),
   ...schemaField,
   extends: z
     .enum(Object.keys(PRESETS) as [string, ...string[]])

@@ -8,6 +8,7 @@ export * from './inputs.js';
 export * from './mistakes.js';
 export * from './names.js';
 export * from './presets.js';
+export * from './recorded.js';
 export * from './rows.js';
 export * from './stages.js';
 export * from './summary.js';

@@ -4,15 +4,25 @@ import { artifactInput } from './artifacts.js';
 import { Experiment, ExperimentFile, Name, schemaField, StageConfigs } from './experiment.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
+import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { StageInputs } from './stages.js';
 
-export const DatasetRefreshInput = z.strictObject({
-  ...schemaField,
-  name: Name.describe('name of the data set'),
-  seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
-  synthesis: StageConfigs.synthesis.prefault({}).describe('seeds to questions with test cases'),
-  filtering: StageConfigs.filtering.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
-});
+export const DatasetRefreshInput = withRecorded(
+  z.strictObject({
+    ...schemaField,
+    name: Name.describe('name of the data set'),
+    seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
+    inputs: z
+      .strictObject({ replies: RecordedInputs.replies, oracleSamples: RecordedInputs.oracleSamples })
+      .optional()
+      .describe("what stages of kind 'recorded' read in the place of asking a model"),
+    synthesis: StageConfigs.synthesis.prefault({}).describe('seeds to questions with test cases'),
+    filtering: StageConfigs.filtering
+      .prefault({})
+      .describe('questions to questions whose test cases an oracle confirms'),
+  }),
+  (['synthesis', 'filtering'] as const).map((stage) => within([], stage)),
+);
 
 /** Formats that are written, with the artifacts that their rows come from. */
 export const DatasetExportInput = z.discriminatedUnion('format', [

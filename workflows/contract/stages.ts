@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { artifactInput, artifactRef, type ArtifactRef, type Metrics } from './artifacts.js';
 import { ModelInput, Name, schemaField, StageConfigs, type StageConfig } from './experiment.js';
 import { STAGES, type StageName } from './names.js';
+import { alone, RecordedInput, withRecorded } from './recorded.js';
 
 const stageInput = <I extends z.ZodRawShape, C extends z.ZodType>(inputs: I, config: C) =>
   z.strictObject({
@@ -27,20 +28,30 @@ const EVALUATED = z.object({
 
 /** What each stage workflow takes: one JSON object, so that it can be started alone. */
 export const StageInputs = {
-  synthesis: stageInput(
-    { seeds: artifactInput('seeds').describe('seed programs') },
-    StageConfigs.synthesis.prefault({}),
+  synthesis: withRecorded(
+    stageInput(
+      { seeds: artifactInput('seeds').describe('seed programs'), ...RecordedInput.synthesis },
+      StageConfigs.synthesis.prefault({}),
+    ),
+    [alone('synthesis')],
   ),
-  filtering: stageInput(
-    { questions: artifactInput('questions').describe('questions with test cases') },
-    StageConfigs.filtering.prefault({}),
+  filtering: withRecorded(
+    stageInput(
+      { questions: artifactInput('questions').describe('questions with test cases'), ...RecordedInput.filtering },
+      StageConfigs.filtering.prefault({}),
+    ),
+    [alone('filtering')],
   ),
-  sampling: stageInput(
-    {
-      questions,
-      policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
-    },
-    StageConfigs.sampling.prefault({}),
+  sampling: withRecorded(
+    stageInput(
+      {
+        questions,
+        policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
+        ...RecordedInput.sampling,
+      },
+      StageConfigs.sampling.prefault({}),
+    ),
+    [alone('sampling')],
   ).superRefine(
     ({ inputs, config }, context) => {
       if (config.sampler.kind === 'policy' && inputs.policy === undefined)
