@@ -21,10 +21,10 @@ export interface RefreshResult {
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
-  const { name, seeds: given, ...config } = parseInput('datasetRefresh', input);
-  const { seeds } = await resolveInputs(
+  const { name, seeds: given, inputs: recorded = {}, ...config } = parseInput('datasetRefresh', input);
+  const { seeds, inputs } = await resolveInputs(
     'datasetRefresh',
-    { seeds: given },
+    { seeds: given, inputs: recorded },
     { at: '', benchmarks: benchmarksOf(config.synthesis, 'synthesis.') },
   );
   const { previous, fresh } = await call('datasetRefresh.plan', { summary: 'find new seeds' }, { name, seeds });
@@ -40,10 +40,10 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { workflowId } = workflowInfo();
   const outputs: Partial<Record<StageName, ArtifactRef>> = {};
   for (const stage of ['synthesis', 'filtering'] as const) {
-    const inputs = chainInputs(stage, config[stage], { given: givenOf({ seeds: fresh }), outputs });
+    const fed = chainInputs(stage, config[stage], { given: givenOf({ seeds: fresh, inputs }), outputs });
     const { ref } = (await executeChild(stage, {
       workflowId: `${workflowId}/${stage}`,
-      args: [{ inputs, config: config[stage] }],
+      args: [{ inputs: fed, config: config[stage] }],
       staticSummary: outputs.synthesis
         ? `${outputs.synthesis.rows ?? '?'} questions`
         : `${fresh.rows ?? '?'} new seeds`,

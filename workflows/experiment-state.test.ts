@@ -216,6 +216,15 @@ describe('a retry', () => {
     expect(state.config.stages.rewardModel.learningRate).toBe(1e-4);
   });
 
+  it('that needs an input which the experiment was not given is refused', () => {
+    const request = { stage: 'sampling', semantics: { sampler: { kind: 'recorded' } }, allowRepeat: true };
+    expect(retryOf(fresh(), request).refused).toBe(
+      "inputs.samples: needed, because stages.sampling.sampler.kind is 'recorded' (is missing)",
+    );
+    const given = fresh({ inputs: { samples: { kind: 'samples', path: 's.jsonl' } } });
+    expect(retryOf(given, request).accepted?.config.stages.sampling.sampler).toEqual({ kind: 'recorded' });
+  });
+
   it.each([
     [{ stage: 'nothing' }, 'stage: must be one of "synthesis"'],
     [{ stage: 'rewardModel', execution: { microBatch: -1 } }, 'execution.microBatch: '],

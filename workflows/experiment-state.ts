@@ -9,6 +9,7 @@ import {
   chainInputs,
   describeMistakes,
   EvaluationResult,
+  Experiment,
   merge,
   mistakesOf,
   POLICIES,
@@ -18,7 +19,6 @@ import {
   teacherEstimate,
   type ArtifactRef,
   type ChainInputs,
-  type Experiment,
   type ExperimentStatus,
   type Given,
   type StageConfig,
@@ -215,8 +215,10 @@ export function retryOf(state: ExperimentState, request: unknown): Answer<Retry>
       : semantics
         ? `${stage} runs again; repeated: ${again}`
         : `${stage} runs again; finished work is taken from the store`;
-  const config = { ...state.config, stages: { ...state.config.stages, [stage]: settings.accepted } };
-  return { accepted: { stage, config, text } };
+  // A patch may need an input that the experiment was not given.
+  const whole = { ...state.config, stages: { ...state.config.stages, [stage]: settings.accepted } };
+  const config = parsed<Experiment>(Experiment, whole);
+  return config.accepted ? { accepted: { stage, config: config.accepted, text } } : config;
 }
 
 /** What an `abandon` request does: see {@link retryOf}. */

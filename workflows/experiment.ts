@@ -54,7 +54,6 @@ import {
 } from './experiment-state.js';
 import { call } from './lib/activities.js';
 import { currentDetails, retryAdvice } from './lib/details.js';
-import { recordedIn } from './lib/endpoint.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
 import {
   abandonUpdate,
@@ -178,16 +177,10 @@ class ExperimentRun {
 
   /** References behind everything that the experiment is given. */
   async #given(): Promise<ExperimentState['given']> {
-    const { seeds, models, stages: settings } = this.#state.config;
-    const recorded = nested(
-      (['synthesis', 'filtering', 'sampling'] as const).map((stage) => {
-        const { at, files } = recordedIn[stage](settings[stage] as never);
-        return { at: `stages.${stage}.${at}`, files };
-      }),
-    );
+    const { seeds, models, inputs = {}, stages: settings } = this.#state.config;
     const resolved = await resolveInputs(
       'experiment',
-      { seeds, models, ...recorded },
+      { seeds, models, inputs },
       {
         at: '',
         deviceClass: settings.sampling.execution.deviceClass,
@@ -348,18 +341,6 @@ function helpfulPatch(type: string, execution: object): Record<string, number> |
   if (type !== 'BudgetExceeded') return undefined;
   const budgetUsd = 'budgetUsd' in execution ? Number(execution.budgetUsd) : 0;
   return { budgetUsd: 2 * budgetUsd };
-}
-
-/** Files by the paths of the objects that hold them, as one object: what is looked up and imported together. */
-function nested(parts: { at: string; files: Record<string, unknown> }[]): Record<string, object> {
-  const all: Record<string, unknown> = {};
-  for (const { at, files } of parts) {
-    if (Object.keys(files).length === 0) continue;
-    let place = all;
-    for (const name of at.split('.').filter(Boolean)) place = (place[name] ??= {}) as Record<string, unknown>;
-    Object.assign(place, files);
-  }
-  return all as Record<string, object>;
 }
 
 /** What was asked for. @throws ApplicationFailure that refuses it with the reason. */

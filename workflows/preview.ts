@@ -24,7 +24,7 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes, or where `first` is no number of seeds.
  */
 export async function preview(input: unknown, { first = FIRST }: { first?: number } = {}): Promise<PreviewResult> {
-  const { name, seeds: given, models, stages } = parseInput('experiment', input);
+  const { name, seeds: given, models, inputs: recorded = {}, stages } = parseInput('experiment', input);
   if (!Number.isInteger(first) || first < 1)
     throw ApplicationFailure.nonRetryable(
       `first is ${JSON.stringify(first)}; it is a number of seeds from 1 on`,
@@ -33,9 +33,10 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
   const {
     seeds: all,
     models: { policy },
+    inputs,
   } = await resolveInputs(
     'experiment',
-    { seeds: given, models: { policy: models.policy } },
+    { seeds: given, models: { policy: models.policy }, inputs: recorded },
     {
       at: '',
       deviceClass: stages.sampling.execution.deviceClass,
@@ -52,10 +53,10 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     // Without a question that the filter kept there is nothing to sample.
     if (stage === 'sampling' && !outputs.filtering?.rows) break;
     setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stage}`);
-    const inputs = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy } }), outputs });
+    const fed = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy }, inputs }), outputs });
     const { ref } = (await executeChild(stage, {
       workflowId: `${workflowInfo().workflowId}/${stage}`,
-      args: [{ inputs, config: stages[stage] }],
+      args: [{ inputs: fed, config: stages[stage] }],
       staticSummary: `${stage} of a preview of ${name}`,
     })) as StageResult;
     outputs[stage] = ref;

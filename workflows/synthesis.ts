@@ -1,5 +1,5 @@
-import type { ActivityName, StageResult, Teacher } from './contract/index.js';
-import { paidRequests, recordedInputs, withReferences } from './lib/endpoint.js';
+import { readsRecorded, type ActivityName, type StageResult, type Teacher } from './contract/index.js';
+import { paidRequests } from './lib/endpoint.js';
 import { stageInput, StageRun } from './lib/stage.js';
 import { runShardedStage, type ShardedCarry } from './lib/sharded-stage.js';
 
@@ -13,13 +13,13 @@ const STEPS: Record<Teacher['kind'], readonly ActivityName[]> = {
 /** Seeds and a teacher to questions with test cases. */
 export async function synthesis(input: unknown, carry?: ShardedCarry): Promise<StageResult> {
   const run = new StageRun('synthesis');
-  const { inputs, config: given } = await stageInput('synthesis', input, carry !== undefined);
-  const recorded = await recordedInputs('synthesis', given);
-  const config = withReferences('synthesis', given, recorded);
+  const { inputs, config } = await stageInput('synthesis', input, carry !== undefined);
+  const { seeds, replies } = inputs;
   return runShardedStage(run, {
     stage: 'synthesis',
     config,
-    inputs: { ...inputs, ...recorded },
+    // Replies that no teacher replays decide nothing, and are no input then.
+    inputs: { seeds, ...(replies && readsRecorded('synthesis', config) ? { replies } : {}) },
     input: { inputs, config },
     carry,
     steps: STEPS[config.teacher.kind],

@@ -17,6 +17,7 @@ import {
 import { asksOfQuestions } from '../policy/source.js';
 import { asksOfSeeds } from '../synthesis/prompts.js';
 import { sha256, stageKey } from './keys.js';
+import { digestsOf } from './produce.js';
 import { stageRecipe, stepRecipe } from './recipes.js';
 
 const Config = z.record(z.string(), z.json());
@@ -49,21 +50,15 @@ const golden = Golden.parse(
   JSON.parse(readFileSync(new URL('../../test/fixtures/golden-keys.json', import.meta.url), 'utf8')),
 );
 
-/** A configuration of version 0.1.0 with its settings at the places where they are now. */
-function asWrittenNow(config: Config): Config {
-  const { humanevalSamples: samples, humanevalMaxNewTokens: maxNewTokens, ...rest } = config;
-  if (samples === undefined && maxNewTokens === undefined) return rest;
-  const own = {
-    ...(samples === undefined ? {} : { samples }),
-    ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
-  };
-  const benchmarks = z.array(Config).parse(config['benchmarks'] ?? [{ kind: 'heldOut' }]);
-  return {
-    ...rest,
-    benchmarks: benchmarks.map((benchmark) =>
-      benchmark['kind'] === 'humaneval' ? { ...benchmark, ...own } : benchmark,
+/** What a configuration of version 0.1.0 names as recorded, by the name of the input that it is now. */
+function recordedIn(config: unknown): Record<string, ArtifactRef> {
+  if (typeof config !== 'object' || config === null) return {};
+  return Object.assign(
+    {},
+    ...Object.entries(config).map(([name, value]: [string, unknown]) =>
+      (name === 'replies' || name === 'samples') && typeof value === 'object' ? { [name]: value } : recordedIn(value),
     ),
-  };
+  ) as Record<string, ArtifactRef>;
 }
 
 function keyOf(
@@ -79,8 +74,10 @@ function keyOf(
     const parsed = ReinforcementConfig.parse(config);
     return stageKey(stepRecipe(name, step!, definition, parsed, inputs, { round }));
   }
-  const stage = z.enum(STAGES).parse(name);
-  return stageKey(stageRecipe(STAGE[stage], asWrittenNow(config), inputs));
+  const stage = STAGE[z.enum(STAGES).parse(name)];
+  // A reference to what is recorded stood in the configuration; now it is an input, and the key has it where it was.
+  const recipe = stageRecipe(stage, stage.stored?.(config) ?? config, { ...recordedIn(config), ...inputs });
+  return stageKey({ ...recipe, inputs: digestsOf(inputs) });
 }
 
 /** A reference to something with a digest; nothing else of it is in a key. */

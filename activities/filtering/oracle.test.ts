@@ -133,8 +133,8 @@ describe('prices', () => {
     expect(checkInput('sampling', { inputs }).mistakes?.map(({ path }) => path)).toEqual(['inputs.policy']);
     expect(
       checkInput('sampling', {
-        inputs,
-        config: { sampler: { kind: 'recorded', samples: { kind: 'samples', path: 's.jsonl' } } },
+        inputs: { ...inputs, samples: { kind: 'samples', path: 's.jsonl' } },
+        config: { sampler: { kind: 'recorded' } },
       }).mistakes,
     ).toBeUndefined();
   });

@@ -128,6 +128,7 @@ interface ShardedDefinition {
   config: z.ZodType<{ execution: unknown }>;
   metrics: z.ZodType<object>;
   steps: Record<'plan' | 'seal', StepDefinition> & Record<string, StepDefinition>;
+  stored?: ((config: unknown) => unknown) | undefined;
   withSettings: (settings: unknown) => StageAnswers;
 }
 type ConfigOf<D extends ShardedDefinition> = z.output<D['config']>;
@@ -194,6 +195,8 @@ function shardedStageActivities<D extends ShardedDefinition>(
   const { name: stage, kind } = definition;
   const steps = new Map(Object.entries<ShardStep<ConfigOf<D>>>(parts.steps));
   const configOf = (config: unknown): ConfigOf<D> => definition.config.parse(config) as ConfigOf<D>;
+  /** The configuration in a plan, which an earlier version may have stored. */
+  const plannedConfig = ({ config }: PlanDocument): ConfigOf<D> => configOf(definition.stored?.(config) ?? config);
   const stepsOf = (config: unknown): readonly string[] => definition.withSettings(config).shardSteps();
   const recipe = (config: unknown, inputs: Record<string, ArtifactRef>) => stageRecipe(definition, config, inputs);
 
@@ -224,12 +227,13 @@ function shardedStageActivities<D extends ShardedDefinition>(
       const { workflowId } = currentProducer();
       if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
       const planned = await readPlan(store, key);
-      const order = stepsOf(planned.config);
+      const config = plannedConfig(planned);
+      const order = stepsOf(config);
       const before = order[order.indexOf(name) - 1];
       const file = before === undefined ? planned.shards[shard] : (await readShard(store, key, shard, before))?.file;
       if (!file) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage}.${name}`);
       const previous = before === undefined ? parts.plan : steps.get(before)!;
-      const args = { config: configOf(planned.config), inputs: planned.inputs, execution, shard };
+      const args = { config, inputs: planned.inputs, execution, shard };
       const started = performance.now();
       const result = await step.execute(args, ({ row }) => collect(store.readRows([file], row)), previous);
       leaveDevice();
@@ -248,8 +252,8 @@ function shardedStageActivities<D extends ShardedDefinition>(
 
   async function seal(input: { stageKey: string }): Promise<Produced> {
     const planned = await readPlan(store, input.stageKey);
-    const config = configOf(planned.config);
-    const order = stepsOf(planned.config);
+    const config = plannedConfig(planned);
+    const order = stepsOf(config);
     const lastStep = order.at(-1)!;
     const producer = currentProducer();
     return produce(store, recipe(config, planned.inputs), planned.inputs, producer, async (key): Promise<Product> => {

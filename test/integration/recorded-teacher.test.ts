@@ -73,9 +73,9 @@ async function questionsOf(
   );
   return run(
     'synthesis',
-    { seeds: seedsOf(problems, `${name}-seeds.jsonl`) },
+    { seeds: seedsOf(problems, `${name}-seeds.jsonl`), replies: { kind: 'replies', path: replies } },
     {
-      teacher: { kind: 'recorded', replies: { kind: 'replies', path: replies }, testCases },
+      teacher: { kind: 'recorded', testCases },
       decontaminate: [],
       nearDuplicate: null,
       shardSize: 32,
@@ -110,8 +110,9 @@ function codegen(): LoadedProblem[] {
 
 describe('the example of stored replies and samples', { timeout: 120_000 }, () => {
   it('goes from seeds to pairs without any model', async () => {
-    const { seeds, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
-    const { ref: questions, metrics: written } = await run('synthesis', { seeds }, stages.synthesis);
+    const { seeds, inputs, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const { replies, samples } = inputs!;
+    const { ref: questions, metrics: written } = await run('synthesis', { seeds, replies }, stages.synthesis);
     // One of the 36 repeats a problem of HumanEval.
     expect(written).toMatchObject({
       questions: 35,
@@ -120,18 +121,19 @@ describe('the example of stored replies and samples', { timeout: 120_000 }, () =
       costUsd: 0,
     });
     const { ref: filtered } = await run('filtering', { questions }, stages.filtering);
-    const sampled = await run('sampling', { questions: filtered }, stages.sampling);
+    const sampled = await run('sampling', { questions: filtered, samples }, stages.sampling);
     const programs = await programsOf(sampled.ref);
     expect(programs.filter(({ passRate }) => passRate === 1).length).toBeGreaterThanOrEqual(30);
     expect(programs.some(({ passRate }) => passRate < 1)).toBe(true);
     const pairs = await run('preferences', { programs: sampled.ref }, stages.preferences);
     expect(Number(pairs.metrics['pairs'])).toBeGreaterThan(10);
-    expect((await run('sampling', { questions: filtered }, stages.sampling)).reused).toBe(true);
+    expect((await run('sampling', { questions: filtered, samples }, stages.sampling)).reused).toBe(true);
   });
 
   it('counts questions without samples', async () => {
-    const { seeds, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
-    const { ref: questions } = await run('synthesis', { seeds }, stages.synthesis);
+    const { seeds, inputs, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const { replies } = inputs!;
+    const { ref: questions } = await run('synthesis', { seeds, replies }, stages.synthesis);
     const { ref: filtered, metrics } = await run('filtering', { questions }, { ...stages.filtering, heldOutShare: 0 });
     const samples = {
       kind: 'samples',
@@ -139,8 +141,8 @@ describe('the example of stored replies and samples', { timeout: 120_000 }, () =
     };
     const sampled = await run(
       'sampling',
-      { questions: filtered },
-      { sampler: { kind: 'recorded', samples }, samples: 2 },
+      { questions: filtered, samples },
+      { sampler: { kind: 'recorded' }, samples: 2 },
     );
     expect(sampled.metrics).toMatchObject({
       programs: 1,
@@ -232,8 +234,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     };
     const sampled = await run(
       'sampling',
-      { questions: filtered.ref },
-      { sampler: { kind: 'recorded', samples }, samples: 16, shardSize: 64 },
+      { questions: filtered.ref, samples },
+      { sampler: { kind: 'recorded' }, samples: 16, shardSize: 64 },
     );
     const programs = await programsOf(sampled.ref);
     expect(programs).toHaveLength(16 * kept!);
@@ -246,9 +248,9 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     // CodeT's agreement finds right asserts without a reference: more of what it keeps holds than of what was written.
     const agreed = await run(
       'filtering',
-      { questions: questions.ref },
+      { questions: questions.ref, samples },
       {
-        oracle: { kind: 'agreement', programs: { kind: 'recorded', samples }, n: 16 },
+        oracle: { kind: 'agreement', programs: { kind: 'recorded' }, n: 16 },
         minimumTestCases: 1,
         minimumDistinctOutputs: 1,
         heldOutShare: 0,
@@ -294,9 +296,12 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     ): Promise<{ rate: number; count: number; byTask: Map<string, number> }> => {
       const { ref } = await run(
         'sampling',
-        { questions: questions(rows, `${name}-questions.jsonl`) },
         {
-          sampler: { kind: 'recorded', samples: { kind: 'samples', path: file(`${name}.jsonl`, texts) } },
+          questions: questions(rows, `${name}-questions.jsonl`),
+          samples: { kind: 'samples', path: file(`${name}.jsonl`, texts) },
+        },
+        {
+          sampler: { kind: 'recorded' },
           samples: n,
           shardSize: 64,
           limits: { cpuSecondsPerTest, cpuSecondsPerProgram: 2 * cpuSecondsPerTest },

@@ -70,16 +70,25 @@ function config(teacher: object = {}, execution: object = {}, endpoint: object =
   };
 }
 
-function synthesis(seeds: number | string, settings: Record<string, unknown>, taskQueue = SHARED_QUEUE) {
+function synthesis(
+  seeds: number | string,
+  settings: Record<string, unknown>,
+  taskQueue = SHARED_QUEUE,
+  recorded: { replies?: object } = {},
+) {
   return startWorkflow(
     'synthesis',
     {
-      inputs: { seeds: { kind: 'seeds', path: typeof seeds === 'string' ? seeds : seedsFile(seeds) } },
+      inputs: { seeds: { kind: 'seeds', path: typeof seeds === 'string' ? seeds : seedsFile(seeds) }, ...recorded },
       config: settings,
     },
     { taskQueue },
   );
 }
+
+/** Synthesis by a teacher that replays stored replies. */
+const replay = (seeds: number | string, replies: object, settings: Record<string, unknown> = {}) =>
+  synthesis(seeds, { ...settings, teacher: { kind: 'recorded' } }, SHARED_QUEUE, { replies });
 
 async function questionsOf(ref: ArtifactRef): Promise<QuestionRow[]> {
   const rows: QuestionRow[] = [];
@@ -205,7 +214,7 @@ describe('a second run', { timeout: 90_000 }, () => {
     const replies = refOf((await store.findManifest(first.metrics['repliesArtifact'] as string))!);
     expect(replies).toMatchObject({ kind: 'replies', rows: 12 });
     const recorded = (await (
-      await synthesis(seeds, { teacher: { kind: 'recorded', replies }, decontaminate: [], shardSize: 10 })
+      await replay(seeds, replies, { decontaminate: [], shardSize: 10 })
     ).result()) as StageResult;
     expect(recorded.ref.digest).toBe(first.ref.digest);
     expect(fake.requests).toHaveLength(12);
@@ -216,18 +225,14 @@ describe('a second run', { timeout: 90_000 }, () => {
       [0, 1].map((n) => `${JSON.stringify({ seedId: `fake/times_${n}`, text: exercise(`times_${n}`) })}\n`).join(''),
     );
     const fromFile = (await (
-      await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path } }, decontaminate: [] })
+      await replay(seeds, { kind: 'replies', path }, { decontaminate: [] })
     ).result()) as StageResult;
     expect(fromFile.metrics).toMatchObject({ questions: 2, failures: { noReply: 10 } });
     const broken = join(folder, 'broken.jsonl');
     writeFileSync(broken, '{"seedId": 7}\n');
-    expect(
-      await failureOf(
-        await synthesis(seeds, { teacher: { kind: 'recorded', replies: { kind: 'replies', path: broken } } }),
-      ),
-    ).toMatchObject({
+    expect(await failureOf(await replay(seeds, { kind: 'replies', path: broken }))).toMatchObject({
       type: 'InvalidExperiment',
-      message: expect.stringContaining('config.teacher.replies.path: line 1: ') as string,
+      message: expect.stringContaining('inputs.replies.path: line 1: ') as string,
     });
   });
 });

@@ -5,10 +5,12 @@
  */
 import { z } from 'zod';
 import type { Experiment } from './experiment.js';
+import { readsRecorded } from './recorded.js';
 import { StageInputs, STAGES, type StageConfig, type StageInput, type StageName } from './stages/index.js';
 
 /** What an experiment is given, by its path in the experiment's input. */
-export type Given = 'seeds' | `models.${keyof Experiment['models']}`;
+export type Given =
+  'seeds' | `models.${keyof Experiment['models']}` | `inputs.${keyof NonNullable<Experiment['inputs']>}`;
 
 /** Where an input comes from: the output of a stage, or what the experiment is given. */
 export type Source = StageName | Given;
@@ -38,9 +40,19 @@ type Feeds<S extends StageName> = {
 export const POLICIES = { before: 'initial', after: 'trained' } as const;
 
 export const CHAIN: { readonly [S in StageName]: Feeds<S> } = {
-  synthesis: { seeds: 'seeds' },
-  filtering: { questions: 'synthesis' },
-  sampling: { questions: 'filtering', policy: 'models.policy' },
+  synthesis: {
+    seeds: 'seeds',
+    replies: { from: 'inputs.replies', when: (config) => readsRecorded('synthesis', config) },
+  },
+  filtering: {
+    questions: 'synthesis',
+    samples: { from: 'inputs.oracleSamples', when: (config) => readsRecorded('filtering', config) },
+  },
+  sampling: {
+    questions: 'filtering',
+    policy: 'models.policy',
+    samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
+  },
   preferences: { programs: 'sampling' },
   rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
   reinforcement: {
@@ -114,20 +126,28 @@ export function fed<C, S extends string, V extends object>(
   return inputs;
 }
 
+/** Names of one part of what an experiment is given, such as `policy` of `models.policy`. */
+type PartOf<P extends string> = Given extends infer G ? (G extends `${P}.${infer N}` ? N : never) : never;
+
 /** What an experiment is given, by the names that the chain uses. */
 export function givenOf<V>({
   seeds,
   models = {},
+  inputs = {},
 }: {
   seeds?: V;
-  models?: { [M in keyof Experiment['models']]?: V | undefined };
+  models?: { [N in PartOf<'models'>]?: V | undefined };
+  inputs?: { [N in PartOf<'inputs'>]?: V | undefined } | undefined;
 }): Partial<Record<Given, V>> {
-  const { policy, rewardModel } = models;
-  return {
-    ...(seeds === undefined ? {} : { seeds }),
-    ...(policy === undefined ? {} : { 'models.policy': policy }),
-    ...(rewardModel === undefined ? {} : { 'models.rewardModel': rewardModel }),
+  const given: Record<Given, V | undefined> = {
+    seeds,
+    'models.policy': models.policy,
+    'models.rewardModel': models.rewardModel,
+    'inputs.replies': inputs.replies,
+    'inputs.oracleSamples': inputs.oracleSamples,
+    'inputs.samples': inputs.samples,
   };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 /** The stages that an experiment runs, in order. One that is optional, and whose settings are absent, does not run. */

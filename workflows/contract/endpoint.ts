@@ -1,7 +1,8 @@
 /** Language models behind an OpenAI-compatible endpoint: how one is reached, how fast, and at what price. */
 import { z } from 'zod';
-import { artifactInput } from './artifacts.js';
 import { count } from './fields.js';
+import { MOVED_FIELDS } from './mistakes.js';
+import { RECORDED_MOVED } from './recorded.js';
 
 /** Name of an environment variable of the llm worker. The system's own secrets are none that a configuration may send away. */
 const KeyVariable = z
@@ -105,15 +106,20 @@ export const EndpointModel = z.strictObject({
     .describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
   model: z.string().min(1).describe('name of the model at the endpoint'),
 });
-export const RecordedSamples = z.strictObject({
-  kind: z.literal('recorded').describe('programs that somebody else had written; no model is asked'),
-  samples: artifactInput('samples').describe(
-    'their texts: a JSON Lines file of {seedId, text}, or an artifact; of each seed, the first ones are taken',
-  ),
-});
+/** Programs out of stored samples, for one of the stages that can read them. */
+export const recordedPrograms = (stage: 'filtering' | 'sampling') =>
+  z
+    .strictObject({
+      kind: z
+        .literal('recorded')
+        .describe(
+          'programs that somebody else had written, among the inputs; no model is asked; of a seed, the first ones are taken',
+        ),
+    })
+    .register(MOVED_FIELDS, RECORDED_MOVED[stage]);
 
 /** Whose programs speak for a question, where that is not the policy. */
-export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, RecordedSamples]);
+export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, recordedPrograms('filtering')]);
 export type ProgramSource = z.infer<typeof ProgramSource>;
 
 /** Metrics of a stage that asks an endpoint; none of them where it asks nothing. */

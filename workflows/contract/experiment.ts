@@ -7,10 +7,10 @@ import { artifactInput } from './artifacts.js';
 import { Name, schemaField } from './fields.js';
 import { ModelSource } from './models.js';
 import { PRESETS } from './presets.js';
+import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { StageSettings } from './stages/index.js';
 
-/** An experiment after the preset that it extends has been merged in. */
-export const Experiment = z.strictObject({
+const ExperimentFields = z.strictObject({
   name: Name.describe('name of the experiment, in reports and search attributes'),
   seeds: artifactInput('seeds').describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
   models: z
@@ -19,17 +19,27 @@ export const Experiment = z.strictObject({
       rewardModel: ModelSource.optional().describe('backbone of the reward model; absent: the policy'),
     })
     .describe('the models'),
+  inputs: z
+    .strictObject(RecordedInputs)
+    .optional()
+    .describe("what stages of kind 'recorded' read in the place of asking a model"),
   stages: z.strictObject(StageSettings).prefault({}).describe('settings of each stage'),
   onFailure: z
     .enum(['park', 'fail'])
     .default('park')
     .describe('park: a stage that failed for good waits for retryStage; fail: the experiment fails'),
 });
+
+/** An experiment after the preset that it extends has been merged in. */
+export const Experiment = withRecorded(
+  ExperimentFields,
+  (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),
+);
 export type Experiment = z.infer<typeof Experiment>;
 
 /** What a user writes: where it extends a preset, the preset gives what is left out. */
-export const ExperimentFile = Experiment.partial({ seeds: true }).extend({
-  models: Experiment.shape.models.partial().optional().describe('the models'),
+export const ExperimentFile = ExperimentFields.partial({ seeds: true }).extend({
+  models: ExperimentFields.shape.models.partial().optional().describe('the models'),
   ...schemaField,
   extends: z
     .enum(Object.keys(PRESETS) as [string, ...string[]])

@@ -14,6 +14,7 @@ export * from './mistakes.js';
 export * from './models.js';
 export * from './names.js';
 export * from './presets.js';
+export * from './recorded.js';
 export * from './rows.js';
 export * from './stage-definition.js';
 export * from './stages/index.js';

@@ -5,15 +5,23 @@ import { Experiment, ExperimentFile } from './experiment.js';
 import { Name, schemaField } from './fields.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
+import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { StageInputs, StageSettings } from './stages/index.js';
 
-export const DatasetRefreshInput = z.strictObject({
-  ...schemaField,
-  name: Name.describe('name of the data set'),
-  seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
-  synthesis: StageSettings.synthesis,
-  filtering: StageSettings.filtering,
-});
+export const DatasetRefreshInput = withRecorded(
+  z.strictObject({
+    ...schemaField,
+    name: Name.describe('name of the data set'),
+    seeds: artifactInput('seeds').describe('seed programs; those that no version has seen become the next version'),
+    inputs: z
+      .strictObject({ replies: RecordedInputs.replies, oracleSamples: RecordedInputs.oracleSamples })
+      .optional()
+      .describe("what stages of kind 'recorded' read in the place of asking a model"),
+    synthesis: StageSettings.synthesis,
+    filtering: StageSettings.filtering,
+  }),
+  (['synthesis', 'filtering'] as const).map((stage) => within([], stage)),
+);
 
 /** Formats that are written, with the artifacts that their rows come from. */
 export const DatasetExportInput = z.discriminatedUnion('format', [

@@ -11,17 +11,13 @@ export interface Mistake {
 /** Stands for a value that may be a secret. */
 export const HIDDEN = '(hidden)';
 
+/** Fields that a schema no longer has, with their new places. A schema is registered last: `describe` makes a new one. */
+export const MOVED_FIELDS = z.registry<Readonly<Record<string, string>>>();
+
 /** All mistakes of `input`, which `schema` refused with `error`. A misspelt field or value is told which one is near. */
 export function mistakesOf(error: z.ZodError, input: unknown, schema: z.ZodType): Mistake[] {
   return error.issues.flatMap((issue) => ofIssue(issue, [], input, schema));
 }
-
-/** Fields of earlier versions, with the place that each has now. */
-const MOVED: Readonly<Record<string, string>> = {
-  humanevalSamples: 'moved: it is now `samples` inside the benchmark, {"kind": "humaneval", "samples": N}',
-  humanevalMaxNewTokens:
-    'moved: it is now `maxNewTokens` inside the benchmark, {"kind": "humaneval", "maxNewTokens": N}',
-};
 
 /** Characters of a value that are shown: an object key of the store fits. */
 const SHOWN = 160;
@@ -59,9 +55,10 @@ function ofIssue(
     const meant = forms.find((form) => Object.keys(value).every((key) => key in form.shape))?.safeParse(value);
     if (meant?.error) return meant.error.issues.flatMap((each) => ofIssue(each, path, input, schema));
     const known = forms.flatMap((form) => Object.keys(form.shape));
-    return issue.keys.map((key) =>
-      mistakeAt([...path, key], input, MOVED[key] ?? `no such field${didYouMean(key, known)}`),
-    );
+    const moved = Object.assign({}, ...forms.map((form) => MOVED_FIELDS.get(form))) as Record<string, string>;
+    const why = (key: string): string =>
+      moved[key] === undefined ? `no such field${didYouMean(key, known)}` : `moved to ${moved[key]}`;
+    return issue.keys.map((key) => mistakeAt([...path, key], input, why(key)));
   }
   if (issue.code === 'invalid_union') {
     // The alternative that the value comes nearest to says what is wrong with it; a value that is like none gets the union's own sentence.

@@ -58,6 +58,8 @@ export interface StageDefinition<
   shardSteps?: (config: z.output<Config>) => readonly (keyof Steps & string)[];
   /** The settings that the stage's result depends on, where they are not just all but `execution`. */
   semantics?: (config: Semantics<z.output<Config>>, inputs: Record<string, ArtifactRef>) => object;
+  /** A configuration as the store may hold it from an earlier version, in the form of today; absent: no form has changed. */
+  stored?: (config: unknown) => unknown;
   /** Rows, tokens, time and bytes of the stage; tells later stages what it gives. */
   estimate: (config: z.output<Config>, run: EstimateRun) => StageEstimate;
 }

@@ -1,62 +1,11 @@
-/** What stages that ask an endpoint share: files that stand for replies, and requests within limits and budget. */
+/** What stages that ask an endpoint share: requests within limits and budget. */
 import { ApplicationFailure, condition } from '@temporalio/workflow';
 import type { AskingStage } from '../../activities/endpoint/activities.js';
-import {
-  dollarsText,
-  type ActivityName,
-  type ArtifactInput,
-  type ArtifactRef,
-  type Oracle,
-  type StageConfig,
-  type Teacher,
-} from '../contract/index.js';
+import { dollarsText, type ActivityName, type StageConfig } from '../contract/index.js';
 import { call } from './activities.js';
-import { resolveInputs } from './inputs.js';
 import type { PlannedStage, StepRunner } from './sharded-stage.js';
 import { limitsOf, Shares } from './shares.js';
 import type { StageRun } from './stage.js';
-
-type Recorded = Record<string, ArtifactInput>;
-
-/** Stored replies or samples that a stage's configuration names, under the path of the object that holds them. */
-export const recordedIn = {
-  synthesis: ({ teacher }: { teacher: Teacher }): { at: string; files: Recorded } => ({
-    at: 'teacher.',
-    files: teacher.kind === 'recorded' ? { replies: teacher.replies } : {},
-  }),
-  filtering: ({ oracle }: { oracle: Oracle }): { at: string; files: Recorded } => ({
-    at: 'oracle.programs.',
-    files:
-      oracle.kind !== 'reference' && oracle.programs.kind === 'recorded' ? { samples: oracle.programs.samples } : {},
-  }),
-  sampling: ({ sampler }: { sampler: StageConfig['sampling']['sampler'] }): { at: string; files: Recorded } => ({
-    at: 'sampler.',
-    files: sampler.kind === 'recorded' ? { samples: sampler.samples } : {},
-  }),
-};
-
-/** The references behind stored replies or samples: inputs of the stage, beside which the configuration keeps naming them. */
-export async function recordedInputs<S extends AskingStage>(
-  stage: S,
-  config: StageConfig[S],
-): Promise<Record<string, ArtifactRef>> {
-  const { at, files } = recordedIn[stage](config as never);
-  return Object.keys(files).length === 0 ? {} : resolveInputs(stage, files, { at: `config.${at}` });
-}
-
-/** A stage's configuration with references in the place of files that stand for replies. */
-export function withReferences<S extends AskingStage>(
-  stage: S,
-  config: StageConfig[S],
-  refs: Record<string, ArtifactRef>,
-): StageConfig[S] {
-  if (Object.keys(refs).length === 0) return config;
-  const place = (object: Record<string, unknown>, [name, ...rest]: string[]): Record<string, unknown> =>
-    name === undefined || name === ''
-      ? { ...object, ...refs }
-      : { ...object, [name]: place(object[name] as Record<string, unknown>, rest) };
-  return place(config, recordedIn[stage](config as never).at.split('.')) as never;
-}
 
 /**
  * Calls the request step of a stage with a share of the endpoint's limits and of the budget. What is stored already counts

@@ -17,6 +17,7 @@ import {
   window,
 } from '../fields.js';
 import { EvaluationResult, Notes } from '../metrics.js';
+import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
@@ -70,7 +71,11 @@ export const EvaluationConfig = z
       atMost('bestOf');
     },
     { when: ({ value }) => EVALUATED.safeParse(value).success },
-  );
+  )
+  .register(MOVED_FIELDS, {
+    humanevalSamples: '`samples` of the benchmark: {"kind": "humaneval", "samples": N}',
+    humanevalMaxNewTokens: '`maxNewTokens` of the benchmark: {"kind": "humaneval", "maxNewTokens": N}',
+  });
 
 const ASKED = z.object({
   inputs: z.looseObject({}),
@@ -123,6 +128,7 @@ export const evaluation = defineStage({
   },
   shardSteps: () => ['generate', 'judge', 'score'],
   semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),
+  stored: withOwnSettings,
   estimate(config, run) {
     const { samples, maxNewTokens, heldOutTasks, execution, shardSize } = config;
     const { policy, backbone } = run.facts;
@@ -172,4 +178,23 @@ function keyedBenchmarks(benchmarks: readonly Benchmark[]): Record<string, unkno
     return entry;
   });
   return { benchmarks: entries, ...hoisted };
+}
+
+/** A configuration of version 0.1.0, in which settings of HumanEval stood next to the benchmarks. */
+function withOwnSettings(config: unknown): unknown {
+  const parsed = z
+    .looseObject({
+      benchmarks: z.array(z.looseObject({ kind: z.string() })),
+      humanevalSamples: z.number().optional(),
+      humanevalMaxNewTokens: z.number().optional(),
+    })
+    .safeParse(config);
+  if (!parsed.success) return config;
+  const { humanevalSamples: samples, humanevalMaxNewTokens: maxNewTokens, ...rest } = parsed.data;
+  const own = {
+    ...(samples === undefined ? {} : { samples }),
+    ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
+  };
+  const benchmarks = rest.benchmarks.map((each) => (each.kind === 'humaneval' ? { ...each, ...own } : each));
+  return { ...rest, benchmarks };
 }

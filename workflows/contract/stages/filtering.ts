@@ -7,6 +7,7 @@ import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, share, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { JUDGE } from './code.js';
+import { alone, keyedConfig, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 /** How programs of an oracle are asked for. */
@@ -72,9 +73,12 @@ export const filtering = defineStage({
   kind: 'filteredQuestions',
   config: FilteringConfig,
   settings: FilteringConfig.prefault({}).describe('questions to questions whose test cases an oracle confirms'),
-  input: stageInput(
-    { questions: artifactInput('questions').describe('questions with test cases') },
-    FilteringConfig.prefault({}),
+  input: withRecorded(
+    stageInput(
+      { questions: artifactInput('questions').describe('questions with test cases'), ...RecordedInput.filtering },
+      FilteringConfig.prefault({}),
+    ),
+    [alone('filtering')],
   ),
   metrics: z.object({
     questions: z.number(),
@@ -102,6 +106,8 @@ export const filtering = defineStage({
     },
   },
   shardSteps: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
+  semantics: (config, inputs) => keyedConfig('filtering', config, inputs),
+  stored: (config) => unkeyedConfig('filtering', config),
   estimate({ oracle, heldOutShare, execution: { endpoint, budgetUsd } }, run) {
     const { questions } = run;
     const programs = questions * (oracle.kind === 'reference' ? 1 : oracle.n);

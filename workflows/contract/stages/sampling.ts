@@ -2,12 +2,13 @@
 import { z } from 'zod';
 import { artifactInput } from '../artifacts.js';
 import { programsEstimate } from '../cost.js';
-import { asking, EndpointModel, kindOf, PaidMetrics, priced, RecordedSamples } from '../endpoint.js';
+import { asking, EndpointModel, kindOf, PaidMetrics, priced, recordedPrograms } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, Decoding, deviceClass, EXECUTION, limits, maxRows, salt, seed, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
+import { alone, keyedConfig, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 export const SamplingConfig = priced(
@@ -16,7 +17,7 @@ export const SamplingConfig = priced(
       .discriminatedUnion('kind', [
         z.strictObject({ kind: z.literal('policy').describe("the experiment's policy, on a GPU worker") }),
         EndpointModel,
-        RecordedSamples,
+        recordedPrograms('sampling'),
       ])
       .prefault({ kind: 'policy' })
       .describe('who writes the programs'),
@@ -50,12 +51,16 @@ export const sampling = defineStage({
   kind: 'programs',
   config: SamplingConfig,
   settings: SamplingConfig.prefault({}).describe('questions to programs with verdicts'),
-  input: stageInput(
-    {
-      questions: artifactInput('filteredQuestions').describe('filtered questions'),
-      policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
-    },
-    SamplingConfig.prefault({}),
+  input: withRecorded(
+    stageInput(
+      {
+        questions: artifactInput('filteredQuestions').describe('filtered questions'),
+        policy: ModelInput.optional().describe('the model that writes programs, for the sampler policy'),
+        ...RecordedInput.sampling,
+      },
+      SamplingConfig.prefault({}),
+    ),
+    [alone('sampling')],
   ).superRefine(
     ({ inputs, config }, context) => {
       if (config.sampler.kind === 'policy' && inputs.policy === undefined) {
@@ -95,6 +100,8 @@ export const sampling = defineStage({
     seal: { queue: 'pipeline', version: 1, code: ['activities/sampling/'] },
   },
   shardSteps: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
+  semantics: (config, inputs) => keyedConfig('sampling', config, inputs),
+  stored: (config) => unkeyedConfig('sampling', config),
   estimate(config, run) {
     const { samples, maxNewTokens, questions, sampler, shardSize } = config;
     const { budgetUsd, endpoint, maxRows: rowsAtOnce, window: shards } = config.execution;

@@ -7,6 +7,8 @@ import { asking, kindOf, PaidMetrics, priced } from '../endpoint.js';
 import { KEPT_OF_A_LANGUAGE_MODEL, MEASURED_RUN, NO_REPLIES, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, share, testCases, window } from '../fields.js';
 import { Counts } from '../metrics.js';
+import { MOVED_FIELDS } from '../mistakes.js';
+import { alone, keyedConfig, RECORDED_MOVED, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 export const SynthesisConfig = priced(
@@ -44,13 +46,14 @@ export const SynthesisConfig = priced(
             .describe('how JSON is asked for; auto: the first of the others that the endpoint takes'),
           seed: seed.default(0).describe('sampling seed, sent with each request; endpoints may ignore it'),
         }),
-        z.strictObject({
-          kind: z.literal('recorded').describe('replays stored replies; nothing is asked'),
-          replies: artifactInput('replies').describe(
-            'stored replies: a JSON Lines file of {seedId, text}, or an artifact',
-          ),
-          testCases,
-        }),
+        z
+          .strictObject({
+            kind: z
+              .literal('recorded')
+              .describe('replays stored replies, which are among the inputs; nothing is asked'),
+            testCases,
+          })
+          .register(MOVED_FIELDS, RECORDED_MOVED.synthesis),
       ])
       .prefault({ kind: 'offline' })
       .describe('who writes questions and test cases'),
@@ -89,7 +92,13 @@ export const synthesis = defineStage({
   kind: 'questions',
   config: SynthesisConfig,
   settings: SynthesisConfig.prefault({}).describe('seeds to questions with test cases'),
-  input: stageInput({ seeds: artifactInput('seeds').describe('seed programs') }, SynthesisConfig.prefault({})),
+  input: withRecorded(
+    stageInput(
+      { seeds: artifactInput('seeds').describe('seed programs'), ...RecordedInput.synthesis },
+      SynthesisConfig.prefault({}),
+    ),
+    [alone('synthesis')],
+  ),
   metrics: z.object({
     seeds: z.number(),
     /** Seeds that were left out, by reason. */
@@ -128,7 +137,11 @@ export const synthesis = defineStage({
     seal: { queue: 'pipeline', version: 1, code: CODE },
   },
   shardSteps: ({ teacher }) => (teacher.kind === 'offline' ? ['ask'] : ['request', 'parse']),
-  semantics: ({ decontaminate, ...semantics }) => ({ ...semantics, decontaminate: decontaminate.map(keyedBenchmark) }),
+  semantics: (config, inputs) => ({
+    ...keyedConfig('synthesis', config, inputs),
+    decontaminate: config.decontaminate.map(keyedBenchmark),
+  }),
+  stored: (config) => unkeyedConfig('synthesis', config),
   estimate({ teacher, execution: { endpoint, budgetUsd } }, run) {
     const { seeds } = run.facts;
     const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
