@@ -2,17 +2,25 @@ import { defineConfig } from 'vitest/config';
 
 const exclude = ['**/node_modules/**', '**/dist/**', '.acecoder/**'];
 
+/** Guards against hanging, in milliseconds. They are no bars: a test holds at any speed of the host. */
+const guards = {
+  testTimeout: 1_800_000,
+  hookTimeout: 1_800_000,
+  expect: { poll: { timeout: 600_000 } },
+};
+
 export default defineConfig({
   test: {
     // Integration tests wait for servers more than they compute: beside each other they fill two cores.
     maxWorkers: 2,
+    teardownTimeout: guards.hookTimeout,
     projects: [
       {
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts', '{activities,workflows,workers,infra}/**/*.test.ts'],
           exclude,
-          testTimeout: 10_000,
+          ...guards,
         },
       },
       {
@@ -21,19 +29,15 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts'],
           exclude,
           globalSetup: 'test/global-setup.ts',
-          // A worker bundles workflows, a Python process imports torch: seconds each, more on a busy machine.
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          ...guards,
         },
       },
       {
-        // Replaying bundles the workflows first.
         test: {
           name: 'replay',
           include: ['test/replay/**/*.test.ts'],
           exclude,
-          testTimeout: 30_000,
-          hookTimeout: 60_000,
+          ...guards,
         },
       },
     ],

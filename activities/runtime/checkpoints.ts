@@ -1,7 +1,8 @@
 /**
- * Checkpoints of trainings. The store holds the truth about a training's progress: heartbeat details are lost by a pause,
- * a reset and a crash. The newest complete checkpoint wins: of the store's on any host, of all that were written on the host
- * of a killed worker. Files that did not change since the last one are not sent again, because blobs are named by content.
+ * Checkpoints of trainings. The store holds the truth about a training's progress: heartbeat details are lost by a
+ * pause, a reset and a crash. The newest complete checkpoint wins. On any host that is the newest of the store. On the
+ * host of a killed worker it is the newest of all that were written. Unchanged files are not sent again, because
+ * content names blobs.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, utimes } from 'node:fs/promises';
@@ -12,13 +13,14 @@ import { objectKeys } from '../artifacts/keys.js';
 import { folderBytes, sweepUntouched } from '../artifacts/files.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { cancellationSignal, leaveDevice, log, reportProgress } from './context.js';
-import type { PythonService } from './python-service.js';
+import type { Progress, PythonService } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
 
 /**
- * Where a training ran, with the step after which it came there: one entry where it stayed, more where it was resumed in
- * another environment, so that its last bits cannot be had again. Goes into metrics, outside the digest.
+ * Where a training ran, with the step after which it came there. A training that stayed has one entry. One that was
+ * resumed in another environment has more, and its last bits cannot be had again. Goes into metrics, outside the
+ * digest.
  */
 export const TrainingEnvironments = z
   .array(
@@ -36,18 +38,21 @@ export const TrainingEnvironments = z
   .min(1);
 
 /**
- * Largest share of a training's time in which its checkpoints are on their way to the store. Where the cores that send are
- * those that train, it is time taken from the training; beside a GPU it is not, and a host that is lost costs less.
- * Checkpoints that are not sent stay on the local disk.
+ * Largest share of a training's time in which its checkpoints are on their way to the store. On a CPU the cores that
+ * send are those that train, so that sending takes time from the training. Next to a GPU it takes none, and a lost host
+ * costs less. Checkpoints that are not sent stay on the local disk.
  */
 export const SENDING_SHARE = { cpu: 0.02, gpu: 0.2 } as const;
 
-/** What a fast store takes, in bytes a second: how long sending takes at least, while that was not measured. */
+/** What a fast store takes, in bytes per second. It tells how long the first checkpoint takes at least. */
 const FAST_STORE = 1024 ** 3;
 
-/** What a killed worker left on this host goes when nothing in it was touched for so long. */
+/** What a killed worker left on this host goes when nothing touched it for this long. */
 const LEFT_BEHIND_MS = 24 * 3_600_000;
-/** The same of an earlier attempt at a training, once another one has begun: an equal one beside it reads what it resumes from at once. */
+/**
+ * The same for an earlier attempt at a training, once another one has begun. An equal training next to it reads its
+ * checkpoint as soon as it starts, so that ten minutes are enough.
+ */
 const EARLIER_ATTEMPT_MS = 600_000;
 
 export interface Checkpoint {
@@ -57,9 +62,9 @@ export interface Checkpoint {
 }
 
 /**
- * Decides which checkpoints of a training are sent: so many that all of them, the next one included, take at most `share` of
- * the time since it was made. One that cannot be sent does not end the training, whose next one is sent instead. `send` and
- * `bytesOf` are of one checkpoint, `now` gives milliseconds.
+ * Decides which checkpoints of a training are sent. All of them, the next one included, take at most `share` of the
+ * time since the training began. A checkpoint that cannot be sent does not end the training: the next one is sent
+ * instead. `send` sends one checkpoint, `bytesOf` tells its size in bytes, `now` the time in milliseconds.
  */
 export class CheckpointSending {
   #unsent: Checkpoint | undefined;
@@ -86,7 +91,7 @@ export class CheckpointSending {
   /** Sends the checkpoint if the share allows it, or keeps it in mind. */
   async take(checkpoint: Checkpoint): Promise<void> {
     this.#unsent = checkpoint;
-    // One that is gone when its turn comes, after a long wait for the store, is found missing when it is sent.
+    // A checkpoint may be gone after a long wait for the store. Then sending it finds that out.
     const expected = this.#last ?? (1000 * (await this.bytesOf(checkpoint).catch(() => 0))) / FAST_STORE;
     if (this.#spent + expected <= this.share * (this.now() - this.#began)) await this.sendNewest();
   }
@@ -102,21 +107,25 @@ export class CheckpointSending {
       this.#unsent = undefined;
       this.#trouble = undefined;
     } catch (error) {
-      this.#trouble = `the checkpoint of step ${checkpoint.step} is not stored: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#trouble = `the checkpoint of step ${checkpoint.step} is not stored: ${reason}`;
     } finally {
       this.#spent += this.now() - began;
     }
   }
 }
 
-/** Uploads a complete checkpoint folder; the document goes last, so that a half-sent one is never found. */
+/** Uploads a complete checkpoint folder. The document goes last, so that nobody finds a half-sent checkpoint. */
 export async function saveCheckpoint(store: ArtifactStore, stageKey: string, checkpoint: Checkpoint): Promise<void> {
-  // Who resumes on this host has the folder; who does elsewhere, another cache.
+  // This host has the folder itself, and another host has another cache.
   const files = await store.putFolder(checkpoint.path, '', { cached: false });
   await store.putJson(objectKeys.checkpoint(stageKey, checkpoint.step), { step: checkpoint.step, files });
 }
 
-/** Puts the newest stored checkpoint after step `above` that can be read into a folder of `checkpoints`; undefined where there is none. */
+/**
+ * Puts the newest stored checkpoint after step `above` that can be read into a folder of `checkpoints`. Returns
+ * undefined where there is none.
+ */
 export async function restoreCheckpoint(
   store: ArtifactStore,
   stageKey: string,
@@ -134,22 +143,22 @@ export async function restoreCheckpoint(
       await store.materialiseFiles(files, path);
       return { step, path };
     } catch (error) {
-      // A checkpoint whose blobs are damaged is passed over: an older one, or the start, gives the same result.
+      // A checkpoint with damaged blobs is passed over: an older one, or the start, gives the same result.
       if (!(error instanceof StageFailure && error.type === 'ArtifactCorrupt')) throw error;
     }
   }
   return undefined;
 }
 
-/** As the model runtime names it, which deletes it when it has newer ones. */
+/** The folder as the model runtime names it. The runtime deletes it when it has newer ones. */
 const checkpointFolder = (checkpoints: string, step: number): string => join(checkpoints, `checkpoint-${step}`);
 
-/** Folder of a training's checkpoints on this host; in it, one for each boot and in that, one for each attempt. */
+/** Folder of a training's checkpoints on this host. It has a folder per boot, which has a folder per attempt. */
 const hostFolder = (store: ArtifactStore, stageKey: string): string => store.hostPath('checkpoints', stageKey);
 
 /**
- * The newest checkpoint that earlier attempts wrote on this host since it was started: nothing forces files onto the disk
- * before a host goes down, so those of an earlier boot may be torn.
+ * The newest checkpoint that earlier attempts wrote on this host since it was started. Nothing forces files onto the
+ * disk before a host goes down, so that those of an earlier boot may be torn.
  */
 export async function newestOnHost(bootFolder: string): Promise<Checkpoint | undefined> {
   const attempts = await readdir(bootFolder).catch(() => []);
@@ -164,16 +173,22 @@ export async function newestOnHost(bootFolder: string): Promise<Checkpoint | und
   return found.flat().sort((a, b) => b.step - a.step)[0];
 }
 
-/** Removes the checkpoints of a finished training: the documents, whose blobs are swept by garbage collection, and what is on this host. */
+/**
+ * Removes the checkpoints of a finished training: its documents in the store and its folder on this host. Garbage
+ * collection sweeps the blobs.
+ */
 export async function dropCheckpoints(store: ArtifactStore, stageKey: string): Promise<void> {
   await store.remove((await store.list(objectKeys.checkpoints(stageKey))).map(({ key }) => key));
   await rm(hostFolder(store, stageKey), { recursive: true, force: true });
 }
 
 /**
- * Runs a training operation of the model runtime: from the newest checkpoint on, of the store or this host, new ones uploaded while the training
- * goes on, as often as {@link SENDING_SHARE} lets them; the newest also when the training is cancelled or fails. A store that is
- * away does not end the training: progress and log say so. `params` receives the checkpoint folder to write to and the one to resume from.
+ * Runs a training operation of the model runtime from the newest checkpoint on, of the store or of this host. New ones
+ * are uploaded meanwhile, as often as {@link SENDING_SHARE} allows, and the newest one when the training is cancelled
+ * or fails. A store that is away does not end the training: progress and log say so at once. `params` receives the
+ * folder to write checkpoints to and the one to resume from.
+ *
+ * @throws StageFailure of the operation's class, and the reason of a cancellation.
  */
 export async function train<R>(
   { store, models }: { store: ArtifactStore; models: PythonService },
@@ -203,15 +218,27 @@ export async function train<R>(
     ({ path }) => folderBytes(path),
     SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu'],
   );
+  let latest: Progress | undefined;
+  const tell = (): void => {
+    if (!latest) return;
+    const { done, total, message, metrics } = latest;
+    reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics });
+  };
   const send = async (how: () => Promise<void>): Promise<void> => {
+    const before = sending.trouble;
     await how();
+    if (sending.trouble === before) return;
     if (sending.trouble) log().warn(sending.trouble);
+    // The next step may be minutes away.
+    tell();
   };
   try {
     const result = await models.call<R>(op, params({ checkpoints, ...(resume && { resumeFrom: resume.path }) }), {
       signal,
-      onProgress: ({ done, total, message, metrics }) =>
-        reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics }),
+      onProgress: (progress) => {
+        latest = progress;
+        tell();
+      },
       onCheckpoint: (checkpoint) => send(() => sending.take(checkpoint)),
     });
     leaveDevice();

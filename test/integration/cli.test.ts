@@ -1,4 +1,4 @@
-/** Everything an experiment needs, by the real Temporal CLI; what a person copies from current details is run as it stands. */
+/** Everything an experiment needs, by the real Temporal CLI. What a person copies from current details runs as it stands. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
@@ -7,7 +7,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Client as ObjectStore } from 'minio';
-import { describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { objectKeys } from '../../activities/artifacts/keys.js';
 import { runTemporalCli, stackEnvironment } from '../../infra/dev/embedded-stack.js';
 import { temporal as temporalPath } from '../../infra/dev/paths.mjs';
@@ -19,9 +19,23 @@ import {
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, SHARED_QUEUE } from '../fixtures/harness.js';
+import { artifactStore, SHARED_QUEUE, workerProcess } from '../fixtures/harness.js';
+import { HeldRuntime } from '../fixtures/held-runtime.js';
+import { until } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-cli-'));
+
+/** The queue of this file's worker, whose runtime the tests hold: an experiment ends no sooner than they are ready. */
+const QUEUE = 'by-cli';
+const runtime = new HeldRuntime(join(folder, 'runtime'));
+let worker: ReturnType<typeof workerProcess>;
+beforeAll(() => {
+  worker = workerProcess(QUEUE, { ...inject('environment'), ACECODER_PYTHON: runtime.python });
+});
+afterAll(async () => {
+  await worker.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 /** Runs the Temporal CLI, which must succeed, and returns what it prints. */
 async function temporal(...args: string[]): Promise<string> {
@@ -52,8 +66,8 @@ async function run(command: string): Promise<string> {
 
 type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
 
-/** Starts a micro experiment from a file, under its name as workflow id. */
-async function start(name: string, change: (experiment: Micro) => void = () => undefined): Promise<void> {
+/** Arguments that start a micro experiment from a file, under its name as workflow id, on the worker of this file. */
+function startOf(name: string, change: (experiment: Micro) => void = () => undefined): string[] {
   const experiment = {
     ...microExperiment(name, inject('seeds'), inject('model')),
     onFailure: 'park',
@@ -61,18 +75,11 @@ async function start(name: string, change: (experiment: Micro) => void = () => u
   change(experiment);
   const file = join(folder, `${name}.json`);
   writeFileSync(file, JSON.stringify(experiment));
-  await temporal(
-    'workflow',
-    'start',
-    '--type',
-    'experiment',
-    '--task-queue',
-    SHARED_QUEUE,
-    '--workflow-id',
-    name,
-    '--input-file',
-    file,
-  );
+  return ['--type', 'experiment', '--task-queue', QUEUE, '--workflow-id', name, '--input-file', file];
+}
+
+async function start(...experiment: Parameters<typeof startOf>): Promise<void> {
+  await temporal('workflow', 'start', ...startOf(...experiment));
 }
 
 async function status(workflowId: string): Promise<ExperimentStatus> {
@@ -91,17 +98,6 @@ async function status(workflowId: string): Promise<ExperimentStatus> {
 
 const stageOf = ({ stages }: ExperimentStatus, name: StageName): StageStatus =>
   stages.find((stage) => stage.name === name)!;
-
-/** Waits for what a query or a list is to tell. */
-async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, seconds = 90): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    const value = await ask();
-    if (holds(value)) return value;
-    if (Date.now() > deadline)
-      throw new Error(`it did not come about in ${seconds} s; last was ${JSON.stringify(value)}`);
-  }
-}
 
 const details = async (workflowId: string): Promise<string> =>
   (
@@ -154,7 +150,6 @@ async function finished(workflowId: string): Promise<Record<StageName, ArtifactR
   await until(
     () => described(workflowId),
     (state) => state !== 'RUNNING',
-    120,
   );
   const { status: state, result } = await temporalJson<{
     status: string;
@@ -195,13 +190,14 @@ async function corrupt(sha256: string): Promise<() => Promise<void>> {
   };
 }
 
-describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
+describe('an experiment by Temporal CLI', () => {
   const id = 'by-hand';
   let broken: string;
   let restore: () => Promise<void>;
   let artifacts: Record<StageName, ArtifactRef>;
 
   it('starts from a file, and is found by its search attributes', async () => {
+    runtime.hold('sample');
     // A seed of its own makes artifacts of its own: one of them is broken below.
     await start(id, ({ stages }) => {
       stages.synthesis = { ...stages.synthesis, teacher: { kind: 'offline', seed: 7 } };
@@ -217,8 +213,9 @@ describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
   it('pauses by a signal, its stage too, and goes on by another', async () => {
     await until(
       () => status(id),
-      (now) => stageOf(now, 'filtering').state === 'done',
+      (now) => stageOf(now, 'sampling').progress !== undefined,
     );
+    await runtime.held('sample');
     await temporal('workflow', 'signal', '--workflow-id', id, '--name', 'pause');
     const paused = await until(
       () => status(id),
@@ -242,6 +239,7 @@ describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
       () => status(id),
       ({ state }) => state === 'running',
     );
+    runtime.release('sample');
   });
 
   it('parks where a stage fails for good, and says why and what to type', async () => {
@@ -323,10 +321,11 @@ describe('an experiment by Temporal CLI', { timeout: 180_000 }, () => {
   });
 });
 
-describe('going back while the experiment runs', { timeout: 180_000 }, () => {
+describe('going back while the experiment runs', () => {
   const id = 'back';
 
   it('cancels a stage that was started after that point, and starts it again', async () => {
+    runtime.hold('sample');
     await start(id, ({ stages }) => {
       stages.sampling = { ...stages.sampling, seed: 8 };
     });
@@ -334,6 +333,7 @@ describe('going back while the experiment runs', { timeout: 180_000 }, () => {
       () => status(id),
       (now) => stageOf(now, 'sampling').progress !== undefined,
     );
+    await runtime.held('sample');
     await run(await resetCommand(id, 'filtering'));
     await until(
       () => runsOf(id, 'sampling'),
@@ -345,22 +345,25 @@ describe('going back while the experiment runs', { timeout: 180_000 }, () => {
   });
 
   it('keeps a stage that was started before that point', async () => {
+    runtime.hold('trainRewardModel');
+    runtime.release('sample');
     await until(
       () => status(id),
       (now) => stageOf(now, 'rewardModel').state === 'running' && stageOf(now, 'rewardModel').progress !== undefined,
     );
+    await runtime.held('trainRewardModel');
     await temporal('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
+    runtime.release('trainRewardModel');
     expect(Object.keys(await finished(id))).toHaveLength(7);
     for (const stage of ['rewardModel', 'reinforcement'] as const)
       expect(await runsOf(id, stage)).toEqual(['COMPLETED']);
   });
 });
 
-describe('ending an experiment by hand', { timeout: 90_000 }, () => {
+describe('ending an experiment by hand', () => {
   it('cancels one that is paused before its first stage', async () => {
-    await start('cancelled-by-hand');
-    await temporal('workflow', 'signal', '--workflow-id', 'cancelled-by-hand', '--name', 'pause');
-    // At its first stage: what is before it, looking up and recording, runs on, and search attributes are set after that.
+    await temporal('workflow', 'signal-with-start', '--signal-name', 'pause', ...startOf('cancelled-by-hand'));
+    // At its first stage: looking up and recording come before it and run on, and set search attributes.
     await until(
       () => status('cancelled-by-hand'),
       (now) => stageOf(now, 'synthesis').state === 'paused',
@@ -378,7 +381,10 @@ describe('ending an experiment by hand', { timeout: 90_000 }, () => {
   });
 
   it('goes on after an abandonment by the command it prints', async () => {
-    await start('abandoned-by-hand');
+    runtime.hold('sample');
+    await start('abandoned-by-hand', ({ stages }) => {
+      stages.sampling = { ...stages.sampling, seed: 10 };
+    });
     await until(
       () => status('abandoned-by-hand'),
       (now) => stageOf(now, 'synthesis').resetEventId !== undefined,
@@ -409,9 +415,11 @@ describe('ending an experiment by hand', { timeout: 90_000 }, () => {
       ).state,
     ).not.toBe('abandoned');
     await temporal('workflow', 'cancel', '--workflow-id', 'abandoned-by-hand');
+    runtime.release('sample');
   });
 
   it('parks a stage that somebody cancelled', async () => {
+    runtime.hold('sample');
     await start('child-cancelled', ({ stages }) => {
       stages.sampling = { ...stages.sampling, seed: 9 };
     });
@@ -419,6 +427,7 @@ describe('ending an experiment by hand', { timeout: 90_000 }, () => {
       () => status('child-cancelled'),
       (now) => stageOf(now, 'sampling').progress !== undefined,
     );
+    await runtime.held('sample');
     await temporal('workflow', 'cancel', '--workflow-id', 'child-cancelled/sampling');
     const parked = await until(
       () => status('child-cancelled'),
@@ -430,10 +439,11 @@ describe('ending an experiment by hand', { timeout: 90_000 }, () => {
       () => described('child-cancelled'),
       (state) => state === 'CANCELED',
     );
+    runtime.release('sample');
   });
 });
 
-describe('a nightly refresh', { timeout: 90_000 }, () => {
+describe('a nightly refresh', () => {
   const schedule = (command: string, ...args: string[]): Promise<string> =>
     temporal('schedule', command, '--schedule-id', 'by-cli', ...args);
   const paused = async (): Promise<boolean> =>

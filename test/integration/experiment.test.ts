@@ -2,7 +2,10 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inject, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, inject, it } from 'vitest';
+import type { WorkflowHandle } from '@temporalio/client';
+import { objectKeys } from '../../activities/artifacts/keys.js';
+import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 import {
   PairRow,
   ProgramRow,
@@ -14,6 +17,7 @@ import {
   type StageName,
 } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
+import { HeldRuntime } from '../fixtures/held-runtime.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import {
   artifactStore,
@@ -25,8 +29,6 @@ import {
   temporalClient,
   workerProcess,
 } from '../fixtures/harness.js';
-import type { WorkflowHandle } from '@temporalio/client';
-import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
 
 interface Result {
   html: string;
@@ -49,12 +51,32 @@ async function rowsOf<T>(
   return rows as T[];
 }
 
+/** Keys of the stored checkpoints of a training, by the folder of one on its host. */
+const checkpointsOf = (path: string | null) => async (): Promise<string[]> => {
+  const stageKey = /\/checkpoints\/([^/]+)\//.exec(path!)![1]!;
+  return (await artifactStore().list(objectKeys.checkpoints(stageKey))).map(({ key }) => key);
+};
+
+/** A worker process whose runtime the tests hold, for those that leave it alive. */
+let held: (ReturnType<typeof workerProcess> & { runtime: HeldRuntime; queue: string }) | undefined;
+function heldWorker(): NonNullable<typeof held> {
+  const queue = 'held';
+  const runtime = new HeldRuntime(join(inject('stack').home, queue));
+  held ??= {
+    ...workerProcess(queue, { ...inject('environment'), ACECODER_PYTHON: runtime.python }),
+    runtime,
+    queue,
+  };
+  return held;
+}
+afterAll(() => held?.stop());
+
 /** The undisturbed run that the others are compared with. */
 let undisturbed: Promise<Result> | undefined;
 const firstRun = (): Promise<Result> =>
   (undisturbed ??= startWorkflow('experiment', micro('first')).then((handle) => handle.result() as Promise<Result>));
 
-describe('the whole chain', { timeout: 170_000 }, () => {
+describe('the whole chain', () => {
   it('runs from seeds to a report whose figures are those of its artifacts', async () => {
     const result = await firstRun();
     const summary = Summary.parse(JSON.parse(readFileSync(result.summary, 'utf8')));
@@ -274,22 +296,21 @@ describe('the whole chain', { timeout: 170_000 }, () => {
       // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
       const config = { ...micro('kill').stages.rewardModel, salt: `killed, ${source}` };
       const queue = `kill-${source.replace(' ', '-')}`;
-      const environment = inject('environment');
+      const runtime = new HeldRuntime(join(inject('stack').home, queue));
+      const environment: Record<string, string> = { ...inject('environment'), ACECODER_PYTHON: runtime.python };
       const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
-      let workers = workerProcess(queue);
+      let workers = workerProcess(queue, environment);
       try {
-        const before = new Set((await store.list('checkpoints/')).map(({ key }) => key));
-        const checkpoints = async (): Promise<string[]> =>
-          (await store.list('checkpoints/')).map(({ key }) => key).filter((key) => !before.has(key));
+        runtime.hold('trainRewardModel');
         const handle = await startWorkflow(
           'rewardModel',
           { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
           { taskQueue: queue },
         );
-        await expect
-          .poll(async () => (await checkpoints()).length, { timeout: 60_000, interval: 50 })
-          .toBeGreaterThan(0);
+        const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
+        await expect.poll(checkpoints).not.toEqual([]);
         await workers.kill();
+        runtime.release('trainRewardModel');
         // What the host has is all there is, or what the store has.
         if (source === 'this host') await store.remove(await checkpoints());
         const next = source === 'this host' ? environment : { ...environment, ACECODER_HOME: otherHome };
@@ -297,15 +318,13 @@ describe('the whole chain', { timeout: 170_000 }, () => {
         const result = (await handle.result()) as { ref: ArtifactRef; reused: boolean };
         expect(result.ref.key).not.toBe(rewardModel.key);
         expect(result.ref.digest).toBe(rewardModel.digest);
-        const { producer } = await store.manifest(result.ref);
+        const { producer, stageKey } = await store.manifest(result.ref);
         expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(1);
         expect(readFileSync(join(next['ACECODER_HOME']!, 'logs', `workers-${queue}.log`), 'utf8')).toMatch(
           new RegExp(`resuming from step [1-9]\\d*, of a checkpoint of ${source}`),
         );
         expect(await checkpoints()).toEqual([]);
-        expect(
-          existsSync(join(next['ACECODER_HOME']!, 'cache', 'checkpoints', (await store.manifest(result.ref)).stageKey)),
-        ).toBe(false);
+        expect(existsSync(join(next['ACECODER_HOME']!, 'cache', 'checkpoints', stageKey))).toBe(false);
       } finally {
         await workers.stop();
         rmSync(otherHome, { recursive: true, force: true });
@@ -321,8 +340,10 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const away = await breakingStore(
       ({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0,
     );
-    const workers = workerProcess('away', away.environment);
+    const runtime = new HeldRuntime(join(inject('stack').home, 'away'));
+    const workers = workerProcess('away', { ...away.environment, ACECODER_PYTHON: runtime.python });
     try {
+      runtime.hold('trainRewardModel');
       const handle = await startWorkflow(
         'rewardModel',
         { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
@@ -335,10 +356,11 @@ describe('the whole chain', { timeout: 170_000 }, () => {
           ),
         );
       await expect
-        .poll(messages, { timeout: 60_000, interval: 100 })
+        .poll(messages)
         .toMatch(
           /the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/,
         );
+      runtime.release('trainRewardModel');
       const { ref } = (await handle.result()) as { ref: ArtifactRef };
       expect(ref.digest).toBe(rewardModel.digest);
       expect(broken).not.toEqual([]);
@@ -353,29 +375,30 @@ describe('the whole chain', { timeout: 170_000 }, () => {
     const { rewardModel, preferences } = artifactsOf(await firstRun());
     const { inputs } = await artifactStore().manifest(rewardModel);
     const config = { ...micro('pause').stages.rewardModel, salt: 'paused' };
-    const store = artifactStore();
-    const before = (await store.list('checkpoints/')).length;
-    const handle = await startWorkflow('rewardModel', {
-      inputs: { pairs: preferences, backbone: inputs['backbone'] },
-      config,
-    });
-    await expect
-      .poll(async () => (await store.list('checkpoints/')).length, { timeout: 30_000, interval: 50 })
-      .toBeGreaterThan(before);
+    const { runtime, queue: taskQueue } = heldWorker();
+    runtime.hold('trainRewardModel');
+    const handle = await startWorkflow(
+      'rewardModel',
+      { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
+      { taskQueue },
+    );
+    const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
+    await expect.poll(checkpoints).not.toEqual([]);
     await handle.signal('pause');
     const { state } = await handle.query<{ state: string }>('status');
     expect(state).toBe('paused');
     const pending = async (): Promise<number> => (await handle.describe()).raw.pendingActivities?.length ?? 0;
-    await expect.poll(pending, { timeout: 20_000 }).toBe(0);
+    await expect.poll(pending).toBe(0);
     expect((await handle.describe()).status.name).toBe('RUNNING');
-    expect((await store.list('checkpoints/')).length).toBeGreaterThan(before);
+    expect(await checkpoints()).not.toEqual([]);
+    runtime.release('trainRewardModel');
     await handle.signal('resume');
     const result = (await handle.result()) as { ref: ArtifactRef };
     expect(result.ref.digest).toBe(rewardModel.digest);
   });
 });
 
-describe('parking', { timeout: 120_000 }, () => {
+describe('parking', () => {
   it('waits for retryStage, refuses a wrong patch with the reason, and goes on with a right one', async () => {
     await firstRun();
     const experiment = micro('parked');
@@ -470,20 +493,28 @@ describe('an experiment that cannot run', () => {
   });
 });
 
-describe('cancelling', { timeout: 60_000 }, () => {
+describe('cancelling', () => {
   it('ends the experiment and its stage', async () => {
     const experiment = micro('cancelled');
-    const handle = await startWorkflow('experiment', {
-      ...experiment,
-      stages: { ...experiment.stages, sampling: { ...experiment.stages.sampling, samples: 64, salt: 'cancelled' } },
-    });
+    const { runtime, queue: taskQueue } = heldWorker();
+    runtime.hold('sample');
+    const handle = await startWorkflow(
+      'experiment',
+      {
+        ...experiment,
+        stages: { ...experiment.stages, sampling: { ...experiment.stages.sampling, samples: 64, salt: 'cancelled' } },
+      },
+      { taskQueue },
+    );
     await statusWhere(handle, ({ stages }) =>
       stages.some(({ name, state }) => name === 'sampling' && state === 'running'),
     );
+    await runtime.held('sample');
     await handle.cancel();
     await expect(handle.result()).rejects.toThrow();
     expect((await handle.describe()).status.name).toBe('CANCELLED');
     const child = (await temporalClient()).workflow.getHandle(`${handle.workflowId}/sampling`);
-    await expect.poll(async () => (await child.describe()).status.name, { timeout: 20_000 }).toBe('CANCELLED');
+    await expect.poll(async () => (await child.describe()).status.name).toBe('CANCELLED');
+    runtime.release('sample');
   });
 });

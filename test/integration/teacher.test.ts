@@ -200,7 +200,7 @@ describe('an llm worker that is killed', () => {
   }
 });
 
-describe('a second run', { timeout: 90_000 }, () => {
+describe('a second run', () => {
   it('with another shard size asks nothing, and a recorded teacher replays the replies to the same questions', async () => {
     const seeds = seedsFile(12);
     const settings = config();
@@ -237,7 +237,7 @@ describe('a second run', { timeout: 90_000 }, () => {
   });
 });
 
-describe('what a teacher answers', { timeout: 90_000 }, () => {
+describe('what a teacher answers', () => {
   it('is kept as rows with reasons, and counted', async () => {
     const answers: Record<string, (name: string) => string> = {
       times_0: () => '<html>busy</html>',
@@ -290,7 +290,7 @@ describe('what a teacher answers', { timeout: 90_000 }, () => {
   });
 });
 
-describe('a stage that continues as new', { timeout: 90_000 }, () => {
+describe('a stage that continues as new', () => {
   it('knows what it paid, and stays within limits and budget', async () => {
     const handle = await synthesis(40, { ...config({}, { budgetUsd: 0.1 }), shardSize: 1 });
     const first = (await handle.describe()).runId;
@@ -302,7 +302,7 @@ describe('a stage that continues as new', { timeout: 90_000 }, () => {
   });
 });
 
-describe('an experiment', { timeout: 180_000 }, () => {
+describe('an experiment', () => {
   const experiment = (settings: Record<string, unknown>, seeds = 40): Record<string, unknown> => ({
     name: 'taught',
     seeds: { kind: 'seeds', path: seedsFile(seeds) },
@@ -313,7 +313,7 @@ describe('an experiment', { timeout: 180_000 }, () => {
   it('parks where the endpoint refuses the key, and says so', async () => {
     fake.behave = (_, response) => answer(response, 401, errorBody('Incorrect API key provided', 'invalid_api_key'));
     const handle = await startWorkflow('experiment', experiment(config()));
-    const { stages } = await statusWhere(handle, ({ state }) => state === 'parked', 90);
+    const { stages } = await statusWhere(handle, ({ state }) => state === 'parked');
     expect(stages[0]!.failure).toMatchObject({
       type: 'TeacherRejected',
       message: expect.stringContaining('with 401') as string,
@@ -334,7 +334,7 @@ describe('an experiment', { timeout: 180_000 }, () => {
     await handle.executeUpdate('retryStage', {
       args: [{ stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } }],
     });
-    const { stages } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done', 60);
+    const { stages } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done');
     expect(stages[0]!.metrics).toMatchObject({ questions: 20 });
     expect(fake.requests).toHaveLength(20);
     await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
@@ -343,7 +343,7 @@ describe('an experiment', { timeout: 180_000 }, () => {
   it('parks before its budget is passed, tells the cost, and goes on with a larger one without asking again', async () => {
     const budgetUsd = 0.04;
     const handle = await startWorkflow('experiment', experiment(config({ testCases: 10 }, { budgetUsd })));
-    const parked = await statusWhere(handle, ({ state }) => state === 'parked', 90);
+    const parked = await statusWhere(handle, ({ state }) => state === 'parked');
     const before = fake.requests.length;
     expect(parked.stages[0]!.failure).toMatchObject({
       type: 'BudgetExceeded',
@@ -362,7 +362,7 @@ describe('an experiment', { timeout: 180_000 }, () => {
     expect(stdout).toMatch(/Cost so far: 0\.0\d+ USD for the teacher's replies \(at most 0\.0400, estimated /);
 
     await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { budgetUsd: 1 } }] });
-    const { stages, cost } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done', 60);
+    const { stages, cost } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done');
     expect(fake.requests).toHaveLength(40);
     expect(stages[0]!.metrics).toMatchObject({ questions: 40, replies: 40 });
     expect(cost).toMatchObject({ usd: expect.closeTo(40 * REPLY_USD, 9) as number, budgetUsd: 1 });
@@ -370,7 +370,7 @@ describe('an experiment', { timeout: 180_000 }, () => {
   });
 });
 
-describe('programs of a language model', { timeout: 120_000 }, () => {
+describe('programs of a language model', () => {
   const programPrompt = (body: { messages: unknown[] }): boolean => body.messages.length === 1;
   const nameOf = (text: string): string => /times_\d+/.exec(text)![0];
 
@@ -495,7 +495,7 @@ describe('programs of a language model', { timeout: 120_000 }, () => {
   });
 });
 
-describe('a batch', { timeout: 120_000 }, () => {
+describe('a batch', () => {
   const batched = (changes: object = {}): Record<string, unknown> =>
     config({}, { window: 2, ...changes }, { batch: { pollSeconds: 0.2, priceFactor: 0.5 } });
 

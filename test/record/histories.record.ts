@@ -94,7 +94,6 @@ it('an experiment that is reset after its end', async () => {
   const { stages } = await statusWhere(
     await startWorkflow('experiment', micro(), { id: 'reset' }),
     ({ state }) => state === 'done',
-    120,
   );
   await record('experiment-reused', 'reset');
   await record('preferences-reused', 'reset/preferences');
@@ -116,7 +115,7 @@ it('an experiment that parks and is retried', async () => {
   const experiment = micro();
   experiment.stages.reinforcement = { ...experiment.stages.reinforcement, promptsPerRound: 1000 };
   const handle = await startWorkflow('experiment', experiment, { id: 'parked' });
-  await statusWhere(handle, ({ state }) => state === 'parked', 120);
+  await statusWhere(handle, ({ state }) => state === 'parked');
   await record('experiment-parked', 'parked');
   await record('reinforcement-failed', 'parked/reinforcement');
   await handle.executeUpdate('retryStage', {

@@ -69,7 +69,7 @@ it('a parked experiment', async () => {
     },
     { id: 'parked-run' },
   );
-  await statusWhere(handle, ({ state }) => state === 'parked', 200);
+  await statusWhere(handle, ({ state }) => state === 'parked');
   await picture(
     'parked',
     experimentPage('parked-run', (await handle.describe()).runId),
