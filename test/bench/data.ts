@@ -22,7 +22,7 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
-import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/dev/embedded-stack.js';
+import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';

@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from '../../infra/dev/paths.mjs';
+import { root } from '../../infra/setup/paths.mjs';
 import { promptOf } from '../../activities/policy/prompt.js';
 import {
   Experiment,

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root, venvPython } from '../../infra/dev/paths.mjs';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
 import type { Measure } from './table.js';
 
 /** @throws when the bench fails, whose own words are on standard error. */

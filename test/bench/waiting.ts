@@ -9,7 +9,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/report/timeline.js';
-import { root, venvPython } from '../../infra/dev/paths.mjs';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';
 import type { Surroundings } from './surroundings.js';

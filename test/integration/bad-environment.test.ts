@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client } from 'minio';
 import { afterAll, afterEach, describe, expect, inject, it } from 'vitest';
-import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { startWorkflow } from '../fixtures/harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-environment-'));

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { badInputs, printedFor } from '../../infra/dev/bad-input.js';
+import { badInputs, printedFor } from '../../infra/docs-tools/bad-input.js';
 import { BrokenLineRow } from '../../activities/experiment/import-artifact.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';

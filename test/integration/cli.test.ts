@@ -9,8 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { Client as ObjectStore } from 'minio';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { objectKeys } from '../../activities/artifacts/keys.js';
-import { runTemporalCli, stackEnvironment } from '../../infra/dev/embedded-stack.js';
-import { temporal as temporalPath } from '../../infra/dev/paths.mjs';
+import { runTemporalCli, stackEnvironment } from '../../infra/stack/embedded-stack.js';
+import { temporal as temporalPath } from '../../infra/setup/paths.mjs';
 import {
   type ArtifactRef,
   type ExperimentStatus,
@@ -164,7 +164,7 @@ async function finished(workflowId: string): Promise<Record<StageName, ArtifactR
 
 /** `npm run follow` on the run's stack, with its output and exit code. */
 async function follow(...args: string[]): Promise<{ output: string; code: number }> {
-  const script = fileURLToPath(new URL('../../infra/dev/follow.ts', import.meta.url));
+  const script = fileURLToPath(new URL('../../infra/commands/follow.ts', import.meta.url));
   return shell(`${process.execPath} --import tsx ${script} ${args.join(' ')}`);
 }
 

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { FilteredQuestionRow, type ArtifactRef } from '../../workflows/contract/index.js';
 import { fakeEndpoint, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
 import { artifactStore, temporalClient, workerProcess } from '../fixtures/harness.js';

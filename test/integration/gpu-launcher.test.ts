@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, inject, it, vi } from 'vitest';
-import { identify } from '../../infra/dev/processes.mjs';
+import { identify } from '../../infra/setup/processes.mjs';
 import { launch, NvidiaSmiUnavailable, nvidiaSmiOfPath, type LaunchOptions } from '../../workers/gpu-launcher.js';
 import type { Assignment } from '../../workers/devices.js';
 import { FakeNvidiaSmi, type ComposedGpu } from '../fixtures/fake-nvidia-smi/composed.js';

@@ -12,8 +12,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
-import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
-import { root } from '../../infra/dev/paths.mjs';
+import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
+import { root } from '../../infra/setup/paths.mjs';
 import { artifactStore } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { PythonService } from '../../activities/runtime/python-service.js';
-import { root, venvPython } from '../../infra/dev/paths.mjs';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { processTree } from '../../workers/gpu-launcher.js';
 import { createServices } from '../../workers/plugins/services.js';
 

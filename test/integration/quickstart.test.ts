@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { home as acecoderHome } from '../../infra/dev/paths.mjs';
+import { home as acecoderHome } from '../../infra/setup/paths.mjs';
 import { Summary } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
@@ -23,7 +23,7 @@ interface Run {
 }
 
 function quickstart(...args: string[]): Run {
-  const script = fileURLToPath(new URL('../../infra/dev/quickstart.ts', import.meta.url));
+  const script = fileURLToPath(new URL('../../infra/commands/quickstart.ts', import.meta.url));
   const child = spawn(
     process.execPath,
     [

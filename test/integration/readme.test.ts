@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, inject, it } from 'vitest';
-import { stackEnvironment } from '../../infra/dev/embedded-stack.js';
-import { root, temporal } from '../../infra/dev/paths.mjs';
+import { stackEnvironment } from '../../infra/stack/embedded-stack.js';
+import { root, temporal } from '../../infra/setup/paths.mjs';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
 interface Block {

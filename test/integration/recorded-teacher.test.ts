@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { readExperiment } from '../../infra/dev/estimate.js';
-import { root, venvPython } from '../../infra/dev/paths.mjs';
+import { readExperiment } from '../../infra/commands/estimate.js';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { FilteredQuestionRow, ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, startWorkflow } from '../fixtures/harness.js';
 

@@ -11,8 +11,8 @@ import {
   startStack,
   stopStack,
   type Stack,
-} from '../../infra/dev/embedded-stack.js';
-import { identify } from '../../infra/dev/processes.mjs';
+} from '../../infra/stack/embedded-stack.js';
+import { identify } from '../../infra/setup/processes.mjs';
 
 const ANY_PORTS = { frontend: 0, ui: 0, minio: 0 };
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, inject, it } from 'vitest';
-import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { PairRow, type ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';

@@ -6,7 +6,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { refOf } from '../../activities/artifacts/manifests.js';
-import { runTemporalCli } from '../../infra/dev/embedded-stack.js';
+import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import {
   FilteredQuestionRow,
   ProgramRow,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { chromium, type Browser, type Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import { findOnPath, root } from '../../infra/dev/paths.mjs';
+import { findOnPath, root } from '../../infra/setup/paths.mjs';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { startWorkflow, statusWhere } from '../fixtures/harness.js';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bundleWorkflowCode, DefaultLogger, type WorkerOptions } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { root } from '../../infra/dev/paths.mjs';
+import { root } from '../../infra/setup/paths.mjs';
 import { AceCoderPlugin, workflowsPath } from './acecoder-plugin.js';
 import { createServices, type OwnedServices } from './services.js';
 import { workflowBundle } from '../workflow-bundle.js';

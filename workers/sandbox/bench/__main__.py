@@ -216,7 +216,16 @@ class CommandLine:
 
     def __init__(self, home: Path, rows: Path, verdicts: Path) -> None:
         # Not through npm and tsx's own starter: the process that is killed shall be the one that does the work.
-        command = ["node", "--import", "tsx", "infra/dev/sandbox.ts", "--input", str(rows), "--output", str(verdicts)]
+        command = [
+            "node",
+            "--import",
+            "tsx",
+            "infra/commands/sandbox.ts",
+            "--input",
+            str(rows),
+            "--output",
+            str(verdicts),
+        ]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,

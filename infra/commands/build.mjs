@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 rmSync(join(root, 'dist'), { recursive: true, force: true });
 // Build mode leaves a compiled parser that is up to date as it is: something may be running it.

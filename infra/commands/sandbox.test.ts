@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-sandbox-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -30,7 +30,7 @@ function judge(rows: (string | Buffer | object)[]): {
   );
   const { status, stderr } = spawnSync(
     process.execPath,
-    ['--import', 'tsx', 'infra/dev/sandbox.ts', '--input', input, '--output', output],
+    ['--import', 'tsx', 'infra/commands/sandbox.ts', '--input', input, '--output', output],
     {
       cwd: root,
       encoding: 'utf8',

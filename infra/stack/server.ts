@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { attachStack, stackEnvironment, type Stack } from './embedded-stack.js';
-import { home as acecoderHome } from './paths.mjs';
+import { home as acecoderHome } from '../setup/paths.mjs';
 
 export interface Server {
   /** The process's environment, with the server in it as `TEMPORAL_*` variables or as a profile. */

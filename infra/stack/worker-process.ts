@@ -4,8 +4,8 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stackEnvironment, type Stack } from './embedded-stack.js';
-import { venvPython } from './paths.mjs';
-import { identify, isAlive, readJson, stopProcess, writeWhole, type ProcessIdentity } from './processes.mjs';
+import { venvPython } from '../setup/paths.mjs';
+import { identify, isAlive, readJson, stopProcess, writeWhole, type ProcessIdentity } from '../setup/processes.mjs';
 
 /** Time that a worker gets to reach the end of a training step and write a checkpoint. */
 const STOP_MS = 70_000;

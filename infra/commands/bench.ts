@@ -1,7 +1,7 @@
 /** `npm run bench:<name>`: runs `test/bench/<name>.ts`, which has a stack of its own where it needs one. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 const [name] = process.argv.splice(2, 1);
 const file = join(root, 'test/bench', `${name}.ts`);

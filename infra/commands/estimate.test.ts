@@ -1,8 +1,8 @@
 /** The estimate: it meets the run that its rates were measured on, and grows with what an experiment asks for. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { duration, estimateExperiment, estimateLine, readExperiment } from '../../infra/dev/estimate.js';
-import { root } from '../../infra/dev/paths.mjs';
+import { duration, estimateExperiment, estimateLine, readExperiment } from './estimate.js';
+import { root } from '../setup/paths.mjs';
 import { compact, sizeOf, type Experiment, type StageName } from '../../workflows/contract/index.js';
 
 const example = (name: string): Experiment => readExperiment(join(root, `infra/experiments/${name}.json`));

@@ -4,7 +4,7 @@ import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { figuresOf, type StageStatus } from '../../workflows/contract/index.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
-import { chooseServer, SERVER_HELP } from './server.js';
+import { chooseServer, SERVER_HELP } from '../stack/server.js';
 
 const HELP = `npm run follow -- [options] WORKFLOW_ID
 

@@ -4,7 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { logs, root, venvPython } from './paths.mjs';
+import { logs, root, venvPython } from '../setup/paths.mjs';
 import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
 const HELP = `npm test [-- options] [-- files]
@@ -17,7 +17,7 @@ Runs the type check, lint, import rules, all Vitest projects, the Python tests a
   --quick      types, lint, import rules, unit and replay tests: no server, no Python
   --help       print this
 
-A test file is a path such as test/unit/pairs.test.ts or workers/sandbox/tests/test_verdicts.py.`;
+A test file is a path such as infra/commands/estimate.test.ts or workers/sandbox/tests/test_verdicts.py.`;
 
 /** Parts in work at once: the chain of checks and the longest test run fill two cores. */
 const LANES = 2;
@@ -55,7 +55,7 @@ function vitest(args: string[]): Part {
     args: [
       'run',
       '--reporter=default',
-      `--reporter=${join(root, 'infra/dev/test-outcomes.ts')}`,
+      `--reporter=${join(root, 'infra/commands/test-outcomes.ts')}`,
       `--outputFile=${file}`,
       ...args,
     ],

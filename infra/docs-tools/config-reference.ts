@@ -10,7 +10,7 @@ import {
   unwrapped,
   type WorkflowName,
 } from '../../workflows/contract/index.js';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 /** What an editor completes for each workflow: an experiment file may leave out what its preset gives. */
 const FILES: Record<WorkflowName, z.ZodType> = { ...WorkflowInputs, experiment: ExperimentFile };

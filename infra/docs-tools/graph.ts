@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 interface Cruise {
   modules: { source: string; dependencies: { resolved: string; dependencyTypes: string[] }[] }[];
@@ -10,7 +10,7 @@ interface Cruise {
 
 /** The room that a module belongs to; undefined for what is not ours. */
 function roomOf(path: string): string | undefined {
-  return /^(workflows\/contract|workflows|activities\/[^/.]+|activities|workers\/plugins|workers|infra\/nvidia-smi-parser|infra\/dev)(?=\/)/.exec(
+  return /^(workflows\/contract|workflows|activities\/[^/.]+|activities|workers\/plugins|workers|infra\/[^/.]+)(?=\/)/.exec(
     path,
   )?.[1];
 }
@@ -22,7 +22,7 @@ const cruise = JSON.parse(
       'workflows',
       'activities',
       'workers',
-      'infra/dev',
+      'infra',
       '--config',
       '.dependency-cruiser.cjs',
       '--exclude',

@@ -4,11 +4,11 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
 import { QUEUES, Summary } from '../../workflows/contract/index.js';
-import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from './embedded-stack.js';
+import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
-import { home as acecoderHome, root, temporal } from './paths.mjs';
+import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
-import { ensureWorkers, findWorkers, stopWorkers } from './worker-process.js';
+import { ensureWorkers, findWorkers, stopWorkers } from '../stack/worker-process.js';
 
 const HELP = `npm run quickstart [-- options]
 

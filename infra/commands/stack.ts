@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { attachStack, startStack, stopStack, type Stack, type StackPorts } from './embedded-stack.js';
-import { home as acecoderHome, logs, temporal } from './paths.mjs';
-import { identify } from './processes.mjs';
+import { attachStack, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
+import { home as acecoderHome, logs, temporal } from '../setup/paths.mjs';
+import { identify } from '../setup/processes.mjs';
 
 const HELP = `npm run stack [-- options]
 

@@ -1,7 +1,7 @@
 /** `npm run histories`, `npm run pictures`: records from real runs on a stack of their own, which is gone afterwards. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 const RECORDS: Record<string, string> = {
   histories: `npm run histories

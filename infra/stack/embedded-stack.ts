@@ -12,8 +12,16 @@ import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'minio';
 import { SEARCH_ATTRIBUTES } from '../../workflows/contract/names.js';
-import * as paths from './paths.mjs';
-import { identify, isAlive, readJson, stopProcess, withLock, writeWhole, type ProcessIdentity } from './processes.mjs';
+import * as paths from '../setup/paths.mjs';
+import {
+  identify,
+  isAlive,
+  readJson,
+  stopProcess,
+  withLock,
+  writeWhole,
+  type ProcessIdentity,
+} from '../setup/processes.mjs';
 
 /** Ports on 127.0.0.1; 0 stands for any free port. */
 export interface StackPorts {

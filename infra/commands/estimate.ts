@@ -18,7 +18,7 @@ import {
   type ModelSize,
   type ModelSource,
 } from '../../workflows/contract/index.js';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 const HELP = `npm run estimate -- FILE [options]
 

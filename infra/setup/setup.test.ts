@@ -26,7 +26,7 @@ beforeEach(() => {
   folder = realpathSync(mkdtempSync(join(tmpdir(), 'acecoder-setup-')));
   checkout = join(folder, 'checkout');
   for (const path of [
-    'checkout/infra/dev',
+    'checkout/infra/setup',
     'checkout/infra/tools',
     'checkout/workers/runtime',
     'checkout/workers/vllm_engine',
@@ -37,7 +37,7 @@ beforeEach(() => {
     mkdirSync(join(folder, path), { recursive: true });
   }
   for (const file of ['setup.mjs', 'paths.mjs', 'processes.mjs', 'uv.lock.txt']) {
-    copyFileSync(fileURLToPath(new URL(file, import.meta.url)), join(checkout, 'infra/dev', file));
+    copyFileSync(fileURLToPath(new URL(file, import.meta.url)), join(checkout, 'infra/setup', file));
   }
   write('infra/tools/go.mod', 'module tools\nrequire github.com/temporalio/cli v1.8.2\n');
   write('infra/tools/go.sum', '');
@@ -110,7 +110,7 @@ async function npmAtWork(): Promise<number> {
 }
 
 function start(environment: Record<string, string> = {}, options: string[] = []) {
-  const child = spawn(process.execPath, [join(checkout, 'infra/dev/setup.mjs'), ...options], {
+  const child = spawn(process.execPath, [join(checkout, 'infra/setup/setup.mjs'), ...options], {
     env: { PATH: join(folder, 'bin'), HOME: join(folder, 'user'), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -1,7 +1,7 @@
 /** `npm run bench:sandbox`: runs the bench of `workers/sandbox/bench` in the project's Python environment. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { home, root, venvPython } from './paths.mjs';
+import { home, root, venvPython } from '../setup/paths.mjs';
 
 const { status } = spawnSync(venvPython(), ['-m', 'sandbox.bench', ...process.argv.slice(2)], {
   stdio: 'inherit',

@@ -10,7 +10,7 @@ import { judgePrograms, type Job } from '../../activities/execution/execution.js
 import { jobOf, SandboxRow } from '../../activities/execution/rows.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import { SandboxLimits } from '../../workflows/contract/index.js';
-import { logs, root, venvPython } from './paths.mjs';
+import { logs, root, venvPython } from '../setup/paths.mjs';
 
 const HELP = `npm run sandbox -- --input programs.jsonl --output verdicts.jsonl [options]
 

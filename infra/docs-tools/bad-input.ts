@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkInput, refusalText, type WorkflowName } from '../../workflows/contract/index.js';
-import { root } from './paths.mjs';
+import { root } from '../setup/paths.mjs';
 
 /** An input that is refused. What only a server can tell (`lookedUp`) has its text recorded, and a test compares it. */
 export interface BadInput {

@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { fieldsOf, referenceFiles } from '../../infra/dev/config-reference.js';
-import { root } from '../../infra/dev/paths.mjs';
+import { fieldsOf, referenceFiles } from './config-reference.js';
+import { root } from '../setup/paths.mjs';
 import { merge } from '../../workflows/contract/presets.js';
-import type { LabSettings } from '../lab/run.js';
+import type { LabSettings } from '../../test/lab/run.js';
 import { checkInput, StageConfigs, STAGES, type WorkflowName } from '../../workflows/contract/index.js';
 
 const files = referenceFiles();

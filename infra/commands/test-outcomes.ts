@@ -13,7 +13,7 @@ export interface Outcome {
   reason?: string;
 }
 
-/** `vitest --reporter=infra/dev/test-outcomes.ts --outputFile=FILE` writes the outcomes as a JSON array to FILE. */
+/** `vitest --reporter=infra/commands/test-outcomes.ts --outputFile=FILE` writes the outcomes as a JSON array to FILE. */
 export default class OutcomeReporter implements Reporter {
   #vitest: Vitest | undefined;
 

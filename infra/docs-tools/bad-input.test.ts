@@ -1,7 +1,7 @@
 /** The table of bad inputs: each is refused at once, with all of its mistakes and without its secrets. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { BAD_INPUT_PAGE, badInputPage, badInputs, printedFor } from '../../infra/dev/bad-input.js';
+import { BAD_INPUT_PAGE, badInputPage, badInputs, printedFor } from './bad-input.js';
 import {
   checkInput,
   describeMistakes,

@@ -1,14 +1,18 @@
-// node infra/dev/run.mjs <command> [args]: sets up where something is missing, then runs infra/dev/<command>.ts.
+// node infra/commands/run.mjs <command> [args]: installs what is missing, then runs the command's module, which lies next
+// to this file or in infra/docs-tools.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { fail, setup } from './setup.mjs';
+import { fail, setup } from '../setup/setup.mjs';
 
 const [command, ...args] = process.argv.slice(2);
-const script = fileURLToPath(new URL(`${command}.ts`, import.meta.url));
-if (!existsSync(script)) {
-  process.stderr.write(`There is no command ${command}: no file ${script}.\n`);
+const scripts = ['.', '../docs-tools'].map((folder) =>
+  fileURLToPath(new URL(`${folder}/${command}.ts`, import.meta.url)),
+);
+const script = scripts.find((path) => existsSync(path));
+if (!script) {
+  process.stderr.write(`There is no command ${command}: no file ${scripts.join(' or ')}.\n`);
   process.exit(2);
 }
 

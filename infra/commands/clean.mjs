@@ -3,8 +3,8 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
-import { cache, home, root } from './paths.mjs';
-import { isAlive, readJson, stopProcess, withLock } from './processes.mjs';
+import { cache, home, root } from '../setup/paths.mjs';
+import { isAlive, readJson, stopProcess, withLock } from '../setup/processes.mjs';
 
 const folder = home();
 if (!existsSync(folder)) {

@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { venvPython } from './paths.mjs';
-import { chooseServer, SERVER_HELP } from './server.js';
-import { findWorkers } from './worker-process.js';
+import { venvPython } from '../setup/paths.mjs';
+import { chooseServer, SERVER_HELP } from '../stack/server.js';
+import { findWorkers } from '../stack/worker-process.js';
 
 const HELP = `npm run workers [-- options]
 
