@@ -6,12 +6,12 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client } from 'minio';
 import { afterAll, afterEach, describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { startWorkflow } from '../fixtures/harness.js';
+import { until } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-environment-'));
 const processes: ChildProcess[] = [];
@@ -20,7 +20,7 @@ const doors: Door[] = [];
 interface Started {
   output: () => string;
   lines: (pattern: RegExp) => string[];
-  says: (pattern: RegExp, seconds?: number) => Promise<void>;
+  says: (pattern: RegExp) => Promise<unknown>;
   exit: Promise<number | null>;
   stop: () => Promise<void>;
 }
@@ -54,14 +54,15 @@ function worker(wrong: Record<string, string>, { args = [], imports = [], around
       output += chunk.toString();
     });
   const exit = once(child, 'exit').then(([code]) => code as number | null);
-  const says = async (pattern: RegExp, seconds = 40): Promise<void> => {
-    const deadline = Date.now() + seconds * 1000;
-    while (!pattern.test(output)) {
-      if (Date.now() > deadline || child.exitCode !== null)
-        throw new Error(`the worker did not say ${pattern}:\n${output}`);
-      await sleep(50);
-    }
-  };
+  const says = (pattern: RegExp): Promise<unknown> =>
+    until(
+      () => output,
+      (text) => {
+        if (pattern.test(text)) return true;
+        if (child.exitCode !== null) throw new Error(`the worker did not say ${pattern}:\n${text}`);
+        return false;
+      },
+    );
   const stop = async (): Promise<void> => {
     child.kill('SIGTERM');
     await exit;
@@ -78,6 +79,8 @@ function worker(wrong: Record<string, string>, { args = [], imports = [], around
 /** A way to a server that can be opened and shut: a server that comes and goes, at an address of its own. */
 class Door {
   #server: Server | undefined;
+  #isOpen = false;
+  #knocks = 0;
   readonly #sockets = new Set<Socket>();
 
   private constructor(
@@ -85,7 +88,7 @@ class Door {
     private readonly target: number,
   ) {}
 
-  /** A shut door on a free port. */
+  /** A shut door on a free port, where nothing listens until it is opened. */
   static async to(target: number): Promise<Door> {
     const probe = createServer().listen(0, '127.0.0.1');
     await once(probe, 'listening');
@@ -97,7 +100,14 @@ class Door {
   }
 
   async open(): Promise<void> {
+    this.#isOpen = true;
+    if (this.#server) return;
     this.#server = createServer((socket) => {
+      if (!this.#isOpen) {
+        this.#knocks += 1;
+        socket.destroy();
+        return;
+      }
       const onward = connect(this.target, '127.0.0.1');
       for (const each of [socket, onward]) {
         this.#sockets.add(each);
@@ -114,10 +124,21 @@ class Door {
     await once(this.#server, 'listening');
   }
 
+  /** Ends all connections, and every new one at once. */
   shut(): void {
-    this.#server?.close();
-    this.#server = undefined;
+    this.#isOpen = false;
+    this.#knocks = 0;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Waits until somebody has found the door shut. */
+  async knock(): Promise<void> {
+    await expect.poll(() => this.#knocks).toBeGreaterThan(0);
+  }
+
+  close(): void {
+    this.shut();
+    this.#server?.close();
   }
 }
 
@@ -130,11 +151,11 @@ function minio(): Client {
 
 afterEach(() => {
   for (const child of processes.splice(0)) if (child.exitCode === null) child.kill('SIGKILL');
-  for (const door of doors.splice(0)) door.shut();
+  for (const door of doors.splice(0)) door.close();
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe('servers that are not there', { timeout: 90_000 }, () => {
+describe('servers that are not there', () => {
   it('are told once, with address and variable, and after --wait the worker ends with code 1', async () => {
     const [temporal, store] = [await Door.to(1), await Door.to(1)];
     const { exit, output, lines } = worker(
@@ -179,9 +200,9 @@ describe('servers that are not there', { timeout: 90_000 }, () => {
     temporal.shut();
     store.shut();
     const handle = await startWorkflow('garbageCollection', {}, { taskQueue: queue });
-    await sleep(2_000);
+    await temporal.knock();
     await temporal.open();
-    await sleep(2_000);
+    await store.knock();
     await store.open();
     expect(await handle.result()).toMatchObject({ swept: 0 });
     await stop();
@@ -208,7 +229,7 @@ describe('servers that are not there', { timeout: 90_000 }, () => {
   });
 });
 
-describe('a namespace that is missing', { timeout: 90_000 }, () => {
+describe('a namespace that is missing', () => {
   it('is named with the command that creates it, and used when it comes, without search attributes until they come', async () => {
     const namespace = `ns-${randomUUID().slice(0, 8)}`;
     const { says, stop } = worker({ TEMPORAL_NAMESPACE: namespace });
@@ -231,7 +252,7 @@ describe('a namespace that is missing', { timeout: 90_000 }, () => {
   });
 });
 
-describe('a store that refuses', { timeout: 90_000 }, () => {
+describe('a store that refuses', () => {
   it.each([
     [
       'an unknown access key',
@@ -280,7 +301,7 @@ describe('a store that refuses', { timeout: 90_000 }, () => {
   });
 });
 
-describe('a full disk', { timeout: 90_000 }, () => {
+describe('a full disk', () => {
   const unshare = ['unshare', '--user', '--map-root-user', '--mount'] as const;
 
   it('is named with its folder, and the worker goes on when there is room', async ({ skip }) => {

@@ -32,7 +32,7 @@ function file(name: string, ...lines: unknown[]): string {
 
 const seed = { id: 'own/one', source: 'own', code: 'def one() -> int:\n    """Return one."""\n    return 1\n' };
 
-describe('the table of bad inputs, looked up', { timeout: 90_000 }, () => {
+describe('the table of bad inputs, looked up', () => {
   it.each(badInputs().filter(({ lookedUp }) => lookedUp))(
     '$workflow refuses $title as documented, and stores nothing',
     async (each) => {
@@ -59,7 +59,7 @@ describe('the table of bad inputs, looked up', { timeout: 90_000 }, () => {
   });
 });
 
-describe('files', { timeout: 60_000 }, () => {
+describe('files', () => {
   const refusal = async (path: string): Promise<string> =>
     (
       await refused('experiment', {
@@ -120,7 +120,7 @@ describe('files', { timeout: 60_000 }, () => {
   });
 });
 
-describe('references', { timeout: 60_000 }, () => {
+describe('references', () => {
   it('of another kind or another content than they say are refused', async () => {
     const path = file('pairs-source.jsonl', {
       id: 'p-0',
@@ -153,7 +153,7 @@ describe('references', { timeout: 60_000 }, () => {
   });
 });
 
-describe('a stage alone from a model source', { timeout: 120_000 }, () => {
+describe('a stage alone from a model source', () => {
   it('imports the model first, and evaluates it; the same model as a reference is the same work', async () => {
     const config = { benchmarks: [{ kind: 'humaneval', every: 82, offset: 0 }], samples: 1, maxNewTokens: 8 };
     const evaluate = async (

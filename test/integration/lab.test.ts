@@ -60,7 +60,7 @@ it('gives every question one right answer and wrong ones that differ, in shares 
   }
 });
 
-it('learns from tests, and its reward model ranks programs of questions never seen', { timeout: 600_000 }, async () => {
+it('learns from tests, and its reward model ranks programs of questions never seen', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'acecoder-lab-'));
   const services = createServices({ env: inject('environment'), label: 'lab' });
   try {

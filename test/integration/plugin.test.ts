@@ -130,7 +130,7 @@ beforeAll(() => {
 afterEach(stopAll);
 afterAll(() => rmSync(app, { recursive: true, force: true }));
 
-describe('the packed plugin', { timeout: 120_000 }, () => {
+describe('the packed plugin', () => {
   it('serves an application beside its own workflows, under a prefix of its bucket', async () => {
     start('worker.js', inject('stack').configFile);
     start('sandbox-worker.js', inject('stack').configFile);

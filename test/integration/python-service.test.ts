@@ -5,10 +5,11 @@ import { existsSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { PythonService } from '../../activities/runtime/python-service.js';
+import { PythonService, type PythonServiceOptions } from '../../activities/runtime/python-service.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { processTree } from '../../workers/gpu-launcher.js';
 import { createServices } from '../../workers/plugins/services.js';
+import { GUARD_SECONDS } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-python-'));
 mkdirSync(join(folder, 'echo_service'));
@@ -29,13 +30,15 @@ def fail(params, call):
     raise ServiceError(params["type"], "a sentence")
 
 def patient(params, call):
+    call.progress(0, 1, "waiting")
     while not call.cancelled:
         time.sleep(0.01)
     call.checkpoint(7, "/a/folder")
     call.raise_if_cancelled()
 
 def stubborn(params, call):
-    time.sleep(600)
+    call.progress(0, 1, "deaf")
+    time.sleep(100_000)
 
 def die(params, call):
     os._exit(3)
@@ -50,23 +53,25 @@ class DeviceLost(Exception):
 def lose(params, call):
     raise DeviceLost("the device is gone")
 
-operations = {"echo": echo, "fail": fail, "patient": patient, "stubborn": stubborn, "die": die, "fill": fill, "lose": lose}
+operations = {each.__name__: each for each in (echo, fail, patient, stubborn, die, fill, lose)}
 serve(operations, {"echo": "1"}, useless_after=(DeviceLost,))
 `,
 );
 
+const optionsOf = (graceSeconds: number): PythonServiceOptions => ({
+  name: 'echo',
+  python: venvPython(),
+  args: ['-m', 'echo_service'],
+  pythonPath: folder,
+  logs: folder,
+  startSeconds: GUARD_SECONDS,
+  graceSeconds,
+  lostAs: 'RuntimeLost',
+});
+
 const open: PythonService[] = [];
-function service(graceSeconds = 5): PythonService {
-  const made = new PythonService({
-    name: 'echo',
-    python: venvPython(),
-    args: ['-m', 'echo_service'],
-    pythonPath: folder,
-    logs: folder,
-    startSeconds: 30,
-    graceSeconds,
-    lostAs: 'RuntimeLost',
-  });
+function service(graceSeconds = GUARD_SECONDS): PythonService {
+  const made = new PythonService(optionsOf(graceSeconds));
   open.push(made);
   return made;
 }
@@ -110,7 +115,6 @@ describe('a call', () => {
 
   it('that is cancelled delivers its last checkpoint first', async () => {
     const python = service();
-    await python.versions();
     const abort = new AbortController();
     const checkpoints: number[] = [];
     const running = python.call(
@@ -118,12 +122,12 @@ describe('a call', () => {
       {},
       {
         signal: abort.signal,
+        onProgress: () => abort.abort(new Error('asked to stop')),
         onCheckpoint: async ({ step }) => {
           checkpoints.push(step);
         },
       },
     );
-    setTimeout(() => abort.abort(new Error('asked to stop')), 200);
     await expect(running).rejects.toThrow('asked to stop');
     expect(checkpoints).toEqual([7]);
   });
@@ -132,8 +136,11 @@ describe('a call', () => {
     const python = service(0.3);
     const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
     const abort = new AbortController();
-    const running = python.call('stubborn', {}, { signal: abort.signal });
-    setTimeout(() => abort.abort(new Error('asked to stop')), 100);
+    const running = python.call(
+      'stubborn',
+      {},
+      { signal: abort.signal, onProgress: () => abort.abort(new Error('asked to stop')) },
+    );
     await expect(running).rejects.toThrow('asked to stop');
     expect(alive(pid)).toBe(false);
     expect(await python.call('echo', { value: 2 })).toMatchObject({ echo: 2 });
@@ -161,7 +168,7 @@ describe('a call', () => {
 });
 
 describe('the model runtime', () => {
-  it('has as many processes as the environment says, which end with it', { timeout: 120_000 }, async () => {
+  it('has as many processes as the environment says, which end with it', async () => {
     const services = createServices({
       env: {
         ACECODER_HOME: folder,
@@ -181,7 +188,7 @@ describe('the model runtime', () => {
       );
       expect(ranks).toHaveLength(2);
       await services.close();
-      await expect.poll(() => ranks.filter(alive), { timeout: 10_000 }).toEqual([]);
+      await expect.poll(() => ranks.filter(alive)).toEqual([]);
     } finally {
       await services.close();
     }
@@ -203,18 +210,18 @@ describe('the process', () => {
       `
 import { writeFileSync } from 'node:fs';
 import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
-const python = new PythonService({ name: 'orphan', python: ${JSON.stringify(venvPython())}, args: ['-m', 'echo_service'], pythonPath: ${JSON.stringify(folder)}, logs: ${JSON.stringify(folder)}, startSeconds: 30, graceSeconds: 5, lostAs: 'RuntimeLost' });
+const python = new PythonService(${JSON.stringify({ ...optionsOf(GUARD_SECONDS), name: 'orphan' })});
 const { pid } = await python.call('echo', { value: 1 });
 writeFileSync(${JSON.stringify(pidFile)}, String(pid));
 await python.call('stubborn', {});
 `,
     );
     const parent = spawn(process.execPath, ['--import', 'tsx', script], { stdio: 'inherit', cwd: root });
-    await expect.poll(() => existsSync(pidFile), { timeout: 30_000 }).toBe(true);
+    await expect.poll(() => existsSync(pidFile)).toBe(true);
     const pid = Number(readFileSync(pidFile, 'utf8'));
     expect(alive(pid)).toBe(true);
     parent.kill('SIGKILL');
-    await expect.poll(() => alive(pid), { timeout: 10_000 }).toBe(false);
+    await expect.poll(() => alive(pid)).toBe(false);
     rmSync(folder, { recursive: true, force: true });
   });
 });

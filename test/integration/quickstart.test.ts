@@ -1,24 +1,36 @@
 /** The quickstart command as a person uses it: Ctrl-C, a killed worker, and running it again. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { home as acecoderHome } from '../../infra/setup/paths.mjs';
 import { Summary } from '../../workflows/contract/index.js';
+import { HeldRuntime } from '../fixtures/held-runtime.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
+import { until } from '../fixtures/until.js';
 
 const home = mkdtempSync(join(tmpdir(), 'acecoder-quickstart-'));
 const experiment = join(home, 'experiment.json');
+/** In the place of the environment's Python: the training of the reward model waits for the test. */
+const runtime = new HeldRuntime(join(home, 'held'));
 
 interface Run {
   child: ChildProcess;
   output: () => string;
   /** Waits until the output matches. */
-  says: (pattern: RegExp, seconds?: number) => Promise<void>;
+  says: (pattern: RegExp) => Promise<unknown>;
   exit: Promise<number | null>;
 }
 
@@ -58,14 +70,15 @@ function quickstart(...args: string[]): Run {
       output += chunk.toString();
     });
   const exit = once(child, 'exit').then(([code]) => code as number | null);
-  const says = async (pattern: RegExp, seconds = 240): Promise<void> => {
-    const deadline = Date.now() + seconds * 1000;
-    while (!pattern.test(output)) {
-      if (Date.now() > deadline || child.exitCode !== null)
-        throw new Error(`quickstart did not say ${pattern}:\n${output}`);
-      await sleep(50);
-    }
-  };
+  const says = (pattern: RegExp): Promise<unknown> =>
+    until(
+      () => output,
+      (text) => {
+        if (pattern.test(text)) return true;
+        if (child.exitCode !== null) throw new Error(`quickstart did not say ${pattern}:\n${text}`);
+        return false;
+      },
+    );
   return { child, output: () => output, says, exit };
 }
 
@@ -84,17 +97,13 @@ function processesOfHome(): string[] {
     });
 }
 
-describe('quickstart', { timeout: 600_000 }, () => {
+describe('quickstart', () => {
   beforeAll(() => {
-    for (const name of ['bin', 'venv']) symlinkSync(join(acecoderHome(), name), join(home, name));
-    const config = microExperiment('micro', inject('seeds'), inject('model')) as { stages: { rewardModel: object } };
-    writeFileSync(
-      experiment,
-      JSON.stringify({
-        ...config,
-        stages: { ...config.stages, rewardModel: { ...config.stages.rewardModel, epochs: 24 } },
-      }),
-    );
+    symlinkSync(join(acecoderHome(), 'bin'), join(home, 'bin'));
+    mkdirSync(join(home, 'venv/bin'), { recursive: true });
+    symlinkSync(join(acecoderHome(), 'venv/lib'), join(home, 'venv/lib'));
+    symlinkSync(runtime.python, join(home, 'venv/bin/python'));
+    writeFileSync(experiment, JSON.stringify(microExperiment('micro', inject('seeds'), inject('model'))));
   });
 
   afterAll(() => {
@@ -103,25 +112,27 @@ describe('quickstart', { timeout: 600_000 }, () => {
   });
 
   it('is stopped by Ctrl-C without leaving a process, and goes on where it was', async () => {
+    runtime.hold('trainRewardModel');
     const first = quickstart();
     await first.says(/rewardModel +running/);
     first.child.kill('SIGINT');
     expect(await first.exit, first.output()).toBe(130);
     expect(first.output()).toContain('goes on from here');
-    await expect.poll(processesOfHome, { timeout: 30_000 }).toEqual([]);
+    await expect.poll(processesOfHome).toEqual([]);
 
     const second = quickstart();
     await second.says(/is running; following it/);
     await second.says(/rewardModel +running/);
     const workers = JSON.parse(readFileSync(join(home, 'workers.json'), 'utf8')) as { pid: number };
     process.kill(workers.pid, 'SIGKILL');
+    runtime.release('trainRewardModel');
     await second.says(/The workers had died and were started again/);
     expect(await second.exit, second.output()).toBe(0);
     const report = /Report: +(.+)/.exec(second.output())![1]!;
     expect(existsSync(report)).toBe(true);
     const summary = Summary.parse(JSON.parse(readFileSync(/Summary: +(.+)/.exec(second.output())![1]!, 'utf8')));
     expect(summary.assertions.every(({ ok }) => ok)).toBe(true);
-    await expect.poll(processesOfHome, { timeout: 30_000 }).toEqual([]);
+    await expect.poll(processesOfHome).toEqual([]);
 
     const third = quickstart();
     expect(await third.exit, third.output()).toBe(0);

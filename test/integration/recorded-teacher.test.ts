@@ -108,7 +108,7 @@ function codegen(): LoadedProblem[] {
   return JSON.parse(stdout) as LoadedProblem[];
 }
 
-describe('the example of stored replies and samples', { timeout: 120_000 }, () => {
+describe('the example of stored replies and samples', () => {
   it('goes from seeds to pairs without any model', async () => {
     const { seeds, inputs, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
     const { replies, samples } = inputs!;
@@ -153,7 +153,7 @@ describe('the example of stored replies and samples', { timeout: 120_000 }, () =
   });
 });
 
-describe.skipIf(missing)('GPT-4’s asserts for HumanEval', { timeout: 120_000 }, () => {
+describe.skipIf(missing)('GPT-4’s asserts for HumanEval', () => {
   it('are kept and dropped as the notice counts them', async () => {
     const problems = rowsIn<Problem & { solution: string[] }>(
       'reflexion-gpt4-humaneval-tests/gpt4_generated_tests.jsonl',
@@ -198,7 +198,7 @@ describe.skipIf(missing)('GPT-4’s asserts for HumanEval', { timeout: 120_000 }
   });
 });
 
-describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval', { timeout: 240_000 }, () => {
+describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval', () => {
   it('go through filter, pass rates and pairs, and agreement finds right asserts without a reference', async () => {
     const problems = codegen();
     const questions = await questionsOf(
