@@ -11,7 +11,8 @@ import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { StageFailure, type ManifestFile } from '../../workflows/contract/index.js';
-import { eachOf, exists, fileDigest, filesOf, linkInto, place, sweepUntouched } from './files.js';
+import { eachOf } from './collections.js';
+import { exists, fileDigest, filesOf, linkInto, place, sweepUntouched } from './files.js';
 import { objectKeys } from './keys.js';
 import type { S3Objects } from './objects.js';
 
@@ -19,8 +20,8 @@ import type { S3Objects } from './objects.js';
 export type BlobFile = Pick<ManifestFile, 'sha256' | 'bytes' | 'encoding' | 'name'>;
 
 /**
- * A stored blob of this age is sent again when a producer needs it. Garbage collection sweeps unnamed blobs that are a day
- * old or older, and must not sweep one that a manifest is about to name.
+ * A stored blob of this age is sent again when a producer needs it. Garbage collection sweeps unnamed blobs that are a
+ * day old or older, and must not sweep one that a manifest is about to name.
  */
 const REFRESH_AFTER_MS = 6 * 3_600_000;
 /**
@@ -128,7 +129,9 @@ export class BlobCache {
     return this.objects.time(objectKeys.blob(sha256));
   }
 
-  /** The first of the files whose blob the store does not hold. `fresh` touches the older ones of the blobs before it. */
+  /**
+   * The first of the files whose blob the store does not hold. `fresh` touches the older ones of the blobs before it.
+   */
   async missingBlob(files: readonly ManifestFile[], { fresh }: { fresh: boolean }): Promise<ManifestFile | undefined> {
     for (const file of files) {
       const stored = await this.blobTime(file.sha256);

@@ -71,25 +71,3 @@ async function touchedAt(path: string): Promise<number> {
   );
   return Math.max(...(await Promise.all(times)));
 }
-
-/**
- * Does `work` for 0 to `count` - 1, in so many lanes at once. After a failure nothing new begins; what runs is waited
- * for, then the first failure is thrown.
- */
-export async function eachOf(
-  count: number,
-  lanes: number,
-  work: (at: number, lane: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const inLane = async (lane: number): Promise<void> => {
-    try {
-      for (let at = next++; at < count; at = next++) await work(at, lane);
-    } catch (error) {
-      next = count;
-      throw error;
-    }
-  };
-  const ended = await Promise.allSettled(Array.from({ length: Math.min(lanes, count) }, (_, lane) => inLane(lane)));
-  for (const result of ended) if (result.status === 'rejected') throw result.reason;
-}

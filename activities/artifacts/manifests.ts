@@ -103,7 +103,9 @@ export class Manifests {
     return { manifest: winner, won: false };
   }
 
-  /** Why an artifact can no longer be read; undefined where it can. `trainingState` asks for the optimizer's state too. */
+  /**
+   * Why an artifact can no longer be read; undefined where it can. `trainingState` asks for the optimizer's state too.
+   */
   async prunedFailure(
     { key }: Pick<ArtifactRef, 'key'>,
     { trainingState = false } = {},

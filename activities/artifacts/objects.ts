@@ -7,7 +7,7 @@ import { open, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import { StageFailure } from '../../workflows/contract/index.js';
-import { eachOf } from './files.js';
+import { collect, eachOf } from './collections.js';
 
 /** Where the store is and how to log in. */
 export interface S3Options {
@@ -113,9 +113,9 @@ export class S3Objects {
 
   /** Reads a document; undefined where there is none. */
   async getJson(key: string): Promise<unknown> {
-    const chunks: Buffer[] = [];
+    let chunks: Buffer[] = [];
     const found = await this.read(key, async (body) => {
-      for await (const chunk of body) chunks.push(chunk as Buffer);
+      chunks = await collect<Buffer>(body);
     });
     return found ? (JSON.parse(Buffer.concat(chunks).toString('utf8')) as unknown) : undefined;
   }

@@ -58,7 +58,8 @@ export async function produce(
 /**
  * Makes the pruned files of an artifact again. They must match the digest of the manifest.
  *
- * @throws StageFailure `ArtifactPruned` when they do not: trainings repeat bit for bit on equal hardware and settings only.
+ * @throws StageFailure `ArtifactPruned` when they do not: trainings repeat bit for bit on equal hardware and settings
+ * only.
  */
 export async function restore(
   store: Pick<ArtifactStore, 'missingBlob' | 'remove'>,

@@ -2,8 +2,8 @@
  * What is removed from the store, and how readers, pruning and garbage collection agree about it.
  *
  * The manifest of an artifact never changes. A pruned document says that files of it may go, by whom and why. It is
- * written before the first file goes, so a missing file without such a document is damage. A blob is deleted only where no
- * manifest, plan, shard or checkpoint needs it, and where no writer can be about to name it: see {@link sweep}.
+ * written before the first file goes, so a missing file without such a document is damage. A blob is deleted only where
+ * no manifest, plan, shard or checkpoint needs it, and where no writer can be about to name it: see {@link sweep}.
  */
 import { z } from 'zod';
 import { YOUNG_BLOB_SECONDS, type ArtifactRef } from '../../workflows/contract/index.js';
@@ -113,8 +113,8 @@ export interface Rounds {
  * The parts that may go, by the policy's key.
  *
  * - The optimizer's state of all rounds except the newest, because the next round starts from that one.
- * - Every file of a round older than `keepRounds` that nothing needs. A finished round no longer needs the policy that it
- *   updated or sampled. Every other document that names a policy goes on needing it.
+ * - Every file of a round older than `keepRounds` that nothing needs. A finished round no longer needs the policy that
+ * it   updated or sampled. Every other document that names a policy goes on needing it.
  *
  * `kept` are the keys of the artifacts that other stages keep.
  */
@@ -162,9 +162,9 @@ export async function keptArtifacts(store: Pick<ArtifactStore, 'list'>): Promise
 /**
  * Deletes the blobs that are not needed and were stored before `before`, and counts them.
  *
- * Younger blobs are kept: a writer may be about to name them. Older ones are safe to delete, because a writer commits its
- * manifest within `FRESH_BLOB_SECONDS` of storing or touching its blobs. A blob's time is read again right before it is
- * deleted.
+ * Younger blobs are kept: a writer may be about to name them. Older ones are safe to delete, because a writer commits
+ * its manifest within `FRESH_BLOB_SECONDS` of storing or touching its blobs. A blob's time is read again right before
+ * it is deleted.
  */
 export async function sweep(
   store: Pick<ArtifactStore, 'blobTime' | 'remove'>,

@@ -31,7 +31,9 @@ export function stageRecipe(stage: KeyedStage, config: unknown, inputs: Record<s
   };
 }
 
-/** What the artifact of one step depends on, where each step makes one; `more` is what names this one among its like. */
+/**
+ * What the artifact of one step depends on, where each step makes one; `more` is what names this one among its like.
+ */
 export function stepRecipe<Config extends { execution: unknown }>(
   stage: string,
   name: string,

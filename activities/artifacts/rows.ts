@@ -96,13 +96,6 @@ export function rowFiles({ files }: Pick<Manifest, 'files'>): ManifestFile[] {
   return files.filter(({ name }) => name.startsWith('rows'));
 }
 
-/** All items of an asynchronous sequence, in its order. */
-export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const item of items) all.push(item);
-  return all;
-}
-
 /** Writes rows to a plain JSON Lines file, for a child process to read. */
 export async function writeRows(path: string, rows: Rows<unknown>): Promise<void> {
   async function* lines(): AsyncGenerator<string> {

@@ -53,7 +53,9 @@ export interface BlobStore {
   fetch(file: BlobFile): Promise<string>;
   /** When a blob was stored or touched; undefined where the store does not hold it. */
   blobTime(sha256: string): Promise<Date | undefined>;
-  /** The first of the files whose blob the store does not hold. `fresh` touches the older ones of the blobs before it. */
+  /**
+   * The first of the files whose blob the store does not hold. `fresh` touches the older ones of the blobs before it.
+   */
   missingBlob(files: readonly ManifestFile[], options: { fresh: boolean }): Promise<ManifestFile | undefined>;
   /** Puts files without a manifest (a checkpoint) into a folder, in place of what is there. */
   materialiseFiles(files: readonly ManifestFile[], folder: string): Promise<void>;
@@ -88,7 +90,9 @@ export interface ManifestStore {
   wholeManifest(ref: ArtifactRef): Promise<Manifest>;
   /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
   commit(draft: Draft, producer: Producer): Promise<Committed>;
-  /** Why an artifact can no longer be read; undefined where it can. `trainingState` asks for the optimizer's state too. */
+  /**
+   * Why an artifact can no longer be read; undefined where it can. `trainingState` asks for the optimizer's state too.
+   */
   prunedFailure(
     ref: Pick<ArtifactRef, 'key'>,
     options?: { trainingState?: boolean },

@@ -12,7 +12,8 @@ import {
   type Benchmark,
   type PublicBenchmark,
 } from '../../workflows/contract/index.js';
-import { collect, readLines } from '../artifacts/rows.js';
+import { collect } from '../artifacts/collections.js';
+import { readLines } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { packageFile, resolvePath, type Settings } from '../runtime/settings.js';
 import { existsSync } from 'node:fs';

@@ -13,6 +13,7 @@ import {
   StageFailure,
   type ArtifactRef as Ref,
 } from '../../workflows/contract/index.js';
+import { collect } from '../artifacts/collections.js';
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -118,8 +119,7 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
         inputs,
         currentProducer(),
         async () => {
-          const before: FilteredQuestionRow[] = [];
-          if (previous) for await (const row of store.rowsOf(previous.dataset, FilteredQuestionRow)) before.push(row);
+          const before = previous ? await collect(store.rowsOf(previous.dataset, FilteredQuestionRow)) : [];
           const known = new Set(before.map(({ id }) => id));
           const added: FilteredQuestionRow[] = [];
           for await (const row of store.rowsOf(questions, FilteredQuestionRow)) if (!known.has(row.id)) added.push(row);

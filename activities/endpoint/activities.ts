@@ -1,10 +1,13 @@
-/** What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks. */
+/**
+ * What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks.
+ */
 import type { z } from 'zod';
 import type { EndpointExecution } from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
 import { costOfStored, type Ask } from './replies.js';
+import { collect } from '../artifacts/collections.js';
 
 /** Stages that ask an endpoint. */
 export type AskingStage = 'synthesis' | 'filtering' | 'sampling';
@@ -30,7 +33,9 @@ export function endpointActivities(
   stages: Readonly<Record<AskingStage, AsksReader>>,
 ) {
   return {
-    /** What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored. */
+    /**
+     * What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored.
+     */
     'endpoint.paid': async ({
       stage,
       stageKey,
@@ -50,7 +55,7 @@ export function endpointActivities(
         if (!done && stored!.size > 0)
           cost = await costOfStored(
             store,
-            await stages[stage](plan.config, (row) => all(store.readRows([file], row))),
+            await stages[stage](plan.config, (row) => collect(store.readRows([file], row))),
             endpoint,
             stored!,
           );
@@ -60,10 +65,4 @@ export function endpointActivities(
       return costs;
     },
   };
-}
-
-async function all<T>(rows: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const row of rows) found.push(row);
-  return found;
 }

@@ -1,11 +1,13 @@
-/** What a stored reply says: the text of the model, out of the envelope of the endpoint. Knows no stage. */
+/**
+ * Takes the text of the model out of the endpoint's envelope. Every stage that asks an endpoint uses it; it knows none.
+ */
 import type { ReplyRow } from '../../workflows/contract/index.js';
 
 /** Why an endpoint's answer holds no text of the model. */
 export type EnvelopeFailure =
   'emptyReply' | 'htmlReply' | 'brokenReply' | 'refused' | 'contentFilter' | 'promptTooLong' | 'requestRefused';
 
-/** What the model wrote, out of the answer of the endpoint; `cut` where it did not come to its end. */
+/** What the model wrote, or why there is no text. `cut` where the text is not complete. */
 export function contentOf(reply: ReplyRow): { text: string; cut?: true } | { failure: EnvelopeFailure } {
   if ('text' in reply) return { text: reply.text };
   const body = reply.body.trim();

@@ -36,11 +36,11 @@ const config = (teacher: object = {}, execution: object = {}, endpoint: object =
   });
 
 let fake: FakeEndpoint;
-/** Documents by key; a stand-in for the store's two functions that the teacher uses. */
+/** Documents by key: in place of the two functions of the store that the teacher uses. */
 let documents: Map<string, unknown>;
 /** Whether the store is away. */
 let away = false;
-const store = {
+const store: Pick<ArtifactStore, 'getJson' | 'putJson'> = {
   getJson: (key: string) => Promise.resolve(documents.get(key)),
   putJson: (key: string, value: unknown) => {
     if (away) return Promise.reject(new StageFailure('StoreUnavailable', 'away'));
@@ -48,7 +48,7 @@ const store = {
     documents.set(key, value);
     return Promise.resolve(true);
   },
-} as unknown as ArtifactStore;
+};
 
 beforeEach(async () => {
   fake = await fakeEndpoint();
@@ -355,7 +355,8 @@ describe('what no repetition mends', () => {
 });
 
 describe('money', () => {
-  // The prompt has less than 4,000 bytes, the reply at most 8,192 tokens: a request costs at most 0.02 dollars, and 0.0016 in fact.
+  // The prompt has less than 4,000 bytes, the reply at most 8,192 tokens: a request costs at most 0.02 dollars, and
+  // 0.0016 in fact.
   it('stops before the share is passed, with everything stored', async () => {
     const { replies, metrics } = await ask({ seeds: 40, share: { usd: 0.03 } });
     expect(replies).toBeUndefined();

@@ -1,6 +1,6 @@
 /**
- * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off: they would
- * hide what is counted here.
+ * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off, because
+ * retries are counted here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionTimeoutError, APIError, toFile } from 'openai';
@@ -15,15 +15,15 @@ import {
 } from '../../workflows/contract/index.js';
 import { pauseMs } from './pace.js';
 
-/** What is asked. */
+/** The messages of a request. */
 export interface Prompt {
   system?: string;
   user: string;
-  /** JSON Schema of the reply, for endpoints that take one; absent: the reply is any text. */
+  /** JSON Schema of the reply, for endpoints that take one. Without it the reply is any text. */
   schema?: { name: string; schema: Record<string, unknown> };
 }
 
-/** A model at an endpoint, and how it is to sample. */
+/** A model at an endpoint, and its sampling parameters. */
 export interface EndpointModel extends Pick<
   EndpointTeacher,
   'model' | 'temperature' | 'topP' | 'maxTokens' | 'responseFormat'
@@ -38,23 +38,23 @@ export function textOf({ system = '', user }: Prompt): string {
 }
 
 /** A reply that arrived whole, whatever it says. */
-export interface Arrived {
+interface Arrived {
   status: number;
   body: string;
   cut?: true;
   usage: Usage;
 }
 
-/** Why a request is made again. */
+/** Why a request is retried. */
 export type RetryReason = 'rateLimited' | 'serverError' | 'connection' | 'timeout' | 'brokenReply';
 
-export type Outcome =
+type Outcome =
   { kind: 'arrived'; reply: Arrived } | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
 
 type ResponseFormat = Exclude<EndpointTeacher['responseFormat'], 'auto'>;
 const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'];
 
-/** How an endpoint wants to be asked; learnt from its refusals, once for a process. */
+/** How an endpoint wants to be asked. A process learns it once, from the endpoint's refusals. */
 interface Dialect {
   format: ResponseFormat;
   limit: 'max_tokens' | 'max_completion_tokens';
@@ -62,7 +62,7 @@ interface Dialect {
 
 const dialects = new Map<string, Dialect>();
 
-/** Bytes of a body that are kept: more than any reply within a model's limits has, less than a document of the store may. */
+/** Bytes of a body that are kept: more than a reply within a model's limits, less than a document of the store. */
 const BODY_BYTES = 1024 * 1024;
 
 /** Refusals that concern one seed and no other. */
@@ -74,17 +74,17 @@ const OF_THE_ROW = new Set([
   'string_above_max_length',
 ]);
 
-/** Name of a batch in its metadata: by it a batch is found whose id was never stored. */
+/** Field of a batch's metadata that holds its name, which finds a batch whose id was never stored. */
 const BATCH_NAME = 'acecoder_batch';
 
 /** One line of a batch's results: what the endpoint answered to the request of this key. */
-export interface BatchLine {
+interface BatchLine {
   key: string;
   status: number;
   body: string;
 }
 
-/** The line, or nothing for one that answers no request. */
+/** The line; none where it answers no request. */
 function batchLine(line: string): BatchLine[] {
   try {
     const { custom_id: key, response } = JSON.parse(line) as {
@@ -102,14 +102,14 @@ export class Endpoint {
   readonly #client: OpenAI;
   readonly #dialect: Dialect;
 
-  /** @param key of the endpoint; it is sent, and hidden wherever the endpoint repeats it. */
+  /** @param key of the endpoint. It is sent, and hidden wherever the endpoint repeats it. */
   constructor(
     private readonly model: EndpointModel,
     private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>,
     private readonly key: string | undefined,
   ) {
     this.#client = new OpenAI({
-      // What the client would otherwise take from the environment is none of the configuration's.
+      // The client reads absent options from the environment, which is no part of the configuration.
       apiKey: key ?? 'none',
       baseURL: execution.baseUrl,
       organization: null,
@@ -136,11 +136,12 @@ export class Endpoint {
   }
 
   /**
-   * Asks once; an endpoint that refuses a way of asking is asked in the next one at once. `rowKey` names the request: its
-   * repetition carries the same `Idempotency-Key`, so that a provider which heeds it charges once. `seed` is the sampling
-   * seed, which endpoints may ignore.
+   * Asks once. Where the endpoint refuses a way of asking, the next way is tried at once.
    *
-   * @throws StageFailure `TeacherRejected` for what no repetition mends: key, model, money, parameters.
+   * `rowKey` names the request. A retry carries the same `Idempotency-Key`, so a provider that heeds it charges once.
+   * `seed` is the sampling seed, which endpoints may ignore.
+   *
+   * @throws StageFailure `TeacherRejected` for errors that no retry mends: key, model, money, parameters.
    */
   async ask(prompt: Prompt, seed: number, rowKey: string, signal: AbortSignal): Promise<Outcome> {
     for (;;) {
@@ -169,7 +170,7 @@ export class Endpoint {
   }
 
   /**
-   * Sends requests as one batch, whose metadata carries `name`. @returns its id.
+   * Sends requests as one batch, whose metadata carries `name`. @returns the batch's id.
    *
    * @throws StageFailure `TeacherRejected` where the endpoint has no batches, or refuses this one.
    */
@@ -205,7 +206,7 @@ export class Endpoint {
     return id;
   }
 
-  /** The id of the batch of a name among those that the endpoint has; undefined where there is none. */
+  /** The id of the endpoint's batch of that name; undefined where there is none. */
   async findBatch(name: string, signal: AbortSignal): Promise<string | undefined> {
     return this.#sure(signal, async () => {
       for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal }))
@@ -214,17 +215,19 @@ export class Endpoint {
     });
   }
 
-  /** Whether a batch has come to its end, and the lines of its results so far. @throws StageFailure `TeacherRejected` for a batch that failed as a whole. */
+  /**
+   * Whether a batch has ended, and the lines of its results.
+   *
+   * @throws StageFailure `TeacherRejected` for a batch that failed as a whole.
+   */
   async batch(
     id: string,
     signal: AbortSignal,
   ): Promise<{ ended: false; done: number } | { ended: true; lines: BatchLine[] }> {
     const batch = await this.#sure(signal, () => this.#client.batches.retrieve(id, { signal }));
     if (batch.status === 'failed') {
-      throw new StageFailure(
-        'TeacherRejected',
-        `the endpoint ${this.execution.baseUrl} refuses the batch ${id}: ${withoutSecrets(this.#withoutKey((batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why')).slice(0, 500)}`,
-      );
+      const reasons = (batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why';
+      throw this.#rejected(`refuses the batch ${id}: ${withoutSecrets(this.#withoutKey(reasons)).slice(0, 500)}`);
     }
     if (!['completed', 'expired', 'cancelled'].includes(batch.status))
       return { ended: false, done: batch.request_counts?.completed ?? 0 };
@@ -237,7 +240,7 @@ export class Endpoint {
     return { ended: true, lines };
   }
 
-  /** What a line of a batch means for its request; `undefined` where it is to be asked by itself. */
+  /** The reply in a line of a batch; undefined where its request must be asked by itself. */
   batched({ status, body }: BatchLine, prompt: Prompt): Arrived | undefined {
     if (status === 200)
       return this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
@@ -247,7 +250,7 @@ export class Endpoint {
       : undefined;
   }
 
-  /** Repeats what a busy or broken endpoint did not do, until it does. */
+  /** Retries a call to a busy or broken endpoint until it succeeds. */
   async #sure<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt += 1) {
       try {
@@ -255,11 +258,10 @@ export class Endpoint {
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         const outcome = this.#meaning(error, { user: '' }, this.#dialect);
-        if (outcome === 'askOtherwise' || outcome.kind !== 'again')
-          throw new StageFailure(
-            'TeacherRejected',
-            `the endpoint ${this.execution.baseUrl} refuses a batch: ${error instanceof Error ? this.#withoutKey(error.message) : String(error)}`,
-          );
+        if (outcome === 'askOtherwise' || outcome.kind !== 'again') {
+          const reason = error instanceof Error ? this.#withoutKey(error.message) : String(error);
+          throw this.#rejected(`refuses a batch: ${reason}`);
+        }
         await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
       }
     }
@@ -304,7 +306,7 @@ export class Endpoint {
     const { status, code, headers } = error as APIError;
     if (status === undefined)
       return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
-    // An account without money answers as one that asks too often.
+    // An account without money gets the status of a rate limit too.
     if (status === 429 && code !== 'insufficient_quota') {
       const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
       return { kind: 'again', reason: 'rateLimited', message, ...(afterMs === undefined ? {} : { afterMs }) };
@@ -323,13 +325,15 @@ export class Endpoint {
         };
       }
     }
-    throw new StageFailure(
-      'TeacherRejected',
-      `the endpoint ${this.execution.baseUrl} refuses model '${this.model.model}' with ${status}${code ? ` (${code})` : ''}: ${message}`,
-    );
+    const answer = code ? `${status} (${code})` : String(status);
+    throw this.#rejected(`refuses model '${this.model.model}' with ${answer}: ${message}`);
   }
 
-  /** Whether the endpoint refused a way of asking of which there is another one. */
+  #rejected(what: string): StageFailure {
+    return new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} ${what}`);
+  }
+
+  /** Whether the endpoint refused a way of asking that has an alternative. */
   #askOtherwise(message: string, tried: Dialect): boolean {
     if (/max_completion_tokens/.test(message) && tried.limit === 'max_tokens') {
       this.#dialect.limit = 'max_completion_tokens';
@@ -351,12 +355,15 @@ export class Endpoint {
   }
 }
 
-/** The key of one request: that of its row, and of the way in which it is asked, for the body must be the same too. */
+/** The key of one request. It includes the way of asking, because equal keys must carry equal bodies. */
 function idempotencyKey(rowKey: string, { format, limit }: Dialect): string {
   return `${rowKey}-${format}-${limit}`;
 }
 
-/** Milliseconds that an answer asks to wait (`retry-after-ms`, `Retry-After` in seconds or as a date); undefined where it does not say. */
+/**
+ * Milliseconds that an answer asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date. Undefined where
+ * it does not say.
+ */
 export function retryAfterMs(headers: Pick<Headers, 'get'>, now: number): number | undefined {
   const [milliseconds, after] = [headers.get('retry-after-ms'), headers.get('retry-after')];
   const value =
@@ -395,20 +402,20 @@ async function readBody(response: Response): Promise<{ text: string; cut: boolea
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   if (response.body) {
-    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+    for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
       chunks.push(chunk);
       bytes += chunk.length;
       if (bytes > BODY_BYTES) break;
     }
   }
-  // The store takes no text with NUL in every form; a reply has no use for one.
+  // Not every form of storage takes a text with NUL, and a reply has no use for one.
   return {
     text: Buffer.concat(chunks).subarray(0, BODY_BYTES).toString('utf8').replaceAll('\u0000', '\ufffd'),
     cut: bytes > BODY_BYTES,
   };
 }
 
-/** Messages of an error and its causes: a failed fetch says why only there. */
+/** Messages of an error and its causes, because a failed fetch says why in its cause alone. */
 function causesOf(error: Error): string {
   const cause = error.cause instanceof Error ? causesOf(error.cause) : '';
   const code = 'code' in error && typeof error.code === 'string' ? ` (${error.code})` : '';

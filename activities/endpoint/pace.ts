@@ -1,10 +1,10 @@
-/** The pace of requests and tokens, so that a share of a limit per minute is never passed. Pure. */
+/** The pace of requests and tokens, which keeps a shard within its share of a limit per minute. Pure. */
 
-/** Spreads units evenly over time: what is taken is followed by the pause that it costs. */
+/** Spreads units evenly over time: taking units costs a pause, which the next taker waits for. */
 export class Pace {
   #next: number;
 
-  /** @param perMinute units per minute; undefined: no limit. Times are in milliseconds. */
+  /** @param perMinute units per minute; undefined for no limit. Times are in milliseconds. */
   constructor(
     private readonly perMinute: number | undefined,
     now: number,
@@ -20,7 +20,7 @@ export class Pace {
     return start;
   }
 
-  /** Gives units back that were taken and not used; a negative number takes what was used beyond them. */
+  /** Gives unused units back. A negative number takes the units that were used beyond the taken ones. */
   giveBack(units: number): void {
     this.#next -= this.#milliseconds(units);
   }
@@ -33,9 +33,12 @@ export class Pace {
 /** Longest pause between two attempts of one request, in milliseconds, where the endpoint asks for none. */
 const LONGEST_PAUSE_MS = 60_000;
 
-/** Pause before the next attempt: what the endpoint asked for, or twice as long each time; `jitter` in [0, 1) spreads requests that failed together. */
+/**
+ * Milliseconds before the next attempt: what the endpoint asked for, or twice as long each time. `jitter` in [0, 1)
+ * spreads requests that failed together.
+ */
 export function pauseMs(attempt: number, afterMs: number | undefined, jitter: number): number {
   const own = Math.min(LONGEST_PAUSE_MS, 500 * 2 ** Math.min(attempt, 10)) * (0.5 + jitter / 2);
-  // All that were refused would come back at the same moment.
+  // Without jitter, all refused requests would come back at the same moment.
   return afterMs === undefined ? own : afterMs + jitter * 250;
 }

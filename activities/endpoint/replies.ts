@@ -1,8 +1,9 @@
 /**
- * Replies of an endpoint: asked for once, stored before anything else happens to them, and found again by their key.
+ * Replies of an endpoint. Each is asked for once, stored before anything else happens to it, and found again by its
+ * key.
  *
- * A reply's key names what was asked, not who asked: another attempt, stage or experiment with the same model, prompt,
- * seed and sampling parameters reads the stored one.
+ * The key names what was asked, not who asked. Another attempt, stage or experiment with the same model, prompt, seed
+ * and sampling parameters reads the stored reply.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -15,12 +16,13 @@ import {
   EndpointExecution,
   StageFailure,
 } from '../../workflows/contract/index.js';
+import { count, eachOf } from '../artifacts/collections.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { Endpoint, textOf, type EndpointModel, type Prompt, type RetryReason } from './endpoint.js';
 import { Pace, pauseMs } from './pace.js';
 
-/** How a shard asks: the stage's settings of the endpoint, and the share of its limits that is the shard's. */
+/** How a shard asks: the stage's settings of the endpoint, and the shard's share of its limits. */
 export const RequestExecution = z.object({
   endpoint: EndpointExecution,
   share: z.strictObject({
@@ -32,7 +34,7 @@ export const RequestExecution = z.object({
 });
 export type RequestExecution = z.infer<typeof RequestExecution>;
 
-/** One thing to ask: the seed that it is about, its key, its prompt, and the sampling seed. */
+/** One question to the endpoint: the seed that it is about, its key, its prompt, and the sampling seed. */
 export interface Ask {
   seedId: string;
   key: string;
@@ -43,33 +45,37 @@ export interface Ask {
 /** A batch that was sent: its id at the endpoint, and the keys of its requests. */
 const BatchDocument = z.object({ id: z.string(), keys: z.array(z.string()) });
 
-/** Requests that are in flight when the activity is told to end get this long: their replies are paid for. */
+/** How long requests in flight may go on after the activity is told to end, because their replies are paid for. */
 const GRACE_MS = 20_000;
 /** Reads of stored replies at once. */
 const READS = 32;
+
+/** What asking needs of the store. */
+type Documents = Pick<ArtifactStore, 'getJson' | 'putJson'>;
 
 export interface Asking {
   model: EndpointModel;
   asks: readonly Ask[];
   execution: RequestExecution;
-  store: ArtifactStore;
+  store: Documents;
   /** The value of an environment variable of this worker. */
   secret: (variable: string) => string | undefined;
   signal: AbortSignal;
   onProgress: (done: number, total: number, message: string) => void;
 }
 
-/** What came of a shard: every reply, or none and `incomplete` where the share of the budget did not do. */
+/** The replies of a shard; undefined where its share of the budget did not pay for all of them. */
 export interface Asked {
   replies: RawReply[] | undefined;
   metrics: Record<string, number>;
 }
 
 /**
- * The replies to what a shard asks, in its order: stored ones, and the others from the endpoint.
+ * The replies to a shard's questions, in their order: stored ones, and the others from the endpoint.
  *
- * Rate limits, errors of the server and broken connections are waited for without end. @throws StageFailure
- * `TeacherRejected` for what no repetition mends.
+ * Rate limits, errors of the server and broken connections are retried without a limit.
+ *
+ * @throws StageFailure `TeacherRejected` for errors that no retry mends.
  */
 export async function askForReplies(asking: Asking): Promise<Asked> {
   return new ShardOfRequests(asking).run();
@@ -84,16 +90,16 @@ class ShardOfRequests {
   readonly #requests: Pace;
   readonly #tokens: Pace;
   readonly #counts: Record<string, number> = {};
-  /** Aborted when nothing further is to be asked: the activity ends, or the endpoint has refused for good. */
+  /** Aborted when no further request may start: the activity ends, or the endpoint has refused for good. */
   readonly #soft = new AbortController();
-  /** Ends requests in flight, some time after that. */
+  /** Ends requests in flight, `GRACE_MS` later. */
   readonly #hard = new AbortController();
   /** No request starts before this time, in milliseconds: the endpoint asked for a pause. */
   #pausedUntil = 0;
   #spentUsd = 0;
-  /** Tokens of a reply on average: expected at first, then as they were. */
+  /** Tokens of a reply on average: the expected number at first, then the measured one. */
   #replyTokens: number;
-  /** The most that requests in flight can cost. */
+  /** The most that requests in flight can cost, in US dollars. */
   #reservedUsd = 0;
   #inFlight = new Set<Promise<void>>();
   #lastTrouble = '';
@@ -110,7 +116,8 @@ class ShardOfRequests {
     if (keyVariable !== null && !key) {
       throw new StageFailure(
         'TeacherRejected',
-        `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this llm worker; set it there and start the worker again`,
+        `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this ` +
+          'llm worker; set it there and start the worker again',
       );
     }
     this.#asking = asking;
@@ -123,7 +130,7 @@ class ShardOfRequests {
 
   async run(): Promise<Asked> {
     const { asks, signal } = this.#asking;
-    await inParallel(asks.length, READS, async (index) => {
+    await eachOf(asks.length, READS, async (index) => {
       const stored = await findReply(this.#asking.store, asks[index]!.key);
       if (stored) this.#have(index, stored);
     });
@@ -152,7 +159,7 @@ class ShardOfRequests {
     return { replies: replies.length === asks.length ? replies : undefined, metrics: this.#metrics(replies) };
   }
 
-  /** Asks for the missing replies, as many at once as the share allows; ends early where it pays for no further one. */
+  /** Asks for the missing replies, as many at once as the share allows. Ends early where it pays for no further one. */
   async #askAll(missing: readonly number[]): Promise<void> {
     const { share } = this.#asking.execution;
     const { signal } = this.#soft;
@@ -173,9 +180,11 @@ class ShardOfRequests {
   }
 
   /**
-   * Asks for missing replies by batches, as large as the share pays for. A batch's id is stored before it is waited for,
-   * and a batch that was sent but not stored is found by its name: after a kill it is re-attached, not sent again. What a
-   * batch leaves without an answer is for {@link #askAll}.
+   * Asks for missing replies by batches, as large as the share pays for.
+   *
+   * The id of a batch is stored before the worker waits for it. A batch that was sent but not stored is found by its
+   * name. So a batch is re-attached after a kill, not sent again. {@link #askAll} asks for what a batch leaves
+   * unanswered.
    */
   async #askInBatches(missing: readonly number[]): Promise<void> {
     const {
@@ -220,7 +229,7 @@ class ShardOfRequests {
       for (;;) {
         const state = await this.#endpoint.batch(batch.id, signal);
         if (state.ended) {
-          await inParallel(state.lines.length, READS, async (at) => {
+          await eachOf(state.lines.length, READS, async (at) => {
             const line = state.lines[at]!;
             const index = indexOf.get(line.key);
             if (index === undefined || this.#replies[index]) return;
@@ -249,7 +258,7 @@ class ShardOfRequests {
     this.#reservedUsd += reservedUsd;
     try {
       for (let attempt = 0; ; attempt += 1) {
-        // The pace follows what replies have, not what they may have: the latter would leave most of the limit unused.
+        // The pace follows the usual length of replies. Their largest length would leave most of the limit unused.
         const expectedTokens = prompted + this.#replyTokens;
         await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(expectedTokens, Date.now())));
         this.#count('requests');
@@ -268,7 +277,7 @@ class ShardOfRequests {
         this.#lastTrouble = `${outcome.reason}: ${outcome.message}`;
         this.#tell();
         const until = Date.now() + pauseMs(attempt, outcome.afterMs, Math.random());
-        // Who asked too often stops asking; other trouble may be of this request alone.
+        // A rate limit stops every request of the shard. Other trouble may concern this request alone.
         if (outcome.reason === 'rateLimited') this.#pausedUntil = Math.max(this.#pausedUntil, until);
         await this.#until(until);
       }
@@ -277,7 +286,7 @@ class ShardOfRequests {
     }
   }
 
-  /** Whether the share pays for a request even if its reply is as long as it may be. */
+  /** Whether the share pays for a request even if its reply is as long as allowed. */
   #affordable(index: number): boolean {
     const { share, endpoint } = this.#asking.execution;
     return (
@@ -289,7 +298,7 @@ class ShardOfRequests {
     );
   }
 
-  /** Waits; a pause that the endpoint asks for meanwhile makes it longer. */
+  /** Waits until a time, and longer where the endpoint asks for a pause meanwhile. */
   async #until(time: number): Promise<void> {
     for (;;) {
       const left = Math.max(time, this.#pausedUntil) - Date.now();
@@ -299,14 +308,14 @@ class ShardOfRequests {
     this.#soft.signal.throwIfAborted();
   }
 
-  /** Stores a reply, however long the store is away: it is paid for. Another attempt's reply that came first counts. */
+  /** Stores a reply, however long that takes, because it is paid for. Returns the reply that was stored first. */
   async #store(reply: RawReply): Promise<RawReply> {
     return (await this.#put(objectKeys.reply(reply.key), reply))
       ? reply
       : ((await findReply(this.#asking.store, reply.key)) ?? reply);
   }
 
-  /** Writes a document that money was spent for. @returns whether it is the first of its key. */
+  /** Writes a document that was paid for. @returns whether it is the first of its key. */
   async #put(key: string, document: object): Promise<boolean> {
     for (;;) {
       try {
@@ -327,18 +336,16 @@ class ShardOfRequests {
   }
 
   #count(name: string, by = 1): void {
-    this.#counts[name] = (this.#counts[name] ?? 0) + by;
+    count(this.#counts, name, by);
   }
 
   #tell(): void {
     const retries = Object.entries(this.#counts)
       .filter(([name]) => name.startsWith('retries.'))
       .reduce((sum, [, count]) => sum + count, 0);
-    this.#asking.onProgress(
-      this.#done,
-      this.#asking.asks.length,
-      `replies, ${dollarsText(this.#spentUsd)} US dollars${retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : ''}`,
-    );
+    const again = retries > 0 ? `, ${retries} asked again, last because of ${this.#lastTrouble}` : '';
+    const message = `replies, ${dollarsText(this.#spentUsd)} US dollars${again}`;
+    this.#asking.onProgress(this.#done, this.#asking.asks.length, message);
   }
 
   #metrics(replies: readonly RawReply[]): Record<string, number> {
@@ -354,7 +361,7 @@ class ShardOfRequests {
   }
 }
 
-/** Numbers of requests and replies that stand in the manifest; retries and their reasons stand beside them. */
+/** Numbers of requests and replies in the manifest, next to the retries and their reasons. */
 const REPLY_COUNTS = [
   'replies',
   'requests',
@@ -364,7 +371,7 @@ const REPLY_COUNTS = [
   'estimatedUsage',
 ] as const;
 
-/** What a stage's manifest says of its requests, from the counts of all shards. */
+/** The metrics of a stage's manifest about its requests, from the counts of all shards. */
 export function paidMetrics(
   counts: Record<string, number>,
 ): { costUsd: number; retries: Record<string, number> } & Partial<Record<(typeof REPLY_COUNTS)[number], number>> {
@@ -380,8 +387,8 @@ export function paidMetrics(
   };
 }
 
-/** A stored reply. @throws StageFailure `ArtifactCorrupt` for a document that is none. */
-async function findReply(store: ArtifactStore, key: string): Promise<RawReply | undefined> {
+/** A stored reply; undefined where there is none. @throws StageFailure `ArtifactCorrupt` for any other document. */
+async function findReply(store: Pick<Documents, 'getJson'>, key: string): Promise<RawReply | undefined> {
   const document = await store.getJson(objectKeys.reply(key));
   if (document === undefined) return undefined;
   const parsed = RawReply.safeParse(document);
@@ -389,27 +396,18 @@ async function findReply(store: ArtifactStore, key: string): Promise<RawReply | 
   return parsed.data;
 }
 
-/** What the stored ones among replies cost, in US dollars. `stored` are the keys of all that stand in the store. */
+/** What those of the replies that are stored cost, in US dollars. `stored` are the keys of all stored replies. */
 export async function costOfStored(
-  store: ArtifactStore,
+  store: Pick<Documents, 'getJson'>,
   asks: readonly Ask[],
   endpoint: EndpointExecution,
   stored: ReadonlySet<string>,
 ): Promise<number> {
   const keys = asks.map(({ key }) => key).filter((key) => stored.has(objectKeys.reply(key)));
   let cost = 0;
-  await inParallel(keys.length, READS, async (index) => {
+  await eachOf(keys.length, READS, async (index) => {
     const reply = await findReply(store, keys[index]!);
     if (reply) cost += costOfReply(reply, endpoint);
   });
   return cost;
-}
-
-async function inParallel(count: number, atOnce: number, work: (index: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: Math.min(atOnce, count) }, async () => {
-      for (let index = next++; index < count; index = next++) await work(index);
-    }),
-  );
 }

@@ -18,6 +18,7 @@ import { programOfReply } from '../policy/prompt.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 import { filterQuestion, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
 import { agreement, anyOf } from './oracle.js';
+import { count } from '../artifacts/collections.js';
 
 /** A question with the programs that its oracle gave. */
 const AskedQuestion = z.strictObject({ question: QuestionRow, samples: z.array(SampledText) });
@@ -198,12 +199,12 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             if (outcome.status === 'pass') continue;
             quality.droppedTestCases += 1;
             if (corrupted) quality.droppedCorrupted += 1;
-            droppedTestCases[outcome.status] = (droppedTestCases[outcome.status] ?? 0) + 1;
+            count(droppedTestCases, outcome.status);
             yield { questionId: id, test, ...outcome };
           }
           const result = filtered(row);
           if ('dropped' in result) {
-            droppedQuestions[result.dropped] = (droppedQuestions[result.dropped] ?? 0) + 1;
+            count(droppedQuestions, result.dropped);
             dropped.push({
               questionId: id,
               seedId,

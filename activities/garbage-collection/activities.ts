@@ -20,7 +20,7 @@ export interface SweepResult {
 export function garbageCollectionActivities({ store }: Pick<Services, 'store'>) {
   return {
     'garbageCollection.sweep': async ({ minimumAgeHours, dryRun }: SweepInput): Promise<SweepResult> => {
-      // Everything before the documents: a blob that is named in between is young, and a part that is pruned in between stays.
+      // The documents are read last. A blob that is named meanwhile is young; a part that is pruned meanwhile stays.
       const before = new Date(Date.now() - minimumAgeHours * 3_600_000);
       const blobs = (await store.list('blobs/sha256/')).map(({ key, bytes }) => ({
         sha256: key.slice(key.lastIndexOf('/') + 1),

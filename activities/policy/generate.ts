@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Engine } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
+import { collect } from '../artifacts/collections.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
 import type { Prompt } from './prompt.js';
 
@@ -74,9 +75,7 @@ export async function generate(
         onProgress: ({ done, total }) => options.onProgress?.(done, total),
       },
     );
-    const answers: Answer[] = [];
-    for await (const answer of readLines(output, Answer)) answers.push(answer);
-    return answers;
+    return await collect(readLines(output, Answer));
   } finally {
     await Promise.all([rm(input, { force: true }), rm(output, { force: true })]);
   }

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { z } from 'zod';
 import { ScoreRow } from '../../workflows/contract/index.js';
+import { collect } from '../artifacts/collections.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { PythonService } from '../runtime/python-service.js';
@@ -52,9 +53,7 @@ export async function score(
         onProgress: ({ done, total }) => options.onProgress?.(done, total),
       },
     );
-    const scores: ScoreRow[] = [];
-    for await (const row of readLines(output, ScoreRow)) scores.push(row);
-    return scores;
+    return await collect(readLines(output, ScoreRow));
   } finally {
     await Promise.all([rm(rows, { force: true }), rm(output, { force: true })]);
   }

@@ -14,6 +14,7 @@ import {
   type QuestionRow,
   type StageConfig,
 } from '../../workflows/contract/index.js';
+import { count } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
 import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
@@ -97,7 +98,7 @@ export function asksOfQuestions(
 export async function textsOf(
   request: ProgramRequest,
   questions: readonly Question[],
-  { store, ...asking }: Pick<Asking, 'store' | 'secret' | 'signal' | 'onProgress'>,
+  { store, ...asking }: Pick<Asking, 'secret' | 'signal' | 'onProgress'> & { store: ArtifactStore },
   samples: ArtifactRef | undefined,
   execution: unknown,
 ): Promise<{ texts: SampledText[][] | undefined; metrics: Record<string, number> }> {
@@ -132,7 +133,7 @@ export async function textsOf(
   const texts = replies.map((reply): SampledText => {
     const content = contentOf(reply);
     if ('text' in content) return { text: content.text, finish: content.cut ? 'length' : 'stop' };
-    failures[`failures.${content.failure}`] = (failures[`failures.${content.failure}`] ?? 0) + 1;
+    count(failures, `failures.${content.failure}`);
     return { text: '', finish: 'stop', failure: content.failure };
   });
   return { texts: questions.map((_, at) => texts.slice(at * n, (at + 1) * n)), metrics: { ...metrics, ...failures } };

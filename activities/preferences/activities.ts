@@ -4,6 +4,7 @@ import { PairRow, ProgramRow, Split, STAGE } from '../../workflows/contract/inde
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { byQuestion, pairPrograms, type QuestionPrograms } from './pairs.js';
+import { count } from '../artifacts/collections.js';
 
 const PlannedQuestion = z.strictObject({
   questionId: z.string(),
@@ -43,7 +44,7 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
       const results = rows.map((question) => pairPrograms(question, config));
       const skipped: Record<string, number> = {};
       for (const result of results) {
-        for (const [reason, times] of Object.entries(result.skipped)) skipped[reason] = (skipped[reason] ?? 0) + times;
+        for (const [reason, times] of Object.entries(result.skipped)) count(skipped, reason, times);
       }
       return Promise.resolve({ rows: results.flatMap(({ pairs }) => pairs), metrics: skipped });
     },

@@ -11,6 +11,7 @@ import {
   type ArtifactRef,
   type Produced,
 } from '../../workflows/contract/index.js';
+import { collect } from '../artifacts/collections.js';
 import { importRows } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -28,9 +29,7 @@ export interface PreviewArtifacts {
 /** `preview.seeds`, `preview.page`. */
 export function previewActivities({ store, settings }: Pick<Services, 'store' | 'settings'>) {
   async function rows<T>(ref: ArtifactRef | undefined, schema: z.ZodType<T>): Promise<T[]> {
-    const found: T[] = [];
-    if (ref) for await (const row of store.rowsOf(ref, schema)) found.push(row);
-    return found;
+    return ref ? collect(store.rowsOf(ref, schema)) : [];
   }
 
   return {

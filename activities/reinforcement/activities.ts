@@ -20,6 +20,7 @@ import {
   type Produced,
   type StepName,
 } from '../../workflows/contract/index.js';
+import { collect, count } from '../artifacts/collections.js';
 import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
 import { produce, restore, type Product } from '../artifacts/produce.js';
 import {
@@ -111,11 +112,7 @@ export function reinforcementActivities(services: Services) {
     return produced;
   }
 
-  async function rows<T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> {
-    const all: T[] = [];
-    for await (const row of store.rowsOf(ref, schema)) all.push(row);
-    return all;
-  }
+  const rows = <T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> => collect(store.rowsOf(ref, schema));
 
   async function* trainPrograms(ref: ArtifactRef): AsyncGenerator<ProgramRow> {
     for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
@@ -325,7 +322,7 @@ export function reinforcementActivities(services: Services) {
           },
         );
         const dropped: Record<string, number> = {};
-        for (const row of rewarded) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+        for (const row of rewarded) if (row.dropped) count(dropped, row.dropped);
         return {
           files: [await store.putRows('rows.jsonl', RewardRow, rewarded)],
           rows: rewarded.length,
@@ -398,7 +395,7 @@ export function reinforcementActivities(services: Services) {
               ...(await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)),
             ];
             const dropped: Record<string, number> = {};
-            for (const row of rewards) if (row.dropped) dropped[row.dropped] = (dropped[row.dropped] ?? 0) + 1;
+            for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
             return {
               files,
               metrics: {

@@ -20,7 +20,7 @@ import {
 import { objectKeys, stageKey } from '../artifacts/keys.js';
 import { produce, reused, type Product } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
-import { collect } from '../artifacts/rows.js';
+import { collect, count } from '../artifacts/collections.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { currentProducer, leaveDevice } from './context.js';
 
@@ -307,7 +307,7 @@ async function addUp(store: ArtifactStore, key: string, shards: number, order: r
     for (const step of order) {
       const document = await readShard(store, key, index, step);
       if (!document) throw new StageFailure('ArtifactCorrupt', `shard ${index} of ${key} is missing step ${step}`);
-      for (const [name, value] of Object.entries(document.metrics)) counts[name] = (counts[name] ?? 0) + value;
+      for (const [name, value] of Object.entries(document.metrics)) count(counts, name, value);
       for (const [name, texts] of Object.entries(document.notes))
         notes[name] = [...new Set([...(notes[name] ?? []), ...texts])].sort();
       seconds += document.seconds;

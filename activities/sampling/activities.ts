@@ -7,6 +7,7 @@ import {
   STAGE,
   StageConfigs,
 } from '../../workflows/contract/index.js';
+import { count } from '../artifacts/collections.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
@@ -203,7 +204,7 @@ export function samplingActivities(services: Services) {
         programs += 1;
         sum += passRate;
         histogram[Math.min(9, Math.floor(passRate * 10))]! += 1;
-        for (const { status } of outcomes) verdicts[status] = (verdicts[status] ?? 0) + 1;
+        for (const { status } of outcomes) count(verdicts, status);
       }
       return {
         metrics: {

@@ -9,6 +9,7 @@ import {
   type ArtifactRef,
   type Teacher,
 } from '../../workflows/contract/index.js';
+import { count } from '../artifacts/collections.js';
 import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
@@ -59,7 +60,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         contaminated: [] as { seed: string; why: string }[],
       };
       const drop = (reason: string): void => {
-        metrics.droppedSeeds[reason] = (metrics.droppedSeeds[reason] ?? 0) + 1;
+        count(metrics.droppedSeeds, reason);
       };
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
@@ -193,7 +194,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
       const count = (into: Record<string, number>, reason: string): void => {
-        into[reason] = (into[reason] ?? 0) + 1;
+        count(into, reason);
       };
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;

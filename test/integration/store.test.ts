@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
+import { collect } from '../../activities/artifacts/collections.js';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep } from '../../activities/artifacts/pruning.js';
 import type { PrunedDocument } from '../../activities/artifacts/pruned.js';
@@ -40,12 +41,6 @@ const draft = (stageKey: string, files: ManifestFile[]): Draft => ({
   metrics: {},
   seconds: 0,
 });
-
-async function collect<T>(rows: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = [];
-  for await (const row of rows) all.push(row);
-  return all;
-}
 
 function minio(): { client: Client; bucket: string } {
   const { endpoint, bucket, accessKey, secretKey } = inject('stack').s3;
