@@ -2,8 +2,7 @@ import { executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workf
 import type { Difference } from '../activities/dataset-refresh/activities.js';
 import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { parseInput, resolveInputs } from './lib/inputs.js';
-import { benchmarksOf } from './lib/stage.js';
+import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
 
 export interface RefreshResult {
   version: number;
@@ -25,7 +24,7 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { seeds, inputs } = await resolveInputs(
     'datasetRefresh',
     { seeds: given, inputs: recorded },
-    { at: '', benchmarks: benchmarksOf(config.synthesis, 'synthesis.') },
+    { at: '', ...lookupsOf(config, (stage) => `${stage}.`) },
   );
   const { previous, fresh } = await call('datasetRefresh.plan', { summary: 'find new seeds' }, { name, seeds });
   if (!fresh) {

@@ -29,7 +29,6 @@ import {
 } from '@temporalio/common';
 import {
   givenOf,
-  STAGES,
   type ArtifactRef,
   type Experiment,
   type SEARCH_ATTRIBUTES,
@@ -54,7 +53,7 @@ import {
 } from './experiment-state.js';
 import { call } from './lib/activities.js';
 import { currentDetails, retryAdvice } from './lib/details.js';
-import { parseInput, resolveInputs } from './lib/inputs.js';
+import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
 import {
   abandonUpdate,
   pauseSignal,
@@ -63,7 +62,6 @@ import {
   stageProgressSignal,
   statusQuery,
 } from './lib/messages.js';
-import { benchmarksOf, enginesOf } from './lib/stage.js';
 
 export interface ExperimentResult {
   html: string;
@@ -184,13 +182,7 @@ class ExperimentRun {
       {
         at: '',
         deviceClass: settings.sampling.execution.deviceClass,
-        benchmarks: {
-          ...benchmarksOf(settings.synthesis, 'stages.synthesis.'),
-          ...benchmarksOf(settings.evaluation, 'stages.evaluation.'),
-        },
-        engines: Object.fromEntries(
-          STAGES.flatMap((stage) => Object.entries(enginesOf(settings[stage], `stages.${stage}.`))),
-        ),
+        ...lookupsOf(settings, (stage) => `stages.${stage}.`),
       },
     );
     return givenOf<ArtifactRef>(resolved);

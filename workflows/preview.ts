@@ -1,8 +1,7 @@
 import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { parseInput, resolveInputs } from './lib/inputs.js';
-import { benchmarksOf } from './lib/stage.js';
+import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
 
 export interface PreviewResult {
   /** Path of the page on the pipeline worker. */
@@ -40,7 +39,7 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     {
       at: '',
       deviceClass: stages.sampling.execution.deviceClass,
-      benchmarks: benchmarksOf(stages.synthesis, 'stages.synthesis.'),
+      ...lookupsOf({ synthesis: stages.synthesis, sampling: stages.sampling }, (stage) => `stages.${stage}.`),
     },
   );
   const { ref: seeds } = await call(

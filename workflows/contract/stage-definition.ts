@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { ArtifactKind, ArtifactRef } from './artifacts.js';
+import type { Benchmark, PublicBenchmark } from './benchmarks.js';
 import type { EstimateRun, StageEstimate } from './estimation.js';
 import { schemaField, type Engine, ENGINES } from './fields.js';
 import type { QueueRole } from './queues.js';
@@ -26,6 +27,14 @@ export interface ArtifactStep<Config> extends StepDefinition {
   kind: ArtifactKind;
   /** The settings that the result depends on. */
   semantics: (config: Semantics<Config>) => object;
+}
+
+/** What the settings of a stage name that lies on workers. It is looked up before the stage starts. */
+export interface NamedBySettings {
+  /** Benchmarks, by the setting that lists them. */
+  benchmarks?: Readonly<Record<string, readonly (PublicBenchmark | Benchmark)[]>>;
+  /** What a policy samples with. */
+  engine?: Engine;
 }
 
 /** A configuration as the key of its result sees it: without `execution`, and without the engine where it is the default. */
@@ -60,6 +69,8 @@ export interface StageDefinition<
   semantics?: (config: Semantics<z.output<Config>>, inputs: Record<string, ArtifactRef>) => object;
   /** A configuration as the store may hold it from an earlier version, in the form of today; absent: no form has changed. */
   stored?: (config: unknown) => unknown;
+  /** What the settings name that lies on workers; absent: nothing. */
+  names?: (config: z.output<Config>) => NamedBySettings;
   /** Rows, tokens, time and bytes of the stage; tells later stages what it gives. */
   estimate: (config: z.output<Config>, run: EstimateRun) => StageEstimate;
 }
@@ -70,6 +81,7 @@ export interface StageAnswers {
   shardSteps: () => readonly string[];
   /** What is in the key of the stage's result. */
   semantics: (inputs: Record<string, ArtifactRef>) => object;
+  names: () => NamedBySettings;
   estimate: (run: EstimateRun) => StageEstimate;
 }
 
@@ -87,7 +99,7 @@ export function defineStage<
   Measured extends z.ZodType<object>,
   const Steps extends Record<string, StepDefinition>,
 >(definition: StageDefinition<Name, Config, Settings, Input, Measured, Steps>) {
-  const { config: schema, shardSteps, semantics, estimate } = definition;
+  const { config: schema, shardSteps, semantics, names, estimate } = definition;
   return {
     ...definition,
     /** @throws ZodError where the settings are none of this stage. */
@@ -96,6 +108,7 @@ export function defineStage<
       return {
         shardSteps: () => shardSteps?.(config) ?? [],
         semantics: (inputs) => semantics?.(semanticsOf(config), inputs) ?? semanticsOf(config),
+        names: () => names?.(config) ?? {},
         estimate: (run) => estimate(config, run),
       };
     },

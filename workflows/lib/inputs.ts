@@ -8,6 +8,8 @@ import {
   ENGINES,
   isTable,
   refusalText,
+  STAGE,
+  stagesOf,
   type ArtifactInput,
   type ArtifactPath,
   type ArtifactRef,
@@ -17,6 +19,8 @@ import {
   type Mistake,
   type ModelInput,
   type ModelSource,
+  type PublicBenchmark,
+  type StageName,
   type WorkflowInput,
   type WorkflowName,
 } from '../contract/index.js';
@@ -40,11 +44,33 @@ export interface Lookup {
   /** Path of `inputs` inside the workflow's input, with a dot at its end; empty at the top. */
   at: string;
   /** Benchmarks that the workflow asks, by their paths. */
-  benchmarks?: Record<string, Benchmark>;
+  benchmarks?: Record<string, PublicBenchmark | Benchmark>;
   /** What the workflow samples with, by the paths of the settings. */
   engines?: Record<string, Engine>;
   /** Device class of the worker that imports models and samples. */
   deviceClass?: string | undefined;
+}
+
+/**
+ * What the settings of stages name that lies on workers, by its path. `at` gives the path of a stage's settings, with a
+ * dot at its end.
+ *
+ * @example
+ * lookupsOf({ synthesis: config }, () => 'config.').benchmarks; // { 'config.decontaminate.0': ... }
+ */
+export function lookupsOf(
+  settings: Partial<Record<StageName, unknown>>,
+  at: (stage: StageName) => string,
+): Required<Pick<Lookup, 'benchmarks' | 'engines'>> {
+  const benchmarks: Record<string, PublicBenchmark | Benchmark> = {};
+  const engines: Record<string, Engine> = {};
+  for (const stage of stagesOf(settings)) {
+    const named = STAGE[stage].withSettings(settings[stage]).names();
+    for (const [setting, list] of Object.entries(named.benchmarks ?? {}))
+      list.forEach((benchmark, index) => (benchmarks[`${at(stage)}${setting}.${index}`] = benchmark));
+    if (named.engine !== undefined) engines[`${at(stage)}engine`] = named.engine;
+  }
+  return { benchmarks, engines };
 }
 
 /**
@@ -121,16 +147,14 @@ function isModelSource(input: ArtifactInput | ModelInput): input is ModelSource 
 
 /** Every reference, path and model source among inputs, by its path. */
 function named(inputs: object, at: string): Record<string, ArtifactInput | ModelInput> {
-  return Object.assign(
-    {},
-    ...Object.entries(inputs).map(([name, value]: [string, unknown]) =>
-      isInput(value)
-        ? { [at + name]: value }
-        : typeof value === 'object' && value !== null
-          ? named(value, `${at}${name}.`)
-          : {},
-    ),
-  ) as never;
+  const found = Object.entries(inputs).flatMap(([name, value]: [string, unknown]) =>
+    isInput(value)
+      ? [[at + name, value] as const]
+      : typeof value === 'object' && value !== null
+        ? Object.entries(named(value, `${at}${name}.`))
+        : [],
+  );
+  return Object.fromEntries(found);
 }
 
 function replaced(inputs: object, at: string, refs: Record<string, ArtifactRef>): object {

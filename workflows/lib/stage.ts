@@ -12,15 +12,13 @@ import {
 } from '@temporalio/workflow';
 import {
   dollarsText,
-  type Benchmark,
-  type Engine,
   type StageConfig,
   type StageInput,
   type StageName,
   type StageProgress,
   type StageResult,
 } from '../contract/index.js';
-import { parseInput, resolveInputs, type Resolved } from './inputs.js';
+import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
 /** Progress messages of one stage run at the most: each is an event in two histories. */
@@ -144,29 +142,10 @@ export async function stageInput<S extends StageName>(
     ? inputs
     : await resolveInputs(stage, inputs, {
         at: 'inputs.',
-        benchmarks: benchmarksOf(config, 'config.'),
-        engines: enginesOf(config, 'config.'),
+        ...lookupsOf({ [stage]: config }, () => 'config.'),
         deviceClass: deviceClassOf(config),
       });
   return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
-}
-
-/** The benchmarks that a stage's configuration names, by their paths. */
-export function benchmarksOf(config: StageConfig[StageName], at: string): Record<string, Benchmark> {
-  const [field, list] =
-    'benchmarks' in config
-      ? ['benchmarks', config.benchmarks]
-      : 'decontaminate' in config
-        ? ['decontaminate', config.decontaminate]
-        : ['', []];
-  return Object.fromEntries(list.map((benchmark, index) => [`${at}${field}.${index}`, benchmark]));
-}
-
-/** What a stage samples with, by the path of the setting; nothing where it samples from no policy. */
-export function enginesOf(config: StageConfig[StageName], at: string): Record<string, Engine> {
-  return 'engine' in config && !('sampler' in config && config.sampler.kind !== 'policy')
-    ? { [`${at}engine`]: config.engine }
-    : {};
 }
 
 function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {

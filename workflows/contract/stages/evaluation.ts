@@ -129,6 +129,7 @@ export const evaluation = defineStage({
   shardSteps: () => ['generate', 'judge', 'score'],
   semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),
   stored: withOwnSettings,
+  names: ({ benchmarks, engine }) => ({ benchmarks: { benchmarks }, engine }),
   estimate(config, run) {
     const { samples, maxNewTokens, heldOutTasks, execution, shardSize } = config;
     const { policy, backbone } = run.facts;

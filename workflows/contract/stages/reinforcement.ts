@@ -242,6 +242,7 @@ export const reinforcement = defineStage({
     }),
     prune: { queue: 'pipeline', version: 1, code: [] },
   },
+  names: ({ engine }) => ({ engine }),
   estimate(config, run) {
     const { rounds, promptsPerRound, samplesPerPrompt, maxNewTokens, reward, algorithm, execution } = config;
     const { policy, backbone } = run.facts;

@@ -102,6 +102,7 @@ export const sampling = defineStage({
   shardSteps: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
   semantics: (config, inputs) => keyedConfig('sampling', config, inputs),
   stored: (config) => unkeyedConfig('sampling', config),
+  names: ({ sampler, engine }) => (sampler.kind === 'policy' ? { engine } : {}),
   estimate(config, run) {
     const { samples, maxNewTokens, questions, sampler, shardSize } = config;
     const { budgetUsd, endpoint, maxRows: rowsAtOnce, window: shards } = config.execution;

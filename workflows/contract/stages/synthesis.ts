@@ -142,6 +142,7 @@ export const synthesis = defineStage({
     decontaminate: config.decontaminate.map(keyedBenchmark),
   }),
   stored: (config) => unkeyedConfig('synthesis', config),
+  names: ({ decontaminate }) => ({ benchmarks: { decontaminate } }),
   estimate({ teacher, execution: { endpoint, budgetUsd } }, run) {
     const { seeds } = run.facts;
     const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
