@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
+  ArtifactRef,
   ProgramRow,
   ReinforcementConfig,
   RewardRow,
@@ -16,7 +17,6 @@ import {
   STAGE,
   StageFailure,
   VerdictRow,
-  type ArtifactRef,
   type Produced,
   type StepName,
 } from '../../workflows/contract/index.js';
@@ -413,7 +413,8 @@ export function reinforcementActivities(services: Services) {
       );
       if (await store.prunedFailure(produced.ref)) return { ...produced, pruned: true };
       // Nothing on this host reads the policy before the one that was updated any more, unless it is the reference.
-      const before = (await store.manifest(input.inputs.policy)).inputs['policy'] as unknown as ArtifactRef | undefined;
+      const { inputs } = await store.manifest(input.inputs.policy);
+      const before = ArtifactRef.optional().parse(inputs['policy']);
       if (input.round > 2 && before && before.key !== input.inputs.reference.key) await store.forget(before);
       return produced;
     },

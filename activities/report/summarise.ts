@@ -1,14 +1,15 @@
 /** From the manifests of an experiment's artifacts to `summary.json`. */
-import type { FilterQuality } from '../filtering/filter.js';
 import { deviceWaiting, timeLine } from './timeline.js';
 import {
   ArtifactRef,
+  Counts,
+  metricsOf,
   STAGES,
   semanticsOf,
   Summary,
-  type EvaluationResult,
   type Experiment,
   type Manifest,
+  type StageMetrics,
   type StageName,
   type StageStatus,
 } from '../../workflows/contract/index.js';
@@ -41,28 +42,26 @@ export function summarise(
     if (!manifest) throw new Error(`the manifest of ${ref.key} was not read`);
     return manifest;
   };
-  const metrics = (stage: StageName): Record<string, never> => manifestOf(refs[stage]).metrics as Record<string, never>;
-  const [synthesis, filtering, sampling, preferences, rewardModel] = [
-    metrics('synthesis'),
-    metrics('filtering'),
-    metrics('sampling'),
-    metrics('preferences'),
-    metrics('rewardModel'),
-  ];
+  const metrics = <S extends StageName>(stage: S): StageMetrics<S> => metricsOf(stage, manifestOf(refs[stage]));
+  const synthesis = metrics('synthesis');
+  const filtering = metrics('filtering');
+  const sampling = metrics('sampling');
+  const preferences = metrics('preferences');
+  const rewardModel = metrics('rewardModel');
   const seeds = seedsOf(manifestOf(refs.synthesis));
   const droppedIn = (
     stage: StageName,
     what: Dropped[number]['what'],
-    counts: unknown,
+    counts: Counts | undefined,
     artifact = refs[stage],
   ): Dropped =>
-    Object.entries((counts ?? {}) as Record<string, number>)
+    Object.entries(counts ?? {})
       .filter(([, count]) => count > 0)
       .map(([reason, count]) => ({ stage, what, reason, count, artifact }));
-  const histogram = sampling['histogram'] as unknown as number[];
+  const { histogram } = sampling;
   const roundMetrics = rounds.map((artifact) => ({
     artifact,
-    values: manifestOf(artifact).metrics as Record<string, number> & { dropped: Record<string, number> },
+    values: metricsOf('reinforcement', manifestOf(artifact)),
   }));
   const steps = timeLine(rounds, manifests);
   const weights = (ref: ArtifactRef): string =>
@@ -85,24 +84,24 @@ export function summarise(
       };
     }),
     data: {
-      questions: filtering['questions'],
-      testCases: filtering['testCases'],
-      keptTestCases: filtering['keptTestCases'],
-      programs: sampling['programs'],
-      pairs: preferences['pairs'],
+      questions: filtering.questions,
+      testCases: filtering.testCases,
+      keptTestCases: filtering.keptTestCases,
+      programs: sampling.programs,
+      pairs: preferences.pairs,
       dropped: [
         // What reading a table or a source tree left out stands with the seeds that it gave.
-        ...droppedIn('synthesis', 'seed', manifestOf(seeds).metrics['dropped'], seeds),
-        ...droppedIn('synthesis', 'seed', synthesis['droppedSeeds']),
-        ...droppedIn('synthesis', 'question', synthesis['failures']),
-        ...droppedIn('synthesis', 'testCase', synthesis['rejectedTests']),
-        ...droppedIn('filtering', 'testCase', filtering['droppedTestCases']),
-        ...droppedIn('filtering', 'question', filtering['droppedQuestions']),
-        ...droppedIn('sampling', 'question', sampling['droppedQuestions']),
-        ...droppedIn('preferences', 'pair', preferences['skipped']),
+        ...droppedIn('synthesis', 'seed', Counts.optional().parse(manifestOf(seeds).metrics['dropped']), seeds),
+        ...droppedIn('synthesis', 'seed', synthesis.droppedSeeds),
+        ...droppedIn('synthesis', 'question', synthesis.failures),
+        ...droppedIn('synthesis', 'testCase', synthesis.rejectedTests),
+        ...droppedIn('filtering', 'testCase', filtering.droppedTestCases),
+        ...droppedIn('filtering', 'question', filtering.droppedQuestions),
+        ...droppedIn('sampling', 'question', sampling.droppedQuestions),
+        ...droppedIn('preferences', 'pair', preferences.skipped),
       ],
       ...(experiment.stages.synthesis.teacher.kind === 'offline'
-        ? { filterQuality: filterQuality(filtering['quality'] as unknown as FilterQuality) }
+        ? { filterQuality: filterQuality(filtering.quality) }
         : {}),
     },
     recipe: (['preferences', 'rewardModel', 'reinforcement'] as const).flatMap((stage) =>
@@ -115,43 +114,43 @@ export function summarise(
     ),
     passRateHistogram: histogram.map((programs, bin) => ({ from: bin / 10, to: (bin + 1) / 10, programs })),
     rewardModel: {
-      pairs: rewardModel['pairs'],
-      heldOutAccuracy: rewardModel['heldOutAccuracy'],
-      heldOutPairs: rewardModel['heldOutPairs'],
-      heldOutQuestions: rewardModel['heldOutQuestions'],
-      interval95: rewardModel['interval95'],
-      baselineAccuracy: rewardModel['baselineAccuracy'],
-      calibration: rewardModel['calibration'],
-      curve: rewardModel['curve'],
+      pairs: rewardModel.pairs,
+      heldOutAccuracy: rewardModel.heldOutAccuracy,
+      heldOutPairs: rewardModel.heldOutPairs,
+      heldOutQuestions: rewardModel.heldOutQuestions,
+      interval95: rewardModel.interval95,
+      baselineAccuracy: rewardModel.baselineAccuracy,
+      calibration: rewardModel.calibration,
+      curve: rewardModel.curve,
     },
     reinforcement: {
       rounds: roundMetrics.map(({ artifact, values }, at) => ({
-        round: values['round'],
-        reward: values['rewardMean'],
-        kl: values['kl'],
-        entropy: values['entropy'],
-        clipFraction: values['clipFraction'],
-        nonZeroAdvantages: values['nonZeroAdvantages'],
-        rollouts: values['rollouts'],
-        trained: values['trained'],
+        round: values.round,
+        reward: values.rewardMean,
+        kl: values.kl,
+        entropy: values.entropy,
+        clipFraction: values.clipFraction,
+        nonZeroAdvantages: values.nonZeroAdvantages,
+        rollouts: values.rollouts,
+        trained: values.trained,
         dropped: values.dropped,
         steps: steps[at],
         artifact,
       })),
       deviceWaiting: deviceWaiting(steps),
     },
-    evaluation: metrics('evaluation')['results'] as unknown as EvaluationResult[],
+    evaluation: metrics('evaluation').results,
     cost: {
       teacher: experiment.stages.synthesis.teacher.kind,
       currency: 'USD',
-      amount: [synthesis, filtering, sampling].reduce((sum, { costUsd }) => sum + Number(costUsd ?? 0), 0),
+      amount: [synthesis, filtering, sampling].reduce((sum, { costUsd }) => sum + (costUsd ?? 0), 0),
     },
     models: [
       { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
       { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },
     ],
     assertions: [
-      { text: 'preference pairs exist', ok: Number(preferences['pairs']) > 0 },
+      { text: 'preference pairs exist', ok: preferences.pairs > 0 },
       {
         text: "the trained policy's weights differ from the initial policy's",
         ok: weights(refs.reinforcement) !== weights(policy),
@@ -160,7 +159,7 @@ export function summarise(
         text: "the reward model's weights differ from the initial policy's",
         ok: weights(refs.rewardModel) !== weights(policy),
       },
-      { text: 'some advantages are not zero', ok: roundMetrics.some(({ values }) => values['nonZeroAdvantages']! > 0) },
+      { text: 'some advantages are not zero', ok: roundMetrics.some(({ values }) => values.nonZeroAdvantages > 0) },
       {
         text: 'programs of different pass rates were sampled',
         ok: histogram.filter((programs) => programs > 0).length > 1,
@@ -190,6 +189,6 @@ function filterQuality({
   corrupted,
   droppedTestCases,
   droppedCorrupted,
-}: FilterQuality): Summary['data']['filterQuality'] {
+}: StageMetrics<'filtering'>['quality']): Summary['data']['filterQuality'] {
   return { injected: corrupted, dropped: droppedTestCases, droppedInjected: droppedCorrupted };
 }

@@ -1,5 +1,5 @@
 /** When each step of the RL rounds worked, read from the manifests of what it made, and how long the device waited. */
-import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/index.js';
+import { ArtifactRef, type Manifest, type RoundStep } from '../../workflows/contract/index.js';
 
 /** Steps that work on the device; programs run beside it. */
 const ON_DEVICE: readonly RoundStep['step'][] = ['sampling', 'scoring', 'training'];
@@ -31,7 +31,7 @@ export async function manifestsOfRounds(
 function madeOf(manifest: Manifest): Record<string, ArtifactRef> {
   return Object.fromEntries(
     ['rollouts', 'rewards', 'verdicts', 'scores'].flatMap((name) =>
-      manifest.inputs[name] ? [[name, manifest.inputs[name] as unknown as ArtifactRef]] : [],
+      manifest.inputs[name] ? [[name, ArtifactRef.parse(manifest.inputs[name])]] : [],
     ),
   );
 }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { z } from 'zod';
 import {
   FAILURES,
   FilteredQuestionRow,
@@ -69,8 +70,8 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
           { ...located(table), output },
           { signal: cancellationSignal(), ...progress },
         );
-        const schema = ROWS[table.kind as keyof typeof ROWS];
-        const file = await store.putRows('rows.jsonl', schema as never, readLines(output, schema as never));
+        const schema: z.ZodType = ROWS[table.kind as keyof typeof ROWS];
+        const file = await store.putRows('rows.jsonl', schema, readLines(output, schema));
         return await importRows(store, table.kind, [file], currentProducer(versions), {
           format: table.format,
           source,
@@ -89,13 +90,10 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const folder = join(settings.home, 'exports', name);
       const building = await store.spoolPath('.export');
       const spooled: string[] = [];
-      const spool = async (
-        ref: ArtifactRef,
-        schema: typeof FilteredQuestionRow | typeof ProgramRow | typeof PairRow,
-      ): Promise<string> => {
+      const spool = async (ref: ArtifactRef, schema: z.ZodType): Promise<string> => {
         const path = await store.spoolPath('.jsonl');
         spooled.push(path);
-        await writeRows(path, store.rowsOf<unknown>(ref, schema as never));
+        await writeRows(path, store.rowsOf(ref, schema));
         return path;
       };
       try {

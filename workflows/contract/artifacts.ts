@@ -74,52 +74,57 @@ export const TABLE_FORMATS = {
 export type TableFormat = keyof typeof TABLE_FORMATS;
 
 /** A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage starts. */
-export const ArtifactTable = z
-  .strictObject({
-    kind: ArtifactKind.describe('what is read out of it'),
-    format: z
-      .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
-      .describe(
-        'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment',
-      ),
-    path: z
-      .string()
-      .min(1)
-      .optional()
-      .describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
-    dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
-    revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
-    package: z.string().min(1).optional().describe('name of the package, for the format package'),
-    heldOutShare: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(0.05)
-      .describe('share of questions that are held out, by a hash of their text; not for seeds'),
-  })
-  .superRefine(({ kind, format, path, dataset, revision, package: packageName }, context) => {
-    const kinds: readonly string[] = TABLE_FORMATS[format];
-    if (!kinds.includes(kind))
-      context.addIssue({
-        code: 'custom',
-        path: ['format'],
-        message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`,
-        input: format,
-      });
-    const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
-    const given = Object.entries({ path, dataset, package: packageName })
-      .filter(([, value]) => value !== undefined)
-      .map(([name]) => name);
-    if (given.length !== 1 || !wanted.includes(given[0]!))
-      context.addIssue({
-        code: 'custom',
-        path: ['format'],
-        message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`,
-        input: format,
-      });
-    if (revision !== undefined && dataset === undefined)
-      context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
-  });
+const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
+  z
+    .strictObject({
+      kind: kindSchema,
+      format: z
+        .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
+        .describe(
+          'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment',
+        ),
+      path: z
+        .string()
+        .min(1)
+        .optional()
+        .describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
+      dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
+      revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
+      package: z.string().min(1).optional().describe('name of the package, for the format package'),
+      heldOutShare: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(0.05)
+        .describe('share of questions that are held out, by a hash of their text; not for seeds'),
+    })
+    .superRefine((table, context) => {
+      const { format, path, dataset, revision, package: packageName } = table;
+      const given: object = table;
+      const kind = 'kind' in given ? given.kind : undefined;
+      const kinds: readonly string[] = TABLE_FORMATS[format];
+      if (typeof kind === 'string' && !kinds.includes(kind))
+        context.addIssue({
+          code: 'custom',
+          path: ['format'],
+          message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`,
+          input: format,
+        });
+      const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
+      const given = Object.entries({ path, dataset, package: packageName })
+        .filter(([, value]) => value !== undefined)
+        .map(([name]) => name);
+      if (given.length !== 1 || !wanted.includes(given[0]))
+        context.addIssue({
+          code: 'custom',
+          path: ['format'],
+          message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`,
+          input: format,
+        });
+      if (revision !== undefined && dataset === undefined)
+        context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
+    });
+export const ArtifactTable = artifactTable(ArtifactKind.describe('what is read out of it'));
 export type ArtifactTable = z.infer<typeof ArtifactTable>;
 
 /** What a stage that is started alone accepts: a reference, or a path or table that is imported first. */
@@ -136,7 +141,7 @@ export function artifactInput<K extends ArtifactKind>(kind: K) {
   const forms = `a reference {kind, key, digest, bytes} or a path {kind, path} of kind '${kind}'`;
   // A kind that no format holds has no table among its forms.
   const held = Object.values(TABLE_FORMATS).some((kinds: readonly string[]) => kinds.includes(kind));
-  const table = ArtifactTable.safeExtend({ kind: only as never }) as unknown as z.ZodType<ArtifactTable & { kind: K }>;
+  const table = artifactTable(only);
   const plain = [artifactRef(kind), ArtifactPath.extend({ kind: only })] as const;
   return z.union(held ? [...plain, table] : plain, {
     error: held ? `${forms}, or a table {kind, format, ...}` : forms,

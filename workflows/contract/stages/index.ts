@@ -55,3 +55,14 @@ export type StepName<S extends StageName> = keyof (typeof STAGE)[S]['steps'] & s
 
 /** Stages with shards. */
 export type ShardedStageName = { [S in StageName]: 'seal' extends StepName<S> ? S : never }[StageName];
+
+/**
+ * What a manifest's metrics say, by the schema of its stage.
+ *
+ * @throws ZodError naming a figure that is missing.
+ * @example
+ * metricsOf('sampling', manifest).meanPassRate;
+ */
+export function metricsOf<S extends StageName>(stage: S, { metrics }: { metrics: unknown }): StageMetrics<S> {
+  return STAGE[stage].metrics.parse(metrics) as StageMetrics<S>;
+}
