@@ -166,7 +166,8 @@ describe('health', () => {
     const gpus = [FOUR[0]!, { ...FOUR[1]!, uncorrectable: 2 }];
     expect(health('gpu0-1', gpus, { classes: { train: { gpus: 2, workers: 1 } } })).toEqual(
       sick(
-        'GPU 1 counts 2 uncorrectable memory errors (ECC) since the driver was loaded: reset it when idle (nvidia-smi --gpu-reset -i 1).',
+        'GPU 1 counts 2 uncorrectable memory errors (ECC) since the driver was loaded: ' +
+          'reset it when idle (nvidia-smi --gpu-reset -i 1).',
       ),
     );
   });
@@ -218,7 +219,8 @@ describe('health', () => {
     expect(health('gpu0', [{ uuid: 'GPU-a', processes }])).toEqual({ healthy: true });
     expect(health('gpu0', [{ uuid: 'GPU-a', processes: [...processes, { pid: 9, usedMiB: 1 }] }])).toEqual(
       sick(
-        'GPU 0 is used by others: 8.0 GiB of 80.0 GiB are held by processes that are not of this launcher, most by process 8 (python).',
+        'GPU 0 is used by others: 8.0 GiB of 80.0 GiB are held by processes that are not of this launcher, ' +
+          'most by process 8 (python).',
       ),
     );
   });

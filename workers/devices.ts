@@ -1,17 +1,17 @@
-/** Which worker process gets which GPUs of the host, and whether those GPUs are fit for work. Pure. */
+/** Decides which worker process gets which GPUs of the host, and whether those GPUs are fit for work. Pure. */
 import type { Gpu, ListedGpu, MigDevice, NvidiaSmi } from 'nvidia-smi-parser';
 import { z } from 'zod';
 import { QUEUES, queueName } from '../workflows/contract/index.js';
 
 /** Device classes of the host by name: how many GPUs a worker of the class has, and how many such workers there are. */
-export const deviceClassesSchema = z.record(
+const deviceClassesSchema = z.record(
   z.string().regex(/^[a-z0-9-]+$/, 'a device class is named with a-z, 0-9 and -'),
   z.strictObject({ gpus: z.int().min(1), workers: z.int().min(1).default(1) }),
 );
 export type DeviceClasses = z.infer<typeof deviceClassesSchema>;
 
 /** A GPU, or a MIG instance of one. */
-export interface Device {
+interface Device {
   /** `GPU-…` or `MIG-…`. */
   uuid: string;
   /** UUID of the GPU that it is, or lies in. */
@@ -47,11 +47,11 @@ export interface PlanOptions {
   visible?: string;
 }
 
-/** Memory that others may hold on a device beside its worker, as a share of the whole: a desktop or a monitor needs some. */
-export const FOREIGN_MEMORY_SHARE = 0.1;
-/** Memory that must be free for a worker to start, as a share of the whole. */
-export const FREE_MEMORY_SHARE = 0.75;
-/** Clocks event reasons by which the hardware protects itself; it then runs at half its clocks or less. */
+/** Share of a device's memory that other processes may hold next to its worker, such as a desktop or a monitor. */
+const FOREIGN_MEMORY_SHARE = 0.1;
+/** Share of a device's memory that must be free for a worker to start. */
+const FREE_MEMORY_SHARE = 0.75;
+/** Clocks event reasons by which the hardware protects itself. It then runs at half its clocks or less. */
 const HARDWARE_SLOWDOWN = ['hw_thermal_slowdown', 'hw_power_brake_slowdown', 'hw_slowdown'];
 
 /**
@@ -69,15 +69,14 @@ export function readDeviceClasses(json = '{}'): DeviceClasses {
   const parsed = deviceClassesSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const mistakes = parsed.error.issues.map(({ path, message }) => [...path.map(String), message].join(': '));
-  throw new Error(
-    `ACECODER_GPU_CLASSES is not like {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 4}}: ${mistakes.join('; ')}`,
-  );
+  const like = '{"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 4}}';
+  throw new Error(`ACECODER_GPU_CLASSES is not like ${like}: ${mistakes.join('; ')}`);
 }
 
 /**
- * Gives devices to workers: classes take theirs in the order of the configuration and devices in the order of the
- * report; each device that is left gets a worker without a class. Several GPUs for one worker are whole ones, because
- * CUDA uses one MIG instance a process. A class that finds too few devices gets fewer workers and a remark.
+ * Gives devices to workers. Classes take devices in the order of the configuration, devices go in the order of the
+ * report. Each remaining device gets a worker without a class. Several GPUs for one worker are whole GPUs, because CUDA
+ * uses one MIG instance per process. A class that finds too few devices gets fewer workers and a remark.
  */
 export function planAssignments(
   report: NvidiaSmi,
@@ -105,7 +104,8 @@ export function planAssignments(
       if (fitting.length < gpus) {
         const wanted = gpus === 1 ? 'a GPU or MIG instance' : `${gpus} whole GPUs`;
         remarks.push(
-          `The device class '${deviceClass}' has ${worker} of ${workers} workers: a worker needs ${wanted}, and ${fitting.length || 'none'} is left.`,
+          `The device class '${deviceClass}' has ${worker} of ${workers} workers: ` +
+            `a worker needs ${wanted}, and ${fitting.length || 'none'} is left.`,
         );
         break;
       }
@@ -133,7 +133,8 @@ function devicesOf(gpu: Gpu, listed: readonly ListedGpu[], visible: string | und
     if (number === undefined || gpuInstanceId === undefined || computeInstanceId === undefined || uuid === undefined) {
       if (whole)
         remarks.push(
-          `MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, so no process can be bound to it.`,
+          `MIG instance ${number ?? '?'} of GPU ${index} has no UUID in the list of nvidia-smi -L, ` +
+            'so no process can be bound to it.',
         );
       return [];
     }
@@ -143,12 +144,13 @@ function devicesOf(gpu: Gpu, listed: readonly ListedGpu[], visible: string | und
   });
   if (whole && gpu.migDevices.length === 0)
     remarks.push(
-      `GPU ${index} is in MIG mode and has no instance: nothing runs on it until one is made (nvidia-smi mig -cgi) and this launcher started again.`,
+      `GPU ${index} is in MIG mode and has no instance: nothing runs on it until one is made (nvidia-smi mig -cgi) ` +
+        'and this launcher started again.',
     );
   return devices;
 }
 
-/** Whether `CUDA_VISIBLE_DEVICES` names a GPU or an instance itself; the UUID of an instance does not name its GPU. */
+/** Whether `CUDA_VISIBLE_DEVICES` names a GPU or an instance itself. The UUID of an instance does not name its GPU. */
 function isVisible({ uuid, index }: { uuid: string; index?: number }, visible: string | undefined): boolean {
   if (visible === undefined) return true;
   const entries = visible
@@ -163,13 +165,13 @@ export type Health = { healthy: true } | { healthy: false; reason: string };
 export interface HealthOptions {
   /** Processes of this launcher and all below it. */
   ownPids: ReadonlySet<number>;
-  /** Whether the assignment's worker runs; its own memory cannot be told from that of others in every container. */
+  /** Whether the assignment's worker runs. In some containers its memory cannot be told from that of others. */
   running: boolean;
 }
 
 /**
- * Whether a worker may run on the devices of an assignment. The reason names the first thing found, the gravest first:
- * device gone, memory faults, hardware slowdown, memory held by others, too little free memory.
+ * Whether a worker may run on the devices of an assignment. The reason names the gravest obstacle: device gone, memory
+ * faults, hardware slowdown, memory held by others, too little free memory, in this order.
  */
 export function healthOf(assignment: Assignment, report: NvidiaSmi, options: HealthOptions): Health {
   for (const rule of [missing, faulty, slowedDown, occupied, full]) {
@@ -181,7 +183,7 @@ export function healthOf(assignment: Assignment, report: NvidiaSmi, options: Hea
   return { healthy: true };
 }
 
-/** What the report says about a device; `instance` only for a MIG instance that it has. */
+/** What the report says about a device. `instance` is there only for a MIG instance that the report has. */
 interface Found {
   device: Device;
   gpu: Gpu | undefined;
@@ -240,7 +242,8 @@ const slowedDown: Rule = ({ gpu, label }) => {
     [gpu.temperature.gpuCelsius, '°C'],
     [gpu.power.drawWatts, 'W'],
   ].flatMap(([value, unit]) => (value === undefined ? [] : [`${value} ${unit}`]));
-  return `${label} is slowed down by its hardware (${[reasons.join(', '), ...readings].join('; ')}): check cooling and power supply.`;
+  const why = [reasons.join(', '), ...readings].join('; ');
+  return `${label} is slowed down by its hardware (${why}): check cooling and power supply.`;
 };
 
 const occupied: Rule = ({ device, gpu, instance, label }, { ownPids }) => {
@@ -253,14 +256,20 @@ const occupied: Rule = ({ device, gpu, instance, label }, { ownPids }) => {
   const bytes = foreign.reduce((sum, process) => sum + process.bytes, 0);
   if (bytes <= total * FOREIGN_MEMORY_SHARE) return undefined;
   const [{ pid, name } = {}] = foreign;
-  return `${label} is used by others: ${gib(bytes)} of ${gib(total)} are held by processes that are not of this launcher, most by process ${pid} (${name ?? 'name unknown'}).`;
+  return (
+    `${label} is used by others: ${gib(bytes)} of ${gib(total)} are held by processes that are not of this launcher, ` +
+    `most by process ${pid} (${name ?? 'name unknown'}).`
+  );
 };
 
 const full: Rule = ({ gpu, instance, label }, { running }) => {
   const { totalBytes, freeBytes } = (instance ?? gpu)?.memory ?? {};
   if (running || totalBytes === undefined || freeBytes === undefined || freeBytes >= totalBytes * FREE_MEMORY_SHARE)
     return undefined;
-  return `${label} has ${gib(freeBytes)} of ${gib(totalBytes)} free while no worker of this launcher runs on it; a worker needs ${gib(totalBytes * FREE_MEMORY_SHARE)}.`;
+  return (
+    `${label} has ${gib(freeBytes)} of ${gib(totalBytes)} free while no worker of this launcher runs on it; ` +
+    `a worker needs ${gib(totalBytes * FREE_MEMORY_SHARE)}.`
+  );
 };
 
 function gib(bytes: number): string {

@@ -1,6 +1,6 @@
 /**
- * Launches GPU workers and looks after them: one process for each assignment, started while nvidia-smi calls its devices
- * healthy, stopped while it does not, and started again when it dies. What a worker process is, the caller says.
+ * Launches GPU workers and watches them: one process per assignment. A process runs while nvidia-smi calls its devices
+ * healthy, and restarts when it dies. The caller says what a worker process is.
  */
 import { execFile, type ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -8,17 +8,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { NvidiaSmiParseError, parseNvidiaSmi, parseNvidiaSmiList, type NvidiaSmi } from 'nvidia-smi-parser';
 import { healthOf, planAssignments, type Assignment, type DeviceClasses, type Health, type Plan } from './devices.js';
 
-/** Time in which nvidia-smi must answer, in seconds: a GPU that fell off its bus makes it hang. */
+/** Timeout of nvidia-smi in seconds. A GPU that fell off its bus makes it hang. */
 const NVIDIA_SMI_SECONDS = 15;
-/** Time that a worker gets for the end of its step, a checkpoint and the end of Python, in seconds. */
+/** Seconds that a worker gets to finish its step, write a checkpoint and end Python. */
 export const GRACE_SECONDS = 95;
-/** Waiting time before a worker starts again, in seconds: the first, doubled with each end in a row up to the last. */
+/** Seconds before a worker restarts: `first`, doubled with each early end in a row, up to `last`. */
 const BACKOFF_SECONDS = { first: 1, last: 300 };
-/** A worker that ran so long, in seconds, starts again after the first waiting time. */
+/** A worker that ran for so many seconds restarts after the first waiting time. */
 const STEADY_SECONDS = 600;
 const NO_DEVICES = /^No devices (were )?found/i;
 
-/** nvidia-smi gives no usable answer; the message says why. `absent`: there is no such program. */
+/** nvidia-smi gives no usable answer; the message says why. `absent` where there is no such program. */
 export class NvidiaSmiUnavailable extends Error {
   override readonly name = 'NvidiaSmiUnavailable';
 
@@ -33,7 +33,7 @@ export class NvidiaSmiUnavailable extends Error {
 /** Runs nvidia-smi with arguments and resolves with its output. @throws NvidiaSmiUnavailable */
 export type NvidiaSmiCommand = (args: readonly string[], signal?: AbortSignal) => Promise<string>;
 
-/** nvidia-smi of `PATH`. One that hangs where it cannot be killed is not run a second time beside itself. */
+/** nvidia-smi of `PATH`. While a run hangs and cannot be killed, no second one starts. */
 export function nvidiaSmiOfPath(timeoutSeconds = NVIDIA_SMI_SECONDS): NvidiaSmiCommand {
   let hanging: ChildProcess | undefined;
   return (args, signal) =>
@@ -53,12 +53,11 @@ export function nvidiaSmiOfPath(timeoutSeconds = NVIDIA_SMI_SECONDS): NvidiaSmiC
           clearTimeout(timer);
           if (!error || NO_DEVICES.test(stdout.trim())) resolve(stdout);
           else if (error.code === 'ENOENT') reject(new NvidiaSmiUnavailable('There is no nvidia-smi on PATH.', true));
-          else
-            reject(
-              new NvidiaSmiUnavailable(
-                `${command} failed with ${error.code ?? error.signal ?? error.name}: ${lastLine(stderr) || lastLine(stdout) || 'it printed nothing'}`,
-              ),
-            );
+          else {
+            const how = error.code ?? error.signal ?? error.name;
+            const printed = lastLine(stderr) || lastLine(stdout) || 'it printed nothing';
+            reject(new NvidiaSmiUnavailable(`${command} failed with ${how}: ${printed}`));
+          }
         },
       );
       const timer = setTimeout(() => {
@@ -97,9 +96,10 @@ export interface HostConfig {
 }
 
 /**
- * What to start on this host, with the report it rests on; undefined where there is no GPU to use.
+ * What to start on this host, with the report that it follows from; undefined where there is no GPU to use.
  *
- * @throws NvidiaSmiUnavailable when nvidia-smi is there and does not answer: nothing is known about the GPUs then.
+ * @throws NvidiaSmiUnavailable when nvidia-smi exists and does not answer, because then nothing is known about the
+ * GPUs.
  */
 export async function planHost(
   nvidiaSmi: NvidiaSmiCommand,
@@ -133,8 +133,8 @@ export interface LaunchOptions extends HostConfig {
 }
 
 /**
- * Runs the workers of this host until the signal, and returns when all of their processes have ended. `noGpu` at once
- * where the host has none. While nvidia-smi does not answer, what runs goes on and nothing new starts.
+ * Runs the workers of this host until the signal, and returns when all of their processes have ended. Returns `noGpu`
+ * at once where the host has no GPU. While nvidia-smi does not answer, running workers go on and none starts.
  *
  * @throws Error when there are GPUs and none can be given to a worker.
  */
@@ -174,10 +174,10 @@ export async function launch({
       } catch (error) {
         if (signal.aborted) break;
         if (!(error instanceof NvidiaSmiUnavailable)) throw error;
-        if (error.message !== silence)
-          log(
-            `${error.message} ${workers ? 'What runs goes on' : 'No worker is started'}; asked again every ${healthSeconds} s.`,
-          );
+        if (error.message !== silence) {
+          const meanwhile = workers ? 'What runs goes on' : 'No worker is started';
+          log(`${error.message} ${meanwhile}; asked again every ${healthSeconds} s.`);
+        }
         silence = error.message;
       }
       await sleep(healthSeconds * 1000, undefined, { signal }).catch(() => undefined);
@@ -188,18 +188,18 @@ export async function launch({
   return 'stopped';
 }
 
-/** The worker process of one assignment: runs while the devices are healthy. */
+/** The worker process of one assignment. It runs while the devices are healthy. */
 class DeviceWorker {
   #child: ChildProcess | undefined;
   #startedAt = 0;
-  /** Ends in a row, each soon after its start. */
+  /** How often in a row the process ended soon after its start. */
   #shortRuns = 0;
   #restAfter = 0;
   #timer: NodeJS.Timeout | undefined;
   #health: Health = { healthy: true };
-  /** Whether the last report was the first that called the devices of the running worker sick. */
+  /** Whether the last report was the first one that called the running worker's devices unhealthy. */
   #suspected = false;
-  /** Whether the process was told to end: a second signal would end it before its work is handed back. */
+  /** Whether the process was told to end. A second signal would end it before its work is handed back. */
   #stopping = false;
   #closed = false;
 
@@ -213,8 +213,8 @@ class DeviceWorker {
   }
 
   /**
-   * Takes what the last report says. A worker that runs is stopped when two reports in a row call its devices sick: a
-   * slowdown may last a moment, and of a process that ended meanwhile the memory seems to be somebody else's.
+   * Takes the health of the last report. Two unhealthy reports in a row stop a running worker. One is not enough: a
+   * slowdown may last a moment, and the memory of a process that has just ended looks like that of another program.
    */
   update(health: Health): void {
     const before = this.#health;
@@ -297,13 +297,13 @@ class DeviceWorker {
   }
 }
 
-/** A process and all that descend from it, by Linux's /proc. */
+/** A process and all its descendants, by Linux's /proc. */
 export function processTree(root: number): Set<number> {
   const children = new Map<number, number[]>();
   for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     try {
       const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
-      // Field 4; the command name before it stands in parentheses and may hold anything.
+      // Field 4. The command name before it is in parentheses and may hold any character.
       const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
       children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
     } catch {

@@ -1,6 +1,6 @@
 /**
- * The entry point of GPU workers: one worker process for each GPU, MIG instance or group of GPUs, bound to it by
- * `CUDA_VISIBLE_DEVICES` before Python starts. Without a GPU, this process serves the queue itself on CPU.
+ * The entry point of GPU workers: one worker process per GPU, MIG instance or group of GPUs. `CUDA_VISIBLE_DEVICES`
+ * binds the process to its devices before Python starts. Without a GPU, this process serves the queue itself, on CPU.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -16,6 +16,7 @@ import {
   type HostConfig,
   type NvidiaSmiCommand,
 } from './gpu-launcher.js';
+import { onEndSignal } from './signals.js';
 
 const HELP = `workers/gpu.ts [options]
 
@@ -27,9 +28,10 @@ watches the health of the GPUs with nvidia-smi. Without nvidia-smi or a GPU, it 
   --help      print this
 
 Environment:
-  ACECODER_GPU_CLASSES         device classes as JSON, such as {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 2}};
-                               a class's workers serve a queue of their own, with a process of the model runtime for each
-                               of their GPUs; GPUs that no class takes serve the queue without a class
+  ACECODER_GPU_CLASSES         device classes as JSON, such as
+                               {"train": {"gpus": 4}, "sample": {"gpus": 1, "workers": 2}};
+                               a class's workers serve their own queue, with a process of the model runtime
+                               per GPU; GPUs that no class takes serve the queue without a class
   ACECODER_GPU_HEALTH_SECONDS  seconds between two looks at the health of the GPUs (30)
   ACECODER_QUEUE               base of the queue names (${QUEUES.pipeline})
   CUDA_VISIBLE_DEVICES         GPUs that may be used: UUIDs, or indices as nvidia-smi counts; all when not set
@@ -42,7 +44,7 @@ function forkWorker(
 ): ChildProcess {
   return fork(fileURLToPath(import.meta.url), ['--device', name, ...(wait === undefined ? [] : ['--wait', wait])], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    // A group of its own: Ctrl-C reaches the launcher alone, because a worker takes a second signal for an order to end at once.
+    // Its own process group, so that Ctrl-C reaches the launcher alone: a second signal ends a worker at once.
     detached: true,
     env: {
       ...process.env,
@@ -54,7 +56,7 @@ function forkWorker(
   });
 }
 
-/** Serves the queue of this process's environment, and ends with the launcher however that ends. */
+/** Serves the queue of this process's environment, and ends with the launcher, however the launcher ends. */
 async function runAsChild(wait: string | undefined): Promise<void> {
   process.once('disconnect', () => {
     process.kill(process.pid, 'SIGTERM');
@@ -64,7 +66,7 @@ async function runAsChild(wait: string | undefined): Promise<void> {
   await serve(wait);
 }
 
-/** The Temporal SDK is loaded by processes that serve a queue only. */
+/** Only a process that serves a queue loads the Temporal SDK. */
 async function serve(wait: string | undefined): Promise<void> {
   const { main } = await import('./run-workers.js');
   main(['gpu'], () => wait);
@@ -80,14 +82,14 @@ async function printPlan(nvidiaSmi: NvidiaSmiCommand, host: HostConfig): Promise
   const ownPids = processTree(process.pid);
   for (const assignment of plan.assignments) {
     const health = healthOf(assignment, plan.report, { ownPids, running: false });
-    console.log(
-      `${assignment.name}  ${assignment.queue}  ${assignment.cudaVisibleDevices}  ${health.healthy ? 'healthy' : `out of service: ${health.reason}`}`,
-    );
+    const state = health.healthy ? 'healthy' : `out of service: ${health.reason}`;
+    console.log([assignment.name, assignment.queue, assignment.cudaVisibleDevices, state].join('  '));
   }
 }
 
 function noGpu({ queueBase }: HostConfig): string {
-  return `No GPU can be used here (nvidia-smi or CUDA_VISIBLE_DEVICES says so): ${queueName('gpu', queueBase)} is served on CPU.`;
+  const queue = queueName('gpu', queueBase);
+  return `No GPU can be used here (nvidia-smi or CUDA_VISIBLE_DEVICES says so): ${queue} is served on CPU.`;
 }
 
 async function run(): Promise<void> {
@@ -109,14 +111,14 @@ async function run(): Promise<void> {
   const healthSeconds = Number(process.env['ACECODER_GPU_HEALTH_SECONDS'] ?? 30);
   if (!(healthSeconds > 0 && healthSeconds <= 86_400))
     throw new Error(
-      `ACECODER_GPU_HEALTH_SECONDS is ${process.env['ACECODER_GPU_HEALTH_SECONDS']}; it is a number of seconds above 0, a day at most.`,
+      `ACECODER_GPU_HEALTH_SECONDS is ${process.env['ACECODER_GPU_HEALTH_SECONDS']}; ` +
+        'it is a number of seconds above 0, a day at most.',
     );
   const nvidiaSmi = nvidiaSmiOfPath();
   if (values.list) return printPlan(nvidiaSmi, host);
 
   const stop = new AbortController();
-  const onSignal = (): void => stop.abort();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  const giveBack = onEndSignal(() => stop.abort());
   const result = await launch({
     ...host,
     nvidiaSmi,
@@ -125,9 +127,9 @@ async function run(): Promise<void> {
     log: console.log,
     healthSeconds,
   });
-  // An nvidia-smi that hangs in the driver would keep this process.
+  // An nvidia-smi that hangs in the driver would keep this process alive.
   if (result === 'stopped') process.exit(0);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, onSignal);
+  giveBack();
   console.log(noGpu(host));
   await serve(values.wait);
 }

@@ -1,4 +1,4 @@
-/** What the package offers a worker process and, as types, the workflows of an application. */
+/** What the package offers to a worker process and, as types, to the workflows of an application. */
 export { AceCoderPlugin, workflowsPath, type AceCoderPluginOptions } from './plugins/acecoder-plugin.js';
 export { createServices, type OwnedServices, type ServicesOptions } from './plugins/services.js';
 export { runWorkers, type RunOptions } from './run-workers.js';

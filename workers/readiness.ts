@@ -1,6 +1,6 @@
 /**
- * What a worker needs of its surroundings before it can work: a Temporal server with its namespace, a store with its
- * bucket, room on the disk. What is missing is said in words that name address and variable, and waited for.
+ * What a worker needs before it can work: a Temporal server with its namespace, a store with its bucket, room on the
+ * disk. The worker waits for what is missing, and says so with the address and the variable.
  */
 import { mkdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,11 +8,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { NativeConnection } from '@temporalio/worker';
 import type { ArtifactStore } from '../activities/artifacts/store.js';
 
-/** A condition by its name; what it gives is what stands in the way, undefined when nothing does. */
-export type Conditions = Record<string, () => Promise<string | undefined>>;
+/** Conditions by name. Each gives the obstacle as a sentence, or undefined when it holds. */
+type Conditions = Record<string, () => Promise<string | undefined>>;
 
-export interface Waiting {
-  /** Seconds after which waiting ends in an error; without it there is no end. */
+interface Waiting {
+  /** Seconds after which waiting ends in an error; without it the waiting has no limit. */
   seconds?: number | undefined;
   log: (line: string) => void;
   signal: AbortSignal;
@@ -20,7 +20,7 @@ export interface Waiting {
   maximumPauseSeconds?: number;
 }
 
-/** A look that takes longer than this counts as no answer. */
+/** Timeout of one look at a condition. */
 const LOOK_SECONDS = 10;
 
 /**
@@ -84,7 +84,7 @@ export function parseDuration(text: string): number {
   return Number(number) * UNIT_SECONDS[unit!]!;
 }
 
-/** A Temporal server that is waited for: connects with the first look that finds it. */
+/** A Temporal server to wait for. The first look that finds it connects. */
 export class TemporalServer {
   #connection: NativeConnection | undefined;
 
@@ -112,11 +112,18 @@ export class TemporalServer {
       const text = (error as Error).message;
       const code = (error as { code?: number }).code ?? (error as { cause?: { code?: number } }).cause?.code;
       if (code === 5 || /namespace .*not found/i.test(text)) {
-        return `the server at ${address} has no namespace '${this.namespace}' (TEMPORAL_NAMESPACE or profile). To create: temporal operator namespace create --namespace ${this.namespace}`;
+        return (
+          `the server at ${address} has no namespace '${this.namespace}' (TEMPORAL_NAMESPACE or profile). ` +
+          `To create: temporal operator namespace create --namespace ${this.namespace}`
+        );
       }
       if (code === 7 || code === 16)
-        return `the server at ${address} refuses this worker for namespace '${this.namespace}' (TEMPORAL_API_KEY, TEMPORAL_TLS_* or profile): ${firstLine(text)}`;
-      return `no server answers at ${address} (TEMPORAL_ADDRESS or profile): ${/message: "([^"]+)"/.exec(text)?.[1] ?? firstLine(text)}`;
+        return (
+          `the server at ${address} refuses this worker for namespace '${this.namespace}' ` +
+          `(TEMPORAL_API_KEY, TEMPORAL_TLS_* or profile): ${firstLine(text)}`
+        );
+      const reason = /message: "([^"]+)"/.exec(text)?.[1] ?? firstLine(text);
+      return `no server answers at ${address} (TEMPORAL_ADDRESS or profile): ${reason}`;
     }
   }
 
@@ -125,18 +132,18 @@ export class TemporalServer {
   }
 }
 
-/** Why the store cannot be used. */
-export async function storeObstacle(store: ArtifactStore): Promise<string | undefined> {
+/** Why the store cannot be used; undefined where it can. */
+export async function storeObstacle(store: Pick<ArtifactStore, 'check'>): Promise<string | undefined> {
   return store.check().then(
     () => undefined,
     (error: Error) => error.message,
   );
 }
 
-/** Room that the cache folder must have: a batch of spooled rows and a checkpoint of a small model fit. */
+/** Room that the cache folder must have: enough for a batch of spooled rows and a checkpoint of a small model. */
 const MINIMUM_FREE_BYTES = 512 * 1024 * 1024;
 
-/** Why nothing can be written to the folder of the cache. */
+/** Why nothing can be written to the folder of the cache; undefined where it can. */
 export async function diskObstacle(folder: string, minimumFreeBytes = MINIMUM_FREE_BYTES): Promise<string | undefined> {
   const probe = join(folder, `.probe-${process.pid}`);
   try {
@@ -146,7 +153,8 @@ export async function diskObstacle(folder: string, minimumFreeBytes = MINIMUM_FR
     const free = bavail * bsize;
     const mebibytes = (bytes: number): number => Math.floor(bytes / 1024 ** 2);
     return free < minimumFreeBytes
-      ? `the disk of ${folder} (ACECODER_HOME) is full: ${mebibytes(free)} MiB are free, ${mebibytes(minimumFreeBytes)} MiB are needed`
+      ? `the disk of ${folder} (ACECODER_HOME) is full: ` +
+          `${mebibytes(free)} MiB are free, ${mebibytes(minimumFreeBytes)} MiB are needed`
       : undefined;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

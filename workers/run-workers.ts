@@ -1,7 +1,7 @@
 /**
- * Starts the workers of some roles in this process and runs them until a signal. The Temporal server is that of the
- * user's profile or `TEMPORAL_*` variables; the embedded stack's commands set those for the processes they start.
- * `ACECODER_QUEUE` is the base of the queue names. What is not there yet is waited for: see readiness.ts.
+ * Runs the workers of some roles in this process until a signal. The user's profile or the `TEMPORAL_*` variables name
+ * the Temporal server. `ACECODER_QUEUE` is the base of the queue names. The process waits for a server or store that is
+ * not there yet: see readiness.ts.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -14,22 +14,23 @@ import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
 import { workflowBundle } from './workflow-bundle.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
+import { onEndSignal } from './signals.js';
 
-export interface CreateWorkersOptions {
+interface CreateWorkersOptions {
   connection: NativeConnection;
   namespace: string;
   roles: readonly QueueRole[];
   services: OwnedServices;
-  /** Base of the queue names; another one keeps two deployments in a namespace apart. */
+  /** Base of the queue names. Two bases keep two deployments in one namespace apart. */
   queueBase?: string;
   deviceClass?: string | undefined;
-  /** Built once where many workers of a process share it. */
+  /** Built once and shared by the workers of a process. */
   workflowBundle?: WorkflowBundleOption | undefined;
   identity?: string;
 }
 
-/** One worker for each role that has activities, on its queue, with the plugin. @throws Error when none of the roles has. */
-export async function createWorkers({
+/** One worker with the plugin per role that has activities, on the role's queue. @throws Error when no role has any. */
+async function createWorkers({
   connection,
   namespace,
   roles,
@@ -39,7 +40,7 @@ export async function createWorkers({
   workflowBundle,
   identity,
 }: CreateWorkersOptions): Promise<Worker[]> {
-  // Temporal refuses a worker that has nothing to do.
+  // Temporal refuses a worker without activities and workflows.
   const serving = roles.filter((role) => activitiesOf(role).length > 0);
   if (serving.length === 0) throw new Error(`No activity runs on ${roles.join(', ')} workers.`);
   return Promise.all(
@@ -56,20 +57,43 @@ export async function createWorkers({
   );
 }
 
+/**
+ * How {@link runWorkers} waits.
+ *
+ * @example
+ * ```ts
+ * import { runWorkers, type RunOptions } from 'acecoder-temporal';
+ *
+ * const options: RunOptions = { waitSeconds: 60 };
+ * await runWorkers(['pipeline'], options);
+ * ```
+ */
 export interface RunOptions {
-  /** Seconds to wait for what the workers need; without it there is no end to the waiting. */
+  /** Seconds to wait for the Temporal server, the store and the disk. Without it the waiting has no limit. */
   waitSeconds?: number | undefined;
 }
 
-/** Runs the workers of `roles` until SIGINT or SIGTERM; ends the Python processes whatever happens. */
+/**
+ * Runs the workers of `roles` in this process until SIGINT, SIGTERM or SIGHUP, then ends the Python processes. Settings
+ * come from the environment (`TEMPORAL_*`, `ACECODER_*`).
+ *
+ * @throws Error that names what is missing when `waitSeconds` are over, or the failure of a worker.
+ * @example
+ * ```ts
+ * import { runWorkers } from 'acecoder-temporal';
+ *
+ * // A host without a GPU: the workflows, and untrusted programs.
+ * await runWorkers(['pipeline', 'sandbox'], { waitSeconds: 300 });
+ * ```
+ */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
-  // On a host with much memory V8 lets garbage grow to several times of what is alive; models and programs need that memory.
+  // With much memory, V8 lets garbage grow to several times the live heap. Models and programs need that memory.
   setFlagsFromString('--heap-growing-percent=20');
   const config = loadClientConnectConfig();
   const namespace = config.namespace ?? 'default';
   const address = config.connectionOptions.address ?? 'localhost:7233';
   const queueBase = process.env['ACECODER_QUEUE'] ?? QUEUES.pipeline;
-  // A worker process of the GPU launcher has one device, and the queue of its class.
+  // A worker process of the GPU launcher has one assignment, and serves the queue of its device class.
   const { ACECODER_DEVICE: device, ACECODER_DEVICE_CLASS: deviceClass } = process.env;
   const server = new TemporalServer({ ...config.connectionOptions, address }, namespace);
   const services = createServices({
@@ -109,17 +133,16 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       deviceClass,
       workflowBundle: bundle,
     });
-    // The model runtime takes seconds to import: it starts while the first work is on its way.
+    // The model runtime takes seconds to import, so it starts before the first task arrives.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
-    console.log(
-      `workers of ${roles.join(', ')} serve ${workers.map(({ options }) => options.taskQueue).join(', ')} of namespace '${namespace}' at ${address}`,
-    );
+    const queues = workers.map(({ options }) => options.taskQueue).join(', ');
+    console.log(`workers of ${roles.join(', ')} serve ${queues} of namespace '${namespace}' at ${address}`);
     if (roles.includes('gpu') && device === undefined)
       console.log('GPU work runs on the first GPU that PyTorch sees, or else on CPU');
     const results = await Promise.allSettled(
       workers.map((worker) =>
         worker.run().finally(() => {
-          // One worker that ends takes the others with it: half a process would look alive.
+          // A worker that ends shuts the others down, because half a process would look healthy.
           for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();
         }),
       ),
@@ -132,16 +155,16 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
   }
 }
 
-/** Runs `work` with a signal that SIGINT and SIGTERM abort: while workers wait for their surroundings, there is no worker that would take it. */
+/**
+ * Runs `work` with a signal that SIGINT, SIGTERM and SIGHUP abort. While it waits, no worker exists that takes them.
+ */
 async function untilSignal(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const stop = new AbortController();
-  const onSignal = (name: NodeJS.Signals): void => stop.abort(new Error(`Ended by ${name} while waiting.`));
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, onSignal);
+  const giveBack = onEndSignal((name) => stop.abort(new Error(`Ended by ${name} while waiting.`)));
   try {
     await work(stop.signal);
   } finally {
-    for (const signal of signals) process.off(signal, onSignal);
+    giveBack();
   }
 }
 
@@ -150,7 +173,7 @@ function waitArgument(): string | undefined {
   return parseArgs({ options: { wait: { type: 'string' } } }).values.wait;
 }
 
-/** Runs an entry point: one clear sentence and exit code 1 when it cannot go on. `--wait 60s` limits the waiting. */
+/** Runs an entry point. A failure prints one sentence and exits with code 1. `--wait 60s` limits the waiting. */
 export function main(roles: readonly QueueRole[], wait: () => string | undefined = waitArgument): void {
   Promise.resolve()
     .then(() => {

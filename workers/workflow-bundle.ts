@@ -1,6 +1,6 @@
 /**
- * The bundle of this package's workflows, built once for all worker processes of a home: building it takes seconds of CPU
- * time at every start. Its name is a hash of what it is made from, so it never has to be thrown away by hand.
+ * The bundle of this package's workflows. All worker processes of a home share one, because building it takes seconds
+ * of CPU time. Its name is a hash of its sources, so nobody has to delete it by hand.
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -11,10 +11,10 @@ import { fileDigest, filesOf } from '../activities/artifacts/files.js';
 import { AceCoderPlugin, workflowsPath } from './plugins/acecoder-plugin.js';
 import type { OwnedServices } from './plugins/services.js';
 
-/** Packages whose code is in the bundle or makes it. */
+/** Packages whose code is in the bundle, or builds it. */
 const PACKAGES = ['@temporalio/common', '@temporalio/worker', '@temporalio/workflow', 'zod'];
 
-/** The bundle from `folder`, or a new one, which is left there in place of older ones. */
+/** The bundle from `folder`, or a new one, which replaces older ones there. */
 export async function workflowBundle(folder: string, services: OwnedServices): Promise<WorkflowBundle> {
   const name = `${await digestOfSources()}.js`;
   const built = await readFile(join(folder, name), 'utf8').catch(() => undefined);

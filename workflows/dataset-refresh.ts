@@ -18,6 +18,23 @@ export interface RefreshResult {
  * runs it.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { datasetRefresh } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const result = await client.workflow.execute<typeof datasetRefresh>('datasetRefresh', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'nightly',
+ *   args: [{
+ *     name: 'nightly',
+ *     seeds: { kind: 'seeds', path: '/data/seeds.jsonl' },
+ *     synthesis: { teacher: { kind: 'offline', testCases: 20 } },
+ *     filtering: { minimumTestCases: 5 },
+ *   }],
+ * });
+ * ```
  */
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { name, seeds: given, inputs: recorded = {}, ...config } = parseInput('datasetRefresh', input);

@@ -81,6 +81,18 @@ const double = (name: AttributeOf<'Double'>) => defineSearchAttributeKey(name, S
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes, `Abandoned`, or the failure of a stage where
  *   `onFailure` is `fail`.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { experiment } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { stages } = await client.workflow.execute<typeof experiment>('experiment', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'my-first',
+ *   args: [{ extends: 'quickstart', name: 'my-first', seeds: { kind: 'seeds', path: '/data/seeds.jsonl' } }],
+ * });
+ * ```
  */
 export async function experiment(input: unknown): Promise<ExperimentResult> {
   return new ExperimentRun(parseInput('experiment', input)).run();

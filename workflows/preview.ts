@@ -21,6 +21,21 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
  * The input is the experiment's own. The experiment later finds the replies of the preview in the store.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes, or where `first` is no number of seeds.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { preview } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { html } = await client.workflow.execute<typeof preview>('preview', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'my-first-preview',
+ *   args: [
+ *     { extends: 'quickstart', name: 'my-first', seeds: { kind: 'seeds', path: '/data/seeds.jsonl' } },
+ *     { first: 10 },
+ *   ],
+ * });
+ * ```
  */
 export async function preview(input: unknown, { first = FIRST }: { first?: number } = {}): Promise<PreviewResult> {
   const { name, seeds: given, models, inputs: recorded = {}, stages } = parseInput('experiment', input);

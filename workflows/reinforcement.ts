@@ -34,6 +34,26 @@ function prunedArtifact(error: unknown): string | undefined {
  *
  * After a round that is new, what none needs any more is pruned, beside the next round's work. A round that is answered from
  * the store needs no weights; where one that is not, or the end, needs pruned ones, their round is made again.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { reinforcement } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof reinforcement>('reinforcement', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'reinforcement-1',
+ *   args: [{
+ *     inputs: {
+ *       questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+ *       policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+ *     },
+ *     config: { rounds: 3 },
+ *   }],
+ * });
+ * ```
  */
 export async function reinforcement(input: unknown): Promise<StageResult> {
   const run = new StageRun('reinforcement');

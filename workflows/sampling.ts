@@ -3,7 +3,29 @@ import { paidRequests } from './lib/endpoint.js';
 import { stageInput, StageRun } from './lib/stage.js';
 import { runShardedStage, type ShardedCarry } from './lib/sharded-stage.js';
 
-/** Questions and a policy, or another source of programs, to programs with verdicts and pass rates. */
+/**
+ * Samples programs for questions from a policy, or from another source, and judges them: verdicts and pass rates.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { sampling } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof sampling>('sampling', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'sampling-1',
+ *   args: [{
+ *     inputs: {
+ *       questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+ *       policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+ *     },
+ *     config: { samples: 16 },
+ *   }],
+ * });
+ * ```
+ */
 export async function sampling(input: unknown, carry?: ShardedCarry): Promise<StageResult> {
   const run = new StageRun('sampling');
   const { inputs, config } = await stageInput('sampling', input, carry !== undefined);

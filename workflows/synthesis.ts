@@ -10,7 +10,26 @@ const STEPS: Record<Teacher['kind'], readonly ActivityName[]> = {
   recorded: ['synthesis.request', 'synthesis.parse'],
 };
 
-/** Seeds and a teacher to questions with test cases. */
+/**
+ * Makes questions with test cases from seed programs. A teacher writes them.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { synthesis } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof synthesis>('synthesis', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'synthesis-1',
+ *   args: [{
+ *     inputs: { seeds: { kind: 'seeds', path: '/data/seeds.jsonl' } },
+ *     config: { teacher: { kind: 'offline', testCases: 12 } },
+ *   }],
+ * });
+ * ```
+ */
 export async function synthesis(input: unknown, carry?: ShardedCarry): Promise<StageResult> {
   const run = new StageRun('synthesis');
   const { inputs, config } = await stageInput('synthesis', input, carry !== undefined);

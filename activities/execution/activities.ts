@@ -27,7 +27,26 @@ export interface SandboxVerdict {
   flags: string[];
 }
 
-/** The activities of the part `sandbox`, for `proxyActivities` of an application's workflow. */
+/**
+ * The activities of the part `sandbox`, for `proxyActivities` of an application's workflow.
+ *
+ * @example
+ * ```ts
+ * import { proxyActivities } from '@temporalio/workflow';
+ * import type { SandboxActivities, SandboxRow } from 'acecoder-temporal';
+ *
+ * const { 'sandbox.judge': judge } = proxyActivities<SandboxActivities>({
+ *   taskQueue: 'grading',
+ *   startToCloseTimeout: '10 minutes',
+ *   heartbeatTimeout: '15s',
+ * });
+ *
+ * export async function grade(rows: SandboxRow[]): Promise<number[]> {
+ *   const { verdicts } = await judge({ rows });
+ *   return verdicts.map(({ passRate }) => passRate);
+ * }
+ * ```
+ */
 export type SandboxActivities = ReturnType<typeof sandboxActivities>;
 
 /** `sandbox.judge`. */

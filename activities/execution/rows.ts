@@ -7,6 +7,17 @@ import type { Job } from './execution.js';
  * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), or `{stdin, stdout}` for a
  * program that is run as a script. With `entryPoint`, tests may call the function `candidate`, or define
  * `check(candidate)`. `stdin` is what such a script reads; its tests are then the texts that it must print.
+ *
+ * @example
+ * ```ts
+ * import type { SandboxRow } from 'acecoder-temporal';
+ *
+ * const row: SandboxRow = {
+ *   id: 'answer-1',
+ *   program: 'def double(n):\n    return 2 * n',
+ *   tests: ['assert double(2) == 4', 'assert double(0) == 0'],
+ * };
+ * ```
  */
 export const SandboxRow = z.strictObject({
   id: z.string().min(1),

@@ -1,4 +1,4 @@
-/** The page of a preview: each seed with its question, test cases, programs and pairs, or with why it has none. */
+/** The page of a preview: each seed with its question, test cases, programs and pairs, or why it has none. */
 import type { FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow } from '../../workflows/contract/index.js';
 import { html, nothing, type Html } from '../report/html.js';
 
@@ -12,19 +12,25 @@ export interface PreviewRows {
 }
 
 const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-pre{background:#f5f6f8;padding:.6rem .8rem;overflow-x:auto;border-radius:4px;font-size:13px}h2{border-top:1px solid #d5d9df;padding-top:1rem}
+pre{background:#f5f6f8;padding:.6rem .8rem;overflow-x:auto;border-radius:4px;font-size:13px}
+h2{border-top:1px solid #d5d9df;padding-top:1rem}
 li.dropped{color:#a1260d}code{font-size:13px}summary{cursor:pointer}.why{color:#a1260d}`;
+
+const LEFT_OUT = html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`;
 
 /** One HTML page that needs no network. */
 export function renderPreview({ name, seeds, questions, filtered, programs, pairs }: PreviewRows): string {
+  const asked = questions.filter(({ failure }) => failure === undefined).length;
   const page = html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Preview of ${name}</title><style>${STYLE}</style></head><body>
 <h1>Preview of ${name}</h1>
-<p>${seeds.length} seeds, ${questions.filter(({ failure }) => failure === undefined).length} questions, ${filtered.length} after the filter, ${programs.length} programs, ${pairs.length} training pairs.</p>
+<p>${seeds.length} seeds, ${asked} questions, ${filtered.length} after the filter, ${programs.length} programs,
+${pairs.length} training pairs.</p>
 ${seeds.map((seed) => {
   const question = questions.find(({ seedId }) => seedId === seed.id);
   const kept = filtered.find(({ seedId }) => seedId === seed.id);
-  return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>${question ? questionOf(question, kept) : html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`}
+  return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>
+${question ? questionOf(question, kept) : LEFT_OUT}
 ${
   kept
     ? programsOf(
@@ -42,15 +48,23 @@ ${
 function questionOf(question: QuestionRow, kept: FilteredQuestionRow | undefined): Html {
   if (question.failure !== undefined) return html`<p class="why">No question: ${question.failure}</p>`;
   const tests = new Set(kept?.tests ?? []);
+  const outcome = kept
+    ? html`${tests.size} of ${question.testCases.length} test cases were kept;
+${kept.split === 'train' ? 'for training' : 'held out'}.`
+    : html`<span class="why">The filter dropped the question.</span>`;
+  const dropped = (test: string, why: string): Html => html`<li class="dropped"><code>${test}</code> (${why})</li>`;
   return html`<p>${question.question}</p>
-<p>${kept ? html`${tests.size} of ${question.testCases.length} test cases were kept; ${kept.split === 'train' ? 'for training' : 'held out'}.` : html`<span class="why">The filter dropped the question.</span>`}</p>
-<ul>${question.testCases.map(({ test }) => (tests.has(test) ? html`<li><code>${test}</code></li>` : html`<li class="dropped"><code>${test}</code> (dropped)</li>`))}
-${(question.rejectedTests ?? []).map(({ test, reason }) => html`<li class="dropped"><code>${test}</code> (${reason})</li>`)}</ul>`;
+<p>${outcome}</p>
+<ul>${question.testCases.map(({ test }) =>
+    tests.has(test) ? html`<li><code>${test}</code></li>` : dropped(test, 'dropped'),
+  )}
+${(question.rejectedTests ?? []).map(({ test, reason }) => dropped(test, reason))}</ul>`;
 }
 
 function programsOf(programs: readonly ProgramRow[], pairs: readonly PairRow[]): Html {
   if (programs.length === 0) return html`<p>No programs were sampled for it.</p>`;
-  return html`<details><summary>${programs.length} programs, pass rates ${programs.map(({ passRate }) => `${Math.round(100 * passRate)} %`).join(', ')}</summary>
-${programs.map(({ program, passRate }) => html`<p>${Math.round(100 * passRate)} %</p><pre>${program}</pre>`)}</details>
+  const percent = ({ passRate }: ProgramRow): string => `${Math.round(100 * passRate)} %`;
+  return html`<details><summary>${programs.length} programs, pass rates ${programs.map(percent).join(', ')}</summary>
+${programs.map((row) => html`<p>${percent(row)}</p><pre>${row.program}</pre>`)}</details>
 <p>${pairs.length} pairs.</p>`;
 }

@@ -44,20 +44,21 @@ function plot(
   const [left, right, top, bottom] = [MARGIN.left, width - MARGIN.right, MARGIN.top, height - MARGIN.bottom];
   const [x, y] = [scale(frame.x, left, right), scale(frame.y, bottom, top)];
   const text = (axis: Frame['x'], tick: number): string => (axis.text ?? numberText)(tick);
+  const grid = frame.y.ticks.map(
+    (tick) => html`<line class="grid" x1="${left}" x2="${right}" y1="${y(tick)}" y2="${y(tick)}"/>
+<text x="${left - 8}" y="${y(tick) + 4}" text-anchor="end">${text(frame.y, tick)}</text>
+`,
+  );
+  const marksOfX = frame.x.ticks.map(
+    (tick) => html`<line class="axis" x1="${x(tick)}" x2="${x(tick)}" y1="${bottom}" y2="${bottom + 4}"/>
+<text x="${x(tick)}" y="${bottom + 18}" text-anchor="middle">${text(frame.x, tick)}</text>
+`,
+  );
+  const turned = `translate(14 ${(top + bottom) / 2}) rotate(-90)`;
   return html`<svg viewBox="0 0 ${width} ${height}" style="max-width:${width}px" role="img" aria-label="${name}">
-${frame.y.ticks.map(
-  (
-    tick,
-  ) => html`<line class="grid" x1="${left}" x2="${right}" y1="${y(tick)}" y2="${y(tick)}"/><text x="${left - 8}" y="${y(tick) + 4}" text-anchor="end">${text(frame.y, tick)}</text>
-`,
-)}${frame.x.ticks.map(
-    (
-      tick,
-    ) => html`<line class="axis" x1="${x(tick)}" x2="${x(tick)}" y1="${bottom}" y2="${bottom + 4}"/><text x="${x(tick)}" y="${bottom + 18}" text-anchor="middle">${text(frame.x, tick)}</text>
-`,
-  )}<line class="axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>
+${grid}${marksOfX}<line class="axis" x1="${left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>
 <text class="label" x="${(left + right) / 2}" y="${height - 8}" text-anchor="middle">${frame.x.label}</text>
-<text class="label" transform="translate(14 ${(top + bottom) / 2}) rotate(-90)" text-anchor="middle">${frame.y.label}</text>
+<text class="label" transform="${turned}" text-anchor="middle">${frame.y.label}</text>
 ${marks(x, y)}</svg>`;
 }
 
@@ -67,7 +68,7 @@ export interface Bin {
   count: number;
 }
 
-/** Columns over bins of one axis, with the count written over each. */
+/** Columns over bins of one axis, each with its count above it. */
 export function histogram(name: string, labels: { x: string; y: string }, bins: readonly Bin[]): Html {
   const edges = [...new Set(bins.flatMap(({ from, to }) => [from, to]))].sort((a, b) => a - b);
   const counts = ticks(0, Math.max(1, ...bins.map(({ count }) => count)), 4).filter(Number.isInteger);
@@ -77,13 +78,15 @@ export function histogram(name: string, labels: { x: string; y: string }, bins: 
     (x, y) =>
       html`${bins.map(({ from, to, count }) => {
         const [left, width] = [x(from) + 1, Math.max(1, x(to) - x(from) - 2)];
-        return html`<g><title>${numberText(from)} to ${numberText(to)}: ${count}</title><rect class="bar" x="${left}" y="${y(count)}" width="${width}" height="${y(0) - y(count)}"/><text class="value" x="${left + width / 2}" y="${y(count) - 4}" text-anchor="middle">${count}</text></g>
+        return html`<g><title>${numberText(from)} to ${numberText(to)}: ${count}</title>
+<rect class="bar" x="${left}" y="${y(count)}" width="${width}" height="${y(0) - y(count)}"/>
+<text class="value" x="${left + width / 2}" y="${y(count) - 4}" text-anchor="middle">${count}</text></g>
 `;
       })}`,
   );
 }
 
-/** Predicted against observed rates with the diagonal of perfect calibration; the area of a dot grows with its count. */
+/** Predicted against observed rates, with the diagonal of perfect calibration. A dot's area grows with its count. */
 export function calibrationPlot(
   name: string,
   labels: { x: string; y: string },
@@ -94,22 +97,22 @@ export function calibrationPlot(
   return plot(
     name,
     { width: 420, height: 380, x: { ...axis, label: labels.x }, y: { ...axis, label: labels.y } },
-    (
-      x,
-      y,
-    ) => html`<line class="reference" x1="${x(0)}" y1="${y(0)}" x2="${x(1)}" y2="${y(1)}"><title>perfect calibration</title></line>
-${points.map(
-  ({
-    predicted,
-    observed,
-    count,
-  }) => html`<circle class="dot" cx="${x(predicted)}" cy="${y(observed)}" r="${numberText(3 + 7 * Math.sqrt(count / largest))}"><title>predicted ${numberText(predicted)}, observed ${numberText(observed)}, ${count} pairs</title></circle>
-`,
-)}`,
+    (x, y) => {
+      const dots = points.map(({ predicted, observed, count }) => {
+        const radius = numberText(3 + 7 * Math.sqrt(count / largest));
+        const title = `predicted ${numberText(predicted)}, observed ${numberText(observed)}, ${count} pairs`;
+        const centre = html`cx="${x(predicted)}" cy="${y(observed)}"`;
+        return html`<circle class="dot" ${centre} r="${radius}"><title>${title}</title></circle>
+`;
+      });
+      return html`<line class="reference" x1="${x(0)}" y1="${y(0)}" x2="${x(1)}" y2="${y(1)}">
+<title>perfect calibration</title></line>
+${dots}`;
+    },
   );
 }
 
-/** One line over whole-numbered steps; dots mark the points while they are few enough to tell apart. */
+/** One line over whole-numbered steps. Up to 40 points have a visible dot. */
 export function lineChart(
   name: string,
   labels: { x: string; y: string },
@@ -127,20 +130,20 @@ export function lineChart(
     },
     y: { ticks: ticks(Math.min(...ys), Math.max(...ys), 4), label: labels.y },
   };
-  return plot(
-    name,
-    frame,
-    (x, y) => html`<polyline class="line" points="${points.map((point) => `${x(point.x)},${y(point.y)}`).join(' ')}"/>
-${points.map(
-  (
-    point,
-  ) => html`<circle class="${points.length <= 40 ? 'dot' : 'hidden'}" cx="${x(point.x)}" cy="${y(point.y)}" r="4"><title>${labels.x} ${point.x}: ${numberText(point.y)}</title></circle>
-`,
-)}`,
-  );
+  const look = points.length <= 40 ? 'dot' : 'hidden';
+  return plot(name, frame, (x, y) => {
+    const corners = points.map((point) => `${x(point.x)},${y(point.y)}`).join(' ');
+    const dots = points.map((point) => {
+      const title = `${labels.x} ${point.x}: ${numberText(point.y)}`;
+      return html`<circle class="${look}" cx="${x(point.x)}" cy="${y(point.y)}" r="4"><title>${title}</title></circle>
+`;
+    });
+    return html`<polyline class="line" points="${corners}"/>
+${dots}`;
+  });
 }
 
-/** Rows of spans on one axis of time, in seconds. Kinds that work at the same time stand above each other within a row. */
+/** Rows of spans on one axis of time, in seconds. Each kind has its own height within a row. */
 export function timeChart(
   name: string,
   label: string,
@@ -153,23 +156,29 @@ export function timeChart(
   const bottom = rows.length * row + 24;
   const x = (seconds: number): number =>
     Math.round((left + (seconds / axis[axis.length - 1]!) * (width - left - 18)) * 100) / 100;
+  const legend = kinds.map(
+    (kind, at) => html`<rect class="span${at}" x="${left + at * 110}" y="4" width="12" height="12"/>
+<text x="${left + at * 110 + 18}" y="14">${kind}</text>
+`,
+  );
+  const grid = axis.map(
+    (tick) => html`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="24" y2="${bottom}"/>
+<text x="${x(tick)}" y="${bottom + 16}" text-anchor="middle">${numberText(tick)}</text>
+`,
+  );
+  const lines = rows.map(({ name: title, spans }, index) => {
+    const top = 24 + index * row;
+    const bars = spans.map(({ kind, from, to }) => {
+      const at = kinds.indexOf(kind);
+      const length = Math.max(1, Math.round((x(to) - x(from)) * 100) / 100);
+      const said = `${title}, ${kind}: ${numberText(from)} to ${numberText(to)} s`;
+      const place = html`x="${x(from)}" y="${top + 4 + at * lane}" width="${length}" height="${lane - 1}"`;
+      return html`<rect class="span${at}" ${place}><title>${said}</title></rect>`;
+    });
+    return html`<text x="${left - 8}" y="${top + row / 2 + 4}" text-anchor="end">${title}</text>${bars}
+`;
+  });
   return html`<svg viewBox="0 0 ${width} ${bottom + 48}" style="max-width:${width}px" role="img" aria-label="${name}">
-${kinds.map(
-  (
-    kind,
-    at,
-  ) => html`<rect class="span${at}" x="${left + at * 110}" y="4" width="12" height="12"/><text x="${left + at * 110 + 18}" y="14">${kind}</text>
-`,
-)}${axis.map(
-    (
-      tick,
-    ) => html`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="24" y2="${bottom}"/><text x="${x(tick)}" y="${bottom + 16}" text-anchor="middle">${numberText(tick)}</text>
-`,
-  )}${rows.map(
-    (
-      { name: title, spans },
-      index,
-    ) => html`<text x="${left - 8}" y="${24 + index * row + row / 2 + 4}" text-anchor="end">${title}</text>${spans.map(({ kind, from, to }) => html`<rect class="span${kinds.indexOf(kind)}" x="${x(from)}" y="${24 + index * row + 4 + kinds.indexOf(kind) * lane}" width="${Math.max(1, Math.round((x(to) - x(from)) * 100) / 100)}" height="${lane - 1}"><title>${title}, ${kind}: ${numberText(from)} to ${numberText(to)} s</title></rect>`)}
-`,
-  )}<text class="label" x="${(left + width) / 2}" y="${bottom + 40}" text-anchor="middle">${label}</text></svg>`;
+${legend}${grid}${lines}
+<text class="label" x="${(left + width) / 2}" y="${bottom + 40}" text-anchor="middle">${label}</text></svg>`;
 }

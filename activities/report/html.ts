@@ -18,7 +18,7 @@ function markupOf(value: HtmlValue): string {
     .replace(/[&<>"']/g, (character) => ENTITIES[character] as string);
 }
 
-/** Template tag: the literal parts are markup, the values are escaped unless they are {@link Html}; lists are joined. */
+/** Template tag. The literal parts are markup. Values are escaped unless they are {@link Html}; lists are joined. */
 export function html(parts: TemplateStringsArray, ...values: HtmlValue[]): Html {
   return new Html(
     parts.map((part, index) => (index === 0 ? part : markupOf(values[index - 1] as HtmlValue) + part)).join(''),

@@ -209,7 +209,10 @@ describe('renderReport', () => {
     expect(page).toContain('<span class="state">done</span>');
     expect(page).toContain('Written by the offline teacher, which is no language model.');
     expect(page).toMatch(
-      /<td>synthesis<\/td><td>seed<\/td><td>benchmarkContamination<\/td><td class="number"><a [^>]*title="artifacts\/questions[^>]*>8<\/a>/,
+      new RegExp(
+        '<td>synthesis</td><td>seed</td><td>benchmarkContamination</td>' +
+          '<td class="number"><a [^>]*title="artifacts/questions[^>]*>8</a>',
+      ),
     );
     expect(page).toMatch(/precision <a [^>]*>81\.6 %<\/a> \(390 of 478\).*recall <a [^>]*>97\.5 %<\/a> \(390 of 400\)/);
     expect(page).toContain('This checks the filter; it is no evidence about what language models write.');

@@ -1,4 +1,4 @@
-/** The report of an experiment: one HTML file that needs nothing but itself. */
+/** The report of an experiment: one HTML file that loads nothing else. */
 import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
 import type { EvaluationResult } from '../../workflows/contract/metrics.js';
 import type { RoundResult, Summary } from '../../workflows/contract/summary.js';
@@ -8,7 +8,7 @@ import { Html, html, nothing, type HtmlValue } from './html.js';
 type SummaryStage = Summary['stages'][number];
 
 /**
- * What the report is made of: the summary, where parts may be missing because a stage was not run or has not ended.
+ * What the report shows: the summary. Parts of stages that have not run or not ended may be missing.
  * A {@link Summary} with a `teacherNote` is one.
  */
 export interface ReportInput extends Pick<
@@ -20,9 +20,9 @@ export interface ReportInput extends Pick<
   stages: (Omit<SummaryStage, 'artifact'> & { artifact?: ArtifactRef })[];
   rewardModel?: Summary['rewardModel'];
   reinforcement?: Summary['reinforcement'];
-  /** The policies of a benchmark in the order of training: the first one is what the others are compared with. */
+  /** The policies of a benchmark in the order of training. The others are compared with the first one. */
   evaluation: EvaluationResult[];
-  /** What wrote the questions and test cases, in a sentence; says so where it is no language model. */
+  /** A sentence about the teacher of questions and test cases. It says so where the teacher is no language model. */
   teacherNote: string;
 }
 
@@ -37,7 +37,7 @@ class Sources {
     else if (!entry.names.includes(name)) entry.names.push(name);
   }
 
-  /** A figure that leads to the artifact it was read from. */
+  /** A figure with a link to the artifact that it comes from. */
   figure(text: HtmlValue, artifact: ArtifactRef | undefined): Html {
     if (artifact === undefined) return html`${text}`;
     const index = [...this.byKey.keys()].indexOf(artifact.key);
@@ -68,7 +68,11 @@ function table(headings: string[], rows: { id?: string; cells: HtmlValue[] }[]):
   const numeric = headings.map((heading) => heading.startsWith('#'));
   const cell = (value: HtmlValue, column: number): Html =>
     numeric[column] ? html`<td class="number">${value}</td>` : html`<td>${value}</td>`;
-  return html`<div class="scroll"><table><thead><tr>${headings.map((heading, column) => html`<th${numeric[column] ? html` class="number"` : nothing}>${heading.replace(/^#/, '')}</th>`)}</tr></thead><tbody>
+  const heads = headings.map(
+    (heading, column) =>
+      html`<th${numeric[column] ? html` class="number"` : nothing}>${heading.replace(/^#/, '')}</th>`,
+  );
+  return html`<div class="scroll"><table><thead><tr>${heads}</tr></thead><tbody>
 ${rows.map(
   ({ id, cells }) => html`<tr${id === undefined ? nothing : html` id="${id}"`}>${cells.map(cell)}</tr>
 `,
@@ -93,7 +97,7 @@ const percentRange = ([low, high]: [number, number]): string =>
   `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)} %`;
 const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
 
-/** What two greedy results of one benchmark allow to be said: a difference only where the intervals are apart. */
+/** Compares two greedy results of one benchmark. There is a difference only where the intervals do not overlap. */
 export function compareGreedy(before: EvaluationResult, after: EvaluationResult): string {
   const name = `${after.policy} against ${before.policy} on ${after.benchmark}`;
   if (
@@ -104,14 +108,16 @@ export function compareGreedy(before: EvaluationResult, after: EvaluationResult)
   ) {
     return `${name}: not compared, because a greedy result is missing.`;
   }
+  const [figureAfter, figureBefore] = [percent(after.greedy), percent(before.greedy)];
   const figures =
-    `${percent(after.greedy)} (95 % interval ${percentRange(after.greedyInterval)}, ${plural(after.tasks, 'task')}) against ` +
-    `${percent(before.greedy)} (${percentRange(before.greedyInterval)}, ${plural(before.tasks, 'task')})`;
+    `${figureAfter} (95 % interval ${percentRange(after.greedyInterval)}, ${plural(after.tasks, 'task')}) against ` +
+    `${figureBefore} (${percentRange(before.greedyInterval)}, ${plural(before.tasks, 'task')})`;
   const [beforeLow, beforeHigh] = before.greedyInterval;
   const [afterLow, afterHigh] = after.greedyInterval;
   if (afterLow > beforeHigh) return `${name}: higher. ${figures}; the intervals do not overlap.`;
   if (afterHigh < beforeLow) return `${name}: lower. ${figures}; the intervals do not overlap.`;
-  return `${name}: no difference shown. ${figures}; the intervals overlap, so this run shows neither a gain nor a loss.`;
+  const overlap = 'the intervals overlap, so this run shows neither a gain nor a loss.';
+  return `${name}: no difference shown. ${figures}; ${overlap}`;
 }
 
 function comparisons(evaluation: readonly EvaluationResult[]): string[] {
@@ -123,7 +129,7 @@ function comparisons(evaluation: readonly EvaluationResult[]): string[] {
   });
 }
 
-/** What the held-out accuracy allows to be said about the reward model. */
+/** What the held-out accuracy shows about the reward model. */
 function accuracyVerdict({
   interval95,
   baselineAccuracy,
@@ -204,13 +210,14 @@ ${
   bins.every(({ count }) => count === 0)
     ? html`<p>No program has a pass rate.</p>`
     : chart(
-        html`Pass rates of the sampled programs: passed tests over kept tests. The last bin includes 1. ${source(sources, artifacts.sampling)}`,
+        html`Pass rates of the sampled programs: passed tests over kept tests. The last bin includes 1.
+${source(sources, artifacts.sampling)}`,
         histogram('Pass rates of the sampled programs', { x: 'pass rate', y: 'programs' }, bins),
       )
 }`;
 }
 
-/** Precision and recall of the filter; how many there were stands beside every rate. */
+/** Precision and recall of the filter. Every rate comes with its counts. */
 function filterQuality(
   { injected, dropped, droppedInjected }: NonNullable<ReportInput['data']['filterQuality']>,
   artifact: ArtifactRef | undefined,
@@ -220,7 +227,9 @@ function filterQuality(
     of === 0
       ? 'not measured'
       : html`${sources.figure(percent(droppedInjected / of), artifact)} (${droppedInjected} of ${of})`;
-  return html`<p>The filter against the errors that the offline teacher injected: precision ${rate(dropped)} of the dropped test cases, recall ${rate(injected)} of the injected errors. This checks the filter; it is no evidence about what language models write.</p>`;
+  return html`<p>The filter against the errors that the offline teacher injected:
+precision ${rate(dropped)} of the dropped test cases, recall ${rate(injected)} of the injected errors.
+This checks the filter; it is no evidence about what language models write.</p>`;
 }
 
 function source(sources: Sources, artifact: ArtifactRef | undefined): Html {
@@ -263,7 +272,8 @@ function rewardModelSection({ rewardModel }: ReportInput, sources: Sources, arti
     calibration.length === 0
       ? html`<p>There is no calibration: no held-out pairs were scored.</p>`
       : chart(
-          html`Calibration on held-out pairs: predicted probability σ(Δ score) against the share that was right; the dashed line is perfect. ${source(sources, artifact)}`,
+          html`Calibration on held-out pairs: predicted probability σ(Δ score) against the share that was right;
+the dashed line is perfect. ${source(sources, artifact)}`,
           calibrationPlot('Calibration', { x: 'predicted probability', y: 'observed share' }, calibration),
         )
   }
@@ -318,7 +328,10 @@ ${chart(
   line('KL', ({ kl }) => kl),
 )}</div>
 ${chart(
-  html`When the steps of each round worked. The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work; programs run beside it. Times are those of the artifacts in the table below, also where another run made them.`,
+  html`When the steps of each round worked.
+The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work;
+programs run beside it.
+Times are those of the artifacts in the table below, also where another run made them.`,
   timeChart(
     'Time line of the rounds',
     'seconds since the first round began',
@@ -389,7 +402,9 @@ function evaluationSection({ evaluation }: ReportInput, sources: Sources, artifa
       };
     }),
   )}
-<p>Greedy: one answer a task, with the 95 % Wilson interval over tasks. Mean, pass@k (unbiased), Best-of-N (the sample that the reward model scores highest) and oracle (any sample passes) are over the samples of each task; they carry no interval here, so no gain is claimed from them.</p>
+<p>Greedy: one answer per task, with the 95 % Wilson interval over tasks.
+Mean, pass@k (unbiased), Best-of-N (the sample that the reward model scores highest) and oracle (any sample passes)
+are over the samples of each task; they carry no interval here, so no gain is claimed from them.</p>
 ${
   statements.length === 0
     ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`
@@ -401,15 +416,16 @@ ${
 function loadingSnippet({ artifact, folder }: Summary['models'][number]): string {
   const isRewardModel = artifact.kind === 'rewardModel';
   const auto = isRewardModel ? 'AutoModelForSequenceClassification' : 'AutoModelForCausalLM';
+  const template = 'tokenizer.apply_chat_template(messages';
   const use = isRewardModel
     ? [
         'messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]',
-        'inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)',
+        `inputs = ${template}, return_tensors="pt", return_dict=True)`,
         'score = model(**inputs).logits[0, 0].item()',
       ]
     : [
         'messages = [{"role": "user", "content": question}]',
-        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+        `inputs = ${template}, add_generation_prompt=True, return_tensors="pt", return_dict=True)`,
         'output = model.generate(**inputs, max_new_tokens=256)',
         'answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)',
       ];
@@ -427,7 +443,8 @@ function modelsSection({ models }: ReportInput, sources: Sources): Html {
   if (models.length === 0) return html`<p>No model was trained.</p>`;
   return html`${models.map(
     (model) => html`<h3>${model.name}</h3>
-<p>${model.artifact.kind} in <code>${model.folder}</code>, SHA-256 ${sources.figure(html`<code>${model.artifact.digest}</code>`, model.artifact)}</p>
+<p>${model.artifact.kind} in <code>${model.folder}</code>,
+SHA-256 ${sources.figure(html`<code>${model.artifact.digest}</code>`, model.artifact)}</p>
 <pre><code>${loadingSnippet(model)}</code></pre>
 `,
   )}`;
@@ -436,10 +453,8 @@ function modelsSection({ models }: ReportInput, sources: Sources): Html {
 function assertionsSection({ assertions }: ReportInput): Html {
   if (assertions.length === 0) return html`<p>Nothing was checked.</p>`;
   return html`<ul class="checks">${assertions.map(
-    ({
-      text,
-      ok,
-    }) => html`<li class="${ok ? 'ok' : 'failed'}"><strong>${ok ? '✓ holds' : '✗ does not hold'}</strong> ${text}</li>
+    ({ text, ok }) => html`<li class="${ok ? 'ok' : 'failed'}">
+<strong>${ok ? '✓ holds' : '✗ does not hold'}</strong> ${text}</li>
 `,
   )}</ul>`;
 }
@@ -450,8 +465,9 @@ function headline(input: ReportInput): Html {
   const failed = input.assertions.filter(({ ok }) => !ok).length;
   const seconds = input.stages.reduce((total, stage) => total + stage.seconds, 0);
   const reused = input.stages.filter((stage) => stage.reused).length;
+  const names = input.stages.map(({ name }) => name).join(', ') || 'none';
   const sentences = [
-    `${plural(input.stages.length, 'stage')} (${input.stages.map(({ name }) => name).join(', ') || 'none'}), ${reused} reused, ${durationText(seconds)} of stage time.`,
+    `${plural(input.stages.length, 'stage')} (${names}), ${reused} reused, ${durationText(seconds)} of stage time.`,
     ...(input.assertions.length === 0
       ? []
       : [`Checks that hold: ${input.assertions.length - failed} of ${input.assertions.length}.`]),
@@ -464,13 +480,19 @@ function headline(input: ReportInput): Html {
 }
 
 const STYLE = `
-:root { color-scheme: light dark; --page: #fcfcfb; --ink: #1b1c1e; --soft: #5c6066; --line: #d9dbde; --panel: #f1f2f3; --mark: #2a6fbf; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --page: #17181a; --ink: #e9eaec; --soft: #a2a7ae; --line: #3a3d42; --panel: #222427; --mark: #6ea8ea; --bad: #ff897d; } }
-body { background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 24px 20px 60px; max-width: 1000px; }
+:root { color-scheme: light dark; --page: #fcfcfb; --ink: #1b1c1e; --soft: #5c6066; }
+:root { --line: #d9dbde; --panel: #f1f2f3; --mark: #2a6fbf; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #17181a; --ink: #e9eaec; --soft: #a2a7ae; }
+  :root { --line: #3a3d42; --panel: #222427; --mark: #6ea8ea; --bad: #ff897d; }
+}
+body { background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+body { margin: 0 auto; padding: 24px 20px 60px; max-width: 1000px; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 8px; overflow-wrap: anywhere; }
 h2 { font-size: 19px; margin: 40px 0 10px; border-bottom: 1px solid var(--line); padding-bottom: 4px; }
 h3 { font-size: 15px; margin: 22px 0 6px; }
-.state { font-size: 14px; font-weight: 600; vertical-align: 4px; border: 1px solid var(--line); border-radius: 10px; padding: 1px 10px; background: var(--panel); }
+.state { font-size: 14px; font-weight: 600; vertical-align: 4px; }
+.state { border: 1px solid var(--line); border-radius: 10px; padding: 1px 10px; background: var(--panel); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; }
 th, td { text-align: left; vertical-align: top; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); }
@@ -503,7 +525,8 @@ svg text.value, svg text.label { fill: var(--ink); }
 .line { fill: none; stroke: var(--mark); stroke-width: 2; }
 .reference { stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 5 5; }
 @media print {
-  :root { color-scheme: light; --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --panel: #f4f4f4; --mark: #2a6fbf; --bad: #a00; }
+  :root { color-scheme: light; --page: #fff; --ink: #000; --soft: #444; }
+  :root { --line: #bbb; --panel: #f4f4f4; --mark: #2a6fbf; --bad: #a00; }
   body { max-width: none; padding: 0; font-size: 11pt; }
   .scroll, pre { overflow: visible; }
   pre { white-space: pre-wrap; }
@@ -514,9 +537,9 @@ svg text.value, svg text.label { fill: var(--ink); }
 /**
  * One HTML document with everything in it: no script, no request, readable from disk, on paper, in light and dark.
  *
- * Every figure is a link to the artifact it was read from (key as its title, row in the list at the end). A difference
- * between policies is stated only where their 95 % intervals are apart; where they overlap, the report says so. Parts
- * that are missing are named as missing. All text of the input is escaped.
+ * Every figure is a link to the artifact that it comes from (key as its title, row in the list at the end). A
+ * difference between policies is stated only where their 95 % intervals do not overlap. Missing parts are named as
+ * missing. All text of the input is escaped.
  */
 export function renderReport(input: ReportInput): string {
   const sources = new Sources();

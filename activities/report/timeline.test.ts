@@ -4,8 +4,11 @@ import { deviceWaiting, timeLine } from './timeline.js';
 import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/index.js';
 
 const ref = (key: string): ArtifactRef => ({ kind: 'policy', key, digest: '0'.repeat(64), bytes: 1 });
-const manifest = (inputs: Record<string, ArtifactRef>, to: number, seconds: number): Manifest =>
-  ({ inputs, createdAt: new Date(1_000_000 + to * 1000).toISOString(), seconds }) as unknown as Manifest;
+const manifest = (inputs: Manifest['inputs'], to: number, seconds: number) => ({
+  inputs,
+  createdAt: new Date(1_000_000 + to * 1000).toISOString(),
+  seconds,
+});
 
 describe('the time line of a round', () => {
   it('follows a policy back to its rollouts and verdicts', () => {

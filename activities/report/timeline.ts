@@ -1,17 +1,20 @@
-/** When each step of the RL rounds worked, read from the manifests of what it made, and how long the device waited. */
+/** When each step of the RL rounds worked, by the manifests of its results, and how long the device waited. */
 import { ArtifactRef, type Manifest, type RoundStep } from '../../workflows/contract/index.js';
 
-/** Steps that work on the device; programs run beside it. */
+/** What the time line reads of a manifest. */
+type Timed = Pick<Manifest, 'inputs' | 'createdAt' | 'seconds'>;
+
+/** Steps that work on the device. Programs run on the CPU cores meanwhile. */
 const ON_DEVICE: readonly RoundStep['step'][] = ['sampling', 'scoring', 'training'];
 
-/** Artifacts of a round by the name that the artifact made of them has for them. */
+/** Artifacts of a round, by their name among the inputs of a later artifact, with the step that makes them. */
 const STEPS = [
   ['rollouts', 'sampling'],
   ['verdicts', 'judging'],
   ['scores', 'scoring'],
 ] as const;
 
-/** Manifests of the rounds' results and of what they were made of, by key. */
+/** Manifests of the rounds' results and of their inputs, by key. */
 export async function manifestsOfRounds(
   policies: readonly ArtifactRef[],
   read: (ref: ArtifactRef) => Promise<Manifest>,
@@ -27,8 +30,8 @@ export async function manifestsOfRounds(
   return manifests;
 }
 
-/** References that a policy and its rewards were made of, as far as the time line needs them. */
-function madeOf(manifest: Manifest): Record<string, ArtifactRef> {
+/** The inputs of a policy or its rewards that the time line needs. */
+function madeOf(manifest: Pick<Manifest, 'inputs'>): Record<string, ArtifactRef> {
   return Object.fromEntries(
     ['rollouts', 'rewards', 'verdicts', 'scores'].flatMap((name) =>
       manifest.inputs[name] ? [[name, ArtifactRef.parse(manifest.inputs[name])]] : [],
@@ -37,14 +40,14 @@ function madeOf(manifest: Manifest): Record<string, ArtifactRef> {
 }
 
 /**
- * Steps of each round, in seconds since the first one began; `policies` are the rounds' results, oldest first, and
- * `manifests` holds theirs and those that they were made of, by key.
+ * Steps of each round, in seconds since the first step began. `policies` are the rounds' results, oldest first;
+ * `manifests` is what {@link manifestsOfRounds} gives.
  *
- * An artifact is stored when it is made: its work began that much earlier as it took. What another run made stands where
- * that run made it.
+ * An artifact is stored when its work ends, so its work began `seconds` earlier. The artifact of another run has the
+ * time at which that run made it.
  */
-export function timeLine(policies: readonly ArtifactRef[], manifests: ReadonlyMap<string, Manifest>): RoundStep[][] {
-  const span = (step: RoundStep['step'], { createdAt, seconds }: Manifest): RoundStep => {
+export function timeLine(policies: readonly ArtifactRef[], manifests: ReadonlyMap<string, Timed>): RoundStep[][] {
+  const span = (step: RoundStep['step'], { createdAt, seconds }: Timed): RoundStep => {
     const to = Date.parse(createdAt) / 1000;
     return { step, from: to - seconds, to };
   };

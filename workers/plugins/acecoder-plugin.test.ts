@@ -101,7 +101,7 @@ describe('the plugin', () => {
     const plugin = new AceCoderPlugin({ services });
     const activities = new Map(Object.entries({ ...configured(plugin).activities, 'preferences.pair': own }));
     await expect(plugin.runWorker({ options: { activities } } as never, () => Promise.resolve())).rejects.toThrow(
-      'A plugin that stands behind acecoder.AceCoderPlugin replaces the activities preferences.pair.',
+      'A plugin after acecoder.AceCoderPlugin replaces the activities preferences.pair.',
     );
   });
 
@@ -134,7 +134,11 @@ describe('the plugin', () => {
     });
 
     it('is not hidden by a workflow of the same name', { timeout: 60_000 }, async () => {
-      const hiding = `export * from ${JSON.stringify(workflowsPath.all)};\nexport async function sampling() { return 'another'; }\n`;
+      const hiding = [
+        `export * from ${JSON.stringify(workflowsPath.all)};`,
+        `export async function sampling() { return 'another'; }`,
+        '',
+      ].join('\n');
       await expect(bundle('all', hiding)).rejects.toThrow(
         /The workflow 'sampling' of acecoder-temporal is hidden by one of the same name in .*rename that one/,
       );
@@ -155,7 +159,11 @@ describe('the plugin', () => {
     it('leaves the names of other parts alone', { timeout: 60_000 }, async () => {
       await bundle(
         'data',
-        `export * from ${JSON.stringify(workflowsPath.data)};\nexport async function evaluation() { return 'of cakes'; }\n`,
+        [
+          `export * from ${JSON.stringify(workflowsPath.data)};`,
+          `export async function evaluation() { return 'of cakes'; }`,
+          '',
+        ].join('\n'),
       );
     });
   });

@@ -1,11 +1,9 @@
 /**
  * The plugin: everything a Temporal worker needs to do AceCoder work on one of its queues.
  *
- * It wires the activities of the queue's kind of work with their services, the activity interceptor (heartbeats, failure
- * classes), the slots, and, on the pipeline queue, the workflows. An application that has workflows of its own keeps them
- * and re-exports ours from its module, because a bundle has one entry; with none, ours are used. A name that the
- * application or another plugin defines too is an error. Give the plugin to the worker, not to the connection too: it
- * would be applied twice.
+ * It brings the activities of the queue's kind of work with their services, the activity interceptor (heartbeats,
+ * failure classes) and the slots. On the pipeline queue it brings the workflows too. A name that the application or
+ * another plugin defines as well is an error.
  */
 import { fileURLToPath } from 'node:url';
 import { SimplePlugin } from '@temporalio/plugin';
@@ -18,35 +16,85 @@ import { refuseHiddenWorkflows } from './hidden-workflows.js';
 import { searchAttributesOf } from './search-attributes.js';
 import { createServices, type OwnedServices } from './services.js';
 
+/**
+ * Which work the plugin brings to a worker.
+ *
+ * - `part`: `all` (default), `data` (seeds to preference pairs) or `sandbox` (the activity `sandbox.judge` alone, on
+ * any   queue of the application).
+ * - `role`: the kind of work of the worker's queue, `pipeline` by default.
+ * - `services`: shared with other workers of the process. Without them the plugin makes its own and closes them with
+ * the   worker.
+ *
+ * @example
+ * ```ts
+ * import { createServices, type AceCoderPluginOptions } from 'acecoder-temporal';
+ *
+ * const services = createServices();
+ * const data: AceCoderPluginOptions = { part: 'data', services };
+ * const gpu: AceCoderPluginOptions = { role: 'gpu', services };
+ * ```
+ */
 export type AceCoderPluginOptions = {
-  /** Services shared with other workers of the process; without them the plugin makes its own and ends them with the worker. */
   services?: OwnedServices;
-} & (
-  | { part?: Exclude<Part, 'sandbox'>; /** The kind of work of the worker's queue. */ role?: QueueRole }
-  /** The sandbox alone: the activity `sandbox.judge`, on whatever queue the application's workflows call it. */
-  | { part: 'sandbox'; role?: 'sandbox' }
-);
+} & ({ part?: Exclude<Part, 'sandbox'>; role?: QueueRole } | { part: 'sandbox'; role?: 'sandbox' });
 
 const module = (name: string): string =>
   fileURLToPath(new URL(`../../workflows/${name}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url));
 
-/** Modules that hold the workflows of a part; `workflowsPath` of a worker that has no others. */
+/**
+ * Paths of the modules that hold the workflows of a part. A worker of the plugin without a `workflowsPath` gets them by
+ * itself. Name one where you build the bundle yourself.
+ *
+ * @example
+ * ```ts
+ * import { bundleWorkflowCode } from '@temporalio/worker';
+ * import { AceCoderPlugin, workflowsPath } from 'acecoder-temporal';
+ *
+ * const workflowBundle = await bundleWorkflowCode({
+ *   workflowsPath: workflowsPath.all,
+ *   plugins: [new AceCoderPlugin()],
+ * });
+ * ```
+ */
 export const workflowsPath = { all: module('index'), data: module('data') } as const;
 
 /**
- * Activities at once. A sandbox supervisor keeps all cores busy with one batch, and a second one hides the time between
- * batches; what works on a device waits for it ({@link DeviceSlots}); the rest waits for the network.
+ * Activities of a worker at once. A sandbox supervisor keeps all cores busy with one batch; a second batch hides the
+ * time between two. The activities of the other roles wait for the network. For devices see {@link DeviceSlots}.
  */
 const SLOTS: Record<Exclude<QueueRole, 'gpu'>, number> = { pipeline: 40, llm: 40, sandbox: 2 };
 
+/**
+ * Brings AceCoder work to a Temporal worker. Give it to the worker alone: on the connection too, it would apply twice.
+ *
+ * A bundle has one entry. An application with its own workflows keeps its `workflowsPath` and re-exports ours from that
+ * module (`export * from 'acecoder-temporal/workflows'`). Without a `workflowsPath`, ours are used.
+ *
+ * @example
+ * ```ts
+ * import { loadClientConnectConfig } from '@temporalio/envconfig';
+ * import { NativeConnection, Worker } from '@temporalio/worker';
+ * import { AceCoderPlugin } from 'acecoder-temporal';
+ *
+ * const { connectionOptions, namespace } = loadClientConnectConfig();
+ * const connection = await NativeConnection.connect(connectionOptions);
+ * const worker = await Worker.create({
+ *   connection,
+ *   namespace,
+ *   taskQueue: 'acecoder',
+ *   plugins: [new AceCoderPlugin()],
+ * });
+ * await worker.run();
+ * ```
+ */
 export class AceCoderPlugin extends SimplePlugin {
   readonly #part: Part;
   readonly #slots: DeviceSlots | number;
   readonly #activities: Record<string, Activity>;
-  /** Where the worker's namespace is, once it is known. */
+  /** Where the worker's namespace is; empty until the worker is configured. */
   readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
 
-  /** @throws Error naming the missing settings of the store, or a part that has no work on such a worker. */
+  /** @throws Error that names the missing settings of the store, or a part without activities for the role. */
   constructor({
     part = 'all',
     role = part === 'sandbox' ? 'sandbox' : 'pipeline',
@@ -91,7 +139,7 @@ export class AceCoderPlugin extends SimplePlugin {
     return {
       ...configured,
       ...this.#slotsOf(options),
-      // Cancellation reaches an activity with its heartbeat: the throttle is how long a cancelled training goes on.
+      // A cancellation reaches an activity with its heartbeat, so a cancelled training goes on for up to the throttle.
       maxHeartbeatThrottleInterval: options.maxHeartbeatThrottleInterval ?? '5s',
       defaultHeartbeatThrottleInterval: options.defaultHeartbeatThrottleInterval ?? `${HEARTBEAT_TIMEOUT_SECONDS / 3}s`,
       // Long enough for a training to reach the end of its step and write a checkpoint.
@@ -99,7 +147,7 @@ export class AceCoderPlugin extends SimplePlugin {
     };
   }
 
-  /** Slots that the application gives its worker count; Temporal takes either numbers or a tuner, which has them all. */
+  /** Slots in the application's options win. Temporal takes either numbers or a tuner, which sets all of them. */
   #slotsOf(options: WorkerOptions): Partial<WorkerOptions> {
     if (options.tuner || options.maxConcurrentActivityTaskExecutions !== undefined) return {};
     if (typeof this.#slots === 'number') return { maxConcurrentActivityTaskExecutions: this.#slots };
@@ -117,13 +165,13 @@ export class AceCoderPlugin extends SimplePlugin {
     return refuseHiddenWorkflows(super.configureBundler(options), workflowsOf(this.#part), workflowsPath.all);
   }
 
-  /** @throws Error naming activities that a plugin behind this one has replaced. */
+  /** @throws Error that names the activities that a later plugin has replaced. */
   override async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {
     const replaced = Object.keys(this.#activities).filter(
       (name) => worker.options.activities.get(name) !== this.#activities[name],
     );
     if (replaced.length > 0)
-      throw new Error(`A plugin that stands behind ${this.name} replaces the activities ${replaced.join(', ')}.`);
+      throw new Error(`A plugin after ${this.name} replaces the activities ${replaced.join(', ')}.`);
     return super.runWorker(worker, next);
   }
 }

@@ -1,4 +1,7 @@
-/** When a worker with a device takes its next task: as soon as the device is free, never before, and never without an end. */
+/**
+ * When a worker with a device takes its next task: as soon as the device is free, never before, and never without an
+ * end.
+ */
 import { describe, expect, it } from 'vitest';
 import { DeviceSlots } from './device-slots.js';
 
@@ -30,7 +33,7 @@ describe('the slots of a worker with a device', () => {
     expect([await granted(second), await granted(third)]).toEqual([true, false]);
   });
 
-  it('let the next one in when the first has left the device, and a third only when one of them has ended', async () => {
+  it('let the next one in when the first has left the device, and a third when one of them has ended', async () => {
     const slots = new DeviceSlots();
     await slots.reserveSlot(context, never);
     const second = slots.reserveSlot(context, never);

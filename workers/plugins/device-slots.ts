@@ -1,7 +1,7 @@
 /**
- * The slots of a GPU worker. What an activity holds is the device: the next task is taken when the one before has left the
- * device ({@link leaveDevice}), not when it has stored what it made. Gigabytes of weights go to the store while the device
- * already works on what comes next. No task is taken while the device is busy: another worker's may be idle.
+ * The slots of a GPU worker. An activity holds the device. The next task is taken when the activity has left the device
+ * (`leaveDevice`), not when it has stored its result: gigabytes of weights go to the store while the device works on
+ * the next task. No task is taken while the device is busy, because another worker's device may be idle.
  */
 import type {
   ActivitySlotInfo,
@@ -11,18 +11,18 @@ import type {
   WorkerTuner,
 } from '@temporalio/worker';
 
-/** Activities of a worker at once: one on the device, one that stores. What is stored takes room on the disk until then. */
+/** Activities of a worker at once: one on the device, one that stores. A third would need disk for another result. */
 const MOST_AT_ONCE = 2;
 
 export class DeviceSlots implements CustomSlotSupplier<ActivitySlotInfo> {
   readonly type = 'custom';
-  /** Permits that are out, those of waiting polls included. */
+  /** Permits in use, those of waiting polls included. */
   #held = 0;
   /** Activities that have left the device and still store. */
   #storing = 0;
   readonly #waiting = new Set<() => void>();
 
-  /** For the options of a worker: all else is as Temporal has it by default. */
+  /** For the options of a worker. Other slots have Temporal's defaults. */
   get tuner(): WorkerTuner {
     const fixed = (numSlots: number) => ({ type: 'fixed-size', numSlots }) as const;
     return {
@@ -33,7 +33,7 @@ export class DeviceSlots implements CustomSlotSupplier<ActivitySlotInfo> {
     };
   }
 
-  /** Notes that an activity has left the device; the function that is returned, that it has ended. */
+  /** Notes that an activity has left the device. Call the returned function when the activity has ended. */
   leave(): () => void {
     this.#storing += 1;
     this.#wake();

@@ -1,6 +1,6 @@
 /**
- * Keeps an application's workflows module from hiding one of ours behind a workflow of the same name: in a module a local
- * export wins silently over `export *`, and experiments would start the other one.
+ * Refuses a bundle in which an application's workflow hides one of ours of the same name. In a module a local export
+ * wins silently over `export *`, so experiments would start the other workflow.
  */
 import { dirname, sep } from 'node:path';
 import type { BundleOptions } from '@temporalio/worker';
@@ -8,7 +8,7 @@ import type { BundleOptions } from '@temporalio/worker';
 type WebpackConfiguration = Parameters<NonNullable<BundleOptions['webpackConfigHook']>>[0];
 type WebpackPlugin = Extract<NonNullable<WebpackConfiguration['plugins']>[number], (...args: never[]) => unknown>;
 
-/** Bundle options whose bundle fails when a workflow of one of `names` comes from outside the folder of `ownPath`. */
+/** Bundle options that fail the build when one of the workflows `names` comes from outside the folder of `ownPath`. */
 export function refuseHiddenWorkflows(
   options: BundleOptions,
   names: readonly string[],
@@ -32,7 +32,8 @@ export function refuseHiddenWorkflows(
           if (file?.startsWith(dirname(ownPath) + sep)) continue;
           compilation.errors.push(
             new compiler.webpack.WebpackError(
-              `The workflow '${name}' of acecoder-temporal is hidden by one of the same name in ${file}: rename that one.`,
+              `The workflow '${name}' of acecoder-temporal is hidden by one of the same name in ${file}: ` +
+                'rename that one.',
             ),
           );
         }

@@ -1,9 +1,11 @@
+/** Asks a namespace for the search attributes of experiments. The plugin and the worker processes use it. */
 import type { NativeConnection } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
 
 /**
- * Whether a namespace has all search attributes. Tells each change of that once, with the command that registers what is
- * missing. A server that does not say counts as having none: an unregistered attribute would hold a workflow for ever.
+ * Whether a namespace has all search attributes. Each change is told once, with the command that registers the missing
+ * ones. A server that does not answer counts as having none, because an unregistered attribute blocks a workflow for
+ * ever.
  */
 export function searchAttributesOf(
   connection: () => NativeConnection | undefined,
@@ -32,8 +34,10 @@ async function missingAttributes(
     const { customAttributes } = await connection!.operatorService.listSearchAttributes({ namespace });
     const missing = all.filter((name) => !(name in (customAttributes ?? {})));
     if (missing.length === 0) return undefined;
-    return `The namespace '${namespace}' has no search attribute ${missing.join(', ')}; experiments run without. ${command(missing)}`;
+    const what = `has no search attribute ${missing.join(', ')}`;
+    return `The namespace '${namespace}' ${what}; experiments run without. ${command(missing)}`;
   } catch (error) {
-    return `The search attributes of the namespace '${namespace}' cannot be listed (${(error as Error).message}); experiments run without. ${command(all)}`;
+    const what = `cannot be listed (${(error as Error).message})`;
+    return `The search attributes of the namespace '${namespace}' ${what}; experiments run without. ${command(all)}`;
   }
 }

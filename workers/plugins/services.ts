@@ -1,4 +1,4 @@
-/** The services of one worker process: store, model runtime and sandbox, shared by all of its workers. */
+/** The services of one worker process: store, model runtime and sandbox. All workers of the process share them. */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -10,20 +10,74 @@ import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
 import { settingsFromEnvironment } from '../../activities/runtime/settings.js';
 
+/**
+ * Where services come from.
+ *
+ * @example
+ * ```ts
+ * import { createServices, type ServicesOptions } from 'acecoder-temporal';
+ *
+ * const options: ServicesOptions = { env: { ...process.env, ACECODER_HOME: '/data/acecoder' }, label: 'gpu0' };
+ * const services = createServices(options);
+ * ```
+ */
 export interface ServicesOptions {
+  /** Variables that the settings are read from; those of the process by default. */
   env?: NodeJS.ProcessEnv;
   /** Whether the namespace has the search attributes; asked when an experiment starts. */
   searchAttributes?: () => Promise<boolean>;
-  /** Name that tells the logs of several processes on one host apart. */
+  /** Name in the log files, which tells several processes of one host apart. */
   label?: string | undefined;
 }
 
+/**
+ * Services with their end.
+ *
+ * @example
+ * ```ts
+ * import { createServices, type OwnedServices } from 'acecoder-temporal';
+ *
+ * async function storeIsThere(services: OwnedServices): Promise<boolean> {
+ *   return services.store.check().then(
+ *     () => true,
+ *     () => false,
+ *   );
+ * }
+ * console.log(await storeIsThere(createServices()));
+ * ```
+ */
 export interface OwnedServices extends Services {
-  /** Ends the Python processes. */
+  /** Ends the Python processes. Call it once, after the last worker has ended. */
   close(): Promise<void>;
 }
 
-/** Services from the environment. Python processes start with the first work that needs them. */
+/**
+ * Services from the environment. A Python process starts with the first work that needs it, and the store's settings
+ * are read when the store is first used. Share one instance between all workers of a process, and close it yourself.
+ *
+ * @throws Error that names a missing or wrong setting.
+ * @example
+ * ```ts
+ * import { NativeConnection, Worker } from '@temporalio/worker';
+ * import { AceCoderPlugin, createServices } from 'acecoder-temporal';
+ *
+ * const connection = await NativeConnection.connect({ address: 'localhost:7233' });
+ * const services = createServices();
+ * try {
+ *   const workers = await Promise.all([
+ *     Worker.create({ connection, taskQueue: 'acecoder', plugins: [new AceCoderPlugin({ services })] }),
+ *     Worker.create({
+ *       connection,
+ *       taskQueue: 'acecoder-sandbox',
+ *       plugins: [new AceCoderPlugin({ role: 'sandbox', services })],
+ *     }),
+ *   ]);
+ *   await Promise.all(workers.map((worker) => worker.run()));
+ * } finally {
+ *   await services.close();
+ * }
+ * ```
+ */
 export function createServices({
   env = process.env,
   searchAttributes = () => Promise.resolve(false),
@@ -42,7 +96,7 @@ export function createServices({
       ACECODER_PROCESSES: String(settings.processes),
       ...(env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {}),
     },
-    // Importing torch and transformers takes 5 to 13 s, more on a busy host.
+    // Importing torch and transformers takes 5 to 13 s, and longer on a busy host.
     startSeconds: 180,
     graceSeconds: 30,
     lostAs: 'RuntimeLost',
@@ -78,7 +132,7 @@ export function createServices({
   return {
     settings,
     secret: (variable) => env[variable],
-    // Made when it is asked for: the sandbox alone works without one.
+    // Made on first use, because the sandbox alone works without a store.
     get store() {
       return (store ??= createArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));
     },

@@ -114,7 +114,7 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
       const given = Object.entries({ path, dataset, package: packageName })
         .filter(([, value]) => value !== undefined)
         .map(([name]) => name);
-      if (given.length !== 1 || !wanted.includes(given[0]))
+      if (given.length !== 1 || !wanted.includes(given[0]!))
         context.addIssue({
           code: 'custom',
           path: ['format'],

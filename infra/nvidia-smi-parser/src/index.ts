@@ -2,19 +2,31 @@
  * Typed values from the text that `nvidia-smi` prints.
  *
  * The XML of `nvidia-smi -q -x` follows a DTD that NVIDIA changes with its drivers; versions 10 to 13 name the same
- * facts differently. Here each fact has one name, which ends in its unit. A section is always there; a value that the
- * report lacks, or that stands there as "N/A", "[Not Supported]" and the like, is undefined, and never a text or a zero.
- * A number in a unit that is not expected is undefined too. Everything the report says stands unchanged in `raw`.
+ * facts differently. Here each fact has one name, which ends in its unit.
+ *
+ * A section is always there. A value is undefined, never a text or a zero, where the report lacks it, where it says "N/A",
+ * "[Not Supported]" and the like, and where a number has an unexpected unit. `raw` holds the report unchanged.
  */
 import { XMLParser, XMLValidator } from 'fast-xml-parser';
 
-/** An element as it stands in the XML: text, or children by name; an attribute's name begins with `@`. */
+/** The text of an element, or its children. */
 export type RawValue = string | RawElement | RawValue[];
+/** An element of the XML: its children and attributes by name. The name of an attribute begins with `@`. */
 export interface RawElement {
   [name: string]: RawValue;
 }
 
-/** What `nvidia-smi -q -x` reports. */
+/**
+ * The report of `nvidia-smi -q -x`.
+ *
+ * @example
+ * ```ts
+ * import type { NvidiaSmi } from 'nvidia-smi-parser';
+ *
+ * const gibibytesFree = ({ gpus }: NvidiaSmi): number[] =>
+ *   gpus.map(({ memory }) => (memory.freeBytes ?? 0) / 2 ** 30);
+ * ```
+ */
 export interface NvidiaSmi {
   /** Version of the DTD that the report names: 10 to 13. */
   dtdVersion?: number;
@@ -29,8 +41,9 @@ export interface NvidiaSmi {
   raw: RawElement;
 }
 
+/** One GPU of the report. */
 export interface Gpu {
-  /** Position in the report; in a report on all GPUs, what `nvidia-smi -i` counts. */
+  /** Position in the report. In a report on all GPUs it is the index that `nvidia-smi -i` takes. */
   index: number;
   /** Number of the device node `/dev/nvidia<number>`. */
   minorNumber?: number;
@@ -77,7 +90,7 @@ export interface Gpu {
     shutdownCelsius?: number;
   };
   power: {
-    /** The one figure of older drivers; of newer ones, the average over a second, or else the momentary draw. */
+    /** The one figure of older drivers. Of newer ones, the average over a second, or else the momentary draw. */
     drawWatts?: number;
     averageDrawWatts?: number;
     instantDrawWatts?: number;
@@ -120,9 +133,9 @@ export interface Gpu {
     /** Whether a remapping failed: the GPU should be replaced. */
     failed?: boolean;
   };
-  /** Whether the GPU works on only after a reset. */
+  /** Whether the GPU works again only after a reset. */
   resetRequired?: boolean;
-  /** What the driver wants done to the GPU, such as `Reset` or `Reboot`; `None` when nothing. */
+  /** The action that the driver asks for, such as `Reset` or `Reboot`; `None` when it asks for none. */
   recoveryAction?: string;
   processes: GpuProcess[];
   raw: RawElement;
@@ -141,6 +154,7 @@ export interface MigDevice {
   raw: RawElement;
 }
 
+/** Memory of a GPU or MIG instance, in bytes. */
 export interface Memory {
   totalBytes?: number;
   reservedBytes?: number;
@@ -148,6 +162,7 @@ export interface Memory {
   freeBytes?: number;
 }
 
+/** Clock rates in MHz. */
 export interface Clocks {
   graphicsMHz?: number;
   smMHz?: number;
@@ -167,6 +182,7 @@ export interface EccCounts {
   dramUncorrectable?: number;
 }
 
+/** A process that holds memory of a GPU. */
 export interface GpuProcess {
   pid?: number;
   /** `C` compute, `G` graphics, `C+G` both. */
@@ -187,6 +203,7 @@ export interface ListedGpu {
   migDevices: ListedMigDevice[];
 }
 
+/** A MIG instance as `nvidia-smi -L` lists it. */
 export interface ListedMigDevice {
   /** Number within its GPU. */
   index: number;
@@ -196,11 +213,25 @@ export interface ListedMigDevice {
   uuid: string;
 }
 
-/** The text is not what nvidia-smi prints, or it is cut. */
+/**
+ * The text is not what nvidia-smi prints, or it is cut. `line` and `column` say where.
+ *
+ * @example
+ * ```ts
+ * import { NvidiaSmiParseError, parseNvidiaSmi } from 'nvidia-smi-parser';
+ *
+ * try {
+ *   parseNvidiaSmi('<nvidia_smi_log><gpu>');
+ * } catch (error) {
+ *   if (!(error instanceof NvidiaSmiParseError)) throw error;
+ *   console.error(`line ${error.line}, column ${error.column}: ${error.message}`);
+ * }
+ * ```
+ */
 export class NvidiaSmiParseError extends Error {
   override readonly name = 'NvidiaSmiParseError';
 
-  /** @param line and `column` count from 1; those of a cut text are its end. */
+  /** @param line and `column` count from 1. For a cut text they are its end. */
   constructor(
     problem: string,
     readonly line: number,
@@ -211,11 +242,21 @@ export class NvidiaSmiParseError extends Error {
 }
 
 const ROOT = 'nvidia_smi_log';
-/** Elements that may stand there any number of times. */
+/** Elements that may occur any number of times. */
 const REPEATED = new Set(['gpu', 'mig_device', 'process_info']);
-/** Texts that stand for "no value". */
-const ABSENT =
-  /^\[?(N\/A|Not Supported|Not Available|Not Found|Unknown Error|Insufficient Permissions|Requested functionality has been deprecated|GPU is lost|ERR!)\]?$/i;
+/** Texts that mean "no value". */
+const NO_VALUE = [
+  'N/A',
+  'Not Supported',
+  'Not Available',
+  'Not Found',
+  'Unknown Error',
+  'Insufficient Permissions',
+  'Requested functionality has been deprecated',
+  'GPU is lost',
+  'ERR!',
+];
+const ABSENT = new RegExp(`^\\[?(${NO_VALUE.join('|')})\\]?$`, 'i');
 
 const BYTES = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 const COUNT = { '': 1 };
@@ -237,12 +278,21 @@ const parser = new XMLParser({
  * Reads the output of `nvidia-smi -q -x`.
  *
  * @throws NvidiaSmiParseError when the text is no XML, is cut, or is another document.
+ * @example
+ * ```ts
+ * import { execFileSync } from 'node:child_process';
+ * import { parseNvidiaSmi } from 'nvidia-smi-parser';
+ *
+ * const { driverVersion, gpus } = parseNvidiaSmi(execFileSync('nvidia-smi', ['-q', '-x'], { encoding: 'utf8' }));
+ * for (const { index, uuid, memory, temperature } of gpus)
+ *   console.log(driverVersion, index, uuid, memory.freeBytes, temperature.gpuCelsius);
+ * ```
  */
 export function parseNvidiaSmi(xml: string): NvidiaSmi {
   const checked = XMLValidator.validate(xml);
   if (checked !== true) {
     const { msg, line, col } = checked.err;
-    // These are found at the end of the text; the place that comes with them is that of an opening tag, or none.
+    // The validator finds these at the end of the text, and gives the place of an opening tag, or none.
     if (/^(Unclosed tag|Invalid '|Start tag expected)/.test(msg))
       throw errorAt(xml, xml.length, `the XML ends before </${ROOT}>`);
     throw new NvidiaSmiParseError(`broken XML: ${msg}`, line, col);
@@ -264,10 +314,17 @@ export function parseNvidiaSmi(xml: string): NvidiaSmi {
 }
 
 /**
- * Reads the output of `nvidia-smi -L`. Other lines than those of GPUs and MIG instances, such as warnings of the driver,
- * are passed over.
+ * Reads the output of `nvidia-smi -L`. Only lines of GPUs and MIG instances are read. Others, such as warnings of the
+ * driver, are skipped.
  *
  * @throws NvidiaSmiParseError when the line of a GPU or MIG instance is cut.
+ * @example
+ * ```ts
+ * import { parseNvidiaSmiList } from 'nvidia-smi-parser';
+ *
+ * const [gpu] = parseNvidiaSmiList('GPU 0: NVIDIA T4 (UUID: GPU-bbbb)\n');
+ * console.log(gpu?.name, gpu?.uuid);
+ * ```
  */
 export function parseNvidiaSmiList(output: string): ListedGpu[] {
   const gpus: ListedGpu[] = [];
