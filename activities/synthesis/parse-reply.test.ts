@@ -39,12 +39,11 @@ describe('a reply as it should be', () => {
     expect(parsed(around(exercise('triple'))).testCases).toHaveLength(20);
   });
 
-  it('is read in no time, however many empty lines it has', () => {
-    const started = performance.now();
-    const empty = '\n'.repeat(500_000);
+  it('is read in linear time, however many empty lines it has', () => {
+    // In quadratic time this takes hours.
+    const empty = '\n'.repeat(5_000_000);
     expect(parsed(`\`\`\`json${empty}${exercise('triple')}${empty}\`\`\``).testCases).toHaveLength(20);
     expect(parsed(`\`\`\`json${empty}`)).toMatchObject({ failure: 'invalidJson' });
-    expect(performance.now() - started).toBeLessThan(2000);
   });
 
   it('holds nothing that a file or a program cannot', () => {
