@@ -2,14 +2,19 @@
 
 `ACECODER_PROCESSES` is the number of its processes, each with a device of its own (default 1; see `processes.py`).
 `ACECODER_TORCH_THREADS` fixes the number of CPU threads of each (default: all cores, divided among them). Results are
-bit-identical in the same environment, which the `ready` message states beside the libraries' versions.
+bit-identical in the same environment, which the `ready` message states next to the libraries' versions.
+
+`python -m runtime --describe` prints the methods of the policy update and their settings as JSON, and ends.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import sys
 
+from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
 from serve import serve
 
@@ -23,6 +28,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 def main() -> None:
     """Start the other processes, and serve, deterministically, until the parent is gone."""
+    if sys.argv[1:] == ["--describe"]:
+        print(json.dumps(methods.describe()))
+        return
     others = OtherProcesses() if PROCESSES > 1 and RANK == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.

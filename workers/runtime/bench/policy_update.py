@@ -24,8 +24,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from runtime.bench.throughput import SHAPES, random_model
 from runtime.files import Row, write_rows
+from runtime.methods.base import group_normalised
 from runtime.models import DEVICE, load_policy, make_deterministic
-from runtime.policy_update import ADAM_BETAS, VARIANTS, group_advantages, update_policy
+from runtime.policy_update import update_policy
+from runtime.training import ADAM_BETAS
 from serve import Call
 
 GROUP, GROUPS = 4, 2
@@ -100,7 +102,7 @@ class TrlStep:
             )[0]
         return {
             **batch,
-            "advantages": group_advantages(reward_B, group_B, VARIANTS["grpo"]).float(),
+            "advantages": group_normalised(reward_B, group_B).float(),
             "num_items_in_batch": batch["completion_mask"].sum(),
             "old_per_token_logps": logp_BT,
             "ref_per_token_logps": logp_BT,

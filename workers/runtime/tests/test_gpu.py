@@ -23,8 +23,8 @@ from test_policy_update import update
 from test_reward_model import train
 
 from runtime.conversation import conversation_ids
+from runtime.methods import FILES
 from runtime.models import load_reward_model, make_deterministic, warm_policy
-from runtime.policy_update import VARIANTS
 from runtime.sampling import sample
 from runtime.scoring import score, score_conversations
 from serve import Cancelled, ServiceError
@@ -159,13 +159,13 @@ def scored(params: dict[str, Any]) -> None:
 # -- Policy update ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", FILES)
 def test_an_update_equals_that_of_the_cpu(
     micro_model: Path, rollouts: str, tmp_path: Path, on_cpu: OnCpu, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"name": name, "beta": 0.05}
     default = update(micro_model, rollouts, tmp_path / "default", config=config)
-    monkeypatch.setattr("runtime.policy_update.autocast", nullcontext)
+    monkeypatch.setattr("runtime.log_probabilities.autocast", nullcontext)
     gpu = update(micro_model, rollouts, tmp_path / "gpu", config=config)
     cpu = on_cpu(update, micro_model, rollouts, tmp_path / "cpu", config=config)
     assert gpu["trainedIds"] == cpu["trainedIds"] == default["trainedIds"]

@@ -10,16 +10,9 @@ import torch
 from conftest import Recorder, read_jsonl, weight_digests, write_jsonl
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from runtime.policy_update import (
-    VARIANTS,
-    importance_weights,
-    normalised_advantages,
-    policy_loss,
-    returns,
-    token_rewards,
-    token_weights,
-    update_policy,
-)
+from runtime.methods import FILES, SETTINGS, find_method
+from runtime.methods.base import MicroBatch, importance_weights, normalised, returns, token_rewards
+from runtime.policy_update import update_policy
 from runtime.sampling import sample
 from serve import Cancelled, ServiceError
 
@@ -48,29 +41,29 @@ def test_advantages_are_normalised_over_all_tokens_of_the_batch() -> None:
     # Returns 3, 1, 1 and -1: mean 1, population variance (4 + 0 + 0 + 4) / 4 = 2.
     return_BT = torch.tensor([[3.0, 1.0, 1.0], [-1.0, 0.0, 0.0]], dtype=torch.float64)
     expected = torch.tensor([[2**0.5, 0.0, 0.0], [-(2**0.5), 0.0, 0.0]], dtype=torch.float64)
-    torch.testing.assert_close(normalised_advantages(return_BT, MASK_BT), expected)
+    torch.testing.assert_close(normalised(return_BT, MASK_BT), expected)
 
 
 def test_equal_returns_pull_at_nothing() -> None:
-    assert normalised_advantages(0.7 * MASK_BT, MASK_BT).abs().max() < 1e-20
+    assert normalised(0.7 * MASK_BT, MASK_BT).abs().max() < 1e-20
 
 
 def test_clipped_loss_takes_the_pessimistic_bound() -> None:
     # Ratios 1.5, 0.5 and 1.1 with advantages 1, -1 and 2: min(1.5, 1.2) + min(-0.5, -0.8) + min(2.2, 2.2) = 2.6.
     ratio_BT = torch.tensor([[1.5, 0.5, 1.1], [1.0, 3.0, 3.0]], dtype=torch.float64)
     advantage_BT = torch.tensor([[1.0, -1.0, 2.0], [0.5, 5.0, 5.0]], dtype=torch.float64)
-    variant, none_BT = VARIANTS["reinforce++"], torch.zeros(2, 3, dtype=torch.float64)
-    weight_BT = token_weights(MASK_BT, [3, 1], variant, 64)
-    loss, clipped = policy_loss(variant, ratio_BT.log(), none_BT, none_BT, advantage_BT, weight_BT, 0.2, 0.2, 0.0)
-    assert loss.item() == pytest.approx(-(2.6 + 0.5) / 4)
-    assert clipped.item() == 2
+    none_BT = torch.zeros(2, 3, dtype=torch.float64)
+    batch = MicroBatch(ratio_BT.log(), none_BT, none_BT, advantage_BT, MASK_BT, [3, 1], 64, 0.2, 0.2, 0.0)
+    loss = find_method("reinforce++").loss(batch)
+    assert loss.value.item() == pytest.approx(-(2.6 + 0.5) / 4)
+    assert loss.clipped.item() == 2
 
 
 def test_a_ratio_outside_the_mask_cannot_spoil_the_loss() -> None:
     logp_BT = torch.tensor([[0.0, 0.0, 1e4], [0.0, 0.0, 0.0]], requires_grad=True)
-    variant, none_BT = VARIANTS["grpo"], torch.zeros(2, 3)
-    weight_BT = token_weights(torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]), [2, 3], variant, 64)
-    loss, _ = policy_loss(variant, logp_BT, none_BT, none_BT, torch.ones(2, 3), weight_BT, 0.2, 0.2, 0.1)
+    none_BT, mask_BT = torch.zeros(2, 3), torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    batch = MicroBatch(logp_BT, none_BT, none_BT, torch.ones(2, 3), mask_BT, [2, 3], 64, 0.2, 0.2, 0.1)
+    loss = find_method("grpo").loss(batch).value
     loss.backward()
     assert loss.isfinite()
     assert logp_BT.grad.isfinite().all()
@@ -187,8 +180,8 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, rollouts: st
     assert (kept["step"], Path(kept["path"]).is_dir()) == (1, True)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_makes_right_programs_likelier(
+@pytest.mark.parametrize("name", FILES)
+def test_every_method_makes_right_programs_likelier(
     micro_model: Path, rollouts: str, tmp_path: Path, name: str
 ) -> None:
     result = update(micro_model, rollouts, tmp_path, config={"name": name, "learningRate": 3e-4, "epochs": 3})
@@ -197,7 +190,7 @@ def test_every_variant_makes_right_programs_likelier(
     assert preference(tmp_path / "output", rows) > preference(micro_model, rows) + 0.05
 
 
-def test_an_unknown_variant_is_refused(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+def test_an_unknown_method_is_refused(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="Unknown algorithm 'ppo'; known are reinforce") as error:
         update(micro_model, rollouts, tmp_path, config={"name": "ppo"})
     assert error.value.type == "InvalidInput"
@@ -222,13 +215,13 @@ def test_importance_weights_are_truncated_ratios_of_the_policy_to_its_sampler() 
     old_BT = torch.tensor([[-1.0, -2.0, -1.0], [-1.0, -9.0, -9.0]])
     sampler_BT = torch.tensor([[-1.0, -1.0, -3.0], [-1.5, 0.0, 0.0]])
     ratio = [math.exp(x) for x in (0.0, -1.0, 2.0, 0.5)]
-    by_token = importance_weights(old_BT, sampler_BT, MASK_BT.float(), VARIANTS["reinforce++"], 2.0)
+    by_token = importance_weights(old_BT, sampler_BT, MASK_BT.float(), find_method("reinforce++").ratio, 2.0)
     assert by_token.tolist() == [pytest.approx([1.0, ratio[1], 2.0]), pytest.approx([ratio[3], 0.0, 0.0])]
-    by_sequence = importance_weights(old_BT, sampler_BT, MASK_BT.float(), VARIANTS["rloo"], 3.0)
+    by_sequence = importance_weights(old_BT, sampler_BT, MASK_BT.float(), find_method("rloo").ratio, 3.0)
     assert by_sequence.tolist() == [pytest.approx([math.e] * 3), pytest.approx([ratio[3], 0.0, 0.0])]
     none_BT, one_BT = torch.zeros(1, 3), torch.ones(1, 3)
-    variant = VARIANTS["reinforce++"]
-    loss, _ = policy_loss(variant, none_BT, none_BT, none_BT, one_BT, one_BT / 3, 0.2, 0.2, 0.0, by_token[:1])
+    batch = MicroBatch(none_BT, none_BT, none_BT, one_BT, one_BT, [3], 64, 0.2, 0.2, 0.0, by_token[:1])
+    loss = find_method("reinforce++").loss(batch).value
     assert loss.item() == pytest.approx(-(1 + ratio[1] + 2) / 3)
 
 
@@ -256,3 +249,30 @@ def test_importance_weights_need_the_samplers_log_probabilities(
 ) -> None:
     with pytest.raises(ServiceError, match=r"Rollout q0/0 has 0 log-probabilities of the sampler"):
         update(micro_model, rollouts, tmp_path, importanceCap=2.0)
+
+
+class Read(dict[str, Any]):
+    """A configuration that notes what is read of it."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_an_update_reads_the_settings_of_the_list_and_those_of_the_round(
+    micro_model: Path, rollouts: str, tmp_path: Path
+) -> None:
+    config = Read(CONFIG)
+    folders = {name: str(tmp_path / name) for name in ("output", "state", "checkpoints")}
+    models = {"policy": str(micro_model), "reference": str(micro_model)}
+    update_policy({**models, **folders, "rollouts": rollouts, "config": config}, Recorder().call)
+    of_the_round = {"maxNewTokens", "temperature", "seed", "microBatch", "sharding", "checkpointSeconds"}
+    assert config.names == {*SETTINGS, *of_the_round}

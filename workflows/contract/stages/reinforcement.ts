@@ -8,7 +8,7 @@ import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
 import { defineStage, stageInput, type ArtifactStep } from '../stage-definition.js';
 
-/** Methods of the policy update; workers/runtime/policy_update.py defines them. */
+/** Methods of the policy update; each is a file of workers/runtime/methods, and algorithms.test.ts compares the lists. */
 export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo', 'dr-grpo', 'dapo'] as const;
 
 /** Reward of a rollout: a weighted sum of its tests and its normalised reward-model score. */
@@ -231,7 +231,14 @@ export const reinforcement = defineStage({
       queue: 'gpu',
       version: 1,
       kind: 'policy',
-      code: [OWN, 'workers/runtime/policy_update.py', 'workers/runtime/models.py'],
+      code: [
+        OWN,
+        'workers/runtime/policy_update.py',
+        'workers/runtime/training.py',
+        'workers/runtime/log_probabilities.py',
+        'workers/runtime/methods/',
+        'workers/runtime/models.py',
+      ],
       semantics: ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({
         algorithm,
         seed,

@@ -1,4 +1,4 @@
-"""Every variant of the policy update on fixed tensors, against references in float64 and against TRL.
+"""Every method of the policy update on fixed tensors, against references in float64 and against TRL.
 
 The references are written from the published formulas, with loops over single rollouts and tokens, so that they share
 nothing with the code but the numbers.
@@ -6,19 +6,24 @@ nothing with the code but the numbers.
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, question
+from conftest import FUNCTIONS, WORKERS, question
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from runtime.policy_update import VARIANTS, advantages, kl_estimate, policy_loss, token_weights
+from runtime.methods import FILES, describe, find_method
+from runtime.methods.base import Loss, MicroBatch, Round
 
 LENGTHS = [5, 3, 1, 4, 6, 2, 2, 3]
 GROUPS = [0, 0, 0, 1, 1, 1, 2, 2]  # of different sizes: a rollout that could not be judged is missing
@@ -109,46 +114,53 @@ def reference_loss(name: str) -> float:
     return statistics.fmean(statistics.fmean(row) for row in rows)
 
 
+def own_round(groups: list[int] = GROUPS, **changes: torch.Tensor) -> Round:
+    """The fixed rollouts as a round, with the given fields changed."""
+    fields: dict[str, torch.Tensor] = {
+        "reward_B": torch.tensor(REWARDS, dtype=torch.float64), "old_BT": padded(OLD),
+        "reference_BT": padded(REFERENCE), "mask_BT": MASK_BT, "group_B": torch.tensor(groups),
+    }  # fmt: skip
+    return Round(**(fields | changes), beta=BETA)
+
+
 def own_advantages(name: str, groups: list[int] = GROUPS) -> torch.Tensor:
-    variant = VARIANTS[name]
-    kl_BT = kl_estimate(padded(OLD), padded(REFERENCE), variant)
-    reward_B = torch.tensor(REWARDS, dtype=torch.float64)
-    return advantages(variant, reward_B, kl_BT, MASK_BT, torch.tensor(groups), BETA)[1]
+    return find_method(name).advantages(own_round(groups)).advantage_BT
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+def own_loss(name: str, rows: list[int] | slice = slice(None)) -> Loss:
+    """The loss of a micro-batch of `rows` in a step of all rollouts."""
+    method = find_method(name)
+    return method.loss(
+        MicroBatch(
+            logp_BT=padded(LOGP)[rows], old_BT=padded(OLD)[rows], reference_BT=padded(REFERENCE)[rows],
+            advantage_BT=own_advantages(name)[rows], mask_BT=MASK_BT[rows], step=LENGTHS,
+            max_new_tokens=MAX_NEW_TOKENS, clip=CLIP, clip_high=method.clip_high or CLIP, beta=BETA,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_advantages_equal_the_published_formula(name: str) -> None:
     torch.testing.assert_close(own_advantages(name), padded(reference_advantages(name)), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", FILES)
 def test_the_loss_equals_the_published_formula_and_clips(name: str) -> None:
-    variant = VARIANTS[name]
-    loss, clipped = policy_loss(
-        variant, padded(LOGP), padded(OLD), padded(REFERENCE), own_advantages(name),
-        token_weights(MASK_BT, LENGTHS, variant, MAX_NEW_TOKENS), CLIP, variant.clip_high or CLIP, BETA,
-    )  # fmt: skip
-    assert loss.item() == pytest.approx(reference_loss(name), abs=1e-6)
-    assert 0 < clipped.item() < sum(LENGTHS)
+    loss = own_loss(name)
+    assert loss.value.item() == pytest.approx(reference_loss(name), abs=1e-6)
+    assert 0 < loss.clipped.item() < sum(LENGTHS)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", FILES)
 def test_micro_batches_add_up_to_the_step(name: str) -> None:
-    variant, advantage_BT = VARIANTS[name], own_advantages(name)
-    parts = [
-        policy_loss(
-            variant, padded(LOGP)[rows], padded(OLD)[rows], padded(REFERENCE)[rows], advantage_BT[rows],
-            token_weights(MASK_BT[rows], LENGTHS, variant, MAX_NEW_TOKENS), CLIP, variant.clip_high or CLIP, BETA,
-        )[0]
-        for rows in ([0, 1, 2], [3, 4], [5, 6, 7])
-    ]  # fmt: skip
+    parts = [own_loss(name, rows).value for rows in ([0, 1, 2], [3, 4], [5, 6, 7])]
     assert sum(parts).item() == pytest.approx(reference_loss(name), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", FILES)
 def test_a_group_of_equal_rewards_pulls_at_nothing_without_a_penalty(name: str) -> None:
-    variant, reward_B = VARIANTS[name], torch.full((len(LENGTHS),), 0.1, dtype=torch.float64)
-    advantage_BT = advantages(variant, reward_B, torch.zeros_like(MASK_BT), MASK_BT, torch.tensor(GROUPS), BETA)[1]
+    reward_B = torch.full((len(LENGTHS),), 0.1, dtype=torch.float64)
+    advantage_BT = find_method(name).advantages(own_round(reward_B=reward_B, reference_BT=padded(OLD))).advantage_BT
     assert advantage_BT.abs().max() < 1e-20  # Adam would make a step of a rounding error
 
 
@@ -208,19 +220,62 @@ def test_advantages_loss_and_gradient_equal_those_of_trl(micro_model: Path, tmp_
         old_BT, reference_BT = log_probabilities(trainer.model), log_probabilities(trainer.ref_model)
     # The update is under way: the policy differs from the one that sampled.
     moved(trainer.model, 0.02, seed=7)
-    variant = VARIANTS[name]
-    advantage_BT = advantages(
-        variant, torch.tensor(rewards, dtype=torch.float64), kl_estimate(old_BT, reference_BT, variant), mask_BT,
-        torch.tensor([index // SIZE for index in range(ROWS)]), BETA,
-    )[1]  # fmt: skip
-    torch.testing.assert_close(advantage_BT, inputs["advantages"].double()[:, None] * mask_BT, atol=1e-6, rtol=1e-6)
-    loss, clipped = policy_loss(
-        variant, log_probabilities(trainer.model), old_BT, reference_BT, advantage_BT,
-        token_weights(mask_BT, mask_BT.sum(-1).long().tolist(), variant, 12), CLIP, variant.clip_high or CLIP, BETA,
+    method = find_method(name)
+    made = method.advantages(
+        Round(
+            reward_B=torch.tensor(rewards, dtype=torch.float64), old_BT=old_BT, reference_BT=reference_BT,
+            mask_BT=mask_BT, group_B=torch.tensor([index // SIZE for index in range(ROWS)]), beta=BETA,
+        )
     )  # fmt: skip
+    advantage_BT = made.advantage_BT
+    torch.testing.assert_close(advantage_BT, inputs["advantages"].double()[:, None] * mask_BT, atol=1e-6, rtol=1e-6)
+    own_part = method.loss(
+        MicroBatch(
+            logp_BT=log_probabilities(trainer.model), old_BT=old_BT, reference_BT=reference_BT,
+            advantage_BT=advantage_BT, mask_BT=mask_BT, step=mask_BT.sum(-1).long().tolist(), max_new_tokens=12,
+            clip=CLIP, clip_high=method.clip_high or CLIP, beta=BETA,
+        )
+    )  # fmt: skip
+    loss, clipped = own_part.value, own_part.clipped
     theirs = trainer._compute_loss(trainer.model, inputs)
     assert clipped.item() > 0
     assert loss.item() == pytest.approx(theirs.item(), abs=1e-6)
     parameters = list(trainer.model.parameters())
     for own, their in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(theirs, parameters), strict=True):
         torch.testing.assert_close(own, their, atol=1e-6, rtol=1e-5)
+
+
+# -- The registry -----------------------------------------------------------------------------------------------------
+
+METHODS_FOLDER = WORKERS / "runtime/methods"
+
+
+def test_every_file_of_the_folder_is_a_method_of_the_registry() -> None:
+    files = {path.stem for path in METHODS_FOLDER.glob("*.py")} - {"__init__", "base"}
+    assert sorted(FILES.values()) == sorted(files)
+    assert [(name, find_method(name).clip_high) for name in FILES if find_method(name).clip_high] == [("dapo", 0.28)]
+
+
+def test_methods_import_torch_and_nothing_else_that_is_installed() -> None:
+    for path in METHODS_FOLDER.glob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                imported.add(node.module or "")
+        others = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
+        assert others <= {"torch", "runtime.methods.base"}, path.name
+        if path.stem in FILES.values():
+            assert "runtime.methods.base" in others
+
+
+def test_the_description_needs_no_torch() -> None:
+    program = "import sys; sys.modules['torch'] = None; import runpy; sys.argv = ['runtime', '--describe'];" + (
+        "runpy.run_module('runtime', run_name='__main__')"
+    )
+    described = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(WORKERS)}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(described.stdout) == describe()
