@@ -1,7 +1,10 @@
 /** The documentation: its style, its links, and the lists in it that must name everything the code has. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { pathToFileURL } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Benchmark } from '../../activities/benchmarks/benchmark.js';
 import { root } from '../setup/paths.mjs';
 import {
   anchorsOf,
@@ -202,5 +205,43 @@ describe('the lists', () => {
     const listed = firstCells('infra/experiments/README.md').filter((name) => name.endsWith('.json'));
     const files = readdirSync(join(root, 'infra/experiments')).filter((name) => name.endsWith('.json'));
     expect(listed.sort()).toEqual([...files, ...files].sort());
+  });
+});
+
+describe('the worked examples', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'acecoder-examples-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** The first block of a language on a page, as a module whose imports are found from where `room` is. */
+  async function moduleOf(path: string, language: string, room: string): Promise<Record<string, unknown>> {
+    const [, code] = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(textOf(path))!;
+    const found = code!
+      .replaceAll(/from '\.\/([^']+)\.js'/g, (_, name: string) => `from '${join(root, room, name)}.ts'`)
+      .replaceAll(/from 'zod'/g, () => `from '${pathToFileURL(join(root, 'node_modules/zod/index.js')).href}'`);
+    const file = join(folder, `${path.replaceAll('/', '-')}.ts`);
+    writeFileSync(file, found);
+    return (await import(/* @vite-ignore */ file)) as Record<string, unknown>;
+  }
+
+  it('of a benchmark is one', async () => {
+    const { kata } = (await moduleOf('docs/extend/benchmark.md', 'ts', 'activities/benchmarks')) as {
+      kata: Benchmark & { slice: { safeParse: (value: unknown) => { success: boolean } } };
+    };
+    const given = { kind: 'kata', data: { kind: 'tasks', path: 'kata.jsonl' }, every: 2, offset: 1 };
+    expect(kata.slice.safeParse(given).success).toBe(true);
+    expect(kata.slice.safeParse({ ...given, offset: 2 }).success).toBe(false);
+    expect([kata.kind, kata.name(given), kata.size(given, { heldOut: 0 })]).toEqual(['kata', 'kata[1::2]', 50]);
+    const row = { id: 'k/1', ask: 'Double x.', entry: 'double', asserts: ['assert double(2) == 4'], answer: 'def ...' };
+    expect(kata.tasks(given, [{}, row])).toEqual([
+      {
+        id: 'k/1',
+        question: 'Double x.',
+        entryPoint: 'double',
+        programPrefix: '',
+        tests: row.asserts,
+        reference: row.answer,
+      },
+    ]);
+    expect(() => kata.tasks(given, [{}, { ...row, asserts: [] }])).toThrow('asserts');
   });
 });
