@@ -25,6 +25,7 @@ const SAID: Record<string, string[]> = {
   'docs/how-to/own-data.md': ['WorkflowId  own-pairs'],
   'docs/how-to/export.md': ['WorkflowId  export-questions'],
   'docs/how-to/resume-and-reset.md': ['swept'],
+  'docs/tutorials/own-questions.md': ['WorkflowId  my-filter'],
 };
 
 const tours = pages()
