@@ -1,6 +1,6 @@
-/** `npm run docs:bad-input`: writes docs/bad-input.md, the table of bad inputs with what each printed. */
+/** `npm run docs:bad-input`: writes docs/reference/bad-input.md, the table of bad inputs with what each printed. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { checkInput, refusalText, type WorkflowName } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
 
@@ -13,7 +13,7 @@ export interface BadInput {
   printed?: string;
 }
 
-export const BAD_INPUT_PAGE = join(root, 'docs/bad-input.md');
+export const BAD_INPUT_PAGE = join(root, 'docs/reference/bad-input.md');
 
 /** The table of bad inputs, as data. */
 export function badInputs(): BadInput[] {
@@ -33,15 +33,17 @@ export function printedFor({ title, workflow, input, lookedUp, printed }: BadInp
 /** The page as Markdown. */
 export function badInputPage(): string {
   const section = (each: BadInput, index: number): string =>
-    `### ${index + 1}. ${each.title}\n\n\`${each.workflow}\` was given\n\n\`\`\`json\n${JSON.stringify(each.input)}\n\`\`\`\n\nand failed with \`InvalidExperiment\`:\n\n\`\`\`\n${printedFor(each)}\n\`\`\``;
+    `### ${index + 1}. ${each.title}\n\n\`${each.workflow}\` was given\n\n\`\`\`json\n${JSON.stringify(each.input)}\n\`\`\`\n\nand failed with \`InvalidExperiment\`:\n\n\`\`\`text\n${printedFor(each)}\n\`\`\``;
   const inputs = badInputs();
   const pure = inputs.filter(({ lookedUp }) => !lookedUp);
   return (
     [
       '# Bad inputs and what they print',
       `<!-- Written by \`npm run docs:bad-input\` from test/fixtures/bad-inputs.json. -->`,
-      'A workflow checks its input before it does anything. It fails at once, with every mistake: path, what is allowed, and the value in parentheses. ' +
-        'Text under a name such as `token`, and text that looks like an API key, is printed as `(hidden)`. Nothing is stored.',
+      'A workflow checks its input before it does anything.\n' +
+        'It fails at once, with every mistake: path, what is allowed, and the value in parentheses.\n' +
+        'Text under a name such as `token`, and text that looks like an API key, is printed as `(hidden)`.\n' +
+        'Nothing is stored.',
       `## Seen from the input alone (${pure.length})`,
       ...pure.map(section),
       `## Seen when the input is looked up (${inputs.length - pure.length})`,
@@ -52,7 +54,7 @@ export function badInputPage(): string {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  mkdirSync(join(root, 'docs'), { recursive: true });
+  mkdirSync(dirname(BAD_INPUT_PAGE), { recursive: true });
   writeFileSync(BAD_INPUT_PAGE, badInputPage());
   console.log(`${badInputs().length} bad inputs in ${BAD_INPUT_PAGE}`);
 }

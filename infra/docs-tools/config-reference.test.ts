@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { fieldsOf, referenceFiles } from './config-reference.js';
+import { fieldsOf, referenceFiles, schemaPath } from './config-reference.js';
 import { root } from '../setup/paths.mjs';
 import { merge } from '../../workflows/contract/presets.js';
 import type { LabSettings } from '../../test/lab/run.js';
@@ -10,7 +10,7 @@ import { checkInput, StageConfigs, STAGES, type WorkflowName } from '../../workf
 
 const files = referenceFiles();
 const schemaOf = (workflow: string): Parameters<typeof fieldsOf>[0] =>
-  JSON.parse(files[`docs/${workflow}.schema.json`]!) as never;
+  JSON.parse(files[schemaPath(workflow)]!) as never;
 
 describe('the reference', () => {
   it.each(Object.keys(files))('%s is up to date: npm run docs:config', (path) => {
@@ -77,7 +77,7 @@ describe('the example experiments', () => {
   it.each(examples)('%s is accepted by the workflow whose schema it names', (name) => {
     const input = JSON.parse(readFileSync(join(folder, name), 'utf8')) as { $schema: string };
     expect(existsSync(join(folder, input.$schema)), input.$schema).toBe(true);
-    expect(dirname(join(folder, input.$schema))).toBe(join(root, 'docs'));
+    expect(dirname(join(folder, input.$schema))).toBe(join(root, dirname(schemaPath('experiment'))));
     const workflow = /(\w+)\.schema\.json$/.exec(input.$schema)![1] as WorkflowName;
     expect(checkInput(workflow, input).mistakes ?? []).toEqual([]);
   });

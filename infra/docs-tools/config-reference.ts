@@ -1,6 +1,6 @@
-/** `npm run docs:config`: writes docs/configuration.md and the JSON Schemas beside it, from the schemas of the contract. */
+/** `npm run docs:config`: writes docs/reference/configuration and docs/reference/schemas, from the schemas of the contract. */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import {
   ExperimentFile,
@@ -8,6 +8,7 @@ import {
   STAGES,
   WorkflowInputs,
   unwrapped,
+  type StageName,
   type WorkflowName,
 } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
@@ -25,13 +26,26 @@ interface Field {
   meaning: string;
 }
 
+/** Folders of the generated files in the repository. */
+const PAGES = 'docs/reference/configuration';
+const SCHEMAS = 'docs/reference/schemas';
+
+/** Path of a workflow's JSON Schema in the repository. */
+export function schemaPath(workflow: string): string {
+  return `${SCHEMAS}/${workflow}.schema.json`;
+}
+
 /** The generated files by their paths in the repository. */
 export function referenceFiles(): Record<string, string> {
-  const schemas = Object.entries(FILES).map(
-    ([workflow, schema]) =>
-      [`docs/${workflow}.schema.json`, `${JSON.stringify(jsonSchema(workflow, schema), null, 2)}\n`] as const,
-  );
-  return { 'docs/configuration.md': page(), ...Object.fromEntries(schemas) };
+  const workflows = Object.entries(FILES) as [WorkflowName, z.ZodType][];
+  return Object.fromEntries([
+    ...workflows.map(([workflow, schema]) => [
+      schemaPath(workflow),
+      `${JSON.stringify(jsonSchema(workflow, schema), null, 2)}\n`,
+    ]),
+    ...workflows.map(([workflow]) => [`${PAGES}/${workflow}.md`, page(workflow)]),
+    [`${PAGES}/index.md`, index(workflows.map(([workflow]) => workflow))],
+  ]) as Record<string, string>;
 }
 
 function jsonSchema(workflow: string, schema: z.ZodType): JsonSchema {
@@ -52,7 +66,9 @@ export function fieldsOf(schema: JsonSchema, path = ''): Field[] {
       const at = path === '' ? name : `${path}.${name}`;
       return [row(at, child, schema.required?.includes(name) ?? false), ...fieldsOf(child, at)];
     }),
-    ...alternatives.flatMap((each) => fieldsOf(each, alternatives.length > 1 ? `${path} (${kindOf(each)})` : path)),
+    ...alternatives.flatMap((each) =>
+      fieldsOf(each, alternatives.length > 1 ? `${path} (${kindOf(each)})`.trimStart() : path),
+    ),
     ...(items ? fieldsOf(items, `${path}[]`) : []),
     ...(values ? fieldsOf(values, `${path}.<name>`) : []),
   ];
@@ -62,12 +78,17 @@ export function fieldsOf(schema: JsonSchema, path = ''): Field[] {
 function kindOf({ properties }: JsonSchema): string {
   const kind = properties?.['kind'] as JsonSchema | undefined;
   const names = kind?.const !== undefined ? [kind.const] : (kind?.enum ?? []);
+  const format = properties?.['format'] as JsonSchema | undefined;
+  // Inputs that are told apart by their format have no kind.
+  if (names.length === 0 && format?.const !== undefined) return JSON.stringify(format.const);
   const form =
     properties && 'digest' in properties
       ? ' reference'
-      : properties && 'path' in properties && !names.includes('folder')
-        ? ' file'
-        : '';
+      : properties && 'format' in properties
+        ? ' table'
+        : properties && 'path' in properties && !names.includes('folder')
+          ? ' file'
+          : '';
   return `${names.join(', ')}${form}`;
 }
 
@@ -102,56 +123,75 @@ const table = (fields: readonly Field[]): string =>
     ...fields.map((field) => `| \`${field.path}\` | ${field.type} | ${field.default} | ${field.meaning} |`),
   ].join('\n');
 
-function page(): string {
-  const experiment = jsonSchema('experiment', FILES.experiment);
-  const stageFields = (stage: string): Field[] => {
-    const stages = (experiment.properties!['stages'] as JsonSchema).properties![stage] as JsonSchema;
-    return fieldsOf(stages);
-  };
-  const { stages: _stages, ...top } = experiment.properties!;
-  const alone = (workflow: WorkflowName): Field[] => {
-    const { config: _config, ...properties } = jsonSchema(workflow, FILES[workflow]).properties!;
-    return fieldsOf({ ...jsonSchema(workflow, FILES[workflow]), properties });
-  };
-  const isStage = (workflow: string): boolean => (STAGES as readonly string[]).includes(workflow);
-  const others = (Object.keys(FILES) as WorkflowName[]).filter(
-    (workflow) => workflow !== 'experiment' && !isStage(workflow),
-  );
+/** What every page begins with, in sentences on lines of their own. */
+const MARK = '<!-- Written by `npm run docs:config` from workflows/contract. -->';
+
+function isStage(workflow: WorkflowName): workflow is StageName {
+  return (STAGES as readonly string[]).includes(workflow);
+}
+
+/** The page of one workflow. */
+function page(workflow: WorkflowName): string {
+  const head = [
+    `# ${workflow}`,
+    MARK,
+    `Input of the workflow \`${workflow}\`.\nWhat is not listed is refused.\n` +
+      `Editors use its [JSON Schema](../schemas/${workflow}.schema.json).`,
+  ];
+  const schema = jsonSchema(workflow, unwrapped(FILES[workflow]));
+  const body = workflow === 'experiment' ? experimentPage(schema) : isStage(workflow) ? stagePage(schema) : undefined;
+  return `${[...head, ...(body ?? ['## Fields', table(fieldsOf(schema))])].join('\n\n')}\n`;
+}
+
+function experimentPage(schema: JsonSchema): string[] {
+  const { stages: _stages, ...top } = schema.properties!;
+  const presets = Object.keys(PRESETS).map((name) => `\`${name}\``);
+  return [
+    '## Fields',
+    `\`extends\` names a preset (${presets.join(', ')}), whose values hold where the file gives none.\n` +
+      'Objects merge member by member.\nLists, and objects of another `kind`, replace.',
+    table(fieldsOf({ ...schema, properties: top })),
+    '## stages',
+    'Settings of each stage, under its name:',
+    STAGES.map((stage) => `- \`stages.${stage}\`: [${stage}](${stage}.md#settings)`).join('\n'),
+  ];
+}
+
+function stagePage(schema: JsonSchema): string[] {
+  const { config, ...properties } = schema.properties!;
+  return [
+    '## Settings',
+    'Under `config` where the stage is started alone, and under `stages.<stage>` of an experiment.',
+    table(fieldsOf(config as JsonSchema)),
+    '## Inputs of the stage alone',
+    'A stage that is started alone takes `{"inputs": {...}, "config": {...}}`.',
+    table(fieldsOf({ ...schema, properties })),
+  ];
+}
+
+/** The map of the pages. */
+function index(workflows: readonly WorkflowName[]): string {
+  const list = (names: readonly WorkflowName[]): string => names.map((name) => `- [${name}](${name}.md)`).join('\n');
   return (
     [
       '# Configuration',
-      '<!-- Written by `npm run docs:config` from workflows/contract. -->',
-      'Every field of every input, from the schemas that check them. What is not listed is refused. JSON Schemas for editors stand beside this page; a file names its own with ' +
-        '`"$schema"`, which the workflows ignore. What bad inputs print: [bad-input.md](bad-input.md).',
-      '## Experiment',
-      `Type \`experiment\`, [experiment.schema.json](experiment.schema.json). \`extends\` names a preset (${Object.keys(
-        PRESETS,
-      )
-        .map((name) => `\`${name}\``)
-        .join(', ')}) whose values stand where the file gives none: objects ` +
-        'merge member by member, lists and objects of another `kind` replace.',
-      table(fieldsOf({ ...experiment, properties: top })),
-      ...STAGES.flatMap((stage) => [`### stages.${stage}`, table(stageFields(stage))]),
-      '## A stage alone',
-      'A stage takes `{"inputs": {...}, "config": {...}}`; `config` is what stands under `stages.<stage>` of an experiment.',
-      ...STAGES.flatMap((stage) => [
-        `### ${stage}`,
-        `[${stage}.schema.json](${stage}.schema.json)`,
-        table(alone(stage)),
-      ]),
+      MARK,
+      'Every field of every input, from the schemas that check them.\nWhat is not listed is refused.\n' +
+        'A file names its JSON Schema by `"$schema"`, for editors; the workflows ignore it.\n' +
+        'What wrong inputs print: [bad input](../bad-input.md).',
+      '## The experiment and its stages',
+      list(workflows.filter((workflow) => workflow === 'experiment' || isStage(workflow))),
       '## Other workflows',
-      ...others.flatMap((workflow) => [
-        `### ${workflow}`,
-        `[${workflow}.schema.json](${workflow}.schema.json)`,
-        table(fieldsOf(jsonSchema(workflow, unwrapped(FILES[workflow])))),
-      ]),
+      list(workflows.filter((workflow) => workflow !== 'experiment' && !isStage(workflow))),
     ].join('\n\n') + '\n'
   );
 }
 
 if (process.argv[1] === import.meta.filename) {
-  mkdirSync(join(root, 'docs'), { recursive: true });
   const files = referenceFiles();
-  for (const [path, text] of Object.entries(files)) writeFileSync(join(root, path), text);
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
   console.log(Object.keys(files).join('\n'));
 }

@@ -161,7 +161,7 @@ describe('a stage alone from a model source', () => {
     ): Promise<{ ref: ArtifactRef; reused: boolean; metrics: { results: { policy: string; tasks: number }[] } }> =>
       (
         await startWorkflow('evaluation', {
-          $schema: '../../docs/evaluation.schema.json',
+          $schema: '../../docs/reference/schemas/evaluation.schema.json',
           inputs: { policies: { mine: policy } },
           config,
         })

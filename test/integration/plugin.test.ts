@@ -1,5 +1,5 @@
 /**
- * The packed plugin in an application elsewhere: the code of docs/plugin.md, as it stands there, in an empty folder with
+ * The packed plugin in an application elsewhere: the code of docs/how-to/own-cluster.md, as it stands there, in an empty folder with
  * the tarball that `npm pack` makes, on a Temporal server and a store that the application brings.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -29,7 +29,7 @@ const running: { child: ChildProcess; output: Promise<string> }[] = [];
 
 /** The code blocks of the page that are files of an application, by their names. */
 function filesOfThePage(): Record<string, string> {
-  const page = readFileSync(join(root, 'docs/plugin.md'), 'utf8');
+  const page = readFileSync(join(root, 'docs/how-to/own-cluster.md'), 'utf8');
   return Object.fromEntries([...page.matchAll(/```js (\S+)\n([\s\S]*?)```/g)].map(([, name, code]) => [name!, code!]));
 }
 

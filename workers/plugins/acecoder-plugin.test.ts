@@ -1,4 +1,4 @@
-/** What the plugin brings, what it refuses, and whether docs/plugin.md says so. */
+/** What the plugin brings, what it refuses, and whether docs/how-to/own-cluster.md says so. */
 import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -169,8 +169,8 @@ describe('the plugin', () => {
   });
 });
 
-describe('docs/plugin.md', () => {
-  const page = readFileSync(join(root, 'docs/plugin.md'), 'utf8');
+describe('docs/how-to/own-cluster.md', () => {
+  const page = readFileSync(join(root, 'docs/how-to/own-cluster.md'), 'utf8');
   const rows = page.split('\n').filter((line) => line.startsWith('| '));
 
   it('names every workflow, part, queue, activity and search attribute', () => {
@@ -203,7 +203,10 @@ describe('docs/plugin.md', () => {
     for (const [name, type] of Object.entries(SEARCH_ATTRIBUTES)) expect(page).toContain(`\`${name}\` (${type})`);
   });
 
-  it('names every variable that workers read', () => {
+  it('leads to a page that names every variable that workers read', () => {
+    expect(page).toContain('(../reference/environment.md#workers)');
+    const environment = readFileSync(join(root, 'docs/reference/environment.md'), 'utf8');
+    const workers = environment.slice(environment.indexOf('## Workers'), environment.indexOf('## Which variables'));
     const sources = ['activities', 'workers']
       .flatMap((room) =>
         readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }).map((name) => join(root, room, name)),
@@ -215,9 +218,9 @@ describe('docs/plugin.md', () => {
       ),
     );
     read.delete('ACECODER_S3');
-    expect([...read].filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
-    expect([...page.matchAll(/`(ACECODER_\w+)`/g)].map(([, name]) => name!).filter((name) => !read.has(name))).toEqual(
-      [],
-    );
+    expect([...read].filter((name) => !workers.includes(`\`${name}\``))).toEqual([]);
+    expect(
+      [...workers.matchAll(/`(ACECODER_\w+)`/g)].map(([, name]) => name!).filter((name) => !read.has(name)),
+    ).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { root, venvPython } from '../../../infra/dev/paths.mjs';
+import { root, venvPython } from '../../../infra/setup/paths.mjs';
 import { ALGORITHMS, ReinforcementConfig } from '../index.js';
 
 const Description = z.strictObject({ methods: z.array(z.string()), settings: z.array(z.string()) });

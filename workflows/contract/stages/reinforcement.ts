@@ -70,7 +70,7 @@ export const ReinforcementConfig = z
         name: z
           .enum(ALGORITHMS)
           .default('reinforce++')
-          .describe('method of the update; docs/algorithms.md says what each is'),
+          .describe('method of the update; docs/reference/algorithms.md says what each is'),
         learningRate: z.number().positive().default(5e-7).describe('constant learning rate of Adam'),
         beta: z
           .number()
