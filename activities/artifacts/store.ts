@@ -22,7 +22,7 @@ export interface StoreOptions extends S3Options {
 }
 
 /** Small JSON documents and the names of all objects. */
-export interface ObjectStore {
+interface ObjectStore {
   /** Fails with a sentence that names address and bucket when the store cannot be used. */
   check(): Promise<void>;
   /** Stores a document where there is none; false when there is one already. At most 5 MiB. */
@@ -38,7 +38,7 @@ export interface ObjectStore {
 }
 
 /** Blobs, and the cache of this host. */
-export interface BlobStore {
+interface BlobStore {
   /** A path below the cache's folder, for files that stay on this host. */
   hostPath(...names: readonly string[]): string;
   /** Removes spooled files and checkpoints of killed workers in which nothing has changed for so many milliseconds. */
@@ -64,7 +64,7 @@ export interface BlobStore {
 }
 
 /** Rows of artifacts. */
-export interface RowStore {
+interface RowStore {
   /** Writes rows as JSON Lines, validating each, and stores them gzipped. @throws StageFailure `ArtifactCorrupt`. */
   putRows<T>(name: string, schema: z.ZodType<T>, rows: Rows<T>): Promise<ManifestFile>;
   /** As {@link putRows}, in one pass into several files: `fileOf` gives the index of a row's file among `names`. */
@@ -81,7 +81,7 @@ export interface RowStore {
 }
 
 /** Artifacts by their manifests. */
-export interface ManifestStore {
+interface ManifestStore {
   /** The manifest under a key; undefined where there is none. */
   findManifest(key: string): Promise<Manifest | undefined>;
   /** The manifest behind a reference. @throws StageFailure when there is none or it is of another artifact. */

@@ -26,7 +26,7 @@ export interface Task {
  * Where the rows of a benchmark come from: the held-out questions of the experiment, a file inside an installed Python
  * package, or a JSON Lines file of the user's, which becomes an artifact, so that its content is part of the key.
  */
-export type BenchmarkData =
+type BenchmarkData =
   { from: 'questions' } | { from: 'package'; package: string; module: string; file: string } | { from: 'file' };
 
 /** Settings that a benchmark has of its own where it is evaluated; absent, those of the stage hold. */

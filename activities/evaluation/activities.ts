@@ -52,7 +52,7 @@ const AnsweredTask = PlannedTask.extend({
 type AnsweredTask = z.infer<typeof AnsweredTask>;
 
 /** Prefix of a policy's name among the stage's inputs. */
-export const POLICY_INPUT = 'policy:';
+const POLICY_INPUT = 'policy:';
 
 /** `evaluation.plan`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
 export function evaluationActivities(services: Services) {

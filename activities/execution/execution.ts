@@ -12,7 +12,7 @@ import {
 } from '../../workflows/contract/index.js';
 
 /** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
-export type Test = string | { stdin: string; stdout: string };
+type Test = string | { stdin: string; stdout: string };
 
 export interface Job {
   id: string;
@@ -44,7 +44,7 @@ interface JudgeResult {
 }
 
 /** A reference that fails one of its own tests on a host that judges well: its question says nothing about programs. */
-export interface BrokenReference {
+interface BrokenReference {
   id: string;
   test: number;
   status: string;

@@ -31,7 +31,7 @@ const TOLERANCE = 1e-9;
 const STRICT = { minimumBest: 1, minimumGap: 2 * TOLERANCE, worstAbove: -1 };
 
 /** A program as the pairing sees it, with what its pass rate under another denominator follows from. */
-export type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'outcomes' | 'testCases'>;
+type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'outcomes' | 'testCases'>;
 
 /**
  * The pass rate of a program over the kept test cases of its question, or over all that the teacher wrote: the authors'
@@ -39,10 +39,7 @@ export type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'ou
  *
  * @throws StageFailure `InvalidExperiment` where a row does not say how many test cases there were.
  */
-export function passRateOver(
-  denominator: 'kept' | 'all',
-  { id, passRate, outcomes, testCases }: JudgedProgram,
-): number {
+function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, testCases }: JudgedProgram): number {
   if (denominator === 'kept') return passRate;
   if (testCases === undefined)
     throw new StageFailure(

@@ -23,13 +23,13 @@ import {
 import { Random } from './random.js';
 
 /** The type of a parameter or return value, as far as the generator of inputs understands annotations. */
-export type PyType =
+type PyType =
   | { kind: 'int' | 'float' | 'bool' | 'str' }
   | { kind: 'list'; item: PyType }
   | { kind: 'tuple'; items: PyType[] }
   | { kind: 'dict'; value: PyType };
 
-export type Domain = NonNullable<SeedRow['domain']>[string];
+type Domain = NonNullable<SeedRow['domain']>[string];
 
 /** One seed function, read from its code. `domain` limits the inputs of the parameters it names. */
 export interface Seed {

@@ -7,7 +7,7 @@ import { rowId } from '../artifacts/keys.js';
 import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
 
 /** Why a reply gave no question. */
-export type ReplyFailure =
+type ReplyFailure =
   | EnvelopeFailure
   | 'noReply'
   | 'cutReply'
@@ -18,7 +18,7 @@ export type ReplyFailure =
   | 'noTests';
 
 /** Why a test of a reply cannot be used. Whether it is right, the oracle says. */
-export type TestRejection =
+type TestRejection =
   | 'notText'
   | 'empty'
   | 'tooLong'

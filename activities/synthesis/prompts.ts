@@ -63,7 +63,7 @@ const VERSIONS: Record<EndpointTeacher['prompt'], (task: Task, testCases: number
 };
 
 /** The prompt of a version for one seed program. */
-export function promptFor(version: EndpointTeacher['prompt'], task: Task, testCases: number): Prompt {
+function promptFor(version: EndpointTeacher['prompt'], task: Task, testCases: number): Prompt {
   return VERSIONS[version](task, testCases);
 }
 

@@ -20,7 +20,7 @@ interface Details {
 }
 
 /** How an experiment stands at this moment. @throws when the server does not answer or knows no such workflow. */
-export async function snapshot(client: Client, workflowId: string): Promise<Snapshot> {
+async function snapshot(client: Client, workflowId: string): Promise<Snapshot> {
   const handle = client.workflow.getHandle(workflowId);
   const { status: execution } = await handle.describe();
   // A query needs a worker; while none is there, the status is not known and the execution's state is.
@@ -48,7 +48,7 @@ async function newestHeartbeat(client: Client, workflowId: string): Promise<stri
 }
 
 /** One line that says what a stage is doing or has done. */
-export function stageLine({ name, state, progress, seconds, reused, metrics }: StageStatus): string {
+function stageLine({ name, state, progress, seconds, reused, metrics }: StageStatus): string {
   const parts = [name.padEnd(14), state];
   if (state === 'done') {
     parts.push(`${Math.round(seconds ?? 0)} s${reused ? ', reused' : ''}`);

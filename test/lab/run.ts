@@ -39,7 +39,7 @@ interface Fed {
 }
 
 /** A way from programs to a policy: how pairs are made, a reward model trained, and the policy rewarded. */
-export interface Recipe {
+interface Recipe {
   title: string;
   /** Absent where the reward is that of the tests and no reward model is trained. */
   preferences?: Config;
@@ -71,7 +71,7 @@ export interface LabContext {
 }
 
 /** Figures of a recipe on held-out questions; a share each. */
-export interface RecipeFigures {
+interface RecipeFigures {
   /** Of all pairs of a passing and a failing program of one question, the share with the passing one scored higher. */
   pairAccuracy?: number;
   pairs?: number;

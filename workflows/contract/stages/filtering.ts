@@ -20,7 +20,7 @@ const oraclePrograms = (n: number, temperature: number) => ({
   seed: seed.default(0),
 });
 
-export const FilteringConfig = priced(
+const FilteringConfig = priced(
   z.strictObject({
     oracle: z
       .discriminatedUnion('kind', [

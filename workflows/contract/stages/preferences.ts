@@ -6,7 +6,7 @@ import { count, EXECUTION, salt, share, window } from '../fields.js';
 import { Counts } from '../metrics.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
-export const PreferencesConfig = z.strictObject({
+const PreferencesConfig = z.strictObject({
   labels: z
     .enum(['rate', 'strict'])
     .default('rate')

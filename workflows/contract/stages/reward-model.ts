@@ -7,7 +7,7 @@ import { Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
-export const RewardModelConfig = z
+const RewardModelConfig = z
   .strictObject({
     learningRate: z.number().positive().default(1e-5).describe('peak learning rate of AdamW'),
     epochs: count.default(1).describe('passes over the pairs'),

@@ -11,7 +11,7 @@ import { MOVED_FIELDS } from '../mistakes.js';
 import { alone, keyedConfig, RECORDED_MOVED, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
-export const SynthesisConfig = priced(
+const SynthesisConfig = priced(
   z.strictObject({
     teacher: z
       .discriminatedUnion('kind', [
