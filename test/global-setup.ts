@@ -1,4 +1,4 @@
-/** One Temporal server, one MinIO, one worker process with its Python processes, and one micro model for the whole run. */
+/** One Temporal server, one object store, one worker process with its Python processes, and one micro model for the whole run. */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { startStack, stackEnvironment, stopStack } from '../infra/stack/embedded-stack.js';
 import { home as acecoderHome, root, venvPython } from '../infra/setup/paths.mjs';
+import { checkStore, rememberedStore } from '../infra/setup/store-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
 import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
@@ -14,7 +15,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
   const stack = await startStack({
     home,
-    ports: { frontend: 0, ui: 0, minio: 0 },
+    ports: { frontend: 0, ui: 0, store: 0 },
+    // The one that npm test -- --store names, or else that of the checkout.
+    store: checkStore(process.env['ACECODER_TEST_STORE']) ?? rememberedStore(acecoderHome()),
     // Low enough that a stage of some dozen shards continues as new, as one of thousands does on a server's own setting.
     dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': 120 },
   });

@@ -1,5 +1,5 @@
-// npm run clean: stops a running stack and its workers, and removes ACECODER_HOME. What is installed in node_modules and in the user's
-// cache folder stays.
+// npm run clean: stops a running stack and its workers, and removes ACECODER_HOME. What is installed in node_modules and
+// in the user's cache folder stays.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -21,7 +21,8 @@ await withLock(join(folder, 'stack.lock'), async () => {
   const running = { workers: readJson(join(folder, 'workers.json')), ...readJson(join(folder, 'stack.json')) };
   for (const [name, identity] of Object.entries(running)) {
     if (!identity || !isAlive(identity)) continue;
-    await stopProcess(identity);
+    await stopProcess(identity, identity.graceMs);
+    for (const socket of identity.sockets ?? []) rmSync(socket, { force: true });
     console.log(`stopped ${name} (process ${identity.pid})`);
   }
   const names = readdirSync(folder).filter((name) => !name.startsWith('stack.'));

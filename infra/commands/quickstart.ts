@@ -7,25 +7,28 @@ import { QUEUES, Summary } from '../../workflows/contract/index.js';
 import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
+import { checkStore, type StoreName } from '../setup/store-choice.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
 import { ensureWorkers, findWorkers, stopWorkers } from '../stack/worker-process.js';
 
 const HELP = `npm run quickstart [-- options]
 
-Sets up, starts Temporal, MinIO and the workers on this machine, and runs the experiment
+Sets up, starts Temporal, the object store and the workers on this machine, and runs the experiment
 infra/experiments/quickstart.json: synthesis, filtering, sampling, preference pairs, reward model,
 RL rounds and evaluation with SmolLM2-135M-Instruct. Stopped at any point, it goes on where it was.
 
   --fresh             start over: removes the data, reports and cache of earlier runs
-  --keep              leave Temporal, MinIO and the workers running at the end
+  --keep              leave Temporal, the store and the workers running at the end
   --experiment FILE   another experiment file; its name becomes the workflow id
-  --port N, --ui-port N, --minio-port N   ports (7733, 8733, 9733; 0: any free one)
+  --store STORE       minio or seaweedfs; the home keeps the first choice
+  --port N, --ui-port N, --store-port N   ports (7733, 8733, 9733; 0: any free one)
   --help              print this`;
 
 interface Options {
   fresh: boolean;
   keep: boolean;
   experiment: string;
+  store: StoreName | undefined;
   ports: StackPorts;
 }
 
@@ -36,13 +39,14 @@ function parseOptions(): Options | undefined {
       keep: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
       experiment: { type: 'string', default: join(root, 'infra/experiments/quickstart.json') },
+      store: { type: 'string' },
       port: { type: 'string' },
       'ui-port': { type: 'string' },
-      'minio-port': { type: 'string' },
+      'store-port': { type: 'string' },
     },
   });
   if (values.help) return undefined;
-  const port = (name: 'port' | 'ui-port' | 'minio-port'): number | undefined => {
+  const port = (name: 'port' | 'ui-port' | 'store-port'): number | undefined => {
     const text = values[name];
     if (text !== undefined && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535))
       throw new Error(`--${name} is ${JSON.stringify(text)}: give a port number from 0 to 65535.`);
@@ -52,7 +56,8 @@ function parseOptions(): Options | undefined {
     fresh: values.fresh,
     keep: values.keep,
     experiment: resolve(values.experiment),
-    ports: { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') },
+    store: checkStore(values.store),
+    ports: { frontend: port('port'), ui: port('ui-port'), store: port('store-port') },
   };
 }
 
@@ -135,7 +140,7 @@ async function run(options: Options): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
 
   say(estimateLine(estimateExperiment(experiment)));
-  let stack = await startStack({ home, ports: options.ports, log: say });
+  let stack = await startStack({ home, ports: options.ports, store: options.store, log: say });
   say(`Temporal UI: ${stack.uiUrl}`);
   const end = async (text: string): Promise<void> => {
     await stopWorkers(home);
@@ -170,7 +175,7 @@ async function run(options: Options): Promise<number> {
       console.error(
         [
           parked.why,
-          'Temporal, MinIO and the workers stay up. To run the stage again:',
+          'Temporal, the object store and the workers stay up. To run the stage again:',
           `  export TEMPORAL_CONFIG_FILE=${stack.configFile}`,
           `  ${parked.advice.replace(/^temporal/, temporal())}`,
           'and then npm run quickstart, which follows it.',
@@ -187,7 +192,7 @@ async function run(options: Options): Promise<number> {
           (error: Error) => (error.cause as Error | undefined)?.message ?? error.message,
         );
       console.error(
-        `The experiment ended as ${last.execution}: ${why}\nTemporal, MinIO and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`,
+        `The experiment ended as ${last.execution}: ${why}\nTemporal, the object store and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`,
       );
       return 1;
     }
@@ -201,7 +206,9 @@ async function run(options: Options): Promise<number> {
       say(`Everything is left running (Temporal UI: ${stack.uiUrl}); npm run stack:stop ends it.`);
       return ok ? 0 : 1;
     }
-    await end('Temporal, MinIO and the workers were stopped; npm run stack and npm run workers start them again.');
+    await end(
+      'Temporal, the object store and the workers were stopped; npm run stack and npm run workers start them again.',
+    );
     return ok ? 0 : 1;
   } catch (error) {
     clearInterval(watching);

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { fail, setup } from '../setup/setup.mjs';
 
 const [command, ...args] = process.argv.slice(2);
@@ -16,7 +17,9 @@ if (!script) {
   process.exit(2);
 }
 
-await setup({ quiet: true }).catch(fail);
+// The other options are the command's own. Tests have homes of their own, which remember nothing.
+const { store } = parseArgs({ args, strict: false, options: { store: { type: 'string' } } }).values;
+await setup({ quiet: true, store, remember: command !== 'test' }).catch(fail);
 
 // Resolved from here, so that the command works in any working directory.
 const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), script, ...args], { stdio: 'inherit' });

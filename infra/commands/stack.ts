@@ -1,49 +1,52 @@
 /** `npm run stack`: the embedded stack in the foreground until Ctrl-C, or left running with `--detach`. */
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { attachStack, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
 import { home as acecoderHome, logs, temporal } from '../setup/paths.mjs';
+import { checkStore, type StoreName } from '../setup/store-choice.mjs';
+import { credentialsFile } from '../stack/object-store.js';
 import { identify } from '../setup/processes.mjs';
 
 const HELP = `npm run stack [-- options]
 
-Starts the Temporal dev server and MinIO on 127.0.0.1, with their data in ACECODER_HOME (.acecoder).
+Starts the Temporal dev server and the object store on 127.0.0.1, with their data in ACECODER_HOME (.acecoder).
 
   --detach        leave them running and return; npm run stack:stop ends them
   --port N        port of the Temporal server (7733)
   --ui-port N     port of the Temporal UI (8733)
-  --minio-port N  port of MinIO (9733)
+  --store-port N  port of the object store (9733)
+  --store STORE   minio or seaweedfs; the home keeps the first choice
   --help          print this
 
 A port of 0 stands for any free port.`;
 
-function parse(): { detach: boolean; help: boolean; ports: StackPorts } {
+function parse(): { detach: boolean; help: boolean; ports: StackPorts; store: StoreName | undefined } {
   const { values } = parseArgs({
     options: {
       detach: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
       port: { type: 'string' },
       'ui-port': { type: 'string' },
-      'minio-port': { type: 'string' },
+      store: { type: 'string' },
+      'store-port': { type: 'string' },
     },
   });
-  const port = (option: 'port' | 'ui-port' | 'minio-port'): number | undefined => {
+  const port = (option: 'port' | 'ui-port' | 'store-port'): number | undefined => {
     const text = values[option];
     if (text === undefined) return undefined;
     if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
     throw new Error(`--${option} is ${JSON.stringify(text)}: give a port number from 0 to 65535, 0 for any free port.`);
   };
-  const ports = { frontend: port('port'), ui: port('ui-port'), minio: port('minio-port') };
-  return { detach: values.detach, help: values.help, ports };
+  const ports = { frontend: port('port'), ui: port('ui-port'), store: port('store-port') };
+  return { detach: values.detach, help: values.help, ports, store: checkStore(values.store) };
 }
 
 function summary(stack: Stack): string {
   return [
     `Temporal server  ${stack.address}, namespace ${stack.namespace}`,
     `Temporal UI      ${stack.uiUrl}`,
-    `MinIO            ${stack.s3.endpoint}, bucket ${stack.s3.bucket}`,
-    `MinIO access     ${join(stack.home, 'minio.json')}`,
+    `Object store     ${stack.store}, ${stack.s3.endpoint}, bucket ${stack.s3.bucket}`,
+    `Keys of it       ${credentialsFile(stack.home)}`,
     `Temporal CLI     TEMPORAL_CONFIG_FILE=${stack.configFile} ${temporal()} workflow list`,
   ].join('\n');
 }
@@ -58,12 +61,12 @@ function endAsked(): Promise<void> {
 /** Waits until a server of the stack ends; one that another command has replaced by then counts as running. */
 async function endOfServer(home: string, stack: Stack): Promise<void> {
   for (let current: Stack | undefined = stack; current; current = await attachStack({ home })) {
-    while (identify(current.pids.temporal) && identify(current.pids.minio)) await sleep(1_000);
+    while (identify(current.pids.temporal) && identify(current.pids.store)) await sleep(1_000);
   }
 }
 
 async function main(): Promise<number> {
-  const { detach, help, ports } = parse();
+  const { detach, help, ports, store } = parse();
   if (help) {
     console.log(HELP);
     return 0;
@@ -71,7 +74,7 @@ async function main(): Promise<number> {
   const home = acecoderHome();
   const log = (line: string): void => console.log(line);
   const askedToEnd = endAsked();
-  const stack = await startStack({ home, ports, log });
+  const stack = await startStack({ home, ports, store, log });
   console.log(summary(stack));
   if (detach) {
     console.log('The stack is left running; npm run stack:stop ends it.');

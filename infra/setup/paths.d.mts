@@ -4,6 +4,7 @@ export function cache(): string;
 export function toolsCache(): string;
 export function venvPython(): string;
 export function temporal(): string;
+export function weed(): string;
 export function minio(): string;
 export function logs(): string;
 export function findOnPath(name: string): string | undefined;

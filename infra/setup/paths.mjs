@@ -21,7 +21,7 @@ export function cache() {
   return join(base, 'acecoder-temporal');
 }
 
-/** The folder of Go tools built from this `infra/tools`; its name follows from what they are built from. */
+/** The folder of the Go tool built from this `infra/tools`; its name follows from what they are built from. */
 export function toolsCache() {
   const hash = createHash('sha256');
   for (const file of ['go.mod', 'go.sum', 'tools.go']) hash.update(readFileSync(join(root, 'infra/tools', file)));
@@ -36,6 +36,11 @@ export function venvPython() {
 /** The Temporal CLI, which is also the Temporal dev server. */
 export function temporal() {
   return join(home(), 'bin/temporal');
+}
+
+/** The SeaweedFS server. */
+export function weed() {
+  return join(home(), 'bin/weed');
 }
 
 /** The MinIO server. */

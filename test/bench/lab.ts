@@ -142,7 +142,7 @@ async function main(): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-lab-'));
   const began = performance.now();
   const say = (line: string): void => console.error(`[${((performance.now() - began) / 1000).toFixed(0)} s] ${line}`);
-  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, minio: 0 } });
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
   const environment = Object.fromEntries(
     Object.entries({ ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() }).filter(
       (entry): entry is [string, string] => entry[1] !== undefined,

@@ -48,7 +48,7 @@ function quickstart(...args: string[]): Run {
       '0',
       '--ui-port',
       '0',
-      '--minio-port',
+      '--store-port',
       '0',
       ...args,
     ],

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from 'minio';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   attachStack,
   runTemporalCli,
@@ -12,9 +12,11 @@ import {
   stopStack,
   type Stack,
 } from '../../infra/stack/embedded-stack.js';
+import { minio as minioPath, weed } from '../../infra/setup/paths.mjs';
 import { identify } from '../../infra/setup/processes.mjs';
+import { askGrpc, askHttp, field, listenersOf } from '../fixtures/stranger.js';
 
-const ANY_PORTS = { frontend: 0, ui: 0, minio: 0 };
+const ANY_PORTS = { frontend: 0, ui: 0, store: 0 };
 
 function bucketClient({ s3 }: Stack): Client {
   const { hostname, port } = new URL(s3.endpoint);
@@ -45,12 +47,24 @@ async function textOf(stack: Stack, name: string): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
+/** What gives the names in the bucket, and what deletes an object, from inside SeaweedFS. */
+const LIST = ['/filer_pb.SeaweedFiler/ListEntries', field(1, '/buckets/acecoder')] as const;
+const DELETE = [
+  '/filer_pb.SeaweedFiler/DeleteEntry',
+  Buffer.concat([field(1, '/buckets/acecoder'), field(2, 'secret'), Buffer.from([0x20, 1])]),
+] as const;
+
 /** Visibility is written a moment after the start of a workflow is acknowledged. */
 async function expectWorkflows(stack: Stack, ids: string[]): Promise<void> {
   await expect.poll(() => workflowIds(stack), { timeout: 10_000 }).toEqual(ids);
 }
 
-describe('embedded stack', { timeout: 60_000 }, () => {
+describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout: 60_000 }, (store) => {
+  // A home on SeaweedFS has no MinIO where neither Go nor MinIO is there.
+  const program = store === 'minio' ? minioPath() : weed();
+  const missing = !existsSync(program);
+  beforeEach((context) => context.skip(missing, `${program} is not installed`));
+
   const home = mkdtempSync(join(tmpdir(), 'acecoder-stack-'));
   const userEnvironment = { TEMPORAL_ADDRESS: 'production.invalid:7233', TEMPORAL_CONFIG_FILE: '/nonexistent.toml' };
   let stack: Stack;
@@ -58,7 +72,7 @@ describe('embedded stack', { timeout: 60_000 }, () => {
   beforeAll(async () => {
     // Whoever configured a server of their own must not have it touched.
     Object.assign(process.env, userEnvironment);
-    stack = await startStack({ home, ports: ANY_PORTS });
+    if (!missing) stack = await startStack({ home, store, ports: ANY_PORTS });
   }, 60_000);
 
   afterAll(async () => {
@@ -89,9 +103,71 @@ describe('embedded stack', { timeout: 60_000 }, () => {
 
   it('has the bucket, and credentials that only the user can read', async () => {
     expect(await bucketClient(stack).bucketExists('acecoder')).toBe(true);
-    expect(statSync(join(home, 'minio.json')).mode & 0o777).toBe(0o600);
+    expect(statSync(join(home, 's3.json')).mode & 0o777).toBe(0o600);
     const stranger = bucketClient({ ...stack, s3: { ...stack.s3, secretKey: 'another-secret' } });
     await expect(stranger.bucketExists('acecoder')).rejects.toThrow();
+  });
+
+  it('writes an object once where it is to be new', async () => {
+    const client = bucketClient(stack);
+    const writers = Array.from({ length: 8 }, (_, writer) =>
+      client.putObject('acecoder', 'once', `writer ${writer}`, undefined, { 'If-None-Match': '*' }),
+    );
+    const results = await Promise.allSettled(writers);
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    const winner = results.findIndex(({ status }) => status === 'fulfilled');
+    expect(await textOf(stack, 'once')).toBe(`writer ${winner}`);
+  });
+
+  it('gives and deletes nothing without keys, on any port or socket where the store listens', async () => {
+    const text = 'for those with keys alone '.repeat(4_000);
+    await bucketClient(stack).putObject('acecoder', 'secret', text);
+    const { listeners, addresses } = listenersOf(stack.pids.store);
+    const loopback = ['0100007F', '0000000000000000FFFF00000100007F'];
+    expect(addresses.filter((address) => !loopback.includes(address))).toEqual([]);
+    expect(listeners).toContainEqual({ port: Number(new URL(stack.s3.endpoint).port) });
+
+    const paths = ['/', '/acecoder', '/acecoder/secret', '/buckets/', '/buckets/acecoder/secret', '/dir/status'];
+    const deleting = ['/col/delete?collection=acecoder', '/vol/vacuum?garbageThreshold=0.0001'];
+    const volumes = [1, 2, 3, 4, 5, 6, 7].map((volume) => `/${volume},0100000000`);
+    const requests = [
+      ...[...paths, ...deleting, ...volumes].map((path) => ['GET', path]),
+      ...['/acecoder/secret', '/acecoder', '/buckets/acecoder?recursive=true'].map((path) => ['DELETE', path]),
+      ...['/acecoder/secret', '/buckets/acecoder/secret'].map((path) => ['PUT', path]),
+    ] as [string, string][];
+    const answers = await Promise.all(
+      listeners.flatMap((listener) => requests.map(([method, path]) => askHttp(listener, method, path))),
+    );
+    expect(answers.filter((answer) => answer.includes('for those with keys'))).toEqual([]);
+    const ports = listeners.flatMap((listener) => ('port' in listener ? [listener.port] : []));
+    const calls = await Promise.all(
+      ports.flatMap((port) =>
+        [true, false].flatMap((secure) =>
+          [LIST, DELETE].map(([method, message]) => askGrpc(port, method, message, secure)),
+        ),
+      ),
+    );
+    expect(calls.filter((answer) => answer.includes('secret'))).toEqual([]);
+    expect(await textOf(stack, 'secret')).toBe(text);
+  });
+
+  it.runIf(store === 'seaweedfs')('lists and deletes inside for its own certificate alone', async () => {
+    const client = bucketClient(stack);
+    await client.putObject('acecoder', 'secret', 'text');
+    const [cert, key] = ['certificate.pem', 'key.pem'].map((name) => {
+      expect(statSync(join(home, 'seaweedfs', name)).mode & 0o777).toBe(0o600);
+      return readFileSync(join(home, 'seaweedfs', name), 'utf8');
+    });
+    // What a stranger is refused above is what this one is given: the requests are good ones.
+    const ask = ([method, message]: readonly [string, Buffer]): Promise<string[]> =>
+      Promise.all(
+        listenersOf(stack.pids.store).listeners.flatMap((listener) =>
+          'port' in listener ? [askGrpc(listener.port, method, message, true, { cert, key })] : [],
+        ),
+      );
+    expect((await ask(LIST)).filter((answer) => answer.includes('secret'))).toHaveLength(1);
+    await ask(DELETE);
+    await expect(client.statObject('acecoder', 'secret')).rejects.toThrow();
   });
 
   it('gives an environment without the Temporal settings of the user', () => {
@@ -107,8 +183,8 @@ describe('embedded stack', { timeout: 60_000 }, () => {
     await startWorkflow(stack, 'before');
     await bucketClient(stack).putObject('acecoder', 'before', 'kept');
     await expectWorkflows(stack, ['before']);
-    for (const killed of ['temporal', 'minio'] as const) {
-      const other = killed === 'temporal' ? 'minio' : 'temporal';
+    for (const killed of ['temporal', 'store'] as const) {
+      const other = killed === 'temporal' ? 'store' : 'temporal';
       process.kill(stack.pids[killed], 'SIGKILL');
       await expect.poll(() => attachStack({ home })).toBeUndefined();
       const after = await startStack({ home });
@@ -121,11 +197,11 @@ describe('embedded stack', { timeout: 60_000 }, () => {
   });
 
   it('replaces a server that runs and does not answer', async () => {
-    process.kill(stack.pids.minio, 'SIGSTOP');
+    process.kill(stack.pids.store, 'SIGSTOP');
     const lines: string[] = [];
     const after = await startStack({ home, log: (line) => lines.push(line) });
-    expect(lines[0]).toBe(`minio (process ${stack.pids.minio}) does not answer and is replaced`);
-    expect(identify(stack.pids.minio)).toBeUndefined();
+    expect(lines[0]).toBe(`${stack.store} (process ${stack.pids.store}) does not answer and is replaced`);
+    expect(identify(stack.pids.store)).toBeUndefined();
     stack = after;
     expect(await textOf(stack, 'before')).toBe('kept');
   });
@@ -137,10 +213,22 @@ describe('embedded stack', { timeout: 60_000 }, () => {
     );
   });
 
+  it('refuses another store over its objects', async () => {
+    const other = store === 'minio' ? 'seaweedfs' : 'minio';
+    await expect(startStack({ home, store: other })).rejects.toThrow(
+      `--store ${other} is refused: ${home}/data/${store} holds objects of ${store}, as ${home}/store.json remembers.`,
+    );
+  });
+
   it('stops without leaving a process, and starts again on the same data', async () => {
+    const sockets = listenersOf(stack.pids.store).listeners.flatMap((each) =>
+      'socketPath' in each ? [each.socketPath] : [],
+    );
+    expect(sockets.length > 0).toBe(store === 'seaweedfs');
     expect(await stopStack({ home })).toBe(true);
     expect(identify(stack.pids.temporal)).toBeUndefined();
-    expect(identify(stack.pids.minio)).toBeUndefined();
+    expect(identify(stack.pids.store)).toBeUndefined();
+    expect(sockets.filter(existsSync)).toEqual([]);
     expect(existsSync(join(home, 'stack.json'))).toBe(false);
     expect(await attachStack({ home })).toBeUndefined();
     expect(await stopStack({ home })).toBe(false);
@@ -155,7 +243,7 @@ describe('ports in use', { timeout: 60_000 }, () => {
   it.each([
     ['frontend', 'the Temporal server', '--port'],
     ['ui', 'the Temporal UI', '--ui-port'],
-    ['minio', 'MinIO', '--minio-port'],
+    ['store', 'the object store', '--store-port'],
   ])('names the port for %s and the option', async (name, use, option) => {
     const home = mkdtempSync(join(tmpdir(), 'acecoder-stack-'));
     const taken = createServer();
