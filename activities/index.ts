@@ -2,18 +2,12 @@
 import { ACTIVITIES, activitiesOf, type Part, type QueueRole } from '../workflows/contract/index.js';
 import { datasetRefreshActivities } from './dataset-refresh/activities.js';
 import { endpointActivities } from './endpoint/activities.js';
-import { evaluationActivities } from './evaluation/activities.js';
 import { sandboxActivities } from './execution/activities.js';
 import { experimentActivities } from './experiment/activities.js';
-import { filteringActivities, filteringAsks } from './filtering/activities.js';
 import { garbageCollectionActivities } from './garbage-collection/activities.js';
 import { modelActivities } from './models/activities.js';
-import { preferencesActivities } from './preferences/activities.js';
 import { previewActivities } from './preview/activities.js';
-import { reinforcementActivities } from './reinforcement/activities.js';
-import { rewardModelActivities } from './reward-model/activities.js';
-import { samplingActivities, samplingAsks } from './sampling/activities.js';
-import { synthesisActivities, synthesisAsks } from './synthesis/activities.js';
+import { stageActivities, stageAsks } from './stages.js';
 import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
 
@@ -29,18 +23,8 @@ export function createActivities(services: Services, role: QueueRole, part: Part
     part === 'sandbox'
       ? composeActivities(sandboxActivities(services))
       : composeActivities(
-          synthesisActivities(services),
-          endpointActivities(services, {
-            synthesis: synthesisAsks,
-            filtering: filteringAsks,
-            sampling: samplingAsks,
-          }),
-          filteringActivities(services),
-          samplingActivities(services),
-          preferencesActivities(services),
-          rewardModelActivities(services),
-          reinforcementActivities(services),
-          evaluationActivities(services),
+          ...stageActivities(services),
+          endpointActivities(services, stageAsks),
           modelActivities(services),
           experimentActivities(services),
           datasetRefreshActivities(services),

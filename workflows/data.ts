@@ -1,8 +1,5 @@
 /** The workflows of the part `data`, and nothing else: from seeds to preference pairs, and the data set that grows. */
-export { synthesis } from './synthesis.js';
-export { filtering } from './filtering.js';
-export { sampling } from './sampling.js';
-export { preferences } from './preferences.js';
+export { synthesis, filtering, sampling, preferences } from './stages.js';
 export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';
 export { datasetExport } from './dataset-export.js';

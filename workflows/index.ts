@@ -1,11 +1,5 @@
 /** All workflows of the plugin, and nothing else: the entry of the workflow bundle. Applications re-export this module. */
-export { synthesis } from './synthesis.js';
-export { filtering } from './filtering.js';
-export { sampling } from './sampling.js';
-export { preferences } from './preferences.js';
-export { rewardModel } from './reward-model.js';
-export { reinforcement } from './reinforcement.js';
-export { evaluation } from './evaluation.js';
+export * from './stages.js';
 export { experiment } from './experiment.js';
 export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';

@@ -2,15 +2,12 @@
  * What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks.
  */
 import type { z } from 'zod';
-import type { EndpointExecution } from '../../workflows/contract/index.js';
+import type { AskingStage, EndpointExecution } from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
 import { costOfStored, type Ask } from './replies.js';
 import { collect } from '../artifacts/collections.js';
-
-/** Stages that ask an endpoint. */
-export type AskingStage = 'synthesis' | 'filtering' | 'sampling';
 
 /** What a stage asks about the rows that its plan gives a shard. */
 export interface ShardAsks<C, R> {

@@ -1,8 +1,8 @@
 /** The chain: every input comes from an earlier stage, and what is optional is left out. */
 import { describe, expect, it } from 'vitest';
-import { type CHAIN, chainInputs, fed, givenOf, sourcesOf, stagesOf, type Sources } from './chain.js';
+import { chainInputs, fed, givenOf, sourcesOf, stagesOf, type Sources } from './chain.js';
 import { Experiment } from './experiment.js';
-import { StageConfigs, STAGES, type StageConfig, type StageName } from './stages/index.js';
+import { type CHAIN, StageConfigs, STAGES, type StageConfig, type StageName } from './stages/index.js';
 
 /** Stands for an artifact. */
 interface Thing {

@@ -1,72 +1,14 @@
 /**
- * The chain as data: which output, or which input of the experiment, feeds which input of which stage.
+ * What the chain of stages says: which output, or which input of the experiment, feeds which input of which stage.
  *
  * `experiment`, `preview`, `datasetRefresh` and the laboratory all read it, so that a stage is wired in one place. Pure.
  */
 import { z } from 'zod';
-import type { Experiment } from './experiment.js';
-import { readsRecorded } from './recorded.js';
-import { StageInputs, STAGES, type StageConfig, type StageInput, type StageName } from './stages/index.js';
-
-/** What an experiment is given, by its path in the experiment's input. */
-export type Given =
-  'seeds' | `models.${keyof Experiment['models']}` | `inputs.${keyof NonNullable<Experiment['inputs']>}`;
+import type { Conditional, Feed, From, Given } from './feeds.js';
+import { CHAIN, StageInputs, STAGES, type StageConfig, type StageName } from './stages/index.js';
 
 /** Where an input comes from: the output of a stage, or what the experiment is given. */
 export type Source = StageName | Given;
-
-/** One source, or several of which the first that exists counts. A stage that does not run has no output. */
-type From<S extends string> = S | readonly [S, ...S[]];
-
-/** A source that a setting of the stage decides about: the input is left out where `when` says no. */
-interface Conditional<C, S extends string> {
-  from: From<S>;
-  when: (config: C) => boolean;
-}
-
-/** What feeds one input. A record feeds an input that holds several artifacts by their names. */
-type Feed<C, S extends string> = From<S> | Conditional<C, S> | Readonly<Record<string, From<S>>>;
-
-type Inputs<S extends StageName> = StageInput<S>['inputs'];
-
-/** Every input of a stage with what feeds it, so that a wrong name and a forgotten input do not compile. */
-type Feeds<S extends StageName> = {
-  readonly [I in keyof Inputs<S>]-?: NonNullable<Inputs<S>[I]> extends Readonly<Record<string, object>>
-    ? Readonly<Record<string, From<Source>>>
-    : From<Source> | Conditional<StageConfig[S], Source>;
-};
-
-/** Names of the two policies that an experiment compares. */
-export const POLICIES = { before: 'initial', after: 'trained' } as const;
-
-export const CHAIN: { readonly [S in StageName]: Feeds<S> } = {
-  synthesis: {
-    seeds: 'seeds',
-    replies: { from: 'inputs.replies', when: (config) => readsRecorded('synthesis', config) },
-  },
-  filtering: {
-    questions: 'synthesis',
-    samples: { from: 'inputs.oracleSamples', when: (config) => readsRecorded('filtering', config) },
-  },
-  sampling: {
-    questions: 'filtering',
-    policy: 'models.policy',
-    samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
-  },
-  preferences: { programs: 'sampling' },
-  rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
-  reinforcement: {
-    questions: 'filtering',
-    policy: 'models.policy',
-    rewardModel: 'rewardModel',
-    programs: { from: 'sampling', when: ({ questions }) => questions === 'hard' },
-  },
-  evaluation: {
-    policies: { [POLICIES.before]: 'models.policy', [POLICIES.after]: 'reinforcement' },
-    rewardModel: 'rewardModel',
-    questions: 'filtering',
-  },
-};
 
 /** What a stage can be fed with: references, or model sources that it imports itself. */
 export interface Sources<V> {

@@ -61,6 +61,10 @@ export const asking = {
   endpoint: EndpointExecution.prefault({}).describe('the endpoint, where a language model is asked'),
 };
 
+/** The execution of a stage that asks an endpoint, as far as requests need it. */
+export const AskingExecution = z.object({ window: count, ...asking });
+export type AskingExecution = z.infer<typeof AskingExecution>;
+
 /** What the check of prices and budget reads; it is made also where other fields are wrong, so that all mistakes are told together. */
 const PRICED = z.looseObject({
   execution: z.object({

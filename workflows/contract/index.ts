@@ -7,6 +7,7 @@ export * from './endpoint.js';
 export * from './estimate.js';
 export * from './experiment.js';
 export * from './failure.js';
+export * from './feeds.js';
 export { ENGINES, Name, SandboxLimits, type Engine } from './fields.js';
 export * from './inputs.js';
 export * from './metrics.js';

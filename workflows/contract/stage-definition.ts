@@ -29,6 +29,17 @@ export interface ArtifactStep<Config> extends StepDefinition {
   semantics: (config: Semantics<Config>) => object;
 }
 
+/** References by the names of inputs; an input may hold several by names of their own. */
+export type InputRefs = Readonly<Record<string, ArtifactRef | Readonly<Record<string, ArtifactRef>> | undefined>>;
+
+/** What workflows read of the execution of any stage. */
+const StageExecution = z.object({
+  /** Shards in flight at once. */
+  window: z.number().int().positive().default(1),
+  deviceClass: z.string().optional(),
+});
+export type StageExecution = z.infer<typeof StageExecution>;
+
 /** What the settings of a stage name that lies on workers. It is looked up before the stage starts. */
 export interface NamedBySettings {
   /** Benchmarks, by the setting that lists them. */
@@ -44,7 +55,7 @@ export interface StageDefinition<
   Name extends string,
   Config extends z.ZodType<{ execution: unknown }>,
   Settings extends z.ZodType,
-  Input extends z.ZodType<{ inputs: object; config: unknown }>,
+  Input extends z.ZodType<{ inputs: object; config: unknown }, object>,
   Measured extends z.ZodType<object>,
   Steps extends Record<string, StepDefinition>,
 > {
@@ -60,6 +71,8 @@ export interface StageDefinition<
   settings: Settings;
   /** What the stage's workflow takes when it is started alone. */
   input: Input;
+  /** An input to start from, for the documentation. A test checks it. */
+  example: z.input<Input>;
   /** Metrics of the stage's artifact. The report reads them by this schema. */
   metrics: Measured;
   steps: Steps;
@@ -71,6 +84,10 @@ export interface StageDefinition<
   stored?: (config: unknown) => unknown;
   /** What the settings name that lies on workers; absent: nothing. */
   names?: (config: z.output<Config>) => NamedBySettings;
+  /** The inputs that decide the result under these settings, by their names in the key; absent: all of them. */
+  decides?: (inputs: InputRefs, config: z.output<Config>) => InputRefs;
+  /** Whether an endpoint is asked, for money, by the step `request`; absent: never. */
+  asks?: (config: z.output<Config>) => boolean;
   /** Rows, tokens, time and bytes of the stage; tells later stages what it gives. */
   estimate: (config: z.output<Config>, run: EstimateRun) => StageEstimate;
 }
@@ -82,6 +99,11 @@ export interface StageAnswers {
   /** What is in the key of the stage's result. */
   semantics: (inputs: Record<string, ArtifactRef>) => object;
   names: () => NamedBySettings;
+  /** The inputs that decide the result, by their names in the key. */
+  decides: (inputs: InputRefs) => Record<string, ArtifactRef>;
+  asks: () => boolean;
+  /** Settings of how the stage runs that its workflow reads itself. */
+  execution: () => StageExecution;
   estimate: (run: EstimateRun) => StageEstimate;
 }
 
@@ -95,11 +117,11 @@ export function defineStage<
   const Name extends string,
   Config extends z.ZodType<{ execution: unknown }>,
   Settings extends z.ZodType,
-  Input extends z.ZodType<{ inputs: object; config: unknown }>,
+  Input extends z.ZodType<{ inputs: object; config: unknown }, object>,
   Measured extends z.ZodType<object>,
   const Steps extends Record<string, StepDefinition>,
 >(definition: StageDefinition<Name, Config, Settings, Input, Measured, Steps>) {
-  const { config: schema, shardSteps, semantics, names, estimate } = definition;
+  const { config: schema, shardSteps, semantics, names, decides, asks, estimate } = definition;
   return {
     ...definition,
     /** @throws ZodError where the settings are none of this stage. */
@@ -109,10 +131,27 @@ export function defineStage<
         shardSteps: () => shardSteps?.(config) ?? [],
         semantics: (inputs) => semantics?.(semanticsOf(config), inputs) ?? semanticsOf(config),
         names: () => names?.(config) ?? {},
+        decides: (inputs) => flattened(decides?.(inputs, config) ?? inputs),
+        asks: () => asks?.(config) ?? false,
+        execution: () => StageExecution.parse(config.execution),
         estimate: (run) => estimate(config, run),
       };
     },
   };
+}
+
+/** References by one name each: an input that holds several gives `input:name`. */
+function flattened(inputs: InputRefs): Record<string, ArtifactRef> {
+  return Object.fromEntries(
+    Object.entries(inputs).flatMap(([name, input]): [string, ArtifactRef][] => {
+      if (input === undefined) return [];
+      return isRef(input) ? [[name, input]] : Object.entries(input).map(([key, ref]) => [`${name}:${key}`, ref]);
+    }),
+  );
+}
+
+function isRef(input: ArtifactRef | Readonly<Record<string, ArtifactRef>>): input is ArtifactRef {
+  return typeof input['digest'] === 'string';
 }
 
 /** The input of a stage's workflow: one JSON object, so that the stage can be started alone. */

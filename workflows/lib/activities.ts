@@ -9,7 +9,6 @@ import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
 import type { endpointActivities } from '../../activities/endpoint/activities.js';
-import type { rewardModelActivities } from '../../activities/reward-model/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
 import type { previewActivities } from '../../activities/preview/activities.js';
 import type { tableActivities } from '../../activities/tables/activities.js';
@@ -20,22 +19,20 @@ import {
   HEARTBEAT_TIMEOUT_SECONDS,
   queueName,
   type ActivityName,
+  type ArtifactRef,
   type Produced,
-  type StageName,
+  type ShardedStageName,
+  type TrainingStageName,
 } from '../contract/index.js';
 
 type Named = ReturnType<typeof modelActivities> &
   ReturnType<typeof experimentActivities> &
   ReturnType<typeof reinforcementActivities> &
-  ReturnType<typeof rewardModelActivities> &
   ReturnType<typeof garbageCollectionActivities> &
   ReturnType<typeof datasetRefreshActivities> &
   ReturnType<typeof previewActivities> &
   ReturnType<typeof tableActivities> &
   ReturnType<typeof endpointActivities>;
-
-/** A stage that has plan, steps and seal. */
-export type ShardedStageName = Exclude<StageName, 'rewardModel' | 'reinforcement'>;
 
 export interface CallOptions {
   /** Device class of the stage's execution; counts where the activity runs on GPU workers. */
@@ -79,3 +76,12 @@ export const shardedCalls = {
   seal: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) =>
     proxy(`${stage}.seal`, options)(input) as Promise<Produced>,
 };
+
+/** The training of a stage that is one. */
+export function trainingCall(
+  stage: TrainingStageName,
+  options: CallOptions,
+  input: { config: unknown; inputs: Record<string, ArtifactRef> },
+): Promise<Produced> {
+  return proxy(`${stage}.train`, options)(input) as Promise<Produced>;
+}

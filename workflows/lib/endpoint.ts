@@ -1,7 +1,6 @@
 /** What stages that ask an endpoint share: requests within limits and budget. */
 import { ApplicationFailure, condition } from '@temporalio/workflow';
-import type { AskingStage } from '../../activities/endpoint/activities.js';
-import { dollarsText, type ActivityName, type StageConfig } from '../contract/index.js';
+import { dollarsText, type ActivityName, type AskingExecution, type AskingStage } from '../contract/index.js';
 import { call } from './activities.js';
 import type { PlannedStage, StepRunner } from './sharded-stage.js';
 import { limitsOf, Shares } from './shares.js';
@@ -16,7 +15,7 @@ import type { StageRun } from './stage.js';
 export async function paidRequests(
   run: StageRun,
   stage: AskingStage,
-  execution: StageConfig[AskingStage]['execution'],
+  execution: AskingExecution,
   { stageKey, shards, nextShard }: PlannedStage,
 ): Promise<StepRunner> {
   const costs = await call(

@@ -1,8 +1,8 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
 import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
 import type { ShardOutput } from '../../activities/runtime/sharded-stage.js';
-import type { ActivityName, ArtifactRef, StageResult } from '../contract/index.js';
-import { shardedCalls, type ShardedStageName } from './activities.js';
+import type { ActivityName, ArtifactRef, ShardedStageName, StageExecution, StageResult } from '../contract/index.js';
+import { shardedCalls } from './activities.js';
 import type { StageRun } from './stage.js';
 
 /** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
@@ -27,10 +27,11 @@ export type StepRunner = (
 
 export interface ShardedStageRun {
   stage: ShardedStageName;
-  config: { execution: { window: number; deviceClass?: string | undefined } };
+  config: { execution: unknown };
+  execution: StageExecution;
   inputs: Record<string, ArtifactRef>;
   /** Steps of a shard in order. */
-  steps: readonly ActivityName[];
+  steps: readonly string[];
   /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
@@ -44,7 +45,7 @@ export interface ShardedStageRun {
  */
 export async function runShardedStage(
   run: StageRun,
-  { stage, config, inputs, steps, input, carry, stepRunner }: ShardedStageRun,
+  { stage, config, execution, inputs, steps, input, carry, stepRunner }: ShardedStageRun,
 ): Promise<StageResult> {
   const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
@@ -59,9 +60,10 @@ export async function runShardedStage(
   await run.progress({ done, total, unit: 'shards' });
 
   const runShard = async (shard: number): Promise<void> => {
-    for (const step of steps) {
+    for (const name of steps) {
+      const step = `${stage}.${name}` as ActivityName;
       await run.gate();
-      const options = { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };
+      const options = { deviceClass: execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };
       await runStep(step, shard, (execution) =>
         shardedCalls.step(step, options, { stageKey: plan.stageKey, shard, execution }),
       );
@@ -79,7 +81,7 @@ export async function runShardedStage(
         shard.catch(() => undefined);
         running.add(shard);
         next += 1;
-        if (running.size >= config.execution.window) await Promise.race(running);
+        if (running.size >= execution.window) await Promise.race(running);
       }
       await Promise.all(running);
     } catch (error) {

@@ -5,7 +5,7 @@
  * What it did not spend, others get. A shard whose share of the budget is too small for its next request comes back for all that is left, which it
  * gets when it is the only one; when that is too small too, the budget is used up.
  */
-import type { StageConfig } from '../contract/index.js';
+import type { AskingExecution } from '../contract/index.js';
 
 /** What one shard may use. `usd` limits the cost of all replies of the shard, those stored before included. */
 export interface Share {
@@ -27,7 +27,7 @@ export function limitsOf({
   window,
   budgetUsd,
   endpoint: { concurrency, requestsPerMinute, tokensPerMinute },
-}: StageConfig['synthesis' | 'filtering' | 'sampling']['execution']): Limits {
+}: AskingExecution): Limits {
   return { window, budgetUsd, concurrency, requestsPerMinute, tokensPerMinute };
 }
 

@@ -11,8 +11,13 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import {
+  benchmarkFile,
+  benchmarkFiles,
   dollarsText,
-  type StageConfig,
+  STAGE,
+  type ArtifactRef,
+  type InputRefs,
+  type StageAnswers,
   type StageInput,
   type StageName,
   type StageProgress,
@@ -127,8 +132,8 @@ export class StageRun {
 }
 
 /**
- * The input of a stage, with a reference in the place of every path and model source. What an earlier run of the same
- * stage carries over was looked up by that run.
+ * The input of a stage, with references in the place of paths and model sources, those of benchmarks in its settings
+ * included. What an earlier run of the same stage carries over was looked up by that run.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
@@ -136,18 +141,50 @@ export async function stageInput<S extends StageName>(
   stage: S,
   input: unknown,
   carried = false,
-): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
-  const { inputs, config } = parseInput(stage, input) as StageInput<S>;
-  const resolved = carried
-    ? inputs
-    : await resolveInputs(stage, inputs, {
-        at: 'inputs.',
-        ...lookupsOf({ [stage]: config }, () => 'config.'),
-        deviceClass: deviceClassOf(config),
-      });
-  return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
+): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config']; settings: StageAnswers }> {
+  const { inputs, config: given } = parseInput(stage, input) as StageInput<S>;
+  const settings = STAGE[stage].withSettings(given);
+  if (carried) return { inputs: inputs as Resolved<StageInput<S>['inputs']>, config: given, settings };
+  const { deviceClass } = settings.execution();
+  const resolved = await resolveInputs(stage, inputs, {
+    at: 'inputs.',
+    ...lookupsOf({ [stage]: given }, () => 'config.'),
+    deviceClass,
+  });
+  const config = await withBenchmarkFiles(stage, given, settings, deviceClass);
+  return {
+    inputs: resolved as Resolved<StageInput<S>['inputs']>,
+    config,
+    settings: STAGE[stage].withSettings(config),
+  };
 }
 
-function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {
-  return 'deviceClass' in execution ? execution.deviceClass : undefined;
+/** Settings in which every benchmark that comes from a file names the artifact of its rows. */
+async function withBenchmarkFiles<C>(
+  stage: StageName,
+  config: C,
+  settings: StageAnswers,
+  deviceClass: string | undefined,
+): Promise<C> {
+  let resolved = config;
+  for (const [setting, benchmarks] of Object.entries(settings.names().benchmarks ?? {})) {
+    const files = benchmarkFiles(benchmarks);
+    if (Object.keys(files).length === 0) continue;
+    const refs = await resolveInputs(stage, files, { at: `config.${setting}.`, deviceClass });
+    const list = benchmarks.map((benchmark, index) => {
+      const data = refs[benchmarkFile(index)];
+      return data === undefined ? benchmark : { ...benchmark, data };
+    });
+    resolved = { ...resolved, [setting]: list };
+  }
+  return resolved;
+}
+
+/** The artifacts that decide a stage's result, the rows of its benchmarks among them, by their names in the key. */
+export function decidingInputs(inputs: InputRefs, settings: StageAnswers): Record<string, ArtifactRef> {
+  const files = Object.values(settings.names().benchmarks ?? {}).flatMap((benchmarks) =>
+    Object.entries(benchmarkFiles(benchmarks)),
+  );
+  const rows = files.flatMap(([name, file]): [string, ArtifactRef][] => ('digest' in file ? [[name, file]] : []));
+  return { ...settings.decides(inputs), ...Object.fromEntries(rows) };
 }

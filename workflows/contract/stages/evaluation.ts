@@ -113,6 +113,10 @@ export const evaluation = defineStage({
     },
     { when: ({ value }) => ASKED.safeParse(value).success },
   ),
+  example: {
+    inputs: { policies: { base: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' } } },
+    config: { benchmarks: [{ kind: 'humaneval' }] },
+  },
   metrics: z.object({
     results: z.array(EvaluationResult),
     notes: Notes,
@@ -129,6 +133,7 @@ export const evaluation = defineStage({
   shardSteps: () => ['generate', 'judge', 'score'],
   semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),
   stored: withOwnSettings,
+  decides: ({ policies, ...inputs }) => ({ ...inputs, policy: policies }),
   names: ({ benchmarks, engine }) => ({ benchmarks: { benchmarks }, engine }),
   estimate(config, run) {
     const { samples, maxNewTokens, heldOutTasks, execution, shardSize } = config;

@@ -7,7 +7,7 @@ import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, share, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { JUDGE } from './code.js';
-import { alone, keyedConfig, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
+import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 /** How programs of an oracle are asked for. */
@@ -80,6 +80,10 @@ export const filtering = defineStage({
     ),
     [alone('filtering')],
   ),
+  example: {
+    inputs: { questions: { kind: 'questions', path: '/data/questions.jsonl' } },
+    config: { minimumTestCases: 5 },
+  },
   metrics: z.object({
     questions: z.number(),
     train: z.number(),
@@ -108,6 +112,9 @@ export const filtering = defineStage({
   shardSteps: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
   semantics: (config, inputs) => keyedConfig('filtering', config, inputs),
   stored: (config) => unkeyedConfig('filtering', config),
+  // Samples that no oracle reads decide nothing.
+  decides: ({ samples, ...inputs }, config) => (readsRecorded('filtering', config) ? { ...inputs, samples } : inputs),
+  asks: ({ oracle }) => oracle.kind !== 'reference' && oracle.programs.kind === 'openai',
   estimate({ oracle, heldOutShare, execution: { endpoint, budgetUsd } }, run) {
     const { questions } = run;
     const programs = questions * (oracle.kind === 'reference' ? 1 : oracle.n);

@@ -1,5 +1,7 @@
 /** The stages of an experiment, in the order in which they run. What a stage is stands in its own file. */
 import type { z } from 'zod';
+import { POLICIES, type Feeds, type Given } from '../feeds.js';
+import { readsRecorded } from '../recorded.js';
 import { evaluation } from './evaluation.js';
 import { filtering } from './filtering.js';
 import { preferences } from './preferences.js';
@@ -53,8 +55,49 @@ export type StageMetrics<S extends StageName> = z.infer<(typeof STAGE)[S]['metri
 /** Names of a stage's steps. */
 export type StepName<S extends StageName> = keyof (typeof STAGE)[S]['steps'] & string;
 
+/** Stages that are one training. */
+export type TrainingStageName = { [S in StageName]: StepName<S> extends 'train' ? S : never }[StageName];
+
+/** Stages that can ask an endpoint for replies, in the step `request` of their shards. */
+export type AskingStage = { [S in StageName]: 'request' extends StepName<S> ? S : never }[StageName];
+
+/** Whether a stage is one that can ask an endpoint. */
+export function canAsk(stage: StageName): stage is AskingStage {
+  return 'request' in STAGE[stage].steps;
+}
+
 /** Stages with shards. */
 export type ShardedStageName = { [S in StageName]: 'seal' extends StepName<S> ? S : never }[StageName];
+
+/** The chain: what feeds each input of each stage. It is read by `chain.ts`. */
+export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], StageConfig[S], StageName | Given> } = {
+  synthesis: {
+    seeds: 'seeds',
+    replies: { from: 'inputs.replies', when: (config) => readsRecorded('synthesis', config) },
+  },
+  filtering: {
+    questions: 'synthesis',
+    samples: { from: 'inputs.oracleSamples', when: (config) => readsRecorded('filtering', config) },
+  },
+  sampling: {
+    questions: 'filtering',
+    policy: 'models.policy',
+    samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
+  },
+  preferences: { programs: 'sampling' },
+  rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
+  reinforcement: {
+    questions: 'filtering',
+    policy: 'models.policy',
+    rewardModel: 'rewardModel',
+    programs: { from: 'sampling', when: ({ questions }) => questions === 'hard' },
+  },
+  evaluation: {
+    policies: { [POLICIES.before]: 'models.policy', [POLICIES.after]: 'reinforcement' },
+    rewardModel: 'rewardModel',
+    questions: 'filtering',
+  },
+};
 
 /**
  * What a manifest's metrics say, by the schema of its stage.

@@ -38,6 +38,10 @@ export const preferences = defineStage({
     { programs: artifactInput('programs').describe('programs with pass rates') },
     PreferencesConfig.prefault({}),
   ),
+  example: {
+    inputs: { programs: { kind: 'programs', path: '/data/programs.jsonl' } },
+    config: { maximumPerQuestion: 8 },
+  },
   metrics: z.object({
     programs: z.number(),
     questions: z.number(),

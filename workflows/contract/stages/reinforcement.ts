@@ -158,6 +158,13 @@ export const reinforcement = defineStage({
     },
     { when: ({ value }) => REWARDED.safeParse(value).success },
   ),
+  example: {
+    inputs: {
+      questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+      policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+    },
+    config: { rounds: 2 },
+  },
   /** Metrics of one round's policy. */
   metrics: z.object({
     round: z.number(),

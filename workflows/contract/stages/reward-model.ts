@@ -72,6 +72,13 @@ export const rewardModel = defineStage({
     },
     RewardModelConfig.prefault({}),
   ),
+  example: {
+    inputs: {
+      pairs: { kind: 'pairs', path: '/data/pairs.jsonl' },
+      backbone: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+    },
+    config: { learningRate: 1e-5, batchSize: 128 },
+  },
   metrics: z.object({
     pairs: z.number(),
     heldOutAccuracy: rate,

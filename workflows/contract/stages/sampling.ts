@@ -73,6 +73,13 @@ export const sampling = defineStage({
     },
     { when: ({ value }) => SAMPLED.safeParse(value).success },
   ),
+  example: {
+    inputs: {
+      questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+      policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+    },
+    config: { samples: 16 },
+  },
   metrics: z.object({
     /** Questions that were chosen, per split. */
     train: z.number(),
@@ -102,6 +109,13 @@ export const sampling = defineStage({
   shardSteps: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],
   semantics: (config, inputs) => keyedConfig('sampling', config, inputs),
   stored: (config) => unkeyedConfig('sampling', config),
+  // A policy that writes nothing, and samples that nobody reads, decide nothing.
+  decides: ({ questions, policy, samples }, { sampler: { kind } }) => ({
+    questions,
+    ...(kind === 'policy' ? { policy } : {}),
+    ...(kind === 'recorded' ? { samples } : {}),
+  }),
+  asks: ({ sampler }) => sampler.kind === 'openai',
   names: ({ sampler, engine }) => (sampler.kind === 'policy' ? { engine } : {}),
   estimate(config, run) {
     const { samples, maxNewTokens, questions, sampler, shardSize } = config;

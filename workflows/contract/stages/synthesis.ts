@@ -8,7 +8,15 @@ import { KEPT_OF_A_LANGUAGE_MODEL, MEASURED_RUN, NO_REPLIES, repliesOf } from '.
 import { count, EXECUTION, limits, salt, seed, share, testCases, window } from '../fields.js';
 import { Counts } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
-import { alone, keyedConfig, RECORDED_MOVED, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
+import {
+  alone,
+  keyedConfig,
+  RECORDED_MOVED,
+  readsRecorded,
+  RecordedInput,
+  unkeyedConfig,
+  withRecorded,
+} from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 const SynthesisConfig = priced(
@@ -99,6 +107,10 @@ export const synthesis = defineStage({
     ),
     [alone('synthesis')],
   ),
+  example: {
+    inputs: { seeds: { kind: 'seeds', path: '/data/seeds.jsonl' } },
+    config: { teacher: { kind: 'offline', testCases: 12 } },
+  },
   metrics: z.object({
     seeds: z.number(),
     /** Seeds that were left out, by reason. */
@@ -142,6 +154,9 @@ export const synthesis = defineStage({
     decontaminate: config.decontaminate.map(keyedBenchmark),
   }),
   stored: (config) => unkeyedConfig('synthesis', config),
+  // Replies that no teacher replays decide nothing.
+  decides: ({ replies, ...inputs }, config) => (readsRecorded('synthesis', config) ? { ...inputs, replies } : inputs),
+  asks: ({ teacher }) => teacher.kind === 'openai',
   names: ({ decontaminate }) => ({ benchmarks: { decontaminate } }),
   estimate({ teacher, execution: { endpoint, budgetUsd } }, run) {
     const { seeds } = run.facts;
