@@ -1,4 +1,4 @@
-/** The workflows of the part `data`, and nothing else: from seeds to preference pairs, and the data set that grows. */
+/** The workflows of the part `data`, and nothing else: from seeds to preference pairs, and data sets that grow. */
 export { synthesis } from './synthesis.js';
 export { filtering } from './filtering.js';
 export { sampling } from './sampling.js';

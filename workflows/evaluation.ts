@@ -5,7 +5,7 @@ import { runShardedStage, type ShardedCarry } from './lib/sharded-stage.js';
 /** Policies, and a reward model where there is one, on benchmarks. */
 export async function evaluation(input: unknown, carry?: ShardedCarry): Promise<StageResult> {
   const run = new StageRun('evaluation');
-  const { inputs, config } = await stageInput('evaluation', input, carry !== undefined);
+  const { inputs, config, benchmarks } = await stageInput('evaluation', input, carry !== undefined);
   const { policies, rewardModel, questions } = inputs;
   return runShardedStage(run, {
     stage: 'evaluation',
@@ -16,7 +16,7 @@ export async function evaluation(input: unknown, carry?: ShardedCarry): Promise<
       ...Object.fromEntries(Object.entries(policies).map(([name, ref]) => [`policy:${name}`, ref])),
       ...(rewardModel ? { rewardModel } : {}),
       ...(questions ? { questions } : {}),
+      ...benchmarks,
     },
-    steps: ['evaluation.generate', 'evaluation.judge', 'evaluation.score'],
   });
 }

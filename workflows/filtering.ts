@@ -17,7 +17,6 @@ export async function filtering(input: unknown, carry?: ShardedCarry): Promise<S
     inputs: { questions, ...(samples && readsRecorded('filtering', config) ? { samples } : {}) },
     input: { inputs, config },
     carry,
-    steps: oracle.kind === 'reference' ? ['filtering.judge'] : ['filtering.request', 'filtering.judge'],
     ...(asks ? { stepRunner: (planned) => paidRequests(run, 'filtering', config.execution, planned) } : {}),
   });
 }

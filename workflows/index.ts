@@ -1,4 +1,4 @@
-/** All workflows of the plugin, and nothing else: the entry of the workflow bundle. Applications re-export this module. */
+/** All workflows of the plugin, and nothing else: the entry of the workflow bundle. Applications export it again. */
 export { synthesis } from './synthesis.js';
 export { filtering } from './filtering.js';
 export { sampling } from './sampling.js';

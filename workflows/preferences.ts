@@ -12,6 +12,5 @@ export async function preferences(input: unknown, carry?: ShardedCarry): Promise
     inputs,
     input: { inputs, config },
     carry,
-    steps: ['preferences.pair'],
   });
 }

@@ -20,7 +20,6 @@ export async function sampling(input: unknown, carry?: ShardedCarry): Promise<St
     },
     input: { inputs, config },
     carry,
-    steps: [kind === 'policy' ? 'sampling.generate' : 'sampling.request', 'sampling.judge'],
     ...(kind === 'openai' ? { stepRunner: (planned) => paidRequests(run, 'sampling', config.execution, planned) } : {}),
   });
 }

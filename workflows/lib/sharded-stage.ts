@@ -1,8 +1,14 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
 import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
 import type { ShardOutput } from '../../activities/runtime/sharded-stage.js';
-import type { ActivityName, ArtifactRef, StageResult } from '../contract/index.js';
-import { shardedCalls, type ShardedStageName } from './activities.js';
+import {
+  STAGE,
+  type ActivityName,
+  type ArtifactRef,
+  type ShardedStageName,
+  type StageResult,
+} from '../contract/index.js';
+import { shardedCalls } from './activities.js';
 import type { StageRun } from './stage.js';
 
 /** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
@@ -29,8 +35,6 @@ export interface ShardedStageRun {
   stage: ShardedStageName;
   config: { execution: { window: number; deviceClass?: string | undefined } };
   inputs: Record<string, ArtifactRef>;
-  /** Steps of a shard in order. */
-  steps: readonly ActivityName[];
   /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
@@ -39,16 +43,17 @@ export interface ShardedStageRun {
 }
 
 /**
- * Keeps `execution.window` shards in flight, drains them before it continues as new (which would end what is running), and
- * returns the sealed reference. A shard that stands in the store answers at once.
+ * Keeps `execution.window` shards in flight and returns the sealed reference. A shard that is in the store answers at
+ * once. Before the stage continues as new it drains its shards, because a continuation ends what is running.
  */
 export async function runShardedStage(
   run: StageRun,
-  { stage, config, inputs, steps, input, carry, stepRunner }: ShardedStageRun,
+  { stage, config, inputs, input, carry, stepRunner }: ShardedStageRun,
 ): Promise<StageResult> {
   const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
   const total = plan.shards;
+  const steps = STAGE[stage].withSettings(config).shardSteps();
   let done = carry?.nextShard ?? 0;
   let next = done;
   const runStep: StepRunner =
@@ -59,7 +64,8 @@ export async function runShardedStage(
   await run.progress({ done, total, unit: 'shards' });
 
   const runShard = async (shard: number): Promise<void> => {
-    for (const step of steps) {
+    for (const name of steps) {
+      const step = `${stage}.${name}` as ActivityName;
       await run.gate();
       const options = { deviceClass: config.execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };
       await runStep(step, shard, (execution) =>

@@ -1,6 +1,4 @@
-/**
- * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
- */
+/** What every stage workflow shares: its input, status, pause, and the progress that it tells the experiment. */
 import {
   CancellationScope,
   condition,
@@ -11,7 +9,11 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import {
+  benchmarkFiles,
   dollarsText,
+  STAGE,
+  type ArtifactInput,
+  type ArtifactRef,
   type StageConfig,
   type StageInput,
   type StageName,
@@ -21,14 +23,14 @@ import {
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
-/** Progress messages of one stage run at the most: each is an event in two histories. */
+/** Most progress messages of one stage run, because each is an event in two histories. */
 const PROGRESS_MESSAGES = 20;
 
 export class StageRun {
   #paused = false;
   #progress: StageProgress | undefined;
   #told = -1;
-  /** What the stage's replies cost so far, in US dollars; shown with its progress. */
+  /** What the stage's replies cost so far, in US dollars. It is shown with the progress. */
   costUsd: number | undefined;
 
   constructor(readonly stage: StageName) {
@@ -55,8 +57,8 @@ export class StageRun {
   }
 
   /**
-   * Runs `work` so that a pause interrupts it: a training is asked to stop, writes a checkpoint, and goes on from it when
-   * the stage is resumed.
+   * Runs `work` so that a pause interrupts it. A pause asks a training to stop, and the training writes a checkpoint.
+   * It goes on from there when the stage is resumed.
    */
   async interruptible<T>(work: () => Promise<T>): Promise<T> {
     for (;;) {
@@ -97,7 +99,7 @@ export class StageRun {
   async #tell(): Promise<void> {
     const { parent } = workflowInfo();
     if (!parent) return;
-    // The experiment may be gone (terminated, reset): its stage finishes all the same.
+    // The experiment may be terminated or reset. Its stage finishes all the same.
     await getExternalWorkflowHandle(parent.workflowId)
       .signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! })
       .catch((error: unknown) => {
@@ -107,9 +109,8 @@ export class StageRun {
 
   /** Shows what the stage made, and whose work it was. */
   finish(result: StageResult): StageResult {
-    setCurrentDetails(
-      `**${this.stage}**: done${result.reused ? `, reused from ${result.by ?? 'the store'}` : ''}\n\n\`${result.ref.key}\``,
-    );
+    const from = result.reused ? `, reused from ${result.by ?? 'the store'}` : '';
+    setCurrentDetails(`**${this.stage}**: done${from}\n\n\`${result.ref.key}\``);
     return result;
   }
 
@@ -119,16 +120,22 @@ export class StageRun {
       total: 0,
       unit: 'shards',
     };
+    const name = `**${this.stage}**${this.#paused ? ' (paused)' : ''}`;
     const cost = costUsd === undefined ? '' : `, ${dollarsText(costUsd)} US dollars`;
-    setCurrentDetails(
-      `**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`,
-    );
+    setCurrentDetails(`${name}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`);
   }
 }
 
+/** What a stage works on: references, settings, and the rows of benchmarks by their names among the stage's inputs. */
+interface StageWork<S extends StageName> {
+  inputs: Resolved<StageInput<S>['inputs']>;
+  config: StageInput<S>['config'];
+  benchmarks: Record<string, ArtifactRef>;
+}
+
 /**
- * The input of a stage, with a reference in the place of every path and model source. What an earlier run of the same
- * stage carries over was looked up by that run.
+ * The input of a stage, with a reference in the place of every path and model source. An earlier run of the same stage
+ * has looked up what it carries over.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
@@ -136,16 +143,56 @@ export async function stageInput<S extends StageName>(
   stage: S,
   input: unknown,
   carried = false,
-): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config'] }> {
+): Promise<StageWork<S>> {
   const { inputs, config } = parseInput(stage, input) as StageInput<S>;
   const resolved = carried
-    ? inputs
-    : await resolveInputs(stage, inputs, {
-        at: 'inputs.',
-        ...lookupsOf({ [stage]: config }, () => 'config.'),
-        deviceClass: deviceClassOf(config),
-      });
-  return { inputs: resolved as Resolved<StageInput<S>['inputs']>, config };
+    ? { inputs: inputs as Resolved<StageInput<S>['inputs']>, config: {} }
+    : await resolveInputs(
+        stage,
+        { inputs, config: benchmarkData(stage, config) },
+        { at: '', ...lookupsOf({ [stage]: config }, () => 'config.'), deviceClass: deviceClassOf(config) },
+      );
+  const settings = withBenchmarkData(config, resolved.config);
+  return {
+    inputs: resolved.inputs as Resolved<StageInput<S>['inputs']>,
+    config: settings,
+    benchmarks: benchmarkRefs(stage, settings),
+  };
+}
+
+/** Rows of benchmarks by setting and place in its list. */
+type BenchmarkData<R> = Record<string, Record<string, { data: R }>>;
+
+/** Where the rows of a stage's benchmarks come from, as its settings have them. */
+function benchmarkData(stage: StageName, config: unknown): BenchmarkData<ArtifactInput> {
+  const { benchmarks = {} } = STAGE[stage].withSettings(config).names();
+  return Object.fromEntries(
+    Object.entries(benchmarks).map(([setting, list]) => [
+      setting,
+      Object.fromEntries(list.flatMap((each, index) => ('data' in each ? [[index, { data: each.data }]] : []))),
+    ]),
+  );
+}
+
+/** Settings with references in the place of the rows of benchmarks, so that a continuation imports no path again. */
+function withBenchmarkData<C extends object>(config: C, data: BenchmarkData<ArtifactRef>): C {
+  const settings = Object.entries(config).map(([name, value]: [string, unknown]) => {
+    const refs = data[name];
+    return [
+      name,
+      refs && Array.isArray(value) ? value.map((each: object, index) => ({ ...each, ...refs[index] })) : value,
+    ];
+  });
+  return Object.fromEntries(settings) as C;
+}
+
+/** References to the rows of a stage's benchmarks, by their names among the stage's inputs. */
+function benchmarkRefs(stage: StageName, config: unknown): Record<string, ArtifactRef> {
+  const { benchmarks = {} } = STAGE[stage].withSettings(config).names();
+  const refs = Object.entries(benchmarkFiles(Object.values(benchmarks).flat())).filter(
+    (entry): entry is [string, ArtifactRef] => 'digest' in entry[1],
+  );
+  return Object.fromEntries(refs);
 }
 
 function deviceClassOf({ execution }: StageConfig[StageName]): string | undefined {
