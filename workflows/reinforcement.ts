@@ -16,7 +16,7 @@ interface UpdateInputs extends Round {
   reference: ArtifactRef;
 }
 
-/** Key of the artifact whose files an activity needed and that was pruned; undefined for any other error. */
+/** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
 function prunedArtifact(error: unknown): string | undefined {
   const cause = error instanceof ActivityFailure ? error.cause : undefined;
   return cause instanceof ApplicationFailure && cause.type === 'ArtifactPruned'
@@ -25,15 +25,16 @@ function prunedArtifact(error: unknown): string | undefined {
 }
 
 /**
- * RL rounds; each is plan, rollouts, verdicts and scores, rewards, policy, found again by their keys.
+ * RL rounds. Each is a plan, rollouts, verdicts and scores, rewards and a policy, all found again by their keys.
  *
- * Synchronous rounds follow each other. In asynchronous ones the rollouts of the next round are asked of the policy that
- * this round updates, and before it does: a device then samples while programs run and, beside another one, while that
- * trains. The lag is one update from the second round on, never more, because no round is prepared before the update of
- * the last but one is done.
+ * Synchronous rounds follow each other. In asynchronous rounds, the next round's rollouts come from the policy that
+ * this round updates, and they are sampled before the update. So a device samples while programs run. With a second
+ * device it also samples while the first one trains. The lag is one update from the second round on, never more,
+ * because a round is prepared only when the update of the last round but one is done.
  *
- * After a round that is new, what none needs any more is pruned, beside the next round's work. A round that is answered from
- * the store needs no weights; where one that is not, or the end, needs pruned ones, their round is made again.
+ * After a round that is new, the policies that nobody needs any more are pruned, next to the following round's work. A
+ * round that the store answers needs no weights. Where another round or the end needs pruned ones, the round that made
+ * them runs again.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example
@@ -68,8 +69,9 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
 
   let planned: Promise<unknown> = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
-    // The first two rounds begin together. What is asked for in one workflow task may reach a device in any order, and then
-    // the programs of the round that is trained first would run last: so a plan waits until the rollouts before it were asked for.
+    // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
+    // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
+    // are asked for.
     const planning = planned.then(() =>
       call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }),
     );
@@ -104,7 +106,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     });
     return { rollouts, rewards };
   };
-  /** A round that is prepared ahead may fail before it is waited for. */
+  /** Prepares a round ahead. It may fail before anybody waits for it. */
   const ahead = (round: number, policy: ArtifactRef): Promise<Round> => {
     const prepared = prepare(round, policy);
     prepared.catch(() => undefined);
@@ -129,7 +131,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
         ...(again ? { again } : {}),
       }),
     );
-  /** Does what needs policies; one that was pruned is made again first, from the first round on if need be. */
+  /** Does work that needs policies. A pruned policy is made again first, from the first round on if it must be. */
   const withWeights = async <T>(work: () => Promise<T>): Promise<T> => {
     const tried = new Set<number>();
     for (;;) {
@@ -186,7 +188,7 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
   try {
     await scope.run(train);
   } catch (error) {
-    // A round that is prepared ahead holds a device; it is not left to work for a stage that has failed.
+    // A round that is prepared ahead holds a device. It must not go on for a stage that has failed.
     if (next) {
       scope.cancel();
       await CancellationScope.nonCancellable(() => next!.catch(() => undefined));

@@ -7,12 +7,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, inject, it } from 'vitest';
 import { z } from 'zod';
 import { readExperiment } from '../../infra/commands/estimate.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { FilteredQuestionRow, ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
-import { artifactStore, startWorkflow } from '../fixtures/harness.js';
+import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
 
 const data = join(root, '../shared/data');
 const missing = !existsSync(data);
@@ -128,6 +128,33 @@ describe('the example of stored replies and samples', () => {
     const pairs = await run('preferences', { programs: sampled.ref }, stages.preferences);
     expect(Number(pairs.metrics['pairs'])).toBeGreaterThan(10);
     expect((await run('sampling', { questions: filtered, samples }, stages.sampling)).reused).toBe(true);
+  });
+
+  it('gives an experiment its inputs: a preview of it asks no model either', async () => {
+    const example = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const models = { policy: { kind: 'folder', path: inject('model') } };
+    const handle = await startWorkflow('preview', { ...example, models });
+    const { html } = (await handle.result()) as { html: string };
+    expect(readFileSync(html, 'utf8')).toMatch(/5 seeds, [45] questions, \d after the filter, [1-9]\d* programs/);
+    const { inputs: _inputs, ...without } = example;
+    const { message } = await failureOf(await startWorkflow('preview', { ...without, models }));
+    expect(message).toContain("inputs.replies: needed, because stages.synthesis.teacher.kind is 'recorded'");
+    expect(message).toContain("inputs.samples: needed, because stages.sampling.sampler.kind is 'recorded'");
+  });
+
+  it('gives a data set that refreshes its replies', async () => {
+    const { seeds, inputs, stages } = readExperiment(join(root, 'infra/experiments/recorded.json'));
+    const { synthesis, filtering } = stages;
+    const handle = await startWorkflow('datasetRefresh', {
+      name: 'recorded',
+      seeds,
+      inputs: { replies: inputs!.replies },
+      synthesis,
+      filtering,
+    });
+    const { added, version } = (await handle.result()) as { added: number; version: number };
+    expect(version).toBe(1);
+    expect(added).toBeGreaterThan(20);
   });
 
   it('counts questions without samples', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
-import { PairRow, type ArtifactRef } from '../../workflows/contract/index.js';
+import { PairRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
@@ -165,6 +165,57 @@ describe('a preview', () => {
     expect(page).toContain('(dropped)');
     const { message } = await failureOf(await startWorkflow('preview', { name: 'x' }));
     expect(message).toContain('the input of experiment has');
+  });
+});
+
+describe('a benchmark from a file', () => {
+  const problem = (task_id: number, factor: number): string =>
+    JSON.stringify({
+      task_id,
+      text: `Write a function that returns a number times ${factor}.`,
+      code: `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
+      test_list: [`assert times_${factor}(2) == ${2 * factor}`, `assert times_${factor}(-1) == ${-factor}`],
+    });
+  const path = join(folder, 'mbpp.jsonl');
+  const mbpp = { kind: 'mbpp', data: { kind: 'tasks', path } };
+
+  it('is an input of the stage: evaluated by its content, and refused where it is none', async () => {
+    writeFileSync(path, [problem(11, 3), problem(12, 7)].join('\n'));
+    const evaluate = () =>
+      startWorkflow('evaluation', {
+        inputs: { policies: { micro: { kind: 'folder', path: inject('model') } } },
+        config: { benchmarks: [mbpp], samples: 0, maxNewTokens: 24 },
+      });
+    const { ref, metrics } = (await (await evaluate()).result()) as StageResult;
+    expect(metrics['results']).toMatchObject([{ benchmark: 'mbpp', policy: 'micro', tasks: 2 }]);
+    const { inputs } = await artifactStore().manifest(ref);
+    expect(inputs['benchmark:0']).toMatchObject({ kind: 'tasks', rows: 2 });
+    expect(await (await evaluate()).result()).toMatchObject({ ref, reused: true });
+
+    writeFileSync(path, `${problem(11, 3)}\n{"task_id": 12}\n`);
+    expect(await failureOf(await evaluate())).toMatchObject({
+      type: 'InvalidExperiment',
+      message: expect.stringContaining('config.benchmarks.0') as string,
+    });
+  });
+
+  it('keeps its problems out of the questions', async () => {
+    writeFileSync(path, `${problem(11, 3)}\n`);
+    const seeds = join(folder, 'contaminated.jsonl');
+    const seed = (factor: number): string =>
+      JSON.stringify({
+        id: `own/${factor}`,
+        source: 'own',
+        code: `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
+      });
+    writeFileSync(seeds, [seed(3), seed(11)].join('\n'));
+    const handle = await startWorkflow('synthesis', {
+      inputs: { seeds: { kind: 'seeds', path: seeds } },
+      config: { decontaminate: [mbpp], nearDuplicate: null, salt: randomUUID() },
+    });
+    expect(await handle.result()).toMatchObject({
+      metrics: { seeds: 2, questions: 1, droppedSeeds: { benchmarkContamination: 1 } },
+    });
   });
 });
 

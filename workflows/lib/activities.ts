@@ -1,8 +1,8 @@
 /**
- * How workflows call activities: by name, on the queue of the kind of worker that the work needs.
+ * Workflows call activities here: by name, on the queue of the kind of worker that the work needs.
  *
- * No activity has `maximumAttempts`: a heartbeat time-out counts as an attempt, so that a limit would turn killed workers
- * into failures. What must not be repeated says so itself (`nonRetryable`); everything else is idempotent by its key.
+ * No activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit would turn killed workers
+ * into failures. An error that no retry can mend is `nonRetryable`. Everything else is idempotent by its key.
  */
 import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { modelActivities } from '../../activities/models/activities.js';
@@ -35,13 +35,13 @@ type Named = ReturnType<typeof modelActivities> &
   ReturnType<typeof endpointActivities>;
 
 export interface CallOptions {
-  /** Device class of the stage's execution; counts where the activity runs on GPU workers. */
+  /** Device class of the stage's execution. It matters where the activity runs on GPU workers. */
   deviceClass?: string | undefined;
-  /** What the activity does, shown beside it in Temporal UI. */
+  /** What the activity does. Temporal UI shows it next to the name. */
   summary: string;
 }
 
-/** The longest credible attempt of anything: a training of a large model. */
+/** The longest attempt that is credible: the training of a large model. */
 const LONGEST_ATTEMPT = '30 days';
 
 function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (input: unknown) => Promise<unknown> {
@@ -51,7 +51,7 @@ function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (inpu
     taskQueue: queueName(role, workflowInfo().taskQueue, role === 'gpu' ? deviceClass : undefined),
     startToCloseTimeout: LONGEST_ATTEMPT,
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
-    // Replies that are on their way are waited for: who asks next finds them stored.
+    // A cancelled request waits for the replies that are on their way, so that the next request finds them stored.
     ...(role === 'llm' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: summary.slice(0, 200),

@@ -10,12 +10,12 @@ function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: Experi
   return `${dollarsText(usd)} USD for the teacher's replies${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`;
 }
 
-/** A failure's message in the details, at most; the whole one stands in the `status` query. */
+/** Characters of a failure's message in the details. The `status` query has all of it. */
 const MESSAGE_CHARACTERS = 2000;
 
 /**
- * What the experiment is doing, how far it is, what it made and from whom it was taken over, what it cost, and what to
- * type next. Less than the 20,000 bytes that the server takes.
+ * What the experiment does, made and cost, how far it is, and what to type next. The text is shorter than the 20,000
+ * bytes that the server takes.
  */
 export function currentDetails(status: ExperimentStatus, workflowId: string): string {
   const { experiment, state, stages, report } = status;
@@ -28,7 +28,7 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
       ['stage', 'state', 'so far'],
       stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),
     ),
-    `Cost so far: ${teacherCost(status)}, ${Math.round(stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0))} s of stages.`,
+    `Cost so far: ${teacherCost(status)}, ${Math.round(secondsOf(stages))} s of stages.`,
     ...steering(status, workflowId),
     ...list(
       'Artifacts:',
@@ -37,7 +37,12 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
   ].join('\n\n');
 }
 
-/** A word of a shell command: as it is, or quoted where a shell would read more into it. */
+/** Time of all stages, in seconds. */
+function secondsOf(stages: readonly StageStatus[]): number {
+  return stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0);
+}
+
+/** A word of a shell command, quoted where a shell would read more than a word. */
 export function shellWord(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
@@ -50,17 +55,22 @@ export function shellWord(text: string): string {
  */
 export function retryAdvice(workflowId: string, stage: StageName, execution?: Record<string, number>): string {
   const patch = execution ? `, "execution": ${JSON.stringify(execution)}` : '';
-  const input = `{"stage": "${stage}"${patch}}`;
-  return `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name retryStage --input '${input}'`;
+  return `${update(workflowId, 'retryStage')} '{"stage": "${stage}"${patch}}'`;
+}
+
+/** The command that sends an update, up to its input. */
+function update(workflowId: string, name: string): string {
+  return `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name ${name} --input`;
 }
 
 /** The stage that needs looking at, in sentences. */
 function nowText(stage: StageStatus, workflowId: string): string[] {
   const { name, state, startedAt, failure } = stage;
-  if (state === 'running')
-    return [
-      `**${name}** is running since ${startedAt?.slice(0, 19).replace('T', ' ')} UTC${progressText(stage) && `: ${progressText(stage)}`}`,
-    ];
+  if (state === 'running') {
+    const since = startedAt?.slice(0, 19).replace('T', ' ');
+    const progress = progressText(stage);
+    return [`**${name}** is running since ${since} UTC${progress && `: ${progress}`}`];
+  }
   if (state === 'paused')
     return [
       `**${name}** is paused. To go on:`,
@@ -73,31 +83,29 @@ function nowText(stage: StageStatus, workflowId: string): string[] {
     `**${name} is parked**: ${why}`,
     'To run it again:',
     code(failure!.advice),
-    'In the same input `"execution": {...}` changes how it runs and repeats nothing; `"semantics": {...}, "allowRepeat": true` changes what it makes. To give up:',
-    code(
-      `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name abandon --input '{"reason": "..."}'`,
-    ),
+    'In the same input `"execution": {...}` changes how it runs and repeats nothing; ' +
+      '`"semantics": {...}, "allowRepeat": true` changes what it makes. To give up:',
+    code(`${update(workflowId, 'abandon')} '{"reason": "..."}'`),
   ];
 }
 
-/** The commands that pause, and that go back to a stage. */
+/** Commands that pause the experiment, and that go back to a stage. */
 function steering({ state, stages }: ExperimentStatus, workflowId: string): string[] {
   const id = shellWord(workflowId);
-  // A reset brings back the updates that came after its point, and an abandonment would end the new run at once.
+  // A reset applies later updates again. An abandonment would then end the new run at once.
   const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
-  const resets = stages
-    .filter(({ resetEventId }) => resetEventId !== undefined)
-    .map(
-      ({ name, resetEventId }) =>
-        `${name}: \`temporal workflow reset --workflow-id ${id} --event-id ${resetEventId}${excluded} --reason ${name}\``,
-    );
+  const reset = (eventId: number, stage: string): string =>
+    `temporal workflow reset --workflow-id ${id} --event-id ${eventId}${excluded} --reason ${stage}`;
+  const resets = stages.flatMap(({ name, resetEventId }) =>
+    resetEventId === undefined ? [] : [`${name}: \`${reset(resetEventId, name)}\``],
+  );
   return [
     ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
     ...list('To run a stage and those after it again:', resets),
   ];
 }
 
-/** Time and figures of a stage that is done, and whose they are; progress of one that is not. */
+/** Time, figures and origin of a stage that is done. Progress of one that is not. */
 function soFar(stage: StageStatus): string {
   const { state, seconds, by, metrics = {} } = stage;
   if (state !== 'done') return progressText(stage);
@@ -110,7 +118,7 @@ function progressText({ progress }: StageStatus): string {
   return progress ? `${progress.done} of ${progress.total} ${progress.unit}` : '';
 }
 
-/** In Temporal UI cells have no padding; the code style of the state is what parts the columns. */
+/** Cells have no padding in Temporal UI. The code style of the state separates the columns. */
 function table(heads: string[], rows: string[][]): string {
   const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
   return [line(heads), `|${heads.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
@@ -120,7 +128,7 @@ function list(title: string, items: string[]): string[] {
   return items.length > 0 ? [`${title}\n\n${items.map((item) => `- ${item}`).join('\n')}`] : [];
 }
 
-/** Inline, because Temporal UI breaks its lines and cuts those of a block off. */
+/** Inline code, because Temporal UI breaks its lines, and cuts off those of a block. */
 function code(command: string): string {
   return `\`${command}\``;
 }

@@ -7,8 +7,8 @@ import { limitsOf, Shares } from './shares.js';
 import type { StageRun } from './stage.js';
 
 /**
- * Calls the request step of a stage with a share of the endpoint's limits and of the budget. What is stored already counts
- * against the budget, so that no kill, retry or continuation loses sight of what was paid.
+ * Calls the request step of a stage with a share of the endpoint's limits and of the budget. Stored replies count
+ * against the budget too, so no kill, retry or continuation loses sight of what was paid.
  *
  * @throws ApplicationFailure `BudgetExceeded` when what is left does not pay for the next request.
  */
@@ -36,7 +36,7 @@ export async function paidRequests(
     }
     for (let all = false; ; all = true) {
       if (all) shares.waitForAll();
-      // One change may let several shards go on, of which the first leaves the others nothing.
+      // Several shards may wake up at once, and the first of them may leave the others nothing.
       while (!shares.canTake(all)) await condition(() => shares.canTake(all));
       const share = shares.take(shard, shards - started, all);
       if (!all) started += 1;
@@ -46,10 +46,11 @@ export async function paidRequests(
       if (!incomplete) return;
       if (all) {
         await run.tell();
+        const spent = `the replies cost ${dollarsText(shares.spentUsd)} of execution.budgetUsd ${execution.budgetUsd}`;
         throw ApplicationFailure.create({
           type: 'BudgetExceeded',
           nonRetryable: true,
-          message: `the replies cost ${dollarsText(shares.spentUsd)} of execution.budgetUsd ${execution.budgetUsd} US dollars, and the next one could pass it; everything that arrived is stored`,
+          message: `${spent} US dollars, and the next one could pass it; everything that arrived is stored`,
         });
       }
     }

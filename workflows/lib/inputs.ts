@@ -1,6 +1,6 @@
 /**
- * Inputs of a workflow: checked at its top, then looked up, then imported. A mistake ends the workflow at once with all
- * mistakes and before anything is stored.
+ * Inputs of a workflow: checked, then looked up, then imported. A mistake ends the workflow with all mistakes, before
+ * anything is stored.
  */
 import { ApplicationFailure } from '@temporalio/workflow';
 import {
@@ -74,8 +74,8 @@ export function lookupsOf(
 }
 
 /**
- * The references behind inputs. References, files, models and benchmarks are looked up first, where they are needed; what
- * is no reference is imported when all of them exist.
+ * The references behind inputs. First everything is looked up on the workers that need it: references, files, models
+ * and benchmarks. When all of it exists, files and models are imported.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
@@ -108,7 +108,7 @@ export async function resolveInputs<I extends object>(
   ]);
   if (mistakes.flat().length > 0) throw refused(workflow, mistakes.flat());
 
-  // Equal sources are one model, which is imported once.
+  // Equal sources are one model. It is imported once.
   const imported = new Map<string, Promise<ArtifactRef>>();
   const importOnce = (input: ArtifactInput | ModelInput, path: string): Promise<ArtifactRef> => {
     if ('digest' in input) return Promise.resolve(input);

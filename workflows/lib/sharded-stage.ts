@@ -40,8 +40,8 @@ export interface ShardedStageRun {
 }
 
 /**
- * Keeps `execution.window` shards in flight, drains them before it continues as new (which would end what is running), and
- * returns the sealed reference. A shard that stands in the store answers at once.
+ * Keeps `execution.window` shards in flight and returns the sealed reference. A shard that is in the store answers at
+ * once. Before the stage continues as new it drains its shards, because a continuation ends what is running.
  */
 export async function runShardedStage(
   run: StageRun,

@@ -1,9 +1,10 @@
 /**
- * Limits of an endpoint, shared by the shards of a stage that are in flight, on whatever workers they are. Pure.
+ * Limits of an endpoint, shared by the shards of a stage that are in flight, on whatever workers they run. Pure.
  *
- * A shard takes a share when it starts and gives it back when it ends, so that the shares in flight never exceed the limits.
- * What it did not spend, others get. A shard whose share of the budget is too small for its next request comes back for all that is left, which it
- * gets when it is the only one; when that is too small too, the budget is used up.
+ * A shard takes a share when it starts and gives it back when it ends, so the shares in flight never exceed the
+ * limits. Other shards get what it did not spend. A shard whose share of the budget is too small for its next request
+ * comes back for everything that is left. It gets that when no other shard is in flight. When that is too small too,
+ * the budget is used up.
  */
 import type { AskingExecution } from '../contract/index.js';
 
@@ -48,7 +49,7 @@ export class Shares {
     return [...this.#costs.values()].reduce((sum, cost) => sum + cost, 0);
   }
 
-  /** Declares that a shard wants all that is left; until it has it, no other one starts. */
+  /** Declares that a shard wants all that is left. No other shard starts until it has that. */
   waitForAll(): void {
     this.#waitingForAll += 1;
   }
@@ -58,7 +59,7 @@ export class Shares {
     return all ? this.#inUse.size === 0 : this.#waitingForAll === 0 && this.#inUse.size < this.#slots;
   }
 
-  /** A share for a shard; `shardsLeft` counts it and those that have not started. With `all` everything that is left. */
+  /** A share for a shard. `shardsLeft` counts it and those not yet started. `all` takes everything that is left. */
   take(shard: number, shardsLeft: number, all = false): Share {
     if (all) this.#waitingForAll -= 1;
     const parts = all ? 1 : Math.max(1, Math.min(this.#slots - this.#inUse.size, shardsLeft));

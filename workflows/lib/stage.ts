@@ -1,6 +1,4 @@
-/**
- * What every stage workflow shares: input checked at the top, status, pause, and progress told to the experiment.
- */
+/** What every stage workflow shares: its input, status, pause, and the progress that it tells the experiment. */
 import {
   CancellationScope,
   condition,
@@ -11,10 +9,10 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import {
-  benchmarkFile,
   benchmarkFiles,
   dollarsText,
   STAGE,
+  type ArtifactInput,
   type ArtifactRef,
   type InputRefs,
   type StageAnswers,
@@ -26,14 +24,14 @@ import {
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 
-/** Progress messages of one stage run at the most: each is an event in two histories. */
+/** Most progress messages of one stage run, because each is an event in two histories. */
 const PROGRESS_MESSAGES = 20;
 
 export class StageRun {
   #paused = false;
   #progress: StageProgress | undefined;
   #told = -1;
-  /** What the stage's replies cost so far, in US dollars; shown with its progress. */
+  /** What the stage's replies cost so far, in US dollars. It is shown with the progress. */
   costUsd: number | undefined;
 
   constructor(readonly stage: StageName) {
@@ -60,8 +58,8 @@ export class StageRun {
   }
 
   /**
-   * Runs `work` so that a pause interrupts it: a training is asked to stop, writes a checkpoint, and goes on from it when
-   * the stage is resumed.
+   * Runs `work` so that a pause interrupts it. A pause asks a training to stop, and the training writes a checkpoint.
+   * It goes on from there when the stage is resumed.
    */
   async interruptible<T>(work: () => Promise<T>): Promise<T> {
     for (;;) {
@@ -102,7 +100,7 @@ export class StageRun {
   async #tell(): Promise<void> {
     const { parent } = workflowInfo();
     if (!parent) return;
-    // The experiment may be gone (terminated, reset): its stage finishes all the same.
+    // The experiment may be terminated or reset. Its stage finishes all the same.
     await getExternalWorkflowHandle(parent.workflowId)
       .signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! })
       .catch((error: unknown) => {
@@ -112,9 +110,8 @@ export class StageRun {
 
   /** Shows what the stage made, and whose work it was. */
   finish(result: StageResult): StageResult {
-    setCurrentDetails(
-      `**${this.stage}**: done${result.reused ? `, reused from ${result.by ?? 'the store'}` : ''}\n\n\`${result.ref.key}\``,
-    );
+    const from = result.reused ? `, reused from ${result.by ?? 'the store'}` : '';
+    setCurrentDetails(`**${this.stage}**: done${from}\n\n\`${result.ref.key}\``);
     return result;
   }
 
@@ -124,16 +121,15 @@ export class StageRun {
       total: 0,
       unit: 'shards',
     };
+    const name = `**${this.stage}**${this.#paused ? ' (paused)' : ''}`;
     const cost = costUsd === undefined ? '' : `, ${dollarsText(costUsd)} US dollars`;
-    setCurrentDetails(
-      `**${this.stage}**${this.#paused ? ' (paused)' : ''}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`,
-    );
+    setCurrentDetails(`${name}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`);
   }
 }
 
 /**
- * The input of a stage, with references in the place of paths and model sources, those of benchmarks in its settings
- * included. What an earlier run of the same stage carries over was looked up by that run.
+ * The input of a stage, with a reference in the place of every path and model source. An earlier run of the same stage
+ * has looked up what it carries over.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
@@ -142,42 +138,50 @@ export async function stageInput<S extends StageName>(
   input: unknown,
   carried = false,
 ): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config']; settings: StageAnswers }> {
-  const { inputs, config: given } = parseInput(stage, input) as StageInput<S>;
-  const settings = STAGE[stage].withSettings(given);
-  if (carried) return { inputs: inputs as Resolved<StageInput<S>['inputs']>, config: given, settings };
-  const { deviceClass } = settings.execution();
-  const resolved = await resolveInputs(stage, inputs, {
-    at: 'inputs.',
-    ...lookupsOf({ [stage]: given }, () => 'config.'),
-    deviceClass,
-  });
-  const config = await withBenchmarkFiles(stage, given, settings, deviceClass);
+  const { inputs, config } = parseInput(stage, input) as StageInput<S>;
+  const resolved = carried
+    ? { inputs: inputs as Resolved<StageInput<S>['inputs']>, config: {} }
+    : await resolveInputs(
+        stage,
+        { inputs, config: benchmarkData(stage, config) },
+        {
+          at: '',
+          ...lookupsOf({ [stage]: config }, () => 'config.'),
+          deviceClass: STAGE[stage].withSettings(config).execution().deviceClass,
+        },
+      );
+  const withData = withBenchmarkData(config, resolved.config);
   return {
-    inputs: resolved as Resolved<StageInput<S>['inputs']>,
-    config,
-    settings: STAGE[stage].withSettings(config),
+    inputs: resolved.inputs as Resolved<StageInput<S>['inputs']>,
+    config: withData,
+    settings: STAGE[stage].withSettings(withData),
   };
 }
 
-/** Settings in which every benchmark that comes from a file names the artifact of its rows. */
-async function withBenchmarkFiles<C>(
-  stage: StageName,
-  config: C,
-  settings: StageAnswers,
-  deviceClass: string | undefined,
-): Promise<C> {
-  let resolved = config;
-  for (const [setting, benchmarks] of Object.entries(settings.names().benchmarks ?? {})) {
-    const files = benchmarkFiles(benchmarks);
-    if (Object.keys(files).length === 0) continue;
-    const refs = await resolveInputs(stage, files, { at: `config.${setting}.`, deviceClass });
-    const list = benchmarks.map((benchmark, index) => {
-      const data = refs[benchmarkFile(index)];
-      return data === undefined ? benchmark : { ...benchmark, data };
-    });
-    resolved = { ...resolved, [setting]: list };
-  }
-  return resolved;
+/** Rows of benchmarks by setting and place in its list. */
+type BenchmarkData<R> = Record<string, Record<string, { data: R }>>;
+
+/** Where the rows of a stage's benchmarks come from, as its settings have them. */
+function benchmarkData(stage: StageName, config: unknown): BenchmarkData<ArtifactInput> {
+  const { benchmarks = {} } = STAGE[stage].withSettings(config).names();
+  return Object.fromEntries(
+    Object.entries(benchmarks).map(([setting, list]) => [
+      setting,
+      Object.fromEntries(list.flatMap((each, index) => ('data' in each ? [[index, { data: each.data }]] : []))),
+    ]),
+  );
+}
+
+/** Settings with references in the place of the rows of benchmarks, so that a continuation imports no path again. */
+function withBenchmarkData<C extends object>(config: C, data: BenchmarkData<ArtifactRef>): C {
+  const settings = Object.entries(config).map(([name, value]: [string, unknown]) => {
+    const refs = data[name];
+    return [
+      name,
+      refs && Array.isArray(value) ? value.map((each: object, index) => ({ ...each, ...refs[index] })) : value,
+    ];
+  });
+  return Object.fromEntries(settings) as C;
 }
 
 /** The artifacts that decide a stage's result, the rows of its benchmarks among them, by their names in the key. */
