@@ -1,10 +1,13 @@
 /** `npm test`: every check and every test, two parts at a time, and one line at the end that says how it went. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { logs, root, venvPython } from '../setup/paths.mjs';
+import { endAll, findMarked } from '../setup/processes.mjs';
+import { checkStore } from '../setup/store-choice.mjs';
 import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
 const HELP = `npm test [-- options] [-- files]
@@ -14,6 +17,7 @@ Runs the type check, lint, import rules, all Vitest projects, the Python tests a
 
   FILE...      only these test files: .ts with Vitest, .py with pytest
   -t PATTERN   with files: only tests whose name matches (Vitest -t, pytest -k)
+  --store S    integration tests on minio or seaweedfs; by default on the store of this checkout
   --quick      types, lint, import rules, unit and replay tests: no server, no Python
   --help       print this
 
@@ -22,6 +26,10 @@ A test file is a path such as infra/commands/estimate.test.ts or workers/sandbox
 /** Parts in work at once: the chain of checks and the longest test run fill two cores. */
 const LANES = 2;
 const SLOWEST = 10;
+/** The variable by which this run finds what it has started. */
+const MARK = 'ACECODER_TEST_RUN';
+/** Time to end for what a stopped run has started: the sweeper of the integration tests needs some seconds. */
+const GRACE_MS = 15_000;
 
 /** A command to run; what has no outcomes of its own is one check. */
 interface Part {
@@ -107,8 +115,9 @@ function partsOf(options: { quick: boolean; files: string[]; pattern: string | u
 }
 
 /** The user's Temporal profile may point at production: no test sees it. */
-const environment = {
+const environment: NodeJS.ProcessEnv = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_'))),
+  [MARK]: randomUUID(),
   PYTHONPATH: join(root, 'workers'),
 };
 
@@ -127,13 +136,14 @@ class Run {
     }
   }
 
-  /** Runs all parts; returns the signal that stopped them, if any. */
+  /** Runs all parts; returns the signal that stopped them, if any. Nothing runs then any more. */
   async all(parts: readonly Part[]): Promise<NodeJS.Signals | undefined> {
     const waiting = [...parts];
     const lane = async (): Promise<void> => {
       for (let part = waiting.shift(); part && !this.#stopped; part = waiting.shift()) await this.#part(part);
     };
     await Promise.all(Array.from({ length: this.live ? 1 : LANES }, lane));
+    if (this.#stopped) await endAll(() => findMarked(MARK, environment[MARK]!), GRACE_MS);
     return this.#stopped;
   }
 
@@ -160,14 +170,14 @@ class Run {
 
   /** Runs a part's command; returns undefined when it ended well, otherwise what happened beyond a plain failure. */
   async #spawn({ command, args }: Part, logFile: string): Promise<string | undefined> {
-    const log = openSync(logFile, 'w');
-    const output = this.live ? 'inherit' : log;
+    const log = this.live ? undefined : openSync(logFile, 'w');
+    const output = log ?? 'inherit';
     const child = spawn(command, args, {
       cwd: root,
       stdio: ['ignore', output, output],
       env: this.live ? environment : { ...environment, NO_COLOR: '1' },
     });
-    closeSync(log);
+    if (log !== undefined) closeSync(log);
     this.#children.add(child);
     try {
       return await new Promise((done) => {
@@ -214,6 +224,7 @@ async function main(): Promise<number> {
     options: {
       quick: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
+      store: { type: 'string' },
       testNamePattern: { type: 'string', short: 't' },
     },
   });
@@ -221,6 +232,8 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  const store = checkStore(values.store);
+  if (store) environment['ACECODER_TEST_STORE'] = store;
   const parts = partsOf({ quick: values.quick, files, pattern: values.testNamePattern });
   mkdirSync(logs(), { recursive: true });
   const run = new Run(files.length > 0);

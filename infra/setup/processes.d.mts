@@ -8,3 +8,5 @@ export function stopProcess(identity: ProcessIdentity, graceMs?: number): Promis
 export function readJson(path: string): unknown;
 export function writeWhole(path: string, text: string, mode?: number): void;
 export function withLock<T>(path: string, body: () => Promise<T>, onWait?: (pid: number) => void): Promise<T>;
+export function findMarked(name: string, value: string): ProcessIdentity[];
+export function endAll(find: () => ProcessIdentity[], graceMs: number): Promise<void>;

@@ -119,3 +119,55 @@ function breakLock(path, deadHolder) {
   if (taken?.pid !== deadHolder?.pid || taken?.startTime !== deadHolder?.startTime) tryLock(aside, path);
   rmSync(aside);
 }
+
+/**
+ * The processes whose environment has the variable with the value, and all their descendants, which may have been given
+ * another environment; this process is not among them.
+ */
+export function findMarked(name, value) {
+  const parents = new Map();
+  const marked = new Set();
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      parents.set(pid, Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]));
+      if (readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`${name}=${value}`)) marked.add(pid);
+    } catch (error) {
+      // It has ended meanwhile, or it is another user's.
+      if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(error.code)) throw error;
+    }
+  }
+  for (let before = -1; before !== marked.size;) {
+    before = marked.size;
+    for (const [pid, parent] of parents) if (marked.has(parent)) marked.add(pid);
+  }
+  return [...marked].map(identify).filter((identity) => identity !== undefined);
+}
+
+/**
+ * Ends every process that `find` names, also those that start meanwhile: SIGTERM, and SIGKILL after the grace time
+ * (milliseconds). Returns once none is left.
+ */
+export async function endAll(find, graceMs) {
+  const deadline = performance.now() + graceMs;
+  const asked = new Set();
+  for (let left = find(); left.length > 0; left = find()) {
+    for (const { pid, startTime } of left) {
+      const late = performance.now() >= deadline;
+      const key = `${pid} ${startTime}`;
+      if (late || !asked.has(key)) signalOne(pid, late ? 'SIGKILL' : 'SIGTERM');
+      asked.add(key);
+    }
+    await sleep(50);
+  }
+}
+
+function signalOne(pid, signal) {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
+}

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { identify, isAlive, stopProcess, withLock } from './processes.mjs';
+import { endAll, findMarked, identify, isAlive, stopProcess, withLock } from './processes.mjs';
 
 const MODULE = new URL('processes.mjs', import.meta.url).href;
 let folder: string;
@@ -81,5 +81,29 @@ describe('withLock', () => {
   it('is free again after a failure', async () => {
     await expect(withLock(lock, () => Promise.reject(new Error('failed')))).rejects.toThrow('failed');
     expect(await withLock(lock, async () => 'free')).toBe('free');
+  });
+});
+
+describe('marked processes', () => {
+  it('are those with the mark and their descendants, and all of them end', async () => {
+    const grandchild = `sleep 600 & wait`;
+    const child = spawn('/bin/sh', ['-c', `env -u MARK_OF_TEST sh -c '${grandchild}' & echo ready; wait`], {
+      env: { PATH: process.env['PATH'], MARK_OF_TEST: folder },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const other = spawn('/bin/sleep', ['600'], { env: { MARK_OF_TEST: 'another' } });
+    try {
+      await once(child.stdout, 'data');
+      const find = () => findMarked('MARK_OF_TEST', folder);
+      // The shell with the mark, the one without it, and what that one runs.
+      await expect.poll(find).toHaveLength(3);
+      expect(find().map(({ pid }) => pid)).toContain(child.pid);
+      await endAll(find, 10_000);
+      expect(find()).toEqual([]);
+      expect(identify(other.pid!)).toBeDefined();
+    } finally {
+      child.kill('SIGKILL');
+      other.kill('SIGKILL');
+    }
   });
 });

@@ -123,7 +123,7 @@ function spawnDetached(launch: Launch, home: string, logFile: string): Promise<P
     stdio: ['ignore', output, output],
     // Nothing of the user's environment but the path: a MINIO_*, WEED_* or TEMPORAL_* variable, a profile or a
     // certificate in the home folder would change what is served, and where.
-    env: { PATH: process.env['PATH'], HOME: join(home, 'data'), ...launch.env },
+    env: { PATH: process.env['PATH'], HOME: join(home, 'data'), ...testMarks(), ...launch.env },
   });
   closeSync(output);
   child.unref();
@@ -131,6 +131,11 @@ function spawnDetached(launch: Launch, home: string, logFile: string): Promise<P
     child.once('error', (error) => reject(toolMissing(launch.command, error)));
     child.once('spawn', () => resolve(identify(child.pid!) ?? { pid: child.pid!, startTime: 'ended' }));
   });
+}
+
+/** By these variables, a test run finds what it has started. */
+function testMarks(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => name.startsWith('ACECODER_TEST_')));
 }
 
 export function toolMissing(path: string, error: Error): Error {
