@@ -118,7 +118,7 @@ function writeObject(name: string): void {
 /** Waits for npm to be at work; returns its pid. */
 async function npmAtWork(): Promise<number> {
   const path = join(folder, 'npm.pid');
-  await expect.poll(() => existsSync(path) && readFileSync(path, 'utf8'), { timeout: 10_000 }).toMatch(/\d\n$/);
+  await expect.poll(() => existsSync(path) && readFileSync(path, 'utf8')).toMatch(/\d\n$/);
   return Number(readFileSync(path, 'utf8'));
 }
 
@@ -136,7 +136,7 @@ function start(
   return { child, end: once(child, 'close').then(([code]) => ({ code: code as number, output })) };
 }
 
-describe('set-up', { timeout: 30_000 }, () => {
+describe('set-up', () => {
   it('installs everything once, and then nothing', async () => {
     expect((await start().end).code).toBe(0);
     expect(installs()).toEqual(INSTALLS);

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Client as ObjectStore } from 'minio';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { objectKeys } from '../../activities/artifacts/keys.js';
-import { runTemporalCli, stackEnvironment } from '../../infra/stack/embedded-stack.js';
+import { stackEnvironment } from '../../infra/stack/embedded-stack.js';
 import { temporal as temporalPath } from '../../infra/setup/paths.mjs';
 import {
   type ArtifactRef,
@@ -19,7 +19,7 @@ import {
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { artifactStore, SHARED_QUEUE, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, SHARED_QUEUE, temporalCli, workerProcess } from '../fixtures/harness.js';
 import { HeldRuntime } from '../fixtures/held-runtime.js';
 import { until } from '../fixtures/until.js';
 
@@ -37,15 +37,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Runs the Temporal CLI, which must succeed, and returns what it prints. */
-async function temporal(...args: string[]): Promise<string> {
-  const { stdout, stderr, code } = await runTemporalCli(inject('stack'), args);
-  if (code !== 0) throw new Error(`temporal ${args.join(' ')}: exit code ${code}\n${stderr}`);
-  return stdout;
-}
-
 const temporalJson = async <T>(...args: string[]): Promise<T> =>
-  JSON.parse(await temporal(...args, '--output', 'json')) as T;
+  JSON.parse(await temporalCli(...args, '--output', 'json')) as T;
 
 /** Runs a command as a person types it: in a shell that finds `temporal` on its path. */
 async function shell(command: string): Promise<{ output: string; code: number }> {
@@ -79,7 +72,7 @@ function startOf(name: string, change: (experiment: Micro) => void = () => undef
 }
 
 async function start(...experiment: Parameters<typeof startOf>): Promise<void> {
-  await temporal('workflow', 'start', ...startOf(...experiment));
+  await temporalCli('workflow', 'start', ...startOf(...experiment));
 }
 
 async function status(workflowId: string): Promise<ExperimentStatus> {
@@ -120,7 +113,7 @@ const listed = async (query: string): Promise<{ workflowId: string; status: stri
     status: state.replace('WORKFLOW_EXECUTION_STATUS_', ''),
   }));
 
-/** How the runs of a stage of an experiment ended, or that one runs, newest first. */
+/** How the runs of a stage of an experiment ended, or that one runs, newest first. The list is behind the runs. */
 const runsOf = async (workflowId: string, stage: StageName): Promise<string[]> =>
   (await listed(`WorkflowId = '${workflowId}/${stage}'`)).map(({ status: state }) => state);
 
@@ -216,7 +209,7 @@ describe('an experiment by Temporal CLI', () => {
       (now) => stageOf(now, 'sampling').progress !== undefined,
     );
     await runtime.held('sample');
-    await temporal('workflow', 'signal', '--workflow-id', id, '--name', 'pause');
+    await temporalCli('workflow', 'signal', '--workflow-id', id, '--name', 'pause');
     const paused = await until(
       () => status(id),
       ({ state, stages }) => state === 'paused' && stages.some((stage) => stage.state === 'paused'),
@@ -269,8 +262,8 @@ describe('an experiment by Temporal CLI', () => {
       'finished work is taken from the store',
     );
     artifacts = await finished(id);
-    expect(await runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'FAILED']);
-    expect(await runsOf(id, 'sampling')).toEqual(['COMPLETED']);
+    await expect.poll(() => runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'FAILED']);
+    await expect.poll(() => runsOf(id, 'sampling')).toEqual(['COMPLETED']);
     expect(await inputOf(`${id}/reinforcement`)).toMatchObject({ config: { execution: { microBatch: 4 } } });
     await until(
       () => listed(`AceCoderExperiment = '${id}' AND AceCoderState = 'done' AND AceCoderPassAt1 >= 0`),
@@ -293,9 +286,9 @@ describe('an experiment by Temporal CLI', () => {
   it('goes back to a stage after its end by the command it prints', async () => {
     await run(await resetCommand(id, 'reinforcement'));
     expect(await finished(id)).toEqual(artifacts);
-    expect(await runsOf(id, 'rewardModel')).toEqual(['COMPLETED']);
-    expect(await runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'COMPLETED', 'FAILED']);
-    expect(await runsOf(id, 'evaluation')).toEqual(['COMPLETED', 'COMPLETED']);
+    await expect.poll(() => runsOf(id, 'rewardModel')).toEqual(['COMPLETED']);
+    await expect.poll(() => runsOf(id, 'reinforcement')).toEqual(['COMPLETED', 'COMPLETED', 'FAILED']);
+    await expect.poll(() => runsOf(id, 'evaluation')).toEqual(['COMPLETED', 'COMPLETED']);
   });
 
   it('gives its references to a stage that is started alone', async () => {
@@ -339,9 +332,9 @@ describe('going back while the experiment runs', () => {
       () => runsOf(id, 'sampling'),
       (runs) => runs.length === 2,
     );
-    expect((await runsOf(id, 'sampling'))[1]).toBe('CANCELED');
-    expect(await runsOf(id, 'filtering')).toEqual(['COMPLETED', 'COMPLETED']);
-    expect(await runsOf(id, 'synthesis')).toEqual(['COMPLETED']);
+    await expect.poll(async () => (await runsOf(id, 'sampling'))[1]).toBe('CANCELED');
+    await expect.poll(() => runsOf(id, 'filtering')).toEqual(['COMPLETED', 'COMPLETED']);
+    await expect.poll(() => runsOf(id, 'synthesis')).toEqual(['COMPLETED']);
   });
 
   it('keeps a stage that was started before that point', async () => {
@@ -352,23 +345,23 @@ describe('going back while the experiment runs', () => {
       (now) => stageOf(now, 'rewardModel').state === 'running' && stageOf(now, 'rewardModel').progress !== undefined,
     );
     await runtime.held('trainRewardModel');
-    await temporal('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
+    await temporalCli('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
     runtime.release('trainRewardModel');
     expect(Object.keys(await finished(id))).toHaveLength(7);
     for (const stage of ['rewardModel', 'reinforcement'] as const)
-      expect(await runsOf(id, stage)).toEqual(['COMPLETED']);
+      await expect.poll(() => runsOf(id, stage)).toEqual(['COMPLETED']);
   });
 });
 
 describe('ending an experiment by hand', () => {
   it('cancels one that is paused before its first stage', async () => {
-    await temporal('workflow', 'signal-with-start', '--signal-name', 'pause', ...startOf('cancelled-by-hand'));
+    await temporalCli('workflow', 'signal-with-start', '--signal-name', 'pause', ...startOf('cancelled-by-hand'));
     // At its first stage: looking up and recording come before it and run on, and set search attributes.
     await until(
       () => status('cancelled-by-hand'),
       (now) => stageOf(now, 'synthesis').state === 'paused',
     );
-    await temporal('workflow', 'cancel', '--workflow-id', 'cancelled-by-hand');
+    await temporalCli('workflow', 'cancel', '--workflow-id', 'cancelled-by-hand');
     await until(
       () => described('cancelled-by-hand'),
       (state) => state === 'CANCELED',
@@ -389,7 +382,7 @@ describe('ending an experiment by hand', () => {
       () => status('abandoned-by-hand'),
       (now) => stageOf(now, 'synthesis').resetEventId !== undefined,
     );
-    await temporal(
+    await temporalCli(
       'workflow',
       'update',
       'execute',
@@ -404,7 +397,7 @@ describe('ending an experiment by hand', () => {
       () => described('abandoned-by-hand'),
       (state) => state === 'FAILED',
     );
-    await temporal('workflow', 'describe', '--workflow-id', 'abandoned-by-hand');
+    await temporalCli('workflow', 'describe', '--workflow-id', 'abandoned-by-hand');
     await run(await resetCommand('abandoned-by-hand', 'synthesis'));
     expect(
       (
@@ -414,7 +407,7 @@ describe('ending an experiment by hand', () => {
         )
       ).state,
     ).not.toBe('abandoned');
-    await temporal('workflow', 'cancel', '--workflow-id', 'abandoned-by-hand');
+    await temporalCli('workflow', 'cancel', '--workflow-id', 'abandoned-by-hand');
     runtime.release('sample');
   });
 
@@ -428,13 +421,13 @@ describe('ending an experiment by hand', () => {
       (now) => stageOf(now, 'sampling').progress !== undefined,
     );
     await runtime.held('sample');
-    await temporal('workflow', 'cancel', '--workflow-id', 'child-cancelled/sampling');
+    await temporalCli('workflow', 'cancel', '--workflow-id', 'child-cancelled/sampling');
     const parked = await until(
       () => status('child-cancelled'),
       ({ state }) => state === 'parked',
     );
     expect(stageOf(parked, 'sampling').failure?.message).toBe('somebody cancelled child-cancelled/sampling');
-    await temporal('workflow', 'cancel', '--workflow-id', 'child-cancelled');
+    await temporalCli('workflow', 'cancel', '--workflow-id', 'child-cancelled');
     await until(
       () => described('child-cancelled'),
       (state) => state === 'CANCELED',
@@ -445,7 +438,7 @@ describe('ending an experiment by hand', () => {
 
 describe('a nightly refresh', () => {
   const schedule = (command: string, ...args: string[]): Promise<string> =>
-    temporal('schedule', command, '--schedule-id', 'by-cli', ...args);
+    temporalCli('schedule', command, '--schedule-id', 'by-cli', ...args);
   const paused = async (): Promise<boolean> =>
     (JSON.parse(await schedule('describe', '--output', 'json')) as { schedule: { state: { paused?: boolean } } })
       .schedule.state.paused ?? false;
@@ -539,18 +532,18 @@ describe('a nightly refresh', () => {
       '--input',
       JSON.stringify({ name: 'pausing', seeds: { kind: 'seeds', path: '/nowhere/seeds.jsonl' } }),
     ];
-    await temporal(...create);
-    await temporal('schedule', 'trigger', '--schedule-id', 'pausing');
+    await temporalCli(...create);
+    await temporalCli('schedule', 'trigger', '--schedule-id', 'pausing');
     const state = await until(
       async () =>
         (
-          JSON.parse(await temporal('schedule', 'describe', '--schedule-id', 'pausing', '--output', 'json')) as {
+          JSON.parse(await temporalCli('schedule', 'describe', '--schedule-id', 'pausing', '--output', 'json')) as {
             schedule: { state: { paused?: boolean; notes?: string } };
           }
         ).schedule.state,
       ({ paused: now }) => now === true,
     );
     expect(state.notes).toMatch(/fail/i);
-    await temporal('schedule', 'delete', '--schedule-id', 'pausing');
+    await temporalCli('schedule', 'delete', '--schedule-id', 'pausing');
   });
 });

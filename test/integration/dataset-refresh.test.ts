@@ -8,7 +8,7 @@ import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { FilteredQuestionRow, type ArtifactRef } from '../../workflows/contract/index.js';
 import { answer, completion, exercise, fakeEndpoint, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
 import { Gate } from '../fixtures/gate.js';
-import { artifactStore, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, temporalCli, temporalClient, workerProcess } from '../fixtures/harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-refresh-'));
 const seedsPath = join(folder, 'seeds.jsonl');
@@ -27,12 +27,6 @@ interface Night {
     dropped: Record<string, number>;
     statistics: Record<string, { before: number | null; added: number | null }>;
   };
-}
-
-async function cli(...args: string[]): Promise<string> {
-  const { stdout, stderr, code } = await runTemporalCli(inject('stack'), args);
-  expect(code, stderr).toBe(0);
-  return stdout;
 }
 
 /** Seeds `triple_<name>`; with another docstring where the seed of that id has changed. */
@@ -111,7 +105,7 @@ describe('a data set that refreshes every night', () => {
         },
       },
     });
-    await cli(
+    await temporalCli(
       'schedule',
       'create',
       '--schedule-id',
@@ -133,7 +127,7 @@ describe('a data set that refreshes every night', () => {
       '--input',
       input,
     );
-    const trigger = (): Promise<string> => cli('schedule', 'trigger', '--schedule-id', schedule);
+    const trigger = (): Promise<string> => temporalCli('schedule', 'trigger', '--schedule-id', schedule);
     let worker = workerProcess(queue);
     try {
       write(['a', 'b', 'c']);

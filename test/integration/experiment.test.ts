@@ -23,6 +23,7 @@ import {
   artifactStore,
   breakingStore,
   failureOf,
+  queryOf,
   startWorkflow,
   statusWhere,
   sweepPruned,
@@ -385,7 +386,7 @@ describe('the whole chain', () => {
     const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
     await expect.poll(checkpoints).not.toEqual([]);
     await handle.signal('pause');
-    const { state } = await handle.query<{ state: string }>('status');
+    const { state } = await queryOf<{ state: string }>(handle, 'status');
     expect(state).toBe('paused');
     const pending = async (): Promise<number> => (await handle.describe()).raw.pendingActivities?.length ?? 0;
     await expect.poll(pending).toBe(0);

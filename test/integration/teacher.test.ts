@@ -6,7 +6,6 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
 import { refOf } from '../../activities/artifacts/manifests.js';
-import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import {
   FilteredQuestionRow,
   ProgramRow,
@@ -30,6 +29,7 @@ import {
   SHARED_QUEUE,
   startWorkflow,
   statusWhere,
+  temporalCli,
   temporalClient,
   workerProcess,
 } from '../fixtures/harness.js';
@@ -184,14 +184,7 @@ describe('an llm worker that is killed', () => {
 
   /** The key stands in no history, artifact or log. */
   async function expectNoKey(workflowId: string, ref: ArtifactRef, queue: string): Promise<void> {
-    const { stdout } = await runTemporalCli(inject('stack'), [
-      'workflow',
-      'show',
-      '--workflow-id',
-      workflowId,
-      '--output',
-      'json',
-    ]);
+    const stdout = await temporalCli('workflow', 'show', '--workflow-id', workflowId, '--output', 'json');
     expect(stdout).toContain('synthesis.request');
     const history = stdout.replace(/"data":\s*"([^"]*)"/g, (_, data: string) => Buffer.from(data, 'base64').toString());
     expect(history).toContain('FAKE_TEACHER_KEY');
@@ -379,12 +372,7 @@ describe('an experiment', () => {
     expect(before).toBeGreaterThan(8);
     expect(parked.cost).toMatchObject({ usd: expect.closeTo(before * REPLY_USD, 9) as number, budgetUsd });
     expect(parked.cost.estimatedUsd).toBeGreaterThan(0.01);
-    const { stdout } = await runTemporalCli(inject('stack'), [
-      'workflow',
-      'metadata',
-      '--workflow-id',
-      handle.workflowId,
-    ]);
+    const stdout = await temporalCli('workflow', 'metadata', '--workflow-id', handle.workflowId);
     expect(stdout).toMatch(/Cost so far: 0\.0\d+ USD for the teacher's replies \(at most 0\.0400, estimated /);
 
     await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { budgetUsd: 1 } }] });

@@ -124,7 +124,7 @@ describe('the plugin', () => {
       }
     };
 
-    it('stands beside other workflows', { timeout: 60_000 }, async () => {
+    it('stands beside other workflows', async () => {
       expect(
         await bundle(
           'all',
@@ -133,7 +133,7 @@ describe('the plugin', () => {
       ).toContain('greet');
     });
 
-    it('is not hidden by a workflow of the same name', { timeout: 60_000 }, async () => {
+    it('is not hidden by a workflow of the same name', async () => {
       const hiding = [
         `export * from ${JSON.stringify(workflowsPath.all)};`,
         `export async function sampling() { return 'another'; }`,
@@ -144,7 +144,7 @@ describe('the plugin', () => {
       );
     });
 
-    it('is built once for a home, and anew when a source or a version changes', { timeout: 60_000 }, async () => {
+    it('is built once for a home, and anew when a source or a version changes', async () => {
       const cache = join(folder, 'cache');
       const { code } = await workflowBundle(cache, services);
       const [name] = readdirSync(cache);
@@ -156,7 +156,7 @@ describe('the plugin', () => {
       expect(readdirSync(cache)).toEqual([name]);
     });
 
-    it('leaves the names of other parts alone', { timeout: 60_000 }, async () => {
+    it('leaves the names of other parts alone', async () => {
       await bundle(
         'data',
         [
