@@ -38,7 +38,7 @@ describe('the commands of a checkout', { timeout: 120_000 }, () => {
   });
 
   it('start the servers and leave them running, serve a queue, and stop what runs', async () => {
-    const anyPorts = ['--port', '0', '--ui-port', '0', '--minio-port', '0'];
+    const anyPorts = ['--port', '0', '--ui-port', '0', '--store-port', '0'];
     expect(await ran('stack', '--', '--detach', ...anyPorts)).toContain('npm run stack:stop ends it');
     const workers = npmRun('workers', '--', '--embedded', '--role', 'sandbox');
     let said = '';

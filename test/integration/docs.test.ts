@@ -3,15 +3,15 @@
  * one shell. The shell's folder is an empty one that holds an experiment of the tests' size under the name that the pages use.
  * infra/docs-tools/docs.test.ts checks the other blocks.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { stackEnvironment } from '../../infra/stack/embedded-stack.js';
-import { temporal } from '../../infra/setup/paths.mjs';
+import { root, temporal, venvPython } from '../../infra/setup/paths.mjs';
 import { pages, shellBlocks } from '../fixtures/documentation.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
@@ -69,5 +69,44 @@ describe('the commands of the documentation', () => {
     const [output] = await Promise.all([text(child.stdout), once(child, 'close')]);
     expect(child.exitCode, output.slice(-4000)).toBe(0);
     for (const said of SAID[path] ?? []) expect(output).toContain(said);
+  });
+});
+
+describe('the worked example of a method', () => {
+  it('gives each token what its rollout has over the mean of the question', { timeout: 120_000 }, () => {
+    const page = readFileSync(join(root, 'docs/extend/method.md'), 'utf8');
+    const [, code] = /```python\n([\s\S]*?)```/.exec(page)!;
+    const folder = mkdtempSync(join(tmpdir(), 'acecoder-method-'));
+    writeFileSync(join(folder, 'mine.py'), code!);
+    const check = `
+import json, torch
+from mine import METHOD
+from runtime.methods.base import MicroBatch, Round
+mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+old = torch.full((2, 2), -1.0, dtype=torch.float64)
+made = METHOD.advantages(Round(torch.tensor([1.0, 0.0], dtype=torch.float64), old, old, mask, torch.tensor([0, 0]), 0.0))
+logp = old.clone().requires_grad_()
+loss = METHOD.loss(MicroBatch(logp, old, old, made.advantage_BT, mask, [2, 1], 2, 0.2, 0.2, 0.0))
+loss.value.backward()
+print(json.dumps([made.advantage_BT.tolist(), loss.value.item(), logp.grad.tolist()]))
+`;
+    const { stdout, stderr, status } = spawnSync(venvPython(), ['-c', check], {
+      env: { PYTHONPATH: [folder, join(root, 'workers')].join(':'), PYTHONDONTWRITEBYTECODE: '1' },
+      encoding: 'utf8',
+    });
+    expect(status, stderr).toBe(0);
+    // The step has three tokens; at the old policy the gradient of a token's loss is its advantage, with the other sign.
+    const third = (value: number): unknown => expect.closeTo(value / 3, 9);
+    expect(JSON.parse(stdout)).toEqual([
+      [
+        [0.5, 0.5],
+        [-0.5, -0],
+      ],
+      third(-0.5),
+      [
+        [third(-0.5), third(-0.5)],
+        [third(0.5), third(0)],
+      ],
+    ]);
   });
 });

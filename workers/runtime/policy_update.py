@@ -1,8 +1,8 @@
 """One update of a policy over stored rollouts, by one of several published methods.
 
 The operation only consumes what is stored: prompts, completions and rewards come from a file, so that an interrupted
-update costs neither tokens nor executions. `runtime/methods` has a file for each method; docs/algorithms.md compares
-them in words, and `runtime/training.py` says what they share.
+update costs neither tokens nor executions. `runtime/methods` has a file for each method, `runtime/training.py` says
+what they share, and docs/reference/algorithms.md compares them in words.
 
 Gradient norm is clipped, the learning rate is constant, and the optimizer's state is carried over between rounds.
 
