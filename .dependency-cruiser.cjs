@@ -7,7 +7,7 @@ const stages = 'synthesis|filtering|sampling|preferences|reward-model|fine-tunin
 
 const contract = '^workflows/contract/';
 /** What the contract is built of beside itself: pure definitions that stand with the code that they belong to. */
-const definitions = '^activities/benchmarks/(benchmark|index)\\.ts$';
+const definitions = '^activities/(benchmarks/(benchmark|index)|languages/index)\\.ts$';
 /** Packages by name; a scope with `/` at its end allows all of it. */
 const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
 
@@ -37,7 +37,13 @@ module.exports = {
       'benchmarks-are-pure',
       'The contract builds its schemas from the definitions of benchmarks, which run inside the workflow bundle.',
       { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/load\\.ts$', '\\.test\\.ts$'] },
-      { pathNot: ['^activities/benchmarks/(?!load\\.ts$)', contract, ...packages('zod')] },
+      { pathNot: ['^activities/benchmarks/(?!load\\.ts$)', '^activities/languages/', contract, ...packages('zod')] },
+    ),
+    rule(
+      'languages-stand-alone',
+      'Rows of the contract name languages. Their definitions run inside the workflow bundle, below everything else.',
+      { path: '^activities/languages/', pathNot: '\\.test\\.ts$' },
+      { pathNot: '^activities/languages/' },
     ),
     rule(
       'contract-is-pure',

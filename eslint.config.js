@@ -77,7 +77,7 @@ export default defineConfig([
           })),
           patterns: [
             {
-              regex: '^(\\.\\./)+(activities/(?!benchmarks/index\\.js$)|workers/|infra/|test/)',
+              regex: '^(\\.\\./)+(activities/(?!(benchmarks|languages)/index\\.js$)|workers/|infra/|test/)',
               allowTypeImports: true,
               message: 'Workflows know activities by type only; a value import would pull their code into the bundle.',
             },

@@ -8,12 +8,15 @@ import { z } from 'zod';
 import { artifactInput } from '../../workflows/contract/artifacts.js';
 import { count } from '../../workflows/contract/fields.js';
 import type { CpuLimits } from '../../workflows/contract/rows.js';
+import type { LanguageName } from '../languages/index.js';
 
 /** One benchmark task: what the policy is asked, how its program begins, and what judges it. */
 export interface Task {
   id: string;
   question: string;
   entryPoint: string;
+  /** The language of the answer; absent: Python. */
+  language?: LanguageName | undefined;
   /** Text that the answer is opened with and that belongs to the program. */
   programPrefix: string;
   tests: string[];

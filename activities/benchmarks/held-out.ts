@@ -1,6 +1,7 @@
 /** The experiment's own held-out questions. */
 import { z } from 'zod';
 import { FilteredQuestionRow } from '../../workflows/contract/rows.js';
+import { keyedLanguage } from '../languages/index.js';
 import { defineBenchmark } from './benchmark.js';
 
 export const heldOut = defineBenchmark({
@@ -12,7 +13,16 @@ export const heldOut = defineBenchmark({
   size: (_, { heldOut: questions }) => questions,
   tasks: (_, rows) =>
     rows.map((row) => {
-      const { id, question, entryPoint, reference, tests, limits } = FilteredQuestionRow.parse(row);
-      return { id, question, entryPoint, programPrefix: '', tests, reference, ...(limits ? { limits } : {}) };
+      const { id, question, entryPoint, reference, language, tests, limits } = FilteredQuestionRow.parse(row);
+      return {
+        id,
+        question,
+        entryPoint,
+        ...keyedLanguage(language),
+        programPrefix: '',
+        tests,
+        reference,
+        ...(limits ? { limits } : {}),
+      };
     }),
 });

@@ -5,12 +5,14 @@ import {
   CpuLimits,
   EvaluationConfig,
   EvaluationRow,
+  Language,
   STAGE,
   StageFailure,
   type EvaluationResult,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
+import { keyedLanguage } from '../languages/index.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { wilsonInterval } from '../statistics/intervals.js';
 import { score } from '../policy/score.js';
@@ -31,6 +33,7 @@ const PlannedTask = z.strictObject({
     id: z.string(),
     question: z.string(),
     entryPoint: z.string(),
+    language: Language.optional(),
     programPrefix: z.string(),
     tests: z.array(z.string()),
     reference: z.string(),
@@ -102,7 +105,7 @@ export function evaluationActivities(services: Services) {
         task,
         maxNewTokens,
       }: PlannedTask): Omit<SampleRequest, 'id' | 'n' | 'temperature' | 'topP' | 'seeds'> => ({
-        prompt: promptOf(task.question, task.programPrefix),
+        prompt: promptOf(task.question, task.programPrefix, task.language),
         maxNewTokens,
       });
       const requests = planned.flatMap((row): SampleRequest[] => [
@@ -178,6 +181,7 @@ export function evaluationActivities(services: Services) {
             mode: answer.mode,
             sample: answer.sample,
             question: row.task.question,
+            ...keyedLanguage(row.task.language),
             program,
             response: extractProgram(answer.text),
             programPrefix: row.task.programPrefix,
@@ -206,9 +210,9 @@ export function evaluationActivities(services: Services) {
       const scores = await score(
         models,
         store,
-        samples.map(({ id, question, response, programPrefix }) => ({
+        samples.map(({ id, question, response, programPrefix, language }) => ({
           id,
-          prompt: promptOf(question, programPrefix),
+          prompt: promptOf(question, programPrefix, language),
           response,
         })),
         {

@@ -1,6 +1,6 @@
 /** Rows of programs and tests as people write them: for the sandbox from the shell and as an activity. */
 import { z } from 'zod';
-import { withEntryPoint } from './entry-point.js';
+import { languageOf } from '../languages/index.js';
 import type { Job } from './execution.js';
 
 /**
@@ -41,5 +41,5 @@ export function jobOf({ id, program, tests, entryPoint, stdin }: SandboxRow): Jo
   }
   if (new Set(tests.map((test) => typeof test)).size > 1)
     throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
-  return { id, ...withEntryPoint({ program, tests }, entryPoint) };
+  return { id, program, tests: entryPoint === undefined ? tests : languageOf({}).withEntryPoint(tests, entryPoint) };
 }

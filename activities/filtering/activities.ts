@@ -14,6 +14,7 @@ import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
+import { keyedLanguage } from '../languages/index.js';
 import { programOfReply } from '../policy/prompt.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 import { filterQuestion, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
@@ -112,7 +113,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             ? {
                 question: row.question,
                 programs: row.samples
-                  .map(({ text }) => programOfReply(text, row.question.entryPoint))
+                  .map(({ text }) => programOfReply(text, row.question.entryPoint, row.question.language))
                   .filter((program) => program !== ''),
               }
             : { question: row, programs: [row.reference] },
@@ -233,6 +234,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               question,
               entryPoint,
               reference,
+              language,
               testCases: { length },
             },
             limits,
@@ -244,6 +246,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             question,
             entryPoint,
             reference,
+            ...keyedLanguage(language),
             tests: result.kept,
             testCases: length,
             ...(limits ? { limits } : {}),

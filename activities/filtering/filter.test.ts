@@ -1,6 +1,7 @@
 /** The oracle filter and the split: which test cases and questions stay, and on which side they are. */
 import { describe, expect, it } from 'vitest';
-import { expectedOutput, filterQuestion, splitQuestions } from './filter.js';
+import { python } from '../languages/python.js';
+import { filterQuestion, splitQuestions } from './filter.js';
 import { Random } from '../synthesis/random.js';
 import { VERDICTS, type QuestionRow, type Verdict } from '../../workflows/contract/index.js';
 
@@ -79,7 +80,7 @@ describe('expectedOutput', () => {
     ['assert abs(f(2) - 0.5) < 1e-6', '0.5'],
     ['assert f(1)', 'assert f(1)'],
   ])('of %s is %s', (test, output) => {
-    expect(expectedOutput(test)).toBe(output);
+    expect(python.expectedOutput(test)).toBe(output);
   });
 });
 

@@ -1,6 +1,7 @@
 /** The oracle filter (paper, section 2.2): test cases that the oracle's program fails are dropped, then thin questions. */
 import type { FilteredQuestionRow, QuestionRow, Split, TestOutcome } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
+import { languageOf } from '../languages/index.js';
 import { nearDuplicateGroups } from '../similarity/similarity.js';
 
 export interface FilterRule {
@@ -23,38 +24,9 @@ export function filterQuestion(question: QuestionRow, outcomes: readonly TestOut
   const kept = question.testCases.filter((_, index) => outcomes[index]!.status === 'pass').map(({ test }) => test);
   if (question.testCases.length === 0) return { dropped: 'noTestCases', kept };
   if (kept.length < rule.minimumTestCases) return { dropped: 'tooFewTestCases', kept };
-  if (new Set(kept.map(expectedOutput)).size < rule.minimumDistinctOutputs)
+  if (new Set(kept.map(languageOf(question).expectedOutput)).size < rule.minimumDistinctOutputs)
     return { dropped: 'tooFewDistinctOutputs', kept };
   return { kept };
-}
-
-/** The part of an assert that says what is expected; the whole assert where it has no `==`. */
-export function expectedOutput(test: string): string {
-  const equals = lastTopLevelEquals(test);
-  if (equals >= 0) return test.slice(equals + 2).trim();
-  const difference = /^assert abs\(.* - (.+)\) < [^<]+$/s.exec(test);
-  return difference?.[1] ?? test;
-}
-
-/** Where the last `==` outside strings and brackets begins; -1 where there is none. */
-function lastTopLevelEquals(text: string): number {
-  let found = -1;
-  let depth = 0;
-  let quote = '';
-  for (let at = 0; at < text.length; at += 1) {
-    const character = text[at]!;
-    if (quote) {
-      if (character === '\\') at += 1;
-      else if (character === quote) quote = '';
-    } else if (character === '"' || character === "'") quote = character;
-    else if ('([{'.includes(character)) depth += 1;
-    else if (')]}'.includes(character)) depth -= 1;
-    else if (depth === 0 && text.startsWith('==', at)) {
-      found = at;
-      at += 1;
-    }
-  }
-  return found;
 }
 
 /**

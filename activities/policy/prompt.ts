@@ -1,10 +1,12 @@
 /**
- * How a question is put to a policy and how its answer becomes a program: one place for sampling, RL rounds, reward-model
- * training and evaluation, because a policy that is asked in two ways is two policies.
+ * How a question is put to a policy, and how its answer becomes a program. Sampling, RL rounds, reward-model training and
+ * evaluation ask in this one way, because a policy that is asked in two ways is two policies.
  *
- * The answer is opened with a Python fence, so that a small instruct model writes code at once, and ends at the closing
- * fence. Nothing else cuts a program: a cut at `assert` or at `if __name__` would break programs that check their input.
+ * The answer is opened with a fence of the question's language, so that a small instruct model writes code at once. It
+ * ends at the closing fence. Nothing else cuts a program: a cut at `assert` or at `if __name__` would break programs that
+ * check their input.
  */
+import { languageOf } from '../languages/index.js';
 
 /** Raised when the wording below changes; part of every key that depends on it. */
 export const PROMPT_VERSION = 1;
@@ -17,16 +19,17 @@ export interface Prompt {
   stop: string[];
 }
 
-/** The prompt of a question; `programPrefix` is program text that the answer is opened with (HumanEval's function head). */
-export function promptOf(question: string, programPrefix = ''): Prompt {
+/**
+ * The prompt of a question. `programPrefix` is program text that the answer is opened with: a function's head.
+ *
+ * @example
+ * promptOf('Write double(n).').assistantPrefix; // '```python\n'
+ */
+export function promptOf(question: string, programPrefix = '', language?: string): Prompt {
+  const { answerRequest, fence } = languageOf({ language });
   return {
-    messages: [
-      {
-        role: 'user',
-        content: `${question}\n\nAnswer with one Python code block that holds the complete function and nothing else.`,
-      },
-    ],
-    assistantPrefix: `${FENCE}python\n${programPrefix}`,
+    messages: [{ role: 'user', content: `${question}\n\n${answerRequest}` }],
+    assistantPrefix: `${FENCE}${fence}\n${programPrefix}`,
     stop: [`\n${FENCE}`],
   };
 }
@@ -38,16 +41,16 @@ export function extractProgram(text: string, programPrefix = ''): string {
 }
 
 /**
- * The program in a whole chat reply, which nothing opened: the last fenced block of Python, or of no language, that defines
- * the question's function, or else the last such block, or else the whole text. A block that the reply does not close
- * goes to its end.
+ * The program in a whole chat reply, which nothing opened. It is the last fenced block of the language, or of no language,
+ * that defines the question's function, or else the last such block, or else the whole text. A block that the reply does
+ * not close goes to its end.
  */
-export function programOfReply(reply: string, entryPoint: string): string {
+export function programOfReply(reply: string, entryPoint: string, language?: string): string {
+  const { isFence, functionsOf } = languageOf({ language });
   const text = reply.replace(/^\s*<think>[^]*?<\/think>/, '');
   const blocks = [...text.matchAll(/^[ \t]*```([\w+-]*)[^\n]*\n([^]*?)(?:^[ \t]*```[ \t]*$|(?![^]))/gm)]
-    .filter(([, language]) => /^(py(thon)?3?)?$/i.test(language!))
+    .filter(([, label]) => isFence(label!))
     .map(([, , block]) => block!);
-  const defines = (block: string): boolean =>
-    [...block.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].some(([, name]) => name === entryPoint);
+  const defines = (block: string): boolean => functionsOf(block).includes(entryPoint);
   return ((entryPoint ? blocks.findLast(defines) : undefined) ?? blocks.at(-1) ?? text).trimEnd();
 }

@@ -21,6 +21,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import type { EndpointModel } from '../endpoint/endpoint.js';
 import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
 import { contentOf } from '../endpoint/content.js';
+import { keyedLanguage } from '../languages/index.js';
 import { PROMPT_VERSION, promptOf } from './prompt.js';
 
 /** What is wanted of a source, in the names of the contract. */
@@ -63,7 +64,7 @@ export const SampledText = z.strictObject({
 });
 export type SampledText = z.infer<typeof SampledText>;
 
-type Question = Pick<QuestionRow | FilteredQuestionRow, 'id' | 'seedId' | 'question'>;
+type Question = Pick<QuestionRow | FilteredQuestionRow, 'id' | 'seedId' | 'question' | 'language'>;
 
 /** What an endpoint is asked about questions: `n` requests each, question after question. */
 export function asksOfQuestions(
@@ -71,10 +72,10 @@ export function asksOfQuestions(
   questions: readonly Question[],
 ): Ask[] {
   if (source.kind !== 'openai') return [];
-  return questions.flatMap(({ id, seedId, question }) => {
+  return questions.flatMap(({ id, seedId, question, language }) => {
     const {
       messages: [message],
-    } = promptOf(question);
+    } = promptOf(question, '', language);
     return Array.from({ length: n }, (_, index): Ask => {
       const own = deriveSeed(seed, id, index);
       return {
@@ -86,6 +87,7 @@ export function asksOfQuestions(
             model: source.model,
             prompt: `program-v${PROMPT_VERSION}`,
             question,
+            ...keyedLanguage(language),
             parameters: { temperature, topP, maxNewTokens, seed: own },
           }),
         ),

@@ -1,6 +1,6 @@
 /** Preferences: programs to preference pairs. Held-out pairs go into a file of their own, which no training reads. */
 import { z } from 'zod';
-import { PairRow, ProgramRow, Split, STAGE } from '../../workflows/contract/index.js';
+import { Language, PairRow, ProgramRow, Split, STAGE } from '../../workflows/contract/index.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { byQuestion, pairPrograms, type QuestionPrograms } from './pairs.js';
@@ -9,6 +9,7 @@ import { count } from '../artifacts/collections.js';
 const PlannedQuestion = z.strictObject({
   questionId: z.string(),
   question: z.string(),
+  language: Language.optional(),
   split: Split,
   programs: z.array(ProgramRow.pick({ id: true, program: true, passRate: true })),
 });

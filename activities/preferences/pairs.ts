@@ -1,6 +1,7 @@
 /** Preference pairs from pass rates (paper, section 2.3, equation 3). */
 import { StageFailure, type PairRow, type ProgramRow } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
+import { keyedLanguage } from '../languages/index.js';
 
 export interface PairRule {
   /** `strict`: a program that passes everything against one that does not; the thresholds below do not count. */
@@ -18,6 +19,7 @@ export interface PairRule {
 export interface QuestionPrograms {
   questionId: string;
   question: string;
+  language?: ProgramRow['language'];
   split: ProgramRow['split'];
   programs: Pick<ProgramRow, 'id' | 'program' | 'passRate'>[];
 }
@@ -69,7 +71,13 @@ export async function* byQuestion(
           `the programs of question ${row.questionId} do not stand together: sort the rows by questionId`,
         );
       finished.add(row.questionId);
-      current = { questionId: row.questionId, question: row.question, split: row.split, programs: [] };
+      current = {
+        questionId: row.questionId,
+        question: row.question,
+        ...keyedLanguage(row.language),
+        split: row.split,
+        programs: [],
+      };
     }
     current.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
   }
@@ -83,7 +91,7 @@ export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaxim
  * texts count once. A question that gives no pair is skipped for the first condition that nothing meets.
  */
 export function pairPrograms(
-  { questionId, question, split, programs }: QuestionPrograms,
+  { questionId, question, language, split, programs }: QuestionPrograms,
   rule: PairRule,
 ): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
   const { minimumBest, minimumGap, worstAbove } = rule.labels === 'strict' ? STRICT : rule;
@@ -107,6 +115,7 @@ export function pairPrograms(
         questionId,
         split,
         question,
+        ...keyedLanguage(language),
         chosen: chosen.program,
         rejected: rejected.program,
         chosenPassRate: chosen.passRate,

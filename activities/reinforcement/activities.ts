@@ -44,6 +44,7 @@ import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
 import { generate } from '../policy/generate.js';
+import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { hardQuestions } from './hard-questions.js';
@@ -138,11 +139,12 @@ export function reinforcementActivities(services: Services) {
           .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
           .sort((a, b) => (a.at < b.at ? -1 : 1));
         const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-          const { id, question, tests, limits } =
+          const { id, question, language, tests, limits } =
             order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
           return {
             questionId: id,
             question,
+            ...keyedLanguage(language),
             tests,
             ...(limits ? { limits } : {}),
             seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
@@ -168,9 +170,9 @@ export function reinforcementActivities(services: Services) {
           const prompts = await rows(input.inputs.plan, RoundPromptRow);
           const answers = await generate(
             services,
-            prompts.map(({ questionId, question, seeds }) => ({
+            prompts.map(({ questionId, question, language, seeds }) => ({
               id: questionId,
-              prompt: promptOf(question),
+              prompt: promptOf(question, '', language),
               n: seeds.length,
               seeds,
               temperature: config.temperature,
@@ -259,8 +261,11 @@ export function reinforcementActivities(services: Services) {
         'score',
         input,
         async (config) => {
-          const questions = new Map(
-            (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt.question]),
+          const prompts = new Map(
+            (await rows(input.inputs.plan, RoundPromptRow)).map(({ questionId, question, language }) => [
+              questionId,
+              promptOf(question, '', language),
+            ]),
           );
           const rollouts = await rows(input.inputs.rollouts, RolloutRow);
           const scores = await score(
@@ -268,7 +273,7 @@ export function reinforcementActivities(services: Services) {
             store,
             rollouts.map(({ id, questionId, text }) => ({
               id,
-              prompt: promptOf(questions.get(questionId)!),
+              prompt: prompts.get(questionId)!,
               response: extractProgram(text),
             })),
             {

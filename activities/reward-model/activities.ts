@@ -134,7 +134,16 @@ export function rewardModelActivities({ store, models }: Services) {
   };
 }
 
-function asConversation({ id, questionId, question, chosen, rejected, chosenPassRate, rejectedPassRate }: PairRow) {
-  const { messages, assistantPrefix } = promptOf(question);
+function asConversation({
+  id,
+  questionId,
+  question,
+  language,
+  chosen,
+  rejected,
+  chosenPassRate,
+  rejectedPassRate,
+}: PairRow) {
+  const { messages, assistantPrefix } = promptOf(question, '', language);
   return { id, questionId, messages, assistantPrefix, chosen, rejected, chosenPassRate, rejectedPassRate };
 }

@@ -13,6 +13,7 @@ import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
+import { keyedLanguage } from '../languages/index.js';
 import { generate } from '../policy/generate.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
@@ -91,9 +92,9 @@ export function samplingActivities(services: Services) {
       const { maxRows } = SamplingConfig.shape.execution.parse(execution);
       const answers = await generate(
         services,
-        questions.map(({ id, question }) => ({
+        questions.map(({ id, question, language }) => ({
           id,
-          prompt: promptOf(question),
+          prompt: promptOf(question, '', language),
           n: config.samples,
           temperature: config.temperature,
           topP: config.topP,
@@ -134,7 +135,10 @@ export function samplingActivities(services: Services) {
           question,
           index,
           finish,
-          program: sampler.kind === 'policy' ? extractProgram(text) : programOfReply(text, question.entryPoint),
+          program:
+            sampler.kind === 'policy'
+              ? extractProgram(text)
+              : programOfReply(text, question.entryPoint, question.language),
         })),
       );
       const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
@@ -156,7 +160,7 @@ export function samplingActivities(services: Services) {
         rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
           const {
             id,
-            question: { id: questionId, split, question, limits, testCases },
+            question: { id: questionId, split, question, language, limits, testCases },
             index,
             finish,
             program,
@@ -170,6 +174,7 @@ export function samplingActivities(services: Services) {
               question,
               index,
               program,
+              ...keyedLanguage(language),
               finish,
               outcomes,
               passRate,

@@ -1,6 +1,7 @@
 /** Seeds that repeat a benchmark problem. */
-import { shingles } from './similarity.js';
 import type { Task } from '../benchmarks/benchmark.js';
+import { languageOf } from '../languages/index.js';
+import { shingles } from './similarity.js';
 
 /** Similarity of code from which a seed counts as a benchmark problem. */
 const CODE_SIMILARITY = 0.5;
@@ -13,20 +14,20 @@ export class Contamination {
   readonly #holders = new Map<string, number[]>();
 
   constructor(tasks: readonly Task[]) {
-    for (const { id, entryPoint, reference } of tasks) {
-      const code = shingles(withoutDocstring(reference), SHINGLE);
+    for (const { id, entryPoint, reference, language } of tasks) {
+      const code = shingles(languageOf({ language }).withoutDocumentation(reference), SHINGLE);
       const index = this.#tasks.push({ id, name: normalised(entryPoint), size: code.size }) - 1;
       for (const shingle of code) this.#holders.set(shingle, [...(this.#holders.get(shingle) ?? []), index]);
     }
   }
 
   /**
-   * Why a seed matches a task, or undefined. A seed matches by the name of its function (simple seeds repeat benchmark names
-   * such as `is_palindrome`, with other words around them) or by the Jaccard similarity of its code.
+   * Why a seed matches a task, or undefined. A seed matches by the name of its function: simple seeds repeat benchmark
+   * names such as `is_palindrome`, with other words around them. It also matches by the Jaccard similarity of its code.
    */
-  reasonOf(seed: { name: string; code: string }): string | undefined {
+  reasonOf(seed: { name: string; code: string; language?: string | undefined }): string | undefined {
     const name = normalised(seed.name);
-    const code = shingles(withoutDocstring(seed.code), SHINGLE);
+    const code = shingles(languageOf(seed).withoutDocumentation(seed.code), SHINGLE);
     const shared = new Map<number, number>();
     for (const shingle of code)
       for (const index of this.#holders.get(shingle) ?? []) shared.set(index, (shared.get(index) ?? 0) + 1);
@@ -41,8 +42,4 @@ export class Contamination {
 
 function normalised(name: string): string {
   return name.toLowerCase().replaceAll('_', '');
-}
-
-function withoutDocstring(code: string): string {
-  return code.replace(/"""[\s\S]*?"""|'''[\s\S]*?'''/g, '');
 }

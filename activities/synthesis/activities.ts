@@ -10,20 +10,21 @@ import {
   type Teacher,
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
-import { deriveSeed, rowId, sha256 } from '../artifacts/keys.js';
+import { deriveSeed, sha256 } from '../artifacts/keys.js';
 import { produce, digestsOf } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
 import { Contamination } from '../similarity/contamination.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
+import { languageOf } from '../languages/index.js';
 import { NearDuplicates } from '../similarity/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
-import { parseReply } from './parse-reply.js';
+import { parseReply, questionBase } from './parse-reply.js';
 import { asksOfSeeds, modelOf } from './prompts.js';
 
 type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
@@ -65,14 +66,15 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
           metrics.seeds += 1;
-          const name = /^\s*def\s+(\w+)/m.exec(row.code)?.[1] ?? '';
-          const digest = sha256(row.code);
-          const why = contamination.reasonOf({ name, code: row.code });
+          const { code, language } = row;
+          const name = languageOf(row).firstFunctionOf(code) ?? '';
+          const digest = sha256(code);
+          const why = contamination.reasonOf({ name, code, language });
           if (seen.has(digest)) drop('duplicateSeed');
           else if (why !== undefined) {
             drop('benchmarkContamination');
             metrics.contaminated.push({ seed: row.id, why });
-          } else if (near?.isDuplicate(row.code)) drop('nearDuplicateSeed');
+          } else if (near?.isDuplicate(code)) drop('nearDuplicateSeed');
           else yield row;
           seen.add(digest);
         }
@@ -98,12 +100,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       let next = 0;
       let failedCalls = 0;
       const questions = asked.map(({ row, parsed, calls, failure }): QuestionRow => {
-        const base = {
-          id: rowId('q', row.source, row.code),
-          seedId: row.id,
-          source: row.source,
-          reference: row.code,
-        };
+        const base = questionBase(row);
         if (!parsed) return { ...base, question: '', entryPoint: '', testCases: [], failure: failure! };
         const answers = results[next++]!;
         const literals = answers.map((answer) => ('literal' in answer ? answer.literal : undefined));
@@ -224,6 +221,8 @@ function askOffline(
   teacher: OfTeacher<'offline'>,
 ): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
   try {
+    const { name } = languageOf(row);
+    if (name !== 'python') throw new Error(`the offline teacher reads Python, and the seed is ${name}`);
     const parsed = parseSeed(row.code, row.domain);
     return {
       row,

@@ -4,6 +4,8 @@
  */
 import { MAX_TESTS, type QuestionRow, type ReplyRow, type SeedRow } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
+import { keyedLanguage, languageOf } from '../languages/index.js';
+import type { LanguageDefinition, TestFault } from '../languages/language.js';
 import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
 
 /** Why a reply gave no question. */
@@ -18,27 +20,29 @@ type ReplyFailure =
   | 'noTests';
 
 /** Why a test of a reply cannot be used. Whether it is right, the oracle says. */
-type TestRejection =
-  | 'notText'
-  | 'empty'
-  | 'tooLong'
-  | 'noAssert'
-  | 'doesNotParse'
-  | 'wrongFunction'
-  | 'needsFiles'
-  | 'needsNetwork'
-  | 'needsProcesses'
-  | 'duplicate'
-  | 'tooMany';
+type TestRejection = TestFault | 'notText' | 'empty' | 'tooLong' | 'duplicate' | 'tooMany';
 
 /** Characters of a test, at most; a longer one is a data file. */
 const TEST_CHARACTERS = 10_000;
 /** Tests of a question, at most, as a multiple of what was asked for. */
 const TESTS_TIMES_ASKED = 3;
 
+/** What the row of a question has of its seed. */
+export function questionBase({ id, source, code, language }: SeedRow) {
+  const keyed = keyedLanguage(language);
+  return {
+    id: rowId('q', source, code, ...Object.values(keyed)),
+    seedId: id,
+    source,
+    reference: code,
+    ...keyed,
+  };
+}
+
 /** The row of one seed. `testCases` is the number of tests that was asked for. */
 export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases: number): QuestionRow {
-  const base = { id: rowId('q', seed.source, seed.code), seedId: seed.id, source: seed.source, reference: seed.code };
+  const language = languageOf(seed);
+  const base = questionBase(seed);
   const none = (failure: ReplyFailure, more: Partial<QuestionRow> = {}): QuestionRow => ({
     ...base,
     question: '',
@@ -54,11 +58,12 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   const answer = answerOf(content.text);
   if ('failure' in answer) return none(answer.failure);
   const { question, signature, tests } = answer;
-  const functions = [...seed.code.matchAll(/^(?:async\s+)?def\s+(\w+)/gm)].map(([, name]) => name!);
-  const entryPoint =
-    /\bdef\s+(\w+)/.exec(signature)?.[1] ?? /^\s*(\w+)\s*\(/.exec(signature)?.[1] ?? mostCalled(tests, functions);
+  const functions = language.functionsOf(seed.code);
+  const texts = tests.filter((test) => typeof test === 'string');
+  const entryPoint = language.functionOfHeader(signature) ?? language.functionUnderTest(texts, functions);
   if (entryPoint === undefined) return none('noEntryPoint', { question });
-  const { kept, rejected } = sortTests(tests, entryPoint, Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases));
+  const maximum = Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases);
+  const { kept, rejected } = sortTests(tests, entryPoint, maximum, language);
   const rejectedTests = rejected.length > 0 ? { rejectedTests: rejected } : {};
   // Where the seed has functions, the question has to be about one of them: the seed is a right answer then.
   if (functions.length > 0 && !functions.includes(entryPoint))
@@ -71,7 +76,7 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   }
   return {
     ...base,
-    question: withSignature(question, signature, entryPoint),
+    question: withSignature(question, language.shownHeader(signature), entryPoint),
     entryPoint,
     testCases: kept.map((test) => ({ test })),
     ...rejectedTests,
@@ -99,29 +104,14 @@ function answerOf(content: string): Answer | { failure: ReplyFailure } {
   if (typeof question !== 'string' || question.trim() === '' || !Array.isArray(tests)) return { failure: 'wrongShape' };
   return {
     question: writable(question).trim(),
-    signature: typeof signature === 'string' ? writable(signature).trim().replace(/:$/, '') : '',
+    signature: typeof signature === 'string' ? writable(signature).trim() : '',
     tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
   };
 }
 
-/** A text without what no UTF-8 file or Python program can hold: halves of surrogate pairs and NUL. */
+/** A text without what no UTF-8 file or program can hold: halves of surrogate pairs and NUL. */
 function writable(text: string): string {
   return text.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|\u0000/g, '\ufffd');
-}
-
-/** The seed's function that the tests call most often, or else the first name that an assert calls. */
-function mostCalled(tests: readonly unknown[], functions: readonly string[]): string | undefined {
-  const texts = tests.filter((test) => typeof test === 'string').map((test) => masked(test).code);
-  const counts = functions
-    .map((name) => ({ name, count: texts.filter((text) => calls(text, name)).length }))
-    .sort((a, b) => b.count - a.count);
-  if (counts[0] && counts[0].count > 0) return counts[0].name;
-  return texts
-    .map(
-      (text) =>
-        /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/.exec(text)?.[1],
-    )
-    .find((name) => name !== undefined);
 }
 
 /** Tests that can be run, in their order, and the others with the reason. */
@@ -129,6 +119,7 @@ function sortTests(
   tests: readonly unknown[],
   entryPoint: string,
   maximum: number,
+  language: LanguageDefinition,
 ): { kept: string[]; rejected: { test: string; reason: TestRejection }[] } {
   const kept = new Set<string>();
   const rejected: { test: string; reason: TestRejection }[] = [];
@@ -139,7 +130,7 @@ function sortTests(
         ? 'notText'
         : kept.has(text)
           ? 'duplicate'
-          : (rejectionOf(text, entryPoint) ?? (kept.size >= maximum ? 'tooMany' : undefined));
+          : (rejectionOf(text, entryPoint, language) ?? (kept.size >= maximum ? 'tooMany' : undefined));
     if (reason === undefined) kept.add(text);
     else
       rejected.push({
@@ -150,79 +141,10 @@ function sortTests(
   return { kept: [...kept], rejected };
 }
 
-/** Modules and functions by what they need; a function of the same name under test needs nothing. */
-const NEEDS: [TestRejection, RegExp][] = [
-  [
-    'needsFiles',
-    /(?<![\w.])(open|input)\s*\(|(?<![\w.])(os|shutil|pathlib|tempfile|glob)\s*\.|\bimport\s+(os|shutil|pathlib|tempfile|glob)\b|(?<![\w.])(Path)\s*\(/,
-  ],
-  [
-    'needsNetwork',
-    /(?<![\w.])(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib)\s*\.|\b(?:import|from)\s+(socket|urllib|requests|httpx|aiohttp|ftplib|smtplib|http)\b/,
-  ],
-  [
-    'needsProcesses',
-    /(?<![\w.])(subprocess|multiprocessing|threading)\s*\.|\b(?:import|from)\s+(subprocess|multiprocessing|threading)\b/,
-  ],
-];
-
-function rejectionOf(text: string, entryPoint: string): TestRejection | undefined {
+function rejectionOf(text: string, entryPoint: string, language: LanguageDefinition): TestRejection | undefined {
   if (text === '') return 'empty';
   if (text.length > TEST_CHARACTERS) return 'tooLong';
-  const { code, whole } = masked(text);
-  if (!/^assert\b/m.test(code)) return 'noAssert';
-  if (!whole) return 'doesNotParse';
-  if (!calls(code, entryPoint)) return 'wrongFunction';
-  return NEEDS.find(([, pattern]) => {
-    const name = pattern
-      .exec(code)
-      ?.slice(1)
-      .find((group) => group !== undefined);
-    return name !== undefined && name !== entryPoint;
-  })?.[0];
-}
-
-function calls(code: string, name: string): boolean {
-  return new RegExp(`(?<![\\w.])${name}\\s*\\(`).test(code);
-}
-
-const CLOSING: Record<string, string> = { '(': ')', '[': ']', '{': '}' };
-
-/**
- * Python code with the insides of its strings and comments blanked, and whether all strings and brackets are closed. No
- * parser: what is left over, the sandbox tells.
- */
-function masked(text: string): { code: string; whole: boolean } {
-  let code = '';
-  let quote = '';
-  const open: string[] = [];
-  let balanced = true;
-  for (let at = 0; at < text.length; at += 1) {
-    const character = text[at]!;
-    if (quote) {
-      if (character === '\\') {
-        at += 1;
-        code += '  ';
-      } else if (text.startsWith(quote, at)) {
-        code += quote;
-        at += quote.length - 1;
-        quote = '';
-      } else if (character === '\n' && quote.length === 1) {
-        return { code, whole: false };
-      } else code += ' ';
-    } else if (character === '"' || character === "'") {
-      quote = text.startsWith(character.repeat(3), at) ? character.repeat(3) : character;
-      code += quote;
-      at += quote.length - 1;
-    } else if (character === '#') {
-      while (at + 1 < text.length && text[at + 1] !== '\n') at += 1;
-    } else {
-      if (CLOSING[character]) open.push(CLOSING[character]);
-      else if (')]}'.includes(character) && open.pop() !== character) balanced = false;
-      code += character;
-    }
-  }
-  return { code, whole: balanced && quote === '' && open.length === 0 };
+  return language.faultOf(text, entryPoint);
 }
 
 /** The question with its signature where the text does not name the function: a program must know what it is called. */

@@ -9,31 +9,35 @@ import {
   type SeedRow,
 } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
+import { keyedLanguage, languageOf } from '../languages/index.js';
+import type { ExerciseWords } from '../languages/language.js';
 import type { EndpointModel, Prompt } from '../endpoint/endpoint.js';
 import type { Ask } from '../endpoint/replies.js';
 
 /** What the prompt is about: a seed program, and where it is known what it was written for. */
-type Task = Pick<SeedRow, 'code' | 'instruction'>;
+type Task = Pick<SeedRow, 'code' | 'instruction' | 'language'>;
 
-const SCHEMA_V1 = {
+const schemaV1 = ({ header, tests }: ExerciseWords) => ({
   name: 'coding_exercise',
   schema: {
     type: 'object',
     properties: {
       question: { type: 'string', description: 'the exercise as a person reads it' },
-      signature: { type: 'string', description: 'the header of the function, such as def add(a: int, b: int) -> int' },
-      tests: { type: 'array', items: { type: 'string' }, description: 'independent assert statements' },
+      signature: { type: 'string', description: `the header of the function, such as ${header}` },
+      tests: { type: 'array', items: { type: 'string' }, description: tests },
     },
     required: ['question', 'signature', 'tests'],
     additionalProperties: false,
   },
-};
+});
 
-const SYSTEM_V1 = `You write exercises for a programming contest in Python. From a piece of Python code you make one self-contained exercise whose whole solution is a single function, and test cases that decide whether a solution is right. You answer with one JSON object and nothing else.`;
+const systemV1 = ({ title }: ExerciseWords): string =>
+  `You write exercises for a programming contest in ${title}. From a piece of ${title} code you make one self-contained exercise whose whole solution is a single function, and test cases that decide whether a solution is right. You answer with one JSON object and nothing else.`;
 
 const userV1 = (
   { code, instruction }: Task,
   testCases: number,
+  { test, tolerance }: ExerciseWords,
 ): string => `Here is the code that the exercise is to be based on:
 
 <code>
@@ -56,27 +60,31 @@ Write a JSON object with three members.
 
 "signature": the header of that function with annotated parameters and return value. If the code defines functions, take one of them, under its own name and with its own parameters, and ask for exactly what it does, so that the code is itself a right answer. Otherwise choose a fitting name.
 
-"tests": about ${testCases} strings. Each is one line that begins with assert and stands alone: a call of the function with literal arguments, ==, and the literal value that is expected. Work each expected value out with care. For floating-point results compare with a tolerance, as in assert abs(f(2.0) - 1.41421) < 1e-4. Cover ordinary cases, edge cases and larger inputs; no two tests may be the same, and their expected values must differ.`;
+"tests": about ${testCases} strings. ${test} Work each expected value out with care. For floating-point results compare with a tolerance, as in ${tolerance}. Cover ordinary cases, edge cases and larger inputs; no two tests may be the same, and their expected values must differ.`;
 
 const VERSIONS: Record<EndpointTeacher['prompt'], (task: Task, testCases: number) => Prompt> = {
-  v1: (task, testCases) => ({ system: SYSTEM_V1, user: userV1(task, testCases), schema: SCHEMA_V1 }),
+  v1(task, testCases) {
+    const words = languageOf(task).exercise.v1;
+    return { system: systemV1(words), user: userV1(task, testCases, words), schema: schemaV1(words) };
+  },
 };
 
 /** The prompt of a version for one seed program. */
-function promptFor(version: EndpointTeacher['prompt'], task: Task, testCases: number): Prompt {
+export function promptFor(version: EndpointTeacher['prompt'], task: Task, testCases: number): Prompt {
   return VERSIONS[version](task, testCases);
 }
 
-/** Key of a reply: SHA-256 of model, prompt version, the seed's code and instruction, and sampling parameters. */
+/** Key of a reply: SHA-256 of model, prompt version, the seed's code, language and instruction, and sampling parameters. */
 export function replyKey(
   { model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: EndpointTeacher,
-  { code, instruction }: Task,
+  { code, instruction, language }: Omit<Task, 'language'> & { language?: string | undefined },
 ): string {
   return sha256(
     canonicalJson({
       model,
       prompt,
       code,
+      ...keyedLanguage(language),
       ...(instruction === undefined ? {} : { instruction }),
       parameters: { temperature, topP, maxTokens, testCases, responseFormat, seed },
     }),

@@ -1,5 +1,6 @@
 /** Schemas of the rows of every artifact kind that holds rows: JSON Lines, in index order, without measurements. */
 import { z } from 'zod';
+import { LANGUAGES } from '../../activities/languages/index.js';
 
 /** What became of one test case (reference/sandbox 0.7). `unjudged` is infrastructure and never a fact about a program. */
 export const VERDICTS = [
@@ -21,6 +22,10 @@ export const MAX_TESTS = 1_000;
 
 export const Split = z.enum(['train', 'heldOut']);
 export type Split = z.infer<typeof Split>;
+
+/** The language of a program. It is absent where it is Python, in rows as in keys. */
+export const Language = z.enum(LANGUAGES.map(({ name }) => name));
+export type Language = z.infer<typeof Language>;
 
 const Domain = z.record(
   z.string(),
@@ -45,6 +50,7 @@ export const SeedRow = z.strictObject({
   /** What the program was written for, where its source says so. */
   instruction: z.string().optional(),
   code: z.string().min(1),
+  language: Language.optional(),
   domain: Domain.optional(),
 });
 export type SeedRow = z.infer<typeof SeedRow>;
@@ -95,6 +101,7 @@ export const QuestionRow = z.strictObject({
   question: z.string(),
   entryPoint: z.string(),
   reference: z.string(),
+  language: Language.optional(),
   testCases: z.array(TestCase).max(MAX_TESTS),
   failure: z.string().optional(),
   rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
@@ -120,6 +127,7 @@ export const FilteredQuestionRow = z.strictObject({
   question: z.string().min(1),
   entryPoint: z.string(),
   reference: z.string(),
+  language: Language.optional(),
   /** Kept asserts, in the teacher's order. */
   tests: z.array(z.string().min(1)).min(1).max(MAX_TESTS),
   /** Test cases before filtering. */
@@ -146,6 +154,7 @@ export const ProgramRow = z.strictObject({
   question: z.string(),
   index: z.number().int().nonnegative(),
   program: z.string(),
+  language: Language.optional(),
   finish: z.enum(['stop', 'length']),
   outcomes: z.array(TestOutcome),
   passRate: z.number().min(0).max(1),
@@ -162,6 +171,7 @@ export const PairRow = z.strictObject({
   questionId: z.string().min(1),
   split: Split,
   question: z.string(),
+  language: Language.optional(),
   chosen: z.string(),
   rejected: z.string(),
   /** Absent where pairs come from elsewhere without them. */
@@ -174,6 +184,7 @@ export type PairRow = z.infer<typeof PairRow>;
 export const RoundPromptRow = z.strictObject({
   questionId: z.string().min(1),
   question: z.string(),
+  language: Language.optional(),
   tests: z.array(z.string()),
   limits: CpuLimits.optional(),
   seeds: z.array(z.number().int().nonnegative()),
@@ -227,6 +238,7 @@ export const EvaluationRow = z.strictObject({
   mode: z.enum(['greedy', 'sample']),
   sample: z.number().int().nonnegative(),
   question: z.string(),
+  language: Language.optional(),
   program: z.string(),
   /** What the policy wrote after the opened answer; the program is `programPrefix` and this. */
   response: z.string(),

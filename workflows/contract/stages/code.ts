@@ -2,6 +2,7 @@
 
 /** How a policy is asked and answers. */
 export const SAMPLE = [
+  'activities/languages/',
   'activities/policy/prompt.ts',
   'activities/policy/generate.ts',
   'workers/runtime/sampling.py',

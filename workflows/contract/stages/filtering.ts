@@ -101,12 +101,20 @@ export const filtering = defineStage({
   }),
   steps: {
     plan: { queue: 'pipeline', version: 3, code: CODE },
-    request: { queue: 'llm', version: 3, code: ['activities/policy/source.ts', 'activities/policy/prompt.ts'] },
-    judge: { queue: 'sandbox', version: 3, code: [...CODE, 'activities/filtering/oracle.ts', ...JUDGE] },
+    request: {
+      queue: 'llm',
+      version: 3,
+      code: ['activities/languages/', 'activities/policy/source.ts', 'activities/policy/prompt.ts'],
+    },
+    judge: {
+      queue: 'sandbox',
+      version: 3,
+      code: [...CODE, 'activities/filtering/oracle.ts', 'activities/languages/', ...JUDGE],
+    },
     seal: {
       queue: 'pipeline',
       version: 3,
-      code: [...CODE, 'activities/filtering/filter.ts', 'activities/similarity/'],
+      code: [...CODE, 'activities/filtering/filter.ts', 'activities/languages/', 'activities/similarity/'],
     },
   },
   shardSteps: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),

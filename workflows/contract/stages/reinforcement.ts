@@ -219,7 +219,13 @@ export const reinforcement = defineStage({
       queue: 'gpu',
       version: 1,
       kind: 'scores',
-      code: [OWN, 'activities/policy/prompt.ts', 'activities/policy/score.ts', 'workers/runtime/scoring.py'],
+      code: [
+        OWN,
+        'activities/languages/',
+        'activities/policy/prompt.ts',
+        'activities/policy/score.ts',
+        'workers/runtime/scoring.py',
+      ],
       semantics: () => ({}),
     }),
     reward: step({

@@ -107,6 +107,7 @@ export const rewardModel = defineStage({
       version: 2,
       code: [
         'activities/reward-model/',
+        'activities/languages/',
         'activities/policy/prompt.ts',
         'workers/runtime/reward_model.py',
         'workers/runtime/conversation.py',

@@ -101,9 +101,17 @@ export const sampling = defineStage({
   }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: ['activities/sampling/', 'activities/policy/questions.ts'] },
-    request: { queue: 'llm', version: 1, code: ['activities/policy/source.ts', 'activities/policy/prompt.ts'] },
+    request: {
+      queue: 'llm',
+      version: 1,
+      code: ['activities/languages/', 'activities/policy/source.ts', 'activities/policy/prompt.ts'],
+    },
     generate: { queue: 'gpu', version: 1, code: ['activities/sampling/', ...SAMPLE] },
-    judge: { queue: 'sandbox', version: 1, code: ['activities/sampling/', 'activities/policy/prompt.ts', ...JUDGE] },
+    judge: {
+      queue: 'sandbox',
+      version: 1,
+      code: ['activities/sampling/', 'activities/languages/', 'activities/policy/prompt.ts', ...JUDGE],
+    },
     seal: { queue: 'pipeline', version: 1, code: ['activities/sampling/'] },
   },
   shardSteps: ({ sampler }) => [sampler.kind === 'policy' ? 'generate' : 'request', 'judge'],

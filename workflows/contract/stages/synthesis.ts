@@ -130,7 +130,7 @@ export const synthesis = defineStage({
     repliesArtifact: z.string().optional(),
   }),
   steps: {
-    plan: { queue: 'pipeline', version: 1, code: [...CODE, 'activities/similarity/'] },
+    plan: { queue: 'pipeline', version: 1, code: [...CODE, 'activities/languages/', 'activities/similarity/'] },
     ask: {
       queue: 'sandbox',
       version: 1,
@@ -140,11 +140,11 @@ export const synthesis = defineStage({
         'activities/synthesis/random.ts',
       ],
     },
-    request: { queue: 'llm', version: 1, code: ['activities/synthesis/prompts.ts'] },
+    request: { queue: 'llm', version: 1, code: ['activities/languages/', 'activities/synthesis/prompts.ts'] },
     parse: {
       queue: 'pipeline',
       version: 1,
-      code: ['activities/synthesis/parse-reply.ts', 'activities/endpoint/content.ts'],
+      code: ['activities/languages/', 'activities/synthesis/parse-reply.ts', 'activities/endpoint/content.ts'],
     },
     seal: { queue: 'pipeline', version: 1, code: CODE },
   },

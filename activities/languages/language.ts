@@ -1,0 +1,62 @@
+/**
+ * What a programming language is to this system. Each one is a file of this room and a line of the registry, `index.ts`.
+ *
+ * Prompts, parsers, tests and likeness know of a language what stands here, and nothing else. These files are pure: the
+ * contract builds its schemas from them, and they run inside the workflow bundle. How programs run is no part of it: that
+ * is the judge's, behind the protocol of the sandbox.
+ */
+
+/** Why the text of a test cannot be used. Whether a test is right, the oracle says. */
+export type TestFault =
+  'noAssert' | 'doesNotParse' | 'wrongFunction' | 'needsFiles' | 'needsNetwork' | 'needsProcesses';
+
+/** A test of a program: a text, or what a script reads and must print. */
+export type TestText = string | { stdin: string; stdout: string };
+
+/** What a prompt for exercises says in the words of a language. */
+export interface ExerciseWords {
+  /** Name of the language in a sentence. */
+  title: string;
+  /** A function's header, as an example. */
+  header: string;
+  /** What the tests are, in a few words. */
+  tests: string;
+  /** What one test looks like, in whole sentences. */
+  test: string;
+  /** How a test compares floating-point results, as an example. */
+  tolerance: string;
+}
+
+export interface LanguageDefinition<Name extends string = string> {
+  /** Name in rows and keys. */
+  name: Name;
+  /** The sentence after a question that tells a policy what its answer is to look like. Part of every answer's key. */
+  answerRequest: string;
+  /** Label of the fenced block that an answer is opened with. */
+  fence: string;
+  /** Whether a fenced block with this label may hold a program. A block without a label has the label `''`. */
+  isFence: (label: string) => boolean;
+  /** Names of the functions that a text defines at its top level, in order. */
+  functionsOf: (code: string) => string[];
+  /** Name of the first function of a text, wherever it stands. */
+  firstFunctionOf: (code: string) => string | undefined;
+  /** Name of the function that a header declares; undefined where it declares none. */
+  functionOfHeader: (header: string) => string | undefined;
+  /** A header as a question shows it, without what only the source needs. */
+  shownHeader: (header: string) => string;
+  /** A text without comments on what it does. Two programs are compared by the rest. */
+  withoutDocumentation: (code: string) => string;
+  /** Which function tests are about: the one of `functions` that they call most often, or else the first that one calls. */
+  functionUnderTest: (tests: readonly string[], functions: readonly string[]) => string | undefined;
+  /** Why a test cannot be used; undefined for one that can be run. No parser: what is left over, the sandbox tells. */
+  faultOf: (test: string, entryPoint: string) => TestFault | undefined;
+  /** What a test expects. A question whose tests expect one value only is answered by a constant. */
+  expectedOutput: (test: string) => string;
+  /** Makes tests that do not name the function they test mean `entryPoint`. */
+  withEntryPoint: (tests: readonly TestText[], entryPoint: string) => TestText[];
+  /**
+   * The words of prompts for exercises, by version of the prompt. Words that were used are never changed: the name of the
+   * version is part of the key of every reply.
+   */
+  exercise: { v1: ExerciseWords };
+}

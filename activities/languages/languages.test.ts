@@ -1,0 +1,90 @@
+/** What a language decides: keys and prompts of another one are others, and those of Python are what they were. */
+import { describe, expect, it } from 'vitest';
+import { StageConfigs, SeedRow, type EndpointTeacher } from '../../workflows/contract/index.js';
+import { questionBase } from '../synthesis/parse-reply.js';
+import { promptFor, replyKey } from '../synthesis/prompts.js';
+import { keyedLanguage, languageOf, LANGUAGES } from './index.js';
+import { python } from './python.js';
+
+const OTHER = 'made-up';
+
+describe('the language of a row', () => {
+  it('is Python where the row names none', () => {
+    expect(languageOf({})).toBe(python);
+    expect(languageOf({ language: 'python' })).toBe(python);
+    expect(() => languageOf({ language: OTHER })).toThrow('there is no language "made-up"');
+  });
+
+  it('has a name and a fence of its own', () => {
+    expect(new Set(LANGUAGES.map(({ name }) => name)).size).toBe(LANGUAGES.length);
+    for (const { fence, isFence } of LANGUAGES) expect([fence, ''].every(isFence)).toBe(true);
+  });
+
+  it('is in no key and in no row where it is Python', () => {
+    expect(keyedLanguage(undefined)).toEqual({});
+    expect(keyedLanguage('python')).toEqual({});
+    expect(keyedLanguage(OTHER)).toEqual({ language: OTHER });
+  });
+
+  it('is known to the contract', () => {
+    const seed = { id: 's', source: 'own', code: 'def f(): pass' };
+    expect(SeedRow.parse(seed)).toEqual(seed);
+    expect(SeedRow.safeParse({ ...seed, language: 'python' }).success).toBe(true);
+    expect(SeedRow.safeParse({ ...seed, language: OTHER }).success).toBe(false);
+  });
+});
+
+describe('the key of a reply', () => {
+  const { teacher } = StageConfigs.synthesis.parse({
+    teacher: { kind: 'openai', model: 'm' },
+    execution: { endpoint: { prices: { input: 0, output: 0 } } },
+  });
+  const keyOf = (language?: string) => replyKey(teacher as EndpointTeacher, { code: 'code', language });
+
+  it("is another one for another language, and today's for Python", () => {
+    expect(keyOf('python')).toBe(keyOf());
+    expect(keyOf(OTHER)).not.toBe(keyOf());
+    expect(keyOf('made-up-2')).not.toBe(keyOf(OTHER));
+  });
+});
+
+describe('the id of a question', () => {
+  it("is another one for another language, and today's for Python", () => {
+    const seed = { id: 's', source: 'own', code: 'code' };
+    expect(questionBase({ ...seed, language: 'python' })).toEqual(questionBase(seed));
+    expect(questionBase(seed)).not.toHaveProperty('language');
+  });
+});
+
+describe('Python', () => {
+  it('knows the functions of a text', () => {
+    const code = 'import os\n\nasync def first(x):\n    def inner(): ...\n\ndef second(y):\n    return y\n';
+    expect(python.functionsOf(code)).toEqual(['first', 'second']);
+    expect(python.firstFunctionOf('class A:\n    def method(self): ...')).toBe('method');
+    expect(python.firstFunctionOf('x = 1')).toBeUndefined();
+    expect(python.functionOfHeader('def add(a: int) -> int:')).toBe('add');
+    expect(python.functionOfHeader('add(a)')).toBe('add');
+    expect(python.shownHeader('def add(a):')).toBe('def add(a)');
+  });
+
+  it("makes tests that say candidate mean the program's function", () => {
+    const tests = ['assert candidate(1) == 2', 'def check(candidate):\n    assert candidate(1) == 2', 'candidate = 3'];
+    expect(python.withEntryPoint(tests, 'f')).toEqual([
+      'assert f(1) == 2',
+      'def check(candidate):\n    assert candidate(1) == 2\ncheck(f)',
+      'candidate = 3',
+    ]);
+  });
+
+  it('is asked for as it has always been', () => {
+    const { system, user, schema } = promptFor('v1', { code: 'def f(x):\n    return x\n' }, 20);
+    expect(system).toMatch(
+      /^You write exercises for a programming contest in Python\. From a piece of Python code you/,
+    );
+    expect(user).toContain(
+      'Each is one line that begins with assert and stands alone: a call of the function with literal arguments',
+    );
+    expect(user).toContain('as in assert abs(f(2.0) - 1.41421) < 1e-4. Cover');
+    expect(JSON.stringify(schema)).toContain('such as def add(a: int, b: int) -> int');
+  });
+});
