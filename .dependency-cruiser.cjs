@@ -168,6 +168,7 @@ module.exports = {
             'zod',
             '@types',
             'tsx',
+            'typescript',
             'vitest',
             '@temporalio/client',
             '@temporalio/common',

@@ -222,7 +222,7 @@ function askOffline(
 ): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
   try {
     const { name } = languageOf(row);
-    if (name !== 'python') throw new Error(`the offline teacher reads Python, and the seed is ${name}`);
+    if (name !== 'python') throw new Error(`the offline teacher reads Python, and the seed is ${String(name)}`);
     const parsed = parseSeed(row.code, row.domain);
     return {
       row,
