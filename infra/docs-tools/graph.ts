@@ -51,15 +51,17 @@ for (const { source, dependencies } of cruise.modules) {
 }
 const id = (room: string): string => room.replaceAll(/[^a-z]/g, '_');
 const rooms = [...new Set([...edges.keys()].flatMap((edge) => edge.split(' ')))].sort();
+/** Rooms that a room imports, behind the room and its kind of arrow: a line of the graph holds all of them. */
+const arrows = new Map<string, string[]>();
+for (const [edge, typeOnly] of edges) {
+  const [from, to] = edge.split(' ') as [string, string];
+  const key = `${id(from)} ${typeOnly ? '-.->' : '-->'}`;
+  arrows.set(key, [...(arrows.get(key) ?? []), id(to)]);
+}
 const lines = [
   'flowchart TD',
   ...rooms.map((room) => `  ${id(room)}["${room.replace('<', '&lt;').replace('>', '&gt;')}"]`),
-  ...[...edges]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([edge, typeOnly]) => {
-      const [from, to] = edge.split(' ') as [string, string];
-      return `  ${id(from)} ${typeOnly ? '-.->' : '-->'} ${id(to)}`;
-    }),
+  ...[...arrows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([from, to]) => `  ${from} ${to.sort().join(' & ')}`),
 ];
 const path = join(root, 'ARCHITECTURE.md');
 const graph = `<!-- graph:start -->\n\`\`\`mermaid\n${lines.join('\n')}\n\`\`\`\n\nDotted: types only.\n<!-- graph:end -->`;
