@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from operations import TrainingEnvironment
 from runtime.checkpoints import (
     CheckpointClock,
     load_optimizer,
@@ -59,7 +60,7 @@ class Training:
 
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
-    environments: list[dict[str, Any]]
+    environments: list[TrainingEnvironment]
     """As `checkpoints.environments` gives them."""
     checkpoints: str
     config: Mapping[str, Any]
