@@ -1,4 +1,6 @@
-/** The examples in the docstrings of the published modules: each export has what it needs, and all examples are valid. */
+/**
+ * The examples in the docstrings of the published modules: each export has what it needs, and all examples are valid.
+ */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';

@@ -20,7 +20,7 @@ import { onEndSignal } from './signals.js';
 
 const HELP = `workers/gpu.ts [options]
 
-Runs one worker for each GPU or MIG instance of this host until SIGINT or SIGTERM, each in a process of its own, and
+Runs one worker per GPU or MIG instance of this host until SIGINT or SIGTERM, each in its own process, and
 watches the health of the GPUs with nvidia-smi. Without nvidia-smi or a GPU, it serves the GPU queue on CPU.
 
   --list      print what would be started, with the health of each device, and exit

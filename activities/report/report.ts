@@ -330,7 +330,7 @@ ${chart(
 ${chart(
   html`When the steps of each round worked.
 The device waited ${percent(reinforcement!.deviceWaiting)} of the time between its first and its last work;
-programs run beside it.
+programs run meanwhile.
 Times are those of the artifacts in the table below, also where another run made them.`,
   timeChart(
     'Time line of the rounds',

@@ -5,6 +5,7 @@ import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { figuresOf, type StageStatus } from '../../workflows/contract/index.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
 import { chooseServer, SERVER_HELP } from '../stack/server.js';
+import { onEndSignal } from '../setup/processes.mjs';
 
 const HELP = `npm run follow -- [options] WORKFLOW_ID
 
@@ -79,7 +80,7 @@ async function run(): Promise<number> {
     );
   });
   const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
+  onEndSignal((signal) => stop.abort(signal));
   try {
     const client = new Client({ connection, namespace });
     const see = process.stdout.isTTY ? redrawer(process.stdout) : lineTeller((line) => console.log(line));

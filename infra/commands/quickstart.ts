@@ -8,6 +8,7 @@ import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } fr
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
 import { checkStore, type StoreName } from '../setup/store-choice.mjs';
+import { onEndSignal } from '../setup/processes.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
 import { ensureWorkers, findWorkers, stopWorkers } from '../stack/worker-process.js';
 
@@ -137,7 +138,7 @@ async function run(options: Options): Promise<number> {
     for (const name of ['data', 'cache', 'reports']) rmSync(join(home, name), { recursive: true, force: true });
   }
   const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort(signal));
+  onEndSignal((signal) => stop.abort(signal));
 
   say(estimateLine(estimateExperiment(experiment)));
   let stack = await startStack({ home, ports: options.ports, store: options.store, log: say });

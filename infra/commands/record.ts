@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from '../setup/paths.mjs';
+import { onEndSignal, withoutTemporal } from '../setup/processes.mjs';
 
 const RECORDS: Record<string, string> = {
   histories: `npm run histories
@@ -23,19 +24,16 @@ if (help === undefined) {
   process.exitCode = 2;
 } else if (options.includes('--help')) console.log(help);
 else {
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter(([variable]) => !variable.startsWith('TEMPORAL_')),
-  );
   const child = spawn(
     join(root, 'node_modules/.bin/vitest'),
     ['run', '--config', 'test/record/vitest.config.ts', `test/record/${name}.record.ts`],
     {
       cwd: root,
       stdio: 'inherit',
-      env: environment,
+      env: withoutTemporal(),
     },
   );
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+  onEndSignal((signal) => child.kill(signal));
   child.once('exit', (code) => {
     process.exitCode = code ?? 1;
   });

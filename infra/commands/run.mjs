@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { onEndSignal } from '../setup/processes.mjs';
 import { fail, setup } from '../setup/setup.mjs';
 
 const [command, ...args] = process.argv.slice(2);
@@ -23,5 +24,5 @@ await setup({ quiet: true, store, remember: command !== 'test' }).catch(fail);
 
 // Resolved from here, so that the command works in any working directory.
 const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), script, ...args], { stdio: 'inherit' });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+onEndSignal((signal) => child.kill(signal));
 child.on('exit', (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

@@ -5,7 +5,7 @@ import { attachStack, startStack, stopStack, type Stack, type StackPorts } from 
 import { home as acecoderHome, logs, temporal } from '../setup/paths.mjs';
 import { checkStore, type StoreName } from '../setup/store-choice.mjs';
 import { credentialsFile } from '../stack/object-store.js';
-import { identify } from '../setup/processes.mjs';
+import { identify, onEndSignal } from '../setup/processes.mjs';
 
 const HELP = `npm run stack [-- options]
 
@@ -54,7 +54,7 @@ function summary(stack: Stack): string {
 /** Returns when a signal asks for the end; a second signal changes nothing, as the servers are being stopped then. */
 function endAsked(): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
+    onEndSignal(() => resolve());
   });
 }
 

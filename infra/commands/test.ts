@@ -6,7 +6,7 @@ import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { logs, root, venvPython } from '../setup/paths.mjs';
-import { endAll, findMarked } from '../setup/processes.mjs';
+import { endAll, findMarked, onEndSignal, withoutTemporal } from '../setup/processes.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
 import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
@@ -116,7 +116,7 @@ function partsOf(options: { quick: boolean; files: string[]; pattern: string | u
 
 /** The user's Temporal profile may point at production: no test sees it. */
 const environment: NodeJS.ProcessEnv = {
-  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_'))),
+  ...withoutTemporal(),
   [MARK]: randomUUID(),
   PYTHONPATH: join(root, 'workers'),
 };
@@ -128,12 +128,10 @@ class Run {
 
   /** @param live whether the parts write to the console rather than to log files. */
   constructor(private readonly live: boolean) {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.on(signal, () => {
-        this.#stopped = signal;
-        for (const child of this.#children) child.kill(signal);
-      });
-    }
+    onEndSignal((signal) => {
+      this.#stopped = signal;
+      for (const child of this.#children) child.kill(signal);
+    });
   }
 
   /** Runs all parts; returns the signal that stopped them, if any. Nothing runs then any more. */

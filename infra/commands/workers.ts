@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { venvPython } from '../setup/paths.mjs';
+import { onEndSignal } from '../setup/processes.mjs';
 import { chooseServer, SERVER_HELP } from '../stack/server.js';
 import { findWorkers } from '../stack/worker-process.js';
 
@@ -50,7 +51,7 @@ async function run(): Promise<number> {
       env: { ACECODER_PYTHON: venvPython(), ...environment },
     },
   );
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill('SIGTERM'));
+  onEndSignal(() => child.kill('SIGTERM'));
   return new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
 

@@ -1,4 +1,6 @@
-/** The package nvidia-smi-parser: each rule on texts of our own, and real reports where they lie beside the repository. */
+/**
+ * The package nvidia-smi-parser: each rule on texts of our own, and real reports where they lie beside the repository.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +11,10 @@ const MIB = 2 ** 20;
 
 /** A report with the given children of one GPU. */
 function report(children: string, version = 12): string {
-  return `<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v${version}.dtd">\n<nvidia_smi_log>\n\t<gpu id="00000000:01:00.0">${children}</gpu>\n</nvidia_smi_log>\n`;
+  return (
+    `<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v${version}.dtd">\n` +
+    `<nvidia_smi_log>\n\t<gpu id="00000000:01:00.0">${children}</gpu>\n</nvidia_smi_log>\n`
+  );
 }
 
 function gpu(children: string): Gpu {
@@ -33,7 +38,9 @@ describe('values', () => {
 
   it('has the versions of driver and CUDA, and no DTD version where none is named', () => {
     const smi = parseNvidiaSmi(
-      '<nvidia_smi_log><timestamp>Fri Aug  4 11:44:30 2023</timestamp><driver_version>535.54.03</driver_version><cuda_version>12.2</cuda_version><attached_gpus>4</attached_gpus></nvidia_smi_log>',
+      '<nvidia_smi_log><timestamp>Fri Aug  4 11:44:30 2023</timestamp>' +
+        '<driver_version>535.54.03</driver_version><cuda_version>12.2</cuda_version>' +
+        '<attached_gpus>4</attached_gpus></nvidia_smi_log>',
     );
     expect(smi).toMatchObject({
       timestamp: 'Fri Aug  4 11:44:30 2023',
@@ -47,7 +54,9 @@ describe('values', () => {
 
   it('counts GPUs by position and names them', () => {
     const smi = parseNvidiaSmi(
-      '<nvidia_smi_log><gpu id="A"><uuid>GPU-a</uuid><minor_number>3</minor_number></gpu><gpu id="B"><uuid>GPU-b</uuid><pci><pci_bus_id>00000000:02:00.0</pci_bus_id></pci></gpu></nvidia_smi_log>',
+      '<nvidia_smi_log><gpu id="A"><uuid>GPU-a</uuid><minor_number>3</minor_number></gpu>' +
+        '<gpu id="B"><uuid>GPU-b</uuid><pci><pci_bus_id>00000000:02:00.0</pci_bus_id></pci></gpu>' +
+        '</nvidia_smi_log>',
     );
     expect(smi.gpus.map(({ index, uuid, minorNumber, pci }) => [index, uuid, minorNumber, pci.busId])).toEqual([
       [0, 'GPU-a', 3, 'A'],
@@ -80,7 +89,9 @@ describe('values', () => {
     ' ',
   ])('has no value where %j stands', (written) => {
     const read = gpu(
-      `<product_name>${written}</product_name><fan_speed>${written}</fan_speed><persistence_mode>${written}</persistence_mode><temperature><gpu_temp>${written}</gpu_temp></temperature>`,
+      `<product_name>${written}</product_name><fan_speed>${written}</fan_speed>` +
+        `<persistence_mode>${written}</persistence_mode><temperature><gpu_temp>${written}</gpu_temp>` +
+        '</temperature>',
     );
     expect([read.productName, read.fanPercent, read.persistenceModeEnabled, read.temperature.gpuCelsius]).toEqual([
       undefined,
@@ -120,7 +131,8 @@ describe('values', () => {
     for (const read of [
       gpu(''),
       gpu(
-        '<remapped_rows>N/A</remapped_rows><mig_devices>None</mig_devices><processes></processes><ecc_errors>N/A</ecc_errors><clocks_event_reasons>N/A</clocks_event_reasons>',
+        '<remapped_rows>N/A</remapped_rows><mig_devices>None</mig_devices><processes></processes>' +
+          '<ecc_errors>N/A</ecc_errors><clocks_event_reasons>N/A</clocks_event_reasons>',
       ),
     ]) {
       expect(read).toMatchObject({ migDevices: [], processes: [] });
@@ -146,12 +158,16 @@ describe('names that differ between versions', () => {
   it('reads power of the board under both names, and not that of the module', () => {
     expect(
       gpu(
-        '<power_readings><power_draw>26.78 W</power_draw><power_limit>80.00 W</power_limit><enforced_power_limit>70.00 W</enforced_power_limit></power_readings>',
+        '<power_readings><power_draw>26.78 W</power_draw><power_limit>80.00 W</power_limit>' +
+          '<enforced_power_limit>70.00 W</enforced_power_limit></power_readings>',
       ).power,
     ).toMatchObject({ drawWatts: 26.78, limitWatts: 70 });
     expect(
       gpu(
-        '<gpu_power_readings><average_power_draw>8.81 W</average_power_draw><instant_power_draw>8.44 W</instant_power_draw><current_power_limit>70.00 W</current_power_limit></gpu_power_readings><module_power_readings><power_draw>900 W</power_draw></module_power_readings>',
+        '<gpu_power_readings><average_power_draw>8.81 W</average_power_draw>' +
+          '<instant_power_draw>8.44 W</instant_power_draw>' +
+          '<current_power_limit>70.00 W</current_power_limit></gpu_power_readings>' +
+          '<module_power_readings><power_draw>900 W</power_draw></module_power_readings>',
       ).power,
     ).toMatchObject({ drawWatts: 8.81, averageDrawWatts: 8.81, instantDrawWatts: 8.44, limitWatts: 70 });
   });
@@ -159,7 +175,9 @@ describe('names that differ between versions', () => {
   it.each(['event', 'throttle'])('has the active clocks %s reasons', (word) => {
     const name = `clocks_${word}_reason`;
     const reasons = gpu(
-      `<${name}s><${name}_gpu_idle>Not Active</${name}_gpu_idle><${name}_hw_slowdown>Active</${name}_hw_slowdown><${name}_hw_thermal_slowdown>Active</${name}_hw_thermal_slowdown></${name}s>`,
+      `<${name}s><${name}_gpu_idle>Not Active</${name}_gpu_idle>` +
+        `<${name}_hw_slowdown>Active</${name}_hw_slowdown>` +
+        `<${name}_hw_thermal_slowdown>Active</${name}_hw_thermal_slowdown></${name}s>`,
     ).clocksEventReasons;
     expect([...reasons!]).toEqual(['hw_slowdown', 'hw_thermal_slowdown']);
   });
@@ -167,17 +185,21 @@ describe('names that differ between versions', () => {
   it.each([
     [
       'whole SRAM counts',
-      '<sram_correctable>1</sram_correctable><sram_uncorrectable>2</sram_uncorrectable><dram_correctable>30</dram_correctable><dram_uncorrectable>40</dram_uncorrectable>',
+      '<sram_correctable>1</sram_correctable><sram_uncorrectable>2</sram_uncorrectable>' +
+        '<dram_correctable>30</dram_correctable><dram_uncorrectable>40</dram_uncorrectable>',
       { correctable: 31, uncorrectable: 42, sramUncorrectable: 2 },
     ],
     [
       'SRAM counts in two parts',
-      '<sram_uncorrectable_parity>1</sram_uncorrectable_parity><sram_uncorrectable_secded>2</sram_uncorrectable_secded><dram_uncorrectable>40</dram_uncorrectable>',
+      '<sram_uncorrectable_parity>1</sram_uncorrectable_parity>' +
+        '<sram_uncorrectable_secded>2</sram_uncorrectable_secded>' +
+        '<dram_uncorrectable>40</dram_uncorrectable>',
       { correctable: undefined, uncorrectable: 43, sramUncorrectable: 3 },
     ],
     [
       'single and double bit errors',
-      '<single_bit><device_memory>3</device_memory><total>5</total></single_bit><double_bit><device_memory>6</device_memory><total>7</total></double_bit>',
+      '<single_bit><device_memory>3</device_memory><total>5</total></single_bit><double_bit>' +
+        '<device_memory>6</device_memory><total>7</total></double_bit>',
       { correctable: 5, uncorrectable: 7 },
     ],
     [
@@ -187,7 +209,8 @@ describe('names that differ between versions', () => {
     ],
   ])('reads ECC: %s', (_, counts, expected) => {
     const { ecc } = gpu(
-      `<ecc_errors><volatile>${counts}</volatile><aggregate><sram_threshold_exceeded>Yes</sram_threshold_exceeded></aggregate></ecc_errors>`,
+      `<ecc_errors><volatile>${counts}</volatile><aggregate>` +
+        '<sram_threshold_exceeded>Yes</sram_threshold_exceeded></aggregate></ecc_errors>',
     );
     expect(ecc.volatile).toMatchObject(expected);
     expect(ecc.aggregate.uncorrectable).toBeUndefined();
@@ -202,14 +225,20 @@ describe('names that differ between versions', () => {
     ['N/A', 'N/A', undefined],
   ])('has pages pending for blacklist %s and retirement %s: %s', (blacklist, retirement, pending) => {
     const { retiredPages } = gpu(
-      `<retired_pages><double_bit_retirement><retired_count>2</retired_count></double_bit_retirement><pending_blacklist>${blacklist}</pending_blacklist><pending_retirement>${retirement}</pending_retirement></retired_pages>`,
+      '<retired_pages><double_bit_retirement><retired_count>2</retired_count>' +
+        `</double_bit_retirement><pending_blacklist>${blacklist}</pending_blacklist>` +
+        `<pending_retirement>${retirement}</pending_retirement></retired_pages>`,
     );
     expect(retiredPages).toEqual({ singleBitCount: undefined, doubleBitCount: 2, pending });
   });
 
   it('reads remapped rows, reset and recovery', () => {
     const read = gpu(
-      '<remapped_rows><remapped_row_corr>0</remapped_row_corr><remapped_row_unc>3</remapped_row_unc><remapped_row_pending>Yes</remapped_row_pending><remapped_row_failure>No</remapped_row_failure></remapped_rows><gpu_reset_status><reset_required>Yes</reset_required></gpu_reset_status><gpu_recovery_action>Reboot</gpu_recovery_action>',
+      '<remapped_rows><remapped_row_corr>0</remapped_row_corr>' +
+        '<remapped_row_unc>3</remapped_row_unc><remapped_row_pending>Yes</remapped_row_pending>' +
+        '<remapped_row_failure>No</remapped_row_failure></remapped_rows><gpu_reset_status>' +
+        '<reset_required>Yes</reset_required></gpu_reset_status>' +
+        '<gpu_recovery_action>Reboot</gpu_recovery_action>',
     );
     expect(read).toMatchObject({
       remappedRows: { correctableCount: 0, uncorrectableCount: 3, pending: true, failed: false },
@@ -222,7 +251,13 @@ describe('names that differ between versions', () => {
 describe('MIG and processes', () => {
   it('reads instances with their own memory and errors', () => {
     const read = gpu(
-      '<mig_mode><current_mig>Enabled</current_mig><pending_mig>Disabled</pending_mig></mig_mode><mig_devices><mig_device><index>0</index><gpu_instance_id>3</gpu_instance_id><compute_instance_id>1</compute_instance_id><device_attributes><shared><multiprocessor_count>14</multiprocessor_count></shared></device_attributes><ecc_error_count><volatile_count><sram_uncorrectable>9</sram_uncorrectable></volatile_count></ecc_error_count><fb_memory_usage><total>10 MiB</total><free>4 MiB</free></fb_memory_usage></mig_device></mig_devices>',
+      '<mig_mode><current_mig>Enabled</current_mig><pending_mig>Disabled</pending_mig></mig_mode>' +
+        '<mig_devices><mig_device><index>0</index><gpu_instance_id>3</gpu_instance_id>' +
+        '<compute_instance_id>1</compute_instance_id><device_attributes><shared>' +
+        '<multiprocessor_count>14</multiprocessor_count></shared></device_attributes>' +
+        '<ecc_error_count><volatile_count><sram_uncorrectable>9</sram_uncorrectable></volatile_count>' +
+        '</ecc_error_count><fb_memory_usage><total>10 MiB</total><free>4 MiB</free></fb_memory_usage>' +
+        '</mig_device></mig_devices>',
     );
     expect(read.mig).toEqual({ currentEnabled: true, pendingEnabled: false });
     expect(read.migDevices).toMatchObject([
@@ -239,7 +274,9 @@ describe('MIG and processes', () => {
 
   it('reads one process and many', () => {
     const info = (pid: number, memory: string): string =>
-      `<process_info><gpu_instance_id>N/A</gpu_instance_id><compute_instance_id>0</compute_instance_id><pid>${pid}</pid><type>C</type><process_name>python</process_name><used_memory>${memory}</used_memory></process_info>`;
+      '<process_info><gpu_instance_id>N/A</gpu_instance_id>' +
+      `<compute_instance_id>0</compute_instance_id><pid>${pid}</pid><type>C</type>` +
+      `<process_name>python</process_name><used_memory>${memory}</used_memory></process_info>`;
     expect(gpu(`<processes>${info(1, '5 MiB')}</processes>`).processes).toMatchObject([
       { pid: 1, type: 'C', name: 'python', usedMemoryBytes: 5 * MIB, gpuInstanceId: undefined, computeInstanceId: 0 },
     ]);
@@ -293,7 +330,8 @@ describe('broken reports', () => {
 
 describe('nvidia-smi -L', () => {
   const LISTING =
-    'GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)\n  MIG 3g.20gb     Device  0: (UUID: MIG-1111)\n  MIG 1c.2g.10gb  Device 11: (UUID: MIG-GPU-aaaa/3/0)\nGPU 1: NVIDIA T4 (UUID: GPU-bbbb)\n';
+    'GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa)\n  MIG 3g.20gb     Device  0: (UUID: MIG-1111)\n' +
+    '  MIG 1c.2g.10gb  Device 11: (UUID: MIG-GPU-aaaa/3/0)\nGPU 1: NVIDIA T4 (UUID: GPU-bbbb)\n';
 
   it('lists GPUs and instances, in both spellings of their UUIDs', () => {
     expect(parseNvidiaSmiList(LISTING)).toEqual([

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
 import { home, logs } from './paths.mjs';
-import { identify, readJson, stopProcess, withLock, writeWhole } from './processes.mjs';
+import { identify, onEndSignal, readJson, stopProcess, withLock, writeWhole } from './processes.mjs';
 
 /** A command that is stopped has nothing to save: its step starts over. */
 const GRACE_MS = 3_000;
@@ -90,9 +90,6 @@ export class Jobs {
       await this.stop();
       process.exit(signal === 'SIGINT' ? 130 : 143);
     };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, onSignal);
-    return () => {
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(signal, onSignal);
-    };
+    return onEndSignal(onSignal);
   }
 }

@@ -171,3 +171,18 @@ function signalOne(pid, signal) {
     if (error.code !== 'ESRCH') throw error;
   }
 }
+
+const END_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** Calls `handle` for each signal that ends this process. Returns a function that gives the signals back to Node. */
+export function onEndSignal(handle) {
+  for (const signal of END_SIGNALS) process.on(signal, handle);
+  return () => {
+    for (const signal of END_SIGNALS) process.off(signal, handle);
+  };
+}
+
+/** The environment without the user's Temporal settings, which may name a production server. */
+export function withoutTemporal(env = process.env) {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('TEMPORAL_')));
+}

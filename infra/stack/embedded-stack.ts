@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import * as paths from '../setup/paths.mjs';
-import { isAlive, readJson, withLock, writeWhole, type ProcessIdentity } from '../setup/processes.mjs';
+import { isAlive, readJson, withLock, withoutTemporal, writeWhole, type ProcessIdentity } from '../setup/processes.mjs';
 import { chooseStore, rememberedStore, type StoreName } from '../setup/store-choice.mjs';
 import {
   BUCKET,
@@ -204,8 +204,7 @@ function isRunning<T extends ProcessIdentity>(part: T | undefined): part is T {
 }
 
 function temporalEnvironment(home: string): NodeJS.ProcessEnv {
-  const kept = Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_'));
-  return { ...Object.fromEntries(kept), TEMPORAL_CONFIG_FILE: profileFile(home) };
+  return { ...withoutTemporal(), TEMPORAL_CONFIG_FILE: profileFile(home) };
 }
 
 const stateFile = (home: string): string => join(home, 'stack.json');

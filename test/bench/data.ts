@@ -27,6 +27,7 @@ import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
 import { report, type Measure } from './table.js';
+import { onEndSignal } from '../../infra/setup/processes.mjs';
 
 const HELP = `npm run bench:data -- [options]
 
@@ -387,8 +388,7 @@ async function main(): Promise<void> {
   );
   const connection = await Connection.connect({ address: stack.address });
   const stopped = new Promise<never>((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
+    onEndSignal((signal) => reject(new Error(`Ended by ${signal}.`)));
   });
   try {
     const surroundings: Surroundings = {

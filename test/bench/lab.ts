@@ -12,6 +12,7 @@ import { Client, Connection } from '@temporalio/client';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
+import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { workerProcess } from '../fixtures/harness.js';
 import { FAMILIES, type Family } from '../lab/questions.js';
@@ -160,8 +161,7 @@ async function main(): Promise<void> {
       await stopStack({ home });
       rmSync(home, { recursive: true, force: true });
     })());
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.on(signal, () => void end().finally(() => process.exit(130)));
+  onEndSignal(() => void end().finally(() => process.exit(130)));
   try {
     const context = {
       client: new Client({ connection, namespace: stack.namespace }),

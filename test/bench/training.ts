@@ -10,6 +10,7 @@ import { Client, Connection } from '@temporalio/client';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
 import { venvPython } from '../../infra/setup/paths.mjs';
+import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { overhead } from './overhead.js';
 import { pythonMeasures } from './python.js';
 import type { Surroundings } from './surroundings.js';
@@ -65,8 +66,7 @@ async function main(): Promise<void> {
   );
   const connection = await Connection.connect({ address: stack.address });
   const stopped = new Promise<never>((_, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.on(signal, () => reject(new Error(`Ended by ${signal}.`)));
+    onEndSignal((signal) => reject(new Error(`Ended by ${signal}.`)));
   });
   try {
     const surroundings = {

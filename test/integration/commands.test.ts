@@ -7,16 +7,16 @@ import { basename, dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, describe, expect, it } from 'vitest';
 import { home as acecoderHome, root, temporal } from '../../infra/setup/paths.mjs';
+import { withoutTemporal } from '../../infra/setup/processes.mjs';
 
 const home = mkdtempSync(join(tmpdir(), 'acecoder-commands-'));
 for (const path of [dirname(temporal()), join(acecoderHome(), 'venv')]) symlinkSync(path, join(home, basename(path)));
 
 /** `npm run` in the checkout, on the home of this file and without the Temporal profile of whoever runs the tests. */
 function npmRun(...args: string[]): { child: ChildProcess; output: Promise<string> } {
-  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TEMPORAL_')));
   const child = spawn('npm', ['run', '--silent', ...args], {
     cwd: root,
-    env: { ...environment, ACECODER_HOME: home },
+    env: { ...withoutTemporal(), ACECODER_HOME: home },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = Promise.all([text(child.stdout), text(child.stderr)]).then((parts) => parts.join(''));

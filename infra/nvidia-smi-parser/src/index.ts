@@ -4,8 +4,8 @@
  * The XML of `nvidia-smi -q -x` follows a DTD that NVIDIA changes with its drivers; versions 10 to 13 name the same
  * facts differently. Here each fact has one name, which ends in its unit.
  *
- * A section is always there. A value is undefined, never a text or a zero, where the report lacks it, where it says "N/A",
- * "[Not Supported]" and the like, and where a number has an unexpected unit. `raw` holds the report unchanged.
+ * A section is always there. A value is undefined, never a text or a zero, where the report lacks it, where it says
+ * "N/A", "[Not Supported]" and the like, and where a number has an unexpected unit. `raw` holds the report unchanged.
  */
 import { XMLParser, XMLValidator } from 'fast-xml-parser';
 
@@ -391,7 +391,7 @@ function gpuOf(raw: RawElement, index: number): Gpu {
       slowdownCelsius: quantity(temperature, 'gpu_temp_slow_threshold', CELSIUS),
       shutdownCelsius: quantity(temperature, 'gpu_temp_max_threshold', CELSIUS),
     },
-    // Since version 12 the board's readings stand beside those of its memory and module.
+    // Since version 12 the report has readings of the board, its memory and its module next to each other.
     power: powerOf(element(raw, 'gpu_power_readings' in raw ? 'gpu_power_readings' : 'power_readings')),
     clocks: clocksOf(element(raw, 'clocks')),
     maxClocks: clocksOf(element(raw, 'max_clocks')),
