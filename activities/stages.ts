@@ -2,6 +2,7 @@
 /** The activities of the stages, and what they ask endpoints. */
 import { evaluationActivities } from './evaluation/activities.js';
 import { filteringActivities, filteringAsks } from './filtering/activities.js';
+import { fineTuningActivities } from './fine-tuning/activities.js';
 import { preferencesActivities } from './preferences/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
@@ -15,6 +16,7 @@ export const stageActivities = (services: Services): object[] => [
   samplingActivities(services),
   preferencesActivities(services),
   rewardModelActivities(services),
+  fineTuningActivities(services),
   reinforcementActivities(services),
   evaluationActivities(services),
 ];

@@ -169,7 +169,9 @@ export function finalFailure({ config, stages }: ExperimentState, stage: StageNa
  */
 export function inputsOf({ config, given, results }: ExperimentState, stage: StageName): ChainInputs<ArtifactRef> {
   const outputs = Object.fromEntries(Object.entries(results).map(([name, { ref }]) => [name, ref]));
-  return chainInputs(stage, config.stages[stage], { given, outputs });
+  const settings = config.stages[stage];
+  if (settings === undefined) throw new Error(`the experiment does not run ${stage}`);
+  return chainInputs(stage, settings, { given, outputs });
 }
 
 /** An operator's request, or the sentence that refuses it with every mistake. */
@@ -206,6 +208,7 @@ export function retryOf(state: ExperimentState, request: unknown): Answer<Retry>
         `stage; send "allowRepeat": true to repeat ${again}`,
     };
   const current = state.config.stages[stage];
+  if (!current) return { refused: `the experiment does not run ${stage}` };
   const schema: z.ZodType<StageConfig[StageName]> = StageConfigs[stage];
   const settings = parsed(schema, merge(current, { ...semantics, execution: merge(current.execution, execution) }));
   if (!settings.accepted) return settings;

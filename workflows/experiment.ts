@@ -336,7 +336,7 @@ function failureOf(
       : cause instanceof Error
         ? cause.message
         : String(cause);
-  return { type, message, advice: retryAdvice(workflowId, stage, helpfulPatch(type, stages[stage].execution)) };
+  return { type, message, advice: retryAdvice(workflowId, stage, helpfulPatch(type, stages[stage]?.execution ?? {})) };
 }
 
 /** The execution settings with which a stage that failed in this way may succeed. */

@@ -127,6 +127,31 @@ export const preferences = shardedStage('preferences');
 export const rewardModel = trainingStage('rewardModel');
 
 /**
+ * The stage `fineTuning`: programs that pass to a fine-tuned policy.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { fineTuning } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof fineTuning>('fineTuning', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'fine-tuning-1',
+ *   args: [{
+ *     inputs: {
+ *       programs: { kind: 'programs', path: '/data/programs.jsonl' },
+ *       policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-0.5B-Instruct', revision: 'main' },
+ *     },
+ *     config: { learningRate: 0.00001, epochs: 2 },
+ *   }],
+ * });
+ * ```
+ */
+export const fineTuning = trainingStage('fineTuning');
+
+/**
  * The stage `evaluation`: policies on benchmarks.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.

@@ -65,6 +65,7 @@ export function experimentActivities({
       const folders: Record<string, string> = {};
       for (const [model, stage] of [
         ['policy', 'reinforcement'],
+        ['fineTuned', 'fineTuning'],
         ['rewardModel', 'rewardModel'],
       ] as const) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;

@@ -4,7 +4,7 @@ import {
   Counts,
   metricsOf,
   semanticsOf,
-  STAGES,
+  stagesOf,
   Summary,
   type Experiment,
   type Manifest,
@@ -47,15 +47,16 @@ export function summarise(input: SummaryInput, manifests: Manifests): Summary {
   const refs = Object.fromEntries(
     stages.flatMap(({ name: stage, artifact }) => (artifact ? [[stage, artifact]] : [])),
   ) as Record<StageName, ArtifactRef>;
+  const ran = stagesOf(experiment.stages);
   const metrics = Object.fromEntries(
-    STAGES.map((stage) => [stage, metricsOf(stage, manifestOf(manifests, refs[stage]))]),
+    ran.map((stage) => [stage, metricsOf(stage, manifestOf(manifests, refs[stage]))]),
   ) as Sources['metrics'];
   const sources: Sources = { manifests, refs, metrics };
   const { teacher } = experiment.stages.synthesis;
   return Summary.parse({
     experiment: name,
     state: 'done',
-    stages: STAGES.map((stage) => {
+    stages: ran.map((stage) => {
       const { state, seconds = 0, reused = false } = stages.find(({ name: other }) => other === stage)!;
       return { name: stage, state, seconds, reused, artifact: refs[stage] };
     }),
@@ -79,6 +80,9 @@ export function summarise(input: SummaryInput, manifests: Manifests): Summary {
     },
     models: [
       { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
+      ...(ran.includes('fineTuning')
+        ? [{ name: 'fineTuned', artifact: refs.fineTuning, folder: folders['fineTuned'] ?? '' }]
+        : []),
       { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },
     ],
     assertions: assertionsOf(input, sources),

@@ -35,10 +35,12 @@ export interface Estimate {
  */
 export function estimate({ stages: settings }: Experiment, facts: EstimateFacts): Estimate {
   const run = new EstimateRun(facts);
-  const stages = STAGE_LIST.map(({ name, withSettings }): OfStage => ({
-    stage: name,
-    ...withSettings(settings[name]).estimate(run),
-  }));
+  const stages = STAGE_LIST.filter(({ name }) => settings[name] !== undefined).map(
+    ({ name, withSettings }): OfStage => ({
+      stage: name,
+      ...withSettings(settings[name]).estimate(run),
+    }),
+  );
   const sum = (part: (each: StageEstimate) => number): number => stages.reduce((total, each) => total + part(each), 0);
   const storeBytes = sum(({ bytes }) => bytes);
   const deviceSeconds = sum((each) => each.deviceSeconds);

@@ -180,6 +180,8 @@ export class EstimateRun {
   /** Programs per question, and the limit of each, in tokens. */
   samples = 0;
   programTokens = 0;
+  /** Policies that evaluation asks: the one before RL, and those that stages train. */
+  policies = 1;
   /** Preference pairs of train questions, and of held-out ones. */
   pairs = 0;
   heldOutPairs = 0;

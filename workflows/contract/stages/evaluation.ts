@@ -141,8 +141,8 @@ export const evaluation = defineStage({
     const heldOut = Math.min(run.heldOut, heldOutTasks ?? run.heldOut);
     const asked = config.benchmarks.map((benchmark) => {
       const tasks = benchmarkOf(benchmark).size(benchmark, { heldOut });
-      // Two policies answer, once greedily.
-      const answers = 2 * tasks * (1 + (benchmark.samples ?? samples));
+      // Each policy answers once greedily.
+      const answers = run.policies * tasks * (1 + (benchmark.samples ?? samples));
       return { tasks, answers, tokens: answers * run.answerTokens(benchmark.maxNewTokens ?? maxNewTokens) };
     });
     const sum = (of: (each: (typeof asked)[number]) => number): number =>
@@ -161,7 +161,7 @@ export const evaluation = defineStage({
           run.forward(backbone, answers * MEASURED_RUN.promptTokens + generated),
         memoryBytes: 2 * (policy.parameters + backbone.parameters),
       },
-      run.shardsAtOnce(2 * tasks, shardSize, execution.window),
+      run.shardsAtOnce(run.policies * tasks, shardSize, execution.window),
     );
   },
 });

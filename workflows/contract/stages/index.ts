@@ -4,6 +4,7 @@ import { POLICIES, type Feeds, type Given } from '../feeds.js';
 import { readsRecorded } from '../recorded.js';
 import { evaluation } from './evaluation.js';
 import { filtering } from './filtering.js';
+import { fineTuning } from './fine-tuning.js';
 import { preferences } from './preferences.js';
 import { reinforcement } from './reinforcement.js';
 import { rewardModel } from './reward-model.js';
@@ -16,6 +17,7 @@ export const STAGE_LIST = [
   sampling,
   preferences,
   rewardModel,
+  fineTuning,
   reinforcement,
   evaluation,
 ] as const;
@@ -86,6 +88,7 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
   },
   preferences: { programs: 'sampling' },
   rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
+  fineTuning: { programs: 'sampling', policy: 'models.policy' },
   reinforcement: {
     questions: 'filtering',
     policy: 'models.policy',
@@ -93,7 +96,11 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
     programs: { from: 'sampling', when: ({ questions }) => questions === 'hard' },
   },
   evaluation: {
-    policies: { [POLICIES.before]: 'models.policy', [POLICIES.after]: 'reinforcement' },
+    policies: {
+      [POLICIES.before]: 'models.policy',
+      [POLICIES.fineTuned]: 'fineTuning',
+      [POLICIES.after]: 'reinforcement',
+    },
     rewardModel: 'rewardModel',
     questions: 'filtering',
   },

@@ -276,6 +276,7 @@ export const reinforcement = defineStage({
       scored +
       run.training(policy, algorithm.upperLayers, conversations * algorithm.epochs) +
       2 * run.forward(policy, conversations);
+    run.policies += 1;
     const trainedBytes = run.storedTrained(policy, algorithm.upperLayers);
     const copies = storedCopies(config, deviceSeconds / rounds);
     return run.stage({
