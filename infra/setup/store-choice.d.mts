@@ -1,6 +1,4 @@
 export type StoreName = 'minio' | 'seaweedfs';
-export const STORES: StoreName[];
-export function storeFile(home: string): string;
 export function storeFolder(home: string, store: StoreName): string;
 export function rememberedStore(home: string): StoreName | undefined;
 export function chooseStore(home: string, asked: StoreName | undefined, byDefault: () => StoreName): StoreName;

@@ -3,10 +3,10 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson, writeWhole } from './processes.mjs';
 
-export const STORES = ['minio', 'seaweedfs'];
+const STORES = ['minio', 'seaweedfs'];
 
 /** The file in which a home remembers its store. */
-export const storeFile = (home) => join(home, 'store.json');
+const storeFile = (home) => join(home, 'store.json');
 
 /** The folder that holds the objects. */
 export const storeFolder = (home, store) => join(home, 'data', store);
