@@ -75,7 +75,10 @@ export function freshClone(options: { go: boolean }): Clone {
       });
       const code = await Promise.race([exited, told]);
       const seconds = (performance.now() - started) / 1000;
-      if (code === undefined) await end();
+      // Stopped as a user would stop it; it ends its servers and workers itself.
+      child.kill('SIGTERM');
+      await exited;
+      await end();
       output.end();
       return { seconds, code };
     },
