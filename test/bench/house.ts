@@ -90,7 +90,7 @@ function code(): Measure[] {
     ),
     count('as never in production code', /\bas never\b/),
     count('as unknown as in production code', /\bas unknown as\b/),
-    count('casts of rows in production code', /\brows(\(.*\))? as \w+(\[\]|<)|\bas (AsyncIterable|AsyncGenerator)</i),
+    count('casts of rows in production code', /\brows(\(.*\))? as \w+(\[\]|<)|\bas AsyncGenerator</i),
   ];
 }
 
