@@ -172,8 +172,9 @@ class Run {
     if (!own && problem === undefined) outcomes.push({ name, state: 'passed', seconds });
     this.outcomes.push(...outcomes);
     const failed = count(outcomes, 'failed') > 0;
+    const verdict = failed ? 'FAILED' : 'ok    ';
     console.log(
-      `${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`,
+      `${verdict}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`,
     );
     if (failed && !this.live) console.log(`${readFileSync(logFile, 'utf8').trimEnd()}\n`);
     if (problem !== undefined && problem !== '') console.log(problem);

@@ -177,7 +177,7 @@ function reach(rooms: ReadonlyMap<string, ReadonlySet<string>>, room: string): S
   return found;
 }
 
-/** Files that name an addition, in their own name or in their code; comments and documents are read by nobody's code. */
+/** Files that name an addition, in their own name or in their code; a comment is not code. */
 function additions(): Measure[] {
   const naming = (pattern: RegExp, but: (path: string) => boolean): string[] =>
     production
