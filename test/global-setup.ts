@@ -1,4 +1,4 @@
-/** One Temporal server, one object store, one worker process with its Python processes, and one micro model for the whole run. */
+/** For the whole run: one Temporal server, one store, one worker process with its Python processes, one micro model. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     ports: { frontend: 0, ui: 0, store: 0 },
     // The one that npm test -- --store names, or else that of the checkout.
     store: checkStore(process.env['ACECODER_TEST_STORE']) ?? rememberedStore(acecoderHome()),
-    // Low enough that a stage of some dozen shards continues as new, as one of thousands does on a server's own setting.
+    // Low enough that a stage of some dozen shards continues as new, as one of thousands does with a server's default.
     dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': 120 },
   });
   const environment = Object.fromEntries(

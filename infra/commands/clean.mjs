@@ -1,5 +1,5 @@
-// npm run clean: stops a running stack and its workers, and removes ACECODER_HOME. What is installed in node_modules and
-// in the user's cache folder stays.
+// npm run clean: stops a running stack and its workers, and removes ACECODER_HOME. What is installed stays:
+// node_modules and the user's cache folder.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, relative } from 'node:path';

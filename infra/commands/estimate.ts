@@ -51,7 +51,11 @@ export function readExperiment(path: string): Experiment {
   return data;
 }
 
-/** The estimate of an experiment on this host's files. @throws Error that names the option which says what cannot be found out. */
+/**
+ * The estimate of an experiment on this host's files.
+ *
+ * @throws Error that names the option which says what cannot be found out.
+ */
 export function estimateExperiment(
   experiment: Experiment,
   options: EstimateOptions = {},
@@ -86,7 +90,8 @@ function seedsOf({ seeds }: Experiment, told: number | undefined): { seeds: numb
   if (isTable(seeds)) {
     if (told !== undefined) return { seeds: told };
     throw new Error(
-      `The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read; give --seeds.`,
+      `The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read: ` +
+        'give --seeds.',
     );
   }
   const path = [resolve(seeds.path), join(root, seeds.path)].find(existsSync);
@@ -124,9 +129,11 @@ export function estimateLine({
   result: { stages, total, replies },
 }: ReturnType<typeof estimateExperiment>): string {
   const rows = Object.assign({}, ...stages.map((each) => each.rows)) as Record<string, number>;
+  const dollars = dollarsText(replies.reduce((sum, each) => sum + each.dollars, 0));
   return (
-    `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, ` +
-    `${compact(total.diskBytes)}B of disk, ${dollarsText(replies.reduce((sum, { dollars }) => sum + dollars, 0))} dollars for replies.`
+    `About ${duration(total.seconds)} on ${facts.device.description}: ${rows['programs']} programs to sample, ` +
+    `${rows['rounds']} RL rounds, ${compact(total.tokens.generated)} tokens to write, ` +
+    `${compact(total.diskBytes)}B of disk, ${dollars} dollars for replies.`
   );
 }
 
@@ -193,11 +200,13 @@ function table({ facts, result }: ReturnType<typeof estimateExperiment>): string
       .join('  ')
       .trimEnd(),
   );
+  const rates = facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below';
+  const rent = total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`;
   return [
     ...lines,
     '',
-    `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below'}.`,
-    `Money:        ${replies.map((each) => `${each.who}: ${moneyText(each)}`).join('; ')}; devices: ${total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`}.`,
+    `Device:       ${facts.devices} x ${facts.device.description}; a training uses one. Rates: ${rates}.`,
+    `Money:        ${replies.map((each) => `${each.who}: ${moneyText(each)}`).join('; ')}; devices: ${rent}.`,
     `Disk:         ${compact(total.diskBytes)}B on one host with store, cache and report.`,
     ...(extrapolated.length > 0 ? ['Extrapolated, not measured:', ...extrapolated.map((text) => `  - ${text}`)] : []),
     ...(warnings.length > 0 ? ['Will not work as it stands:', ...warnings.map((text) => `  - ${text}`)] : []),

@@ -76,7 +76,8 @@ async function run(): Promise<number> {
   const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
   const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
     throw new Error(
-      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) does not answer: ${(error as Error).message}`,
+      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
+        `does not answer: ${(error as Error).message}`,
     );
   });
   const stop = new AbortController();
@@ -88,7 +89,8 @@ async function run(): Promise<number> {
       (error: unknown) => {
         throw error instanceof WorkflowNotFoundError
           ? new Error(
-              `There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`,
+              `There is no workflow ${workflowId} in namespace ${namespace}: ` +
+                'temporal workflow list shows what there is.',
             )
           : error;
       },

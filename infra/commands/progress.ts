@@ -41,8 +41,9 @@ async function newestHeartbeat(client: Client, workflowId: string): Promise<stri
   for (const { heartbeatDetails, activityType } of description?.raw.pendingActivities ?? []) {
     const [payload] = heartbeatDetails?.payloads ?? [];
     const details = payload && defaultPayloadConverter.fromPayload<Details | null>(payload);
-    if (details)
-      return `${activityType?.name}: ${details.message ?? 'working'} ${details.done}${details.total ? ` of ${details.total}` : ''}`;
+    if (!details) continue;
+    const total = details.total ? ` of ${details.total}` : '';
+    return `${activityType?.name}: ${details.message ?? 'working'} ${details.done}${total}`;
   }
   return undefined;
 }
@@ -59,7 +60,8 @@ function stageLine({ name, state, progress, seconds, reused, metrics }: StageSta
 }
 
 /**
- * Watches an experiment until it ends or parks, handing over how it stands every 1.5 s; undefined when `signal` ended it.
+ * Watches an experiment until it ends or parks, and hands over how it stands every 1.5 s. Undefined when `signal` ended
+ * it.
  * `lost` is called when the server does not answer, and may bring it back. @throws WorkflowNotFoundError
  */
 export async function watch(
@@ -86,7 +88,7 @@ export async function watch(
   return undefined;
 }
 
-/** Says each new line of snapshots that come one after the other, and at most every ten seconds what is being worked on. */
+/** Says each new line of snapshots that follow each other, and what is being worked on, at most every ten seconds. */
 export function lineTeller(say: (line: string) => void): (now: Snapshot) => void {
   const said = new Set<string>();
   let activity: string | undefined;

@@ -113,12 +113,14 @@ function printSummary(summary: Summary, report: { html: string; summary: string 
     console.log(`  ${name.padEnd(14)} ${String(Math.round(seconds)).padStart(5)} s${reused ? '  reused' : ''}`);
   const { rewardModel } = summary;
   console.log(
-    `\n  reward model: held-out accuracy ${percent(rewardModel.heldOutAccuracy)} on ${rewardModel.heldOutPairs} pairs of ${rewardModel.heldOutQuestions} questions`,
+    `\n  reward model: held-out accuracy ${percent(rewardModel.heldOutAccuracy)} on ` +
+      `${rewardModel.heldOutPairs} pairs of ${rewardModel.heldOutQuestions} questions`,
   );
   for (const { benchmark, policy, tasks, greedy, mean, bestOfN, oracle } of summary.evaluation) {
     const best = Object.entries(bestOfN).map(([n, value]) => `best of ${n} ${percent(value)}`);
     console.log(
-      `  ${benchmark.padEnd(18)} ${policy.padEnd(8)} ${tasks} tasks: greedy ${percent(greedy)}, mean ${percent(mean)}${best.length ? `, ${best.join(', ')}` : ''}, oracle ${percent(oracle)}`,
+      `  ${benchmark.padEnd(18)} ${policy.padEnd(8)} ${tasks} tasks: ` +
+        [`greedy ${percent(greedy)}`, `mean ${percent(mean)}`, ...best, `oracle ${percent(oracle)}`].join(', '),
     );
   }
   for (const { text, ok } of summary.assertions) if (!ok) console.error(`  NOT TRUE: ${text}`);
@@ -193,14 +195,16 @@ async function run(options: Options): Promise<number> {
           (error: Error) => (error.cause as Error | undefined)?.message ?? error.message,
         );
       console.error(
-        `The experiment ended as ${last.execution}: ${why}\nTemporal, the object store and the workers stay up; see ${stack.uiUrl}. npm run stack:stop ends them.`,
+        `The experiment ended as ${last.execution}: ${why}\nTemporal, the object store and the workers stay up; see ` +
+          `${stack.uiUrl}. npm run stack:stop ends them.`,
       );
       return 1;
     }
     const report = (await client.workflow.getHandle(workflowId).result()) as { html: string; summary: string };
     if (!existsSync(report.summary))
       throw new Error(
-        `The experiment has finished, but its report ${report.summary} is gone; npm run quickstart -- --fresh runs it anew.`,
+        `The experiment has finished, but its report ${report.summary} is gone: ` +
+          'npm run quickstart -- --fresh runs it anew.',
       );
     const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
     if (options.keep) {

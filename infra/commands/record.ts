@@ -1,4 +1,4 @@
-/** `npm run histories`, `npm run pictures`: records from real runs on a stack of their own, which is gone afterwards. */
+/** `npm run histories`, `npm run pictures`: records from real runs, on a stack of their own that is gone afterwards. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from '../setup/paths.mjs';

@@ -1,4 +1,4 @@
-// node infra/commands/run.mjs <command> [args]: installs what is missing, then runs the command's module, which lies next
+// node infra/commands/run.mjs <command> [args]: installs what is missing, then runs the command's module. It lies next
 // to this file or in infra/docs-tools.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

@@ -17,9 +17,9 @@ const HELP = `npm run sandbox -- --input programs.jsonl --output verdicts.jsonl 
 
 Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?}. A test is a text (Python statements or a
 unittest.TestCase class) or {"stdin", "stdout"} for a program that is run as a script. With "entryPoint", tests may call
-the function \`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then the
-texts that it must print. Output rows are {"id", "outcomes", "passRate", "flags"}; what is in the output already is not run
-again. The exit code is 1 when a row was refused or could not be judged.
+the function \`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then
+the texts that it must print. Output rows are {"id", "outcomes", "passRate", "flags"}; what is in the output already is
+not run again. The exit code is 1 when a row was refused or could not be judged.
 
   --workers N   programs at the same time (the number of cores)
   --help        print this`;

@@ -1,6 +1,6 @@
 /**
- * The outcome of every test, in one form for all runners: from Vitest by this module as its reporter (its own JSON report
- * leaves out why a test was skipped), from pytest by its JUnit file.
+ * The outcome of every test, in one form for all runners. Of Vitest it comes by this module as its reporter, because
+ * Vitest's own JSON report leaves out why a test was skipped; of pytest, by its JUnit file.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite, Vitest } from 'vitest/node';
@@ -13,7 +13,7 @@ export interface Outcome {
   reason?: string;
 }
 
-/** `vitest --reporter=infra/commands/test-outcomes.ts --outputFile=FILE` writes the outcomes as a JSON array to FILE. */
+/** `vitest --reporter=infra/commands/test-outcomes.ts --outputFile=FILE` writes the outcomes to FILE, a JSON array. */
 export default class OutcomeReporter implements Reporter {
   #vitest: Vitest | undefined;
 

@@ -12,13 +12,14 @@ import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
 const HELP = `npm test [-- options] [-- files]
 
-Runs the type check, lint, import rules, all Vitest projects, the Python tests and ruff. The last line is
-"N passed, N failed, N skipped"; the exit code is 1 when anything failed or nothing ran.
+Runs every check (types, lint, format, import rules, unused exports, documents, the package, Python types, ruff), all
+Vitest projects and the Python tests. The last line is "N passed, N failed, N skipped"; the exit code is 1 when anything
+failed or nothing ran.
 
   FILE...      only these test files: .ts with Vitest, .py with pytest
   -t PATTERN   with files: only tests whose name matches (Vitest -t, pytest -k)
   --store S    integration tests on minio or seaweedfs; by default on the store of this checkout
-  --quick      types, lint, import rules, unit and replay tests: no server, no Python
+  --quick      checks of TypeScript and documents, unit and replay tests: no server, no Python
   --help       print this
 
 A test file is a path such as infra/commands/estimate.test.ts or workers/sandbox/tests/test_verdicts.py.`;
@@ -40,12 +41,22 @@ interface Part {
 }
 
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
+const TSX = ['--import', 'tsx'];
 const typeCheck: Part = { name: 'type check', command: bin('tsc'), args: ['--noEmit'] };
 const lint: Part = { name: 'lint', command: bin('eslint'), args: ['.', '--max-warnings=0'] };
 const importRules: Part = {
   name: 'import rules',
   command: bin('depcruise'),
   args: ['workflows', 'activities', 'workers', 'infra', 'test', '--config', '.dependency-cruiser.cjs'],
+};
+const unusedExports: Part = { name: 'unused exports', command: bin('knip'), args: ['--no-progress'] };
+const documents: Part = { name: 'documents', command: bin('markdownlint-cli2'), args: [] };
+const packed: Part = { name: 'package', command: process.execPath, args: [...TSX, 'infra/commands/check-package.ts'] };
+/** basedpyright reads its settings, and which Python it is for, from pyrightconfig.json. */
+const pythonTypes: Part = {
+  name: 'python types',
+  command: bin('basedpyright'),
+  args: ['--pythonpath', venvPython(), '--warnings'],
 };
 const format: Part = { name: 'format', command: bin('prettier'), args: ['--check', '--log-level=warn', '.'] };
 const ruffFormat: Part = {
@@ -86,16 +97,16 @@ function partsOf(options: { quick: boolean; files: string[]; pattern: string | u
   if (options.files.length === 0) {
     if (pattern !== undefined)
       throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
-    if (quick) return [vitest(['--project=unit', '--project=replay']), typeCheck, lint, format, importRules];
-    // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last: it alone
-    // keeps two cores busy when the other lane has nothing left.
+    const checks = [typeCheck, lint, format, importRules, unusedExports, documents];
+    if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
+    // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
+    // it alone keeps two cores busy when the other lane has nothing left.
     const processes = 'workers/runtime/tests/test_processes.py';
     return [
       vitest([]),
-      typeCheck,
-      lint,
-      format,
-      importRules,
+      ...checks,
+      packed,
+      ...(existsSync(join(root, 'pyrightconfig.json')) ? [pythonTypes] : []),
       ruff,
       ruffFormat,
       pytest('pytest sandbox', ['workers/sandbox/tests']),
@@ -159,8 +170,9 @@ class Run {
     if (!own && problem === undefined) outcomes.push({ name, state: 'passed', seconds });
     this.outcomes.push(...outcomes);
     const failed = count(outcomes, 'failed') > 0;
+    const verdict = failed ? 'FAILED' : 'ok    ';
     console.log(
-      `${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`,
+      `${verdict}  ${name.padEnd(15)} ${seconds.toFixed(1).padStart(6)} s${own ? `  ${totals(outcomes)}` : ''}`,
     );
     if (failed && !this.live) console.log(`${readFileSync(logFile, 'utf8').trimEnd()}\n`);
     if (problem !== undefined && problem !== '') console.log(problem);

@@ -33,7 +33,13 @@ export function printedFor({ title, workflow, input, lookedUp, printed }: BadInp
 /** The page as Markdown. */
 export function badInputPage(): string {
   const section = (each: BadInput, index: number): string =>
-    `### ${index + 1}. ${each.title}\n\n\`${each.workflow}\` was given\n\n\`\`\`json\n${JSON.stringify(each.input)}\n\`\`\`\n\nand failed with \`InvalidExperiment\`:\n\n\`\`\`text\n${printedFor(each)}\n\`\`\``;
+    [
+      `### ${index + 1}. ${each.title}`,
+      `\`${each.workflow}\` was given`,
+      `\`\`\`json\n${JSON.stringify(each.input)}\n\`\`\``,
+      'and failed with `InvalidExperiment`:',
+      `\`\`\`text\n${printedFor(each)}\n\`\`\``,
+    ].join('\n\n');
   const inputs = badInputs();
   const pure = inputs.filter(({ lookedUp }) => !lookedUp);
   return (
@@ -47,7 +53,8 @@ export function badInputPage(): string {
       `## Seen from the input alone (${pure.length})`,
       ...pure.map(section),
       `## Seen when the input is looked up (${inputs.length - pure.length})`,
-      'References, files, models and benchmarks are looked up on the workers that need them, before anything is imported.',
+      'References, files, models and benchmarks are looked up on the workers that need them, before anything is ' +
+        'imported.',
       ...inputs.filter(({ lookedUp }) => lookedUp).map((each, index) => section(each, pure.length + index)),
     ].join('\n\n') + '\n'
   );

@@ -1,4 +1,4 @@
-/** `npm run docs:config`: writes docs/reference/configuration and docs/reference/schemas, from the schemas of the contract. */
+/** `npm run docs:config`: writes docs/reference/configuration and docs/reference/schemas from the contract. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';

@@ -10,9 +10,9 @@ interface Cruise {
 
 /** The room that a module belongs to; undefined for what is not ours. */
 function roomOf(path: string): string | undefined {
-  return /^(workflows\/contract|workflows|activities\/[^/.]+|activities|workers\/plugins|workers|infra\/[^/.]+)(?=\/)/.exec(
-    path,
-  )?.[1];
+  const rooms =
+    /^(workflows\/contract|activities\/[^/.]+|workers\/plugins|infra\/[^/.]+|workflows|activities|workers)\//;
+  return rooms.exec(path)?.[1];
 }
 
 const cruise = JSON.parse(
@@ -35,8 +35,12 @@ const cruise = JSON.parse(
 ) as Cruise;
 
 /** Rooms of stages stand for themselves together: their imports follow one rule. */
-const STAGES =
-  /^activities\/(synthesis|filtering|sampling|preferences|reward-model|reinforcement|evaluation|experiment|models|dataset-refresh|garbage-collection|report)$/;
+const STAGES = new RegExp(
+  `^activities/(${[
+    ...['synthesis', 'filtering', 'sampling', 'preferences', 'reward-model', 'fine-tuning', 'reinforcement'],
+    ...['evaluation', 'experiment', 'models', 'dataset-refresh', 'garbage-collection', 'report'],
+  ].join('|')})$`,
+);
 const edges = new Map<string, boolean>();
 for (const { source, dependencies } of cruise.modules) {
   for (const { resolved, dependencyTypes } of dependencies) {
@@ -64,7 +68,8 @@ const lines = [
   ...[...arrows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([from, to]) => `  ${from} ${to.sort().join(' & ')}`),
 ];
 const path = join(root, 'ARCHITECTURE.md');
-const graph = `<!-- graph:start -->\n\`\`\`mermaid\n${lines.join('\n')}\n\`\`\`\n\nDotted: types only.\n<!-- graph:end -->`;
+const drawn = `\`\`\`mermaid\n${lines.join('\n')}\n\`\`\``;
+const graph = `<!-- graph:start -->\n${drawn}\n\nDotted: types only.\n<!-- graph:end -->`;
 writeFileSync(
   path,
   readFileSync(path, 'utf8').replace(/<!-- graph:start -->[\s\S]*<!-- graph:end -->/, () => graph),

@@ -1,7 +1,7 @@
 /**
  * `npm run stages`: writes the two modules that name every stage, from the list of stages in the contract.
  *
- * A workflow is an export and an activity is an import, so each needs a line in a module. The lines follow from the list.
+ * A workflow is an export and an activity is an import, so each needs a line in a module. The list gives the lines.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

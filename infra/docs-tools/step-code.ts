@@ -51,7 +51,7 @@ export function recordedStepCode(): StepCode {
 }
 
 /**
- * What somebody has to decide, one sentence for each step: its code changed under the same version, or its version under
+ * What somebody has to decide, one sentence for each step: its code changed under one version, or its version under
  * the same code. `stale` names steps whose code and version both changed and are not written down yet.
  */
 export function undecided(now: StepCode, recorded: StepCode): { decisions: string[]; stale: string[] } {
@@ -68,12 +68,14 @@ export function undecided(now: StepCode, recorded: StepCode): { decisions: strin
     if (changed.length > 0 && version === before.version) {
       decisions.push(
         `${name}: ${changed.join(', ')} changed, and the version is still ${version}. ` +
-          `If results change, raise the version to ${version + 1} in workflows/contract/stages, then run \`npm run steps\`. ` +
+          `If results change, raise the version to ${version + 1} in workflows/contract/stages, ` +
+          'then run `npm run steps`. ' +
           'If every result stays the same, run `npm run steps -- --same`.',
       );
     } else if (changed.length === 0 && version !== before.version) {
       decisions.push(
-        `${name}: the version went from ${before.version} to ${version}, and no file that decides its result changed. ` +
+        `${name}: the version went from ${before.version} to ${version}, ` +
+          'and no file that decides its result changed. ' +
           'Name the file in `code` of the step, or take the version back: a new version makes everything again.',
       );
     } else if (changed.length > 0 || version !== before.version) stale.push(name);

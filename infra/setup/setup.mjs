@@ -140,7 +140,8 @@ const npmPackages = {
 
   progress() {
     const folders = this.folders();
-    const there = folders.filter((path) => fs.existsSync(join(root, path))).length;
+    // npm makes all folders first; this file says that the package is in its folder.
+    const there = folders.filter((path) => fs.existsSync(join(root, path, 'package.json'))).length;
     return there === folders.length ? 'all packages are there' : `${there} of ${folders.length} packages are there`;
   },
 

@@ -189,7 +189,7 @@ describe('set-up', () => {
     expect(calls()).toEqual([]);
   });
 
-  it('takes SeaweedFS where neither Go nor MinIO is there, says so once, and keeps it when Go comes later', async () => {
+  it('takes SeaweedFS where neither Go nor MinIO is there, says so once, and keeps it when Go comes', async () => {
     const go = readFileSync(join(folder, 'bin/go'));
     rmSync(join(folder, 'bin/go'));
     const line = 'objects are kept in SeaweedFS: there is no MinIO on PATH, and no Go is on PATH to build it\n';
@@ -339,8 +339,8 @@ describe('set-up', () => {
         write('.acecoder/store.json', '{"store": "minio"}');
       },
       'MinIO is built by Go 1.26 or newer, and GO is too old ' +
-        '(go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)): install Go, or put minio on PATH, ' +
-        'or choose SeaweedFS in a home without data (--store seaweedfs).',
+        '(go: go.mod requires go >= 1.26.4 (running go 1.24.0; GOTOOLCHAIN=local)): install Go, or put minio on ' +
+        'PATH, or choose SeaweedFS in a home without data (--store seaweedfs).',
     ],
   ])('says in one sentence that %s is missing', async (_what, remove, sentence) => {
     remove();

@@ -83,7 +83,8 @@ const SEARCH_ATTRIBUTES = {
  * continues on its data.
  *
  * @throws Error when a port is in use (the message names the port and the option), when the stack runs on other ports
- *   than those asked for, when the home holds the objects of another store than the one asked for, when the tools are not installed, or when a server does not start (the message holds the end
+ *   than those asked for, when the home holds the objects of another store than the one asked for, when the tools are
+ *   not installed, or when a server does not start (the message holds the end
  *   of its log). What this call started is stopped again then.
  */
 export async function startStack(options: {

@@ -13,11 +13,16 @@ export interface Server {
 }
 
 /** Order of choice, as `--help` of the commands tells it. */
-export const SERVER_HELP = `  1. the one of TEMPORAL_ADDRESS, TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE where one of them is set,
+export const SERVER_HELP = `\
+  1. that of TEMPORAL_ADDRESS, TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE where one of them is set,
   2. that of the profile file in ~/.config/temporalio where it exists,
   3. otherwise the embedded stack (npm run stack).`;
 
-/** Chooses the server; `embedded` says that it is the embedded stack's, whatever is configured. @throws Error when that one does not run. */
+/**
+ * Chooses the server; `embedded` says that it is the embedded stack's, whatever is configured.
+ *
+ * @throws Error when that one does not run.
+ */
 export async function chooseServer({ embedded }: { embedded: boolean }): Promise<Server> {
   const configured =
     ['TEMPORAL_ADDRESS', 'TEMPORAL_PROFILE', 'TEMPORAL_CONFIG_FILE'].some((name) => process.env[name]) ||
@@ -26,7 +31,8 @@ export async function chooseServer({ embedded }: { embedded: boolean }): Promise
   const stack = await attachStack({ home: acecoderHome() });
   if (!stack)
     throw new Error(
-      'No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: npm run stack starts it.',
+      'No Temporal server is configured (TEMPORAL_ADDRESS or a profile), and the embedded stack does not run: ' +
+        'npm run stack starts it.',
     );
   return { environment: stackEnvironment(stack), stack };
 }

@@ -18,7 +18,7 @@ export function findWorkers(home: string): ProcessIdentity | undefined {
   return identity && isAlive(identity) ? identity : undefined;
 }
 
-/** Starts the worker process where none runs; it outlives this process, so that a closed terminal ends no experiment. */
+/** Starts the worker process where none runs. It outlives this process: a closed terminal ends no experiment. */
 export function ensureWorkers(stack: Stack): { identity: ProcessIdentity; started: boolean } {
   const running = findWorkers(stack.home);
   if (running) return { identity: running, started: false };
