@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Client } from 'minio';
 import { afterAll, afterEach, describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
-import { startWorkflow } from '../fixtures/harness.js';
+import { END_WITH_PARENT, startWorkflow } from '../fixtures/harness.js';
 import { until } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-environment-'));
@@ -39,17 +39,17 @@ function worker(wrong: Record<string, string>, { args = [], imports = [], around
   const [command, ...rest] = [
     ...around,
     process.execPath,
-    ...['tsx', ...imports].flatMap((each) => ['--import', each]),
+    ...['tsx', END_WITH_PARENT, ...imports].flatMap((each) => ['--import', each]),
     entry,
     ...args,
   ] as [string, ...string[]];
   const child = spawn(command, rest, {
     env: { ...inject('environment'), ACECODER_QUEUE: randomUUID(), ...wrong },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   processes.push(child);
   let output = '';
-  for (const stream of [child.stdout, child.stderr])
+  for (const stream of [child.stdout!, child.stderr!])
     stream.on('data', (chunk: Buffer) => {
       output += chunk.toString();
     });
@@ -169,7 +169,8 @@ describe('servers that are not there', () => {
     expect(
       lines(
         new RegExp(
-          `^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) does not answer: ECONNREFUSED`,
+          `^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) ` +
+            'does not answer: ECONNREFUSED',
         ),
       ),
     ).toHaveLength(1);
@@ -230,12 +231,13 @@ describe('servers that are not there', () => {
 });
 
 describe('a namespace that is missing', () => {
-  it('is named with the command that creates it, and used when it comes, without search attributes until they come', async () => {
+  it('is named with what creates it, and used when it comes, without search attributes until they come', async () => {
     const namespace = `ns-${randomUUID().slice(0, 8)}`;
     const { says, stop } = worker({ TEMPORAL_NAMESPACE: namespace });
     await says(
       new RegExp(
-        `Temporal server: the server at .* has no namespace '${namespace}' \\(TEMPORAL_NAMESPACE or profile\\). To create: temporal operator namespace create --namespace ${namespace}`,
+        `Temporal server: the server at .* has no namespace '${namespace}' \\(TEMPORAL_NAMESPACE or profile\\). ` +
+          `To create: temporal operator namespace create --namespace ${namespace}`,
       ),
     );
     expect(
@@ -244,7 +246,8 @@ describe('a namespace that is missing', () => {
     await says(/Temporal server: all right now/);
     await says(
       new RegExp(
-        `has no search attribute AceCoderExperiment, .*temporal operator search-attribute create --namespace ${namespace} --name AceCoderExperiment --type Keyword`,
+        'has no search attribute AceCoderExperiment, .*temporal operator search-attribute create ' +
+          `--namespace ${namespace} --name AceCoderExperiment --type Keyword`,
       ),
     );
     await says(/workers of pipeline serve/);
@@ -276,7 +279,8 @@ describe('a store that refuses', () => {
     const { says, stop } = worker({ ACECODER_S3_BUCKET: bucket });
     await says(
       new RegExp(
-        `Artifact store: the store at http://127.0.0.1:\\d+ \\(ACECODER_S3_ENDPOINT\\) has no bucket '${bucket}' \\(ACECODER_S3_BUCKET\\)`,
+        'Artifact store: the store at http://127.0.0.1:\\d+ \\(ACECODER_S3_ENDPOINT\\) ' +
+          `has no bucket '${bucket}' \\(ACECODER_S3_BUCKET\\)`,
       ),
     );
     await minio().makeBucket(bucket);
@@ -290,8 +294,13 @@ describe('a store that refuses', () => {
     const skew = join(folder, 'skew.mjs');
     writeFileSync(
       skew,
-      'const Real = Date;\nconst skewed = () => Real.now() + 20 * 60_000;\nglobalThis.Date = class extends Real {\n' +
-        '  constructor(...given) { if (given.length > 0) super(...given); else super(skewed()); }\n  static now() { return skewed(); }\n};\n',
+      `const Real = Date;
+const skewed = () => Real.now() + 20 * 60_000;
+globalThis.Date = class extends Real {
+  constructor(...given) { if (given.length > 0) super(...given); else super(skewed()); }
+  static now() { return skewed(); }
+};
+`,
     );
     const { exit, output, lines } = worker({}, { args: ['--wait', '2s'], imports: [skew] });
     expect(await exit, output()).toBe(1);
@@ -313,8 +322,11 @@ describe('a full disk', () => {
     mkdirSync(home);
     const roomMade = join(folder, 'room-made');
     // A file system of 600 MiB of its own, a part of it taken until `roomMade` stands: what is needed is 512 MiB.
-    const script =
-      'mount -t tmpfs -o size=600m none "$0" && head -c 200000000 /dev/zero > "$0/filler"; (while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift; exec "$@"';
+    const script = [
+      'mount -t tmpfs -o size=600m none "$0" && head -c 200000000 /dev/zero > "$0/filler"',
+      '(while [ ! -e "$1" ]; do sleep 0.2; done; rm "$0/filler") & shift',
+      'exec "$@"',
+    ].join('\n');
     const { says, stop } = worker(
       { ACECODER_HOME: home },
       {

@@ -1,4 +1,4 @@
-/** Everything an experiment needs, by the real Temporal CLI. What a person copies from current details runs as it stands. */
+/** Everything an experiment needs, by the real Temporal CLI. What a person copies from details runs as it stands. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';

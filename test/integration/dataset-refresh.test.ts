@@ -1,4 +1,4 @@
-/** A data set that refreshes every night, by a schedule of the Temporal CLI. Its worker is killed in one of the nights. */
+/** A data set that refreshes every night, by a schedule of the Temporal CLI. Its worker is killed in one night. */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -90,7 +90,7 @@ afterAll(async () => {
 });
 
 describe('a data set that refreshes every night', () => {
-  it('asks about new seeds only, survives a killed worker, skips a night that overlaps, and keeps its older versions', async () => {
+  it('asks about new seeds only, survives a killed worker, skips overlapping nights, keeps old versions', async () => {
     const input = JSON.stringify({
       name: schedule,
       seeds: { kind: 'seeds', path: seedsPath },

@@ -134,7 +134,7 @@ describe('the whole chain', () => {
     }
   });
 
-  it('samples asynchronous rounds one update behind, weighs them, and takes a new reference when asked to', async () => {
+  it('samples asynchronous rounds one update behind, weighs them, and takes a new reference where asked', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
     const {
@@ -224,7 +224,7 @@ describe('the whole chain', () => {
     }
   });
 
-  it('prunes rounds by their number, answers an equal stage without them, and makes again what another one needs', async () => {
+  it('prunes rounds by number, answers an equal stage without them, and makes again what others need', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
     const {
@@ -267,12 +267,16 @@ describe('the whole chain', () => {
     const { type, message } = await failureOf(evaluation);
     expect(type).toBe('InvalidExperiment');
     expect(message).toMatch(
-      /inputs\.policies\.second\.key: .* was pruned at .* \(round 2, reinforcement\.execution\.keepRounds 1\); its manifest stays\. Take a newer round, or start .* "rounds": 2, which makes it again/,
+      new RegExp(
+        'inputs\\.policies\\.second\\.key: .* was pruned at .* \\(round 2, ' +
+          'reinforcement\\.execution\\.keepRounds 1\\); its manifest stays\\. ' +
+          'Take a newer round, or start .* "rounds": 2, which makes it again',
+      ),
     );
 
     const shorter = await run(2);
     expect(shorter).toMatchObject({ ref: second, reused: true });
-    // Two look-ups, then the second round again, which lacks the first one, the first one again, and the second one again.
+    // Two look-ups, then the second round, which lacks the first one, then the first one, and the second one again.
     expect(await trainings(shorter.handle)).toBe(5);
     expect(await partsOf(second)).toEqual([]);
     const reader = artifactStore();

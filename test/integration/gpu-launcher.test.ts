@@ -92,7 +92,8 @@ describe('launch', () => {
     expect(started.map(({ assignment }) => assignment.cudaVisibleDevices)).toEqual(['GPU-a', 'MIG-GPU-m-0']);
     expect(lines).toEqual([
       `gpu0: worker process ${started[0]!.child.pid} serves acecoder-gpu on GPU-a`,
-      'gpu1: out of service: GPU 1 counts 1 uncorrectable memory errors (ECC) since the driver was loaded: reset it when idle (nvidia-smi --gpu-reset -i 1).',
+      'gpu1: out of service: GPU 1 counts 1 uncorrectable memory errors (ECC) since the driver was loaded: ' +
+        'reset it when idle (nvidia-smi --gpu-reset -i 1).',
       `gpu2-mig0: worker process ${started[1]!.child.pid} serves acecoder-gpu on MIG-GPU-m-0`,
     ]);
     await expect.poll(alive).toEqual(['gpu0', 'gpu2-mig0']);
@@ -110,7 +111,8 @@ describe('launch', () => {
     await expect.poll(alive).toEqual(['gpu0']);
     await expect.poll(() => started[1]!.child.signalCode).toBe('SIGTERM');
     expect(lines).toContain(
-      'gpu1: out of service: GPU 1 is slowed down by its hardware (hw_thermal_slowdown; 61 °C; 212.5 W): check cooling and power supply.',
+      'gpu1: out of service: GPU 1 is slowed down by its hardware (hw_thermal_slowdown; 61 °C; 212.5 W): ' +
+        'check cooling and power supply.',
     );
     fake.report([A, B]);
     await expect.poll(alive).toEqual(['gpu0', 'gpu1']);
@@ -130,7 +132,8 @@ describe('launch', () => {
     await expect.poll(alive).toEqual([]);
     await expect.poll(() => lines.at(-1)).toMatch(/was ended by SIGTERM$/);
     expect(lines.at(-2)).toContain(
-      `8.8 GiB of 80.0 GiB are held by processes that are not of this launcher, most by process ${process.ppid} (stranger)`,
+      '8.8 GiB of 80.0 GiB are held by processes that are not of this launcher, ' +
+        `most by process ${process.ppid} (stranger)`,
     );
   });
 
@@ -263,7 +266,8 @@ describe('workers/gpu.ts', () => {
     fake.report([{ ...A, processes: [{ pid: 1, name: 'init', usedMiB: 20_480 }] }, B]);
     const { stdout } = await list(environmentOf());
     expect(stdout.split('\n')).toEqual([
-      'gpu0  acecoder-gpu-train  GPU-a  out of service: GPU 0 is used by others: 20.0 GiB of 80.0 GiB are held by processes that are not of this launcher, most by process 1 (init).',
+      'gpu0  acecoder-gpu-train  GPU-a  out of service: GPU 0 is used by others: 20.0 GiB of 80.0 GiB are held by ' +
+        'processes that are not of this launcher, most by process 1 (init).',
       'gpu1  acecoder-gpu  GPU-b  healthy',
       '',
     ]);

@@ -227,8 +227,16 @@ describe('what killed workers left on a host', () => {
     ];
     for (const folder of [old, young, checkpoint]) mkdirSync(folder, { recursive: true });
     await sleep(300);
+    const between = Date.now() - 150;
     writeFileSync(join(young, 'weights'), '');
-    await store.sweepHost(200);
+    // Time stands still meanwhile: what was touched before `between` is old, however long this host takes.
+    const now = Date.now();
+    vi.useFakeTimers({ toFake: ['Date'], now });
+    try {
+      await store.sweepHost(now - between);
+    } finally {
+      vi.useRealTimers();
+    }
     expect([old, young, checkpoint].map((path) => existsSync(path))).toEqual([false, true, false]);
   });
 

@@ -208,7 +208,7 @@ describe('an llm worker that is killed', () => {
 });
 
 describe('a second run', () => {
-  it('with another shard size asks nothing, and a recorded teacher replays the replies to the same questions', async () => {
+  it('with another shard size asks nothing, and a recorded teacher replays them to the same questions', async () => {
     const seeds = seedsFile(12);
     const settings = config();
     const first = (await (await synthesis(seeds, settings)).result()) as StageResult;
@@ -359,7 +359,7 @@ describe('an experiment', () => {
     await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
   });
 
-  it('parks before its budget is passed, tells the cost, and goes on with a larger one without asking again', async () => {
+  it('parks before its budget is passed, tells the cost, and goes on with a larger one', async () => {
     const budgetUsd = 0.04;
     const handle = await startWorkflow('experiment', experiment(config({ testCases: 10 }, { budgetUsd })));
     const parked = await statusWhere(handle, ({ state }) => state === 'parked');

@@ -1,5 +1,6 @@
 /** Recorded histories (`npm run histories`) replay on the code as it is. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import {
   DefaultLogger,
   Runtime,
@@ -76,22 +77,22 @@ describe('recorded histories', () => {
   });
 
   /**
-   * A worker without a cache (`maxCachedWorkflows: 0`, which a replay worker does not take: its cache is always one run)
-   * gets at every workflow task the history up to that task, and begins anew. So does this test, at some tasks of each.
+   * A worker without a cache gets at every workflow task the history up to that task, and begins anew. A replay worker
+   * always caches one run, whatever `maxCachedWorkflows` says. So this test replays up to some tasks of each history.
    */
   it.each(names)('%s, without a cache', async (name) => {
     const { events } = historyOf(name);
     const { workflowId } = startOf({ events });
     const all = events.flatMap(({ eventType }, index) =>
       eventType === 'EVENT_TYPE_WORKFLOW_TASK_STARTED'
-        ? [{ workflowId, history: { events: events.slice(0, index + 1) } }]
+        ? [{ workflowId, history: historyFromJSON({ events: events.slice(0, index + 1) }) }]
         : [],
     );
     const tasks = all.filter((_, index) => index % Math.ceil(all.length / TASKS_WITHOUT_CACHE) === 0);
     expect(tasks.length).toBeGreaterThan(0);
     let replayed = 0;
-    for await (const { error } of Worker.runReplayHistories({ workflowBundle }, tasks as never)) {
-      expect(error, `the history up to event ${tasks[replayed]!.history.events.length}`).toBeUndefined();
+    for await (const { error } of Worker.runReplayHistories({ workflowBundle }, tasks)) {
+      expect(error, `the history up to event ${tasks[replayed]!.history.events?.length}`).toBeUndefined();
       replayed += 1;
     }
     expect(replayed).toBe(tasks.length);

@@ -41,6 +41,8 @@ FUNCTIONS = [
 ]
 PREFIX = "```python\n"
 WORKERS = Path(__file__).parents[2]
+GUARD_SECONDS = 600
+"""How long a test waits for what must come. It guards against hanging and is no bar."""
 
 
 def question(function: str) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, WORKERS, Process, read_jsonl, running
+from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
@@ -188,7 +188,7 @@ def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
         loads = [line for line in log.read_text().splitlines() if line.startswith("fake vLLM loads")]
         assert loads == [f"fake vLLM loads {micro_model}", f"fake vLLM loads {other}"]
         process.close_requests()
-        process.child.wait(timeout=5)
+        process.child.wait(timeout=GUARD_SECONDS)
 
 
 def test_vllm_without_room_on_the_device_is_out_of_memory(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import FUNCTIONS, running
+from conftest import FUNCTIONS, GUARD_SECONDS, running
 
 
 def test_the_process_serves_and_leaves_with_its_parent(
@@ -53,5 +53,5 @@ def test_the_process_serves_and_leaves_with_its_parent(
         process.send({"id": 5, "op": "buildMicroModel", "params": build})
         assert process.receive()["type"] == "progress"
         process.close_requests()
-        assert process.child.wait(timeout=5) == 0
+        assert process.child.wait(timeout=GUARD_SECONDS) == 0
     assert not (tmp_path / "model").exists()

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
+from conftest import GUARD_SECONDS, WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_fine_tuning import CONFIG as FINE_TUNING_CONFIG
 from test_policy_update import CONFIG as UPDATE_CONFIG
@@ -84,8 +84,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 def gone(pids: list[int]) -> bool:
-    """Whether all processes end within a few seconds."""
-    deadline = time.monotonic() + 5
+    """Whether all processes end."""
+    deadline = time.monotonic() + GUARD_SECONDS
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
         if time.monotonic() > deadline:
             return False
@@ -248,7 +248,7 @@ def test_a_killed_rank_ends_the_runtime_and_the_training_goes_on_in_the_same_bit
     else:
         error = runtime.call(op, params, kill)["error"]
         assert error == {"type": "RuntimeLost", "message": "Process 2 of 2 of the runtime was ended by SIGKILL."}
-    assert process.child.wait(timeout=5) != 0
+    assert process.child.wait(timeout=GUARD_SECONDS) != 0
     assert gone(pids)
 
     newest = max((tmp_path / "checkpoints").glob("checkpoint-?"), key=lambda folder: folder.name)
@@ -321,9 +321,9 @@ def test_an_error_of_one_rank_is_told_and_ends_the_runtime(
     error = runtime.call("updatePolicy", params)["error"]
     assert error["type"] == "IndexError"
     assert error["message"].endswith("(process 2 of 2)")
-    assert process.child.wait(timeout=5) != 0
+    assert process.child.wait(timeout=GUARD_SECONDS) != 0
     assert gone(pids)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < GUARD_SECONDS
 
 
 def test_all_ranks_leave_with_the_worker(runtime: Runtime, params_of: Callable[..., Any], tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_all_ranks_leave_with_the_worker(runtime: Runtime, params_of: Callable[.
     process.send({"id": 10**6, "op": "updatePolicy", "params": params_of("updatePolicy", tmp_path)})
     assert process.receive()["type"] == "progress"
     process.close_requests()
-    assert process.child.wait(timeout=5) == 0
+    assert process.child.wait(timeout=GUARD_SECONDS) == 0
     assert gone(pids)
 
 

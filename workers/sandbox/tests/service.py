@@ -137,7 +137,8 @@ def zygotes(service: Service) -> list[int]:
     ]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 600) -> bool:
+    """Whether the condition comes about. `seconds` guards against hanging and is no bar."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
