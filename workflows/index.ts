@@ -1,4 +1,4 @@
-/** All workflows of the plugin, and nothing else: the entry of the workflow bundle. Applications re-export this module. */
+/** All workflows of the plugin, and nothing else: the entry of the workflow bundle. Applications export it again. */
 export * from './stages.js';
 export { experiment } from './experiment.js';
 export { preview } from './preview.js';

@@ -128,8 +128,8 @@ export class StageRun {
 }
 
 /**
- * The input of a stage, with a reference in the place of every path and model source. An earlier run of the same stage
- * has looked up what it carries over.
+ * The input of a stage, with references in the place of paths and model sources. The files of benchmarks in its
+ * settings are among them. An earlier run of the same stage has looked up what it carries over.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes.
  */
