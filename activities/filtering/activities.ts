@@ -4,6 +4,7 @@ import {
   CpuLimits,
   FilteredQuestionRow,
   QuestionRow,
+  SOURCES,
   STAGE,
   StageConfigs,
   TestOutcome,
@@ -270,7 +271,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },
-          ...(requestOf.oracle(config.oracle)?.source.kind === 'openai' ? paidMetrics(counts) : {}),
+          ...(SOURCES.isPaid(requestOf.oracle(config.oracle)?.source) ? paidMetrics(counts) : {}),
           notes,
         },
       };

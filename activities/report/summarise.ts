@@ -6,6 +6,7 @@ import {
   semanticsOf,
   STAGES,
   Summary,
+  TEACHERS,
   type Experiment,
   type Manifest,
   type StageMetrics,
@@ -126,7 +127,7 @@ function dataOf({ manifests, refs, metrics }: Sources, teacher: string): Summary
       ...dropped('preferences', 'pair', preferences.skipped),
     ],
     // The errors of other teachers are not known.
-    ...(teacher === 'offline'
+    ...(TEACHERS.named(teacher).injectsErrors
       ? { filterQuality: { injected: corrupted, dropped: droppedTestCases, droppedInjected: droppedCorrupted } }
       : {}),
   };
