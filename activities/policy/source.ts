@@ -1,6 +1,6 @@
 /**
- * Programs that a policy does not write: a language model at an endpoint, or stored samples. One way for sampling and for
- * the oracles of filtering.
+ * Programs that a policy does not write: a language model at an endpoint, or stored samples. One way for sampling and
+ * for the oracles of filtering.
  */
 import { z } from 'zod';
 import {

@@ -147,8 +147,8 @@ export function samplingActivities(services: Services) {
         programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
         {
           limits: config.limits,
-          // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
-          // reference cannot pass is set aside. A question from elsewhere may have none.
+          // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question
+          // whose reference cannot pass is set aside. A question from elsewhere may have none.
           references: rows
             .filter(({ question: { reference } }) => reference !== '')
             .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),

@@ -58,14 +58,10 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const contamination = new Contamination(benchmarks.flatMap(({ tasks }) => tasks));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
-      const metrics = {
-        seeds: 0,
-        droppedSeeds: {} as Record<string, number>,
-        contaminated: [] as { seed: string; why: string }[],
-      };
-      const drop = (reason: string): void => {
-        count(metrics.droppedSeeds, reason);
-      };
+      const droppedSeeds: Record<string, number> = {};
+      const contaminated: { seed: string; why: string }[] = [];
+      const metrics = { seeds: 0, droppedSeeds, contaminated };
+      const drop = (reason: string): void => count(droppedSeeds, reason);
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
           metrics.seeds += 1;
@@ -76,7 +72,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
           if (seen.has(digest)) drop('duplicateSeed');
           else if (why !== undefined) {
             drop('benchmarkContamination');
-            metrics.contaminated.push({ seed: row.id, why });
+            contaminated.push({ seed: row.id, why });
           } else if (near?.isDuplicate(code)) drop('nearDuplicateSeed');
           else yield row;
           seen.add(digest);

@@ -68,8 +68,8 @@ export async function askTeacher(
 const READS = 32;
 
 /**
- * What a teacher has asked, or can ask, about seeds, as far as `stored` replies lead: a later round quotes the replies of
- * an earlier one.
+ * What a teacher has asked, or can ask, about seeds, as far as `stored` replies lead: a later round quotes the
+ * replies of an earlier one.
  */
 export async function knownAsks(
   teacher: FromEndpoint,

@@ -139,8 +139,9 @@ function withSignature(question: string, signature: string, entryPoint: string):
     : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
 }
 
+const REFUSAL =
+  /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i;
+
 function isRefusal(text: string): boolean {
-  return /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i.test(
-    text,
-  );
+  return REFUSAL.test(text);
 }

@@ -38,7 +38,7 @@ export interface Tokens {
 /** Code and English have 3 to 4 characters per token; the smaller number counts more tokens. */
 export const CHARACTERS_PER_TOKEN = 3;
 
-/** Name of an environment variable of the llm worker. The system's own secrets are none that a configuration may send away. */
+/** Name of an environment variable of the llm worker. A configuration cannot send the system's own secrets away. */
 const KeyVariable = z
   .string()
   .regex(
@@ -47,7 +47,9 @@ const KeyVariable = z
   );
 const dollarsPerMillion = z.number().nonnegative();
 
-/** How an endpoint is reached, how fast it may be asked, and what it costs: limits are shared by all workers of the stage. */
+/**
+ * How an endpoint is reached, how fast it may be asked, and what it costs. All workers of the stage share the limits.
+ */
 export const EndpointExecution = z.strictObject({
   baseUrl: z
     .url({ protocol: /^https?$/ })
@@ -80,7 +82,8 @@ export const EndpointExecution = z.strictObject({
     })
     .optional()
     .describe(
-      "ask by the endpoint's Batch API, a batch for each shard, at its price and in its time (up to a day); what fails there is asked by itself; absent: each request by itself",
+      "ask by the endpoint's Batch API, a batch for each shard, at its price and in its time (up to a day); " +
+        'what fails there is asked by itself; absent: each request by itself',
     ),
 });
 export type EndpointExecution = z.infer<typeof EndpointExecution>;
@@ -99,7 +102,10 @@ export const asking = {
 export const AskingExecution = z.object({ window: count, ...asking });
 export type AskingExecution = z.infer<typeof AskingExecution>;
 
-/** What the check of prices and budget reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check of prices and budget reads. It is made also where other fields are wrong, so that all mistakes are
+ * told together.
+ */
 const PRICED = z.looseObject({
   execution: z.object({
     budgetUsd: z.number().optional(),
@@ -107,7 +113,10 @@ const PRICED = z.looseObject({
   }),
 });
 
-/** Adds the check that who asks an endpoint says what it costs, and how much may be spent. `asks` reads a configuration that may be wrong. */
+/**
+ * Adds the check that who asks an endpoint says what it costs, and how much may be spent. `asks` reads a
+ * configuration that may be wrong.
+ */
 export function priced<S extends z.ZodType>(schema: S, asks: (config: Record<string, unknown>) => boolean): S {
   return schema.superRefine(
     (config, context) => {
@@ -122,7 +131,8 @@ export function priced<S extends z.ZodType>(schema: S, asks: (config: Record<str
           code: 'custom',
           path: ['execution', 'endpoint', 'prices'],
           message:
-            'needed where an endpoint is asked: {"input": X, "output": Y} in US dollars per million tokens; 0 for an endpoint of your own',
+            'needed where an endpoint is asked: {"input": X, "output": Y} in US dollars per million tokens; ' +
+            '0 for an endpoint of your own',
         });
       } else if (prices.input + prices.output > 0 && budgetUsd === undefined) {
         context.addIssue({

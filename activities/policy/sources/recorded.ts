@@ -8,7 +8,8 @@ export const recorded = defineSource({
     kind: z
       .literal('recorded')
       .describe(
-        'programs that somebody else had written, among the inputs; no model is asked; of a seed, the first ones are taken',
+        'programs that somebody else had written, among the inputs; no model is asked; ' +
+          'of a seed, the first ones are taken',
       ),
   },
   moved: RECORDED_MOVED,

@@ -1,6 +1,7 @@
 /**
- * What a source of programs is: whose programs speak for a question, where that is not the policy. Oracles of filtering
- * and the sampler of sampling choose among them. Each one is a file of this room and a line of the registry, `index.ts`.
+ * What a source of programs is: whose programs speak for a question, where that is not the policy. Oracles of
+ * filtering and the sampler of sampling choose among them. Each one is a file of this room and a line of the
+ * registry, `index.ts`.
  *
  * These files are pure: the contract builds its schemas from them, and they run inside the workflow bundle. Digests are
  * made by `../source.ts`, which knows no source by name.

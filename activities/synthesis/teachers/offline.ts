@@ -18,7 +18,10 @@ export const offline = defineTeacher({
   paid: false,
   cost: 'the offline teacher calls no paid service',
   injectsErrors: true,
-  note: 'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
+  note:
+    'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and ' +
+    'outputs of the seed functions, with a stated share of expected values corrupted on purpose. ' +
+    'What the filter drops measures the filter, not a language model.',
   teach: ({ testCases: count, corruptedShare, seed: own }) => ({
     keptShare: 1 - corruptedShare,
     answers: {

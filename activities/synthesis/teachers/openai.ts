@@ -75,7 +75,10 @@ export function promptFor(version: keyof typeof VERSIONS, task: Task, testCases:
   return VERSIONS[version](task, testCases);
 }
 
-/** Tokens of instructions and reply, as lengths of the prompt and of JSON replies suggest; never measured on a paid model. */
+/**
+ * Tokens of instructions and reply, as lengths of the prompt and of JSON replies suggest. Never measured on a paid
+ * model.
+ */
 const INSTRUCTION_TOKENS = 560;
 const QUESTION_TOKENS = 260;
 const TEST_CASE_TOKENS = 36;
@@ -98,7 +101,7 @@ const shape = {
 };
 type Settings = z.output<z.ZodObject<typeof shape>>;
 
-/** What the key of a reply is made of: model, prompt version, the seed's code, language and instruction, and sampling. */
+/** What a reply's key is made of: model, prompt version, the seed's code, language and instruction, and sampling. */
 export function replyKeyOf(
   { model, prompt, temperature, topP, maxTokens, testCases, responseFormat, seed }: Omit<Settings, 'kind'>,
   { code, instruction, language }: Omit<Task, 'language'> & { language?: string | undefined },
@@ -138,7 +141,8 @@ export const openai = defineTeacher({
           completionAtMost: seeds * maxTokens,
         }),
         extrapolated:
-          'tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; a model that thinks aloud writes more',
+          'tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; ' +
+          'a model that thinks aloud writes more',
       },
     };
   },

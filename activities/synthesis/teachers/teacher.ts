@@ -46,8 +46,8 @@ export interface FromSandbox {
  * Answers that come from a language model at an endpoint. Steps of a shard: `request` and `parse`.
  *
  * A teacher that needs two requests about a seed returns both from `requests` where they do not depend on each other.
- * Where the second one quotes the reply to the first, `rounds` is 2. `requests` is then called with no replies, and again
- * with the replies of the first round. `read` gets all replies, in the order of the requests.
+ * Where the second one quotes the reply to the first, `rounds` is 2. `requests` is then called with no replies, and
+ * again with the replies of the first round. `read` gets all replies, in the order of the requests.
  */
 export interface FromEndpoint {
   from: 'endpoint';
@@ -63,8 +63,8 @@ export interface FromEndpoint {
 }
 
 /**
- * Answers that are stored replies, the input `replies` of the stage. Steps of a shard: `request` and `parse`. The table in
- * `workflows/contract/recorded.ts` says for which kind that input is needed.
+ * Answers that are stored replies, the input `replies` of the stage. Steps of a shard: `request` and `parse`. The
+ * table in `workflows/contract/recorded.ts` says for which kind that input is needed.
  */
 export interface FromRecorded {
   from: 'recorded';

@@ -42,7 +42,10 @@ export const SamplingConfig = priced(
   ({ sampler }) => SOURCES.isPaid(sampler),
 );
 
-/** What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check over several fields reads. It is made also where other fields are wrong, so that all mistakes are told
+ * together.
+ */
 const SAMPLED = z.object({ inputs: z.looseObject({}), config: z.object({ sampler: z.object({ kind: z.string() }) }) });
 
 export const sampling = defineStage({

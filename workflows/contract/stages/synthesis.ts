@@ -21,7 +21,8 @@ const SynthesisConfig = priced(
       .nullable()
       .default(0.9)
       .describe(
-        'Jaccard similarity of shingles from which the later of two seeds is dropped; null: equal ones only, as in the paper',
+        'Jaccard similarity of shingles from which the later of two seeds is dropped; ' +
+          'null: equal ones only, as in the paper',
       ),
     decontaminate: z
       .array(PublicBenchmark)
