@@ -7,7 +7,15 @@ const stages = 'synthesis|filtering|sampling|preferences|reward-model|fine-tunin
 
 const contract = '^workflows/contract/';
 /** What the contract is built of beside itself: pure definitions that stand with the code that they belong to. */
-const definitions = '^activities/(benchmarks/(benchmark|index)|languages/index)\\.ts$';
+const definitions =
+  '^activities/(benchmarks/(benchmark|index)|languages/index|policy/sources/index|synthesis/teachers/index)\\.ts$';
+/** What the definitions of teachers and of sources of programs are made of. */
+const pure = [
+  '^activities/languages/',
+  '^activities/endpoint/content\\.ts$',
+  '^activities/policy/(prompt\\.ts$|sources/)',
+  '^activities/synthesis/(teachers/|(offline-teacher|parse-reply|python-literal|random)\\.ts$)',
+];
 /** Packages by name; a scope with `/` at its end allows all of it. */
 const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
 
@@ -44,6 +52,12 @@ module.exports = {
       'Rows of the contract name languages. Their definitions run inside the workflow bundle, below everything else.',
       { path: '^activities/languages/', pathNot: '\\.test\\.ts$' },
       { pathNot: '^activities/languages/' },
+    ),
+    rule(
+      'teachers-and-sources-are-pure',
+      'The contract builds its schemas from the definitions of teachers and of sources of programs.',
+      { path: pure, pathNot: '\\.test\\.ts$' },
+      { pathNot: [...pure, contract, ...packages('zod')] },
     ),
     rule(
       'contract-is-pure',

@@ -17,6 +17,7 @@ import {
   StageConfigs,
   stagesOf,
   teacherEstimate,
+  TEACHERS,
   type ArtifactRef,
   type ChainInputs,
   type ExperimentStatus,
@@ -270,7 +271,7 @@ function costOf({ config, stages, given }: ExperimentState): ExperimentStatus['c
   };
   const { teacher, execution } = config.stages.synthesis;
   const { rows = 0, bytes = 0 } = given.seeds ?? {};
-  if (teacher.kind !== 'openai' || rows === 0) return cost;
+  if (!TEACHERS.isPaid(teacher) || rows === 0) return cost;
   const { dollars } = teacherEstimate(teacher, execution.endpoint.prices, rows, bytes / rows);
   return { ...cost, estimatedUsd: dollars };
 }

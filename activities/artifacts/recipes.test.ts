@@ -10,12 +10,12 @@ import {
   STAGE,
   STAGES,
   StageConfigs,
+  TEACHERS,
   type ArtifactRef,
-  type EndpointTeacher,
   type SeedRow,
 } from '../../workflows/contract/index.js';
 import { asksOfQuestions } from '../policy/source.js';
-import { asksOfSeeds } from '../synthesis/prompts.js';
+import { asksOf } from '../synthesis/asking.js';
 import { sha256, stageKey } from './keys.js';
 import { digestsOf } from './produce.js';
 import { stageRecipe, stepRecipe } from './recipes.js';
@@ -120,7 +120,9 @@ describe('keys of version 0.1.0', () => {
     }
     const execution = { budgetUsd: 1, endpoint: { prices: { input: 1, output: 1 } } };
     const { teacher } = StageConfigs.synthesis.parse({ teacher: parsed.teacher, execution });
-    expect(asksOfSeeds(teacher as EndpointTeacher, parsed.seeds).map(({ key }) => key)).toEqual(parsed.keys);
+    const { answers } = TEACHERS.of(teacher);
+    if (answers.from !== 'endpoint') throw new Error('the teacher asks no endpoint');
+    expect(parsed.seeds.flatMap((seed) => asksOf(answers, seed)).map(({ key }) => key)).toEqual(parsed.keys);
   });
 
   it('cover every stage and every step that makes an artifact', () => {

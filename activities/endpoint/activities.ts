@@ -2,26 +2,31 @@
  * What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks.
  */
 import type { z } from 'zod';
-import type { AskingStage, EndpointExecution } from '../../workflows/contract/index.js';
+import type { AskingStage, EndpointExecution, RawReply } from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
-import { costOfStored, type Ask } from './replies.js';
+import { costOfStored, findReply, type Ask } from './replies.js';
 import { collect } from '../artifacts/collections.js';
 
 /** What a stage asks about the rows that its plan gives a shard. */
 export interface ShardAsks<C, R> {
   config: z.ZodType<C>;
   row: z.ZodType<R>;
-  asks: (config: C, rows: R[]) => Ask[];
+  /** `stored` reads replies, for what is asked after them. */
+  asks: (config: C, rows: R[], stored: (key: string) => Promise<RawReply | undefined>) => Ask[] | Promise<Ask[]>;
 }
 
 /** How the asks of a shard are made again from its plan: see {@link shardAsks}. */
-export type AsksReader = (config: unknown, rows: <R>(row: z.ZodType<R>) => Promise<R[]>) => Promise<Ask[]>;
+export type AsksReader = (
+  config: unknown,
+  rows: <R>(row: z.ZodType<R>) => Promise<R[]>,
+  stored: (key: string) => Promise<RawReply | undefined>,
+) => Promise<Ask[]>;
 
 /** Keeps the types of a stage's configuration and rows together, and forgets them for the table of all stages. */
 export function shardAsks<C, R>({ config, row, asks }: ShardAsks<C, R>): AsksReader {
-  return async (unparsed, rows) => asks(config.parse(unparsed), await rows(row));
+  return async (unparsed, rows, stored) => asks(config.parse(unparsed), await rows(row), stored);
 }
 
 /** `endpoint.paid`. */
@@ -52,7 +57,11 @@ export function endpointActivities(
         if (!done && stored!.size > 0)
           cost = await costOfStored(
             store,
-            await stages[stage](plan.config, (row) => collect(store.readRows([file], row))),
+            await stages[stage](
+              plan.config,
+              (row) => collect(store.readRows([file], row)),
+              (key) => findReply(store, key),
+            ),
             endpoint,
             stored!,
           );

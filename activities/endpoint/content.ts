@@ -1,7 +1,7 @@
 /**
  * Takes the text of the model out of the endpoint's envelope. Every stage that asks an endpoint uses it; it knows none.
  */
-import type { ReplyRow } from '../../workflows/contract/index.js';
+import type { ReplyRow } from '../../workflows/contract/rows.js';
 
 /** Why an endpoint's answer holds no text of the model. */
 export type EnvelopeFailure =

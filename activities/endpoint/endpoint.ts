@@ -10,27 +10,11 @@ import {
   StageFailure,
   withoutSecrets,
   type EndpointExecution,
-  type EndpointTeacher,
+  type EndpointModel,
+  type Prompt,
   type Usage,
 } from '../../workflows/contract/index.js';
 import { pauseMs } from './pace.js';
-
-/** The messages of a request. */
-export interface Prompt {
-  system?: string;
-  user: string;
-  /** JSON Schema of the reply, for endpoints that take one. Without it the reply is any text. */
-  schema?: { name: string; schema: Record<string, unknown> };
-}
-
-/** A model at an endpoint, and its sampling parameters. */
-export interface EndpointModel extends Pick<
-  EndpointTeacher,
-  'model' | 'temperature' | 'topP' | 'maxTokens' | 'responseFormat'
-> {
-  /** Tokens of a usual reply. */
-  expectedReplyTokens: number;
-}
 
 /** All characters of a prompt's messages. */
 export function textOf({ system = '', user }: Prompt): string {
@@ -51,7 +35,7 @@ export type RetryReason = 'rateLimited' | 'serverError' | 'connection' | 'timeou
 type Outcome =
   { kind: 'arrived'; reply: Arrived } | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
 
-type ResponseFormat = Exclude<EndpointTeacher['responseFormat'], 'auto'>;
+type ResponseFormat = Exclude<EndpointModel['responseFormat'], 'auto'>;
 const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'];
 
 /** How an endpoint wants to be asked. A process learns it once, from the endpoint's refusals. */

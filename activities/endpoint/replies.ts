@@ -15,11 +15,13 @@ import {
   RawReply,
   EndpointExecution,
   StageFailure,
+  type EndpointModel,
+  type Prompt,
 } from '../../workflows/contract/index.js';
 import { count, eachOf } from '../artifacts/collections.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { Endpoint, textOf, type EndpointModel, type Prompt, type RetryReason } from './endpoint.js';
+import { Endpoint, textOf, type RetryReason } from './endpoint.js';
 import { Pace, pauseMs } from './pace.js';
 
 /** How a shard asks: the stage's settings of the endpoint, and the shard's share of its limits. */
@@ -388,7 +390,7 @@ export function paidMetrics(
 }
 
 /** A stored reply; undefined where there is none. @throws StageFailure `ArtifactCorrupt` for any other document. */
-async function findReply(store: Pick<Documents, 'getJson'>, key: string): Promise<RawReply | undefined> {
+export async function findReply(store: Pick<Documents, 'getJson'>, key: string): Promise<RawReply | undefined> {
   const document = await store.getJson(objectKeys.reply(key));
   if (document === undefined) return undefined;
   const parsed = RawReply.safeParse(document);

@@ -3,12 +3,12 @@ import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   canonicalJson,
+  TEACHERS,
   type ArtifactPath,
   type ArtifactRef,
   type Experiment,
   type Mistake,
   type StageStatus,
-  type Teacher,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
@@ -18,13 +18,6 @@ import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
 import { seedsOf, summarise } from '../report/summarise.js';
-
-const TEACHER_NOTES = {
-  offline:
-    'Questions and test cases were written by the offline teacher: no language model, but signatures, docstrings and outputs of the seed functions, with a stated share of expected values corrupted on purpose. What the filter drops measures the filter, not a language model.',
-  openai: 'Questions and test cases were written by a language model; the raw replies stand in the store.',
-  recorded: 'Questions and test cases are stored replies of a language model, replayed.',
-} as const satisfies Record<Teacher['kind'], string>;
 
 export interface ReportInput {
   experiment: Experiment;
@@ -76,7 +69,7 @@ export function experimentActivities({
       const summary = summarise({ ...input, name, folders }, manifests);
       const report = renderReport({
         ...summary,
-        teacherNote: TEACHER_NOTES[input.experiment.stages.synthesis.teacher.kind],
+        teacherNote: TEACHERS.named(input.experiment.stages.synthesis.teacher.kind).note,
       });
       const paths = { html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
       await writeWhole(paths.summary, `${JSON.stringify(summary, null, 2)}\n`);

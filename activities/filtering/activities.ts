@@ -4,6 +4,7 @@ import {
   CpuLimits,
   FilteredQuestionRow,
   QuestionRow,
+  SOURCES,
   STAGE,
   StageConfigs,
   TestOutcome,
@@ -25,7 +26,10 @@ import { count } from '../artifacts/collections.js';
 const AskedQuestion = z.strictObject({ question: QuestionRow, samples: z.array(SampledText) });
 type AskedQuestion = z.infer<typeof AskedQuestion>;
 
-/** `noProgram` where the oracle gave none that could be run. The question's reference is the program that speaks for the oracle. */
+/**
+ * `noProgram` where the oracle gave none that could be run. The question's reference is the program that speaks for the
+ * oracle.
+ */
 const JudgedQuestion = z.strictObject({
   question: QuestionRow,
   outcomes: z.array(TestOutcome),
@@ -176,7 +180,8 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
     plan,
     steps: { request, judge },
     async seal({ config, rows, counts, notes }) {
-      // Twice through the rows, because a question's side depends on all that are like it, and all do not stay in memory.
+      // Twice through the rows, because a question's side depends on all that are like it, and all do not stay in
+      // memory.
       const kept: Pick<FilteredQuestionRow, 'id' | 'question' | 'reference'>[] = [];
       const dropped: z.infer<typeof DroppedRow>[] = [];
       const droppedQuestions: Record<string, number> = {};
@@ -270,7 +275,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },
-          ...(requestOf.oracle(config.oracle)?.source.kind === 'openai' ? paidMetrics(counts) : {}),
+          ...(SOURCES.isPaid(requestOf.oracle(config.oracle)?.source) ? paidMetrics(counts) : {}),
           notes,
         },
       };

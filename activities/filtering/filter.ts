@@ -1,4 +1,7 @@
-/** The oracle filter (paper, section 2.2): test cases that the oracle's program fails are dropped, then thin questions. */
+/**
+ * The oracle filter (paper, section 2.2): test cases that the oracle's program fails are dropped, then thin
+ * questions.
+ */
 import type { FilteredQuestionRow, QuestionRow, Split, TestOutcome } from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { languageOf } from '../languages/index.js';
@@ -14,8 +17,8 @@ export type Filtered =
   | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
 
 /**
- * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass` keeps a
- * test case.
+ * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass`
+ * keeps a test case.
  */
 export function filterQuestion(question: QuestionRow, outcomes: readonly TestOutcome[], rule: FilterRule): Filtered {
   if (outcomes.length !== question.testCases.length) {

@@ -12,9 +12,9 @@ const passes = ({ status }: TestOutcome): boolean => status === 'pass';
 const count = (outcomes: readonly TestOutcome[]): number => outcomes.filter(passes).length;
 
 /**
- * Any-of-n: a test case is kept if at least one program passes it, as in the authors' code (maximum over samples). With one
- * program this is the paper's oracle. What no program passes has the outcome of the program that passes most.
- * `outcomes[p][t]` is the verdict of program p on test case t; there is at least one program.
+ * Any-of-n: a test case is kept if at least one program passes it, as in the authors' code (maximum over samples).
+ * With one program this is the paper's oracle. What no program passes has the outcome of the program that passes
+ * most. `outcomes[p][t]` is the verdict of program p on test case t; there is at least one program.
  */
 export function anyOf(outcomes: readonly (readonly TestOutcome[])[]): OracleVerdict {
   const best = outcomes.reduce((most, each) => (count(each) > count(most) ? each : most));
@@ -23,10 +23,10 @@ export function anyOf(outcomes: readonly (readonly TestOutcome[])[]): OracleVerd
 }
 
 /**
- * Dual execution agreement (CodeT, arXiv 2207.10397, section 2.2): programs that pass the same test cases form a consensus
- * set, whose score is the number of its programs times the number of those test cases; the test cases of the best set are
- * kept. Among equal scores the set with more test cases wins, then the one whose first program comes first. A set
- * that passes nothing keeps nothing.
+ * Dual execution agreement (CodeT, arXiv 2207.10397, section 2.2): programs that pass the same test cases form a
+ * consensus set, whose score is the number of its programs times the number of those test cases; the test cases of
+ * the best set are kept. Among equal scores the set with more test cases wins, then the one whose first program comes
+ * first. A set that passes nothing keeps nothing.
  */
 export function agreement(outcomes: readonly (readonly TestOutcome[])[]): OracleVerdict {
   const sets = new Map<string, { programs: number; first: readonly TestOutcome[] }>();

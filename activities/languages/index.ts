@@ -26,8 +26,8 @@ export function languageOf({
 }
 
 /**
- * A language as rows and keys hold it. The default one is left out, so that bytes and keys from before there was a choice
- * are still found.
+ * A language as rows and keys hold it. The default one is left out, so that bytes and keys from before there was a
+ * choice are still found.
  *
  * @example
  * keyedLanguage('python'); // {}

@@ -1,9 +1,10 @@
 /**
- * What a programming language is to this system. Each one is a file of this room and a line of the registry, `index.ts`.
+ * What a programming language is to this system. Each one is a file of this room and a line of the registry,
+ * `index.ts`.
  *
- * Prompts, parsers, tests and likeness know of a language what stands here, and nothing else. These files are pure: the
- * contract builds its schemas from them, and they run inside the workflow bundle. How programs run is no part of it: that
- * is the judge's, behind the protocol of the sandbox.
+ * Prompts, parsers, tests and likeness know of a language what stands here, and nothing else. These files are pure:
+ * the contract builds its schemas from them, and they run inside the workflow bundle. How programs run is no part of
+ * it: that is the judge's, behind the protocol of the sandbox.
  */
 
 /** Why the text of a test cannot be used. Whether a test is right, the oracle says. */
@@ -46,7 +47,10 @@ export interface LanguageDefinition<Name extends string = string> {
   shownHeader: (header: string) => string;
   /** A text without comments on what it does. Two programs are compared by the rest. */
   withoutDocumentation: (code: string) => string;
-  /** Which function tests are about: the one of `functions` that they call most often, or else the first that one calls. */
+  /**
+   * Which function tests are about: the one of `functions` that they call most often, or else the first that one
+   * calls.
+   */
   functionUnderTest: (tests: readonly string[], functions: readonly string[]) => string | undefined;
   /** Why a test cannot be used; undefined for one that can be run. No parser: what is left over, the sandbox tells. */
   faultOf: (test: string, entryPoint: string) => TestFault | undefined;
@@ -55,8 +59,8 @@ export interface LanguageDefinition<Name extends string = string> {
   /** Makes tests that do not name the function they test mean `entryPoint`. */
   withEntryPoint: (tests: readonly TestText[], entryPoint: string) => TestText[];
   /**
-   * The words of prompts for exercises, by version of the prompt. Words that were used are never changed: the name of the
-   * version is part of the key of every reply.
+   * The words of prompts for exercises, by version of the prompt. Words that were used are never changed: the name of
+   * the version is part of the key of every reply.
    */
   exercise: { v1: ExerciseWords };
 }

@@ -1,8 +1,10 @@
 /** What a language decides: keys and prompts of another one are others, and those of Python are what they were. */
 import { describe, expect, it } from 'vitest';
-import { StageConfigs, SeedRow, type EndpointTeacher } from '../../workflows/contract/index.js';
-import { questionBase } from '../synthesis/parse-reply.js';
-import { promptFor, replyKey } from '../synthesis/prompts.js';
+import { answersOf, teacherOf } from '../../test/fixtures/asking.js';
+import { canonicalJson, SeedRow } from '../../workflows/contract/index.js';
+import { asksOfQuestions } from '../policy/source.js';
+import { asksOf, questionOf } from '../synthesis/asking.js';
+import { replyKeyOf } from '../synthesis/teachers/openai.js';
 import { keyedLanguage, languageOf, LANGUAGES } from './index.js';
 import { python } from './python.js';
 
@@ -35,24 +37,31 @@ describe('the language of a row', () => {
 });
 
 describe('the key of a reply', () => {
-  const { teacher } = StageConfigs.synthesis.parse({
-    teacher: { kind: 'openai', model: 'm' },
-    execution: { endpoint: { prices: { input: 0, output: 0 } } },
-  });
-  const keyOf = (language?: string) => replyKey(teacher as EndpointTeacher, { code: 'code', language });
+  const keyOf = (language?: string) => canonicalJson(replyKeyOf(teacherOf(), { code: 'code', language }));
 
   it("is another one for another language, and today's for Python", () => {
     expect(keyOf('python')).toBe(keyOf());
     expect(keyOf(OTHER)).not.toBe(keyOf());
     expect(keyOf('made-up-2')).not.toBe(keyOf(OTHER));
+    expect(keyOf()).not.toContain('language');
+  });
+
+  it('of a program does not change where its question says that it is Python', () => {
+    const source = { kind: 'openai', model: 'm' };
+    const request = { source, n: 2, temperature: 1, topP: 1, maxNewTokens: 64, seed: 0 };
+    const question = { id: 'q-1', seedId: 's-1', question: 'Add.' };
+    expect(asksOfQuestions(request, [{ ...question, language: 'python' }])).toEqual(
+      asksOfQuestions(request, [question]),
+    );
   });
 });
 
 describe('the id of a question', () => {
   it("is another one for another language, and today's for Python", () => {
     const seed = { id: 's', source: 'own', code: 'code' };
-    expect(questionBase({ ...seed, language: 'python' })).toEqual(questionBase(seed));
-    expect(questionBase(seed)).not.toHaveProperty('language');
+    const taught = { question: 'q', entryPoint: 'f', testCases: [] };
+    expect(questionOf({ ...seed, language: 'python' }, taught)).toEqual(questionOf(seed, taught));
+    expect(questionOf(seed, taught)).not.toHaveProperty('language');
   });
 });
 
@@ -77,7 +86,8 @@ describe('Python', () => {
   });
 
   it('is asked for as it has always been', () => {
-    const { system, user, schema } = promptFor('v1', { code: 'def f(x):\n    return x\n' }, 20);
+    const [asked] = asksOf(answersOf(), { id: 's', source: 'own', code: 'def f(x):\n    return x\n' });
+    const { system, user, schema } = asked!.prompt;
     expect(system).toMatch(
       /^You write exercises for a programming contest in Python\. From a piece of Python code you/,
     );

@@ -1,10 +1,10 @@
 /**
- * How a question is put to a policy, and how its answer becomes a program. Sampling, RL rounds, reward-model training and
- * evaluation ask in this one way, because a policy that is asked in two ways is two policies.
+ * How a question is put to a policy, and how its answer becomes a program. Sampling, RL rounds, reward-model training
+ * and evaluation ask in this one way, because a policy that is asked in two ways is two policies.
  *
- * The answer is opened with a fence of the question's language, so that a small instruct model writes code at once. It
- * ends at the closing fence. Nothing else cuts a program: a cut at `assert` or at `if __name__` would break programs that
- * check their input.
+ * The answer is opened with a fence of the question's language, so that a small instruct model writes code at once.
+ * It ends at the closing fence. Nothing else cuts a program: a cut at `assert` or at `if __name__` would break
+ * programs that check their input.
  */
 import { languageOf } from '../languages/index.js';
 
@@ -41,9 +41,9 @@ export function extractProgram(text: string, programPrefix = ''): string {
 }
 
 /**
- * The program in a whole chat reply, which nothing opened. It is the last fenced block of the language, or of no language,
- * that defines the question's function, or else the last such block, or else the whole text. A block that the reply does
- * not close goes to its end.
+ * The program in a whole chat reply, which nothing opened. It is the last fenced block of the language, or of no
+ * language, that defines the question's function, or else the last such block, or else the whole text. A block that
+ * the reply does not close goes to its end.
  */
 export function programOfReply(reply: string, entryPoint: string, language?: string): string {
   const { isFence, functionsOf } = languageOf({ language });

@@ -1,16 +1,16 @@
 /**
- * Programs that a policy does not write: a language model at an endpoint, or stored samples. One way for sampling and for
- * the oracles of filtering.
+ * Programs that a policy does not write: a language model at an endpoint, or stored samples. One way for sampling and
+ * for the oracles of filtering.
  */
 import { z } from 'zod';
 import {
   canonicalJson,
-  expectedProgramTokens,
   SampleRow,
+  SOURCES,
   type ArtifactRef,
+  type EndpointModel,
   type FilteredQuestionRow,
   type Oracle,
-  type ProgramSource,
   type QuestionRow,
   type StageConfig,
 } from '../../workflows/contract/index.js';
@@ -18,15 +18,12 @@ import { count } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
 import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import type { EndpointModel } from '../endpoint/endpoint.js';
 import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
 import { contentOf } from '../endpoint/content.js';
-import { keyedLanguage } from '../languages/index.js';
-import { PROMPT_VERSION, promptOf } from './prompt.js';
 
 /** What is wanted of a source, in the names of the contract. */
-export interface ProgramRequest {
-  source: ProgramSource;
+interface ProgramRequest {
+  source: { kind: string };
   /** Programs per question. */
   n: number;
   temperature: number;
@@ -37,14 +34,8 @@ export interface ProgramRequest {
 
 /** The request that a configuration amounts to; undefined where it needs no source. */
 export const requestOf = {
-  sampler({
-    sampler,
-    samples,
-    temperature,
-    topP,
-    maxNewTokens,
-    seed,
-  }: StageConfig['sampling']): ProgramRequest | undefined {
+  sampler(config: StageConfig['sampling']): ProgramRequest | undefined {
+    const { sampler, samples, temperature, topP, maxNewTokens, seed } = config;
     return sampler.kind === 'policy'
       ? undefined
       : { source: sampler, n: samples, temperature, topP, maxNewTokens, seed };
@@ -68,32 +59,18 @@ type Question = Pick<QuestionRow | FilteredQuestionRow, 'id' | 'seedId' | 'quest
 
 /** What an endpoint is asked about questions: `n` requests each, question after question. */
 export function asksOfQuestions(
-  { source, n, temperature, topP, maxNewTokens, seed }: ProgramRequest,
+  { source, n, seed, ...sampling }: ProgramRequest,
   questions: readonly Question[],
 ): Ask[] {
-  if (source.kind !== 'openai') return [];
-  return questions.flatMap(({ id, seedId, question, language }) => {
-    const {
-      messages: [message],
-    } = promptOf(question, '', language);
-    return Array.from({ length: n }, (_, index): Ask => {
-      const own = deriveSeed(seed, id, index);
-      return {
-        seedId,
-        prompt: { user: message!.content },
-        seed: own,
-        key: sha256(
-          canonicalJson({
-            model: source.model,
-            prompt: `program-v${PROMPT_VERSION}`,
-            question,
-            ...keyedLanguage(language),
-            parameters: { temperature, topP, maxNewTokens, seed: own },
-          }),
-        ),
-      };
-    });
-  });
+  const programs = SOURCES.of(source);
+  if (programs.from !== 'endpoint') return [];
+  return questions.flatMap((row) =>
+    Array.from({ length: n }, (_, index): Ask => {
+      const own = deriveSeed(seed, row.id, index);
+      const { prompt, key } = programs.request(row, { ...sampling, seed: own });
+      return { seedId: row.seedId, prompt, seed: own, key: sha256(canonicalJson(key)) };
+    }),
+  );
 }
 
 /** Texts of each question's programs, in question order; undefined where the share of the budget did not do. */
@@ -105,7 +82,8 @@ export async function textsOf(
   execution: unknown,
 ): Promise<{ texts: SampledText[][] | undefined; metrics: Record<string, number> }> {
   const { source, n, temperature, topP, maxNewTokens } = request;
-  if (source.kind === 'recorded') {
+  const programs = SOURCES.of(source);
+  if (programs.from === 'recorded') {
     const texts = await recordedTexts(store, samples!, questions, n);
     return {
       texts,
@@ -116,12 +94,12 @@ export async function textsOf(
     };
   }
   const model: EndpointModel = {
-    model: source.model,
+    model: programs.model,
     temperature,
     topP,
     maxTokens: maxNewTokens,
     responseFormat: 'text',
-    expectedReplyTokens: expectedProgramTokens(maxNewTokens),
+    expectedReplyTokens: programs.tokens(1, maxNewTokens).completion,
   };
   const { replies, metrics } = await askForReplies({
     model,

@@ -6,6 +6,7 @@ import {
   semanticsOf,
   stagesOf,
   Summary,
+  TEACHERS,
   type Experiment,
   type Manifest,
   type StageMetrics,
@@ -130,7 +131,7 @@ function dataOf({ manifests, refs, metrics }: Sources, teacher: string): Summary
       ...dropped('preferences', 'pair', preferences.skipped),
     ],
     // The errors of other teachers are not known.
-    ...(teacher === 'offline'
+    ...(TEACHERS.named(teacher).injectsErrors
       ? { filterQuality: { injected: corrupted, dropped: droppedTestCases, droppedInjected: droppedCorrupted } }
       : {}),
   };

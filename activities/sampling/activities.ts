@@ -4,6 +4,7 @@ import {
   FilteredQuestionRow,
   ProgramRow,
   SamplingConfig,
+  SOURCES,
   STAGE,
   StageConfigs,
 } from '../../workflows/contract/index.js';
@@ -126,8 +127,8 @@ export function samplingActivities(services: Services) {
     row: ProgramRow,
     async run({ config, inputs, rows }) {
       const { sampler } = config;
-      const model =
-        sampler.kind === 'openai' ? sampler.model : inputs[sampler.kind === 'policy' ? 'policy' : 'samples']!.digest;
+      const source = sampler.kind === 'policy' ? undefined : SOURCES.of(sampler);
+      const model = source?.from === 'endpoint' ? source.model : inputs[source ? 'samples' : 'policy']!.digest;
       const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
       const programs = rows.flatMap(({ question, samples }) =>
         samples.map(({ text, finish }, index) => ({
@@ -146,8 +147,8 @@ export function samplingActivities(services: Services) {
         programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
         {
           limits: config.limits,
-          // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question whose
-          // reference cannot pass is set aside. A question from elsewhere may have none.
+          // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question
+          // whose reference cannot pass is set aside. A question from elsewhere may have none.
           references: rows
             .filter(({ question: { reference } }) => reference !== '')
             .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
@@ -222,7 +223,7 @@ export function samplingActivities(services: Services) {
             ...(brokenReference > 0 ? { brokenReference } : {}),
             ...(noSamples > 0 ? { noSamples } : {}),
           },
-          ...(config.sampler.kind === 'openai' ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
+          ...(SOURCES.isPaid(config.sampler) ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
           notes,
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,

@@ -86,7 +86,10 @@ describe('nearDuplicateGroups', () => {
 
 describe('contamination', () => {
   const solution =
-    'def has_close_elements(numbers, threshold):\n    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
+    'def has_close_elements(numbers, threshold):\n' +
+    '    for i, a in enumerate(numbers):\n' +
+    '        for j, b in enumerate(numbers):\n' +
+    '            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
   const task: Task = {
     id: 'HumanEval/0',
     question: '',

@@ -26,8 +26,8 @@ export function jaccard<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): number {
  * Groups of texts whose Jaccard similarity is at least `threshold` (above 0), directly or through others: for each text
  * the index of its group's first member.
  *
- * Exact, by prefix filtering: two sets that are that alike share one of their n - ceil(threshold n) + 1 rarest members, so
- * that only texts that share such a one are compared. Of the sets nothing is kept but the hashes of those members that more than one
+ * Exact, by prefix filtering: two sets that are that alike share one of their n - ceil(threshold n) + 1 rarest members.
+ * So only texts that share such a one are compared. Of the sets only the hashes of members are kept that more than one
  * text may have: all shingles of a hundred thousand questions are more than a Map holds.
  */
 export function nearDuplicateGroups(texts: readonly string[], threshold: number, size = 3): number[] {
@@ -71,13 +71,16 @@ export function nearDuplicateGroups(texts: readonly string[], threshold: number,
 
 const FREQUENCY_SLOTS = 2 ** 24;
 
-/** Hashes of a signature, in bands of as many rows: texts of similarity s share a band with probability 1 - (1 - s^rows)^bands. */
+/**
+ * Hashes of a signature, in bands of as many rows. Texts of similarity s share a band with probability
+ * 1 - (1 - s^rows)^bands.
+ */
 const BANDS = 16;
 const BAND_ROWS = 4;
 
 /**
- * Finds near-duplicates among texts as they come, by MinHash (Broder 1997) with banding. A candidate counts only when its
- * exact Jaccard similarity is at least the threshold; of pairs at a threshold of 0.8, 0.02 % are missed.
+ * Finds near-duplicates among texts as they come, by MinHash (Broder 1997) with banding. A candidate counts only when
+ * its exact Jaccard similarity is at least the threshold; of pairs at a threshold of 0.8, 0.02 % are missed.
  */
 export class NearDuplicates {
   readonly #buckets = Array.from({ length: BANDS }, () => new Map<number, number[]>());

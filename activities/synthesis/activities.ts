@@ -6,8 +6,8 @@ import {
   SeedRow,
   STAGE,
   StageConfigs,
+  TEACHERS,
   type ArtifactRef,
-  type Teacher,
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
@@ -16,30 +16,33 @@ import { RowIndex } from '../artifacts/row-index.js';
 import { Contamination } from '../similarity/contamination.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { shardAsks } from '../endpoint/activities.js';
-import { askForReplies, paidMetrics, RequestExecution } from '../endpoint/replies.js';
+import { paidMetrics, RequestExecution } from '../endpoint/replies.js';
 import { languageOf } from '../languages/index.js';
 import { NearDuplicates } from '../similarity/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
-import { generateCalls, parseSeed, writeQuestion, writeTestCases, type Seed } from './offline-teacher.js';
-import { parseReply, questionBase } from './parse-reply.js';
-import { asksOfSeeds, modelOf } from './prompts.js';
+import { askTeacher, knownAsks, questionOf } from './asking.js';
+import type { FromSandbox } from './teachers/teacher.js';
 
-type OfTeacher<K extends Teacher['kind']> = Extract<Teacher, { kind: K }>;
-
-/** A seed with the reply to it; without one where a recorded teacher has none. */
-const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional() });
+/** A seed with the replies to it: the first one, and the others. Without one where no reply is stored for the seed. */
+const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional(), more: z.array(ReplyRow).optional() });
 type AskedRow = z.infer<typeof AskedRow>;
 
 export const synthesisAsks = shardAsks({
   config: StageConfigs.synthesis,
   row: SeedRow,
-  asks: ({ teacher }, seeds) => (teacher.kind === 'openai' ? asksOfSeeds(teacher, seeds) : []),
+  asks({ teacher }, seeds, stored) {
+    const { answers } = TEACHERS.of(teacher);
+    return answers.from === 'endpoint' ? knownAsks(answers, seeds, stored) : [];
+  },
 });
 
-/** `synthesis.plan`; `synthesis.ask` of the offline teacher, or `synthesis.request` and `synthesis.parse`; `synthesis.seal`. */
+/**
+ * `synthesis.plan`; `synthesis.ask` of a teacher that runs seeds, or `synthesis.request` and `synthesis.parse`;
+ * `synthesis.seal`.
+ */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
   const stage = new ShardedStage(STAGE.synthesis);
 
@@ -55,14 +58,10 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       const contamination = new Contamination(benchmarks.flatMap(({ tasks }) => tasks));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
-      const metrics = {
-        seeds: 0,
-        droppedSeeds: {} as Record<string, number>,
-        contaminated: [] as { seed: string; why: string }[],
-      };
-      const drop = (reason: string): void => {
-        count(metrics.droppedSeeds, reason);
-      };
+      const droppedSeeds: Record<string, number> = {};
+      const contaminated: { seed: string; why: string }[] = [];
+      const metrics = { seeds: 0, droppedSeeds, contaminated };
+      const drop = (reason: string): void => count(droppedSeeds, reason);
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
           metrics.seeds += 1;
@@ -73,7 +72,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
           if (seen.has(digest)) drop('duplicateSeed');
           else if (why !== undefined) {
             drop('benchmarkContamination');
-            metrics.contaminated.push({ seed: row.id, why });
+            contaminated.push({ seed: row.id, why });
           } else if (near?.isDuplicate(code)) drop('nearDuplicateSeed');
           else yield row;
           seen.add(digest);
@@ -87,34 +86,29 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     after: [plan],
     row: QuestionRow,
     async run({ config, rows }) {
-      const teacher = config.teacher as OfTeacher<'offline'>;
-      const asked = rows.map((row) => askOffline(row, teacher));
-      const calls = asked.flatMap(({ row, parsed, calls }) =>
-        parsed ? [{ id: row.id, program: row.code, calls }] : [],
+      const { answers } = TEACHERS.of(config.teacher);
+      if (answers.from !== 'sandbox') throw new Error(`the teacher '${config.teacher.kind}' runs no seeds`);
+      const asked = rows.map((seed) => ({ seed, ...understood(answers, seed) }));
+      const results = await evaluateCalls(
+        sandbox,
+        asked.flatMap(({ seed, calls, write }) => (write ? [{ id: seed.id, program: seed.code, calls }] : [])),
+        {
+          limits: config.limits,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
+        },
       );
-      const results = await evaluateCalls(sandbox, calls, {
-        limits: config.limits,
-        signal: cancellationSignal(),
-        onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
-      });
       let next = 0;
       let failedCalls = 0;
-      const questions = asked.map(({ row, parsed, calls, failure }): QuestionRow => {
-        const base = questionBase(row);
-        if (!parsed) return { ...base, question: '', entryPoint: '', testCases: [], failure: failure! };
-        const answers = results[next++]!;
-        const literals = answers.map((answer) => ('literal' in answer ? answer.literal : undefined));
-        const answered = calls.filter((_, index) => literals[index] !== undefined);
+      const questions = asked.map(({ seed, calls, write, failure }): QuestionRow => {
+        if (!write) return questionOf(seed, { question: '', entryPoint: '', testCases: [], failure });
+        const values = results[next++]!;
+        const answered = calls.flatMap((call, index) => {
+          const value = values[index]!;
+          return 'literal' in value ? [{ call, literal: value.literal }] : [];
+        });
         failedCalls += calls.length - answered.length;
-        const testCases = writeTestCases(
-          answered,
-          literals.filter((literal) => literal !== undefined),
-          {
-            corruptedShare: teacher.corruptedShare,
-            seed: deriveSeed(teacher.seed, row.id, 'tests'),
-          },
-        );
-        return { ...base, question: writeQuestion(parsed), entryPoint: parsed.name, testCases };
+        return questionOf(seed, write(answered));
       });
       return { rows: questions, metrics: { failedCalls } };
     },
@@ -124,21 +118,15 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     after: [plan],
     row: AskedRow,
     async run({ config: { teacher }, inputs, rows, execution }) {
-      const seeds = rows;
-      if (teacher.kind === 'recorded') {
-        const replies = await (
-          await RowIndex.of(store, inputs['replies']!)
-        ).rowsOf(
-          seeds.map(({ id }) => id),
-          ReplyRow,
-        );
-        // Of several replies to a seed the last one counts.
-        const asked = seeds.map((seed): AskedRow => ({ seed, reply: replies.get(seed.id)!.at(-1) }));
+      const { answers } = TEACHERS.of(teacher);
+      if (answers.from !== 'endpoint') {
+        const index = await RowIndex.of(store, inputs['replies']!);
+        const ids = rows.map(({ id }) => id);
+        const recorded = await index.rowsOf(ids, ReplyRow);
+        const asked = rows.map((seed) => askedRow(seed, recorded.get(seed.id)!));
         return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
       }
-      const { replies, metrics } = await askForReplies({
-        model: modelOf(teacher as OfTeacher<'openai'>),
-        asks: asksOfSeeds(teacher as OfTeacher<'openai'>, seeds),
+      const { replies, metrics } = await askTeacher(answers, rows, {
         execution: RequestExecution.parse(execution),
         store,
         secret,
@@ -146,17 +134,20 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         onProgress: (done, total, message) => reportProgress({ done, total, message }),
       });
       if (!replies) return { incomplete: true, metrics };
-      return { rows: seeds.map((seed, index): AskedRow => ({ seed, reply: replies[index]! })), metrics };
+      return { rows: rows.map((seed, index) => askedRow(seed, replies[index]!)), metrics };
     },
   });
 
   const parse = stage.step({
     after: [request],
     row: QuestionRow,
-    run: ({ config, rows }) =>
-      Promise.resolve({
-        rows: rows.map(({ seed, reply }) => parseReply(seed, reply, config.teacher.testCases)),
-      }),
+    run({ config, rows }) {
+      const { answers } = TEACHERS.of(config.teacher);
+      if (answers.from === 'sandbox') throw new Error(`the teacher '${config.teacher.kind}' reads no replies`);
+      return Promise.resolve({
+        rows: rows.map((row) => questionOf(row.seed, answers.read(row.seed, repliesIn(row)))),
+      });
+    },
   });
 
   /** Raw replies as an artifact of their own, which a recorded teacher replays. @returns its key. */
@@ -172,7 +163,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       currentProducer(),
       async () => {
         async function* replies(): AsyncGenerator<ReplyRow> {
-          for await (const { reply } of rows) if (reply) yield reply;
+          for await (const row of rows) yield* repliesIn(row);
         }
         const file = await store.putRows('rows.jsonl', ReplyRow, replies());
         return { files: [file], rows: file.rows ?? 0, metrics: {} };
@@ -185,7 +176,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     plan,
     steps: { ask, request, parse },
     async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
-      const { teacher } = config;
+      const { from } = TEACHERS.of(config.teacher).answers;
       let questions = 0;
       let testCases = 0;
       const failures: Record<string, number> = {};
@@ -195,14 +186,14 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       };
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;
-        // The offline teacher says in a sentence what it did not understand.
-        else count(failures, teacher.kind === 'offline' ? 'seedNotUnderstood' : row.failure);
+        // A teacher that runs seeds says in a sentence what it did not understand.
+        else count(failures, from === 'sandbox' ? 'seedNotUnderstood' : row.failure);
         testCases += row.testCases.length;
         for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
-      if (teacher.kind === 'offline') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
-      const replies = teacher.kind === 'openai' ? await keepReplies(stageKey, inputs, rows(request)) : undefined;
+      if (from === 'sandbox') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
+      const replies = from === 'endpoint' ? await keepReplies(stageKey, inputs, rows(request)) : undefined;
       return {
         metrics: {
           ...made,
@@ -215,21 +206,22 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   });
 }
 
-/** What the offline teacher makes of one seed before it is run; `failure` says what it did not understand. */
-function askOffline(
-  row: SeedRow,
-  teacher: OfTeacher<'offline'>,
-): { row: SeedRow; parsed?: Seed; calls: string[]; failure?: string } {
+/** What a teacher runs a seed for; `failure` says what in the seed it did not understand. */
+function understood(
+  answers: FromSandbox,
+  seed: SeedRow,
+): Partial<ReturnType<FromSandbox['ask']>> & { calls: string[]; failure?: string } {
   try {
-    const { name } = languageOf(row);
-    if (name !== 'python') throw new Error(`the offline teacher reads Python, and the seed is ${String(name)}`);
-    const parsed = parseSeed(row.code, row.domain);
-    return {
-      row,
-      parsed,
-      calls: generateCalls(parsed, { count: teacher.testCases, seed: deriveSeed(teacher.seed, row.id, 'calls') }),
-    };
+    return answers.ask(seed, deriveSeed);
   } catch (error) {
-    return { row, calls: [], failure: (error as Error).message };
+    return { calls: [], failure: (error as Error).message };
   }
+}
+
+function askedRow(seed: SeedRow, [reply, ...more]: readonly ReplyRow[]): AskedRow {
+  return { seed, reply, ...(more.length > 0 ? { more } : {}) };
+}
+
+function repliesIn({ reply, more = [] }: AskedRow): ReplyRow[] {
+  return reply ? [reply, ...more] : [];
 }

@@ -87,7 +87,7 @@ function typeText(type: PyType): string {
 export function parseSeed(code: string, domain: NonNullable<SeedRow['domain']> = {}): Seed {
   const header = /^def ([A-Za-z_]\w*)\(([^)]*)\)(?:\s*->\s*([^:]+?))?\s*:\s*\n/.exec(code);
   if (header === null) throw new Error('the seed does not start with a function header "def name(...) -> type:"');
-  const [matched, name, parameterText, returnText] = header as unknown as [string, string, string, string?];
+  const [matched, name, parameterText, returnText] = [header[0], header[1]!, header[2]!, header[3]];
   if (returnText === undefined) throw new Error(`the function ${name} has no annotated return type`);
   const body = code.slice(matched.length);
   if (/^\S/m.test(body)) throw new Error(`the seed holds more than the function ${name}`);

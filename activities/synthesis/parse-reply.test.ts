@@ -1,7 +1,8 @@
 /** Replies of language models, good and bad, to questions with test cases or to the reason why there are none. */
 import { describe, expect, it, test } from 'vitest';
-import { parseReply } from './parse-reply.js';
-import { QuestionRow, type RawReply, type SeedRow } from '../../workflows/contract/index.js';
+import { questionOf } from './asking.js';
+import { parseReply as taughtBy } from './parse-reply.js';
+import { QuestionRow, type RawReply, type ReplyRow, type SeedRow } from '../../workflows/contract/index.js';
 import { completion, exercise } from '../../test/fixtures/fake-endpoint.js';
 
 const SEED: SeedRow = {
@@ -17,6 +18,8 @@ const raw = (body: string, more: Partial<RawReply> = {}): RawReply => ({
   usage: { promptTokens: 1, completionTokens: 1, estimated: false },
   ...more,
 });
+const parseReply = (seed: SeedRow, reply: ReplyRow | undefined, testCases: number): QuestionRow =>
+  questionOf(seed, taughtBy(seed, reply, testCases));
 const parsed = (content: string): QuestionRow => QuestionRow.parse(parseReply(SEED, raw(completion(content)), 20));
 const withTests = (...tests: unknown[]): QuestionRow => parsed(exercise('triple', { tests }));
 

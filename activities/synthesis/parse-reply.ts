@@ -2,11 +2,11 @@
  * From a reply of a language model to a question with test cases, or to the reason why there is none. Pure: a better
  * parser parses stored replies again, and nothing is paid twice.
  */
-import { MAX_TESTS, type QuestionRow, type ReplyRow, type SeedRow } from '../../workflows/contract/index.js';
-import { rowId } from '../artifacts/keys.js';
-import { keyedLanguage, languageOf } from '../languages/index.js';
+import { MAX_TESTS, type ReplyRow, type SeedRow } from '../../workflows/contract/rows.js';
+import { languageOf } from '../languages/index.js';
 import type { LanguageDefinition, TestFault } from '../languages/language.js';
 import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
+import type { Taught } from './teachers/teacher.js';
 
 /** Why a reply gave no question. */
 type ReplyFailure =
@@ -27,24 +27,10 @@ const TEST_CHARACTERS = 10_000;
 /** Tests of a question, at most, as a multiple of what was asked for. */
 const TESTS_TIMES_ASKED = 3;
 
-/** What the row of a question has of its seed. */
-export function questionBase({ id, source, code, language }: SeedRow) {
-  const keyed = keyedLanguage(language);
-  return {
-    id: rowId('q', source, code, ...Object.values(keyed)),
-    seedId: id,
-    source,
-    reference: code,
-    ...keyed,
-  };
-}
-
-/** The row of one seed. `testCases` is the number of tests that was asked for. */
-export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases: number): QuestionRow {
+/** The question in a reply about a seed. `testCases` is the number of tests that was asked for. */
+export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases: number): Taught {
   const language = languageOf(seed);
-  const base = questionBase(seed);
-  const none = (failure: ReplyFailure, more: Partial<QuestionRow> = {}): QuestionRow => ({
-    ...base,
+  const none = (failure: ReplyFailure, more: Partial<Taught> = {}): Taught => ({
     question: '',
     entryPoint: '',
     testCases: [],
@@ -75,7 +61,6 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
     );
   }
   return {
-    ...base,
     question: withSignature(question, language.shownHeader(signature), entryPoint),
     entryPoint,
     testCases: kept.map((test) => ({ test })),
@@ -154,8 +139,9 @@ function withSignature(question: string, signature: string, entryPoint: string):
     : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
 }
 
+const REFUSAL =
+  /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i;
+
 function isRefusal(text: string): boolean {
-  return /^(?:I['’]m sorry|I am sorry|Sorry|I can['’]?(?:no|')?t|I cannot|I['’]m unable|I am unable|I won['’]t)\b/i.test(
-    text,
-  );
+  return REFUSAL.test(text);
 }

@@ -1,10 +1,44 @@
 /** Language models behind an OpenAI-compatible endpoint: how one is reached, how fast, and at what price. */
 import { z } from 'zod';
 import { count } from './fields.js';
-import { MOVED_FIELDS } from './mistakes.js';
-import { RECORDED_MOVED } from './recorded.js';
 
-/** Name of an environment variable of the llm worker. The system's own secrets are none that a configuration may send away. */
+/** How JSON is asked for; `auto` is the first of the others that the endpoint takes. */
+export const RESPONSE_FORMATS = ['auto', 'json_schema', 'json_object', 'text'] as const;
+
+/** What is asked of a model at an endpoint. */
+export interface Prompt {
+  system?: string;
+  user: string;
+  /** JSON Schema of the reply, for endpoints that take one; absent: the reply is any text. */
+  schema?: { name: string; schema: Record<string, unknown> };
+}
+
+/** A model at an endpoint, and how it samples. */
+export interface EndpointModel {
+  /** Its name at the endpoint. */
+  model: string;
+  temperature: number;
+  topP: number;
+  /** Upper limit of a reply, in tokens. */
+  maxTokens: number;
+  responseFormat: (typeof RESPONSE_FORMATS)[number];
+  /** Tokens of a usual reply. */
+  expectedReplyTokens: number;
+}
+
+/** Tokens of requests and their replies, before anything is asked. */
+export interface Tokens {
+  prompt: number;
+  /** Of usual replies. */
+  completion: number;
+  /** Where each reply is as long as it may be. */
+  completionAtMost: number;
+}
+
+/** Code and English have 3 to 4 characters per token; the smaller number counts more tokens. */
+export const CHARACTERS_PER_TOKEN = 3;
+
+/** Name of an environment variable of the llm worker. A configuration cannot send the system's own secrets away. */
 const KeyVariable = z
   .string()
   .regex(
@@ -13,7 +47,9 @@ const KeyVariable = z
   );
 const dollarsPerMillion = z.number().nonnegative();
 
-/** How an endpoint is reached, how fast it may be asked, and what it costs: limits are shared by all workers of the stage. */
+/**
+ * How an endpoint is reached, how fast it may be asked, and what it costs. All workers of the stage share the limits.
+ */
 export const EndpointExecution = z.strictObject({
   baseUrl: z
     .url({ protocol: /^https?$/ })
@@ -46,7 +82,8 @@ export const EndpointExecution = z.strictObject({
     })
     .optional()
     .describe(
-      "ask by the endpoint's Batch API, a batch for each shard, at its price and in its time (up to a day); what fails there is asked by itself; absent: each request by itself",
+      "ask by the endpoint's Batch API, a batch for each shard, at its price and in its time (up to a day); " +
+        'what fails there is asked by itself; absent: each request by itself',
     ),
 });
 export type EndpointExecution = z.infer<typeof EndpointExecution>;
@@ -65,7 +102,10 @@ export const asking = {
 export const AskingExecution = z.object({ window: count, ...asking });
 export type AskingExecution = z.infer<typeof AskingExecution>;
 
-/** What the check of prices and budget reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check of prices and budget reads. It is made also where other fields are wrong, so that all mistakes are
+ * told together.
+ */
 const PRICED = z.looseObject({
   execution: z.object({
     budgetUsd: z.number().optional(),
@@ -73,7 +113,10 @@ const PRICED = z.looseObject({
   }),
 });
 
-/** Adds the check that who asks an endpoint says what it costs, and how much may be spent. `asks` reads a configuration that may be wrong. */
+/**
+ * Adds the check that who asks an endpoint says what it costs, and how much may be spent. `asks` reads a
+ * configuration that may be wrong.
+ */
 export function priced<S extends z.ZodType>(schema: S, asks: (config: Record<string, unknown>) => boolean): S {
   return schema.superRefine(
     (config, context) => {
@@ -88,7 +131,8 @@ export function priced<S extends z.ZodType>(schema: S, asks: (config: Record<str
           code: 'custom',
           path: ['execution', 'endpoint', 'prices'],
           message:
-            'needed where an endpoint is asked: {"input": X, "output": Y} in US dollars per million tokens; 0 for an endpoint of your own',
+            'needed where an endpoint is asked: {"input": X, "output": Y} in US dollars per million tokens; ' +
+            '0 for an endpoint of your own',
         });
       } else if (prices.input + prices.output > 0 && budgetUsd === undefined) {
         context.addIssue({
@@ -101,30 +145,6 @@ export function priced<S extends z.ZodType>(schema: S, asks: (config: Record<str
     { when: ({ value }) => PRICED.safeParse(value).success && asks(value as Record<string, unknown>) },
   );
 }
-
-export const kindOf = (value: unknown): unknown => (value as { kind?: unknown } | undefined)?.kind;
-
-export const EndpointModel = z.strictObject({
-  kind: z
-    .literal('openai')
-    .describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
-  model: z.string().min(1).describe('name of the model at the endpoint'),
-});
-/** Programs out of stored samples, for one of the stages that can read them. */
-export const recordedPrograms = (stage: 'filtering' | 'sampling') =>
-  z
-    .strictObject({
-      kind: z
-        .literal('recorded')
-        .describe(
-          'programs that somebody else had written, among the inputs; no model is asked; of a seed, the first ones are taken',
-        ),
-    })
-    .register(MOVED_FIELDS, RECORDED_MOVED[stage]);
-
-/** Whose programs speak for a question, where that is not the policy. */
-export const ProgramSource = z.discriminatedUnion('kind', [EndpointModel, recordedPrograms('filtering')]);
-export type ProgramSource = z.infer<typeof ProgramSource>;
 
 /** Metrics of a stage that asks an endpoint; none of them where it asks nothing. */
 export const PaidMetrics = {

@@ -1,3 +1,5 @@
+export { SOURCES } from '../../activities/policy/sources/index.js';
+export { TEACHERS } from '../../activities/synthesis/teachers/index.js';
 export * from './artifacts.js';
 export * from './benchmarks.js';
 export * from './canonical.js';
@@ -22,7 +24,6 @@ export * from './stages/index.js';
 export { ALGORITHMS, ReinforcementConfig } from './stages/reinforcement.js';
 export { EvaluationConfig } from './stages/evaluation.js';
 export { SamplingConfig } from './stages/sampling.js';
-export { type EndpointTeacher, type Teacher } from './stages/synthesis.js';
 export { type Oracle } from './stages/filtering.js';
 export * from './status.js';
 export * from './summary.js';

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { LANGUAGES } from '../../activities/languages/index.js';
 
-/** What became of one test case (reference/sandbox 0.7). `unjudged` is infrastructure and never a fact about a program. */
+/** What became of one test case. `unjudged` is infrastructure and never a fact about a program. */
 export const VERDICTS = [
   'pass',
   'assertion_failed',
@@ -68,8 +68,8 @@ export const Usage = z.strictObject({
 export type Usage = z.infer<typeof Usage>;
 
 /**
- * A reply as it arrived. `key` is the SHA-256 of model, prompt version, seed and sampling parameters; `body` is the answer's
- * body, of which what is too long is `cut` off; `status` is its HTTP status.
+ * A reply as it arrived. `key` is the SHA-256 of model, prompt version, seed and sampling parameters. `status` is the
+ * HTTP status. `body` is the answer's body; what is too long is `cut` off.
  */
 export const RawReply = z.strictObject({
   seedId: z.string().min(1),
@@ -89,11 +89,14 @@ export const ReplyRow = z.union([RawReply, z.strictObject({ seedId: z.string().m
 });
 export type ReplyRow = z.infer<typeof ReplyRow>;
 
-/** A program that somebody else had written for a seed's question: an answer as a model gives it, with or without a fence. */
+/** A program that somebody else had written for a seed's question: a model's answer, with or without a fence. */
 export const SampleRow = z.strictObject({ seedId: z.string().min(1), text: z.string() });
 export type SampleRow = z.infer<typeof SampleRow>;
 
-/** A question with test cases; `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be used. */
+/**
+ * A question with test cases. `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be
+ * used.
+ */
 export const QuestionRow = z.strictObject({
   id: z.string().min(1),
   seedId: z.string().min(1),
@@ -108,7 +111,10 @@ export const QuestionRow = z.strictObject({
 });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
-/** CPU seconds that programs for one question get, derived from the CPU time of its reference and stored, so that verdicts repeat. */
+/**
+ * CPU seconds that programs for one question get. They are derived from the CPU time of its reference and stored, so
+ * that verdicts repeat.
+ */
 export const CpuLimits = z.strictObject({
   cpuSecondsPerTest: z.number().positive(),
   cpuSecondsPerProgram: z.number().positive(),

@@ -1,13 +1,20 @@
 /** The Markdown that Temporal UI shows as current details of an experiment. Pure. */
-import { dollarsText, figuresOf, type ExperimentStatus, type StageName, type StageStatus } from '../contract/index.js';
+import {
+  dollarsText,
+  figuresOf,
+  TEACHERS,
+  type ExperimentStatus,
+  type StageName,
+  type StageStatus,
+} from '../contract/index.js';
 
 /** What the teacher is paid. */
 function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: ExperimentStatus): string {
-  if (teacher === 'offline') return '0 USD (the offline teacher calls no paid service)';
-  if (teacher === 'recorded') return '0 USD (stored replies)';
+  const { paid, cost: what } = TEACHERS.named(teacher);
+  if (!paid) return `0 USD (${what})`;
   const estimated = estimatedUsd === undefined ? [] : [`estimated ${dollarsText(estimatedUsd)}`];
   const notes = [...(budgetUsd === undefined ? [] : [`at most ${dollarsText(budgetUsd)}`]), ...estimated];
-  return `${dollarsText(usd)} USD for the teacher's replies${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`;
+  return `${dollarsText(usd)} USD for ${what}${notes.length > 0 ? ` (${notes.join(', ')})` : ''}`;
 }
 
 /** Characters of a failure's message in the details. The `status` query has all of it. */

@@ -12,6 +12,14 @@ export const SAMPLE = [
   'workers/vllm_engine/sampling.py',
 ] as const;
 
+/** How a source that is no policy is asked and answers. */
+export const SOURCE = [
+  'activities/languages/',
+  'activities/policy/prompt.ts',
+  'activities/policy/source.ts',
+  'activities/policy/sources/',
+] as const;
+
 /** How programs are judged. */
 export const JUDGE = [
   'activities/execution/execution.ts',

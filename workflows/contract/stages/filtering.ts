@@ -1,18 +1,19 @@
 /** Filtering: questions to questions whose test cases an oracle confirms, split into train and held-out. */
 import { z } from 'zod';
+import { SOURCES } from '../../../activities/policy/sources/index.js';
 import { artifactInput } from '../artifacts.js';
 import { programsEstimate } from '../cost.js';
-import { asking, kindOf, PaidMetrics, priced, ProgramSource } from '../endpoint.js';
+import { asking, PaidMetrics, priced } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, share, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
-import { JUDGE } from './code.js';
+import { JUDGE, SOURCE } from './code.js';
 import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 /** How programs of an oracle are asked for. */
 const oraclePrograms = (n: number, temperature: number) => ({
-  programs: ProgramSource.describe('whose programs'),
+  programs: z.discriminatedUnion('kind', SOURCES.schemas.filtering).describe('whose programs'),
   n: count.default(n).describe('programs per question'),
   temperature: z.number().nonnegative().max(2).default(temperature).describe('sampling temperature; 0: greedy'),
   topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
@@ -61,7 +62,7 @@ const FilteringConfig = priced(
       .prefault({})
       .describe(EXECUTION),
   }),
-  ({ oracle }) => kindOf((oracle as { programs?: unknown } | undefined)?.programs) === 'openai',
+  ({ oracle }) => isObject(oracle) && SOURCES.isPaid(oracle['programs']),
 );
 export type Oracle = z.infer<typeof FilteringConfig>['oracle'];
 
@@ -104,7 +105,7 @@ export const filtering = defineStage({
     request: {
       queue: 'llm',
       version: 3,
-      code: ['activities/languages/', 'activities/policy/source.ts', 'activities/policy/prompt.ts'],
+      code: SOURCE,
     },
     judge: {
       queue: 'sandbox',
@@ -122,14 +123,14 @@ export const filtering = defineStage({
   stored: (config) => unkeyedConfig('filtering', config),
   // Samples that no oracle reads decide nothing.
   decides: ({ samples, ...inputs }, config) => (readsRecorded('filtering', config) ? { ...inputs, samples } : inputs),
-  asks: ({ oracle }) => oracle.kind !== 'reference' && oracle.programs.kind === 'openai',
+  asks: ({ oracle }) => oracle.kind !== 'reference' && SOURCES.isPaid(oracle.programs),
   estimate({ oracle, heldOutShare, execution: { endpoint, budgetUsd } }, run) {
     const { questions } = run;
     const programs = questions * (oracle.kind === 'reference' ? 1 : oracle.n);
     const asked =
-      oracle.kind !== 'reference' && oracle.programs.kind === 'openai'
-        ? programsEstimate(programs, oracle.maxNewTokens, endpoint.prices)
-        : undefined;
+      oracle.kind === 'reference'
+        ? undefined
+        : programsEstimate(oracle.programs, programs, oracle.maxNewTokens, endpoint.prices);
     run.heldOut = Math.round(questions * heldOutShare);
     run.train = questions - run.heldOut;
     return run.stage({
@@ -141,3 +142,7 @@ export const filtering = defineStage({
     });
   },
 });
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

@@ -1,13 +1,14 @@
 /** Sampling: questions to programs with verdicts and pass rates. */
 import { z } from 'zod';
+import { SOURCES } from '../../../activities/policy/sources/index.js';
 import { artifactInput } from '../artifacts.js';
 import { programsEstimate } from '../cost.js';
-import { asking, EndpointModel, kindOf, PaidMetrics, priced, recordedPrograms } from '../endpoint.js';
+import { asking, PaidMetrics, priced } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, Decoding, deviceClass, EXECUTION, limits, maxRows, salt, seed, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { ModelInput } from '../models.js';
-import { JUDGE, SAMPLE } from './code.js';
+import { JUDGE, SAMPLE, SOURCE } from './code.js';
 import { alone, keyedConfig, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
@@ -16,8 +17,7 @@ export const SamplingConfig = priced(
     sampler: z
       .discriminatedUnion('kind', [
         z.strictObject({ kind: z.literal('policy').describe("the experiment's policy, on a GPU worker") }),
-        EndpointModel,
-        recordedPrograms('sampling'),
+        ...SOURCES.schemas.sampling,
       ])
       .prefault({ kind: 'policy' })
       .describe('who writes the programs'),
@@ -39,10 +39,13 @@ export const SamplingConfig = priced(
       .prefault({})
       .describe(EXECUTION),
   }),
-  ({ sampler }) => kindOf(sampler) === 'openai',
+  ({ sampler }) => SOURCES.isPaid(sampler),
 );
 
-/** What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check over several fields reads. It is made also where other fields are wrong, so that all mistakes are told
+ * together.
+ */
 const SAMPLED = z.object({ inputs: z.looseObject({}), config: z.object({ sampler: z.object({ kind: z.string() }) }) });
 
 export const sampling = defineStage({
@@ -104,7 +107,7 @@ export const sampling = defineStage({
     request: {
       queue: 'llm',
       version: 1,
-      code: ['activities/languages/', 'activities/policy/source.ts', 'activities/policy/prompt.ts'],
+      code: SOURCE,
     },
     generate: { queue: 'gpu', version: 1, code: ['activities/sampling/', ...SAMPLE] },
     judge: {
@@ -123,7 +126,7 @@ export const sampling = defineStage({
     ...(kind === 'policy' ? { policy } : {}),
     ...(kind === 'recorded' ? { samples } : {}),
   }),
-  asks: ({ sampler }) => sampler.kind === 'openai',
+  asks: ({ sampler }) => SOURCES.isPaid(sampler),
   names: ({ sampler, engine }) => (sampler.kind === 'policy' ? { engine } : {}),
   estimate(config, run) {
     const { samples, maxNewTokens, questions, sampler, shardSize } = config;
@@ -135,7 +138,7 @@ export const sampling = defineStage({
     run.programTokens = maxNewTokens;
     const programs = run.sampled * samples;
     const byPolicy = sampler.kind === 'policy';
-    const written = sampler.kind === 'openai' ? programsEstimate(programs, maxNewTokens, endpoint.prices) : undefined;
+    const written = byPolicy ? undefined : programsEstimate(sampler, programs, maxNewTokens, endpoint.prices);
     const generated = byPolicy
       ? Math.round(programs * run.answerTokens(maxNewTokens))
       : (written?.completionTokens ?? 0);

@@ -1,70 +1,19 @@
 /** Synthesis: seed programs to questions with test cases. */
 import { z } from 'zod';
+import { TEACHERS } from '../../../activities/synthesis/teachers/index.js';
 import { artifactInput } from '../artifacts.js';
 import { keyedBenchmark, PublicBenchmark } from '../benchmarks.js';
 import { teacherEstimate } from '../cost.js';
-import { asking, kindOf, PaidMetrics, priced } from '../endpoint.js';
-import { KEPT_OF_A_LANGUAGE_MODEL, MEASURED_RUN, NO_REPLIES, repliesOf } from '../estimation.js';
-import { count, EXECUTION, limits, salt, seed, share, testCases, window } from '../fields.js';
+import { asking, PaidMetrics, priced } from '../endpoint.js';
+import { MEASURED_RUN, repliesOf } from '../estimation.js';
+import { count, EXECUTION, limits, salt, window } from '../fields.js';
 import { Counts } from '../metrics.js';
-import { MOVED_FIELDS } from '../mistakes.js';
-import {
-  alone,
-  keyedConfig,
-  RECORDED_MOVED,
-  readsRecorded,
-  RecordedInput,
-  unkeyedConfig,
-  withRecorded,
-} from '../recorded.js';
+import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 const SynthesisConfig = priced(
   z.strictObject({
-    teacher: z
-      .discriminatedUnion('kind', [
-        z.strictObject({
-          kind: z
-            .literal('offline')
-            .describe(
-              'writes questions from signatures and docstrings, test cases by running the seed; no language model',
-            ),
-          testCases,
-          corruptedShare: share.default(0.15).describe('share of expected values that are made wrong on purpose'),
-          seed: seed.default(0),
-        }),
-        z.strictObject({
-          kind: z
-            .literal('openai')
-            .describe('a language model behind an OpenAI-compatible endpoint; where and at what price: `execution`'),
-          model: z.string().min(1).describe('name of the model at the endpoint'),
-          prompt: z.enum(['v1']).default('v1').describe('version of the prompt'),
-          testCases,
-          temperature: z.number().nonnegative().max(2).default(0.7).describe('sampling temperature'),
-          topP: z
-            .number()
-            .positive()
-            .max(1)
-            .default(1)
-            .describe('nucleus: share of probability that is sampled from; 1: all'),
-          maxTokens: count.default(8192).describe('upper limit of a reply, in tokens'),
-          responseFormat: z
-            .enum(['auto', 'json_schema', 'json_object', 'text'])
-            .default('auto')
-            .describe('how JSON is asked for; auto: the first of the others that the endpoint takes'),
-          seed: seed.default(0).describe('sampling seed, sent with each request; endpoints may ignore it'),
-        }),
-        z
-          .strictObject({
-            kind: z
-              .literal('recorded')
-              .describe('replays stored replies, which are among the inputs; nothing is asked'),
-            testCases,
-          })
-          .register(MOVED_FIELDS, RECORDED_MOVED.synthesis),
-      ])
-      .prefault({ kind: 'offline' })
-      .describe('who writes questions and test cases'),
+    teacher: TEACHERS.schema.prefault({ kind: 'offline' }).describe('who writes questions and test cases'),
     nearDuplicate: z
       .number()
       .min(0.7)
@@ -72,7 +21,8 @@ const SynthesisConfig = priced(
       .nullable()
       .default(0.9)
       .describe(
-        'Jaccard similarity of shingles from which the later of two seeds is dropped; null: equal ones only, as in the paper',
+        'Jaccard similarity of shingles from which the later of two seeds is dropped; ' +
+          'null: equal ones only, as in the paper',
       ),
     decontaminate: z
       .array(PublicBenchmark)
@@ -86,11 +36,8 @@ const SynthesisConfig = priced(
       .prefault({})
       .describe(EXECUTION),
   }),
-  ({ teacher }) => kindOf(teacher) === 'openai',
+  ({ teacher }) => TEACHERS.isPaid(teacher),
 );
-export type Teacher = z.infer<typeof SynthesisConfig>['teacher'];
-/** A teacher that is a language model behind an endpoint. */
-export type EndpointTeacher = Extract<Teacher, { kind: 'openai' }>;
 
 const CODE = ['activities/synthesis/activities.ts'] as const;
 
@@ -135,20 +82,32 @@ export const synthesis = defineStage({
       queue: 'sandbox',
       version: 1,
       code: [
+        'activities/synthesis/asking.ts',
         'activities/synthesis/offline-teacher.ts',
         'activities/synthesis/python-literal.ts',
         'activities/synthesis/random.ts',
+        'activities/synthesis/teachers/',
       ],
     },
-    request: { queue: 'llm', version: 1, code: ['activities/languages/', 'activities/synthesis/prompts.ts'] },
+    request: {
+      queue: 'llm',
+      version: 1,
+      code: ['activities/languages/', 'activities/synthesis/asking.ts', 'activities/synthesis/teachers/'],
+    },
     parse: {
       queue: 'pipeline',
       version: 1,
-      code: ['activities/languages/', 'activities/synthesis/parse-reply.ts', 'activities/endpoint/content.ts'],
+      code: [
+        'activities/endpoint/content.ts',
+        'activities/languages/',
+        'activities/synthesis/asking.ts',
+        'activities/synthesis/parse-reply.ts',
+        'activities/synthesis/teachers/',
+      ],
     },
     seal: { queue: 'pipeline', version: 1, code: CODE },
   },
-  shardSteps: ({ teacher }) => (teacher.kind === 'offline' ? ['ask'] : ['request', 'parse']),
+  shardSteps: ({ teacher }) => TEACHERS.of(teacher).steps,
   semantics: (config, inputs) => ({
     ...keyedConfig('synthesis', config, inputs),
     decontaminate: config.decontaminate.map(keyedBenchmark),
@@ -156,31 +115,23 @@ export const synthesis = defineStage({
   stored: (config) => unkeyedConfig('synthesis', config),
   // Replies that no teacher replays decide nothing.
   decides: ({ replies, ...inputs }, config) => (readsRecorded('synthesis', config) ? { ...inputs, replies } : inputs),
-  asks: ({ teacher }) => teacher.kind === 'openai',
+  asks: ({ teacher }) => TEACHERS.isPaid(teacher),
   names: ({ decontaminate }) => ({ benchmarks: { decontaminate } }),
   estimate({ teacher, execution: { endpoint, budgetUsd } }, run) {
     const { seeds } = run.facts;
     const questions = Math.round(seeds * MEASURED_RUN.questionsPerSeed);
     const cases = questions * teacher.testCases;
-    const taught =
-      teacher.kind === 'openai' ? teacherEstimate(teacher, endpoint.prices, seeds, run.seedBytes) : NO_REPLIES;
+    const taught = teacherEstimate(teacher, endpoint.prices, seeds, run.seedBytes);
+    const { answers, keptShare } = TEACHERS.of(teacher);
     run.questions = questions;
-    run.keptTestCases = Math.round(
-      cases * (teacher.kind === 'offline' ? 1 - teacher.corruptedShare : KEPT_OF_A_LANGUAGE_MODEL),
-    );
+    run.keptTestCases = Math.round(cases * keptShare);
     return run.stage({
       rows: { seeds, questions, testCases: cases },
       tokens: { prompt: taught.promptTokens, generated: taught.completionTokens, trained: 0 },
-      sandboxCpuSeconds: teacher.kind === 'offline' ? seeds * MEASURED_RUN.sandboxSeconds : 0,
+      sandboxCpuSeconds: answers.from === 'sandbox' ? seeds * MEASURED_RUN.sandboxSeconds : 0,
       bytes: questions * MEASURED_RUN.rowBytes.question,
       replies: repliesOf(`teacher '${teacher.kind}'`, taught, budgetUsd),
-      ...(teacher.kind === 'openai'
-        ? {
-            extrapolated: [
-              'tokens and cost of the teacher: from the lengths of prompt and seeds and a usual length of replies; a model that thinks aloud writes more',
-            ],
-          }
-        : {}),
+      ...(answers.from === 'endpoint' ? { extrapolated: [answers.extrapolated] } : {}),
     });
   },
 });

@@ -1,8 +1,10 @@
 /** Keys of replies: what they follow from, and what they do not. */
 import { describe, expect, it } from 'vitest';
-import { configOf, teacherOf } from '../../test/fixtures/asking.js';
-import { semanticsOf } from '../../workflows/contract/index.js';
-import { replyKey } from './prompts.js';
+import { configOf, teacherOf } from '../../../test/fixtures/asking.js';
+import { canonicalJson, semanticsOf } from '../../../workflows/contract/index.js';
+import { replyKeyOf } from './openai.js';
+
+const replyKey = (...of: Parameters<typeof replyKeyOf>): string => canonicalJson(replyKeyOf(...of));
 
 describe('the configuration', () => {
   it('has model, prompt and sampling in the key of the stage, and nothing of how it is asked', () => {
