@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Benchmark } from '../../activities/benchmarks/benchmark.js';
+import type { Teacher } from '../../activities/synthesis/teachers/teacher.js';
 import { root } from '../setup/paths.mjs';
 import {
   anchorsOf,
@@ -215,7 +216,7 @@ describe('the worked examples', () => {
   async function moduleOf(path: string, language: string, room: string): Promise<Record<string, unknown>> {
     const [, code] = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(textOf(path))!;
     const found = code!
-      .replaceAll(/from '\.\/([^']+)\.js'/g, (_, name: string) => `from '${join(root, room, name)}.ts'`)
+      .replaceAll(/from '(\.[^']+)\.js'/g, (_, name: string) => `from '${join(root, room, name)}.ts'`)
       .replaceAll(/from 'zod'/g, () => `from '${pathToFileURL(join(root, 'node_modules/zod/index.js')).href}'`);
     const file = join(folder, `${path.replaceAll('/', '-')}.ts`);
     writeFileSync(file, found);
@@ -242,5 +243,21 @@ describe('the worked examples', () => {
       },
     ]);
     expect(() => kata.tasks(given, [{}, { ...row, asserts: [] }])).toThrow('asserts');
+  });
+
+  it('of a teacher is one, which reads stored replies', async () => {
+    const room = 'activities/synthesis/teachers';
+    const { lines } = (await moduleOf('docs/extend/teacher.md', 'ts', room)) as { lines: Teacher };
+    const { answers, steps } = lines.with({ kind: 'lines', testCases: 1 });
+    expect([lines.paid, ...steps]).toEqual([false, 'request', 'parse']);
+    if (answers.from !== 'recorded') throw new Error(`it reads from ${answers.from}`);
+    const seed = { id: 's', source: 'own', code: 'def f(): pass' };
+    const reply = { seedId: 's', text: 'double | Double x. | assert double(2) == 4' };
+    expect(answers.read(seed, [{ seedId: 's', text: 'an earlier one' }, reply])).toEqual({
+      question: 'Double x.',
+      entryPoint: 'double',
+      testCases: [{ test: 'assert double(2) == 4' }],
+    });
+    expect(answers.read(seed, []).failure).toBe('noLine');
   });
 });
