@@ -22,7 +22,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "unexpected pos")
 """In the messages of the operating system, whichever library passes them on, and of a `torch.save` that came short."""
@@ -67,7 +67,7 @@ class Call:
         if self.cancelled:
             raise Cancelled()
 
-    def progress(self, done: int, total: int, message: str = "", metrics: Mapping[str, float] | None = None) -> None:
+    def progress(self, done: int, total: int, message: str = "", metrics: Mapping[str, object] | None = None) -> None:
         """Report `done` of `total` units of work; display only, nothing may depend on it."""
         self._send(
             {
@@ -99,7 +99,8 @@ def as_service_error(error: Exception) -> ServiceError:
     return ServiceError(type(error).__name__, text)
 
 
-Operation = Callable[[Mapping[str, Any], Call], Mapping[str, Any]]
+Operation = Callable[[Any, Call], Mapping[str, object]]
+"""A function of (params, call). `operations.py` says what each takes and returns."""
 
 
 def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
@@ -144,7 +145,7 @@ def serve(
         with write_lock:
             write_message(replies, message)
 
-    def leave(code: int = 0) -> None:
+    def leave(code: int = 0) -> NoReturn:
         try:
             on_orphaned()
         finally:

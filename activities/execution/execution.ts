@@ -2,7 +2,8 @@
  * Verdicts of untrusted programs. A program's pass rate is passed over kept test cases; where one test could not be
  * judged there is no rate, and the type makes it impossible to read one.
  */
-import type { PythonService } from '../runtime/python-service.js';
+import type { Result, SandboxOperation } from '../runtime/operations.js';
+import type { PythonProcess } from '../runtime/python-service.js';
 import {
   StageFailure,
   type CpuLimits,
@@ -37,19 +38,8 @@ export interface ExecutionOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-interface JudgeResult {
-  verdicts: { id: string; outcomes: TestOutcome[]; flags: string[] }[];
-  measurements: { id: string; cpuSeconds: number }[];
-  brokenReferences: BrokenReference[];
-}
-
 /** A reference that fails one of its own tests on a host that judges well: its question says nothing about programs. */
-interface BrokenReference {
-  id: string;
-  test: number;
-  status: string;
-  reason?: string;
-}
+type BrokenReference = Result<'judge'>['brokenReferences'][number];
 
 export interface Judged {
   /** In job order. */
@@ -68,7 +58,7 @@ export interface Judged {
  * @throws StageFailure `SandboxUnavailable` when the sandbox is lost, judges nothing, or fails its own control program.
  */
 export async function judgePrograms(
-  sandbox: PythonService,
+  sandbox: PythonProcess<SandboxOperation>,
   jobs: readonly Job[],
   options: ExecutionOptions,
 ): Promise<Judged> {
@@ -81,7 +71,7 @@ export async function judgePrograms(
     },
   };
   if (jobs.length === 0) return { judgements: [], cpuSeconds: 0, brokenReferences: [], ...about };
-  const result = await sandbox.call<JudgeResult>(
+  const result = await sandbox.call(
     'judge',
     {
       jobs,
@@ -122,16 +112,12 @@ export async function judgePrograms(
 
 /** Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above `options.limits`. */
 export async function deriveLimits(
-  sandbox: PythonService,
+  sandbox: PythonProcess<SandboxOperation>,
   references: readonly Job[],
   { limits, signal }: Pick<ExecutionOptions, 'limits' | 'signal'>,
 ): Promise<CpuLimits[]> {
   if (references.length === 0) return [];
-  const result = await sandbox.call<{ limits: CpuLimits[] }>(
-    'limits',
-    { jobs: references, limits },
-    { ...(signal ? { signal } : {}) },
-  );
+  const result = await sandbox.call('limits', { jobs: references, limits }, { ...(signal ? { signal } : {}) });
   return result.limits;
 }
 
@@ -167,16 +153,16 @@ export function allJudged(judgements: readonly Judgement[]): Extract<Judgement, 
 }
 
 /** The value of a call, as a Python literal, or why there is none. */
-export type CallResult = { status: 'value'; literal: string } | { status: string; reason?: string };
+export type CallResult = Result<'evaluate'>['values'][number]['results'][number];
 
 /** Evaluates call expressions against programs in the sandbox: how the offline teacher learns expected outputs. */
 export async function evaluateCalls(
-  sandbox: PythonService,
+  sandbox: PythonProcess<SandboxOperation>,
   jobs: readonly { id: string; program: string; calls: readonly string[] }[],
   options: ExecutionOptions,
 ): Promise<CallResult[][]> {
   if (jobs.length === 0) return [];
-  const { values } = await sandbox.call<{ values: { id: string; results: CallResult[] }[] }>(
+  const { values } = await sandbox.call(
     'evaluate',
     { jobs, limits: options.limits },
     {

@@ -80,7 +80,7 @@ export function modelActivities({ store, models, settings }: Services) {
       return produce(store, recipe, {}, currentProducer(versions), async () => {
         const output = await store.spoolPath('.model');
         try {
-          const result = await models.call<{ architecture: string; parameters: number }>(
+          const result = await models.call(
             'importModel',
             { source: place, output },
             {

@@ -5,7 +5,8 @@ import { ScoreRow } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import type { PythonService } from '../runtime/python-service.js';
+import type { RuntimeOperation } from '../runtime/operations.js';
+import type { PythonProcess } from '../runtime/python-service.js';
 import type { Prompt } from './prompt.js';
 
 /** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
@@ -22,7 +23,7 @@ export interface ScoreRequest {
 
 /** Scores in request order. */
 export async function score(
-  models: PythonService,
+  models: PythonProcess<RuntimeOperation>,
   store: ArtifactStore,
   requests: readonly ScoreRequest[],
   options: {

@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import { type z } from 'zod';
 import {
   ArtifactRef,
   ProgramRow,
@@ -39,7 +39,7 @@ import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
-import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
@@ -73,14 +73,6 @@ export interface PruneResult {
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
-
-const UpdateResult = z.object({
-  steps: z.number().int(),
-  environments: TrainingEnvironments,
-  trainedIds: z.array(z.string()),
-  metrics: z.record(z.string(), z.number()),
-  curve: z.array(z.record(z.string(), z.number())),
-});
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
@@ -367,27 +359,25 @@ export function reinforcementActivities(services: Services) {
             const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
             const output = join(work, 'policy');
             const { algorithm, execution, seed, temperature } = config;
-            const result = UpdateResult.parse(
-              await train({ store, models }, key, 'updatePolicy', (folders) => ({
-                policy,
-                reference,
-                rollouts: path,
-                output,
-                state: join(work, TRAINING_STATE),
-                ...previous,
-                ...folders,
-                ...(config.asynchronous ?? {}),
-                config: {
-                  ...algorithm,
-                  seed,
-                  temperature,
-                  maxNewTokens: config.maxNewTokens,
-                  microBatch: execution.microBatch,
-                  checkpointSeconds: execution.checkpointSeconds,
-                  sharding: execution.sharding,
-                },
-              })),
-            );
+            const result = await train({ store, models }, key, 'updatePolicy', (folders) => ({
+              policy,
+              reference,
+              rollouts: path,
+              output,
+              state: join(work, TRAINING_STATE),
+              ...previous,
+              ...folders,
+              ...(config.asynchronous ?? {}),
+              config: {
+                ...algorithm,
+                seed,
+                temperature,
+                maxNewTokens: config.maxNewTokens,
+                microBatch: execution.microBatch,
+                checkpointSeconds: execution.checkpointSeconds,
+                sharding: execution.sharding,
+              },
+            }));
             const expected = trained.map(({ id }) => id).sort();
             const actual = [...new Set(result.trainedIds)].sort();
             if (JSON.stringify(actual) !== JSON.stringify(expected)) {

@@ -1,7 +1,6 @@
 /** The reward model: pairs to a Bradley-Terry model, with its held-out accuracy. One long activity with checkpoints. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import {
   PairRow,
   STAGE,
@@ -14,31 +13,12 @@ import { stageKey } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
-import { dropCheckpoints, train, TrainingEnvironments, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { promptOf } from '../policy/prompt.js';
 import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
 import { accuracyByGap, calibration, wilsonInterval } from '../statistics/intervals.js';
-
-const TrainingResult = z.object({
-  steps: z.number().int(),
-  environments: TrainingEnvironments,
-  pairs: z.number().int(),
-  tooLong: z.number().int(),
-  heldOutTooLong: z.number().int(),
-  curve: z.array(z.object({ step: z.number().int(), loss: z.number(), accuracy: z.number().nullish() })),
-  before: z.object({ accuracy: z.number().nullable() }).nullish(),
-  heldOut: z.object({
-    pairs: z.number().int(),
-    questions: z.number().int(),
-    accuracy: z.number().nullable(),
-    meanMargin: z.number().nullable(),
-    scoreMean: z.number().nullable(),
-    scoreStd: z.number().nullable(),
-    rows: z.array(z.object({ id: z.string(), chosenScore: z.number(), rejectedScore: z.number() })),
-  }),
-});
 
 /** `rewardModel.train`. */
 export function rewardModelActivities({ store, models }: Services) {
@@ -75,23 +55,21 @@ export function rewardModelActivities({ store, models }: Services) {
           await writeRows(heldOutPath, heldOutPairs.map(asConversation));
           const backbone = await store.materialise(input.inputs.backbone);
           const { execution, salt: _salt, ...semantics } = config;
-          const result = TrainingResult.parse(
-            await train({ store, models }, key, 'trainRewardModel', (folders) => ({
-              model: backbone,
-              train: trainPath,
-              heldOut: heldOutPath,
-              output,
-              ...folders,
-              config: {
-                ...semantics,
-                microBatch: execution.microBatch,
-                checkpointSeconds: execution.checkpointSeconds,
-                sharding: execution.sharding,
-                gradientCheckpointing: execution.gradientCheckpointing,
-                baseline: true,
-              },
-            })),
-          );
+          const result = await train({ store, models }, key, 'trainRewardModel', (folders) => ({
+            model: backbone,
+            train: trainPath,
+            heldOut: heldOutPath,
+            output,
+            ...folders,
+            config: {
+              ...semantics,
+              microBatch: execution.microBatch,
+              checkpointSeconds: execution.checkpointSeconds,
+              sharding: execution.sharding,
+              gradientCheckpointing: execution.gradientCheckpointing,
+              baseline: true,
+            },
+          }));
           const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
           await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
           const stored = await store.putFolder(output);

@@ -13,29 +13,10 @@ import { objectKeys } from '../artifacts/keys.js';
 import { folderBytes, sweepUntouched } from '../artifacts/files.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { cancellationSignal, leaveDevice, log, reportProgress } from './context.js';
-import type { Progress, PythonService } from './python-service.js';
+import type { Params, ProgressMetrics, Result, RuntimeOperation, TrainingOperation } from './operations.js';
+import type { Progress, PythonProcess } from './python-service.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
-
-/**
- * Where a training ran, with the step after which it came there. A training that stayed has one entry. One that was
- * resumed in another environment has more, and its last bits cannot be had again. Goes into metrics, outside the
- * digest.
- */
-export const TrainingEnvironments = z
-  .array(
-    z.object({
-      step: z.number().int(),
-      torch: z.string(),
-      device: z.string(),
-      cpuCapability: z.string(),
-      threads: z.number().int(),
-      processes: z.number().int(),
-      microBatch: z.number().int(),
-      sharding: z.string(),
-    }),
-  )
-  .min(1);
 
 /**
  * Largest share of a training's time in which its checkpoints are on their way to the store. On a CPU the cores that
@@ -190,12 +171,12 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
  *
  * @throws StageFailure of the operation's class, and the reason of a cancellation.
  */
-export async function train<R>(
-  { store, models }: { store: ArtifactStore; models: PythonService },
+export async function train<O extends TrainingOperation>(
+  { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
   stageKey: string,
-  op: string,
-  params: (folders: { checkpoints: string; resumeFrom?: string }) => Record<string, unknown>,
-): Promise<R> {
+  op: O,
+  params: (folders: { checkpoints: string; resumeFrom?: string }) => Params<O>,
+): Promise<Result<O>> {
   // Where a host does not say when it was started, no earlier attempt's files are trusted.
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomUUID());
   const bootFolder = join(hostFolder(store, stageKey), boot.trim());
@@ -218,7 +199,7 @@ export async function train<R>(
     ({ path }) => folderBytes(path),
     SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu'],
   );
-  let latest: Progress | undefined;
+  let latest: Progress<ProgressMetrics<O>> | undefined;
   const tell = (): void => {
     if (!latest) return;
     const { done, total, message, metrics } = latest;
@@ -233,7 +214,7 @@ export async function train<R>(
     tell();
   };
   try {
-    const result = await models.call<R>(op, params({ checkpoints, ...(resume && { resumeFrom: resume.path }) }), {
+    const result = await models.call(op, params({ checkpoints, ...(resume && { resumeFrom: resume.path }) }), {
       signal,
       onProgress: (progress) => {
         latest = progress;

@@ -10,7 +10,7 @@ export interface HeartbeatDetails {
   done: number;
   total: number;
   message?: string;
-  metrics?: Record<string, number>;
+  metrics?: Partial<Record<string, number>>;
 }
 
 const latest = new WeakMap<Context, HeartbeatDetails>();

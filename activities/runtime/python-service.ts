@@ -10,7 +10,9 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { z } from 'zod';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
+import type { Operations, OPERATIONS, Params, ProgressMetrics, Result } from './operations.js';
 
 export interface PythonServiceOptions {
   /** Name in logs and errors. */
@@ -33,18 +35,41 @@ export interface PythonServiceOptions {
   lostAs: 'RuntimeLost' | 'SandboxUnavailable';
 }
 
-export interface Progress {
+/** How far an operation is; display only. */
+export interface Progress<M = Record<string, number>> {
   done: number;
   total: number;
   message: string;
-  metrics: Record<string, number>;
+  metrics: M;
 }
 
-export interface CallOptions {
-  onProgress?: (progress: Progress) => void;
-  /** Called for each complete checkpoint folder; calls do not overlap and are waited for before the result is returned. */
+export interface CallOptions<M = Record<string, number>> {
+  onProgress?: (progress: Progress<M>) => void;
+  /** Called for each complete checkpoint folder; calls do not overlap, and the result is returned after the last one. */
   onCheckpoint?: (checkpoint: { step: number; path: string }) => Promise<void>;
   signal?: AbortSignal;
+}
+
+/**
+ * What an activity needs of a Python process that answers the operations `N` of a table.
+ *
+ * @example
+ * const { rows } = await models.call('sample', { model, requests, output, maxRows: 64 });
+ */
+export interface PythonProcess<N extends keyof T & string, T extends Operations = typeof OPERATIONS> {
+  /** Whether there is a process, or one that starts. */
+  readonly isRunning: boolean;
+  /** Starts the process where it does not run and returns the versions it reports. */
+  versions(): Promise<Record<string, string>>;
+  /**
+   * Runs one operation.
+   *
+   * @throws StageFailure of the operation's class, or `lostAs` when the process ends before it answers.
+   * @throws The signal's reason when the caller cancels. The operation is asked to stop first; after the grace time the
+   *   process group is killed.
+   * @throws Error when the answer is not what the table says.
+   */
+  call<O extends N>(op: O, params: Params<O, T>, options?: CallOptions<ProgressMetrics<O, T>>): Promise<Result<O, T>>;
 }
 
 /** Python error types that are failure classes of their own; anything else is an unknown error. */
@@ -59,9 +84,11 @@ const KNOWN: Record<string, FailureType> = {
 };
 
 interface Pending {
+  /** Takes the result as it arrived. */
   resolve: (result: unknown) => void;
   reject: (error: Error) => void;
-  options: CallOptions;
+  onProgress: (progress: Progress) => void;
+  onCheckpoint: CallOptions['onCheckpoint'];
   inCallersContext: <T>(work: () => T) => T;
   checkpoints: Promise<void>;
 }
@@ -73,32 +100,51 @@ interface Process {
   versions: Record<string, string>;
 }
 
-export class PythonService {
+/** A process that is started with the first call, and again with the next one after it is lost. */
+export class PythonService<T extends Operations> implements PythonProcess<keyof T & string, T> {
   #process: Promise<Process> | undefined;
   /** The process between its start and its being ready. */
   #starting: ChildProcess | undefined;
   #nextId = 1;
   #closed = false;
 
-  constructor(readonly options: PythonServiceOptions) {}
+  /** `operations` is the table that calls are typed by and results are parsed by. */
+  constructor(
+    readonly operations: T,
+    readonly options: PythonServiceOptions,
+  ) {}
 
-  /** Whether there is a process, or one that starts. */
   get isRunning(): boolean {
     return this.#process !== undefined;
   }
 
-  /** Starts the process where it does not run and returns the versions it reports. */
   async versions(): Promise<Record<string, string>> {
     return (await this.#running()).versions;
   }
 
-  /**
-   * Runs one operation.
-   *
-   * @throws StageFailure of the operation's class; `lostAs` when the process ends before it answers; the signal's reason
-   *   when the caller cancels (the operation is asked first, the process group killed after the grace time).
-   */
-  async call<T>(op: string, params: Record<string, unknown>, options: CallOptions = {}): Promise<T> {
+  async call<O extends keyof T & string>(
+    op: O,
+    params: Params<O, T>,
+    options: CallOptions<ProgressMetrics<O, T>> = {},
+  ): Promise<Result<O, T>> {
+    const progressSchema: T[O]['progress'] = this.operations[op]!.progress;
+    const resultSchema: T[O]['result'] = this.operations[op]!.result;
+    const { onProgress } = options;
+    const result = await this.#ask(op, params, {
+      ...options,
+      onProgress: ({ metrics, ...progress }) => {
+        const shown = z.safeParse(progressSchema, metrics);
+        onProgress?.({ ...progress, metrics: shown.success ? shown.data : {} });
+      },
+    });
+    const parsed = z.safeParse(resultSchema, result);
+    if (!parsed.success)
+      throw new Error(`${this.options.name} answered ${op} with something else: ${z.prettifyError(parsed.error)}`);
+    return parsed.data;
+  }
+
+  /** Runs one operation; returns its result as it arrived. */
+  async #ask(op: string, params: unknown, options: CallOptions): Promise<unknown> {
     options.signal?.throwIfAborted();
     const process = await this.#running();
     options.signal?.throwIfAborted();
@@ -109,14 +155,15 @@ export class PythonService {
       grace = setTimeout(() => killGroup(process.child), this.options.graceSeconds * 1000);
     };
     try {
-      return await new Promise<T>((resolve, reject) => {
-        // Replies arrive in the asynchronous context in which the process was started, perhaps that of another activity;
-        // what they call belongs to the caller's, which names its activity.
+      return await new Promise<unknown>((resolve, reject) => {
+        // Replies arrive in the asynchronous context in which the process was started, perhaps that of another activity.
+        // What they call belongs to the caller's context, which names its activity.
         const inCallersContext = AsyncLocalStorage.snapshot();
         process.pending.set(id, {
-          resolve: resolve as (result: unknown) => void,
+          resolve,
           reject,
-          options,
+          onProgress: (progress) => options.onProgress?.(progress),
+          onCheckpoint: options.onCheckpoint,
           inCallersContext,
           checkpoints: Promise.resolve(),
         });
@@ -232,10 +279,10 @@ function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 
   if (!call) return;
   switch (message.type) {
     case 'progress':
-      call.inCallersContext(() => call.options.onProgress?.(message));
+      call.inCallersContext(() => call.onProgress(message));
       return;
     case 'checkpoint': {
-      const { onCheckpoint } = call.options;
+      const { onCheckpoint } = call;
       if (onCheckpoint)
         call.checkpoints = call.checkpoints.then(() => call.inCallersContext(() => onCheckpoint(message)));
       call.checkpoints.catch(() => undefined);

@@ -2,7 +2,8 @@
 import type { Engine } from '../../workflows/contract/index.js';
 import type { Settings } from './settings.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import type { PythonService } from './python-service.js';
+import type { EngineOperation, RuntimeOperation, SandboxOperation } from './operations.js';
+import type { PythonProcess } from './python-service.js';
 
 export interface Services {
   settings: Settings;
@@ -10,11 +11,11 @@ export interface Services {
   secret: (variable: string) => string | undefined;
   store: ArtifactStore;
   /** The resident model runtime: GPU workers. */
-  models: PythonService;
-  /** What samples, by the engine's name: the model runtime itself, or a process beside it. */
-  engines: Record<Engine, PythonService>;
+  models: PythonProcess<RuntimeOperation>;
+  /** What samples, by the engine's name: the model runtime itself, or a process next to it. */
+  engines: Record<Engine, PythonProcess<EngineOperation>>;
   /** The sandbox supervisor: sandbox workers. */
-  sandbox: PythonService;
+  sandbox: PythonProcess<SandboxOperation>;
   /** Whether the namespace has the search attributes; a workflow that sets an unregistered one would hang. */
   searchAttributes: () => Promise<boolean>;
 }

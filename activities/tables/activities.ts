@@ -65,7 +65,7 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const versions = await models.versions();
       const output = await store.spoolPath('.jsonl');
       try {
-        const { dropped, source } = await models.call<{ dropped: Record<string, number>; source: string }>(
+        const { dropped, source } = await models.call(
           'importTable',
           { ...located(table), output },
           { signal: cancellationSignal(), ...progress },
@@ -103,13 +103,13 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
             ? await spool(inputs['pairs']!, PairRow)
             : await spool(inputs['questions']!, FilteredQuestionRow);
         const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
-        const written = await models.call<{ rows: number; bytes: number }>(
+        const written = await models.call(
           'exportTable',
           {
             format,
             rows,
             programs,
-            model: 'model' in input ? input.model : null,
+            model: 'model' in input && typeof input.model === 'string' ? input.model : null,
             output: join(building, 'data.parquet'),
           },
           { signal: cancellationSignal(), ...progress },

@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { jobOf, SandboxRow } from '../../activities/execution/rows.js';
+import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import { SandboxLimits } from '../../workflows/contract/index.js';
 import { logs, root, venvPython } from '../setup/paths.mjs';
@@ -70,7 +71,7 @@ async function main(): Promise<number> {
   if (!existsSync(values.input)) throw new Error(`There is no file ${values.input}.`);
   const done = await idsIn(values.output);
   const output = createWriteStream(values.output, { flags: 'a' });
-  const sandbox = new PythonService({
+  const sandbox = new PythonService(OPERATIONS, {
     name: 'sandbox-cli',
     python: process.env['ACECODER_SANDBOX_PYTHON'] ?? venvPython(),
     args: ['-m', 'sandbox', '--workers', String(workers)],

@@ -128,7 +128,7 @@ export async function overhead(
       const {
         execution: { microBatch, checkpointSeconds, gradientCheckpointing },
       } = config;
-      const { curve } = await services.models.call<{ curve: Curve }>(
+      const { curve } = await services.models.call(
         'trainRewardModel',
         {
           model: backbone,
@@ -179,6 +179,7 @@ export async function overhead(
         await beside;
       }
     };
+    if (model.kind === 'artifact') throw new Error('The preset quickstart names a stored model.');
     await services.models.call('importModel', { source: model, output: backbone });
     await direct(warmUp);
     await staged('warm-up', warmUp);

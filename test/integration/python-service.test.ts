@@ -8,6 +8,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { PythonService, type PythonServiceOptions } from '../../activities/runtime/python-service.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { processTree } from '../../workers/gpu-launcher.js';
+import { ECHO } from '../fixtures/echo-operations.js';
 import { createServices } from '../../workers/plugins/services.js';
 import { GUARD_SECONDS } from '../fixtures/until.js';
 
@@ -25,6 +26,9 @@ def echo(params, call):
     call.progress(1, 2, "half")
     print("what libraries print")
     return {"echo": params["value"], "pid": os.getpid()}
+
+def garble(params, call):
+    return {"pid": "twelve"}
 
 def fail(params, call):
     raise ServiceError(params["type"], "a sentence")
@@ -53,7 +57,7 @@ class DeviceLost(Exception):
 def lose(params, call):
     raise DeviceLost("the device is gone")
 
-operations = {each.__name__: each for each in (echo, fail, patient, stubborn, die, fill, lose)}
+operations = {each.__name__: each for each in (echo, garble, fail, patient, stubborn, die, fill, lose)}
 serve(operations, {"echo": "1"}, useless_after=(DeviceLost,))
 `,
 );
@@ -69,9 +73,9 @@ const optionsOf = (graceSeconds: number): PythonServiceOptions => ({
   lostAs: 'RuntimeLost',
 });
 
-const open: PythonService[] = [];
-function service(graceSeconds = GUARD_SECONDS): PythonService {
-  const made = new PythonService(optionsOf(graceSeconds));
+const open: PythonService<typeof ECHO>[] = [];
+function service(graceSeconds = GUARD_SECONDS): PythonService<typeof ECHO> {
+  const made = new PythonService(ECHO, optionsOf(graceSeconds));
   open.push(made);
   return made;
 }
@@ -94,6 +98,10 @@ describe('a call', () => {
     expect(await call('first')).toMatchObject({ echo: 'first' });
     expect(await call('second')).toMatchObject({ echo: 'second' });
     expect(seen).toEqual(['first', 'second']);
+  });
+
+  it('refuses an answer that is not what the table says', async () => {
+    await expect(service().call('garble', {})).rejects.toThrow(/echo answered garble with something else: .*"pid"/);
   });
 
   it('fails with the class of the error', async () => {
@@ -134,7 +142,7 @@ describe('a call', () => {
 
   it('that does not stop when asked is killed after the grace time, and the next one has a new process', async () => {
     const python = service(0.3);
-    const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
+    const { pid } = await python.call('echo', { value: 1 });
     const abort = new AbortController();
     const running = python.call(
       'stubborn',
@@ -157,13 +165,13 @@ describe('a call', () => {
 
   it('whose device is gone loses its process, and the next one has a new process', async () => {
     const python = service();
-    const { pid } = await python.call<{ pid: number }>('echo', { value: 1 });
+    const { pid } = await python.call('echo', { value: 1 });
     await expect(python.call('lose', {})).rejects.toMatchObject({
       type: 'RuntimeLost',
       message: expect.stringContaining('ended with code 1'),
     });
     expect(readFileSync(join(folder, 'echo.log'), 'utf8')).toContain('the device is gone');
-    expect((await python.call<{ pid: number }>('echo', { value: 2 })).pid).not.toBe(pid);
+    expect((await python.call('echo', { value: 2 })).pid).not.toBe(pid);
   });
 });
 
@@ -181,7 +189,26 @@ describe('the model runtime', () => {
       expect(await services.models.versions()).toMatchObject({ processes: '2', threads: '1' });
       const message = expect.stringMatching(/batchSize 12 is no multiple of microBatch 4 times 2 processes/) as string;
       await expect(
-        services.models.call('trainRewardModel', { config: { batchSize: 12, microBatch: 4, upperLayers: null } }),
+        services.models.call('trainRewardModel', {
+          model: folder,
+          train: folder,
+          heldOut: folder,
+          output: folder,
+          checkpoints: folder,
+          config: {
+            learningRate: 1e-4,
+            epochs: 1,
+            batchSize: 12,
+            microBatch: 4,
+            upperLayers: null,
+            maxLength: 1,
+            warmupRatio: 0,
+            schedule: 'constant',
+            centerRewardsCoefficient: 0,
+            seed: 0,
+            checkpointSeconds: 1,
+          },
+        }),
       ).rejects.toMatchObject({ type: 'InvalidExperiment', message });
       const ranks = [...processTree(process.pid)].filter((pid) =>
         readFileSync(`/proc/${pid}/cmdline`, 'utf8').endsWith('\0-m\0runtime\0'),
@@ -210,7 +237,8 @@ describe('the process', () => {
       `
 import { writeFileSync } from 'node:fs';
 import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
-const python = new PythonService(${JSON.stringify({ ...optionsOf(GUARD_SECONDS), name: 'orphan' })});
+import { ECHO } from ${JSON.stringify(join(root, 'test/fixtures/echo-operations.ts'))};
+const python = new PythonService(ECHO, ${JSON.stringify({ ...optionsOf(GUARD_SECONDS), name: 'orphan' })});
 const { pid } = await python.call('echo', { value: 1 });
 writeFileSync(${JSON.stringify(pidFile)}, String(pid));
 await python.call('stubborn', {});

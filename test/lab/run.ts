@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import type { Client } from '@temporalio/client';
 import type { ArtifactStore } from '../../activities/artifacts/store.js';
 import { writeRows } from '../../activities/artifacts/rows.js';
-import type { PythonService } from '../../activities/runtime/python-service.js';
+import type { RuntimeOperation } from '../../activities/runtime/operations.js';
+import type { PythonProcess } from '../../activities/runtime/python-service.js';
 import { promptOf } from '../../activities/policy/prompt.js';
 import { merge } from '../../workflows/contract/presets.js';
 import {
@@ -63,7 +64,7 @@ export interface LabSettings {
 export interface LabContext {
   client: Client;
   taskQueue: string;
-  models: PythonService;
+  models: PythonProcess<RuntimeOperation>;
   store: ArtifactStore;
   /** Folder for what is made on the way. */
   folder: string;

@@ -6,6 +6,7 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
 import { settingsFromEnvironment } from '../../activities/runtime/settings.js';
@@ -86,7 +87,7 @@ export function createServices({
   const settings = settingsFromEnvironment(env);
   const logs = join(settings.home, 'logs');
   const named = (name: string): string => (label ? `${name}-${label}` : name);
-  const models = new PythonService({
+  const models = new PythonService(OPERATIONS, {
     name: named('runtime'),
     python: settings.python,
     args: ['-m', 'runtime'],
@@ -101,7 +102,7 @@ export function createServices({
     graceSeconds: 30,
     lostAs: 'RuntimeLost',
   });
-  const vllm = new PythonService({
+  const vllm = new PythonService(OPERATIONS, {
     name: named('vllm'),
     python: settings.vllmPython,
     args: ['-m', 'vllm_engine'],
@@ -111,7 +112,7 @@ export function createServices({
     graceSeconds: 30,
     lostAs: 'RuntimeLost',
   });
-  const sandbox = new PythonService({
+  const sandbox = new PythonService(OPERATIONS, {
     name: named('sandbox'),
     python: settings.sandboxPython,
     args: [

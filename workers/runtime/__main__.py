@@ -14,6 +14,8 @@ import os
 import platform
 import sys
 
+from operations import runtime_operations
+
 from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
 from serve import serve
@@ -24,6 +26,10 @@ from serve import serve
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+OF_RANK_0 = ("checkModel", "importModel", "buildMicroModel", "checkTable", "importTable", "exportTable")
+"""Operations of which the other ranks know nothing."""
 
 
 def main() -> None:
@@ -39,6 +45,7 @@ def main() -> None:
     import trl
 
     from runtime.checkpoints import environment
+    from runtime.fine_tuning import fine_tune
     from runtime.micro_model import build_micro_model
     from runtime.models import check_model, import_model, make_deterministic, release_models
     from runtime.parallel import join_processes
@@ -50,21 +57,20 @@ def main() -> None:
 
     make_deterministic(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES)))
     join_processes(others)
-    shared = {
-        "releaseModels": release_models,
-        "sample": sample,
-        "trainRewardModel": train_reward_model,
-        "score": score,
-        "updatePolicy": update_policy,
-    }
-    alone = {
-        "checkModel": check_model,
-        "importModel": import_model,
-        "buildMicroModel": build_micro_model,
-        "checkTable": check_table,
-        "importTable": import_table,
-        "exportTable": export_table,
-    }
+    operations = runtime_operations(
+        checkModel=check_model,
+        importModel=import_model,
+        buildMicroModel=build_micro_model,
+        releaseModels=release_models,
+        sample=sample,
+        score=score,
+        trainRewardModel=train_reward_model,
+        updatePolicy=update_policy,
+        fineTune=fine_tune,
+        checkTable=check_table,
+        importTable=import_table,
+        exportTable=export_table,
+    )
     versions = {
         "python": platform.python_version(),
         "transformers": transformers.__version__,
@@ -73,8 +79,10 @@ def main() -> None:
     }
     # An error of the device itself stays with the process: every later use of the device would meet it.
     useless_after = (torch.AcceleratorError,)
-    together = on_all_processes(shared, others, useless_after) if others else shared
-    serve({**alone, **together}, versions, useless_after=useless_after)
+    if others:
+        shared = {op: operation for op, operation in operations.items() if op not in OF_RANK_0}
+        operations |= on_all_processes(shared, others, useless_after)
+    serve(operations, versions, useless_after=useless_after)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from operations import TrainingEnvironment
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -61,7 +62,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def environments(config: Mapping[str, Any], resume_from: str | None, call: Call) -> list[dict[str, Any]]:
+def environments(config: Mapping[str, Any], resume_from: str | None, call: Call) -> list[TrainingEnvironment]:
     """The environments of a training in order, each {step (the first in it is the next), **`environment`, microBatch,
     sharding}.
 
@@ -69,9 +70,13 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
     that is said when it happens, and goes on: the steps that are done are worth more than the last bits.
     """
     count_processes()
-    current = {**environment(), "microBatch": config["microBatch"], "sharding": config.get("sharding") or "none"}
+    current: dict[str, Any] = {
+        **environment(),
+        "microBatch": config["microBatch"],
+        "sharding": config.get("sharding") or "none",
+    }
     if resume_from is None:
-        return [{"step": 0, **current}]
+        return [_at_step(0, current)]
     document = _read_environments(Path(resume_from))
     before = {key: value for key, value in document["environments"][-1].items() if key != "step"}
     if before == current:
@@ -82,7 +87,20 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
     message = f"goes on from step {document['step']} in another environment ({changes}): no longer bit-identical"
     print(message, file=sys.stderr, flush=True)
     call.progress(document["step"], 0, message)
-    return [*document["environments"], {"step": document["step"], **current}]
+    return [*document["environments"], _at_step(document["step"], current)]
+
+
+def _at_step(step: int, current: Mapping[str, Any]) -> TrainingEnvironment:
+    return {
+        "step": step,
+        "torch": current["torch"],
+        "device": current["device"],
+        "cpuCapability": current["cpuCapability"],
+        "threads": current["threads"],
+        "processes": current["processes"],
+        "microBatch": current["microBatch"],
+        "sharding": current["sharding"],
+    }
 
 
 def _read_environments(folder: Path) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def write_checkpoint(
     step: int,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    environments: list[dict[str, Any]],
+    environments: list[TrainingEnvironment],
     write_rest: Callable[[Path], None],
 ) -> str:
     """Write a complete checkpoint and return its folder; `write_rest` adds what the training has beside these."""

@@ -33,8 +33,14 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, assistant_prefix: str, respo
     return f"{response.rstrip()}{closing}{tokenizer.eos_token}"
 
 
+def answer_ids(tokenizer: PreTrainedTokenizerBase, assistant_prefix: str, response: str) -> list[int]:
+    """Token ids of `answer_text`, encoded apart from the prompt: what a policy adds to the prompt's tokens."""
+    return _encode(tokenizer, answer_text(tokenizer, assistant_prefix, response))
+
+
 def _prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], assistant_prefix: str) -> str:
-    return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True) + assistant_prefix
+    prompt = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return f"{prompt}{assistant_prefix}"
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from operations import BuildMicroModelParams, BuildMicroModelProgress, BuildMicroModelResult
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from runtime.conversation import answer_text, prompt_ids
+from runtime.conversation import answer_ids, prompt_ids
 from runtime.files import Row, read_rows
 from runtime.models import DEVICE, save_model
 from runtime.mutation import mutants
@@ -40,7 +41,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def build_micro_model(params: BuildMicroModelParams, call: Call) -> BuildMicroModelResult:
     """Train a tokenizer and a small Llama from scratch on a corpus of solved questions.
 
     params: corpus (rows {messages, assistantPrefix} and either completion = a correct Python function, whose wrong
@@ -64,8 +65,10 @@ def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     texts += [row["assistantPrefix"] + text for row, variants in zip(rows, answers, strict=True) for text in variants]
     tokenizer = train_tokenizer(texts, params.get("phrases", False))
     examples = [_encode(tokenizer, row, texts) for row, texts in zip(rows, answers, strict=True)]
+    end_id: Any = tokenizer.eos_token_id
+    pad_id: Any = tokenizer.pad_token_id
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
+    fresh: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
@@ -76,23 +79,25 @@ def build_micro_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
             tie_word_embeddings=True,
             initializer_range=params.get("initializerRange", INITIALIZER_RANGE),
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=end_id,
+            pad_token_id=pad_id,
         )
-    ).to(DEVICE)
+    )
+    model = fresh.to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.0)
     losses = []
     for step, batch in enumerate(islice(_batches(examples, draws, batch_size, generator), steps), start=1):
         call.raise_if_cancelled()
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1.0, step / (0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        loss = model(**_pad(batch, tokenizer.pad_token_id)).loss
+        loss = model(**_pad(batch, pad_id)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
-        call.progress(step, steps, "training the micro model", {"loss": losses[-1]})
+        metrics: BuildMicroModelProgress = {"loss": losses[-1]}
+        call.progress(step, steps, "training the micro model", metrics)
     saved = save_model(model.eval(), tokenizer, params["output"])
     return {**saved, "vocabulary": len(tokenizer), "steps": steps, "loss": sum(losses[-10:]) / len(losses[-10:])}
 
@@ -151,8 +156,7 @@ Example = tuple[list[int], list[int]]
 
 def _encode(tokenizer: PreTrainedTokenizerFast, row: Row, answers: Sequence[str]) -> list[Example]:
     prompt = prompt_ids(tokenizer, row["messages"], row["assistantPrefix"])
-    texts = [answer_text(tokenizer, row["assistantPrefix"], answer) for answer in answers]
-    encoded = [(prompt, tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    encoded = [(prompt, answer_ids(tokenizer, row["assistantPrefix"], answer)) for answer in answers]
     if (longest := max(len(prompt) + len(answer) for prompt, answer in encoded)) > CONTEXT:
         raise ServiceError(
             "InvalidInput", f"A corpus row has {longest} tokens; the micro model's context is {CONTEXT}."

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,15 @@ from typing import Any
 import psutil
 import torch
 from huggingface_hub import snapshot_download
+from operations import (
+    CheckModelParams,
+    CheckModelResult,
+    ImportedModelSource,
+    ImportModelParams,
+    ImportModelResult,
+    ReleaseModelsParams,
+    ReleaseModelsResult,
+)
 from safetensors import safe_open
 from torch import nn
 from transformers import (
@@ -57,7 +66,9 @@ def make_deterministic(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and serves debugging only
+    # It costs time and serves debugging only.
+    # pyright: ignore below, because the attribute is a property of the module's own class.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager
@@ -126,7 +137,7 @@ def weights_stamp(path: str) -> Stamp:
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _weight_files(path))
 
 
-def release_models(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def release_models(params: ReleaseModelsParams, call: Call) -> ReleaseModelsResult:
     """Drop all warm models, so that another process has the device's memory. params: none. Result: {}."""
     _warm.clear()
     if DEVICE.type == "cuda":
@@ -153,7 +164,7 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
     return model.eval(), tokenizer
 
 
-def _place(model: PreTrainedModel, upper_layers: int | None, sharding: str) -> PreTrainedModel:
+def _place(model: Any, upper_layers: int | None, sharding: str) -> PreTrainedModel:
     """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
     train_upper_layers(model, upper_layers)
     try:
@@ -250,10 +261,10 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 # -- Writing and importing --------------------------------------------------------------------------------------------
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str) -> dict[str, Any]:
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: str) -> ImportModelResult:
     """Write a model folder, by rank 0 where several processes have the model; returns {architecture, parameters}."""
     architecture = type(model).__name__.removeprefix("FSDP")  # which `fully_shard` puts before
-    about = {"architecture": architecture, "parameters": sum(p.numel() for p in model.parameters())}
+    about: ImportModelResult = {"architecture": architecture, "parameters": sum(p.numel() for p in model.parameters())}
     # The order of a model's own state depends on how it was made; shards are cut from names in a fixed order.
     state = collect(dict(sorted(model.state_dict(keep_vars=True).items())))
     if RANK != 0:
@@ -267,7 +278,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, outpu
     return about
 
 
-def check_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def check_model(params: CheckModelParams, call: Call) -> CheckModelResult:
     """Look a model source up without loading weights; of a hub model, only its configuration is fetched.
 
     params: source as of `import_model`. Result: {architecture}. Errors: `ModelNotFound`; `InvalidInput` for an unknown
@@ -283,7 +294,7 @@ def check_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return {"architecture": (config.architectures or [None])[0]}
 
 
-def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def import_model(params: ImportModelParams, call: Call) -> ImportModelResult:
     """Materialise a model of any source into the canonical folder `output`.
 
     params: source = {kind: "gguf", package, file} (a GGUF file inside an installed Python package) | {kind: "hub", id,
@@ -301,7 +312,7 @@ def import_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return save_model(model, tokenizer, params["output"])
 
 
-def _locate(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _locate(source: ImportedModelSource) -> tuple[str, dict[str, Any]]:
     """Name and options by which transformers loads a source. Raises `ModelNotFound` for what is not on this host."""
     if source["kind"] == "gguf":
         try:
@@ -343,7 +354,7 @@ def _from_pretrained(name: str, **options: Any) -> Loaded:
     if "gguf_file" not in options:
         return loaded.eval(), tokenizer
     # A model read from GGUF refuses to be saved; a fresh one of its configuration without the quantization does not.
-    config = loaded.config
+    config: Any = loaded.config
     del config.quantization_config
     model = auto_class.from_config(config, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())

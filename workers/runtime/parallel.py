@@ -38,7 +38,10 @@ def join_processes(others: OtherProcesses | None) -> None:
         torch.cuda.set_device(0)  # the one that this rank sees
     port = others.listener.getsockname()[1] if others else int(os.environ["ACECODER_RENDEZVOUS"])
     listener = others.listener.detach() if others else None
-    store = dist.TCPStore("127.0.0.1", port, PROCESSES, is_master=others is not None, master_listen_fd=listener)
+    # pyright: ignore below, because torch documents the class and its stubs leave it out.
+    store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        "127.0.0.1", port, PROCESSES, is_master=others is not None, master_listen_fd=listener
+    )
     # Tensors on a GPU go by NCCL; flags, sums of numbers and rows stay on the CPU.
     backend = "cpu:gloo,cuda:nccl" if ON_GPU else "cpu:gloo"
     dist.init_process_group(backend, store=store, rank=RANK, world_size=PROCESSES, timeout=timedelta(days=365))
@@ -86,9 +89,10 @@ def gather_rows(rows: list[T] | None) -> list[list[T]]:
     if PROCESSES > 1:
         gathered = [None] * PROCESSES
         dist.all_gather_object(gathered, rows)
-    if None in gathered:
+    whole = [rows for rows in gathered if rows is not None]
+    if len(whole) < PROCESSES:
         raise Cancelled
-    return gathered
+    return whole
 
 
 def shares(chunks: Sequence[T]) -> Iterator[tuple[T, bool]]:
@@ -131,10 +135,10 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
         )
     mesh = init_device_mesh("cuda" if ON_GPU else "cpu", (PROCESSES,))
     for unit in (*blocks, model):
-        fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        sharded: FSDPModule = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
         # The sum, which gloo has too, instead of the mean.
-        unit.set_gradient_divide_factor(1.0)
-        unit.set_force_sum_reduction_for_comms(True)
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)
 
 
 def forward_by(function: Any, model: nn.Module, *args: Any) -> Any:

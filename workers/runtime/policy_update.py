@@ -15,9 +15,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from operations import UpdatePolicyConfig, UpdatePolicyMetrics, UpdatePolicyParams, UpdatePolicyResult
 from safetensors.torch import save_file
 
 from runtime import methods
@@ -37,17 +37,17 @@ from runtime.log_probabilities import (
     micro_batches,
     sampler_log_probabilities,
 )
-from runtime.methods.base import Method, MicroBatch, Round, importance_weights, masked_mean, masked_std
+from runtime.methods.base import Advantages, Method, MicroBatch, Round, importance_weights, masked_mean, masked_std
 from runtime.models import DEVICE, load_policy, out_of_memory, save_model
 from runtime.parallel import shares, sum_over_processes
 from runtime.processes import PROCESSES, RANK
-from runtime.training import Training, adam, steps_of
+from runtime.training import Curve, Training, adam, steps_of
 from serve import Call, ServiceError
 
 LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 
 
-def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     """Update `policy` once over the rollouts of a file.
 
     params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
@@ -84,8 +84,8 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         with torch.no_grad(), out_of_memory("microBatch", config["microBatch"]):
             reference = params["reference"] if params["reference"] != params["policy"] else None
             logs = fixed_log_probabilities(policy, reference, rollouts, config, call)
-        if params.get("resumeState"):
-            load_optimizer(training.optimizer, policy, Path(params["resumeState"]))
+        if resume_state := params.get("resumeState"):
+            load_optimizer(training.optimizer, policy, Path(resume_state))
 
     mask_BT = logs["mask_BT"]
     reward_B = torch.tensor([row["reward"] for row in rollouts], dtype=torch.float64, device=DEVICE)
@@ -116,18 +116,43 @@ def update_policy(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         "processes": PROCESSES,
         "environments": been_in,
         "trainedIds": [rollouts[index]["id"] for indices in steps for index in indices],
-        "metrics": {
-            **{name: sum(point[name] for point in curve) / len(curve) for name in ("loss", "clipFraction", "gradNorm")},
-            "rewardMean": reward_B.mean().item(),
-            "rewardStd": reward_B.std(correction=0).item(),
-            "kl": masked_mean((logs["old_BT"] - logs["reference_BT"]).double(), mask_BT).item(),
-            "entropy": masked_mean(logs["entropy_BT"], mask_BT).item(),
-            "advantageStd": masked_std(made.return_BT, mask_BT).item(),
-            "nonZeroAdvantages": int(((made.advantage_BT.abs() > 1e-6) & (mask_BT > 0)).any(-1).sum()),
-            **({} if cap is None else _importance_metrics(logs["importance_BT"], mask_BT, cap)),
-        },
-        "curve": curve,
+        "metrics": _metrics(curve, reward_B, made, logs, cap),
+        "curve": [
+            {
+                "step": int(point["step"]),
+                "loss": point["loss"],
+                "clipFraction": point["clipFraction"],
+                "gradNorm": point["gradNorm"],
+            }
+            for point in curve
+        ],
     }
+
+
+def _metrics(
+    curve: Curve, reward_B: torch.Tensor, made: Advantages, logs: Mapping[str, torch.Tensor], cap: float | None
+) -> UpdatePolicyMetrics:
+    mask_BT = logs["mask_BT"]
+
+    def mean(name: str) -> float:
+        return sum(point[name] for point in curve) / len(curve)
+
+    metrics: UpdatePolicyMetrics = {
+        "loss": mean("loss"),
+        "clipFraction": mean("clipFraction"),
+        "gradNorm": mean("gradNorm"),
+        "rewardMean": reward_B.mean().item(),
+        "rewardStd": reward_B.std(correction=0).item(),
+        "kl": masked_mean((logs["old_BT"] - logs["reference_BT"]).double(), mask_BT).item(),
+        "entropy": masked_mean(logs["entropy_BT"], mask_BT).item(),
+        "advantageStd": masked_std(made.return_BT, mask_BT).item(),
+        "nonZeroAdvantages": int(((made.advantage_BT.abs() > 1e-6) & (mask_BT > 0)).any(-1).sum()),
+    }
+    if cap is not None:
+        capped_BT = (logs["importance_BT"] >= cap * (1 - 1e-6)).to(mask_BT.dtype)
+        metrics["importanceMean"] = masked_mean(logs["importance_BT"], mask_BT).item()
+        metrics["importanceCapped"] = masked_mean(capped_BT, mask_BT).item()
+    return metrics
 
 
 def _method(name: str, rollouts: Sequence[Row]) -> Method:
@@ -142,7 +167,7 @@ def _method(name: str, rollouts: Sequence[Row]) -> Method:
 
 
 def _round(
-    rollouts: Sequence[Row], reward_B: torch.Tensor, logs: Mapping[str, torch.Tensor], config: Mapping[str, Any]
+    rollouts: Sequence[Row], reward_B: torch.Tensor, logs: Mapping[str, torch.Tensor], config: UpdatePolicyConfig
 ) -> Round:
     group_of = {question: index for index, question in enumerate({row["questionId"]: None for row in rollouts})}
     return Round(
@@ -190,14 +215,6 @@ def _optimizer_step(
     grad_norm = training.apply_gradients(config["maxGradNorm"])
     loss_sum, clipped_sum = sum_over_processes(sums).tolist()
     return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}
-
-
-def _importance_metrics(importance_BT: torch.Tensor, mask_BT: torch.Tensor, cap: float) -> dict[str, float]:
-    capped_BT = (importance_BT >= cap * (1 - 1e-6)).to(mask_BT.dtype)
-    return {
-        "importanceMean": masked_mean(importance_BT, mask_BT).item(),
-        "importanceCapped": masked_mean(capped_BT, mask_BT).item(),
-    }
 
 
 def _check(rollouts: Sequence[Row], path: str) -> None:

@@ -51,7 +51,7 @@ class OtherProcesses:
         useless_after: tuple[type[Exception], ...],
         params: Mapping[str, Any],
         call: Call,
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         """Run `operation`, which the other ranks know as `op`, on all ranks; returns the result of rank 0.
 
         Raises an error that all ranks have alike, and those of `useless_after`, with which rank 0 ends. Of others, the
@@ -64,7 +64,8 @@ class OtherProcesses:
         self._send({"id": call.id, "op": op, "params": params})
         if call.cancelled:
             call.on_cancel()
-        error = result = None
+        error: Exception | None = None
+        result: Mapping[str, object] = {}
         try:
             result = operation(params, call)
         except useless_after:

@@ -28,6 +28,15 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from operations import (
+    HeldOutResult,
+    RewardModelStep,
+    ScoredPair,
+    TrainingEnvironment,
+    TrainRewardModelConfig,
+    TrainRewardModelParams,
+    TrainRewardModelResult,
+)
 from peft import LoraConfig, get_peft_model
 from transformers import (
     PreTrainedTokenizerBase,
@@ -38,8 +47,8 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
-from trl import RewardConfig, RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
 from runtime.checkpoints import (
     CheckpointClock,
@@ -61,7 +70,7 @@ from serve import Call, Cancelled, ServiceError
 PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
 
 
-def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewardModelResult:
     """Train a reward model on preference pairs and judge it on held-out pairs.
 
     params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and
@@ -94,6 +103,7 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     clear_checkpoints(params["checkpoints"], resume_from)
     been_in = environments(config, resume_from, call)
     set_seed(config["seed"])  # the fresh score head is drawn from it, alike in all processes
+    model: Any  # adapters make another class of it
     model, tokenizer = load_reward_model(params["model"], upper_layers=config["upperLayers"], sharding=sharding)
     _separate_padding(tokenizer)
     fitting, fitting_held_out = (_fitting(tokenizer, rows, config["maxLength"]) for rows in (train_rows, held_out_rows))
@@ -112,12 +122,13 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     together = bool(config.get("questionWeighting"))
     steps = _training_steps(fitting, config["epochs"], config["batchSize"], config["seed"], together)
     watch = _Watch(call, config)
+    pad_id: Any = tokenizer.pad_token_id  # `_separate_padding` has seen to it that there is one
     trainer = _Trainer(
         model=model,
         args=_arguments(config, params["checkpoints"]),
         train_dataset=Dataset.from_list(_share(fitting, steps, config["microBatch"])),
         processing_class=tokenizer,
-        data_collator=_Collator(tokenizer.pad_token_id),
+        data_collator=_Collator(pad_id),
         callbacks=[watch],
     )
     trainer.environments = been_in
@@ -128,10 +139,11 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     model = (model.merge_and_unload() if lora else model).eval()
     held_out = _judge(model, fitting_held_out, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
-    curve = [
-        {key: log[key] for key in ("step", "loss", "accuracy")} for log in trainer.state.log_history if "loss" in log
+    history: list[dict[str, Any]] = trainer.state.log_history
+    curve: list[RewardModelStep] = [
+        {"step": log["step"], "loss": log["loss"], "accuracy": log["accuracy"]} for log in history if "loss" in log
     ]
-    return {
+    result: TrainRewardModelResult = {
         "steps": trainer.state.global_step,
         "processes": PROCESSES,
         "environments": been_in,
@@ -140,8 +152,17 @@ def train_reward_model(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
         "heldOutTooLong": len(held_out_rows) - len(fitting_held_out),
         "curve": curve,
         "heldOut": held_out,
-        **({"before": {key: value for key, value in before.items() if key != "rows"}} if before else {}),
     }
+    if before:
+        result["before"] = {
+            "pairs": before["pairs"],
+            "questions": before["questions"],
+            "accuracy": before["accuracy"],
+            "meanMargin": before["meanMargin"],
+            "scoreMean": before["scoreMean"],
+            "scoreStd": before["scoreStd"],
+        }
+    return result
 
 
 def question_weights(question_ids: Sequence[str]) -> list[float]:
@@ -184,10 +205,12 @@ class _Collator(DataCollatorForPreference):
 class _Trainer(RewardTrainer):
     """TRL's trainer with weighted pairs, steps taken with the other processes, and checkpoints of our own."""
 
-    environments: list[dict[str, Any]]
+    environments: list[TrainingEnvironment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._held: Any = self
+        """This trainer without its types, by which model, optimizer and schedule may be missing."""
         self._right_and_all = torch.zeros(2, dtype=torch.float64)
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -199,11 +222,13 @@ class _Trainer(RewardTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         weight_B = inputs.pop("weight")
-        _, outputs = super().compute_loss(
-            _each_once(model), inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        once: Any = _each_once(model)
+        loss_and_outputs: Any = super().compute_loss(
+            once, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
         )
+        _, outputs = loss_and_outputs
         chosen_B, rejected_B = outputs.logits.squeeze(-1).chunk(2)
-        loss = pair_loss(chosen_B, rejected_B, weight_B, self.args.center_rewards_coefficient or 0.0)
+        loss = pair_loss(chosen_B, rejected_B, weight_B, self._held.args.center_rewards_coefficient or 0.0)
         counts_B = weight_B > 0
         right_B = (chosen_B > rejected_B) & counts_B
         self._right_and_all += torch.tensor([right_B.sum().item(), counts_B.sum().item()], dtype=torch.float64)
@@ -213,7 +238,7 @@ class _Trainer(RewardTrainer):
         with deterministic():
             loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # after the last micro-batch of a step
-            sum_gradients(self.model.parameters())
+            sum_gradients(self._held.model.parameters())
         return loss
 
     def _clip_grad_norm(self, model: Any) -> float:
@@ -228,31 +253,34 @@ class _Trainer(RewardTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        held = self._held
+
         def write_rest(folder: Path) -> None:
-            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
+            torch.save(held.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
             self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
         write_checkpoint(
-            self.args.output_dir, self.state.global_step, self.model, self.optimizer, self.environments, write_rest
+            held.args.output_dir, self.state.global_step, held.model, held.optimizer, self.environments, write_rest
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        load_trainable(self.model, Path(resume_from_checkpoint))
+        load_trainable(self._held.model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        load_optimizer(self.optimizer, self.model, Path(checkpoint))
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
-        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+        held = self._held
+        load_optimizer(held.optimizer, held.model, Path(checkpoint))
+        held.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER_NAME), weights_only=True))
+        for group, rate in zip(held.optimizer.param_groups, held.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
 
 class _Watch(TrainerCallback):
     """Reports progress, asks for checkpoints by the clock, and stops on cancellation or divergence."""
 
-    def __init__(self, call: Call, config: Mapping[str, Any]) -> None:
+    def __init__(self, call: Call, config: TrainRewardModelConfig) -> None:
         self._call = call
         self._config = config
         self._clock = CheckpointClock(config["checkpointSeconds"])
@@ -282,11 +310,12 @@ class _Watch(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._clock.restart()
-        self._call.checkpoint(state.global_step, checkpoint_folder(args.output_dir, state.global_step))
+        self._call.checkpoint(state.global_step, checkpoint_folder(str(args.output_dir), state.global_step))
 
 
-def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
+def _arguments(config: TrainRewardModelConfig, checkpoints: str) -> RewardConfig:
     on_gpu = DEVICE.type == "cuda"
+    bf16, gradient_checkpointing = config.get("bf16"), config.get("gradientCheckpointing")
     return RewardConfig(
         output_dir=checkpoints,
         learning_rate=config["learningRate"],
@@ -299,10 +328,8 @@ def _arguments(config: Mapping[str, Any], checkpoints: str) -> RewardConfig:
         center_rewards_coefficient=config["centerRewardsCoefficient"],
         max_length=None,
         seed=config["seed"],
-        bf16=on_gpu if config.get("bf16") is None else config["bf16"],
-        gradient_checkpointing=on_gpu
-        if config.get("gradientCheckpointing") is None
-        else config["gradientCheckpointing"],
+        bf16=on_gpu if bf16 is None else bf16,
+        gradient_checkpointing=on_gpu if gradient_checkpointing is None else gradient_checkpointing,
         use_cpu=not on_gpu,
         dataloader_pin_memory=False,
         logging_steps=1,
@@ -391,21 +418,23 @@ def _share(pairs: Sequence[Mapping[str, Any]], steps: Sequence[list[int]], micro
     return rows
 
 
-def _judge(model: Any, rows: Sequence[Row], micro_batch: int, call: Call) -> dict[str, Any]:
+def _judge(model: Any, rows: Sequence[Row], micro_batch: int, call: Call) -> HeldOutResult:
     """Score tokenized held-out pairs: {pairs, questions, accuracy (share with chosen above rejected), meanMargin,
     scoreMean, scoreStd, rows: [{id, chosenScore, rejectedScore}]}; means are null without pairs."""
     conversations = [pair[side] for side in ("chosen_ids", "rejected_ids") for pair in rows]
     scores = score_conversations(model, conversations, micro_batch, call)
-    scored = [
+    scored: list[ScoredPair] = [
         {"id": row["id"], "chosenScore": chosen, "rejectedScore": rejected}
         for row, chosen, rejected in zip(rows, scores[: len(rows)], scores[len(rows) :], strict=True)
     ]
     margins = [row["chosenScore"] - row["rejectedScore"] for row in scored]
+    figures = mean_and_std(scores)
     return {
         "pairs": len(rows),
         "questions": len({row["questionId"] for row in rows}),
         "accuracy": sum(margin > 0 for margin in margins) / len(margins) if margins else None,
         "meanMargin": sum(margins) / len(margins) if margins else None,
-        **mean_and_std(scores),
+        "scoreMean": figures["scoreMean"],
+        "scoreStd": figures["scoreStd"],
         "rows": scored,
     }

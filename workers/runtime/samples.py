@@ -11,10 +11,11 @@ A row's randomness comes from its own seed, not from the rows beside it. Result:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from operations import SampleParams, SampleResult
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from runtime.conversation import prompt_ids
@@ -62,8 +63,9 @@ class Endings:
     """What ends completions: the model's own tokens, and those that can complete a stop string."""
 
     def __init__(self, generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-        configured = generation.eos_token_id
-        self.tokens = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} - {None}
+        configured: Any = generation.eos_token_id
+        own: Any = tokenizer.eos_token_id
+        self.tokens: set[int] = {own, *(configured if isinstance(configured, list) else [configured])} - {None}
         self.tokenizer = tokenizer
         self._completing: dict[str, set[int] | None] = {}
 
@@ -88,9 +90,7 @@ class Endings:
         return self._completing[character]
 
 
-def read_samples(
-    params: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
-) -> list[Sample]:
+def read_samples(params: SampleParams, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> list[Sample]:
     """The samples that the requests ask for, in their order; rows of one request share the prompt's object."""
     samples = []
     for request in read_rows(params["requests"], REQUEST_FIELDS):
@@ -100,7 +100,7 @@ def read_samples(
     return samples
 
 
-def write_samples(params: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+def write_samples(params: SampleParams, samples: Sequence[Sample]) -> SampleResult:
     """Write finished samples as rows of `params["output"]`; returns the result of `sample`."""
     write_rows(
         params["output"],
@@ -134,5 +134,6 @@ def _check(request: Row, prompt: Sequence[int], context: int) -> None:
         )
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    text: Any = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text

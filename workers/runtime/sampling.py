@@ -7,12 +7,12 @@ rows beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
+from operations import SampleParams, SampleProgress, SampleResult
 from transformers import DynamicCache, PreTrainedModel
 
 from runtime.models import DEVICE, out_of_memory, warm_policy
@@ -24,7 +24,7 @@ from serve import Call, Cancelled
 NUCLEUS_CANDIDATES = 256
 
 
-def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def sample(params: SampleParams, call: Call) -> SampleResult:
     """Sample programs for the requests of a file: `runtime/samples.py` has the form of requests and answers.
 
     Batches are cut from the requests ordered by prompt length, which keeps padding small; they depend on the requests
@@ -45,14 +45,16 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
                 for row in _generate(model, endings, rows, call, params.get("logProbs", False)):
                     done += 1
                     tokens += len(row.ids)
-                    call.progress(done, total, "sampling", {"tokens": tokens})
+                    metrics: SampleProgress = {"tokens": tokens}
+                    call.progress(done, total, "sampling", metrics)
         finished = [(index, samples[index]) for batch in own for index in batch]
     except Cancelled:
         finished = None
     for rows in gather_rows(finished):
         for index, row in rows:
             samples[index] = row
-    return write_samples(params, samples) if RANK == 0 else {}
+    # The result is that of rank 0.
+    return write_samples(params, samples) if RANK == 0 else {"rows": 0, "tokens": 0}
 
 
 def _uniforms(row: Sample) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import torch
+from operations import ScoreParams, ScoreResult
 from transformers import PreTrainedModel
 
 from runtime.conversation import conversation_ids
@@ -16,7 +17,7 @@ from runtime.processes import PROCESSES, RANK
 from serve import Call, ServiceError
 
 
-def score(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def score(params: ScoreParams, call: Call) -> ScoreResult:
     """Score the responses of a file.
 
     params: model (folder of a reward model), rows (rows {id, messages, assistantPrefix, response}), output, microBatch.
@@ -66,7 +67,7 @@ def score_conversations(
     return sum_over_processes(scores_B).tolist()
 
 
-def last_token_scores(model: PreTrainedModel, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def last_token_scores(model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """The head's output [B] at the last attended token."""
     hidden_BTH = model.base_model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
     last_BH = hidden_BTH[torch.arange(len(ids_BT), device=DEVICE), mask_BT.sum(-1) - 1]
@@ -81,7 +82,12 @@ def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Te
     return ids_BT, mask_BT
 
 
-def mean_and_std(scores: Sequence[float]) -> dict[str, float | None]:
+class MeanAndStd(TypedDict):
+    scoreMean: float | None
+    scoreStd: float | None
+
+
+def mean_and_std(scores: Sequence[float]) -> MeanAndStd:
     """{scoreMean, scoreStd} with the population standard deviation; None for no scores."""
     if not scores:
         return {"scoreMean": None, "scoreStd": None}

@@ -18,7 +18,16 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from operations import (
+    CheckTableParams,
+    CheckTableResult,
+    ExportTableParams,
+    ExportTableResult,
+    ImportTableParams,
+    ImportTableResult,
+)
 
 from runtime.files import Row, write_rows
 from serve import Call, ServiceError
@@ -33,11 +42,14 @@ SKIPPED_FOLDERS = {"node_modules", "site-packages", "__pycache__", "venv", "buil
 PYTHON_FENCE = re.compile(r"```python[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
+TableParams = ImportTableParams | CheckTableParams
+
+
 class Drops(Counter[str]):
     """Rows that were left out, by reason."""
 
 
-def import_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def import_table(params: ImportTableParams, call: Call) -> ImportTableResult:
     """Read a table or source tree and write rows of the kind that is asked for.
 
     params: format, one of path, dataset (+ revision) and package, kind, heldOutShare, output. Result: {rows, dropped:
@@ -63,7 +75,7 @@ def import_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return {"rows": count.rows, "dropped": dict(sorted(drops.items())), "source": source}
 
 
-def check_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def check_table(params: CheckTableParams, call: Call) -> CheckTableResult:
     """Whether what is to be read is there; reads no more than its schema. Errors: `InvalidInput`."""
     if params["format"] in ("sourceTree", "package"):
         tree_of(params)
@@ -73,7 +85,7 @@ def check_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return {}
 
 
-def export_table(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def export_table(params: ExportTableParams, call: Call) -> ExportTableResult:
     """Write rows of this system as a Parquet file with a public schema.
 
     params: format (aceCode87K or aceCodePair300K), rows (filtered questions or pairs), programs (rows, for aceCode87K),
@@ -163,7 +175,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-def evol_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def evol_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """Magicoder-Evol-Instruct: answers with a Python fence that hold a function or class."""
 
     def keep(row: Row) -> str | None:
@@ -172,12 +184,12 @@ def evol_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[R
     return instruct_seeds(params, drops, "evol", keep)
 
 
-def oss_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def oss_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """Magicoder-OSS-Instruct: answers in Python with a fence; the authors' script asks for no function here."""
     return instruct_seeds(params, drops, "oss", lambda row: None if row["lang"] == "python" else "otherLanguage")
 
 
-def instruct_seeds(params: Mapping[str, Any], drops: Drops, name: str, why_not: Any) -> tuple[str, Iterator[Row]]:
+def instruct_seeds(params: TableParams, drops: Drops, name: str, why_not: Any) -> tuple[str, Iterator[Row]]:
     source = table_of(params)
     columns = columns_of(source, params["format"])
 
@@ -198,7 +210,7 @@ def instruct_seeds(params: Mapping[str, Any], drops: Drops, name: str, why_not: 
     return source["name"], rows()
 
 
-def stack_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def stack_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """stack-dedup-python-fns: the first functions longer than 100 characters."""
     source = table_of(params)
     columns = columns_of(source, "stackPythonFns")
@@ -218,7 +230,7 @@ def stack_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[
     return source["name"], rows()
 
 
-def acecode_questions(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """AceCode-87K as filtered questions. A program that passes all kept tests, where there is one, is the reference."""
     source = table_of(params)
     columns = columns_of(source, "aceCode87K")
@@ -255,7 +267,7 @@ def acecode_questions(params: Mapping[str, Any], drops: Drops) -> tuple[str, Ite
     return source["name"], rows()
 
 
-def acecode_programs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """The samples of AceCode-87K as programs. Their pass rates stand there; verdicts of single tests do not."""
     source = table_of(params)
     columns = columns_of(source, "aceCode87K")
@@ -284,7 +296,7 @@ def acecode_programs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iter
     return source["name"], rows()
 
 
-def acecode_pairs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def acecode_pairs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """AceCodePair-300K as pairs; its rows hold no pass rates."""
     source = table_of(params)
     columns = columns_of(source, "aceCodePair300K")
@@ -307,7 +319,7 @@ def acecode_pairs(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterato
     return source["name"], rows()
 
 
-def table_of(params: Mapping[str, Any]) -> dict[str, Any]:
+def table_of(params: TableParams) -> dict[str, Any]:
     """The Parquet files of a path, or of a data set of the Hugging Face hub (or its local cache)."""
     if (path := params.get("path")) is not None:
         place = Path(path)
@@ -317,15 +329,24 @@ def table_of(params: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": place.name, "files": files}
     from huggingface_hub import snapshot_download
 
+    dataset = _given(params, "dataset")
     try:
         folder = snapshot_download(
-            params["dataset"], repo_type="dataset", revision=params.get("revision"), allow_patterns="*.parquet"
+            dataset, repo_type="dataset", revision=params.get("revision"), allow_patterns="*.parquet"
         )
     except Exception as error:
         raise ServiceError(
-            "InvalidInput", f"The data set {params['dataset']} cannot be had from the hub: {str(error).splitlines()[0]}"
+            "InvalidInput", f"The data set {dataset} cannot be had from the hub: {str(error).splitlines()[0]}"
         ) from error
-    return {"name": params["dataset"], "files": sorted(Path(folder).rglob("*.parquet"))}
+    return {"name": dataset, "files": sorted(Path(folder).rglob("*.parquet"))}
+
+
+def _given(params: TableParams, name: Literal["path", "dataset", "package"]) -> str:
+    """What a format is read from. Raises `InvalidInput` where it is not given."""
+    value = params.get(name)
+    if value is None:
+        raise ServiceError("InvalidInput", f"The format {params['format']} is read from a {name}, and none is given.")
+    return value
 
 
 def columns_of(source: Mapping[str, Any], format: str) -> list[str]:
@@ -362,7 +383,7 @@ def read_table(source: Mapping[str, Any], columns: list[str]) -> Iterator[Row]:
 # --- source trees -----------------------------------------------------------------------------------------------------
 
 
-def tree_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[Row]]:
+def tree_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """Functions of a source tree or of an installed package that run by themselves, in path order."""
     name, root = tree_of(params)
     files = (
@@ -394,14 +415,15 @@ def tree_seeds(params: Mapping[str, Any], drops: Drops) -> tuple[str, Iterator[R
     return name, rows()
 
 
-def tree_of(params: Mapping[str, Any]) -> tuple[str, Path]:
+def tree_of(params: TableParams) -> tuple[str, Path]:
     """Name and root of a source tree. Errors: `InvalidInput` when there is none."""
     if params["format"] == "sourceTree":
-        root = Path(params["path"])
+        path = _given(params, "path")
+        root = Path(path)
         if not root.exists():
-            raise ServiceError("InvalidInput", f"There is no source tree {params['path']} on the GPU worker.")
+            raise ServiceError("InvalidInput", f"There is no source tree {path} on the GPU worker.")
         return root.resolve().name, root
-    package = params["package"]
+    package = _given(params, "package")
     try:
         spec = importlib.util.find_spec(package) if "." not in package else None
     except (ImportError, ValueError):
@@ -481,10 +503,12 @@ def free_names(function: ast.FunctionDef) -> set[str]:
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
-        elif (isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node is not function) or (
-            isinstance(node, ast.ExceptHandler) and node.name
-        ):
-            bound.add(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            if node is not function:
+                bound.add(node.name)
+        elif isinstance(node, ast.ExceptHandler):
+            if node.name:
+                bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
         elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from operations import TrainingEnvironment
 from transformers import PreTrainedModel
 
 from runtime.checkpoints import (
@@ -59,7 +60,7 @@ class Training:
 
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
-    environments: list[dict[str, Any]]
+    environments: list[TrainingEnvironment]
     """As `checkpoints.environments` gives them."""
     checkpoints: str
     config: Mapping[str, Any]

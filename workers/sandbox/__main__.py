@@ -8,15 +8,21 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
+from operations import sandbox_operations
 from sandbox import verdicts
 from sandbox.pool import Pool
 from sandbox.wall import LEVELS
 from serve import Call, ServiceError, serve
 
 _MOST_WORKERS = 4
+
+P = TypeVar("P")
+"""Params of an operation."""
+R = TypeVar("R")
+"""Result of an operation."""
 
 
 def main() -> None:
@@ -49,8 +55,8 @@ def main() -> None:
         trouble = str(error)
         print(trouble, file=sys.stderr)
 
-    def with_pool(operation: Callable[..., dict[str, Any]]) -> Callable[[Mapping[str, Any], Call], dict[str, Any]]:
-        def run(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    def with_pool(operation: Callable[[Pool, P, Call], R]) -> Callable[[P, Call], R]:
+        def run(params: P, call: Call) -> R:
             if pool is None:
                 raise ServiceError("SandboxUnavailable", trouble)
             return operation(pool, params, call)
@@ -58,12 +64,12 @@ def main() -> None:
         return run
 
     serve(
-        {
-            "judge": with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
-            "limits": with_pool(verdicts.limits),
-            "evaluate": with_pool(verdicts.evaluate),
-            "probe": with_pool(lambda pool, params, call: verdicts.probe(pool)),
-        },
+        sandbox_operations(
+            judge=with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
+            limits=with_pool(verdicts.limits),
+            evaluate=with_pool(verdicts.evaluate),
+            probe=with_pool(verdicts.probe),
+        ),
         {
             "python": pool.python_version if pool else "",
             "isolation": pool.isolation if pool else "none",

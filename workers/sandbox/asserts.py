@@ -11,6 +11,10 @@ All program expressions of an assert are evaluated, also those behind an `and` t
 makes it `raised`.
 """
 
+# The values of a program have no type that is known here. A match over syntax goes on behind it with what it leaves.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportMatchNotExhaustive=false
+
 from __future__ import annotations
 
 import ast
@@ -27,6 +31,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+
+from operations import TestOutcome
 
 # Longer tests are not parsed on this side.
 _MAX_TEST_CHARACTERS = 65_536
@@ -304,7 +310,9 @@ def _value(node: ast.expr, sources: list[str]) -> Rest:
             parts = [_value(element, sources) for element in elements]
             return lambda values: kind(_plain(part(values)) for part in parts)
         case ast.Dict(keys=keys, values=entries) if None not in keys:
-            pairs = [(_value(key, sources), _value(entry, sources)) for key, entry in zip(keys, entries, strict=True)]
+            pairs = [
+                (_value(key, sources), _value(entry, sources)) for key, entry in zip(keys, entries, strict=True) if key
+            ]
             return lambda values: {_plain(key(values)): _plain(entry(values)) for key, entry in pairs}
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             number = _value(operand, sources)
@@ -429,7 +437,8 @@ def _calculate(op: ast.operator, left: Any, right: Any) -> Any:
         case (ast.Pow(), _, _) if abs(_number(right)) > _MAX_EXPONENT:
             raise TypeError("exponent too large")
         case _:
-            _number(left), _number(right)
+            _number(left)
+            _number(right)
     return _ARITHMETIC[type(op)](left, right)
 
 
@@ -507,7 +516,7 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def outcome(judged: Plan, encoded: Any) -> dict[str, Any]:
+def outcome(judged: Plan, encoded: Any) -> TestOutcome:
     """Outcome of a test judged outside, from the encoded values of its step: pass, assertion_failed or raised.
 
     Raises `Malformed` when the values do not follow the encoding or are not as many as the step has.

@@ -87,7 +87,7 @@ def _own_folders() -> dict[str, Path]:
             mounts[""] = place
         elif kind == "cgroup":
             mounts |= dict.fromkeys(options.split(","), place)
-    found = {}
+    found: dict[str, Path] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
@@ -98,7 +98,7 @@ def _own_folders() -> dict[str, Path]:
 
 def _candidates() -> list[Hierarchies]:
     own = _own_folders()
-    candidates = []
+    candidates: list[Hierarchies] = []
     if "" in own and {"memory", "pids"} <= set((own[""] / "cgroup.controllers").read_text().split()):
         settings = {"memory.max": _MEMORY_BYTES, "pids.max": _PROCESSES}
         candidates.append(Hierarchies(2, (own[""],), (settings,)))

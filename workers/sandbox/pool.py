@@ -52,11 +52,11 @@ class Limits:
     memory_bytes: int = 512 * 1024 * 1024
 
     @staticmethod
-    def parse(params: Mapping[str, Any], default: Limits | None = None) -> Limits:
+    def parse(params: Mapping[str, object], default: Limits | None = None) -> Limits:
         """Read the `limits` of a request or job; what is missing is as in `default`. `InvalidInput` for values that are
         no limits.
         """
-        given = params.get("limits") or {}
+        given: Any = params.get("limits") or {}
         known = {
             "cpuSecondsPerTest": "cpu_seconds_per_test",
             "cpuSecondsPerProgram": "cpu_seconds_per_program",
@@ -152,7 +152,7 @@ class Pool:
         """
         self.size = size
         self._zygotes: dict[int, _Zygote] = {}
-        failures = []
+        failures: list[str] = []
         for self._way in wall.ways():
             try:
                 self._zygotes[0] = _Zygote(0, wall.start(self._way, 0))
@@ -356,7 +356,8 @@ class Pool:
 
 
 def _frame(job: Job) -> bytes:
-    rest = marshal.dumps((job.program, job.script, job.steps, job.max_time_outs))
+    content: Any = (job.program, job.script, job.steps, job.max_time_outs)
+    rest = marshal.dumps(content)
     limits = job.limits
     header = _JOB.pack(len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
     return header + rest

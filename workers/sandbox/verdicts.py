@@ -13,8 +13,23 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from operations import (
+    BrokenReference,
+    CallValue,
+    CpuLimits,
+    EvaluateParams,
+    EvaluateResult,
+    JudgeParams,
+    JudgeResult,
+    LimitsParams,
+    LimitsResult,
+    ProbeParams,
+    ProbeResult,
+    TestOutcome,
+    Verdict,
+)
 from sandbox import asserts
 from sandbox.asserts import Interaction, Test
 from sandbox.pool import CPU_TIME, ENDED, FELL, MAX_TIME_OUTS, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
@@ -49,8 +64,8 @@ _ENTRY_BYTES = 320  # of a cached verdict beside its data: the key, two objects 
 # As in "<object object at 0x7f3a5c0b2d40>".
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
-Outcome = dict[str, Any]
 Record = dict[str, Any]
+"""What the process of a program wrote about one step, with a `status` and perhaps a `reason`; hostile."""
 T = TypeVar("T")
 
 
@@ -67,7 +82,7 @@ class Work:
 class Trial:
     """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on."""
 
-    outcomes: list[Outcome]
+    outcomes: list[TestOutcome]
     flags: set[str] = field(default_factory=set)
     cpu_seconds: float = 0.0
     crashed: int | None = None
@@ -119,10 +134,8 @@ class Cache:
             self._left += len(self._entries.popitem(last=False)[1]) + _ENTRY_BYTES
 
 
-def probe(pool: Pool) -> dict[str, Any]:
-    """What verdicts depend on and what they were measured on, for the records: {isolation, level, pythonVersion,
-    harnessVersion, importPolicy, calibrationSeconds, workers}.
-    """
+def probe(pool: Pool, params: ProbeParams, call: Call) -> ProbeResult:
+    """What verdicts depend on and what they are measured on, for the records."""
     return {
         "isolation": pool.isolation,
         "level": pool.level,
@@ -134,7 +147,7 @@ def probe(pool: Pool) -> dict[str, Any]:
     }
 
 
-def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None = None) -> dict[str, Any]:
+def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = None) -> JudgeResult:
     """Run programs against their tests.
 
     params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test
@@ -187,7 +200,7 @@ def judge(pool: Pool, params: Mapping[str, Any], call: Call, cache: Cache | None
     }
 
 
-def limits(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def limits(pool: Pool, params: LimitsParams, call: Call) -> LimitsResult:
     """Limits for programs that answer the same question as a reference, from its CPU time.
 
     params: {jobs: [{id, program, tests}], limits?}; a job is a reference, and `limits` are the most that it can give.
@@ -205,7 +218,7 @@ def limits(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
     return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
 
 
-def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
+def limits_from(reference_seconds: float, most: Limits) -> CpuLimits:
     """Limits for programs that answer the same question as a reference whose whole run takes so many CPU seconds,
     beyond those of an empty program; none is above `most`.
     """
@@ -220,14 +233,14 @@ def limits_from(reference_seconds: float, most: Limits) -> dict[str, float]:
 _CONTROL = Work("def double(x):\n    return 2 * x", ("assert double(2) == 4",), Limits())
 
 
-def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> dict[str, Record]:
+def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call: Call) -> dict[str, BrokenReference]:
     """The references that fail, by id, each with its first failing test. `ServiceError` SandboxUnavailable when the
     sandbox cannot say: a test is unjudged, or even the control program fails.
     """
     if not references:
         return {}
     trials = _judge_works(pool, [_CONTROL, *(work for _, work in references)], (), call)
-    broken: dict[str, Record] = {}
+    broken: dict[str, BrokenReference] = {}
     for (id, work), trial in zip([("control", _CONTROL), *references], trials, strict=True):
         if any(status != "pass" for status in trial.statuses):
             (again,) = _run_with_crashes(pool, [work], call, alone=True)
@@ -286,10 +299,10 @@ def _run_with_crashes(
     """Run each work; where a test ended the process, the tests after it get another one."""
     trials = _run_works(pool, works, call, alone, max_time_outs)
     for _ in range(_MAX_CRASHES):
-        broken = [index for index, trial in enumerate(trials) if trial.crashed is not None]
-        rests = [replace(works[at], tests=works[at].tests[trials[at].crashed + 1 :]) for at in broken]
-        for at, rest in zip(broken, _run_works(pool, rests, call, alone, max_time_outs), strict=True):
-            trial, ran = trials[at], trials[at].crashed + 1
+        broken = [(index, trial.crashed) for index, trial in enumerate(trials) if trial.crashed is not None]
+        rests = [replace(works[at], tests=works[at].tests[crashed + 1 :]) for at, crashed in broken]
+        for (at, crashed), rest in zip(broken, _run_works(pool, rests, call, alone, max_time_outs), strict=True):
+            trial, ran = trials[at], crashed + 1
             trial.outcomes[ran:] = rest.outcomes
             trial.crashed = None if rest.crashed is None else ran + rest.crashed
             trial.flags |= rest.flags
@@ -333,7 +346,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
             continue
         trial.flags.add("inside")
         if cheating and outcome["status"] == "pass":
-            outcome.update(status="assertion_failed", reason="passes asserts that are known to be false")
+            outcome["status"] = "assertion_failed"
+            outcome["reason"] = "passes asserts that are known to be false"
         outcome["inside"] = True
     if cheating:
         trial.flags.add("cheating")
@@ -341,12 +355,12 @@ def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         trial.flags.add("unparsable")
     ran = sum(status != "not_run" for status in trial.statuses)
     died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
-    if report and died and outcomes[ran - 1].get("reason") == _death(report)["reason"]:
+    if report and died and outcomes[ran - 1].get("reason") == _death(report).get("reason"):
         trial.crashed = ran - 1
     return trial
 
 
-def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     """Compute the values of calls of programs.
 
     params: {jobs: [{id, program, calls: [str]}], limits?}. Result: {values: [{id, results: [{status: "value", literal}
@@ -356,9 +370,9 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
     jobs = _parse(params, "jobs", "calls", Limits.parse(params))
     works = list(dict.fromkeys(work for _, work in jobs))
 
-    def digest(index: int, report: Report | None) -> list[Outcome]:
+    def digest(index: int, report: Report | None) -> list[CallValue | TestOutcome]:
         records = _records(report) if report else []
-        return _outcomes(report, records, works[index].tests, lambda _, record: _value_record(record))
+        return _outcomes(report, records, works[index].tests, _value_record)
 
     results = pool.run(
         [Job(work.program, [("values", [text]) for text in work.tests], work.limits) for work in works],
@@ -369,16 +383,17 @@ def evaluate(pool: Pool, params: Mapping[str, Any], call: Call) -> dict[str, Any
     return {"values": [{"id": id, "results": by_work[work]} for id, work in jobs]}
 
 
-def _rates(params: Mapping[str, Any]) -> list[float]:
-    rates = params.get("thresholds") or []
+def _rates(params: JudgeParams) -> list[float]:
+    rates: Any = params.get("thresholds") or []
     if not all(type(rate) in (int, float) and 0 <= rate <= 1 for rate in rates):
         raise ServiceError("InvalidInput", f"Thresholds are {rates!r}; they must be pass rates from 0 to 1.")
     return rates
 
 
-def _parse(params: Mapping[str, Any], jobs: str, texts: str, limits: Limits) -> list[tuple[str, Work]]:
+def _parse(params: Mapping[str, object], jobs: str, texts: str, limits: Limits) -> list[tuple[str, Work]]:
     """Check the jobs of a request; `texts` is the name of their list of tests or calls."""
-    return [_parse_job(position, job, texts, limits) for position, job in enumerate(params.get(jobs) or [])]
+    given: Any = params.get(jobs) or []
+    return [_parse_job(position, job, texts, limits) for position, job in enumerate(given)]
 
 
 def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str, Work]:
@@ -386,7 +401,7 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     if not isinstance(given, list) or not isinstance(job.get("program"), str):
         raise ServiceError("InvalidInput", f"Job {position} needs 'program' (a string) and '{texts}' (a list).")
     tests: list[Test] = []
-    for test in given:
+    for test in cast("list[Any]", given):
         match test:
             case str():
                 tests.append(test)
@@ -412,6 +427,13 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
 
 
 _decode = json.JSONDecoder().decode
+# What a step's record may say of a test that failed.
+_FAILURES: dict[str, Verdict] = {
+    "assertion_failed": "assertion_failed",
+    "raised": "raised",
+    "timeout": "timeout",
+    "refused": "refused",
+}
 
 
 def _records(report: Report) -> list[Record]:
@@ -422,35 +444,41 @@ def _records(report: Report) -> list[Record]:
         (size,) = struct.unpack_from(">I", data, position)
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
-        try:
-            record = _decode(text.decode("ascii")) if len(text) == size else None
-        except (ValueError, RecursionError):
-            record = None
-        if (
-            not isinstance(record, dict)
-            or not isinstance(record.get("status"), str)
-            or not isinstance(record.get("reason", ""), str)
-        ):
+        record = _record(text) if len(text) == size else None
+        if record is None:
             return [*records, {"status": "damaged"}]
         records.append(record)
     return records
 
 
+def _record(text: bytes) -> Record | None:
+    """The record of a JSON text; None where it is none."""
+    try:
+        parsed: Any = _decode(text.decode("ascii"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(parsed, dict):
+        return None
+    record = cast("Record", parsed)
+    is_sound = isinstance(record.get("status"), str) and isinstance(record.get("reason", ""), str)
+    return record if is_sound else None
+
+
 def _outcomes(
-    report: Report | None, records: list[Record], texts: Sequence[Test], finish: Callable[[Test, Record], Outcome]
-) -> list[Outcome]:
+    report: Report | None, records: list[Record], texts: Sequence[Test], finish: Callable[[Test, Record], T]
+) -> list[T | TestOutcome]:
     """One outcome for each test or call of a program; `finish` turns a step's record into its outcome."""
     if report is None:
         return [{"status": "unjudged", "reason": "the sandbox had trouble"} for _ in texts]
     if not records or records[0]["status"] != "loaded":
         failure = _loading_failure(report, records)
-        return [dict(failure) for _ in texts]
+        return [failure.copy() for _ in texts]
     steps = records[1:]
     end = steps.pop() if steps and steps[-1]["status"] == "end" else None
     if len(steps) > len(texts):
         # The process has written records of its own making; which ones cannot be told.
         return [{"status": "killed", "reason": "wrote to the result channel"} for _ in texts]
-    outcomes = []
+    outcomes: list[T | TestOutcome] = []
     for text, record in zip(texts, steps, strict=False):
         try:
             outcomes.append(finish(text, record))
@@ -461,10 +489,11 @@ def _outcomes(
         if len(outcomes) < len(texts) and end is None:
             outcomes.append(_death(report))
     reason = _clean(end["reason"]) if end and "reason" in end else "the process ended in an earlier test"
-    return outcomes + [{"status": "not_run", "reason": reason} for _ in texts[len(outcomes) :]]
+    not_run: list[T | TestOutcome] = [{"status": "not_run", "reason": reason} for _ in texts[len(outcomes) :]]
+    return outcomes + not_run
 
 
-def _judge_record(test: Test, record: Record) -> Outcome:
+def _judge_record(test: Test, record: Record) -> TestOutcome:
     judged = asserts.plan(test)
     if record["status"] == "values":
         outcome = asserts.outcome(judged, record.get("values"))
@@ -476,7 +505,7 @@ def _judge_record(test: Test, record: Record) -> Outcome:
     return _failed_record(record)
 
 
-def _value_record(record: Record) -> Outcome:
+def _value_record(_: Test, record: Record) -> CallValue | TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
     match record.get("values"):
@@ -488,30 +517,38 @@ def _value_record(record: Record) -> Outcome:
                 return {"status": "value", "literal": literal}
             except asserts.NoLiteral as error:
                 return {"status": "raised", "reason": str(error)}
+        case _:
+            pass
     raise asserts.Malformed("not one value")
 
 
-def _failed_record(record: Record) -> Outcome:
-    if record["status"] not in ("assertion_failed", "raised", "timeout", "refused"):
-        raise asserts.Malformed(f"unknown status {record['status']}")
-    return {"status": record["status"], **({"reason": _clean(record["reason"])} if "reason" in record else {})}
+def _failed_record(record: Record) -> TestOutcome:
+    status = record["status"]
+    if status not in _FAILURES:
+        raise asserts.Malformed(f"unknown status {status}")
+    failure: TestOutcome = {"status": _FAILURES[status]}
+    if "reason" in record:
+        failure["reason"] = _clean(record["reason"])
+    return failure
 
 
-def _loading_failure(report: Report, records: list[Record]) -> Outcome:
+def _loading_failure(report: Report, records: list[Record]) -> TestOutcome:
     """The outcome of every test of a program that did not load."""
     if not records:
         death = _death(report)
         status = "load_error" if death["status"] == "timeout" else death["status"]
-        return {"status": status, "reason": f"{death['reason']} while loading"}
-    status = records[0]["status"]
-    if status == "timeout":
+        return {"status": status, "reason": f"{death.get('reason')} while loading"}
+    said, reason = records[0]["status"], _clean(records[0].get("reason", ""))
+    if said == "timeout":
         return {"status": "load_error", "reason": "out of CPU time while loading"}
-    if status not in ("load_error", "refused"):
-        return {"status": "killed", "reason": "wrote to the result channel"}
-    return {"status": status, "reason": _clean(records[0].get("reason", ""))}
+    if said == "load_error":
+        return {"status": "load_error", "reason": reason}
+    if said == "refused":
+        return {"status": "refused", "reason": reason}
+    return {"status": "killed", "reason": "wrote to the result channel"}
 
 
-def _death(report: Report) -> Outcome:
+def _death(report: Report) -> TestOutcome:
     """The outcome of the test in which the program's process ended."""
     if report.kind == FELL:
         return {"status": "killed", "reason": "brought the sandbox down"}

@@ -136,7 +136,12 @@ def level(way: str, hello: dict[str, Any]) -> str:
 def start(way: str, index: int) -> Wall:
     """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
     ours, theirs = socket.socketpair()
-    command = {"bare": list, "unshare": _unshare}.get(way, lambda: _bubblewrap(as_root=way == "bubblewrap+uid"))()
+    if way == "bare":
+        command: list[str] = []
+    elif way == "unshare":
+        command = _unshare()
+    else:
+        command = _bubblewrap(as_root=way == "bubblewrap+uid")
     user_id = _FIRST_USER_ID + index if os.getuid() == 0 and way in ("bubblewrap+uid", "bare") else 0
     namespaces = "shared" if way == "bare" else "own"
     command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), namespaces, *_readable()]

@@ -20,6 +20,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import torch
 import transformers
 import vllm
+from operations import vllm_operations
 
 from runtime.models import DEVICE
 from serve import serve
@@ -41,7 +42,7 @@ def main() -> None:
         "vllm": vllm.__version__,
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
     }
-    serve({"sample": sample}, versions, end_group)
+    serve(vllm_operations(sample=sample), versions, end_group)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ a request with the sample's seed; where it ends and what its text is, the same c
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from operations import SampleParams, SampleProgress, SampleResult
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
@@ -27,7 +28,7 @@ DEVICE_MEMORY_SHARE = 0.85
 _warm: tuple[tuple[str, Stamp, int], LLM] | None = None
 
 
-def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
+def sample(params: SampleParams, call: Call) -> SampleResult:
     """Sample programs for the requests of a file; `maxRows` is how many vLLM has in work at once.
 
     Raises `InvalidInput` for log-probabilities of a cut nucleus, which vLLM gives after the cut only.
@@ -58,7 +59,8 @@ def sample(params: Mapping[str, Any], call: Call) -> dict[str, Any]:
                 for output in llm.llm_engine.step():
                     outputs.append(output)
                     tokens += len(output.outputs[0].token_ids)
-                    call.progress(len(outputs), len(samples), "sampling", {"tokens": tokens})
+                    metrics: SampleProgress = {"tokens": tokens}
+                    call.progress(len(outputs), len(samples), "sampling", metrics)
         except ServiceError:
             llm.llm_engine.abort_request(ids, internal=True)
             raise
@@ -114,10 +116,12 @@ def _engine(path: str, stamp: Stamp, max_rows: int) -> Iterator[LLM]:
     global _warm
     key = (path, stamp, max_rows)
     is_asleep = _warm is not None and _warm[0] == key
-    if not is_asleep:
+    if _warm is not None and is_asleep:
+        llm = _warm[1]
+    else:
         _drop()
-        _warm = (key, _load(path, max_rows))
-    llm = _warm[1]
+        llm = _load(path, max_rows)
+        _warm = (key, llm)
     try:
         if is_asleep:
             llm.wake_up()

@@ -16,9 +16,11 @@ import pytest
 import torch
 from conftest import WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
+from test_fine_tuning import CONFIG as FINE_TUNING_CONFIG
 from test_policy_update import CONFIG as UPDATE_CONFIG
 from test_reward_model import CONFIG as REWARD_CONFIG
 
+from runtime.fine_tuning import fine_tune
 from runtime.policy_update import update_policy
 from runtime.reward_model import train_reward_model
 from runtime.sampling import sample
@@ -91,7 +93,7 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
-TRAININGS = {"updatePolicy": update_policy, "trainRewardModel": train_reward_model}
+TRAININGS = {"updatePolicy": update_policy, "trainRewardModel": train_reward_model, "fineTune": fine_tune}
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +103,19 @@ def params_of(
     """The parameters of a training that works in `folder`; its last step is smaller than the others."""
     uneven = write_jsonl(tmp_path_factory.mktemp("uneven") / "rollouts.jsonl", read_jsonl(Path(rollouts))[:125])
 
+    completions = [{**row, "completion": row["chosen"]} for row in read_jsonl(Path(pairs))[:23]]
+    programs = write_jsonl(tmp_path_factory.mktemp("programs") / "rows.jsonl", completions)
+
     def make(op: str, folder: Path, **changes: Any) -> dict[str, Any]:
         common = {"output": str(folder / "output"), "checkpoints": str(folder / "checkpoints")}
         if op == "updatePolicy":
             config = {**UPDATE_CONFIG, "epochs": 2, "microBatch": 6}
             own = {"policy": str(micro_model), "reference": str(micro_model), "rollouts": uneven}
             own["state"] = str(folder / "state")
+        elif op == "fineTune":
+            # 23 programs in steps of six: the last step of each of two epochs is smaller.
+            config = {**FINE_TUNING_CONFIG, "epochs": 2, "batchSize": 6, "microBatch": 2}
+            own = {"model": str(micro_model), "rows": programs}
         else:
             config = {**REWARD_CONFIG, "microBatch": 3, "baseline": True, "questionWeighting": True}
             own = {"model": str(micro_model), "train": pairs, "heldOut": pairs}
@@ -167,7 +176,8 @@ def test_two_processes_train_as_one(
     assert (alone["processes"], together["processes"]) == (1, 2)
     assert [part["sharding"] for part in together["environments"]] == [sharding]
     assert together["steps"] == alone["steps"] == STEPS
-    for name in ("loss", *({"updatePolicy": ["gradNorm", "clipFraction"]}.get(op, ["accuracy"]))):
+    others = {"updatePolicy": ["gradNorm", "clipFraction"], "trainRewardModel": ["accuracy"], "fineTune": []}
+    for name in ("loss", *others[op]):
         assert [point[name] for point in together["curve"]] == pytest.approx(
             [point[name] for point in alone["curve"]], rel=1e-3, abs=1e-5
         )
@@ -179,6 +189,9 @@ def test_two_processes_train_as_one(
         fixed = ("kl", "entropy", "rewardMean", "advantageStd", "nonZeroAdvantages")
         assert [together["metrics"][name] for name in fixed] == [alone["metrics"][name] for name in fixed]
         assert weights(tmp_path / "state").keys() == weights(folder / "state").keys()
+    elif op == "fineTune":
+        counted = ("rows", "tooLong", "tokens")
+        assert [together[name] for name in counted] == [alone[name] for name in counted]
     else:
         assert together["before"] == alone["before"]
         assert together["heldOut"]["accuracy"] == alone["heldOut"]["accuracy"]

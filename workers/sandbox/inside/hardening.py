@@ -28,7 +28,7 @@ class HardeningError(OSError):
     """A limit that was there when the zygote started could not be applied: trouble of the host, not of the program."""
 
 
-def _prctl(option: int, *arguments: int | ctypes.c_void_p) -> None:
+def _prctl(option: int, *arguments: ctypes.c_ulong | ctypes.c_void_p) -> None:
     if _libc.prctl(option, *arguments, *_ZEROS[len(arguments) :]) != 0:
         raise HardeningError(ctypes.get_errno(), f"prctl {option} failed: {os.strerror(ctypes.get_errno())}")
 

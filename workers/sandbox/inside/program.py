@@ -10,6 +10,9 @@ Everything this process writes is taken for hostile by the supervisor. Values th
 and are compared outside; `encode` is the only place that looks into them here.
 """
 
+# What a program computes has no type that is known here.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import ast
@@ -30,6 +33,8 @@ from typing import Any
 _MAX_SIZE = 200_000
 _NODE_SIZE = 10
 _MAX_DEPTH = 50
+_SEQUENCES: tuple[tuple[str, Any], ...] = (("l", list), ("t", tuple), ("s", set), ("z", frozenset))
+"""Tags of what holds members."""
 _MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
 # Time-outs are nearly all of the bill: a program has two of them, then its other tests are not run.
 # Python's own 1,000 for the program, and the frames of this harness below it.
@@ -135,7 +140,7 @@ def encode(value: Any) -> Any:
             text = str(item)
             spend(len(text))
             return ["m", text]
-        for tag, base in (("l", list), ("t", tuple), ("s", set), ("z", frozenset)):
+        for tag, base in _SEQUENCES:
             if isinstance(item, base):
                 return [tag, [walk(part, depth + 1) for part in base.__iter__(item)]]
         if isinstance(item, dict):
@@ -231,7 +236,7 @@ def _run_unittest(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
     return {"status": status, "reason": ", ".join(failed)[:_MAX_REASON]}
 
 
-def _test(kind: str, content: Any, namespace: dict[str, Any], script: types.CodeType | None) -> dict[str, Any]:
+def _test(kind: str, content: Any, namespace: dict[str, Any], script: Any) -> dict[str, Any]:
     try:
         if kind == "values":
             values = [eval(_compiled(expression), namespace) for expression in content]

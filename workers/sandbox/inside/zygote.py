@@ -32,8 +32,13 @@ import sys
 import time
 import traceback
 
+
 # Modules have nothing to repair in a child of this single-threaded process.
-_register_at_fork, os.register_at_fork = os.register_at_fork, lambda **_: None
+def _ignore(**_: object) -> None:
+    return
+
+
+_register_at_fork, os.register_at_fork = os.register_at_fork, _ignore
 
 import hardening  # noqa: E402
 import program  # noqa: E402
@@ -159,7 +164,8 @@ class _Zygote:
             def send(record: bytes) -> None:
                 _write(3, struct.pack(">I", len(record)) + record)
 
-            self._harness.run(*marshal.loads(rest), per_test, per_program, send)
+            source, script, steps, max_time_outs = marshal.loads(rest)
+            self._harness.run(source, script, steps, max_time_outs, per_test, per_program, send)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
             os._exit(1)
         os._exit(0)

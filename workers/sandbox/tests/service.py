@@ -98,7 +98,8 @@ def _readable_copy() -> Path:
     shutil.copytree(
         WORKERS / "sandbox", folder / "sandbox", ignore=shutil.ignore_patterns("tests", "bench", "__pycache__")
     )
-    shutil.copy(WORKERS / "serve.py", folder)
+    for module in ("serve.py", "operations.py"):
+        shutil.copy(WORKERS / module, folder)
     subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
     return folder
 

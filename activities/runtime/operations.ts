@@ -1,0 +1,422 @@
+/**
+ * The operations of the Python processes: what each takes, tells on its way and answers. Calls are typed by this table,
+ * `PythonService` parses every result by it, and `workers/operations.py` is generated from it (`npm run docs:operations`).
+ *
+ * Larger data goes by files: a parameter names the file, and the operation's docstring in Python says what its rows hold.
+ */
+import { z } from 'zod';
+import {
+  ALGORITHMS,
+  ArtifactKind,
+  CpuLimits as ContractCpuLimits,
+  ModelSource,
+  TABLE_FORMATS,
+  TestOutcome as ContractTestOutcome,
+  type TableFormat,
+} from '../../workflows/contract/index.js';
+
+/** One operation of a Python process. */
+export interface Operation {
+  /** The operation in a few words. */
+  does: string;
+  params: z.ZodType;
+  /** Metrics of the progress messages; a message may leave some of them out. */
+  progress: z.ZodType;
+  result: z.ZodType;
+}
+
+/** The operations that a process may be asked for, by name. */
+export type Operations = Record<string, Operation>;
+
+const whole = z.int();
+const number = z.number();
+const path = z.string().min(1);
+const none = z.strictObject({});
+/** The progress of operations that report none but their counts. */
+export const NO_METRICS = z.strictObject({});
+const count = z.int().nonnegative();
+const tokensSampled = z.strictObject({ tokens: count.describe('tokens sampled until now') });
+
+/** A schema that has a name of its own in Python. */
+function named<T extends z.ZodType>(id: string, schema: T): T {
+  return schema.meta({ id });
+}
+
+/**
+ * Where a training ran, with the step after which it came there. One entry where it stayed, more where it was resumed in
+ * another environment, so that its last bits cannot be repeated. Goes into metrics, outside the digest.
+ */
+const TrainingEnvironment = named(
+  'TrainingEnvironment',
+  z.strictObject({
+    step: count.describe('the first step in this environment is the next one'),
+    torch: z.string(),
+    device: z.string(),
+    cpuCapability: z.string(),
+    threads: whole,
+    processes: whole,
+    microBatch: whole,
+    sharding: z.string(),
+  }),
+);
+
+const folders = {
+  output: path.describe('model folder to write'),
+  checkpoints: path.describe('folder of the checkpoints that are written'),
+  resumeFrom: path.optional().describe('a checkpoint folder of the same training'),
+};
+
+const training = {
+  learningRate: number.positive(),
+  epochs: z.int().positive(),
+  batchSize: z.int().positive().describe('rows of one optimizer step'),
+  upperLayers: z.int().positive().nullable().describe('train only the upper n decoder blocks and the head; null: all'),
+  seed: whole,
+  microBatch: z.int().positive().describe('rows of one backward pass'),
+  checkpointSeconds: number.nonnegative(),
+  sharding: z.enum(['none', 'fsdp']).optional(),
+};
+
+const schedule = {
+  maxLength: z.int().positive().describe('longer rows are left out and counted, in tokens'),
+  warmupRatio: number.min(0).max(1).describe('share of the steps in which the learning rate rises'),
+  schedule: z.enum(['cosine', 'constant']).describe('learning rate after the warm-up'),
+};
+
+const trained = {
+  steps: count,
+  processes: whole,
+  environments: z.array(TrainingEnvironment).min(1),
+};
+
+const [GgufModel, HubModel, FolderModel] = ModelSource.options;
+const source = named(
+  'ImportedModelSource',
+  z.discriminatedUnion('kind', [
+    named('GgufModel', GgufModel),
+    named('HubModel', HubModel),
+    named('FolderModel', FolderModel),
+  ]),
+);
+
+const tableFormats = Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]];
+const table = {
+  kind: named('ArtifactKind', ArtifactKind),
+  format: named('TableFormat', z.enum(tableFormats)),
+  path: path.optional(),
+  dataset: z.string().min(1).optional(),
+  revision: z.string().min(1).optional(),
+  package: z.string().min(1).optional(),
+  heldOutShare: number.min(0).max(1),
+};
+
+const HeldOutFigures = {
+  pairs: count,
+  questions: count,
+  accuracy: number.nullable().describe('share of pairs with the chosen program above the rejected one'),
+  meanMargin: number.nullable(),
+  scoreMean: number.nullable(),
+  scoreStd: number.nullable().describe('population standard deviation'),
+};
+
+const runtime = {
+  checkModel: {
+    does: 'looks a model source up without loading weights',
+    params: z.strictObject({ source }),
+    progress: NO_METRICS,
+    result: z.strictObject({ architecture: z.string().nullable() }),
+  },
+  importModel: {
+    does: 'writes a model of any source as a model folder',
+    params: z.strictObject({ source, output: path }),
+    progress: NO_METRICS,
+    result: z.strictObject({ architecture: z.string(), parameters: count }),
+  },
+  buildMicroModel: {
+    does: 'trains a tokenizer and a small Llama from scratch',
+    params: z.strictObject({
+      corpus: path,
+      output: path,
+      seed: whole,
+      steps: z.int().positive(),
+      batch: z.int().positive().optional().describe('answers of one step'),
+      learningRate: number.positive().optional(),
+      initializerRange: number.positive().optional().describe('deviation of the first weights'),
+      phrases: z.boolean().optional().describe('a token is what stands between two numbers of a line'),
+    }),
+    progress: z.strictObject({ loss: number }),
+    result: z.strictObject({
+      architecture: z.string(),
+      parameters: count,
+      vocabulary: count,
+      steps: count,
+      loss: number.describe('mean of the last ten steps, in nats per token'),
+    }),
+  },
+  releaseModels: {
+    does: 'drops warm models, so that another process has the memory of the device',
+    params: none,
+    progress: NO_METRICS,
+    result: none,
+  },
+  sample: {
+    does: 'samples programs for the requests of a file',
+    params: z.strictObject({
+      model: path,
+      requests: path,
+      output: path,
+      maxRows: z.int().positive().describe('rows at once'),
+      logProbs: z.boolean().optional().describe('rows carry the log-probability of each completion token'),
+    }),
+    progress: tokensSampled,
+    result: z.strictObject({ rows: count, tokens: count }),
+  },
+  score: {
+    does: 'scores the responses of a file by a reward model',
+    params: z.strictObject({ model: path, rows: path, output: path, microBatch: z.int().positive() }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      rows: count,
+      scoreMean: number.nullable(),
+      scoreStd: number.nullable().describe('population standard deviation'),
+    }),
+  },
+  trainRewardModel: {
+    does: 'trains a reward model on preference pairs and judges it on held-out pairs',
+    params: z.strictObject({
+      ...folders,
+      model: path,
+      train: path,
+      heldOut: path,
+      config: z.strictObject({
+        ...training,
+        ...schedule,
+        epochs: number.positive(),
+        lora: named('LowRankAdapters', z.strictObject({ rank: z.int().positive(), alpha: number.positive() }))
+          .nullable()
+          .optional(),
+        questionWeighting: z.boolean().optional(),
+        centerRewardsCoefficient: number.nonnegative().nullable(),
+        bf16: z.boolean().nullable().optional(),
+        gradientCheckpointing: z.boolean().nullable().optional(),
+        baseline: z.boolean().optional().describe('judge the start model too'),
+      }),
+    }),
+    progress: z.strictObject({ loss: number, accuracy: number }),
+    result: z.strictObject({
+      ...trained,
+      pairs: count,
+      tooLong: count,
+      heldOutTooLong: count,
+      curve: z.array(named('RewardModelStep', z.strictObject({ step: count, loss: number, accuracy: number }))),
+      heldOut: named(
+        'HeldOutResult',
+        z.strictObject({
+          ...HeldOutFigures,
+          rows: z.array(
+            named('ScoredPair', z.strictObject({ id: z.string(), chosenScore: number, rejectedScore: number })),
+          ),
+        }),
+      ),
+      before: named('HeldOutFigures', z.strictObject(HeldOutFigures)).optional(),
+    }),
+  },
+  updatePolicy: {
+    does: 'updates a policy once over stored rollouts',
+    params: z.strictObject({
+      ...folders,
+      policy: path,
+      reference: path,
+      rollouts: path,
+      state: path.describe("folder for the optimizer's state"),
+      resumeState: path.optional().describe('state folder of the round before'),
+      importanceCap: number.min(1).optional().describe('rollouts are of an older policy, and weigh at most this'),
+      config: z.strictObject({
+        ...training,
+        name: named('MethodName', z.enum(ALGORITHMS)),
+        beta: number.nonnegative(),
+        clip: number.positive(),
+        clipHigh: number.positive().optional(),
+        rewardClip: number.positive(),
+        maxGradNorm: number.positive(),
+        maxNewTokens: z.int().positive().describe('of the sampling'),
+        temperature: number.positive().describe('of the sampling'),
+      }),
+    }),
+    progress: z.strictObject({ loss: number, clipFraction: number, gradNorm: number }),
+    result: z.strictObject({
+      ...trained,
+      trainedIds: z.array(z.string()).describe('the rollout of every use, in order'),
+      metrics: z.strictObject({
+        loss: number,
+        clipFraction: number,
+        gradNorm: number,
+        rewardMean: number,
+        rewardStd: number,
+        kl: number,
+        entropy: number,
+        advantageStd: number,
+        nonZeroAdvantages: count,
+        importanceMean: number.optional(),
+        importanceCapped: number.optional(),
+      }),
+      curve: z.array(
+        named('PolicyStep', z.strictObject({ step: count, loss: number, clipFraction: number, gradNorm: number })),
+      ),
+    }),
+  },
+  fineTune: {
+    does: 'trains a policy on programs by the cross-entropy of their tokens',
+    params: z.strictObject({
+      ...folders,
+      model: path,
+      rows: path,
+      config: z.strictObject({ ...training, ...schedule }),
+    }),
+    progress: z.strictObject({ loss: number, gradNorm: number }),
+    result: z.strictObject({
+      ...trained,
+      rows: count.describe('rows that were trained on'),
+      tooLong: count.describe('rows longer than maxLength, left out'),
+      tokens: count.describe('completion tokens of one epoch'),
+      curve: z.array(named('FineTuningStep', z.strictObject({ step: count, loss: number }))),
+    }),
+  },
+  checkTable: {
+    does: 'says whether a table or source tree can be read, by its schema alone',
+    params: z.strictObject(table),
+    progress: NO_METRICS,
+    result: none,
+  },
+  importTable: {
+    does: 'reads a table or source tree as rows of an artifact',
+    params: z.strictObject({ ...table, output: path }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      rows: count,
+      dropped: z.record(z.string(), count).describe('rows that were left out, by reason'),
+      source: z.string(),
+    }),
+  },
+  exportTable: {
+    does: 'writes rows as a Parquet file with a public schema',
+    params: z.strictObject({
+      format: z.enum(['aceCode87K', 'aceCodePair300K']),
+      rows: path,
+      programs: path.nullable(),
+      model: z.string().nullable(),
+      output: path,
+    }),
+    progress: NO_METRICS,
+    result: z.strictObject({ rows: count, bytes: count }),
+  },
+} as const satisfies Operations;
+
+const CpuLimits = named('CpuLimits', ContractCpuLimits);
+const Limits = named(
+  'Limits',
+  z.strictObject({
+    cpuSecondsPerTest: number.positive().optional(),
+    cpuSecondsPerProgram: number.positive().optional(),
+    memoryBytes: z.int().positive().optional(),
+  }),
+);
+const status = named('Verdict', ContractTestOutcome.shape.status);
+const TestOutcome = named('TestOutcome', ContractTestOutcome.extend({ status }));
+const job = { id: z.string(), program: z.string(), limits: Limits.optional() };
+const JudgeJob = named(
+  'JudgeJob',
+  z.strictObject({
+    ...job,
+    tests: z
+      .array(z.union([z.string(), named('StdinTest', z.strictObject({ stdin: z.string(), stdout: z.string() }))]))
+      .readonly()
+      .describe('Python statements, or what a script reads and must print'),
+  }),
+);
+const EvaluateJob = named('EvaluateJob', z.strictObject({ ...job, calls: z.array(z.string()).readonly() }));
+
+const sandbox = {
+  judge: {
+    does: 'runs programs against their tests',
+    params: z.strictObject({
+      jobs: z.array(JudgeJob).readonly(),
+      limits: Limits.optional(),
+      references: z.array(JudgeJob).readonly().optional().describe('programs that are to pass all their tests'),
+      thresholds: z.array(number.min(0).max(1)).readonly().optional().describe('pass rates that decide something'),
+    }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      verdicts: z.array(
+        named(
+          'ProgramVerdict',
+          z.strictObject({ id: z.string(), outcomes: z.array(TestOutcome), flags: z.array(z.string()) }),
+        ),
+      ),
+      measurements: z.array(named('Measurement', z.strictObject({ id: z.string(), cpuSeconds: number }))),
+      brokenReferences: z.array(
+        named('BrokenReference', ContractTestOutcome.extend({ status, id: z.string(), test: count })),
+      ),
+    }),
+  },
+  limits: {
+    does: 'derives limits from the CPU time of references',
+    params: z.strictObject({ jobs: z.array(JudgeJob).readonly(), limits: Limits.optional() }),
+    progress: NO_METRICS,
+    result: z.strictObject({ limits: z.array(CpuLimits) }),
+  },
+  evaluate: {
+    does: 'computes the values of calls of programs',
+    params: z.strictObject({ jobs: z.array(EvaluateJob).readonly(), limits: Limits.optional() }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      values: z.array(
+        named(
+          'ProgramValues',
+          z.strictObject({
+            id: z.string(),
+            results: z.array(
+              z.discriminatedUnion('status', [
+                named('CallValue', z.strictObject({ status: z.literal('value'), literal: z.string() })),
+                TestOutcome,
+              ]),
+            ),
+          }),
+        ),
+      ),
+    }),
+  },
+  probe: {
+    does: 'says what verdicts depend on and what they are measured on',
+    params: none,
+    progress: NO_METRICS,
+    result: z.strictObject({
+      isolation: z.string(),
+      level: z.string(),
+      pythonVersion: z.string(),
+      harnessVersion: z.string(),
+      importPolicy: z.string(),
+      calibrationSeconds: number,
+      workers: whole,
+    }),
+  },
+} as const satisfies Operations;
+
+/** Operations by process. The vLLM engine answers one operation of the model runtime. */
+export const PROCESSES = { runtime, sandbox, vllm: { sample: runtime.sample } } as const;
+
+/** All operations by name. */
+export const OPERATIONS = { ...runtime, ...sandbox } as const satisfies Operations;
+
+export type OperationName = keyof typeof OPERATIONS;
+export type RuntimeOperation = keyof typeof runtime;
+export type SandboxOperation = keyof typeof sandbox;
+export type EngineOperation = keyof typeof PROCESSES.vllm;
+/** Operations that write checkpoints. */
+export type TrainingOperation = 'trainRewardModel' | 'updatePolicy' | 'fineTune';
+
+export type Params<N extends keyof T, T extends Operations = typeof OPERATIONS> = z.input<T[N]['params']>;
+export type Result<N extends keyof T, T extends Operations = typeof OPERATIONS> = z.output<T[N]['result']>;
+export type ProgressMetrics<N extends keyof T, T extends Operations = typeof OPERATIONS> = Partial<
+  z.output<T[N]['progress']>
+>;
