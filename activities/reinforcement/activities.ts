@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type z } from 'zod';
+import type { z } from 'zod';
 import {
   ArtifactRef,
   ProgramRow,

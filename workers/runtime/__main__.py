@@ -15,7 +15,6 @@ import platform
 import sys
 
 from operations import runtime_operations
-
 from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
 from serve import serve

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from operations import TrainingEnvironment
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from operations import TrainingEnvironment
 from runtime.files import new_folder
 from runtime.models import DEVICE
 from runtime.parallel import collect, count_processes, sharded_like

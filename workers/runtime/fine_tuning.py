@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from operations import FineTuneConfig, FineTuneParams, FineTuneResult
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from operations import FineTuneConfig, FineTuneParams, FineTuneResult
 from runtime.checkpoints import clear_checkpoints, environments
 from runtime.conversation import answer_ids, prompt_ids
 from runtime.files import Row, read_rows

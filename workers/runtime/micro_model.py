@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from operations import BuildMicroModelParams, BuildMicroModelProgress, BuildMicroModelResult
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from operations import BuildMicroModelParams, BuildMicroModelProgress, BuildMicroModelResult
 from runtime.conversation import answer_ids, prompt_ids
 from runtime.files import Row, read_rows
 from runtime.models import DEVICE, save_model

@@ -20,15 +20,6 @@ from typing import Any
 import psutil
 import torch
 from huggingface_hub import snapshot_download
-from operations import (
-    CheckModelParams,
-    CheckModelResult,
-    ImportedModelSource,
-    ImportModelParams,
-    ImportModelResult,
-    ReleaseModelsParams,
-    ReleaseModelsResult,
-)
 from safetensors import safe_open
 from torch import nn
 from transformers import (
@@ -40,6 +31,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from operations import (
+    CheckModelParams,
+    CheckModelResult,
+    ImportedModelSource,
+    ImportModelParams,
+    ImportModelResult,
+    ReleaseModelsParams,
+    ReleaseModelsResult,
+)
 from runtime.files import new_folder
 from runtime.parallel import collect, shard
 from runtime.processes import RANK

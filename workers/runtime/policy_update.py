@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from operations import UpdatePolicyConfig, UpdatePolicyMetrics, UpdatePolicyParams, UpdatePolicyResult
 from safetensors.torch import save_file
 
+from operations import UpdatePolicyConfig, UpdatePolicyMetrics, UpdatePolicyParams, UpdatePolicyResult
 from runtime import methods
 from runtime.checkpoints import (
     OPTIMIZER_FILE,

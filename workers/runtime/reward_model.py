@@ -28,15 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from operations import (
-    HeldOutResult,
-    RewardModelStep,
-    ScoredPair,
-    TrainingEnvironment,
-    TrainRewardModelConfig,
-    TrainRewardModelParams,
-    TrainRewardModelResult,
-)
 from peft import LoraConfig, get_peft_model
 from transformers import (
     PreTrainedTokenizerBase,
@@ -50,6 +41,15 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
+from operations import (
+    HeldOutResult,
+    RewardModelStep,
+    ScoredPair,
+    TrainingEnvironment,
+    TrainRewardModelConfig,
+    TrainRewardModelParams,
+    TrainRewardModelResult,
+)
 from runtime.checkpoints import (
     CheckpointClock,
     checkpoint_folder,

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from operations import SampleParams, SampleResult
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from operations import SampleParams, SampleResult
 from runtime.conversation import prompt_ids
 from runtime.files import Row, read_rows, write_rows
 from serve import ServiceError

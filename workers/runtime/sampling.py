@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from operations import SampleParams, SampleProgress, SampleResult
 from transformers import DynamicCache, PreTrainedModel
 
+from operations import SampleParams, SampleProgress, SampleResult
 from runtime.models import DEVICE, out_of_memory, warm_policy
 from runtime.parallel import gather_rows, shares
 from runtime.processes import RANK

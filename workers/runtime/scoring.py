@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
-from operations import ScoreParams, ScoreResult
 from transformers import PreTrainedModel
 
+from operations import ScoreParams, ScoreResult
 from runtime.conversation import conversation_ids
 from runtime.files import read_rows, write_rows
 from runtime.models import DEVICE, out_of_memory, warm_reward_model

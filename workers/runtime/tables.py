@@ -28,7 +28,6 @@ from operations import (
     ImportTableParams,
     ImportTableResult,
 )
-
 from runtime.files import Row, write_rows
 from serve import Call, ServiceError
 

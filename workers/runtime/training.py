@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from operations import TrainingEnvironment
 from transformers import PreTrainedModel
 
+from operations import TrainingEnvironment
 from runtime.checkpoints import (
     CheckpointClock,
     load_optimizer,

@@ -20,8 +20,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import torch
 import transformers
 import vllm
-from operations import vllm_operations
 
+from operations import vllm_operations
 from runtime.models import DEVICE
 from serve import serve
 from vllm_engine.sampling import sample

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from operations import SampleParams, SampleProgress, SampleResult
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 
+from operations import SampleParams, SampleProgress, SampleResult
 from runtime.models import DEVICE, INFERENCE_DTYPE, Stamp, out_of_memory, weights_stamp
 from runtime.samples import Endings, Sample, read_samples, write_samples
 from serve import Call, ServiceError
