@@ -64,7 +64,7 @@ class BuildMicroModelParams(TypedDict):
     initializerRange: NotRequired[float]
     """Deviation of the first weights."""
     phrases: NotRequired[bool]
-    """A token is what stands between two numbers of a line."""
+    """A token is the text between two numbers of a line."""
 
 
 class BuildMicroModelProgress(TypedDict, total=False):

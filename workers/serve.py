@@ -1,16 +1,17 @@
 """JSON-lines service loop shared by the model runtime and the sandbox supervisor.
 
-The parent (a Node worker) opens file descriptor 3 for requests and 4 for replies; standard output and standard error are
-left to libraries and go to a log file. Requests run one after the other on the main thread, because neither torch nor a
-fork server is safe to drive from several threads; a reader thread takes requests and cancellations as they come.
+The parent (a Node worker) opens file descriptor 3 for requests and 4 for replies. Standard output and standard error
+are left to libraries and go to a log file. Requests run one after the other on the main thread, because neither torch
+nor a fork server is safe to drive from several threads. A reader thread takes requests and cancellations as they come.
 
     -> {"id": 1, "op": "sample", "params": {...}}     -> {"id": 1, "cancel": true}
     <- {"type": "ready", "versions": {...}}
     <- {"id": 1, "type": "progress", "done": 3, "total": 8, "message": "...", "metrics": {...}}
     <- {"id": 1, "type": "checkpoint", "step": 20, "path": "..."}
-    <- {"id": 1, "type": "result", "result": {...}} | {"id": 1, "type": "error", "error": {"type": "...", "message": "..."}}
+    <- {"id": 1, "type": "result", "result": {...}}
+    <- {"id": 1, "type": "error", "error": {"type": "...", "message": "..."}}
 
-When the parent's end of descriptor 3 closes, the process ends its children and itself at once: a parent that was killed
+When the parent's end of descriptor 3 closes, the process ends its children and itself at once. A parent that was killed
 cannot ask for it, and an orphaned training would hold a GPU.
 """
 
@@ -81,7 +82,7 @@ class Call:
         )
 
     def checkpoint(self, step: int, path: str) -> None:
-        """Announce a complete checkpoint folder; the parent copies it away while the training goes on."""
+        """Announce a complete checkpoint folder; the parent copies it while the training continues."""
         self._send({"id": self.id, "type": "checkpoint", "step": step, "path": path})
 
     def fail(self, error: ServiceError) -> None:

@@ -142,7 +142,7 @@ const runtime = {
       batch: z.int().positive().optional().describe('answers of one step'),
       learningRate: number.positive().optional(),
       initializerRange: number.positive().optional().describe('deviation of the first weights'),
-      phrases: z.boolean().optional().describe('a token is what stands between two numbers of a line'),
+      phrases: z.boolean().optional().describe('a token is the text between two numbers of a line'),
     }),
     progress: z.strictObject({ loss: number }),
     result: z.strictObject({

@@ -1,6 +1,6 @@
 """The resident model runtime process: `PYTHONPATH=<repository>/workers python -m runtime`, spoken to as in `serve.py`.
 
-`ACECODER_PROCESSES` is the number of its processes, each with a device of its own (default 1; see `processes.py`).
+`ACECODER_PROCESSES` is the number of its processes, each with its own device (default 1; see `processes.py`).
 `ACECODER_TORCH_THREADS` fixes the number of CPU threads of each (default: all cores, divided among them). Results are
 bit-identical in the same environment, which the `ready` message states next to the libraries' versions.
 
@@ -19,9 +19,9 @@ from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
 from serve import serve
 
-# Read by the libraries while they are imported. The first is how long a thread spins before it sleeps: a small model's
-# work comes in pieces of microseconds, between which sleeping would take as long as they do, and threads that spin
-# without end starve each other on shared cores.
+# Read by the libraries while they are imported. The first is how long a thread spins before it sleeps. The work of a
+# small model comes in pieces of microseconds: to sleep between them takes as long as they do, and threads that never
+# sleep starve each other on shared cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

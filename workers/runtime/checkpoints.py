@@ -1,9 +1,9 @@
-"""What the two trainings share about checkpoints: small, complete, few, and written by the clock.
+"""What all trainings share about checkpoints: small, complete, few, and written by the clock.
 
 A checkpoint holds what changes: trainable weights, optimizer, position. The start model is an input of the training and
-is read again when it resumes. When one is written never changes a result, because a resumed training is bit-identical
-where it goes on in the environment in which it began; a checkpoint says what that was. Tensors are whole in it, so that
-any number of processes can go on from it.
+is read again when it resumes. The time of a checkpoint never changes a result: a training that resumes in the same
+environment is bit-identical, and the checkpoint says what the environment was. Its tensors are whole, so any number of
+processes can resume from it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CheckpointClock:
 
 
 def environment() -> dict[str, Any]:
-    """What the bits of a result depend on beside its inputs and settings."""
+    """What the bits of a result depend on, apart from its inputs and settings."""
     return {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
@@ -66,8 +66,8 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
     """The environments of a training in order, each {step (the first in it is the next), **`environment`, microBatch,
     sharding}.
 
-    Two or more mean that the training went on in another one than it began in, so that its bits cannot be had again;
-    that is said when it happens, and goes on: the steps that are done are worth more than the last bits.
+    Two or more mean that the training resumed in another environment, so that its bits cannot be repeated. A message
+    says so when it happens. The training continues, because the steps that are done are worth more than the last bits.
     """
     count_processes()
     current: dict[str, Any] = {
@@ -126,7 +126,7 @@ def write_checkpoint(
     environments: list[TrainingEnvironment],
     write_rest: Callable[[Path], None],
 ) -> str:
-    """Write a complete checkpoint and return its folder; `write_rest` adds what the training has beside these."""
+    """Write a complete checkpoint and return its folder; `write_rest` adds what the training has of its own."""
     path = checkpoint_folder(checkpoints, step)
     weights, moments = collect(trainable_parameters(model)), optimizer_tensors(optimizer, model)
     if RANK == 0:

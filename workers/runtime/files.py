@@ -18,7 +18,7 @@ Row = dict[str, Any]
 def read_rows(path: str, fields: Iterable[str]) -> list[Row]:
     """Rows of a JSON Lines file in file order, each holding at least `fields`.
 
-    Raises `InvalidInput` that names the file and line when the file is missing, a line is no JSON object or a field
+    Raises `InvalidInput` that names the file and line when the file is missing, a line is not a JSON object or a field
     is absent.
     """
     rows: list[Row] = []

@@ -47,8 +47,8 @@ def build_micro_model(params: BuildMicroModelParams, call: Call) -> BuildMicroMo
     params: corpus (rows {messages, assistantPrefix} and either completion = a correct Python function, whose wrong
     variants are made here, or answers = programs and shares = how often each is given), output (model folder), seed,
     steps, batch? (answers a step), learningRate? and initializerRange? (deviation of the first weights), by default the
-    constants above, phrases? (a token is what stands between two numbers of a line, as far as the vocabulary goes, in
-    the place of a word: several times fewer tokens where texts come from few templates). Result: {architecture,
+    constants above, phrases? (a token is the text between two numbers of a line, as far as the vocabulary goes, and
+    not a word: several times fewer tokens where texts come from few templates). Result: {architecture,
     parameters, vocabulary, steps, loss (mean of the last ten steps, nats a token)}. Errors: `InvalidInput` naming the
     row, `Cancelled`.
     """

@@ -101,7 +101,7 @@ def warm_reward_model(path: str) -> Loaded:
 def load_policy(
     path: str, dtype: torch.dtype = torch.float32, upper_layers: int | None = None, sharding: str = "none"
 ) -> Loaded:
-    """A causal LM of its own for the caller to train, in evaluation mode. Raises `ModelNotFound`.
+    """A causal LM that the caller may train, in evaluation mode. Raises `ModelNotFound`.
 
     `upper_layers` as `train_upper_layers` has it. With `sharding` "fsdp" the processes of this runtime share the
     model, which is then never whole on a device.

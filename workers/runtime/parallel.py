@@ -1,7 +1,7 @@
 """What the processes of one runtime do together: agree, add up, share work and shard models.
 
-Every function is called by all ranks, in the same order; with one process each does nothing or its whole. Collectives
-have no time limit: a rank that is lost ends the runtime by its pipe (`processes.py`), and a long wait is no error.
+Every function is called by all ranks, in the same order; with one process each does nothing or all of it. Collectives
+have no timeout, because a long wait is not an error. A rank that is lost ends the runtime by its pipe (`processes.py`).
 """
 
 from __future__ import annotations

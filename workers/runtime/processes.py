@@ -1,8 +1,8 @@
 """The processes of one runtime: rank 0 speaks with the parent, and is itself the parent of the others.
 
-With `ACECODER_PROCESSES` = N the runtime has a process for each device. Ranks 1 to N - 1 are started by rank 0 and
-spoken to as in `serve.py`, so that they, too, leave when their parent's end of the pipe closes, however rank 0 ended.
-An operation of all ranks is sent to each; its result is that of rank 0, and an error of any rank ends it everywhere.
+With `ACECODER_PROCESSES` = N the runtime has one process per device. Rank 0 starts ranks 1 to N - 1 and speaks to them
+as `serve.py` says. They end when their parent's end of the pipe closes, however rank 0 ended. An operation of all ranks
+is sent to each; its result is that of rank 0, and an error of any rank ends it everywhere.
 
 Ranks find each other by a store that rank 0 holds on a loopback port. RANK and WORLD_SIZE are not set: libraries that
 read them wrap models and split data by themselves.

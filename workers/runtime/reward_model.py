@@ -1,20 +1,21 @@
 """Bradley-Terry reward models from preference pairs, trained with TRL's `RewardTrainer`.
 
 Loss (Bradley and Terry, 1952): the mean over pairs of -log sigmoid(r(chosen) - r(rejected)), plus
-`centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2 (Eisenstein et al., arXiv 2312.09244), which
-keeps the scores' free offset near zero. With `questionWeighting` a pair weighs 1 / the number of its question's pairs,
-scaled so that weights have mean 1: every question then counts the same, as in the paper's equation 1 (AceCoder, arXiv
-2502.01718, section 2.3), which divides a question's sum over pairs by their number. A question's pairs then stand
-together and each of its programs is scored once for all of them, as in InstructGPT (arXiv 2203.02155, section 3.5): the
-same loss for fewer forward passes. Without it, as in the authors' code, pairs are drawn one by one, and a question with
-many of them outweighs the others.
+`centerRewardsCoefficient` times the mean of (r(chosen) + r(rejected))^2 (Eisenstein et al., arXiv 2312.09244). The
+second term keeps the free offset of the scores near zero.
 
-Sequence classifiers of transformers read the score at the last token that is not padding *by id*, scoring here reads
-it by the mask; both mean the same token because the padding token differs from the one that ends a conversation.
+With `questionWeighting` a pair weighs 1 / the number of its question's pairs, scaled so that weights have mean 1. Every
+question then counts the same, as in the paper's equation 1 (AceCoder, arXiv 2502.01718, section 2.3). The pairs of a
+question follow each other, and each of its programs is scored once for all of them, as in InstructGPT (arXiv
+2203.02155, section 3.5): the same loss for fewer forward passes. Without it, as in the authors' code, pairs are drawn
+one by one, and a question with many pairs outweighs the others.
 
-On several processes each has a trainer over its share of every step's micro-batches; gradients are summed before the
-step, so that all take the same one. The trainers know nothing of each other: left to them, the last step would be
-filled up with pairs of the first.
+Sequence classifiers of transformers read the score at the last token that is not padding *by id*. Scoring here reads
+it by the mask. Both mean the same token, because the padding token differs from the one that ends a conversation.
+
+On several processes each has a trainer over its share of every step's micro-batches. Gradients are summed before the
+step, so that all take the same one. The trainers know nothing of each other: they would fill up the last step with
+pairs of the first.
 """
 
 from __future__ import annotations
@@ -378,7 +379,7 @@ def _training_steps(
 ) -> list[list[int]]:
     """Indices of the pairs of each step: a seeded permutation an epoch, cut after `epochs` times their number.
 
-    With `together` questions are permuted, and the pairs of each stand side by side. Otherwise pairs are, and within an
+    With `together` questions are permuted, and the pairs of each follow each other. Otherwise pairs are, and within an
     optimizer step, where the order is free, those of similar length come together and share micro-batches.
     """
     questions: dict[Any, list[int]] = {}

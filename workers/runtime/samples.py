@@ -5,7 +5,7 @@ stop, seeds}), output, maxRows (rows at once), logProbs? (whether rows carry tho
 Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
 promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
 token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, in nats.
-A row's randomness comes from its own seed, not from the rows beside it. Result: {rows, tokens}. Errors: `InvalidInput`,
+A row's randomness comes from its own seed, not from its neighbours. Result: {rows, tokens}. Errors: `InvalidInput`,
 `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 """
 
@@ -80,7 +80,7 @@ class Endings:
     def _tokens_with(self, character: str) -> set[int] | None:
         """Tokens whose text has that character; None where the vocabulary does not say."""
         if character not in self._completing:
-            # Vocabularies write other characters, and the space, in ways of their own; bytes as in <0x60>.
+            # Vocabularies encode other characters, and the space; they write bytes as in <0x60>.
             plain = character.isascii() and character.isprintable() and character != " "
             self._completing[character] = (
                 {id for text, id in self.tokenizer.get_vocab().items() if character in text or text.startswith("<0x")}

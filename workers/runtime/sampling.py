@@ -1,8 +1,8 @@
 """Batched sampling of programs with a key-value cache.
 
-Each prompt is read once and its cache copied for the prompt's samples; rows that end leave the batch. A row draws its
-tokens by inverse CDF from a stream of uniforms seeded with the row's own seed, so its randomness does not depend on the
-rows beside it.
+Each prompt is read once, and its cache is copied for the prompt's samples. Rows that end leave the batch. A row draws
+its tokens by inverse CDF from a stream of uniforms with the row's own seed, so its randomness does not depend on its
+neighbours.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[
 
 
 def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
-    """The samples of AceCode-87K as programs. Their pass rates stand there; verdicts of single tests do not."""
+    """The samples of AceCode-87K as programs. It holds their pass rates and no verdicts of single tests."""
     source = table_of(params)
     columns = columns_of(source, "aceCode87K")
     if "inferences" not in columns:
@@ -524,7 +524,7 @@ def without_prints(code: str) -> str:
 
 
 def program_of(text: str) -> str:
-    """The program of an answer: what stands in its first Python fence, or all of it."""
+    """The program of an answer: the text of its first Python fence, or all of it."""
     fence = PYTHON_FENCE.search(text)
     return fence.group(1) if fence else text
 

@@ -11,7 +11,8 @@ All program expressions of an assert are evaluated, also those behind an `and` t
 makes it `raised`.
 """
 
-# The values of a program have no type that is known here. A match over syntax goes on behind it with what it leaves.
+# The values of a program have no type that is known here. A match over syntax leaves what it does not know to the code
+# behind it.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 # pyright: reportMatchNotExhaustive=false
 
@@ -71,7 +72,7 @@ class Plan:
 
     `step` is what runs inside, as `inside/program.py` has it; `wanted` is how many values it sends back, and `holds`
     says from them whether the assert holds, or is None where the test runs whole inside. `parses` is false for a text
-    that is no Python.
+    that is not Python.
     """
 
     step: tuple[str, Any]
@@ -489,7 +490,7 @@ def _refuse_collisions(members: list[Any]) -> None:
 
 
 def literal(value: Any) -> str:
-    """Python expression for a decoded value, the same on every run: set members stand in the order of their texts.
+    """Python expression for a decoded value, the same on every run: set members are in the order of their texts.
 
     Raises `NoLiteral` for opaque values and for floats that have no literal (nan, inf).
     """

@@ -33,7 +33,7 @@ _MAX_RECORDS = 16 * 1024 * 1024
 _GRACE_SECONDS = 40
 _TRIES_ALONE = 2
 _STARTS_IN_A_ROW = 3
-# Tasks sent to a zygote at a time, and the size up to which a frame fits into its socket's buffer beside another.
+# Tasks sent to a zygote at a time, and the size up to which two frames fit into its socket's buffer.
 _AHEAD = 2
 _SMALL_FRAME = 64 * 1024
 
@@ -98,7 +98,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a program: `steps` are what `inside/program.py` says, in order; after so many time-outs it ends."""
+    """One run of a program, which ends after `max_time_outs` timeouts; `inside/program.py` says what `steps` are."""
 
     program: str
     steps: Sequence[tuple[str, Any]]
@@ -144,7 +144,7 @@ class _Zygote:
 
 
 class Pool:
-    """`size` zygotes, each behind a wall of its own; started once and kept between batches."""
+    """`size` zygotes, each behind its own wall; started once and kept between batches."""
 
     def __init__(self, size: int, minimum: str = wall.LEVELS[0]) -> None:
         """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does, or when it is
@@ -202,7 +202,7 @@ class Pool:
         other.
 
         Reports may be large and are dropped at once. A run that is not sound is repeated alone, up to twice; if it
-        never is, the last report stands: `FELL` or a killed process. None in place of a report means that the host was
+        never is, the last report counts: `FELL` or a killed process. None in place of a report means that the host was
         in trouble, which says nothing about the program. Raises `Cancelled` when the parent asks to stop, and
         `ServiceError` SandboxUnavailable when not one job could be run.
         """

@@ -60,7 +60,7 @@ _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
 _SLOW_FACTOR = 4
 _CACHE_BYTES = 8 * 1024 * 1024
-_ENTRY_BYTES = 320  # of a cached verdict beside its data: the key, two objects and a place in the dictionary
+_ENTRY_BYTES = 320  # of a cached verdict without its data: the key, two objects and a place in the dictionary
 # As in "<object object at 0x7f3a5c0b2d40>".
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
@@ -165,8 +165,8 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
     alone with four times the limits; alone, a program whose pass rate is within 0.05 of one of `thresholds`.
 
-    flags: "unparsable" when a test is no Python text, "stripped" when module-level asserts or prints were removed,
-    "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes stand), "cheating"
+    flags: "unparsable" when a test is not Python, "stripped" when module-level asserts or prints were removed,
+    "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes count), "cheating"
     when the program passes asserts that are known to be false; its passes made inside do not count.
 
     Each of `references` is to pass all its tests. One that fails twice while the sandbox's own control program passes
@@ -280,9 +280,10 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
 
 
 def _with_slack(work: Work) -> Work:
-    """The work that confirms a time-out and decides what comes after it. On a busy host the same test costs more CPU
-    time: with the limit of the first run, one that needs nearly all of it would be late there in both runs, and in
-    neither on an idle host.
+    """The work that confirms a timeout and decides what comes after it, with twice the limit per test.
+
+    On a busy host the same test costs more CPU time. With the limit of the first run, a test that needs nearly all of
+    it would time out in both runs there, and in neither on an idle host.
     """
     limits = work.limits
     return replace(work, limits=replace(limits, cpu_seconds_per_test=_SLACK_FACTOR * limits.cpu_seconds_per_test))
@@ -437,7 +438,7 @@ _FAILURES: dict[str, Verdict] = {
 
 
 def _records(report: Report) -> list[Record]:
-    """Parse what the process wrote, up to the first thing that is no record: the bytes are hostile."""
+    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile."""
     records: list[Record] = []
     data, position = report.records, 4  # after the empty record that says "ready"
     while position + 4 <= len(data):
@@ -476,7 +477,7 @@ def _outcomes(
     steps = records[1:]
     end = steps.pop() if steps and steps[-1]["status"] == "end" else None
     if len(steps) > len(texts):
-        # The process has written records of its own making; which ones cannot be told.
+        # The process has written its own records, and nothing tells which ones.
         return [{"status": "killed", "reason": "wrote to the result channel"} for _ in texts]
     outcomes: list[T | TestOutcome] = []
     for text, record in zip(texts, steps, strict=False):

@@ -1,8 +1,8 @@
 """The outer wall: starts one zygote behind namespaces, with nothing of the host but the interpreter.
 
 Three ways are tried, the first that works is used:
-- as root, bubblewrap keeps the right to change the user and the zygote takes a user id of its own, so that limits for
-  each user (threads) are not shared by the zygotes and no process inside is root on the host;
+- as root, bubblewrap keeps the right to change the user and each zygote takes its own user id: zygotes then
+  share no limits per user (threads), and no process inside is root on the host;
 - otherwise bubblewrap with a user namespace;
 - where bubblewrap is missing, `unshare` of util-linux, which cannot hide the host's files: then Landlock must;
 - where there are no namespaces, nothing around the zygote: then Landlock and seccomp must do everything.
@@ -59,7 +59,7 @@ class Wall:
 
 
 def receive(control: socket.socket, size: int) -> bytes:
-    """Read exactly `size` bytes; OSError (also a time-out) when they do not come."""
+    """Read exactly `size` bytes; OSError (a timeout is one) when they do not come."""
     parts = bytearray()
     while len(parts) < size:
         part = control.recv(min(size - len(parts), 1 << 20))

@@ -1,7 +1,7 @@
-"""The vLLM sampling engine, a process beside the model runtime, started by `python -m vllm_engine` in the same way.
+"""The vLLM sampling engine: a process next to the model runtime, started by `python -m vllm_engine`.
 
-It is spoken to as in `serve.py` and answers `sample` alone. Its interpreter is that of an environment of its own; the
-device is shared with the model runtime, so that it holds memory during a call only.
+It speaks as `serve.py` says and answers `sample` alone. It has its own environment and interpreter. It shares the
+device with the model runtime, and therefore holds memory during a call only.
 """
 
 from __future__ import annotations

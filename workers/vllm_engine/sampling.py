@@ -1,6 +1,6 @@
 """Sampling by vLLM 0.33, its offline `LLM` with token-id prompts: requests and answers as in `runtime/samples.py`.
 
-Texts differ from those of the transformers engine, because vLLM draws tokens from generators of its own. Each sample is
+Texts differ from those of the transformers engine, because vLLM has its own generators. Each sample is
 a request with the sample's seed; where it ends and what its text is, the same code decides as there.
 """
 

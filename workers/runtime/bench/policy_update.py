@@ -1,4 +1,4 @@
-"""The policy update beside TRL's GRPO step without generation, in turns: part of `npm run bench:training`.
+"""The policy update next to TRL's GRPO step without generation, in turns: part of `npm run bench:training`.
 
 Both sides have the same weights, rollouts, batch, loss, beta, old and reference log-probabilities, clipping and Adam.
 Ours is the runtime's operation as the worker calls it, from its progress message of one step to that of the next; TRL's
@@ -158,7 +158,7 @@ def now() -> float:
 
 def main() -> None:
     """Measure; `--output` gets the measures as a JSON array."""
-    parser = argparse.ArgumentParser(description="The policy update beside TRL's GRPO step, in turns.")
+    parser = argparse.ArgumentParser(description="The policy update next to TRL's GRPO step, in turns.")
     parser.add_argument("--size", choices=SHAPES, default="0.14", help="shape of the model, whose weights are random")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--output", type=Path, required=True, help="file of the measures")

@@ -277,7 +277,7 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint_on_any_number_of_proce
     assert reply["error"]["type"] == "Cancelled"
     (checkpoint,) = checkpoints
     assert 3 <= checkpoint["step"] < STEPS
-    assert runtime.pids() == pids  # nobody was left alone in a collective
+    assert runtime.pids() == pids  # no rank was left alone in a collective
 
     folder, expected = undisturbed(op, sharding)
     resume = {"resumeFrom": checkpoint["path"]}
@@ -308,7 +308,7 @@ def test_an_error_that_all_ranks_have_leaves_the_runtime_as_it_is(
 def test_an_error_of_one_rank_is_told_and_ends_the_runtime(
     runtime: Runtime, params_of: Callable[..., Any], tmp_path: Path
 ) -> None:
-    # The shortest completion stands in the last of two micro-batches, which is the share of rank 1.
+    # The shortest completion is in the last of two micro-batches, which is the share of rank 1.
     rows = [
         {"id": f"r{length}", "questionId": "q", "promptIds": [1], "completionIds": [2] * length, "reward": 0.0}
         for length in (9, 8, 7)

@@ -1,9 +1,9 @@
 """Bench of the sandbox: `npm run bench:sandbox`; ratios hold on a busy machine, absolute rates need a quiet one.
 
-The reference load is read from `ACECODER_SHARED` (default: `../shared` beside the repository). The peer, EvalPlus, gets
-an environment of its own from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by
-turn with ours. Limits are derived from each reference's own CPU time, as the stages have it. Everything is killed as a
-user meets it: through `npm run sandbox`, whose Node process is one of the victims.
+The reference load is read from the folder `ACECODER_SHARED` (default: `../shared`). The peer, EvalPlus, gets its own
+environment from `peer.lock` and runs inside the outer wall, on the same programs and asserts, turn by turn with ours.
+Limits are derived from each reference's own CPU time, as the stages have it. Everything is killed as a user meets it:
+through `npm run sandbox`, whose Node process is one of the victims.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def running() -> Iterator[Service]:
 
 @contextmanager
 def endless_loops(count: int) -> Iterator[None]:
-    """Busy neighbours, each in a session of its own, so that each gets a share of its own from the scheduler."""
+    """Busy neighbours, each in its own session, so that the scheduler gives each its own share."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(count)]
     try:
         yield
@@ -337,7 +337,7 @@ def attacks() -> tuple[int, int]:
 
 
 def measure_speed(jobs: Sequence[Job], row: Callable[..., None], not_above: Callable[..., None]) -> None:
-    """Rows on the whole load: programs/s, and verdicts of three runs, the last beside endless loops."""
+    """Rows on the whole load: programs/s, and verdicts of three runs, the last next to endless loops."""
     runs: list[Verdicts] = []
     rates, cpu_rates = [], []
     for turn in range(3):

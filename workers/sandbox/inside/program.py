@@ -1,4 +1,4 @@
-"""Runs one untrusted program and its tests; lives in a process of its own that ends afterwards.
+"""Runs one untrusted program and its tests, in its own process, which ends afterwards.
 
 Rules for the program's text, the same for every model:
 - It is loaded once as an imported module named "program", so an `if __name__ == "__main__":` block does not run.
@@ -36,7 +36,6 @@ _MAX_DEPTH = 50
 _SEQUENCES: tuple[tuple[str, Any], ...] = (("l", list), ("t", tuple), ("s", set), ("z", frozenset))
 """Tags of what holds members."""
 _MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
-# Time-outs are nearly all of the bill: a program has two of them, then its other tests are not run.
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
@@ -46,9 +45,9 @@ _CPU_TIMER, _WALL_TIMER = signal.ITIMER_PROF, signal.ITIMER_REAL
 
 
 def wall_limit(cpu_limit: float, cpu_used: float) -> float:
-    """Wall seconds allowed beside a CPU limit: enough for one that sleeps, and ten more for every CPU second used.
+    """Wall seconds allowed with a CPU limit: enough for one that sleeps, and ten more for every CPU second used.
 
-    A program that computes beside busy neighbours thus gets time as long as it gets a tenth of a core; verdicts shall
+    A program that computes next to busy neighbours thus gets time as long as it gets a tenth of a core; verdicts shall
     not depend on the neighbours.
     """
     return 4 * cpu_limit + 1 + 10 * cpu_used
@@ -61,7 +60,7 @@ class _TimeOut(BaseException):
 class _Clock:
     """CPU time limit and, against sleeping, wall time limit of one step.
 
-    The kernel's ITIMER_PROF counts ticks and may ring far too early beside busy neighbours; it only wakes the handler,
+    The kernel's ITIMER_PROF counts ticks and may ring far too early next to busy neighbours; it only wakes the handler,
     which reads the exact clock. ITIMER_REAL does the same for a program that sleeps or has disarmed the other one. Both
     are set again for each step, in case the program has changed them, and outside a step they mean nothing.
     """
@@ -78,7 +77,7 @@ class _Clock:
             raise _TimeOut
 
     def run(self, seconds: float, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-        """Return what `body` returns, or a time-out when it takes more than `seconds` of CPU, or the `wall_limit`."""
+        """Return what `body` returns, or a timeout when it takes more than `seconds` of CPU, or the `wall_limit`."""
         try:
             try:
                 self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
@@ -91,7 +90,7 @@ class _Clock:
                 self._limit = math.inf
         except _TimeOut:
             return {"status": "timeout"}
-        # A bare `except:` in the program may have eaten the time-out and returned a value all the same.
+        # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
         return record if time.process_time() - self._cpu_start <= seconds else {"status": "timeout"}
 
 
@@ -283,7 +282,7 @@ class Harness:
     ) -> None:
         """Load the program `text`, run `steps` in order, and send a JSON record for the loading and for each step.
 
-        An empty record comes first: where it is missing, the process never became ready, which is no fault of the
+        An empty record comes first: where it is missing, the process never became ready, which is not the fault of the
         program. A step is ("values", [expression, ...]), texts or compiled, whose values are sent encoded, ("run",
         statements) or ("unittest", classes), which are only run, or, in a script, ("stdin", text): a script is not
         loaded but run from its beginning for each step, as `__main__` and with nothing removed, and its output is the
@@ -301,7 +300,7 @@ class Harness:
         if is_script:
             try:
                 script = compile(text, "<program>", "exec", dont_inherit=True)
-            except Exception as error:  # noqa: BLE001 - a text that is no program
+            except Exception as error:  # noqa: BLE001 - a text that is not a program
                 report(_loading_failure(error))
                 return
             report({"status": "loaded"})

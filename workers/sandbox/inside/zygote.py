@@ -43,7 +43,7 @@ _register_at_fork, os.register_at_fork = os.register_at_fork, _ignore
 import hardening  # noqa: E402
 import program  # noqa: E402
 
-sys.path = sys.path[1:]  # programs shall not find the modules beside this file
+sys.path = sys.path[1:]  # programs shall not find the modules next to this file
 
 # What programs import most; loaded once here instead of in every child. Not hashlib: it brings OpenSSL with it.
 _MODULES = (
@@ -249,7 +249,7 @@ def _seccomp_works(landlock: hardening.Landlock) -> bool:
 
 
 def _calibrate() -> float:
-    """CPU seconds of a million rounds of an empty loop: how fast this core is, to be read beside CPU times."""
+    """CPU seconds of a million rounds of an empty loop: how fast this core is, for the reading of CPU times."""
     start = time.process_time()
     for _ in range(100_000):
         pass

@@ -90,7 +90,7 @@ def test_tests_after_a_crash_run(service: Service) -> None:
 
 
 def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The program is slow in the first run only, as beside a neighbour that takes the core's cache.
+    # The program is slow in the first run only, as next to a neighbour that takes the core's cache.
     pool = Pool(1)
     run, runs = pool.run, []
 

@@ -131,7 +131,7 @@ def test_no_isolation_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_wall_holds(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wall, "ways", lambda: [way])
     if way == "bare" and os.getuid() == 0:
-        # Without mounts of its own the zygote's user needs an interpreter that everybody may read.
+        # Without its own mounts the zygote's user needs an interpreter that everybody may read.
         monkeypatch.setattr(wall, "_PYTHON", ["/usr/bin/python3", *wall._PYTHON[1:]])
         monkeypatch.setattr(wall, "_INTERPRETER", Path("/usr/bin/python3"))
     pool = Pool(1)
