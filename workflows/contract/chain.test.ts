@@ -44,9 +44,13 @@ describe('the chain', () => {
 describe('inputs of a stage', () => {
   it('are what the chain says', () => {
     expect(chainInputs('evaluation', configOf('evaluation'), everything)).toEqual({
-      policies: { initial: thing('policy'), trained: thing('reinforcement') },
+      policies: { initial: thing('policy'), fineTuned: thing('fineTuning'), trained: thing('reinforcement') },
       rewardModel: thing('rewardModel'),
       questions: thing('filtering'),
+    });
+    const { fineTuning: _fineTuning, ...outputs } = everything.outputs;
+    expect(chainInputs('evaluation', configOf('evaluation'), { ...everything, outputs })).toMatchObject({
+      policies: { initial: thing('policy'), trained: thing('reinforcement') },
     });
   });
 
@@ -113,9 +117,11 @@ describe('a stage that is optional', () => {
       seeds: { kind: 'seeds', path: 's.jsonl' },
       models: { policy: { kind: 'folder', path: 'm' } },
     });
-    expect(stagesOf(stages)).toEqual([...STAGES]);
+    const usual = STAGES.filter((stage) => stage !== 'fineTuning');
+    expect(stagesOf(stages)).toEqual(usual);
+    expect(stagesOf({ ...stages, fineTuning: {} })).toEqual([...STAGES]);
     expect(stagesOf({ ...stages, sampling: null, preferences: undefined })).toEqual(
-      STAGES.filter((stage) => stage !== 'sampling' && stage !== 'preferences'),
+      usual.filter((stage) => stage !== 'sampling' && stage !== 'preferences'),
     );
   });
 });

@@ -10,6 +10,9 @@ const ARTIFACT: ArtifactRef = {
   bytes: 10,
 };
 
+/** The stages of an experiment without optional ones. */
+const USUAL = STAGES.filter((stage) => stage !== 'fineTuning');
+
 function statusOf(
   state: ExperimentStatus['state'],
   changes: Partial<Record<(typeof STAGES)[number], Partial<StageStatus>>> = {},
@@ -19,7 +22,7 @@ function statusOf(
     state,
     teacher: 'offline',
     cost: { usd: 0 },
-    stages: STAGES.map((name) => ({ name, state: 'waiting', ...changes[name] })),
+    stages: USUAL.map((name) => ({ name, state: 'waiting', ...changes[name] })),
   };
 }
 
@@ -61,7 +64,7 @@ describe('currentDetails', () => {
         .split('\n')
         .filter((line) => line.startsWith('| '))
         .map((line) => line.split('|')[1]!.trim()),
-    ).toEqual(['stage', ...STAGES]);
+    ).toEqual(['stage', ...USUAL]);
     expect(rowOf(details, 'synthesis')).toEqual([
       'synthesis',
       '`reused`',
@@ -138,7 +141,7 @@ describe('currentDetails', () => {
 
   it('of a finished experiment says where the report is', () => {
     const done = Object.fromEntries(
-      STAGES.map((name) => [name, { state: 'done' as const, seconds: 1, artifact: ARTIFACT, resetEventId: 9 }]),
+      USUAL.map((name) => [name, { state: 'done' as const, seconds: 1, artifact: ARTIFACT, resetEventId: 9 }]),
     );
     const details = currentDetails(
       { ...statusOf('done', done), report: { html: '/r/report.html', summary: '/r/summary.json' } },
@@ -146,13 +149,13 @@ describe('currentDetails', () => {
     );
     expect(details.split('\n')[0]).toBe('**my-run**: done, 7 of 7 stages done');
     expect(details).toContain('Report: `/r/report.html`');
-    for (const stage of STAGES) expect(rowOf(details, stage)[1]).toBe('`done`');
+    for (const stage of USUAL) expect(rowOf(details, stage)[1]).toBe('`done`');
   });
 
   it("stays within the server's 20,000 bytes, however long the workflow id and a failure's message are", () => {
     const long = { ...failure, message: 'x'.repeat(1_000_000) };
     const stages = Object.fromEntries(
-      STAGES.map((name) => [
+      USUAL.map((name) => [
         name,
         {
           state: 'done' as const,
