@@ -1,8 +1,8 @@
 /**
  * `npm run bench:data`: the data half at the scale of the paper, on a Temporal server and a MinIO of its own.
  *
- * Every ratio is measured in one run, its two sides by turns. Rows are synthetic, of the size of real ones, and the same in
- * every run.
+ * Every ratio is measured in one run, its two sides by turns. Rows are synthetic, of the size of real ones, and the
+ * same in every run.
  */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -48,23 +48,26 @@ interface Surroundings {
 }
 
 /**
- * Programs of as many questions. Half of the questions give pairs, six each; in the paper 53 % of AceCode-87K's do, 6.6 each.
+ * Programs of as many questions. Half of the questions give pairs, six each; in the paper 53 % of AceCode-87K's do, 6.6
+ * each.
  */
 function* programs(questions: number, text = 260): Generator<ProgramRow> {
   for (let question = 0; question < questions; question += 1) {
     const questionId = `q-${sha256(`question ${question}`).slice(0, 24)}`;
     for (let index = 0; index < PROGRAMS_PER_QUESTION; index += 1) {
-      // A question that every program solves, or none, gives no pair; of the others, two programs pass all and three few.
+      // A question that every program solves, or none, gives no pair. Of the others, two programs pass all tests, and
+      // three pass few.
       const passed =
         question % 2 === 0 ? (index < 2 ? TESTS : index < 5 ? 2 + index : TESTS - 5) : question % 4 === 1 ? TESTS : 0;
       const body = sha256(`${question}/${index}`);
+      const lines = '    total += len(values)\n'.repeat(Math.ceil((text - 110) / 26));
       yield {
         id: `p-${body.slice(0, 24)}`,
         questionId,
         split: question % 10 === 9 ? 'heldOut' : 'train',
         question: `Write the function that ${questionId} describes. `.repeat(6),
         index,
-        program: `def solve(values):\n    total = 0x${body}\n${'    total += len(values)\n'.repeat(Math.ceil((text - 110) / 26))}    return total\n`,
+        program: `def solve(values):\n    total = 0x${body}\n${lines}    return total\n`,
         finish: 'stop',
         passRate: passed / TESTS,
         testCases: TESTS + 4,
@@ -84,8 +87,8 @@ async function secondsOf(work: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * Rows through the store, with validation, spool, digest and gzip, against a bare client that gzips and writes the same rows: as they come,
- * and, which no bar is about, in chunks.
+ * Rows through the store, with validation, spool, digest and gzip, against a bare client that gzips and writes the same
+ * rows: as they come, and, which no bar is about, in chunks.
  */
 async function storeThroughput({ store, environment }: Surroundings): Promise<Measure[]> {
   const url = new URL(environment['ACECODER_S3_ENDPOINT']!);

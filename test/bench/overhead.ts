@@ -1,8 +1,10 @@
 /**
- * What Temporal, the store and the worker cost a training: the stage `rewardModel` on SmolLM2 beside the same call of the
- * same Python operation, which writes its checkpoints as often. Both run at the same time, each on half of the cores, the
- * stage with its worker, Temporal and MinIO; then again with the halves exchanged. So what makes the host slower for minutes meets both, which one after
- * the other differ by more than the bar allows: two calls of the same training took 326 s and 285 s. All must have the same losses.
+ * What Temporal, the store and the worker cost a training: the stage `rewardModel` on SmolLM2 next to the same call of
+ * the same Python operation, which writes its checkpoints as often.
+ *
+ * Both run at the same time, each on half of the cores, the stage with its worker, Temporal and the store; then again
+ * with the halves exchanged. So what makes the host slower for minutes meets both. One after the other, they differ by
+ * more than the bar allows: two calls of the same training took 326 s and 285 s. All must have the same losses.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -200,7 +202,9 @@ export async function overhead(
         unit: 'times',
         bar: OVERHEAD_BAR,
         at: 'most',
-        note: `side by side, cores ${halves[0]} and ${halves[1]}, then exchanged; ${checkpoints / 2} checkpoints a call`,
+        note:
+          `side by side, cores ${halves[0]} and ${halves[1]}, then exchanged; ` +
+          `${checkpoints / 2} checkpoints per call`,
       },
       {
         name: 'overhead: direct call',

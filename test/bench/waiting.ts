@@ -1,8 +1,9 @@
 /**
- * How long a device waits in RL rounds, synchronous and asynchronous: a fake device or this host's own, everything else real.
+ * How long a device waits in RL rounds, synchronous and asynchronous: a fake device or this host's own, and everything
+ * else real.
  *
- * A round of the fake device samples for 6 s, runs programs for about 4 s, and trains for 6 s; the device's own log says when
- * it worked. A real one samples and trains a model of random weights.
+ * A round of the fake device samples for 6 s, runs programs for about 4 s, and trains for 6 s. The device's own log
+ * says when it worked. A real one samples and trains a model of random weights.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -42,7 +43,8 @@ const DEVICES = {
     },
     model: (folder: string): void => {
       const code =
-        'import sys, pathlib, shutil; from runtime.bench.throughput import random_model; shutil.move(random_model("0.14", pathlib.Path(sys.argv[1] + "-made")), sys.argv[1])';
+        'import sys, pathlib, shutil; from runtime.bench.throughput import random_model; ' +
+        'shutil.move(random_model("0.14", pathlib.Path(sys.argv[1] + "-made")), sys.argv[1])';
       const { status } = spawnSync(venvPython(), ['-c', code, folder], {
         stdio: 'inherit',
         env: { ...process.env, PYTHONPATH: join(root, 'workers') },
@@ -135,13 +137,14 @@ export async function waiting(
           value: own,
           unit: '',
           ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}),
-          note: `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ${gaps(onDevice)}`,
+          note:
+            `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ` + gaps(onDevice),
         },
         {
           name: `${mode}: seconds a round`,
           value: Math.max(...steps.flat().map(({ to }) => to)) / rounds,
           unit: 's',
-          note: `programs ran ${(judging.reduce((sum, seconds) => sum + seconds, 0) / judging.length).toFixed(1)} s a round`,
+          note: `programs ran ${(sum(judging) / judging.length).toFixed(1)} s per round`,
         },
       );
     }
@@ -152,6 +155,8 @@ export async function waiting(
 }
 
 /** Mean time between two steps of the device, by what they are. */
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
 function gaps(steps: readonly RoundStep[]): string {
   const seconds = new Map<string, number[]>();
   for (const [at, { step, from }] of steps.entries()) {

@@ -1,16 +1,17 @@
 /** Commands of a checkout as a person types them: `npm run stack -- --detach`, `npm run workers`, `stack:stop`, `clean`. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, inject, it } from 'vitest';
 import { home as acecoderHome, root, temporal } from '../../infra/setup/paths.mjs';
 import { withoutTemporal } from '../../infra/setup/processes.mjs';
 
 const home = mkdtempSync(join(tmpdir(), 'acecoder-commands-'));
 for (const path of [dirname(temporal()), join(acecoderHome(), 'venv')]) symlinkSync(path, join(home, basename(path)));
+writeFileSync(join(home, 'store.json'), JSON.stringify({ store: inject('stack').store }));
 
 /** `npm run` in the checkout, on the home of this file and without the Temporal profile of whoever runs the tests. */
 function npmRun(...args: string[]): { child: ChildProcess; output: Promise<string> } {

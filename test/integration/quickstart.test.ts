@@ -50,6 +50,8 @@ function quickstart(...args: string[]): Run {
       '0',
       '--store-port',
       '0',
+      '--store',
+      inject('stack').store,
       ...args,
     ],
     {
