@@ -12,7 +12,7 @@ export type TestFault =
   'noAssert' | 'doesNotParse' | 'wrongFunction' | 'needsFiles' | 'needsNetwork' | 'needsProcesses';
 
 /** A test of a program: a text, or what a script reads and must print. */
-export type TestText = string | { stdin: string; stdout: string };
+type TestText = string | { stdin: string; stdout: string };
 
 /** What a prompt for exercises says in the words of a language. */
 export interface ExerciseWords {
