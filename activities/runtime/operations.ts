@@ -16,7 +16,7 @@ import {
 } from '../../workflows/contract/index.js';
 
 /** One operation of a Python process. */
-export interface Operation {
+interface Operation {
   /** The operation in a few words. */
   does: string;
   params: z.ZodType;
@@ -408,7 +408,7 @@ export const PROCESSES = { runtime, sandbox, vllm: { sample: runtime.sample } } 
 /** All operations by name. */
 export const OPERATIONS = { ...runtime, ...sandbox } as const satisfies Operations;
 
-export type OperationName = keyof typeof OPERATIONS;
+type OperationName = keyof typeof OPERATIONS;
 export type RuntimeOperation = keyof typeof runtime;
 export type SandboxOperation = keyof typeof sandbox;
 export type EngineOperation = keyof typeof PROCESSES.vllm;

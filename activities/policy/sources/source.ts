@@ -13,7 +13,7 @@ import { registryOf } from '../../../workflows/contract/registry.js';
 import type { QuestionRow } from '../../../workflows/contract/rows.js';
 
 /** How programs are sampled. */
-export interface Sampling {
+interface Sampling {
   temperature: number;
   topP: number;
   /** Upper limit of an answer, in tokens. */
@@ -23,7 +23,7 @@ export interface Sampling {
 }
 
 /** Programs that are asked of a language model at an endpoint, one request each. */
-export interface AskedPrograms {
+interface AskedPrograms {
   from: 'endpoint';
   /** Name of the model at the endpoint, and in the ids of its programs. */
   model: string;
@@ -37,7 +37,7 @@ export interface AskedPrograms {
 }
 
 /** Programs out of stored samples, the input `samples` of the stage. Their digest stands in the ids of the programs. */
-export interface RecordedPrograms {
+interface RecordedPrograms {
   from: 'recorded';
 }
 

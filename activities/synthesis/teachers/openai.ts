@@ -71,7 +71,7 @@ const VERSIONS = {
 };
 
 /** The prompt of a version for one seed program. */
-export function promptFor(version: keyof typeof VERSIONS, task: Task, testCases: number): Prompt {
+function promptFor(version: keyof typeof VERSIONS, task: Task, testCases: number): Prompt {
   return VERSIONS[version](task, testCases);
 }
 

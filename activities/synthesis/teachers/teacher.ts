@@ -15,7 +15,7 @@ import type { QuestionRow, ReplyRow, SeedRow } from '../../../workflows/contract
 export type Taught = Pick<QuestionRow, 'question' | 'entryPoint' | 'testCases' | 'failure' | 'rejectedTests'>;
 
 /** A request about a seed. `key` holds all that the reply depends on: the digest of it is the key of the reply. */
-export interface TeacherRequest {
+interface TeacherRequest {
   prompt: Prompt;
   key: object;
   /** The sampling seed, sent with the request. */
@@ -23,13 +23,13 @@ export interface TeacherRequest {
 }
 
 /** A call of a seed's function, and the literal of its value. */
-export interface AnsweredCall {
+interface AnsweredCall {
   call: string;
   literal: string;
 }
 
 /** Number for everything random about one seed, from the teacher's own seed and what names the use. */
-export type Derive = (seed: number, ...parts: (string | number)[]) => number;
+type Derive = (seed: number, ...parts: (string | number)[]) => number;
 
 /** Answers that come from running the seed, which only the sandbox may do. Steps of a shard: `ask`. */
 export interface FromSandbox {
@@ -66,7 +66,7 @@ export interface FromEndpoint {
  * Answers that are stored replies, the input `replies` of the stage. Steps of a shard: `request` and `parse`. The
  * table in `workflows/contract/recorded.ts` says for which kind that input is needed.
  */
-export interface FromRecorded {
+interface FromRecorded {
   from: 'recorded';
   /** `replies` are empty where none is stored for the seed. */
   read: (seed: SeedRow, replies: readonly ReplyRow[]) => Taught;
@@ -75,7 +75,7 @@ export interface FromRecorded {
 const STEPS = { sandbox: ['ask'], endpoint: ['request', 'parse'], recorded: ['request', 'parse'] } as const;
 
 /** A teacher with its settings. */
-export interface Teaching {
+interface Teaching {
   answers: FromSandbox | FromEndpoint | FromRecorded;
   /** Share of its test cases that an oracle keeps, for the estimate. */
   keptShare: number;
