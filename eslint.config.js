@@ -78,7 +78,8 @@ export default defineConfig([
           patterns: [
             {
               regex:
-                '^(\\.\\./)+(activities/(?!(benchmarks|languages|policy/sources|synthesis/teachers)/index\\.js$)|workers/|infra/|test/)',
+                '^(\\.\\./)+(activities/(?!(benchmarks|languages|policy/sources|synthesis/teachers)/index\\.js$)' +
+                '|workers/|infra/|test/)',
               allowTypeImports: true,
               message: 'Workflows know activities by type only; a value import would pull their code into the bundle.',
             },

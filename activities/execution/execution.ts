@@ -30,7 +30,9 @@ export type Judgement =
 
 export interface ExecutionOptions {
   limits: SandboxLimits;
-  /** Programs that are to pass all their tests, run before and after the others: one that cannot is reported as broken. */
+  /**
+   * Programs that are to pass all their tests, run before and after the others: one that cannot is reported as broken.
+   */
   references?: readonly Job[];
   /** Pass rates that decide something: programs within 0.05 of one are run again alone. */
   thresholds?: readonly number[];
@@ -89,7 +91,8 @@ export async function judgePrograms(
     if (verdict?.id !== job.id || verdict.outcomes.length !== job.tests.length) {
       throw new StageFailure(
         'SandboxUnavailable',
-        `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ${job.tests.length} tests`,
+        `the sandbox answered program ${job.id} with ${verdict?.outcomes.length ?? 'no'} outcomes for ` +
+          `${job.tests.length} tests`,
       );
     }
     return judgementOf(
@@ -110,7 +113,10 @@ export async function judgePrograms(
   };
 }
 
-/** Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above `options.limits`. */
+/**
+ * Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above
+ * `options.limits`.
+ */
 export async function deriveLimits(
   sandbox: PythonProcess<SandboxOperation>,
   references: readonly Job[],

@@ -4,7 +4,8 @@ import { languageOf } from '../languages/index.js';
 import type { Job } from './execution.js';
 
 /**
- * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), or `{stdin, stdout}` for a
+ * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), or `{stdin, stdout}`
+ * for a
  * program that is run as a script. With `entryPoint`, tests may call the function `candidate`, or define
  * `check(candidate)`. `stdin` is what such a script reads; its tests are then the texts that it must print.
  *

@@ -79,7 +79,10 @@ export function experimentActivities({
   };
 }
 
-/** Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the cache. */
+/**
+ * Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the
+ * cache.
+ */
 async function replaceFolder(source: string, target: string): Promise<void> {
   const building = `${target}.part`;
   await rm(building, { recursive: true, force: true });

@@ -1,4 +1,7 @@
-/** Files of a user, before they become artifacts: what is wrong with them is told by line, and nothing is read as something else. */
+/**
+ * Files of a user, before they become artifacts: what is wrong with them is told by line, and nothing is read as
+ * something else.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -49,7 +49,8 @@ const FAULTS_TOLD = 5;
 export async function faultsOfFile(path: string, { kind, path: given, brokenLines }: ArtifactPath): Promise<string[]> {
   if (!IMPORTABLE[kind])
     return [
-      `artifacts of kind '${kind}' cannot be imported from a file; importable are ${Object.keys(IMPORTABLE).join(', ')}`,
+      `artifacts of kind '${kind}' cannot be imported from a file; importable are ` +
+        `${Object.keys(IMPORTABLE).join(', ')}`,
     ];
   const lookedAt = path === given ? '' : ` (looked at ${path})`;
   if (!existsSync(path)) return [`there is no such file on the pipeline worker${lookedAt}`];
@@ -68,7 +69,10 @@ export async function faultsOfFile(path: string, { kind, path: given, brokenLine
   return lines === 0 ? [`the file is empty${lookedAt}; it must hold at least one row of kind '${kind}'`] : faults;
 }
 
-/** A line of a file, counted from 1, as the characters of its bytes; with the row that it holds, or what is wrong with it. */
+/**
+ * A line of a file, counted from 1, as the characters of its bytes; with the row that it holds, or what is wrong with
+ * it.
+ */
 type Line = { line: number; text: string } & ({ row: unknown; fault?: undefined } | { row?: undefined; fault: string });
 
 async function* linesOfKind(path: string, kind: ArtifactKind): AsyncGenerator<Line> {
@@ -104,7 +108,10 @@ function rowOf(line: Buffer, schema: z.ZodType): { row?: unknown; fault?: string
   };
 }
 
-/** The ids of a file's seeds: what is known of a seed is found by its id. A seed that is repeated as a whole is dropped by its stage. */
+/**
+ * The ids of a file's seeds: what is known of a seed is found by its id. A seed that is repeated as a whole is dropped
+ * by its stage.
+ */
 class SeedIds {
   readonly #seen = new Map<string, { line: number; digest: string }>();
 

@@ -20,7 +20,9 @@ export interface Named {
   benchmarks: Record<string, PublicBenchmark | Benchmark>;
 }
 
-/** Mistakes of references that are not in the store, files that do not hold what they should, and missing benchmarks. */
+/**
+ * Mistakes of references that are not in the store, files that do not hold what they should, and missing benchmarks.
+ */
 export async function lookUp(
   { artifacts, benchmarks }: Named,
   store: ArtifactStore,

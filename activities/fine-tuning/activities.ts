@@ -34,7 +34,8 @@ export function fineTuningActivities({ store, models }: Services) {
           if (programs.length === 0) {
             throw new StageFailure(
               'InvalidExperiment',
-              `no sampled program passes at least ${config.minimumPassRate} of its test cases: lower fineTuning.minimumPassRate, or sample more programs`,
+              `no sampled program passes at least ${config.minimumPassRate} of its test cases: lower ` +
+                `fineTuning.minimumPassRate, or sample more programs`,
             );
           }
           const [rows, output] = [join(work, 'rows.jsonl'), join(work, 'policy')];

@@ -31,7 +31,10 @@ export function modelActivities({ store, models, settings }: Services) {
   }
 
   return {
-    /** Every mistake of model sources and of optional engines, by their paths in the input; stores nothing and loads no weights. */
+    /**
+     * Every mistake of model sources and of optional engines, by their paths in the input; stores nothing and loads no
+     * weights.
+     */
     'models.check': async ({
       sources,
       engines = {},
@@ -46,7 +49,8 @@ export function modelActivities({ store, models, settings }: Services) {
             mistake(
               path,
               engine,
-              "the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON names another Python that has it), or use the engine 'transformers'",
+              'the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON ' +
+                "names another Python that has it), or use the engine 'transformers'",
             ),
           );
         }

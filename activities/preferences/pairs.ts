@@ -37,7 +37,8 @@ type JudgedProgram = Pick<ProgramRow, 'id' | 'program' | 'passRate' | 'outcomes'
 
 /**
  * The pass rate of a program over the kept test cases of its question, or over all that the teacher wrote: the authors'
- * code divides by the latter (consolidate_dataset.py), so that a perfect program on a filtered question has no rate of 1.
+ * code divides by the latter (consolidate_dataset.py), so that a perfect program on a filtered question has no rate of
+ * 1.
  *
  * @throws StageFailure `InvalidExperiment` where a row does not say how many test cases there were.
  */
@@ -46,7 +47,8 @@ function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, tes
   if (testCases === undefined)
     throw new StageFailure(
       'InvalidExperiment',
-      `denominator is 'all', and the row of program ${id} has no testCases: the number of its question's test cases before filtering`,
+      `denominator is 'all', and the row of program ${id} has no testCases: the number of its question's test ` +
+        `cases before filtering`,
     );
   return outcomes.filter(({ status }) => status === 'pass').length / testCases;
 }

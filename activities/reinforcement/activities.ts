@@ -1,6 +1,7 @@
 /**
  * RL rounds: each is plan -> rollouts -> verdicts and scores -> rewards -> policy, every one an immutable artifact. The
- * trainer only consumes what is stored, so that a crash costs neither tokens nor executions and no rollout is trained on
+ * trainer only consumes what is stored, so that a crash costs neither tokens nor executions and no rollout is trained
+ * on
  * twice.
  */
 import { readFile } from 'node:fs/promises';
@@ -112,7 +113,9 @@ export function reinforcementActivities(services: Services) {
   }
 
   return {
-    /** Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around. */
+    /**
+     * Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around.
+     */
     'reinforcement.plan': (
       input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>,
     ): Promise<Produced> =>
@@ -124,7 +127,8 @@ export function reinforcementActivities(services: Services) {
         if (questions.length < config.promptsPerRound) {
           throw new StageFailure(
             'InvalidExperiment',
-            `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ${hard ? 'hard ' : ''}train questions`,
+            `stages.reinforcement.promptsPerRound is ${config.promptsPerRound}, there are ${questions.length} ` +
+              `${hard ? 'hard ' : ''}train questions`,
           );
         }
         const order = questions
@@ -327,7 +331,9 @@ export function reinforcementActivities(services: Services) {
         };
       }),
 
-    /** The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails. */
+    /**
+     * The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails.
+     */
     'reinforcement.update': async (
       input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
     ): Promise<Produced> => {
@@ -344,7 +350,8 @@ export function reinforcementActivities(services: Services) {
             if (trained.length === 0)
               throw new StageFailure(
                 'InvalidExperiment',
-                `round ${input.round} has no rollout to train on; the reward artifact ${input.inputs.rewards.key} says why each was dropped`,
+                `round ${input.round} has no rollout to train on; the reward artifact ` +
+                  `${input.inputs.rewards.key} says why each was dropped`,
               );
             const path = join(work, 'rollouts.jsonl');
             await writeRows(
@@ -382,7 +389,8 @@ export function reinforcementActivities(services: Services) {
             const actual = [...new Set(result.trainedIds)].sort();
             if (JSON.stringify(actual) !== JSON.stringify(expected)) {
               throw new Error(
-                `round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ${expected.length}`,
+                `round ${input.round} trained ${actual.length} rollouts, the plan less its recorded drops has ` +
+                  `${expected.length}`,
               );
             }
             const files = [
@@ -415,7 +423,8 @@ export function reinforcementActivities(services: Services) {
     },
 
     /**
-     * Takes out of the store what no round needs any more: marks it, then removes what is old enough of all that was marked.
+     * Takes out of the store what no round needs any more: marks it, then removes what is old enough of all that was
+     * marked.
      * What is younger goes with a later round, or by garbage collection.
      */
     'reinforcement.prune': async ({ policies, needed, keepRounds, done }: PruneInput): Promise<PruneResult> => {
@@ -436,7 +445,9 @@ export function reinforcementActivities(services: Services) {
             workflowId,
             at,
             policy: `round ${index + 1}, reinforcement.execution.keepRounds ${keepRounds}`,
-            advice: `Take a newer round, or start reinforcement with the same inputs and configuration and "rounds": ${index + 1}, which makes it again.`,
+            advice:
+              `Take a newer round, or start reinforcement with the same inputs and configuration and ` +
+              `"rounds": ${index + 1}, which makes it again.`,
           } satisfies PrunedDocument);
         if (part && !marked.get(key)?.has(part)) await mark(part);
         if (part === 'all' || !marked.get(key)?.has('all')) continue;

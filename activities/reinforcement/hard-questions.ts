@@ -1,5 +1,6 @@
 /**
- * The hard subset that the paper trains on (section 3.2; the authors' get_hard_data.py): questions whose mean pass rate is at
+ * The hard subset that the paper trains on (section 3.2; the authors' get_hard_data.py): questions whose mean pass rate
+ * is at
  * most the median, and of those the ones whose pass rates spread at least as much as the median of them.
  */
 

@@ -23,11 +23,14 @@ export interface RewardRule {
 }
 
 /**
- * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised by
+ * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised
+ * by
  * the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the length penalty.
  *
- * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is dropped,
- * and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with the reason.
+ * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is
+ * dropped,
+ * and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with the
+ * reason.
  */
 export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardRule): RewardRow[] {
   const rows = rollouts.map((rollout): RewardRow => {
@@ -77,7 +80,10 @@ function rewardOf(
   return sum - lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens);
 }
 
-/** Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `maxNewTokens - tokens`, then linear up to `weight`. */
+/**
+ * Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `maxNewTokens - tokens`, then linear up to
+ * `weight`.
+ */
 function lengthPenalty(length: number, rule: RewardRule['reward']['lengthPenalty'], maxNewTokens: number): number {
   if (rule === undefined) return 0;
   const over = Math.min(rule.tokens, Math.max(0, length - (maxNewTokens - rule.tokens)));

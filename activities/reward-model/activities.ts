@@ -43,7 +43,8 @@ export function rewardModelActivities({ store, models }: Services) {
           if (trainPairs.length === 0) {
             throw new StageFailure(
               'InvalidExperiment',
-              'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample more programs',
+              'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample ' +
+                'more programs',
             );
           }
           const [trainPath, heldOutPath, output] = [

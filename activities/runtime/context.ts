@@ -38,7 +38,8 @@ export function onLeavingDevice(context: Context, leave: () => void): void {
 }
 
 /**
- * Says that this activity works on the worker's device no more: what it still stores goes on beside the next activity's work.
+ * Says that this activity works on the worker's device no more: what it still stores goes on beside the next activity's
+ * work.
  * Without it the device is the activity's to its end.
  */
 export function leaveDevice(): void {

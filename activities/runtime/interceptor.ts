@@ -3,7 +3,8 @@
  *
  * Heartbeats come from a timer and carry the last reported progress, so that an activity that waits for a child process
  * is seen to be alive and is told of its cancellation. An unknown error is retried until it has come back identically,
- * without progress in between, `IDENTICAL_FAILURES` times on this worker: then it is a defect, and repeating it would only
+ * without progress in between, `IDENTICAL_FAILURES` times on this worker: then it is a defect, and repeating it would
+ * only
  * hide it. Lost workers, hosts and servers leave no such trace and are never counted.
  */
 import type { Context, Info } from '@temporalio/activity';
@@ -26,7 +27,9 @@ interface Seen {
   times: number;
 }
 
-/** What a worker with a device is told when an activity leaves it; what is returned is called when the activity ends. */
+/**
+ * What a worker with a device is told when an activity leaves it; what is returned is called when the activity ends.
+ */
 export type LeaveDevice = () => () => void;
 
 /** Makes the interceptor of one worker. */

@@ -1,8 +1,10 @@
 /**
  * The operations of the Python processes: what each takes, tells on its way and answers. Calls are typed by this table,
- * `PythonService` parses every result by it, and `workers/operations.py` is generated from it (`npm run docs:operations`).
+ * `PythonService` parses every result by it, and `workers/operations.py` is generated from it (`npm run
+ * docs:operations`).
  *
- * Larger data goes by files: a parameter names the file, and the operation's docstring in Python says what its rows hold.
+ * Larger data goes by files: a parameter names the file, and the operation's docstring in Python says what its rows
+ * hold.
  */
 import { z } from 'zod';
 import {
@@ -43,7 +45,8 @@ function named<T extends z.ZodType>(id: string, schema: T): T {
 }
 
 /**
- * Where a training ran, with the step after which it came there. One entry where it stayed, more where it was resumed in
+ * Where a training ran, with the step after which it came there. One entry where it stayed, more where it was resumed
+ * in
  * another environment, so that its last bits cannot be repeated. Goes into metrics, outside the digest.
  */
 const TrainingEnvironment = named(
@@ -408,7 +411,6 @@ export const PROCESSES = { runtime, sandbox, vllm: { sample: runtime.sample } } 
 /** All operations by name. */
 export const OPERATIONS = { ...runtime, ...sandbox } as const satisfies Operations;
 
-type OperationName = keyof typeof OPERATIONS;
 export type RuntimeOperation = keyof typeof runtime;
 export type SandboxOperation = keyof typeof sandbox;
 export type EngineOperation = keyof typeof PROCESSES.vllm;

@@ -45,7 +45,9 @@ export interface Progress<M = Record<string, number>> {
 
 export interface CallOptions<M = Record<string, number>> {
   onProgress?: (progress: Progress<M>) => void;
-  /** Called for each complete checkpoint folder; calls do not overlap, and the result is returned after the last one. */
+  /**
+   * Called for each complete checkpoint folder; calls do not overlap, and the result is returned after the last one.
+   */
   onCheckpoint?: (checkpoint: { step: number; path: string }) => Promise<void>;
   signal?: AbortSignal;
 }
@@ -156,7 +158,8 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
     };
     try {
       return await new Promise<unknown>((resolve, reject) => {
-        // Replies arrive in the asynchronous context in which the process was started, perhaps that of another activity.
+        // Replies arrive in the asynchronous context in which the process was started, perhaps that of another
+        // activity.
         // What they call belongs to the caller's context, which names its activity.
         const inCallersContext = AsyncLocalStorage.snapshot();
         process.pending.set(id, {

@@ -7,7 +7,10 @@ import type { PythonProcess } from './python-service.js';
 
 export interface Services {
   settings: Settings;
-  /** The value of an environment variable of this worker that a configuration names; it goes nowhere but to its endpoint. */
+  /**
+   * The value of an environment variable of this worker that a configuration names; it goes nowhere but to its
+   * endpoint.
+   */
   secret: (variable: string) => string | undefined;
   store: ArtifactStore;
   /** The resident model runtime: GPU workers. */

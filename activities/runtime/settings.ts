@@ -23,7 +23,8 @@ export interface Settings {
 }
 
 /**
- * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`, `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
+ * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`,
+ * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
  * @throws Error when `ACECODER_PROCESSES` is no number of processes.
  */
@@ -35,7 +36,8 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const processes = Number(env['ACECODER_PROCESSES'] ?? 1);
   if (!Number.isInteger(processes) || processes < 1)
     throw new Error(
-      `ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, from 1 on.`,
+      `ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, ` +
+        `from 1 on.`,
     );
   return {
     home,

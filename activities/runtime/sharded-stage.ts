@@ -1,7 +1,8 @@
 /**
  * The activities of a sharded stage: plan, one activity per step and shard, seal.
  *
- * The plan is stored once under the stage key and holds the rows of every shard, so that a shard reads nothing but its own
+ * The plan is stored once under the stage key and holds the rows of every shard, so that a shard reads nothing but its
+ * own
  * rows and a later attempt, on any host, does the same work. A step whose shard stands in the store returns its counts.
  * Steps of a shard run in order, each on the queue that suits it; the workflow decides the window.
  */
@@ -69,7 +70,8 @@ export interface ShardOutput {
 }
 
 /**
- * What a shard step gives: rows, counts that are summed over shards, and texts of which each distinct one is kept. A step that
+ * What a shard step gives: rows, counts that are summed over shards, and texts of which each distinct one is kept. A
+ * step that
  * is `incomplete` stores nothing here.
  */
 export type StepResult<R> =
@@ -102,7 +104,9 @@ interface StepArguments<C> extends StageArguments<C> {
   shard: number;
 }
 
-/** A step whose rows and whose predecessor's rows were tied together when it was made: see {@link ShardedStage.step}. */
+/**
+ * A step whose rows and whose predecessor's rows were tied together when it was made: see {@link ShardedStage.step}.
+ */
 export interface ShardStep<C, R = unknown> extends RowSource<R> {
   execute: (
     args: StepArguments<C>,
@@ -134,7 +138,9 @@ interface ShardedDefinition {
 type ConfigOf<D extends ShardedDefinition> = z.output<D['config']>;
 type MetricsOf<D extends ShardedDefinition> = z.input<D['metrics']>;
 
-/** The parts of a stage: its plan, a step for each name of the definition, and what makes one artifact of all shards. */
+/**
+ * The parts of a stage: its plan, a step for each name of the definition, and what makes one artifact of all shards.
+ */
 export interface StageParts<D extends ShardedDefinition> {
   plan: PlanStep<ConfigOf<D>, unknown, Partial<MetricsOf<D>>>;
   steps: { [N in Exclude<keyof D['steps'], 'plan' | 'seal'>]: ShardStep<ConfigOf<D>> };
@@ -145,7 +151,8 @@ export interface StageParts<D extends ShardedDefinition> {
 }
 
 /**
- * Makes the parts of a sharded stage so that rows keep their types from step to step, and the activities out of the parts.
+ * Makes the parts of a sharded stage so that rows keep their types from step to step, and the activities out of the
+ * parts.
  *
  * @example
  * const stage = new ShardedStage(STAGE.preferences);
@@ -161,7 +168,9 @@ export class ShardedStage<D extends ShardedDefinition> {
     return step;
   }
 
-  /** A step of each shard. `after` are the sources whose rows it takes: the plan, or the step that can come before it. */
+  /**
+   * A step of each shard. `after` are the sources whose rows it takes: the plan, or the step that can come before it.
+   */
   step<S extends RowSource<unknown>, R>({
     after,
     row,
@@ -297,7 +306,10 @@ function shardedStageActivities<D extends ShardedDefinition>(
   };
 }
 
-/** Files of each step, counts and notes of all shards. @throws StageFailure `ArtifactCorrupt` where a step is missing. */
+/**
+ * Files of each step, counts and notes of all shards.
+ * @throws StageFailure `ArtifactCorrupt` where a step is missing.
+ */
 async function addUp(store: ArtifactStore, key: string, shards: number, order: readonly string[]) {
   const files = new Map<string, ManifestFile[]>(order.map((step) => [step, []]));
   const counts: Record<string, number> = {};

@@ -14,7 +14,9 @@ export function wilsonInterval(successes: number, trials: number): [number, numb
 }
 
 export interface CalibrationBin {
-  /** Mean Bradley-Terry probability sigmoid(chosen - rejected) of the bin's pairs, ordered so that it is at least 0.5. */
+  /**
+   * Mean Bradley-Terry probability sigmoid(chosen - rejected) of the bin's pairs, ordered so that it is at least 0.5.
+   */
   predicted: number;
   /** Share of them in which the preferred program is the chosen one. */
   observed: number;

@@ -60,7 +60,10 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       return mistakes;
     },
 
-    /** Reads a table as rows of an artifact, which is named by its content. @throws StageFailure `InvalidExperiment`. */
+    /**
+     * Reads a table as rows of an artifact, which is named by its content.
+     * @throws StageFailure `InvalidExperiment`.
+     */
     'tables.import': async ({ table }: { table: ArtifactTable }): Promise<Produced> => {
       const versions = await models.versions();
       const output = await store.spoolPath('.jsonl');
@@ -82,7 +85,9 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       }
     },
 
-    /** Writes `data.parquet` and a data card into the folder `exports/<name>` of the worker's home, whole or not at all. */
+    /**
+     * Writes `data.parquet` and a data card into the folder `exports/<name>` of the worker's home, whole or not at all.
+     */
     'tables.export': async (input: ExportInput): Promise<ExportResult> => {
       const { inputs, format, name } = input;
       const manifests: Record<string, Manifest> = {};

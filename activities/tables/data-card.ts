@@ -1,4 +1,7 @@
-/** The data card of an exported data set, in the form of the Hugging Face hub, out of the manifests of what it was made of. */
+/**
+ * The data card of an exported data set, in the form of the Hugging Face hub, out of the manifests of what it was made
+ * of.
+ */
 import { figuresOf, type ArtifactRef, type Manifest } from '../../workflows/contract/index.js';
 
 /** Markdown with a YAML head: what the rows are, how many, out of which artifacts, by which configuration and code. */
@@ -22,7 +25,8 @@ export function dataCard(
     '---',
     `# ${name}`,
     '',
-    `${rows} rows with the columns of ${columns}, made by acecoder-temporal after AceCoder (arXiv 2502.01718). The licence is that of the seeds, and of what the models that wrote it allow.`,
+    `${rows} rows with the columns of ${columns}, made by acecoder-temporal after AceCoder (arXiv 2502.01718). ` +
+      `The licence is that of the seeds, and of what the models that wrote it allow.`,
     '',
     ...Object.entries(inputs).flatMap(([role, ref]) => {
       const { stage, metrics, config, producer, inputs: before, createdAt } = manifests[role]!;
@@ -30,7 +34,8 @@ export function dataCard(
         `## ${role}`,
         '',
         `- artifact \`${ref.key}\`, digest \`${ref.digest}\`, of stage \`${stage}\`, ${createdAt.slice(0, 10)}`,
-        `- made by ${producer.package}${producer.commit ? ` at commit ${producer.commit}` : ''}, workflow \`${producer.workflowId}\``,
+        `- made by ${producer.package}${producer.commit ? ` at commit ${producer.commit}` : ''}, workflow ` +
+          `\`${producer.workflowId}\``,
         ...(figuresOf(metrics, 12) ? [`- ${figuresOf(metrics, 12)}`] : []),
         ...Object.entries(before).map(
           ([from, digest]) =>

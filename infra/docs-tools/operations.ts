@@ -25,7 +25,8 @@ from typing import Literal, NotRequired, TypedDict
 from serve import Call, Operation`;
 
 /**
- * Python source with a \`TypedDict\` for the params, the progress metrics and the result of each operation, and for each
+ * Python source with a \`TypedDict\` for the params, the progress metrics and the result of each operation, and for
+ * each
  * process a function that takes all of its operations and returns them by name.
  *
  * @throws Error for a schema that has no Python type here.

@@ -1,4 +1,6 @@
-/** Commands of a checkout as a person types them: `npm run stack -- --detach`, `npm run workers`, `stack:stop`, `clean`. */
+/**
+ * Commands of a checkout as a person types them: `npm run stack -- --detach`, `npm run workers`, `stack:stop`, `clean`.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,8 @@
 /**
- * The `sh` blocks of README.md and docs/ that nothing else covers, run as they stand: a page at a time, in its order and in
- * one shell. The shell's folder is an empty one that holds an experiment of the tests' size under the name that the pages use.
+ * The `sh` blocks of README.md and docs/ that nothing else covers, run as they stand: a page at a time, in its order
+ * and in
+ * one shell. The shell's folder is an empty one that holds an experiment of the tests' size under the name that the
+ * pages use.
  * infra/docs-tools/docs.test.ts checks the other blocks.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -95,7 +97,8 @@ print(json.dumps([made.advantage_BT.tolist(), loss.value.item(), logp.grad.tolis
       encoding: 'utf8',
     });
     expect(status, stderr).toBe(0);
-    // The step has three tokens; at the old policy the gradient of a token's loss is its advantage, with the other sign.
+    // The step has three tokens; at the old policy the gradient of a token's loss is its advantage, with the other
+    // sign.
     const third = (value: number): unknown => expect.closeTo(value / 3, 9);
     expect(JSON.parse(stdout)).toEqual([
       [

@@ -1,5 +1,6 @@
 /**
- * The packed plugin in an application elsewhere: the code of docs/how-to/own-cluster.md, as it stands there, in an empty folder with
+ * The packed plugin in an application elsewhere: the code of docs/how-to/own-cluster.md, as it stands there, in an
+ * empty folder with
  * the tarball that `npm pack` makes, on a Temporal server and a store that the application brings.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -164,7 +165,9 @@ describe('the packed plugin', () => {
   });
 });
 
-/** A front of TLS before a Temporal server, as Temporal Cloud has: it takes calls that carry the API key of the profile. */
+/**
+ * A front of TLS before a Temporal server, as Temporal Cloud has: it takes calls that carry the API key of the profile.
+ */
 async function tlsInFrontOf(
   address: string,
 ): Promise<{ profile: string; calls: () => { forwarded: number; refused: number }; close: () => Promise<void> }> {

@@ -2,7 +2,8 @@
  * The laboratory's questions: small functions of one integer, each with the answers that a noisy model is to give.
  *
  * A family says what kind of wrong answer there is: `structural` ones have another operator, order or bracket,
- * `nearMiss` ones a constant that is off by one. Every question's domain is so small that its test cases cover all of it,
+ * `nearMiss` ones a constant that is off by one. Every question's domain is so small that its test cases cover all of
+ * it,
  * and with it the boundary at which `n >= k` and `n > k` differ.
  */
 import { sha256 } from '../../activities/artifacts/keys.js';
@@ -39,7 +40,10 @@ const DOMAIN = { min: -4, max: 14 };
 /** Constants that are off by one and still one that a question may hold. */
 const near = (value: number): number[] => [value + 1, value - 1].filter((other) => other >= LEAST && other <= MOST);
 
-/** The kinds of question for three different constants, of which most use two; undefined where these constants make none. */
+/**
+ * The kinds of question for three different constants, of which most use two; undefined where these constants make
+ * none.
+ */
 function kinds(a: number, b: number, c: number): (Kind | undefined)[] {
   const kind = (
     returns: Kind['returns'],
@@ -104,7 +108,8 @@ function kinds(a: number, b: number, c: number): (Kind | undefined)[] {
         `n + ${b} if n <= ${a} else n - ${c}`,
       ],
     ),
-    // With equal values at the boundary or right below it, the answer with the other comparison or the boundary there would be right too.
+    // With equal values at the boundary or right below it, the answer with the other comparison or the boundary there
+    // would be right too.
     a * b === a + c || (a - 1) * b === a - 1 + c
       ? undefined
       : kind(

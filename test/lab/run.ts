@@ -1,7 +1,8 @@
 /**
  * One seed of the laboratory: a micro model that is often wrong, and the whole chain on it, by the real stages.
  *
- * The model is trained on the spot on noisy answers to the train questions, then filter, pairs, reward models and RL run
+ * The model is trained on the spot on noisy answers to the train questions, then filter, pairs, reward models and RL
+ * run
  * as workflows; every program is judged in the sandbox. All figures are those of held-out questions, which neither the
  * micro model, nor the pairs, nor RL have seen.
  */

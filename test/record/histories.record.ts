@@ -27,7 +27,9 @@ const MACHINE: [string, string][] = [
   [hostname(), 'host'],
 ];
 
-/** A history without anything that names the machine that it was recorded on; payloads stay, for the replay reads them. */
+/**
+ * A history without anything that names the machine that it was recorded on; payloads stay, for the replay reads them.
+ */
 function sanitise(value: unknown, key = ''): unknown {
   if (typeof value === 'string') {
     if (key === 'identity') return 'worker@host';

@@ -1,4 +1,6 @@
-/** Pictures of what a person sees: the report, and an experiment in Temporal UI when it is done and when it is parked. */
+/**
+ * Pictures of what a person sees: the report, and an experiment in Temporal UI when it is done and when it is parked.
+ */
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
-/** What is recorded from real runs: fixtures of the replay test, and pictures. Not tests: `npm test` does not see them. */
+/**
+ * What is recorded from real runs: fixtures of the replay test, and pictures. Not tests: `npm test` does not see them.
+ */
 export default defineConfig({
   test: {
     include: ['test/record/*.record.ts'],

@@ -56,7 +56,8 @@ export const ArtifactPath = z.strictObject({
     .enum(['refuse', 'drop'])
     .optional()
     .describe(
-      "lines that are no row of that kind: 'refuse' the file, naming them (absent: this), or 'drop' them, counted, and kept beside the rows with their reasons",
+      "lines that are no row of that kind: 'refuse' the file, naming them (absent: this), or 'drop' them, " +
+        'counted, and kept beside the rows with their reasons',
     ),
 });
 export type ArtifactPath = z.infer<typeof ArtifactPath>;
@@ -73,7 +74,10 @@ export const TABLE_FORMATS = {
 } as const satisfies Record<string, readonly ArtifactKind[]>;
 export type TableFormat = keyof typeof TABLE_FORMATS;
 
-/** A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage starts. */
+/**
+ * A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage
+ * starts.
+ */
 const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
   z
     .strictObject({
@@ -81,7 +85,9 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
       format: z
         .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
         .describe(
-          'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python environment',
+          'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, ' +
+            'AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python ' +
+            'environment',
         ),
       path: z
         .string()
@@ -118,7 +124,8 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
         context.addIssue({
           code: 'custom',
           path: ['format'],
-          message: `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`,
+          message:
+            `${format} is read from exactly one of ${wanted.join(', ')}; given are ` + `${given.join(', ') || 'none'}`,
           input: format,
         });
       if (revision !== undefined && dataset === undefined)

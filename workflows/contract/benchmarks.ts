@@ -34,7 +34,8 @@ export function benchmarkName(benchmark: PublicBenchmark | Benchmark): string {
 }
 
 /**
- * Rows of benchmarks that come from files, by the names that they have among the inputs of the stage: `benchmark:` and the
+ * Rows of benchmarks that come from files, by the names that they have among the inputs of the stage: `benchmark:` and
+ * the
  * place in the list.
  */
 export function benchmarkFiles(benchmarks: readonly (PublicBenchmark | Benchmark)[]): Record<string, ArtifactInput> {
@@ -49,7 +50,8 @@ export function benchmarkFile(index: number): string {
 }
 
 /**
- * A benchmark as keys hold it. Where its file lies is left out, because the content is an input of the stage. The version is
+ * A benchmark as keys hold it. Where its file lies is left out, because the content is an input of the stage. The
+ * version is
  * there from 2 on.
  */
 export function keyedBenchmark(benchmark: PublicBenchmark | Benchmark): Record<string, unknown> {

@@ -1,7 +1,8 @@
 /**
  * What the chain of stages says: which output, or which input of the experiment, feeds which input of which stage.
  *
- * `experiment`, `preview`, `datasetRefresh` and the laboratory all read it, so that a stage is wired in one place. Pure.
+ * `experiment`, `preview`, `datasetRefresh` and the laboratory all read it, so that a stage is wired in one place.
+ * Pure.
  */
 import { z } from 'zod';
 import type { Conditional, Feed, From, Given } from './feeds.js';

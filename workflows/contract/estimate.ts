@@ -1,4 +1,7 @@
-/** What an experiment will take, from its configuration: each stage's own estimate, and what holds for all of them. Pure. */
+/**
+ * What an experiment will take, from its configuration: each stage's own estimate, and what holds for all of them.
+ * Pure.
+ */
 import { EstimateRun, LONGEST_ANSWER, MEASURED_RUN, type EstimateFacts, type StageEstimate } from './estimation.js';
 import type { Experiment } from './experiment.js';
 import { STAGE_LIST, type StageName } from './stages/index.js';
@@ -19,7 +22,10 @@ export interface Estimate {
     diskBytes: number;
     dollars: number | null;
   };
-  /** Stages that ask an endpoint, and the teacher in any case. `atMostDollars`: when every reply is as long as it may be. */
+  /**
+   * Stages that ask an endpoint, and the teacher in any case. `atMostDollars`: when every reply is as long as it may
+   * be.
+   */
   replies: (NonNullable<StageEstimate['replies']> & { stage: StageName })[];
   /** What was not measured, in words. */
   extrapolated: string[];
@@ -31,7 +37,8 @@ export interface Estimate {
  * Rows, tokens, time, money and disk of an experiment.
  *
  * @example
- * estimate(Experiment.parse(file), { seeds: 120, policy, backbone: policy, device: DEVICES['cpu']!, devices: 1 }).total.seconds;
+ * estimate(Experiment.parse(file), { seeds: 120, policy, backbone: policy, device: DEVICES['cpu']!, devices: 1
+ * }).total.seconds;
  */
 export function estimate({ stages: settings }: Experiment, facts: EstimateFacts): Estimate {
   const run = new EstimateRun(facts);
@@ -60,7 +67,8 @@ export function estimate({ stages: settings }: Experiment, facts: EstimateFacts)
       deviceSeconds,
       seconds: sum(({ seconds }) => seconds),
       storeBytes,
-      // The cache of a host that does all the work holds what the store holds, less old RL rounds; the reports hold two models.
+      // The cache of a host that does all the work holds what the store holds, less old RL rounds; the reports hold two
+      // models.
       diskBytes:
         2 * storeBytes -
         sum(({ uncachedBytes }) => uncachedBytes ?? 0) +
@@ -85,7 +93,8 @@ function overBudget(replies: Estimate['replies']): string[] {
   return replies.flatMap(({ stage, dollars, budgetDollars }) =>
     budgetDollars !== null && dollars > budgetDollars
       ? [
-          `the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budgetDollars.toFixed(2)}: ${stage} will park`,
+          `the replies cost about ${dollars.toFixed(2)} dollars, the budget is ${budgetDollars.toFixed(2)}: ` +
+            `${stage} will park`,
         ]
       : [],
   );
@@ -100,20 +109,24 @@ function extrapolations(settings: Experiment['stages'], { device, policy }: Esti
   return [
     ...(device.basis === 'extrapolated'
       ? [
-          `rates of ${device.description}: from its arithmetic and bandwidth at 35 % and 60 % of their peaks, never measured`,
+          `rates of ${device.description}: from its arithmetic and bandwidth at 35 % and 60 % of their peaks, ` +
+            `never measured`,
         ]
       : []),
     ...(policy.parameters === MEASURED_RUN.parameters
       ? []
       : [
-          `time per token of a model of ${compact(policy.parameters)} parameters: from those of ${compact(MEASURED_RUN.parameters)}, in proportion`,
+          `time per token of a model of ${compact(policy.parameters)} parameters: from those of ` +
+            `${compact(MEASURED_RUN.parameters)}, in proportion`,
         ]),
     ...(limit > 96
       ? [
-          `length of answers: ${MEASURED_RUN.answerShare} of the limit, at most ${LONGEST_ANSWER} tokens; measured with limits of 64 and 96`,
+          `length of answers: ${MEASURED_RUN.answerShare} of the limit, at most ${LONGEST_ANSWER} tokens; ` +
+            `measured with limits of 64 and 96`,
         ]
       : []),
-    `pairs per question: ${MEASURED_RUN.pairShare} of all pairs of its programs, as ${MEASURED_RUN.where} had; another model has another share`,
+    `pairs per question: ${MEASURED_RUN.pairShare} of all pairs of its programs, as ${MEASURED_RUN.where} had; ` +
+      `another model has another share`,
   ];
 }
 
@@ -121,7 +134,9 @@ function tooLarge(stages: readonly OfStage[], { device }: EstimateFacts): string
   return stages.flatMap(({ stage, memoryBytes }) =>
     device.memoryBytes !== undefined && memoryBytes !== undefined && memoryBytes > device.memoryBytes
       ? [
-          `${stage} needs ${compact(memoryBytes)}B of device memory for weights, gradients and optimizer, the ${device.description} has ${compact(device.memoryBytes)}B: a training uses one device; train fewer upperLayers or a smaller model`,
+          `${stage} needs ${compact(memoryBytes)}B of device memory for weights, gradients and optimizer, the ` +
+            `${device.description} has ${compact(device.memoryBytes)}B: a training uses one device; train fewer ` +
+            `upperLayers or a smaller model`,
         ]
       : [],
   );

@@ -1,7 +1,11 @@
-/** What a stage will take: rates that were measured or, where said, extrapolated, and the arithmetic over them. Pure. */
+/**
+ * What a stage will take: rates that were measured or, where said, extrapolated, and the arithmetic over them. Pure.
+ */
 import type { ModelSource } from './models.js';
 
-/** Tokens, answers and shares of one finished run of `quickstart` (SmolLM2-135M-Instruct, the project's own 120 seeds). */
+/**
+ * Tokens, answers and shares of one finished run of `quickstart` (SmolLM2-135M-Instruct, the project's own 120 seeds).
+ */
 export const MEASURED_RUN = {
   where: 'quickstart on 2 CPU cores (AVX-512), SmolLM2-135M-Instruct',
   /** Questions per seed: 117 of 120; the others repeat HumanEval. */
@@ -28,7 +32,10 @@ const SEED_BYTES = 600;
 export const LONGEST_ANSWER = 300;
 const FLOAT_BYTES = 4;
 
-/** How fast a device works. Arithmetic in floating-point operations a second, 2 a parameter and token forwards, 4 backwards. */
+/**
+ * How fast a device works. Arithmetic in floating-point operations a second, 2 a parameter and token forwards, 4
+ * backwards.
+ */
 export interface Device {
   description: string;
   /** Where the rates come from; `extrapolated` ones were never measured. */
@@ -163,7 +170,8 @@ export interface StageEstimate {
 }
 
 /**
- * An experiment on the way through its stages: the facts, what the stages so far give, and the arithmetic that stages share.
+ * An experiment on the way through its stages: the facts, what the stages so far give, and the arithmetic that stages
+ * share.
  * Each stage reads the counts of those before it and sets its own.
  */
 export class EstimateRun {

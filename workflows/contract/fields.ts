@@ -49,7 +49,8 @@ export const Decoding = {
     .enum(ENGINES)
     .default('transformers')
     .describe(
-      'what samples: the model runtime itself, or vLLM in an environment of its own (`npm run setup -- --vllm` on the GPU worker; never run on hardware)',
+      'what samples: the model runtime itself, or vLLM in an environment of its own (`npm run setup -- --vllm` ' +
+        'on the GPU worker; never run on hardware)',
     ),
   temperature: z.number().positive().default(0.8).describe('sampling temperature'),
   topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
@@ -70,7 +71,8 @@ export const trainingExecution = {
     .enum(['none', 'fsdp'])
     .default('none')
     .describe(
-      'fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the optimizer; none: each has all of it',
+      'fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the ' +
+        'optimizer; none: each has all of it',
     ),
   deviceClass,
 };

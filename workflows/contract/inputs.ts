@@ -78,7 +78,10 @@ export function checkInput<W extends WorkflowName>(
 
 /** The sentence with which a workflow refuses its input: every mistake on a line of its own. */
 export function refusalText(workflow: WorkflowName, mistakes: readonly Mistake[]): string {
-  return `the input of ${workflow} has ${mistakes.length} ${mistakes.length === 1 ? 'mistake' : 'mistakes'}\n${describeMistakes(mistakes)}`;
+  return (
+    `the input of ${workflow} has ${mistakes.length} ` +
+    `${mistakes.length === 1 ? 'mistake' : 'mistakes'}\n${describeMistakes(mistakes)}`
+  );
 }
 
 /** An experiment with its preset merged in. What an unknown preset would have given is not asked of the user too. */

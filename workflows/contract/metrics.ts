@@ -13,7 +13,9 @@ export const Environments = z.array(z.record(z.string(), z.json()));
 
 const rate = z.number().min(0).max(1);
 
-/** One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples. */
+/**
+ * One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples.
+ */
 export const EvaluationResult = z.strictObject({
   benchmark: z.string(),
   policy: z.string(),

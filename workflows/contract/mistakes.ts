@@ -11,10 +11,14 @@ export interface Mistake {
 /** Stands for a value that may be a secret. */
 export const HIDDEN = '(hidden)';
 
-/** Fields that a schema no longer has, with their new places. A schema is registered last: `describe` makes a new one. */
+/**
+ * Fields that a schema no longer has, with their new places. A schema is registered last: `describe` makes a new one.
+ */
 export const MOVED_FIELDS = z.registry<Readonly<Record<string, string>>>();
 
-/** All mistakes of `input`, which `schema` refused with `error`. A misspelt field or value is told which one is near. */
+/**
+ * All mistakes of `input`, which `schema` refused with `error`. A misspelt field or value is told which one is near.
+ */
 export function mistakesOf(error: z.ZodError, input: unknown, schema: z.ZodType): Mistake[] {
   return error.issues.flatMap((issue) => ofIssue(issue, [], input, schema));
 }
@@ -61,7 +65,8 @@ function ofIssue(
     return issue.keys.map((key) => mistakeAt([...path, key], input, why(key)));
   }
   if (issue.code === 'invalid_union') {
-    // The alternative that the value comes nearest to says what is wrong with it; a value that is like none gets the union's own sentence.
+    // The alternative that the value comes nearest to says what is wrong with it; a value that is like none gets the
+    // union's own sentence.
     const [nearest] = issue.errors
       .filter(
         (issues) =>
@@ -87,7 +92,8 @@ function distance(issues: readonly z.core.$ZodIssue[]): number {
 }
 
 function allowed(values: readonly string[], value: unknown): string {
-  return `must be one of ${values.map((each) => JSON.stringify(each)).join(', ')}${typeof value === 'string' ? didYouMean(value, values) : ''}`;
+  const meant = typeof value === 'string' ? didYouMean(value, values) : '';
+  return `must be one of ${values.map((each) => JSON.stringify(each)).join(', ')}${meant}`;
 }
 
 /** The schemas that may hold the value at a path: more than one where a union does not say which is meant. */
@@ -138,7 +144,10 @@ export function didYouMean(word: string, candidates: readonly string[]): string 
   return near ? `; did you mean ${JSON.stringify(near.candidate)}?` : '';
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that make one word of the other (optimal string alignment). */
+/**
+ * Insertions, deletions, replacements and swaps of neighbours that make one word of the other (optimal string
+ * alignment).
+ */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, column) => column);

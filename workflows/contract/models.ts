@@ -29,10 +29,14 @@ const ArtifactModel = z.strictObject({
   ref: ModelRef.describe('reference to the model'),
 });
 
-/** Where a model comes from. It becomes an artifact before any stage uses it, so that its digest is an input of the key. */
+/**
+ * Where a model comes from. It becomes an artifact before any stage uses it, so that its digest is an input of the key.
+ */
 export const ModelSource = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel]);
 export type ModelSource = z.infer<typeof ModelSource>;
 
-/** What a stage that is started alone accepts as a policy or backbone: a reference, or a source that is imported first. */
+/**
+ * What a stage that is started alone accepts as a policy or backbone: a reference, or a source that is imported first.
+ */
 export const ModelInput = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel, ModelRef]);
 export type ModelInput = z.infer<typeof ModelInput>;

@@ -91,7 +91,8 @@ export function activitiesOf(role: QueueRole, part: Part = 'all'): ActivityName[
 }
 
 /**
- * `ApplicationFailure.type` of everything that can go wrong, with what the workflow does about it. `retried` types are attempted again without limit.
+ * `ApplicationFailure.type` of everything that can go wrong, with what the workflow does about it. `retried` types are
+ * attempted again without limit.
  */
 export const FAILURES = {
   InvalidExperiment: 'final',

@@ -7,7 +7,8 @@ const ownSeeds = { kind: 'seeds', path: 'infra/seeds/simple.jsonl' };
 
 export const PRESETS: Record<string, Preset> = {
   /**
-   * Two cores, minutes. The reward model's learning rate and label rule are not the paper's: with some hundred pairs the
+   * Two cores, minutes. The reward model's learning rate and label rule are not the paper's: with some hundred pairs
+   * the
    * paper's 1e-5 leaves held-out accuracy at chance, and 1e-4 on the upper blocks moves it.
    */
   quickstart: {
@@ -54,7 +55,10 @@ export const PRESETS: Record<string, Preset> = {
       },
     },
   },
-  /** The settings of AceCoder's 7B runs (arXiv 2502.01718, sections 3.1 and 3.2 and the authors' training configuration). */
+  /**
+   * The settings of AceCoder's 7B runs (arXiv 2502.01718, sections 3.1 and 3.2 and the authors' training
+   * configuration).
+   */
   'paper-7b': {
     models: { policy: { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-7B-Instruct', revision: 'main' } },
     stages: {
@@ -93,7 +97,8 @@ export const PRESETS: Record<string, Preset> = {
 
 /**
  * Merges the preset named by `extends` under an experiment. Objects merge member by member, everything else
- * (arrays too) replaces; a discriminated object whose `kind` differs, or that says where data is, replaces as a whole. `$schema`, which is for
+ * (arrays too) replaces; a discriminated object whose `kind` differs, or that says where data is, replaces as a whole.
+ * `$schema`, which is for
  * editors, is left out.
  *
  * @throws Error naming the preset when it is unknown.

@@ -11,7 +11,8 @@ import { artifactInput, type ArtifactRef } from './artifacts.js';
 export type RecordingStage = 'synthesis' | 'filtering' | 'sampling';
 
 /**
- * For each stage: its input, the name that an experiment and a data set have for it, and the setting that reads it where
+ * For each stage: its input, the name that an experiment and a data set have for it, and the setting that reads it
+ * where
  * its kind is `recorded`. Keys hold the reference under the same setting, so a moved place would change every key.
  */
 const RECORDED = {

@@ -1,5 +1,6 @@
 /**
- * What a stage is, in one value: inputs, settings, metrics, steps with queue and version, and what it will take. Queues,
+ * What a stage is, in one value: inputs, settings, metrics, steps with queue and version, and what it will take.
+ * Queues,
  * activities, schemas, the estimate and the report's reading of metrics follow from the list of these values.
  */
 import { z } from 'zod';
@@ -48,7 +49,10 @@ export interface NamedBySettings {
   engine?: Engine;
 }
 
-/** A configuration as the key of its result sees it: without `execution`, and without the engine where it is the default. */
+/**
+ * A configuration as the key of its result sees it: without `execution`, and without the engine where it is the
+ * default.
+ */
 export type Semantics<Config> = Omit<Config, 'execution' | 'engine'> & { engine?: Engine };
 
 export interface StageDefinition<
@@ -80,7 +84,10 @@ export interface StageDefinition<
   shardSteps?: (config: z.output<Config>) => readonly (keyof Steps & string)[];
   /** The settings that the stage's result depends on, where they are not just all but `execution`. */
   semantics?: (config: Semantics<z.output<Config>>, inputs: Record<string, ArtifactRef>) => object;
-  /** A configuration as the store may hold it from an earlier version, in the form of today; absent: no form has changed. */
+  /**
+   * A configuration as the store may hold it from an earlier version, in the form of today; absent: no form has
+   * changed.
+   */
   stored?: (config: unknown) => unknown;
   /** What the settings name that lies on workers; absent: nothing. */
   names?: (config: z.output<Config>) => NamedBySettings;
@@ -164,7 +171,8 @@ export function stageInput<I extends z.ZodRawShape, C extends z.ZodType>(inputs:
 }
 
 /**
- * The part of a stage's configuration that is in the stage key. `execution` never is, and of the engines only one that is
+ * The part of a stage's configuration that is in the stage key. `execution` never is, and of the engines only one that
+ * is
  * not the default.
  *
  * @example
@@ -176,7 +184,8 @@ export function semanticsOf<C extends { execution: unknown }>(config: C): Semant
 }
 
 /**
- * The version in the key of a sharded stage: the number that all of its steps have, or, where they differ, the version of
+ * The version in the key of a sharded stage: the number that all of its steps have, or, where they differ, the version
+ * of
  * each step. A stage whose steps all stay at one number keeps its keys.
  */
 export function shardedVersion(

@@ -59,7 +59,10 @@ export const Summary = z.strictObject({
         artifact: ArtifactRef,
       }),
     ),
-    /** What the filter dropped against the errors that the offline teacher injected; absent for other teachers, whose errors nobody knows. */
+    /**
+     * What the filter dropped against the errors that the offline teacher injected; absent for other teachers, whose
+     * errors nobody knows.
+     */
     filterQuality: z
       .strictObject({
         injected: z.number().int().nonnegative(),
@@ -68,7 +71,10 @@ export const Summary = z.strictObject({
       })
       .optional(),
   }),
-  /** What was learnt by which settings: those of the stages that decide what the models learn, without where and how fast they ran. */
+  /**
+   * What was learnt by which settings: those of the stages that decide what the models learn, without where and how
+   * fast they ran.
+   */
   recipe: z.array(
     z.strictObject({
       stage: z.enum(STAGES),

@@ -22,7 +22,10 @@ import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
-/** What the check of k and N reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check of k and N reads; it is made also where other fields are wrong, so that all mistakes are told
+ * together.
+ */
 const EVALUATED = z.object({
   benchmarks: z.array(z.object({ kind: z.string(), samples: z.number().optional() })).min(1),
   samples: z.number(),

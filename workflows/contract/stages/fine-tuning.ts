@@ -33,7 +33,8 @@ export const fineTuning = defineStage({
   kind: 'policy',
   config: FineTuningConfig,
   settings: FineTuningConfig.optional().describe(
-    'programs that pass to a fine-tuned policy, which evaluation compares with the others; absent: the stage does not run',
+    'programs that pass to a fine-tuned policy, which evaluation compares with the others; absent: the stage ' +
+      'does not run',
   ),
   input: stageInput(
     {

@@ -11,13 +11,15 @@ const PreferencesConfig = z.strictObject({
     .enum(['rate', 'strict'])
     .default('rate')
     .describe(
-      'rate: by the pass rates below (paper, equation 3); strict: a program that passes all test cases against one that does not, whatever the rates below say',
+      'rate: by the pass rates below (paper, equation 3); strict: a program that passes all test cases against ' +
+        'one that does not, whatever the rates below say',
     ),
   denominator: z
     .enum(['kept', 'all'])
     .default('kept')
     .describe(
-      "what a pass rate is a share of: the question's kept test cases, or, as in the authors' code, all that the teacher wrote, dropped ones included",
+      "what a pass rate is a share of: the question's kept test cases, or, as in the authors' code, all that the " +
+        'teacher wrote, dropped ones included',
     ),
   minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
   minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),

@@ -8,7 +8,9 @@ import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
 import { defineStage, stageInput, type ArtifactStep } from '../stage-definition.js';
 
-/** Methods of the policy update; each is a file of workers/runtime/methods, and algorithms.test.ts compares the lists. */
+/**
+ * Methods of the policy update; each is a file of workers/runtime/methods, and algorithms.test.ts compares the lists.
+ */
 export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo', 'dr-grpo', 'dapo'] as const;
 
 /** Reward of a rollout: a weighted sum of its tests and its normalised reward-model score. */
@@ -39,7 +41,8 @@ export const ReinforcementConfig = z
       .enum(['all', 'hard'])
       .default('all')
       .describe(
-        'all train questions, or the hard quarter by the pass rates of the sampled programs: mean at most the median, and of those a spread of at least their median (the hard subset of the paper)',
+        'all train questions, or the hard quarter by the pass rates of the sampled programs: mean at most the ' +
+          'median, and of those a spread of at least their median (the hard subset of the paper)',
       ),
     promptsPerRound: count.default(256).describe('train questions of a round; at most as many as there are'),
     samplesPerPrompt: z.number().int().min(2).default(8).describe('rollouts per question'),
@@ -62,7 +65,9 @@ export const ReinforcementConfig = z
       .nullable()
       .default(null)
       .describe(
-        'rollouts of a round come from the policy before the last update, so that the device samples while programs run (and, with two devices, trains); importance weights correct for it; null: each round samples the newest policy',
+        'rollouts of a round come from the policy before the last update, so that the device samples while ' +
+          'programs run (and, with two devices, trains); importance weights correct for it; null: each round ' +
+          'samples the newest policy',
       ),
     dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
     algorithm: z
@@ -102,7 +107,9 @@ export const ReinforcementConfig = z
           .nullable()
           .default(3)
           .describe(
-            'newest rounds whose policies stay in the store, beside the reference and what anything else names; of older ones the manifests stay, and what was pruned is made again where it is needed; null: all stay, with the state of their optimizers',
+            'newest rounds whose policies stay in the store, beside the reference and what anything else names; ' +
+              'of older ones the manifests stay, and what was pruned is made again where it is needed; null: all ' +
+              'stay, with the state of their optimizers',
           ),
       })
       .prefault({})
@@ -115,7 +122,10 @@ export const ReinforcementConfig = z
   });
 export type ReinforcementConfig = z.infer<typeof ReinforcementConfig>;
 
-/** What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told together. */
+/**
+ * What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told
+ * together.
+ */
 const REWARDED = z.object({
   inputs: z.looseObject({}),
   config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
@@ -295,7 +305,8 @@ export const reinforcement = defineStage({
       warnings:
         promptsPerRound > run.train
           ? [
-              `reinforcement.promptsPerRound is ${promptsPerRound}, about ${run.train} train questions come about: the stage will park`,
+              `reinforcement.promptsPerRound is ${promptsPerRound}, about ${run.train} train questions come ` +
+                `about: the stage will park`,
             ]
           : [],
     });
@@ -303,7 +314,8 @@ export const reinforcement = defineStage({
 });
 
 /**
- * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments of
+ * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments
+ * of
  * Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
  */
 function storedCopies(

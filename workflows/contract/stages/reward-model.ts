@@ -17,7 +17,8 @@ const RewardModelConfig = z
       .boolean()
       .default(false)
       .describe(
-        "a pair weighs 1 / the number of its question's pairs, as in the paper's equation 1; false: all pairs the same, as in the authors' code",
+        "a pair weighs 1 / the number of its question's pairs, as in the paper's equation 1; false: all pairs " +
+          "the same, as in the authors' code",
       ),
     upperLayers,
     lora: z
