@@ -3,6 +3,7 @@ import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   canonicalJson,
+  TRAINED,
   TEACHERS,
   type ArtifactPath,
   type ArtifactRef,
@@ -56,11 +57,7 @@ export function experimentActivities({
       for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
         manifests.set(seeds.key, await store.manifest(seeds));
       const folders: Record<string, string> = {};
-      for (const [model, stage] of [
-        ['policy', 'reinforcement'],
-        ['fineTuned', 'fineTuning'],
-        ['rewardModel', 'rewardModel'],
-      ] as const) {
+      for (const { name: stage, model } of TRAINED) {
         const ref = input.stages.find((status) => status.name === stage)?.artifact;
         if (!ref) continue;
         folders[model] = join(folder, 'models', model);

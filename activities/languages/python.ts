@@ -88,7 +88,9 @@ export const python: LanguageDefinition<'python'> = {
       title: 'Python',
       header: 'def add(a: int, b: int) -> int',
       tests: 'independent assert statements',
-      test: 'Each is one line that begins with assert and stands alone: a call of the function with literal arguments, ==, and the literal value that is expected.',
+      test:
+        'Each is one line that begins with assert and stands alone: a call of the function with literal arguments, ' +
+        '==, and the literal value that is expected.',
       tolerance: 'assert abs(f(2.0) - 1.41421) < 1e-4',
     },
   },

@@ -6,6 +6,7 @@ import {
   semanticsOf,
   stagesOf,
   Summary,
+  TRAINED,
   TEACHERS,
   type Experiment,
   type Manifest,
@@ -79,13 +80,11 @@ export function summarise(input: SummaryInput, manifests: Manifests): Summary {
         0,
       ),
     },
-    models: [
-      { name: 'policy', artifact: refs.reinforcement, folder: folders['policy'] ?? '' },
-      ...(ran.includes('fineTuning')
-        ? [{ name: 'fineTuned', artifact: refs.fineTuning, folder: folders['fineTuned'] ?? '' }]
-        : []),
-      { name: 'rewardModel', artifact: refs.rewardModel, folder: folders['rewardModel'] ?? '' },
-    ],
+    models: TRAINED.filter(({ name: stage }) => ran.includes(stage)).map(({ name: stage, model }) => ({
+      name: model,
+      artifact: refs[stage],
+      folder: folders[model] ?? '',
+    })),
     assertions: assertionsOf(input, sources),
   });
 }

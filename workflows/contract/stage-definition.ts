@@ -69,6 +69,8 @@ export interface StageDefinition<
   does: string;
   /** Kind of the artifact that the stage makes. */
   kind: ArtifactKind;
+  /** Name of the trained model in the report and of its folder there; absent: the stage trains none. */
+  model?: string;
   /** Settings of the stage: *semantics*, and `execution`, which is in no key. */
   config: Config;
   /** What stands for the stage in an experiment: its settings with all defaults, or optional settings. */

@@ -22,8 +22,12 @@ interface Sampling {
   seed: number;
 }
 
-/** Programs that are asked of a language model at an endpoint, one request each. */
-interface AskedPrograms {
+/**
+ * Programs that are asked of a language model at an endpoint, one request each.
+ *
+ * @public The declarations of the registry name it.
+ */
+export interface AskedPrograms {
   from: 'endpoint';
   /** Name of the model at the endpoint, and in the ids of its programs. */
   model: string;
@@ -36,8 +40,12 @@ interface AskedPrograms {
   tokens: (programs: number, maxNewTokens: number) => Tokens;
 }
 
-/** Programs out of stored samples, the input `samples` of the stage. Their digest stands in the ids of the programs. */
-interface RecordedPrograms {
+/**
+ * Programs out of stored samples, the input `samples` of the stage. Their digest stands in the ids of the programs.
+ *
+ * @public The declarations of the registry name it.
+ */
+export interface RecordedPrograms {
   from: 'recorded';
 }
 

@@ -14,22 +14,34 @@ import type { QuestionRow, ReplyRow, SeedRow } from '../../../workflows/contract
 /** What a teacher makes of a seed: the part of a question's row that is not the seed's. */
 export type Taught = Pick<QuestionRow, 'question' | 'entryPoint' | 'testCases' | 'failure' | 'rejectedTests'>;
 
-/** A request about a seed. `key` holds all that the reply depends on: the digest of it is the key of the reply. */
-interface TeacherRequest {
+/**
+ * A request about a seed. `key` holds all that the reply depends on: the digest of it is the key of the reply.
+ *
+ * @public The declarations of the registry name it.
+ */
+export interface TeacherRequest {
   prompt: Prompt;
   key: object;
   /** The sampling seed, sent with the request. */
   seed: number;
 }
 
-/** A call of a seed's function, and the literal of its value. */
-interface AnsweredCall {
+/**
+ * A call of a seed's function, and the literal of its value.
+ *
+ * @public The declarations of the registry name it.
+ */
+export interface AnsweredCall {
   call: string;
   literal: string;
 }
 
-/** Number for everything random about one seed, from the teacher's own seed and what names the use. */
-type Derive = (seed: number, ...parts: (string | number)[]) => number;
+/**
+ * Number for everything random about one seed, from the teacher's own seed and what names the use.
+ *
+ * @public The declarations of the registry name it.
+ */
+export type Derive = (seed: number, ...parts: (string | number)[]) => number;
 
 /** Answers that come from running the seed, which only the sandbox may do. Steps of a shard: `ask`. */
 export interface FromSandbox {
@@ -65,8 +77,10 @@ export interface FromEndpoint {
 /**
  * Answers that are stored replies, the input `replies` of the stage. Steps of a shard: `request` and `parse`. The
  * table in `workflows/contract/recorded.ts` says for which kind that input is needed.
+ *
+ * @public The declarations of the registry name it.
  */
-interface FromRecorded {
+export interface FromRecorded {
   from: 'recorded';
   /** `replies` are empty where none is stored for the seed. */
   read: (seed: SeedRow, replies: readonly ReplyRow[]) => Taught;
@@ -74,8 +88,12 @@ interface FromRecorded {
 
 const STEPS = { sandbox: ['ask'], endpoint: ['request', 'parse'], recorded: ['request', 'parse'] } as const;
 
-/** A teacher with its settings. */
-interface Teaching {
+/**
+ * A teacher with its settings.
+ *
+ * @public The declarations of the registry name it.
+ */
+export interface Teaching {
   answers: FromSandbox | FromEndpoint | FromRecorded;
   /** Share of its test cases that an oracle keeps, for the estimate. */
   keptShare: number;

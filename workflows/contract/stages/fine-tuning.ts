@@ -31,6 +31,7 @@ export const fineTuning = defineStage({
   name: 'fineTuning',
   does: 'programs that pass to a fine-tuned policy',
   kind: 'policy',
+  model: 'fineTuned',
   config: FineTuningConfig,
   settings: FineTuningConfig.optional().describe(
     'programs that pass to a fine-tuned policy, which evaluation compares with the others; absent: the stage ' +

@@ -34,6 +34,13 @@ export const STAGE = Object.fromEntries(STAGE_LIST.map((stage) => [stage.name, s
   [D in Definition as D['name']]: D;
 };
 
+/** The stages that train a model, with its name in the report, the policy first. */
+export const TRAINED = [...STAGE_LIST]
+  .reverse()
+  .flatMap((stage) =>
+    'model' in stage && stage.model !== undefined ? [{ name: stage.name, model: stage.model }] : [],
+  );
+
 /** Settings of each stage. */
 export const StageConfigs = Object.fromEntries(STAGE_LIST.map(({ name, config }) => [name, config])) as {
   [D in Definition as D['name']]: D['config'];

@@ -139,6 +139,7 @@ export const reinforcement = defineStage({
   name: 'reinforcement',
   does: 'RL rounds',
   kind: 'policy',
+  model: 'policy',
   config: ReinforcementConfig,
   settings: ReinforcementConfig.prefault({}).describe('RL rounds'),
   input: stageInput(

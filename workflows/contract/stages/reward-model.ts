@@ -64,6 +64,7 @@ export const rewardModel = defineStage({
   name: 'rewardModel',
   does: 'pairs to a reward model',
   kind: 'rewardModel',
+  model: 'rewardModel',
   config: RewardModelConfig,
   settings: RewardModelConfig.prefault({}).describe('pairs to a reward model'),
   input: stageInput(
