@@ -181,9 +181,6 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       let testCases = 0;
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
-      const count = (into: Record<string, number>, reason: string): void => {
-        count(into, reason);
-      };
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;
         // A teacher that runs seeds says in a sentence what it did not understand.
