@@ -282,8 +282,11 @@ export function evaluate(
     sizes: readonly number[],
     figure: (samples: { passed: boolean; score?: number | undefined }[], size: number) => number,
   ): Record<string, number> =>
+    // Without samples, "all samples" is a Best-of-0, which is no figure.
     Object.fromEntries(
-      sizes.filter((size) => size <= samples).map((size) => [String(size), overTasks((of) => figure(of, size))!]),
+      sizes
+        .filter((size) => size > 0 && size <= samples)
+        .map((size) => [String(size), overTasks((of) => figure(of, size))!]),
     );
   return {
     benchmark: rows[0]!.benchmark,

@@ -94,6 +94,7 @@ describe('evaluate', () => {
       passAtK: {},
       bestOfN: {},
     });
+    expect(evaluate(greedyOnly, { passAtK: [1], bestOf: [0] }).bestOfN, 'Best-of-N of all samples').toEqual({});
   });
 
   it('leaves out k and N above the number of samples', () => {

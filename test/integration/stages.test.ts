@@ -202,13 +202,11 @@ describe('a benchmark from a file', () => {
   it('keeps its problems out of the questions', async () => {
     writeFileSync(path, `${problem(11, 3)}\n`);
     const seeds = join(folder, 'contaminated.jsonl');
-    const seed = (factor: number): string =>
-      JSON.stringify({
-        id: `own/${factor}`,
-        source: 'own',
-        code: `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
-      });
-    writeFileSync(seeds, [seed(3), seed(11)].join('\n'));
+    const repeated = 'def times_3(n: int) -> int:\n    """Return the number n times 3."""\n    return n * 3\n';
+    const other =
+      'def shout(text: str) -> str:\n    """Return the text in capital letters."""\n    return text.upper()\n';
+    const rows = [repeated, other].map((code, index) => JSON.stringify({ id: `own/${index}`, source: 'own', code }));
+    writeFileSync(seeds, rows.join('\n'));
     const handle = await startWorkflow('synthesis', {
       inputs: { seeds: { kind: 'seeds', path: seeds } },
       config: { decontaminate: [mbpp], nearDuplicate: null, salt: randomUUID() },
