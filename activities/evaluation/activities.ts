@@ -283,7 +283,9 @@ export function evaluate(
     figure: (samples: { passed: boolean; score?: number | undefined }[], size: number) => number,
   ): Record<string, number> =>
     Object.fromEntries(
-      sizes.filter((size) => size <= samples).map((size) => [String(size), overTasks((of) => figure(of, size))!]),
+      sizes
+        .filter((size) => size > 0 && size <= samples)
+        .map((size) => [String(size), overTasks((of) => figure(of, size))!]),
     );
   return {
     benchmark: rows[0]!.benchmark,

@@ -21,11 +21,17 @@ const LEFT_OUT = html`<p class="why">Left out before the teacher was asked: a du
 /** One HTML page that needs no network. */
 export function renderPreview({ name, seeds, questions, filtered, programs, pairs }: PreviewRows): string {
   const asked = questions.filter(({ failure }) => failure === undefined).length;
+  const counts = [
+    `${seeds.length} seeds`,
+    `${asked} questions`,
+    `${filtered.length} after the filter`,
+    `${programs.length} programs`,
+    `${pairs.length} training pairs`,
+  ].join(', ');
   const page = html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Preview of ${name}</title><style>${STYLE}</style></head><body>
 <h1>Preview of ${name}</h1>
-<p>${seeds.length} seeds, ${asked} questions, ${filtered.length} after the filter, ${programs.length} programs,
-${pairs.length} training pairs.</p>
+<p>${counts}.</p>
 ${seeds.map((seed) => {
   const question = questions.find(({ seedId }) => seedId === seed.id);
   const kept = filtered.find(({ seedId }) => seedId === seed.id);

@@ -202,13 +202,13 @@ describe('a benchmark from a file', () => {
   it('keeps its problems out of the questions', async () => {
     writeFileSync(path, `${problem(11, 3)}\n`);
     const seeds = join(folder, 'contaminated.jsonl');
-    const seed = (factor: number): string =>
-      JSON.stringify({
-        id: `own/${factor}`,
-        source: 'own',
-        code: `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
-      });
-    writeFileSync(seeds, [seed(3), seed(11)].join('\n'));
+    const seed = (name: string, code: string): string => JSON.stringify({ id: `own/${name}`, source: 'own', code });
+    const repeated = 'def times_3(n: int) -> int:\n    """Return the number n times 3."""\n    return n * 3\n';
+    // A function of another factor would count as the same problem, because the likeness of its code is above a half.
+    const another =
+      'def initials(words: list[str]) -> str:\n    """Return the first letters of all words that are not empty."""\n' +
+      "    return ''.join(word[0] for word in words if word)\n";
+    writeFileSync(seeds, [seed('repeated', repeated), seed('another', another)].join('\n'));
     const handle = await startWorkflow('synthesis', {
       inputs: { seeds: { kind: 'seeds', path: seeds } },
       config: { decontaminate: [mbpp], nearDuplicate: null, salt: randomUUID() },
