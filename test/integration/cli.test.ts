@@ -12,6 +12,7 @@ import { objectKeys } from '../../activities/artifacts/keys.js';
 import { stackEnvironment } from '../../infra/stack/embedded-stack.js';
 import { temporal as temporalPath } from '../../infra/setup/paths.mjs';
 import {
+  STAGES,
   type ArtifactRef,
   type ExperimentStatus,
   type StageName,
@@ -347,7 +348,7 @@ describe('going back while the experiment runs', () => {
     await runtime.held('trainRewardModel');
     await temporalCli('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
     runtime.release('trainRewardModel');
-    expect(Object.keys(await finished(id))).toHaveLength(7);
+    expect(Object.keys(await finished(id))).toHaveLength(STAGES.length);
     for (const stage of ['rewardModel', 'reinforcement'] as const)
       await expect.poll(() => runsOf(id, stage)).toEqual(['COMPLETED']);
   });
