@@ -89,7 +89,7 @@ async function run(): Promise<number> {
       (error: unknown) => {
         throw error instanceof WorkflowNotFoundError
           ? new Error(
-              `There is no workflow ${workflowId} in namespace ${namespace}: ` +
+              `There is no workflow ${workflowId} in namespace ${namespace}; ` +
                 'temporal workflow list shows what there is.',
             )
           : error;
