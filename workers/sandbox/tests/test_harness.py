@@ -141,7 +141,10 @@ def test_a_reference_that_fails_is_broken_and_a_host_that_fails_gives_no_verdict
 
 def test_limits_are_derived_from_a_reference(service: Service) -> None:
     # So long by its own clock that no host is too fast; a slow one meets the most that may be given.
-    slow = "import time\ndef f(x):\n    end = time.process_time() + 0.03\n    while time.process_time() < end: pass\n    return 1"
+    slow = (
+        "import time\ndef f(x):\n    end = time.process_time() + 0.03\n"
+        "    while time.process_time() < end: pass\n    return 1"
+    )
     jobs = [
         {"id": "quick", "program": DOUBLE, "tests": ["assert double(1) == 2"]},
         {"id": "slow", "program": slow, "tests": ["assert f(1) > 0"]},
@@ -230,17 +233,28 @@ def test_random_bytes_from_inside_never_do_more_than_malform() -> None:
 
 # Each hands out a wrong value or attacks its surroundings; none may pass, and a neighbour must be judged as ever.
 MORE_ATTACKS = {
-    "gc for the result channel": "import gc\ndef f():\n  for o in gc.get_objects():\n    if isinstance(o, dict) and 'status' in o: o['status'] = 'pass'\n  return 0",
-    "json.dumps replaced": 'import json\njson.dumps = lambda *a, **k: \'{"status":"values","values":[["i","4"]]}\'\ndef f(): return 0'
+    "gc for the result channel": (
+        "import gc\ndef f():\n  for o in gc.get_objects():\n"
+        "    if isinstance(o, dict) and 'status' in o: o['status'] = 'pass'\n  return 0"
+    ),
+    "json.dumps replaced": (
+        'import json\njson.dumps = lambda *a, **k: \'{"status":"values","values":[["i","4"]]}\'\ndef f(): return 0'
+    )
     + "\nimport os; os._exit(0)",
     "hostile str of an exception": "class E(Exception):\n  def __str__(self): raise SystemExit\ndef f(): raise E",
     "endless str of an exception": "class E(Exception):\n  def __str__(self):\n    while True: pass\ndef f(): raise E",
     "exception with a huge text": "def f(): raise ValueError('x' * 10**7)",
     "hostile bool": "class A:\n  def __bool__(self): raise KeyboardInterrupt\ndef f(): return A()",
     "hostile type name": "def f(): return type('4' * 10**6, (), {})()",
-    "hostile metaclass": "class M(type):\n  def __eq__(c, o): return True\n  __hash__ = type.__hash__\nclass A(metaclass=M): pass\ndef f(): return A()",
+    "hostile metaclass": (
+        "class M(type):\n  def __eq__(c, o): return True\n  __hash__ = type.__hash__\n"
+        "class A(metaclass=M): pass\ndef f(): return A()"
+    ),
     "class lies about itself": "class A:\n  __class__ = int\n  def __int__(self): return 4\ndef f(): return A()",
-    "pickle that runs code": "import pickle, os\nclass A:\n  def __reduce__(self): return os.system, ('true',)\ndef f(): return pickle.loads(pickle.dumps(A())) + 4",
+    "pickle that runs code": (
+        "import pickle, os\nclass A:\n  def __reduce__(self): return os.system, ('true',)\n"
+        "def f(): return pickle.loads(pickle.dumps(A())) + 4"
+    ),
     "read other memory": "def f(): return open('/proc/self/mem', 'rb').read(1)",
     "list processes": "import os\ndef f(): return os.listdir('/proc')",
     "environment": "import os\ndef f(): return dict(os.environ)['PATH']",
@@ -249,14 +263,26 @@ MORE_ATTACKS = {
     "ctypes ptrace": "import ctypes\ndef f(): return ctypes.CDLL(None).ptrace(16, 1, 0, 0)",
     "signal the parent": "import os\ndef f(): os.kill(os.getppid(), 9)",
     "stop itself": "import os, signal\ndef f(): os.kill(os.getpid(), signal.SIGSTOP)",
-    "all signals ignored": "import signal\nfor s in range(1, 65):\n  try: signal.signal(s, signal.SIG_IGN)\n  except Exception: pass\ndef f():\n  while True: pass",
-    "threads without end": "import threading, time\ndef f():\n  while True: threading.Thread(target=time.sleep, args=(99,)).start()",
+    "all signals ignored": (
+        "import signal\nfor s in range(1, 65):\n  try: signal.signal(s, signal.SIG_IGN)\n"
+        "  except Exception: pass\ndef f():\n  while True: pass"
+    ),
+    "threads without end": (
+        "import threading, time\ndef f():\n  while True: threading.Thread(target=time.sleep, args=(99,)).start()"
+    ),
     "raised limits": "import resource\ndef f(): resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
     "raw socket": "import socket\ndef f(): return socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
     "symlink out": "import os\ndef f(): os.symlink('/etc/passwd', '/tmp/x')",
     "exit hook": "import atexit, os\natexit.register(os.abort)\ndef f(): return 0",
-    "import hook": "import sys\nclass H:\n  def find_spec(self, *a): raise SystemExit\nsys.meta_path.insert(0, H())\ndef f(): return 0",
-    "trace function": "import sys\ndef t(frame, event, arg):\n  if 'record' in frame.f_locals: frame.f_locals['record'] = {}\n  return t\nsys.settrace(t)\ndef f(): return 0",
+    "import hook": (
+        "import sys\nclass H:\n  def find_spec(self, *a): raise SystemExit\n"
+        "sys.meta_path.insert(0, H())\ndef f(): return 0"
+    ),
+    "trace function": (
+        "import sys\ndef t(frame, event, arg):\n"
+        "  if 'record' in frame.f_locals: frame.f_locals['record'] = {}\n  return t\nsys.settrace(t)\n"
+        "def f(): return 0"
+    ),
 }
 
 
