@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - an attack stands on one line
 """What the harness does beyond one run: scripts, unittest classes, canaries, runs again, references, the cache."""
 
 from __future__ import annotations
