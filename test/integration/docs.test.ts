@@ -86,7 +86,8 @@ from mine import METHOD
 from runtime.methods.base import MicroBatch, Round
 mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
 old = torch.full((2, 2), -1.0, dtype=torch.float64)
-made = METHOD.advantages(Round(torch.tensor([1.0, 0.0], dtype=torch.float64), old, old, mask, torch.tensor([0, 0]), 0.0))
+rewards = torch.tensor([1.0, 0.0], dtype=torch.float64)
+made = METHOD.advantages(Round(rewards, old, old, mask, torch.tensor([0, 0]), 0.0))
 logp = old.clone().requires_grad_()
 loss = METHOD.loss(MicroBatch(logp, old, old, made.advantage_BT, mask, [2, 1], 2, 0.2, 0.2, 0.0))
 loss.value.backward()

@@ -238,7 +238,8 @@ async function tlsInFrontOf(
   const profile = join(folder, 'temporal.toml');
   writeFileSync(
     profile,
-    `[profile.default]\naddress = "127.0.0.1:${(server.address() as AddressInfo).port}"\nnamespace = "${inject('stack').namespace}"\napi_key = "${apiKey}"\n` +
+    `[profile.default]\naddress = "127.0.0.1:${(server.address() as AddressInfo).port}"\n` +
+      `namespace = "${inject('stack').namespace}"\napi_key = "${apiKey}"\n` +
       `[profile.default.tls]\nserver_ca_cert_path = "${join(folder, 'ca.pem')}"\nserver_name = "temporal.test"\n`,
   );
   return {

@@ -106,7 +106,9 @@ interface LoadedProblem extends Problem {
 function codegen(): LoadedProblem[] {
   const script =
     'import json; from pathlib import Path; from sandbox.bench.load import questions\n' +
-    `print(json.dumps([{"task_id": q.id, "prompt": q.reference, "entry_point": q.entry_point, "canonical_solution": "", "test": q.check, "programs": q.programs, "tests": q.tests} for q in questions(Path(${JSON.stringify(join(root, '../shared'))}))]))`;
+    'print(json.dumps([{"task_id": q.id, "prompt": q.reference, "entry_point": q.entry_point, ' +
+    '"canonical_solution": "", "test": q.check, "programs": q.programs, "tests": q.tests} ' +
+    `for q in questions(Path(${JSON.stringify(join(root, '../shared'))}))]))`;
   const { stdout, stderr, status } = spawnSync(venvPython(), ['-c', script], {
     encoding: 'utf8',
     env: { PYTHONPATH: join(root, 'workers') },
@@ -257,7 +259,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
       0,
     );
     console.log(
-      `CodeGen-16B: ${keptTestCases} of ${testCases} asserts hold for the reference, ${rejected} were rejected (notice: 864 of 2,869), ${kept} questions`,
+      `CodeGen-16B: ${keptTestCases} of ${testCases} asserts hold for the reference, ${rejected} were rejected ` +
+        `(notice: 864 of 2,869), ${kept} questions`,
     );
     expect(testCases! + rejected).toBe(2830);
     expect(keptTestCases).toBe(894);
@@ -279,7 +282,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     const pairs = await run('preferences', { programs: sampled.ref }, {});
     expect(Number(pairs.metrics['pairs'])).toBeGreaterThan(0);
     console.log(
-      `CodeGen-16B: mean pass rate on kept asserts ${Number(sampled.metrics['meanPassRate']).toFixed(3)}, ${Number(pairs.metrics['pairs'])} pairs by the paper's rule`,
+      `CodeGen-16B: mean pass rate on kept asserts ${Number(sampled.metrics['meanPassRate']).toFixed(3)}, ` +
+        `${Number(pairs.metrics['pairs'])} pairs by the paper's rule`,
     );
 
     // CodeT's agreement finds right asserts without a reference: more of what it keeps holds than of what was written.
@@ -301,7 +305,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     );
     const precision = byAgreement.filter(Boolean).length / byAgreement.length;
     console.log(
-      `CodeGen-16B: agreement of 16 programs keeps ${byAgreement.length} asserts, ${(100 * precision).toFixed(0)} % of which hold for the reference`,
+      `CodeGen-16B: agreement of 16 programs keeps ${byAgreement.length} asserts, ` +
+        `${(100 * precision).toFixed(0)} % of which hold for the reference`,
     );
     expect(precision).toBeGreaterThan(keptTestCases! / testCases! + 0.1);
   });

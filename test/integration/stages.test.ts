@@ -173,7 +173,9 @@ describe('a benchmark from a file', () => {
     JSON.stringify({
       task_id,
       text: `Write a function that returns a number times ${factor}.`,
-      code: `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n    return n * ${factor}\n`,
+      code:
+        `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n` +
+        `    return n * ${factor}\n`,
       test_list: [`assert times_${factor}(2) == ${2 * factor}`, `assert times_${factor}(-1) == ${-factor}`],
     });
   const path = join(folder, 'mbpp.jsonl');

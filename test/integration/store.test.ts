@@ -358,7 +358,9 @@ describe('pruning', () => {
     const failure = {
       type: 'ArtifactPruned',
       details: [ref.key],
-      message: `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); its manifest stays. Take a newer round.`,
+      message:
+        `${ref.key} was pruned at 2026-01-01T00:00:00Z by pruner (round 1, keepRounds 1); ` +
+        'its manifest stays. Take a newer round.',
     };
     await expect(artifactStore().materialise(ref)).rejects.toMatchObject(failure);
     await expect(artifactStore().wholeManifest(ref)).rejects.toMatchObject(failure);
