@@ -18,7 +18,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['test/unit/**/*.test.ts', '{activities,workflows,workers,infra}/**/*.test.ts'],
+          include: ['{activities,workflows,workers,infra}/**/*.test.ts'],
           exclude,
           ...guards,
         },

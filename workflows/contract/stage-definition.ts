@@ -19,7 +19,7 @@ export interface StepDefinition {
    * longer with what the old code made.
    */
   version: number;
-  /** Source files that decide the step's result. `test/unit/step-versions.test.ts` holds a digest of them. */
+  /** Source files that decide the step's result. `npm run steps` keeps a digest of them, and a test holds it. */
   code: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-/** The stages of an experiment, in the order in which they run. What a stage is stands in its own file. */
+/** The stages of an experiment, in the order in which they run. Each stage is defined in a file of its own. */
 import type { z } from 'zod';
 import { POLICIES, type Feeds, type Given } from '../feeds.js';
 import { readsRecorded } from '../recorded.js';
