@@ -21,7 +21,7 @@ interface Waiting {
 }
 
 /** Timeout of one look at a condition. */
-const LOOK_SECONDS = 10;
+const LOOK_SECONDS = 20;
 
 /**
  * Returns when all conditions hold. Tells each change of a condition in one line, and looks again after 1, 2, 4, … s.

@@ -3,13 +3,14 @@
  * Vitest's own JSON report leaves out why a test was skipped; of pytest, by its JUnit file.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { stripVTControlCharacters } from 'node:util';
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite, Vitest } from 'vitest/node';
 
 export interface Outcome {
   name: string;
   state: 'passed' | 'failed' | 'skipped';
   seconds: number;
-  /** Why a test was skipped. */
+  /** Why a test was skipped, or with what it failed. */
   reason?: string;
 }
 
@@ -50,13 +51,20 @@ function outcomeOf(module: TestModule, test: TestCase): Outcome {
   if (result.state === 'passed') return { ...outcome, state: 'passed' };
   if (result.state === 'skipped')
     return { ...outcome, state: 'skipped', ...(result.note ? { reason: result.note } : {}) };
-  return { ...outcome, state: 'failed' };
+  return { ...outcome, state: 'failed', ...reasonOf(result.errors ?? []) };
+}
+
+function reasonOf(errors: readonly SerializedError[]): { reason?: string } {
+  const [error] = errors;
+  return error === undefined
+    ? {}
+    : { reason: stripVTControlCharacters([error.message, error['diff']].filter(Boolean).join('\n')) };
 }
 
 function failuresOf(module: TestModule, part: TestModule | TestSuite): Outcome[] {
   const name =
     part === module ? module.relativeModuleId : `${module.relativeModuleId} > ${(part as TestSuite).fullName}`;
-  return part.errors().length > 0 ? [{ name, state: 'failed', seconds: 0 }] : [];
+  return part.errors().length > 0 ? [{ name, state: 'failed', seconds: 0, ...reasonOf(part.errors()) }] : [];
 }
 
 /** The outcomes in a JUnit file of pytest. An expected failure counts as skipped, as pytest writes it. */
@@ -68,7 +76,8 @@ export function outcomesOfJUnit(path: string): Outcome[] {
         name: `${attribute(attributes, 'classname')} > ${attribute(attributes, 'name')}`,
         seconds: Number(attribute(attributes, 'time')),
       };
-      if (/<(failure|error)\b/.test(body)) return { ...outcome, state: 'failed' };
+      const failed = /<(?:failure|error) ([^>]*)>/.exec(body)?.[1];
+      if (failed !== undefined) return { ...outcome, state: 'failed', reason: attribute(failed, 'message') };
       const skipped = /<skipped ([^>]*)>/.exec(body)?.[1];
       return skipped === undefined
         ? { ...outcome, state: 'passed' }

@@ -26,6 +26,8 @@ A test file is a path such as infra/commands/estimate.test.ts or workers/sandbox
 
 /** Parts in work at once: the chain of checks and the longest test run fill two cores. */
 const LANES = 2;
+/** Lines of a failure's reason that are told at the end. */
+const REASON_LINES = 12;
 const SLOWEST = 10;
 /** The variable by which this run finds what it has started. */
 const MARK = 'ACECODER_TEST_RUN';
@@ -225,7 +227,13 @@ function printDetails(outcomes: readonly Outcome[], checks: ReadonlySet<string>)
       ['\nSkipped', ...skipped.map(({ name, reason }) => `  ${name}: ${reason ?? 'no reason given'}`)].join('\n'),
     );
   const failed = outcomes.filter(({ state }) => state === 'failed');
-  if (failed.length > 0) console.log(['\nFailed', ...failed.map(({ name }) => `  ${name}`)].join('\n'));
+  if (failed.length > 0) console.log(['\nFailed', ...failed.map(toldAtTheEnd)].join('\n'));
+}
+
+/** A failed test with the first lines of its reason: where a log is cut, its end is what is left. */
+function toldAtTheEnd({ name, reason = '' }: Outcome): string {
+  const lines = reason.split('\n').filter((line) => line.trim() !== '');
+  return [`  ${name}`, ...lines.slice(0, REASON_LINES).map((line) => `    ${line.slice(0, 200)}`)].join('\n');
 }
 
 async function main(): Promise<number> {

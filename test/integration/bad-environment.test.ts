@@ -1,6 +1,6 @@
 /** Workers in bad surroundings, as real processes: they say what is missing, wait, and go on when it comes. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -76,7 +76,10 @@ function worker(wrong: Record<string, string>, { args = [], imports = [], around
   };
 }
 
-/** A way to a server that can be opened and shut: a server that comes and goes, at an address of its own. */
+/**
+ * A way to a server that can be opened and shut: a server that comes and goes. Its loopback address is its own, so that
+ * no other test's server takes its port while nothing listens there.
+ */
 class Door {
   #server: Server | undefined;
   #isOpen = false;
@@ -84,17 +87,24 @@ class Door {
   readonly #sockets = new Set<Socket>();
 
   private constructor(
-    readonly port: number,
+    private readonly host: string,
+    private readonly port: number,
     private readonly target: number,
   ) {}
 
+  /** `host:port` */
+  get address(): string {
+    return `${this.host}:${this.port}`;
+  }
+
   /** A shut door on a free port, where nothing listens until it is opened. */
   static async to(target: number): Promise<Door> {
-    const probe = createServer().listen(0, '127.0.0.1');
+    const host = `127.${randomInt(1, 255)}.${randomInt(1, 255)}.${randomInt(1, 255)}`;
+    const probe = createServer().listen(0, host);
     await once(probe, 'listening');
     const { port } = probe.address() as AddressInfo;
     await new Promise((closed) => probe.close(closed));
-    const door = new Door(port, target);
+    const door = new Door(host, port, target);
     doors.push(door);
     return door;
   }
@@ -120,7 +130,7 @@ class Door {
           });
       }
       socket.pipe(onward).pipe(socket);
-    }).listen(this.port, '127.0.0.1');
+    }).listen(this.port, this.host);
     await once(this.#server, 'listening');
   }
 
@@ -159,17 +169,17 @@ describe('servers that are not there', () => {
   it('are told once, with address and variable, and after --wait the worker ends with code 1', async () => {
     const [temporal, store] = [await Door.to(1), await Door.to(1)];
     const { exit, output, lines } = worker(
-      { TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`, ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}` },
+      { TEMPORAL_ADDRESS: temporal.address, ACECODER_S3_ENDPOINT: `http://${store.address}` },
       { args: ['--wait', '6s'] },
     );
     expect(await exit, output()).toBe(1);
     expect(
-      lines(new RegExp(`^Temporal server: no server answers at 127.0.0.1:${temporal.port} \\(TEMPORAL_ADDRESS`)),
+      lines(new RegExp(`^Temporal server: no server answers at ${temporal.address} \\(TEMPORAL_ADDRESS`)),
     ).toHaveLength(1);
     expect(
       lines(
         new RegExp(
-          `^Artifact store: the store at http://127.0.0.1:${store.port} \\(ACECODER_S3_ENDPOINT\\) ` +
+          `^Artifact store: the store at http://${store.address} \\(ACECODER_S3_ENDPOINT\\) ` +
             'does not answer: ECONNREFUSED',
         ),
       ),
@@ -183,8 +193,8 @@ describe('servers that are not there', () => {
     const [temporal, store] = [await Door.to(portOf(address)), await Door.to(portOf(s3.endpoint))];
     const queue = randomUUID();
     const { says, stop, lines } = worker({
-      TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}`,
-      ACECODER_S3_ENDPOINT: `http://127.0.0.1:${store.port}`,
+      TEMPORAL_ADDRESS: temporal.address,
+      ACECODER_S3_ENDPOINT: `http://${store.address}`,
       ACECODER_QUEUE: queue,
     });
     await says(/Temporal server: no server answers/);
@@ -217,7 +227,7 @@ describe('servers that are not there', () => {
 
   it('leave the worker to be ended by a signal while it waits', async () => {
     const temporal = await Door.to(1);
-    const { says, stop, output } = worker({ TEMPORAL_ADDRESS: `127.0.0.1:${temporal.port}` });
+    const { says, stop, output } = worker({ TEMPORAL_ADDRESS: temporal.address });
     await says(/no server answers/);
     await stop();
     expect(output()).toContain('Ended by SIGTERM while waiting.');
