@@ -7,6 +7,7 @@ import { experimentActivities } from './experiment/activities.js';
 import { garbageCollectionActivities } from './garbage-collection/activities.js';
 import { modelActivities } from './models/activities.js';
 import { previewActivities } from './preview/activities.js';
+import { queueActivities } from './queues/activities.js';
 import { stageActivities, stageAsks } from './stages.js';
 import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
@@ -27,6 +28,7 @@ export function createActivities(services: Services, role: QueueRole, part: Part
           endpointActivities(services, stageAsks),
           modelActivities(services),
           experimentActivities(services),
+          queueActivities(services),
           datasetRefreshActivities(services),
           garbageCollectionActivities(services),
           sandboxActivities(services),

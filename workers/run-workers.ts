@@ -7,11 +7,18 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
-import { Worker, type NativeConnection, type WorkflowBundleOption } from '@temporalio/worker';
+import {
+  GracefulShutdownPeriodExpiredError,
+  Worker,
+  type NativeConnection,
+  type WorkerOptions,
+  type WorkflowBundleOption,
+} from '@temporalio/worker';
 import { activitiesOf, queueName, QUEUES, type QueueRole } from '../workflows/contract/index.js';
 import { AceCoderPlugin } from './plugins/acecoder-plugin.js';
 import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
+import { taskQueuesOf } from './plugins/task-queues.js';
 import { workflowBundle } from './workflow-bundle.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
 import { onEndSignal } from './signals.js';
@@ -50,11 +57,35 @@ async function createWorkers({
         namespace,
         taskQueue: queueName(role, queueBase, role === 'gpu' ? deviceClass : undefined),
         plugins: [new AceCoderPlugin({ role, services })],
+        ...deploymentVersion(),
         ...(role === 'pipeline' && workflowBundle ? { workflowBundle } : {}),
         ...(identity ? { identity } : {}),
       }),
     ),
   );
+}
+
+/**
+ * The version that the environment gives this worker, as Temporal's Worker Controller sets it. A workflow then stays on
+ * the version that started it. An experiment goes over to the current version between two stages.
+ *
+ * @throws Error that names the variable that is missing.
+ */
+function deploymentVersion(env = process.env): Pick<WorkerOptions, 'workerDeploymentOptions'> {
+  const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = env;
+  if (!deploymentName && !buildId) return {};
+  if (!deploymentName || !buildId)
+    throw new Error(
+      `${deploymentName ? 'TEMPORAL_WORKER_BUILD_ID' : 'TEMPORAL_DEPLOYMENT_NAME'} is missing: ` +
+        'a worker version has both, a deployment name and a build id.',
+    );
+  return {
+    workerDeploymentOptions: {
+      version: { deploymentName, buildId },
+      useWorkerVersioning: true,
+      defaultVersioningBehavior: 'PINNED',
+    },
+  };
 }
 
 /**
@@ -103,6 +134,10 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       () => namespace,
       (text) => console.warn(text),
     ),
+    taskQueues: taskQueuesOf(
+      () => server.connection,
+      () => namespace,
+    ),
   });
   try {
     await untilSignal((signal) =>
@@ -148,10 +183,13 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       ),
     );
     const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw failed.reason;
+    if (failed?.reason instanceof GracefulShutdownPeriodExpiredError)
+      console.warn('Activities did not end in the grace time. They are left alone, and start again on other workers.');
+    else if (failed) throw failed.reason;
   } finally {
     await services.close();
-    await server.close();
+    // An activity that was left alone may still hold the connection. It ends with the process.
+    await server.close().catch(() => undefined);
   }
 }
 
@@ -179,6 +217,10 @@ export function main(roles: readonly QueueRole[], wait: () => string | undefined
     .then(() => {
       const duration = wait();
       return runWorkers(roles, { waitSeconds: duration === undefined ? undefined : parseDuration(duration) });
+    })
+    .then(() => {
+      // What an activity that was left alone still holds, must not hold the process.
+      setTimeout(() => process.exit(0), 5000).unref();
     })
     .catch((error: unknown) => {
       console.error(error instanceof Error ? error.message : error);

@@ -4,12 +4,13 @@ import { Experiment, STAGES, type ArtifactRef, type StageName, type StageResult 
 import {
   abandonOf,
   after,
+  figures,
   finalFailure,
   initialState,
   inputsOf,
   isParked,
   nextStage,
-  passAt1Of,
+  trainedPassAt1,
   retryOf,
   statusOf,
   type ExperimentEvent,
@@ -132,8 +133,8 @@ describe('stages', () => {
       ...{ benchmark: 'heldOut', policy, tasks: 4, samples: 4, greedy: 0.25, greedyInterval: null },
       ...{ mean, passAtK: {}, bestOfN: {}, oracle: null },
     }));
-    const evaluated = (metrics: StageResult['metrics']) => passAt1Of(run(fresh(), ...done('evaluation', metrics)));
-    expect(passAt1Of(fresh())).toBeUndefined();
+    const evaluated = (metrics: StageResult['metrics']) => trainedPassAt1(run(fresh(), ...done('evaluation', metrics)));
+    expect(trainedPassAt1(fresh())).toBeUndefined();
     expect(evaluated({ results })).toBe(0.5);
     expect(evaluated({ results: results.slice(0, 1) })).toBeUndefined();
   });
@@ -303,6 +304,62 @@ describe('an end', () => {
     const state = run(initialState(configOf()), { type: 'ended', how: 'failed' });
     expect(statusOf(state).state).toBe('failed');
     expect(state.stages.every(({ state: each }) => each === 'waiting')).toBe(true);
+  });
+});
+
+describe('a new run of a long history', () => {
+  it('keeps the state, and says in which run the events of earlier stages are', () => {
+    const before = run(fresh(), ...done('synthesis'), { type: 'continued', runId: 'run-1' }, ...started('filtering'));
+    const twice = run(before, { type: 'continued', runId: 'run-2' });
+    const runOf = (stage: StageName, of: ExperimentState) => statusOf(of).stages.find(({ name }) => name === stage);
+    expect(runOf('synthesis', before)).toMatchObject({ state: 'done', resetEventId: 5, resetRunId: 'run-1' });
+    expect(runOf('filtering', before)?.resetRunId).toBeUndefined();
+    expect(runOf('synthesis', twice)?.resetRunId).toBe('run-1');
+    expect(runOf('filtering', twice)?.resetRunId).toBe('run-2');
+    expect(runOf('sampling', twice)?.resetRunId).toBeUndefined();
+    expect(runOf('filtering', run(twice, ...started('filtering')))?.resetRunId).toBeUndefined();
+  });
+
+  it('is carried as JSON and loses nothing', () => {
+    const state = run(fresh(), ...done('synthesis', { questions: 3 }), { type: 'paused' }, failed('filtering'));
+    expect(JSON.parse(JSON.stringify(state))).toEqual(state);
+  });
+});
+
+describe('what the experiment waits for', () => {
+  it('is told while it lasts', () => {
+    const waits = run(fresh(), { type: 'waits', waitsFor: 'waits for a worker on q' });
+    expect(statusOf(waits).waitsFor).toBe('waits for a worker on q');
+    expect(statusOf(run(waits, { type: 'waits', waitsFor: undefined }))).not.toHaveProperty('waitsFor');
+  });
+
+  it('names queues that nobody served at the start, until it is done', () => {
+    const seen = run(fresh(), { type: 'queuesSeen', unserved: ['q-trian'], served: ['q-train'] });
+    expect(statusOf(seen).unserved).toEqual({ queues: ['q-trian'], served: ['q-train'] });
+    expect(statusOf(run(fresh(), { type: 'queuesSeen', unserved: [], served: ['q'] }))).not.toHaveProperty('unserved');
+  });
+});
+
+describe('the figures of the memo', () => {
+  it('are those of the stages, pass@1 and the cost', () => {
+    const result = { samples: 1, greedyInterval: null, mean: null, passAtK: {}, bestOfN: {}, oracle: null, tasks: 2 };
+    const results = [
+      { ...result, benchmark: 'humaneval', policy: 'initial', greedy: 0.25 },
+      { ...result, benchmark: 'humaneval', policy: 'trained', greedy: 0.5 },
+    ];
+    const state = run(
+      fresh(),
+      ...done('synthesis', { questions: 3, costUsd: 0.5 }),
+      ...done('evaluation', { results }),
+    );
+    expect(figures(state)).toMatchObject({
+      experiment: 'mine',
+      state: 'running',
+      stages: { synthesis: 'questions 3, costUsd 0.500', filtering: 'waiting' },
+      passAt1: { 'humaneval initial': 0.25, 'humaneval trained': 0.5 },
+      costUsd: 0.5,
+    });
+    expect(figures(state).stages['evaluation']).toBe('pass@1 humaneval initial 0.250, humaneval trained 0.500');
   });
 });
 

@@ -9,6 +9,8 @@ import {
   chainInputs,
   describeMistakes,
   EvaluationResult,
+  figuresOf,
+  passAt1Of,
   Experiment,
   merge,
   mistakesOf,
@@ -20,6 +22,7 @@ import {
   TEACHERS,
   type ArtifactRef,
   type ChainInputs,
+  type ExperimentFigures,
   type ExperimentStatus,
   type Given,
   type StageConfig,
@@ -49,10 +52,18 @@ export interface ExperimentState {
   readonly abandoned?: string;
   readonly ended?: 'cancelled' | 'failed';
   readonly report?: { html: string; summary: string };
+  /** What the experiment itself waits for: work of its own that no worker takes. */
+  readonly waitsFor?: string | undefined;
+  /** Queues that its stages will need and that no worker served at the start. */
+  readonly unserved?: { queues: readonly string[]; served: readonly string[] };
 }
 
 export type ExperimentEvent =
   | { type: 'inputsKnown'; given: Partial<Record<Given, ArtifactRef>> }
+  | { type: 'queuesSeen'; unserved: string[]; served: string[] }
+  | { type: 'waits'; waitsFor: string | undefined }
+  /** The experiment goes on as a new run. Events of the earlier one are in its history. */
+  | { type: 'continued'; runId: string }
   /** The experiment turns to a stage, which starts unless the experiment is paused. */
   | { type: 'stageEntered'; stage: StageName }
   /** `at` is in milliseconds since 1970, here and below. */
@@ -87,6 +98,19 @@ export function after(state: ExperimentState, event: ExperimentEvent): Experimen
   switch (event.type) {
     case 'inputsKnown':
       return { ...state, given: event.given };
+    case 'queuesSeen':
+      return event.unserved.length === 0
+        ? state
+        : { ...state, unserved: { queues: event.unserved, served: event.served } };
+    case 'waits':
+      return { ...state, waitsFor: event.waitsFor };
+    case 'continued':
+      return {
+        ...state,
+        stages: state.stages.map((stage) =>
+          stage.resetEventId === undefined ? stage : { ...stage, resetRunId: stage.resetRunId ?? event.runId },
+        ),
+      };
     case 'stageEntered':
       return {
         ...(state.paused ? withStage(state, event.stage, { state: 'paused', failure: undefined }) : state),
@@ -98,6 +122,7 @@ export function after(state: ExperimentState, event: ExperimentEvent): Experimen
           state: 'running',
           startedAt: new Date(event.at).toISOString(),
           resetEventId: event.resetEventId,
+          resetRunId: undefined,
           failure: undefined,
         }),
         event.stage,
@@ -241,6 +266,8 @@ export function statusOf(state: ExperimentState): ExperimentStatus {
     teacher: config.stages.synthesis.teacher.kind,
     cost: costOf(state),
     ...(report ? { report } : {}),
+    ...(state.waitsFor === undefined ? {} : { waitsFor: state.waitsFor }),
+    ...(state.unserved && !report ? { unserved: state.unserved } : {}),
   };
 }
 
@@ -253,10 +280,32 @@ function overallState({ abandoned, ended, report, stages, paused }: ExperimentSt
 }
 
 /** Pass@1 of the trained policy on the first benchmark. Undefined where it was not measured. */
-export function passAt1Of({ results }: ExperimentState): number | undefined {
+export function trainedPassAt1({ results }: ExperimentState): number | undefined {
   const evaluated = EvaluationResult.array().safeParse(results.evaluation?.metrics['results']);
   const trained = evaluated.data?.find(({ policy }) => policy === POLICIES.after);
   return trained?.mean ?? trained?.greedy ?? undefined;
+}
+
+/** The main figures, small enough for a memo: what people look for without opening anything. */
+export function figures(state: ExperimentState): ExperimentFigures {
+  const { usd } = costOf(state);
+  const passAt1 = passAt1Of(state.results.evaluation?.metrics ?? {});
+  return {
+    experiment: state.config.name,
+    state: overallState(state),
+    stages: Object.fromEntries(
+      state.stages.map(({ name, state: how, metrics, failure }) => [
+        name,
+        how === 'done'
+          ? figuresOf(metrics ?? {}, 4) || 'done'
+          : failure
+            ? `${how}: ${failure.type}: ${failure.message.slice(0, 200)}`
+            : how,
+      ]),
+    ),
+    ...(Object.keys(passAt1).length > 0 ? { passAt1 } : {}),
+    costUsd: usd,
+  };
 }
 
 /** What a user pays for replies, in US dollars: so far, at most, and by estimate once the seeds are counted. */

@@ -12,12 +12,16 @@ import {
   CancelledFailure,
   ChildWorkflowFailure,
   condition,
+  ContinueAsNew,
   getExternalWorkflowHandle,
+  isCancellation,
   log,
+  makeContinueAsNewFunc,
   setCurrentDetails,
   setHandler,
   sleep,
   startChild,
+  upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -29,22 +33,28 @@ import {
 } from '@temporalio/common';
 import {
   givenOf,
+  queueName,
+  STAGE,
+  StageProgressMessage,
   type ArtifactRef,
   type Experiment,
+  type ExperimentFigures,
   type SEARCH_ATTRIBUTES,
   type StageName,
   type StageResult,
   type StageStatus,
+  type StepDefinition,
 } from './contract/index.js';
 import {
   abandonOf,
   after,
+  figures,
   finalFailure,
   initialState,
   inputsOf,
   isParked,
   nextStage,
-  passAt1Of,
+  trainedPassAt1,
   retryOf,
   statusOf,
   type Answer,
@@ -52,22 +62,40 @@ import {
   type ExperimentState,
 } from './experiment-state.js';
 import { call } from './lib/activities.js';
+import { z } from 'zod';
 import { currentDetails, retryAdvice } from './lib/details.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
 import {
   abandonUpdate,
+  onSignal,
   pauseSignal,
   resumeSignal,
   retryStageUpdate,
   stageProgressSignal,
   statusQuery,
 } from './lib/messages.js';
+import { carriedOver, historyIsLong } from './lib/stage.js';
+import { onWaiting, queuesServed } from './lib/waiting.js';
 
 export interface ExperimentResult {
   html: string;
   summary: string;
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
+  figures: ExperimentFigures;
 }
+
+/** Carried over a continue-as-new, which happens between two stages: no stage is lost sight of. */
+interface Carry {
+  state: ExperimentState;
+  searchAttributes: boolean;
+}
+
+/** A stage whose workflow is gone, perhaps since a reset: its end will never be told. */
+class StageLost extends Error {}
+
+/** Pauses between two looks whether a running stage still exists. Each look adds to the history. */
+const FIRST_LOOK_MINUTES = 10;
+const LONGEST_PAUSE_MINUTES = 6 * 60;
 
 /** Search attributes of a type. */
 type AttributeOf<T extends string> = {
@@ -94,22 +122,50 @@ const double = (name: AttributeOf<'Double'>) => defineSearchAttributeKey(name, S
  * });
  * ```
  */
-export async function experiment(input: unknown): Promise<ExperimentResult> {
-  return new ExperimentRun(parseInput('experiment', input)).run();
+export async function experiment(input: unknown, given?: Carry): Promise<ExperimentResult> {
+  const carry = carriedOver(given);
+  if (carry) return new ExperimentRun(carry.state, carry.searchAttributes).run();
+  try {
+    return await new ExperimentRun(initialState(parseInput('experiment', input))).run();
+  } catch (error) {
+    if (error instanceof ApplicationFailure && error.type === 'InvalidExperiment') await tellRefused(input);
+    throw error;
+  }
+}
+
+/** Lets a refused experiment be found by its state, as others are. */
+async function tellRefused(input: unknown): Promise<void> {
+  const searchAttributes = await call('experiment.searchAttributes', { summary: 'look for search attributes' }, {});
+  if (!searchAttributes) return;
+  const { data } = z.looseObject({ name: z.string().max(200) }).safeParse(input);
+  upsertSearchAttributes([
+    { key: keyword('AceCoderExperiment'), value: data?.name ?? null },
+    { key: keyword('AceCoderState'), value: 'failed' },
+  ]);
 }
 
 class ExperimentRun {
   readonly #id = workflowInfo().workflowId;
   #state: ExperimentState;
   #running: CancellationScope | undefined;
+  /** The figures in the memo, as text. */
+  #remembered = '';
   /** Whether the current stage's child exists and takes signals. */
   #started = false;
+  /** How often somebody had a reason to look whether the stage still exists. */
+  #looks = 0;
   /** Everything that abandoning ends. */
   readonly #work = new CancellationScope();
-  #searchAttributes = false;
 
-  constructor(config: Experiment) {
-    this.#state = initialState(config);
+  constructor(
+    state: ExperimentState,
+    private searchAttributes?: boolean,
+  ) {
+    this.#state = state;
+    onWaiting((waitsFor) => {
+      this.#apply({ type: 'waits', waitsFor });
+      this.#show();
+    });
     setHandler(statusQuery, () => statusOf(this.#state), {
       description: 'State, progress and artifacts of every stage.',
     });
@@ -129,7 +185,7 @@ class ExperimentRun {
       description: 'Stop starting work; a training stops at a checkpoint.',
     });
     setHandler(resumeSignal, () => this.#setPaused(false), { description: 'Go on after a pause.' });
-    setHandler(stageProgressSignal, ({ stage, progress }) => {
+    onSignal(stageProgressSignal, StageProgressMessage, ({ stage, progress }) => {
       this.#apply({ type: 'stageProgressed', stage, progress });
       this.#show();
     });
@@ -142,6 +198,7 @@ class ExperimentRun {
       await condition(allHandlersFinished);
       return result;
     } catch (error) {
+      if (error instanceof ContinueAsNew) throw error;
       const { abandoned } = this.#state;
       if (abandoned === undefined) {
         const how = CancellationScope.current().consideredCancelled ? 'cancelled' : 'failed';
@@ -156,33 +213,67 @@ class ExperimentRun {
 
   async #stagesInOrder(): Promise<ExperimentResult> {
     this.#show();
-    const given = await this.#given();
+    if (this.searchAttributes === undefined) await this.#begin();
+    for (let stage = nextStage(this.#state); stage !== undefined; stage = nextStage(this.#state)) {
+      await this.#continueWhereLong();
+      await this.#attempt(stage);
+    }
+
+    const passAt1 = trainedPassAt1(this.#state);
+    if (this.searchAttributes && passAt1 !== undefined)
+      upsertSearchAttributes([{ key: double('AceCoderPassAt1'), value: passAt1 }]);
+    const { config, given } = this.#state;
+    const stages = [...this.#state.stages];
+    const report = await call(
+      'experiment.report',
+      { summary: 'write the report' },
+      { experiment: config, stages, policy: given['models.policy']! },
+    );
+    this.#apply({ type: 'reported', report });
+    return {
+      ...report,
+      figures: figures(this.#state),
+      stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
+    };
+  }
+
+  /** Looks up what the experiment is given, and records it. */
+  async #begin(): Promise<void> {
+    const [given, queues] = await Promise.all([this.#given(), queuesServed({ queues: this.#queues() })]);
     const { searchAttributes } = await call(
       'experiment.record',
       { summary: 'record the configuration' },
       { experiment: this.#state.config },
     );
-    this.#searchAttributes = searchAttributes;
+    this.searchAttributes = searchAttributes;
     this.#apply({ type: 'inputsKnown', given });
+    this.#apply({ type: 'queuesSeen', ...queues });
     this.#show();
-    for (let stage = nextStage(this.#state); stage !== undefined; stage = nextStage(this.#state))
-      await this.#attempt(stage);
+  }
 
-    const passAt1 = passAt1Of(this.#state);
-    if (this.#searchAttributes && passAt1 !== undefined)
-      upsertSearchAttributes([{ key: double('AceCoderPassAt1'), value: passAt1 }]);
-    const { config, results } = this.#state;
-    const stages = [...this.#state.stages];
-    const report = await call(
-      'experiment.report',
-      { summary: 'write the report' },
-      { experiment: config, stages, rounds: results.reinforcement?.rounds ?? [], policy: given['models.policy']! },
+  /** Queues of the stages' steps: a device class with a typing error is seen before a stage waits for it. */
+  #queues(): string[] {
+    const { config, stages } = this.#state;
+    const base = workflowInfo().taskQueue;
+    const names = stages.flatMap(({ name }) => {
+      const { deviceClass } = STAGE[name].withSettings(config.stages[name]).execution();
+      return Object.values<StepDefinition>(STAGE[name].steps).map(({ queue }) =>
+        queueName(queue, base, queue === 'gpu' ? deviceClass : undefined),
+      );
+    });
+    return [...new Set(names)].filter((name) => name !== base).sort();
+  }
+
+  /** Goes on as a new run where the history is long, or where a new version of the workers is there. */
+  async #continueWhereLong(): Promise<void> {
+    const { runId, targetWorkerDeploymentVersionChanged: newVersion } = workflowInfo();
+    if (!historyIsLong() && !newVersion) return;
+    await condition(allHandlersFinished);
+    this.#apply({ type: 'continued', runId });
+    const goOn = makeContinueAsNewFunc<typeof experiment>(
+      newVersion ? { initialVersioningBehavior: 'AUTO_UPGRADE' } : {},
     );
-    this.#apply({ type: 'reported', report });
-    return {
-      ...report,
-      stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
-    };
+    await goOn(this.#state.config, { state: this.#state, searchAttributes: this.searchAttributes ?? false });
   }
 
   /** References behind everything that the experiment is given. */
@@ -246,13 +337,25 @@ class ExperimentRun {
             workflowId,
             args: [{ inputs: inputsOf(this.#state, stage), config: config.stages[stage] }],
             staticSummary: `${stage} of ${config.name}`,
+            ...(this.searchAttributes
+              ? {
+                  typedSearchAttributes: [
+                    { key: keyword('AceCoderExperiment'), value: config.name },
+                    { key: keyword('AceCoderStage'), value: stage },
+                  ],
+                }
+              : {}),
           });
           this.#started = true;
           // The pause may be older than the child that is to take it.
           if (this.#state.paused) await this.#tell(stage, pauseSignal);
-          return child.result() as Promise<StageResult>;
+          return this.#unlessLost(stage, child.result() as Promise<StageResult>);
         });
       } catch (error) {
+        if (error instanceof StageLost) {
+          log.warn('the stage is gone and will never tell its end; it starts again', { workflowId });
+          continue;
+        }
         if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
         // After a reset the earlier run's child still runs, and this run cannot wait for it. It is cancelled first.
         log.info('a child of an earlier run is still running; it is cancelled first', { workflowId });
@@ -265,6 +368,48 @@ class ExperimentRun {
         this.#started = false;
       }
     }
+  }
+
+  /**
+   * The result of a stage, or {@link StageLost} where its workflow no longer exists. After a reset of a terminated
+   * experiment, the server never tells the new run that its child was terminated too.
+   */
+  async #unlessLost(stage: StageName, result: Promise<StageResult>): Promise<StageResult> {
+    let ended = false;
+    const looking = new CancellationScope();
+    const settled = result.finally(() => {
+      ended = true;
+      looking.cancel();
+    });
+    settled.catch(() => undefined);
+    const lost = looking.run(async (): Promise<never> => {
+      for (let minutes = FIRST_LOOK_MINUTES; ; minutes = Math.min(2 * minutes, LONGEST_PAUSE_MINUTES)) {
+        const asked = this.#looks;
+        await condition(() => this.#looks > asked, `${minutes} minutes`);
+        if (await this.#exists(stage)) continue;
+        // Its end may be on its way.
+        await sleep('10 seconds', { summary: `whether the end of ${stage} arrives` });
+        if (!ended) throw new StageLost();
+      }
+    });
+    return Promise.race([
+      settled,
+      lost.catch((error: unknown) => (isCancellation(error) ? settled : Promise.reject(error as Error))),
+    ]);
+  }
+
+  /** Whether the workflow of a stage takes signals. */
+  async #exists(stage: StageName): Promise<boolean> {
+    const signal = this.#state.paused ? pauseSignal : resumeSignal;
+    return getExternalWorkflowHandle(`${this.#id}/${stage}`)
+      .signal(signal)
+      .then(
+        () => true,
+        (error: unknown) => {
+          if (isCancellation(error)) throw error;
+          return false;
+        },
+      );
   }
 
   #retryStage(request: unknown): string {
@@ -294,6 +439,7 @@ class ExperimentRun {
       .signal(signal)
       .catch((error: unknown) => {
         log.warn('the stage did not take the signal', { stage, error });
+        this.#looks += 1;
       });
   }
 
@@ -301,11 +447,21 @@ class ExperimentRun {
     this.#state = after(this.#state, event);
   }
 
+  /** Puts the main figures into the memo, which is shown even where no worker runs. */
+  #remember(): void {
+    const now = figures(this.#state);
+    const text = JSON.stringify(now);
+    if (text === this.#remembered) return;
+    this.#remembered = text;
+    upsertMemo({ acecoder: now });
+  }
+
   /** Brings everything that people look at up to date. */
   #show(): void {
     const status = statusOf(this.#state);
     setCurrentDetails(currentDetails(status, this.#id));
-    if (!this.#searchAttributes) return;
+    this.#remember();
+    if (!this.searchAttributes) return;
     upsertSearchAttributes([
       { key: keyword('AceCoderExperiment'), value: status.experiment },
       { key: keyword('AceCoderState'), value: status.state },

@@ -1,8 +1,8 @@
-import { CancellationScope } from '@temporalio/workflow';
+import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import type { ArtifactRef, Metrics, Produced, StageResult } from './contract/index.js';
 import { call } from './lib/activities.js';
-import { stageInput, StageRun } from './lib/stage.js';
+import { carriedOver, historyIsLong, stageInput, StageRun } from './lib/stage.js';
 
 /** What a round prepares for its policy update. */
 interface Round {
@@ -10,10 +10,22 @@ interface Round {
   rewards: ArtifactRef;
 }
 
-/** What a policy update consumes. */
-interface UpdateInputs extends Round {
+/**
+ * Where a stage of many rounds stands, carried over a continue-as-new. It does not grow with the rounds: each policy's
+ * manifest names the policy before it.
+ */
+interface Carry {
+  /** The round to do next. */
+  round: number;
   policy: ArtifactRef;
   reference: ArtifactRef;
+  /** That round, where it was prepared ahead. */
+  prepared?: Round;
+  /** Where pruning goes on. */
+  pruned: { from: number; held: ArtifactRef[] };
+  metrics: Metrics;
+  anyNew: boolean;
+  by?: string;
 }
 
 /** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
@@ -31,6 +43,8 @@ function prunedArtifact(error: unknown): string | undefined {
  * this round updates, and they are sampled before the update. So a device samples while programs run. With a second
  * device it also samples while the first one trains. The lag is one update from the second round on, never more,
  * because a round is prepared only when the update of the last round but one is done.
+ *
+ * A long history goes on as a new run between two rounds, so that the number of rounds has no limit.
  *
  * After a round that is new, the policies that nobody needs any more are pruned, next to the following round's work. A
  * round that the store answers needs no weights. Where another round or the end needs pruned ones, the round that made
@@ -56,9 +70,10 @@ function prunedArtifact(error: unknown): string | undefined {
  * });
  * ```
  */
-export async function reinforcement(input: unknown): Promise<StageResult> {
+export async function reinforcement(input: unknown, given?: Carry): Promise<StageResult> {
+  const carry = carriedOver(given);
   const run = new StageRun('reinforcement');
-  const { inputs, config } = await stageInput('reinforcement', input);
+  const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
   const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
@@ -113,74 +128,87 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     return prepared;
   };
 
-  const policies: ArtifactRef[] = [];
-  /** What each round's update consumes, to make it again. */
-  const updates: UpdateInputs[] = [];
-  const madeAgain = new Map<number, Promise<Produced>>();
-  const makeAgain = (round: number): Promise<Produced> => {
-    const running = madeAgain.get(round) ?? withWeights(() => update(round, true));
-    madeAgain.set(round, running);
+  const madeAgain = new Map<string, Promise<Produced>>();
+  const makeAgain = (policy: string): Promise<Produced> => {
+    const running =
+      madeAgain.get(policy) ??
+      withWeights(() =>
+        run.interruptible(() =>
+          call(
+            'reinforcement.update',
+            { deviceClass: execution.deviceClass, summary: 'policy update, made again' },
+            { config, again: policy },
+          ),
+        ),
+      );
+    madeAgain.set(policy, running);
     return running;
   };
-  const update = (round: number, again = false): Promise<Produced> =>
+  const update = (round: number, consumed: Round & { policy: ArtifactRef; reference: ArtifactRef }) =>
     run.interruptible(() =>
-      call('reinforcement.update', doing(round, again ? 'policy update, made again' : 'policy update'), {
-        config,
-        round,
-        inputs: updates[round - 1]!,
-        ...(again ? { again } : {}),
-      }),
+      call('reinforcement.update', doing(round, 'policy update'), { config, round, inputs: consumed }),
     );
   /** Does work that needs policies. A pruned policy is made again first, from the first round on if it must be. */
   const withWeights = async <T>(work: () => Promise<T>): Promise<T> => {
-    const tried = new Set<number>();
+    const tried = new Set<string>();
     for (;;) {
       try {
         return await work();
       } catch (error) {
-        const round = policies.findIndex(({ key }) => key === prunedArtifact(error)) + 1;
-        if (round === 0 || tried.has(round)) throw error;
-        tried.add(round);
-        await makeAgain(round);
+        const policy = prunedArtifact(error);
+        // What no round of this stage made, its activity refuses to make.
+        if (policy === undefined || tried.has(policy)) throw error;
+        tried.add(policy);
+        await makeAgain(policy);
       }
     }
   };
+  let { from, held } = carry?.pruned ?? { from: 1, held: [] };
   let pruning: Promise<unknown> = Promise.resolve();
-  const prune = (needed: ArtifactRef[], done = false): void => {
-    const made = [...policies];
-    pruning = pruning.then(() =>
-      call(
+  const prune = (round: number, newest: ArtifactRef, needed: ArtifactRef[]): void => {
+    pruning = pruning.then(async () => {
+      const pruned = await call(
         'reinforcement.prune',
-        { summary: `round ${made.length}: prune` },
-        { policies: made, needed, keepRounds: execution.keepRounds, done },
-      ),
-    );
+        { summary: `round ${round}: prune` },
+        { newest, from, held, needed, keepRounds: execution.keepRounds, done: round === rounds },
+      );
+      ({ from, held } = pruned);
+    });
     pruning.catch(() => undefined);
   };
-  let policy: ArtifactRef = inputs.policy;
-  let reference: ArtifactRef = inputs.policy;
-  let next: Promise<Round> | undefined;
-  let metrics: Metrics = {};
-  let anyNew = false;
-  let by: string | undefined;
+  let policy: ArtifactRef = carry?.policy ?? inputs.policy;
+  let reference: ArtifactRef = carry?.reference ?? inputs.policy;
+  let next: Promise<Round> | undefined = carry?.prepared && Promise.resolve(carry.prepared);
+  let metrics: Metrics = carry?.metrics ?? {};
+  let anyNew = carry?.anyNew ?? false;
+  let by = carry?.by;
   const train = async (): Promise<void> => {
-    for (let round = 1; round <= rounds; round += 1) {
+    for (let round = carry?.round ?? 1; round <= rounds; round += 1) {
       await run.progress({ done: round - 1, total: rounds, unit: 'rounds' });
       await run.gate();
+      if (historyIsLong()) {
+        const prepared = await next;
+        await pruning;
+        // A continued run knows of no pause: it starts when the pause is over.
+        await run.gate();
+        await continueAsNew({ inputs, config }, {
+          ...{ round, policy, reference, metrics, anyNew, pruned: { from, held } },
+          ...(prepared ? { prepared } : {}),
+          ...(by === undefined ? {} : { by }),
+        } satisfies Carry);
+      }
       const current = policy;
       if (referenceRefresh !== null && (round - 1) % referenceRefresh === 0) reference = current;
       const prepared = next ?? prepare(round, current);
       next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
-      const { rollouts, rewards } = await prepared;
-      updates.push({ policy: current, reference, rollouts, rewards });
-      const updated = await withWeights(() => update(round));
+      const consumed = { policy: current, reference, ...(await prepared) };
+      const updated = await withWeights(() => update(round, consumed));
       policy = updated.ref;
       metrics = updated.metrics;
       anyNew ||= !updated.reused;
       by = updated.by;
-      policies.push(policy);
-      if (updated.pruned && round === rounds) await makeAgain(round);
-      if (!updated.reused || round === rounds) prune([reference, ...(next ? [current] : [])], round === rounds);
+      if (updated.pruned && round === rounds) await makeAgain(policy.key);
+      if (!updated.reused || round === rounds) prune(round, policy, [reference, ...(next ? [current] : [])]);
     }
     await pruning;
   };
@@ -201,6 +229,5 @@ export async function reinforcement(input: unknown): Promise<StageResult> {
     reused: !anyNew,
     ...(by === undefined || anyNew ? {} : { by }),
     metrics,
-    rounds: policies,
   });
 }

@@ -34,13 +34,15 @@ function documents(
   ]);
 }
 
+const ROUNDS = new Map(POLICIES.map((ref, at) => [at + 1, ref]));
+
 const partsOf = (
   options: Partial<Parameters<typeof prunable>[0]>,
   of = documents(),
   kept: string[] = [],
 ): Record<string, Part> =>
   Object.fromEntries(
-    [...prunable({ policies: POLICIES, needed: [BASE], keepRounds: 2, ...options }, of, new Set(kept))].map(
+    [...prunable({ policies: ROUNDS, needed: [BASE], keepRounds: 2, ...options }, of, new Set(kept))].map(
       ([key, part]) => [key.replace(/^artifacts\/policy\/|\.json$/g, ''), part],
     ),
   );
@@ -55,7 +57,11 @@ describe('prunable', () => {
       3: 'trainingState',
       4: 'trainingState',
     });
-    expect(partsOf({ policies: POLICIES.slice(0, 1) })).toEqual({});
+    expect(partsOf({ policies: new Map([...ROUNDS].slice(0, 1)) })).toEqual({});
+  });
+
+  it('decides about rounds alike, however many older ones it is given', () => {
+    expect(partsOf({ policies: new Map([...ROUNDS].slice(2)) })).toEqual({ 3: 'all', 4: 'trainingState' });
   });
 
   it('leaves everything where all rounds are to stay', () => {

@@ -6,7 +6,7 @@
  * no manifest, plan, shard or checkpoint needs it, and where no writer can be about to name it: see {@link sweep}.
  */
 import { z } from 'zod';
-import { YOUNG_BLOB_SECONDS, type ArtifactRef } from '../../workflows/contract/index.js';
+import { ArtifactRef, YOUNG_BLOB_SECONDS } from '../../workflows/contract/index.js';
 import { objectKeys, TRAINING_STATE } from './keys.js';
 import type { Part } from './pruned.js';
 import type { ArtifactStore } from './store.js';
@@ -30,6 +30,13 @@ const RoundManifest = z.object({
   stage: z.string().startsWith('reinforcement.'),
   config: z.object({ round: z.number() }),
   inputs: z.object({ policy: z.object({ key: z.string() }), reference: z.object({ key: z.string() }).optional() }),
+});
+
+/** The manifest of a policy that an RL round has made. */
+export const UpdateManifest = z.object({
+  stage: z.literal('reinforcement.update'),
+  config: z.object({ round: z.number() }),
+  inputs: z.object({ policy: ArtifactRef, reference: ArtifactRef, rollouts: ArtifactRef, rewards: ArtifactRef }),
 });
 
 /** What a document names, at any depth. */
@@ -100,9 +107,33 @@ export function isPruned(file: string, parts: ReadonlySet<Part>): boolean {
   return parts.has('all') || (parts.has('trainingState') && file.startsWith(`${TRAINING_STATE}/`));
 }
 
+/**
+ * Policies of RL rounds by their number, from the newest back to round `from`. Each names the one before it among the
+ * inputs of its manifest, so that no list of rounds is kept anywhere else.
+ *
+ * @throws StageFailure where a manifest is missing; Error where `newest` is not the policy of an RL round.
+ * @example
+ * const rounds = await roundsOf(store, ref); // Map { 1 => {...}, 2 => {...}, 3 => ref }
+ */
+export async function roundsOf(
+  store: Pick<ArtifactStore, 'manifest'>,
+  newest: ArtifactRef,
+  from = 1,
+): Promise<Map<number, ArtifactRef>> {
+  const back: [number, ArtifactRef][] = [];
+  for (let ref = newest; ;) {
+    const update = UpdateManifest.safeParse(await store.manifest(ref));
+    if (!update.success) throw new Error(`${ref.key} is not the policy of an RL round`);
+    const { round } = update.data.config;
+    back.push([round, ref]);
+    if (round <= Math.max(1, from)) return new Map(back.reverse());
+    ref = update.data.inputs.policy;
+  }
+}
+
 export interface Rounds {
-  /** Policies of the rounds that are done, oldest first. */
-  policies: readonly ArtifactRef[];
+  /** Policies of rounds that are done by their number, oldest first. The newest is among them. */
+  policies: ReadonlyMap<number, ArtifactRef>;
   /** What the stage itself still reads: the reference, and a policy that a later round samples. */
   needed: readonly ArtifactRef[];
   /** How many of the newest stay; null: all. */
@@ -114,7 +145,7 @@ export interface Rounds {
  *
  * - The optimizer's state of all rounds except the newest, because the next round starts from that one.
  * - Every file of a round older than `keepRounds` that nothing needs. A finished round no longer needs the policy that
- * it   updated or sampled. Every other document that names a policy goes on needing it.
+ *   it updated or sampled. Every other document that names a policy goes on needing it.
  *
  * `kept` are the keys of the artifacts that other stages keep.
  */
@@ -125,7 +156,8 @@ export function prunable(
 ): Map<string, Part> {
   const parts = new Map<string, Part>();
   if (keepRounds === null) return parts;
-  const own = new Set(policies.map(({ key }) => key));
+  const newest = Math.max(...policies.keys());
+  const own = new Set([...policies.values()].map(({ key }) => key));
   const foreign = new Set<string>();
   for (const [document, { policies: names, round }] of documents) {
     if (own.has(document)) continue;
@@ -134,13 +166,16 @@ export function prunable(
       const isDone =
         round?.policy === key &&
         round.reference !== key &&
-        [2, 3].some((lag) => policies[round.number - lag]?.key === key);
+        [1, 2].some((lag) => policies.get(round.number - lag)?.key === key);
       if (!isDone) foreign.add(key);
     }
   }
-  const stays = new Set([...policies.slice(-keepRounds), ...needed].map(({ key }) => key));
-  for (const { key } of policies.slice(0, -1))
-    if (!kept.has(key)) parts.set(key, stays.has(key) || foreign.has(key) ? 'trainingState' : 'all');
+  const stays = new Set(needed.map(({ key }) => key));
+  for (const [round, { key }] of policies) {
+    if (round === newest || kept.has(key)) continue;
+    const isNeeded = round > newest - keepRounds || stays.has(key) || foreign.has(key);
+    parts.set(key, isNeeded ? 'trainingState' : 'all');
+  }
   return parts;
 }
 
@@ -160,7 +195,7 @@ export async function keptArtifacts(store: Pick<ArtifactStore, 'list'>): Promise
 }
 
 /**
- * Deletes the blobs that are not needed and were stored before `before`, and counts them.
+ * Deletes the blobs that are not needed and were stored before `before`. Counts them, and those that are too young.
  *
  * Younger blobs are kept: a writer may be about to name them. Older ones are safe to delete, because a writer commits
  * its manifest within `FRESH_BLOB_SECONDS` of storing or touching its blobs. A blob's time is read again right before
@@ -170,17 +205,21 @@ export async function sweep(
   store: Pick<ArtifactStore, 'blobTime' | 'remove'>,
   blobs: Iterable<{ sha256: string; bytes: number }>,
   { needed, before, dryRun = false }: { needed: ReadonlySet<string>; before: Date; dryRun?: boolean },
-): Promise<{ swept: number; sweptBytes: number }> {
-  let [swept, sweptBytes] = [0, 0];
+): Promise<{ swept: number; sweptBytes: number; young: number }> {
+  let [swept, sweptBytes, young] = [0, 0, 0];
   for (const { sha256, bytes } of blobs) {
     if (needed.has(sha256)) continue;
     const stored = await store.blobTime(sha256);
-    if (!stored || stored >= before) continue;
+    if (!stored) continue;
+    if (stored >= before) {
+      young += 1;
+      continue;
+    }
     if (!dryRun) await store.remove([objectKeys.blob(sha256)]);
     swept += 1;
     sweptBytes += bytes;
   }
-  return { swept, sweptBytes };
+  return { swept, sweptBytes, young };
 }
 
 /** Blobs of pruned parts that were stored before this may go. Take it before the documents are read. */

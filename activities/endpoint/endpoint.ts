@@ -2,7 +2,6 @@
  * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off, because
  * retries are counted here.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionTimeoutError, APIError, toFile } from 'openai';
 import {
   estimatedTokens,
@@ -14,6 +13,7 @@ import {
   type Prompt,
   type Usage,
 } from '../../workflows/contract/index.js';
+import { inItsOwnTime, pause } from '../runtime/context.js';
 import { pauseMs } from './pace.js';
 
 /** All characters of a prompt's messages. */
@@ -132,13 +132,17 @@ export class Endpoint {
       const dialect = { ...this.#dialect };
       const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
       try {
-        const response = await this.#client.chat.completions
-          .create(this.#request(prompt, seed, dialect), {
-            signal: AbortSignal.any([signal, timeout]),
-            headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
-          })
-          .asResponse();
-        return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
+        // A model may think for minutes before its first byte. The timeout is what ends that.
+        const [status, body] = await inItsOwnTime(async () => {
+          const response = await this.#client.chat.completions
+            .create(this.#request(prompt, seed, dialect), {
+              signal: AbortSignal.any([signal, timeout]),
+              headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
+            })
+            .asResponse();
+          return [response.status, await readBody(response)] as const;
+        });
+        return { kind: 'arrived', reply: this.#arrived(status, body, prompt) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (timeout.aborted)
@@ -246,7 +250,7 @@ export class Endpoint {
           const reason = error instanceof Error ? this.#withoutKey(error.message) : String(error);
           throw this.#rejected(`refuses a batch: ${reason}`);
         }
-        await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
+        await pause(pauseMs(attempt, outcome.afterMs, Math.random()), signal);
       }
     }
   }

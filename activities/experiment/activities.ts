@@ -13,6 +13,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { sha256 } from '../artifacts/keys.js';
+import { roundsOf } from '../artifacts/pruning.js';
 import { manifestsOfRounds } from '../report/timeline.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
@@ -23,7 +24,6 @@ import { seedsOf, summarise } from '../report/summarise.js';
 export interface ReportInput {
   experiment: Experiment;
   stages: StageStatus[];
-  rounds: ArtifactRef[];
   policy: ArtifactRef;
 }
 
@@ -47,11 +47,16 @@ export function experimentActivities({
       return { searchAttributes: await searchAttributes() };
     },
 
+    /** Whether the namespace has the search attributes. */
+    'experiment.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
+
     /** Writes `report.html`, `summary.json` and the trained models into the reports folder of the worker's home. */
     'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {
       const name = currentProducer().workflowId;
       const folder = join(settings.home, 'reports', name);
-      const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
+      const trained = input.stages.find((status) => status.name === 'reinforcement')?.artifact;
+      const rounds = trained ? [...(await roundsOf(store, trained)).values()] : [];
+      const manifests = await manifestsOfRounds(rounds, (ref) => store.manifest(ref));
       for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy])
         manifests.set(ref.key, await store.manifest(ref));
       for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
@@ -63,7 +68,7 @@ export function experimentActivities({
         folders[model] = join(folder, 'models', model);
         await replaceFolder(await store.materialise(ref), folders[model]);
       }
-      const summary = summarise({ ...input, name, folders }, manifests);
+      const summary = summarise({ ...input, name, rounds, folders }, manifests);
       const report = renderReport({
         ...summary,
         teacherNote: TEACHERS.named(input.experiment.stages.synthesis.teacher.kind).note,

@@ -33,8 +33,9 @@ import {
   prunable,
   prunedParts,
   pruningHorizon,
+  roundsOf,
   sweep,
-  type Rounds,
+  UpdateManifest,
 } from '../artifacts/pruning.js';
 import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
@@ -56,21 +57,44 @@ export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
   config: unknown;
   round: number;
   inputs: I;
-  /** The artifact stands, and files of it were pruned: make them again. */
-  again?: boolean;
 }
 
-export interface PruneInput extends Rounds {
+/** What a policy update consumes. */
+type UpdateInputs = z.infer<typeof UpdateManifest>['inputs'];
+
+/** The key of a policy whose files were pruned, and which is made again from the inputs that its manifest names. */
+export interface UpdateAgain {
+  config: unknown;
+  again: string;
+}
+
+/** Which rounds are looked at: of a long stage, those about which something has changed. */
+export interface PruneInput {
+  /** Policy of the newest round. */
+  newest: ArtifactRef;
+  /** The first round to look at, and older policies that were still needed at the last look. */
+  from: number;
+  held: ArtifactRef[];
+  /** What the stage itself still reads: the reference, and a policy that a later round samples. */
+  needed: ArtifactRef[];
+  /** How many of the newest stay; null: all. */
+  keepRounds: number | null;
   /** The stage is at its end: what it keeps then, no other stage prunes. */
   done: boolean;
 }
 
 export interface PruneResult {
-  /** Rounds of which nothing stays but the manifest. */
+  /** Rounds, of those looked at, of which nothing stays but the manifest. */
   rounds: number;
   swept: number;
   sweptBytes: number;
+  /** Where the next look begins: `from` and `held` of its input. */
+  from: number;
+  held: ArtifactRef[];
 }
+
+/** Older policies that a prune hands on to the next one. Payloads of histories stay small. */
+const MOST_HELD = 20;
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
@@ -82,7 +106,7 @@ export function reinforcementActivities(services: Services) {
   /** One artifact of a round, under the key that the step's definition says. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
     name: Exclude<StepName<'reinforcement'>, 'prune'>,
-    { round, inputs, config: unparsed, again = false }: RoundInput<I>,
+    { round, inputs, config: unparsed, again = false }: RoundInput<I> & { again?: boolean },
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
@@ -104,6 +128,19 @@ export function reinforcementActivities(services: Services) {
     // Only once the policy is committed: until then the newest checkpoint is all that a lost worker leaves.
     if (kind === 'policy') await dropCheckpoints(store, stageKey(recipe));
     return produced;
+  }
+
+  /** The input of an update that is made again. @throws StageFailure `ArtifactPruned` where no round here makes it. */
+  async function madeAgain({ config: unparsed, again: key }: UpdateAgain) {
+    const standing = UpdateManifest.safeParse(await store.findManifest(key));
+    const config = ReinforcementConfig.parse(unparsed);
+    if (standing.success) {
+      const { round } = standing.data.config;
+      const { inputs } = standing.data;
+      const recipe = stepRecipe('reinforcement', 'update', STAGE.reinforcement.steps.update, config, inputs, { round });
+      if (objectKeys.manifest(recipe.kind, stageKey(recipe)) === key) return { config, round, inputs, again: true };
+    }
+    throw (await store.prunedFailure({ key })) ?? new StageFailure('ArtifactCorrupt', `${key} cannot be made again`);
   }
 
   const rows = <T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> => collect(store.rowsOf(ref, schema));
@@ -334,9 +371,8 @@ export function reinforcementActivities(services: Services) {
     /**
      * The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails.
      */
-    'reinforcement.update': async (
-      input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef; rollouts: ArtifactRef; rewards: ArtifactRef }>,
-    ): Promise<Produced> => {
+    'reinforcement.update': async (given: RoundInput<UpdateInputs> | UpdateAgain): Promise<Produced> => {
+      const input = 'again' in given ? await madeAgain(given) : given;
       const produced = await step(
         'update',
         input,
@@ -427,27 +463,40 @@ export function reinforcementActivities(services: Services) {
      * marked.
      * What is younger goes with a later round, or by garbage collection.
      */
-    'reinforcement.prune': async ({ policies, needed, keepRounds, done }: PruneInput): Promise<PruneResult> => {
+    'reinforcement.prune': async ({
+      newest,
+      from,
+      held,
+      needed,
+      keepRounds,
+      done,
+    }: PruneInput): Promise<PruneResult> => {
       const { workflowId } = currentProducer();
+      const policies = await roundsOf(store, newest, keepRounds === null && done ? 1 : from);
+      for (const older of held)
+        for (const [round, ref] of await roundsOf(store, older, Infinity)) policies.set(round, ref);
+      const last = Math.max(...policies.keys());
       if (done || keepRounds === null) {
-        for (const { key } of keepRounds === null ? policies : policies.slice(-keepRounds))
-          await store.putJson(objectKeys.kept(key), { workflowId });
+        for (const [round, { key }] of policies)
+          if (keepRounds === null || round > last - keepRounds)
+            await store.putJson(objectKeys.kept(key), { workflowId });
       }
       const read = () =>
         documents.read((count) => reportProgress({ done: count, total: 0, message: 'documents read' }));
-      const parts = prunable({ policies, needed, keepRounds }, await read(), await keptArtifacts(store));
+      const kept = await keptArtifacts(store);
+      const parts = prunable({ policies, needed, keepRounds }, await read(), kept);
       const marked = await prunedParts(store);
       const at = new Date().toISOString();
-      for (const [index, { key, digest, bytes, kind }] of policies.entries()) {
+      for (const [round, { key, digest, bytes, kind }] of policies) {
         const part = parts.get(key);
         const mark = (which: Part): Promise<boolean> =>
           store.putJson(objectKeys.pruned(key, which), {
             workflowId,
             at,
-            policy: `round ${index + 1}, reinforcement.execution.keepRounds ${keepRounds}`,
+            policy: `round ${round}, reinforcement.execution.keepRounds ${keepRounds}`,
             advice:
               `Take a newer round, or start reinforcement with the same inputs and configuration and ` +
-              `"rounds": ${index + 1}, which makes it again.`,
+              `"rounds": ${round}, which makes it again.`,
           } satisfies PrunedDocument);
         if (part && !marked.get(key)?.has(part)) await mark(part);
         if (part === 'all' || !marked.get(key)?.has('all')) continue;
@@ -463,15 +512,22 @@ export function reinforcementActivities(services: Services) {
       }
       const before = pruningHorizon();
       const pruned = await prunedParts(store);
-      const blobs = new Map<string, { sha256: string; bytes: number }>();
-      for (const ref of policies) {
+      const neededNow = neededBlobs(await read(), pruned);
+      const result = { rounds: 0, swept: 0, sweptBytes: 0 };
+      // The first round about which a later look has something to do.
+      let next = keepRounds === null ? last : Math.max(1, last - keepRounds + 1);
+      const holding: ArtifactRef[] = [];
+      for (const [round, ref] of policies) {
         const gone = pruned.get(ref.key);
-        if (gone)
-          for (const file of (await store.manifest(ref)).files)
-            if (isPruned(file.name, gone)) blobs.set(file.sha256, file);
+        const files = gone ? (await store.manifest(ref)).files.filter(({ name }) => isPruned(name, gone)) : [];
+        const { swept, sweptBytes, young } = await sweep(store, files, { needed: neededNow, before });
+        result.swept += swept;
+        result.sweptBytes += sweptBytes;
+        if (gone?.has('all')) result.rounds += 1;
+        if (young > 0) next = Math.min(next, round);
+        else if (round < next && !gone?.has('all') && !kept.has(ref.key)) holding.push(ref);
       }
-      const result = await sweep(store, blobs.values(), { needed: neededBlobs(await read(), pruned), before });
-      return { rounds: policies.filter(({ key }) => pruned.get(key)?.has('all')).length, ...result };
+      return { ...result, from: next, held: holding.slice(-MOST_HELD) };
     },
   };
 }

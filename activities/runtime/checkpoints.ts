@@ -12,7 +12,7 @@ import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
 import { folderBytes, sweepUntouched } from '../artifacts/files.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { cancellationSignal, leaveDevice, log, reportProgress } from './context.js';
+import { cancellationSignal, leaveDevice, log, reportProgress, reportStageProgress } from './context.js';
 import type { Params, ProgressMetrics, Result, RuntimeOperation, TrainingOperation } from './operations.js';
 import type { Progress, PythonProcess } from './python-service.js';
 
@@ -203,7 +203,10 @@ export async function train<O extends TrainingOperation>(
   const tell = (): void => {
     if (!latest) return;
     const { done, total, message, metrics } = latest;
-    reportProgress({ done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics });
+    const details = { done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics };
+    // A policy update is one step of many in its stage.
+    if (op === 'updatePolicy') reportProgress(details);
+    else reportStageProgress(details, 'steps');
   };
   const send = async (how: () => Promise<void>): Promise<void> => {
     const before = sending.trouble;

@@ -1,8 +1,9 @@
 /** What an activity needs of Temporal, in one place: progress, cancellation and who it is. */
 import { hostname } from 'node:os';
-import { Context } from '@temporalio/activity';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { asyncLocalStorage, Context } from '@temporalio/activity';
 import type { Logger } from '@temporalio/common';
-import type { Producer } from '../../workflows/contract/index.js';
+import { MESSAGES, type Producer } from '../../workflows/contract/index.js';
 import { PACKAGE, gitCommit } from './package.js';
 
 /** Progress shown by `temporal workflow describe` and by follow; display only, nothing depends on it. */
@@ -18,6 +19,79 @@ const latest = new WeakMap<Context, HeartbeatDetails>();
 /** Sets the details that the heartbeat interceptor sends with its next beat. */
 export function reportProgress(details: HeartbeatDetails): void {
   latest.set(Context.current(), details);
+  moved();
+}
+
+/** Most messages of one attempt to its workflow, because each is an event in a history. */
+const MESSAGES_TO_WORKFLOW = 20;
+const told = new WeakMap<Context, number>();
+
+/**
+ * As {@link reportProgress}, of an activity that is a whole stage: its workflow is told too, at most every twentieth of
+ * the way. Otherwise a training of days would be `0 of 1` to its end.
+ */
+export function reportStageProgress(details: HeartbeatDetails, unit: string): void {
+  reportProgress(details);
+  const { done, total } = details;
+  if (total <= 0) return;
+  const context = Context.current();
+  const part = Math.floor((done / total) * MESSAGES_TO_WORKFLOW);
+  if (told.get(context) === part) return;
+  told.set(context, part);
+  const { activityType, workflowExecution } = context.info;
+  const stage = activityType.slice(0, activityType.indexOf('.'));
+  const message = { stage, progress: { done, total, unit } };
+  // The workflow may have ended, and the message is for display alone.
+  context.client?.workflow
+    .getHandle(workflowExecution!.workflowId)
+    .signal(MESSAGES.stageProgress, message)
+    .catch(() => undefined);
+}
+
+/** When something of an activity last moved, and what ends it when nothing does. Times are of `performance.now()`. */
+export interface Movement {
+  /** Bytes, a message or CPU time of a child process. */
+  movedAt: number;
+  /** As `movedAt`, CPU time apart: a process may also compute without end. */
+  progressedAt: number;
+  readonly stalled: AbortController;
+}
+
+const movements = new WeakMap<Context, Movement>();
+
+/** Begins to watch the movement of an activity. */
+export function watchMovement(context: Context): Movement {
+  const now = performance.now();
+  const movement = { movedAt: now, progressedAt: now, stalled: new AbortController() };
+  movements.set(context, movement);
+  return movement;
+}
+
+/**
+ * Says that the activity is not stuck: bytes have moved, or a child process has said something. Outside of an activity
+ * it does nothing. `byCpu` says it of a child process that has used CPU time and nothing else.
+ */
+export function moved({ byCpu = false } = {}): void {
+  const context = asyncLocalStorage.getStore();
+  const movement = context && movements.get(context);
+  if (!movement) return;
+  movement.movedAt = performance.now();
+  if (!byCpu) movement.progressedAt = movement.movedAt;
+}
+
+/** Runs work that may be silent on purpose, and that has a time limit of its own. */
+export async function inItsOwnTime<T>(work: () => Promise<T>): Promise<T> {
+  const alive = setInterval(moved, 1000);
+  try {
+    return await work();
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+/** Waits on purpose, as an endpoint's limits ask. That is no standstill. @throws the signal's reason. */
+export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  await inItsOwnTime(() => sleep(milliseconds, undefined, { signal }));
 }
 
 /** The details last reported in an activity. */
@@ -46,9 +120,19 @@ export function leaveDevice(): void {
   devices.get(Context.current())?.();
 }
 
-/** Aborted when the activity is cancelled, paused, reset or its worker shuts down; its reason is to be thrown on. */
+/**
+ * Aborted when the activity is cancelled, paused, reset, stands still or its worker shuts down. Its reason is to be
+ * thrown on.
+ */
 export function cancellationSignal(): AbortSignal {
-  return Context.current().cancellationSignal;
+  const context = Context.current();
+  const movement = movements.get(context);
+  return movement ? AbortSignal.any([context.cancellationSignal, movement.stalled.signal]) : context.cancellationSignal;
+}
+
+/** As {@link cancellationSignal}; undefined outside of an activity. */
+export function activitySignal(): AbortSignal | undefined {
+  return asyncLocalStorage.getStore() ? cancellationSignal() : undefined;
 }
 
 /** Who makes an artifact here and now; goes beside digests, never into them. */

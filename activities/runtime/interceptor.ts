@@ -1,11 +1,15 @@
 /**
- * The activity interceptor: heartbeats for every activity, failures mapped to their classes, and what leaves a device.
+ * The activity interceptor: heartbeats while an activity moves, failures mapped to their classes, and what leaves a
+ * device.
  *
  * Heartbeats come from a timer and carry the last reported progress, so that an activity that waits for a child process
- * is seen to be alive and is told of its cancellation. An unknown error is retried until it has come back identically,
- * without progress in between, `IDENTICAL_FAILURES` times on this worker: then it is a defect, and repeating it would
- * only
- * hide it. Lost workers, hosts and servers leave no such trace and are never counted.
+ * is told of its cancellation. They stop when nothing has moved for {@link MovementLimits}: a request or a process
+ * hangs. The activity then fails as `Stalled`, and its next attempt starts, perhaps on another worker. An activity that
+ * was told to end and does not is left alone after a grace time, and its slot is given back.
+ *
+ * An unknown error is retried until it has come back identically, without progress in between, `IDENTICAL_FAILURES`
+ * times on this worker: then it is a defect, and repeating it would only hide it. Lost workers, hosts and servers leave
+ * no such trace and are never counted.
  */
 import type { Context, Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure, TemporalFailure } from '@temporalio/common';
@@ -16,9 +20,16 @@ import type {
   Next,
 } from '@temporalio/worker';
 import { FAILURES, StageFailure } from '../../workflows/contract/index.js';
-import { lastProgress, onLeavingDevice } from './context.js';
+import { lastProgress, onLeavingDevice, watchMovement, type Movement } from './context.js';
 
 const HEARTBEAT_SECONDS = 4;
+/**
+ * Time in which an activity that was told to end has to do so. A Python process is killed after 30 s of it, and a
+ * worker's shutdown is forced after 60 s.
+ */
+const GRACE_SECONDS = 45;
+/** Longest pause between attempts while the store is away or a disk is full. Other failures have the workflow's. */
+const LONGEST_PAUSE_SECONDS = 60;
 const IDENTICAL_FAILURES = 4;
 
 interface Seen {
@@ -32,45 +43,145 @@ interface Seen {
  */
 export type LeaveDevice = () => () => void;
 
+/** For how long an activity may stand still, in seconds. */
+export interface MovementLimits {
+  /** Without bytes to or from the store, an endpoint or a child process, and without CPU time of that process. */
+  idle: number;
+  /** Without any of that but CPU time: a process that computes for ever. */
+  silent: number;
+}
+
+/** A process that computes says something at least this many idle times. */
+const SILENT_TIMES_IDLE = 15;
+const IDLE_SECONDS = 240;
+
+/** `ACECODER_IDLE_SECONDS`, by default four minutes. @throws Error where it is no number of seconds. */
+export function movementLimits(env: NodeJS.ProcessEnv = process.env): MovementLimits {
+  const text = env['ACECODER_IDLE_SECONDS'];
+  const idle = text ? Number(text) : IDLE_SECONDS;
+  if (!(idle >= 1)) throw new Error(`ACECODER_IDLE_SECONDS is ${text}; it is a number of seconds, 1 or more.`);
+  return { idle, silent: SILENT_TIMES_IDLE * idle };
+}
+
+export interface InterceptorOptions {
+  leave?: LeaveDevice | undefined;
+  limits?: MovementLimits;
+  /** Seconds in which an activity that was told to end has to do so. */
+  graceSeconds?: number;
+  heartbeatSeconds?: number;
+}
+
 /** Makes the interceptor of one worker. */
-export function activityInterceptor(leave?: LeaveDevice): (context: Context) => ActivityInterceptors {
+export function activityInterceptor({
+  leave,
+  limits = movementLimits(),
+  graceSeconds = GRACE_SECONDS,
+  heartbeatSeconds = HEARTBEAT_SECONDS,
+}: InterceptorOptions = {}): (context: Context) => ActivityInterceptors {
   const seen = new Map<string, Seen>();
-  return (context) => ({ inbound: new Inbound(context, seen, leave) });
+  return (context) => ({ inbound: new Inbound(context, seen, { leave, limits, graceSeconds, heartbeatSeconds }) });
 }
 
 class Inbound implements ActivityInboundCallsInterceptor {
+  readonly #movement: Movement;
+  /** When the timer last fired: a host that was suspended, or a busy thread, is no standstill of the activity. */
+  #lookedAt = performance.now();
+
   constructor(
     private readonly context: Context,
     private readonly seen: Map<string, Seen>,
-    private readonly leave: LeaveDevice | undefined,
-  ) {}
+    private readonly options: Required<Omit<InterceptorOptions, 'leave'>> & Pick<InterceptorOptions, 'leave'>,
+  ) {
+    this.#movement = watchMovement(context);
+  }
 
   async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
-    const beat = (): void => this.context.heartbeat(lastProgress(this.context));
-    beat();
-    const timer = setInterval(beat, HEARTBEAT_SECONDS * 1000);
+    this.#beat();
+    const timer = setInterval(() => this.#beat(), this.options.heartbeatSeconds * 1000);
     const key = keyOf(this.context.info);
     let ended: (() => void) | undefined;
-    const { leave } = this;
+    const { leave } = this.options;
     if (leave)
       onLeavingDevice(this.context, () => {
         ended ??= leave();
       });
+    const given = this.#givenUp();
     try {
-      const result = await next(input);
+      const result = await Promise.race([next(input), given.up]);
       this.seen.delete(key);
       return result;
     } catch (error) {
       throw this.#classify(error, key);
     } finally {
       clearInterval(timer);
+      given.stop();
       ended?.();
     }
+  }
+
+  /** A heartbeat, unless the activity stands still: then it is ended. */
+  #beat(): void {
+    const now = performance.now();
+    const between = this.options.heartbeatSeconds * 1000;
+    const late = now - this.#lookedAt - between;
+    this.#lookedAt = now;
+    const movement = this.#movement;
+    if (late > between) {
+      movement.movedAt += late;
+      movement.progressedAt += late;
+    }
+    const { idle, silent } = this.options.limits;
+    const still =
+      now - movement.movedAt > idle * 1000 ? idle : now - movement.progressedAt > silent * 1000 ? silent : 0;
+    if (still === 0) this.context.heartbeat(lastProgress(this.context));
+    else if (!movement.stalled.signal.aborted)
+      movement.stalled.abort(
+        new StageFailure(
+          'Stalled',
+          `${this.context.info.activityType}: nothing has moved for ${still} s (ACECODER_IDLE_SECONDS): no byte of the ` +
+            'store or an endpoint and no sign of a child process. It is tried again',
+        ),
+      );
+  }
+
+  /** Rejects when the activity was told to end, or stands still, and has not ended in the grace time. */
+  #givenUp(): { up: Promise<never>; stop: () => void } {
+    const signals = [this.context.cancellationSignal, this.#movement.stalled.signal];
+    let timer: NodeJS.Timeout | undefined;
+    let begin = (): void => undefined;
+    const up = new Promise<never>((_, reject) => {
+      begin = (): void => {
+        timer ??= setTimeout(() => {
+          const signal = signals.find(({ aborted }) => aborted)!;
+          this.context.log.warn('the activity was told to end and does not; it is left alone', {
+            activity: this.context.info.activityType,
+          });
+          reject(signal.reason as Error);
+        }, this.options.graceSeconds * 1000);
+      };
+    });
+    up.catch(() => undefined);
+    for (const signal of signals) signal.addEventListener('abort', begin, { once: true });
+    return {
+      up,
+      stop: () => {
+        clearTimeout(timer);
+        for (const signal of signals) signal.removeEventListener('abort', begin);
+      },
+    };
+  }
+
+  /** Milliseconds until the next attempt: 1, 2, 4, … s, up to a minute. */
+  #pause(): number {
+    return 1000 * Math.min(2 ** (this.context.info.attempt - 1), LONGEST_PAUSE_SECONDS);
   }
 
   #classify(error: unknown, key: string): unknown {
     const signal = this.context.cancellationSignal;
     if (signal.aborted && !(error instanceof StageFailure)) return signal.reason;
+    const { stalled } = this.#movement;
+    // Whatever the end of a standstill looks like to the code that stood still.
+    if (stalled.signal.aborted && !signal.aborted) error = stalled.signal.reason;
     if (error instanceof CancelledFailure || error instanceof TemporalFailure) return error;
     if (error instanceof StageFailure) {
       return ApplicationFailure.create({
@@ -79,6 +190,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
         nonRetryable: FAILURES[error.type] === 'final',
         cause: error,
         details: error.details,
+        ...(PATIENT.has(error.type) ? { nextRetryDelay: this.#pause() } : {}),
       });
     }
     // Room comes back when somebody makes it: never counted, as a store that is away is not.
@@ -87,6 +199,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
         type: 'DiskFull',
         message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`,
         cause: error,
+        nextRetryDelay: this.#pause(),
       });
     }
     const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -104,6 +217,9 @@ class Inbound implements ActivityInboundCallsInterceptor {
     });
   }
 }
+
+/** Failures that may last a night, and that nobody mends by asking more often. */
+const PATIENT: ReadonlySet<string> = new Set(['StoreUnavailable', 'DiskFull']);
 
 function keyOf(info: Info): string {
   return `${info.workflowExecution?.workflowId}/${info.workflowExecution?.runId}/${info.activityId}`;

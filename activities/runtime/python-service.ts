@@ -6,12 +6,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
+import { moved } from './context.js';
 import type { Operations, OPERATIONS, Params, ProgressMetrics, Result } from './operations.js';
 
 export interface PythonServiceOptions {
@@ -85,6 +86,10 @@ const KNOWN: Record<string, FailureType> = {
   DiskFull: 'DiskFull',
 };
 
+/** Time between two looks at a process, and the CPU time in between that tells work from the idling of threads. */
+const LOOK_SECONDS = 2;
+const LEAST_CPU_SECONDS = 0.05;
+
 interface Pending {
   /** Takes the result as it arrived. */
   resolve: (result: unknown) => void;
@@ -107,6 +112,8 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
   #process: Promise<Process> | undefined;
   /** The process between its start and its being ready. */
   #starting: ChildProcess | undefined;
+  /** The process that was started last. */
+  #child: ChildProcess | undefined;
   #nextId = 1;
   #closed = false;
 
@@ -121,7 +128,8 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
   }
 
   async versions(): Promise<Record<string, string>> {
-    return (await this.#running()).versions;
+    const running = this.#running();
+    return (await this.#watching(running)).versions;
   }
 
   async call<O extends keyof T & string>(
@@ -148,7 +156,7 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
   /** Runs one operation; returns its result as it arrived. */
   async #ask(op: string, params: unknown, options: CallOptions): Promise<unknown> {
     options.signal?.throwIfAborted();
-    const process = await this.#running();
+    const process = await this.#watching(this.#running());
     options.signal?.throwIfAborted();
     const id = this.#nextId++;
     let grace: NodeJS.Timeout | undefined;
@@ -157,7 +165,7 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
       grace = setTimeout(() => killGroup(process.child), this.options.graceSeconds * 1000);
     };
     try {
-      return await new Promise<unknown>((resolve, reject) => {
+      const answer = new Promise<unknown>((resolve, reject) => {
         // Replies arrive in the asynchronous context in which the process was started, perhaps that of another
         // activity.
         // What they call belongs to the caller's context, which names its activity.
@@ -165,7 +173,10 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
         process.pending.set(id, {
           resolve,
           reject,
-          onProgress: (progress) => options.onProgress?.(progress),
+          onProgress: (progress) => {
+            moved();
+            options.onProgress?.(progress);
+          },
           onCheckpoint: options.onCheckpoint,
           inCallersContext,
           checkpoints: Promise.resolve(),
@@ -173,6 +184,7 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
         process.requests.write(`${JSON.stringify({ id, op, params })}\n`);
         options.signal?.addEventListener('abort', cancel, { once: true });
       });
+      return await this.#watching(answer);
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
       throw error;
@@ -195,6 +207,23 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
     await exited;
     clearTimeout(timer);
     killGroup(process.child);
+  }
+
+  /** Waits for the process, and counts its CPU time as movement of the calling activity. */
+  async #watching<T>(waited: Promise<T>): Promise<T> {
+    let [child, before] = [this.#child, 0];
+    const timer = setInterval(() => {
+      if (child !== this.#child) [child, before] = [this.#child, 0];
+      const now = child?.pid === undefined ? 0 : cpuSeconds(child.pid);
+      if (now - before >= LEAST_CPU_SECONDS) moved({ byCpu: true });
+      before = now;
+    }, LOOK_SECONDS * 1000);
+    try {
+      return await waited;
+    } finally {
+      clearInterval(timer);
+      moved();
+    }
   }
 
   #running(): Promise<Process> {
@@ -233,6 +262,7 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
     });
     closeSync(log);
     this.#starting = child;
+    this.#child = child;
     const requests = child.stdio[3] as Writable;
     const replies = child.stdio[4] as Readable;
     const pending = new Map<number, Pending>();
@@ -314,5 +344,23 @@ function killGroup(child: ChildProcess): void {
     process.kill(-child.pid, 'SIGKILL');
   } catch {
     // The group is gone.
+  }
+}
+
+/** Clock ticks per second of `/proc`, on every Linux. */
+const TICKS = 100;
+
+/** CPU time of a process with its children, those that have ended included, in seconds; 0 where there is none. */
+function cpuSeconds(pid: number): number {
+  try {
+    // The name, in brackets, may hold spaces.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    const own = fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+    return own + children.reduce((sum, child) => sum + cpuSeconds(Number(child)), 0);
+  } catch {
+    return 0;
   }
 }

@@ -21,4 +21,6 @@ export interface Services {
   sandbox: PythonProcess<SandboxOperation>;
   /** Whether the namespace has the search attributes; a workflow that sets an unregistered one would hang. */
   searchAttributes: () => Promise<boolean>;
+  /** Of task queues, those that no worker serves; and all queues of which the server knows a worker. */
+  taskQueues: (queues: readonly string[]) => Promise<{ unserved: string[]; served: string[] }>;
 }

@@ -9,6 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { roundsOf } from '../../activities/artifacts/pruning.js';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/report/timeline.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
@@ -126,7 +127,8 @@ export async function waiting(
       })) as StageResult;
       const onDevice = worked().slice(before);
       const own = deviceWaiting([onDevice]);
-      const steps = timeLine(result.rounds!, await manifestsOfRounds(result.rounds!, (ref) => store.manifest(ref)));
+      const policies = [...(await roundsOf(store, result.ref)).values()];
+      const steps = timeLine(policies, await manifestsOfRounds(policies, (ref) => store.manifest(ref)));
       const judging = steps
         .flat()
         .filter(({ step }) => step === 'judging')

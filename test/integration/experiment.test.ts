@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
 import { objectKeys } from '../../activities/artifacts/keys.js';
-import { keptArtifacts, prunedParts } from '../../activities/artifacts/pruning.js';
+import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
 import {
   PairRow,
   ProgramRow,
@@ -24,6 +24,7 @@ import {
   breakingStore,
   failureOf,
   queryOf,
+  requestsFor,
   startWorkflow,
   statusWhere,
   sweepPruned,
@@ -148,7 +149,8 @@ describe('the whole chain', () => {
       referenceRefresh: 2,
     };
     const handle = await startWorkflow('reinforcement', { inputs: { questions: filtering, policy: base }, config });
-    const { rounds } = (await handle.result()) as { rounds: ArtifactRef[] };
+    const { ref } = (await handle.result()) as { ref: ArtifactRef };
+    const rounds = [...(await roundsOf(store, ref)).values()];
     const manifests = await Promise.all(rounds.map((round) => store.manifest(round)));
     const keyOf = (ref: unknown): string => (ref as ArtifactRef).key;
     const samplers = await Promise.all(
@@ -172,12 +174,8 @@ describe('the whole chain', () => {
     expect(new Set(weights).size).toBe(4);
     const rollouts = await rowsOf<RolloutRow>(manifests[1]!.inputs['rollouts'] as unknown as ArtifactRef, RolloutRow);
     expect(rollouts.every(({ logProbs, completionIds }) => logProbs?.length === completionIds.length)).toBe(true);
-    const { events } = await handle.fetchHistory();
-    const askedBy = events!.flatMap(({ activityTaskScheduledEventAttributes: asked }) =>
-      asked?.activityType?.name === 'reinforcement.rollouts' ? [String(asked.workflowTaskCompletedEventId)] : [],
-    );
     expect(
-      new Set(askedBy).size,
+      new Set(await requestsFor(handle, 'reinforcement.rollouts')).size,
       'workflow tasks that ask for rollouts: two samplings of one would reach a device in any order',
     ).toBe(4);
   });
@@ -231,16 +229,14 @@ describe('the whole chain', () => {
       inputs: { reference: policy },
     } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
     const config = { ...micro('pruned').stages.reinforcement, reward: {}, seed: 7, execution: { keepRounds: 1 } };
-    const run = async (
-      rounds: number,
-    ): Promise<{ ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[]; handle: WorkflowHandle }> => {
+    const run = async (rounds: number): Promise<{ ref: ArtifactRef; reused: boolean; handle: WorkflowHandle }> => {
       const handle = await startWorkflow('reinforcement', {
         inputs: { questions: filtering, policy },
         config: { ...config, rounds },
       });
-      return { ...((await handle.result()) as { ref: ArtifactRef; reused: boolean; rounds: ArtifactRef[] }), handle };
+      return { ...((await handle.result()) as { ref: ArtifactRef; reused: boolean }), handle };
     };
-    const { rounds } = await run(4);
+    const rounds = [...(await roundsOf(store, (await run(4)).ref)).values()];
     const [first, second, third, last] = rounds as [ArtifactRef, ArtifactRef, ArtifactRef, ArtifactRef];
     const partsOf = async ({ key }: ArtifactRef): Promise<string[]> => [...((await prunedParts(store)).get(key) ?? [])];
     expect(await Promise.all(rounds.map(partsOf))).toEqual([['all'], ['all'], ['all'], []]);
@@ -251,13 +247,8 @@ describe('the whole chain', () => {
 
     const again = await run(4);
     expect(again).toMatchObject({ ref: last, reused: true });
-    const trainings = async (handle: WorkflowHandle): Promise<number> => {
-      const { events } = await handle.fetchHistory();
-      return (events ?? []).filter(
-        ({ activityTaskScheduledEventAttributes: scheduled }) =>
-          scheduled?.activityType?.name === 'reinforcement.update',
-      ).length;
-    };
+    const trainings = async (handle: WorkflowHandle): Promise<number> =>
+      (await requestsFor(handle, 'reinforcement.update')).length;
     expect(await trainings(again.handle)).toBe(4);
 
     const evaluation = await startWorkflow('evaluation', {

@@ -4,6 +4,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { WorkflowHandle } from '@temporalio/client';
 import { expect, inject, it } from 'vitest';
+import { roundsOf } from '../../activities/artifacts/pruning.js';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { home, root } from '../../infra/setup/paths.mjs';
 import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
@@ -181,7 +182,8 @@ it('RL rounds of which one was pruned and is made again', async () => {
       },
       { id },
     );
-  const { rounds } = (await (await start('longer', 3)).result()) as { rounds: ArtifactRef[] };
+  const { ref } = (await (await start('longer', 3)).result()) as { ref: ArtifactRef };
+  const rounds = [...(await roundsOf(artifactStore(), ref)).values()];
   await sweepPruned(artifactStore(), rounds.slice(0, -1));
   await (await start('shorter', 1)).result();
   await record('reinforcement-pruned', 'shorter');

@@ -15,6 +15,7 @@ import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
 import { searchAttributesOf } from './search-attributes.js';
 import { createServices, type OwnedServices } from './services.js';
+import { taskQueuesOf } from './task-queues.js';
 
 /**
  * Which work the plugin brings to a worker.
@@ -109,6 +110,10 @@ export class AceCoderPlugin extends SimplePlugin {
           () => server.namespace ?? 'default',
           (text) => console.warn(text),
         ),
+        taskQueues: taskQueuesOf(
+          () => server.connection,
+          () => server.namespace ?? 'default',
+        ),
       });
     const activities = createActivities(services, role, part);
     const slots = role === 'gpu' ? new DeviceSlots() : SLOTS[role];
@@ -121,7 +126,7 @@ export class AceCoderPlugin extends SimplePlugin {
         ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] }
         : {}),
       workerInterceptors: {
-        activity: [activityInterceptor(typeof slots === 'number' ? undefined : () => slots.leave())],
+        activity: [activityInterceptor({ leave: typeof slots === 'number' ? undefined : () => slots.leave() })],
       },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });

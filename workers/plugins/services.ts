@@ -27,6 +27,8 @@ export interface ServicesOptions {
   env?: NodeJS.ProcessEnv;
   /** Whether the namespace has the search attributes; asked when an experiment starts. */
   searchAttributes?: () => Promise<boolean>;
+  /** Of task queues, those that no worker serves; asked where work waits. */
+  taskQueues?: Services['taskQueues'];
   /** Name in the log files, which tells several processes of one host apart. */
   label?: string | undefined;
 }
@@ -82,6 +84,7 @@ export interface OwnedServices extends Services {
 export function createServices({
   env = process.env,
   searchAttributes = () => Promise.resolve(false),
+  taskQueues = () => Promise.resolve({ unserved: [], served: [] }),
   label,
 }: ServicesOptions = {}): OwnedServices {
   const settings = settingsFromEnvironment(env);
@@ -141,6 +144,7 @@ export function createServices({
     engines: { transformers: models, vllm },
     sandbox,
     searchAttributes,
+    taskQueues,
     close: async () => {
       await Promise.all([models.close(), vllm.close(), sandbox.close()]);
     },

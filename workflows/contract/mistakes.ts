@@ -56,12 +56,14 @@ function ofIssue(
     const forms = schemasAt(schema, path, input).filter((each) => each instanceof z.ZodObject);
     // Where a value has but the fields of another form, it is that form which is meant.
     const value = valueAt(input, path) as object;
-    const meant = forms.find((form) => Object.keys(value).every((key) => key in form.shape))?.safeParse(value);
+    const meant = forms
+      .find((form) => Object.keys(value).every((key) => Object.hasOwn(form.shape, key)))
+      ?.safeParse(value);
     if (meant?.error) return meant.error.issues.flatMap((each) => ofIssue(each, path, input, schema));
     const known = forms.flatMap((form) => Object.keys(form.shape));
     const moved = Object.assign({}, ...forms.map((form) => MOVED_FIELDS.get(form))) as Record<string, string>;
     const why = (key: string): string =>
-      moved[key] === undefined ? `no such field${didYouMean(key, known)}` : `moved to ${moved[key]}`;
+      Object.hasOwn(moved, key) ? `moved to ${moved[key]}` : `no such field${didYouMean(key, known)}`;
     return issue.keys.map((key) => mistakeAt([...path, key], input, why(key)));
   }
   if (issue.code === 'invalid_union') {
@@ -114,7 +116,9 @@ function schemasAt(schema: z.ZodType, path: readonly PropertyKey[], input: unkno
   if (key === undefined) return [inner];
   const next =
     inner instanceof z.ZodObject
-      ? (inner.shape[String(key)] as z.ZodType | undefined)
+      ? Object.hasOwn(inner.shape, key)
+        ? (inner.shape[String(key)] as z.ZodType)
+        : undefined
       : inner instanceof z.ZodArray
         ? (inner.element as z.ZodType)
         : inner instanceof z.ZodRecord

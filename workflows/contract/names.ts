@@ -28,8 +28,10 @@ const SHARED_ACTIVITIES = {
   'tables.import': 'gpu',
   'tables.export': 'gpu',
   'inputs.check': 'pipeline',
+  'queues.served': 'pipeline',
   'artifacts.import': 'pipeline',
   'experiment.record': 'pipeline',
+  'experiment.searchAttributes': 'pipeline',
   'experiment.report': 'pipeline',
   'preview.seeds': 'pipeline',
   'preview.page': 'pipeline',
@@ -67,6 +69,7 @@ export const PARTS = {
     'models',
     'tables',
     'inputs',
+    'queues',
     'artifacts',
     'datasetRefresh',
     'datasetExport',
@@ -108,9 +111,73 @@ export const FAILURES = {
   SandboxUnavailable: 'retried',
   RuntimeLost: 'retried',
   StoreUnavailable: 'retried',
+  /** Nothing of an activity has moved for too long: a request or a process hangs. */
+  Stalled: 'retried',
   DiskFull: 'retried',
 } as const;
 export type FailureType = keyof typeof FAILURES;
+
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+/** Longest attempts by what an activity does, in seconds. Heartbeats tell much sooner that one stands still. */
+const LONGEST = {
+  /** Reads or writes a few documents, or asks the server something. */
+  document: 5 * MINUTE,
+  /** Goes through all rows of an artifact or a file, or through the store's documents. */
+  rows: 12 * HOUR,
+  /** A shard's work on a device, in the sandbox or at an endpoint, whose batches may take a day; or a download. */
+  work: 7 * DAY,
+  /** The training of a large model. */
+  training: 30 * DAY,
+} as const;
+
+const LONGEST_SHARED: Readonly<Record<keyof typeof SHARED_ACTIVITIES, number>> = {
+  'endpoint.paid': LONGEST.rows,
+  'models.check': LONGEST.rows,
+  'models.import': LONGEST.work,
+  'tables.check': LONGEST.rows,
+  'tables.import': LONGEST.rows,
+  'tables.export': LONGEST.rows,
+  'inputs.check': LONGEST.rows,
+  'queues.served': LONGEST.document,
+  'artifacts.import': LONGEST.rows,
+  'experiment.record': LONGEST.document,
+  'experiment.searchAttributes': LONGEST.document,
+  'experiment.report': LONGEST.rows,
+  'preview.seeds': LONGEST.rows,
+  'preview.page': LONGEST.rows,
+  'datasetRefresh.plan': LONGEST.rows,
+  'datasetRefresh.publish': LONGEST.rows,
+  'garbageCollection.sweep': LONGEST.work,
+  'sandbox.judge': LONGEST.work,
+};
+
+/** Seconds that a seal takes at most: it reads a document per step of each shard. */
+const SEAL_SECONDS_PER_SHARD = 5;
+
+/**
+ * Longest attempt of an activity that is credible, in seconds. A seal's follows from its `shards`.
+ *
+ * @example
+ * longestAttempt('preferences.seal', { shards: 12 }); // 360
+ */
+export function longestAttempt(name: ActivityName, { shards = 0 }: { shards?: number | undefined } = {}): number {
+  if (Object.hasOwn(LONGEST_SHARED, name)) return LONGEST_SHARED[name as keyof typeof LONGEST_SHARED];
+  switch (name.slice(name.indexOf('.') + 1)) {
+    case 'seal':
+      return LONGEST.document + SEAL_SECONDS_PER_SHARD * shards;
+    case 'plan':
+    case 'reward':
+    case 'prune':
+      return LONGEST.rows;
+    case 'train':
+    case 'update':
+      return LONGEST.training;
+    default:
+      return LONGEST.work;
+  }
+}
 
 /** Search attributes that `experiment` sets, with their types. The stack registers them. */
 export const SEARCH_ATTRIBUTES = {

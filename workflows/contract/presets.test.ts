@@ -1,6 +1,6 @@
 /** Presets: the rule by which a user's values are merged over one, and that each of them is a valid experiment. */
 import { describe, expect, it } from 'vitest';
-import { Experiment, expandPreset, merge, PRESETS } from './index.js';
+import { checkInput, Experiment, expandPreset, merge, PRESETS, WorkflowInputs, type WorkflowName } from './index.js';
 
 const OWN = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' } };
 
@@ -28,6 +28,36 @@ describe('merge', () => {
 
   it('takes a member that is undefined as not written', () => {
     expect(merge({ a: 1, b: { c: 2 } }, { a: undefined, b: undefined })).toEqual({ a: 1, b: { c: 2 } });
+  });
+});
+
+describe('names that every object has', () => {
+  const own = (text: string): unknown => JSON.parse(text);
+
+  it.each(['__proto__', 'constructor', 'toString'])('are members like any other in a merge: %s', (name) => {
+    const merged = merge({ a: { b: 1 } }, own(`{"a": {"${name}": {"rounds": 5}}}`)) as { a: object };
+    expect(Object.hasOwn(merged.a, name)).toBe(true);
+    expect(Object.getPrototypeOf(merged.a)).toBe(Object.prototype);
+    expect((merged.a as { rounds?: number }).rounds).toBeUndefined();
+  });
+
+  it.each(
+    (Object.keys(WorkflowInputs) as WorkflowName[]).flatMap((workflow) =>
+      ['__proto__', 'constructor', 'prototype'].map((name) => [workflow, name]),
+    ),
+  )('are refused by %s, and change no other object: %s', (workflow, name) => {
+    const before = Object.getOwnPropertyNames(Object.prototype).sort();
+    const inputs = [
+      own(`{"${name}": {"polluted": 1}}`),
+      own(`{"extends": "${name}"}`),
+      own(`{"extends": "quickstart", "stages": {"${name}": {"polluted": 1}}}`),
+      own(`{"extends": "quickstart", "stages": {"sampling": {"${name}": {"polluted": 1}}}}`),
+      own(`{"inputs": {"${name}": {"kind": "${name}", "path": "${name}"}}, "config": {"${name}": 1}}`),
+      own(`{"config": {"teacher": {"kind": "${name}"}, "benchmarks": [{"kind": "${name}"}], "engine": "${name}"}}`),
+    ];
+    for (const input of inputs) expect(checkInput(workflow as WorkflowName, input).mistakes).not.toEqual([]);
+    expect(Object.getOwnPropertyNames(Object.prototype).sort()).toEqual(before);
+    expect(({} as { polluted?: number }).polluted).toBeUndefined();
   });
 });
 

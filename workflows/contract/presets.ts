@@ -118,15 +118,19 @@ export function expandPreset(input: unknown): unknown {
 export function merge(base: unknown, over: unknown): unknown {
   if (over === undefined) return base;
   if (!isObject(base) || !isObject(over)) return over;
-  if ('kind' in base && 'kind' in over && (base['kind'] !== over['kind'] || namesData(over))) return over;
-  const result: Record<string, unknown> = { ...base };
-  for (const [key, value] of Object.entries(over)) result[key] = merge(base[key], value);
-  return result;
+  if (Object.hasOwn(base, 'kind') && Object.hasOwn(over, 'kind') && (base['kind'] !== over['kind'] || namesData(over)))
+    return over;
+  // Own members alone, on both sides: a member called `__proto__` is a name like any other, and the schema refuses it.
+  const own = (key: string): unknown => (Object.hasOwn(base, key) ? base[key] : undefined);
+  return Object.fromEntries([
+    ...Object.entries(base),
+    ...Object.entries(over).map(([key, value]) => [key, merge(own(key), value)]),
+  ]);
 }
 
 /** Whether an object says where data or a model is: half of one place and half of another is no place. */
 function namesData(value: Record<string, unknown>): boolean {
-  return ['path', 'key', 'format', 'ref'].some((name) => name in value);
+  return ['path', 'key', 'format', 'ref'].some((name) => Object.hasOwn(value, name));
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,15 +1,15 @@
 /** What a stage returns, and how an experiment tells its state and is steered. */
 import { z } from 'zod';
 import type { ArtifactRef, Metrics } from './artifacts.js';
+import { EvaluationResult } from './metrics.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
 
-/** What a stage workflow returns. `rounds` are the policies of an RL stage, oldest first. */
+/** What a stage workflow returns. */
 export interface StageResult {
   ref: ArtifactRef;
   reused: boolean;
   by?: string;
   metrics: Metrics;
-  rounds?: ArtifactRef[];
 }
 
 export const StageState = z.enum([
@@ -25,14 +25,17 @@ export const StageState = z.enum([
 export type StageState = z.infer<typeof StageState>;
 
 /** Progress of a stage in its own unit (shards, rounds). */
-export interface StageProgress {
-  done: number;
-  total: number;
-  unit: string;
-  message?: string;
+export const StageProgress = z.strictObject({
+  done: z.number().nonnegative(),
+  total: z.number().nonnegative(),
+  unit: z.string().max(40),
+  message: z.string().max(500).optional(),
   /** What the stage's replies cost so far, in US dollars; absent where nothing is paid. */
-  costUsd?: number;
-}
+  costUsd: z.number().nonnegative().optional(),
+  /** What the stage waits for that an operator can give. */
+  waitsFor: z.string().max(500).optional(),
+});
+export type StageProgress = z.infer<typeof StageProgress>;
 
 export interface StageStatus {
   name: StageName;
@@ -47,17 +50,41 @@ export interface StageStatus {
   metrics?: Metrics;
   /** Event to reset the experiment to, so that this stage runs again. */
   resetEventId?: number;
+  /** The run that has this event, where the experiment has continued as a new run since. */
+  resetRunId?: string;
   /** Why the stage is parked, and what can be done. */
   failure?: { type: string; message: string; advice: string };
 }
 
-/** The first `count` numbers of a stage's metrics as text. */
+/**
+ * The first `count` numbers of a stage's metrics as text. Of an evaluation, pass@1 of each policy on each benchmark: what
+ * the stage is run for.
+ *
+ * @example
+ * figuresOf({ questions: 23, rate: 0.5 }, 4); // 'questions 23, rate 0.500'
+ */
 export function figuresOf(metrics: Metrics, count: number): string {
+  const rates = passAt1Of(metrics);
+  if (Object.keys(rates).length > 0)
+    return `pass@1 ${Object.entries(rates)
+      .map(([name, rate]) => `${name} ${rate.toFixed(3)}`)
+      .join(', ')}`;
   return Object.entries(metrics)
     .filter((entry): entry is [string, number] => typeof entry[1] === 'number')
     .slice(0, count)
     .map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toFixed(3)}`)
     .join(', ');
+}
+
+/** Pass@1 in the metrics of an evaluation, by benchmark and policy; none in others. */
+export function passAt1Of(metrics: Metrics): Record<string, number> {
+  const evaluated = EvaluationResult.array().safeParse(metrics['results']).data ?? [];
+  return Object.fromEntries(
+    evaluated.flatMap(({ benchmark, policy, mean, greedy }) => {
+      const rate = mean ?? greedy;
+      return rate === null ? [] : [[`${benchmark} ${policy}`, rate]];
+    }),
+  );
 }
 
 export interface ExperimentStatus {
@@ -68,6 +95,22 @@ export interface ExperimentStatus {
   /** What the teacher's replies cost: so far, at most, and, once the seeds are counted, by estimate. US dollars. */
   cost: { usd: number; budgetUsd?: number; estimatedUsd?: number };
   report?: { html: string; summary: string };
+  /** What the experiment itself waits for: work of its own that no worker takes. */
+  waitsFor?: string;
+  /** Queues that its stages will need and that no worker served at the start, with those that workers served. */
+  unserved?: { queues: readonly string[]; served: readonly string[] };
+}
+
+/** The main figures of an experiment. They are in its memo and its result, which need no worker to be read. */
+export interface ExperimentFigures {
+  experiment: string;
+  state: ExperimentStatus['state'];
+  /** Each stage's figures, or how it stands. */
+  stages: Record<string, string>;
+  /** Pass@1 of each policy on each benchmark, by `benchmark policy`. */
+  passAt1?: Record<string, number>;
+  /** What the teacher's replies cost, in US dollars. */
+  costUsd: number;
 }
 
 /** Names of the messages that `experiment` and the stages take. */
@@ -79,6 +122,10 @@ export const MESSAGES = {
   resume: 'resume',
   stageProgress: 'stageProgress',
 } as const;
+
+/** What a stage tells its experiment with the signal `stageProgress`. */
+export const StageProgressMessage = z.strictObject({ stage: z.enum(STAGES), progress: StageProgress });
+export type StageProgressMessage = z.infer<typeof StageProgressMessage>;
 
 export const RetryStage = z.strictObject({
   stage: z.enum(STAGES),

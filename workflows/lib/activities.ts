@@ -17,6 +17,7 @@ import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activ
 import {
   ACTIVITIES,
   HEARTBEAT_TIMEOUT_SECONDS,
+  longestAttempt,
   queueName,
   type ActivityName,
   type ArtifactRef,
@@ -24,6 +25,7 @@ import {
   type ShardedStageName,
   type TrainingStageName,
 } from '../contract/index.js';
+import { lookingAfter } from './waiting.js';
 
 type Named = ReturnType<typeof modelActivities> &
   ReturnType<typeof experimentActivities> &
@@ -39,23 +41,27 @@ export interface CallOptions {
   deviceClass?: string | undefined;
   /** What the activity does. Temporal UI shows it next to the name. */
   summary: string;
+  /** Shards that the activity goes through. A seal's time follows from it. */
+  shards?: number | undefined;
 }
 
-/** The longest attempt that is credible: the training of a large model. */
-const LONGEST_ATTEMPT = '30 days';
-
-function proxy(name: ActivityName, { deviceClass, summary }: CallOptions): (input: unknown) => Promise<unknown> {
+function proxy(
+  name: ActivityName,
+  { deviceClass, summary, shards }: CallOptions,
+): (input: unknown) => Promise<unknown> {
   const role = ACTIVITIES[name];
-  return proxyActivities<Record<string, (input: unknown) => Promise<unknown>>>({
-    // The pipeline queue's name is the base of the others, so that two deployments can share a namespace.
-    taskQueue: queueName(role, workflowInfo().taskQueue, role === 'gpu' ? deviceClass : undefined),
-    startToCloseTimeout: LONGEST_ATTEMPT,
+  // The pipeline queue's name is the base of the others, so that two deployments can share a namespace.
+  const taskQueue = queueName(role, workflowInfo().taskQueue, role === 'gpu' ? deviceClass : undefined);
+  const activity = proxyActivities<Record<string, (input: unknown) => Promise<unknown>>>({
+    taskQueue,
+    startToCloseTimeout: `${longestAttempt(name, { shards })}s`,
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
     // A cancelled request waits for the replies that are on their way, so that the next request finds them stored.
     ...(role === 'llm' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: summary.slice(0, 200),
   })[name]!;
+  return (input) => lookingAfter(taskQueue, () => activity(input));
 }
 
 /** Calls an activity that is defined by name and type. */

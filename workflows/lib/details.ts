@@ -29,7 +29,9 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
   const done = stages.filter((stage) => stage.state === 'done').length;
   return [
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
+    ...(status.waitsFor === undefined ? [] : [`It ${status.waitsFor}.`]),
     ...stages.flatMap((stage) => nowText(stage, workflowId)),
+    ...unservedText(status),
     ...(report ? [`Report: \`${report.html}\``] : []),
     table(
       ['stage', 'state', 'so far'],
@@ -76,7 +78,11 @@ function nowText(stage: StageStatus, workflowId: string): string[] {
   if (state === 'running') {
     const since = startedAt?.slice(0, 19).replace('T', ' ');
     const progress = progressText(stage);
-    return [`**${name}** is running since ${since} UTC${progress && `: ${progress}`}`];
+    const waitsFor = stage.progress?.waitsFor;
+    return [
+      `**${name}** is running since ${since} UTC${progress && `: ${progress}`}`,
+      ...(waitsFor === undefined ? [] : [`**${name}** ${waitsFor}.`]),
+    ];
   }
   if (state === 'paused')
     return [
@@ -96,19 +102,35 @@ function nowText(stage: StageStatus, workflowId: string): string[] {
   ];
 }
 
+/** Queues without a worker at the start. A queue that is scaled to zero has none, so it is no error. */
+function unservedText({ unserved }: ExperimentStatus): string[] {
+  if (!unserved) return [];
+  const served = unserved.served.length > 0 ? unserved.served.join(', ') : 'none of the others';
+  return [`At the start no worker served ${unserved.queues.join(', ')}; workers served ${served}.`];
+}
+
 /** Commands that pause the experiment, and that go back to a stage. */
 function steering({ state, stages }: ExperimentStatus, workflowId: string): string[] {
   const id = shellWord(workflowId);
   // A reset applies later updates again. An abandonment would then end the new run at once.
   const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
-  const reset = (eventId: number, stage: string): string =>
-    `temporal workflow reset --workflow-id ${id} --event-id ${eventId}${excluded} --reason ${stage}`;
-  const resets = stages.flatMap(({ name, resetEventId }) =>
-    resetEventId === undefined ? [] : [`${name}: \`${reset(resetEventId, name)}\``],
-  );
+  const resets = stages.flatMap(({ name, resetEventId, resetRunId }) => {
+    if (resetEventId === undefined) return [];
+    const run = resetRunId === undefined ? '' : ` --run-id ${resetRunId}`;
+    return [
+      `${name}: \`temporal workflow reset --workflow-id ${id}${run} --event-id ${resetEventId}${excluded} ` +
+        `--reason ${name}\``,
+    ];
+  });
   return [
     ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
     ...list('To run a stage and those after it again:', resets),
+    ...(state === 'running' && resets.length > 0
+      ? [
+          'After a `terminate`, start the same input anew: finished work is found in the store. ' +
+            'A reset of a terminated run finds its stage gone within 10 minutes and starts it again; `resume` asks at once.',
+        ]
+      : []),
   ];
 }
 

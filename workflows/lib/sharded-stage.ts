@@ -1,9 +1,9 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
-import { CancellationScope, continueAsNew, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import type { ShardOutput } from '../../activities/runtime/sharded-stage.js';
 import type { ActivityName, ArtifactRef, ShardedStageName, StageExecution, StageResult } from '../contract/index.js';
 import { shardedCalls } from './activities.js';
-import type { StageRun } from './stage.js';
+import { historyIsLong, type StageRun } from './stage.js';
 
 /** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
 export interface ShardedCarry {
@@ -75,7 +75,7 @@ export async function runShardedStage(
   await CancellationScope.cancellable(async () => {
     const running = new Set<Promise<void>>();
     try {
-      while (next < total && !workflowInfo().continueAsNewSuggested) {
+      while (next < total && !historyIsLong()) {
         await run.gate();
         const shard: Promise<void> = runShard(next).finally(() => running.delete(shard));
         shard.catch(() => undefined);
@@ -95,5 +95,7 @@ export async function runShardedStage(
     await run.gate();
     await continueAsNew(input, { nextShard: next } satisfies ShardedCarry);
   }
-  return run.finish(await shardedCalls.seal(stage, { summary: `${stage}: seal` }, { stageKey: plan.stageKey }));
+  return run.finish(
+    await shardedCalls.seal(stage, { summary: `${stage}: seal`, shards: total }, { stageKey: plan.stageKey }),
+  );
 }

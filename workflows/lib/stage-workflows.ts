@@ -9,11 +9,12 @@ import {
 import { trainingCall } from './activities.js';
 import { paidRequests } from './endpoint.js';
 import { runShardedStage, type ShardedCarry } from './sharded-stage.js';
-import { decidingInputs, stageInput, StageRun } from './stage.js';
+import { carriedOver, decidingInputs, stageInput, StageRun } from './stage.js';
 
 /** The workflow of a stage that works on shards: plan, the steps of its settings for each shard, seal. */
 export function shardedStage(stage: ShardedStageName): (input: unknown, carry?: ShardedCarry) => Promise<StageResult> {
-  return async (input, carry) => {
+  return async (input, given) => {
+    const carry = carriedOver(given);
     const run = new StageRun(stage);
     const { inputs, config, settings } = await stageInput(stage, input, carry !== undefined);
     return runShardedStage(run, {

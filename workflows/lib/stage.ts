@@ -12,6 +12,7 @@ import {
   benchmarkFiles,
   dollarsText,
   STAGE,
+  StageProgressMessage,
   type ArtifactInput,
   type ArtifactRef,
   type InputRefs,
@@ -22,14 +23,35 @@ import {
   type StageResult,
 } from '../contract/index.js';
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
-import { pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
+import { onSignal, pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
+import { onWaiting } from './waiting.js';
 
 /** Most progress messages of one stage run, because each is an event in two histories. */
 const PROGRESS_MESSAGES = 20;
 
+/** Size at which a history goes on as a new run: half of the 2 MiB that none is to pass. What is in flight adds to it. */
+const LONG_HISTORY_BYTES = 1024 * 1024;
+/** The server ends a run at 51,200 events, and suggests to go on at 4,096. */
+const LONG_HISTORY_EVENTS = 10_000;
+
+/**
+ * What the run before carried over, where there was one. The second argument of a workflow is no user's to give: of a run
+ * that somebody started, it is ignored.
+ */
+export function carriedOver<C>(carry: C | undefined): C | undefined {
+  return workflowInfo().continuedFromExecutionRunId === undefined ? undefined : carry;
+}
+
+/** Whether this run should go on as a new one, as soon as nothing is in flight. */
+export function historyIsLong(): boolean {
+  const { historySize, historyLength, continueAsNewSuggested } = workflowInfo();
+  return historySize >= LONG_HISTORY_BYTES || historyLength >= LONG_HISTORY_EVENTS || continueAsNewSuggested;
+}
+
 export class StageRun {
   #paused = false;
   #progress: StageProgress | undefined;
+  #waitsFor: string | undefined;
   #told = -1;
   /** What the stage's replies cost so far, in US dollars. It is shown with the progress. */
   costUsd: number | undefined;
@@ -37,7 +59,7 @@ export class StageRun {
   constructor(readonly stage: StageName) {
     setHandler(
       stageStatusQuery,
-      () => ({ state: this.#paused ? ('paused' as const) : ('running' as const), progress: this.#progress }),
+      () => ({ state: this.#paused ? ('paused' as const) : ('running' as const), progress: this.#state }),
       {
         description: 'State and progress of the stage.',
       },
@@ -49,6 +71,15 @@ export class StageRun {
     setHandler(resumeSignal, () => {
       this.#paused = false;
       this.#show();
+    });
+    // A training tells its steps itself: they are progress within one activity.
+    onSignal(stageProgressSignal, StageProgressMessage, (message) => {
+      if (message.stage === this.stage) this.progress(message.progress).catch(() => undefined);
+    });
+    onWaiting((waitsFor) => {
+      this.#waitsFor = waitsFor;
+      // Told at once: the experiment's details are where people look.
+      this.tell().catch(() => undefined);
     });
   }
 
@@ -82,7 +113,7 @@ export class StageRun {
 
   /** Records progress, and tells the experiment at most every twentieth of the way. */
   async progress(progress: StageProgress): Promise<void> {
-    this.#progress = { ...progress, ...(this.costUsd === undefined ? {} : { costUsd: this.costUsd }) };
+    this.#progress = progress;
     this.#show();
     const part = progress.total === 0 ? 0 : Math.floor((progress.done / progress.total) * PROGRESS_MESSAGES);
     if (part === this.#told) return;
@@ -92,9 +123,17 @@ export class StageRun {
 
   /** Tells the experiment how far the stage is, and what it cost, at once. */
   async tell(): Promise<void> {
-    if (this.#progress && this.costUsd !== undefined) this.#progress = { ...this.#progress, costUsd: this.costUsd };
     this.#show();
     await this.#tell();
+  }
+
+  /** How far the stage is, with what it cost so far and what it waits for. */
+  get #state(): StageProgress {
+    return {
+      ...(this.#progress ?? { done: 0, total: 0, unit: 'shards' }),
+      ...(this.costUsd === undefined ? {} : { costUsd: this.costUsd }),
+      ...(this.#waitsFor === undefined ? {} : { waitsFor: this.#waitsFor.slice(0, 500) }),
+    };
   }
 
   async #tell(): Promise<void> {
@@ -102,7 +141,7 @@ export class StageRun {
     if (!parent) return;
     // The experiment may be terminated or reset. Its stage finishes all the same.
     await getExternalWorkflowHandle(parent.workflowId)
-      .signal(stageProgressSignal, { stage: this.stage, progress: this.#progress! })
+      .signal(stageProgressSignal, { stage: this.stage, progress: this.#state })
       .catch((error: unknown) => {
         if (isCancellation(error)) throw error;
       });
@@ -116,14 +155,11 @@ export class StageRun {
   }
 
   #show(): void {
-    const { done, total, unit, message, costUsd }: StageProgress = this.#progress ?? {
-      done: 0,
-      total: 0,
-      unit: 'shards',
-    };
+    const { done, total, unit, message, costUsd, waitsFor } = this.#state;
     const name = `**${this.stage}**${this.#paused ? ' (paused)' : ''}`;
     const cost = costUsd === undefined ? '' : `, ${dollarsText(costUsd)} US dollars`;
-    setCurrentDetails(`${name}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}`);
+    const waiting = waitsFor === undefined ? '' : `\n\nIt ${waitsFor}.`;
+    setCurrentDetails(`${name}: ${done} of ${total || '?'} ${unit}${message ? `, ${message}` : ''}${cost}${waiting}`);
   }
 }
 

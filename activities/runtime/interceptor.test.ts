@@ -1,0 +1,154 @@
+/** What ends an activity that stands still, and what does not; how long failures wait for their next attempt. */
+import { asyncLocalStorage, Context, type Info } from '@temporalio/activity';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import type { ActivityInboundCallsInterceptor } from '@temporalio/worker';
+import { describe, expect, it } from 'vitest';
+import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
+import { cancellationSignal, inItsOwnTime, moved, pause } from './context.js';
+import { activityInterceptor, movementLimits } from './interceptor.js';
+
+const silentLog = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, log() {} };
+
+/** An activity with real contexts; `ended` is what it left the device with. */
+class Attempt {
+  beats = 0;
+  readonly cancelled = new AbortController();
+  readonly #context: Context;
+  readonly #inbound: ActivityInboundCallsInterceptor;
+
+  constructor({ attempt = 1, idle = 0.3, silent = 0.6, graceSeconds = 0.1 } = {}) {
+    const info = { attempt, activityType: 'filtering.judge', activityId: '1' } as Info;
+    const never = new Promise<never>(() => undefined);
+    const beat = (): void => {
+      this.beats += 1;
+    };
+    this.#context = new Context(
+      ...([
+        info,
+        never,
+        this.cancelled.signal,
+        beat,
+        undefined,
+        silentLog,
+        undefined,
+      ] as unknown as ConstructorParameters<typeof Context>),
+    );
+    this.#inbound = activityInterceptor({ limits: { idle, silent }, graceSeconds, heartbeatSeconds: 0.02 })(
+      this.#context,
+    ).inbound!;
+  }
+
+  run<T>(activity: () => Promise<T>): Promise<unknown> {
+    return asyncLocalStorage.run(this.#context, () => this.#inbound.execute!({ args: [], headers: {} }, activity));
+  }
+}
+
+const failureOf = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+const ever = (): Promise<never> => new Promise(() => undefined);
+const until = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));
+
+describe('an activity that stands still', () => {
+  it('is ended by its signal, fails as Stalled, and is tried again', async () => {
+    const attempt = new Attempt({ graceSeconds: 3600 });
+    const error = await failureOf(
+      attempt.run(
+        () =>
+          new Promise((_, reject) => {
+            const signal = cancellationSignal();
+            signal.addEventListener('abort', () => reject(new Error('the request was cut off')));
+          }),
+      ),
+    );
+    expect(error).toBeInstanceOf(ApplicationFailure);
+    expect(error).toMatchObject({ type: 'Stalled', nonRetryable: false });
+    expect((error as Error).message).toContain('filtering.judge: nothing has moved for 0.3 s (ACECODER_IDLE_SECONDS)');
+    const { beats } = attempt;
+    await until(100);
+    expect(attempt.beats).toBe(beats);
+  });
+
+  it('and does not hear of it, is left alone after the grace time', async () => {
+    expect(await failureOf(new Attempt().run(ever))).toMatchObject({ type: 'Stalled' });
+  });
+
+  it('but for CPU time of its child process, is given longer, and not for ever', async () => {
+    const attempt = new Attempt();
+    const computing = attempt.run(async () => {
+      for (;;) {
+        await until(20);
+        moved({ byCpu: true });
+      }
+    });
+    expect(await failureOf(computing)).toMatchObject({
+      type: 'Stalled',
+      message: expect.stringContaining('0.6 s') as string,
+    });
+  });
+});
+
+describe('an activity that is told to end', () => {
+  it('and does not, is left alone with the reason, so that its slot is free', async () => {
+    const attempt = new Attempt({ idle: 3600, silent: 3600 });
+    const running = failureOf(attempt.run(ever));
+    const reason = new CancelledFailure('CANCELLED');
+    attempt.cancelled.abort(reason);
+    expect(await running).toBe(reason);
+  });
+});
+
+describe('an activity that moves', () => {
+  it.each<[string, () => Promise<unknown>]>([
+    [
+      'by bytes or progress',
+      async () => {
+        for (let turn = 0; turn < 60; turn += 1) {
+          await until(20);
+          moved();
+        }
+      },
+    ],
+    ['by waiting on purpose', () => pause(1500, new AbortController().signal)],
+    ['by work with a time limit of its own', () => inItsOwnTime(() => until(1500))],
+  ])('%s, goes on', async (_, work) => {
+    const attempt = new Attempt({ idle: 1.2, silent: 1.2 });
+    expect(await failureOf(attempt.run(work))).toBeUndefined();
+    expect(attempt.beats).toBeGreaterThan(1);
+  });
+
+  it('is not ended because its thread was busy or its host was asleep', async () => {
+    const attempt = new Attempt();
+    const working = attempt.run(async () => {
+      const end = performance.now() + 1000;
+      while (performance.now() < end);
+      await until(30);
+    });
+    expect(await failureOf(working)).toBeUndefined();
+  });
+});
+
+describe('the next attempt', () => {
+  it.each<[FailureType, number, number | undefined]>([
+    ['StoreUnavailable', 1, 1000],
+    ['StoreUnavailable', 4, 8000],
+    ['StoreUnavailable', 100, 60_000],
+    ['DiskFull', 3, 4000],
+    ['RuntimeLost', 3, undefined],
+  ])('after %s in attempt %i comes after %s ms', async (type, attempt, delay) => {
+    const error = await failureOf(new Attempt({ attempt }).run(() => Promise.reject(new StageFailure(type, 'away'))));
+    expect(error).toMatchObject({ type, nonRetryable: false });
+    expect((error as ApplicationFailure).nextRetryDelay).toBe(delay);
+  });
+});
+
+describe('the setting of idle time', () => {
+  it('is in seconds, four minutes by default, and refused where it is none', () => {
+    expect(movementLimits({})).toEqual({ idle: 240, silent: 3600 });
+    expect(movementLimits({ ACECODER_IDLE_SECONDS: '60' })).toEqual({ idle: 60, silent: 900 });
+    for (const text of ['soon', '0', '-1'])
+      expect(() => movementLimits({ ACECODER_IDLE_SECONDS: text })).toThrow(`ACECODER_IDLE_SECONDS is ${text}`);
+  });
+});

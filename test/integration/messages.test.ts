@@ -1,0 +1,110 @@
+/** Messages that are none, and work that no worker takes: one experiment harms no other, and says what it waits for. */
+import { randomUUID } from 'node:crypto';
+import { WorkflowUpdateFailedError, type Workflow, type WorkflowHandle } from '@temporalio/client';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { eachOf } from '../../activities/artifacts/collections.js';
+import { MESSAGES, WORKFLOWS, type ExperimentStatus } from '../../workflows/contract/index.js';
+import { garbage } from '../fixtures/garbage.js';
+import { failureOf, queryOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
+
+/** A queue with the pipeline's worker alone: what needs a sandbox, a model or a device waits. */
+const queue = `messages-${randomUUID().slice(0, 8)}`;
+const experimentInput = (name: string): unknown => microExperiment(name, inject('seeds'), inject('model'));
+const AT_ONCE = 20;
+/** The server takes ten updates of a workflow at once, of both kinds together. */
+const UPDATES_AT_ONCE = 4;
+const UPDATES = [MESSAGES.retryStage, MESSAGES.abandon] as const;
+const SIGNALS = [MESSAGES.stageProgress, MESSAGES.pause, MESSAGES.resume] as const;
+
+let worker: ReturnType<typeof workerProcess>;
+beforeAll(() => {
+  worker = workerProcess(queue, undefined, 'pipeline');
+});
+afterAll(() => worker.stop());
+
+async function failedTasks(handle: WorkflowHandle): Promise<unknown[]> {
+  const { events } = await handle.fetchHistory();
+  return (events ?? []).flatMap(({ workflowTaskFailedEventAttributes: failed }) => failed?.failure?.message ?? []);
+}
+
+describe('a message that is none', () => {
+  it('is 200 kinds of garbage', () => {
+    expect(garbage()).toHaveLength(200);
+  });
+
+  it('is ignored or refused by every workflow, and another experiment starts on the same worker meanwhile', async () => {
+    const { workflow } = await temporalClient();
+    const pending = WORKFLOWS.map(async (type) => {
+      const handles = new Map<string, WorkflowHandle>();
+      const messages = garbage().flatMap((payload) => SIGNALS.map((signal) => ({ signal, payload })));
+      await eachOf(messages.length, AT_ONCE, async (index) => {
+        const { signal, payload } = messages[index]!;
+        // A workflow that needs no other worker ends at once, and the next signal starts it anew.
+        const handle = await workflow.signalWithStart<Workflow, [unknown]>(type, {
+          taskQueue: queue,
+          workflowId: `garbage-${type}-${queue}`,
+          args: [type === 'experiment' ? experimentInput('garbage') : {}],
+          signal,
+          signalArgs: [payload],
+        });
+        handles.set(handle.signaledRunId, workflow.getHandle(handle.workflowId, handle.signaledRunId));
+      });
+      return [...handles.values()];
+    });
+    const target = await startWorkflow('experiment', experimentInput('target'), { taskQueue: queue });
+    const refused = UPDATES.map(async (update) => {
+      const taken: unknown[] = [];
+      const payloads = garbage();
+      await eachOf(payloads.length, UPDATES_AT_ONCE, (index) =>
+        target.executeUpdate<unknown, [unknown]>(update, { args: [payloads[index]] }).then(
+          (answer) => void taken.push(answer),
+          (error: unknown) => {
+            if (!(error instanceof WorkflowUpdateFailedError)) taken.push(String((error as Error).cause ?? error));
+          },
+        ),
+      );
+      return taken;
+    });
+    const other = await startWorkflow('experiment', experimentInput('other'), { taskQueue: queue });
+    const taken = (await Promise.all(refused)).flat();
+    expect(await failedTasks(target)).toEqual([]);
+    expect(taken).toEqual([]);
+    const sent = (await Promise.all(pending)).flat();
+    expect((await queryOf<ExperimentStatus>(other, 'status')).state).toBe('running');
+
+    const payloads = garbage();
+    for (const signal of SIGNALS)
+      await eachOf(payloads.length, AT_ONCE, (index) => target.signal(signal, payloads[index]));
+    await target.signal('resume');
+    const status = await statusWhere(target, ({ state }) => state === 'running');
+    expect(status.stages.every(({ progress }) => progress === undefined)).toBe(true);
+    expect(await target.executeUpdate('abandon', { args: [{ reason: 'enough' }] })).toBe('abandoned: enough');
+    expect(await failureOf(target)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
+    await other.cancel();
+    await expect(other.result()).rejects.toThrow(/cancelled/i);
+
+    const tasks = await Promise.all([target, other, ...sent].map(failedTasks));
+    expect(tasks.flat()).toEqual([]);
+    await Promise.all(sent.map((handle) => handle.terminate().catch(() => undefined)));
+  });
+});
+
+describe('work on a queue that nobody serves', () => {
+  it('is told within its first look, by queue, next to the queues that are served', async () => {
+    const handle = await startWorkflow('experiment', experimentInput('waiting'), { taskQueue: queue });
+    const { waitsFor } = await statusWhere(handle, (status) => status.waitsFor !== undefined);
+    expect(waitsFor).toMatch(
+      new RegExp(`^waits for a worker on ${queue}-gpu since \\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d UTC`),
+    );
+    const details = await queryOf<string>(handle, '__temporal_workflow_metadata');
+    expect(JSON.stringify(details)).toContain(`waits for a worker on ${queue}-gpu`);
+    const helper = workerProcess(queue, undefined, 'all');
+    try {
+      await statusWhere(handle, (status) => status.waitsFor === undefined && status.stages[0]!.state !== 'waiting');
+    } finally {
+      await helper.stop();
+    }
+    await handle.terminate();
+  });
+});
