@@ -12,7 +12,7 @@ import {
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
-import { sha256 } from '../artifacts/keys.js';
+import { safeName, sha256 } from '../artifacts/keys.js';
 import { manifestsOfRounds } from '../report/timeline.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
@@ -50,7 +50,7 @@ export function experimentActivities({
     /** Writes `report.html`, `summary.json` and the trained models into the reports folder of the worker's home. */
     'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {
       const name = currentProducer().workflowId;
-      const folder = join(settings.home, 'reports', name);
+      const folder = join(settings.home, 'reports', safeName(name));
       const manifests = await manifestsOfRounds(input.rounds, (ref) => store.manifest(ref));
       for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy])
         manifests.set(ref.key, await store.manifest(ref));

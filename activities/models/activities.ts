@@ -23,6 +23,12 @@ import { resolvePath } from '../runtime/settings.js';
 export function modelActivities({ store, models, settings }: Services) {
   /** A source whose folder, if it is one, is an absolute path of this worker. @throws StageFailure `ModelNotFound`. */
   function located(source: Exclude<ModelSource, { kind: 'artifact' }>): Exclude<ModelSource, { kind: 'artifact' }> {
+    // The library that fetches from the hub would take a folder of this name in its place.
+    if (source.kind === 'hub' && existsSync(source.id))
+      throw new StageFailure(
+        'ModelNotFound',
+        `${source.id} is a folder of the GPU worker too; to use it, give {"kind": "folder", "path": "${source.id}"}`,
+      );
     if (source.kind !== 'folder') return source;
     const path = resolvePath(source.path, existsSync);
     if (!existsSync(path))

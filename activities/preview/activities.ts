@@ -12,6 +12,7 @@ import {
   type Produced,
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
+import { safeName } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -45,7 +46,7 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
 
     /** Writes `preview.html` into the reports folder of the worker's home. */
     'preview.page': async ({ name, ...refs }: PreviewArtifacts): Promise<{ html: string }> => {
-      const folder = join(settings.home, 'reports', currentProducer().workflowId);
+      const folder = join(settings.home, 'reports', safeName(currentProducer().workflowId));
       const path = join(folder, 'preview.html');
       await mkdir(folder, { recursive: true });
       await writeFile(

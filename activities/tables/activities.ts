@@ -18,6 +18,7 @@ import {
   type Mistake,
   type Produced,
 } from '../../workflows/contract/index.js';
+import { safeName } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
@@ -86,13 +87,13 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
     },
 
     /**
-     * Writes `data.parquet` and a data card into the folder `exports/<name>` of the worker's home, whole or not at all.
+     * Writes `data.parquet` and a data card into the folder of the name in `exports` of the worker's home, whole or not at all.
      */
     'tables.export': async (input: ExportInput): Promise<ExportResult> => {
       const { inputs, format, name } = input;
       const manifests: Record<string, Manifest> = {};
       for (const [role, ref] of Object.entries(inputs)) manifests[role] = await store.manifest(ref);
-      const folder = join(settings.home, 'exports', name);
+      const folder = join(settings.home, 'exports', safeName(name));
       const building = await store.spoolPath('.export');
       const spooled: string[] = [];
       const spool = async (ref: ArtifactRef, schema: z.ZodType): Promise<string> => {

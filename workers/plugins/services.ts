@@ -1,6 +1,7 @@
 /** The services of one worker process: store, model runtime and sandbox. All workers of the process share them. */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { safeName } from '../../activities/artifacts/keys.js';
 import {
   createArtifactStore,
   storeOptionsFromEnvironment,
@@ -86,7 +87,7 @@ export function createServices({
 }: ServicesOptions = {}): OwnedServices {
   const settings = settingsFromEnvironment(env);
   const logs = join(settings.home, 'logs');
-  const named = (name: string): string => (label ? `${name}-${label}` : name);
+  const named = (name: string): string => (label ? `${name}-${safeName(label, { keepCase: true })}` : name);
   const models = new PythonService(OPERATIONS, {
     name: named('runtime'),
     python: settings.python,

@@ -19,6 +19,7 @@ export * from './names.js';
 export * from './presets.js';
 export * from './recorded.js';
 export * from './rows.js';
+export { isFileBelow, shellWord } from './safe-text.js';
 export * from './stage-definition.js';
 export * from './stages/index.js';
 export { ALGORITHMS, ReinforcementConfig } from './stages/reinforcement.js';
