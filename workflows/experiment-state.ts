@@ -48,7 +48,7 @@ export interface ExperimentState {
   readonly retries: readonly StageName[];
   readonly abandoned?: string;
   readonly ended?: 'cancelled' | 'failed';
-  readonly report?: { html: string; summary: string };
+  readonly report?: NonNullable<ExperimentStatus['report']>;
 }
 
 export type ExperimentEvent =
@@ -68,7 +68,7 @@ export type ExperimentEvent =
   | { type: 'retried'; stage: StageName; config: Experiment }
   | { type: 'abandoned'; reason: string }
   | { type: 'ended'; how: 'cancelled' | 'failed' }
-  | { type: 'reported'; report: { html: string; summary: string } };
+  | { type: 'reported'; report: NonNullable<ExperimentStatus['report']> };
 
 /** The state before anything happened. */
 export function initialState(config: Experiment): ExperimentState {

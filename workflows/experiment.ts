@@ -54,6 +54,7 @@ import {
 import { call } from './lib/activities.js';
 import { currentDetails, retryAdvice } from './lib/details.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { resultMemo } from './lib/result-memo.js';
 import {
   abandonUpdate,
   pauseSignal,
@@ -64,8 +65,13 @@ import {
 } from './lib/messages.js';
 
 export interface ExperimentResult {
-  html: string;
-  summary: string;
+  /** `report.html` and `summary.json` in the store. */
+  report: ArtifactRef;
+  /** The command that gets them, without a worker. */
+  fetch: string;
+  /** Their paths on a worker that keeps results on its disk. */
+  html?: string;
+  summary?: string;
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
 }
 
@@ -179,8 +185,13 @@ class ExperimentRun {
       { experiment: config, stages, rounds: results.reinforcement?.rounds ?? [], policy: given['models.policy']! },
     );
     this.#apply({ type: 'reported', report });
+    // A link opens the report without a key. It stands in the details alone, not in what is kept and passed on.
+    const { artifact, html, summary } = report;
     return {
-      ...report,
+      report: artifact,
+      fetch: resultMemo('report', artifact),
+      ...(html === undefined ? {} : { html }),
+      ...(summary === undefined ? {} : { summary }),
       stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
     };
   }

@@ -1,11 +1,23 @@
 import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
+import {
+  chainInputs,
+  givenOf,
+  resultText,
+  type ArtifactRef,
+  type StageName,
+  type StageResult,
+} from './contract/index.js';
 import { call } from './lib/activities.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { resultMemo } from './lib/result-memo.js';
 
 export interface PreviewResult {
-  /** Path of the page on the pipeline worker. */
-  html: string;
+  /** The page in the store. */
+  page: ArtifactRef;
+  /** The command that gets it, without a worker. */
+  fetch: string;
+  /** Its path on a worker that keeps results on its disk. */
+  html?: string;
   seeds: number;
 }
 
@@ -27,7 +39,7 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
  * import type { preview } from 'acecoder-temporal/workflows';
  *
  * const client = new Client({ connection: await Connection.connect() });
- * const { html } = await client.workflow.execute<typeof preview>('preview', {
+ * const { page, fetch } = await client.workflow.execute<typeof preview>('preview', {
  *   taskQueue: 'acecoder',
  *   workflowId: 'my-first-preview',
  *   args: [
@@ -88,6 +100,13 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
       ...(pairs ? { pairs } : {}),
     },
   );
-  setCurrentDetails(`Preview of **${name}**: \`${page.html}\``);
-  return { ...page, seeds: seeds.rows ?? first };
+  const { workflowId } = workflowInfo();
+  const { artifact, html } = page;
+  setCurrentDetails(resultText(`Preview of **${name}**`, page, workflowId, html));
+  return {
+    page: artifact,
+    fetch: resultMemo('page', artifact),
+    ...(html === undefined ? {} : { html }),
+    seeds: seeds.rows ?? first,
+  };
 }

@@ -82,6 +82,9 @@ export const objectKeys = {
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,
   pruned: (manifestKey: string, part: 'trainingState' | 'all') => `pruned/${manifestKey}/${part}.json`,
+  results: (workflowId: string) => `results/${safeName(workflowId, { keepCase: true })}/`,
+  result: (workflowId: string, runId: string) =>
+    `${objectKeys.results(workflowId)}${safeName(runId, { keepCase: true })}.json`,
   kept: (manifestKey: string) => `kept/${manifestKey}`,
 } as const;
 

@@ -110,7 +110,9 @@ export function modelActivities({ store, models, settings }: Services) {
 /** Whether an interpreter is there and finds vLLM. */
 function hasVllm(python: string): Promise<boolean> {
   const code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)";
-  return new Promise((resolve) => execFile(python, ['-c', code], (error) => resolve(error === null)));
+  return new Promise((resolve) =>
+    execFile(python, ['-c', code], { env: { PATH: process.env['PATH'] } }, (error) => resolve(error === null)),
+  );
 }
 
 /** SHA-256 over the names and contents of a folder's files. */

@@ -21,6 +21,7 @@ export const ARTIFACT_KINDS = [
   'evaluation',
   'report',
   'dataset',
+  'export',
   'tasks',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);

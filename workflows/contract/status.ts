@@ -1,6 +1,7 @@
 /** What a stage returns, and how an experiment tells its state and is steered. */
 import { z } from 'zod';
 import type { ArtifactRef, Metrics } from './artifacts.js';
+import type { PublishedResult } from './results.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
 
 /** What a stage workflow returns. `rounds` are the policies of an RL stage, oldest first. */
@@ -67,7 +68,11 @@ export interface ExperimentStatus {
   teacher: StageConfig['synthesis']['teacher']['kind'];
   /** What the teacher's replies cost: so far, at most, and, once the seeds are counted, by estimate. US dollars. */
   cost: { usd: number; budgetUsd?: number; estimatedUsd?: number };
-  report?: { html: string; summary: string };
+  /**
+   * The report in the store; `html` and `summary` are paths on a worker that keeps results on its disk. Version 0.1.0
+   * had these alone.
+   */
+  report?: Partial<PublishedResult> & { html?: string; summary?: string };
 }
 
 /** Names of the messages that `experiment` and the stages take. */

@@ -2,6 +2,7 @@
 import {
   dollarsText,
   figuresOf,
+  resultText,
   shellWord,
   TEACHERS,
   type ExperimentStatus,
@@ -37,7 +38,7 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
     ...(id === word ? [] : ['The commands below take the workflow id from a variable:', code(`ID=${word}`)]),
     ...stages.flatMap((stage) => nowText(stage, id)),
-    ...(report ? [`Report: \`${report.html}\``] : []),
+    ...(report ? [resultText('Report', report, workflowId, report.html)] : []),
     table(
       ['stage', 'state', 'so far'],
       stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),
