@@ -7,6 +7,7 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { keyFor, readEndpoints } from '../../activities/endpoint/allowed.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
@@ -86,6 +87,7 @@ export function createServices({
   label,
 }: ServicesOptions = {}): OwnedServices {
   const settings = settingsFromEnvironment(env);
+  const endpoints = readEndpoints(env['ACECODER_ENDPOINTS']);
   const logs = join(settings.home, 'logs');
   const named = (name: string): string => (label ? `${name}-${safeName(label, { keepCase: true })}` : name);
   const models = new PythonService(OPERATIONS, {
@@ -133,7 +135,7 @@ export function createServices({
   let store: ArtifactStore | undefined;
   return {
     settings,
-    secret: (variable) => env[variable],
+    secret: (endpoint) => keyFor(endpoints, endpoint, env),
     // Made on first use, because the sandbox alone works without a store.
     get store() {
       return (store ??= createArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));
