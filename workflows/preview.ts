@@ -1,15 +1,9 @@
-import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import {
-  chainInputs,
-  givenOf,
-  resultText,
-  type ArtifactRef,
-  type StageName,
-  type StageResult,
-} from './contract/index.js';
+import { ApplicationFailure, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import { chainInputs, givenOf, resultText, type ArtifactRef, type StageName } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
 import { resultMemo } from './lib/result-memo.js';
+import { stageOrNothing } from './lib/stage-child.js';
 
 export interface PreviewResult {
   /** The page in the store. */
@@ -80,11 +74,8 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     if (stage === 'sampling' && !outputs.filtering?.rows) break;
     setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stage}`);
     const fed = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy }, inputs }), outputs });
-    const { ref } = (await executeChild(stage, {
-      workflowId: `${workflowInfo().workflowId}/${stage}`,
-      args: [{ inputs: fed, config: stages[stage] }],
-      staticSummary: `${stage} of a preview of ${name}`,
-    })) as StageResult;
+    const input = { inputs: fed, config: stages[stage] };
+    const { ref } = await stageOrNothing(stage, input, `${stage} of a preview of ${name}`);
     outputs[stage] = ref;
   }
   const { synthesis: questions, filtering: filtered, sampling: programs, preferences: pairs } = outputs;

@@ -147,6 +147,13 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
         { format, rows, programs, model, output: join(building, TABLE_FILE) },
         { signal: cancellationSignal(), ...progress },
       );
+      if (written === 0)
+        throw new StageFailure(
+          'NoRows',
+          `the export ${name} would have no rows: ${Object.entries(inputs)
+            .map(([role, ref]) => `${role} ${ref.key} has ${ref.rows ?? 'no'} rows`)
+            .join(', ')}; give other inputs`,
+        );
       await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written }, inputs, manifests));
       return { files: await store.putFolder(building), rows: written, metrics: {} };
     } finally {
