@@ -171,7 +171,7 @@ module.exports = {
     ),
     rule(
       'infra-imports',
-      'Tools talk to servers from outside: contract, store client and Temporal client. The sandbox has no server.',
+      'Tools talk to servers from outside: contract, artifact store and Temporal client. The sandbox has no server.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
         pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/operations\\.ts$'],
@@ -180,6 +180,7 @@ module.exports = {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
         pathNot: [
           contract,
+          '^activities/artifacts/',
           ...packages(
             'minio',
             'zod',

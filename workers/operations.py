@@ -552,6 +552,7 @@ ArtifactKind = Literal[
     "evaluation",
     "report",
     "dataset",
+    "export",
     "tasks",
 ]
 TableFormat = Literal[

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NativeConnection } from '@temporalio/worker';
 import type { ArtifactStore } from '../activities/artifacts/store.js';
+import { shellWord } from '../workflows/contract/index.js';
 
 /** Conditions by name. Each gives the obstacle as a sentence, or undefined when it holds. */
 type Conditions = Record<string, () => Promise<string | undefined>>;
@@ -114,7 +115,7 @@ export class TemporalServer {
       if (code === 5 || /namespace .*not found/i.test(text)) {
         return (
           `the server at ${address} has no namespace '${this.namespace}' (TEMPORAL_NAMESPACE or profile). ` +
-          `To create: temporal operator namespace create --namespace ${this.namespace}`
+          `To create: temporal operator namespace create --namespace ${shellWord(this.namespace)}`
         );
       }
       if (code === 7 || code === 16)

@@ -1,11 +1,23 @@
-import { setCurrentDetails } from '@temporalio/workflow';
-import type { ExportResult } from '../activities/tables/activities.js';
+import { setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import { resultText, type ArtifactRef } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { parseInput, resolveInputs } from './lib/inputs.js';
+import { resultMemo } from './lib/result-memo.js';
+
+export interface DatasetExportResult {
+  /** `data.parquet` and its card in the store. */
+  export: ArtifactRef;
+  /** The command that gets them, without a worker. */
+  fetch: string;
+  rows: number;
+  /** Of the Parquet file. */
+  bytes: number;
+  /** Folder on a GPU worker that keeps results on its disk. */
+  folder?: string;
+}
 
 /**
- * Writes questions or pairs as a Parquet file with a public schema and a data card, into the exports folder of a GPU
- * worker.
+ * Stores questions or pairs as a Parquet file with a public schema and a data card.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example
@@ -25,7 +37,7 @@ import { parseInput, resolveInputs } from './lib/inputs.js';
  * });
  * ```
  */
-export async function datasetExport(input: unknown): Promise<ExportResult> {
+export async function datasetExport(input: unknown): Promise<DatasetExportResult> {
   const { inputs, ...settings } = parseInput('datasetExport', input);
   const resolved = await resolveInputs('datasetExport', inputs, { at: 'inputs.' });
   const result = await call(
@@ -33,6 +45,14 @@ export async function datasetExport(input: unknown): Promise<ExportResult> {
     { summary: `write ${settings.name} as ${settings.format}` },
     { ...settings, inputs: resolved },
   );
-  setCurrentDetails(`**${settings.name}**: ${result.rows} rows in \`${result.folder}\``);
-  return result;
+  const { artifact, rows, bytes, folder } = result;
+  const { workflowId } = workflowInfo();
+  setCurrentDetails(resultText(`**${settings.name}**: ${rows} rows`, result, workflowId, folder));
+  return {
+    export: artifact,
+    fetch: resultMemo('export', artifact),
+    rows,
+    bytes,
+    ...(folder === undefined ? {} : { folder }),
+  };
 }

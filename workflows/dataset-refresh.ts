@@ -1,8 +1,9 @@
-import { executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import { setCurrentDetails } from '@temporalio/workflow';
 import type { Difference } from '../activities/dataset-refresh/activities.js';
-import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
+import { chainInputs, givenOf, type ArtifactRef, type StageName } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { stageOrNothing } from './lib/stage-child.js';
 
 export interface RefreshResult {
   version: number;
@@ -53,17 +54,15 @@ export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
       ...(previous ? { dataset: previous.dataset } : {}),
     };
   }
-  const { workflowId } = workflowInfo();
   const outputs: Partial<Record<StageName, ArtifactRef>> = {};
   for (const stage of ['synthesis', 'filtering'] as const) {
     const fed = chainInputs(stage, config[stage], { given: givenOf({ seeds: fresh, inputs }), outputs });
-    const { ref } = (await executeChild(stage, {
-      workflowId: `${workflowId}/${stage}`,
-      args: [{ inputs: fed, config: config[stage] }],
-      staticSummary: outputs.synthesis
-        ? `${outputs.synthesis.rows ?? '?'} questions`
-        : `${fresh.rows ?? '?'} new seeds`,
-    })) as StageResult;
+    // New seeds that give no question are known all the same, with their reasons, and the next night asks no more.
+    const { ref } = await stageOrNothing(
+      stage,
+      { inputs: fed, config: config[stage] },
+      outputs.synthesis ? `${outputs.synthesis.rows ?? '?'} questions` : `${fresh.rows ?? '?'} new seeds`,
+    );
     outputs[stage] = ref;
   }
   const { synthesis: asked, filtering: questions } = outputs;

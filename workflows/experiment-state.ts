@@ -51,7 +51,7 @@ export interface ExperimentState {
   readonly retries: readonly StageName[];
   readonly abandoned?: string;
   readonly ended?: 'cancelled' | 'failed';
-  readonly report?: { html: string; summary: string };
+  readonly report?: NonNullable<ExperimentStatus['report']>;
   /** What the experiment itself waits for: work of its own that no worker takes. */
   readonly waitsFor?: string | undefined;
   /** Queues that its stages will need and that no worker served at the start. */
@@ -79,7 +79,7 @@ export type ExperimentEvent =
   | { type: 'retried'; stage: StageName; config: Experiment }
   | { type: 'abandoned'; reason: string }
   | { type: 'ended'; how: 'cancelled' | 'failed' }
-  | { type: 'reported'; report: { html: string; summary: string } };
+  | { type: 'reported'; report: NonNullable<ExperimentStatus['report']> };
 
 /** The state before anything happened. */
 export function initialState(config: Experiment): ExperimentState {

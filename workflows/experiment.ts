@@ -65,6 +65,7 @@ import { call } from './lib/activities.js';
 import { z } from 'zod';
 import { currentDetails, retryAdvice } from './lib/details.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { resultMemo } from './lib/result-memo.js';
 import {
   abandonUpdate,
   onSignal,
@@ -78,8 +79,13 @@ import { carriedOver, historyIsLong } from './lib/stage.js';
 import { onWaiting, queuesServed } from './lib/waiting.js';
 
 export interface ExperimentResult {
-  html: string;
-  summary: string;
+  /** `report.html` and `summary.json` in the store. */
+  report: ArtifactRef;
+  /** The command that gets them, without a worker. */
+  fetch: string;
+  /** Their paths on a worker that keeps results on its disk. */
+  html?: string;
+  summary?: string;
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
   figures: ExperimentFigures;
 }
@@ -230,10 +236,15 @@ class ExperimentRun {
       { experiment: config, stages, policy: given['models.policy']! },
     );
     this.#apply({ type: 'reported', report });
+    // A link opens the report without a key. It stands in the details alone, not in what is kept and passed on.
+    const { artifact, html, summary } = report;
     return {
-      ...report,
-      figures: figures(this.#state),
+      report: artifact,
+      fetch: resultMemo('report', artifact),
+      ...(html === undefined ? {} : { html }),
+      ...(summary === undefined ? {} : { summary }),
       stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
+      figures: figures(this.#state),
     };
   }
 

@@ -1,11 +1,17 @@
-import { ApplicationFailure, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import { chainInputs, givenOf, type ArtifactRef, type StageName, type StageResult } from './contract/index.js';
+import { ApplicationFailure, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import { chainInputs, givenOf, resultText, type ArtifactRef, type StageName } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { resultMemo } from './lib/result-memo.js';
+import { stageOrNothing } from './lib/stage-child.js';
 
 export interface PreviewResult {
-  /** Path of the page on the pipeline worker. */
-  html: string;
+  /** The page in the store. */
+  page: ArtifactRef;
+  /** The command that gets it, without a worker. */
+  fetch: string;
+  /** Its path on a worker that keeps results on its disk. */
+  html?: string;
   seeds: number;
 }
 
@@ -27,7 +33,7 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
  * import type { preview } from 'acecoder-temporal/workflows';
  *
  * const client = new Client({ connection: await Connection.connect() });
- * const { html } = await client.workflow.execute<typeof preview>('preview', {
+ * const { page, fetch } = await client.workflow.execute<typeof preview>('preview', {
  *   taskQueue: 'acecoder',
  *   workflowId: 'my-first-preview',
  *   args: [
@@ -68,11 +74,8 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     if (stage === 'sampling' && !outputs.filtering?.rows) break;
     setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stage}`);
     const fed = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy }, inputs }), outputs });
-    const { ref } = (await executeChild(stage, {
-      workflowId: `${workflowInfo().workflowId}/${stage}`,
-      args: [{ inputs: fed, config: stages[stage] }],
-      staticSummary: `${stage} of a preview of ${name}`,
-    })) as StageResult;
+    const input = { inputs: fed, config: stages[stage] };
+    const { ref } = await stageOrNothing(stage, input, `${stage} of a preview of ${name}`);
     outputs[stage] = ref;
   }
   const { synthesis: questions, filtering: filtered, sampling: programs, preferences: pairs } = outputs;
@@ -88,6 +91,13 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
       ...(pairs ? { pairs } : {}),
     },
   );
-  setCurrentDetails(`Preview of **${name}**: \`${page.html}\``);
-  return { ...page, seeds: seeds.rows ?? first };
+  const { workflowId } = workflowInfo();
+  const { artifact, html } = page;
+  setCurrentDetails(resultText(`Preview of **${name}**`, page, workflowId, html));
+  return {
+    page: artifact,
+    fetch: resultMemo('page', artifact),
+    ...(html === undefined ? {} : { html }),
+    seeds: seeds.rows ?? first,
+  };
 }

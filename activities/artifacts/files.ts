@@ -1,7 +1,7 @@
 /** Files and folders of this host: names, digests, sizes, and what is old enough to go. No Temporal, no store. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { link, lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { constants, copyFile, link, lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 
 /** Bytes of a file that one read gives. */
@@ -41,6 +41,14 @@ export async function exists(path: string): Promise<boolean> {
 export async function linkInto(path: string, target: string): Promise<void> {
   await mkdir(dirname(target), { recursive: true });
   await link(path, target);
+}
+
+/** Links a file to a path whose folders need not exist, or copies it where the two are on different disks. */
+export async function linkOrCopy(path: string, target: string): Promise<void> {
+  await linkInto(path, target).catch(async (error: NodeJS.ErrnoException) => {
+    if (!['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP', 'ENOSYS'].includes(error.code ?? '')) throw error;
+    await copyFile(path, target, constants.COPYFILE_FICLONE);
+  });
 }
 
 /** Renames a finished folder to its name. Where a folder of that name exists, that one stays and the new one goes. */

@@ -1,6 +1,7 @@
 /** Canonical JSON, stage keys and digests: what lets finished work be found again, and what must never be mixed up. */
 import { describe, expect, it } from 'vitest';
-import { artifactDigest, deriveSeed, objectKeys, rowId, sha256, stageKey, type Recipe } from './keys.js';
+import { artifactDigest, deriveSeed, objectKeys, rowId, safeName, sha256, stageKey, type Recipe } from './keys.js';
+import { HOSTILE_TEXTS } from '../../test/fixtures/hostile-texts.js';
 import { Random } from '../synthesis/random.js';
 import {
   canonicalJson,
@@ -198,5 +199,42 @@ describe('names of rows and objects', () => {
     const checkpoints = [5, 40, 300, 2_000_000].map((step) => objectKeys.checkpoint('k', step));
     expect([...checkpoints].sort()).toEqual(checkpoints);
     expect(checkpoints.every((key) => key.startsWith(objectKeys.checkpoints('k')))).toBe(true);
+  });
+});
+
+describe('safeName', () => {
+  it('leaves plain names as they are', () => {
+    for (const name of ['quickstart', 'a', 'nightly_2', 'my-run.v1', '0'.repeat(100)])
+      expect(safeName(name)).toBe(name);
+    for (const name of ['My-Data', 'A']) expect(safeName(name, { keepCase: true })).toBe(name);
+  });
+
+  it.each(Object.entries(HOSTILE_TEXTS))('makes a name of any text: %s', (_, text) => {
+    for (const keepCase of [false, true])
+      expect(safeName(text, { keepCase })).toMatch(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/);
+  });
+
+  it('keeps what is readable', () => {
+    const readable = (text: string): string => safeName(text).replace(/-sha256-[0-9a-f]{32}$/, '');
+    expect(
+      ['../../../escape', 'team/run', 'r\u00e9sum\u00e9', '\uff0e\uff0e\uff0fx', '__proto__', '', '/'].map(readable),
+    ).toEqual(['escape', 'team-run', 'resume', 'x', 'proto', 'name', 'name']);
+  });
+
+  it('gives different texts different names, also where case does not count, and also names of such names', () => {
+    const texts = Object.values(HOSTILE_TEXTS);
+    const all = [...texts, ...texts.map((text) => safeName(text)), ...texts.map((text) => safeName(safeName(text)))];
+    const different = new Set(all);
+    expect(new Set([...different].map((text) => safeName(text).toLowerCase())).size).toBe(different.size);
+    expect(new Set([...different].map((text) => safeName(text, { keepCase: true }))).size).toBe(different.size);
+  });
+
+  it('keeps the keys of data sets', () => {
+    const random = new Random(7);
+    const characters = [...'abcXYZ019._-'];
+    for (let times = 0; times < 1000; times += 1) {
+      const name = `n${Array.from({ length: random.integer(0, 99) }, () => random.pick(characters)).join('')}`;
+      expect(safeName(name, { keepCase: true })).toBe(name);
+    }
   });
 });

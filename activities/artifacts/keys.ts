@@ -36,6 +36,39 @@ export function sha256(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
+/** What tells an encoded name from a plain one. */
+const ENCODED = /-sha256-[0-9a-f]{32}$/;
+/** Characters of an encoded name that are readable. */
+const READABLE = 56;
+
+/**
+ * A name of a folder, file or part of an object key for any text of a user. Different texts have different names. It has
+ * letters, digits, dot, dash and underscore of ASCII, begins with a letter or digit, and has 100 bytes at most.
+ *
+ * A text that is such a name already stays as it is. Of every other text the name holds what is readable, and 128 bits
+ * of its SHA-256. Two names that differ in the case of letters alone are one on some file systems, so that capitals are
+ * encoded too. `keepCase` leaves them, for keys of objects, which tell them apart.
+ *
+ * @example
+ * safeName('my-run'); // my-run
+ * safeName('../../escape'); // escape-sha256-<32 hexadecimal digits>
+ */
+export function safeName(text: string, { keepCase = false } = {}): string {
+  const plain = keepCase ? /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/ : /^[a-z0-9][a-z0-9._-]{0,99}$/;
+  if (plain.test(text) && !ENCODED.test(text)) return text;
+  const readable = text
+    // Letters with accents and look-alikes of other widths become plain ones, as far as Unicode says which.
+    .slice(0, 10 * READABLE)
+    .normalize('NFKD')
+    .replaceAll(/\p{M}/gu, '')
+    .replaceAll(/[^A-Za-z0-9_]+/g, '-')
+    .replaceAll(/^[-_]+/g, '')
+    .slice(0, READABLE)
+    .replaceAll(/[-_]+$/g, '');
+  // The JSON text, because UTF-8 has one and the same sequence for all halves of a surrogate pair.
+  return `${readable || 'name'}-sha256-${sha256(JSON.stringify(text)).slice(0, 32)}`;
+}
+
 /** Folder in a policy with the optimizer's state. The next round alone reads it. */
 export const TRAINING_STATE = 'training-state';
 
@@ -49,6 +82,9 @@ export const objectKeys = {
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,
   pruned: (manifestKey: string, part: 'trainingState' | 'all') => `pruned/${manifestKey}/${part}.json`,
+  results: (workflowId: string) => `results/${safeName(workflowId, { keepCase: true })}/`,
+  result: (workflowId: string, runId: string) =>
+    `${objectKeys.results(workflowId)}${safeName(runId, { keepCase: true })}.json`,
   kept: (manifestKey: string) => `kept/${manifestKey}`,
 } as const;
 

@@ -158,6 +158,16 @@ export class S3Objects {
     await this.#request(() => this.#send(this.#prefix + key, path));
   }
 
+  /**
+   * A link with which anybody may read one object until it expires. It makes no request.
+   *
+   * @param seconds until it expires; a week at most.
+   * @param headers of the answer, such as `response-content-type`.
+   */
+  async link(key: string, seconds: number, headers: Record<string, string> = {}): Promise<string> {
+    return this.#client.presignedGetObject(this.bucket, this.#prefix + key, seconds, headers);
+  }
+
   /** Names, sizes and times of the objects under a prefix, in name order. */
   async list(prefix: string): Promise<ListedObject[]> {
     const found: ListedObject[] = [];

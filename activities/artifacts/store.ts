@@ -11,12 +11,14 @@ import {
   type Producer,
 } from '../../workflows/contract/index.js';
 import { BlobCache, type BlobFile } from './cache.js';
-import { TRAINING_STATE } from './keys.js';
+import { objectKeys, safeName, TRAINING_STATE } from './keys.js';
 import { Manifests, type Committed, type Draft } from './manifests.js';
 import { S3Objects, type ListedObject, type S3Options } from './objects.js';
 import { rowFiles, RowFiles, type Rows } from './rows.js';
 
 export interface StoreOptions extends S3Options {
+  /** Address by which people reach the store, for links; that of the workers unless told. */
+  publicEndpoint?: string;
   /** Folder of the cache on this host: blobs, spooled files, folders of artifacts. */
   cache: string;
 }
@@ -51,6 +53,8 @@ interface BlobStore {
   putFolder(folder: string, prefix?: string, options?: { cached: boolean }): Promise<ManifestFile[]>;
   /** Path on this host of a blob's uncompressed bytes. @throws StageFailure `ArtifactCorrupt`. */
   fetch(file: BlobFile): Promise<string>;
+  /** A link with which anybody may read a file, under its name, for so many seconds; a week at most. */
+  link(file: ManifestFile, seconds: number): Promise<string>;
   /** When a blob was stored or touched; undefined where the store does not hold it. */
   blobTime(sha256: string): Promise<Date | undefined>;
   /**
@@ -134,12 +138,15 @@ export function storeOptionsFromEnvironment(env: NodeJS.ProcessEnv, cache: strin
     cache,
     prefix: env['ACECODER_S3_PREFIX'] ?? '',
     ...(env['ACECODER_S3_REGION'] ? { region: env['ACECODER_S3_REGION'] } : {}),
+    ...(env['ACECODER_S3_PUBLIC_ENDPOINT'] ? { publicEndpoint: env['ACECODER_S3_PUBLIC_ENDPOINT'] } : {}),
   };
 }
 
 /** The artifact store of an S3-compatible service. The first call makes the first request. */
-export function createArtifactStore({ cache: folder, ...s3 }: StoreOptions): ArtifactStore {
+export function createArtifactStore({ cache: folder, publicEndpoint, ...s3 }: StoreOptions): ArtifactStore {
   const objects = new S3Objects(s3);
+  // The address is part of what a link signs.
+  const linked = publicEndpoint === undefined ? objects : new S3Objects({ ...s3, endpoint: publicEndpoint });
   const cache = new BlobCache(objects, folder);
   const rows = new RowFiles(cache);
   const manifests = new Manifests(objects, cache);
@@ -157,6 +164,8 @@ export function createArtifactStore({ cache: folder, ...s3 }: StoreOptions): Art
     putFile: (path, name, options) => cache.putFile(path, name, options),
     putFolder: (path, prefix, options) => cache.putFolder(path, prefix, options),
     fetch: (file) => cache.fetch(file),
+    link: ({ sha256, name, encoding }, seconds) =>
+      linked.link(objectKeys.blob(sha256), seconds, answerHeaders(name, encoding)),
     blobTime: (sha256) => cache.blobTime(sha256),
     missingBlob: (files, options) => cache.missingBlob(files, options),
     materialiseFiles: (files, path) => cache.materialiseFiles(files, path),
@@ -179,6 +188,17 @@ export function createArtifactStore({ cache: folder, ...s3 }: StoreOptions): Art
       const { files } = await manifests.of(ref);
       await cache.dropFolders([folderName(ref, false), folderName(ref, true)], files);
     },
+  };
+}
+
+/** How a store is to answer the link to a file: a page opens, everything else is saved under its name. */
+function answerHeaders(name: string, encoding: ManifestFile['encoding']): Record<string, string> {
+  const file = safeName(name.slice(name.lastIndexOf('/') + 1), { keepCase: true });
+  const isPage = name.endsWith('.html');
+  return {
+    'response-content-type': isPage ? 'text/html; charset=utf-8' : 'application/octet-stream',
+    'response-content-disposition': `${isPage ? 'inline' : 'attachment'}; filename="${file}"`,
+    ...(encoding === 'gzip' ? { 'response-content-encoding': 'gzip' } : {}),
   };
 }
 

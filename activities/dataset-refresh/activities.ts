@@ -15,6 +15,7 @@ import {
   type ArtifactRef as Ref,
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
+import { safeName } from '../artifacts/keys.js';
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -62,14 +63,15 @@ function statisticsOf(
   );
 }
 
+const versionsKey = (name: string): string => `datasets/${safeName(name, { keepCase: true })}/`;
 const versionKey = (name: string, version: number): string =>
-  `datasets/${name}/${String(version).padStart(6, '0')}.json`;
+  `${versionsKey(name)}${String(version).padStart(6, '0')}.json`;
 
 /** `datasetRefresh.plan`, `datasetRefresh.publish`. */
 export function datasetRefreshActivities({ store }: Pick<Services, 'store'>) {
   async function versions(name: string): Promise<Version[]> {
     const found: Version[] = [];
-    for (const { key } of await store.list(`datasets/${name}/`)) found.push(Version.parse(await store.getJson(key)));
+    for (const { key } of await store.list(versionsKey(name))) found.push(Version.parse(await store.getJson(key)));
     return found;
   }
 

@@ -1,8 +1,8 @@
 /** Requests to an endpoint and what is repeated, against a fake endpoint on loopback. */
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StageFailure } from '../../workflows/contract/index.js';
 import { AskingBench, KEY, type AskOptions } from '../../test/fixtures/asking.js';
-import { answer, errorBody } from '../../test/fixtures/fake-endpoint.js';
+import { answer, errorBody, fakeEndpoint } from '../../test/fixtures/fake-endpoint.js';
 import { retryAfterMs } from './endpoint.js';
 
 const bench = new AskingBench();
@@ -193,6 +193,67 @@ describe('what no repetition mends', () => {
     bench.fake.behave = ({ name }, response) =>
       name === 'times_0' ? answer(response, 500, '') : answer(response, 401, errorBody('no'));
     await rejected({ seeds: 4, share: { concurrency: 2 } });
+  });
+});
+
+describe('what leaves the worker', () => {
+  const variables = {
+    OPENAI_CUSTOM_HEADERS: 'X-Team: secret-of-another\nAuthorization: Bearer another',
+    OPENAI_ADMIN_KEY: 'sk-admin',
+    OPENAI_ORG_ID: 'org',
+    OPENAI_PROJECT_ID: 'project',
+  };
+  beforeEach(() => void Object.assign(process.env, variables));
+  afterEach(() => {
+    for (const name of Object.keys(variables)) delete process.env[name];
+  });
+
+  it.each([KEY, null])('is the key of the endpoint, or none, and nothing else of the environment', async (key) => {
+    await bench.ask({ ...(key === null ? { endpoint: { keyVariable: null } } : {}) });
+    const { headers } = bench.fake.requests[0]!;
+    expect(Object.keys(headers).sort()).toEqual([
+      'accept',
+      'accept-encoding',
+      'accept-language',
+      'authorization',
+      'connection',
+      'content-length',
+      'content-type',
+      'host',
+      'idempotency-key',
+      'sec-fetch-mode',
+      'user-agent',
+    ]);
+    expect(headers['authorization']).toBe(`Bearer ${key ?? 'none'}`);
+    expect(JSON.stringify(headers)).not.toMatch(/secret-of-another|sk-admin|org|project/);
+  });
+
+  it.each([301, 302, 303, 307, 308])('goes to no other host by a redirect: %d', async (status) => {
+    const elsewhere = await fakeEndpoint();
+    try {
+      bench.fake.behave = (_, response) =>
+        answer(response, status, '', { location: `${elsewhere.url}/chat/completions?leak=1` });
+      await expect(bench.ask()).rejects.toThrow(
+        `answers with ${status}, a redirect to ${new URL(elsewhere.url).origin}, which is not followed`,
+      );
+      expect(elsewhere.requests).toEqual([]);
+      expect(bench.fake.requests).toHaveLength(1);
+    } finally {
+      await elsewhere.close();
+    }
+  });
+
+  it('goes to no endpoint that the worker does not allow, with or without a key', async () => {
+    for (const keyVariable of ['FAKE_KEY', null]) {
+      const error: unknown = await bench
+        .ask({ endpoint: { baseUrl: bench.fake.url.replace('127.0.0.1', 'localhost'), keyVariable } })
+        .catch((caught: unknown) => caught);
+      expect((error as StageFailure).type).toBe('TeacherRejected');
+      expect((error as StageFailure).message).toMatch(
+        /may not ask the endpoint http:\/\/localhost.*ACECODER_ENDPOINTS/,
+      );
+    }
+    expect(bench.fake.requests).toEqual([]);
   });
 });
 

@@ -95,6 +95,9 @@ export class Endpoint {
     this.#client = new OpenAI({
       // The client reads absent options from the environment, which is no part of the configuration.
       apiKey: key ?? 'none',
+      adminAPIKey: null,
+      webhookSecret: null,
+      fetch: (url, init) => request(url, init, key),
       baseURL: execution.baseUrl,
       organization: null,
       project: null,
@@ -292,6 +295,16 @@ export class Endpoint {
     );
     if (!(error instanceof APIError)) return { kind: 'again', reason: 'brokenReply', message };
     const { status, code, headers } = error as APIError;
+    if (status !== undefined && status >= 300 && status < 400) {
+      const location = headers?.get('location') ?? '';
+      const target = URL.canParse(location, this.execution.baseUrl)
+        ? new URL(location, this.execution.baseUrl).origin
+        : 'no address';
+      throw this.#rejected(
+        `answers with ${status}, a redirect to ${target}, which is not followed, because the request holds a key; ` +
+          'give the final address as execution.endpoint.baseUrl',
+      );
+    }
     if (status === undefined)
       return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
     // An account without money gets the status of a rate limit too.
@@ -341,6 +354,18 @@ export class Endpoint {
   #withoutKey(text: string): string {
     return this.key ? text.replaceAll(this.key, HIDDEN) : text;
   }
+}
+
+/**
+ * Sends a request of the client with headers of our own: the client adds those of `OPENAI_CUSTOM_HEADERS`. A redirect
+ * is an answer and is not followed, so that neither key nor prompts go to another host.
+ */
+function request(url: string | URL | Request, init: RequestInit = {}, key?: string): Promise<Response> {
+  const headers = new Headers({ accept: 'application/json', authorization: `Bearer ${key ?? 'none'}` });
+  if (typeof init.body === 'string') headers.set('content-type', 'application/json');
+  const idempotencyKey = new Headers(init.headers).get('idempotency-key');
+  if (idempotencyKey !== null) headers.set('idempotency-key', idempotencyKey);
+  return fetch(url, { ...init, headers, redirect: 'manual' });
 }
 
 /** The key of one request. It includes the way of asking, because equal keys must carry equal bodies. */

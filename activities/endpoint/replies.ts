@@ -20,6 +20,7 @@ import {
 import { count, eachOf } from '../artifacts/collections.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
+import type { KeyOf } from './allowed.js';
 import { Endpoint, textOf, type RetryReason } from './endpoint.js';
 import { pause } from '../runtime/context.js';
 import { Pace, pauseMs } from './pace.js';
@@ -60,8 +61,8 @@ export interface Asking {
   asks: readonly Ask[];
   execution: RequestExecution;
   store: Documents;
-  /** The value of an environment variable of this worker. */
-  secret: (variable: string) => string | undefined;
+  /** The key of an endpoint. @throws StageFailure `TeacherRejected` for what this worker does not allow. */
+  secret: KeyOf;
   signal: AbortSignal;
   onProgress: (done: number, total: number, message: string) => void;
 }
@@ -113,17 +114,8 @@ class ShardOfRequests {
       execution: { endpoint, share },
       secret,
     } = asking;
-    const { keyVariable } = endpoint;
-    const key = keyVariable === null ? undefined : secret(keyVariable)?.trim();
-    if (keyVariable !== null && !key) {
-      throw new StageFailure(
-        'TeacherRejected',
-        `the environment variable ${keyVariable}, which execution.endpoint.keyVariable names, is not set on this ` +
-          'llm worker; set it there and start the worker again',
-      );
-    }
     this.#asking = asking;
-    this.#endpoint = new Endpoint(model, endpoint, key);
+    this.#endpoint = new Endpoint(model, endpoint, secret(endpoint));
     this.#replies = asks.map(() => undefined);
     this.#replyTokens = model.expectedReplyTokens;
     this.#requests = new Pace(share.requestsPerMinute, Date.now());

@@ -243,7 +243,7 @@ export function evaluationActivities(services: Services) {
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
       const results = [...groups.values()].map((group) =>
-        evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf ?? [config.samples] }),
+        evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf }),
       );
       const order = config.benchmarks.map(benchmarkName);
       results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
@@ -259,10 +259,10 @@ export function evaluationActivities(services: Services) {
   });
 }
 
-/** The figures of one policy on one benchmark; each is a mean over tasks. */
+/** The figures of one policy on one benchmark; each is a mean over tasks. Without `bestOf`, N is all samples of it. */
 export function evaluate(
   rows: readonly EvaluationRow[],
-  config: { passAtK: readonly number[]; bestOf: readonly number[] },
+  config: { passAtK: readonly number[]; bestOf?: readonly number[] | undefined },
 ): EvaluationResult {
   const tasks = new Map<string, { greedy?: boolean; samples: { passed: boolean; score?: number | undefined }[] }>();
   for (const { taskId, mode, passed, score } of rows) {
@@ -298,7 +298,7 @@ export function evaluate(
     mean: overTasks((of) => passing(of) / of.length),
     passAtK: table(config.passAtK, (of, k) => passAtK(of.length, passing(of), k)),
     bestOfN: scored
-      ? table(config.bestOf, (of, N) =>
+      ? table(config.bestOf ?? [samples], (of, N) =>
           bestOfN(
             of.map(({ passed, score }) => ({ passed, score: score! })),
             N,

@@ -95,6 +95,14 @@ describe('evaluate', () => {
       bestOfN: {},
     });
     expect(evaluate(greedyOnly, { passAtK: [1], bestOf: [0] }).bestOfN, 'Best-of-N of all samples').toEqual({});
+    for (const bestOf of [undefined, [], [0], [1], [0, 16]]) {
+      const result = evaluate(greedyOnly, { passAtK: [0, 1, 4], bestOf });
+      expect(EvaluationResult.parse(JSON.parse(JSON.stringify(result)))).toMatchObject({ passAtK: {}, bestOfN: {} });
+    }
+  });
+
+  it('takes all samples of the benchmark where no N is given', () => {
+    expect(Object.keys(evaluate(rows, { passAtK: [1] }).bestOfN)).toEqual(['4']);
   });
 
   it('leaves out k and N above the number of samples', () => {

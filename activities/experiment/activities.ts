@@ -1,5 +1,4 @@
 /** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
-import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   canonicalJson,
@@ -9,11 +8,13 @@ import {
   type ArtifactRef,
   type Experiment,
   type Mistake,
+  type PublishedResult,
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
-import { sha256 } from '../artifacts/keys.js';
+import { safeName, sha256 } from '../artifacts/keys.js';
 import { roundsOf } from '../artifacts/pruning.js';
+import { placeFiles, placeFolder, publish, storeTexts } from '../artifacts/results.js';
 import { manifestsOfRounds } from '../report/timeline.js';
 import { renderReport } from '../report/report.js';
 import { currentProducer } from '../runtime/context.js';
@@ -25,6 +26,12 @@ export interface ReportInput {
   experiment: Experiment;
   stages: StageStatus[];
   policy: ArtifactRef;
+}
+
+/** The report in the store, with the paths of its copy on the worker's disk where there is one. */
+export interface PublishedReport extends PublishedResult {
+  html?: string;
+  summary?: string;
 }
 
 /** `inputs.check`, `artifacts.import`, `experiment.record`, `experiment.report`. */
@@ -50,10 +57,14 @@ export function experimentActivities({
     /** Whether the namespace has the search attributes. */
     'experiment.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
 
-    /** Writes `report.html`, `summary.json` and the trained models into the reports folder of the worker's home. */
-    'experiment.report': async (input: ReportInput): Promise<{ html: string; summary: string }> => {
-      const name = currentProducer().workflowId;
-      const folder = join(settings.home, 'reports', name);
+    /**
+     * Stores `report.html` and `summary.json` as an artifact. Where the worker keeps results on its disk, they are in
+     * the reports folder of its home too, with the trained models as links into the cache.
+     */
+    'experiment.report': async (input: ReportInput): Promise<PublishedReport> => {
+      const producer = currentProducer();
+      const name = producer.workflowId;
+      const folder = settings.localResults ? join(settings.home, 'reports', safeName(name)) : undefined;
       const trained = input.stages.find((status) => status.name === 'reinforcement')?.artifact;
       const rounds = trained ? [...(await roundsOf(store, trained)).values()] : [];
       const manifests = await manifestsOfRounds(rounds, (ref) => store.manifest(ref));
@@ -61,40 +72,27 @@ export function experimentActivities({
         manifests.set(ref.key, await store.manifest(ref));
       for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
         manifests.set(seeds.key, await store.manifest(seeds));
+      const made = Object.fromEntries(
+        input.stages.flatMap(({ name: stage, artifact }) => (artifact ? [[stage, artifact]] : [])),
+      );
       const folders: Record<string, string> = {};
-      for (const { name: stage, model } of TRAINED) {
-        const ref = input.stages.find((status) => status.name === stage)?.artifact;
+      for (const { name: stage, model } of folder === undefined ? [] : TRAINED) {
+        const ref = made[stage];
         if (!ref) continue;
-        folders[model] = join(folder, 'models', model);
-        await replaceFolder(await store.materialise(ref), folders[model]);
+        folders[model] = join(folder!, 'models', model);
+        await placeFolder(store, ref, folders[model]);
       }
       const summary = summarise({ ...input, name, rounds, folders }, manifests);
-      const report = renderReport({
+      const page = renderReport({
         ...summary,
         teacherNote: TEACHERS.named(input.experiment.stages.synthesis.teacher.kind).note,
       });
-      const paths = { html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
-      await writeWhole(paths.summary, `${JSON.stringify(summary, null, 2)}\n`);
-      await writeWhole(paths.html, report);
-      return paths;
+      const texts = { 'report.html': page, 'summary.json': `${JSON.stringify(summary, null, 2)}\n` };
+      const report = await storeTexts(store, 'report', texts, made, producer);
+      const published = await publish(store, settings, producer, { report, ...made }, 'report.html');
+      if (folder === undefined) return published;
+      await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
+      return { ...published, html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
     },
   };
-}
-
-/**
- * Copies a model's folder so that `target` is the old or the new one, whole; a user's edits there never reach the
- * cache.
- */
-async function replaceFolder(source: string, target: string): Promise<void> {
-  const building = `${target}.part`;
-  await rm(building, { recursive: true, force: true });
-  await mkdir(building, { recursive: true });
-  await cp(source, building, { recursive: true });
-  await rm(target, { recursive: true, force: true });
-  await rename(building, target);
-}
-
-async function writeWhole(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.part`, text);
-  await rename(`${path}.part`, path);
 }

@@ -90,6 +90,11 @@ async function* linesOfKind(path: string, kind: ArtifactKind): AsyncGenerator<Li
   }
 }
 
+/** The seeds of a file whose faults are known; lines that are to be dropped are left out. */
+export async function* seedsOfFile(path: string, { kind }: Pick<ArtifactPath, 'kind'>): AsyncGenerator<SeedRow> {
+  for await (const { row, fault } of linesOfKind(path, kind)) if (fault === undefined) yield SeedRow.parse(row);
+}
+
 /** A row of a file, or what is wrong with its line. */
 function rowOf(line: Buffer, schema: z.ZodType): { row?: unknown; fault?: string } {
   if (!isUtf8(line)) return { fault: 'no UTF-8; save the file as UTF-8' };

@@ -33,7 +33,7 @@ export function fineTuningActivities({ store, models }: Services) {
           const programs = await passingPrograms(store.rowsOf(programsRef, ProgramRow), config);
           if (programs.length === 0) {
             throw new StageFailure(
-              'InvalidExperiment',
+              'NoRows',
               `no sampled program passes at least ${config.minimumPassRate} of its test cases: lower ` +
                 `fineTuning.minimumPassRate, or sample more programs`,
             );

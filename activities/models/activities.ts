@@ -23,6 +23,12 @@ import { resolvePath } from '../runtime/settings.js';
 export function modelActivities({ store, models, settings }: Services) {
   /** A source whose folder, if it is one, is an absolute path of this worker. @throws StageFailure `ModelNotFound`. */
   function located(source: Exclude<ModelSource, { kind: 'artifact' }>): Exclude<ModelSource, { kind: 'artifact' }> {
+    // The library that fetches from the hub would take a folder of this name in its place.
+    if (source.kind === 'hub' && existsSync(source.id))
+      throw new StageFailure(
+        'ModelNotFound',
+        `${source.id} is a folder of the GPU worker too; to use it, give {"kind": "folder", "path": "${source.id}"}`,
+      );
     if (source.kind !== 'folder') return source;
     const path = resolvePath(source.path, existsSync);
     if (!existsSync(path))
@@ -104,7 +110,9 @@ export function modelActivities({ store, models, settings }: Services) {
 /** Whether an interpreter is there and finds vLLM. */
 function hasVllm(python: string): Promise<boolean> {
   const code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)";
-  return new Promise((resolve) => execFile(python, ['-c', code], (error) => resolve(error === null)));
+  return new Promise((resolve) =>
+    execFile(python, ['-c', code], { env: { PATH: process.env['PATH'] } }, (error) => resolve(error === null)),
+  );
 }
 
 /** SHA-256 over the names and contents of a folder's files. */

@@ -1,5 +1,4 @@
 /** A preview: the first seeds, and the page that shows what became of them. */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import {
@@ -10,9 +9,12 @@ import {
   SeedRow,
   type ArtifactRef,
   type Produced,
+  type PublishedResult,
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
+import { safeName } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
+import { placeFiles, publish, storeTexts } from '../artifacts/results.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { renderPreview } from './page.js';
@@ -24,6 +26,11 @@ export interface PreviewArtifacts {
   filtered: ArtifactRef;
   programs?: ArtifactRef;
   pairs?: ArtifactRef;
+}
+
+/** The page in the store, with the path of its copy on the worker's disk where there is one. */
+export interface PublishedPage extends PublishedResult {
+  html?: string;
 }
 
 /** `preview.seeds`, `preview.page`. */
@@ -43,24 +50,24 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
       return importRows(store, 'seeds', [file], currentProducer());
     },
 
-    /** Writes `preview.html` into the reports folder of the worker's home. */
-    'preview.page': async ({ name, ...refs }: PreviewArtifacts): Promise<{ html: string }> => {
-      const folder = join(settings.home, 'reports', currentProducer().workflowId);
-      const path = join(folder, 'preview.html');
-      await mkdir(folder, { recursive: true });
-      await writeFile(
-        `${path}.part`,
-        renderPreview({
-          name,
-          seeds: await rows(refs.seeds, SeedRow),
-          questions: await rows(refs.questions, QuestionRow),
-          filtered: await rows(refs.filtered, FilteredQuestionRow),
-          programs: await rows(refs.programs, ProgramRow),
-          pairs: await rows(refs.pairs, PairRow),
-        }),
-      );
-      await rename(`${path}.part`, path);
-      return { html: path };
+    /** Stores `preview.html` as an artifact; in the reports folder too, where the worker keeps results on its disk. */
+    'preview.page': async ({ name, ...refs }: PreviewArtifacts): Promise<PublishedPage> => {
+      const page = renderPreview({
+        name,
+        seeds: await rows(refs.seeds, SeedRow),
+        questions: await rows(refs.questions, QuestionRow),
+        filtered: await rows(refs.filtered, FilteredQuestionRow),
+        programs: await rows(refs.programs, ProgramRow),
+        pairs: await rows(refs.pairs, PairRow),
+      });
+      const producer = currentProducer();
+      const made = { ...refs };
+      const report = await storeTexts(store, 'report', { 'preview.html': page }, made, producer);
+      const published = await publish(store, settings, producer, { page: report, ...made }, 'preview.html');
+      if (!settings.localResults) return published;
+      const folder = join(settings.home, 'reports', safeName(producer.workflowId));
+      await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
+      return { ...published, html: join(folder, 'preview.html') };
     },
   };
 }

@@ -1,5 +1,6 @@
 /** The report of an experiment: one HTML file that loads nothing else. */
 import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
+import { fetchCommand } from '../../workflows/contract/results.js';
 import type { EvaluationResult } from '../../workflows/contract/metrics.js';
 import type { RoundResult, Summary } from '../../workflows/contract/summary.js';
 import { calibrationPlot, histogram, lineChart, numberText, timeChart } from './charts.js';
@@ -439,15 +440,21 @@ function loadingSnippet({ artifact, folder }: Summary['models'][number]): string
   ].join('\n');
 }
 
-function modelsSection({ models }: ReportInput, sources: Sources): Html {
+function modelsSection({ experiment, models }: ReportInput, sources: Sources): Html {
   if (models.length === 0) return html`<p>No model was trained.</p>`;
-  return html`${models.map(
-    (model) => html`<h3>${model.name}</h3>
-<p>${model.artifact.kind} in <code>${model.folder}</code>,
+  return html`${models.map((model) => {
+    // On a cluster the models are in the store alone.
+    const fetched = `models/${model.name}`;
+    const place =
+      model.folder === ''
+        ? html`in the store; <code>${fetchCommand(experiment)} . --models</code> puts it into <code>${fetched}</code>`
+        : html`in <code>${model.folder}</code>`;
+    return html`<h3>${model.name}</h3>
+<p>${model.artifact.kind} ${place},
 SHA-256 ${sources.figure(html`<code>${model.artifact.digest}</code>`, model.artifact)}</p>
-<pre><code>${loadingSnippet(model)}</code></pre>
-`,
-  )}`;
+<pre><code>${loadingSnippet({ ...model, folder: model.folder || fetched })}</code></pre>
+`;
+  })}`;
 }
 
 function assertionsSection({ assertions }: ReportInput): Html {

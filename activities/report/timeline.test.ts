@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { deviceWaiting, timeLine } from './timeline.js';
 import type { ArtifactRef, Manifest, RoundStep } from '../../workflows/contract/index.js';
 
-const ref = (key: string): ArtifactRef => ({ kind: 'policy', key, digest: '0'.repeat(64), bytes: 1 });
+const keyOf = (name: string): string => `artifacts/policy/${name}.json`;
+const ref = (name: string): ArtifactRef => ({ kind: 'policy', key: keyOf(name), digest: '0'.repeat(64), bytes: 1 });
 const manifest = (inputs: Manifest['inputs'], to: number, seconds: number) => ({
   inputs,
   createdAt: new Date(1_000_000 + to * 1000).toISOString(),
@@ -13,10 +14,13 @@ const manifest = (inputs: Manifest['inputs'], to: number, seconds: number) => ({
 describe('the time line of a round', () => {
   it('follows a policy back to its rollouts and verdicts', () => {
     const manifests = new Map([
-      ['rollouts', manifest({}, 6, 6)],
-      ['verdicts', manifest({ rollouts: ref('rollouts') }, 10, 4)],
-      ['rewards', manifest({ rollouts: ref('rollouts'), verdicts: ref('verdicts') }, 10.1, 0.1)],
-      ['policy', manifest({ rollouts: ref('rollouts'), rewards: ref('rewards'), reference: ref('other') }, 16, 5)],
+      [keyOf('rollouts'), manifest({}, 6, 6)],
+      [keyOf('verdicts'), manifest({ rollouts: ref('rollouts') }, 10, 4)],
+      [keyOf('rewards'), manifest({ rollouts: ref('rollouts'), verdicts: ref('verdicts') }, 10.1, 0.1)],
+      [
+        keyOf('policy'),
+        manifest({ rollouts: ref('rollouts'), rewards: ref('rewards'), reference: ref('other') }, 16, 5),
+      ],
     ]);
     expect(timeLine([ref('policy')], manifests)).toEqual([
       [

@@ -42,7 +42,7 @@ export function rewardModelActivities({ store, models }: Services) {
             (row.split === 'heldOut' ? heldOutPairs : trainPairs).push(row);
           if (trainPairs.length === 0) {
             throw new StageFailure(
-              'InvalidExperiment',
+              'NoRows',
               'there is no preference pair to train on; lower preferences.minimumBest or minimumGap, or sample ' +
                 'more programs',
             );

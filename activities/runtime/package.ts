@@ -19,7 +19,12 @@ export function gitCommit(): string | undefined {
   if (commit === undefined) {
     try {
       const git = (...args: string[]): string =>
-        execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+        execFileSync('git', ['-C', ROOT, ...args], {
+          encoding: 'utf8',
+          stdio: ['ignore', 'pipe', 'ignore'],
+          // The repository's configuration may name programs, which get no secret of the worker.
+          env: { PATH: process.env['PATH'], HOME: process.env['HOME'] },
+        }).trim();
       commit = existsSync(join(ROOT, '.git'))
         ? `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '-uno') ? '+changes' : ''}`
         : null;

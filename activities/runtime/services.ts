@@ -1,5 +1,5 @@
 /** What the activities of a worker work with. A worker starts only the services that its queues need. */
-import type { Engine } from '../../workflows/contract/index.js';
+import type { EndpointExecution, Engine } from '../../workflows/contract/index.js';
 import type { Settings } from './settings.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { EngineOperation, RuntimeOperation, SandboxOperation } from './operations.js';
@@ -7,11 +7,8 @@ import type { PythonProcess } from './python-service.js';
 
 export interface Services {
   settings: Settings;
-  /**
-   * The value of an environment variable of this worker that a configuration names; it goes nowhere but to its
-   * endpoint.
-   */
-  secret: (variable: string) => string | undefined;
+  /** The key of an endpoint, out of the variable that a configuration names: `ACECODER_ENDPOINTS` says which may be. */
+  secret: (endpoint: Pick<EndpointExecution, 'baseUrl' | 'keyVariable'>) => string | undefined;
   store: ArtifactStore;
   /** The resident model runtime: GPU workers. */
   models: PythonProcess<RuntimeOperation>;

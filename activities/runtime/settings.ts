@@ -20,13 +20,20 @@ export interface Settings {
   pythonPath: string;
   /** Processes of the model runtime, each with a GPU of its own. */
   processes: number;
+  /** Whether results are on this worker's disk too, beside the store. */
+  localResults: boolean;
+  /** Hours until the link to a result expires; 0: none is made. */
+  linkHours: number;
 }
+
+/** Hours of a link unless told; S3 allows a week at most. */
+const LINK_HOURS = { usual: 24, most: 168 };
 
 /**
  * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`,
  * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
- * @throws Error when `ACECODER_PROCESSES` is no number of processes.
+ * @throws Error when `ACECODER_PROCESSES` is no number of processes, or `ACECODER_LINK_HOURS` no number of hours.
  */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
@@ -39,12 +46,20 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
       `ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, ` +
         `from 1 on.`,
     );
+  const linkHours = Number(env['ACECODER_LINK_HOURS'] ?? LINK_HOURS.usual);
+  if (!(linkHours >= 0 && linkHours <= LINK_HOURS.most))
+    throw new Error(
+      `ACECODER_LINK_HOURS is ${env['ACECODER_LINK_HOURS']}; it is the number of hours until the link to a result ` +
+        `expires, ${LINK_HOURS.most} at most, or 0 for no links.`,
+    );
   return {
     home,
     venv,
     python,
     vllmPython,
     processes,
+    localResults: env['ACECODER_LOCAL_RESULTS'] === '1',
+    linkHours,
     sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'),
     sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced',
     pythonPath: join(ROOT, 'workers'),

@@ -1,6 +1,6 @@
 /** Tables of others and source trees become artifacts; artifacts become tables with a public schema. */
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import {
@@ -17,8 +17,11 @@ import {
   type Manifest,
   type Mistake,
   type Produced,
+  type PublishedResult,
 } from '../../workflows/contract/index.js';
-import { importRows } from '../artifacts/produce.js';
+import { safeName } from '../artifacts/keys.js';
+import { digestsOf, importRows, produce, type Product } from '../artifacts/produce.js';
+import { placeFolder, publish } from '../artifacts/results.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -30,11 +33,15 @@ const ROWS = { seeds: SeedRow, filteredQuestions: FilteredQuestionRow, programs:
 /** What is exported, with a reference in the place of every input. */
 export type ExportInput = Omit<DatasetExportInput, 'inputs'> & { inputs: Record<string, ArtifactRef> };
 
-export interface ExportResult {
-  folder: string;
+export interface ExportResult extends PublishedResult {
   rows: number;
+  /** Of the table. */
   bytes: number;
+  /** Folder on the GPU worker, where it keeps results on its disk. */
+  folder?: string;
 }
+
+const TABLE_FILE = 'data.parquet';
 
 /** `tables.check`, `tables.import`, `tables.export`. */
 export function tableActivities({ store, models, settings }: Pick<Services, 'store' | 'models' | 'settings'>) {
@@ -86,48 +93,72 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
     },
 
     /**
-     * Writes `data.parquet` and a data card into the folder `exports/<name>` of the worker's home, whole or not at all.
+     * Stores `data.parquet` and a data card as an artifact, or finds the one that an equal export stored. Where the
+     * worker keeps results on its disk, they are in a folder of the name in `exports` of its home too.
      */
     'tables.export': async (input: ExportInput): Promise<ExportResult> => {
       const { inputs, format, name } = input;
-      const manifests: Record<string, Manifest> = {};
-      for (const [role, ref] of Object.entries(inputs)) manifests[role] = await store.manifest(ref);
-      const folder = join(settings.home, 'exports', name);
-      const building = await store.spoolPath('.export');
-      const spooled: string[] = [];
-      const spool = async (ref: ArtifactRef, schema: z.ZodType): Promise<string> => {
-        const path = await store.spoolPath('.jsonl');
-        spooled.push(path);
-        await writeRows(path, store.rowsOf(ref, schema));
-        return path;
+      const model = 'model' in input && typeof input.model === 'string' ? input.model : null;
+      const producer = currentProducer(await models.versions());
+      const semantics = { format, name, ...(model === null ? {} : { model }) };
+      const recipe = {
+        stage: 'datasetExport',
+        version: 1,
+        kind: 'export',
+        semantics,
+        inputs: digestsOf(inputs),
+      } as const;
+      const { ref } = await produce(store, recipe, inputs, producer, () => exported(input, model));
+      const published = await publish(store, settings, producer, { export: ref }, TABLE_FILE);
+      const { files } = await store.manifest(published.artifact);
+      const result: ExportResult = {
+        ...published,
+        rows: ref.rows ?? 0,
+        bytes: files.find((file) => file.name === TABLE_FILE)!.bytes,
       };
-      try {
-        await mkdir(building, { recursive: true });
-        const rows =
-          format === 'aceCodePair300K'
-            ? await spool(inputs['pairs']!, PairRow)
-            : await spool(inputs['questions']!, FilteredQuestionRow);
-        const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
-        const written = await models.call(
-          'exportTable',
-          {
-            format,
-            rows,
-            programs,
-            model: 'model' in input && typeof input.model === 'string' ? input.model : null,
-            output: join(building, 'data.parquet'),
-          },
-          { signal: cancellationSignal(), ...progress },
-        );
-        await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written.rows }, inputs, manifests));
-        await mkdir(join(settings.home, 'exports'), { recursive: true });
-        await rm(folder, { recursive: true, force: true });
-        await rename(building, folder);
-        return { folder, ...written };
-      } finally {
-        await rm(building, { recursive: true, force: true });
-        for (const path of spooled) await rm(path, { force: true });
-      }
+      if (!settings.localResults) return result;
+      const folder = join(settings.home, 'exports', safeName(name));
+      await placeFolder(store, published.artifact, folder);
+      return { ...result, folder };
     },
   };
+
+  /** Writes the table and its card, and stores them. */
+  async function exported({ inputs, format, name }: ExportInput, model: string | null): Promise<Product> {
+    const manifests: Record<string, Manifest> = {};
+    for (const [role, ref] of Object.entries(inputs)) manifests[role] = await store.manifest(ref);
+    const building = await store.spoolPath('.export');
+    const spooled: string[] = [];
+    const spool = async (ref: ArtifactRef, schema: z.ZodType): Promise<string> => {
+      const path = await store.spoolPath('.jsonl');
+      spooled.push(path);
+      await writeRows(path, store.rowsOf(ref, schema));
+      return path;
+    };
+    try {
+      await mkdir(building, { recursive: true });
+      const rows =
+        format === 'aceCodePair300K'
+          ? await spool(inputs['pairs']!, PairRow)
+          : await spool(inputs['questions']!, FilteredQuestionRow);
+      const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
+      const { rows: written } = await models.call(
+        'exportTable',
+        { format, rows, programs, model, output: join(building, TABLE_FILE) },
+        { signal: cancellationSignal(), ...progress },
+      );
+      if (written === 0)
+        throw new StageFailure(
+          'NoRows',
+          `the export ${name} would have no rows: ${Object.entries(inputs)
+            .map(([role, ref]) => `${role} ${ref.key} has ${ref.rows ?? 'no'} rows`)
+            .join(', ')}; give other inputs`,
+        );
+      await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written }, inputs, manifests));
+      return { files: await store.putFolder(building), rows: written, metrics: {} };
+    } finally {
+      await rm(building, { recursive: true, force: true });
+      for (const path of spooled) await rm(path, { force: true });
+    }
+  }
 }

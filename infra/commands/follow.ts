@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
-import { figuresOf, type StageStatus } from '../../workflows/contract/index.js';
+import { fetchCommand, figuresOf, type StageStatus } from '../../workflows/contract/index.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
 import { chooseServer, SERVER_HELP } from '../stack/server.js';
 import { onEndSignal } from '../setup/processes.mjs';
@@ -102,7 +102,10 @@ async function run(): Promise<number> {
       return 1;
     }
     if (last.execution === 'COMPLETED') {
-      console.log(last.status?.report ? `Report: ${last.status.report.html}` : 'The workflow has finished.');
+      const report = last.status?.report;
+      if (!report) console.log('The workflow has finished.');
+      else if (report.html !== undefined) console.log(`Report: ${report.html}`);
+      else console.log(`Report: ${report.artifact?.key} in the store; to get it: ${fetchCommand(workflowId)}`);
       return 0;
     }
     const why = await client.workflow

@@ -3,8 +3,18 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
-import { QUEUES, Summary } from '../../workflows/contract/index.js';
-import { runTemporalCli, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
+import { safeName } from '../../activities/artifacts/keys.js';
+import { placeFiles } from '../../activities/artifacts/results.js';
+import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { QUEUES, Summary, type ArtifactRef } from '../../workflows/contract/index.js';
+import {
+  runTemporalCli,
+  stackEnvironment,
+  startStack,
+  stopStack,
+  type Stack,
+  type StackPorts,
+} from '../stack/embedded-stack.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
 import { checkStore, type StoreName } from '../setup/store-choice.mjs';
@@ -106,6 +116,31 @@ async function startExperiment(
   );
 }
 
+/** What an experiment returns of its report. Version 0.1.0 stored none. */
+interface Reported {
+  report?: ArtifactRef;
+  html?: string;
+  summary?: string;
+}
+
+/** Paths of the report on this disk. Where somebody removed it, it comes out of the store again. */
+async function reportOnDisk(
+  stack: Stack,
+  workflowId: string,
+  { report, html, summary }: Reported,
+): Promise<{ html: string; summary: string }> {
+  if (html !== undefined && summary !== undefined && existsSync(html) && existsSync(summary)) return { html, summary };
+  if (!report)
+    throw new Error(
+      `The experiment has finished, but its report ${summary} is gone: npm run quickstart -- --fresh runs it anew.`,
+    );
+  const folder = join(stack.home, 'reports', safeName(workflowId));
+  const options = storeOptionsFromEnvironment(stackEnvironment(stack), join(stack.home, 'cache'));
+  const store = createArtifactStore(options);
+  await placeFiles(store, (await store.manifest(report)).files, folder, 'copy');
+  return { html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+}
+
 function printSummary(summary: Summary, report: { html: string; summary: string }): boolean {
   const percent = (value: number | null): string => (value === null ? '-' : `${(100 * value).toFixed(1)} %`);
   console.log('');
@@ -200,12 +235,8 @@ async function run(options: Options): Promise<number> {
       );
       return 1;
     }
-    const report = (await client.workflow.getHandle(workflowId).result()) as { html: string; summary: string };
-    if (!existsSync(report.summary))
-      throw new Error(
-        `The experiment has finished, but its report ${report.summary} is gone: ` +
-          'npm run quickstart -- --fresh runs it anew.',
-      );
+    const result = (await client.workflow.getHandle(workflowId).result()) as Reported;
+    const report = await reportOnDisk(stack, workflowId, result);
     const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
     if (options.keep) {
       say(`Everything is left running (Temporal UI: ${stack.uiUrl}); npm run stack:stop ends it.`);

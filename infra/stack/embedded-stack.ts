@@ -176,6 +176,8 @@ export function stackEnvironment(stack: Stack): Record<string, string | undefine
     ACECODER_S3_BUCKET: stack.s3.bucket,
     ACECODER_S3_ACCESS_KEY: stack.s3.accessKey,
     ACECODER_S3_SECRET_KEY: stack.s3.secretKey,
+    // Whoever uses the embedded stack sits at its disk.
+    ACECODER_LOCAL_RESULTS: '1',
   };
 }
 

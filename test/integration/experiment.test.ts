@@ -1,11 +1,12 @@
 /** The whole chain on a micro model, against the real server and the real store. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
 import { objectKeys } from '../../activities/artifacts/keys.js';
 import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
+import { resultsOf } from '../../activities/artifacts/results.js';
 import {
   PairRow,
   ProgramRow,
@@ -14,6 +15,7 @@ import {
   STAGES,
   Summary,
   type ArtifactRef,
+  type ExperimentStatus,
   type StageName,
 } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
@@ -74,9 +76,9 @@ function heldWorker(): NonNullable<typeof held> {
 afterAll(() => held?.stop());
 
 /** The undisturbed run that the others are compared with. */
-let undisturbed: Promise<Result> | undefined;
-const firstRun = (): Promise<Result> =>
-  (undisturbed ??= startWorkflow('experiment', micro('first')).then((handle) => handle.result() as Promise<Result>));
+let startedFirst: Promise<WorkflowHandle> | undefined;
+const firstRun = async (): Promise<Result> =>
+  (await (startedFirst ??= startWorkflow('experiment', micro('first')))).result() as Promise<Result>;
 
 describe('the whole chain', () => {
   it('runs from seeds to a report whose figures are those of its artifacts', async () => {
@@ -120,6 +122,29 @@ describe('the whole chain', () => {
       pairs.filter(({ questionId }) => heldOut.has(questionId)),
       'held-out questions among the training pairs',
     ).toEqual([]);
+  });
+
+  it('leaves its results in the store, and beside the cache of this host as links', async () => {
+    const { stages, report, fetch, summary } = (await firstRun()) as Result & { report: ArtifactRef; fetch: string };
+    const run = await startedFirst!;
+    expect(fetch).toBe(`npm run fetch -- ${run.workflowId}`);
+    const store = artifactStore();
+    const { results } = await resultsOf(store, run.workflowId);
+    expect(results).toEqual({ report, ...Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) });
+    const stored = (await store.manifest(report)).files;
+    expect(stored.map(({ name }) => name)).toEqual(['report.html', 'summary.json']);
+    expect(readFileSync(await store.fetch(stored[1]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
+    for (const { folder } of Summary.parse(JSON.parse(readFileSync(summary, 'utf8'))).models) {
+      const { nlink, mode } = statSync(`${folder}/config.json`);
+      expect(nlink).toBeGreaterThan(1);
+      expect(mode & 0o222).toBe(0);
+    }
+    const { memo } = await run.describe();
+    expect(memo).toEqual({ report: report.key, fetch });
+    // A link opens the report without a key. No result and no memo holds one.
+    expect(JSON.stringify([memo, await run.result()])).not.toContain('X-Amz-Signature');
+    const { report: shown } = await queryOf<ExperimentStatus>(run, 'status');
+    expect(await (await globalThis.fetch(shown!.link!.url)).text()).toContain(stages[0]!.artifact.key);
   });
 
   it('trains each round on exactly the planned rollouts less the recorded drops', async () => {

@@ -113,7 +113,11 @@ const rowKeyOf = (idempotencyKey: string): string => idempotencyKey.slice(0, 64)
 describe('an llm worker that is killed', () => {
   it('asks for no reply again that arrived, and repeats what was in flight under the same key', async () => {
     const queue = `teacher-${randomUUID()}`;
-    const environment = { ...inject('environment'), FAKE_TEACHER_KEY: KEY };
+    const environment = {
+      ...inject('environment'),
+      FAKE_TEACHER_KEY: KEY,
+      ACECODER_ENDPOINTS: `${fake.url}=FAKE_TEACHER_KEY`,
+    };
     /** So many requests are answered. Later ones are in flight until there are more. */
     let answered = 0;
     fake.behave = async ({ name, authorization }, response) => {
@@ -331,6 +335,24 @@ describe('an experiment', () => {
     const { type, message } = await failureOf(await synthesis(2, config({}, {}, { keyVariable: 'NOBODY_SET_THIS' })));
     expect(type).toBe('TeacherRejected');
     expect(message).toContain('NOBODY_SET_THIS');
+  });
+
+  it('parks where the worker does not allow the endpoint or the key, and says what to set', async () => {
+    const asked = fake.requests.length;
+    for (const [endpoint, said] of [
+      [{ keyVariable: 'HOME' }, 'may send no key to the endpoint'],
+      [{ baseUrl: 'http://169.254.169.254/latest' }, 'may not ask the endpoint http://169.254.169.254/latest'],
+    ] as const) {
+      const handle = await startWorkflow('experiment', experiment(config({}, {}, endpoint)));
+      const { stages } = await statusWhere(handle, ({ state }) => state === 'parked');
+      const { type, message } = stages[0]!.failure!;
+      expect(type).toBe('TeacherRejected');
+      expect(message).toContain(said);
+      expect(message).toContain('ACECODER_ENDPOINTS');
+      expect(message).not.toContain(process.env['HOME']);
+      await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    }
+    expect(fake.requests).toHaveLength(asked);
   });
 
   it('that runs its stage again at once asks for nothing twice: what is on its way is waited for', async () => {

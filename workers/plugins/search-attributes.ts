@@ -1,6 +1,6 @@
 /** Asks a namespace for the search attributes of experiments. The plugin and the worker processes use it. */
 import type { NativeConnection } from '@temporalio/worker';
-import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
+import { SEARCH_ATTRIBUTES, shellWord } from '../../workflows/contract/index.js';
 
 /**
  * Whether a namespace has all search attributes. Each change is told once, with the command that registers the missing
@@ -28,7 +28,7 @@ async function missingAttributes(
   const register = (names: string[]): string =>
     names.map((name) => `--name ${name} --type ${SEARCH_ATTRIBUTES[name as keyof typeof SEARCH_ATTRIBUTES]}`).join(' ');
   const command = (names: string[]): string =>
-    `To register: temporal operator search-attribute create --namespace ${namespace} ${register(names)}`;
+    `To register: temporal operator search-attribute create --namespace ${shellWord(namespace)} ${register(names)}`;
   const all = Object.keys(SEARCH_ATTRIBUTES);
   try {
     const { customAttributes } = await connection!.operatorService.listSearchAttributes({ namespace });

@@ -1,11 +1,13 @@
 /** The services of one worker process: store, model runtime and sandbox. All workers of the process share them. */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { safeName } from '../../activities/artifacts/keys.js';
 import {
   createArtifactStore,
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { keyFor, readEndpoints } from '../../activities/endpoint/allowed.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
@@ -88,8 +90,9 @@ export function createServices({
   label,
 }: ServicesOptions = {}): OwnedServices {
   const settings = settingsFromEnvironment(env);
+  const endpoints = readEndpoints(env['ACECODER_ENDPOINTS']);
   const logs = join(settings.home, 'logs');
-  const named = (name: string): string => (label ? `${name}-${label}` : name);
+  const named = (name: string): string => (label ? `${name}-${safeName(label, { keepCase: true })}` : name);
   const models = new PythonService(OPERATIONS, {
     name: named('runtime'),
     python: settings.python,
@@ -135,7 +138,7 @@ export function createServices({
   let store: ArtifactStore | undefined;
   return {
     settings,
-    secret: (variable) => env[variable],
+    secret: (endpoint) => keyFor(endpoints, endpoint, env),
     // Made on first use, because the sandbox alone works without a store.
     get store() {
       return (store ??= createArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));

@@ -1,5 +1,6 @@
 /** References to what stages make. Histories carry these, never data. */
 import { z } from 'zod';
+import { FileBelow, HubId, HubRevision, ManifestKey, PackageName } from './safe-text.js';
 
 export const ARTIFACT_KINDS = [
   'seeds',
@@ -20,6 +21,7 @@ export const ARTIFACT_KINDS = [
   'evaluation',
   'report',
   'dataset',
+  'export',
   'tasks',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
@@ -35,7 +37,7 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in hexadecimal');
  */
 export const ArtifactRef = z.strictObject({
   kind: ArtifactKind.describe('what the artifact holds'),
-  key: z.string().min(1).describe('object key of the manifest in the store'),
+  key: ManifestKey.describe('object key of the manifest in the store'),
   digest: sha256.describe('SHA-256 of what the artifact holds'),
   rows: z.number().int().nonnegative().optional().describe('number of rows'),
   bytes: z.number().int().nonnegative().describe('uncompressed size of all files, in bytes'),
@@ -94,9 +96,9 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
         .min(1)
         .optional()
         .describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
-      dataset: z.string().min(1).optional().describe('data set of the Hugging Face hub, instead of a path'),
-      revision: z.string().min(1).optional().describe('its revision; absent: the newest'),
-      package: z.string().min(1).optional().describe('name of the package, for the format package'),
+      dataset: HubId.optional().describe('data set of the Hugging Face hub, instead of a path'),
+      revision: HubRevision.optional().describe('its revision; absent: the newest'),
+      package: PackageName.optional().describe('name of the package, for the format package'),
       heldOutShare: z
         .number()
         .min(0)
@@ -161,7 +163,7 @@ export function artifactRef<K extends ArtifactKind>(kind: K) {
 }
 
 export const ManifestFile = z.strictObject({
-  name: z.string().min(1),
+  name: FileBelow,
   /** SHA-256 of the uncompressed bytes; also the name of the blob. */
   sha256,
   /** Uncompressed size. */

@@ -1,16 +1,17 @@
 /** Where models come from. */
 import { z } from 'zod';
 import { ArtifactRef } from './artifacts.js';
+import { FileBelow, HubId, HubRevision, PackageName } from './safe-text.js';
 
 const GgufModel = z.strictObject({
   kind: z.literal('gguf').describe('a GGUF file inside an installed Python package'),
-  package: z.string().min(1).describe('import name of the Python package'),
-  file: z.string().min(1).describe('file inside the package'),
+  package: PackageName.describe('import name of the Python package'),
+  file: FileBelow.describe('file inside the package'),
 });
 const HubModel = z.strictObject({
   kind: z.literal('hub').describe('a model of the Hugging Face hub'),
-  id: z.string().min(1).describe('id, such as Qwen/Qwen2.5-Coder-0.5B-Instruct'),
-  revision: z.string().min(1).describe('branch, tag or commit; a commit is the only one that never moves'),
+  id: HubId.describe('id, such as Qwen/Qwen2.5-Coder-0.5B-Instruct'),
+  revision: HubRevision.describe('branch, tag or commit; a commit is the only one that never moves'),
 });
 const FolderModel = z.strictObject({
   kind: z

@@ -106,6 +106,8 @@ export const FAILURES = {
   ArtifactCorrupt: 'final',
   ArtifactPruned: 'final',
   ModelNotFound: 'final',
+  /** A stage made nothing that the next one could work on. */
+  NoRows: 'final',
   /** An unknown error that came back identically without progress in between. */
   RepeatedFailure: 'final',
   SandboxUnavailable: 'retried',

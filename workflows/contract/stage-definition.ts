@@ -8,6 +8,7 @@ import type { ArtifactKind, ArtifactRef } from './artifacts.js';
 import type { Benchmark, PublicBenchmark } from './benchmarks.js';
 import type { EstimateRun, StageEstimate } from './estimation.js';
 import { schemaField, type Engine, ENGINES } from './fields.js';
+import { noRowsText, type Made } from './made.js';
 import type { QueueRole } from './queues.js';
 
 /** One step of a stage: an activity named `<stage>.<step>`. */
@@ -81,6 +82,11 @@ export interface StageDefinition<
   example: z.input<Input>;
   /** Metrics of the stage's artifact. The report reads them by this schema. */
   metrics: Measured;
+  /**
+   * What the stage made, for those that make rows: where it is nothing, the stage ends with `NoRows` and the reasons.
+   * Absent: it trains a model.
+   */
+  makes?: (metrics: z.output<Measured>) => Made;
   steps: Steps;
   /** The steps of one shard, in order; absent where the stage has no shards. */
   shardSteps?: (config: z.output<Config>) => readonly (keyof Steps & string)[];
@@ -130,9 +136,24 @@ export function defineStage<
   Measured extends z.ZodType<object>,
   const Steps extends Record<string, StepDefinition>,
 >(definition: StageDefinition<Name, Config, Settings, Input, Measured, Steps>) {
-  const { config: schema, shardSteps, semantics, names, decides, asks, estimate } = definition;
+  const {
+    config: schema,
+    metrics: measured,
+    makes,
+    shardSteps,
+    semantics,
+    names,
+    decides,
+    asks,
+    estimate,
+  } = definition;
   return {
     ...definition,
+    /** Why a result of these metrics is nothing to go on with, and what to change; undefined where there is something. */
+    noRows: (metrics: unknown): string | undefined => {
+      const { data } = z.safeParse(measured, metrics);
+      return data && makes && noRowsText(definition.name, makes(data));
+    },
     /** @throws ZodError where the settings are none of this stage. */
     withSettings: (settings: unknown): StageAnswers => {
       const config = schema.parse(settings);

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { ArtifactRef, Metrics } from './artifacts.js';
 import { EvaluationResult } from './metrics.js';
+import type { PublishedResult } from './results.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
 
 /** What a stage workflow returns. */
@@ -94,7 +95,11 @@ export interface ExperimentStatus {
   teacher: StageConfig['synthesis']['teacher']['kind'];
   /** What the teacher's replies cost: so far, at most, and, once the seeds are counted, by estimate. US dollars. */
   cost: { usd: number; budgetUsd?: number; estimatedUsd?: number };
-  report?: { html: string; summary: string };
+  /**
+   * The report in the store; `html` and `summary` are paths on a worker that keeps results on its disk. Version 0.1.0
+   * had these alone.
+   */
+  report?: Partial<PublishedResult> & { html?: string; summary?: string };
   /** What the experiment itself waits for: work of its own that no worker takes. */
   waitsFor?: string;
   /** Queues that its stages will need and that no worker served at the start, with those that workers served. */

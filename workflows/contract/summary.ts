@@ -103,6 +103,7 @@ export const Summary = z.strictObject({
   }),
   evaluation: z.array(EvaluationResult),
   cost: z.strictObject({ teacher: z.string(), currency: z.literal('USD'), amount: z.number().nonnegative() }),
+  /** `folder` is that of a worker which keeps results on its disk; empty where the store alone has the model. */
   models: z.array(z.strictObject({ name: z.string(), artifact: ArtifactRef, folder: z.string() })),
   /** What makes the run a real one; each is checked on the artifacts. */
   assertions: z.array(z.strictObject({ text: z.string(), ok: z.boolean() })),

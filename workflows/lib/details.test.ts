@@ -1,7 +1,7 @@
 /** What Temporal UI shows of an experiment: where it stands, and when it is parked why and what to type next. */
 import { describe, expect, it } from 'vitest';
 import { STAGES, type ArtifactRef, type ExperimentStatus, type StageStatus } from '../contract/index.js';
-import { currentDetails, shellWord } from './details.js';
+import { currentDetails, retryAdvice } from './details.js';
 
 const ARTIFACT: ArtifactRef = {
   kind: 'questions',
@@ -152,13 +152,27 @@ describe('currentDetails', () => {
     for (const stage of USUAL) expect(rowOf(details, stage)[1]).toBe('`done`');
   });
 
+  it('repeats a long workflow id in no command, and keeps a code and a cell whole, whatever is in it', () => {
+    const stages = { synthesis: { state: 'done' as const, by: 'a|b\nc', resetEventId: 11 } };
+    const details = currentDetails(statusOf('running', stages), "'".repeat(1000));
+    expect(details).toContain('`temporal workflow reset --workflow-id "$ID" --event-id 11 --reason synthesis`');
+    expect(details.split("'\\''")).toHaveLength(1001);
+    expect(rowOf(details, 'synthesis')[2]).toBe('0 s, from a b c');
+    expect(currentDetails(statusOf('running'), 'a`b')).toContain(
+      "`` temporal workflow signal --workflow-id 'a`b' --name pause ``",
+    );
+  });
+
   it("stays within the server's 20,000 bytes, however long the workflow id and a failure's message are", () => {
-    const long = { ...failure, message: 'x'.repeat(1_000_000) };
+    const id = "'".repeat(1000);
+    const advice = retryAdvice(id, 'evaluation', { maxRows: 8 });
+    const long = { ...failure, message: 'x'.repeat(1_000_000), advice };
     const stages = Object.fromEntries(
       USUAL.map((name) => [
         name,
         {
           state: 'done' as const,
+          by: 'é'.repeat(1000),
           artifact: { ...ARTIFACT, key: `artifacts/filteredQuestions/${'f'.repeat(64)}.json` },
           resetEventId: 123_456,
         },
@@ -166,20 +180,9 @@ describe('currentDetails', () => {
     );
     const details = currentDetails(
       statusOf('parked', { ...stages, evaluation: { state: 'parked', failure: long, resetEventId: 9 } }),
-      'w'.repeat(1000),
+      id,
     );
     expect(Buffer.byteLength(details)).toBeLessThan(20_000);
     expect(details).toContain('| evaluation | `parked` |');
-  });
-});
-
-describe('shellWord', () => {
-  it('quotes what a shell would read more into', () => {
-    expect(['my-run', 'my-run/sampling', 'a b', "it's $HOME"].map(shellWord)).toEqual([
-      'my-run',
-      'my-run/sampling',
-      "'a b'",
-      "'it'\\''s $HOME'",
-    ]);
   });
 });

@@ -2,6 +2,8 @@
 import {
   dollarsText,
   figuresOf,
+  resultText,
+  shellWord,
   TEACHERS,
   type ExperimentStatus,
   type StageName,
@@ -19,6 +21,8 @@ function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: Experi
 
 /** Characters of a failure's message in the details. The `status` query has all of it. */
 const MESSAGE_CHARACTERS = 2000;
+/** Characters of a workflow id that each command of the details repeats. */
+const ID_CHARACTERS = 200;
 
 /**
  * What the experiment does, made and cost, how far it is, and what to type next. The text is shorter than the 20,000
@@ -26,19 +30,23 @@ const MESSAGE_CHARACTERS = 2000;
  */
 export function currentDetails(status: ExperimentStatus, workflowId: string): string {
   const { experiment, state, stages, report } = status;
+  const word = shellWord(workflowId);
+  // The commands of all stages would be too long with it.
+  const id = word.length > ID_CHARACTERS ? '"$ID"' : word;
   const done = stages.filter((stage) => stage.state === 'done').length;
   return [
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
+    ...(id === word ? [] : ['The commands below take the workflow id from a variable:', code(`ID=${word}`)]),
     ...(status.waitsFor === undefined ? [] : [`It ${status.waitsFor}.`]),
-    ...stages.flatMap((stage) => nowText(stage, workflowId)),
+    ...stages.flatMap((stage) => nowText(stage, id)),
     ...unservedText(status),
-    ...(report ? [`Report: \`${report.html}\``] : []),
+    ...(report ? [resultText('Report', report, workflowId, report.html)] : []),
     table(
       ['stage', 'state', 'so far'],
       stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),
     ),
     `Cost so far: ${teacherCost(status)}, ${Math.round(secondsOf(stages))} s of stages.`,
-    ...steering(status, workflowId),
+    ...steering(status, id),
     ...list(
       'Artifacts:',
       stages.flatMap(({ name, artifact }) => (artifact ? [`${name}: \`${artifact.key}\``] : [])),
@@ -51,11 +59,6 @@ function secondsOf(stages: readonly StageStatus[]): number {
   return stages.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0);
 }
 
-/** A word of a shell command, quoted where a shell would read more than a word. */
-export function shellWord(text: string): string {
-  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
-
 /**
  * The command that runs a parked stage again. It changes how the stage runs where the failure says what helps.
  *
@@ -64,16 +67,16 @@ export function shellWord(text: string): string {
  */
 export function retryAdvice(workflowId: string, stage: StageName, execution?: Record<string, number>): string {
   const patch = execution ? `, "execution": ${JSON.stringify(execution)}` : '';
-  return `${update(workflowId, 'retryStage')} '{"stage": "${stage}"${patch}}'`;
+  return `${update(shellWord(workflowId), 'retryStage')} '{"stage": "${stage}"${patch}}'`;
 }
 
-/** The command that sends an update, up to its input. */
-function update(workflowId: string, name: string): string {
-  return `temporal workflow update execute --workflow-id ${shellWord(workflowId)} --name ${name} --input`;
+/** The command that sends an update, up to its input. `id` is a word of the shell. */
+function update(id: string, name: string): string {
+  return `temporal workflow update execute --workflow-id ${id} --name ${name} --input`;
 }
 
 /** The stage that needs looking at, in sentences. */
-function nowText(stage: StageStatus, workflowId: string): string[] {
+function nowText(stage: StageStatus, id: string): string[] {
   const { name, state, startedAt, failure } = stage;
   if (state === 'running') {
     const since = startedAt?.slice(0, 19).replace('T', ' ');
@@ -85,10 +88,7 @@ function nowText(stage: StageStatus, workflowId: string): string[] {
     ];
   }
   if (state === 'paused')
-    return [
-      `**${name}** is paused. To go on:`,
-      code(`temporal workflow signal --workflow-id ${shellWord(workflowId)} --name resume`),
-    ];
+    return [`**${name}** is paused. To go on:`, code(`temporal workflow signal --workflow-id ${id} --name resume`)];
   const why = failure && `${failure.type}: ${failure.message.slice(0, MESSAGE_CHARACTERS)}`;
   if (state === 'failed' && why) return [`**${name} failed**: ${why}`];
   if (state !== 'parked') return [];
@@ -98,7 +98,7 @@ function nowText(stage: StageStatus, workflowId: string): string[] {
     code(failure!.advice),
     'In the same input `"execution": {...}` changes how it runs and repeats nothing; ' +
       '`"semantics": {...}, "allowRepeat": true` changes what it makes. To give up:',
-    code(`${update(workflowId, 'abandon')} '{"reason": "..."}'`),
+    code(`${update(id, 'abandon')} '{"reason": "..."}'`),
   ];
 }
 
@@ -110,17 +110,14 @@ function unservedText({ unserved }: ExperimentStatus): string[] {
 }
 
 /** Commands that pause the experiment, and that go back to a stage. */
-function steering({ state, stages }: ExperimentStatus, workflowId: string): string[] {
-  const id = shellWord(workflowId);
+function steering({ state, stages }: ExperimentStatus, id: string): string[] {
   // A reset applies later updates again. An abandonment would then end the new run at once.
   const excluded = state === 'abandoned' ? ' --reapply-exclude Update' : '';
   const resets = stages.flatMap(({ name, resetEventId, resetRunId }) => {
     if (resetEventId === undefined) return [];
     const run = resetRunId === undefined ? '' : ` --run-id ${resetRunId}`;
-    return [
-      `${name}: \`temporal workflow reset --workflow-id ${id}${run} --event-id ${resetEventId}${excluded} ` +
-        `--reason ${name}\``,
-    ];
+    const command = `temporal workflow reset --workflow-id ${id}${run} --event-id ${resetEventId}${excluded}`;
+    return [`${name}: ${code(`${command} --reason ${name}`)}`];
   });
   return [
     ...(state === 'running' ? ['To pause:', code(`temporal workflow signal --workflow-id ${id} --name pause`)] : []),
@@ -138,9 +135,9 @@ function steering({ state, stages }: ExperimentStatus, workflowId: string): stri
 function soFar(stage: StageStatus): string {
   const { state, seconds, by, metrics = {} } = stage;
   if (state !== 'done') return progressText(stage);
-  return [`${Math.round(seconds ?? 0)} s`, ...(by === undefined ? [] : [`from ${by}`]), figuresOf(metrics, 4)]
-    .filter(Boolean)
-    .join(', ');
+  // A bar or the end of a line would end the cell.
+  const origin = by === undefined ? [] : [`from ${by.slice(0, ID_CHARACTERS).replaceAll(/[|\s]+/g, ' ')}`];
+  return [`${Math.round(seconds ?? 0)} s`, ...origin, figuresOf(metrics, 4)].filter(Boolean).join(', ');
 }
 
 function progressText({ progress }: StageStatus): string {
@@ -159,5 +156,8 @@ function list(title: string, items: string[]): string[] {
 
 /** Inline code, because Temporal UI breaks its lines, and cuts off those of a block. */
 function code(command: string): string {
-  return `\`${command}\``;
+  // Markdown ends a code by as many backticks as began it.
+  const marks = '`'.repeat(1 + Math.max(0, ...[...command.matchAll(/`+/g)].map(([run]) => run.length)));
+  const space = command.includes('`') ? ' ' : '';
+  return marks + space + command + space + marks;
 }

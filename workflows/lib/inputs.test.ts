@@ -6,7 +6,7 @@ import { lookupsOf } from './inputs.js';
 const humaneval = { kind: 'humaneval', every: 1, offset: 0 };
 
 describe('lookupsOf', () => {
-  it('names benchmarks and engines by their paths', () => {
+  it('names benchmarks and engines by their paths, and the teacher', () => {
     const settings = {
       synthesis: StageConfigs.synthesis.parse({}),
       evaluation: StageConfigs.evaluation.parse({ benchmarks: [{ kind: 'heldOut' }, humaneval], engine: 'vllm' }),
@@ -18,6 +18,7 @@ describe('lookupsOf', () => {
         'stages.evaluation.benchmarks.1': humaneval,
       },
       engines: { 'stages.evaluation.engine': 'vllm' },
+      teacher: settings.synthesis.teacher,
     });
   });
 

@@ -20,6 +20,7 @@ import {
   type ModelInput,
   type ModelSource,
   type PublicBenchmark,
+  type StageConfig,
   type StageName,
   type WorkflowInput,
   type WorkflowName,
@@ -47,13 +48,15 @@ export interface Lookup {
   benchmarks?: Record<string, PublicBenchmark | Benchmark>;
   /** What the workflow samples with, by the paths of the settings. */
   engines?: Record<string, Engine>;
+  /** Who teaches by the seeds among the inputs; absent: nobody. */
+  teacher?: StageConfig['synthesis']['teacher'] | undefined;
   /** Device class of the worker that imports models and samples. */
   deviceClass?: string | undefined;
 }
 
 /**
- * What the settings of stages name that lies on workers, by its path. `at` gives the path of a stage's settings, with a
- * dot at its end.
+ * What the settings of stages name that lies on workers, by its path, and the teacher that reads the seeds. `at` gives
+ * the path of a stage's settings, with a dot at its end.
  *
  * @example
  * lookupsOf({ synthesis: config }, () => 'config.').benchmarks; // { 'config.decontaminate.0': ... }
@@ -61,7 +64,7 @@ export interface Lookup {
 export function lookupsOf(
   settings: Partial<Record<StageName, unknown>>,
   at: (stage: StageName) => string,
-): Required<Pick<Lookup, 'benchmarks' | 'engines'>> {
+): Required<Pick<Lookup, 'benchmarks' | 'engines'>> & Pick<Lookup, 'teacher'> {
   const benchmarks: Record<string, PublicBenchmark | Benchmark> = {};
   const engines: Record<string, Engine> = {};
   for (const stage of stagesOf(settings)) {
@@ -70,7 +73,8 @@ export function lookupsOf(
       list.forEach((benchmark, index) => (benchmarks[`${at(stage)}${setting}.${index}`] = benchmark));
     if (named.engine !== undefined) engines[`${at(stage)}engine`] = named.engine;
   }
-  return { benchmarks, engines };
+  const { data } = STAGE.synthesis.config.safeParse(settings.synthesis);
+  return { benchmarks, engines, teacher: data?.teacher };
 }
 
 /**
@@ -82,7 +86,7 @@ export function lookupsOf(
 export async function resolveInputs<I extends object>(
   workflow: WorkflowName,
   inputs: I,
-  { at, benchmarks = {}, engines = {}, deviceClass }: Lookup,
+  { at, benchmarks = {}, engines = {}, teacher, deviceClass }: Lookup,
 ): Promise<Resolved<I>> {
   const found = named(inputs, at);
   const sources = Object.fromEntries(
@@ -100,7 +104,7 @@ export async function resolveInputs<I extends object>(
   const optional = Object.fromEntries(Object.entries(engines).filter(([, engine]) => engine !== ENGINES[0]));
   const doing = (summary: string) => ({ deviceClass, summary });
   const mistakes = await Promise.all([
-    call('inputs.check', doing('look up inputs'), { artifacts, benchmarks }),
+    call('inputs.check', doing('look up inputs'), { artifacts, benchmarks, ...(teacher ? { teacher } : {}) }),
     ...(Object.keys({ ...sources, ...optional }).length > 0
       ? [call('models.check', doing('look up models'), { sources, engines: optional })]
       : []),

@@ -1,5 +1,6 @@
 /** What every stage workflow shares: its input, status, pause, and the progress that it tells the experiment. */
 import {
+  ApplicationFailure,
   CancellationScope,
   condition,
   getExternalWorkflowHandle,
@@ -147,8 +148,16 @@ export class StageRun {
       });
   }
 
-  /** Shows what the stage made, and whose work it was. */
+  /**
+   * Shows what the stage made, and whose work it was.
+   *
+   * @throws ApplicationFailure `NoRows` with the reasons where it made nothing. Its details hold the result, for a
+   *   workflow that goes on without.
+   */
   finish(result: StageResult): StageResult {
+    const nothing = STAGE[this.stage].noRows(result.metrics);
+    if (nothing !== undefined)
+      throw ApplicationFailure.create({ type: 'NoRows', nonRetryable: true, message: nothing, details: [result] });
     const from = result.reused ? `, reused from ${result.by ?? 'the store'}` : '';
     setCurrentDetails(`**${this.stage}**: done${from}\n\n\`${result.ref.key}\``);
     return result;

@@ -126,6 +126,13 @@ export const evaluation = defineStage({
     tokens: z.number(),
     cpuSeconds: z.number(),
   }),
+  makes: ({ results }) => ({
+    what: 'answers',
+    count: results.reduce((sum, { tasks }) => sum + tasks, 0),
+    of: 'the tasks of its benchmarks',
+    leftOut: [],
+    advice: "The benchmarks have no task; 'heldOut' needs held-out questions (filtering.heldOutShare).",
+  }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: [OWN, 'activities/benchmarks/', 'activities/policy/questions.ts'] },
     generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },

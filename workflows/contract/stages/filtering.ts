@@ -100,6 +100,15 @@ export const filtering = defineStage({
     ...PaidMetrics,
     notes: Notes,
   }),
+  makes: ({ questions, testCases, keptTestCases, droppedQuestions, droppedTestCases }) => ({
+    what: 'questions',
+    count: questions,
+    of: `${testCases} test cases, of which the oracle confirmed ${keptTestCases}`,
+    leftOut: [droppedQuestions, droppedTestCases],
+    advice:
+      'Lower minimumTestCases, have the teacher write more test cases (synthesis.teacher.testCases), or choose another ' +
+      'oracle, as the reasons say.',
+  }),
   steps: {
     plan: { queue: 'pipeline', version: 3, code: CODE },
     request: {

@@ -55,6 +55,13 @@ export const preferences = defineStage({
     /** Pairs that were left out, by reason. */
     skipped: Counts,
   }),
+  makes: ({ pairs, heldOutPairs, programs, questions, skipped }) => ({
+    what: 'pairs',
+    count: pairs,
+    of: `${programs} programs for ${questions} questions (${heldOutPairs} pairs are held out)`,
+    leftOut: [skipped],
+    advice: 'Lower minimumBest or minimumGap, or sample more programs (sampling.samples) by a better model.',
+  }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },
     pair: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },

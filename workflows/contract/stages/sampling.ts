@@ -102,6 +102,13 @@ export const sampling = defineStage({
     tokens: z.number(),
     cpuSeconds: z.number(),
   }),
+  makes: ({ programs, train, heldOut, droppedQuestions, failures }) => ({
+    what: 'programs',
+    count: programs,
+    of: `${train + heldOut} questions`,
+    leftOut: [droppedQuestions, failures],
+    advice: 'Give more questions, or another sampler or samples for them, as the reasons say.',
+  }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: ['activities/sampling/', 'activities/policy/questions.ts'] },
     request: {

@@ -39,6 +39,12 @@ const SynthesisConfig = priced(
   ({ teacher }) => TEACHERS.isPaid(teacher),
 );
 
+/** What the offline teacher asks of a seed, in a sentence for messages. */
+export const OFFLINE_NEEDS =
+  'The offline teacher needs seeds that are one top-level function each, with annotated parameters and return value ' +
+  '(int, float, bool, str, list[T], tuple[T, ...], dict[str, T]) and a docstring in """; annotate the seeds, or ' +
+  "choose a language model as teacher ('openai').";
+
 const CODE = ['activities/synthesis/activities.ts'] as const;
 
 export const synthesis = defineStage({
@@ -75,6 +81,15 @@ export const synthesis = defineStage({
     ...PaidMetrics,
     /** Key of the artifact of raw replies. */
     repliesArtifact: z.string().optional(),
+  }),
+  makes: ({ questions, seeds, droppedSeeds, failures, rejectedTests }) => ({
+    what: 'questions',
+    count: questions,
+    of: `${seeds} seeds`,
+    leftOut: [droppedSeeds, failures, rejectedTests],
+    advice: failures['seedNotUnderstood']
+      ? OFFLINE_NEEDS
+      : 'Give other seeds, another teacher, or another nearDuplicate or decontaminate, as the reasons say.',
   }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: [...CODE, 'activities/languages/', 'activities/similarity/'] },
