@@ -1,53 +1,11 @@
 /** What ends an activity that stands still, and what does not; how long failures wait for their next attempt. */
-import { asyncLocalStorage, Context, type Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import type { ActivityInboundCallsInterceptor } from '@temporalio/worker';
 import { describe, expect, it } from 'vitest';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
 import { cancellationSignal, inItsOwnTime, moved, pause } from './context.js';
-import { activityInterceptor, movementLimits } from './interceptor.js';
+import { Attempt, failureOf } from '../../test/fixtures/attempt.js';
+import { movementLimits } from './interceptor.js';
 
-const silentLog = { trace() {}, debug() {}, info() {}, warn() {}, error() {}, log() {} };
-
-/** An activity with real contexts; `ended` is what it left the device with. */
-class Attempt {
-  beats = 0;
-  readonly cancelled = new AbortController();
-  readonly #context: Context;
-  readonly #inbound: ActivityInboundCallsInterceptor;
-
-  constructor({ attempt = 1, idle = 0.3, silent = 0.6, graceSeconds = 0.1 } = {}) {
-    const info = { attempt, activityType: 'filtering.judge', activityId: '1' } as Info;
-    const never = new Promise<never>(() => undefined);
-    const beat = (): void => {
-      this.beats += 1;
-    };
-    this.#context = new Context(
-      ...([
-        info,
-        never,
-        this.cancelled.signal,
-        beat,
-        undefined,
-        silentLog,
-        undefined,
-      ] as unknown as ConstructorParameters<typeof Context>),
-    );
-    this.#inbound = activityInterceptor({ limits: { idle, silent }, graceSeconds, heartbeatSeconds: 0.02 })(
-      this.#context,
-    ).inbound!;
-  }
-
-  run<T>(activity: () => Promise<T>): Promise<unknown> {
-    return asyncLocalStorage.run(this.#context, () => this.#inbound.execute!({ args: [], headers: {} }, activity));
-  }
-}
-
-const failureOf = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 const ever = (): Promise<never> => new Promise(() => undefined);
 const until = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));
 

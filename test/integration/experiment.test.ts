@@ -30,6 +30,7 @@ import {
   startWorkflow,
   statusWhere,
   sweepPruned,
+  temporalCli,
   temporalClient,
   workerProcess,
 } from '../fixtures/harness.js';
@@ -537,5 +538,40 @@ describe('cancelling', () => {
     const child = (await temporalClient()).workflow.getHandle(`${handle.workflowId}/sampling`);
     await expect.poll(async () => (await child.describe()).status.name).toBe('CANCELLED');
     runtime.release('sample');
+  });
+});
+
+describe('a reset of a terminated experiment', () => {
+  it('starts the stage again that was ended with it, as soon as somebody asks', async () => {
+    const { runtime, queue: taskQueue } = heldWorker();
+    runtime.hold('sample');
+    const experiment = micro('terminated');
+    const sampling = { ...experiment.stages.sampling, samples: 64, salt: 'terminated' };
+    const handle = await startWorkflow(
+      'experiment',
+      { ...experiment, stages: { ...experiment.stages, sampling } },
+      { taskQueue },
+    );
+    await runtime.held('sample');
+    await handle.terminate('somebody did');
+    const { workflow } = await temporalClient();
+    const child = workflow.getHandle(`${handle.workflowId}/sampling`);
+    await expect.poll(async () => (await child.describe()).status.name).toBe('TERMINATED');
+    runtime.release('sample');
+    await temporalCli(
+      'workflow',
+      'reset',
+      '--workflow-id',
+      handle.workflowId,
+      '--type',
+      'LastWorkflowTask',
+      '--reason',
+      'x',
+    );
+    const again = workflow.getHandle(handle.workflowId);
+    await again.signal('resume');
+    await statusWhere(again, ({ stages }) => stages.some(({ name, state }) => name === 'sampling' && state === 'done'));
+    await again.cancel();
+    await expect(again.result()).rejects.toThrow();
   });
 });

@@ -5,9 +5,11 @@ import { existsSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { cancellationSignal } from '../../activities/runtime/context.js';
 import { PythonService, type PythonServiceOptions } from '../../activities/runtime/python-service.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { processTree } from '../../workers/gpu-launcher.js';
+import { Attempt, failureOf } from '../fixtures/attempt.js';
 import { ECHO } from '../fixtures/echo-operations.js';
 import { createServices } from '../../workers/plugins/services.js';
 import { GUARD_SECONDS } from '../fixtures/until.js';
@@ -44,6 +46,12 @@ def stubborn(params, call):
     call.progress(0, 1, "deaf")
     time.sleep(100_000)
 
+def compute(params, call):
+    end = time.process_time() + params["seconds"]
+    while time.process_time() < end:
+        pass
+    return {"echo": "computed", "pid": os.getpid()}
+
 def die(params, call):
     os._exit(3)
 
@@ -57,7 +65,7 @@ class DeviceLost(Exception):
 def lose(params, call):
     raise DeviceLost("the device is gone")
 
-operations = {each.__name__: each for each in (echo, garble, fail, patient, stubborn, die, fill, lose)}
+operations = {each.__name__: each for each in (echo, garble, fail, patient, stubborn, compute, die, fill, lose)}
 serve(operations, {"echo": "1"}, useless_after=(DeviceLost,))
 `,
 );
@@ -154,6 +162,25 @@ describe('a call', () => {
     expect(await python.call('echo', { value: 2 })).toMatchObject({ echo: 2 });
   });
 
+  it('whose process hangs ends its activity as Stalled, and the next one has a new process', async () => {
+    const python = service(0.1);
+    const { pid } = await python.call('echo', { value: '' });
+    process.kill(pid, 'SIGSTOP');
+    const attempt = new Attempt({ idle: 5, silent: 3600, graceSeconds: GUARD_SECONDS });
+    const hung = attempt.run(() => python.call('echo', { value: '' }, { signal: cancellationSignal() }));
+    expect(await failureOf(hung)).toMatchObject({ type: 'Stalled', nonRetryable: false });
+    await expect.poll(() => alive(pid)).toBe(false);
+    expect((await python.call('echo', { value: '' })).pid).not.toBe(pid);
+  });
+
+  it('whose process computes without a word goes on', async () => {
+    const python = service();
+    await python.versions();
+    const attempt = new Attempt({ idle: 5, silent: 3600 });
+    const computing = attempt.run(() => python.call('compute', { seconds: 6 }, { signal: cancellationSignal() }));
+    expect(await computing).toMatchObject({ echo: 'computed' });
+  });
+
   it('whose process ends is lost, and says where the log is', async () => {
     const python = service();
     await expect(python.call('die', {})).rejects.toMatchObject({
@@ -237,6 +264,7 @@ describe('the process', () => {
       `
 import { writeFileSync } from 'node:fs';
 import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
+import { Attempt, failureOf } from '../fixtures/attempt.js';
 import { ECHO } from ${JSON.stringify(join(root, 'test/fixtures/echo-operations.ts'))};
 const python = new PythonService(ECHO, ${JSON.stringify({ ...optionsOf(GUARD_SECONDS), name: 'orphan' })});
 const { pid } = await python.call('echo', { value: 1 });
