@@ -403,10 +403,18 @@ class ExperimentRun {
         if (!ended) throw new StageLost();
       }
     });
-    return Promise.race([
-      settled,
-      lost.catch((error: unknown) => (isCancellation(error) ? settled : Promise.reject(error as Error))),
-    ]);
+    const whenLookingEnds = async (error: unknown): Promise<StageResult> => {
+      if (!isCancellation(error)) throw error;
+      if (!ended)
+        // Cancelled while it runs. A stage that is gone would never tell that it has ended.
+        await CancellationScope.nonCancellable(async () => {
+          if (await this.#exists(stage)) return;
+          await sleep('10 seconds', { summary: `whether the end of ${stage} arrives` });
+          if (!ended) throw new StageLost();
+        });
+      return settled;
+    };
+    return Promise.race([settled, lost.catch(whenLookingEnds)]);
   }
 
   /** Whether the workflow of a stage takes signals. */
