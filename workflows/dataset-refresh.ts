@@ -3,6 +3,7 @@ import type { Difference } from '../activities/dataset-refresh/activities.js';
 import { chainInputs, givenOf, type ArtifactRef, type StageName } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { findBy } from './lib/search-attributes.js';
 import { stageOrNothing } from './lib/stage-child.js';
 
 export interface RefreshResult {
@@ -39,6 +40,7 @@ export interface RefreshResult {
  */
 export async function datasetRefresh(input: unknown): Promise<RefreshResult> {
   const { name, seeds: given, inputs: recorded = {}, ...config } = parseInput('datasetRefresh', input);
+  await findBy({ AceCoderDataset: name });
   const { seeds, inputs } = await resolveInputs(
     'datasetRefresh',
     { seeds: given, inputs: recorded },

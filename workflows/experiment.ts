@@ -25,12 +25,7 @@ import {
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import {
-  defineSearchAttributeKey,
-  SearchAttributeType,
-  WorkflowExecutionAlreadyStartedError,
-  type SignalDefinition,
-} from '@temporalio/common';
+import { WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
   givenOf,
   queueName,
@@ -39,7 +34,6 @@ import {
   type ArtifactRef,
   type Experiment,
   type ExperimentFigures,
-  type SEARCH_ATTRIBUTES,
   type StageName,
   type StageResult,
   type StageStatus,
@@ -75,6 +69,7 @@ import {
   stageProgressSignal,
   statusQuery,
 } from './lib/messages.js';
+import { double, findBy, keyword } from './lib/search-attributes.js';
 import { carriedOver, historyIsLong } from './lib/stage.js';
 import { onWaiting, queuesServed } from './lib/waiting.js';
 
@@ -102,13 +97,6 @@ class StageLost extends Error {}
 /** Pauses between two looks whether a running stage still exists. Each look adds to the history. */
 const FIRST_LOOK_MINUTES = 10;
 const LONGEST_PAUSE_MINUTES = 6 * 60;
-
-/** Search attributes of a type. */
-type AttributeOf<T extends string> = {
-  [N in keyof typeof SEARCH_ATTRIBUTES]: (typeof SEARCH_ATTRIBUTES)[N] extends T ? N : never;
-}[keyof typeof SEARCH_ATTRIBUTES];
-const keyword = (name: AttributeOf<'Keyword'>) => defineSearchAttributeKey(name, SearchAttributeType.KEYWORD);
-const double = (name: AttributeOf<'Double'>) => defineSearchAttributeKey(name, SearchAttributeType.DOUBLE);
 
 /**
  * Runs a whole experiment. Its input is one JSON object: see `Experiment`. `extends` names a preset.
@@ -141,13 +129,8 @@ export async function experiment(input: unknown, given?: Carry): Promise<Experim
 
 /** Lets a refused experiment be found by its state, as others are. */
 async function tellRefused(input: unknown): Promise<void> {
-  const searchAttributes = await call('experiment.searchAttributes', { summary: 'look for search attributes' }, {});
-  if (!searchAttributes) return;
   const { data } = z.looseObject({ name: z.string().max(200) }).safeParse(input);
-  upsertSearchAttributes([
-    { key: keyword('AceCoderExperiment'), value: data?.name ?? null },
-    { key: keyword('AceCoderState'), value: 'failed' },
-  ]);
+  await findBy({ AceCoderExperiment: data?.name ?? null, AceCoderState: 'failed' });
 }
 
 class ExperimentRun {

@@ -55,7 +55,7 @@ export function experimentActivities({
     },
 
     /** Whether the namespace has the search attributes. */
-    'experiment.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
+    'inputs.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
 
     /**
      * Stores `report.html` and `summary.json` as an artifact. Where the worker keeps results on its disk, they are in

@@ -75,6 +75,7 @@ const SEARCH_ATTRIBUTES = {
   AceCoderExperiment: 'Keyword',
   AceCoderStage: 'Keyword',
   AceCoderState: 'Keyword',
+  AceCoderDataset: 'Keyword',
   AceCoderPassAt1: 'Double',
 } as const;
 

@@ -94,6 +94,7 @@ describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout
       AceCoderExperiment: 'INDEXED_VALUE_TYPE_KEYWORD',
       AceCoderStage: 'INDEXED_VALUE_TYPE_KEYWORD',
       AceCoderState: 'INDEXED_VALUE_TYPE_KEYWORD',
+      AceCoderDataset: 'INDEXED_VALUE_TYPE_KEYWORD',
       AceCoderPassAt1: 'INDEXED_VALUE_TYPE_DOUBLE',
     });
     const namespace = await temporal(stack, 'operator', 'namespace', 'describe', '-n', 'default', '--output', 'json');

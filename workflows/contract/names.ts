@@ -28,10 +28,10 @@ const SHARED_ACTIVITIES = {
   'tables.import': 'gpu',
   'tables.export': 'gpu',
   'inputs.check': 'pipeline',
+  'inputs.searchAttributes': 'pipeline',
   'queues.served': 'pipeline',
   'artifacts.import': 'pipeline',
   'experiment.record': 'pipeline',
-  'experiment.searchAttributes': 'pipeline',
   'experiment.report': 'pipeline',
   'preview.seeds': 'pipeline',
   'preview.page': 'pipeline',
@@ -145,7 +145,7 @@ const LONGEST_SHARED: Readonly<Record<keyof typeof SHARED_ACTIVITIES, number>> =
   'queues.served': LONGEST.document,
   'artifacts.import': LONGEST.rows,
   'experiment.record': LONGEST.document,
-  'experiment.searchAttributes': LONGEST.document,
+  'inputs.searchAttributes': LONGEST.document,
   'experiment.report': LONGEST.rows,
   'preview.seeds': LONGEST.rows,
   'preview.page': LONGEST.rows,
@@ -181,11 +181,12 @@ export function longestAttempt(name: ActivityName, { shards = 0 }: { shards?: nu
   }
 }
 
-/** Search attributes that `experiment` sets, with their types. The stack registers them. */
+/** Search attributes that workflows set, with their types. The stack registers them. */
 export const SEARCH_ATTRIBUTES = {
   AceCoderExperiment: 'Keyword',
   AceCoderStage: 'Keyword',
   AceCoderState: 'Keyword',
+  AceCoderDataset: 'Keyword',
   AceCoderPassAt1: 'Double',
 } as const;
 

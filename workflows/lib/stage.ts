@@ -25,6 +25,7 @@ import {
 } from '../contract/index.js';
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { onSignal, pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
+import { findBy } from './search-attributes.js';
 import { onWaiting } from './waiting.js';
 
 /** Most progress messages of one stage run, because each is an event in two histories. */
@@ -184,6 +185,8 @@ export async function stageInput<S extends StageName>(
   carried = false,
 ): Promise<{ inputs: Resolved<StageInput<S>['inputs']>; config: StageInput<S>['config']; settings: StageAnswers }> {
   const { inputs, config } = parseInput(stage, input) as StageInput<S>;
+  // An experiment gives its stages their attributes when it starts them.
+  if (!carried && !workflowInfo().parent) await findBy({ AceCoderStage: stage });
   const resolved = carried
     ? { inputs: inputs as Resolved<StageInput<S>['inputs']>, config: {} }
     : await resolveInputs(
