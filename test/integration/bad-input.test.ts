@@ -7,6 +7,7 @@ import { badInputs, printedFor } from '../../infra/docs-tools/bad-input.js';
 import { BrokenLineRow } from '../../activities/experiment/import-artifact.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
+import { programsFile } from '../fixtures/programs.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-bad-input-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -122,17 +123,7 @@ describe('files', () => {
 
 describe('references', () => {
   it('of another kind or another content than they say are refused', async () => {
-    const path = file('pairs-source.jsonl', {
-      id: 'p-0',
-      questionId: 'q',
-      split: 'train',
-      question: 'Q',
-      index: 0,
-      program: 'x',
-      finish: 'stop',
-      outcomes: [{ status: 'pass' }],
-      passRate: 1,
-    });
+    const path = programsFile(folder);
     const { ref } = (await (
       await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} })
     ).result()) as { ref: ArtifactRef };
