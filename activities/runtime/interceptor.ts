@@ -41,7 +41,7 @@ interface Seen {
 /**
  * What a worker with a device is told when an activity leaves it; what is returned is called when the activity ends.
  */
-export type LeaveDevice = () => () => void;
+type LeaveDevice = () => () => void;
 
 /** For how long an activity may stand still, in seconds. */
 export interface MovementLimits {

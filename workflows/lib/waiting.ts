@@ -94,7 +94,7 @@ async function lookOut(queue: string, state: Busy): Promise<void> {
  * waitingText('acecoder-gpu-trian', 0, ['acecoder-gpu-train']);
  * // 'waits for a worker on acecoder-gpu-trian since 1970-01-01 00:00:00 UTC; workers serve acecoder-gpu-train'
  */
-export function waitingText(queue: string, since: number, served: readonly string[]): string {
+function waitingText(queue: string, since: number, served: readonly string[]): string {
   const at = new Date(since).toISOString().slice(0, 19).replace('T', ' ');
   const others = served.length > 0 ? `; workers serve ${served.slice(0, 10).join(', ')}` : '';
   return `waits for a worker on ${queue} since ${at} UTC${others}`;
