@@ -16,6 +16,7 @@ import {
   type HostConfig,
   type NvidiaSmiCommand,
 } from './gpu-launcher.js';
+import { keepRunningWithoutLog } from './log.js';
 import { onEndSignal } from './signals.js';
 
 const HELP = `workers/gpu.ts [options]
@@ -134,6 +135,7 @@ async function run(): Promise<void> {
   await serve(values.wait);
 }
 
+keepRunningWithoutLog();
 run().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
   process.exit(1);

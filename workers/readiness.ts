@@ -6,6 +6,7 @@ import { mkdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NativeConnection } from '@temporalio/worker';
+import { UnfitStore } from '../activities/artifacts/objects.js';
 import type { ArtifactStore } from '../activities/artifacts/store.js';
 import { shellWord } from '../workflows/contract/index.js';
 
@@ -133,11 +134,14 @@ export class TemporalServer {
   }
 }
 
-/** Why the store cannot be used; undefined where it can. */
+/** Why the store cannot be used; undefined where it can. @throws UnfitStore where no waiting makes it usable. */
 export async function storeObstacle(store: Pick<ArtifactStore, 'check'>): Promise<string | undefined> {
   return store.check().then(
     () => undefined,
-    (error: Error) => error.message,
+    (error: Error) => {
+      if (error instanceof UnfitStore) throw error;
+      return error.message;
+    },
   );
 }
 

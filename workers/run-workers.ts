@@ -20,6 +20,7 @@ import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
 import { taskQueuesOf } from './plugins/task-queues.js';
 import { workflowBundle } from './workflow-bundle.js';
+import { keepRunningWithoutLog } from './log.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
 import { onEndSignal } from './signals.js';
 
@@ -213,6 +214,7 @@ function waitArgument(): string | undefined {
 
 /** Runs an entry point. A failure prints one sentence and exits with code 1. `--wait 60s` limits the waiting. */
 export function main(roles: readonly QueueRole[], wait: () => string | undefined = waitArgument): void {
+  keepRunningWithoutLog();
   Promise.resolve()
     .then(() => {
       const duration = wait();

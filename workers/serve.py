@@ -17,16 +17,29 @@ cannot ask for it, and an orphaned training would hold a GPU.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import queue
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn
 
-DISK_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "unexpected pos")
-"""In the messages of the operating system, whichever library passes them on, and of a `torch.save` that came short."""
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_SIGNS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "No usable temporary directory",
+    "unexpected pos",
+    "file write failed",
+    "iostream error",
+)
+"""In the messages of the operating system, whichever library passes them on, of `tempfile`, which tries each folder,
+and of a `torch.save` that came short."""
 
 
 class ServiceError(Exception):
@@ -91,13 +104,58 @@ class Call:
 
 
 def as_service_error(error: Exception) -> ServiceError:
-    """The error as the parent is told of it; the type of an unexpected one is the name of its class."""
+    """The error as the parent is told of it; the type of an unexpected one is the name of its class.
+
+    A full disk shows through whatever was made of it on the way: libraries and operations tell of a model that cannot
+    be loaded, or of rows that cannot be read, and room that is made later mends all of it.
+    """
+    if isinstance(error, Cancelled):
+        return error
+    # The words of an operation's own error may be those of somebody's data; what led to it is not.
+    if full := _disk_full(_led_to(error) if isinstance(error, ServiceError) else error):
+        text = str(full) or repr(full)
+        return ServiceError("DiskFull", f"the disk of this worker's files (ACECODER_HOME) is full: {text}")
     if isinstance(error, ServiceError):
         return error
-    text = str(error) or repr(error)
-    if any(sign in text for sign in DISK_FULL_SIGNS):
-        return ServiceError("DiskFull", f"the disk of this worker's files (ACECODER_HOME) is full: {text}")
-    return ServiceError(type(error).__name__, text)
+    return ServiceError(type(error).__name__, str(error) or repr(error))
+
+
+def _disk_full(error: BaseException | None) -> BaseException | None:
+    """The first error that tells of a full disk, of those that led to `error`."""
+    seen: set[int] = set()
+    while error and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+            return error
+        if any(sign in str(error) for sign in DISK_FULL_SIGNS):
+            return error
+        error = _led_to(error)
+    return None
+
+
+def _led_to(error: BaseException) -> BaseException | None:
+    return error.__cause__ or error.__context__
+
+
+class _Log(io.TextIOWrapper):
+    """A text stream to a log file, which loses what the file does not take."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def keep_running_without_log() -> None:
+    """Let no line of a log that cannot be written, because its disk is full, end an operation or this process."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        file = io.FileIO(descriptor, "w", closefd=False)
+        setattr(sys, name, _Log(file, encoding="utf-8", errors="backslashreplace", write_through=True))
 
 
 Operation = Callable[[Any, Call], Mapping[str, object]]

@@ -5,14 +5,16 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, link, mkdir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join, sep } from 'node:path';
-import { Transform, type Readable } from 'node:stream';
+import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { StageFailure, type ManifestFile } from '../../workflows/contract/index.js';
 import { eachOf } from './collections.js';
-import { exists, fileDigest, filesOf, linkInto, place, sweepUntouched } from './files.js';
+import { evict, type Evicted } from './eviction.js';
+import { fileDigest, filesOf, isDiskFull, linkInto, place, sweepUntouched } from './files.js';
+import { hold } from './holds.js';
 import { objectKeys } from './keys.js';
 import type { S3Objects } from './objects.js';
 
@@ -30,16 +32,31 @@ const REFRESH_AFTER_MS = 6 * 3_600_000;
  * by 15 minutes, and the time that a commit takes.
  */
 const FRESH_BLOB_SECONDS = 300;
+/** Share of its disk that a cache takes unless it is told otherwise. */
+const SHARE_OF_DISK = 0.5;
+/** A cache is looked through when it has grown by this share of its budget, and is cut to that much below it. */
+const GROWTH = 0.05;
+/** Share of a cache that stays where its disk is full. */
+const SHARE_WHEN_FULL = 0.5;
+/** Times that a blob is fetched for a link where others remove it in between. */
+const FETCHES = 3;
 
 export class BlobCache {
   readonly #blobs: string;
   readonly #spool: string;
   readonly #folders: string;
+  /** Bytes that came since the cache was looked through; all of it is unknown at first. */
+  #grown = Infinity;
+  #evicting: Promise<Evicted> | undefined;
 
-  /** @param folder of the cache; it holds blobs, spooled files and folders of artifacts. */
+  /**
+   * @param folder of the cache; it holds blobs, spooled files and folders of artifacts.
+   * @param budgetBytes for blobs and folders; half of the disk where it is undefined.
+   */
   constructor(
     private readonly objects: Pick<S3Objects, 'putFile' | 'read' | 'time' | 'touch'>,
     private readonly folder: string,
+    private readonly budgetBytes?: number,
   ) {
     this.#blobs = join(folder, 'blobs');
     this.#spool = join(folder, 'spool');
@@ -69,7 +86,40 @@ export class BlobCache {
     await rename(spooled, path);
     // Renaming a link onto the same file does nothing and keeps the link.
     await rm(spooled, { force: true });
+    this.#grown += (await stat(path)).size;
+    await this.#keepBudget();
     return path;
+  }
+
+  /** Runs work that writes to this cache's disk. Where that one is full, what nobody reads goes before the error. */
+  async makingRoom<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (isDiskFull(error)) await this.#evict((bytes) => bytes * SHARE_WHEN_FULL).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #keepBudget(): Promise<void> {
+    const budget = this.budgetBytes ?? (await this.#shareOfDisk());
+    if (this.#grown < budget * GROWTH) return;
+    this.#grown = 0;
+    const { before } = await this.#evict((bytes) => (bytes > budget ? budget * (1 - GROWTH) : Infinity));
+    // What may not go now is looked at again soon.
+    if (before > budget) this.#grown = (budget * GROWTH) / 2;
+  }
+
+  async #shareOfDisk(): Promise<number> {
+    const { blocks, bsize } = await statfs(this.folder);
+    return blocks * bsize * SHARE_OF_DISK;
+  }
+
+  #evict(most: (bytes: number) => number): Promise<Evicted> {
+    const folders = { blobs: this.#blobs, folders: this.#folders, spool: this.#spool };
+    return (this.#evicting ??= evict(folders, most).finally(() => {
+      this.#evicting = undefined;
+    }));
   }
 
   /** Sends a blob, encoded as the file at `path` is, unless the store holds a recent one. */
@@ -85,8 +135,10 @@ export class BlobCache {
    */
   async putFile(path: string, name: string, { cached = true } = {}): Promise<ManifestFile> {
     const spooled = await this.spoolPath();
-    await (path.startsWith(`${this.folder}${sep}`) ? link(path, spooled) : copyFile(path, spooled));
     try {
+      await this.makingRoom(() =>
+        path.startsWith(`${this.folder}${sep}`) ? link(path, spooled) : copyFile(path, spooled),
+      );
       const sha256 = await fileDigest(spooled);
       const { size } = await stat(spooled);
       await this.putBlob(sha256, cached ? await this.adopt(spooled, sha256) : spooled);
@@ -113,11 +165,17 @@ export class BlobCache {
    * @throws StageFailure `ArtifactCorrupt` where the store does not hold the blob, or holds other bytes.
    */
   async fetch(file: BlobFile): Promise<string> {
+    const path = await this.#fetch(file);
+    // Where another process evicts it at this moment, the next download is young enough to stay.
+    return (await hold(path)) ? path : this.#fetch(file);
+  }
+
+  async #fetch(file: BlobFile): Promise<string> {
     const path = join(this.#blobs, file.sha256);
     if (await hasSize(path, file.bytes)) return path;
     const spooled = await this.spoolPath();
     try {
-      await this.#download(file, spooled);
+      await this.makingRoom(() => this.#download(file, spooled));
       return await this.adopt(spooled, file.sha256);
     } finally {
       await rm(spooled, { force: true });
@@ -145,13 +203,14 @@ export class BlobCache {
   /** Folder of an artifact's files on this host, under a name of the caller; undefined where it is not there. */
   async folderNamed(name: string): Promise<string | undefined> {
     const folder = join(this.#folders, name);
-    return (await exists(folder)) ? folder : undefined;
+    return (await hold(folder)) ? folder : undefined;
   }
 
   /** Puts files into the folder of that name, as links to cached blobs, and returns it. It appears as a whole. */
   async makeFolder(name: string, files: readonly ManifestFile[]): Promise<string> {
     const folder = join(this.#folders, name);
     await this.#linkFiles(files, folder);
+    await hold(folder);
     return folder;
   }
 
@@ -179,34 +238,46 @@ export class BlobCache {
 
   async #download(file: BlobFile, path: string): Promise<void> {
     const what = `blob ${file.sha256} of ${file.name}`;
-    const hash = createHash('sha256');
-    const hashing = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        hash.update(chunk);
-        done(null, chunk);
-      },
-    });
-    let answered = false;
-    const write = async (body: Readable): Promise<void> => {
-      answered = true;
+    const found = await this.objects.read(objectKeys.blob(file.sha256), async (body) => {
+      const hash = createHash('sha256');
+      const hashing = new Transform({
+        transform(chunk: Buffer, _encoding, done) {
+          hash.update(chunk);
+          done(null, chunk);
+        },
+      });
       const sink = createWriteStream(path);
-      await (file.encoding === 'gzip' ? pipeline(body, createGunzip(), hashing, sink) : pipeline(body, hashing, sink));
-    };
-    const found = await this.objects.read(objectKeys.blob(file.sha256), write).catch((error: unknown) => {
-      // Before the answer came, the error is one of the request and says nothing about the bytes.
-      if (!answered || error instanceof StageFailure) throw error;
-      const { message } = error as Error;
-      throw new StageFailure('ArtifactCorrupt', `${what} cannot be read: ${message}`, { cause: error });
+      try {
+        await (file.encoding === 'gzip'
+          ? pipeline(body, createGunzip(), hashing, sink)
+          : pipeline(body, hashing, sink));
+      } catch (error) {
+        // Bytes that are no gzip. Every other error is one of the request or of this host's disk.
+        if (!(error instanceof Error && 'code' in error && String(error.code).startsWith('Z_'))) throw error;
+        throw new StageFailure('ArtifactCorrupt', `${what} cannot be read: ${error.message}`, { cause: error });
+      }
+      if (hash.digest('hex') !== file.sha256)
+        throw new StageFailure('ArtifactCorrupt', `${what} holds other bytes than its name says`);
     });
     if (!found) throw new StageFailure('ArtifactCorrupt', `${what} is missing from the store`);
-    if (hash.digest('hex') !== file.sha256)
-      throw new StageFailure('ArtifactCorrupt', `${what} holds other bytes than its name says`);
   }
 
   async #linkFiles(files: readonly ManifestFile[], folder: string): Promise<void> {
     const building = await this.spoolPath('.folder');
-    for (const file of files) await linkInto(await this.fetch(file), join(building, file.name));
+    for (const file of files) await this.#link(file, join(building, file.name));
     await place(building, folder);
+  }
+
+  /** Links a blob, and fetches it again where it is evicted between its fetch and the link. */
+  async #link(file: BlobFile, target: string): Promise<void> {
+    for (let fetches = 1; ; fetches += 1) {
+      try {
+        return await linkInto(await this.#fetch(file), target);
+      } catch (error) {
+        const isGone = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+        if (!isGone || fetches === FETCHES) throw error;
+      }
+    }
   }
 
   /** Removes from the cache those of the files that have so many links, the cache's own included. */

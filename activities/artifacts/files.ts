@@ -7,6 +7,15 @@ import { dirname, join, relative } from 'node:path';
 /** Bytes of a file that one read gives. */
 export const READ_BYTES = 256 * 1024;
 
+/** Whether an error, or one that led to it, says that a disk or a quota is full, in whatever words. */
+export function isDiskFull(error: unknown): boolean {
+  for (let [each, depth] = [error, 0]; each instanceof Error && depth < 8; [each, depth] = [each.cause, depth + 1]) {
+    if ('code' in each && (each.code === 'ENOSPC' || each.code === 'EDQUOT')) return true;
+    if (each instanceof AggregateError && each.errors.some(isDiskFull)) return true;
+  }
+  return false;
+}
+
 /** Relative names of all files below a folder, in order. */
 export async function filesOf(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
@@ -27,14 +36,6 @@ export async function fileDigest(path: string): Promise<string> {
 export async function folderBytes(folder: string): Promise<number> {
   const sizes = await Promise.all((await filesOf(folder)).map(async (name) => (await stat(join(folder, name))).size));
   return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-/** Whether there is a file or folder at a path. */
-export async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Links a file to a path whose folders need not exist. */

@@ -28,15 +28,19 @@ export class RowIndex {
   ) {}
 
   /** The index of an artifact whose rows name their seeds. */
-  static of(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
-    if (latest?.digest !== ref.digest) {
-      const index = RowIndex.#read(store, ref);
-      latest = { digest: ref.digest, index };
-      index.catch(() => {
-        if (latest?.index === index) latest = undefined;
-      });
+  static async of(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
+    for (;;) {
+      if (latest?.digest !== ref.digest) break;
+      // Whoever began to read may have been cancelled, which says nothing to the others.
+      const index = await latest.index.catch(() => undefined);
+      if (index) return index;
     }
-    return latest.index;
+    const index = RowIndex.#read(store, ref);
+    latest = { digest: ref.digest, index };
+    index.catch(() => {
+      if (latest?.index === index) latest = undefined;
+    });
+    return index;
   }
 
   static async #read(store: Reading, ref: ArtifactRef): Promise<RowIndex> {

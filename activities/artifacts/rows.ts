@@ -17,7 +17,7 @@ export type Rows<T> = Iterable<T> | AsyncIterable<T>;
 
 /** Files of rows in the store. */
 export class RowFiles {
-  constructor(private readonly cache: Pick<BlobCache, 'adopt' | 'fetch' | 'putBlob' | 'spoolPath'>) {}
+  constructor(private readonly cache: Pick<BlobCache, 'adopt' | 'fetch' | 'makingRoom' | 'putBlob' | 'spoolPath'>) {}
 
   /**
    * Writes rows as JSON Lines, validating each, and stores them gzipped.
@@ -30,7 +30,16 @@ export class RowFiles {
   }
 
   /** As {@link put}, in one pass into several files: `fileOf` gives the index of a row's file among `names`. */
-  async putByFile<T>(
+  putByFile<T>(
+    names: readonly string[],
+    schema: z.ZodType<T>,
+    rows: Rows<T>,
+    fileOf: (row: T) => number,
+  ): Promise<ManifestFile[]> {
+    return this.cache.makingRoom(() => this.#putByFile(names, schema, rows, fileOf));
+  }
+
+  async #putByFile<T>(
     names: readonly string[],
     schema: z.ZodType<T>,
     rows: Rows<T>,

@@ -21,6 +21,8 @@ export interface StoreOptions extends S3Options {
   publicEndpoint?: string;
   /** Folder of the cache on this host: blobs, spooled files, folders of artifacts. */
   cache: string;
+  /** Bytes of blobs and folders in it, about; half of its disk unless told. */
+  cacheBytes?: number;
 }
 
 /** Small JSON documents and the names of all objects. */
@@ -37,6 +39,11 @@ interface ObjectStore {
   keys(prefix: string): Promise<Set<string>>;
   /** Removes objects; one that is gone already counts as removed. */
   remove(keys: readonly string[]): Promise<void>;
+  /**
+   * Runs work whose requests end with `signal`, or with nothing but silence where there is none. Without this, requests
+   * of an activity end with the activity's cancellation. What is stored because of that must not.
+   */
+  following<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T>;
 }
 
 /** Blobs, and the cache of this host. */
@@ -115,7 +122,7 @@ interface ManifestStore {
 /** All of it. A function that needs a part takes that part, or a `Pick` of it. */
 export interface ArtifactStore extends ObjectStore, BlobStore, RowStore, ManifestStore {}
 
-/** Reads the store's settings; the error names every variable that is missing. */
+/** Reads the store's settings. @throws Error that names every variable that is missing, or one that is no number. */
 export function storeOptionsFromEnvironment(env: NodeJS.ProcessEnv, cache: string): StoreOptions {
   const names = [
     'ACECODER_S3_ENDPOINT',
@@ -139,15 +146,28 @@ export function storeOptionsFromEnvironment(env: NodeJS.ProcessEnv, cache: strin
     prefix: env['ACECODER_S3_PREFIX'] ?? '',
     ...(env['ACECODER_S3_REGION'] ? { region: env['ACECODER_S3_REGION'] } : {}),
     ...(env['ACECODER_S3_PUBLIC_ENDPOINT'] ? { publicEndpoint: env['ACECODER_S3_PUBLIC_ENDPOINT'] } : {}),
+    ...positive(env, 'ACECODER_STORE_IDLE_SECONDS', 'seconds', (idleSeconds) => ({ idleSeconds })),
+    ...positive(env, 'ACECODER_STORE_RETRY_SECONDS', 'seconds', (retrySeconds) => ({ retrySeconds })),
+    ...positive(env, 'ACECODER_CACHE_GB', 'gigabytes', (gigabytes) => ({ cacheBytes: gigabytes * 1e9 })),
   };
 }
 
+/** The options that a number of the environment gives; none where it is not set. */
+function positive<O>(env: NodeJS.ProcessEnv, variable: string, unit: string, give: (value: number) => O): Partial<O> {
+  const text = env[variable];
+  if (!text) return {};
+  const value = Number(text);
+  if (!Number.isFinite(value) || value <= 0)
+    throw new Error(`${variable} is ${text}; it is a number of ${unit} above 0.`);
+  return give(value);
+}
+
 /** The artifact store of an S3-compatible service. The first call makes the first request. */
-export function createArtifactStore({ cache: folder, publicEndpoint, ...s3 }: StoreOptions): ArtifactStore {
+export function createArtifactStore({ cache: folder, cacheBytes, publicEndpoint, ...s3 }: StoreOptions): ArtifactStore {
   const objects = new S3Objects(s3);
   // The address is part of what a link signs.
   const linked = publicEndpoint === undefined ? objects : new S3Objects({ ...s3, endpoint: publicEndpoint });
-  const cache = new BlobCache(objects, folder);
+  const cache = new BlobCache(objects, folder, cacheBytes);
   const rows = new RowFiles(cache);
   const manifests = new Manifests(objects, cache);
   return {
@@ -157,6 +177,7 @@ export function createArtifactStore({ cache: folder, publicEndpoint, ...s3 }: St
     list: (prefix) => objects.list(prefix),
     keys: (prefix) => objects.keys(prefix),
     remove: (keys) => objects.remove(keys),
+    following: (signal, work) => objects.following(signal, work),
 
     hostPath: (...names) => cache.hostPath(...names),
     sweepHost: (milliseconds) => cache.sweepHost(milliseconds),

@@ -54,7 +54,7 @@ const GRACE_MS = 20_000;
 const READS = 32;
 
 /** What asking needs of the store. */
-type Documents = Pick<ArtifactStore, 'getJson' | 'putJson'>;
+type Documents = Pick<ArtifactStore, 'following' | 'getJson' | 'putJson'>;
 
 export interface Asking {
   model: EndpointModel;
@@ -311,9 +311,11 @@ class ShardOfRequests {
 
   /** Writes a document that was paid for. @returns whether it is the first of its key. */
   async #put(key: string, document: object): Promise<boolean> {
+    const { store } = this.#asking;
     for (;;) {
       try {
-        return await this.#asking.store.putJson(key, document);
+        // A cancelled activity stores what is paid for, for as long as its requests to the endpoint may take.
+        return await store.following(this.#hard.signal, () => store.putJson(key, document));
       } catch (error) {
         if (!(error instanceof StageFailure) || error.type !== 'StoreUnavailable') throw error;
         this.#lastTrouble = error.message;

@@ -1,6 +1,7 @@
 /** What an input names, looked up before anything is stored or paid for: all mistakes are found together. */
 import { existsSync } from 'node:fs';
 import {
+  FAILURES,
   mistake,
   OFFLINE_NEEDS,
   SeedRow,
@@ -91,7 +92,7 @@ async function failureOf(look: () => Promise<unknown>): Promise<string | undefin
     await look();
     return undefined;
   } catch (error) {
-    if (!(error instanceof StageFailure) || error.type === 'StoreUnavailable') throw error;
+    if (!(error instanceof StageFailure) || FAILURES[error.type] === 'retried') throw error;
     return error.message;
   }
 }

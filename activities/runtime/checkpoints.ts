@@ -228,7 +228,8 @@ export async function train<O extends TrainingOperation>(
     leaveDevice();
     return result;
   } catch (error) {
-    await send(() => sending.sendNewest());
+    // A cancellation ends other requests of an activity. This one is made because of it.
+    await store.following(undefined, () => send(() => sending.sendNewest()));
     throw error;
   }
 }

@@ -55,6 +55,8 @@ export interface Movement {
   /** As `movedAt`, CPU time apart: a process may also compute without end. */
   progressedAt: number;
   readonly stalled: AbortController;
+  /** Aborted by the activity's cancellation or its standstill. One for all requests: each `any` would cost memory. */
+  readonly ended: AbortSignal;
 }
 
 const movements = new WeakMap<Context, Movement>();
@@ -62,7 +64,9 @@ const movements = new WeakMap<Context, Movement>();
 /** Begins to watch the movement of an activity. */
 export function watchMovement(context: Context): Movement {
   const now = performance.now();
-  const movement = { movedAt: now, progressedAt: now, stalled: new AbortController() };
+  const stalled = new AbortController();
+  const ended = AbortSignal.any([context.cancellationSignal, stalled.signal]);
+  const movement = { movedAt: now, progressedAt: now, stalled, ended };
   movements.set(context, movement);
   return movement;
 }
@@ -126,8 +130,7 @@ export function leaveDevice(): void {
  */
 export function cancellationSignal(): AbortSignal {
   const context = Context.current();
-  const movement = movements.get(context);
-  return movement ? AbortSignal.any([context.cancellationSignal, movement.stalled.signal]) : context.cancellationSignal;
+  return movements.get(context)?.ended ?? context.cancellationSignal;
 }
 
 /** As {@link cancellationSignal}; undefined outside of an activity. */

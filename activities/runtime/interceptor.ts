@@ -20,6 +20,8 @@ import type {
   Next,
 } from '@temporalio/worker';
 import { FAILURES, StageFailure } from '../../workflows/contract/index.js';
+import { isDiskFull } from '../artifacts/files.js';
+import { holdingFiles } from '../artifacts/holds.js';
 import { lastProgress, onLeavingDevice, watchMovement, type Movement } from './context.js';
 
 const HEARTBEAT_SECONDS = 4;
@@ -107,7 +109,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
       });
     const given = this.#givenUp();
     try {
-      const result = await Promise.race([next(input), given.up]);
+      const result = await Promise.race([holdingFiles(() => next(input)), given.up]);
       this.seen.delete(key);
       return result;
     } catch (error) {
@@ -194,7 +196,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
       });
     }
     // Room comes back when somebody makes it: never counted, as a store that is away is not.
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')) {
+    if (error instanceof Error && isDiskFull(error)) {
       return ApplicationFailure.create({
         type: 'DiskFull',
         message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`,

@@ -1,20 +1,36 @@
 /** The store's promises against a real MinIO. */
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { collect } from '../../activities/artifacts/collections.js';
+import { holdingFiles } from '../../activities/artifacts/holds.js';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { Documents, MODEL_DOCUMENTS, neededBlobs, prunedParts, sweep } from '../../activities/artifacts/pruning.js';
 import type { PrunedDocument } from '../../activities/artifacts/pruned.js';
 import { RowIndex } from '../../activities/artifacts/row-index.js';
 import { refOf, type Draft } from '../../activities/artifacts/manifests.js';
-import { createArtifactStore, type ArtifactStore } from '../../activities/artifacts/store.js';
+import {
+  createArtifactStore,
+  storeOptionsFromEnvironment,
+  type ArtifactStore,
+} from '../../activities/artifacts/store.js';
 import { newestOnHost, restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
 import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';
@@ -402,6 +418,91 @@ describe('pruning', () => {
       ...gone.manifest.files.map(({ name }) => name === 'config.json'),
     ]);
     expect(await store.materialise(gone.ref)).toBe(folder);
+  });
+});
+
+describe('the budget of a cache', () => {
+  const MEGABYTE = 1_000_000;
+
+  /** A store whose cache holds three blobs, six blobs of one megabyte that are in the store. */
+  async function bounded(): Promise<{ store: ArtifactStore; another: () => ArtifactStore; blobs: ManifestFile[] }> {
+    const source = artifactStore();
+    const blobs: ManifestFile[] = [];
+    for (let index = 0; index < 6; index += 1) {
+      const path = await source.spoolPath();
+      await writeFile(path, randomBytes(MEGABYTE));
+      blobs.push(await source.putFile(path, `${index}.bin`, { cached: false }));
+    }
+    const cache = join(inject('stack').home, 'test-cache', randomUUID());
+    const options = storeOptionsFromEnvironment({ ...inject('environment'), ACECODER_CACHE_GB: '0.0034' }, cache);
+    const another = (): ArtifactStore => createArtifactStore(options);
+    return { store: another(), another, blobs };
+  }
+
+  /** As if nobody had used a path for an hour, or for some minutes less. */
+  const age = (path: string, less = 0): Promise<void> => {
+    const then = new Date(Date.now() - 3_600_000 + less * 60_000);
+    return utimes(path, then, then);
+  };
+  const there = (paths: readonly string[]): boolean[] => paths.map((path) => existsSync(path));
+
+  it('is kept by removing what was used longest ago, which is fetched again when it is needed', async () => {
+    const { store, blobs } = await bounded();
+    const paths: string[] = [];
+    for (const blob of blobs.slice(0, 3)) paths.push(await store.fetch(blob));
+    for (const [index, path] of paths.entries()) await age(path, index);
+    await store.fetch(blobs[0]!);
+    paths.push(await store.fetch(blobs[3]!));
+    expect(there(paths)).toEqual([true, false, true, true]);
+    expect(await store.fetch(blobs[1]!)).toBe(paths[1]);
+    expect(there(paths)).toEqual([true, true, false, true]);
+  });
+
+  it('leaves what was used lately, by whatever process, even where that is more', async () => {
+    const { store, another, blobs } = await bounded();
+    const paths: string[] = [];
+    for (const [index, blob] of blobs.entries()) paths.push(await (index % 2 ? store : another()).fetch(blob));
+    expect(there(paths)).toEqual(paths.map(() => true));
+  });
+
+  it('leaves what an activity holds, for as long as it runs', async () => {
+    const { store, another, blobs } = await bounded();
+    const paths: string[] = [];
+    await holdingFiles(async () => {
+      paths.push(await store.fetch(blobs[0]!));
+      await age(paths[0]!);
+      for (const blob of blobs.slice(1, 4)) paths.push(await another().fetch(blob));
+      expect(there(paths)).toEqual([true, true, true, true]);
+    });
+    await another().fetch(blobs[4]!);
+    expect(there(paths)).toEqual([false, true, true, true]);
+  });
+
+  it('counts links once, and removes a folder together with the blobs that it alone has', async () => {
+    const { store, another, blobs } = await bounded();
+    const artifact = async (files: ManifestFile[]): Promise<ArtifactRef> =>
+      refOf((await store.commit(draft(sha256(randomUUID()), files), producer('w'))).manifest);
+    const [first, second] = [await artifact(blobs.slice(0, 2)), await artifact(blobs.slice(1, 3))];
+    const folders = [await store.materialise(first), await store.materialise(second)];
+    const reading = openSync(join(folders[0]!, '0.bin'), 'r');
+    const stamp = statSync(join(folders[1]!, '1.bin')).mtimeMs;
+    await age(folders[0]!);
+    const cached = blobs.map(({ sha256: digest }) => join(dirname(dirname(folders[0]!)), 'blobs', digest));
+    await another().fetch(blobs[3]!);
+    expect(there(folders)).toEqual([false, true]);
+    expect(there(cached), 'a blob of the folder that stays').toEqual([false, true, true, true, false, false]);
+    expect(statSync(join(folders[1]!, '1.bin')).mtimeMs, 'the runtime knows changed weights by it').toBe(stamp);
+    expect(readSync(reading, Buffer.alloc(10)), 'what is open goes on').toBe(10);
+    closeSync(reading);
+    expect(await store.materialise(first)).toBe(folders[0]);
+    expect(there(cached).slice(0, 2)).toEqual([true, true]);
+  });
+
+  it('is a number above 0', () => {
+    for (const text of ['0', '-1', 'much'])
+      expect(() => storeOptionsFromEnvironment({ ...inject('environment'), ACECODER_CACHE_GB: text }, '/c')).toThrow(
+        `ACECODER_CACHE_GB is ${text}; it is a number of gigabytes above 0.`,
+      );
   });
 });
 

@@ -8,6 +8,7 @@ import {
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
 import { keyFor, readEndpoints } from '../../activities/endpoint/allowed.js';
+import { activitySignal, moved } from '../../activities/runtime/context.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
@@ -141,7 +142,11 @@ export function createServices({
     secret: (endpoint) => keyFor(endpoints, endpoint, env),
     // Made on first use, because the sandbox alone works without a store.
     get store() {
-      return (store ??= createArtifactStore(storeOptionsFromEnvironment(env, join(settings.home, 'cache'))));
+      return (store ??= createArtifactStore({
+        ...storeOptionsFromEnvironment(env, join(settings.home, 'cache')),
+        signal: activitySignal,
+        moved: () => moved(),
+      }));
     },
     models,
     engines: { transformers: models, vllm },

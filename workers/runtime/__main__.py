@@ -17,7 +17,7 @@ import sys
 from operations import runtime_operations
 from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
-from serve import serve
+from serve import keep_running_without_log, serve
 
 # Read by the libraries while they are imported. The first is how long a thread spins before it sleeps. The work of a
 # small model comes in pieces of microseconds: to sleep between them takes as long as they do, and threads that never
@@ -36,6 +36,7 @@ def main() -> None:
     if sys.argv[1:] == ["--describe"]:
         print(json.dumps(methods.describe()))
         return
+    keep_running_without_log()
     others = OtherProcesses() if PROCESSES > 1 and RANK == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.

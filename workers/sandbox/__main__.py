@@ -15,7 +15,7 @@ from operations import sandbox_operations
 from sandbox import verdicts
 from sandbox.pool import Pool
 from sandbox.wall import LEVELS
-from serve import Call, ServiceError, serve
+from serve import Call, ServiceError, keep_running_without_log, serve
 
 _MOST_WORKERS = 4
 
@@ -26,6 +26,7 @@ R = TypeVar("R")
 
 
 def main() -> None:
+    keep_running_without_log()
     parser = argparse.ArgumentParser(
         prog="python -m sandbox", description="Runs untrusted Python programs against tests."
     )

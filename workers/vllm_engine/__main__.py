@@ -23,7 +23,7 @@ import vllm
 
 from operations import vllm_operations
 from runtime.models import DEVICE
-from serve import serve
+from serve import keep_running_without_log, serve
 from vllm_engine.sampling import sample
 
 
@@ -35,6 +35,7 @@ def end_group() -> None:
 
 def main() -> None:
     """Serve until the parent is gone."""
+    keep_running_without_log()
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
