@@ -2,6 +2,7 @@
  * One request to an OpenAI-compatible endpoint, and what its outcome means. The client's own retries are off, because
  * retries are counted here.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIConnectionTimeoutError, APIError, toFile } from 'openai';
 import {
   estimatedTokens,
@@ -13,7 +14,6 @@ import {
   type Prompt,
   type Usage,
 } from '../../workflows/contract/index.js';
-import { inItsOwnTime, pause } from '../runtime/context.js';
 import { pauseMs } from './pace.js';
 
 /** All characters of a prompt's messages. */
@@ -57,6 +57,9 @@ const OF_THE_ROW = new Set([
   'context_length_exceeded',
   'string_above_max_length',
 ]);
+
+/** A batch's file may hold ten thousand replies: it gets as many times the time of one reply. */
+const TRANSFER_TIMES_REPLY = 20;
 
 /** Field of a batch's metadata that holds its name, which finds a batch whose id was never stored. */
 const BATCH_NAME = 'acecoder_batch';
@@ -135,17 +138,13 @@ export class Endpoint {
       const dialect = { ...this.#dialect };
       const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
       try {
-        // A model may think for minutes before its first byte. The timeout is what ends that.
-        const [status, body] = await inItsOwnTime(async () => {
-          const response = await this.#client.chat.completions
-            .create(this.#request(prompt, seed, dialect), {
-              signal: AbortSignal.any([signal, timeout]),
-              headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
-            })
-            .asResponse();
-          return [response.status, await readBody(response)] as const;
-        });
-        return { kind: 'arrived', reply: this.#arrived(status, body, prompt) };
+        const response = await this.#client.chat.completions
+          .create(this.#request(prompt, seed, dialect), {
+            signal: AbortSignal.any([signal, timeout]),
+            headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
+          })
+          .asResponse();
+        return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (timeout.aborted)
@@ -178,12 +177,12 @@ export class Endpoint {
         body: this.#request(prompt, seed, this.#dialect),
       }),
     );
-    const file = await this.#sure(signal, () =>
+    const file = await this.#sure(signal, (limited) =>
       toFile(Buffer.from(`${lines.join('\n')}\n`), `${name}.jsonl`).then((upload) =>
-        this.#client.files.create({ file: upload, purpose: 'batch' }, { signal }),
+        this.#client.files.create({ file: upload, purpose: 'batch' }, { signal: limited }),
       ),
     );
-    const { id } = await this.#sure(signal, () =>
+    const { id } = await this.#sure(signal, (limited) =>
       this.#client.batches.create(
         {
           input_file_id: file.id,
@@ -191,7 +190,7 @@ export class Endpoint {
           completion_window: '24h',
           metadata: { [BATCH_NAME]: name },
         },
-        { signal, headers: { 'Idempotency-Key': name } },
+        { signal: limited, headers: { 'Idempotency-Key': name } },
       ),
     );
     return id;
@@ -199,8 +198,8 @@ export class Endpoint {
 
   /** The id of the endpoint's batch of that name; undefined where there is none. */
   async findBatch(name: string, signal: AbortSignal): Promise<string | undefined> {
-    return this.#sure(signal, async () => {
-      for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal }))
+    return this.#sure(signal, async (limited) => {
+      for await (const { id, metadata } of this.#client.batches.list({ limit: 100 }, { signal: limited }))
         if (metadata?.[BATCH_NAME] === name) return id;
       return undefined;
     });
@@ -215,7 +214,7 @@ export class Endpoint {
     id: string,
     signal: AbortSignal,
   ): Promise<{ ended: false; done: number } | { ended: true; lines: BatchLine[] }> {
-    const batch = await this.#sure(signal, () => this.#client.batches.retrieve(id, { signal }));
+    const batch = await this.#sure(signal, (limited) => this.#client.batches.retrieve(id, { signal: limited }));
     if (batch.status === 'failed') {
       const reasons = (batch.errors?.data ?? []).map(({ message }) => message).join('; ') || 'it does not say why';
       throw this.#rejected(`refuses the batch ${id}: ${withoutSecrets(this.#withoutKey(reasons)).slice(0, 500)}`);
@@ -225,7 +224,9 @@ export class Endpoint {
     const lines: BatchLine[] = [];
     for (const file of [batch.output_file_id, batch.error_file_id]) {
       if (!file) continue;
-      const text = await this.#sure(signal, async () => (await this.#client.files.content(file, { signal })).text());
+      const text = await this.#sure(signal, async (limited) =>
+        (await this.#client.files.content(file, { signal: limited })).text(),
+      );
       for (const line of text.split('\n')) if (line.trim() !== '') lines.push(...batchLine(line));
     }
     return { ended: true, lines };
@@ -241,19 +242,22 @@ export class Endpoint {
       : undefined;
   }
 
-  /** Retries a call to a busy or broken endpoint until it succeeds. */
-  async #sure<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  /** Retries a call to a busy or broken endpoint until it succeeds. Each attempt has a time limit: `limited` ends it. */
+  async #sure<T>(signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt += 1) {
+      const timeout = AbortSignal.timeout(TRANSFER_TIMES_REPLY * this.execution.timeoutSeconds * 1000);
       try {
-        return await work();
+        return await work(AbortSignal.any([signal, timeout]));
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const outcome = this.#meaning(error, { user: '' }, this.#dialect);
+        const outcome: Outcome | 'askOtherwise' = timeout.aborted
+          ? { kind: 'again', reason: 'timeout', message: 'the batch request did not end in time' }
+          : this.#meaning(error, { user: '' }, this.#dialect);
         if (outcome === 'askOtherwise' || outcome.kind !== 'again') {
           const reason = error instanceof Error ? this.#withoutKey(error.message) : String(error);
           throw this.#rejected(`refuses a batch: ${reason}`);
         }
-        await pause(pauseMs(attempt, outcome.afterMs, Math.random()), signal);
+        await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
       }
     }
   }

@@ -5,6 +5,7 @@
  * The key names what was asked, not who asked. Another attempt, stage or experiment with the same model, prompt, seed
  * and sampling parameters reads the stored reply.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
   costOf,
@@ -22,7 +23,6 @@ import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { KeyOf } from './allowed.js';
 import { Endpoint, textOf, type RetryReason } from './endpoint.js';
-import { pause } from '../runtime/context.js';
 import { Pace, pauseMs } from './pace.js';
 
 /** How a shard asks: the stage's settings of the endpoint, and the shard's share of its limits. */
@@ -297,7 +297,7 @@ class ShardOfRequests {
     for (;;) {
       const left = Math.max(time, this.#pausedUntil) - Date.now();
       if (left <= 0) break;
-      await pause(left, this.#soft.signal);
+      await sleep(left, undefined, { signal: this.#soft.signal });
     }
     this.#soft.signal.throwIfAborted();
   }
@@ -320,7 +320,7 @@ class ShardOfRequests {
         if (!(error instanceof StageFailure) || error.type !== 'StoreUnavailable') throw error;
         this.#lastTrouble = error.message;
         this.#tell();
-        await pause(1000, this.#hard.signal);
+        await sleep(1000, undefined, { signal: this.#hard.signal });
       }
     }
   }

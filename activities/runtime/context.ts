@@ -1,6 +1,5 @@
 /** What an activity needs of Temporal, in one place: progress, cancellation and who it is. */
 import { hostname } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { asyncLocalStorage, Context } from '@temporalio/activity';
 import type { Logger } from '@temporalio/common';
 import { MESSAGES, type Producer } from '../../workflows/contract/index.js';
@@ -81,21 +80,6 @@ export function moved({ byCpu = false } = {}): void {
   if (!movement) return;
   movement.movedAt = performance.now();
   if (!byCpu) movement.progressedAt = movement.movedAt;
-}
-
-/** Runs work that may be silent on purpose, and that has a time limit of its own. */
-export async function inItsOwnTime<T>(work: () => Promise<T>): Promise<T> {
-  const alive = setInterval(moved, 1000);
-  try {
-    return await work();
-  } finally {
-    clearInterval(alive);
-  }
-}
-
-/** Waits on purpose, as an endpoint's limits ask. That is no standstill. @throws the signal's reason. */
-export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  await inItsOwnTime(() => sleep(milliseconds, undefined, { signal }));
 }
 
 /** The details last reported in an activity. */

@@ -2,7 +2,7 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
-import { cancellationSignal, inItsOwnTime, moved, pause } from './context.js';
+import { cancellationSignal, moved } from './context.js';
 import { Attempt, failureOf } from '../../test/fixtures/attempt.js';
 import { movementLimits } from './interceptor.js';
 
@@ -34,7 +34,7 @@ describe('an activity that stands still', () => {
   });
 
   it('but for CPU time of its child process, is given longer, and not for ever', async () => {
-    const attempt = new Attempt();
+    const attempt = new Attempt({ silent: 0.6 });
     const computing = attempt.run(async () => {
       for (;;) {
         await until(20);
@@ -69,8 +69,6 @@ describe('an activity that moves', () => {
         }
       },
     ],
-    ['by waiting on purpose', () => pause(1500, new AbortController().signal)],
-    ['by work with a time limit of its own', () => inItsOwnTime(() => until(1500))],
   ])('%s, goes on', async (_, work) => {
     const attempt = new Attempt({ idle: 1.2, silent: 1.2 });
     expect(await failureOf(attempt.run(work))).toBeUndefined();
@@ -104,9 +102,10 @@ describe('the next attempt', () => {
 
 describe('the setting of idle time', () => {
   it('is in seconds, four minutes by default, and refused where it is none', () => {
-    expect(movementLimits({})).toEqual({ idle: 240, silent: 3600 });
-    expect(movementLimits({ ACECODER_IDLE_SECONDS: '60' })).toEqual({ idle: 60, silent: 900 });
+    expect(movementLimits('gpu', {})).toEqual({ idle: 240, silent: 3600 });
+    expect(movementLimits('gpu', { ACECODER_IDLE_SECONDS: '60' })).toEqual({ idle: 60, silent: 900 });
+    expect(movementLimits('llm', { ACECODER_IDLE_SECONDS: '60' }).idle).toBe(6 * 3600);
     for (const text of ['soon', '0', '-1'])
-      expect(() => movementLimits({ ACECODER_IDLE_SECONDS: text })).toThrow(`ACECODER_IDLE_SECONDS is ${text}`);
+      expect(() => movementLimits('gpu', { ACECODER_IDLE_SECONDS: text })).toThrow(`ACECODER_IDLE_SECONDS is ${text}`);
   });
 });

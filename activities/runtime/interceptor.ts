@@ -19,7 +19,7 @@ import type {
   ActivityInterceptors,
   Next,
 } from '@temporalio/worker';
-import { FAILURES, StageFailure } from '../../workflows/contract/index.js';
+import { FAILURES, StageFailure, type QueueRole } from '../../workflows/contract/index.js';
 import { isDiskFull } from '../artifacts/files.js';
 import { holdingFiles } from '../artifacts/holds.js';
 import { lastProgress, onLeavingDevice, watchMovement, type Movement } from './context.js';
@@ -57,17 +57,24 @@ export interface MovementLimits {
 const SILENT_TIMES_IDLE = 15;
 const IDLE_SECONDS = 240;
 
-/** `ACECODER_IDLE_SECONDS`, by default four minutes. @throws Error where it is no number of seconds. */
-export function movementLimits(env: NodeJS.ProcessEnv = process.env): MovementLimits {
+/** Requests to an endpoint have timeouts of their own, and its limits may ask for hours of waiting. */
+const ASKING: MovementLimits = { idle: 6 * 3600, silent: 6 * 3600 };
+
+/**
+ * `ACECODER_IDLE_SECONDS`, by default four minutes, for all kinds of work but requests to an endpoint.
+ *
+ * @throws Error where it is no number of seconds.
+ */
+export function movementLimits(role: QueueRole, env: NodeJS.ProcessEnv = process.env): MovementLimits {
   const text = env['ACECODER_IDLE_SECONDS'];
   const idle = text ? Number(text) : IDLE_SECONDS;
   if (!(idle >= 1)) throw new Error(`ACECODER_IDLE_SECONDS is ${text}; it is a number of seconds, 1 or more.`);
-  return { idle, silent: SILENT_TIMES_IDLE * idle };
+  return role === 'llm' ? ASKING : { idle, silent: SILENT_TIMES_IDLE * idle };
 }
 
 export interface InterceptorOptions {
   leave?: LeaveDevice | undefined;
-  limits?: MovementLimits;
+  limits: MovementLimits;
   /** Seconds in which an activity that was told to end has to do so. */
   graceSeconds?: number;
   heartbeatSeconds?: number;
@@ -76,10 +83,10 @@ export interface InterceptorOptions {
 /** Makes the interceptor of one worker. */
 export function activityInterceptor({
   leave,
-  limits = movementLimits(),
+  limits,
   graceSeconds = GRACE_SECONDS,
   heartbeatSeconds = HEARTBEAT_SECONDS,
-}: InterceptorOptions = {}): (context: Context) => ActivityInterceptors {
+}: InterceptorOptions): (context: Context) => ActivityInterceptors {
   const seen = new Map<string, Seen>();
   return (context) => ({ inbound: new Inbound(context, seen, { leave, limits, graceSeconds, heartbeatSeconds }) });
 }
@@ -88,6 +95,8 @@ class Inbound implements ActivityInboundCallsInterceptor {
   readonly #movement: Movement;
   /** When the timer last fired: a host that was suspended, or a busy thread, is no standstill of the activity. */
   #lookedAt = performance.now();
+
+  #cpu = process.cpuUsage();
 
   constructor(
     private readonly context: Context,
@@ -132,6 +141,10 @@ class Inbound implements ActivityInboundCallsInterceptor {
       movement.movedAt += late;
       movement.progressedAt += late;
     }
+    // The worker itself computes, perhaps for this activity: that counts as the CPU time of a child process does.
+    const cpu = process.cpuUsage(this.#cpu);
+    this.#cpu = process.cpuUsage();
+    if ((cpu.user + cpu.system) / 1000 > between / 2) movement.movedAt = now;
     const { idle, silent } = this.options.limits;
     const still =
       now - movement.movedAt > idle * 1000 ? idle : now - movement.progressedAt > silent * 1000 ? silent : 0;

@@ -107,7 +107,9 @@ describe('a stage that makes nothing', () => {
     );
     const policy = { kind: 'folder', path: inject('model') };
     const sampled = await nothingOf('sampling', { questions: filtered.made.ref, policy }, { samples: 2 });
-    expect(sampled.message).toMatch(/^sampling made no programs of 0 questions: there was nothing to work on\. Give more/);
+    expect(sampled.message).toMatch(
+      /^sampling made no programs of 0 questions: there was nothing to work on\. Give more/,
+    );
   });
 
   it('is a preference stage without pairs too, and what is made of it: an export, and a reward model', async () => {

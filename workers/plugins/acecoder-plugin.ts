@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { SimplePlugin } from '@temporalio/plugin';
 import type { BundleOptions, NativeConnection, Worker, WorkerOptions } from '@temporalio/worker';
 import { composeActivities, createActivities, type Activity } from '../../activities/index.js';
-import { activityInterceptor } from '../../activities/runtime/interceptor.js';
+import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
 import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
@@ -126,7 +126,12 @@ export class AceCoderPlugin extends SimplePlugin {
         ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] }
         : {}),
       workerInterceptors: {
-        activity: [activityInterceptor({ leave: typeof slots === 'number' ? undefined : () => slots.leave() })],
+        activity: [
+          activityInterceptor({
+            leave: typeof slots === 'number' ? undefined : () => slots.leave(),
+            limits: movementLimits(role),
+          }),
+        ],
       },
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
