@@ -4,15 +4,17 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { WorkflowHandle } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
 import { collect } from '../../activities/artifacts/collections.js';
 import { objectKeys } from '../../activities/artifacts/keys.js';
 import { S3Objects, UnfitStore, type S3Options } from '../../activities/artifacts/objects.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import type { ArtifactRef } from '../../workflows/contract/index.js';
 import { storeObstacle } from '../../workers/readiness.js';
 import { FaultyProxy, type Fault } from '../fixtures/faulty-proxy.js';
-import { artifactStore } from '../fixtures/harness.js';
+import { artifactStore, startWorkflow, workerProcess } from '../fixtures/harness.js';
 import { until } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-faults-'));
@@ -453,6 +455,84 @@ describe('conditional writes', () => {
       expect(await probes(objects)).toEqual([]);
     } finally {
       vi.useRealTimers();
+    }
+  });
+});
+
+describe('a worker behind a store that fails', () => {
+  const input = (): unknown => ({
+    inputs: { seeds: { kind: 'seeds', path: inject('seeds') } },
+    config: { decontaminate: [], shardSize: 12 },
+  });
+  /** A worker whose store is the proxy, with objects of its own. */
+  function behind(proxy: FaultyProxy): { queue: string; worker: ReturnType<typeof workerProcess> } {
+    const queue = `faults-${randomUUID().slice(0, 8)}`;
+    const worker = workerProcess(queue, {
+      ...inject('environment'),
+      ACECODER_S3_ENDPOINT: proxy.endpoint,
+      ACECODER_S3_PREFIX: queue,
+      ACECODER_STORE_RETRY_SECONDS: '2',
+      ACECODER_STORE_IDLE_SECONDS: '1',
+    });
+    return { queue, worker };
+  }
+  /** The worker has found its store, and works. */
+  const ready = async (taskQueue: string): Promise<unknown> =>
+    (await startWorkflow('garbageCollection', {}, { taskQueue })).result();
+  const attempts = async (handle: WorkflowHandle): Promise<number> =>
+    Math.max(0, ...((await handle.describe()).raw.pendingActivities ?? []).map(({ attempt }) => attempt ?? 0));
+
+  it('waits for it, whatever it answers, and makes the same artifact', async () => {
+    const proxy = await FaultyProxy.before(inject('stack').s3.endpoint);
+    const { queue, worker } = behind(proxy);
+    try {
+      await ready(queue);
+      // Every request fails, as it does while a store restarts, for longer than an unknown error would be repeated.
+      proxy.fault = () => ({ answer: 503 });
+      const handle = await startWorkflow('synthesis', input(), { taskQueue: queue });
+      await until(
+        () => attempts(handle),
+        (attempt) => attempt >= 4,
+      );
+      // Then every third does, each in another way, so that a repeated request succeeds.
+      const faults: Fault[] = [
+        ...[408, 429, 499, 500, 502, 503, 504, 520].map((answer) => ({ answer })),
+        { hang: 'answer' },
+        { cut: 'answer' },
+        { cut: 'body' },
+        { lose: 'answer' },
+      ];
+      let count = 0;
+      proxy.fault = () => {
+        count += 1;
+        return count % 3 === 0 ? faults[(count / 3) % faults.length] : undefined;
+      };
+      const { ref } = (await handle.result()) as { ref: ArtifactRef };
+      const undisturbed = await (await startWorkflow('synthesis', input())).result();
+      expect(ref.digest).toBe((undisturbed as { ref: ArtifactRef }).ref.digest);
+    } finally {
+      await worker.stop();
+      proxy.close();
+    }
+  });
+
+  it('ends by SIGTERM while a request hangs', async () => {
+    const proxy = await FaultyProxy.before(inject('stack').s3.endpoint);
+    const { queue, worker } = behind(proxy);
+    try {
+      await ready(queue);
+      proxy.fault = () => ({ hang: 'answer' });
+      const handle = await startWorkflow('synthesis', input(), { taskQueue: queue });
+      await until(
+        () => attempts(handle),
+        (attempt) => attempt >= 1,
+      );
+      await worker.stop();
+      expect(worker.child.exitCode).toBe(0);
+      await handle.terminate();
+    } finally {
+      await worker.kill();
+      proxy.close();
     }
   });
 });
