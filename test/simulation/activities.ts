@@ -2,6 +2,7 @@
  * Activities by their contract, without their work: a store that answers by key, a sandbox, an endpoint, a sampler and a
  * trainer with checkpoints. Every result is a function of its inputs. Keys are those of the product.
  */
+import type { PruneInput } from '../../activities/reinforcement/activities.js';
 import { digestsOf } from '../../activities/artifacts/produce.js';
 import { objectKeys, rowId, sha256, stageKey, type Recipe } from '../../activities/artifacts/keys.js';
 import { stageRecipe, stepRecipe } from '../../activities/artifacts/recipes.js';
@@ -9,8 +10,6 @@ import {
   canonicalJson,
   ReinforcementConfig,
   STAGE,
-  STAGE_LIST,
-  stagesOf,
   type ArtifactKind,
   type ArtifactRef,
   type Metrics,
@@ -120,7 +119,7 @@ export class SimulatedActivities {
       case 'experiment.report':
         return { artifact: this.#report(attempt) };
       case 'reinforcement.prune':
-        return this.#prune(input as Parameters<SimulatedActivities['prune']>[0]);
+        return this.#prune(input as PruneInput);
       default:
         break;
     }
@@ -129,17 +128,6 @@ export class SimulatedActivities {
     if (step === 'seal') return this.#seal(attempt, stage);
     if (step === 'train') return this.#train(attempt, stage as TrainingStageName);
     return this.#step(attempt, step);
-  }
-
-  prune(input: {
-    newest: ArtifactRef;
-    from: number;
-    held: ArtifactRef[];
-    needed: ArtifactRef[];
-    keepRounds: number | null;
-    done: boolean;
-  }): unknown {
-    return this.#prune(input);
   }
 
   #import(attempt: Attempt, input: { kind: ArtifactKind }): ArtifactRef {
@@ -174,15 +162,9 @@ export class SimulatedActivities {
     const { content, metrics, round } = make(key);
     const ref = refOf(recipe, content);
     this.made.set(key, (this.made.get(key) ?? 0) + 1);
-    this.artifacts.set(key, {
-      ref,
-      metrics,
-      workflowId,
-      recipe,
-      inputs,
-      content,
-      ...(round === undefined ? {} : { round }),
-    });
+    const stored = { ref, metrics, workflowId, recipe, inputs, content, ...(round === undefined ? {} : { round }) };
+    this.artifacts.set(key, stored);
+    if (recipe.kind === 'rewards') this.#newestRewards = stored;
     return { ref, reused: false, metrics };
   }
 
@@ -408,21 +390,7 @@ export class SimulatedActivities {
     if (this.pruned.has(key)) throw new ActivityFails('ArtifactPruned', `${key} was pruned`, [key]);
   }
 
-  #prune({
-    newest,
-    from,
-    held,
-    needed,
-    keepRounds,
-    done,
-  }: {
-    newest: ArtifactRef;
-    from: number;
-    held: ArtifactRef[];
-    needed: ArtifactRef[];
-    keepRounds: number | null;
-    done: boolean;
-  }): unknown {
+  #prune({ newest, from, held, needed, keepRounds, done }: PruneInput): unknown {
     const last = this.artifacts.get(newest.key)?.round ?? 0;
     const candidates = new Map(held.map((ref) => [ref.key, ref]));
     for (let ref: ArtifactRef | undefined = newest; ref;) {
@@ -521,9 +489,4 @@ function updateMetrics(round: number, steps: number, trained: number): Metrics {
       },
     ],
   };
-}
-
-/** All stages that settings name, for those who start an experiment. */
-export function allStages(): StageName[] {
-  return stagesOf(Object.fromEntries(STAGE_LIST.map(({ name }) => [name, {}])));
 }

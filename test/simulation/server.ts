@@ -10,7 +10,9 @@ import { History, type Failure, type Payload } from './history.js';
 import { Timeline, type Random } from './random.js';
 import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
 
-const { ActivityCancellationType } = proto.coresdk.workflow_commands;
+/** Cancellation types of an activity, as numbers on the wire. */
+const TRY_CANCEL: number = proto.coresdk.workflow_commands.ActivityCancellationType.TRY_CANCEL;
+const WAIT_COMPLETED: number = proto.coresdk.workflow_commands.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
 
 /** An attempt of an activity as its code sees it. */
 export interface Attempt {
@@ -95,6 +97,7 @@ class Run {
   readonly activities = new Map<number, PendingActivity>();
   readonly timers = new Set<number>();
   readonly children = new Map<number, PendingChild>();
+  readonly updates = new Map<string, { name: string; input: Payload[] }>();
   /** What the next workflow task will tell. */
   waiting: Job[] = [];
   taskScheduled = false;
@@ -139,6 +142,8 @@ export class Server {
   readonly outcomes = new Map<string, Outcome>();
   /** Faults that happened, by kind. */
   readonly happened = new Map<string, number>();
+  /** Updates that a workflow has answered, by workflow id and name. */
+  readonly answered: string[] = [];
   workflowTasks = 0;
   readonly #runs = new Map<string, Run>();
   #ids = 0;
@@ -148,8 +153,10 @@ export class Server {
     private readonly random: Random,
     private readonly activities: Activities,
     readonly faults: Faults,
+    /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
+    private readonly historyScale = 1,
     /** Replays that a run may have: each costs its whole past. */
-    private readonly mostReplays = 8,
+    private readonly mostReplays = 6,
   ) {
     this.timeline = new Timeline(Date.UTC(2026, 10, 28), random);
   }
@@ -181,6 +188,7 @@ export class Server {
     if (!run?.open) return false;
     const id = this.#newId();
     const input = [payloadOf(request)];
+    run.updates.set(id, { name, input });
     this.#tell(run, {
       doUpdate: {
         id,
@@ -200,6 +208,19 @@ export class Server {
     run.history.cancelRequested();
     this.#tell(run, { cancelWorkflow: { reason: 'asked for' } });
     return true;
+  }
+
+  /** Ends a run and its children at once. No workflow code learns of it. */
+  async terminate(workflowId: string): Promise<boolean> {
+    const run = this.#runs.get(workflowId);
+    if (!run?.open) return false;
+    await this.#end(run, { how: 'terminated' }, { failure: { message: 'terminated', terminatedFailureInfo: {} } });
+    return true;
+  }
+
+  /** A field of a run's memo. */
+  memo(workflowId: string, field: string): unknown {
+    return valueOf(this.#runs.get(workflowId)?.memo[field]);
   }
 
   /** Lets everything happen until nothing is left, or `until` says so. @returns whether something is left. */
@@ -326,7 +347,7 @@ export class Server {
         now: this.timeline.now,
         jobs: next,
         historyLength,
-        historySizeBytes,
+        historySizeBytes: historySizeBytes * this.historyScale,
         continueAsNewSuggested,
       });
       activations += 1;
@@ -361,8 +382,8 @@ export class Server {
         const seq = requestCancelActivity.seq!;
         const unsent = [...before, ...made].find(({ scheduleActivity }) => scheduleActivity?.seq === seq);
         const pending = run.activities.get(seq);
-        const type = pending?.cancellationType ?? ActivityCancellationType.TRY_CANCEL;
-        if (unsent || type !== ActivityCancellationType.WAIT_CANCELLATION_COMPLETED)
+        const type: number = pending?.cancellationType ?? TRY_CANCEL;
+        if (unsent || type !== WAIT_COMPLETED)
           return [{ resolveActivity: { seq, result: { cancelled: { failure: cancelledFailure() } } } }];
       }
       if (cancelChildWorkflowExecution) {
@@ -437,9 +458,13 @@ export class Server {
       history.memoUpserted(fields);
       Object.assign(run.memo, fields);
     } else if (command.updateResponse) {
-      const { accepted, completed, rejected } = command.updateResponse;
-      if (accepted) history.updateAccepted('update', []);
-      if (completed) history.updateCompleted(completed);
+      const { accepted, completed, rejected, protocolInstanceId } = command.updateResponse;
+      const update = run.updates.get(protocolInstanceId!);
+      if (accepted && update) history.updateAccepted(update.name, update.input);
+      if (completed) {
+        history.updateCompleted(completed);
+        this.answered.push(`${run.workflowId} ${update?.name}`);
+      }
       if (rejected) this.count('updateRefused');
     } else if (command.completeWorkflowExecution) {
       const { result } = command.completeWorkflowExecution;
@@ -561,7 +586,7 @@ export class Server {
       seq: seq!,
       command,
       attempt: 0,
-      cancellationType: cancellationType ?? ActivityCancellationType.TRY_CANCEL,
+      cancellationType: cancellationType ?? TRY_CANCEL,
       cancelled: false,
       epoch: 0,
       doomed: this.random.chance(this.faults.final) ? this.random.pick(ANY_FINAL) : undefined,
@@ -580,7 +605,7 @@ export class Server {
     if (slow) this.count('slow');
     const duration = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
     const fate =
-      activity.doomed !== undefined && attempt > 1
+      activity.doomed !== undefined
         ? 'final'
         : (['crash', 'lost', 'zombie', 'retried'] as const).find((kind) => random.chance(faults[kind]));
     const share = fate === 'crash' ? random.next() : 1;
@@ -664,7 +689,7 @@ export class Server {
     run.activities.delete(activity.seq);
     if (!run.open) return;
     run.history.activityCancelled(activity.seq);
-    if (activity.cancellationType === ActivityCancellationType.WAIT_CANCELLATION_COMPLETED)
+    if (activity.cancellationType === WAIT_COMPLETED)
       this.#tell(run, {
         resolveActivity: { seq: activity.seq, result: { cancelled: { failure: cancelledFailure() } } },
       });
@@ -691,7 +716,7 @@ export class Server {
     if ('completed' in result) run.history.activityCompleted(seq, result.completed.result, attempt, lastFailure);
     else run.history.activityFailed(seq, result.failed.failure, attempt);
     // The workflow was told of a cancellation already, and waits no longer.
-    if (activity.cancelled && activity.cancellationType !== ActivityCancellationType.WAIT_CANCELLATION_COMPLETED) {
+    if (activity.cancelled && activity.cancellationType !== WAIT_COMPLETED) {
       this.#scheduleEmptyTask(run);
       return;
     }

@@ -44,7 +44,10 @@ function rewrite(history: History, event: Event): void {
         continued: Boolean(started!.continuedExecutionRunId),
       });
     case EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:
-      return history.taskScheduled(task!.taskQueue!.normalName || task!.taskQueue!.name!, task!.taskQueue!.kind === 2);
+      return history.taskScheduled(
+        task!.taskQueue!.normalName || task!.taskQueue!.name!,
+        Number(task!.taskQueue!.kind) === 2,
+      );
     case EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
       return history.taskStarted();
     case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
