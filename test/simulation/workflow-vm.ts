@@ -193,7 +193,12 @@ export class WorkflowRun {
     // Nobody reads the log of a simulated workflow.
     await workflow.getAndResetSinkCalls();
     const { successful, failed } = completion;
-    if (!successful) throw new TaskFailed(`a workflow task of ${workflowId} fails: ${failed?.failure?.message}`);
+    if (!successful) {
+      const told = jobs.map((job) => Object.keys(job).join()).join(', ');
+      const { message, stackTrace, cause } = failed?.failure ?? {};
+      const why = [message, stackTrace, cause?.message, cause?.cause?.message].filter(Boolean).join('; ');
+      throw new TaskFailed(`a workflow task of ${workflowId} fails after ${told}: ${why}`);
+    }
     return { commands: successful.commands ?? [], flags: successful.usedInternalFlags ?? [] };
   }
 }
