@@ -3,7 +3,7 @@
  * nor a failure. So next to the calls on a queue runs a timer. Where nothing has come back when it fires, the server is
  * asked who serves the queue, and the details say what is waited for.
  */
-import { CancellationScope, isCancellation, proxyActivities, sleep, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, isCancellation, log, proxyActivities, sleep, workflowInfo } from '@temporalio/workflow';
 import { HEARTBEAT_TIMEOUT_SECONDS } from '../contract/index.js';
 import type { queueActivities } from '../../activities/queues/activities.js';
 
@@ -79,7 +79,13 @@ async function lookOut(queue: string, state: Busy): Promise<void> {
     state.since = Date.now();
     await sleep(`${seconds} seconds`, { summary: `whether work on ${queue} is taken` });
     if (state.moved) continue;
-    const { unserved, served } = await queuesServed({ queues: [queue] });
+    const answer = await queuesServed({ queues: [queue] }).catch((error: unknown) => {
+      if (isCancellation(error)) throw error;
+      log.warn('nobody could say who serves the queue', { queue, error });
+    });
+    // Nobody waits for this look-out: an error that left it would fail every workflow task from then on.
+    if (!answer) continue;
+    const { unserved, served } = answer;
     const text = unserved.includes(queue) ? waitingText(queue, state.since, served) : undefined;
     if (text === state.unserved) continue;
     state.unserved = text;

@@ -1,0 +1,492 @@
+/**
+ * Activities by their contract, without their work: a store that answers by key, a sandbox, an endpoint, a sampler and a
+ * trainer with checkpoints. Every result is a function of its inputs. Keys are those of the product.
+ */
+import type { PruneInput } from '../../activities/reinforcement/activities.js';
+import { digestsOf } from '../../activities/artifacts/produce.js';
+import { objectKeys, rowId, sha256, stageKey, type Recipe } from '../../activities/artifacts/keys.js';
+import { stageRecipe, stepRecipe } from '../../activities/artifacts/recipes.js';
+import {
+  canonicalJson,
+  ReinforcementConfig,
+  STAGE,
+  type ArtifactKind,
+  type ArtifactRef,
+  type Metrics,
+  type Produced,
+  type StageName,
+  type TrainingStageName,
+} from '../../workflows/contract/index.js';
+import type { BugName } from './planted-bugs.js';
+import { ActivityFails, type Attempt } from './server.js';
+
+/** Optimizer steps between two checkpoints. */
+const STEPS_PER_CHECKPOINT = 2;
+/** Train questions that a round draws from. */
+const QUESTIONS = 23;
+/** Rows of a training that is no RL update. */
+const TRAINING_ROWS = 40;
+
+/** What a trainer has done: the steps and the rows of each, and a digest that depends on both and on their order. */
+interface Training {
+  steps: string[][];
+  digest: string;
+}
+
+interface Stored {
+  ref: ArtifactRef;
+  metrics: Metrics;
+  workflowId: string;
+  recipe: Recipe;
+  inputs: Record<string, ArtifactRef>;
+  content: unknown;
+  round?: number;
+}
+
+interface ShardedPlan {
+  stage: StageName;
+  shards: number;
+  steps: readonly string[];
+  recipe: Recipe;
+  inputs: Record<string, ArtifactRef>;
+}
+
+/** What was trained in a round, for those who check it. */
+export interface TrainedRound {
+  key: string;
+  round: number;
+  trained: string[];
+  planned: string[];
+}
+
+/** What an activity is asked, as far as the simulation reads it. */
+interface RoundInput {
+  config: unknown;
+  round: number;
+  inputs: Record<string, ArtifactRef | undefined>;
+}
+
+export class SimulatedActivities {
+  readonly artifacts = new Map<string, Stored>();
+  readonly #plans = new Map<string, ShardedPlan>();
+  /** Rows of each step of each shard, by its object key. */
+  readonly #shards = new Map<string, { rows: number; workflowId: string }>();
+  readonly #checkpoints = new Map<string, Training>();
+  /** Keys of policies whose files are gone. */
+  readonly pruned = new Set<string>();
+  /** How often the artifact of a key was made. */
+  readonly made = new Map<string, number>();
+  /** Calls by activity. */
+  readonly calls = new Map<string, number>();
+  readonly trainedRounds: TrainedRound[] = [];
+  #newestRewards: Stored | undefined;
+  #shardsMade = 0;
+
+  /**
+   * @param shardsOf shards of a sharded stage
+   * @param bugs what is planted
+   */
+  constructor(
+    private readonly shardsOf: (stage: StageName) => number,
+    private readonly bugs: ReadonlySet<BugName> = new Set(),
+  ) {}
+
+  /** Runs an attempt. @throws ActivityFails as the activity would. */
+  run(attempt: Attempt): unknown {
+    const { name, input } = attempt;
+    this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
+    // What dies before its end has stored nothing, but for a training's checkpoints.
+    const [stage, step] = name.split('.') as [StageName, string];
+    const isTraining = step === 'train' || step === 'update';
+    if (attempt.share < 1 && !isTraining) return undefined;
+    switch (name) {
+      case 'inputs.check':
+      case 'models.check':
+      case 'tables.check':
+        return [];
+      case 'queues.served':
+        return { unserved: [], served: (input as { queues: string[] }).queues };
+      case 'artifacts.import':
+        return { ref: this.#import(attempt, (input as { input: { kind: ArtifactKind } }).input) };
+      case 'models.import':
+        return { ref: this.#import(attempt, { ...(input as { source: object }).source, kind: 'model' }) };
+      case 'endpoint.paid':
+        return {};
+      case 'experiment.record':
+        return { searchAttributes: true };
+      case 'experiment.searchAttributes':
+        return true;
+      case 'experiment.report':
+        return { artifact: this.#report(attempt) };
+      case 'reinforcement.prune':
+        return this.#prune(input as PruneInput);
+      default:
+        break;
+    }
+    if (stage === 'reinforcement') return this.#round(attempt, step);
+    if (step === 'plan') return this.#plan(attempt, stage);
+    if (step === 'seal') return this.#seal(attempt, stage);
+    if (step === 'train') return this.#train(attempt, stage as TrainingStageName);
+    return this.#step(attempt, step);
+  }
+
+  #import(attempt: Attempt, input: { kind: ArtifactKind }): ArtifactRef {
+    const recipe: Recipe = { stage: 'import', version: 1, kind: input.kind, semantics: input, inputs: {} };
+    return this.#produce(attempt, recipe, {}, () => ({ content: input, metrics: {} })).ref;
+  }
+
+  #report({ input, workflowId }: Attempt): ArtifactRef {
+    const { stages } = input as { stages: { artifact?: ArtifactRef }[] };
+    const digests = stages.flatMap(({ artifact }) => artifact?.digest ?? []);
+    return refOf({ stage: 'report', version: 1, kind: 'report', semantics: { workflowId }, inputs: {} }, digests);
+  }
+
+  /** The artifact of a recipe: the stored one, or one that is made now. */
+  #produce(
+    { workflowId }: Pick<Attempt, 'workflowId'>,
+    recipe: Recipe,
+    inputs: Record<string, ArtifactRef>,
+    make: (key: string) => { content: unknown; metrics: Metrics; round?: number },
+  ): Produced {
+    const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
+    const existing = this.artifacts.get(key);
+    if (existing && !this.bugs.has('storeOverwrites')) {
+      const own = existing.workflowId === workflowId;
+      return {
+        ref: existing.ref,
+        reused: !own,
+        ...(own ? {} : { by: existing.workflowId }),
+        metrics: existing.metrics,
+      };
+    }
+    const { content, metrics, round } = make(key);
+    const ref = refOf(recipe, content);
+    this.made.set(key, (this.made.get(key) ?? 0) + 1);
+    const stored = { ref, metrics, workflowId, recipe, inputs, content, ...(round === undefined ? {} : { round }) };
+    this.artifacts.set(key, stored);
+    if (recipe.kind === 'rewards') this.#newestRewards = stored;
+    return { ref, reused: false, metrics };
+  }
+
+  // --- sharded stages
+
+  #plan(attempt: Attempt, stage: StageName): unknown {
+    const { config, inputs } = attempt.input as { config: unknown; inputs: Record<string, ArtifactRef> };
+    const recipe = stageRecipe(STAGE[stage], config, inputs);
+    const key = stageKey(recipe);
+    const shards = this.shardsOf(stage);
+    const steps = STAGE[stage].withSettings(config).shardSteps();
+    if (!this.#plans.has(key)) this.#plans.set(key, { stage, shards, steps, recipe, inputs });
+    const done = this.artifacts.get(objectKeys.manifest(recipe.kind, key));
+    return {
+      stageKey: key,
+      shards,
+      ...(done ? { done: this.#produce(attempt, recipe, inputs, () => ({ content: 0, metrics: {} })) } : {}),
+    };
+  }
+
+  #step({ input, workflowId, attempt }: Attempt, step: string): unknown {
+    const { stageKey: key, shard } = input as { stageKey: string; shard: number };
+    const plan = this.#plans.get(key);
+    if (!plan) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
+    const previous = plan.steps[plan.steps.indexOf(step) - 1];
+    if (previous !== undefined && !this.#shards.has(objectKeys.shard(key, shard, previous)))
+      throw new ActivityFails('ArtifactCorrupt', `shard ${shard} has no ${previous}`);
+    const name = objectKeys.shard(key, shard, step);
+    const existing = this.#shards.get(name);
+    const rows = 1 + (Number.parseInt(sha256(name).slice(0, 4), 16) % 40);
+    if (!existing || this.bugs.has('shardsCountedByAttempt')) this.#shardsMade += 1;
+    if (!existing)
+      this.#shards.set(name, { rows: this.bugs.has('rowsOfAttempt') ? rows + attempt - 1 : rows, workflowId });
+    return {
+      rows,
+      reused: existing !== undefined && existing.workflowId !== workflowId,
+      metrics: { rows, kept: rows - 1 },
+    };
+  }
+
+  #seal(attempt: Attempt, _stage: StageName): unknown {
+    const { stageKey: key } = attempt.input as { stageKey: string };
+    const plan = this.#plans.get(key);
+    if (!plan) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
+    const { recipe, inputs, shards, steps } = plan;
+    return this.#produce(attempt, recipe, inputs, () => {
+      const missing: number[] = [];
+      const rows = Array.from({ length: shards }, (_, shard) => {
+        const stored = steps.map((step) => this.#shards.get(objectKeys.shard(key, shard, step)));
+        if (stored.includes(undefined)) missing.push(shard);
+        return stored.at(-1)?.rows ?? 0;
+      });
+      if (missing.length > 0)
+        throw new ActivityFails('ArtifactCorrupt', `${key} lacks shards ${missing.slice(0, 5).join(', ')}`);
+      const sum = rows.reduce((total, each) => total + each, 0);
+      const counted = this.bugs.has('shardsCountedByAttempt') ? this.#shardsMade : shards;
+      return { content: { key, rows, counted }, metrics: { rows: sum, shards } };
+    });
+  }
+
+  // --- trainings
+
+  #train(attempt: Attempt, stage: TrainingStageName): unknown {
+    const { config, inputs } = attempt.input as { config: unknown; inputs: Record<string, ArtifactRef> };
+    const recipe = stageRecipe(STAGE[stage], config, inputs);
+    const rows = Array.from({ length: TRAINING_ROWS }, (_, index) => rowId('t', digestsOf(inputs), index));
+    const existing = this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));
+    const training = existing ? undefined : this.#optimize(attempt, stageKey(recipe), rows, 4, digestsOf(inputs));
+    if (attempt.share < 1) return undefined;
+    return this.#produce(attempt, recipe, inputs, () => ({
+      content: training,
+      metrics: { steps: training!.steps.length },
+    }));
+  }
+
+  /** Trains on rows, in batches, from the newest checkpoint on. What dies after `share` leaves its checkpoint. */
+  #optimize({ share }: Attempt, key: string, rows: readonly string[], batch: number, start: unknown): Training {
+    const name = this.bugs.has('checkpointOfAnotherUpdate') ? 'newest' : key;
+    const batches = batchesOf(rows, batch);
+    const found = this.#checkpoints.get(name);
+    const training: Training = found ? structuredClone(found) : { steps: [], digest: sha256(canonicalJson(start)) };
+    let next = training.steps.length;
+    if (found && this.bugs.has('stepTwiceOnResume')) next = Math.max(0, next - 1);
+    if (found && this.bugs.has('cursorAhead')) next += 1;
+    const end = next + Math.floor((batches.length - next) * share);
+    for (; next < end; next += 1) {
+      const step = batches[next];
+      if (!step) break;
+      training.steps.push(step);
+      training.digest = sha256(`${training.digest}/${step.join()}`);
+      if (training.steps.length % STEPS_PER_CHECKPOINT === 0 && share < 1)
+        this.#checkpoints.set(name, structuredClone(training));
+    }
+    if (share === 1) this.#checkpoints.delete(key);
+    return training;
+  }
+
+  // --- RL rounds
+
+  #round(attempt: Attempt, step: string): unknown {
+    const given = attempt.input as RoundInput | { config: unknown; again: string };
+    const config = ReinforcementConfig.parse(given.config);
+    if ('again' in given) return this.#again(attempt, config, given.again);
+    const { round, inputs } = given;
+    const refs = Object.fromEntries(
+      Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
+    );
+    const recipe = this.#roundRecipe(config, step, refs, round);
+    const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
+    if (step === 'update') return this.#update(attempt, config, recipe, refs, round);
+    if (step === 'rollouts' && !this.artifacts.has(key)) this.#needFiles(refs['policy']!);
+    return this.#produce(attempt, recipe, refs, () => {
+      const content = this.#roundContent(step, config, refs, round, attempt);
+      const rollouts = config.promptsPerRound * config.samplesPerPrompt;
+      return { content, metrics: { rollouts, tokens: rollouts * 71 } };
+    });
+  }
+
+  #roundRecipe(config: ReinforcementConfig, step: string, refs: Record<string, ArtifactRef>, round: number): Recipe {
+    const { steps } = STAGE.reinforcement;
+    const definition = steps[step as Exclude<keyof typeof steps, 'prune'>];
+    const named = this.bugs.has('planWithoutRound') && step === 'plan' ? 0 : round;
+    return stepRecipe('reinforcement', step, definition, config, refs, { round: named });
+  }
+
+  #roundContent(
+    step: string,
+    config: ReinforcementConfig,
+    refs: Record<string, ArtifactRef>,
+    round: number,
+    { attempt }: Attempt,
+  ): unknown {
+    switch (step) {
+      case 'plan':
+        return plannedQuestions(config, round);
+      case 'rollouts': {
+        const plan = this.#content(refs['plan']!) as string[];
+        const salt = this.bugs.has('seedOfAttempt') ? attempt : 1;
+        return rolloutsOf(plan, config, refs['plan']!, refs['policy']!, salt);
+      }
+      case 'reward': {
+        const rollouts = this.#content(refs['rollouts']!) as string[];
+        const judged = ['verdicts', 'scores'].flatMap((name) => refs[name]?.digest ?? []);
+        if (this.bugs.has('hashByArrival')) {
+          const arrived = [...this.artifacts.keys()];
+          const at = (name: string): number => arrived.indexOf(refs[name]?.key ?? '');
+          if (at('scores') >= 0 && at('scores') < at('verdicts')) judged.reverse();
+        }
+        return { judged, trained: rollouts.filter((id) => !isDropped(id)) };
+      }
+      default:
+        return digestsOf(refs);
+    }
+  }
+
+  #update(
+    attempt: Attempt,
+    config: ReinforcementConfig,
+    recipe: Recipe,
+    refs: Record<string, ArtifactRef>,
+    round: number,
+    again = false,
+  ): Produced | undefined {
+    const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
+    const standing = this.artifacts.get(key);
+    if (standing && !again) {
+      const produced = this.#produce(attempt, recipe, refs, () => ({ content: 0, metrics: {} }));
+      return this.pruned.has(key) ? { ...produced, pruned: true } : produced;
+    }
+    this.#needFiles(refs['policy']!);
+    this.#needFiles(refs['reference']!);
+    const stored = this.bugs.has('staleRewards') ? this.#newestRewards : undefined;
+    const rewards = (stored?.content ?? this.#content(refs['rewards']!)) as { trained: string[] };
+    const { batchSize, epochs } = config.algorithm;
+    const rows = Array.from({ length: epochs }, () => rewards.trained).flat();
+    const training = this.#optimize(attempt, stageKey(recipe), rows, batchSize, [
+      refs['policy']!.digest,
+      refs['reference']!.digest,
+      refs['rewards']!.digest,
+    ]);
+    if (attempt.share < 1) return undefined;
+    const trained = training.steps.flat();
+    const plan = this.artifacts.get(this.artifacts.get(refs['rollouts']!.key)?.inputs['plan']?.key ?? '');
+    const planned = rolloutsOf(plan?.content as string[], config, plan!.ref, this.#sampledFrom(refs['rollouts']!));
+    this.trainedRounds.push({ key, round, trained, planned });
+    if (again) {
+      this.pruned.delete(key);
+      return { ref: standing!.ref, reused: false, metrics: standing!.metrics };
+    }
+    return this.#produce(attempt, recipe, refs, () => ({
+      content: training.digest,
+      metrics: updateMetrics(round, training.steps.length, trained.length),
+      round,
+    }));
+  }
+
+  #sampledFrom(rollouts: ArtifactRef): ArtifactRef {
+    return this.artifacts.get(rollouts.key)!.inputs['policy']!;
+  }
+
+  #again(attempt: Attempt, config: ReinforcementConfig, key: string): Produced | undefined {
+    const standing = this.artifacts.get(key);
+    if (standing?.round === undefined) throw new ActivityFails('ArtifactPruned', `${key} is made by no round`, [key]);
+    const { inputs, round } = standing;
+    return this.#update(
+      attempt,
+      config,
+      this.#roundRecipe(config, 'update', inputs, round),
+      inputs,
+      round,
+      this.pruned.has(key),
+    );
+  }
+
+  #content({ key }: ArtifactRef): unknown {
+    const stored = this.artifacts.get(key);
+    if (!stored) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
+    return stored.content;
+  }
+
+  #needFiles({ key }: ArtifactRef): void {
+    if (!this.artifacts.has(key)) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
+    if (this.pruned.has(key)) throw new ActivityFails('ArtifactPruned', `${key} was pruned`, [key]);
+  }
+
+  #prune({ newest, from, held, needed, keepRounds, done }: PruneInput): unknown {
+    const last = this.artifacts.get(newest.key)?.round ?? 0;
+    const candidates = new Map(held.map((ref) => [ref.key, ref]));
+    for (let ref: ArtifactRef | undefined = newest; ref;) {
+      const stored: Stored | undefined = this.artifacts.get(ref.key);
+      if (stored?.round === undefined || (stored.round < from && !done)) break;
+      candidates.set(ref.key, ref);
+      ref = stored.inputs['policy'];
+    }
+    const needs = new Set(this.bugs.has('prunesNeeded') ? [] : needed.map(({ key }) => key));
+    const holding: ArtifactRef[] = [];
+    let rounds = 0;
+    for (const [key, ref] of candidates) {
+      const round = this.artifacts.get(key)?.round ?? 0;
+      if (keepRounds === null || round > last - keepRounds) continue;
+      if (needs.has(key)) holding.push(ref);
+      else if (!this.pruned.has(key)) {
+        this.pruned.add(key);
+        rounds += 1;
+      }
+    }
+    const next = keepRounds === null ? last : Math.max(1, last - keepRounds + 1);
+    return { rounds, swept: 0, sweptBytes: 0, from: next, held: holding.slice(0, 20) };
+  }
+}
+
+/** The questions of a round, in the fixed order of the seed. */
+export function plannedQuestions({ seed, promptsPerRound }: ReinforcementConfig, round: number): string[] {
+  return Array.from(
+    { length: promptsPerRound },
+    (_, index) => `q-${seed}-${((round - 1) * promptsPerRound + index) % QUESTIONS}/${round}`,
+  );
+}
+
+/** Ids of the rollouts of a plan: each names its plan and the policy that it came from. */
+function rolloutsOf(
+  questions: readonly string[],
+  { samplesPerPrompt }: ReinforcementConfig,
+  plan: ArtifactRef,
+  policy: ArtifactRef,
+  salt = 1,
+): string[] {
+  return questions.flatMap((question) =>
+    Array.from({ length: samplesPerPrompt }, (_, sample) =>
+      rowId('r', plan.digest, policy.digest, question, sample, ...(salt === 1 ? [] : [salt])),
+    ),
+  );
+}
+
+/** Whether the reward of a rollout leaves it out, which it records. */
+export function isDropped(id: string): boolean {
+  return Number.parseInt(sha256(id).slice(0, 4), 16) % 17 === 0;
+}
+
+function batchesOf(rows: readonly string[], size: number): string[][] {
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) =>
+    rows.slice(index * size, (index + 1) * size),
+  );
+}
+
+function refOf(recipe: Recipe, content: unknown): ArtifactRef {
+  return {
+    kind: recipe.kind,
+    key: objectKeys.manifest(recipe.kind, stageKey(recipe)),
+    digest: sha256(canonicalJson({ kind: recipe.kind, content })),
+    rows: 16,
+    bytes: 12_768_862,
+  };
+}
+
+/** As many figures as a real update tells, because they are in the history. */
+function updateMetrics(round: number, steps: number, trained: number): Metrics {
+  const figure = (name: string): number => Number.parseInt(sha256(`${name}/${round}`).slice(0, 13), 16) / 2 ** 52;
+  return {
+    ...Object.fromEntries(
+      ['loss', 'clipFraction', 'gradNorm', 'rewardMean', 'rewardStd', 'kl', 'entropy', 'advantageStd'].map((name) => [
+        name,
+        figure(name),
+      ]),
+    ),
+    nonZeroAdvantages: trained,
+    round,
+    steps,
+    rollouts: trained,
+    trained,
+    dropped: {},
+    environments: [
+      {
+        step: 0,
+        torch: '2.15.0+cu132',
+        device: 'cpu',
+        cpuCapability: 'AVX512',
+        threads: 1,
+        processes: 1,
+        microBatch: 8,
+        sharding: 'none',
+      },
+    ],
+  };
+}

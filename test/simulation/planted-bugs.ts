@@ -1,0 +1,93 @@
+/**
+ * Bugs that are planted on purpose, to show that the simulation finds them. Some change what the modelled activities
+ * do; others change the text of the workflow bundle, as the bundler writes it.
+ */
+import type { Replacement } from './workflow-vm.js';
+
+export interface Bug {
+  what: string;
+  /** In the bundle; absent: in the modelled activities. */
+  replacement?: Replacement;
+}
+
+export const BUGS = {
+  cursorAhead: { what: 'a checkpoint says one step more than was trained' },
+  stepTwiceOnResume: { what: 'a training that goes on applies its last step again' },
+  hashByArrival: { what: 'a reward depends on which of verdicts and scores arrived first' },
+  staleRewards: { what: 'an update reads the newest reward file, not that of its round' },
+  storeOverwrites: { what: 'the store makes again what it has' },
+  seedOfAttempt: { what: 'rollouts depend on the attempt' },
+  planWithoutRound: { what: 'the key of a plan lacks the round' },
+  checkpointOfAnotherUpdate: { what: 'checkpoints have one name for all updates' },
+  shardsCountedByAttempt: { what: 'a shard that is done twice counts twice' },
+  rowsOfAttempt: { what: 'the rows of a shard depend on the attempt' },
+  prunesNeeded: { what: 'a prune takes what the stage still reads' },
+  shardLostAtContinuation: {
+    what: 'a sharded stage that goes on as a new run leaves out a shard',
+    replacement: { search: 'nextShard: next\n        });', replace: 'nextShard: next + 1\n        });' },
+  },
+  shardsNotDrained: {
+    what: 'a sharded stage goes on, or seals, while shards are in work',
+    replacement: { search: 'await Promise.all(running);', replace: 'void running;' },
+  },
+  roundLostAtContinuation: {
+    what: 'reinforcement that goes on as a new run leaves out a round',
+    replacement: {
+      search: 'round,\n                    policy,\n                    reference,\n                    metrics,',
+      replace:
+        'round: round + 1,\n                    policy,\n                    reference,\n                    metrics,',
+    },
+  },
+  referenceForgotten: {
+    what: 'reinforcement that goes on as a new run starts from the first reference',
+    replacement: { search: 'void 0 : carry.reference)', replace: 'void 0 : undefined)' },
+  },
+  preparedForgotten: {
+    what: 'an asynchronous round that was prepared ahead is prepared again from the newer policy',
+    replacement: { search: 'Promise.resolve(carry.prepared)', replace: 'undefined' },
+  },
+  lagOfReference: {
+    what: 'an asynchronous round samples the reference',
+    replacement: { search: 'ahead(round + 1, current)', replace: 'ahead(round + 1, reference)' },
+  },
+  prunedNotMadeAgain: {
+    what: 'a policy that was pruned is not made again where it is needed',
+    replacement: { search: 'await makeAgain(policy);', replace: 'void policy;' },
+  },
+  progressOnlyLive: {
+    what: 'a stage tells its progress only where it is not replayed',
+    replacement: {
+      search: 'if (part === _class_private_field_get(this, _told)) return;',
+      replace:
+        'if (part === _class_private_field_get(this, _told) || ' +
+        'globalThis.__TEMPORAL_ACTIVATOR__.info.unsafe.isReplaying) return;',
+    },
+  },
+  garbageTaken: {
+    what: 'a signal that is no message of the contract is taken',
+    replacement: {
+      search: 'if (error) _temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.log.warn',
+      replace: 'if (false) _temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.log.warn',
+    },
+  },
+  pauseFailsWork: {
+    what: 'a pause fails the training that it interrupts',
+    replacement: {
+      search: 'isCancellation)(error) && _class_private_field_get(this, _paused))) throw error;',
+      replace: 'isCancellation)(error) && false)) throw error;',
+    },
+  },
+  abandonIgnored: {
+    what: 'an experiment that is abandoned goes on',
+    replacement: { search: '_class_private_field_get(this, _work).cancel();', replace: '' },
+  },
+  resultsLostAtContinuation: {
+    what: 'an experiment that goes on as a new run has lost the results of its stages',
+    replacement: {
+      search: 'state: _class_private_field_get(this, _state),\n        searchAttributes:',
+      replace:
+        'state: Object.assign({}, _class_private_field_get(this, _state), { results: {} }),\n        searchAttributes:',
+    },
+  },
+} as const satisfies Record<string, Bug>;
+export type BugName = keyof typeof BUGS;

@@ -1,0 +1,790 @@
+/**
+ * A Temporal server and its workers in virtual time, as far as workflows can tell: workflow tasks, activities with
+ * retries, timers, children, signals, updates, cancellation and continue-as-new. Everything that has no order of its
+ * own has one from the seed.
+ */
+import { defaultPayloadConverter } from '@temporalio/common';
+import proto from '@temporalio/proto';
+import { FAILURES, HEARTBEAT_TIMEOUT_SECONDS, type FailureType } from '../../workflows/contract/index.js';
+import { History, type Failure, type Payload } from './history.js';
+import { Timeline, type Random } from './random.js';
+import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
+
+/** Cancellation types of an activity, as numbers on the wire. */
+const TRY_CANCEL: number = proto.coresdk.workflow_commands.ActivityCancellationType.TRY_CANCEL;
+const WAIT_COMPLETED: number = proto.coresdk.workflow_commands.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED;
+
+/** An attempt of an activity as its code sees it. */
+export interface Attempt {
+  name: string;
+  input: unknown;
+  attempt: number;
+  workflowId: string;
+  runId: string;
+  /** Share of the work after which the attempt dies. 1: it ends by itself. */
+  share: number;
+}
+
+/** What activities do. Called when an attempt ends, however it ends. */
+export type Activities = (attempt: Attempt) => unknown;
+
+/** An activity's failure by its class. */
+export class ActivityFails extends Error {
+  constructor(
+    readonly type: FailureType,
+    message: string,
+    readonly details: readonly unknown[] = [],
+  ) {
+    super(message);
+  }
+}
+
+/** How likely what goes wrong is, each from 0 to 1. */
+export interface Faults {
+  /** Of an attempt: the worker dies in the middle. */
+  crash: number;
+  /** Of an attempt: its work is done and its answer is lost. */
+  lost: number;
+  /** Of an attempt: it is given up as dead and goes on beside the next one. */
+  zombie: number;
+  /** Of an attempt: it takes much longer than others. */
+  slow: number;
+  /** Of an attempt: it fails in a class that is retried. */
+  retried: number;
+  /** Of an activity: it fails for good. */
+  final: number;
+  /** Of a workflow task: the run was thrown out of the cache before. */
+  evict: number;
+  /** Of a workflow task: something happens while it runs. */
+  late: number;
+}
+
+export const NO_FAULTS: Faults = { crash: 0, lost: 0, zombie: 0, slow: 0, retried: 0, final: 0, evict: 0, late: 0 };
+
+export type Outcome =
+  { how: 'completed'; result: unknown } | { how: 'failed'; failure: Failure } | { how: 'cancelled' | 'terminated' };
+
+/** The size of a run's history, once it is closed. */
+export interface ClosedRun {
+  workflowId: string;
+  workflowType: string;
+  events: number;
+  bytes: number;
+}
+
+interface PendingActivity {
+  seq: number;
+  command: Command;
+  attempt: number;
+  cancellationType: number;
+  cancelled: boolean;
+  /** Raised with each attempt, so that an earlier one knows that it is a zombie. */
+  epoch: number;
+  doomed: FailureType | undefined;
+  lastFailure?: Failure;
+}
+
+interface PendingChild {
+  seq: number;
+  workflowId: string;
+  workflowType: string;
+  runId?: string;
+  cancelled: boolean;
+}
+
+class Run {
+  readonly history = new History();
+  readonly activities = new Map<number, PendingActivity>();
+  readonly timers = new Set<number>();
+  readonly children = new Map<number, PendingChild>();
+  readonly updates = new Map<string, { name: string; input: Payload[] }>();
+  /** What the next workflow task will tell. */
+  waiting: Job[] = [];
+  taskScheduled = false;
+  working = false;
+  open = true;
+  memo: Record<string, Payload> = {};
+  searchAttributes: Record<string, Payload> = {};
+
+  constructor(
+    readonly workflowId: string,
+    readonly runId: string,
+    readonly workflowType: string,
+    readonly vm: WorkflowRun,
+    readonly parent: { run: Run; seq: number } | undefined,
+  ) {}
+}
+
+/** Final classes that any activity may end with, whatever it does. */
+const ANY_FINAL: readonly FailureType[] = ['RepeatedFailure', 'OutOfMemory', 'ArtifactCorrupt'];
+const ANY_RETRIED: readonly FailureType[] = [
+  'StoreUnavailable',
+  'RuntimeLost',
+  'SandboxUnavailable',
+  'Stalled',
+  'DiskFull',
+];
+export const TASK_QUEUE = 'acecoder';
+
+export function payloadOf(value: unknown): Payload {
+  return defaultPayloadConverter.toPayload(value);
+}
+
+export function valueOf(payload: Payload | null | undefined): unknown {
+  return payload ? defaultPayloadConverter.fromPayload(payload) : undefined;
+}
+
+export class Server {
+  readonly timeline: Timeline;
+  /** Of runs that are closed. */
+  readonly closed: ClosedRun[] = [];
+  /** Results of workflow ids whose newest run is closed. */
+  readonly outcomes = new Map<string, Outcome>();
+  /** Faults that happened, by kind. */
+  readonly happened = new Map<string, number>();
+  /** Updates that a workflow has answered, by workflow id and name. */
+  readonly answered: string[] = [];
+  workflowTasks = 0;
+  readonly #runs = new Map<string, Run>();
+  #ids = 0;
+
+  constructor(
+    private readonly code: WorkflowCode,
+    private readonly random: Random,
+    private readonly activities: Activities,
+    readonly faults: Faults,
+    /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
+    private readonly historyScale = 1,
+    /** Replays that a run may have: each costs its whole past. */
+    private readonly mostReplays = 6,
+  ) {
+    this.timeline = new Timeline(Date.UTC(2026, 10, 28), random);
+  }
+
+  /** Whether a workflow id has an open run. */
+  isOpen(workflowId: string): boolean {
+    return this.#runs.get(workflowId)?.open ?? false;
+  }
+
+  get open(): string[] {
+    return [...this.#runs.values()].filter((run) => run.open).map(({ workflowId }) => workflowId);
+  }
+
+  get replays(): number {
+    return this.#replays;
+  }
+  #replays = 0;
+
+  start(workflowType: string, workflowId: string, input: readonly unknown[]): void {
+    this.#begin({ workflowType, workflowId, input: input.map(payloadOf) });
+  }
+
+  signal(workflowId: string, name: string, ...input: readonly unknown[]): boolean {
+    return this.#signal(workflowId, name, input.map(payloadOf));
+  }
+
+  update(workflowId: string, name: string, request: unknown): boolean {
+    const run = this.#runs.get(workflowId);
+    if (!run?.open) return false;
+    const id = this.#newId();
+    const input = [payloadOf(request)];
+    run.updates.set(id, { name, input });
+    this.#tell(run, {
+      doUpdate: {
+        id,
+        protocolInstanceId: id,
+        name,
+        input,
+        meta: { updateId: id, identity: 'client@host' },
+        runValidator: true,
+      },
+    });
+    return true;
+  }
+
+  cancel(workflowId: string): boolean {
+    const run = this.#runs.get(workflowId);
+    if (!run?.open) return false;
+    run.history.cancelRequested();
+    this.#tell(run, { cancelWorkflow: { reason: 'asked for' } });
+    return true;
+  }
+
+  /** Ends a run and its children at once. No workflow code learns of it. */
+  async terminate(workflowId: string): Promise<boolean> {
+    const run = this.#runs.get(workflowId);
+    if (!run?.open) return false;
+    await this.#end(run, { how: 'terminated' }, { failure: { message: 'terminated', terminatedFailureInfo: {} } });
+    return true;
+  }
+
+  /** A field of a run's memo. */
+  memo(workflowId: string, field: string): unknown {
+    return valueOf(this.#runs.get(workflowId)?.memo[field]);
+  }
+
+  /** Lets everything happen until nothing is left, or `until` says so. @returns whether something is left. */
+  async run(until: () => boolean = () => false, mostSteps = 2_000_000): Promise<boolean> {
+    for (let step = 0; step < mostSteps; step += 1) {
+      if (until()) return true;
+      if (this.timeline.empty) return false;
+      await this.timeline.step();
+    }
+    throw new Error(`It has no end: ${mostSteps} steps, open are ${this.open.join(', ')}.`);
+  }
+
+  /** Gives back what the VM holds. */
+  async close(): Promise<void> {
+    for (const run of this.#runs.values()) await run.vm.evict();
+  }
+
+  count(kind: string): void {
+    this.happened.set(kind, (this.happened.get(kind) ?? 0) + 1);
+  }
+
+  #newId(): string {
+    this.#ids += 1;
+    return `01a22350-99ee-7ccf-8037-${String(this.#ids).padStart(12, '0')}`;
+  }
+
+  #begin(given: {
+    workflowType: string;
+    workflowId: string;
+    input: readonly Payload[];
+    parent?: { run: Run; seq: number } | undefined;
+    summary?: Payload | null | undefined;
+    continued?: Run;
+    searchAttributes?: Record<string, Payload> | undefined;
+  }): Run {
+    const { workflowType, workflowId, input, parent, continued, summary } = given;
+    const runId = this.#newId();
+    const parentOf = parent ? { workflowId: parent.run.workflowId, runId: parent.run.runId } : undefined;
+    const vm = new WorkflowRun(
+      this.code,
+      {
+        workflowId,
+        runId,
+        workflowType,
+        taskQueue: TASK_QUEUE,
+        firstRunId: runId,
+        ...(continued ? { continuedFromRunId: continued.runId } : {}),
+        ...(parentOf ? { parent: parentOf } : {}),
+      },
+      this.timeline.now,
+    );
+    const run = new Run(workflowId, runId, workflowType, vm, parent);
+    run.memo = { ...continued?.memo };
+    run.searchAttributes = { ...(continued?.searchAttributes ?? given.searchAttributes) };
+    run.history.started({
+      workflowType,
+      workflowId,
+      taskQueue: TASK_QUEUE,
+      input,
+      summary,
+      parent: parentOf?.workflowId,
+      memo: run.memo,
+      searchAttributes: run.searchAttributes,
+      continued: continued !== undefined,
+    });
+    this.#runs.set(workflowId, run);
+    this.outcomes.delete(workflowId);
+    const at = this.timeline.now;
+    this.#tell(run, {
+      initializeWorkflow: {
+        workflowType,
+        workflowId,
+        arguments: [...input],
+        attempt: 1,
+        firstExecutionRunId: runId,
+        startTime: proto.google.protobuf.Timestamp.fromObject({ seconds: Math.floor(at / 1000), nanos: 0 }),
+        ...(continued ? { continuedFromExecutionRunId: continued.runId } : {}),
+      },
+    });
+    return run;
+  }
+
+  #signal(workflowId: string, name: string, input: readonly Payload[], from?: string): boolean {
+    const run = this.#runs.get(workflowId);
+    if (!run?.open) return false;
+    run.history.signalled(name, input, from);
+    this.#tell(run, { signalWorkflow: { signalName: name, input: [...input], identity: 'worker@host' } });
+    return true;
+  }
+
+  /** Puts something into a run's next workflow task. */
+  #tell(run: Run, job: Job): void {
+    if (!run.open) return;
+    run.waiting.push(job);
+    this.#scheduleTask(run);
+  }
+
+  #scheduleTask(run: Run): void {
+    if (run.taskScheduled || run.working || !run.open) return;
+    run.taskScheduled = true;
+    run.history.taskScheduled(TASK_QUEUE, run.vm.length > 0);
+    const slow = this.random.chance(this.faults.slow / 4);
+    this.timeline.after(slow ? this.random.int(1000, 40_000) : this.random.int(1, 12), () => this.#task(run));
+  }
+
+  async #task(run: Run): Promise<void> {
+    if (!run.open) return;
+    run.taskScheduled = false;
+    run.working = true;
+    this.workflowTasks += 1;
+    run.history.taskStarted();
+    const jobs = inOrder(run.waiting);
+    run.waiting = [];
+    if (run.vm.length > 0 && run.vm.replays < this.mostReplays && this.random.chance(this.faults.evict)) {
+      this.count('evicted');
+      this.#replays += 1;
+      await run.vm.evict();
+    }
+    const { events: historyLength, bytes: historySizeBytes, continueAsNewSuggested } = run.history;
+    const commands: Command[] = [];
+    let activations = 0;
+    for (let next = jobs; next.length > 0;) {
+      const made = await run.vm.activate({
+        now: this.timeline.now,
+        jobs: next,
+        historyLength,
+        historySizeBytes: historySizeBytes * this.historyScale,
+        continueAsNewSuggested,
+      });
+      activations += 1;
+      next = this.#answeredAtOnce(run, made, commands);
+      commands.push(...made);
+    }
+    const commit = async (): Promise<void> => {
+      run.working = false;
+      if (!run.open) return;
+      run.waiting = run.waiting.filter((job) => !isSettled(job, commands));
+      if (run.waiting.length > 0 && commands.some(closes)) {
+        // The server takes no end of a run that has not seen everything. The task is done again, with all of it.
+        this.count('unhandled');
+        run.history.taskFailed();
+        await run.vm.forget(activations);
+        run.waiting = [...jobs, ...run.waiting];
+        this.#scheduleTask(run);
+        return;
+      }
+      run.history.taskCompleted();
+      for (const command of commands) await this.#apply(run, command, commands);
+      if (run.waiting.length > 0) this.#scheduleTask(run);
+    };
+    if (this.random.chance(this.faults.late)) this.timeline.after(this.random.int(1, 3000), commit);
+    else await commit();
+  }
+
+  /** What the SDK answers itself, within the same workflow task: cancelled work that nobody waits for. */
+  #answeredAtOnce(run: Run, made: readonly Command[], before: readonly Command[]): Job[] {
+    return made.flatMap(({ requestCancelActivity, cancelChildWorkflowExecution }): Job[] => {
+      if (requestCancelActivity) {
+        const seq = requestCancelActivity.seq!;
+        const unsent = [...before, ...made].find(({ scheduleActivity }) => scheduleActivity?.seq === seq);
+        const pending = run.activities.get(seq);
+        const type: number = pending?.cancellationType ?? TRY_CANCEL;
+        if (unsent || type !== WAIT_COMPLETED)
+          return [{ resolveActivity: { seq, result: { cancelled: { failure: cancelledFailure() } } } }];
+      }
+      if (cancelChildWorkflowExecution) {
+        const seq = cancelChildWorkflowExecution.childWorkflowSeq!;
+        const unsent = [...before, ...made].some(
+          ({ startChildWorkflowExecution }) => startChildWorkflowExecution?.seq === seq,
+        );
+        if (unsent)
+          return [{ resolveChildWorkflowExecutionStart: { seq, cancelled: { failure: cancelledFailure() } } }];
+      }
+      return [];
+    });
+  }
+
+  async #apply(run: Run, command: Command, all: readonly Command[]): Promise<void> {
+    const { history } = run;
+    if (command.scheduleActivity) {
+      const { seq } = command.scheduleActivity;
+      // Cancelled before it was sent.
+      if (all.some(({ requestCancelActivity }) => requestCancelActivity?.seq === seq)) return;
+      history.activityScheduled(command);
+      this.#schedule(run, command);
+    } else if (command.requestCancelActivity) {
+      this.#cancelActivity(run, command.requestCancelActivity.seq!);
+    } else if (command.startTimer) {
+      const seq = command.startTimer.seq!;
+      if (all.some(({ cancelTimer }) => cancelTimer?.seq === seq)) return;
+      history.timerStarted(command);
+      run.timers.add(seq);
+      this.timeline.after(millisecondsOf(command.startTimer.startToFireTimeout), () => {
+        if (!run.open || !run.timers.delete(seq)) return;
+        history.timerFired(seq);
+        this.#tell(run, { fireTimer: { seq } });
+      });
+    } else if (command.cancelTimer) {
+      if (run.timers.delete(command.cancelTimer.seq!)) history.timerCancelled(command.cancelTimer.seq!);
+    } else if (command.startChildWorkflowExecution) {
+      this.#startChild(run, command, all);
+    } else if (command.cancelChildWorkflowExecution) {
+      const child = run.children.get(command.cancelChildWorkflowExecution.childWorkflowSeq!);
+      if (!child) return;
+      history.cancellationSent(child.workflowId);
+      child.cancelled = true;
+      if (child.runId !== undefined)
+        this.timeline.after(this.random.int(1, 20), () => void this.cancel(child.workflowId));
+    } else if (command.signalExternalWorkflowExecution) {
+      const { seq, workflowExecution, childWorkflowId, signalName, args } = command.signalExternalWorkflowExecution;
+      const target = workflowExecution?.workflowId ?? childWorkflowId!;
+      history.signalInitiated(target, signalName!, args ?? []);
+      this.timeline.after(this.random.int(1, 20), () => {
+        const taken = this.#signal(target, signalName!, args ?? [], run.workflowId);
+        if (!run.open) return;
+        history.signalAnswered(target, !taken);
+        const failure = taken ? undefined : { message: 'workflow execution not found', source: 'Server' };
+        this.#tell(run, { resolveSignalExternalWorkflow: { seq: seq!, ...(failure ? { failure } : {}) } });
+      });
+    } else if (command.requestCancelExternalWorkflowExecution) {
+      const { seq, workflowExecution } = command.requestCancelExternalWorkflowExecution;
+      const target = workflowExecution!.workflowId!;
+      history.cancellationSent(target);
+      this.timeline.after(this.random.int(1, 20), () => {
+        const taken = this.cancel(target);
+        const failure = taken ? undefined : { message: 'workflow execution not found', source: 'Server' };
+        this.#tell(run, { resolveRequestCancelExternalWorkflow: { seq: seq!, ...(failure ? { failure } : {}) } });
+      });
+    } else if (command.upsertWorkflowSearchAttributes) {
+      const fields = command.upsertWorkflowSearchAttributes.searchAttributes?.indexedFields ?? {};
+      history.searchAttributesUpserted(fields);
+      Object.assign(run.searchAttributes, fields);
+    } else if (command.modifyWorkflowProperties) {
+      const fields = command.modifyWorkflowProperties.upsertedMemo?.fields ?? {};
+      history.memoUpserted(fields);
+      Object.assign(run.memo, fields);
+    } else if (command.updateResponse) {
+      const { accepted, completed, rejected, protocolInstanceId } = command.updateResponse;
+      const update = run.updates.get(protocolInstanceId!);
+      if (accepted && update) history.updateAccepted(update.name, update.input);
+      if (completed) {
+        history.updateCompleted(completed);
+        this.answered.push(`${run.workflowId} ${update?.name}`);
+      }
+      if (rejected) this.count('updateRefused');
+    } else if (command.completeWorkflowExecution) {
+      const { result } = command.completeWorkflowExecution;
+      history.completed(result);
+      await this.#end(run, { how: 'completed', result: valueOf(result) }, result ? { result } : {});
+    } else if (command.failWorkflowExecution) {
+      const failure = command.failWorkflowExecution.failure ?? {};
+      history.failed(failure);
+      await this.#end(run, { how: 'failed', failure }, { failure });
+    } else if (command.cancelWorkflowExecution) {
+      history.cancelled();
+      await this.#end(run, { how: 'cancelled' }, { failure: cancelledFailure() });
+    } else if (command.continueAsNewWorkflowExecution) {
+      const { workflowType, arguments: input } = command.continueAsNewWorkflowExecution;
+      const type = workflowType || run.workflowType;
+      history.continuedAsNew(type, TASK_QUEUE, input ?? []);
+      await this.#close(run);
+      this.#begin({
+        workflowType: type,
+        workflowId: run.workflowId,
+        input: input ?? [],
+        parent: run.parent,
+        continued: run,
+      });
+    } else if (!command.setPatchMarker && !command.cancelSignalWorkflow) {
+      throw new Error(`The simulation knows no command ${Object.keys(command).join(', ')}.`);
+    }
+  }
+
+  async #close(run: Run): Promise<void> {
+    run.open = false;
+    run.waiting = [];
+    run.timers.clear();
+    const { events, bytes } = run.history;
+    this.closed.push({ workflowId: run.workflowId, workflowType: run.workflowType, events, bytes });
+    await run.vm.evict();
+  }
+
+  async #end(run: Run, outcome: Outcome, told: { result?: Payload; failure?: Failure }): Promise<void> {
+    await this.#close(run);
+    this.outcomes.set(run.workflowId, outcome);
+    for (const child of run.children.values()) {
+      const running = this.#runs.get(child.workflowId);
+      if (running?.open && running.parent?.run === run) {
+        this.count('terminated');
+        await this.#close(running);
+        this.outcomes.set(child.workflowId, { how: 'terminated' });
+      }
+    }
+    if (!run.parent) return;
+    const { run: parent, seq } = run.parent;
+    this.timeline.after(this.random.int(1, 20), () => {
+      const child = parent.children.get(seq);
+      if (!parent.open || !child) return;
+      parent.children.delete(seq);
+      parent.history.childEnded(run.workflowType, run.workflowId, told);
+      const failure = {
+        message: 'Child Workflow execution failed',
+        childWorkflowExecutionFailureInfo: {
+          namespace: 'default',
+          workflowExecution: { workflowId: run.workflowId, runId: run.runId },
+          workflowType: { name: run.workflowType },
+          retryState: 7,
+        },
+        ...(told.failure ? { cause: told.failure } : {}),
+      };
+      const result =
+        outcome.how === 'completed'
+          ? { completed: told.result ? { result: told.result } : {} }
+          : outcome.how === 'cancelled'
+            ? { cancelled: { failure } }
+            : { failed: { failure } };
+      this.#tell(parent, { resolveChildWorkflowExecution: { seq, result } });
+    });
+  }
+
+  #startChild(run: Run, command: Command, all: readonly Command[]): void {
+    const { seq, workflowId, workflowType, input, searchAttributes } = command.startChildWorkflowExecution!;
+    if (all.some(({ cancelChildWorkflowExecution: cancel }) => cancel?.childWorkflowSeq === seq)) return;
+    run.history.childInitiated(command);
+    const child: PendingChild = {
+      seq: seq!,
+      workflowId: workflowId!,
+      workflowType: workflowType!,
+      cancelled: false,
+    };
+    run.children.set(child.seq, child);
+    this.timeline.after(this.random.int(1, 20), () => {
+      if (!run.open) return;
+      if (this.isOpen(child.workflowId)) {
+        run.children.delete(child.seq);
+        run.history.childStartFailed(child.workflowType, child.workflowId);
+        this.#tell(run, {
+          resolveChildWorkflowExecutionStart: {
+            seq: child.seq,
+            failed: { workflowId: child.workflowId, workflowType: child.workflowType, cause: 1 },
+          },
+        });
+        return;
+      }
+      const begun = this.#begin({
+        workflowType: child.workflowType,
+        workflowId: child.workflowId,
+        input: input ?? [],
+        parent: { run, seq: child.seq },
+        summary: command.userMetadata?.summary,
+        searchAttributes: searchAttributes?.indexedFields ?? undefined,
+      });
+      child.runId = begun.runId;
+      run.history.childStarted(child.workflowType, child.workflowId);
+      this.#tell(run, { resolveChildWorkflowExecutionStart: { seq: child.seq, succeeded: { runId: begun.runId } } });
+      if (child.cancelled) this.timeline.after(this.random.int(1, 20), () => void this.cancel(child.workflowId));
+    });
+  }
+
+  #schedule(run: Run, command: Command): void {
+    const { seq, cancellationType } = command.scheduleActivity!;
+    const activity: PendingActivity = {
+      seq: seq!,
+      command,
+      attempt: 0,
+      cancellationType: cancellationType ?? TRY_CANCEL,
+      cancelled: false,
+      epoch: 0,
+      doomed: this.random.chance(this.faults.final) ? this.random.pick(ANY_FINAL) : undefined,
+    };
+    run.activities.set(activity.seq, activity);
+    this.#attempt(run, activity, 0);
+  }
+
+  /** Starts the next attempt after a pause, in milliseconds. */
+  #attempt(run: Run, activity: PendingActivity, pause: number): void {
+    activity.attempt += 1;
+    activity.epoch += 1;
+    const { random, faults } = this;
+    const { epoch, attempt } = activity;
+    const slow = random.chance(faults.slow);
+    if (slow) this.count('slow');
+    const duration = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
+    const fate =
+      activity.doomed !== undefined
+        ? 'final'
+        : (['crash', 'lost', 'zombie', 'retried'] as const).find((kind) => random.chance(faults[kind]));
+    const share = fate === 'crash' ? random.next() : 1;
+    const { activityType, arguments: input } = activity.command.scheduleActivity!;
+    const work = (part: number): unknown =>
+      this.activities({
+        name: activityType!,
+        input: valueOf(input?.[0]),
+        attempt,
+        workflowId: run.workflowId,
+        runId: run.runId,
+        share: part,
+      });
+    const isCurrent = (): boolean => run.activities.get(activity.seq) === activity && activity.epoch === epoch;
+    const again = (failure?: Failure): void => {
+      if (!isCurrent()) return;
+      if (!run.open) return void run.activities.delete(activity.seq);
+      if (activity.cancelled) return this.#activityCancelled(run, activity);
+      if (failure) activity.lastFailure = failure;
+      this.#attempt(run, activity, Math.min(5000, 1000 * 2 ** Math.min(attempt - 1, 6)));
+    };
+    const timeoutMs = 1000 * HEARTBEAT_TIMEOUT_SECONDS;
+    if (fate) this.count(fate);
+    this.timeline.after(pause + Math.ceil(duration * share), () => {
+      // Between two attempts there is nothing that could go on.
+      if (!isCurrent() && fate !== 'zombie') return;
+      if (activity.cancelled && isCurrent() && random.chance(0.5)) {
+        // It notices at a heartbeat, and leaves what it has.
+        this.#worked(() => work(random.next()));
+        this.#activityCancelled(run, activity);
+        return;
+      }
+      if (fate === 'crash') {
+        this.#worked(() => work(share));
+        this.timeline.after(timeoutMs, () => again());
+        return;
+      }
+      if (fate === 'zombie') {
+        this.timeline.after(timeoutMs, () => again());
+        this.timeline.after(timeoutMs + random.int(0, 30_000), () => this.#worked(() => work(1)));
+        return;
+      }
+      if (fate === 'lost') {
+        this.#worked(() => work(1));
+        this.timeline.after(timeoutMs, () => again());
+        return;
+      }
+      if (fate === 'retried') {
+        again(failureOf(new ActivityFails(random.pick(ANY_RETRIED), 'from the seed')));
+        return;
+      }
+      try {
+        if (fate === 'final') throw new ActivityFails(activity.doomed!, 'from the seed');
+        const result = work(1);
+        this.#resolve(run, activity, { completed: { result: payloadOf(result) } });
+      } catch (error) {
+        if (!(error instanceof ActivityFails)) throw error;
+        if (FAILURES[error.type] !== 'final') again(failureOf(error));
+        else this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
+      }
+    });
+  }
+
+  /** Work whose answer nobody gets. */
+  #worked(work: () => unknown): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof ActivityFails)) throw error;
+    }
+  }
+
+  #cancelActivity(run: Run, seq: number): void {
+    const activity = run.activities.get(seq);
+    if (!activity || activity.cancelled) return;
+    run.history.activityCancelRequested(seq);
+    activity.cancelled = true;
+  }
+
+  #activityCancelled(run: Run, activity: PendingActivity): void {
+    run.activities.delete(activity.seq);
+    if (!run.open) return;
+    run.history.activityCancelled(activity.seq);
+    if (activity.cancellationType === WAIT_COMPLETED)
+      this.#tell(run, {
+        resolveActivity: { seq: activity.seq, result: { cancelled: { failure: cancelledFailure() } } },
+      });
+    // The event wakes the workflow all the same.
+    else this.#scheduleEmptyTask(run);
+  }
+
+  #scheduleEmptyTask(run: Run): void {
+    if (!run.taskScheduled && !run.working) {
+      run.history.taskScheduled(TASK_QUEUE, true);
+      run.history.taskStarted();
+      run.history.taskCompleted();
+    }
+  }
+
+  #resolve(
+    run: Run,
+    activity: PendingActivity,
+    result: { completed: { result: Payload } } | { failed: { failure: Failure } },
+  ): void {
+    run.activities.delete(activity.seq);
+    if (!run.open) return;
+    const { seq, command, attempt, lastFailure } = activity;
+    if ('completed' in result) run.history.activityCompleted(seq, result.completed.result, attempt, lastFailure);
+    else run.history.activityFailed(seq, result.failed.failure, attempt);
+    // The workflow was told of a cancellation already, and waits no longer.
+    if (activity.cancelled && activity.cancellationType !== WAIT_COMPLETED) {
+      this.#scheduleEmptyTask(run);
+      return;
+    }
+    if ('completed' in result) {
+      this.#tell(run, { resolveActivity: { seq, result } });
+      return;
+    }
+    const { activityId, activityType } = command.scheduleActivity!;
+    const failure = {
+      message: 'Activity task failed',
+      cause: result.failed.failure,
+      activityFailureInfo: {
+        activityId: activityId!,
+        activityType: { name: activityType! },
+        identity: 'worker@host',
+        retryState: 2,
+      },
+    };
+    this.#tell(run, { resolveActivity: { seq, result: { failed: { failure } } } });
+  }
+}
+
+/** Signals and updates come before everything else of a workflow task, as the SDK orders them. */
+function inOrder(jobs: readonly Job[]): Job[] {
+  const rank = (job: Job): number => (job.initializeWorkflow ? 0 : job.signalWorkflow || job.doUpdate ? 1 : 2);
+  return jobs
+    .map((job, index) => ({ job, index }))
+    .sort((a, b) => rank(a.job) - rank(b.job) || a.index - b.index)
+    .map(({ job }) => job);
+}
+
+function closes(command: Command): boolean {
+  return Boolean(
+    command.completeWorkflowExecution ||
+    command.failWorkflowExecution ||
+    command.cancelWorkflowExecution ||
+    command.continueAsNewWorkflowExecution,
+  );
+}
+
+/** Whether the workflow has settled by itself what a job would tell. */
+function isSettled({ resolveActivity, fireTimer }: Job, commands: readonly Command[]): boolean {
+  if (resolveActivity)
+    return commands.some(({ requestCancelActivity }) => requestCancelActivity?.seq === resolveActivity.seq);
+  if (fireTimer) return commands.some(({ cancelTimer }) => cancelTimer?.seq === fireTimer.seq);
+  return false;
+}
+
+function millisecondsOf(duration: proto.google.protobuf.IDuration | null | undefined): number {
+  return Number(duration?.seconds ?? 0) * 1000 + (duration?.nanos ?? 0) / 1_000_000;
+}
+
+function cancelledFailure(): Failure {
+  return { message: 'Activity cancelled', source: 'Server', canceledFailureInfo: {} };
+}
+
+/** As the failure of a worker looks on the wire, with a stack trace of usual length. */
+function failureOf(error: ActivityFails): Failure {
+  const { type, message, details } = error;
+  const stackTrace = '    at activity (activities/simulated.ts:1:1)\n'.repeat(6);
+  return {
+    message,
+    source: 'TypeScriptSDK',
+    stackTrace,
+    applicationFailureInfo: {
+      type,
+      nonRetryable: FAILURES[type] === 'final',
+      ...(details.length > 0 ? { details: { payloads: details.map(payloadOf) } } : {}),
+    },
+  };
+}
