@@ -196,6 +196,9 @@ class ExperimentRun {
         throw error;
       }
       await condition(allHandlersFinished);
+      // The server refuses to end a run while news arrive, and with that task it would refuse the update's answer too.
+      // So the run ends in a task of its own.
+      await CancellationScope.nonCancellable(() => sleep('1 second', { summary: 'the abandonment is answered first' }));
       throw ApplicationFailure.nonRetryable(`abandoned: ${abandoned}`, 'Abandoned');
     }
   }

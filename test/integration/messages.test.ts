@@ -104,6 +104,17 @@ describe('a message that is none', () => {
   });
 });
 
+describe('an abandonment', () => {
+  it('is answered at any moment of the start', async () => {
+    for (const milliseconds of [0, 15, 30, 60, 90, 120, 150]) {
+      const handle = await startWorkflow('experiment', experimentInput('abandoned'));
+      await new Promise((done) => setTimeout(done, milliseconds));
+      expect(await handle.executeUpdate('abandon', { args: [{ reason: 'enough' }] })).toBe('abandoned: enough');
+      expect(await failureOf(handle)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
+    }
+  });
+});
+
 describe('work on a queue that nobody serves', () => {
   it('is told within its first look, by queue, next to the queues that are served', async () => {
     const handle = await startWorkflow('experiment', experimentInput('waiting'), { taskQueue: queue });

@@ -1,4 +1,9 @@
-/** Where recorded histories stand. */
+/**
+ * Where recorded histories stand: those of the coming release in `next`, those of a release in a folder of its name. A
+ * release's histories stay as they are, because runs of it may still be open. Code that would change what they replay
+ * goes behind `patched`.
+ */
 import { fileURLToPath } from 'node:url';
 
 export const HISTORIES = fileURLToPath(new URL('./histories/', import.meta.url));
+export const NEXT = fileURLToPath(new URL('./histories/next/', import.meta.url));

@@ -11,7 +11,7 @@ import {
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import * as workflows from '../../workflows/index.js';
-import { HISTORIES } from './histories.js';
+import { HISTORIES, NEXT } from './histories.js';
 
 interface History {
   events: {
@@ -24,7 +24,8 @@ interface History {
 /** Workflow tasks of a history, evenly spread, that are replayed up to. */
 const TASKS_WITHOUT_CACHE = 10;
 
-const names = readdirSync(HISTORIES).filter((name) => name.endsWith('.json'));
+const names = readdirSync(HISTORIES, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json'));
+const next = readdirSync(NEXT);
 const historyOf = (name: string): History => JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')) as History;
 const startOf = ({ events: [started] }: History) => started!.workflowExecutionStartedEventAttributes!;
 
@@ -37,12 +38,12 @@ describe('recorded histories', () => {
   });
 
   it('exist for every workflow, and for the main forms of the experiment', () => {
-    const types = new Set(names.map((name) => startOf(historyOf(name)).workflowType.name));
+    const types = new Set(next.map((name) => startOf(historyOf(`next/${name}`)).workflowType.name));
     expect([...types].sort()).toEqual(Object.keys(workflows).sort());
     const forms = ['reused', 'paused', 'parked', 'retried', 'reset', 'abandoned', 'cancelled', 'invalid'].map(
       (form) => `experiment-${form}.json`,
     );
-    expect(names).toEqual(
+    expect(next).toEqual(
       expect.arrayContaining([
         ...forms,
         'synthesis-continued.json',
@@ -56,7 +57,7 @@ describe('recorded histories', () => {
   });
 
   it('are small, and name no machine', () => {
-    expect(names.reduce((sum, name) => sum + statSync(`${HISTORIES}${name}`).size, 0)).toBeLessThan(1_500_000);
+    expect(next.reduce((sum, name) => sum + statSync(`${NEXT}${name}`).size, 0)).toBeLessThan(1_500_000);
     for (const name of names) {
       const text = readFileSync(`${HISTORIES}${name}`, 'utf8').replace(/"data":"([^"]*)"/g, (_, data: string) =>
         Buffer.from(data, 'base64').toString(),

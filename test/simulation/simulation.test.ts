@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { HISTORIES } from '../replay/histories.js';
+import { NEXT } from '../replay/histories.js';
 import { History } from './history.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
 import { bundledWorkflows, WorkflowCode } from './workflow-vm.js';
@@ -125,7 +125,7 @@ function rewrite(history: History, event: Event): void {
 
 /** The last size that the server told, and what the model says there. */
 function sizesOf(name: string): { told: number; modelled: number } | undefined {
-  const { events } = historyFromJSON(JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')));
+  const { events } = historyFromJSON(JSON.parse(readFileSync(`${NEXT}${name}`, 'utf8')));
   const last = events!.findLastIndex(({ eventType }) => eventType === EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED);
   const before = events!.slice(0, last);
   // A recorded failure has lost its stack trace, which the server counted; and who resets copies another history.
@@ -139,7 +139,7 @@ function sizesOf(name: string): { told: number; modelled: number } | undefined {
 }
 
 describe('the byte model', () => {
-  const compared = readdirSync(HISTORIES).flatMap((name) => {
+  const compared = readdirSync(NEXT).flatMap((name) => {
     const sizes = sizesOf(name);
     return sizes ? [{ name, ...sizes }] : [];
   });
