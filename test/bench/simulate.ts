@@ -1,5 +1,10 @@
 /** `npm run simulate`: workflows in virtual time, with faults from a seed, and how large histories become. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { BUGS, type BugName } from '../simulation/planted-bugs.js';
+import { WORKFLOWS, type Schedule, type SimulatedWorkflow } from '../simulation/schedules.js';
+import { isBug, Searcher, type Answer, type Task } from '../simulation/search.js';
 import { grow, LARGEST_HISTORY_BYTES, SIZES, type SizeName } from '../simulation/sizes.js';
 import { bundledWorkflows, WorkflowCode } from '../simulation/workflow-vm.js';
 import { report, type Measure } from './table.js';
@@ -8,28 +13,46 @@ const HELP = `npm run simulate -- [options]
 
 Runs the real workflow code in virtual time, with modelled activities. No server, no store and no model are needed.
 
-  --size NAME=N   one long run: rounds=1000 of reinforcement, shards=10000 of sampling; may be given several times
-  --seed S        where schedules begin (1)
-  --json          one JSON object on the last line
-  --help          print this`;
+  --schedules N    N schedules with faults from the seeds S to S+N-1; each is held against an undisturbed run
+  --seed S         the first seed (1); "--schedules 1 --seed S" repeats one
+  --workflow W     of one workflow: ${WORKFLOWS.join(', ')}; by default the seed chooses
+  --bug NAME       plants a bug in all schedules: ${Object.keys(BUGS).join(', ')}
+  --planted        looks for every planted bug, in at most 300 schedules each
+  --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling
+  --processes P    processes beside each other (2)
+  --json           one JSON object on the last line
+  --help           print this`;
 
 /** Totals at a size over ten times those at a tenth of it: 1 is linear. */
 const LINEAR_BAR = 1.1;
+/** Schedules in which a planted bug is found. */
+const MOST_SCHEDULES = 300;
+/** Faults that a schedule should have. */
+const MANY_FAULTS = 3;
+const ME = fileURLToPath(import.meta.url);
+
+function count(text: string, option: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new Error(`--${option} is a whole number: ${text}`);
+  return value;
+}
 
 function sizeOf(text: string): [SizeName, number] {
-  const [name, count] = text.split('=');
-  const size = Number(count);
+  const [name, number] = text.split('=');
+  const size = Number(number);
   if (!name || !Object.hasOwn(SIZES, name) || !Number.isInteger(size) || size < 10)
     throw new Error(`--size is NAME=N with a name of ${Object.keys(SIZES).join(', ')} and N of 10 or more: ${text}`);
   return [name as SizeName, size];
 }
 
-async function sizes(code: WorkflowCode, wanted: readonly string[], seed: number): Promise<Measure[]> {
+async function sizes(wanted: readonly string[], seed: number): Promise<Measure[]> {
   const measures: Measure[] = [];
-  for (const [name, size] of wanted.map(sizeOf)) {
-    const small = await grow(code, name, Math.floor(size / 10), seed);
+  const named = wanted.map(sizeOf);
+  const code = await WorkflowCode.load(await bundledWorkflows());
+  for (const [name, size] of named) {
+    const tenth = Math.floor(size / 10);
+    const small = await grow(code, name, tenth, seed);
     const large = await grow(code, name, size, seed);
-    const ratio = large.totalBytes / ((size / Math.floor(size / 10)) * small.totalBytes);
     measures.push(
       {
         name: `${name}=${size}: largest history of a run`,
@@ -43,28 +66,191 @@ async function sizes(code: WorkflowCode, wanted: readonly string[], seed: number
       { name: `${name}=${size}: all histories`, value: large.totalBytes, unit: 'bytes' },
       {
         name: `${name}=${size}: all histories, over those of a tenth in proportion`,
-        value: ratio,
+        value: large.totalBytes / ((size / tenth) * small.totalBytes),
         unit: 'times',
         bar: LINEAR_BAR,
         at: 'most',
-        note: `${small.totalBytes} bytes at ${Math.floor(size / 10)}`,
+        note: `${small.totalBytes} bytes at ${tenth}`,
       },
     );
   }
   return measures;
 }
 
+/** Does all tasks, each process one at a time. */
+async function answers(tasks: readonly Task[], processes: number, told: (answer: Answer) => void): Promise<Answer[]> {
+  const waiting = [...tasks];
+  const all: Answer[] = [];
+  const take = (answer: Answer): void => {
+    all.push(answer);
+    told(answer);
+  };
+  if (processes <= 1) {
+    const searcher = new Searcher();
+    for (const task of tasks) take(await searcher.answer(task));
+    return all;
+  }
+  const child = (): Promise<void> =>
+    new Promise((done, failed) => {
+      const worker: ChildProcess = fork(ME, ['--serve'], { execArgv: process.execArgv });
+      const next = (): void => {
+        const task = waiting.shift();
+        if (task) worker.send(task);
+        else worker.disconnect();
+      };
+      worker.on('message', (answer: Answer) => {
+        take(answer);
+        next();
+      });
+      worker.once('error', failed);
+      worker.once('exit', (code, signal) =>
+        code === 0 ? done() : failed(new Error(`a process of the simulation ended with ${signal ?? code}`)),
+      );
+      next();
+    });
+  await Promise.all(Array.from({ length: Math.min(processes, tasks.length) }, child));
+  return all;
+}
+
+/** The part of a process that does tasks of another one. */
+function serve(): void {
+  const searcher = new Searcher();
+  process.on('message', (task: Task) => {
+    searcher.answer(task).then(
+      (answer) => process.send!(answer),
+      (error: unknown) => {
+        console.error(error);
+        process.exit(1);
+      },
+    );
+  });
+}
+
+function repeatedBy({ seed, workflow }: Schedule, bug: BugName | undefined): string {
+  const planted = bug === undefined ? '' : ` --bug ${bug}`;
+  return `npm run simulate -- --schedules 1 --seed ${seed} --workflow ${workflow}${planted}`;
+}
+
+async function schedules(
+  first: number,
+  number: number,
+  processes: number,
+  { workflow, bug }: { workflow: SimulatedWorkflow | undefined; bug: BugName | undefined },
+): Promise<Measure[]> {
+  const started = performance.now();
+  const tasks = Array.from({ length: number }, (_, index): Task => ({
+    kind: 'schedule',
+    seed: first + index,
+    workflow,
+    bug,
+  }));
+  const done = await answers(tasks, processes, (answer) => {
+    if (answer.kind !== 'schedule' || answer.schedule.violations.length === 0) return;
+    const { schedule, needs } = answer;
+    console.log(`seed ${schedule.seed}, ${schedule.workflow}: VIOLATION`);
+    for (const violation of schedule.violations) console.log(`  ${violation}`);
+    console.log(`  it needs ${needs.join(', ') || 'no fault'}; it happens again by\n  ${repeatedBy(schedule, bug)}`);
+  });
+  const seconds = (performance.now() - started) / 1000;
+  const all = done.flatMap((answer) => (answer.kind === 'schedule' ? [answer.schedule] : []));
+  const faults = all.map(({ happened }) => Object.values(happened).reduce((sum, each) => sum + each, 0));
+  const sum = (values: readonly number[]): number => values.reduce((total, each) => total + each, 0);
+  const kinds = new Map<string, number>();
+  for (const { happened } of all)
+    for (const [kind, times] of Object.entries(happened)) kinds.set(kind, (kinds.get(kind) ?? 0) + times);
+  return [
+    { name: 'schedules', value: all.length, unit: 'schedules', note: `${processes} processes` },
+    {
+      name: 'schedules with violations',
+      value: all.filter(({ violations }) => violations.length > 0).length,
+      unit: 'schedules',
+      bar: 0,
+      at: 'most',
+    },
+    { name: 'time', value: seconds, unit: 's' },
+    { name: 'in 10 minutes', value: (600 * all.length) / seconds, unit: 'schedules' },
+    {
+      name: `with ${MANY_FAULTS} faults or more`,
+      value: faults.filter((each) => each >= MANY_FAULTS).length,
+      unit: 'schedules',
+      note: [...kinds].map(([kind, times]) => `${kind} ${times}`).join(', '),
+    },
+    {
+      name: 'workflow tasks',
+      value: sum(all.map(({ workflowTasks }) => workflowTasks)),
+      unit: 'tasks',
+      note: `${sum(all.map(({ replays }) => replays))} replays of whole runs, ${sum(all.map(({ runs }) => runs))} runs`,
+    },
+    {
+      name: 'largest history of a run',
+      value: Math.max(0, ...all.map(({ largestBytes }) => largestBytes)),
+      unit: 'bytes',
+      bar: LARGEST_HISTORY_BYTES,
+      at: 'most',
+    },
+  ];
+}
+
+async function planted(first: number, processes: number): Promise<Measure[]> {
+  const bugs = Object.keys(BUGS).filter(isBug);
+  const tasks = bugs.map((bug): Task => ({ kind: 'find', bug, seed: first, most: MOST_SCHEDULES }));
+  const done = await answers(tasks, processes, () => undefined);
+  const found = done.flatMap((answer) => (answer.kind === 'find' ? [answer] : []));
+  return [
+    {
+      name: 'planted bugs found',
+      value: found.filter((each) => each.found).length,
+      unit: `of ${bugs.length}`,
+      bar: bugs.length,
+    },
+    ...found
+      .sort((a, b) => bugs.indexOf(a.bug) - bugs.indexOf(b.bug))
+      .map(({ bug, schedules: needed, found: schedule }) => ({
+        name: bug,
+        value: needed,
+        unit: 'schedules',
+        note: schedule
+          ? `seed ${schedule.seed}, ${schedule.workflow}: ${schedule.violations[0]!.split('\n')[0]!.slice(0, 80)}`
+          : `NOT FOUND: ${BUGS[bug].what}`,
+      })),
+  ];
+}
+
 const { values } = parseArgs({
   options: {
-    size: { type: 'string', multiple: true, default: [] },
+    schedules: { type: 'string', default: '0' },
     seed: { type: 'string', default: '1' },
+    workflow: { type: 'string' },
+    bug: { type: 'string' },
+    planted: { type: 'boolean', default: false },
+    size: { type: 'string', multiple: true, default: [] },
+    processes: { type: 'string', default: '2' },
     json: { type: 'boolean', default: false },
+    serve: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
-if (values.help) {
-  console.log(HELP);
+if (values.serve) {
+  serve();
 } else {
-  const code = await WorkflowCode.load(await bundledWorkflows());
-  report('simulate', await sizes(code, values.size, Number(values.seed)), values.json);
+  const { workflow, bug } = values;
+  const known = WORKFLOWS.find((name) => name === workflow);
+  if (workflow !== undefined && !known) throw new Error(`--workflow is one of ${WORKFLOWS.join(', ')}: ${workflow}`);
+  if (bug !== undefined && !isBug(bug)) throw new Error(`--bug is one of ${Object.keys(BUGS).join(', ')}: ${bug}`);
+  const number = count(values.schedules, 'schedules');
+  const seed = count(values.seed, 'seed');
+  const processes = Math.max(1, count(values.processes, 'processes'));
+  if (values.help || (number === 0 && values.size.length === 0 && !values.planted)) {
+    console.log(HELP);
+  } else {
+    report(
+      'simulate',
+      [
+        ...(number > 0 ? await schedules(seed, number, processes, { workflow: known, bug }) : []),
+        ...(values.planted ? await planted(seed, processes) : []),
+        ...(values.size.length > 0 ? await sizes(values.size, seed) : []),
+      ],
+      values.json,
+    );
+  }
 }
