@@ -114,7 +114,7 @@ export class SimulatedActivities {
         return {};
       case 'experiment.record':
         return { searchAttributes: true };
-      case 'experiment.searchAttributes':
+      case 'inputs.searchAttributes':
         return true;
       case 'experiment.report':
         return { artifact: this.#report(attempt) };
