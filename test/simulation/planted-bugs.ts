@@ -71,10 +71,10 @@ export const BUGS = {
     },
   },
   pauseFailsWork: {
-    what: 'a pause fails the training that it interrupts',
+    what: 'a pause that is over before the training has stopped fails the training',
     replacement: {
-      search: 'isCancellation)(error) && _class_private_field_get(this, _paused))) throw error;',
-      replace: 'isCancellation)(error) && false)) throw error;',
+      search: 'isCancellation)(error) && interrupted)',
+      replace: 'isCancellation)(error) && interrupted && _class_private_field_get(this, _paused))',
     },
   },
   abandonIgnored: {

@@ -118,14 +118,14 @@ export class Simulator {
     workflow?: SimulatedWorkflow,
     without: ReadonlySet<FaultName> = new Set(),
   ): Promise<Schedule> {
-    const random = new Random(seed, 1);
-    const chosen =
-      workflow ?? (random.chance(0.5) ? 'experiment' : random.pick(['reinforcement', 'sampling'] as const));
-    const variant = random.int(0, VARIANTS - 1);
+    const choice = new Random(seed, 1);
+    const byChance = choice.chance(0.5) ? 'experiment' : choice.pick(['reinforcement', 'sampling'] as const);
+    const chosen = workflow ?? byChance;
+    const variant = new Random(seed, 3).int(0, VARIANTS - 1);
     const what = caseOf(chosen, variant);
     const expected = await this.#expected(what, variant);
-    const run = new ScheduleRun(this.changed, what, random, this.bugs, without);
-    const violations = await run.play(seed, expected);
+    const run = new ScheduleRun(this.changed, what, seed, this.bugs, without);
+    const violations = await run.play(expected);
     return {
       seed,
       workflow: chosen,
@@ -147,7 +147,7 @@ export class Simulator {
 
   async #undisturbedRun({ workflow, input, shards }: Case): Promise<Record<string, string>> {
     const activities = new SimulatedActivities(() => shards);
-    const server = new Server(this.code, new Random(0), (attempt) => activities.run(attempt), NO_FAULTS);
+    const server = new Server(this.code, 0, (attempt) => activities.run(attempt), NO_FAULTS);
     server.start(workflow, ID, [input]);
     await server.run();
     const outcome = server.outcomes.get(ID);
@@ -159,6 +159,7 @@ export class Simulator {
 
 class ScheduleRun {
   readonly server: Server;
+  private readonly random: Random;
   readonly #activities: SimulatedActivities;
   #asked: Set<Disturbance> = new Set();
   readonly #unexplained = new Set<string>();
@@ -167,19 +168,20 @@ class ScheduleRun {
   constructor(
     code: WorkflowCode,
     private readonly what: Case,
-    private readonly random: Random,
+    seed: number,
     bugs: ReadonlySet<BugName>,
     private readonly without: ReadonlySet<FaultName>,
   ) {
     this.#activities = new SimulatedActivities(() => what.shards, bugs);
-    const faults = faultsOf(random);
+    this.random = new Random(seed, 4);
+    const faults = faultsOf(this.random);
     for (const name of Object.keys(faults) as (keyof Faults)[]) if (without.has(name)) faults[name] = 0;
-    const scale = random.pick([1, 15, 60]);
-    this.server = new Server(code, random, (attempt) => this.#activities.run(attempt), faults, scale);
+    const scale = this.random.pick([1, 15, 60]);
+    this.server = new Server(code, seed, (attempt) => this.#activities.run(attempt), faults, scale);
   }
 
   /** Plays until the workflow completes; gives what must not be. */
-  async play(seed: number, expected: Record<string, string>): Promise<string[]> {
+  async play(expected: Record<string, string>): Promise<string[]> {
     const { server, what, random } = this;
     const began = server.timeline.now;
     const violations: string[] = [];
@@ -244,19 +246,20 @@ class ScheduleRun {
     for (let index = 0; index < count; index += 1) {
       const kind = random.pick(DISTURBANCES);
       const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
-      const lasts = random.int(0, 20_000);
+      const lasts = random.chance(0.3) ? random.int(0, 20) : random.int(0, 20_000);
+      const own = new Random(random.int(0, 2 ** 31));
       if (this.without.has(kind)) continue;
       server.timeline.after(at, async () => {
         if (!server.isOpen(ID)) return;
         this.#asked.add(kind);
         server.count(kind);
-        await this.#do(kind, lasts);
+        await this.#do(kind, lasts, own);
       });
     }
   }
 
-  async #do(kind: Disturbance, lasts: number): Promise<void> {
-    const { server, random, what } = this;
+  async #do(kind: Disturbance, lasts: number, random: Random): Promise<void> {
+    const { server, what } = this;
     const ofExperiment = what.workflow === 'experiment';
     switch (kind) {
       case 'pause':

@@ -7,7 +7,7 @@ import { defaultPayloadConverter } from '@temporalio/common';
 import proto from '@temporalio/proto';
 import { FAILURES, HEARTBEAT_TIMEOUT_SECONDS, type FailureType } from '../../workflows/contract/index.js';
 import { History, type Failure, type Payload } from './history.js';
-import { Timeline, type Random } from './random.js';
+import { Random, Timeline } from './random.js';
 import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
 
 /** Cancellation types of an activity, as numbers on the wire. */
@@ -136,6 +136,7 @@ export function valueOf(payload: Payload | null | undefined): unknown {
 
 export class Server {
   readonly timeline: Timeline;
+  private readonly random: Random;
   /** Of runs that are closed. */
   readonly closed: ClosedRun[] = [];
   /** Results of workflow ids whose newest run is closed. */
@@ -148,9 +149,12 @@ export class Server {
   readonly #runs = new Map<string, Run>();
   #ids = 0;
 
+  /** Each kind of fault has numbers of its own, so that without one kind the others stay as they are. */
+  readonly #streams: Readonly<Record<keyof Faults, Random>>;
+
   constructor(
     private readonly code: WorkflowCode,
-    private readonly random: Random,
+    seed: number,
     private readonly activities: Activities,
     readonly faults: Faults,
     /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
@@ -158,7 +162,18 @@ export class Server {
     /** Replays that a run may have: each costs its whole past. */
     private readonly mostReplays = 6,
   ) {
-    this.timeline = new Timeline(Date.UTC(2026, 10, 28), random);
+    this.random = new Random(seed, 2);
+    const kinds = Object.keys(NO_FAULTS) as (keyof Faults)[];
+    this.#streams = Object.fromEntries(kinds.map((kind, index) => [kind, new Random(seed, 10 + index)])) as Record<
+      keyof Faults,
+      Random
+    >;
+    this.timeline = new Timeline(Date.UTC(2026, 10, 28), this.random);
+  }
+
+  /** Whether a fault happens now. */
+  #happens(kind: keyof Faults, part = 1): boolean {
+    return this.#streams[kind].chance(this.faults[kind] * part);
   }
 
   /** Whether a workflow id has an open run. */
@@ -322,7 +337,7 @@ export class Server {
     if (run.taskScheduled || run.working || !run.open) return;
     run.taskScheduled = true;
     run.history.taskScheduled(TASK_QUEUE, run.vm.length > 0);
-    const slow = this.random.chance(this.faults.slow / 4);
+    const slow = this.#happens('slow', 0.25);
     this.timeline.after(slow ? this.random.int(1000, 40_000) : this.random.int(1, 12), () => this.#task(run));
   }
 
@@ -334,7 +349,7 @@ export class Server {
     run.history.taskStarted();
     const jobs = inOrder(run.waiting);
     run.waiting = [];
-    if (run.vm.length > 0 && run.vm.replays < this.mostReplays && this.random.chance(this.faults.evict)) {
+    if (this.#happens('evict') && run.vm.length > 0 && run.vm.replays < this.mostReplays) {
       this.count('evicted');
       this.#replays += 1;
       await run.vm.evict();
@@ -371,7 +386,7 @@ export class Server {
       for (const command of commands) await this.#apply(run, command, commands);
       if (run.waiting.length > 0) this.#scheduleTask(run);
     };
-    if (this.random.chance(this.faults.late)) this.timeline.after(this.random.int(1, 3000), commit);
+    if (this.#happens('late')) this.timeline.after(this.random.int(1, 3000), commit);
     else await commit();
   }
 
@@ -589,7 +604,7 @@ export class Server {
       cancellationType: cancellationType ?? TRY_CANCEL,
       cancelled: false,
       epoch: 0,
-      doomed: this.random.chance(this.faults.final) ? this.random.pick(ANY_FINAL) : undefined,
+      doomed: this.#happens('final') ? this.random.pick(ANY_FINAL) : undefined,
     };
     run.activities.set(activity.seq, activity);
     this.#attempt(run, activity, 0);
@@ -599,16 +614,15 @@ export class Server {
   #attempt(run: Run, activity: PendingActivity, pause: number): void {
     activity.attempt += 1;
     activity.epoch += 1;
-    const { random, faults } = this;
+    const { random } = this;
     const { epoch, attempt } = activity;
-    const slow = random.chance(faults.slow);
+    const slow = this.#happens('slow');
     if (slow) this.count('slow');
     const duration = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
-    const fate =
-      activity.doomed !== undefined
-        ? 'final'
-        : (['crash', 'lost', 'zombie', 'retried'] as const).find((kind) => random.chance(faults[kind]));
-    const share = fate === 'crash' ? random.next() : 1;
+    // Each kind is asked, whatever the others say.
+    const [fault] = (['crash', 'lost', 'zombie', 'retried'] as const).filter((kind) => this.#happens(kind));
+    const fate = activity.doomed === undefined ? fault : 'final';
+    const share = fate === 'crash' ? this.#streams.crash.next() : 1;
     const { activityType, arguments: input } = activity.command.scheduleActivity!;
     const work = (part: number): unknown =>
       this.activities({

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { NEXT } from '../replay/histories.js';
 import { History } from './history.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
+import { replacementsOf, Simulator } from './schedules.js';
 import { bundledWorkflows, WorkflowCode } from './workflow-vm.js';
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
@@ -154,15 +155,54 @@ describe('the byte model', () => {
   });
 });
 
-describe('a long run', () => {
+describe('simulated workflows', () => {
+  let bundle: string;
   let code: WorkflowCode;
+  let simulator: Simulator;
   beforeAll(async () => {
-    code = await WorkflowCode.load(await bundledWorkflows());
+    bundle = await bundledWorkflows();
+    code = await WorkflowCode.load(bundle);
+    simulator = new Simulator(code);
   });
 
-  it('of 100 rounds goes on as new runs, and no history passes 2 MiB', async () => {
+  it('of 100 rounds go on as new runs, and no history passes 2 MiB', async () => {
     const { runs, largestBytes } = await grow(code, 'rounds', 100, 1);
     expect(runs).toBeGreaterThan(1);
     expect(largestBytes).toBeLessThan(LARGEST_HISTORY_BYTES);
+  });
+
+  it.each([
+    ['reinforcement', 12],
+    ['experiment', 6],
+    ['sampling', 2],
+  ] as const)('%s in %i schedules with faults makes what it makes without', async (workflow, schedules) => {
+    let faults = 0;
+    for (let seed = 1; seed <= schedules; seed += 1) {
+      const { violations, happened } = await simulator.schedule(seed, workflow);
+      expect(violations, `seed ${seed}`).toEqual([]);
+      faults += Object.values(happened).reduce((sum, each) => sum + each, 0);
+    }
+    expect(faults).toBeGreaterThan(3 * schedules);
+  });
+
+  it('have the same course again from the same seed', async () => {
+    expect(await simulator.schedule(3, 'reinforcement')).toEqual(await simulator.schedule(3, 'reinforcement'));
+  });
+
+  it.each(['stepTwiceOnResume', 'staleRewards', 'preparedForgotten'] as const)(
+    'with the planted bug %s are found',
+    async (bug) => {
+      const bugs = new Set([bug]);
+      const changed = await WorkflowCode.load(bundle, replacementsOf(bugs));
+      const planted = new Simulator(code, changed, bugs);
+      let found = false;
+      for (let seed = 1; seed <= 20 && !found; seed += 1)
+        found = (await planted.schedule(seed, 'reinforcement')).violations.length > 0;
+      expect(found).toBe(true);
+    },
+  );
+
+  it('are refused where the text of a planted bug no longer stands in the bundle', async () => {
+    await expect(WorkflowCode.load(bundle, [{ search: 'no such text', replace: '' }])).rejects.toThrow('0 places');
   });
 });

@@ -1,7 +1,6 @@
 /** How large histories become: one long run of a workflow, without faults, at two sizes. */
 import type { StageName } from '../../workflows/contract/index.js';
 import { SimulatedActivities } from './activities.js';
-import { Random } from './random.js';
 import { NO_FAULTS, Server, type ClosedRun } from './server.js';
 import type { WorkflowCode } from './workflow-vm.js';
 
@@ -58,7 +57,7 @@ export interface Grown {
 export async function grow(code: WorkflowCode, name: SizeName, size: number, seed: number): Promise<Grown> {
   const { workflowType, shards, input } = SIZES[name](size);
   const activities = new SimulatedActivities((_stage: StageName) => shards);
-  const server = new Server(code, new Random(seed), (attempt) => activities.run(attempt), NO_FAULTS);
+  const server = new Server(code, seed, (attempt) => activities.run(attempt), NO_FAULTS);
   server.start(workflowType, 'long', [input]);
   await server.run();
   const outcome = server.outcomes.get('long');

@@ -104,11 +104,13 @@ export class StageRun {
       });
       running.catch(() => undefined);
       await condition(() => this.#paused || finished);
-      if (!finished) scope.cancel();
+      const interrupted = !finished;
+      if (interrupted) scope.cancel();
       try {
         return await running;
       } catch (error) {
-        if (!(isCancellation(error) && this.#paused)) throw error;
+        // The pause may be over before the work has ended: both messages may come in one workflow task.
+        if (!(isCancellation(error) && interrupted) || CancellationScope.current().consideredCancelled) throw error;
       }
     }
   }
