@@ -417,7 +417,7 @@ export class SimulatedActivities {
 }
 
 /** The questions of a round, in the fixed order of the seed. */
-export function plannedQuestions({ seed, promptsPerRound }: ReinforcementConfig, round: number): string[] {
+function plannedQuestions({ seed, promptsPerRound }: ReinforcementConfig, round: number): string[] {
   return Array.from(
     { length: promptsPerRound },
     (_, index) => `q-${seed}-${((round - 1) * promptsPerRound + index) % QUESTIONS}/${round}`,

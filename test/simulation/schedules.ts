@@ -23,7 +23,7 @@ const AROUND_STAGES = /"activityType":{"name":"(inputs|models|artifacts|queues|e
 
 /** What goes wrong in a schedule beside the faults of the server: what operators and others do. */
 export const DISTURBANCES = ['pause', 'retry', 'garbage', 'cancel', 'abandon', 'terminate', 'cancelStage'] as const;
-export type Disturbance = (typeof DISTURBANCES)[number];
+type Disturbance = (typeof DISTURBANCES)[number];
 export type FaultName = keyof Faults | Disturbance;
 
 export const WORKFLOWS = ['experiment', 'reinforcement', 'sampling'] as const;

@@ -124,9 +124,9 @@ const ANY_RETRIED: readonly FailureType[] = [
   'Stalled',
   'DiskFull',
 ];
-export const TASK_QUEUE = 'acecoder';
+const TASK_QUEUE = 'acecoder';
 
-export function payloadOf(value: unknown): Payload {
+function payloadOf(value: unknown): Payload {
   return defaultPayloadConverter.toPayload(value);
 }
 

@@ -66,7 +66,7 @@ export async function grow(code: WorkflowCode, name: SizeName, size: number, see
   return grown(server.closed);
 }
 
-export function grown(runs: readonly ClosedRun[]): Grown {
+function grown(runs: readonly ClosedRun[]): Grown {
   return {
     runs: runs.length,
     largestBytes: Math.max(...runs.map(({ bytes }) => bytes)),
