@@ -34,6 +34,18 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'a SHA-256 in hexadecimal');
  *
  * `key` is the object key of the manifest; `digest` is the SHA-256 of the canonical JSON of {kind, schema version,
  * files: [name, SHA-256 of the uncompressed bytes]}; `bytes` is the uncompressed size of all files.
+ *
+ * @example
+ * ```ts
+ * import { ArtifactRef } from 'acecoder-temporal/contract';
+ *
+ * const ref = ArtifactRef.parse({
+ *   kind: 'questions',
+ *   key: 'artifacts/questions/abc.json',
+ *   digest: 'd'.repeat(64),
+ *   bytes: 10,
+ * });
+ * ```
  */
 export const ArtifactRef = z.strictObject({
   kind: ArtifactKind.describe('what the artifact holds'),
@@ -191,6 +203,17 @@ export const Metrics = z.record(z.string(), z.json());
 export type Metrics = z.infer<typeof Metrics>;
 
 export const MANIFEST_SCHEMA = 1;
+/**
+ * What the store says of an artifact: its files, where it comes from, and its metrics.
+ *
+ * @example
+ * ```ts
+ * import { Manifest } from 'acecoder-temporal/contract';
+ *
+ * const { files, metrics } = Manifest.parse(JSON.parse(text));
+ * console.log(files.length, metrics);
+ * ```
+ */
 export const Manifest = z.object({
   schema: z.literal(MANIFEST_SCHEMA),
   kind: ArtifactKind,

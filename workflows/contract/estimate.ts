@@ -6,8 +6,8 @@ import { EstimateRun, LONGEST_ANSWER, MEASURED_RUN, type EstimateFacts, type Sta
 import type { Experiment } from './experiment.js';
 import { STAGE_LIST, type StageName } from './stages/index.js';
 
-export type { EstimateFacts, StageEstimate } from './estimation.js';
-export { DEVICES, MEASURED_RUN, sizeOf, type Device, type ModelSize } from './estimation.js';
+export type { EstimateFacts } from './estimation.js';
+export { DEVICES, MEASURED_RUN, sizeOf, type ModelSize } from './estimation.js';
 
 type OfStage = StageEstimate & { stage: StageName };
 

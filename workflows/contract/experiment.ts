@@ -30,7 +30,17 @@ const ExperimentFields = z.strictObject({
     .describe('park: a stage that failed for good waits for retryStage; fail: the experiment fails'),
 });
 
-/** An experiment after the preset that it extends has been merged in. */
+/**
+ * An experiment after the preset that it extends has been merged in.
+ *
+ * @example
+ * ```ts
+ * import { Experiment, expandPreset } from 'acecoder-temporal/contract';
+ *
+ * const experiment = Experiment.parse(expandPreset({ extends: 'quickstart', name: 'mine' }));
+ * console.log(experiment.stages.sampling.samples);
+ * ```
+ */
 export const Experiment = withRecorded(
   ExperimentFields,
   (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),

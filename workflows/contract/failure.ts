@@ -3,6 +3,13 @@ import type { FailureType } from './names.js';
 /**
  * A failure of a known class, thrown by logic that knows nothing of Temporal; the activity interceptor turns it into an
  * `ApplicationFailure` of that type. The message names the value and what to do.
+ *
+ * @example
+ * ```ts
+ * import { StageFailure } from 'acecoder-temporal/contract';
+ *
+ * throw new StageFailure('InvalidExperiment', 'samples is 0; give 1 or more');
+ * ```
  */
 export class StageFailure extends Error {
   readonly details: unknown[];

@@ -10,7 +10,7 @@ export * from './estimate.js';
 export * from './experiment.js';
 export * from './failure.js';
 export * from './feeds.js';
-export { ENGINES, Name, SandboxLimits, type Engine } from './fields.js';
+export { ENGINES, SandboxLimits, type Engine } from './fields.js';
 export * from './inputs.js';
 export * from './made.js';
 export * from './metrics.js';

@@ -8,7 +8,7 @@ import { expandPreset } from './presets.js';
 import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { StageInputs, StageSettings } from './stages/index.js';
 
-export const DatasetRefreshInput = withRecorded(
+const DatasetRefreshInput = withRecorded(
   z.strictObject({
     ...schemaField,
     name: Name.describe('name of the data set'),
@@ -46,7 +46,7 @@ export const DatasetExportInput = z.discriminatedUnion('format', [
 ]);
 export type DatasetExportInput = z.infer<typeof DatasetExportInput>;
 
-export const GarbageCollectionInput = z
+const GarbageCollectionInput = z
   .strictObject({
     minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
     dryRun: z.boolean().default(true).describe('true: only count'),
@@ -64,7 +64,18 @@ export const WorkflowInputs = {
 export type WorkflowName = keyof typeof WorkflowInputs;
 export type WorkflowInput<W extends WorkflowName> = z.infer<(typeof WorkflowInputs)[W]>;
 
-/** The valid input of a workflow, with defaults and an experiment's preset filled in, or every mistake of it. */
+/**
+ * The valid input of a workflow, with defaults and an experiment's preset filled in, or every mistake of it.
+ *
+ * @example
+ * ```ts
+ * import { checkInput, refusalText } from 'acecoder-temporal/contract';
+ *
+ * const { data, mistakes } = checkInput('experiment', { extends: 'quickstart', name: 'mine' });
+ * if (mistakes) console.error(refusalText('experiment', mistakes));
+ * else console.log(data.name);
+ * ```
+ */
 export function checkInput<W extends WorkflowName>(
   workflow: W,
   input: unknown,
@@ -76,7 +87,17 @@ export function checkInput<W extends WorkflowName>(
   return all.length > 0 ? { mistakes: all } : { data: parsed.data as WorkflowInput<W> };
 }
 
-/** The sentence with which a workflow refuses its input: every mistake on a line of its own. */
+/**
+ * The sentence with which a workflow refuses its input: every mistake on a line of its own.
+ *
+ * @example
+ * ```ts
+ * import { checkInput, refusalText } from 'acecoder-temporal/contract';
+ *
+ * const { mistakes = [] } = checkInput('synthesis', {});
+ * console.error(refusalText('synthesis', mistakes));
+ * ```
+ */
 export function refusalText(workflow: WorkflowName, mistakes: readonly Mistake[]): string {
   return (
     `the input of ${workflow} has ${mistakes.length} ` +

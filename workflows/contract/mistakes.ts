@@ -1,7 +1,17 @@
 /** Mistakes of an input: where, what stands there and what is allowed, all together and without secrets. */
 import { z } from 'zod';
 
-/** One mistake of an input. `value` is what stands there, or {@link HIDDEN} where that may be a secret. */
+/**
+ * One mistake of an input. `value` is what stands there, or {@link HIDDEN} where that may be a secret.
+ *
+ * @example
+ * ```ts
+ * import { checkInput, type Mistake } from 'acecoder-temporal/contract';
+ *
+ * const mistakes: Mistake[] = checkInput('experiment', { nam: 'mine' }).mistakes ?? [];
+ * for (const { path, value, message } of mistakes) console.error(path, value, message);
+ * ```
+ */
 export interface Mistake {
   path: string;
   value: unknown;

@@ -96,6 +96,13 @@ export function activitiesOf(role: QueueRole, part: Part = 'all'): ActivityName[
 /**
  * `ApplicationFailure.type` of everything that can go wrong, with what the workflow does about it. `retried` types are
  * attempted again without limit.
+ *
+ * @example
+ * ```ts
+ * import { FAILURES } from 'acecoder-temporal/contract';
+ *
+ * const final = Object.entries(FAILURES).filter(([, how]) => how === 'final');
+ * ```
  */
 export const FAILURES = {
   InvalidExperiment: 'final',
@@ -181,7 +188,16 @@ export function longestAttempt(name: ActivityName, { shards = 0 }: { shards?: nu
   }
 }
 
-/** Search attributes that workflows set, with their types. The stack registers them. */
+/**
+ * Search attributes that workflows set, with their types. The stack registers them.
+ *
+ * @example
+ * ```ts
+ * import { SEARCH_ATTRIBUTES } from 'acecoder-temporal/contract';
+ *
+ * for (const [name, type] of Object.entries(SEARCH_ATTRIBUTES)) console.log(name, type);
+ * ```
+ */
 export const SEARCH_ATTRIBUTES = {
   AceCoderExperiment: 'Keyword',
   AceCoderStage: 'Keyword',

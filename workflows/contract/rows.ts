@@ -38,11 +38,29 @@ const Domain = z.record(
   }),
 );
 
-/** A row of a benchmark's file, in the form of that benchmark. */
+/**
+ * A row of a benchmark's file, in the form of that benchmark.
+ *
+ * @example
+ * ```ts
+ * import { TaskRow } from 'acecoder-temporal/contract';
+ *
+ * TaskRow.parse({ task_id: 1, prompt: 'Write a function', code: 'def f(): ...' });
+ * ```
+ */
 export const TaskRow = z.record(z.string(), z.json());
 export type TaskRow = z.infer<typeof TaskRow>;
 
-/** A seed program: one function that a teacher turns into a question. */
+/**
+ * A seed program: one function that a teacher turns into a question.
+ *
+ * @example
+ * ```ts
+ * import { SeedRow } from 'acecoder-temporal/contract';
+ *
+ * SeedRow.parse({ id: 'own/add', source: 'own', code: 'def add(a, b):\n    return a + b\n' });
+ * ```
+ */
 export const SeedRow = z.strictObject({
   id: z.string().min(1),
   source: z.string().min(1),
@@ -83,19 +101,44 @@ export const RawReply = z.strictObject({
 });
 export type RawReply = z.infer<typeof RawReply>;
 
-/** A stored reply: as it arrived, or, from elsewhere, what the model wrote. */
+/**
+ * A stored reply: as it arrived, or, from elsewhere, what the model wrote.
+ *
+ * @example
+ * ```ts
+ * import { ReplyRow } from 'acecoder-temporal/contract';
+ *
+ * ReplyRow.parse({ seedId: 'own/add', text: '{}' });
+ * ```
+ */
 export const ReplyRow = z.union([RawReply, z.strictObject({ seedId: z.string().min(1), text: z.string() })], {
   error: 'a reply {seedId, text}, or one as this system stores it {seedId, key, status, body, usage}',
 });
 export type ReplyRow = z.infer<typeof ReplyRow>;
 
-/** A program that somebody else had written for a seed's question: a model's answer, with or without a fence. */
+/**
+ * A program that somebody else had written for a seed's question: a model's answer, with or without a fence.
+ *
+ * @example
+ * ```ts
+ * import { SampleRow } from 'acecoder-temporal/contract';
+ *
+ * SampleRow.parse({ seedId: 'own/add', text: 'def add(a, b):\n    return a + b' });
+ * ```
+ */
 export const SampleRow = z.strictObject({ seedId: z.string().min(1), text: z.string() });
 export type SampleRow = z.infer<typeof SampleRow>;
 
 /**
  * A question with test cases. `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be
  * used.
+ *
+ * @example
+ * ```ts
+ * import { QuestionRow } from 'acecoder-temporal/contract';
+ *
+ * const rows = lines.map((line) => QuestionRow.parse(JSON.parse(line)));
+ * ```
  */
 export const QuestionRow = z.strictObject({
   id: z.string().min(1),
@@ -125,7 +168,16 @@ export type CpuLimits = z.infer<typeof CpuLimits>;
 export const Harness = z.strictObject({ version: z.string(), python: z.string(), importPolicy: z.string() });
 export type Harness = z.infer<typeof Harness>;
 
-/** A question whose test cases the oracle has confirmed. */
+/**
+ * A question whose test cases the oracle has confirmed.
+ *
+ * @example
+ * ```ts
+ * import { FilteredQuestionRow } from 'acecoder-temporal/contract';
+ *
+ * const rows = lines.map((line) => FilteredQuestionRow.parse(JSON.parse(line)));
+ * ```
+ */
 export const FilteredQuestionRow = z.strictObject({
   id: z.string().min(1),
   seedId: z.string().min(1),
@@ -152,7 +204,16 @@ export const TestOutcome = z.strictObject({
 });
 export type TestOutcome = z.infer<typeof TestOutcome>;
 
-/** A program with its verdicts. `passRate` is passed over kept test cases. */
+/**
+ * A program with its verdicts. `passRate` is passed over kept test cases.
+ *
+ * @example
+ * ```ts
+ * import { ProgramRow } from 'acecoder-temporal/contract';
+ *
+ * const rows = lines.map((line) => ProgramRow.parse(JSON.parse(line)));
+ * ```
+ */
 export const ProgramRow = z.strictObject({
   id: z.string().min(1),
   questionId: z.string().min(1),
@@ -171,7 +232,16 @@ export const ProgramRow = z.strictObject({
 });
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
-/** A preference pair: two programs for one question, the first with the higher pass rate. */
+/**
+ * A preference pair: two programs for one question, the first with the higher pass rate.
+ *
+ * @example
+ * ```ts
+ * import { PairRow } from 'acecoder-temporal/contract';
+ *
+ * const rows = lines.map((line) => PairRow.parse(JSON.parse(line)));
+ * ```
+ */
 export const PairRow = z.strictObject({
   id: z.string().min(1),
   questionId: z.string().min(1),

@@ -43,7 +43,7 @@ const StageExecution = z.object({
 export type StageExecution = z.infer<typeof StageExecution>;
 
 /** What the settings of a stage name that lies on workers. It is looked up before the stage starts. */
-export interface NamedBySettings {
+interface NamedBySettings {
   /** Benchmarks, by the setting that lists them. */
   benchmarks?: Readonly<Record<string, readonly (PublicBenchmark | Benchmark)[]>>;
   /** What a policy samples with. */

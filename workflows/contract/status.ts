@@ -5,7 +5,17 @@ import { EvaluationResult } from './metrics.js';
 import type { PublishedResult } from './results.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
 
-/** What a stage workflow returns. */
+/**
+ * What a stage workflow returns.
+ *
+ * @example
+ * ```ts
+ * import { Client } from '@temporalio/client';
+ * import { type StageResult } from 'acecoder-temporal/contract';
+ *
+ * const { ref } = (await new Client().workflow.getHandle('my-run/sampling').result()) as StageResult;
+ * ```
+ */
 export interface StageResult {
   ref: ArtifactRef;
   reused: boolean;
@@ -13,17 +23,7 @@ export interface StageResult {
   metrics: Metrics;
 }
 
-export const StageState = z.enum([
-  'waiting',
-  'running',
-  'paused',
-  'parked',
-  'done',
-  'abandoned',
-  'cancelled',
-  'failed',
-]);
-export type StageState = z.infer<typeof StageState>;
+type StageState = 'waiting' | 'running' | 'paused' | 'parked' | 'done' | 'abandoned' | 'cancelled' | 'failed';
 
 /** Progress of a stage in its own unit (shards, rounds). */
 export const StageProgress = z.strictObject({
@@ -88,6 +88,18 @@ export function passAt1Of(metrics: Metrics): Record<string, number> {
   );
 }
 
+/**
+ * What the query `status` of an experiment answers.
+ *
+ * @example
+ * ```ts
+ * import { Client } from '@temporalio/client';
+ * import { MESSAGES, type ExperimentStatus } from 'acecoder-temporal/contract';
+ *
+ * const handle = new Client().workflow.getHandle('my-run');
+ * const { state, stages } = await handle.query<ExperimentStatus>(MESSAGES.status);
+ * ```
+ */
 export interface ExperimentStatus {
   experiment: string;
   state: 'running' | 'paused' | 'parked' | 'done' | 'abandoned' | 'cancelled' | 'failed';
@@ -118,7 +130,17 @@ export interface ExperimentFigures {
   costUsd: number;
 }
 
-/** Names of the messages that `experiment` and the stages take. */
+/**
+ * Names of the messages that `experiment` and the stages take.
+ *
+ * @example
+ * ```ts
+ * import { Client } from '@temporalio/client';
+ * import { MESSAGES } from 'acecoder-temporal/contract';
+ *
+ * await new Client().workflow.getHandle('my-run').signal(MESSAGES.pause);
+ * ```
+ */
 export const MESSAGES = {
   status: 'status',
   retryStage: 'retryStage',
@@ -132,6 +154,17 @@ export const MESSAGES = {
 export const StageProgressMessage = z.strictObject({ stage: z.enum(STAGES), progress: StageProgress });
 export type StageProgressMessage = z.infer<typeof StageProgressMessage>;
 
+/**
+ * What the update `retryStage` takes.
+ *
+ * @example
+ * ```ts
+ * import { MESSAGES, type RetryStage } from 'acecoder-temporal/contract';
+ *
+ * const request: RetryStage = { stage: 'rewardModel', execution: { microBatch: 1 } };
+ * await handle.executeUpdate(MESSAGES.retryStage, { args: [request] });
+ * ```
+ */
 export const RetryStage = z.strictObject({
   stage: z.enum(STAGES),
   execution: z.record(z.string(), z.json()).optional(),
@@ -140,5 +173,16 @@ export const RetryStage = z.strictObject({
 });
 export type RetryStage = z.infer<typeof RetryStage>;
 
+/**
+ * What the update `abandon` takes.
+ *
+ * @example
+ * ```ts
+ * import { MESSAGES, type Abandon } from 'acecoder-temporal/contract';
+ *
+ * const request: Abandon = { reason: 'a better idea' };
+ * await handle.executeUpdate(MESSAGES.abandon, { args: [request] });
+ * ```
+ */
 export const Abandon = z.strictObject({ reason: z.string().min(1) });
 export type Abandon = z.infer<typeof Abandon>;

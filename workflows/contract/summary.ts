@@ -31,6 +31,17 @@ export const RoundResult = z.object({
 });
 export type RoundResult = z.infer<typeof RoundResult>;
 
+/**
+ * The file `summary.json` of an experiment.
+ *
+ * @example
+ * ```ts
+ * import { Summary } from 'acecoder-temporal/contract';
+ *
+ * const { reinforcement } = Summary.parse(JSON.parse(text));
+ * console.log(reinforcement.rounds.length);
+ * ```
+ */
 export const Summary = z.strictObject({
   experiment: z.string(),
   state: z.enum(['done']),

@@ -25,7 +25,16 @@ export const STAGE_LIST = [
 type Names<L extends readonly { name: string }[]> = { -readonly [I in keyof L]: L[I]['name'] };
 type Definition = (typeof STAGE_LIST)[number];
 
-/** Names of the stages, in order. */
+/**
+ * Names of the stages, in order.
+ *
+ * @example
+ * ```ts
+ * import { STAGES } from 'acecoder-temporal/contract';
+ *
+ * console.log(STAGES.join(' -> '));
+ * ```
+ */
 export const STAGES = STAGE_LIST.map(({ name }) => name) as Names<typeof STAGE_LIST>;
 export type StageName = Definition['name'];
 
