@@ -64,7 +64,7 @@ function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   const questions = { kind: 'filteredQuestions', path: '/data/questions.jsonl' };
   const policy = { kind: 'folder', path: '/data/model' };
   if (workflow === 'reinforcement')
-    return { workflow, shards: 1, input: { inputs: { questions, policy }, config: { ...rl, rounds: rl.rounds + 3 } } };
+    return { workflow, shards: 1, input: { inputs: { questions, policy }, config: { ...rl, rounds: rl.rounds + 2 } } };
   if (workflow === 'sampling')
     return {
       workflow,
@@ -192,7 +192,7 @@ class ScheduleRun {
         server.answered.length = 0;
         server.start(what.workflow, ID, [what.input]);
         // Whoever is tired of trouble lets the last starts be.
-        if (start < 4) this.#disturb(random.int(0, 4));
+        if (start < 3) this.#disturb(random.int(0, 4));
         this.#operate();
         const left = await server.run(() => !server.isOpen(ID) || server.timeline.now - began > LONGEST_MS);
         if (server.isOpen(ID)) {
