@@ -246,7 +246,7 @@ class ScheduleRun {
     for (let index = 0; index < count; index += 1) {
       const kind = random.pick(DISTURBANCES);
       const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
-      const lasts = random.chance(0.3) ? random.int(0, 20) : random.int(0, 20_000);
+      const lasts = random.chance(0.5) ? random.int(0, 3) : random.int(0, 20_000);
       const own = new Random(random.int(0, 2 ** 31));
       if (this.without.has(kind)) continue;
       server.timeline.after(at, async () => {
