@@ -17,7 +17,7 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --seed S         the first seed (1); "--schedules 1 --seed S" repeats one
   --workflow W     of one workflow: ${WORKFLOWS.join(', ')}; by default the seed chooses
   --bug NAME       plants a bug in all schedules: ${Object.keys(BUGS).join(', ')}
-  --planted        looks for every planted bug, in at most 300 schedules each
+  --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
   --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line
@@ -115,6 +115,7 @@ async function answers(tasks: readonly Task[], processes: number, told: (answer:
 /** The part of a process that does tasks of another one. */
 function serve(): void {
   const searcher = new Searcher();
+  process.once('disconnect', () => process.exit());
   process.on('message', (task: Task) => {
     searcher.answer(task).then(
       (answer) => process.send!(answer),
@@ -191,10 +192,15 @@ async function schedules(
   ];
 }
 
-async function planted(first: number, processes: number): Promise<Measure[]> {
-  const bugs = Object.keys(BUGS).filter(isBug);
+async function planted(first: number, processes: number, only: BugName | undefined): Promise<Measure[]> {
+  const bugs = Object.keys(BUGS)
+    .filter(isBug)
+    .filter((name) => only === undefined || name === only);
   const tasks = bugs.map((bug): Task => ({ kind: 'find', bug, seed: first, most: MOST_SCHEDULES }));
-  const done = await answers(tasks, processes, () => undefined);
+  const done = await answers(tasks, processes, (answer) => {
+    if (answer.kind === 'find')
+      console.error(`  ${answer.bug}: ${answer.found ? 'found' : 'NOT found'}, ${answer.schedules} schedules`);
+  });
   const found = done.flatMap((answer) => (answer.kind === 'find' ? [answer] : []));
   return [
     {
@@ -247,7 +253,7 @@ if (values.serve) {
       'simulate',
       [
         ...(number > 0 ? await schedules(seed, number, processes, { workflow: known, bug }) : []),
-        ...(values.planted ? await planted(seed, processes) : []),
+        ...(values.planted ? await planted(seed, processes, bug) : []),
         ...(values.size.length > 0 ? await sizes(values.size, seed) : []),
       ],
       values.json,

@@ -31,7 +31,11 @@ function file(name: string, ...lines: unknown[]): string {
   return path;
 }
 
-const seed = { id: 'own/one', source: 'own', code: 'def one() -> int:\n    """Return one."""\n    return 1\n' };
+const seed = {
+  id: 'own/one',
+  source: 'own',
+  code: 'def one(n: int) -> int:\n    """Return one more than n."""\n    return n + 1\n',
+};
 
 describe('the table of bad inputs, looked up', () => {
   it.each(badInputs().filter(({ lookedUp }) => lookedUp))(

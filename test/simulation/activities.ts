@@ -399,7 +399,7 @@ export class SimulatedActivities {
       candidates.set(ref.key, ref);
       ref = stored.inputs['policy'];
     }
-    const needs = new Set(this.bugs.has('prunesNeeded') ? [] : needed.map(({ key }) => key));
+    const needs = new Set(needed.map(({ key }) => key));
     const holding: ArtifactRef[] = [];
     let rounds = 0;
     for (const [key, ref] of candidates) {

@@ -21,7 +21,6 @@ export const BUGS = {
   checkpointOfAnotherUpdate: { what: 'checkpoints have one name for all updates' },
   shardsCountedByAttempt: { what: 'a shard that is done twice counts twice' },
   rowsOfAttempt: { what: 'the rows of a shard depend on the attempt' },
-  prunesNeeded: { what: 'a prune takes what the stage still reads' },
   shardLostAtContinuation: {
     what: 'a sharded stage that goes on as a new run leaves out a shard',
     replacement: { search: 'nextShard: next\n        });', replace: 'nextShard: next + 1\n        });' },

@@ -64,7 +64,7 @@ function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   const questions = { kind: 'filteredQuestions', path: '/data/questions.jsonl' };
   const policy = { kind: 'folder', path: '/data/model' };
   if (workflow === 'reinforcement')
-    return { workflow, shards: 1, input: { inputs: { questions, policy }, config: { ...rl, rounds: rl.rounds + 3 } } };
+    return { workflow, shards: 1, input: { inputs: { questions, policy }, config: { ...rl, rounds: rl.rounds + 2 } } };
   if (workflow === 'sampling')
     return {
       workflow,
@@ -192,7 +192,7 @@ class ScheduleRun {
         server.answered.length = 0;
         server.start(what.workflow, ID, [what.input]);
         // Whoever is tired of trouble lets the last starts be.
-        if (start < 4) this.#disturb(random.int(0, 4));
+        if (start < 3) this.#disturb(random.int(0, 4));
         this.#operate();
         const left = await server.run(() => !server.isOpen(ID) || server.timeline.now - began > LONGEST_MS);
         if (server.isOpen(ID)) {
@@ -246,7 +246,7 @@ class ScheduleRun {
     for (let index = 0; index < count; index += 1) {
       const kind = random.pick(DISTURBANCES);
       const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
-      const lasts = random.chance(0.3) ? random.int(0, 20) : random.int(0, 20_000);
+      const lasts = random.chance(0.5) ? random.int(0, 3) : random.int(0, 20_000);
       const own = new Random(random.int(0, 2 ** 31));
       if (this.without.has(kind)) continue;
       server.timeline.after(at, async () => {
