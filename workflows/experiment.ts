@@ -236,7 +236,12 @@ class ExperimentRun {
 
   /** Looks up what the experiment is given, and records it. */
   async #begin(): Promise<void> {
-    const [given, queues] = await Promise.all([this.#given(), queuesServed({ queues: this.#queues() })]);
+    const queuesSeen = queuesServed({ queues: this.#queues() }).catch((error: unknown) => {
+      if (isCancellation(error)) throw error;
+      log.warn('nobody could say who serves the queues', { error });
+      return { unserved: [], served: [] };
+    });
+    const [given, queues] = await Promise.all([this.#given(), queuesSeen]);
     const { searchAttributes } = await call(
       'experiment.record',
       { summary: 'record the configuration' },
