@@ -552,6 +552,9 @@ describe('a reset of a terminated experiment', () => {
       { ...experiment, stages: { ...experiment.stages, sampling } },
       { taskQueue },
     );
+    await statusWhere(handle, ({ stages }) =>
+      stages.some(({ name, state }) => name === 'sampling' && state === 'running'),
+    );
     await runtime.held('sample');
     await handle.terminate('somebody did');
     const { workflow } = await temporalClient();
