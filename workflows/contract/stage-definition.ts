@@ -42,8 +42,12 @@ const StageExecution = z.object({
 });
 export type StageExecution = z.infer<typeof StageExecution>;
 
-/** What the settings of a stage name that lies on workers. It is looked up before the stage starts. */
-interface NamedBySettings {
+/**
+ * What the settings of a stage name that lies on workers. It is looked up before the stage starts.
+ *
+ * @public The declarations of all stages name it.
+ */
+export interface NamedBySettings {
   /** Benchmarks, by the setting that lists them. */
   benchmarks?: Readonly<Record<string, readonly (PublicBenchmark | Benchmark)[]>>;
   /** What a policy samples with. */
