@@ -129,7 +129,10 @@ describe('references', () => {
   it('of another kind or another content than they say are refused', async () => {
     const path = programsFile(folder);
     const { ref } = (await (
-      await startWorkflow('preferences', { inputs: { programs: { kind: 'programs', path } }, config: {} })
+      await startWorkflow('preferences', {
+        inputs: { programs: { kind: 'programs', path } },
+        config: { salt: 'references' },
+      })
     ).result()) as { ref: ArtifactRef };
     expect(ref.kind).toBe('pairs');
     const refusal = async (wrong: ArtifactRef): Promise<string> =>
