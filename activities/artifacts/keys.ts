@@ -42,8 +42,8 @@ const ENCODED = /-sha256-[0-9a-f]{32}$/;
 const READABLE = 56;
 
 /**
- * A name of a folder, file or part of an object key for any text of a user. Different texts have different names. It has
- * letters, digits, dot, dash and underscore of ASCII, begins with a letter or digit, and has 100 bytes at most.
+ * A name of a folder, file or part of an object key for any text of a user. Different texts have different names. It
+ * has letters, digits, dot, dash and underscore of ASCII, begins with a letter or digit, and has 100 bytes at most.
  *
  * A text that is such a name already stays as it is. Of every other text the name holds what is readable, and 128 bits
  * of its SHA-256. Two names that differ in the case of letters alone are one on some file systems, so that capitals are

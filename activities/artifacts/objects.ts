@@ -172,7 +172,8 @@ export class S3Objects {
     const key = `${PROBES}${randomUUID()}.json`;
     const unfit = (how: string): UnfitStore =>
       new UnfitStore(
-        `the store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) ${how} a write with If-None-Match: *, by which the first ` +
+        `the store at ${this.#endpoint} (ACECODER_S3_ENDPOINT) ${how} a write with ` +
+          'If-None-Match: *, by which the first ' +
           'result of equal work stays; use a store that honours it, such as MinIO or SeaweedFS',
       );
     try {

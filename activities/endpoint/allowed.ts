@@ -22,7 +22,9 @@ interface Allowed {
   keys: readonly string[];
 }
 
-/** What is allowed where the variable is not set: known services, each with its own key, and this host without a key. */
+/**
+ * What is allowed where the variable is not set: known services, each with its own key, and this host without a key.
+ */
 const USUAL = [
   'https://api.openai.com=OPENAI_API_KEY',
   'https://api.anthropic.com=ANTHROPIC_API_KEY',

@@ -242,7 +242,9 @@ export class Endpoint {
       : undefined;
   }
 
-  /** Retries a call to a busy or broken endpoint until it succeeds. Each attempt has a time limit: `limited` ends it. */
+  /**
+   * Retries a call to a busy or broken endpoint until it succeeds. Each attempt has a time limit: `limited` ends it.
+   */
   async #sure<T>(signal: AbortSignal, work: (limited: AbortSignal) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt += 1) {
       const timeout = AbortSignal.timeout(TRANSFER_TIMES_REPLY * this.execution.timeoutSeconds * 1000);

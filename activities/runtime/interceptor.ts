@@ -153,8 +153,8 @@ class Inbound implements ActivityInboundCallsInterceptor {
       movement.stalled.abort(
         new StageFailure(
           'Stalled',
-          `${this.context.info.activityType}: nothing has moved for ${still} s (ACECODER_IDLE_SECONDS): no byte of the ` +
-            'store or an endpoint and no sign of a child process. It is tried again',
+          `${this.context.info.activityType}: nothing has moved for ${still} s (ACECODER_IDLE_SECONDS): ` +
+            'no byte of the store or an endpoint and no sign of a child process. It is tried again',
         ),
       );
   }

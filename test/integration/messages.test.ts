@@ -47,7 +47,7 @@ describe('a message that is none', () => {
     expect(garbage()).toHaveLength(200);
   });
 
-  it('is ignored or refused by every workflow, and another experiment starts on the same worker meanwhile', async () => {
+  it('is ignored or refused by every workflow, while another experiment starts on the same worker', async () => {
     const { workflow } = await temporalClient();
     const pending = WORKFLOWS.map(async (type) => {
       const handles = new Map<string, WorkflowHandle>();

@@ -106,7 +106,7 @@ describe('a page that one worker wrote', () => {
   /** Ids of their own, with the hostile part at both ends. */
   const idOf = (name: string): string => `${name}#${run}/${name}`;
 
-  it('is in the store, where no worker keeps a copy, and inside the home, whatever the workflow is called', async () => {
+  it('is in the store, where no worker keeps a copy, and inside the home, whatever the workflow id', async () => {
     const seeds = await imported('seeds', SeedRow, [SEED]);
     const questions = await imported('questions', QuestionRow, []);
     const input = (name: string): object => ({ name, seeds, questions, filtered: questions });

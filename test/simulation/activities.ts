@@ -1,6 +1,6 @@
 /**
- * Activities by their contract, without their work: a store that answers by key, a sandbox, an endpoint, a sampler and a
- * trainer with checkpoints. Every result is a function of its inputs. Keys are those of the product.
+ * Activities by their contract, without their work: a store that answers by key, a sandbox, an endpoint, a sampler and
+ * a trainer with checkpoints. Every result is a function of its inputs. Keys are those of the product.
  */
 import type { PruneInput } from '../../activities/reinforcement/activities.js';
 import { digestsOf } from '../../activities/artifacts/produce.js';

@@ -1,6 +1,6 @@
 /**
- * Schedules: a workflow from its start to its end, with faults and operators from a seed, held against the same workflow
- * without either.
+ * Schedules: a workflow from its start to its end, with faults and operators from a seed, held against the same
+ * workflow without either.
  */
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { MESSAGES, STAGES, type ExperimentFigures, type StageName } from '../../workflows/contract/index.js';

@@ -153,7 +153,9 @@ export function defineStage<
   } = definition;
   return {
     ...definition,
-    /** Why a result of these metrics is nothing to go on with, and what to change; undefined where there is something. */
+    /**
+     * Why a result of these metrics is nothing to go on with, and what to change; undefined where there is something.
+     */
     noRows: (metrics: unknown): string | undefined => {
       const { data } = z.safeParse(measured, metrics);
       return data && makes && noRowsText(definition.name, makes(data));

@@ -58,8 +58,8 @@ export interface StageStatus {
 }
 
 /**
- * The first `count` numbers of a stage's metrics as text. Of an evaluation, pass@1 of each policy on each benchmark: what
- * the stage is run for.
+ * The first `count` numbers of a stage's metrics as text. Of an evaluation, pass@1 of each policy on each benchmark:
+ * what the stage is run for.
  *
  * @example
  * figuresOf({ questions: 23, rate: 0.5 }, 4); // 'questions 23, rate 0.500'

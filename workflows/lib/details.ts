@@ -125,7 +125,8 @@ function steering({ state, stages }: ExperimentStatus, id: string): string[] {
     ...(state === 'running' && resets.length > 0
       ? [
           'After a `terminate`, start the same input anew: finished work is found in the store. ' +
-            'A reset of a terminated run finds its stage gone within 10 minutes and starts it again; `resume` asks at once.',
+            'A reset of a terminated run finds its stage gone within 10 minutes and starts it again; ' +
+            '`resume` asks at once.',
         ]
       : []),
   ];

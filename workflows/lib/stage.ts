@@ -31,14 +31,16 @@ import { onWaiting } from './waiting.js';
 /** Most progress messages of one stage run, because each is an event in two histories. */
 const PROGRESS_MESSAGES = 20;
 
-/** Size at which a history goes on as a new run: half of the 2 MiB that none is to pass. What is in flight adds to it. */
+/**
+ * Size at which a history goes on as a new run: half of the 2 MiB that none is to pass. What is in flight adds to it.
+ */
 const LONG_HISTORY_BYTES = 1024 * 1024;
 /** The server ends a run at 51,200 events, and suggests to go on at 4,096. */
 const LONG_HISTORY_EVENTS = 10_000;
 
 /**
- * What the run before carried over, where there was one. The second argument of a workflow is no user's to give: of a run
- * that somebody started, it is ignored.
+ * What the run before carried over, where there was one. The second argument of a workflow is no user's to give: of a
+ * run that somebody started, it is ignored.
  */
 export function carriedOver<C>(carry: C | undefined): C | undefined {
   return workflowInfo().continuedFromExecutionRunId === undefined ? undefined : carry;

@@ -7,7 +7,9 @@ import { CancellationScope, isCancellation, log, proxyActivities, sleep, workflo
 import { HEARTBEAT_TIMEOUT_SECONDS } from '../contract/index.js';
 import type { queueActivities } from '../../activities/queues/activities.js';
 
-/** Time after which a queue is looked at. Each later look comes after twice the time, because it adds to the history. */
+/**
+ * Time after which a queue is looked at. Each later look comes after twice the time, because it adds to the history.
+ */
 const FIRST_LOOK_SECONDS = 20;
 const LONGEST_PAUSE_SECONDS = 3600;
 

@@ -106,7 +106,8 @@ export const filtering = defineStage({
     of: `${testCases} test cases, of which the oracle confirmed ${keptTestCases}`,
     leftOut: [droppedQuestions, droppedTestCases],
     advice:
-      'Lower minimumTestCases, have the teacher write more test cases (synthesis.teacher.testCases), or choose another ' +
+      'Lower minimumTestCases, have the teacher write more test cases (synthesis.teacher.testCases), ' +
+      'or choose another ' +
       'oracle, as the reasons say.',
   }),
   steps: {
