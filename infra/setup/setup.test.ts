@@ -303,6 +303,7 @@ describe('set-up', () => {
     script(
       'uv',
       `[ $1 = --version ] && echo uv 0.13.9 && exit
+      [ $1 = venv ] || exec sleep 60
       until [ -s ${folder}/npm.pid ]; do sleep 0.02; done; echo no such package; exit 2`,
     );
     const { code, output } = await start({ NPM_SECONDS: '60' }).end;
