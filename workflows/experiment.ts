@@ -170,10 +170,10 @@ class ExperimentRun {
       },
       description: 'Give the experiment up: {reason}.',
     });
-    setHandler(pauseSignal, () => this.#setPaused(true), {
+    onSignal(pauseSignal, z.unknown(), () => this.#setPaused(true), {
       description: 'Stop starting work; a training stops at a checkpoint.',
     });
-    setHandler(resumeSignal, () => this.#setPaused(false), { description: 'Go on after a pause.' });
+    onSignal(resumeSignal, z.unknown(), () => this.#setPaused(false), { description: 'Go on after a pause.' });
     onSignal(stageProgressSignal, StageProgressMessage, ({ stage, progress }) => {
       this.#apply({ type: 'stageProgressed', stage, progress });
       this.#show();
@@ -207,6 +207,7 @@ class ExperimentRun {
     this.#show();
     if (this.searchAttributes === undefined) await this.#begin();
     for (let stage = nextStage(this.#state); stage !== undefined; stage = nextStage(this.#state)) {
+      await this.#whilePaused(stage);
       await this.#continueWhereLong();
       await this.#attempt(stage);
     }
@@ -293,13 +294,16 @@ class ExperimentRun {
     return givenOf<ArtifactRef>(resolved);
   }
 
+  /** Turns to a stage, and waits while the experiment is paused. */
+  async #whilePaused(stage: StageName): Promise<void> {
+    this.#apply({ type: 'stageEntered', stage });
+    if (!this.#state.paused) return;
+    this.#show();
+    await condition(() => !this.#state.paused);
+  }
+
   /** Runs a stage once. One that failed for good is parked until an operator wants it to run again. */
   async #attempt(stage: StageName): Promise<void> {
-    this.#apply({ type: 'stageEntered', stage });
-    if (this.#state.paused) {
-      this.#show();
-      await condition(() => !this.#state.paused);
-    }
     const resetEventId = workflowInfo().historyLength + 1;
     this.#apply({ type: 'stageStarted', stage, at: Date.now(), resetEventId });
     this.#show();

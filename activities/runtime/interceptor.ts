@@ -33,6 +33,8 @@ const GRACE_SECONDS = 45;
 /** Longest pause between attempts while the store is away or a disk is full. Other failures have the workflow's. */
 const LONGEST_PAUSE_SECONDS = 60;
 const IDENTICAL_FAILURES = 4;
+/** Attempts that workers of another build may refuse: about five minutes, in which a rolling upgrade ends. */
+const ATTEMPTS_AT_BUILDS = 10;
 
 interface Seen {
   message: string;
@@ -191,6 +193,11 @@ class Inbound implements ActivityInboundCallsInterceptor {
     return 1000 * Math.min(2 ** (this.context.info.attempt - 1), LONGEST_PAUSE_SECONDS);
   }
 
+  /** Whether the next attempt may reach a worker of the build that the stage was planned by. */
+  #mayFindItsBuild({ type }: StageFailure): boolean {
+    return type === 'VersionMismatch' && this.context.info.attempt < ATTEMPTS_AT_BUILDS;
+  }
+
   #classify(error: unknown, key: string): unknown {
     const signal = this.context.cancellationSignal;
     if (signal.aborted && !(error instanceof StageFailure)) return signal.reason;
@@ -202,7 +209,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
       return ApplicationFailure.create({
         type: error.type,
         message: error.message,
-        nonRetryable: FAILURES[error.type] === 'final',
+        nonRetryable: FAILURES[error.type] === 'final' && !this.#mayFindItsBuild(error),
         cause: error,
         details: error.details,
         ...(PATIENT.has(error.type) ? { nextRetryDelay: this.#pause() } : {}),
@@ -234,7 +241,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
 }
 
 /** Failures that may last a night, and that nobody mends by asking more often. */
-const PATIENT: ReadonlySet<string> = new Set(['StoreUnavailable', 'DiskFull']);
+const PATIENT: ReadonlySet<string> = new Set(['StoreUnavailable', 'DiskFull', 'VersionMismatch']);
 
 function keyOf(info: Info): string {
   return `${info.workflowExecution?.workflowId}/${info.workflowExecution?.runId}/${info.activityId}`;

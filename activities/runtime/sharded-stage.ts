@@ -209,6 +209,23 @@ function shardedStageActivities<D extends ShardedDefinition>(
   const stepsOf = (config: unknown): readonly string[] => definition.withSettings(config).shardSteps();
   const recipe = (config: unknown, inputs: Record<string, ArtifactRef>) => stageRecipe(definition, config, inputs);
 
+  /**
+   * The stage key holds the versions of the steps that the planning worker has. A worker with another version would
+   * store other rows under that key.
+   *
+   * @throws StageFailure `VersionMismatch`.
+   */
+  function refuseOtherVersion(key: string, config: unknown, { inputs }: PlanDocument): void {
+    const own = recipe(config, inputs);
+    if (stageKey(own) === key) return;
+    throw new StageFailure(
+      'VersionMismatch',
+      `this worker has version ${JSON.stringify(own.version)} of the stage ${stage}, and the plan ${key.slice(0, 12)} ` +
+        'was made by another build. Keep workers of both builds until running stages end, or run the stage again ' +
+        'when all workers have the new build',
+    );
+  }
+
   async function plan(input: PlanInput): Promise<PlanOutput> {
     const config = configOf(input.config);
     const key = stageKey(recipe(config, input.inputs));
@@ -237,6 +254,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
       if (done) return { rows: done.file.rows ?? 0, reused: done.workflowId !== workflowId, metrics: done.metrics };
       const planned = await readPlan(store, key);
       const config = plannedConfig(planned);
+      refuseOtherVersion(key, config, planned);
       const order = stepsOf(config);
       const before = order[order.indexOf(name) - 1];
       const file = before === undefined ? planned.shards[shard] : (await readShard(store, key, shard, before))?.file;
@@ -262,6 +280,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
   async function seal(input: { stageKey: string }): Promise<Produced> {
     const planned = await readPlan(store, input.stageKey);
     const config = plannedConfig(planned);
+    refuseOtherVersion(input.stageKey, config, planned);
     const order = stepsOf(config);
     const lastStep = order.at(-1)!;
     const producer = currentProducer();

@@ -4,7 +4,7 @@ import { WorkflowUpdateFailedError, type Workflow, type WorkflowHandle } from '@
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { eachOf } from '../../activities/artifacts/collections.js';
 import { MESSAGES, WORKFLOWS, type ExperimentStatus } from '../../workflows/contract/index.js';
-import { garbage } from '../fixtures/garbage.js';
+import { garbage, undecodable } from '../fixtures/garbage.js';
 import { failureOf, queryOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
@@ -51,7 +51,9 @@ describe('a message that is none', () => {
     const { workflow } = await temporalClient();
     const pending = WORKFLOWS.map(async (type) => {
       const handles = new Map<string, WorkflowHandle>();
-      const messages = garbage().flatMap((payload) => SIGNALS.map((signal) => ({ signal, payload })));
+      const messages = [...garbage(), ...undecodable()].flatMap((payload) =>
+        SIGNALS.map((signal) => ({ signal, payload })),
+      );
       await eachOf(messages.length, AT_ONCE, async (index) => {
         const { signal, payload } = messages[index]!;
         // A workflow that needs no other worker ends at once, and the next signal starts it anew.
@@ -69,7 +71,7 @@ describe('a message that is none', () => {
     const target = await startWorkflow('experiment', experimentInput('target'), { taskQueue: queue });
     const refused = UPDATES.map(async (update) => {
       const taken: unknown[] = [];
-      const payloads = garbage();
+      const payloads = [...garbage(), ...undecodable()];
       await eachOf(payloads.length, UPDATES_AT_ONCE, async (index) => {
         const answer = await until(
           () => answerOf(target.executeUpdate<unknown, [unknown]>(update, { args: [payloads[index]] })),
@@ -87,7 +89,7 @@ describe('a message that is none', () => {
     const sent = (await Promise.all(pending)).flat();
     expect((await queryOf<ExperimentStatus>(other, 'status')).state).toBe('running');
 
-    const payloads = garbage();
+    const payloads = [...garbage(), ...undecodable()];
     for (const signal of SIGNALS)
       await eachOf(payloads.length, AT_ONCE, (index) => target.signal(signal, payloads[index]));
     await target.signal('resume');

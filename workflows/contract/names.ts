@@ -115,6 +115,8 @@ export const FAILURES = {
   ModelNotFound: 'final',
   /** A stage made nothing that the next one could work on. */
   NoRows: 'final',
+  /** A worker of another build took a shard. It is final when no worker of the plan's build came in some minutes. */
+  VersionMismatch: 'final',
   /** An unknown error that came back identically without progress in between. */
   RepeatedFailure: 'final',
   SandboxUnavailable: 'retried',

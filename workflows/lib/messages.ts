@@ -1,6 +1,6 @@
 /** The messages as Temporal definitions; their names and payloads are part of the contract. */
 import { defineQuery, defineSignal, defineUpdate, log, setHandler } from '@temporalio/workflow';
-import type { SignalDefinition } from '@temporalio/common';
+import { defaultPayloadConverter, rawValueTypeInfo, type RawValue, type SignalDefinition } from '@temporalio/common';
 import type { z } from 'zod';
 import {
   MESSAGES,
@@ -21,14 +21,38 @@ export const pauseSignal = defineSignal(MESSAGES.pause);
 export const resumeSignal = defineSignal(MESSAGES.resume);
 export const stageProgressSignal = defineSignal<[StageProgressMessage]>(MESSAGES.stageProgress);
 
+/** Payloads of a signal that stay as they arrived. A signal that has more fails on the first that cannot be decoded. */
+const AS_THEY_ARRIVE = Array.from({ length: 1000 }, () => rawValueTypeInfo);
+
 /**
- * Takes a signal whose payload has a schema. Anybody may send anything, and an error in a handler would fail every
- * workflow task from then on. So a payload that the schema refuses is ignored, with a line in the worker's log.
+ * Takes a signal, whose payload has a schema. Anybody may send anything, and an error in a handler would fail every
+ * workflow task from then on. So a payload that cannot be decoded, or that the schema refuses, is ignored with a line in
+ * the worker's log. Signals without a payload take `z.unknown()`, and are heard whatever comes with them.
  */
-export function onSignal<T>(definition: SignalDefinition<[T]>, schema: z.ZodType<T>, take: (message: T) => void): void {
-  setHandler(definition, (message: unknown) => {
-    const { data, error } = schema.safeParse(message);
-    if (error) log.warn('a signal was ignored: its payload is not what the contract says', { signal: definition.name });
-    else take(data);
-  });
+export function onSignal<T>(
+  definition: SignalDefinition<[T]> | SignalDefinition,
+  schema: z.ZodType<T>,
+  take: (message: T) => void | Promise<void>,
+  options: { description?: string } = {},
+): void {
+  const raw = { ...definition, typeInfo: { inputTypes: AS_THEY_ARRIVE } } as SignalDefinition<[RawValue?]>;
+  setHandler(
+    raw,
+    async (payload) => {
+      const { data, error } = schema.safeParse(decoded(payload));
+      if (error)
+        log.warn('a signal was ignored: its payload is not what the contract says', { signal: definition.name });
+      else await take(data);
+    },
+    options,
+  );
+}
+
+/** What a payload holds; undefined where there is none, and where nobody here knows its encoding. */
+function decoded(payload: RawValue | undefined): unknown {
+  try {
+    return payload && defaultPayloadConverter.fromPayload(payload.payload);
+  } catch {
+    return undefined;
+  }
 }

@@ -23,6 +23,7 @@ import {
   type StageProgress,
   type StageResult,
 } from '../contract/index.js';
+import { z } from 'zod';
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
 import { onSignal, pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 import { findBy } from './search-attributes.js';
@@ -68,11 +69,11 @@ export class StageRun {
         description: 'State and progress of the stage.',
       },
     );
-    setHandler(pauseSignal, () => {
+    onSignal(pauseSignal, z.unknown(), () => {
       this.#paused = true;
       this.#show();
     });
-    setHandler(resumeSignal, () => {
+    onSignal(resumeSignal, z.unknown(), () => {
       this.#paused = false;
       this.#show();
     });
