@@ -13,7 +13,7 @@ import {
 import { z } from 'zod';
 import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { ShardedStage, type PlanOutput, type ShardInput } from '../../activities/runtime/sharded-stage.js';
-import { ArtifactRef, STAGE } from '../../workflows/contract/index.js';
+import { type ArtifactRef, STAGE } from '../../workflows/contract/index.js';
 import { Attempt, failureOf } from '../fixtures/attempt.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
