@@ -53,6 +53,8 @@ export interface Movement {
   movedAt: number;
   /** As `movedAt`, CPU time apart: a process may also compute without end. */
   progressedAt: number;
+  /** Child processes that the activity waits for. While there is one, CPU time of the worker says nothing about it. */
+  waitsForChildren: number;
   readonly stalled: AbortController;
   /** Aborted by the activity's cancellation or its standstill. One for all requests: each `any` would cost memory. */
   readonly ended: AbortSignal;
@@ -65,7 +67,7 @@ export function watchMovement(context: Context): Movement {
   const now = performance.now();
   const stalled = new AbortController();
   const ended = AbortSignal.any([context.cancellationSignal, stalled.signal]);
-  const movement = { movedAt: now, progressedAt: now, stalled, ended };
+  const movement = { movedAt: now, progressedAt: now, waitsForChildren: 0, stalled, ended };
   movements.set(context, movement);
   return movement;
 }
@@ -80,6 +82,19 @@ export function moved({ byCpu = false } = {}): void {
   if (!movement) return;
   movement.movedAt = performance.now();
   if (!byCpu) movement.progressedAt = movement.movedAt;
+}
+
+/** Waits for a child process, which alone moves the activity in that time. */
+export async function waitingForChild<T>(waited: Promise<T>): Promise<T> {
+  const context = asyncLocalStorage.getStore();
+  const movement = context && movements.get(context);
+  if (movement) movement.waitsForChildren += 1;
+  try {
+    return await waited;
+  } finally {
+    if (movement) movement.waitsForChildren -= 1;
+    moved();
+  }
 }
 
 /** The details last reported in an activity. */

@@ -2,7 +2,7 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
-import { cancellationSignal, moved } from './context.js';
+import { cancellationSignal, moved, waitingForChild } from './context.js';
 import { Attempt, failureOf } from '../../test/fixtures/attempt.js';
 import { movementLimits } from './interceptor.js';
 
@@ -31,6 +31,22 @@ describe('an activity that stands still', () => {
 
   it('and does not hear of it, is left alone after the grace time', async () => {
     expect(await failureOf(new Attempt().run(ever))).toMatchObject({ type: 'Stalled' });
+  });
+
+  it('while it waits for a child process, is ended although the worker is busy with other work', async () => {
+    const attempt = new Attempt();
+    let busy = true;
+    const others = (async () => {
+      while (busy) {
+        const end = performance.now() + 18;
+        while (performance.now() < end);
+        await until(2);
+      }
+    })();
+    const hung = failureOf(attempt.run(() => waitingForChild(ever())));
+    expect(await hung).toMatchObject({ type: 'Stalled' });
+    busy = false;
+    await others;
   });
 
   it('but for CPU time of its child process, is given longer, and not for ever', async () => {

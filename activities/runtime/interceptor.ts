@@ -33,6 +33,8 @@ const GRACE_SECONDS = 45;
 /** Longest pause between attempts while the store is away or a disk is full. Other failures have the workflow's. */
 const LONGEST_PAUSE_SECONDS = 60;
 const IDENTICAL_FAILURES = 4;
+/** Share of a core from which on a worker computes. Waiting for tasks takes a few hundredths. */
+const BUSY_SHARE = 0.2;
 /** Attempts that workers of another build may refuse: about five minutes, in which a rolling upgrade ends. */
 const ATTEMPTS_AT_BUILDS = 10;
 
@@ -146,7 +148,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
     // The worker itself computes, perhaps for this activity: that counts as the CPU time of a child process does.
     const cpu = process.cpuUsage(this.#cpu);
     this.#cpu = process.cpuUsage();
-    if ((cpu.user + cpu.system) / 1000 > between / 2) movement.movedAt = now;
+    if (movement.waitsForChildren === 0 && (cpu.user + cpu.system) / 1000 > between * BUSY_SHARE) movement.movedAt = now;
     const { idle, silent } = this.options.limits;
     const still =
       now - movement.movedAt > idle * 1000 ? idle : now - movement.progressedAt > silent * 1000 ? silent : 0;

@@ -12,7 +12,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
-import { moved } from './context.js';
+import { moved, waitingForChild } from './context.js';
 import type { Operations, OPERATIONS, Params, ProgressMetrics, Result } from './operations.js';
 
 export interface PythonServiceOptions {
@@ -219,10 +219,9 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
       before = now;
     }, LOOK_SECONDS * 1000);
     try {
-      return await waited;
+      return await waitingForChild(waited);
     } finally {
       clearInterval(timer);
-      moved();
     }
   }
 
