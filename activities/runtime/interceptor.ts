@@ -148,7 +148,8 @@ class Inbound implements ActivityInboundCallsInterceptor {
     // The worker itself computes, perhaps for this activity: that counts as the CPU time of a child process does.
     const cpu = process.cpuUsage(this.#cpu);
     this.#cpu = process.cpuUsage();
-    if (movement.waitsForChildren === 0 && (cpu.user + cpu.system) / 1000 > between * BUSY_SHARE) movement.movedAt = now;
+    if (movement.waitsForChildren === 0 && (cpu.user + cpu.system) / 1000 > between * BUSY_SHARE)
+      movement.movedAt = now;
     const { idle, silent } = this.options.limits;
     const still =
       now - movement.movedAt > idle * 1000 ? idle : now - movement.progressedAt > silent * 1000 ? silent : 0;
