@@ -12,6 +12,7 @@ import { objectKeys } from '../../activities/artifacts/keys.js';
 import { S3Objects, UnfitStore, type S3Options } from '../../activities/artifacts/objects.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
+import { AceCoderPlugin } from '../../workers/plugins/acecoder-plugin.js';
 import { storeObstacle } from '../../workers/readiness.js';
 import { FaultyProxy, type Fault } from '../fixtures/faulty-proxy.js';
 import { artifactStore, startWorkflow, workerProcess } from '../fixtures/harness.js';
@@ -437,6 +438,33 @@ describe('conditional writes', () => {
       await expect(failure).rejects.toBeInstanceOf(UnfitStore);
       await expect(failure).rejects.toThrow(reason);
       await expect(storeObstacle({ check: () => objects.check() }), 'waiting does not help').rejects.toThrow(reason);
+    }
+  });
+
+  it("refuse an application's own worker too, while a store that is away does not", async () => {
+    const before = { ...process.env };
+    Object.assign(process.env, inject('environment'), {
+      ACECODER_S3_ENDPOINT: proxy.endpoint,
+      ACECODER_S3_PREFIX: `faults-${randomUUID()}`,
+    });
+    const warned = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    try {
+      const plugin = new AceCoderPlugin();
+      const { activities = {} } = plugin.configureWorker({ taskQueue: 'own' });
+      const ran = vi.fn(() => Promise.resolve());
+      const run = () =>
+        plugin.runWorker({ options: { activities: new Map(Object.entries(activities)) } } as never, ran);
+      proxy.fault = () => ({ cut: 'answer' });
+      await run();
+      expect(ran).toHaveBeenCalledTimes(1);
+      expect(warned).toHaveBeenCalledTimes(1);
+      proxy.fault = (request) => (isProbe(request) ? { answer: 200, headers: { etag: '"any"' } } : undefined);
+      await expect(run()).rejects.toBeInstanceOf(UnfitStore);
+      expect(ran).toHaveBeenCalledTimes(1);
+    } finally {
+      warned.mockRestore();
+      for (const name of Object.keys(process.env)) if (!(name in before)) delete process.env[name];
+      Object.assign(process.env, before);
     }
   });
 

@@ -11,6 +11,7 @@ import type { BundleOptions, NativeConnection, Worker, WorkerOptions } from '@te
 import { composeActivities, createActivities, type Activity } from '../../activities/index.js';
 import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
+import { storeObstacle } from '../readiness.js';
 import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
 import { searchAttributesOf } from './search-attributes.js';
@@ -92,6 +93,8 @@ export class AceCoderPlugin extends SimplePlugin {
   readonly #part: Part;
   readonly #slots: DeviceSlots | number;
   readonly #activities: Record<string, Activity>;
+  /** Services that the plugin made itself: nobody else looks whether their store is fit. */
+  readonly #own: OwnedServices | undefined;
   /** Where the worker's namespace is; empty until the worker is configured. */
   readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
 
@@ -136,6 +139,7 @@ export class AceCoderPlugin extends SimplePlugin {
       ...(shared ? {} : { runContext: (next: () => Promise<void>) => next().finally(() => services.close()) }),
     });
     this.#part = part;
+    this.#own = shared || part === 'sandbox' ? undefined : services;
     this.#slots = slots;
     this.#activities = activities;
     this.#server = server;
@@ -175,13 +179,19 @@ export class AceCoderPlugin extends SimplePlugin {
     return refuseHiddenWorkflows(super.configureBundler(options), workflowsOf(this.#part), workflowsPath.all);
   }
 
-  /** @throws Error that names the activities that a later plugin has replaced. */
+  /**
+   * @throws Error that names the activities that a later plugin has replaced.
+   * @throws UnfitStore where the store does not honour conditional writes. A store that is away is waited for later, by
+   *   the activities.
+   */
   override async runWorker(worker: Worker, next: (worker: Worker) => Promise<void>): Promise<void> {
     const replaced = Object.keys(this.#activities).filter(
       (name) => worker.options.activities.get(name) !== this.#activities[name],
     );
     if (replaced.length > 0)
       throw new Error(`A plugin after ${this.name} replaces the activities ${replaced.join(', ')}.`);
+    const obstacle = this.#own && (await storeObstacle(this.#own.store));
+    if (obstacle !== undefined) console.warn(obstacle);
     return super.runWorker(worker, next);
   }
 }
