@@ -2,9 +2,9 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
-import { cancellationSignal, moved, waitingForChild } from './context.js';
+import { cancellationSignal, moved, reportProgress, waitingForChild } from './context.js';
 import { Attempt, failureOf } from '../../test/fixtures/attempt.js';
-import { movementLimits } from './interceptor.js';
+import { activityInterceptor, movementLimits } from './interceptor.js';
 
 const ever = (): Promise<never> => new Promise(() => undefined);
 const until = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));
@@ -113,6 +113,38 @@ describe('the next attempt', () => {
     const error = await failureOf(new Attempt({ attempt }).run(() => Promise.reject(new StageFailure(type, 'away'))));
     expect(error).toMatchObject({ type, nonRetryable: false });
     expect((error as ApplicationFailure).nextRetryDelay).toBe(delay);
+  });
+});
+
+describe('an unknown error', () => {
+  const broken = (text: string): Promise<never> => Promise.reject(new TypeError(text));
+
+  it('that comes back four times in a row on one worker, without progress, is final', async () => {
+    const worker = activityInterceptor({ limits: { idle: 60, silent: 60 } });
+    const fails = (text: string, done?: number): Promise<unknown> =>
+      failureOf(
+        new Attempt({ worker }).run(() => {
+          if (done !== undefined) reportProgress({ done, total: 9 });
+          return broken(text);
+        }),
+      );
+    for (let turn = 0; turn < 3; turn += 1) expect(await fails('x is not a function')).toBeInstanceOf(TypeError);
+    // Another error, and progress, are no repetition.
+    expect(await fails('y is not a function')).toBeInstanceOf(TypeError);
+    for (let done = 1; done < 9; done += 1) expect(await fails('y is not a function', done)).toBeInstanceOf(TypeError);
+    for (let turn = 0; turn < 3; turn += 1) expect(await fails('z')).toBeInstanceOf(TypeError);
+    expect(await fails('z')).toMatchObject({
+      type: 'RepeatedFailure',
+      nonRetryable: true,
+      message: 'TypeError: z (the same 4 times in a row, without progress)',
+    });
+    // An operator's retry begins to count anew.
+    expect(await fails('z')).toBeInstanceOf(TypeError);
+  });
+
+  it('is counted for each worker: a worker that breaks does not end what others can do', async () => {
+    for (let turn = 0; turn < 8; turn += 1)
+      expect(await failureOf(new Attempt().run(() => broken('z')))).toBeInstanceOf(TypeError);
   });
 });
 
