@@ -182,6 +182,13 @@ describe('the lists', () => {
     expect(headings).toEqual(Object.keys(FAILURES));
   });
 
+  it('of what can break name every failure, and the test that tries it', () => {
+    const text = textOf('docs/how-to/when-something-breaks.md');
+    expect(Object.keys(FAILURES).filter((type) => !text.includes(`](parked.md#${type.toLowerCase()})`))).toEqual([]);
+    const rows = text.split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| what'));
+    expect(rows.filter((row) => !/\]\(\.\.\/\.\.\/[\w/.-]+(\.test\.ts|\/test_\w+\.py)\) \|$/.test(row))).toEqual([]);
+  });
+
   it('of commands are the scripts of package.json', () => {
     const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
       scripts: Record<string, string>;
