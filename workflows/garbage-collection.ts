@@ -1,8 +1,11 @@
+import { setCurrentDetails } from '@temporalio/workflow';
+import type { SweepResult } from '../activities/garbage-collection/activities.js';
 import { call } from './lib/activities.js';
 import { parseInput } from './lib/inputs.js';
 
 /**
- * Deletes blobs that no manifest, plan, shard or checkpoint names. By default it only counts them.
+ * Deletes blobs that no manifest, plan, shard or checkpoint names, checkpoints that no training comes back to, and
+ * parts of uploads that nobody ends. By default it only counts them, by prefix.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example
@@ -18,13 +21,26 @@ import { parseInput } from './lib/inputs.js';
  * });
  * ```
  */
-export async function garbageCollection(
-  input: unknown = {},
-): Promise<{ documents: number; blobs: number; swept: number; sweptBytes: number }> {
+export async function garbageCollection(input: unknown = {}): Promise<SweepResult> {
   const settings = parseInput('garbageCollection', input);
-  return call(
+  const result = await call(
     'garbageCollection.sweep',
     { summary: settings.dryRun ? 'count unnamed blobs' : 'sweep unnamed blobs' },
     settings,
   );
+  setCurrentDetails(tableOf(result, settings.dryRun));
+  return result;
+}
+
+/** Objects and megabytes by prefix. Results of workers of an earlier version have none. */
+function tableOf({ prefixes = {} }: Partial<SweepResult>, dryRun: boolean): string {
+  const size = (objects: number, bytes: number): string => `${objects} | ${(bytes / 1e6).toFixed(1)}`;
+  return [
+    `| prefix | objects | MB | ${dryRun ? 'would be removed' : 'removed'} | MB |`,
+    '|---|---|---|---|---|',
+    ...Object.entries(prefixes).map(
+      ([prefix, { objects, bytes, removed, removedBytes }]) =>
+        `| ${prefix} | ${size(objects, bytes)} | ${size(removed, removedBytes)} |`,
+    ),
+  ].join('\n');
 }

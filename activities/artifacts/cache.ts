@@ -9,6 +9,7 @@ import { copyFile, link, mkdir, rename, rm, stat, statfs } from 'node:fs/promise
 import { join, sep } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { StageFailure, type ManifestFile } from '../../workflows/contract/index.js';
 import { eachOf } from './collections.js';
@@ -18,6 +19,14 @@ import { hold } from './holds.js';
 import { objectKeys } from './keys.js';
 import type { S3Objects } from './objects.js';
 
+/** Times that writers and garbage collection share, in seconds. Tests alone have others. */
+export interface BlobTimes {
+  /** Age from which a stored blob is sent again; 6 hours unless told. */
+  refreshSeconds?: number;
+  /** As {@link SWEEP_SECONDS}. */
+  sweepSeconds?: number;
+}
+
 /** A stored blob, as a manifest names it. */
 export type BlobFile = Pick<ManifestFile, 'sha256' | 'bytes' | 'encoding' | 'name'>;
 
@@ -25,7 +34,15 @@ export type BlobFile = Pick<ManifestFile, 'sha256' | 'bytes' | 'encoding' | 'nam
  * A stored blob of this age is sent again when a producer needs it. Garbage collection sweeps unnamed blobs that are a
  * day old or older, and must not sweep one that a manifest is about to name.
  */
-const REFRESH_AFTER_MS = 6 * 3_600_000;
+const REFRESH_AFTER_SECONDS = 6 * 3600;
+/**
+ * Garbage collection removes a blob within this time of asking for the listing that shows its age, or not at all. A
+ * blob that is sent again meanwhile may be removed once more for as long, so that its writer looks again after it.
+ */
+export const SWEEP_SECONDS = 30;
+/** What garbage collections that remove blobs leave for writers to see, and when such a notice counts no more. */
+const SWEEPS = 'sweeps/';
+export const OLD_SWEEP_MS = 8 * 24 * 3_600_000;
 /**
  * The manifest of a model is committed over blobs that were stored or touched within this time. Pruned blobs go after
  * `YOUNG_BLOB_SECONDS`, much sooner than a day. The difference between the two covers the clocks, which S3 lets differ
@@ -54,9 +71,10 @@ export class BlobCache {
    * @param budgetBytes for blobs and folders; half of the disk where it is undefined.
    */
   constructor(
-    private readonly objects: Pick<S3Objects, 'putFile' | 'read' | 'time' | 'touch'>,
+    private readonly objects: Pick<S3Objects, 'list' | 'putFile' | 'read' | 'time' | 'touch'>,
     private readonly folder: string,
     private readonly budgetBytes?: number,
+    private readonly times: BlobTimes = {},
   ) {
     this.#blobs = join(folder, 'blobs');
     this.#spool = join(folder, 'spool');
@@ -122,11 +140,27 @@ export class BlobCache {
     }));
   }
 
-  /** Sends a blob, encoded as the file at `path` is, unless the store holds a recent one. */
+  /**
+   * Sends a blob, encoded as the file at `path` is, unless the store holds a recent one.
+   *
+   * In place of an old one, it is sent until it stays: a garbage collection that has seen the old one may remove it.
+   */
   async putBlob(sha256: string, path: string): Promise<void> {
+    const { refreshSeconds = REFRESH_AFTER_SECONDS, sweepSeconds = SWEEP_SECONDS } = this.times;
     const stored = await this.blobTime(sha256);
-    if (stored && Date.now() - stored.getTime() < REFRESH_AFTER_MS) return;
-    await this.objects.putFile(objectKeys.blob(sha256), path);
+    if (stored && Date.now() - stored.getTime() < refreshSeconds * 1000) return;
+    do {
+      await this.objects.putFile(objectKeys.blob(sha256), path);
+      // A collection that gives notice after this lists the new one.
+      if (!stored || !(await this.#isSwept())) return;
+      await sleep(sweepSeconds * 1000);
+    } while (!(await this.blobTime(sha256)));
+  }
+
+  /** Whether a garbage collection removes blobs now. */
+  async #isSwept(): Promise<boolean> {
+    const notices = await this.objects.list(SWEEPS);
+    return notices.some(({ modified }) => Date.now() - modified.getTime() < OLD_SWEEP_MS);
   }
 
   /**

@@ -86,6 +86,8 @@ export const objectKeys = {
   result: (workflowId: string, runId: string) =>
     `${objectKeys.results(workflowId)}${safeName(runId, { keepCase: true })}.json`,
   kept: (manifestKey: string) => `kept/${manifestKey}`,
+  upload: (id: string) => `uploads/${id}.json`,
+  sweep: (id: string) => `sweeps/${safeName(id, { keepCase: true })}.json`,
 } as const;
 
 /** A seed for one row, from the stage's seed and what names the row. 48 bits, which every JSON reader holds exactly. */

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, CopyDestinationOptions, CopySourceOptions } from 'minio';
 import { StageFailure } from '../../workflows/contract/index.js';
 import { collect, eachOf } from './collections.js';
+import { objectKeys } from './keys.js';
 import { elementOf, isOfStore, RefusedAnswer, Silence, StoreTransport, type Exchange } from './transport.js';
 
 /** Where the store is and how to log in. */
@@ -37,6 +38,12 @@ export interface ListedObject {
   key: string;
   bytes: number;
   modified: Date;
+}
+
+/** A part of a listing: at most 1,000 objects, and when it was asked for, by `performance.now()`. */
+export interface ListedPage {
+  objects: ListedObject[];
+  asked: number;
 }
 
 /** Codes of refusals that another attempt, or time, mends. Every answer of status 5xx, 408, 429 and 499 is one too. */
@@ -82,7 +89,7 @@ const RETRY_SECONDS = 3;
 /** Pauses before a request is tried again: the first, doubled each time, and the longest, in milliseconds. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1000;
-/** Time in which the parts of an upload that broke off are removed. Left ones go with the store's own rule. */
+/** Time in which the parts of an upload that broke off are removed. Garbage collection removes what is left. */
 const ABORT_MS = 5_000;
 /** Least time between two calls of `moved` for the same activity. */
 const MOVED_MS = 300;
@@ -159,7 +166,7 @@ export class S3Objects {
    */
   async check(): Promise<void> {
     // A listing, because its answer says why it is refused. The answer to the cheaper HEAD does not.
-    await this.#page('', '', 1);
+    await this.#page('', '', { most: 1 });
     this.#conditions ??= this.#checkConditions().catch((error: unknown) => {
       this.#conditions = undefined;
       throw error;
@@ -327,6 +334,50 @@ export class S3Objects {
     return found;
   }
 
+  /**
+   * The objects under a prefix in name order, page by page, so that memory holds a page of millions of objects.
+   *
+   * @param options.after a key; only what comes after it is listed.
+   * @param options.ahead whether the next page is asked for while this one is worked on.
+   */
+  async *pages(
+    prefix: string,
+    { after = '', ahead = false }: { after?: string; ahead?: boolean } = {},
+  ): AsyncGenerator<ListedPage> {
+    interface Asked {
+      asked: number;
+      page: Promise<Page>;
+    }
+    const ask = (token: string): Asked => {
+      const asked = performance.now();
+      const page = this.#page(prefix, token, { after });
+      // Who asks ahead looks at it later, or never.
+      page.catch(() => undefined);
+      return { asked, page };
+    };
+    for (let request: Asked | undefined = ask(''); request;) {
+      const { asked, page }: Asked = request;
+      const { objects, next }: Page = await page;
+      const following: Asked | undefined = ahead && next !== undefined ? ask(next) : undefined;
+      yield {
+        objects: objects.map((object) => ({ ...object, key: object.key.slice(this.#prefix.length) })),
+        asked,
+      };
+      request = next === undefined ? undefined : (following ?? ask(next));
+    }
+  }
+
+  /** Ends an upload in parts that nobody ends, which removes its parts. One that is gone counts as ended. */
+  async abortUpload(key: string, uploadId: string): Promise<void> {
+    try {
+      await this.#request(`the removal of an unfinished upload of ${key}`, () =>
+        this.#client.abortMultipartUpload(this.bucket, this.#prefix + key, uploadId),
+      );
+    } catch (error) {
+      if (codeOf(error instanceof StageFailure ? error.cause : error) !== 'NoSuchUpload') throw error;
+    }
+  }
+
   /** Removes objects; one that is gone already counts as removed. */
   async remove(keys: readonly string[]): Promise<void> {
     for (let start = 0; start < keys.length; start += 1000) {
@@ -350,21 +401,18 @@ export class S3Objects {
   }
 
   async #eachUnder(prefix: string, visit: (object: ListedObject) => void): Promise<void> {
-    for (let token: string | undefined = ''; token !== undefined;) {
-      const page: Page = await this.#page(prefix, token);
-      for (const { key, ...object } of page.objects) visit({ key: key.slice(this.#prefix.length), ...object });
-      token = page.next;
-    }
+    for await (const { objects } of this.pages(prefix)) objects.forEach(visit);
   }
 
   /** One page of a listing. The client takes the beginning of a page for a whole one, so that it is read here. */
-  #page(prefix: string, token: string, most = 1000): Promise<Page> {
+  #page(prefix: string, token: string, { most = 1000, after = '' } = {}): Promise<Page> {
     const query = Object.entries({
       'continuation-token': token,
       'encoding-type': 'url',
       'list-type': '2',
       'max-keys': String(most),
       prefix: this.#prefix + prefix,
+      'start-after': token === '' && after !== '' ? this.#prefix + after : '',
     })
       .filter(([, value]) => value !== '')
       .map(([name, value]) => `${name}=${encodeURIComponent(value).replace(/[!'()*]/g, percented)}`)
@@ -403,7 +451,10 @@ export class S3Objects {
       this.#client.initiateNewMultipartUpload(this.bucket, object, {}),
     );
     const etags: { part: number; etag: string }[] = [];
+    // Not every store lists its unfinished uploads. By this, garbage collection finds those of killed workers.
+    const note = objectKeys.upload(randomUUID());
     try {
+      await this.putJson(note, { key, uploadId: uploadID });
       const file = await open(path);
       try {
         const buffers: Buffer[] = [];
@@ -422,12 +473,14 @@ export class S3Objects {
       }
       await this.#endUpload(key, uploadID, etags, size);
     } catch (error) {
-      // Parts of an unfinished upload take room. A store that cannot be reached removes them by itself after a day.
-      await this.following(AbortSignal.timeout(ABORT_MS), () =>
-        this.#once(() => this.#client.abortMultipartUpload(this.bucket, object, uploadID)),
-      ).catch(() => undefined);
+      // Parts of an unfinished upload take room. Where the store cannot be reached, garbage collection removes them.
+      await this.following(AbortSignal.timeout(ABORT_MS), async () => {
+        await this.#once(() => this.#client.abortMultipartUpload(this.bucket, object, uploadID));
+        await this.remove([note]);
+      }).catch(() => undefined);
       throw error;
     }
+    await this.remove([note]).catch(() => undefined);
   }
 
   async #endUpload(

@@ -10,10 +10,10 @@ import {
   type ManifestFile,
   type Producer,
 } from '../../workflows/contract/index.js';
-import { BlobCache, type BlobFile } from './cache.js';
+import { BlobCache, type BlobFile, type BlobTimes } from './cache.js';
 import { objectKeys, safeName, TRAINING_STATE } from './keys.js';
 import { Manifests, type Committed, type Draft } from './manifests.js';
-import { S3Objects, type ListedObject, type S3Options } from './objects.js';
+import { S3Objects, type ListedObject, type ListedPage, type S3Options } from './objects.js';
 import { rowFiles, RowFiles, type Rows } from './rows.js';
 
 export interface StoreOptions extends S3Options {
@@ -23,6 +23,8 @@ export interface StoreOptions extends S3Options {
   cache: string;
   /** Bytes of blobs and folders in it, about; half of its disk unless told. */
   cacheBytes?: number;
+  /** Ages of blobs at which writers and garbage collection act. */
+  times?: BlobTimes;
 }
 
 /** Small JSON documents and the names of all objects. */
@@ -37,8 +39,14 @@ interface ObjectStore {
   list(prefix: string): Promise<ListedObject[]>;
   /** Names of the objects under a prefix. Of hundreds of thousands, memory holds the names alone. */
   keys(prefix: string): Promise<Set<string>>;
+  /**
+   * The objects under a prefix in name order, page by page: after the key `after`, and `ahead` of what works on them.
+   */
+  pages(prefix: string, options?: { after?: string; ahead?: boolean }): AsyncGenerator<ListedPage>;
   /** Removes objects; one that is gone already counts as removed. */
   remove(keys: readonly string[]): Promise<void>;
+  /** Ends an upload in parts that nobody ends, which removes its parts. One that is gone counts as ended. */
+  abortUpload(key: string, uploadId: string): Promise<void>;
   /**
    * Runs work whose requests end with `signal`, or with nothing but silence where there is none. Without this, requests
    * of an activity end with the activity's cancellation. What is stored because of that must not.
@@ -163,11 +171,17 @@ function positive<O>(env: NodeJS.ProcessEnv, variable: string, unit: string, giv
 }
 
 /** The artifact store of an S3-compatible service. The first call makes the first request. */
-export function createArtifactStore({ cache: folder, cacheBytes, publicEndpoint, ...s3 }: StoreOptions): ArtifactStore {
+export function createArtifactStore({
+  cache: folder,
+  cacheBytes,
+  publicEndpoint,
+  times,
+  ...s3
+}: StoreOptions): ArtifactStore {
   const objects = new S3Objects(s3);
   // The address is part of what a link signs.
   const linked = publicEndpoint === undefined ? objects : new S3Objects({ ...s3, endpoint: publicEndpoint });
-  const cache = new BlobCache(objects, folder, cacheBytes);
+  const cache = new BlobCache(objects, folder, cacheBytes, times);
   const rows = new RowFiles(cache);
   const manifests = new Manifests(objects, cache);
   return {
@@ -176,7 +190,9 @@ export function createArtifactStore({ cache: folder, cacheBytes, publicEndpoint,
     getJson: (key) => objects.getJson(key),
     list: (prefix) => objects.list(prefix),
     keys: (prefix) => objects.keys(prefix),
+    pages: (prefix, options) => objects.pages(prefix, options),
     remove: (keys) => objects.remove(keys),
+    abortUpload: (key, uploadId) => objects.abortUpload(key, uploadId),
     following: (signal, work) => objects.following(signal, work),
 
     hostPath: (...names) => cache.hostPath(...names),

@@ -5,12 +5,14 @@ import type { Logger } from '@temporalio/common';
 import { MESSAGES, type Producer } from '../../workflows/contract/index.js';
 import { PACKAGE, gitCommit } from './package.js';
 
-/** Progress shown by `temporal workflow describe` and by follow; display only, nothing depends on it. */
+/** Progress shown by `temporal workflow describe` and by follow. But for `resume` it is for display alone. */
 export interface HeartbeatDetails {
   done: number;
   total: number;
   message?: string;
   metrics?: Partial<Record<string, number>>;
+  /** What the next attempt goes on from. It may be lost, so that an attempt must also do without. */
+  resume?: unknown;
 }
 
 const latest = new WeakMap<Context, HeartbeatDetails>();
@@ -19,6 +21,12 @@ const latest = new WeakMap<Context, HeartbeatDetails>();
 export function reportProgress(details: HeartbeatDetails): void {
   latest.set(Context.current(), details);
   moved();
+}
+
+/** What an earlier attempt of the same activity reported as `resume`; undefined where there is none. */
+export function resumedFrom(): unknown {
+  const details: unknown = Context.current().info.heartbeatDetails;
+  return typeof details === 'object' && details !== null ? Reflect.get(details, 'resume') : undefined;
 }
 
 /** Most messages of one attempt to its workflow, because each is an event in a history. */

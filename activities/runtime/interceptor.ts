@@ -153,7 +153,8 @@ class Inbound implements ActivityInboundCallsInterceptor {
     const { idle, silent } = this.options.limits;
     const still =
       now - movement.movedAt > idle * 1000 ? idle : now - movement.progressedAt > silent * 1000 ? silent : 0;
-    if (still === 0) this.context.heartbeat(lastProgress(this.context));
+    // Until there is something new, what the attempt before has told stays for the one after.
+    if (still === 0) this.context.heartbeat(lastProgress(this.context) ?? this.context.info.heartbeatDetails);
     else if (!movement.stalled.signal.aborted)
       movement.stalled.abort(
         new StageFailure(

@@ -5,6 +5,8 @@
  */
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { runInContext } from 'node:vm';
 import { TypedSearchAttributes } from '@temporalio/common';
 import proto from '@temporalio/proto';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
@@ -54,9 +56,24 @@ export interface Identity {
 export class ReplayDiffers extends Error {}
 export class TaskFailed extends Error {}
 
+/** What the bundler calls the function that loads {@link SHARED_MODULES}, and its name in the simulation. */
+const PRELOAD = 'exports.preloadModules = function preloadModules()';
+const SHARE = 'exports.shareModules = function shareModules()';
+/** Schemas and tables without state. Loading them takes longer than most workflows do. */
+const SHARED_MODULES = [fileURLToPath(new URL('../../workflows/contract/index.ts', import.meta.url))];
+
+/** Makes runs that share the modules of the contract, without the watchdog thread that the SDK starts at each call. */
+class SimulationCreator extends ReusableVMWorkflowCreator {
+  /** Loads modules for all runs. The SDK would freeze what it preloads, and schemas fill themselves when first used. */
+  share(): void {
+    runInContext('__TEMPORAL__.shareModules()', this.context);
+    Reflect.set(this, 'isolateExecutionTimeoutMs', undefined);
+  }
+}
+
 /** Compiled workflow code, from which runs are made. */
 export class WorkflowCode {
-  private constructor(private readonly creator: ReusableVMWorkflowCreator) {}
+  private constructor(private readonly creator: SimulationCreator) {}
 
   /**
    * @param code the bundle, from {@link bundledWorkflows}
@@ -64,8 +81,9 @@ export class WorkflowCode {
    */
   static async load(code: string, replacements: readonly Replacement[] = []): Promise<WorkflowCode> {
     checkSdk();
-    const changed = replacements.reduce(replaceOnce, code);
-    const creator = await ReusableVMWorkflowCreator.create(parseWorkflowCode(changed), 60_000, new Set());
+    const changed = [{ search: PRELOAD, replace: SHARE }, ...replacements].reduce(replaceOnce, code);
+    const creator = await SimulationCreator.create(parseWorkflowCode(changed), 60_000, new Set());
+    creator.share();
     // Stack traces of promises are for the `__stack_trace` query. They cost more than the workflows.
     globalHandlers.uninstall();
     globalHandlers.promiseHookInstalled = false;
@@ -206,7 +224,11 @@ export class WorkflowRun {
 /** The bundle of all workflows. */
 export async function bundledWorkflows(): Promise<string> {
   checkSdk();
-  const { code } = await bundleWorkflowCode({ workflowsPath: workflowsPath.all, logger: new DefaultLogger('ERROR') });
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: workflowsPath.all,
+    preloadModules: SHARED_MODULES,
+    logger: new DefaultLogger('ERROR'),
+  });
   return code;
 }
 

@@ -48,7 +48,16 @@ export type DatasetExportInput = z.infer<typeof DatasetExportInput>;
 
 const GarbageCollectionInput = z
   .strictObject({
-    minimumAgeHours: z.number().nonnegative().default(24).describe('younger blobs are spared, in hours'),
+    minimumAgeHours: z
+      .number()
+      .nonnegative()
+      .default(24)
+      .describe('younger objects are spared, in hours; less than 12 is safe only while nothing else runs'),
+    checkpointDays: z
+      .number()
+      .nonnegative()
+      .default(30)
+      .describe('checkpoints of a training that stored none for so long are removed, in days'),
     dryRun: z.boolean().default(true).describe('true: only count'),
   })
   .prefault({});
