@@ -291,6 +291,7 @@ class Collector {
     const { dryRun } = this.collection;
     // What is counted alone, and was read in seconds, is read again by another attempt.
     if (!dryRun || this.#state.marks.length > 0) await this.#storeMarks();
+    this.#report('all documents are read');
     if (!dryRun) await this.#giveNotice(notice);
     let last = after;
     for await (const page of this.store.pages(BLOBS, { after, ahead: dryRun })) {

@@ -126,6 +126,9 @@ class Inbound implements ActivityInboundCallsInterceptor {
       this.seen.delete(key);
       return result;
     } catch (error) {
+      // The next attempt goes on from here, although no beat was due.
+      const progress = lastProgress(this.context);
+      if (progress?.resume !== undefined) this.context.heartbeat(progress);
       throw this.#classify(error, key);
     } finally {
       clearInterval(timer);

@@ -2,6 +2,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { simulateNights } from '../simulation/nights.js';
 import { BUGS, type BugName } from '../simulation/planted-bugs.js';
 import { WORKFLOWS, type Schedule, type SimulatedWorkflow } from '../simulation/schedules.js';
 import { isBug, Searcher, type Answer, type Task } from '../simulation/search.js';
@@ -18,13 +19,16 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --workflow W     of one workflow: ${WORKFLOWS.join(', ')}; by default the seed chooses
   --bug NAME       plants a bug in all schedules: ${Object.keys(BUGS).join(', ')}
   --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
-  --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling
+  --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling;
+                   nights=365 of a refresh by a schedule, with faults
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line
   --help           print this`;
 
 /** Totals at a size over ten times those at a tenth of it: 1 is linear. */
 const LINEAR_BAR = 1.1;
+/** The same of nights, whose faults and new seeds differ by chance. */
+const LINEAR_NIGHTS_BAR = 1.3;
 /** Schedules in which a planted bug is found. */
 const MOST_SCHEDULES = 300;
 /** Faults that a schedule should have. */
@@ -37,12 +41,61 @@ function count(text: string, option: string): number {
   return value;
 }
 
-function sizeOf(text: string): [SizeName, number] {
+function sizeOf(text: string): [SizeName | 'nights', number] {
   const [name, number] = text.split('=');
   const size = Number(number);
-  if (!name || !Object.hasOwn(SIZES, name) || !Number.isInteger(size) || size < 10)
-    throw new Error(`--size is NAME=N with a name of ${Object.keys(SIZES).join(', ')} and N of 10 or more: ${text}`);
-  return [name as SizeName, size];
+  const names = [...Object.keys(SIZES), 'nights'];
+  if (!name || !names.includes(name) || !Number.isInteger(size) || size < 10)
+    throw new Error(`--size is NAME=N with a name of ${names.join(', ')} and N of 10 or more: ${text}`);
+  return [name as SizeName | 'nights', size];
+}
+
+/** A year of refreshes, and its tenth for comparison. */
+async function yearOf(code: WorkflowCode, nights: number, seed: number): Promise<Measure[]> {
+  const tenth = Math.floor(nights / 10);
+  const small = await simulateNights(code, tenth, seed);
+  const year = await simulateNights(code, nights, seed);
+  for (const violation of [...small.violations, ...year.violations]) console.log(`VIOLATION: ${violation}`);
+  const name = `nights=${nights}`;
+  const faults = Object.entries(year.happened).map(([kind, times]) => `${kind} ${times}`);
+  return [
+    { name: `${name}: nights`, value: year.nights, unit: 'nights', bar: nights, note: faults.join(', ') },
+    { name: `${name}: versions, each after the one before`, value: year.versions, unit: 'versions' },
+    { name: `${name}: nights that failed`, value: year.failed, unit: 'nights' },
+    { name: `${name}: nights that hung, ended by the execution timeout`, value: year.hung, unit: 'nights', bar: 1 },
+    { name: `${name}: nights that did not start`, value: year.skipped, unit: 'nights', bar: 0, at: 'most' },
+    {
+      name: `${name}: replies asked for beyond one a seed`,
+      value: year.asked - year.seeds,
+      unit: 'replies',
+      bar: 0,
+      at: 'most',
+      note: `${year.seeds} seeds`,
+    },
+    {
+      name: `${name}: violations`,
+      value: small.violations.length + year.violations.length,
+      unit: 'violations',
+      bar: 0,
+      at: 'most',
+    },
+    {
+      name: `${name}: largest history of a run`,
+      value: year.largestBytes,
+      unit: 'bytes',
+      bar: LARGEST_HISTORY_BYTES,
+      at: 'most',
+    },
+    { name: `${name}: runs`, value: year.runs, unit: 'runs' },
+    {
+      name: `${name}: all histories, over those of a tenth in proportion`,
+      value: year.totalBytes / ((nights / tenth) * small.totalBytes),
+      unit: 'times',
+      bar: LINEAR_NIGHTS_BAR,
+      at: 'most',
+      note: `${small.totalBytes} bytes in ${tenth} nights, ${year.totalBytes} in all`,
+    },
+  ];
 }
 
 async function sizes(wanted: readonly string[], seed: number): Promise<Measure[]> {
@@ -50,6 +103,10 @@ async function sizes(wanted: readonly string[], seed: number): Promise<Measure[]
   const named = wanted.map(sizeOf);
   const code = await WorkflowCode.load(await bundledWorkflows());
   for (const [name, size] of named) {
+    if (name === 'nights') {
+      measures.push(...(await yearOf(code, size, seed)));
+      continue;
+    }
     const tenth = Math.floor(size / 10);
     const small = await grow(code, name, tenth, seed);
     const large = await grow(code, name, size, seed);

@@ -5,6 +5,7 @@ import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { NEXT } from '../replay/histories.js';
 import { History } from './history.js';
+import { simulateNights } from './nights.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
 import { replacementsOf, Simulator } from './schedules.js';
 import { bundledWorkflows, WorkflowCode } from './workflow-vm.js';
@@ -201,6 +202,15 @@ describe('simulated workflows', () => {
       expect(found).toBe(true);
     },
   );
+
+  it('of a nightly refresh follow each other, whatever happens to a night, and ask nothing twice', async () => {
+    const { versions, skipped, seeds, asked, violations } = await simulateNights(code, 8, 2);
+    expect(violations).toEqual([]);
+    expect(versions).toBeGreaterThan(2);
+    expect({ skipped, asked }).toEqual({ skipped: 0, asked: seeds });
+    const { violations: found } = await simulateNights(code, 12, 1, new Set(['repliesForgotten']));
+    expect(found).not.toEqual([]);
+  });
 
   it('are refused where the text of a planted bug no longer stands in the bundle', async () => {
     await expect(WorkflowCode.load(bundle, [{ search: 'no such text', replace: '' }])).rejects.toThrow('0 places');
