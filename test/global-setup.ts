@@ -11,6 +11,7 @@ import { startStack, stackEnvironment, stopStack } from '../infra/stack/embedded
 import { home as acecoderHome, root, venvPython } from '../infra/setup/paths.mjs';
 import { identify } from '../infra/setup/processes.mjs';
 import { checkStore, rememberedStore } from '../infra/setup/store-choice.mjs';
+import { checkTemporal } from '../infra/setup/temporal-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
 import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
@@ -20,11 +21,14 @@ const SWEEPER = fileURLToPath(new URL('fixtures/sweeper.mjs', import.meta.url));
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
   const sweeper = startSweeper(home);
+  const temporal = checkTemporal(process.env['ACECODER_TEST_TEMPORAL']);
   const stack = await startStack({
     home,
     ports: { frontend: 0, ui: 0, store: 0 },
     // The one that npm test -- --store names, or else that of the checkout.
     store: checkStore(process.env['ACECODER_TEST_STORE']) ?? rememberedStore(acecoderHome()),
+    // The one that npm test -- --temporal names, or else the dev server.
+    ...(temporal ? { temporal } : {}),
     // Low enough that a stage of some dozen shards continues as new, as one of thousands does with a server's default.
     dynamicConfig: { 'limit.historyCount.suggestContinueAsNew': 120 },
   });

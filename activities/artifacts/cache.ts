@@ -229,7 +229,7 @@ export class BlobCache {
       const stored = await this.blobTime(file.sha256);
       if (!stored) return file;
       const isFresh = Date.now() - stored.getTime() < FRESH_BLOB_SECONDS * 1000;
-      if (fresh && !isFresh && !(await this.objects.touch(objectKeys.blob(file.sha256)))) return file;
+      if (fresh && !isFresh && !(await this.objects.touch(objectKeys.blob(file.sha256), stored))) return file;
     }
     return undefined;
   }

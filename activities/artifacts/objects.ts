@@ -70,6 +70,8 @@ const FULL = 'is full; free space there';
 const WRONG_REGION = 'is in another region (ACECODER_S3_REGION)';
 /** What says that there is no such object. */
 const ABSENT = new Set(['NoSuchKey', 'NotFound']);
+/** What says that an object is too large to be copied at once. */
+const TOO_LARGE = new Set(['EntityTooLarge', 'InvalidRequest']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
 const REFUSALS = new Map([
   ['InvalidAccessKeyId', 'does not know the access key (ACECODER_S3_ACCESS_KEY)'],
@@ -104,6 +106,8 @@ const DOCUMENT_BYTES = 5 * 1024 * 1024;
 /** Larger files are sent in parts of this size. A part grows where a file would need more than `MOST_PARTS` of them. */
 const PART_BYTES = 32 * 1024 * 1024;
 const MOST_PARTS = 10_000;
+/** The size of a part that a store copies. It says nothing meanwhile, so that it is to take some seconds at most. */
+const COPY_BYTES = 1024 ** 3;
 /** Parts of one file that are in memory at once. */
 const PARTS_AT_ONCE = 4;
 
@@ -277,8 +281,25 @@ export class S3Objects {
     return (await this.#stat(key))?.modified;
   }
 
-  /** Sets an object's time to now by copying it onto itself inside the store; false where it is gone. */
-  async touch(key: string): Promise<boolean> {
+  /**
+   * Sets an object's time to now by copying it onto itself inside the store; false where it is gone. VersityGW leaves
+   * the time as it was at such a copy, and S3 refuses one of more than 5 GiB: the copy then goes in parts, which makes a
+   * new object.
+   *
+   * @param before its time, as the store tells it.
+   */
+  async touch(key: string, before: Date): Promise<boolean> {
+    try {
+      if (!(await this.#copyOntoItself(key))) return false;
+    } catch (error) {
+      if (!TOO_LARGE.has(codeOf(error))) throw error;
+    }
+    const after = await this.#stat(key);
+    if (!after || after.modified > before) return after !== undefined;
+    return this.#copyInParts(key, after.bytes);
+  }
+
+  async #copyOntoItself(key: string): Promise<boolean> {
     const target = { Bucket: this.bucket, Object: this.#prefix + key };
     return this.#unlessAbsent(
       `a copy of ${key}`,
@@ -444,9 +465,57 @@ export class S3Objects {
   }
 
   async #putParts(key: string, path: string, size: number): Promise<void> {
-    const object = this.#prefix + key;
     const partBytes = Math.max(PART_BYTES, Math.ceil(size / MOST_PARTS));
     const count = Math.ceil(size / partBytes);
+    const file = await open(path);
+    try {
+      const buffers: Buffer[] = [];
+      await this.#upload(key, size, count, async (upload, at, lane) => {
+        const bytes = (buffers[lane] ??= Buffer.allocUnsafe(partBytes)).subarray(0, size - at * partBytes);
+        const { bytesRead } = await file.read(bytes, 0, bytes.length, at * partBytes);
+        if (bytesRead < bytes.length) throw new Error(`${path} became shorter during its upload`);
+        const { etag } = await this.#request(`part ${at + 1} of ${count} of an upload of ${key}`, () =>
+          this.#client.uploadPart({ ...upload, headers: { 'Content-Length': bytesRead } }, bytes),
+        );
+        return etag;
+      });
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Makes an object of its own bytes anew, inside the store; false where it is gone. */
+  async #copyInParts(key: string, size: number): Promise<boolean> {
+    const source = encodeURI(`/${this.bucket}/${this.#prefix}${key}`);
+    const count = Math.max(1, Math.ceil(size / COPY_BYTES));
+    try {
+      await this.#upload(key, size, count, async (upload, at) => {
+        const last = Math.min(size, (at + 1) * COPY_BYTES) - 1;
+        const range = size === 0 ? {} : { 'x-amz-copy-source-range': `bytes=${at * COPY_BYTES}-${last}` };
+        const { etag } = await this.#request(`a copy of part ${at + 1} of ${count} of ${key}`, () =>
+          this.#client.uploadPart({ ...upload, headers: { 'x-amz-copy-source': source, ...range } }),
+        );
+        return etag;
+      });
+      return true;
+    } catch (error) {
+      if (ABSENT.has(codeOf(error))) return false;
+      throw error;
+    }
+  }
+
+  /** Makes an object out of parts, several at once; `send` returns the ETag of the part with the number `at` from 0. */
+  async #upload(
+    key: string,
+    size: number,
+    count: number,
+    send: (
+      upload: { bucketName: string; objectName: string; uploadID: string; partNumber: number },
+      at: number,
+      lane: number,
+    ) => Promise<string>,
+  ): Promise<void> {
+    const object = this.#prefix + key;
     const uploadID = await this.#request(`the start of an upload of ${key}`, () =>
       this.#client.initiateNewMultipartUpload(this.bucket, object, {}),
     );
@@ -455,22 +524,10 @@ export class S3Objects {
     const note = objectKeys.upload(randomUUID());
     try {
       await this.putJson(note, { key, uploadId: uploadID });
-      const file = await open(path);
-      try {
-        const buffers: Buffer[] = [];
-        await eachOf(count, PARTS_AT_ONCE, async (at, lane) => {
-          const bytes = (buffers[lane] ??= Buffer.allocUnsafe(partBytes)).subarray(0, size - at * partBytes);
-          const { bytesRead } = await file.read(bytes, 0, bytes.length, at * partBytes);
-          if (bytesRead < bytes.length) throw new Error(`${path} became shorter during its upload`);
-          const part = { bucketName: this.bucket, objectName: object, uploadID, partNumber: at + 1 };
-          const { etag } = await this.#request(`part ${at + 1} of ${count} of an upload of ${key}`, () =>
-            this.#client.uploadPart({ ...part, headers: { 'Content-Length': bytesRead } }, bytes),
-          );
-          etags[at] = { part: at + 1, etag };
-        });
-      } finally {
-        await file.close();
-      }
+      await eachOf(count, PARTS_AT_ONCE, async (at, lane) => {
+        const upload = { bucketName: this.bucket, objectName: object, uploadID, partNumber: at + 1 };
+        etags[at] = { part: at + 1, etag: await send(upload, at, lane) };
+      });
       await this.#endUpload(key, uploadID, etags, size);
     } catch (error) {
       // Parts of an unfinished upload take room. Where the store cannot be reached, garbage collection removes them.

@@ -31,9 +31,12 @@ RL rounds and evaluation with SmolLM2-135M-Instruct. Stopped at any point, it go
   --fresh             start over: removes the data, reports and cache of earlier runs
   --keep              leave Temporal, the store and the workers running at the end
   --experiment FILE   another experiment file; its name becomes the workflow id
-  --store STORE       minio or seaweedfs; the home keeps the first choice
+  --store STORE       minio, seaweedfs or versitygw; the home keeps the first choice
   --port N, --ui-port N, --store-port N   ports (7733, 8733, 9733; 0: any free one)
   --help              print this`;
+
+/** The address of the UI. The production server comes without one. */
+const uiOf = ({ uiUrl }: Stack): string => uiUrl ?? 'none with the server on PostgreSQL';
 
 interface Options {
   fresh: boolean;
@@ -179,7 +182,7 @@ async function run(options: Options): Promise<number> {
 
   say(estimateLine(estimateExperiment(experiment)));
   let stack = await startStack({ home, ports: options.ports, store: options.store, log: say });
-  say(`Temporal UI: ${stack.uiUrl}`);
+  say(`Temporal UI: ${uiOf(stack)}`);
   const end = async (text: string): Promise<void> => {
     await stopWorkers(home);
     await stopStack({ home });
@@ -231,7 +234,7 @@ async function run(options: Options): Promise<number> {
         );
       console.error(
         `The experiment ended as ${last.execution}: ${why}\nTemporal, the object store and the workers stay up; see ` +
-          `${stack.uiUrl}. npm run stack:stop ends them.`,
+          `${uiOf(stack)}. npm run stack:stop ends them.`,
       );
       return 1;
     }
@@ -239,7 +242,7 @@ async function run(options: Options): Promise<number> {
     const report = await reportOnDisk(stack, workflowId, result);
     const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
     if (options.keep) {
-      say(`Everything is left running (Temporal UI: ${stack.uiUrl}); npm run stack:stop ends it.`);
+      say(`Everything is left running (Temporal UI: ${uiOf(stack)}); npm run stack:stop ends it.`);
       return ok ? 0 : 1;
     }
     await end(

@@ -19,8 +19,9 @@ if (!script) {
 }
 
 // The other options are the command's own. Tests have homes of their own, which remember nothing.
-const { store } = parseArgs({ args, strict: false, options: { store: { type: 'string' } } }).values;
-await setup({ quiet: true, store, remember: command !== 'test' }).catch(fail);
+const options = { store: { type: 'string' }, temporal: { type: 'string' } };
+const { store, temporal } = parseArgs({ args, strict: false, options }).values;
+await setup({ quiet: true, store, temporal, remember: !command.startsWith('test') }).catch(fail);
 
 // Resolved from here, so that the command works in any working directory.
 const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), script, ...args], { stdio: 'inherit' });

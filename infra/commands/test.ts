@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { logs, root, venvPython } from '../setup/paths.mjs';
 import { endAll, findMarked, onEndSignal, withoutTemporal } from '../setup/processes.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
+import { checkTemporal } from '../setup/temporal-choice.mjs';
 import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
 const HELP = `npm test [-- options] [-- files]
@@ -18,7 +19,9 @@ failed or nothing ran.
 
   FILE...      only these test files: .ts with Vitest, .py with pytest
   -t PATTERN   with files: only tests whose name matches (Vitest -t, pytest -k)
-  --store S    integration tests on minio or seaweedfs; by default on the store of this checkout
+  --store S    integration tests on minio, seaweedfs or versitygw; by default on the store of this checkout
+  --temporal T integration tests on dev-server (default), or on postgresql: the server in its production form
+  --integration  only the integration tests
   --quick      checks of TypeScript and documents, unit and replay tests: no server, no Python
   --help       print this
 
@@ -94,12 +97,18 @@ function pytest(name: string, args: string[]): Part {
   };
 }
 
-function partsOf(options: { quick: boolean; files: string[]; pattern: string | undefined }): Part[] {
-  const { quick, pattern } = options;
+function partsOf(options: {
+  quick: boolean;
+  integration: boolean;
+  files: string[];
+  pattern: string | undefined;
+}): Part[] {
+  const { quick, integration, pattern } = options;
   if (options.files.length === 0) {
     if (pattern !== undefined)
       throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
     const checks = [typeCheck, lint, format, importRules, unusedExports, documents];
+    if (integration) return [vitest(['--project=integration'])];
     if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
     // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
     // it alone keeps two cores busy when the other lane has nothing left.
@@ -242,7 +251,9 @@ async function main(): Promise<number> {
     options: {
       quick: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
+      integration: { type: 'boolean', default: false },
       store: { type: 'string' },
+      temporal: { type: 'string' },
       testNamePattern: { type: 'string', short: 't' },
     },
   });
@@ -252,7 +263,10 @@ async function main(): Promise<number> {
   }
   const store = checkStore(values.store);
   if (store) environment['ACECODER_TEST_STORE'] = store;
-  const parts = partsOf({ quick: values.quick, files, pattern: values.testNamePattern });
+  const temporal = checkTemporal(values.temporal);
+  if (temporal) environment['ACECODER_TEST_TEMPORAL'] = temporal;
+  const { quick, integration } = values;
+  const parts = partsOf({ quick, integration, files, pattern: values.testNamePattern });
   mkdirSync(logs(), { recursive: true });
   const run = new Run(files.length > 0);
   const stopped = await run.all(parts);

@@ -1,8 +1,8 @@
 // Where everything lives. Plain JavaScript on Node built-ins only: the set-up uses it before any package is installed.
 import { createHash } from 'node:crypto';
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, readFileSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { delimiter, isAbsolute, join, resolve } from 'node:path';
+import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The repository root. */
@@ -46,6 +46,39 @@ export function weed() {
 /** The MinIO server. */
 export function minio() {
   return join(home(), 'bin/minio');
+}
+
+/** The VersityGW server. */
+export function versitygw() {
+  return join(home(), 'bin/versitygw');
+}
+
+/** The Temporal server in its production form. */
+export function temporalServer() {
+  return join(home(), 'bin/temporal-server');
+}
+
+/** What makes and updates the tables of the Temporal server. */
+export function temporalSqlTool() {
+  return join(home(), 'bin/temporal-sql-tool');
+}
+
+/** Where Debian puts PostgreSQL, which it does not put on PATH. */
+const DEBIAN_POSTGRESQL = '/usr/lib/postgresql';
+
+/** The folder of PostgreSQL's own programs: that of `initdb` on PATH, or the newest of Debian; or undefined. */
+export function postgresqlFolder() {
+  const onPath = findOnPath('initdb');
+  let versions = [];
+  try {
+    versions = readdirSync(DEBIAN_POSTGRESQL).filter((name) => /^\d+$/.test(name));
+  } catch {
+    // It is not installed there.
+  }
+  return [
+    ...(onPath ? [dirname(realpathSync(onPath))] : []),
+    ...versions.sort((a, b) => b - a).map((version) => join(DEBIAN_POSTGRESQL, version, 'bin')),
+  ].find((folder) => isExecutable(join(folder, 'initdb')) && isExecutable(join(folder, 'postgres')));
 }
 
 /** The folder of log files. */

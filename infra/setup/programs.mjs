@@ -14,6 +14,32 @@ export function wheelLock(name) {
   return { path, folder: join(cache(), `${wheel}-${version}`) };
 }
 
+/** Programs that Go builds on demand: the module with its version, and each package with the program's name here. */
+export const GO_PROGRAMS = {
+  versitygw: {
+    module: 'github.com/versity/versitygw',
+    version: '1.8.0',
+    programs: { versitygw: 'cmd/versitygw' },
+  },
+  temporal: {
+    module: 'go.temporal.io/server',
+    version: '1.31.2',
+    programs: { 'temporal-server': 'cmd/server', 'temporal-sql-tool': 'cmd/tools/sql' },
+  },
+};
+
+/** Where the programs of a module are built: the folder, which all checkouts share, and each link with its target. */
+export function goPrograms(name) {
+  const { module, version, programs } = GO_PROGRAMS[name];
+  const folder = join(cache(), `${module.replaceAll('/', '-')}-${version}`);
+  const links = Object.entries(programs).map(([program, path]) => ({
+    link: join(home(), 'bin', program),
+    target: join(folder, path.split('/').at(-1)),
+  }));
+  const packages = Object.values(programs).map((path) => `${module}/${path}@v${version}`);
+  return { folder, links, packages, isBuilt: links.every(({ target }) => isExecutable(target)) };
+}
+
 /** The first Python on PATH that is new enough, by its real path: version managers put slow scripts on PATH. */
 export function findPython() {
   const seen = [];

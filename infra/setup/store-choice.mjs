@@ -3,7 +3,11 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson, writeWhole } from './processes.mjs';
 
-const STORES = ['minio', 'seaweedfs'];
+/** Every store that is known. A new one also gets a server in `infra/stack/object-store.ts` and a step of the set-up. */
+export const STORES = ['minio', 'seaweedfs', 'versitygw'];
+
+/** The stores in one phrase. */
+export const listed = (names, word) => `${names.slice(0, -1).join(', ')} ${word} ${names.at(-1)}`;
 
 /** The file in which a home remembers its store. */
 const storeFile = (home) => join(home, 'store.json');
@@ -23,8 +27,8 @@ export function rememberedStore(home) {
   const store = readJson(path)?.store;
   if (STORES.includes(store)) return store;
   throw new Error(
-    `${path} names the store ${JSON.stringify(store)}, and known are ${STORES.join(' and ')}: write ` +
-      `{"store": "minio"} or {"store": "seaweedfs"} into it, as the folder in ${join(home, 'data')} is called.`,
+    `${path} names the store ${JSON.stringify(store)}, and known are ${listed(STORES, 'and')}: write, for example, ` +
+      `{"store": "minio"} into it, as the folder in ${join(home, 'data')} is called.`,
   );
 }
 
@@ -57,7 +61,7 @@ export function chooseStore(home, asked, byDefault) {
  */
 export function checkStore(value) {
   if (value === undefined || STORES.includes(value)) return value;
-  throw new Error(`--store is ${JSON.stringify(value)}: choose ${STORES.join(' or ')}.`);
+  throw new Error(`--store is ${JSON.stringify(value)}: choose ${listed(STORES, 'or')}.`);
 }
 
 function hasObjects(home, store) {

@@ -1,16 +1,18 @@
 /**
- * The embedded stack: a Temporal dev server on a database file and an object store on a folder, both on loopback only,
- * both in their own process groups so that they outlive the command that started them. Everything they need stands in
- * one home folder: `data/`, `logs/`, `stack.json` (what runs), `store.json` (which object store), `s3.json` (its keys),
+ * The embedded stack: a Temporal server and an object store, on loopback only, each in a process group of its own so
+ * that they outlive the command that started them. Temporal is the dev server on a file, or the server in its
+ * production form with a PostgreSQL. Everything they need stands in one home folder: `data/`, `logs/`, `stack.json` (what runs), `store.json` (which object store), `s3.json` (its keys),
  * `temporal.toml` (profile).
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as paths from '../setup/paths.mjs';
 import { isAlive, readJson, withLock, withoutTemporal, writeWhole, type ProcessIdentity } from '../setup/processes.mjs';
 import { chooseStore, rememberedStore, type StoreName } from '../setup/store-choice.mjs';
+import { chooseTemporal, rememberedTemporal, type TemporalName } from '../setup/temporal-choice.mjs';
 import {
   BUCKET,
   ensureBucket,
@@ -34,6 +36,7 @@ import {
   type PortName,
   type RunningPart,
 } from './server-process.js';
+import { devServer, postgresql, productionServer, type DynamicConfig } from './temporal-server.js';
 
 /** Ports on 127.0.0.1; 0 stands for any free port. */
 export interface StackPorts {
@@ -43,6 +46,8 @@ export interface StackPorts {
   ui?: number;
   /** Object store; 9733 unless told. */
   store?: number;
+  /** PostgreSQL, where the Temporal server has one; any free one unless told. */
+  database?: number;
 }
 
 /** A running stack and how to reach it. */
@@ -51,24 +56,29 @@ export interface Stack {
   /** Temporal frontend as host:port. */
   address: string;
   namespace: string;
-  uiUrl: string;
+  /** Absent where the Temporal server is that on PostgreSQL, which comes without a UI. */
+  uiUrl?: string;
   /** The Temporal profile file that names this stack, for `TEMPORAL_CONFIG_FILE`. */
   configFile: string;
   s3: { endpoint: string; bucket: string; accessKey: string; secretKey: string };
   /** What keeps the objects. */
   store: StoreName;
-  pids: { temporal: number; store: number };
+  /** Which Temporal server it is. */
+  temporal: TemporalName;
+  pids: { temporal: number; store: number; postgresql?: number };
 }
 
 /** `stack.json`: what was started last. A part whose process is gone keeps its ports, so that it comes back on them. */
 interface State {
   temporal?: RunningPart & { port: number; uiPort: number };
   store?: RunningPart & { port: number };
+  postgresql?: RunningPart & { port: number };
 }
 
 type Log = (line: string) => void;
 
 const NAMESPACE = 'default';
+const NAMESPACE_TIMEOUT_MS = 60_000;
 /** Histories stay readable and resettable for 30 days; the dev server's own default is one day. */
 const RETENTION = '720h';
 const SEARCH_ATTRIBUTES = {
@@ -84,17 +94,19 @@ const SEARCH_ATTRIBUTES = {
  * continues on its data.
  *
  * @throws Error when a port is in use (the message names the port and the option), when the stack runs on other ports
- *   than those asked for, when the home holds the objects of another store than the one asked for, when the tools are
- *   not installed, or when a server does not start (the message holds the end
- *   of its log). What this call started is stopped again then.
+ *   than those asked for, when the home holds the objects of another store or the workflows of another server than the
+ *   one asked for, when the tools are not installed, or when a server does not start (the message holds the end of its
+ *   log). What this call started is stopped again then.
  */
 export async function startStack(options: {
   home: string;
   ports?: StackPorts;
   /** The object store of a new home; of one with objects, it has to be the one that holds them. */
   store?: StoreName;
+  /** The Temporal server of a new home; of one with workflows, it has to be the one that holds them. */
+  temporal?: TemporalName;
   /** Dynamic configuration of the Temporal server, by its key. */
-  dynamicConfig?: Record<string, string | number | boolean>;
+  dynamicConfig?: DynamicConfig;
   log?: Log;
 }): Promise<Stack> {
   const { home, ports = {}, dynamicConfig = {}, log = () => {} } = options;
@@ -105,9 +117,10 @@ export async function startStack(options: {
       const state = readState(home);
       const credentials = ensureCredentials(home);
       const store = chooseStore(home, options.store, () => (existsSync(paths.minio()) ? 'minio' : 'seaweedfs'));
-      const wanted = await choosePorts(state, ports);
+      const server = chooseTemporal(home, options.temporal);
+      const wanted = await choosePorts(state, ports, server);
       writeWhole(profileFile(home), profile(wanted.frontend));
-      const temporal = temporalPart(home, wanted.frontend, wanted.ui, dynamicConfig);
+      const temporal = temporalPart(home, server, wanted, dynamicConfig);
       const objects = storePart(home, store, wanted.store, credentials);
 
       const started: RunningPart[] = [];
@@ -115,10 +128,21 @@ export async function startStack(options: {
         started.push(running);
         writeState(home, Object.assign(state, part));
       };
-      const results = await Promise.allSettled([
-        ensurePart(home, temporal, state.temporal, log, (running) =>
+      const database = async (): Promise<void> => {
+        if (server !== 'postgresql') return;
+        await ensurePart(home, postgresql(home, wanted.database), state.postgresql, log, (running) =>
+          record({ postgresql: { ...running, port: wanted.database } }, running),
+        );
+      };
+      const temporalServer = async (): Promise<void> => {
+        await database();
+        await ensurePart(home, temporal, state.temporal, log, (running) =>
           record({ temporal: { ...running, port: wanted.frontend, uiPort: wanted.ui } }, running),
-        ).then(() => configureTemporal(home)),
+        );
+        await configureTemporal(home, server);
+      };
+      const results = await Promise.allSettled([
+        temporalServer(),
         ensurePart(home, objects, state.store, log, (running) =>
           record({ store: { ...running, port: wanted.store } }, running),
         ).then(() => ensureBucket(storeClient(wanted.store, credentials))),
@@ -126,10 +150,10 @@ export async function startStack(options: {
       const failure = results.find((result) => result.status === 'rejected');
       if (failure) {
         await Promise.all(started.map(stopPart));
-        if (!isRunning(state.temporal) && !isRunning(state.store)) rmSync(stateFile(home), { force: true });
+        if (!Object.values(state).some(isRunning)) rmSync(stateFile(home), { force: true });
         throw failure.reason;
       }
-      return describe(home, store, state as Required<State>, credentials);
+      return describe(home, store, server, state, credentials);
     },
     (pid) => log(`waiting for process ${pid}, which is starting or stopping the stack`),
   );
@@ -142,12 +166,14 @@ export async function attachStack(options: { home: string }): Promise<Stack | un
   const credentials = readCredentials(home);
   if (!isRunning(state.temporal) || !isRunning(state.store) || credentials === undefined) return undefined;
   const store = rememberedStore(home);
-  if (store === undefined) return undefined;
+  const server = rememberedTemporal(home);
+  if (store === undefined || server === undefined) return undefined;
+  if (server === 'postgresql' && !isRunning(state.postgresql)) return undefined;
   const healthy = await Promise.all([temporalAnswers(home), storeAnswers(state.store.port, store, credentials)]);
-  return healthy.every(Boolean) ? describe(home, store, state as Required<State>, credentials) : undefined;
+  return healthy.every(Boolean) ? describe(home, store, server, state, credentials) : undefined;
 }
 
-/** Stops both servers and leaves no process; their data stays. Returns false when nothing ran. */
+/** Stops all servers and leaves no process; their data stays. Returns false when nothing ran. */
 export async function stopStack(options: { home: string; log?: Log }): Promise<boolean> {
   const { home, log = () => {} } = options;
   if (!existsSync(home)) return false;
@@ -226,16 +252,25 @@ function writeState(home: string, state: State): void {
   writeWhole(stateFile(home), `${JSON.stringify(state, null, 2)}\n`);
 }
 
-function describe(home: string, store: StoreName, state: Required<State>, credentials: Credentials): Stack {
+function describe(
+  home: string,
+  store: StoreName,
+  temporal: TemporalName,
+  state: State,
+  credentials: Credentials,
+): Stack {
+  const { temporal: server, store: objects, postgresql: database } = state as Required<State>;
+  const isDevServer = temporal === 'dev-server';
   return {
     home,
-    address: `${HOST}:${state.temporal.port}`,
+    address: `${HOST}:${server.port}`,
     namespace: NAMESPACE,
-    uiUrl: `http://${HOST}:${state.temporal.uiPort}`,
+    ...(isDevServer ? { uiUrl: `http://${HOST}:${server.uiPort}` } : {}),
     configFile: profileFile(home),
-    s3: { endpoint: `http://${HOST}:${state.store.port}`, bucket: BUCKET, ...credentials },
+    s3: { endpoint: `http://${HOST}:${objects.port}`, bucket: BUCKET, ...credentials },
     store,
-    pids: { temporal: state.temporal.pid, store: state.store.pid },
+    temporal,
+    pids: { temporal: server.pid, store: objects.pid, ...(isDevServer ? {} : { postgresql: database.pid }) },
   };
 }
 
@@ -243,15 +278,16 @@ function describe(home: string, store: StoreName, state: Required<State>, creden
  * The port of each server: of a running part its own, otherwise the one asked for, the one it had before, or the
  * default. Ports to be bound are checked here, so that a clash is told before anything starts.
  */
-async function choosePorts(state: State, asked: StackPorts): Promise<Required<StackPorts>> {
-  const recorded = { frontend: state.temporal?.port, ui: state.temporal?.uiPort, store: state.store?.port };
-  const running = { frontend: isRunning(state.temporal), ui: isRunning(state.temporal), store: isRunning(state.store) };
-  const chosen = { frontend: 0, ui: 0, store: 0 };
+async function choosePorts(state: State, asked: StackPorts, server: TemporalName): Promise<Required<StackPorts>> {
+  const parts = { frontend: state.temporal, ui: state.temporal, store: state.store, database: state.postgresql };
+  const unused: PortName = server === 'dev-server' ? 'database' : 'ui';
+  const chosen = { frontend: 0, ui: 0, store: 0, database: 0 };
   const held: Server[] = [];
   try {
-    for (const name of Object.keys(PORTS) as PortName[]) {
-      if (running[name]) {
-        chosen[name] = recorded[name]!;
+    for (const name of (Object.keys(PORTS) as PortName[]).filter((each) => each !== unused)) {
+      const recorded = name === 'ui' ? state.temporal?.uiPort : parts[name]?.port;
+      if (isRunning(parts[name])) {
+        chosen[name] = recorded!;
         if (asked[name] && asked[name] !== chosen[name]) {
           throw new Error(
             `${capitalised(PORTS[name].use)} of this stack already runs on port ${chosen[name]}, not ${asked[name]}: ` +
@@ -261,7 +297,7 @@ async function choosePorts(state: State, asked: StackPorts): Promise<Required<St
         }
       } else {
         // Held until all are chosen, so that no two servers are given the same free port.
-        const server = await bind(asked[name] ?? recorded[name] ?? PORTS[name].default, name);
+        const server = await bind(asked[name] ?? recorded ?? PORTS[name].default, name);
         held.push(server);
         chosen[name] = portOf(server);
       }
@@ -274,27 +310,23 @@ async function choosePorts(state: State, asked: StackPorts): Promise<Required<St
 
 const capitalised = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
-function temporalPart(home: string, port: number, uiPort: number, dynamicConfig: object): Part {
+function temporalPart(
+  home: string,
+  server: TemporalName,
+  ports: Required<StackPorts>,
+  dynamicConfig: DynamicConfig,
+): Part {
+  const { frontend, ui, database } = ports;
+  const isDevServer = server === 'dev-server';
   return {
     name: 'temporal',
-    ports: { frontend: port, ui: uiPort },
-    graceMs: 15_000,
+    ports: isDevServer ? { frontend, ui } : { frontend },
+    // The orderly end of the production server takes 14 s and saves nothing: PostgreSQL has what it has acknowledged.
+    graceMs: isDevServer ? 15_000 : 5_000,
     launch: () =>
-      Promise.resolve({
-        command: paths.temporal(),
-        args: [
-          ...['server', 'start-dev', '--ip', HOST, '--port', `${port}`, '--ui-port', `${uiPort}`],
-          ...['--db-filename', join(home, 'data/temporal.db')],
-          // A transaction then waits for no disk. A killed server loses nothing: the system keeps what it has written.
-          ...['--sqlite-pragma', 'journal_mode=wal', '--sqlite-pragma', 'synchronous=normal'],
-          ...['--ui-disable-news-fetch', '--log-level', 'warn'],
-          ...Object.entries(dynamicConfig).flatMap(([key, value]) => [
-            '--dynamic-config-value',
-            `${key}=${JSON.stringify(value)}`,
-          ]),
-        ],
-        env: {},
-      }),
+      isDevServer
+        ? Promise.resolve(devServer(home, { frontend, ui }, dynamicConfig))
+        : productionServer(home, { frontend, database }, dynamicConfig),
     answers: () => temporalAnswers(home),
   };
 }
@@ -303,18 +335,34 @@ async function temporalAnswers(home: string): Promise<boolean> {
   return (await runTemporalCli({ home }, ['operator', 'cluster', 'health', '--command-timeout', '5s'])).code === 0;
 }
 
-/** Sets the retention, and registers the search attributes that are not there yet. */
-async function configureTemporal(home: string): Promise<void> {
+/** Makes the namespace where there is none, sets the retention, and registers what search attributes are missing. */
+async function configureTemporal(home: string, server: TemporalName): Promise<void> {
   const operator = async (...args: string[]): Promise<string> => {
     const command = ['operator', ...args, '--namespace', NAMESPACE];
     const { code, stdout, stderr } = await runTemporalCli({ home }, command);
     if (code !== 0) throw new Error(`temporal ${command.join(' ')} failed: ${stderr.trim()}`);
     return stdout;
   };
+  if (server === 'postgresql') await ensureNamespace(home);
   await operator('namespace', 'update', '--retention', RETENTION);
   const list = await operator('search-attribute', 'list', '--output', 'json');
   const { customAttributes = {} } = JSON.parse(list) as { customAttributes?: object };
   const missing = Object.entries(SEARCH_ATTRIBUTES).filter(([name]) => !(name in customAttributes));
   if (missing.length === 0) return;
   await operator('search-attribute', 'create', ...missing.flatMap(([name, type]) => ['--name', name, '--type', type]));
+}
+
+/** A server without a namespace gets one, which its services know some seconds later. */
+async function ensureNamespace(home: string): Promise<void> {
+  const name = ['--namespace', NAMESPACE];
+  const works = async (): Promise<boolean> =>
+    (await runTemporalCli({ home }, ['workflow', 'count', ...name, '--command-timeout', '5s'])).code === 0;
+  const deadline = performance.now() + NAMESPACE_TIMEOUT_MS;
+  for (let says = ''; !(await works());) {
+    if (performance.now() > deadline) throw new Error(`the namespace ${NAMESPACE} cannot be used: ${says}`);
+    // Refused where there is one already.
+    const made = await runTemporalCli({ home }, ['operator', 'namespace', 'create', ...name, '--retention', RETENTION]);
+    says = made.stderr.trim();
+    await sleep(200);
+  }
 }

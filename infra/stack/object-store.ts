@@ -1,6 +1,6 @@
 /**
- * The object store of the embedded stack: MinIO, or SeaweedFS where there is no Go to build MinIO with. Both answer to
- * S3 on one port of 127.0.0.1, and to nothing else without their keys.
+ * The object store of the embedded stack: MinIO, SeaweedFS where there is no Go to build MinIO with, or VersityGW where
+ * it is asked for. Each answers to S3 on one port of 127.0.0.1, and to nothing else without its keys.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -44,18 +44,30 @@ export function ensureCredentials(home: string): Credentials {
 
 /** The server of the store, which listens for S3 on the port. */
 export function storePart(home: string, store: StoreName, port: number, credentials: Credentials): Part {
-  const answers = (): Promise<boolean> => storeAnswers(port, store, credentials);
-  return store === 'minio'
-    ? { name: store, ports: { store: port }, graceMs: 15_000, answers, launch: () => minio(home, port, credentials) }
-    : // Its orderly end takes 15 to 26 s and saves nothing: what it has acknowledged stands in its files.
-      {
-        name: store,
-        ports: { store: port },
-        graceMs: 5_000,
-        answers,
-        launch: () => seaweedfs(home, port, credentials),
-      };
+  const { graceMs, launch } = SERVERS[store];
+  return {
+    name: store,
+    ports: { store: port },
+    graceMs,
+    answers: () => storeAnswers(port, store, credentials),
+    launch: () => launch(home, port, credentials),
+  };
 }
+
+interface StoreServer {
+  /** Time from SIGTERM to SIGKILL. */
+  graceMs: number;
+  /** What it answers to without keys while it lives. */
+  health: string;
+  launch: (home: string, port: number, credentials: Credentials) => Promise<Launch>;
+}
+
+const SERVERS: Readonly<Record<StoreName, StoreServer>> = {
+  minio: { graceMs: 15_000, health: 'minio/health/live', launch: minio },
+  // Its orderly end takes 15 to 26 s and saves nothing: what it has acknowledged stands in its files.
+  seaweedfs: { graceMs: 5_000, health: 'healthz', launch: seaweedfs },
+  versitygw: { graceMs: 5_000, health: 'health', launch: versitygw },
+};
 
 function minio(home: string, port: number, credentials: Credentials): Promise<Launch> {
   return Promise.resolve({
@@ -108,6 +120,7 @@ async function seaweedfs(home: string, port: number, credentials: Credentials): 
       ...['-master.volumeSizeLimitMB=4096', '-volume.max=1000'],
       ...SEAWEEDFS_PORTS.map((name, index) => `-${name}=${inner[index]}`),
     ],
+    innerPorts: true,
     // It leaves them in /tmp, named by its ports.
     sockets: [port, ...inner].flatMap((each) =>
       ['s3', 'filer', 's3-grpc', 'filer-grpc', 'master-grpc', 'volume-grpc'].map(
@@ -145,6 +158,20 @@ function writeSeaweedfsSettings(home: string, credentials: Credentials): string 
   return folder;
 }
 
+/**
+ * VersityGW, which keeps each object as a file with extended attributes: both appear at once. The disk has to know such
+ * attributes, and VersityGW says so where it does not.
+ */
+function versitygw(home: string, port: number, credentials: Credentials): Promise<Launch> {
+  const folder = storeFolder(home, 'versitygw');
+  mkdirSync(folder, { recursive: true });
+  return Promise.resolve({
+    command: paths.versitygw(),
+    args: ['--port', `${HOST}:${port}`, '--health', '/health', '--quiet', 'posix', folder],
+    env: { ROOT_ACCESS_KEY: credentials.accessKey, ROOT_SECRET_KEY: credentials.secretKey },
+  });
+}
+
 export function storeClient(port: number, { accessKey, secretKey }: Credentials): Client {
   // A connection kept open would hold up the server's shutdown.
   const transportAgent = new Agent({ keepAlive: false });
@@ -155,8 +182,7 @@ export function storeClient(port: number, { accessKey, secretKey }: Credentials)
 export async function storeAnswers(port: number, store: StoreName, credentials: Credentials): Promise<boolean> {
   try {
     // The client of the package waits for ever on a server that hangs, so a request with a time limit goes first.
-    const path = store === 'minio' ? 'minio/health/live' : 'healthz';
-    await fetch(`http://${HOST}:${port}/${path}`, { signal: AbortSignal.timeout(5_000) });
+    await fetch(`http://${HOST}:${port}/${SERVERS[store].health}`, { signal: AbortSignal.timeout(5_000) });
     await storeClient(port, credentials).bucketExists(BUCKET);
     return true;
   } catch {

@@ -1,10 +1,12 @@
 /** Starts a server of the embedded stack, and sees whether it answers. */
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify, isAlive, stopProcess, type ProcessIdentity } from '../setup/processes.mjs';
+import type { StoreName } from '../setup/store-choice.mjs';
 
 export const HOST = '127.0.0.1';
 
@@ -13,12 +15,14 @@ export const PORTS = {
   frontend: { default: 7733, option: '--port', use: 'the Temporal server' },
   ui: { default: 8733, option: '--ui-port', use: 'the Temporal UI' },
   store: { default: 9733, option: '--store-port', use: 'the object store' },
+  // Nothing but the Temporal server asks it, so that any port is as good as another.
+  database: { default: 0, option: '--database-port', use: 'PostgreSQL' },
 } as const;
 export type PortName = keyof typeof PORTS;
 
 /** A server of the stack. */
 export interface Part {
-  name: 'temporal' | 'minio' | 'seaweedfs';
+  name: 'temporal' | 'postgresql' | StoreName;
   ports: Partial<Record<PortName, number>>;
   /** Time from SIGTERM to SIGKILL. */
   graceMs: number;
@@ -36,6 +40,8 @@ export interface Launch {
   cwd?: string;
   /** Unix sockets that the server leaves behind. */
   sockets?: string[];
+  /** Whether the server also listens on ports that were free a moment ago. */
+  innerPorts?: boolean;
 }
 
 /** What `stack.json` says of a running server. */
@@ -47,6 +53,8 @@ export interface RunningPart extends ProcessIdentity {
 type Log = (line: string) => void;
 
 const START_TIMEOUT_MS = 60_000;
+/** Characters of a log's line that an error tells: some servers write a whole stack into one. */
+const LOG_CHARACTERS = 400;
 /** How long a process that lives may fail to answer before it is replaced, and then how long it has to end. */
 const UNHEALTHY_TIMEOUT_MS = 10_000;
 const UNHEALTHY_GRACE_MS = 3_000;
@@ -107,10 +115,15 @@ async function startPart(
     const error = portInUse(part.ports[named]!, named);
     if (name) return { error, innerPortTaken: false };
     await stopPart(running);
-    return { error, innerPortTaken: launch.sockets !== undefined };
+    return { error, innerPortTaken: launch.innerPorts === true };
   }
   const happened = isAlive(running) ? `did not answer within ${START_TIMEOUT_MS / 1000} s` : 'ended at once';
-  const end = output.trimEnd().split('\n').slice(-10).join('\n');
+  const end = output
+    .trimEnd()
+    .split('\n')
+    .slice(-10)
+    .map((line) => line.slice(0, LOG_CHARACTERS))
+    .join('\n');
   const error = new Error(`${part.name} ${happened}; the end of ${logFile}:\n${end}`);
   return { error, innerPortTaken: false };
 }
@@ -170,6 +183,23 @@ export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(Array.from({ length: count }, () => listen(0)));
   const ports = servers.map(portOf);
   await Promise.all(servers.map(close));
+  return ports;
+}
+
+/** Ports from which the system gives none away by itself, and that PostgreSQL can hold as a `smallint`. */
+const LOW_PORTS = { from: 10_000, to: 32_767 };
+const LOW_PORT_TRIES = 200;
+
+/** As {@link freePorts}, below 32768. @throws Error where so many tries found too few. */
+export async function freeLowPorts(count: number): Promise<number[]> {
+  const held: Server[] = [];
+  for (let tries = 0; held.length < count && tries < LOW_PORT_TRIES; tries += 1) {
+    const server = await listen(randomInt(LOW_PORTS.from, LOW_PORTS.to + 1)).catch(() => undefined);
+    if (server) held.push(server);
+  }
+  const ports = held.map(portOf);
+  await Promise.all(held.map(close));
+  if (ports.length < count) throw new Error(`found ${ports.length} of ${count} free ports below ${LOW_PORTS.to + 1}`);
   return ports;
 }
 

@@ -12,8 +12,10 @@ import {
   stopStack,
   type Stack,
 } from '../../infra/stack/embedded-stack.js';
-import { minio as minioPath, weed } from '../../infra/setup/paths.mjs';
+import * as paths from '../../infra/setup/paths.mjs';
 import { identify } from '../../infra/setup/processes.mjs';
+import { checkStore, type StoreName } from '../../infra/setup/store-choice.mjs';
+import { checkTemporal, type TemporalName } from '../../infra/setup/temporal-choice.mjs';
 import { askGrpc, askHttp, field, listenersOf } from '../fixtures/stranger.js';
 
 const ANY_PORTS = { frontend: 0, ui: 0, store: 0 };
@@ -59,9 +61,29 @@ async function expectWorkflows(stack: Stack, ids: string[]): Promise<void> {
   await expect.poll(() => workflowIds(stack), { timeout: 10_000 }).toEqual(ids);
 }
 
-describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout: 60_000 }, (store) => {
-  // A home on SeaweedFS has no MinIO where neither Go nor MinIO is there.
-  const program = store === 'minio' ? minioPath() : weed();
+/** Programs of a store. A home on SeaweedFS has no MinIO where neither Go nor MinIO is there. */
+const STORE_PROGRAMS: Record<StoreName, string> = {
+  minio: paths.minio(),
+  seaweedfs: paths.weed(),
+  versitygw: paths.versitygw(),
+};
+
+/** What every checkout has, and what this run is for: the rest is built on demand. */
+const STACKS = new Map<string, [StoreName, TemporalName]>(
+  (
+    [
+      ['minio', 'dev-server'],
+      ['seaweedfs', 'dev-server'],
+      [
+        checkStore(process.env['ACECODER_TEST_STORE']) ?? 'seaweedfs',
+        checkTemporal(process.env['ACECODER_TEST_TEMPORAL']) ?? 'dev-server',
+      ],
+    ] as [StoreName, TemporalName][]
+  ).map((pair) => [pair.join(), pair]),
+);
+
+describe.each([...STACKS.values()])('embedded stack on %s and %s', { timeout: 120_000 }, (store, temporalName) => {
+  const program = STORE_PROGRAMS[store];
   const missing = !existsSync(program);
   beforeEach((context) => context.skip(missing, `${program} is not installed`));
 
@@ -72,8 +94,8 @@ describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout
   beforeAll(async () => {
     // Whoever configured a server of their own must not have it touched.
     Object.assign(process.env, userEnvironment);
-    if (!missing) stack = await startStack({ home, store, ports: ANY_PORTS });
-  }, 60_000);
+    if (!missing) stack = await startStack({ home, store, temporal: temporalName, ports: ANY_PORTS });
+  }, 120_000);
 
   afterAll(async () => {
     for (const name of Object.keys(userEnvironment)) delete process.env[name];
@@ -196,17 +218,18 @@ describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout
     expect(environment['PATH']).toBe(process.env['PATH']);
   });
 
-  it('continues on its data and ports after kill -9 of either server', async () => {
+  it('continues on its data and ports after kill -9 of each server', async () => {
     await startWorkflow(stack, 'before');
     await bucketClient(stack).putObject('acecoder', 'before', 'kept');
     await expectWorkflows(stack, ['before']);
-    for (const killed of ['temporal', 'store'] as const) {
-      const other = killed === 'temporal' ? 'store' : 'temporal';
-      process.kill(stack.pids[killed], 'SIGKILL');
+    const servers = Object.keys(stack.pids) as (keyof Stack['pids'])[];
+    expect(servers).toHaveLength(temporalName === 'postgresql' ? 3 : 2);
+    for (const killed of servers) {
+      process.kill(stack.pids[killed]!, 'SIGKILL');
       await expect.poll(() => attachStack({ home })).toBeUndefined();
       const after = await startStack({ home });
       expect(after.pids[killed]).not.toBe(stack.pids[killed]);
-      expect(after).toEqual({ ...stack, pids: { ...after.pids, [other]: stack.pids[other] } });
+      expect(after).toEqual({ ...stack, pids: { ...stack.pids, [killed]: after.pids[killed] } });
       stack = after;
       await expectWorkflows(stack, ['before']);
       expect(await textOf(stack, 'before')).toBe('kept');
@@ -237,14 +260,21 @@ describe.each(['minio', 'seaweedfs'] as const)('embedded stack on %s', { timeout
     );
   });
 
+  it('refuses another Temporal server over its workflows', async () => {
+    const other = temporalName === 'dev-server' ? 'postgresql' : 'dev-server';
+    await expect(startStack({ home, temporal: other })).rejects.toThrow(
+      `--temporal ${other} is refused: ${home}/data/${other === 'postgresql' ? 'temporal.db' : 'postgresql'} holds ` +
+        `workflows of ${temporalName}.`,
+    );
+  });
+
   it('stops without leaving a process, and starts again on the same data', async () => {
     const sockets = listenersOf(stack.pids.store).listeners.flatMap((each) =>
       'socketPath' in each ? [each.socketPath] : [],
     );
     expect(sockets.length > 0).toBe(store === 'seaweedfs');
     expect(await stopStack({ home })).toBe(true);
-    expect(identify(stack.pids.temporal)).toBeUndefined();
-    expect(identify(stack.pids.store)).toBeUndefined();
+    expect(Object.values(stack.pids).filter(identify)).toEqual([]);
     expect(sockets.filter(existsSync)).toEqual([]);
     expect(existsSync(join(home, 'stack.json'))).toBe(false);
     expect(await attachStack({ home })).toBeUndefined();

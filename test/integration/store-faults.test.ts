@@ -103,7 +103,7 @@ const OPERATIONS: Operation[] = [
   {
     name: 'a copy of',
     is: ({ method, url }) => method === 'PUT' && url!.includes('documents/1'),
-    run: (objects) => objects.touch(key),
+    run: (objects) => objects.touch(key, new Date(0)),
     result: true,
   },
   {
@@ -197,6 +197,34 @@ describe('a status that says the store cannot now', () => {
     );
     failing(WRITE, { answer: 507, body: '<Error><Code>XMinioStorageFull</Code></Error>' });
     await expect(WRITE.run(await prepared())).rejects.toMatchObject(unavailable('is full; free space there'));
+  });
+});
+
+describe('a copy that leaves the time of an object as it was', () => {
+  // No copy reaches this time.
+  const before = new Date(8.64e15);
+
+  it('goes in parts, and the object stays what it was', async () => {
+    const objects = await prepared();
+    const asked: string[] = [];
+    proxy.fault = ({ method, url }) => {
+      if (method === 'PUT') asked.push(url!);
+      return undefined;
+    };
+    expect(await objects.touch(key, before)).toBe(true);
+    expect(asked.filter((url) => url.includes('partNumber=1'))).toHaveLength(1);
+    expect(await objects.getJson(key)).toEqual(document);
+    expect(await objects.touch('documents/none.json', before)).toBe(false);
+  });
+
+  it('is StoreUnavailable where the store fails a part', async () => {
+    const objects = await prepared();
+    proxy.fault = ({ method, url }) =>
+      method === 'PUT' && url!.includes('partNumber=1') ? { answer: 503, body: 'busy' } : undefined;
+    await expect(objects.touch(key, before)).rejects.toMatchObject(
+      unavailable('a copy of part 1 of 1 of documents/1.json', 'status 503'),
+    );
+    expect(await objects.getJson(key)).toEqual(document);
   });
 });
 

@@ -47,7 +47,7 @@ async function picture(name: string, url: string, shown: string, height: number)
 }
 
 function experimentPage(workflowId: string, runId: string): string {
-  return `${inject('stack').uiUrl}/namespaces/default/workflows/${workflowId}/${runId}/user-metadata`;
+  return `${inject('stack').uiUrl ?? ''}/namespaces/default/workflows/${workflowId}/${runId}/user-metadata`;
 }
 
 const micro = (name: string): ReturnType<typeof microExperiment> & { stages: Record<string, object> } =>
