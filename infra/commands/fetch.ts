@@ -12,8 +12,7 @@ import {
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
 import { TRAINED, type ArtifactRef, type ManifestFile } from '../../workflows/contract/index.js';
-import { attachStack, stackEnvironment } from '../stack/embedded-stack.js';
-import { home as acecoderHome } from '../setup/paths.mjs';
+import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run fetch -- WORKFLOW_ID [FOLDER] [options]
 npm run fetch -- ARTIFACT_KEY [FOLDER] [options]
@@ -31,8 +30,7 @@ artifacts/pairs/….json, it gets that one.
   --embedded    the store of the embedded stack, whatever ACECODER_S3_ENDPOINT says
   --help        print this
 
-Which store: that of ACECODER_S3_ENDPOINT, ACECODER_S3_BUCKET, ACECODER_S3_ACCESS_KEY and
-ACECODER_S3_SECRET_KEY where they are set, otherwise that of the embedded stack (npm run stack).`;
+${WHICH_STORE}`;
 
 /** A file that is wanted, and its folder below the target. */
 interface Wanted {
@@ -66,15 +64,6 @@ async function resultOf(
     if (folder !== undefined) wanted.push({ folder, files: filesOfResult(await store.wholeManifest(ref)) });
   }
   return wanted;
-}
-
-async function environmentOfStore(embedded: boolean): Promise<NodeJS.ProcessEnv> {
-  if (process.env['ACECODER_S3_ENDPOINT'] && !embedded) return process.env;
-  const stack = await attachStack({ home: acecoderHome() });
-  if (stack) return stackEnvironment(stack);
-  throw new Error(
-    'No store is configured (ACECODER_S3_ENDPOINT), and the embedded stack does not run: npm run stack starts it.',
-  );
 }
 
 async function run(): Promise<void> {
