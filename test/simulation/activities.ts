@@ -12,16 +12,18 @@ import {
   STAGE,
   type ArtifactKind,
   type ArtifactRef,
+  type FailureType,
   type Metrics,
   type Produced,
   type StageName,
   type TrainingStageName,
 } from '../../workflows/contract/index.js';
+import { SimulatedEndpoint } from './endpoint.js';
 import type { BugName } from './planted-bugs.js';
 import { ActivityFails, type Attempt } from './server.js';
 
 /** Optimizer steps between two checkpoints. */
-const STEPS_PER_CHECKPOINT = 2;
+export const STEPS_PER_CHECKPOINT = 2;
 /** Train questions that a round draws from. */
 const QUESTIONS = 23;
 /** Rows of a training that is no RL update. */
@@ -37,10 +39,32 @@ interface Stored {
   ref: ArtifactRef;
   metrics: Metrics;
   workflowId: string;
+  runId: string;
   recipe: Recipe;
   inputs: Record<string, ArtifactRef>;
   content: unknown;
   round?: number;
+  /** A sweep took its files while they were written. */
+  swept: boolean;
+}
+
+/** One version of a data set that refreshes make. */
+interface Version {
+  version: number;
+  dataset: ArtifactRef;
+  seeds: ArtifactRef;
+  added: number;
+  total: number;
+  difference: object;
+}
+
+/** Optimizer steps of a training, over all of its attempts. */
+interface Effort {
+  applied: number;
+  /** Steps of the trainings that ended. */
+  needed: number;
+  /** Attempts that died. */
+  died: number;
 }
 
 interface ShardedPlan {
@@ -51,9 +75,10 @@ interface ShardedPlan {
   inputs: Record<string, ArtifactRef>;
 }
 
-/** What was trained in a round, for those who check it. */
+/** What was trained in an RL round, or by a training alone, for those who check it. */
 export interface TrainedRound {
   key: string;
+  /** 0: a training that has no rounds. */
   round: number;
   trained: string[];
   planned: string[];
@@ -79,6 +104,17 @@ export class SimulatedActivities {
   /** Calls by activity. */
   readonly calls = new Map<string, number>();
   readonly trainedRounds: TrainedRound[] = [];
+  readonly efforts = new Map<string, Effort>();
+  readonly endpoint: SimulatedEndpoint;
+  /** Versions of data sets by name. */
+  readonly versions = new Map<string, Version[]>();
+  /** What every activity that it concerns fails with until it is over. */
+  outage: FailureType | undefined;
+  /** Whether workers serve a queue. */
+  isServed: (queue: string) => boolean = () => true;
+  /** The time, in milliseconds since 1970. */
+  now: () => number = () => 0;
+  readonly #sweeps: { at: number; ageMs: number }[] = [];
   #newestRewards: Stored | undefined;
   #shardsMade = 0;
 
@@ -89,7 +125,9 @@ export class SimulatedActivities {
   constructor(
     private readonly shardsOf: (stage: StageName) => number,
     private readonly bugs: ReadonlySet<BugName> = new Set(),
-  ) {}
+  ) {
+    this.endpoint = new SimulatedEndpoint(bugs);
+  }
 
   /** Runs an attempt. @throws ActivityFails as the activity would. */
   run(attempt: Attempt): unknown {
@@ -98,20 +136,23 @@ export class SimulatedActivities {
     // What dies before its end has stored nothing, but for a training's checkpoints.
     const [stage, step] = name.split('.') as [StageName, string];
     const isTraining = step === 'train' || step === 'update';
-    if (attempt.share < 1 && !isTraining) return undefined;
+    if (attempt.share < 1 && !isTraining && step !== 'request') return undefined;
+    if (this.outage && concerns(this.outage, name)) throw new ActivityFails(this.outage, 'an outage');
     switch (name) {
       case 'inputs.check':
       case 'models.check':
       case 'tables.check':
         return [];
-      case 'queues.served':
-        return { unserved: [], served: (input as { queues: string[] }).queues };
+      case 'queues.served': {
+        const { queues } = input as { queues: string[] };
+        return { unserved: queues.filter((queue) => !this.isServed(queue)), served: queues.filter(this.isServed) };
+      }
       case 'artifacts.import':
         return { ref: this.#import(attempt, (input as { input: { kind: ArtifactKind } }).input) };
       case 'models.import':
         return { ref: this.#import(attempt, { ...(input as { source: object }).source, kind: 'model' }) };
       case 'endpoint.paid':
-        return {};
+        return this.#paid(input as { stageKey: string });
       case 'experiment.record':
         return { searchAttributes: true };
       case 'inputs.searchAttributes':
@@ -120,6 +161,20 @@ export class SimulatedActivities {
         return { artifact: this.#report(attempt) };
       case 'reinforcement.prune':
         return this.#prune(input as PruneInput);
+      case 'tables.import':
+        return { ref: this.#import(attempt, (input as { table: { kind: ArtifactKind } }).table) };
+      case 'tables.export':
+        return this.#made(attempt, 'datasetExport', 'dataset', input as { inputs: Record<string, ArtifactRef> });
+      case 'preview.seeds':
+        return { ref: this.#import(attempt, { ...(input as object), kind: 'seeds' }) };
+      case 'preview.page':
+        return this.#made(attempt, 'preview', 'report', { inputs: refsAmong(input as object) });
+      case 'datasetRefresh.plan':
+        return this.#newSeeds(attempt, input as { name: string; seeds: ArtifactRef });
+      case 'datasetRefresh.publish':
+        return this.#publish(attempt, input as PublishInput);
+      case 'garbageCollection.sweep':
+        return this.#sweep(input as { minimumAgeHours: number; dryRun: boolean });
       default:
         break;
     }
@@ -135,6 +190,72 @@ export class SimulatedActivities {
     return this.#produce(attempt, recipe, {}, () => ({ content: input, metrics: {} })).ref;
   }
 
+  /** Something that is made of artifacts, and published. */
+  #made(
+    attempt: Attempt,
+    stage: string,
+    kind: ArtifactKind,
+    { inputs, ...semantics }: { inputs: Record<string, ArtifactRef> },
+  ): { artifact: ArtifactRef; rows: number; bytes: number } {
+    const recipe: Recipe = { stage, version: 1, kind, semantics, inputs: digestsOf(inputs) };
+    for (const ref of Object.values(inputs)) this.#needFiles(ref);
+    const { ref } = this.#produce(attempt, recipe, inputs, () => ({ content: digestsOf(inputs), metrics: {} }));
+    return { artifact: ref, rows: ref.rows ?? 0, bytes: ref.bytes ?? 0 };
+  }
+
+  /** Seeds that no version of a data set has seen. In the model, an artifact of seeds is new as a whole or not. */
+  #newSeeds(attempt: Attempt, { name, seeds }: { name: string; seeds: ArtifactRef }): object {
+    const versions = this.versions.get(name) ?? [];
+    const previous = versions.at(-1);
+    if (versions.some((version) => version.seeds.key === seeds.key)) return previous ? { previous } : {};
+    const fresh = this.#import(attempt, {
+      fresh: seeds.digest,
+      after: previous?.version ?? 0,
+      kind: 'seeds',
+    } as object & {
+      kind: ArtifactKind;
+    });
+    return { ...(previous ? { previous } : {}), fresh };
+  }
+
+  #publish(attempt: Attempt, { name, previous, seeds, questions }: PublishInput): Version {
+    const inputs = { questions, seeds, ...(previous ? { previous: previous.dataset } : {}) };
+    const recipe: Recipe = {
+      stage: 'datasetRefresh',
+      version: 1,
+      kind: 'dataset',
+      semantics: { name },
+      inputs: digestsOf(inputs),
+    };
+    const { ref } = this.#produce(attempt, recipe, inputs, () => ({ content: digestsOf(inputs), metrics: {} }));
+    const versions = this.versions.get(name) ?? [];
+    this.versions.set(name, versions);
+    const version: Version = {
+      version: (previous?.version ?? 0) + 1,
+      dataset: ref,
+      seeds,
+      added: 16,
+      total: 16 * ((previous?.version ?? 0) + 1),
+      difference: { added: 16, changed: 0, dropped: {}, statistics: {} },
+    };
+    const standing = versions[version.version - 1];
+    if (!standing || this.bugs.has('versionTwice')) versions.push(version);
+    else if (standing.dataset.digest !== ref.digest)
+      throw new ActivityFails('InvalidExperiment', `another refresh of '${name}' published ${version.version}`);
+    return standing ?? version;
+  }
+
+  /** Removes what nothing needs: in the model, files that no document names yet. */
+  #sweep({ minimumAgeHours, dryRun }: { minimumAgeHours: number; dryRun: boolean }): object {
+    if (!dryRun) {
+      const ageMs = this.bugs.has('sweepIgnoresAge') ? 0 : minimumAgeHours * 3_600_000;
+      this.#sweeps.push({ at: this.now(), ageMs });
+      if (this.bugs.has('sweepTakesCheckpoints')) this.#checkpoints.clear();
+      if (this.bugs.has('sweepTakesShards')) this.#shards.clear();
+    }
+    return { documents: this.artifacts.size, blobs: this.artifacts.size, swept: 0, sweptBytes: 0 };
+  }
+
   #report({ input, workflowId }: Attempt): ArtifactRef {
     const { stages } = input as { stages: { artifact?: ArtifactRef }[] };
     const digests = stages.flatMap(({ artifact }) => artifact?.digest ?? []);
@@ -143,14 +264,15 @@ export class SimulatedActivities {
 
   /** The artifact of a recipe: the stored one, or one that is made now. */
   #produce(
-    { workflowId }: Pick<Attempt, 'workflowId'>,
+    { workflowId, runId, startedAt }: Attempt,
     recipe: Recipe,
     inputs: Record<string, ArtifactRef>,
     make: (key: string) => { content: unknown; metrics: Metrics; round?: number },
   ): Produced {
     const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
     const existing = this.artifacts.get(key);
-    if (existing && !this.bugs.has('storeOverwrites')) {
+    const ofAnotherRun = this.bugs.has('storeOfRun') && existing?.runId !== runId;
+    if (existing && !this.bugs.has('storeOverwrites') && !ofAnotherRun) {
       const own = existing.workflowId === workflowId;
       return {
         ref: existing.ref,
@@ -162,7 +284,11 @@ export class SimulatedActivities {
     const { content, metrics, round } = make(key);
     const ref = refOf(recipe, content);
     this.made.set(key, (this.made.get(key) ?? 0) + 1);
-    const stored = { ref, metrics, workflowId, recipe, inputs, content, ...(round === undefined ? {} : { round }) };
+    // Its files were written while it was made, and the document that names them is written at its end.
+    const written = (startedAt + this.now()) / 2;
+    const swept = this.#sweeps.some(({ at, ageMs }) => at >= written && written <= at - ageMs);
+    const more = round === undefined ? {} : { round };
+    const stored = { ref, metrics, workflowId, runId, recipe, inputs, content, swept, ...more };
     this.artifacts.set(key, stored);
     if (recipe.kind === 'rewards') this.#newestRewards = stored;
     return { ref, reused: false, metrics };
@@ -185,7 +311,7 @@ export class SimulatedActivities {
     };
   }
 
-  #step({ input, workflowId, attempt }: Attempt, step: string): unknown {
+  #step({ input, workflowId, attempt, share }: Attempt, step: string): unknown {
     const { stageKey: key, shard } = input as { stageKey: string; shard: number };
     const plan = this.#plans.get(key);
     if (!plan) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
@@ -194,6 +320,14 @@ export class SimulatedActivities {
       throw new ActivityFails('ArtifactCorrupt', `shard ${shard} has no ${previous}`);
     const name = objectKeys.shard(key, shard, step);
     const existing = this.#shards.get(name);
+    if (step === 'request' && !existing) {
+      const { execution } = input as { execution: { share?: { usd?: number } } };
+      const { costUsd, incomplete } = this.endpoint.ask(key, name, attempt, share, execution.share?.usd);
+      if (share < 1) return undefined;
+      if (incomplete) return { rows: 0, reused: false, metrics: { costUsd }, incomplete: true };
+    }
+    if (share < 1) return undefined;
+    const paid = step === 'request' ? { costUsd: this.endpoint.costUsd(name) } : {};
     const rows = 1 + (Number.parseInt(sha256(name).slice(0, 4), 16) % 40);
     if (!existing || this.bugs.has('shardsCountedByAttempt')) this.#shardsMade += 1;
     if (!existing)
@@ -201,8 +335,18 @@ export class SimulatedActivities {
     return {
       rows,
       reused: existing !== undefined && existing.workflowId !== workflowId,
-      metrics: { rows, kept: rows - 1 },
+      metrics: { rows, kept: rows - 1, ...paid },
     };
+  }
+
+  /** What stored replies cost, by shard. */
+  #paid({ stageKey: key }: { stageKey: string }): Record<string, number> {
+    const shards = this.#plans.get(key)?.shards ?? 0;
+    const costs = Array.from({ length: shards }, (_, shard): [string, number] => [
+      String(shard),
+      this.endpoint.costUsd(objectKeys.shard(key, shard, 'request')),
+    ]);
+    return Object.fromEntries(costs.filter(([, usd]) => usd > 0));
   }
 
   #seal(attempt: Attempt, _stage: StageName): unknown {
@@ -234,6 +378,8 @@ export class SimulatedActivities {
     const existing = this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));
     const training = existing ? undefined : this.#optimize(attempt, stageKey(recipe), rows, 4, digestsOf(inputs));
     if (attempt.share < 1) return undefined;
+    if (training)
+      this.trainedRounds.push({ key: stageKey(recipe), round: 0, trained: training.steps.flat(), planned: rows });
     return this.#produce(attempt, recipe, inputs, () => ({
       content: training,
       metrics: { steps: training!.steps.length },
@@ -246,10 +392,16 @@ export class SimulatedActivities {
     const batches = batchesOf(rows, batch);
     const found = this.#checkpoints.get(name);
     const training: Training = found ? structuredClone(found) : { steps: [], digest: sha256(canonicalJson(start)) };
+    if (found && this.bugs.has('optimizerStateLost')) training.digest = sha256(canonicalJson(start));
     let next = training.steps.length;
     if (found && this.bugs.has('stepTwiceOnResume')) next = Math.max(0, next - 1);
     if (found && this.bugs.has('cursorAhead')) next += 1;
     const end = next + Math.floor((batches.length - next) * share);
+    const effort = this.efforts.get(key) ?? { applied: 0, needed: 0, died: 0 };
+    this.efforts.set(key, effort);
+    effort.applied += Math.max(0, end - next);
+    effort.needed += share === 1 ? batches.length : 0;
+    effort.died += share === 1 ? 0 : 1;
     for (; next < end; next += 1) {
       const step = batches[next];
       if (!step) break;
@@ -381,12 +533,13 @@ export class SimulatedActivities {
 
   #content({ key }: ArtifactRef): unknown {
     const stored = this.artifacts.get(key);
-    if (!stored) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
+    if (!stored || stored.swept) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
     return stored.content;
   }
 
   #needFiles({ key }: ArtifactRef): void {
-    if (!this.artifacts.has(key)) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
+    const stored = this.artifacts.get(key);
+    if (!stored || stored.swept) throw new ActivityFails('ArtifactCorrupt', `there is no ${key}`);
     if (this.pruned.has(key)) throw new ActivityFails('ArtifactPruned', `${key} was pruned`, [key]);
   }
 
@@ -414,6 +567,35 @@ export class SimulatedActivities {
     const next = keepRounds === null ? last : Math.max(1, last - keepRounds + 1);
     return { rounds, swept: 0, sweptBytes: 0, from: next, held: holding.slice(0, 20) };
   }
+}
+
+interface PublishInput {
+  name: string;
+  previous?: Version;
+  seeds: ArtifactRef;
+  questions: ArtifactRef;
+}
+
+/** Whether an outage stops an activity. */
+function concerns(outage: FailureType, name: string): boolean {
+  const step = name.slice(name.indexOf('.') + 1);
+  switch (outage) {
+    case 'RuntimeLost':
+      return ['train', 'update', 'rollouts', 'generate', 'score'].includes(step);
+    case 'SandboxUnavailable':
+      return step === 'judge';
+    case 'Stalled':
+      return step === 'request';
+    default:
+      // The server is asked without the store.
+      return name !== 'queues.served';
+  }
+}
+
+function refsAmong(input: object): Record<string, ArtifactRef> {
+  return Object.fromEntries(
+    Object.entries(input).filter((entry): entry is [string, ArtifactRef] => typeof entry[1] === 'object'),
+  );
 }
 
 /** The questions of a round, in the fixed order of the seed. */

@@ -41,6 +41,16 @@ export class Random {
   }
 }
 
+/**
+ * A generator that a seed and a name decide. What is named draws the same numbers whatever else happens, so that taking
+ * one fault away leaves the others as they are.
+ */
+export function namedRandom(seed: number, name: string): Random {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < name.length; at += 1) hash = Math.imul(hash ^ name.charCodeAt(at), 0x01000193);
+  return new Random(seed, hash);
+}
+
 interface Entry {
   at: number;
   order: number;

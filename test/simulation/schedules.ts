@@ -3,10 +3,18 @@
  * workflow without either.
  */
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { MESSAGES, STAGES, type ExperimentFigures, type StageName } from '../../workflows/contract/index.js';
-import { isDropped, SimulatedActivities } from './activities.js';
+import {
+  MESSAGES,
+  queueName,
+  STAGES,
+  WORKFLOWS,
+  type ExperimentFigures,
+  type FailureType,
+  type StageName,
+} from '../../workflows/contract/index.js';
+import { isDropped, SimulatedActivities, STEPS_PER_CHECKPOINT } from './activities.js';
 import { BUGS, type Bug, type BugName } from './planted-bugs.js';
-import { Random } from './random.js';
+import { namedRandom, Random } from './random.js';
 import { NO_FAULTS, Server, type Faults, type Outcome } from './server.js';
 import { LARGEST_HISTORY_BYTES } from './sizes.js';
 import { ReplayDiffers, TaskFailed, type Replacement, type WorkflowCode } from './workflow-vm.js';
@@ -21,12 +29,22 @@ const ID = 'simulated';
 /** Activities of an experiment itself. */
 const AROUND_STAGES = /"activityType":{"name":"(inputs|models|artifacts|queues|experiment)\.\w+"/;
 
-/** What goes wrong in a schedule beside the faults of the server: what operators and others do. */
-export const DISTURBANCES = ['pause', 'retry', 'garbage', 'cancel', 'abandon', 'terminate', 'cancelStage'] as const;
-type Disturbance = (typeof DISTURBANCES)[number];
-export type FaultName = keyof Faults | Disturbance;
+/** What operators and others do, and what stops work, in a schedule beside the faults of the server. */
+export const DISTURBANCES = [
+  'pause',
+  'retry',
+  'garbage',
+  'cancel',
+  'abandon',
+  'terminate',
+  'cancelStage',
+  'reset',
+  'resetStage',
+  'outage',
+  'noWorkers',
+] as const;
+type Disturbance = (typeof DISTURBANCES)[number] | 'resetAfter' | 'tightBudget' | 'neighbour';
 
-export const WORKFLOWS = ['experiment', 'reinforcement', 'sampling'] as const;
 export type SimulatedWorkflow = (typeof WORKFLOWS)[number];
 
 /** What a schedule came to. */
@@ -35,7 +53,9 @@ export interface Schedule {
   workflow: SimulatedWorkflow;
   /** What must not be. Empty: all is well. */
   violations: string[];
-  /** Faults and disturbances, by kind. */
+  /** Every fault and disturbance, by a name that repeats it. */
+  faults: string[];
+  /** Faults, disturbances and what came of them, by kind. */
   happened: Record<string, number>;
   workflowTasks: number;
   replays: number;
@@ -49,9 +69,21 @@ interface Case {
   shards: number;
 }
 
+const SEEDS = { kind: 'seeds', path: '/data/seeds.jsonl' };
+const QUESTIONS = { kind: 'filteredQuestions', path: '/data/questions.jsonl' };
+const POLICY = { kind: 'folder', path: '/data/model' };
+/** What replies may cost where nobody looks at the price. */
+const AMPLE_USD = 1;
+/** A teacher that costs money. Nothing is there: replies are modelled. */
+const PAID = {
+  teacher: { kind: 'openai', model: 'simulated' },
+  endpoint: { baseUrl: 'http://127.0.0.1:9/v1', keyVariable: null, prices: { input: 1, output: 2 } },
+};
+
 /** The workflow and input of a seed. Few differ, so that their undisturbed runs are made once. */
 function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   const asynchronous = variant % 2 === 1 ? {} : null;
+  const shards = 2 + (variant % 3);
   const rl = {
     rounds: 3 + (variant % 3),
     promptsPerRound: 4,
@@ -61,41 +93,90 @@ function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
     algorithm: { batchSize: 2 },
     execution: { keepRounds: 1 + (variant % 2), deviceClass: 'train' },
   };
-  const questions = { kind: 'filteredQuestions', path: '/data/questions.jsonl' };
-  const policy = { kind: 'folder', path: '/data/model' };
-  if (workflow === 'reinforcement')
-    return { workflow, shards: 1, input: { inputs: { questions, policy }, config: { ...rl, rounds: rl.rounds + 2 } } };
-  if (workflow === 'sampling')
-    return {
-      workflow,
-      shards: 9 + variant,
-      input: { inputs: { questions, policy }, config: { samples: 4, execution: { window: 1 + (variant % 4) } } },
-    };
-  const experiment = microExperiment('simulated', '/data/seeds.jsonl', '/data/model') as {
+  const experiment = microExperiment('simulated', SEEDS.path, POLICY.path) as {
     stages: Record<StageName, Record<string, unknown>>;
   };
   const { stages } = experiment;
-  return {
+  const window = 1 + (variant % 4);
+  const synthesis =
+    variant % 2 === 1
+      ? {
+          ...stages.synthesis,
+          teacher: PAID.teacher,
+          execution: { window, endpoint: PAID.endpoint, budgetUsd: AMPLE_USD },
+        }
+      : stages.synthesis;
+  const alone = (inputs: object, config: object): Case => ({
     workflow,
-    shards: 2 + (variant % 3),
-    input: {
-      ...experiment,
-      onFailure: 'park',
-      stages: { ...stages, reinforcement: { ...stages.reinforcement, ...rl } },
-    },
-  };
+    shards: 9 + variant,
+    input: { inputs, config },
+  });
+  const sampling = { samples: 4, execution: { window } };
+  switch (workflow) {
+    case 'synthesis':
+      return alone({ seeds: SEEDS }, synthesis);
+    case 'filtering':
+      return alone({ questions: { kind: 'questions', path: '/data/all.jsonl' } }, { execution: { window } });
+    case 'sampling':
+      return alone({ questions: QUESTIONS, policy: POLICY }, sampling);
+    case 'preferences':
+      return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' } }, { execution: { window } });
+    case 'rewardModel':
+      return alone({ pairs: { kind: 'pairs', path: '/data/pairs.jsonl' }, backbone: POLICY }, stages.rewardModel);
+    case 'fineTuning':
+      return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' }, policy: POLICY }, stages.fineTuning);
+    case 'reinforcement':
+      return alone({ questions: QUESTIONS, policy: POLICY }, { ...rl, rounds: rl.rounds + 2 });
+    case 'evaluation':
+      return alone(
+        { policies: { base: POLICY }, questions: QUESTIONS },
+        { ...stages.evaluation, execution: { window } },
+      );
+    case 'datasetRefresh':
+      return {
+        workflow,
+        shards,
+        input: { name: 'nightly', seeds: SEEDS, synthesis, filtering: { minimumTestCases: 5 } },
+      };
+    case 'datasetExport':
+      return { workflow, shards, input: { format: 'aceCode87K', name: 'exported', inputs: { questions: QUESTIONS } } };
+    case 'garbageCollection':
+      return { workflow, shards, input: { minimumAgeHours: 24, dryRun: false } };
+    case 'preview':
+    case 'experiment':
+      return {
+        workflow,
+        shards,
+        input: {
+          ...experiment,
+          onFailure: 'park',
+          stages: { ...stages, synthesis, reinforcement: { ...stages.reinforcement, ...rl } },
+        },
+      };
+  }
 }
 const VARIANTS = 6;
+/** Workflows that run beside an experiment, on the same store and the same devices. */
+const NEIGHBOURS = ['garbageCollection', 'preview', 'datasetRefresh', 'datasetExport'] as const;
+/** Attempts that the workers of each queue take at once. */
+const SLOTS: Readonly<Record<string, number>> = {
+  [queueName('gpu', 'acecoder')]: 2,
+  [queueName('gpu', 'acecoder', 'train')]: 1,
+  [queueName('llm', 'acecoder')]: 3,
+  [queueName('sandbox', 'acecoder')]: 2,
+};
+/** Work that a pause holds back. */
+const HELD_BY_PAUSE = /\.(train|update|rollouts|generate|request)$/;
+/** Time after which a pause has reached every stage, and the shortest pause that is looked at, in milliseconds. */
+const PAUSE_SETTLES_MS = 120_000;
 
 /** Digests of what a workflow made, by stage. */
 function digestsOf(result: unknown): Record<string, string> {
-  const { stages, ref } = result as {
+  const { stages, ...made } = result as {
     stages?: { name: string; artifact: { digest: string } }[];
-    ref?: { digest: string };
-  };
-  return stages
-    ? Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact.digest]))
-    : { result: ref?.digest ?? '' };
+  } & Partial<Record<'ref' | 'dataset' | 'export' | 'page', { digest: string }>>;
+  const digest = (made.ref ?? made.dataset ?? made.export ?? made.page)?.digest ?? '';
+  return stages ? Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact.digest])) : { result: digest };
 }
 
 /** Runs schedules. The undisturbed run of each case is made once. */
@@ -112,29 +193,28 @@ export class Simulator {
     private readonly bugs: ReadonlySet<BugName> = new Set(),
   ) {}
 
-  /** @param without faults and disturbances that are left out, to find which of them a violation needs. */
-  async schedule(
-    seed: number,
-    workflow?: SimulatedWorkflow,
-    without: ReadonlySet<FaultName> = new Set(),
-  ): Promise<Schedule> {
-    const choice = new Random(seed, 1);
-    const byChance = choice.chance(0.5) ? 'experiment' : choice.pick(['reinforcement', 'sampling'] as const);
-    const chosen = workflow ?? byChance;
+  /**
+   * @param workflow absent: a whole experiment, with others beside it
+   * @param only the faults that happen, by name; absent: the seed decides
+   */
+  async schedule(seed: number, workflow?: SimulatedWorkflow, only?: ReadonlySet<string>): Promise<Schedule> {
+    const chosen = workflow ?? 'experiment';
     const variant = new Random(seed, 3).int(0, VARIANTS - 1);
     const what = caseOf(chosen, variant);
     const expected = await this.#expected(what, variant);
-    const run = new ScheduleRun(this.changed, what, seed, this.bugs, without);
+    const run = new ScheduleRun(this.changed, what, variant, seed, this.bugs, only);
     const violations = await run.play(expected);
+    const { server } = run;
     return {
       seed,
       workflow: chosen,
       violations,
-      happened: Object.fromEntries(run.server.happened),
-      workflowTasks: run.server.workflowTasks,
-      replays: run.server.replays,
-      runs: run.server.closed.length,
-      largestBytes: Math.max(0, ...run.server.closed.map(({ bytes }) => bytes)),
+      faults: server.occurred,
+      happened: Object.fromEntries(server.happened),
+      workflowTasks: server.workflowTasks,
+      replays: server.replays,
+      runs: server.closed.length,
+      largestBytes: Math.max(0, ...server.closed.map(({ bytes }) => bytes)),
     };
   }
 
@@ -162,110 +242,197 @@ class ScheduleRun {
   private readonly random: Random;
   readonly #activities: SimulatedActivities;
   #asked: Set<Disturbance> = new Set();
-  readonly #unexplained = new Set<string>();
+  /** Of all starts. A reset may go back to a run of an earlier start. */
+  readonly #everAsked = new Set<Disturbance>();
+  readonly #violations = new Set<string>();
   #patience = PATIENCE;
+  #starts = 0;
+  /** Since when the experiment is paused, where nothing has disturbed the pause. In milliseconds since 1970. */
+  #pausedAt: number | undefined;
+  /** The largest budget that anybody has given, in US dollars. */
+  #budgetUsd = AMPLE_USD;
+  #input: unknown;
 
   constructor(
     code: WorkflowCode,
     private readonly what: Case,
-    seed: number,
+    private readonly variant: number,
+    private readonly seed: number,
     bugs: ReadonlySet<BugName>,
-    private readonly without: ReadonlySet<FaultName>,
+    private readonly only: ReadonlySet<string> | undefined,
   ) {
     this.#activities = new SimulatedActivities(() => what.shards, bugs);
     this.random = new Random(seed, 4);
     const faults = faultsOf(this.random);
-    for (const name of Object.keys(faults) as (keyof Faults)[]) if (without.has(name)) faults[name] = 0;
-    const scale = this.random.pick([1, 15, 60]);
-    this.server = new Server(code, seed, (attempt) => this.#activities.run(attempt), faults, scale);
+    const historyScale = this.random.pick([1, 15, 60]);
+    this.server = new Server(code, seed, (attempt) => this.#activities.run(attempt), faults, {
+      historyScale,
+      slots: SLOTS,
+      only,
+    });
+    this.server.onScheduled = (workflowId, activity) => this.#scheduled(workflowId, activity);
+    this.#activities.isServed = (queue) => this.server.isServed(queue);
+    this.#activities.now = () => this.server.timeline.now;
+    this.#input = what.input;
   }
 
   /** Plays until the workflow completes; gives what must not be. */
   async play(expected: Record<string, string>): Promise<string[]> {
-    const { server, what, random } = this;
-    const began = server.timeline.now;
-    const violations: string[] = [];
     try {
-      for (let start = 1; ; start += 1) {
-        if (start > MOST_STARTS) return [`${what.workflow} has not completed after ${MOST_STARTS} starts`];
-        this.#asked = new Set();
-        server.answered.length = 0;
-        server.start(what.workflow, ID, [what.input]);
-        // Whoever is tired of trouble lets the last starts be.
-        if (start < 3) this.#disturb(random.int(0, 4));
-        this.#operate();
-        const left = await server.run(() => !server.isOpen(ID) || server.timeline.now - began > LONGEST_MS);
-        if (server.isOpen(ID)) {
-          const state = JSON.stringify(server.memo(ID, 'acecoder') ?? {});
-          return [`${what.workflow} ${left ? 'has no end' : 'hangs'}: open are ${server.open.join(', ')}; ${state}`];
-        }
-        const outcome = server.outcomes.get(ID)!;
-        const wrong = this.#wrongEnd(outcome);
-        if (wrong !== undefined) return [wrong];
-        if (outcome.how !== 'completed') continue;
-        // What is left ends by itself: zombies, and children that were terminated.
-        await server.run(() => server.timeline.now - began > LONGEST_MS);
-        violations.push(...this.#unexplained);
-        const made = digestsOf(outcome.result);
-        for (const [name, digest] of Object.entries(expected))
-          if (made[name] !== digest) violations.push(`${name} differs from that of the undisturbed run`);
-        if (what.workflow === 'reinforcement') violations.push(...(await this.#shorter()));
-        break;
-      }
-      violations.push(...this.#wrongTraining(), ...this.#wrongHistory());
+      await this.#play(expected);
     } catch (error) {
       if (!(error instanceof ReplayDiffers || error instanceof TaskFailed)) throw error;
-      violations.push(error.message);
+      this.#violations.add(error.message);
     } finally {
-      await server.close();
+      await this.server.close();
     }
-    return violations;
+    return [...this.#violations];
+  }
+
+  async #play(expected: Record<string, string>): Promise<void> {
+    const { server, what } = this;
+    const began = server.timeline.now;
+    const tooLate = (): boolean => server.timeline.now - began > LONGEST_MS;
+    this.#tightenBudget();
+    this.#startNeighbours();
+    for (let again = false; ;) {
+      if (this.#starts >= MOST_STARTS) {
+        this.#violations.add(`${what.workflow} has not completed after ${MOST_STARTS} starts`);
+        return;
+      }
+      this.#starts += 1;
+      this.#pausedAt = undefined;
+      server.answered.length = 0;
+      // What a reset starts has gone through what was asked of the run before.
+      if (!again) this.#asked = new Set();
+      if (!again) server.start(what.workflow, ID, [this.#input]);
+      // Whoever is tired of trouble lets the last starts be.
+      if (this.#starts < 3) this.#disturb();
+      this.#operate(this.#starts);
+      const left = await server.run(() => !server.isOpen(ID) || tooLate());
+      if (server.isOpen(ID)) {
+        const state = JSON.stringify(server.memo(ID, 'acecoder') ?? {});
+        const how = left ? 'has no end' : 'hangs';
+        this.#violations.add(`${what.workflow} ${how}: open are ${server.open.join(', ')}; ${state}`);
+        return;
+      }
+      const outcome = server.outcomes.get(ID)!;
+      const wrong = this.#wrongEnd(outcome);
+      if (wrong !== undefined) this.#violations.add(wrong);
+      if (this.#violations.size > 0) return;
+      if (outcome.how === 'completed') this.#compare(outcome.result, expected);
+      again = this.#starts < 4 && (await this.#resetAfter());
+      if (again || outcome.how !== 'completed') continue;
+      break;
+    }
+    // What is left ends by itself: zombies, neighbours, and children that were terminated.
+    await server.run(tooLate);
+    for (const id of server.open) this.#violations.add(`${id} never ends`);
+    for (const [queue, slots] of Object.entries(SLOTS))
+      if (server.taken(queue, slots) !== 0) this.#violations.add(`a slot of ${queue} is never given back`);
+    this.#wrongNeighbours();
+    if (what.workflow === 'reinforcement') await this.#shorter();
+    this.#wrongWork();
+  }
+
+  #compare(result: unknown, expected: Record<string, string>): void {
+    const made = digestsOf(result);
+    for (const [name, digest] of Object.entries(expected))
+      if (made[name] !== digest) this.#violations.add(`${name} differs from that of the undisturbed run`);
+  }
+
+  /** Whether something happens, and what decides how. */
+  #happens(kind: Disturbance, name: string, chance: number): Random | undefined {
+    const fault = `${kind}:${name}`;
+    const random = namedRandom(this.seed, fault);
+    const drawn = random.chance(chance);
+    if (!(this.only ? this.only.has(fault) : drawn)) return undefined;
+    this.server.occurred.push(fault);
+    return random;
+  }
+
+  /** Lets the replies of an experiment cost more than it may spend at first. */
+  #tightenBudget(): void {
+    const { what } = this;
+    if (what.workflow !== 'experiment' || this.variant % 2 === 0) return;
+    const random = this.#happens('tightBudget', ID, 0.4);
+    if (!random) return;
+    this.#budgetUsd = random.int(4, 30) / 1000;
+    const { stages, ...rest } = structuredClone(what.input) as { stages: { synthesis: { execution: object } } };
+    Object.assign(stages.synthesis.execution, { budgetUsd: this.#budgetUsd });
+    this.#input = { ...rest, stages };
+    this.server.count('tightBudget');
+  }
+
+  #startNeighbours(): void {
+    const { server, what } = this;
+    if (what.workflow !== 'experiment') return;
+    for (let index = 0; index < 3; index += 1) {
+      const random = this.#happens('neighbour', String(index), 0.4);
+      if (!random) continue;
+      const kind = random.pick(NEIGHBOURS);
+      server.count(kind);
+      const { input } = kind === 'preview' ? { input: this.#input } : caseOf(kind, this.variant);
+      const begin = (): void => {
+        if (!server.isOpen(`${kind}-${index}`)) server.start(kind, `${kind}-${index}`, [input]);
+      };
+      const at = random.int(0, 60_000);
+      server.timeline.after(at, begin);
+      // As a schedule does it: the seeds are the same, or others.
+      if (kind === 'datasetRefresh' || kind === 'garbageCollection')
+        server.timeline.after(at + random.int(60_000, 600_000), begin);
+    }
   }
 
   /** After its end, the same stage with two rounds: what was pruned is made again. */
-  async #shorter(): Promise<string[]> {
+  async #shorter(): Promise<void> {
     const { server, what } = this;
     const { inputs, config } = what.input as { inputs: object; config: object };
     for (let start = 1; start < MOST_STARTS; start += 1) {
       server.start(what.workflow, ID, [{ inputs, config: { ...config, rounds: 2 } }]);
       await server.run();
       const outcome = server.outcomes.get(ID);
-      if (!outcome) return [`${what.workflow} of two rounds hangs`];
+      if (!outcome) return void this.#violations.add(`${what.workflow} of two rounds hangs`);
       const wrong = this.#wrongEnd(outcome);
-      if (wrong !== undefined) return [`${wrong}, with two rounds`];
+      if (wrong !== undefined) return void this.#violations.add(`${wrong}, with two rounds`);
       if (outcome.how !== 'completed') continue;
       const { key } = (outcome.result as { ref: { key: string } }).ref;
-      return this.#activities.pruned.has(key) ? [`${what.workflow} of two rounds gives a policy that is pruned`] : [];
+      if (this.#activities.pruned.has(key))
+        this.#violations.add(`${what.workflow} of two rounds gives a policy that is pruned`);
+      return;
     }
-    return [`${what.workflow} of two rounds has not completed after ${MOST_STARTS} starts`];
+    this.#violations.add(`${what.workflow} of two rounds has not completed after ${MOST_STARTS} starts`);
   }
 
   /** Does some things at moments of the seed. */
-  #disturb(count: number): void {
-    const { server, random, what } = this;
-    for (let index = 0; index < count; index += 1) {
-      const kind = random.pick(DISTURBANCES);
-      const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
-      const lasts = random.chance(0.5) ? random.int(0, 3) : random.int(0, 20_000);
-      const own = new Random(random.int(0, 2 ** 31));
-      if (this.without.has(kind)) continue;
-      server.timeline.after(at, async () => {
-        if (!server.isOpen(ID)) return;
-        this.#asked.add(kind);
-        server.count(kind);
-        await this.#do(kind, lasts, own);
-      });
+  #disturb(): void {
+    const { server, what } = this;
+    const start = this.#starts;
+    for (let index = 0; index < 5; index += 1) {
+      for (const kind of DISTURBANCES) {
+        const random = this.#happens(kind, `${start}.${index}`, 0.4 / DISTURBANCES.length);
+        if (!random) continue;
+        const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
+        server.timeline.after(at, async () => {
+          if (!server.isOpen(ID) || this.#starts !== start) return;
+          this.#asked.add(kind);
+          this.#everAsked.add(kind);
+          server.count(kind);
+          await this.#do(kind, random);
+        });
+      }
     }
   }
 
-  async #do(kind: Disturbance, lasts: number, random: Random): Promise<void> {
+  async #do(kind: (typeof DISTURBANCES)[number], random: Random): Promise<void> {
     const { server, what } = this;
     const ofExperiment = what.workflow === 'experiment';
+    const lasts = random.chance(0.4) ? random.int(0, 3) : random.chance(0.6) ? random.int(0, 20_000) : 600_000;
+    const stage = `${ID}/${random.pick(STAGES)}`;
+    if (kind !== 'pause' && kind !== 'outage' && kind !== 'noWorkers') this.#pausedAt = undefined;
     switch (kind) {
       case 'pause':
-        server.signal(ID, MESSAGES.pause);
-        server.timeline.after(lasts, () => void server.signal(ID, MESSAGES.resume));
-        return;
+        return this.#pause(lasts);
       case 'retry':
         if (ofExperiment)
           server.update(ID, MESSAGES.retryStage, {
@@ -286,51 +453,140 @@ class ScheduleRun {
         await server.terminate(ID);
         return;
       case 'cancelStage':
-        if (ofExperiment) server.cancel(`${ID}/${random.pick(STAGES)}`);
+        if (ofExperiment) server.cancel(stage);
         return;
+      case 'reset':
+        return this.#reset(ID, random);
+      case 'resetStage':
+        if (ofExperiment && server.isOpen(stage)) await this.#reset(stage, random);
+        return;
+      case 'outage':
+        return this.#stop(random.pick(OUTAGES), random.int(1000, 300_000));
+      case 'noWorkers':
+        return this.#stopWorkers(random.pick(server.queues), random.int(1000, 1_200_000));
     }
   }
 
+  #pause(lasts: number): void {
+    const { server } = this;
+    const { now } = server.timeline;
+    server.signal(ID, MESSAGES.pause);
+    this.#pausedAt = now;
+    server.timeline.after(lasts, () => {
+      // A longer pause may have begun since. Whoever resumes ends it too.
+      this.#pausedAt = undefined;
+      server.signal(ID, MESSAGES.resume);
+    });
+  }
+
+  /** An activity was asked for: a pause that has reached everybody holds it back. */
+  #scheduled(workflowId: string, activity: string): void {
+    const since = this.#pausedAt;
+    if (since === undefined || !HELD_BY_PAUSE.test(activity)) return;
+    if (workflowId !== ID && !workflowId.startsWith(`${ID}/`)) return;
+    if (this.server.timeline.now - since > PAUSE_SETTLES_MS)
+      this.#violations.add(`${workflowId} asks for ${activity} while it is paused`);
+  }
+
+  async #reset(workflowId: string, random: Random): Promise<void> {
+    const { server } = this;
+    const tasks = server.tasksOf(workflowId);
+    const newest = tasks.length - 1;
+    const run = random.chance(0.7) ? newest : random.int(Math.max(0, newest - 3), newest);
+    const most = (tasks[run] ?? 0) - 1;
+    if (most < 1) return;
+    const share = random.next();
+    // Whoever resets an abandoned run leaves out its updates, or they would end it again.
+    const updates = !server.answered.includes(`${ID} ${MESSAGES.abandon}`);
+    if (!updates) server.answered.length = 0;
+    await this.#resetTo(workflowId, run, 1 + Math.floor(share * most), updates);
+  }
+
+  async #resetTo(workflowId: string, run: number, task: number, updates: boolean): Promise<void> {
+    const { server } = this;
+    if (await server.reset(workflowId, run, task, { updates })) {
+      server.count('reset done');
+      for (const kind of this.#everAsked) this.#asked.add(kind);
+    }
+    // A workflow task that runs has to end first.
+    else if (server.isOpen(workflowId)) server.timeline.after(100, () => this.#resetTo(workflowId, run, task, updates));
+  }
+
+  /** Resets a run that has ended. @returns whether it runs again. */
+  async #resetAfter(): Promise<boolean> {
+    const random = this.#happens('resetAfter', String(this.#starts), 0.15);
+    if (!random) return false;
+    this.server.count('resetAfter');
+    this.#asked.add('resetAfter');
+    await this.#reset(ID, random);
+    return this.server.isOpen(ID);
+  }
+
+  /** Something is away for a while. */
+  #stop(what: FailureType, lasts: number): void {
+    this.#activities.outage = what;
+    this.server.timeline.after(lasts, () => {
+      this.#activities.outage = undefined;
+    });
+  }
+
+  #stopWorkers(queue: string, lasts: number): void {
+    this.server.serve(queue, false);
+    this.server.timeline.after(lasts, () => this.server.serve(queue, true));
+  }
+
   /** An operator looks every minute, and runs parked stages again. */
-  #operate(): void {
+  #operate(start: number): void {
     const { server, what } = this;
-    if (what.workflow !== 'experiment') return;
-    const runs = server.isOpen(ID);
-    if (!runs) return;
+    if (what.workflow !== 'experiment' || !server.isOpen(ID)) return;
     server.timeline.after(60_000, () => {
-      if (!server.isOpen(ID)) return;
+      if (!server.isOpen(ID) || this.#starts !== start) return;
       const { state, stages } = (server.memo(ID, 'acecoder') ?? {}) as Partial<ExperimentFigures>;
       const parked = Object.entries(stages ?? {}).find(([, how]) => how.startsWith('parked'));
-      if (state === 'parked' && parked) {
-        const [stage, why] = parked;
-        if (!why.includes('from the seed') && !(why.includes('somebody cancelled') && this.#asked.has('cancelStage')))
-          this.#unexplained.add(`${stage} is parked without a fault: ${why}`);
-        this.#patience -= 1;
-        if (this.#patience > 0) server.update(ID, MESSAGES.retryStage, { stage: parked[0] });
-        else {
-          this.#asked.add('abandon');
-          server.update(ID, MESSAGES.abandon, { reason: 'tired' });
-        }
-      }
-      this.#operate();
+      if (state === 'parked' && parked) this.#runAgain(...parked);
+      this.#operate(start);
     });
+  }
+
+  #runAgain(stage: string, why: string): void {
+    const { server } = this;
+    const poor = why.includes('BudgetExceeded');
+    const cancelled = why.includes('somebody cancelled') && this.#interfered();
+    if (!why.includes('from the seed') && !cancelled && !(poor && this.#budgetUsd < AMPLE_USD))
+      this.#violations.add(`${stage} is parked without a fault: ${why}`);
+    this.#patience -= 1;
+    if (this.#patience <= 0) {
+      this.#asked.add('abandon');
+      server.update(ID, MESSAGES.abandon, { reason: 'tired' });
+      return;
+    }
+    if (poor) this.#budgetUsd *= 2;
+    server.update(ID, MESSAGES.retryStage, {
+      stage,
+      ...(poor ? { execution: { budgetUsd: this.#budgetUsd } } : {}),
+    });
+  }
+
+  /** Whether anybody may have cancelled a stage: an operator, or a run that a reset made. */
+  #interfered(): boolean {
+    return (['cancelStage', 'reset', 'resetStage', 'resetAfter'] as const).some((kind) => this.#asked.has(kind));
   }
 
   /** Why a workflow must not have ended so. */
   #wrongEnd(outcome: Outcome): string | undefined {
-    const { what } = this;
+    const { workflow } = this.what;
     switch (outcome.how) {
       case 'completed':
         return this.server.answered.includes(`${ID} ${MESSAGES.abandon}`)
-          ? `${what.workflow} completes after it was abandoned`
+          ? `${workflow} completes after it was abandoned`
           : undefined;
       case 'cancelled':
-        return this.#asked.has('cancel') ? undefined : `${what.workflow} is cancelled, and nobody asked for it`;
+        return this.#asked.has('cancel') ? undefined : `${workflow} is cancelled, and nobody asked for it`;
       case 'terminated':
-        return this.#asked.has('terminate') ? undefined : `${what.workflow} is terminated, and nobody asked for it`;
+        return this.#asked.has('terminate') ? undefined : `${workflow} is terminated, and nobody asked for it`;
       case 'failed': {
         const text = JSON.stringify(outcome.failure);
-        if (what.workflow === 'experiment') {
+        if (workflow === 'experiment') {
           // Before its first stage and after its last one there is nothing to park.
           const around = AROUND_STAGES.test(text) && text.includes('from the seed');
           return around || (this.#asked.has('abandon') && text.includes('Abandoned'))
@@ -338,39 +594,60 @@ class ScheduleRun {
             : `experiment fails: ${text}`;
         }
         // A stage alone has nobody who parks it.
-        return text.includes('from the seed') ? undefined : `${what.workflow} fails: ${text}`;
+        return text.includes('from the seed') ? undefined : `${workflow} fails: ${text}`;
       }
     }
   }
 
-  #wrongTraining(): string[] {
-    const { trainedRounds, made } = this.#activities;
-    const violations = trainedRounds.flatMap(({ round, trained, planned }) => {
-      const wanted = planned.filter((id) => !isDropped(id)).sort();
-      const twice = trained.length - new Set(trained).size;
-      return [
-        ...(twice > 0 ? [`round ${round} trains ${twice} rollouts twice`] : []),
-        ...([...new Set(trained)].sort().join() === wanted.join()
-          ? []
-          : [`round ${round} trains other rollouts than its plan less the recorded drops`]),
-      ];
-    });
-    const again = [...made].filter(([, times]) => times > 1);
-    return [...new Set([...violations, ...again.map(([key, times]) => `${key} is made ${times} times`)])];
+  /** What ran beside an experiment ends well, or by a fault. */
+  #wrongNeighbours(): void {
+    for (const [id, outcome] of this.server.outcomes) {
+      if (!NEIGHBOURS.some((name) => id.startsWith(`${name}-`)) || id.includes('/')) continue;
+      const text = JSON.stringify(outcome);
+      const explained = text.includes('from the seed') || (this.#budgetUsd < AMPLE_USD && text.includes('Budget'));
+      const raced = text.includes('another refresh of');
+      if (outcome.how !== 'completed' && !explained && !raced) this.#violations.add(`${id} ends so: ${text}`);
+    }
+    for (const [name, versions] of this.#activities.versions)
+      if (versions.some(({ version }, index) => version !== index + 1))
+        this.#violations.add(`versions of ${name} are ${versions.map(({ version }) => version).join(', ')}`);
   }
 
-  #wrongHistory(): string[] {
-    return this.server.closed
-      .filter(({ bytes }) => bytes > LARGEST_HISTORY_BYTES)
-      .map(({ workflowId, bytes }) => `a history of ${workflowId} has ${bytes} bytes`);
+  #wrongWork(): void {
+    const { trainedRounds, made, efforts, endpoint } = this.#activities;
+    const add = (text: string): void => void this.#violations.add(text);
+    for (const { round, trained, planned } of trainedRounds) {
+      const name = round === 0 ? 'a training' : `round ${round}`;
+      const wanted = planned.filter((id) => round === 0 || !isDropped(id)).sort();
+      const twice = trained.length - new Set(trained).size;
+      if (twice > 0) add(`${name} trains ${twice} rows twice`);
+      if ([...new Set(trained)].sort().join() !== wanted.join())
+        add(`${name} trains other rows than its plan less the recorded drops`);
+    }
+    for (const [key, times] of made) if (times > 1) add(`${key} is made ${times} times`);
+    for (const [key, { applied, needed, died }] of efforts)
+      if (applied > needed + died * STEPS_PER_CHECKPOINT)
+        add(`${key} takes ${applied} optimizer steps for ${needed}, and ${died} of its attempts died`);
+    for (const reply of endpoint.askedAgain) add(`the reply ${reply} had arrived and is asked for again`);
+    const { happened } = this.server;
+    // What goes on after it was given up spends what its successor counts on.
+    if (!['zombie', 'terminate', 'reset done'].some((kind) => happened.has(kind)))
+      for (const [stage, usd] of endpoint.paidUsd)
+        if (usd > Math.max(this.#budgetUsd, 0) + 1e-6) add(`${stage} pays ${usd} of ${this.#budgetUsd} US dollars`);
+    for (const { workflowId, bytes } of this.server.closed)
+      if (bytes > LARGEST_HISTORY_BYTES) add(`a history of ${workflowId} has ${bytes} bytes`);
   }
 }
+
+/** What may be away for a while. */
+const OUTAGES = ['StoreUnavailable', 'DiskFull', 'RuntimeLost', 'SandboxUnavailable', 'Stalled'] as const;
 
 /** Each seed has some of the faults, each at a rate of its own. */
 function faultsOf(random: Random): Faults {
   const some = (most: number): number => (random.chance(0.6) ? most * random.next() : 0);
   return {
-    crash: some(0.15),
+    // Enough for some faults in every schedule.
+    crash: 0.02 + some(0.15),
     lost: some(0.1),
     zombie: some(0.08),
     slow: some(0.1),

@@ -1,23 +1,22 @@
 /** Searches among seeds: many schedules, planted bugs, and what a violation needs. */
 import { BUGS, type BugName } from './planted-bugs.js';
-import {
-  DISTURBANCES,
-  replacementsOf,
-  Simulator,
-  type FaultName,
-  type Schedule,
-  type SimulatedWorkflow,
-} from './schedules.js';
-import { NO_FAULTS, type Faults } from './server.js';
+import { replacementsOf, Simulator, type Schedule, type SimulatedWorkflow } from './schedules.js';
 import { bundledWorkflows, WorkflowCode } from './workflow-vm.js';
 
 /** Work for one process. */
 export type Task =
-  | { kind: 'schedule'; seed: number; workflow?: SimulatedWorkflow | undefined; bug?: BugName | undefined }
+  | {
+      kind: 'schedule';
+      seed: number;
+      workflow?: SimulatedWorkflow | undefined;
+      bug?: BugName | undefined;
+      /** The faults that happen; absent: the seed decides. */
+      only?: string[] | undefined;
+    }
   | { kind: 'find'; bug: BugName; seed: number; most: number };
 
 export type Answer =
-  | { kind: 'schedule'; schedule: Schedule; needs: FaultName[] }
+  | { kind: 'schedule'; schedule: Schedule; needs: string[] }
   | { kind: 'find'; bug: BugName; schedules: number; found?: Schedule };
 
 /** Does tasks in this process. The bundle is made once, and loaded once for each bug that changes it. */
@@ -27,10 +26,10 @@ export class Searcher {
   readonly #simulators = new Map<BugName | undefined, Promise<Simulator>>();
 
   async answer(task: Task): Promise<Answer> {
-    const simulator = await this.#simulator(task.bug);
+    const simulator = await this.simulatorFor(task.bug);
     if (task.kind === 'schedule') {
-      const schedule = await simulator.schedule(task.seed, task.workflow);
-      const needs = schedule.violations.length > 0 ? await this.#needs(simulator, schedule) : [];
+      const schedule = await simulator.schedule(task.seed, task.workflow, task.only && new Set(task.only));
+      const needs = schedule.violations.length > 0 ? await shrunk(simulator, schedule) : [];
       return { kind: 'schedule', schedule, needs };
     }
     const { bug, seed, most } = task;
@@ -41,7 +40,8 @@ export class Searcher {
     return { kind: 'find', bug, schedules: most };
   }
 
-  #simulator(bug: BugName | undefined): Promise<Simulator> {
+  /** The simulator that has a bug planted, or none. */
+  simulatorFor(bug: BugName | undefined): Promise<Simulator> {
     const known = this.#simulators.get(bug) ?? this.#made(bug);
     this.#simulators.set(bug, known);
     return known;
@@ -55,17 +55,50 @@ export class Searcher {
     const replacements = replacementsOf(bugs);
     return new Simulator(plain, replacements.length > 0 ? await WorkflowCode.load(bundle, replacements) : plain, bugs);
   }
+}
 
-  /** The kinds of faults without which the seed has no violation: those that are left when others are taken away. */
-  async #needs(simulator: Simulator, { seed, workflow }: Schedule): Promise<FaultName[]> {
-    const without = new Set<FaultName>();
-    const all = [...(Object.keys(NO_FAULTS) as (keyof Faults)[]), ...DISTURBANCES];
-    for (const kind of all) {
-      const { violations } = await simulator.schedule(seed, workflow, new Set([...without, kind]));
-      if (violations.length > 0) without.add(kind);
-    }
-    return all.filter((kind) => !without.has(kind));
+/** Schedules that shrinking one violation may take. */
+const MOST_TRIES = 250;
+
+/**
+ * The fewest faults with which a seed still has a violation: all of a kind are taken away first, then halves, quarters
+ * and so on of what is left, down to single ones.
+ */
+export async function shrunk(
+  simulator: Pick<Simulator, 'schedule'>,
+  { seed, workflow, faults }: Pick<Schedule, 'seed' | 'workflow' | 'faults'>,
+): Promise<string[]> {
+  let tries = 0;
+  const stillWrong = async (some: readonly string[]): Promise<boolean> => {
+    tries += 1;
+    return (await simulator.schedule(seed, workflow, new Set(some))).violations.length > 0;
+  };
+  let left = [...new Set(faults)];
+  if (await stillWrong([])) return [];
+  for (const kind of new Set(left.map(kindOf))) {
+    const others = left.filter((fault) => kindOf(fault) !== kind);
+    if (others.length < left.length && (await stillWrong(others))) left = others;
   }
+  for (let parts = 2; left.length > 1 && tries < MOST_TRIES;) {
+    const size = Math.ceil(left.length / parts);
+    let smaller: string[] | undefined;
+    for (let at = 0; at < left.length && !smaller && tries < MOST_TRIES; at += size) {
+      const part = left.slice(at, at + size);
+      const others = [...left.slice(0, at), ...left.slice(at + size)];
+      if (await stillWrong(part)) smaller = part;
+      else if (parts > 2 && (await stillWrong(others))) smaller = others;
+    }
+    if (smaller) {
+      parts = smaller.length < size ? 2 : Math.max(2, Math.min(parts - 1, smaller.length));
+      left = smaller;
+    } else if (size === 1) break;
+    else parts = Math.min(2 * parts, left.length);
+  }
+  return left;
+}
+
+function kindOf(fault: string): string {
+  return fault.slice(0, fault.indexOf(':'));
 }
 
 export function isBug(name: string): name is BugName {

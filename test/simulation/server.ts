@@ -7,7 +7,7 @@ import { defaultPayloadConverter } from '@temporalio/common';
 import proto from '@temporalio/proto';
 import { FAILURES, HEARTBEAT_TIMEOUT_SECONDS, type FailureType } from '../../workflows/contract/index.js';
 import { History, type Failure, type Payload } from './history.js';
-import { Random, Timeline } from './random.js';
+import { namedRandom, Random, Timeline } from './random.js';
 import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
 
 /** Cancellation types of an activity, as numbers on the wire. */
@@ -23,6 +23,8 @@ export interface Attempt {
   runId: string;
   /** Share of the work after which the attempt dies. 1: it ends by itself. */
   share: number;
+  /** When the attempt began, in milliseconds since 1970. */
+  startedAt: number;
 }
 
 /** What activities do. Called when an attempt ends, however it ends. */
@@ -59,6 +61,8 @@ export interface Faults {
   late: number;
 }
 
+export type FaultKind = keyof Faults;
+
 export const NO_FAULTS: Faults = { crash: 0, lost: 0, zombie: 0, slow: 0, retried: 0, final: 0, evict: 0, late: 0 };
 
 export type Outcome =
@@ -80,12 +84,14 @@ interface PendingActivity {
   cancelled: boolean;
   /** Raised with each attempt, so that an earlier one knows that it is a zombie. */
   epoch: number;
+  queue: string;
   doomed: FailureType | undefined;
   lastFailure?: Failure;
 }
 
 interface PendingChild {
   seq: number;
+  command: Command;
   workflowId: string;
   workflowType: string;
   runId?: string;
@@ -95,12 +101,27 @@ interface PendingChild {
 class Run {
   readonly history = new History();
   readonly activities = new Map<number, PendingActivity>();
-  readonly timers = new Set<number>();
+  /** Activities whose end is waited for after a request to cancel them, those that have ended too. */
+  readonly awaited = new Set<number>();
+  /** When each timer fires, in milliseconds since 1970. */
+  readonly timers = new Map<number, number>();
   readonly children = new Map<number, PendingChild>();
+  /** Before each workflow task so far: to where a reset can go back. */
+  readonly before: Before[] = [];
+  /** Who started it. Its parent may be another run since a reset. */
+  startedBy: { run: Run; seq: number } | undefined;
+  /** A reset ended it: its children go on. */
+  reset = false;
+  /** It goes on from where another run stopped. */
+  continues = false;
+  /** What the parent was told at its end. Undefined while it is open, and where it was terminated. */
+  told: Told | undefined;
   readonly updates = new Map<string, { name: string; input: Payload[] }>();
   /** What the next workflow task will tell. */
   waiting: Job[] = [];
   taskScheduled = false;
+  /** Workflow tasks so far, those that were done again too. */
+  tasks = 0;
   working = false;
   open = true;
   memo: Record<string, Payload> = {};
@@ -111,8 +132,37 @@ class Run {
     readonly runId: string,
     readonly workflowType: string,
     readonly vm: WorkflowRun,
-    readonly parent: { run: Run; seq: number } | undefined,
+    public parent: { run: Run; seq: number } | undefined,
+    /** The same in every schedule of a seed: the workflow id and how many runs it had. */
+    readonly name: string,
   ) {}
+}
+
+interface Told {
+  outcome: Outcome;
+  result?: Payload;
+  failure?: Failure;
+}
+
+/** A run before a workflow task. */
+interface Before {
+  activations: number;
+  jobs: readonly Job[];
+  activities: PendingActivity[];
+  timers: [number, number][];
+  children: PendingChild[];
+  updates: [string, { name: string; input: Payload[] }][];
+  memo: Record<string, Payload>;
+  searchAttributes: Record<string, Payload>;
+  events: number;
+  bytes: number;
+}
+
+/** A task queue whose workers take a number of attempts at once. */
+interface Queue {
+  free: number;
+  served: boolean;
+  waiting: { activity: PendingActivity; begin: () => void }[];
 }
 
 /** Final classes that any activity may end with, whatever it does. */
@@ -146,34 +196,56 @@ export class Server {
   /** Updates that a workflow has answered, by workflow id and name. */
   readonly answered: string[] = [];
   workflowTasks = 0;
+  /** Told of every activity that a workflow asks for. */
+  onScheduled: (workflowId: string, activity: string) => void = () => undefined;
+  /** Every fault that happened, by a name that repeats it. */
+  readonly occurred: string[] = [];
   readonly #runs = new Map<string, Run>();
+  /** All runs of a workflow id, the newest last. */
+  readonly #chains = new Map<string, Run[]>();
+  readonly #queues = new Map<string, Queue>();
   #ids = 0;
-
-  /** Each kind of fault has numbers of its own, so that without one kind the others stay as they are. */
-  readonly #streams: Readonly<Record<keyof Faults, Random>>;
 
   constructor(
     private readonly code: WorkflowCode,
-    seed: number,
+    private readonly seed: number,
     private readonly activities: Activities,
     readonly faults: Faults,
-    /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
-    private readonly historyScale = 1,
-    /** Replays that a run may have: each costs its whole past. */
-    private readonly mostReplays = 6,
+    {
+      historyScale = 1,
+      mostReplays = 6,
+      slots = {},
+      only,
+    }: {
+      /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
+      historyScale?: number;
+      /** Replays that a run may have: each costs its whole past. */
+      mostReplays?: number;
+      /** Attempts that the workers of a queue take at once; absent: any number. */
+      slots?: Readonly<Record<string, number>>;
+      /** The faults that happen, by name; absent: the seed decides. */
+      only?: ReadonlySet<string> | undefined;
+    } = {},
   ) {
+    this.historyScale = historyScale;
+    this.mostReplays = mostReplays;
+    this.only = only;
+    for (const [name, free] of Object.entries(slots)) this.#queues.set(name, { free, served: true, waiting: [] });
     this.random = new Random(seed, 2);
-    const kinds = Object.keys(NO_FAULTS) as (keyof Faults)[];
-    this.#streams = Object.fromEntries(kinds.map((kind, index) => [kind, new Random(seed, 10 + index)])) as Record<
-      keyof Faults,
-      Random
-    >;
     this.timeline = new Timeline(Date.UTC(2026, 10, 28), this.random);
   }
+  private readonly historyScale: number;
+  private readonly mostReplays: number;
+  private readonly only: ReadonlySet<string> | undefined;
 
-  /** Whether a fault happens now. */
-  #happens(kind: keyof Faults, part = 1): boolean {
-    return this.#streams[kind].chance(this.faults[kind] * part);
+  /** Whether a fault happens to what is named. */
+  #happens(kind: FaultKind, name: string, part = 1): boolean {
+    const fault = `${kind}:${name}`;
+    const happens = this.only
+      ? this.only.has(fault)
+      : this.faults[kind] > 0 && namedRandom(this.seed, fault).chance(this.faults[kind] * part);
+    if (happens) this.occurred.push(fault);
+    return happens;
   }
 
   /** Whether a workflow id has an open run. */
@@ -233,6 +305,84 @@ export class Server {
     return true;
   }
 
+  /** Workflow tasks that the runs of a workflow id had, to which a reset can go back: one number a run. */
+  tasksOf(workflowId: string): number[] {
+    return (this.#chains.get(workflowId) ?? []).map(({ before }) => before.length);
+  }
+
+  /**
+   * Starts a run again from before a workflow task, as `temporal workflow reset` does: what it was told up to then it
+   * has done, and signals and updates that came later come again. An open run of the same id is terminated; children go
+   * on. Of those that the new run knows, it learns the end.
+   *
+   * @param run the index of the run among those of its id
+   * @param task the index of the workflow task that is done again
+   */
+  async reset(workflowId: string, run: number, task: number, { updates = true } = {}): Promise<boolean> {
+    const chain = this.#chains.get(workflowId) ?? [];
+    const base = chain[run];
+    const point = base?.before[task];
+    const open = this.#runs.get(workflowId);
+    // The server refuses a reset whose new run it would not know of.
+    if (!base || !point || point.activations === 0 || open?.working) return false;
+    if (open?.open) {
+      open.reset = true;
+      await this.#close(open);
+    }
+    const runId = this.#newId();
+    const vm = base.vm.copy(point.activations, runId);
+    const next = new Run(workflowId, runId, base.workflowType, vm, base.parent, `${workflowId}.${chain.length + 1}`);
+    Object.assign(next, { memo: { ...point.memo }, searchAttributes: { ...point.searchAttributes } });
+    Object.assign(next.history, { events: point.events, bytes: point.bytes });
+    next.history.taskFailed();
+    next.before.push(...base.before.slice(0, task));
+    for (const [id, update] of point.updates) next.updates.set(id, update);
+    for (const seq of base.awaited) next.awaited.add(seq);
+    chain.push(next);
+    this.#runs.set(workflowId, next);
+    this.outcomes.delete(workflowId);
+    for (const [seq, fires] of point.timers) this.#startTimer(next, seq, fires);
+    for (const { seq, command, cancelled } of point.activities) {
+      this.#schedule(next, command);
+      if (cancelled) this.#cancelActivity(next, seq);
+    }
+    for (const child of point.children) this.#adopt(base, next, { ...child });
+    const later = [...base.before.slice(task + 1).flatMap(({ jobs }) => jobs), ...base.waiting];
+    // Runs that the base went on as are part of what came later.
+    for (let after = run + 1; after < chain.length - 1 && chain[after]!.continues; after += 1)
+      later.push(...chain[after]!.before.flatMap(({ jobs }) => jobs), ...chain[after]!.waiting);
+    const again = later.filter(({ signalWorkflow, doUpdate }) => signalWorkflow ?? (updates && doUpdate));
+    for (const { signalWorkflow, doUpdate } of again) {
+      if (signalWorkflow) next.history.signalled(signalWorkflow.signalName!, signalWorkflow.input ?? []);
+      if (doUpdate)
+        next.updates.set(doUpdate.protocolInstanceId!, { name: doUpdate.name!, input: doUpdate.input ?? [] });
+    }
+    for (const job of [...point.jobs, ...again]) this.#tell(next, job);
+    return true;
+  }
+
+  /** Gives a child of an earlier run to the run that a reset made of it. */
+  #adopt(base: Run, run: Run, child: PendingChild): void {
+    run.children.set(child.seq, child);
+    const chain = this.#chains.get(child.workflowId) ?? [];
+    let at = chain.findIndex(
+      ({ runId, startedBy }) => runId === child.runId || (startedBy?.run === base && startedBy.seq === child.seq),
+    );
+    if (at < 0) {
+      this.#beginChild(run, child);
+      return;
+    }
+    if (child.runId === undefined) {
+      child.runId = chain[at]!.runId;
+      run.history.childStarted(child.workflowType, child.workflowId);
+      this.#tell(run, { resolveChildWorkflowExecutionStart: { seq: child.seq, succeeded: { runId: child.runId } } });
+    }
+    while (chain[at + 1]?.continues) at += 1;
+    const newest = chain[at]!;
+    newest.parent = { run, seq: child.seq };
+    if (newest.told) this.#tellParent(newest, newest.told);
+  }
+
   /** A field of a run's memo. */
   memo(workflowId: string, field: string): unknown {
     return valueOf(this.#runs.get(workflowId)?.memo[field]);
@@ -287,8 +437,13 @@ export class Server {
       },
       this.timeline.now,
     );
-    const run = new Run(workflowId, runId, workflowType, vm, parent);
+    const chain = this.#chains.get(workflowId) ?? [];
+    this.#chains.set(workflowId, chain);
+    const run = new Run(workflowId, runId, workflowType, vm, parent, `${workflowId}.${chain.length + 1}`);
+    chain.push(run);
     run.memo = { ...continued?.memo };
+    run.continues = continued !== undefined;
+    run.startedBy = parent;
     run.searchAttributes = { ...(continued?.searchAttributes ?? given.searchAttributes) };
     run.history.started({
       workflowType,
@@ -337,8 +492,11 @@ export class Server {
     if (run.taskScheduled || run.working || !run.open) return;
     run.taskScheduled = true;
     run.history.taskScheduled(TASK_QUEUE, run.vm.length > 0);
-    const slow = this.#happens('slow', 0.25);
-    this.timeline.after(slow ? this.random.int(1000, 40_000) : this.random.int(1, 12), () => this.#task(run));
+    run.tasks += 1;
+    const name = `${run.name}/t${run.tasks}`;
+    const slow = this.#happens('slow', name, 0.25);
+    const random = namedRandom(this.seed, name);
+    this.timeline.after(slow ? random.int(1000, 40_000) : random.int(1, 12), () => this.#task(run));
   }
 
   async #task(run: Run): Promise<void> {
@@ -349,7 +507,9 @@ export class Server {
     run.history.taskStarted();
     const jobs = inOrder(run.waiting);
     run.waiting = [];
-    if (this.#happens('evict') && run.vm.length > 0 && run.vm.replays < this.mostReplays) {
+    run.before.push(beforeTask(run, jobs));
+    const name = `${run.name}/t${run.tasks}`;
+    if (run.vm.length > 0 && run.vm.replays < this.mostReplays && this.#happens('evict', name)) {
       this.count('evicted');
       this.#replays += 1;
       await run.vm.evict();
@@ -372,13 +532,14 @@ export class Server {
     const commit = async (): Promise<void> => {
       run.working = false;
       if (!run.open) return;
-      run.waiting = run.waiting.filter((job) => !isSettled(job, commands));
+      run.waiting = run.waiting.filter((job) => !isSettled(run, job, commands));
       if (run.waiting.length > 0 && commands.some(closes)) {
         // The server takes no end of a run that has not seen everything. The task is done again, with all of it.
         this.count('unhandled');
         run.history.taskFailed();
         await run.vm.forget(activations);
         run.waiting = [...jobs, ...run.waiting];
+        run.before.pop();
         this.#scheduleTask(run);
         return;
       }
@@ -386,7 +547,7 @@ export class Server {
       for (const command of commands) await this.#apply(run, command, commands);
       if (run.waiting.length > 0) this.#scheduleTask(run);
     };
-    if (this.#happens('late')) this.timeline.after(this.random.int(1, 3000), commit);
+    if (this.#happens('late', name)) this.timeline.after(namedRandom(this.seed, `late ${name}`).int(1, 3000), commit);
     else await commit();
   }
 
@@ -396,9 +557,7 @@ export class Server {
       if (requestCancelActivity) {
         const seq = requestCancelActivity.seq!;
         const unsent = [...before, ...made].find(({ scheduleActivity }) => scheduleActivity?.seq === seq);
-        const pending = run.activities.get(seq);
-        const type: number = pending?.cancellationType ?? TRY_CANCEL;
-        if (unsent || type !== WAIT_COMPLETED)
+        if (unsent || !run.awaited.has(seq))
           return [{ resolveActivity: { seq, result: { cancelled: { failure: cancelledFailure() } } } }];
       }
       if (cancelChildWorkflowExecution) {
@@ -420,6 +579,7 @@ export class Server {
       // Cancelled before it was sent.
       if (all.some(({ requestCancelActivity }) => requestCancelActivity?.seq === seq)) return;
       history.activityScheduled(command);
+      this.onScheduled(run.workflowId, command.scheduleActivity.activityType!);
       this.#schedule(run, command);
     } else if (command.requestCancelActivity) {
       this.#cancelActivity(run, command.requestCancelActivity.seq!);
@@ -427,12 +587,7 @@ export class Server {
       const seq = command.startTimer.seq!;
       if (all.some(({ cancelTimer }) => cancelTimer?.seq === seq)) return;
       history.timerStarted(command);
-      run.timers.add(seq);
-      this.timeline.after(millisecondsOf(command.startTimer.startToFireTimeout), () => {
-        if (!run.open || !run.timers.delete(seq)) return;
-        history.timerFired(seq);
-        this.#tell(run, { fireTimer: { seq } });
-      });
+      this.#startTimer(run, seq, this.timeline.now + millisecondsOf(command.startTimer.startToFireTimeout));
     } else if (command.cancelTimer) {
       if (run.timers.delete(command.cancelTimer.seq!)) history.timerCancelled(command.cancelTimer.seq!);
     } else if (command.startChildWorkflowExecution) {
@@ -509,6 +664,15 @@ export class Server {
     }
   }
 
+  #startTimer(run: Run, seq: number, fires: number): void {
+    run.timers.set(seq, fires);
+    this.timeline.after(fires - this.timeline.now, () => {
+      if (!run.open || !run.timers.delete(seq)) return;
+      run.history.timerFired(seq);
+      this.#tell(run, { fireTimer: { seq } });
+    });
+  }
+
   async #close(run: Run): Promise<void> {
     run.open = false;
     run.waiting = [];
@@ -529,9 +693,15 @@ export class Server {
         this.outcomes.set(child.workflowId, { how: 'terminated' });
       }
     }
-    if (!run.parent) return;
-    const { run: parent, seq } = run.parent;
+    run.told = { outcome, ...told };
+    if (run.parent) this.#tellParent(run, run.told);
+  }
+
+  #tellParent(run: Run, { outcome, ...told }: Told): void {
     this.timeline.after(this.random.int(1, 20), () => {
+      if (!run.parent) return;
+      // Its parent may be another run by now, since a reset.
+      const { run: parent, seq } = run.parent;
       const child = parent.children.get(seq);
       if (!parent.open || !child) return;
       parent.children.delete(seq);
@@ -557,16 +727,23 @@ export class Server {
   }
 
   #startChild(run: Run, command: Command, all: readonly Command[]): void {
-    const { seq, workflowId, workflowType, input, searchAttributes } = command.startChildWorkflowExecution!;
+    const { seq, workflowId, workflowType } = command.startChildWorkflowExecution!;
     if (all.some(({ cancelChildWorkflowExecution: cancel }) => cancel?.childWorkflowSeq === seq)) return;
     run.history.childInitiated(command);
     const child: PendingChild = {
       seq: seq!,
+      command,
       workflowId: workflowId!,
       workflowType: workflowType!,
       cancelled: false,
     };
     run.children.set(child.seq, child);
+    this.#beginChild(run, child);
+  }
+
+  #beginChild(run: Run, child: PendingChild): void {
+    const { command } = child;
+    const { input, searchAttributes } = command.startChildWorkflowExecution!;
     this.timeline.after(this.random.int(1, 20), () => {
       if (!run.open) return;
       if (this.isOpen(child.workflowId)) {
@@ -596,7 +773,8 @@ export class Server {
   }
 
   #schedule(run: Run, command: Command): void {
-    const { seq, cancellationType } = command.scheduleActivity!;
+    const { seq, cancellationType, taskQueue } = command.scheduleActivity!;
+    const name = `${run.name}/${seq}`;
     const activity: PendingActivity = {
       seq: seq!,
       command,
@@ -604,25 +782,62 @@ export class Server {
       cancellationType: cancellationType ?? TRY_CANCEL,
       cancelled: false,
       epoch: 0,
-      doomed: this.#happens('final') ? this.random.pick(ANY_FINAL) : undefined,
+      queue: taskQueue ?? TASK_QUEUE,
+      doomed: this.#happens('final', name) ? namedRandom(this.seed, `doom ${name}`).pick(ANY_FINAL) : undefined,
     };
     run.activities.set(activity.seq, activity);
+    if (activity.cancellationType === WAIT_COMPLETED) run.awaited.add(activity.seq);
     this.#attempt(run, activity, 0);
   }
 
-  /** Starts the next attempt after a pause, in milliseconds. */
+  /** Starts the next attempt after a pause, in milliseconds, as soon as a worker of its queue takes it. */
   #attempt(run: Run, activity: PendingActivity, pause: number): void {
     activity.attempt += 1;
     activity.epoch += 1;
-    const { random } = this;
+    const { epoch } = activity;
+    const begin = (): void => {
+      const queue = this.#queues.get(activity.queue);
+      // Meanwhile its run has ended, or it was cancelled.
+      if (!run.open || run.activities.get(activity.seq) !== activity || activity.epoch !== epoch) return;
+      if (!queue) this.#begun(run, activity, () => undefined);
+      else if (queue.served && queue.free > 0) {
+        queue.free -= 1;
+        let held = true;
+        this.#begun(run, activity, () => {
+          if (held) queue.free += 1;
+          held = false;
+          this.#take(queue);
+        });
+      } else {
+        if (activity.cancelled) return this.#activityCancelled(run, activity);
+        queue.waiting.push({ activity, begin });
+      }
+    };
+    if (pause === 0) begin();
+    else this.timeline.after(pause, begin);
+  }
+
+  /** Lets workers of a queue take what waits. */
+  #take(queue: Queue): void {
+    while (queue.served && queue.free > 0) {
+      const next = queue.waiting.shift();
+      if (!next) return;
+      next.begin();
+    }
+  }
+
+  /** An attempt that a worker has taken. `leave` gives the worker's slot back. */
+  #begun(run: Run, activity: PendingActivity, leave: () => void): void {
     const { epoch, attempt } = activity;
-    const slow = this.#happens('slow');
+    const name = `${run.name}/${activity.seq}.${attempt}`;
+    const random = namedRandom(this.seed, name);
+    const startedAt = this.timeline.now;
+    const slow = this.#happens('slow', name);
     if (slow) this.count('slow');
     const duration = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
-    // Each kind is asked, whatever the others say.
-    const [fault] = (['crash', 'lost', 'zombie', 'retried'] as const).filter((kind) => this.#happens(kind));
+    const [fault] = (['crash', 'lost', 'zombie', 'retried'] as const).filter((kind) => this.#happens(kind, name));
     const fate = activity.doomed === undefined ? fault : 'final';
-    const share = fate === 'crash' ? this.#streams.crash.next() : 1;
+    const share = fate === 'crash' ? random.next() : 1;
     const { activityType, arguments: input } = activity.command.scheduleActivity!;
     const work = (part: number): unknown =>
       this.activities({
@@ -632,9 +847,11 @@ export class Server {
         workflowId: run.workflowId,
         runId: run.runId,
         share: part,
+        startedAt,
       });
     const isCurrent = (): boolean => run.activities.get(activity.seq) === activity && activity.epoch === epoch;
     const again = (failure?: Failure): void => {
+      leave();
       if (!isCurrent()) return;
       if (!run.open) return void run.activities.delete(activity.seq);
       if (activity.cancelled) return this.#activityCancelled(run, activity);
@@ -643,11 +860,12 @@ export class Server {
     };
     const timeoutMs = 1000 * HEARTBEAT_TIMEOUT_SECONDS;
     if (fate) this.count(fate);
-    this.timeline.after(pause + Math.ceil(duration * share), () => {
+    this.timeline.after(Math.ceil(duration * share), () => {
       // Between two attempts there is nothing that could go on.
-      if (!isCurrent() && fate !== 'zombie') return;
+      if (!isCurrent() && fate !== 'zombie') return leave();
       if (activity.cancelled && isCurrent() && random.chance(0.5)) {
         // It notices at a heartbeat, and leaves what it has.
+        leave();
         this.#worked(() => work(random.next()));
         this.#activityCancelled(run, activity);
         return;
@@ -674,13 +892,38 @@ export class Server {
       try {
         if (fate === 'final') throw new ActivityFails(activity.doomed!, 'from the seed');
         const result = work(1);
+        leave();
         this.#resolve(run, activity, { completed: { result: payloadOf(result) } });
       } catch (error) {
         if (!(error instanceof ActivityFails)) throw error;
-        if (FAILURES[error.type] !== 'final') again(failureOf(error));
-        else this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
+        if (FAILURES[error.type] !== 'final') return again(failureOf(error));
+        leave();
+        this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
       }
     });
+  }
+
+  /** Whether workers serve a queue. */
+  isServed(name: string): boolean {
+    return this.#queues.get(name)?.served ?? true;
+  }
+
+  /** Queues with a number of slots. */
+  get queues(): string[] {
+    return [...this.#queues.keys()];
+  }
+
+  /** Starts or stops the workers of a queue. What they have begun they end. */
+  serve(name: string, served: boolean): void {
+    const queue = this.#queues.get(name);
+    if (!queue) throw new Error(`The queue ${name} has no number of slots.`);
+    queue.served = served;
+    this.#take(queue);
+  }
+
+  /** Slots of a queue that are taken: none at the end. */
+  taken(name: string, slots: number): number {
+    return slots - (this.#queues.get(name)?.free ?? slots);
   }
 
   /** Work whose answer nobody gets. */
@@ -697,6 +940,12 @@ export class Server {
     if (!activity || activity.cancelled) return;
     run.history.activityCancelRequested(seq);
     activity.cancelled = true;
+    // No worker has it: the server ends it at once.
+    const waiting = this.#queues.get(activity.queue)?.waiting;
+    const place = waiting?.findIndex((each) => each.activity === activity) ?? -1;
+    if (place < 0) return;
+    waiting!.splice(place, 1);
+    this.#activityCancelled(run, activity);
   }
 
   #activityCancelled(run: Run, activity: PendingActivity): void {
@@ -762,6 +1011,22 @@ function inOrder(jobs: readonly Job[]): Job[] {
     .map(({ job }) => job);
 }
 
+function beforeTask(run: Run, jobs: readonly Job[]): Before {
+  const { vm, activities, timers, children, updates, memo, searchAttributes, history } = run;
+  return {
+    activations: vm.length,
+    jobs,
+    activities: [...activities.values()].map((activity) => ({ ...activity })),
+    timers: [...timers],
+    children: [...children.values()].map((child) => ({ ...child })),
+    updates: [...updates],
+    memo: { ...memo },
+    searchAttributes: { ...searchAttributes },
+    events: history.events,
+    bytes: history.bytes,
+  };
+}
+
 function closes(command: Command): boolean {
   return Boolean(
     command.completeWorkflowExecution ||
@@ -772,9 +1037,12 @@ function closes(command: Command): boolean {
 }
 
 /** Whether the workflow has settled by itself what a job would tell. */
-function isSettled({ resolveActivity, fireTimer }: Job, commands: readonly Command[]): boolean {
+function isSettled(run: Run, { resolveActivity, fireTimer }: Job, commands: readonly Command[]): boolean {
   if (resolveActivity)
-    return commands.some(({ requestCancelActivity }) => requestCancelActivity?.seq === resolveActivity.seq);
+    return (
+      !run.awaited.has(resolveActivity.seq!) &&
+      commands.some(({ requestCancelActivity }) => requestCancelActivity?.seq === resolveActivity.seq)
+    );
   if (fireTimer) return commands.some(({ cancelTimer }) => cancelTimer?.seq === fireTimer.seq);
   return false;
 }

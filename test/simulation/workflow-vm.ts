@@ -49,6 +49,8 @@ export interface Identity {
   taskQueue: string;
   firstRunId: string;
   continuedFromRunId?: string;
+  /** The run whose random numbers it has: after a reset, another one than itself. */
+  seedRunId?: string;
   parent?: { workflowId: string; runId: string };
 }
 
@@ -91,7 +93,8 @@ export class WorkflowCode {
   }
 
   start(identity: Identity, now: number): Promise<Workflow> {
-    const { workflowId, runId, workflowType, taskQueue, firstRunId, continuedFromRunId, parent } = identity;
+    const { workflowId, runId, seedRunId = runId, workflowType, taskQueue, firstRunId, parent } = identity;
+    const { continuedFromRunId } = identity;
     const info: WorkflowInfo = {
       workflowId,
       runId,
@@ -121,7 +124,7 @@ export class WorkflowCode {
     };
     return this.creator.createWorkflow({
       info,
-      randomnessSeed: [...createHash('sha256').update(runId).digest().subarray(0, 8)],
+      randomnessSeed: [...createHash('sha256').update(seedRunId).digest().subarray(0, 8)],
       now,
       showStackTraceSources: false,
     });
@@ -132,12 +135,18 @@ export class WorkflowCode {
   }
 }
 
+interface Past {
+  activation: Activation;
+  flags: number[];
+  commands: string;
+}
+
 /** One run in the VM, with what it was told so far, so that it can be evicted and replayed at any moment. */
 export class WorkflowRun {
   #workflow: Workflow | undefined;
   /** Flags of the SDK that the run has used. A replay must know them, or it takes other ways than the run. */
   readonly #flags = new Set<number>();
-  readonly #past: { activation: Activation; flags: number[]; commands: string }[] = [];
+  readonly #past: Past[] = [];
   replays = 0;
 
   constructor(
@@ -165,6 +174,18 @@ export class WorkflowRun {
     const workflow = this.#workflow;
     this.#workflow = undefined;
     await workflow?.dispose();
+  }
+
+  /** A run with the same past up to a number of activations, which its first activation replays. */
+  copy(activations: number, runId: string): WorkflowRun {
+    const copied = new WorkflowRun(
+      this.code,
+      { ...this.identity, seedRunId: this.identity.seedRunId ?? this.identity.runId, runId },
+      this.startedAt,
+    );
+    copied.#past.push(...this.#past.slice(0, activations));
+    for (const { flags } of copied.#past) for (const flag of flags) copied.#flags.add(flag);
+    return copied;
   }
 
   /** Forgets the newest activations: the server did not take their commands. The run is evicted. */
