@@ -32,7 +32,7 @@ const importInto = (environment: Record<string, string>, file = archive) =>
   importArchive(optionsOf(environment), file, join(folder, randomUUID()));
 
 interface Entry {
-  header: tar.Header;
+  header: Pick<tar.Header, 'name'> & Partial<Pick<tar.Header, 'type' | 'linkname'>>;
   content: Buffer;
 }
 
