@@ -1,22 +1,17 @@
 /** For the whole run: one Temporal server, one store, one worker process with its Python processes, one micro model. */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { TestProject } from 'vitest/node';
 import { startStack, stackEnvironment, stopStack } from '../infra/stack/embedded-stack.js';
 import { home as acecoderHome, root, venvPython } from '../infra/setup/paths.mjs';
-import { identify } from '../infra/setup/processes.mjs';
 import { checkStore, rememberedStore } from '../infra/setup/store-choice.mjs';
 import { checkTemporal } from '../infra/setup/temporal-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
 import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
-
-const SWEEPER = fileURLToPath(new URL('fixtures/sweeper.mjs', import.meta.url));
+import { startSweeper } from './fixtures/sweeper.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));
@@ -57,22 +52,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await workers.stop();
     await stopStack({ home });
     await rm(home, { recursive: true, force: true });
-    sweeper.kill('SIGKILL');
+    sweeper.stop();
   };
-}
-
-/** A process that cleans up where this one is ended before its time, by whatever signal. */
-function startSweeper(home: string): ChildProcess {
-  const marker = randomUUID();
-  // In this process's variables from now on, and so in those of all that it starts, the test files' processes too.
-  process.env['ACECODER_TEST_SERVERS'] = marker;
-  const { pid, startTime } = identify(process.pid)!;
-  const sweeper = spawn(process.execPath, [SWEEPER, String(pid), startTime, marker, home], {
-    detached: true,
-    stdio: 'ignore',
-    // Without the marker: it does not end itself.
-    env: { ...process.env, ACECODER_TEST_SERVERS: undefined },
-  });
-  sweeper.unref();
-  return sweeper;
 }

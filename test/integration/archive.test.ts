@@ -1,13 +1,17 @@
 /** An experiment as one file: another store takes it in, equal work there is reused, and bad files write nothing. */
+import { execFile } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import tar from 'tar-stream';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
-import { exportArchive, importArchive } from '../../infra/commands/archive.js';
+import { importArchive } from '../../infra/commands/archive.js';
+import { root } from '../../infra/setup/paths.mjs';
+import { withoutTemporal } from '../../infra/setup/processes.mjs';
 import { PairRow, type StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, startWorkflow, workerProcess } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
@@ -32,7 +36,7 @@ const importInto = (environment: Record<string, string>, file = archive) =>
   importArchive(optionsOf(environment), file, join(folder, randomUUID()));
 
 interface Entry {
-  header: tar.Header;
+  header: Pick<tar.Header, 'name'> & Partial<Pick<tar.Header, 'type' | 'linkname'>>;
   content: Buffer;
 }
 
@@ -55,9 +59,17 @@ async function changed(change: (entries: Entry[]) => Entry[]): Promise<string> {
   return file;
 }
 
+/** `npm run export` and `npm run import` of a person who has the store alone. */
+async function command(environment: Record<string, string>, ...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(process.execPath, [join(root, 'infra/commands/run.mjs'), ...args], {
+    env: { ...withoutTemporal(process.env), ...environment },
+  });
+  return stdout;
+}
+
 beforeAll(async () => {
   made = (await (await startWorkflow('preferences', input())).result()) as StageResult;
-  await exportArchive(optionsOf(inject('environment')), made.ref, archive);
+  expect(await command(inject('environment'), 'export', made.ref.key, archive)).toContain('documents and');
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -67,6 +79,7 @@ describe('an archive', () => {
     const first = await importInto(environment);
     expect(first.blobs).toBeGreaterThan(1);
     expect(first.sent).toBe(first.blobs);
+    expect(await command(environment, 'import', archive)).toContain('; 0 of the blobs were not there yet');
     expect(await importInto(environment)).toEqual({ ...first, sent: 0 });
     const queue = `import-${randomUUID().slice(0, 8)}`;
     const worker = workerProcess(queue, environment, 'pipeline');

@@ -1,0 +1,45 @@
+/** `npm run backup -- FOLDER`: the database of the embedded Temporal server, then the store, as files. */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { home as acecoderHome } from '../setup/paths.mjs';
+import { backUpDatabase, backUpStore } from './backup-files.js';
+import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
+
+const HELP = `npm run backup -- FOLDER [options]
+
+Copies the database of the embedded Temporal server and then the store into FOLDER. Servers and workers may run; no
+garbage collection may. A second backup into the same folder copies new blobs only.
+
+  --store-only  the store alone: after pg_dump of a Temporal server on PostgreSQL
+  --embedded    the store of the embedded stack, whatever ACECODER_S3_ENDPOINT says
+  --help        print this
+
+${WHICH_STORE}`;
+
+async function run(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      'store-only': { type: 'boolean', default: false },
+      embedded: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return console.log(HELP);
+  const [target, ...more] = positionals;
+  if (target === undefined || more.length > 0) throw new Error('Give a folder: npm run backup -- FOLDER');
+  const folder = resolve(target);
+  const options = storeOptionsFromEnvironment(await environmentOfStore(values.embedded), folder);
+  if (!values['store-only']) await backUpDatabase(acecoderHome(), folder);
+  const { documents, blobs, bytes } = await backUpStore(options, folder);
+  console.log(`${folder}: ${documents} documents and ${blobs} blobs, ${(bytes / 1e6).toFixed(1)} MB`);
+}
+
+run().then(
+  () => process.exit(0),
+  (error: Error) => {
+    console.error(error.message);
+    process.exit(1);
+  },
+);
