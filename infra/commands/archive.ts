@@ -21,7 +21,7 @@ import { refOf } from '../../activities/artifacts/manifests.js';
 import { S3Objects } from '../../activities/artifacts/objects.js';
 import { isPruned } from '../../activities/artifacts/pruning.js';
 import type { Part } from '../../activities/artifacts/pruned.js';
-import { RunResults } from '../../activities/artifacts/results.js';
+import type { RunResults } from '../../activities/artifacts/results.js';
 import type { StoreOptions } from '../../activities/artifacts/store.js';
 import { ArtifactRef, Manifest, ManifestFile } from '../../workflows/contract/index.js';
 
