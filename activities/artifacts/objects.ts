@@ -75,6 +75,8 @@ const TOO_LARGE = new Set(['EntityTooLarge', 'InvalidRequest']);
 /** Refusals that an operator can end while workers run: which variable is wrong, or what to do. */
 const REFUSALS = new Map([
   ['InvalidAccessKeyId', 'does not know the access key (ACECODER_S3_ACCESS_KEY)'],
+  // What VersityGW says in its place.
+  ['XAdminUserNotFound', 'does not know the access key (ACECODER_S3_ACCESS_KEY)'],
   ['SignatureDoesNotMatch', 'refuses the secret key (ACECODER_S3_SECRET_KEY)'],
   ['AccessDenied', 'denies access with this key (ACECODER_S3_ACCESS_KEY)'],
   ['AccountProblem', 'denies access with this key (ACECODER_S3_ACCESS_KEY)'],

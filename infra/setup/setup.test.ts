@@ -247,8 +247,12 @@ describe('set-up', () => {
   });
 
   it.each([
-    [['--store', 'ceph'], undefined, '--store is "ceph": choose minio or seaweedfs.'],
-    [[], '{"store": "ceph"}', 'store.json names the store "ceph", and known are minio and seaweedfs: write '],
+    [['--store', 'ceph'], undefined, '--store is "ceph": choose minio, seaweedfs or versitygw.'],
+    [
+      [],
+      '{"store": "ceph"}',
+      'store.json names the store "ceph", and known are minio, seaweedfs and versitygw: write, for example, ',
+    ],
   ])('refuses a store that it does not know: %j, %s', async (options, remembered, sentence) => {
     mkdirSync(join(checkout, '.acecoder'));
     if (remembered) write('.acecoder/store.json', remembered);
