@@ -194,15 +194,13 @@ async function idsOf(rows: AsyncGenerator<{ id: string }>): Promise<string[]> {
   return ids;
 }
 
-/**
- * No training began after its model was stored. The record has the monotonic clock, the store that of the host, from
- * which `offset` leads to the former, in seconds.
- */
+/** No training began after its model was stored. */
 export async function checkNoneTrainedAgain(
   site: Site,
   trainings: ReadonlyMap<string, readonly StepEvent[]>,
-  offset: number,
 ): Promise<Findings> {
+  // From the host's clock, which the store has, to the monotonic one of the record, in seconds.
+  const offset = Number(process.hrtime.bigint()) / 1e9 - Date.now() / 1000;
   const violations: string[] = [];
   const made = new Map<string, number>();
   for (const kind of ['rewardModel', 'policy', 'model'])

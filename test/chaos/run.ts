@@ -16,6 +16,8 @@ const BETWEEN_MS = [300, 3500] as const;
 /** Longest wait for new work. A host that is busy with other things may take long; for ever is a violation. */
 const NO_WORK_MS = 240_000;
 const LONGEST_EXPERIMENT_MS = 1_800_000;
+/** Longest wait for an activity that a fault may meet. Some faults come between two of them. */
+const MEETING_MS = 3000;
 /** A fault that finds nothing to be done to is tried so often. */
 const TRIES = 40;
 const POLL_MS = 200;
@@ -59,7 +61,7 @@ export interface RunOptions {
   /** Where moments and lengths of faults come from. */
   random: Random;
   /** Which kind of fault is next. */
-  deck: FaultDeck;
+  deck: Pick<FaultDeck, 'next'>;
   /** How many faults there are, over all experiments; none for an undisturbed one. */
   budget: Budget | undefined;
   log: (line: string) => void;
@@ -69,10 +71,18 @@ export interface RunOptions {
 export class Budget {
   taken = 0;
 
-  constructor(readonly faults: number) {}
+  readonly #until: number;
+
+  /** @param minutes after which there is no further one. */
+  constructor(
+    readonly faults: number,
+    minutes = Infinity,
+  ) {
+    this.#until = performance.now() + minutes * 60_000;
+  }
 
   get isSpent(): boolean {
-    return this.taken >= this.faults;
+    return this.taken >= this.faults || performance.now() > this.#until;
   }
 
   /** The number of the next fault, from 1; undefined where there are enough. */
@@ -106,6 +116,8 @@ export async function runExperiment({
   );
   const experiment = new Ending(handle, (violation) => run.violations.push(violation));
   const inflict = async (enough: Budget): Promise<void> => {
+    // The start of the workers is none of what is measured.
+    await lookForActivity(site, id, NO_WORK_MS);
     for (;;) {
       await sleep(random.int(...BETWEEN_MS));
       const number = experiment.ended ? undefined : enough.take();
@@ -199,11 +211,11 @@ async function inflictOne(
     deck,
     random,
     number,
-  }: { id: string; experiment: Ending; deck: FaultDeck; random: Random; number: number },
+  }: { id: string; experiment: Ending; deck: Pick<FaultDeck, 'next'>; random: Random; number: number },
 ): Promise<Inflicted> {
   let fault = deck.next();
   for (let tries = 1; ; tries += 1) {
-    const look = await lookAt(site.client, id).catch(() => undefined);
+    const look = await lookForActivity(site, id, MEETING_MS);
     const at = Date.now();
     const { inflict, lasts }: Fault = FAULTS[fault];
     if (await inflict(site, random)) {
@@ -215,6 +227,16 @@ async function inflictOne(
     }
     // What it would be done to does not run, perhaps for long: another kind takes its place.
     if (tries % TRIES === 0) fault = deck.next();
+    await sleep(POLL_MS);
+  }
+}
+
+/** What runs, as soon as anything does. After some time, or where the server is away, what there is. */
+async function lookForActivity(site: Site, id: string, milliseconds: number): Promise<Look | undefined> {
+  const until = performance.now() + milliseconds;
+  for (;;) {
+    const look = await lookAt(site.client, id).catch(() => undefined);
+    if (look?.ended || (look && look.running.size > 0) || performance.now() > until) return look;
     await sleep(POLL_MS);
   }
 }
@@ -265,9 +287,9 @@ function reasonOf(error: unknown): string {
   return reasons.join(': ') || String(error);
 }
 
-const EVERY_SEED_MS = 4000;
+const EVERY_SEED_MS = 8000;
 const MOST_SEEDS = 60;
-const REFRESH_SECONDS = 15;
+const REFRESH_SECONDS = 30;
 /** The least that is safe next to running work. */
 const MINIMUM_AGE_HOURS = 12;
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
 import { objectKeys } from '../../activities/artifacts/keys.js';
+import { digestsOf } from '../../activities/artifacts/produce.js';
 import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
 import { resultsOf } from '../../activities/artifacts/results.js';
 import {
@@ -18,6 +19,10 @@ import {
   type ExperimentStatus,
   type StageName,
 } from '../../workflows/contract/index.js';
+import { checkModels, checkNoneTrainedAgain, checkStored, checkTrainings, trainingsOf } from '../chaos/checks.js';
+import type { FaultName } from '../chaos/faults.js';
+import { Budget, runExperiment } from '../chaos/run.js';
+import { Site } from '../chaos/site.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { HeldRuntime } from '../fixtures/held-runtime.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
@@ -34,6 +39,7 @@ import {
   temporalClient,
   workerProcess,
 } from '../fixtures/harness.js';
+import { Random } from '../simulation/random.js';
 
 interface Result {
   html: string;
@@ -417,6 +423,43 @@ describe('the whole chain', () => {
     await handle.signal('resume');
     const result = (await handle.result()) as { ref: ArtifactRef };
     expect(result.ref.digest).toBe(rewardModel.digest);
+  });
+});
+
+describe('a host to which things happen', () => {
+  it('makes the same artifacts, asks and trains nothing twice, and leaves no process', async () => {
+    const undisturbed = artifactsOf(await firstRun());
+    const home = mkdtempSync(join(tmpdir(), 'acecoder-chaos-'));
+    const site = await Site.open({ home });
+    const faults: FaultName[] = ['store', 'runtime', 'storeErrors', 'server', 'worker'];
+    try {
+      const { finished, ...run } = await runExperiment({
+        site,
+        id: 'chaos',
+        input: micro('chaos'),
+        random: new Random(3),
+        deck: { next: () => faults.shift()! },
+        budget: new Budget(faults.length),
+        log: () => undefined,
+      });
+      expect(run.violations).toEqual([]);
+      expect(run.faults.map(({ fault }) => fault)).toEqual(['store', 'runtime', 'storeErrors', 'server', 'worker']);
+      expect(digestsOf(finished!.stages)).toEqual(digestsOf(undisturbed));
+      const { orphans } = await site.stopWorkers();
+      expect(orphans).toEqual([]);
+      const trainings = trainingsOf(site);
+      expect(trainings.size).toBeGreaterThan(0);
+      const checks = [
+        checkTrainings(trainings),
+        await checkNoneTrainedAgain(site, trainings),
+        await checkModels(site, finished!),
+        await checkStored(site),
+      ];
+      expect(checks.flatMap(({ violations }) => violations)).toEqual([]);
+    } finally {
+      await site.close();
+      rmSync(home, { recursive: true, force: true });
+    }
   });
 });
 
