@@ -237,6 +237,20 @@ describe('set-up', () => {
     expect(store()).toEqual({ store: 'minio' });
   });
 
+  it('says what VersityGW and the production server need, before anything is installed', async () => {
+    rmSync(join(folder, 'bin/go'), { force: true });
+    const { code, output } = await start({}, ['--store', 'versitygw']).end;
+    expect(code).toBe(1);
+    expect(output).toContain('VersityGW is built by Go 1.26 or newer, and no Go is on PATH: install Go, or choose ');
+    expect(installs()).toEqual([]);
+    mkdirSync(join(checkout, '.acecoder/data'), { recursive: true });
+    write('.acecoder/data/temporal.db', '');
+    const other = await start({}, ['--store', 'seaweedfs', '--temporal', 'postgresql']).end;
+    expect(other.code).toBe(1);
+    expect(other.output).toContain('--temporal postgresql is refused: ');
+    expect(installs()).toEqual([]);
+  });
+
   it('keeps MinIO for a home that has objects from before there was a choice', async () => {
     writeObject('minio');
     const { code, output } = await start({}, ['--store', 'seaweedfs']).end;
@@ -253,7 +267,8 @@ describe('set-up', () => {
       '{"store": "ceph"}',
       'store.json names the store "ceph", and known are minio, seaweedfs and versitygw: write, for example, ',
     ],
-  ])('refuses a store that it does not know: %j, %s', async (options, remembered, sentence) => {
+    [['--temporal', 'mysql'], undefined, '--temporal is "mysql": choose dev-server or postgresql.'],
+  ])('refuses a store or server that it does not know: %j, %s', async (options, remembered, sentence) => {
     mkdirSync(join(checkout, '.acecoder'));
     if (remembered) write('.acecoder/store.json', remembered);
     const { code, output } = await start({}, options).end;

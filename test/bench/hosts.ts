@@ -20,10 +20,11 @@ import { checkStore } from '../../infra/setup/store-choice.mjs';
 import { checkTemporal } from '../../infra/setup/temporal-choice.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { createServices } from '../../workers/plugins/services.js';
-import { STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { MESSAGES, STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { microModel, microSeeds } from '../fixtures/micro-model.js';
 import { NetworkHost, noNetworkHosts } from '../fixtures/network-host.js';
+import { until } from '../fixtures/until.js';
 import { report, type Measure } from './table.js';
 
 const HELP = `npm run test:hosts -- [options]
@@ -83,7 +84,7 @@ class Cluster {
     this.store = createArtifactStore(storeOptionsFromEnvironment(own, join(folder, `cache-${name}`)));
   }
 
-  /** A new host with workers of every kind. */
+  /** A new host with workers of every kind; returns when they serve their queues. */
   async add(): Promise<void> {
     const host = await NetworkHost.make('host', this.folder);
     this.hosts.push(host);
@@ -104,6 +105,10 @@ class Cluster {
         TMPDIR: temporary,
       },
       this.logOf(host),
+    );
+    await until(
+      () => (existsSync(this.logOf(host)) ? readFileSync(this.logOf(host), 'utf8') : ''),
+      (text) => /^workers of .* serve /m.test(text),
     );
   }
 
@@ -305,7 +310,10 @@ async function measure(
       losses += 1;
       say(`  ${stage}: lost a host at work on ${lost.map(({ type }) => type).join(', ')}`);
       hit.push(...lost);
+      // There are two hosts again before the next one is lost.
+      await handle.signal(MESSAGES.pause);
       await cluster.add();
+      await handle.signal(MESSAGES.resume);
     }
     const digests = artifactsOf((await handle.result()) as Result);
     compared += digests.size;
