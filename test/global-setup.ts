@@ -11,7 +11,7 @@ import { checkTemporal } from '../infra/setup/temporal-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
 import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
-import { startSweeper } from './fixtures/sweeper.js';
+import { startSweeper } from './fixtures/start-sweeper.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-test-'));

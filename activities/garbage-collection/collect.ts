@@ -54,7 +54,7 @@ const CollectionState = z.object({
   at: z.object({ prefix: z.string(), after: z.string() }),
   objects: z.number(),
 });
-export type CollectionState = z.infer<typeof CollectionState>;
+type CollectionState = z.infer<typeof CollectionState>;
 
 export interface Collection {
   /** Names the collection where writers look for those that run. */

@@ -34,7 +34,7 @@ import { faketime, Site } from '../chaos/site.js';
 import { teacherReplies } from '../chaos/teacher.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { microModel, microSeeds } from '../fixtures/micro-model.js';
-import { startSweeper } from '../fixtures/sweeper.js';
+import { startSweeper } from '../fixtures/start-sweeper.js';
 import { Random } from '../simulation/random.js';
 import { report, type Measure } from './table.js';
 
@@ -127,8 +127,8 @@ async function main(): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'acecoder-chaos-'));
   const sweeper = startSweeper(home);
   const opened = new Set<Site>();
-  const closeAll = async (): Promise<void> => {
-    await Promise.allSettled([...opened].map((site) => site.close()));
+  const closeAll = async (inFlight: boolean): Promise<void> => {
+    await Promise.allSettled([...opened].map((site) => site.close({ inFlight })));
     if (!values.keep && !process.exitCode) rmSync(home, { recursive: true, force: true });
     else console.error(`Data, logs and records: ${home}`);
     sweeper.stop();
@@ -136,7 +136,7 @@ async function main(): Promise<void> {
   onEndSignal(() => {
     console.error('Stopping.');
     process.exitCode = 130;
-    void closeAll().finally(() => process.exit(130));
+    void closeAll(true).finally(() => process.exit(130));
   });
   try {
     const seedRows = microSeeds(join(root, 'infra/seeds/simple.jsonl'));
@@ -240,7 +240,7 @@ async function main(): Promise<void> {
     process.exitCode = 1;
     throw error;
   } finally {
-    await closeAll();
+    await closeAll(true);
   }
 }
 

@@ -23,7 +23,7 @@ const TRIES = 40;
 const POLL_MS = 200;
 
 /** A fault as it was inflicted. */
-export interface Inflicted {
+interface Inflicted {
   number: number;
   /** Workflow id of the experiment. */
   id: string;

@@ -20,7 +20,7 @@ import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra
 import { answer, completion, fakeEndpoint, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
 import { FaultyProxy } from '../fixtures/faulty-proxy.js';
 import { workerProcess } from '../fixtures/harness.js';
-import { PROCESS_MARK } from '../fixtures/sweeper.js';
+import { PROCESS_MARK } from '../fixtures/start-sweeper.js';
 
 /** Time from the end of a process to its next start. */
 const RESTART_MS = 200;
@@ -222,14 +222,15 @@ export class Site {
     return { seconds, orphans: left() };
   }
 
-  /** Ends everything that runs. The files stay. */
-  async close(): Promise<void> {
+  /** Ends everything that runs. The files stay. `inFlight` says that somebody still asks the server. */
+  async close({ inFlight = false } = {}): Promise<void> {
     this.#supervising = false;
     await this.#supervisor;
     await this.#second?.kill();
     await this.#worker.kill();
     await this.#restoring.catch(() => undefined);
-    await this.client.connection.close().catch(() => undefined);
+    // The client repeats requests by itself, and throws past everybody where its connection is gone by then.
+    if (!inFlight) await this.client.connection.close().catch(() => undefined);
     this.proxy.close();
     await this.endpoint.close();
     await stopStack({ home: this.options.home });
@@ -238,7 +239,7 @@ export class Site {
     const logs = join(this.options.home, 'logs');
     for (const file of readdirSync(join(this.#disk, 'logs')))
       copyFileSync(join(this.#disk, 'logs', file), join(logs, file));
-    spawnSync('umount', ['--lazy', this.#disk]);
+    unmount(this.#disk);
   }
 
   #workers(): number[] {
@@ -343,10 +344,20 @@ function pythonOf(home: string, variables: Record<string, string>): string {
   return path;
 }
 
-/** Mounts a disk of a fixed size. @throws Error where this user may not. */
+const mounted = new Set<string>();
+
+/** Mounts a disk of a fixed size, until {@link unmount} or the end of this process. @throws Error where it cannot. */
 function mount(folder: string, megabytes: number): void {
   const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder], {
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(`A disk of ${megabytes} MB cannot be mounted: ${stderr?.trim()}`);
+  if (mounted.size === 0) process.once('exit', () => mounted.forEach(unmount));
+  mounted.add(folder);
+}
+
+function unmount(folder: string): void {
+  // What still has a file open on it keeps it for itself alone.
+  spawnSync('umount', ['--lazy', folder]);
+  mounted.delete(folder);
 }

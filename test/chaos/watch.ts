@@ -3,7 +3,7 @@ import type { Client } from '@temporalio/client';
 import { z } from 'zod';
 
 /** An activity that the server has given to a worker. */
-export interface Running {
+interface Running {
   type: string;
   attempt: number;
   /** Milliseconds since 1970, of the server's clock. */
