@@ -1,223 +1,289 @@
 /**
- * What Temporal, the store and the worker cost a training: the stage `rewardModel` on SmolLM2 next to the same call of
- * the same Python operation, which writes its checkpoints as often.
+ * `npm run bench:overhead`: what Temporal costs an experiment. The experiment runs as workflows on a worker, and next to
+ * it as a plain script that calls the same activities in the same order.
  *
- * Both run at the same time, each on half of the cores, the stage with its worker, Temporal and the store; then again
- * with the halves exchanged. So what makes the host slower for minutes meets both. One after the other, they differ by
- * more than the bar allows: two calls of the same training took 326 s and 285 s. All must have the same losses.
+ * Both run at the same time, each on half of the cores, the workflows with their worker, Temporal and the store; then
+ * again with the halves exchanged. So what makes the host slower for minutes meets both. A side that ends first works
+ * on something equal until the other has ended. Both must make the same artifacts.
  */
-import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { root } from '../../infra/setup/paths.mjs';
-import { promptOf } from '../../activities/policy/prompt.js';
+import { parseArgs } from 'node:util';
+import { Client, Connection } from '@temporalio/client';
+import { createActivities, type Activity } from '../../activities/index.js';
+import { eachOf } from '../../activities/artifacts/collections.js';
+import type { PlanOutput } from '../../activities/runtime/sharded-stage.js';
+import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
+import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
+import { venvPython } from '../../infra/setup/paths.mjs';
+import { onEndSignal } from '../../infra/setup/processes.mjs';
 import {
   Experiment,
   expandPreset,
-  semanticsOf,
-  type PairRow,
+  QUEUES,
+  ReinforcementConfig,
+  STAGE,
+  type ActivityName,
+  type ArtifactRef,
+  type Produced,
+  type QueueRole,
+  type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
+import { after, initialState, inputsOf, nextStage, type ExperimentState } from '../../workflows/experiment-state.js';
+import { decidingInputs } from '../../workflows/lib/stage.js';
 import { createServices } from '../../workers/plugins/services.js';
+import { Attempt } from '../fixtures/attempt.js';
 import { workerProcess } from '../fixtures/harness.js';
-import type { Surroundings } from './surroundings.js';
-import type { Measure } from './table.js';
+import { halvesOfCores, pin, processTree } from './stage-overhead.js';
+import { report } from './table.js';
+
+const HELP = `npm run bench:overhead -- [options]
+
+  --preset NAME  the experiment: a preset with seeds and models of its own (quickstart)
+  --turns N      turns, in each both sides, on exchanged halves of the cores (2)
+  --json         one JSON object on the last line
+  --help         print this
+
+What one stage costs beyond the call that it makes is a part of npm run bench:training -- --only overhead.`;
 
 const OVERHEAD_BAR = 1.05;
-const LEAST_SECONDS = 180;
+/** Where both sides take less, the overhead is that of the start. */
+const LEAST_SECONDS = 60;
 
-type Curve = { step: number; loss: number }[];
+type Digests = Record<string, string>;
+/** Runs the experiment with a salt to its end, or until the signal. */
+type Side = (salt: string, signal?: AbortSignal) => Promise<Digests>;
 
-/** Pairs of the project's own seeds: each program against one that returns nothing. */
-function pairs(count: number): PairRow[] {
-  const seeds = readFileSync(join(root, 'infra/seeds/simple.jsonl'), 'utf8')
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line) as { id: string; code: string });
-  return Array.from({ length: count }, (_, index) => {
-    const { id, code } = seeds[index % seeds.length]!;
-    return {
-      id: `${id}/${index}`,
-      questionId: id,
-      split: 'train',
-      question: `Write this function, number ${index}: ${code.split('\n')[0]}`,
-      chosen: code,
-      rejected: code.replace(/return .*/g, 'return None'),
-      chosenPassRate: 1,
-      rejectedPassRate: 0,
-    };
-  });
+/** The experiment, with a salt in every stage: an equal one would be answered from the store. */
+function configOf(preset: string, salt: string): Experiment {
+  const { stages, ...more } = Experiment.parse(expandPreset({ extends: preset, name: 'overhead' }));
+  const salted = Object.entries(stages).map(([name, config]) => [name, { ...config, salt }]);
+  return Experiment.parse({ ...more, stages: Object.fromEntries(salted) });
 }
 
-function writeRows(path: string, rows: readonly object[]): string {
-  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return path;
-}
+/** The experiment without Temporal: the same activities, one after the other, shards in the same window. */
+class PlainScript {
+  readonly #activities: Record<string, Activity>;
+  readonly #worker = activityInterceptor({ limits: movementLimits('gpu') });
+  readonly #attempts = new Set<Attempt>();
 
-/** The cores of this host in two halves, as `taskset` takes them. */
-function halvesOfCores(): [string, string] {
-  const allowed = /^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!;
-  const cores = allowed.split(',').flatMap((range) => {
-    const [first, last = first] = range.split('-').map(Number) as [number, number?];
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  });
-  const half = Math.floor(cores.length / 2);
-  if (half === 0)
-    throw new Error(`The overhead is measured on two halves of the cores, and there is one core: ${allowed}.`);
-  return [cores.slice(0, half).join(','), cores.slice(half, 2 * half).join(',')];
-}
+  constructor(services: ReturnType<typeof createServices>) {
+    const roles = Object.keys(QUEUES) as QueueRole[];
+    this.#activities = Object.assign({}, ...roles.map((role) => createActivities(services, role)));
+  }
 
-/** A process and all below it. */
-function processTree(pid: number): number[] {
-  const tasks = existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [];
-  const children = tasks.flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
-  );
-  return [pid, ...children.flatMap(processTree)];
-}
-
-/** Keeps processes and what they start to some cores. */
-function pin(pids: readonly number[], cores: string): void {
-  for (const pid of pids) {
-    const { status, error, stderr } = spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', cores, String(pid)], {
-      encoding: 'utf8',
+  async run(config: Experiment, signal?: AbortSignal): Promise<Digests> {
+    signal?.addEventListener('abort', () => {
+      for (const { cancelled } of this.#attempts) cancelled.abort(signal.reason);
     });
-    if (error || (status !== 0 && existsSync(`/proc/${pid}`)))
-      throw new Error(
-        `taskset (util-linux) cannot keep process ${pid} to the cores ${cores}: ${error?.message ?? stderr}`,
-      );
+    const { seeds, models } = config;
+    const [questionsFrom, policy] = await Promise.all([
+      this.#call<Produced>('artifacts.import', { input: seeds }),
+      this.#call<Produced>('models.import', { source: models.policy }),
+    ]);
+    await this.#call('experiment.record', { experiment: config });
+    let state: ExperimentState = after(initialState(config), {
+      type: 'inputsKnown',
+      given: { seeds: questionsFrom.ref, 'models.policy': policy.ref },
+    });
+    for (let stage = nextStage(state); stage !== undefined; stage = nextStage(state)) {
+      signal?.throwIfAborted();
+      state = after(state, { type: 'stageStarted', stage, at: Date.now(), resetEventId: 1 });
+      const result = await this.#stage(stage, config.stages[stage], inputsOf(state, stage));
+      state = after(state, { type: 'stageDone', stage, at: Date.now(), result });
+    }
+    await this.#call('experiment.report', { experiment: config, stages: [...state.stages], policy: policy.ref });
+    return Object.fromEntries(state.stages.map(({ name, artifact }) => [name, artifact!.digest]));
+  }
+
+  #call<T>(name: ActivityName, input: unknown): Promise<T> {
+    const attempt = new Attempt({ activityType: name, worker: this.#worker });
+    this.#attempts.add(attempt);
+    const activity = this.#activities[name]!;
+    return attempt.run(() => activity(input as never)).finally(() => this.#attempts.delete(attempt)) as Promise<T>;
+  }
+
+  #stage(stage: StageName, config: unknown, inputs: object): Promise<StageResult> {
+    const settings = STAGE[stage].withSettings(config);
+    const deciding = decidingInputs(inputs as Record<string, ArtifactRef>, settings);
+    if (stage === 'reinforcement')
+      return this.#rounds(ReinforcementConfig.parse(config), inputs as Record<string, ArtifactRef>);
+    if ('train' in STAGE[stage].steps)
+      return this.#call(`${stage}.train` as ActivityName, { config, inputs: deciding });
+    return this.#shards(stage, config as { execution: { window: number } }, deciding);
+  }
+
+  async #shards(
+    stage: StageName,
+    config: { execution: { window: number } },
+    inputs: Record<string, ArtifactRef>,
+  ): Promise<StageResult> {
+    const { stageKey, shards } = await this.#call<PlanOutput>(`${stage}.plan` as ActivityName, { config, inputs });
+    const steps = STAGE[stage].withSettings(config).shardSteps();
+    const { execution } = config;
+    await eachOf(shards, execution.window, async (shard) => {
+      for (const step of steps) await this.#call(`${stage}.${step}` as ActivityName, { stageKey, shard, execution });
+    });
+    return this.#call(`${stage}.seal` as ActivityName, { stageKey });
+  }
+
+  /** Synchronous rounds, as the workflow `reinforcement` has them. */
+  async #rounds(config: ReinforcementConfig, inputs: Record<string, ArtifactRef>): Promise<StageResult> {
+    const { questions, rewardModel } = inputs;
+    const { reward, rounds, execution } = config;
+    const reference = inputs['policy']!;
+    let trained: Produced = { ref: reference, reused: true, metrics: {} };
+    let pruned: { from: number; held: ArtifactRef[] } = { from: 1, held: [] };
+    let pruning: Promise<void> = Promise.resolve();
+    for (let round = 1; round <= rounds; round += 1) {
+      const of = async (step: string, refs: object): Promise<Produced> =>
+        this.#call(`reinforcement.${step}` as ActivityName, { config, round, inputs: refs });
+      const policy = trained.ref;
+      const { ref: plan } = await of('plan', { questions });
+      const { ref: rollouts } = await of('rollouts', { plan, policy });
+      const [verdicts, scores] = await Promise.all([
+        reward.testsWeight > 0 ? of('judge', { plan, rollouts }) : undefined,
+        reward.rewardModelWeight > 0 ? of('score', { plan, rollouts, rewardModel }) : undefined,
+      ]);
+      const { ref: rewards } = await of('reward', {
+        rollouts,
+        verdicts: verdicts?.ref,
+        scores: scores?.ref,
+        rewardModel: scores ? rewardModel : undefined,
+      });
+      trained = await of('update', { policy, reference, rollouts, rewards });
+      const newest = trained.ref;
+      pruning = pruning.then(async () => {
+        const { keepRounds } = execution;
+        const done = round === rounds;
+        pruned = await this.#call('reinforcement.prune', { newest, ...pruned, needed: [reference], keepRounds, done });
+      });
+    }
+    await pruning;
+    return trained;
   }
 }
 
-/** Measures of two trainings of `steps` optimizer steps on each side. */
-export async function overhead(
-  { client, environment: all, home, servers }: Surroundings,
-  steps: number,
-): Promise<Measure[]> {
-  const {
-    models: { policy: model },
-    stages: { rewardModel: config },
-  } = Experiment.parse(expandPreset({ extends: 'quickstart', name: 'overhead' }));
-  const rows = pairs(steps * config.batchSize);
-  const warmUp = rows.slice(0, config.batchSize);
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      preset: { type: 'string', default: 'quickstart' },
+      turns: { type: 'string', default: '2' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return console.log(HELP);
+  const turns = Number(values.turns);
+  if (!Number.isInteger(turns) || turns < 2) throw new Error(`--turns is ${values.turns}: give a number from 2 on.`);
+  configOf(values.preset, '');
   const halves = halvesOfCores();
-  const environment = { ...all, ACECODER_TORCH_THREADS: String(halves[0].split(',').length) };
+
+  const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
+  /** Each side has a home and a part of the bucket, so that it makes everything itself. */
+  const environmentOf = (side: string): Record<string, string> => ({
+    ...Object.fromEntries(
+      Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    ),
+    ACECODER_PYTHON: venvPython(),
+    ACECODER_TORCH_THREADS: String(halves[0].split(',').length),
+    ACECODER_HOME: join(home, side),
+    ACECODER_S3_PREFIX: side,
+  });
+  const connection = await Connection.connect({ address: stack.address });
+  const client = new Client({ connection, namespace: stack.namespace });
   const queue = 'overhead';
-  const workers = workerProcess(queue, environment);
-  const services = createServices({ env: environment, label: 'direct' });
+  const workers = workerProcess(queue, environmentOf('workflows'));
+  const services = createServices({ env: environmentOf('plain'), label: 'plain' });
+  const stopped = new Promise<never>((_, reject) => {
+    onEndSignal((signal) => reject(new Error(`Ended by ${signal}.`)));
+  });
+  const workflows: Side = async (salt, signal) => {
+    const handle = await client.workflow.start('experiment', {
+      taskQueue: queue,
+      workflowId: `overhead-${randomUUID()}`,
+      args: [configOf(values.preset, salt)],
+    });
+    signal?.addEventListener('abort', () => void handle.cancel().catch(() => undefined));
+    const { stages } = (await handle.result()) as { stages: { name: string; artifact: ArtifactRef }[] };
+    return Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact.digest]));
+  };
+  const script = new PlainScript(services);
+  const plain: Side = (salt, signal) => script.run(configOf(values.preset, salt), signal);
+
+  /** Seconds of a side, which goes on with equal work until the other side has ended. */
+  const timed = async (name: string, side: Side, salt: string, other: AbortSignal, ended: () => void) => {
+    const started = performance.now();
+    const digests = await side(salt);
+    const seconds = (performance.now() - started) / 1000;
+    console.error(`  ${name} ${seconds.toFixed(1)} s`);
+    ended();
+    if (!other.aborted) await side(`${salt}, beside`, other).catch(() => undefined);
+    return { seconds, digests };
+  };
+  const pair = async (turn: number) => {
+    const [ofWorkflows, ofPlain] = turn % 2 === 0 ? [halves[0], halves[1]] : [halves[1], halves[0]];
+    const theirs = [...Object.values(stack.pids), ...processTree(workers.child.pid!)];
+    pin(theirs, ofWorkflows);
+    pin(
+      processTree(process.pid).filter((pid) => !theirs.includes(pid)),
+      ofPlain,
+    );
+    const [workflowsEnd, plainEnd] = [new AbortController(), new AbortController()];
+    const [one, two] = await Promise.all([
+      timed('workflows', workflows, `turn ${turn}`, plainEnd.signal, () => workflowsEnd.abort(new Error('ended'))),
+      timed('plain script', plain, `turn ${turn}`, workflowsEnd.signal, () => plainEnd.abort(new Error('ended'))),
+    ]);
+    if (JSON.stringify(one.digests) !== JSON.stringify(two.digests))
+      throw new Error(`Not both made the same: ${JSON.stringify(one.digests)} and ${JSON.stringify(two.digests)}.`);
+    return { workflows: one.seconds, plain: two.seconds };
+  };
   try {
-    const staged = async (name: string, some: readonly PairRow[]): Promise<Curve> => {
-      const path = writeRows(join(home, `${name}.jsonl`), some);
-      // The salt gives each a key of its own, so that none finds the model of another.
-      const { metrics, reused } = (await client.workflow.execute('rewardModel', {
-        taskQueue: queue,
-        workflowId: `overhead-${name}-${Date.now()}`,
-        args: [{ inputs: { pairs: { kind: 'pairs', path }, backbone: model }, config: { ...config, salt: name } }],
-      })) as StageResult;
-      if (reused) throw new Error(`The stage '${name}' found a model and trained none.`);
-      return metrics['curve'] as Curve;
-    };
-    const folder = join(home, 'direct');
-    const backbone = join(folder, 'backbone');
-    const direct = async (some: readonly PairRow[], signal?: AbortSignal): Promise<Curve> => {
-      const conversations = some.map(({ id, questionId, question, chosen, rejected }) => ({
-        id,
-        questionId,
-        ...promptOf(question),
-        chosen,
-        rejected,
-      }));
-      const {
-        execution: { microBatch, checkpointSeconds, gradientCheckpointing },
-      } = config;
-      const { curve } = await services.models.call(
-        'trainRewardModel',
+    // Processes start and models load before anything is measured.
+    await Promise.all([services.models.versions(), services.sandbox.versions()]);
+    const pairs: Awaited<ReturnType<typeof pair>>[] = [];
+    for (let turn = 0; turn < turns; turn += 1) {
+      console.error(`turn ${turn + 1} of ${turns} ...`);
+      pairs.push(await Promise.race([pair(turn), stopped]));
+    }
+    const sum = (side: 'workflows' | 'plain'): number => pairs.reduce((total, each) => total + each[side], 0);
+    const each = (side: 'workflows' | 'plain'): string =>
+      pairs.map((seconds) => seconds[side].toFixed(1)).join(' and ');
+    const ratios = pairs.map(({ workflows, plain }) => (workflows / plain).toFixed(3)).join(' and ');
+    report(
+      'overhead',
+      [
         {
-          model: backbone,
-          train: writeRows(join(folder, 'train.jsonl'), conversations),
-          heldOut: writeRows(join(folder, 'heldOut.jsonl'), []),
-          output: join(folder, 'model'),
-          checkpoints: join(folder, 'checkpoints'),
-          config: { ...semanticsOf(config), microBatch, checkpointSeconds, gradientCheckpointing, baseline: true },
+          name: `overhead: ${values.preset} over the plain script`,
+          value: sum('workflows') / sum('plain'),
+          unit: 'times',
+          bar: OVERHEAD_BAR,
+          at: 'most',
+          note: `side by side, cores ${halves[0]} and ${halves[1]}, then exchanged; ${ratios}`,
         },
         {
-          ...(signal ? { signal } : {}),
-          onCheckpoint: async () => {
-            if (!signal) checkpoints++;
-          },
+          name: 'plain script',
+          value: sum('plain') / turns,
+          unit: 's',
+          bar: LEAST_SECONDS,
+          note: each('plain'),
         },
-      );
-      return curve;
-    };
-    let checkpoints = 0;
-    const timed = async (side: string, work: Promise<Curve>): Promise<{ losses: string; seconds: number }> => {
-      const started = performance.now();
-      const curve = await work;
-      const seconds = (performance.now() - started) / 1000;
-      console.error(`  ${side} ${seconds.toFixed(1)} s`);
-      return { losses: JSON.stringify(curve.map(({ step, loss }) => [step, loss])), seconds };
-    };
-    /** Both sides at once, each on a half of the cores. */
-    const pair = async (name: string, [ofStage, ofCall]: readonly [string, string]) => {
-      const stageProcesses = [...servers, ...processTree(workers.child.pid!)];
-      pin(stageProcesses, ofStage);
-      pin(
-        processTree(process.pid).filter((pid) => !stageProcesses.includes(pid)),
-        ofCall,
-      );
-      const stage = timed('stage', staged(name, rows));
-      // It may fail before it is waited for.
-      stage.catch(() => undefined);
-      const own = await timed('direct', direct(rows));
-      // A side that has the memory to itself is faster: the call goes on until the stage has ended too.
-      const ended = new AbortController();
-      const beside = direct(rows, ended.signal).catch((error: unknown) => {
-        if (!ended.signal.aborted) throw error;
-      });
-      try {
-        return { stage: await stage, own };
-      } finally {
-        ended.abort(new Error('The stage has ended.'));
-        await beside;
-      }
-    };
-    if (model.kind === 'artifact') throw new Error('The preset quickstart names a stored model.');
-    await services.models.call('importModel', { source: model, output: backbone });
-    await direct(warmUp);
-    await staged('warm-up', warmUp);
-    checkpoints = 0;
-    const pairsOfSides = [await pair('first', [halves[0], halves[1]]), await pair('second', [halves[1], halves[0]])];
-    const losses = new Set(pairsOfSides.flatMap(({ stage, own }) => [stage.losses, own.losses]));
-    if (losses.size > 1) throw new Error(`Not all compute the same; steps and losses: ${[...losses].join(' and ')}.`);
-    const [stageSeconds, directSeconds] = [
-      pairsOfSides.map(({ stage }) => stage.seconds),
-      pairsOfSides.map(({ own }) => own.seconds),
-    ];
-    const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-    const each = (values: readonly number[]): string => values.map((value) => value.toFixed(1)).join(' and ');
-    return [
-      {
-        name: 'overhead: stage over direct call',
-        value: mean(stageSeconds) / mean(directSeconds),
-        unit: 'times',
-        bar: OVERHEAD_BAR,
-        at: 'most',
-        note:
-          `side by side, cores ${halves[0]} and ${halves[1]}, then exchanged; ` +
-          `${checkpoints / 2} checkpoints per call`,
-      },
-      {
-        name: 'overhead: direct call',
-        value: mean(directSeconds),
-        unit: 's',
-        bar: LEAST_SECONDS,
-        note: `${steps} steps of ${config.batchSize} pairs; ${each(directSeconds)}`,
-      },
-      { name: 'overhead: stage', value: mean(stageSeconds), unit: 's', note: each(stageSeconds) },
-    ];
+        { name: 'workflows', value: sum('workflows') / turns, unit: 's', note: each('workflows') },
+      ],
+      values.json,
+    );
   } finally {
     pin([process.pid], halves.join(','));
     await services.close();
     await workers.stop();
+    await connection.close();
+    await stopStack({ home });
+    rmSync(home, { recursive: true, force: true });
   }
 }
+
+await main();

@@ -11,7 +11,7 @@ import { createArtifactStore, storeOptionsFromEnvironment } from '../../activiti
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
 import { venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
-import { overhead } from './overhead.js';
+import { stageOverhead } from './stage-overhead.js';
 import { pythonMeasures } from './python.js';
 import type { Surroundings } from './surroundings.js';
 import { report, type Measure } from './table.js';
@@ -51,7 +51,7 @@ async function main(): Promise<void> {
   const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
     waiting: (surroundings) => waiting(surroundings, rounds, device),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
-    overhead: (surroundings) => overhead(surroundings, steps),
+    overhead: (surroundings) => stageOverhead(surroundings, steps),
   };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen)
