@@ -1,4 +1,5 @@
 /** What an activity needs of Temporal, in one place: progress, cancellation and who it is. */
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { asyncLocalStorage, Context } from '@temporalio/activity';
 import type { Logger } from '@temporalio/common';
@@ -75,6 +76,8 @@ export function watchMovement(context: Context): Movement {
   const now = performance.now();
   const stalled = new AbortController();
   const ended = AbortSignal.any([context.cancellationSignal, stalled.signal]);
+  // As many requests listen as are in flight. Node takes more than ten for a leak, and says so in the worker's log.
+  setMaxListeners(0, ended);
   const movement = { movedAt: now, progressedAt: now, waitsForChildren: 0, stalled, ended };
   movements.set(context, movement);
   return movement;

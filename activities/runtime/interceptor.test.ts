@@ -64,6 +64,24 @@ describe('an activity that stands still', () => {
   });
 });
 
+describe('an activity with many requests at once', () => {
+  it('is not taken for a leak by Node', async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): unknown => warnings.push(warning);
+    process.on('warning', warned);
+    try {
+      await new Attempt().run(() => {
+        for (let request = 0; request < 32; request += 1)
+          cancellationSignal().addEventListener('abort', () => undefined, { once: true });
+        return until(20);
+      });
+    } finally {
+      process.off('warning', warned);
+    }
+    expect(warnings.map(({ name }) => name)).toEqual([]);
+  });
+});
+
 describe('an activity that is told to end', () => {
   it('and does not, is left alone with the reason, so that its slot is free', async () => {
     const attempt = new Attempt({ idle: 3600, silent: 3600 });

@@ -34,6 +34,8 @@ interface Inflicted {
   during: string[];
   /** Milliseconds from the fault, or its end, to new work; undefined where the experiment ended first, or none came. */
   newWorkMs?: number;
+  /** Whether the experiment ended before. */
+  ended?: true;
 }
 
 export interface FinishedExperiment {
@@ -124,16 +126,16 @@ export async function runExperiment({
       if (number === undefined) return;
       const fault = await inflictOne(site, { id, experiment, deck, random, number });
       run.faults.push(fault);
-      const { newWorkMs } = fault;
+      const { newWorkMs, ended } = fault;
       const work =
         newWorkMs !== undefined
           ? `new work after ${(newWorkMs / 1000).toFixed(1)} s`
-          : experiment.ended
+          : ended
             ? 'the experiment ended'
             : 'no new work';
       const during = fault.during.join(', ') || 'no activity';
       log(`fault ${number} of ${enough.faults}: ${fault.fault} in ${during} (${id}); ${work}`);
-      if (newWorkMs === undefined && !experiment.ended)
+      if (newWorkMs === undefined && !ended)
         run.violations.push(`fault ${number} (${fault.fault}): no new work in ${NO_WORK_MS / 1000} s`);
     }
   };
@@ -223,6 +225,7 @@ async function inflictOne(
       const during = [...new Set([...(look?.running.values() ?? [])].map(({ type }) => type))];
       const newWorkAt = await newWork(site, id, experiment, since, lasts ? undefined : look);
       const inflicted = { number, id, fault, at, during };
+      if (newWorkAt === 'ended') return { ...inflicted, ended: true };
       return newWorkAt === undefined ? inflicted : { ...inflicted, newWorkMs: Math.max(0, newWorkAt - since) };
     }
     // What it would be done to does not run, perhaps for long: another kind takes its place.
@@ -241,20 +244,21 @@ async function lookForActivity(site: Site, id: string, milliseconds: number): Pr
   }
 }
 
-/** When new work was seen after a fault; undefined where the experiment ended without, or none came. */
+/** When new work was seen after a fault; undefined where none came. */
 async function newWork(
   site: Site,
   id: string,
   experiment: Ending,
   since: number,
   before: Look | undefined,
-): Promise<number | undefined> {
+): Promise<number | 'ended' | undefined> {
   const until = performance.now() + NO_WORK_MS;
   let first = before;
-  while (performance.now() < until && !experiment.ended) {
+  while (performance.now() < until) {
+    if (experiment.ended) return 'ended';
     try {
       const now = await lookAt(site.client, id);
-      if (now.ended) return undefined;
+      if (now.ended) return 'ended';
       first ??= now;
       if (isNewWork(first, now, since)) {
         // An activity's start has a time of its own, and the look comes later.
