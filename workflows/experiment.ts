@@ -24,6 +24,7 @@ import {
   upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
+  patched,
 } from '@temporalio/workflow';
 import { WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
@@ -141,6 +142,8 @@ class ExperimentRun {
   #remembered = '';
   /** Whether the current stage's child exists and takes signals. */
   #started = false;
+  /** A pause or its end that is on its way to a stage. */
+  #telling: Promise<void> | undefined;
   /** How often somebody had a reason to look whether the stage still exists. */
   #looks = 0;
   /** Everything that abandoning ends. */
@@ -354,7 +357,7 @@ class ExperimentRun {
           });
           this.#started = true;
           // The pause may be older than the child that is to take it.
-          if (this.#state.paused) await this.#tell(stage, pauseSignal);
+          if (this.#state.paused) await this.#tellInOrder(stage, pauseSignal);
           return this.#unlessLost(stage, child.result() as Promise<StageResult>);
         });
       } catch (error) {
@@ -445,7 +448,22 @@ class ExperimentRun {
     this.#apply({ type: paused ? 'paused' : 'resumed' });
     this.#show();
     const { current } = this.#state;
-    if (current && this.#started) await this.#tell(current, paused ? pauseSignal : resumeSignal);
+    if (current && this.#started) await this.#tellInOrder(current, paused ? pauseSignal : resumeSignal);
+  }
+
+  /**
+   * Tells a stage of a pause or its end, once it has taken what it was told before. The server delivers signals of one
+   * workflow task in any order, and a stage that takes a pause after its end waits for ever.
+   */
+  async #tellInOrder(stage: StageName, signal: SignalDefinition): Promise<void> {
+    const before = this.#telling;
+    const telling = (async (): Promise<void> => {
+      if (before && patched('pausesInOrder')) await before;
+      await this.#tell(stage, signal);
+    })();
+    this.#telling = telling;
+    await telling;
+    if (this.#telling === telling) this.#telling = undefined;
   }
 
   async #tell(stage: StageName, signal: SignalDefinition): Promise<void> {
