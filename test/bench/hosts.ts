@@ -330,7 +330,7 @@ async function measure(
   }
   const longest = Math.max(...again.map(({ seconds }) => seconds));
   const slowest = again.find(({ seconds }) => seconds === longest);
-  const shards = again.filter(({ lost }) => lost.step === undefined);
+  const trainings = again.filter(({ lost }) => lost.step !== undefined).length;
   return [
     {
       name: 'stages in which the host at work was lost',
@@ -379,18 +379,12 @@ async function measure(
       at: 'most',
     },
     {
-      name: 'shards or steps repeated for each lost activity',
-      value: shards.length > 0 ? 1 : 0,
-      unit: 'shards',
-      bar: 1,
-      at: 'most',
-    },
-    {
       name: 'trainings that did not go on from the newest checkpoint',
       value: unresumed,
       unit: 'trainings',
       bar: 0,
       at: 'most',
+      note: `${trainings} trainings lost`,
     },
     { name: 'the undisturbed experiment', value: plain, unit: 's' },
   ];
