@@ -1,9 +1,9 @@
 /** An experiment on a site, faults from a seed that come meanwhile, and what else goes on there. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ScheduleOverlapPolicy, type WorkflowHandle } from '@temporalio/client';
+import { writeWhole } from '../../infra/setup/processes.mjs';
 import { ArtifactRef, type ExperimentStatus, type StageName } from '../../workflows/contract/index.js';
 import { fakeSeeds } from '../fixtures/fake-endpoint.js';
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Random } from '../simulation/random.js';
@@ -378,7 +378,8 @@ export class Background {
   #grow(): void {
     if (this.#seeds >= MOST_SEEDS) return;
     this.#seeds += 1;
-    writeFileSync(this.file, fakeSeeds(this.#seeds, 'nightly'));
+    // A refresh may read it at any moment.
+    writeWhole(this.file, fakeSeeds(this.#seeds, 'nightly'));
   }
 
   async #growing(): Promise<void> {
