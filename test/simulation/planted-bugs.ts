@@ -96,5 +96,53 @@ export const BUGS = {
         'state: Object.assign({}, _class_private_field_get(this, _state), { results: {} }),\n        searchAttributes:',
     },
   },
+  budgetForgotten: {
+    what: 'a stage that starts again forgets what its stored replies cost',
+    replacement: { search: 'new Map(Object.entries(costs)', replace: 'new Map(Object.entries({})' },
+  },
+  pauseNotTold: {
+    what: 'a stage that starts in a pause is not told of it',
+    replacement: {
+      search: 'if (_class_private_field_get(this, _state).paused) await _class_private_method_get(this, _tell',
+      replace: 'if (false) await _class_private_method_get(this, _tell',
+    },
+  },
+  gateForgotten: {
+    what: 'a shard in work goes on in a pause',
+    replacement: {
+      search: 'const step = `${stage}.${name}`;\n            await run.gate();',
+      replace: 'const step = `${stage}.${name}`;',
+    },
+  },
+  pauseLostAtContinuation: {
+    what: 'a sharded stage that goes on as a new run has forgotten that it is paused',
+    replacement: {
+      search:
+        'await run.gate();\n        await (0,_temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.continueAsNew)(input',
+      replace: 'await (0,_temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.continueAsNew)(input',
+    },
+  },
+  retryLosesPatch: {
+    what: 'a stage that runs again has the settings that it had before',
+    replacement: {
+      search: 'const patched = _object_spread_props(_object_spread({}, state), {\n                    config\n',
+      replace:
+        'const patched = _object_spread_props(_object_spread({}, state), {\n                    config: state.config\n',
+    },
+  },
+  lostStageAwaited: {
+    what: 'an experiment waits for a stage that was terminated before a reset',
+    replacement: {
+      search: 'if (await _class_private_method_get(this, _exists, exists).call(this, stage)) continue;',
+      replace: 'continue;',
+    },
+  },
+  lookOutFails: {
+    what: 'a look at who serves a queue that fails fails the workflow task',
+    replacement: {
+      search: "_temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.log.warn('nobody could say who serves the queue', {",
+      replace: "throw error; (() => undefined)('', {",
+    },
+  },
 } as const satisfies Record<string, Bug>;
 export type BugName = keyof typeof BUGS;

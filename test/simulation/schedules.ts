@@ -7,10 +7,10 @@ import {
   MESSAGES,
   queueName,
   STAGES,
-  WORKFLOWS,
   type ExperimentFigures,
   type FailureType,
   type StageName,
+  type WORKFLOWS,
 } from '../../workflows/contract/index.js';
 import { isDropped, SimulatedActivities, STEPS_PER_CHECKPOINT } from './activities.js';
 import { BUGS, type Bug, type BugName } from './planted-bugs.js';
@@ -166,7 +166,8 @@ const SLOTS: Readonly<Record<string, number>> = {
   [queueName('sandbox', 'acecoder')]: 2,
 };
 /** Work that a pause holds back. */
-const HELD_BY_PAUSE = /\.(train|update|rollouts|generate|request)$/;
+const HELD_BY_PAUSE =
+  /\.(train|update|rollouts)$|^(synthesis|filtering|sampling|preferences|evaluation)\.(?!plan|seal)/;
 /** Time after which a pause has reached every stage, and the shortest pause that is looked at, in milliseconds. */
 const PAUSE_SETTLES_MS = 120_000;
 
@@ -249,6 +250,9 @@ class ScheduleRun {
   #starts = 0;
   /** Since when the experiment is paused, where nothing has disturbed the pause. In milliseconds since 1970. */
   #pausedAt: number | undefined;
+  /** Workflows that have taken a pause. */
+  readonly #pausedStages = new Set<string>();
+  #children = 0;
   /** The largest budget that anybody has given, in US dollars. */
   #budgetUsd = AMPLE_USD;
   #input: unknown;
@@ -271,6 +275,14 @@ class ScheduleRun {
       only,
     });
     this.server.onScheduled = (workflowId, activity) => this.#scheduled(workflowId, activity);
+    this.server.onChild = (workflowId) => this.#childAsked(workflowId);
+    this.server.onBegin = (workflowId) => void this.#pausedStages.delete(workflowId);
+    this.server.onSignals = (workflowId, names, when) => {
+      // What one task both resumes and asks for is right; of one that pauses, only later tasks are held back.
+      const last = names.findLast((name) => name === MESSAGES.pause || name === MESSAGES.resume);
+      if (when === 'before' && names.includes(MESSAGES.resume)) this.#pausedStages.delete(workflowId);
+      if (when === 'after' && last === MESSAGES.pause) this.#pausedStages.add(workflowId);
+    };
     this.#activities.isServed = (queue) => this.server.isServed(queue);
     this.#activities.now = () => this.server.timeline.now;
     this.#input = what.input;
@@ -481,11 +493,20 @@ class ScheduleRun {
 
   /** An activity was asked for: a pause that has reached everybody holds it back. */
   #scheduled(workflowId: string, activity: string): void {
-    const since = this.#pausedAt;
-    if (since === undefined || !HELD_BY_PAUSE.test(activity)) return;
-    if (workflowId !== ID && !workflowId.startsWith(`${ID}/`)) return;
-    if (this.server.timeline.now - since > PAUSE_SETTLES_MS)
+    if (!HELD_BY_PAUSE.test(activity) || (workflowId !== ID && !workflowId.startsWith(`${ID}/`))) return;
+    const since = this.#pausedAt ?? Number.POSITIVE_INFINITY;
+    if (this.#pausedStages.has(workflowId) || this.server.timeline.now - since > PAUSE_SETTLES_MS)
       this.#violations.add(`${workflowId} asks for ${activity} while it is paused`);
+  }
+
+  /** A stage is about to start: a pause then comes before anybody can take it. */
+  #childAsked(workflowId: string): void {
+    if (this.what.workflow !== 'experiment' || !workflowId.startsWith(`${ID}/`)) return;
+    this.#children += 1;
+    const random = this.#happens('pause', `child ${this.#children}`, 0.02);
+    if (!random) return;
+    this.server.count('pause');
+    this.#pause(random.pick([10_000, 600_000]));
   }
 
   async #reset(workflowId: string, random: Random): Promise<void> {
@@ -560,7 +581,7 @@ class ScheduleRun {
       server.update(ID, MESSAGES.abandon, { reason: 'tired' });
       return;
     }
-    if (poor) this.#budgetUsd *= 2;
+    if (poor) this.#budgetUsd *= 1.25;
     server.update(ID, MESSAGES.retryStage, {
       stage,
       ...(poor ? { execution: { budgetUsd: this.#budgetUsd } } : {}),

@@ -79,22 +79,30 @@ export async function shrunk(
     const others = left.filter((fault) => kindOf(fault) !== kind);
     if (others.length < left.length && (await stillWrong(others))) left = others;
   }
+  for (const fault of left) if (tries < MOST_TRIES && (await stillWrong([fault]))) return [fault];
   for (let parts = 2; left.length > 1 && tries < MOST_TRIES;) {
     const size = Math.ceil(left.length / parts);
-    let smaller: string[] | undefined;
-    for (let at = 0; at < left.length && !smaller && tries < MOST_TRIES; at += size) {
-      const part = left.slice(at, at + size);
-      const others = [...left.slice(0, at), ...left.slice(at + size)];
-      if (await stillWrong(part)) smaller = part;
-      else if (parts > 2 && (await stillWrong(others))) smaller = others;
-    }
-    if (smaller) {
-      parts = smaller.length < size ? 2 : Math.max(2, Math.min(parts - 1, smaller.length));
-      left = smaller;
-    } else if (size === 1) break;
+    const places = Array.from({ length: Math.ceil(left.length / size) }, (_, index) => index * size);
+    const smaller = await firstOf(
+      [
+        ...places.map((at) => ({ some: left.slice(at, at + size), parts: 2 })),
+        ...places.map((at) => ({
+          some: [...left.slice(0, at), ...left.slice(at + size)],
+          parts: Math.max(2, parts - 1),
+        })),
+      ],
+      ({ some }) => (tries < MOST_TRIES ? stillWrong(some) : Promise.resolve(false)),
+    );
+    if (smaller) ({ some: left, parts } = smaller);
+    else if (size === 1) break;
     else parts = Math.min(2 * parts, left.length);
   }
   return left;
+}
+
+async function firstOf<T>(items: readonly T[], holds: (item: T) => Promise<boolean>): Promise<T | undefined> {
+  for (const item of items) if (await holds(item)) return item;
+  return undefined;
 }
 
 function kindOf(fault: string): string {

@@ -198,6 +198,12 @@ export class Server {
   workflowTasks = 0;
   /** Told of every activity that a workflow asks for. */
   onScheduled: (workflowId: string, activity: string) => void = () => undefined;
+  /** Told of every child that a workflow asks for. */
+  onChild: (workflowId: string) => void = () => undefined;
+  /** Told of the signals of a workflow task before its commands reach the server, and after it. */
+  onSignals: (workflowId: string, names: readonly string[], when: 'before' | 'after') => void = () => undefined;
+  /** Told of every run that begins and goes on from no other one. */
+  onBegin: (workflowId: string) => void = () => undefined;
   /** Every fault that happened, by a name that repeats it. */
   readonly occurred: string[] = [];
   readonly #runs = new Map<string, Run>();
@@ -339,6 +345,7 @@ export class Server {
     for (const [id, update] of point.updates) next.updates.set(id, update);
     for (const seq of base.awaited) next.awaited.add(seq);
     chain.push(next);
+    this.onBegin(workflowId);
     this.#runs.set(workflowId, next);
     this.outcomes.delete(workflowId);
     for (const [seq, fires] of point.timers) this.#startTimer(next, seq, fires);
@@ -441,6 +448,7 @@ export class Server {
     this.#chains.set(workflowId, chain);
     const run = new Run(workflowId, runId, workflowType, vm, parent, `${workflowId}.${chain.length + 1}`);
     chain.push(run);
+    if (!continued) this.onBegin(workflowId);
     run.memo = { ...continued?.memo };
     run.continues = continued !== undefined;
     run.startedBy = parent;
@@ -544,7 +552,10 @@ export class Server {
         return;
       }
       run.history.taskCompleted();
+      const signals = jobs.flatMap(({ signalWorkflow }) => signalWorkflow?.signalName ?? []);
+      this.onSignals(run.workflowId, signals, 'before');
       for (const command of commands) await this.#apply(run, command, commands);
+      this.onSignals(run.workflowId, signals, 'after');
       if (run.waiting.length > 0) this.#scheduleTask(run);
     };
     if (this.#happens('late', name)) this.timeline.after(namedRandom(this.seed, `late ${name}`).int(1, 3000), commit);
@@ -738,6 +749,7 @@ export class Server {
       cancelled: false,
     };
     run.children.set(child.seq, child);
+    this.onChild(child.workflowId);
     this.#beginChild(run, child);
   }
 
@@ -1003,7 +1015,7 @@ export class Server {
 }
 
 /** Signals and updates come before everything else of a workflow task, as the SDK orders them. */
-function inOrder(jobs: readonly Job[]): Job[] {
+export function inOrder(jobs: readonly Job[]): Job[] {
   const rank = (job: Job): number => (job.initializeWorkflow ? 0 : job.signalWorkflow || job.doUpdate ? 1 : 2);
   return jobs
     .map((job, index) => ({ job, index }))

@@ -160,10 +160,14 @@ export class WorkflowRun {
     return this.#past.length;
   }
 
-  /** @throws TaskFailed where the workflow task fails. */
-  async activate(activation: Activation): Promise<Command[]> {
+  /**
+   * @param recorded flags that a recorded task used; absent: the task is new
+   * @throws TaskFailed where the workflow task fails.
+   */
+  async activate(activation: Activation, recorded?: { flags: readonly number[] }): Promise<Command[]> {
     const workflow = (this.#workflow ??= await this.#replayed());
-    const { commands, flags } = await this.#run(workflow, activation, false, this.#flags);
+    for (const flag of recorded?.flags ?? []) this.#flags.add(flag);
+    const { commands, flags } = await this.#run(workflow, activation, recorded !== undefined, this.#flags);
     for (const flag of flags) this.#flags.add(flag);
     this.#past.push({ activation, flags, commands: textOf(commands) });
     return commands;
@@ -253,8 +257,14 @@ export async function bundledWorkflows(): Promise<string> {
   return code;
 }
 
-function checkSdk(): void {
-  const { version } = createRequire(import.meta.url)('@temporalio/worker/package.json') as { version: string };
+/**
+ * Refuses another SDK than the one whose VM is known.
+ *
+ * @param version the installed one unless told
+ */
+export function checkSdk(
+  version = (createRequire(import.meta.url)('@temporalio/worker/package.json') as { version: string }).version,
+): void {
   if (version !== SDK_VERSION)
     throw new Error(
       `The simulation drives the workflow VM of @temporalio/worker ${SDK_VERSION}, and ${version} is installed: ` +
