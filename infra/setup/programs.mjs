@@ -15,7 +15,7 @@ export function wheelLock(name) {
 }
 
 /** Programs that Go builds on demand: the module with its version, and each package with the program's name here. */
-export const GO_PROGRAMS = {
+const GO_PROGRAMS = {
   versitygw: {
     module: 'github.com/versity/versitygw',
     version: '1.8.0',

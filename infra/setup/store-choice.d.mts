@@ -1,5 +1,4 @@
 export type StoreName = 'minio' | 'seaweedfs' | 'versitygw';
-export const STORES: readonly StoreName[];
 export function listed(names: readonly string[], word: string): string;
 export function storeFolder(home: string, store: StoreName): string;
 export function rememberedStore(home: string): StoreName | undefined;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { readJson, writeWhole } from './processes.mjs';
 
 /** Every store that is known. A new one also gets a server in `infra/stack/object-store.ts` and a step of the set-up. */
-export const STORES = ['minio', 'seaweedfs', 'versitygw'];
+const STORES = ['minio', 'seaweedfs', 'versitygw'];
 
 /** The stores in one phrase. */
 export const listed = (names, word) => `${names.slice(0, -1).join(', ')} ${word} ${names.at(-1)}`;

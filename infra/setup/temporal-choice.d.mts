@@ -1,5 +1,4 @@
 export type TemporalName = 'dev-server' | 'postgresql';
-export const TEMPORALS: readonly TemporalName[];
 export function temporalData(home: string, temporal: TemporalName): string;
 export function rememberedTemporal(home: string): TemporalName | undefined;
 export function chooseTemporal(home: string, asked: TemporalName | undefined): TemporalName;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { listed } from './store-choice.mjs';
 
 /** `dev-server` is that of the Temporal CLI on a file, `postgresql` the server in its production form. */
-export const TEMPORALS = ['dev-server', 'postgresql'];
+const TEMPORALS = ['dev-server', 'postgresql'];
 
 /** What holds the workflows of a home. */
 export const temporalData = (home, temporal) =>

@@ -99,7 +99,7 @@ async function ensureCluster(home: string): Promise<void> {
 }
 
 /** Brings the tables to what this version of the server wants. */
-export async function ensureTables(home: string, port: number): Promise<void> {
+async function ensureTables(home: string, port: number): Promise<void> {
   const tool = (database: string, ...args: string[]): Promise<void> =>
     run(
       paths.temporalSqlTool(),

@@ -30,7 +30,7 @@ const ID = 'simulated';
 const AROUND_STAGES = /"activityType":{"name":"(inputs|models|artifacts|queues|experiment)\.\w+"/;
 
 /** What operators and others do, and what stops work, in a schedule beside the faults of the server. */
-export const DISTURBANCES = [
+const DISTURBANCES = [
   'pause',
   'retry',
   'garbage',
