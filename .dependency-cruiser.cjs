@@ -186,6 +186,7 @@ module.exports = {
             'zod',
             '@types',
             'tsx',
+            'tar-stream',
             'typescript',
             'vitest',
             '@temporalio/client',
