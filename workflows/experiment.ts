@@ -141,6 +141,9 @@ class ExperimentRun {
   #remembered = '';
   /** Whether the current stage's child exists and takes signals. */
   #started = false;
+  /** Whether the current stage has not been told of the newest pause or resumption, and whether it is told now. */
+  #pauseUntold = false;
+  #telling = false;
   /** How often somebody had a reason to look whether the stage still exists. */
   #looks = 0;
   /** Everything that abandoning ends. */
@@ -310,7 +313,8 @@ class ExperimentRun {
     } catch (error) {
       if (CancellationScope.current().consideredCancelled) {
         this.#apply({ type: 'stageInterrupted', stage, at: Date.now() });
-        throw error;
+        // The stage may have failed while its cancellation was on its way. The experiment is cancelled all the same.
+        throw isCancellation(error) ? error : new CancelledFailure(`${stage} failed while it was cancelled`);
       }
       const failure = failureOf(error, stage, this.#id, this.#state.config);
       this.#apply({ type: 'stageFailed', stage, at: Date.now(), failure });
@@ -350,7 +354,8 @@ class ExperimentRun {
           });
           this.#started = true;
           // The pause may be older than the child that is to take it.
-          if (this.#state.paused) await this.#tell(stage, pauseSignal);
+          this.#pauseUntold = this.#state.paused;
+          await this.#tellPause();
           return this.#unlessLost(stage, child.result() as Promise<StageResult>);
         });
       } catch (error) {
@@ -440,8 +445,20 @@ class ExperimentRun {
   async #setPaused(paused: boolean): Promise<void> {
     this.#apply({ type: paused ? 'paused' : 'resumed' });
     this.#show();
-    const { current } = this.#state;
-    if (current && this.#started) await this.#tell(current, paused ? pauseSignal : resumeSignal);
+    this.#pauseUntold = true;
+    if (this.#started) await this.#tellPause();
+  }
+
+  /** Tells the stage of pauses, one signal at a time: the server may deliver two of one workflow task in any order. */
+  async #tellPause(): Promise<void> {
+    if (this.#telling) return;
+    this.#telling = true;
+    while (this.#pauseUntold && this.#started) {
+      this.#pauseUntold = false;
+      const { current } = this.#state;
+      if (current) await this.#tell(current, this.#state.paused ? pauseSignal : resumeSignal);
+    }
+    this.#telling = false;
   }
 
   async #tell(stage: StageName, signal: SignalDefinition): Promise<void> {

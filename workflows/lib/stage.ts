@@ -6,6 +6,7 @@ import {
   getExternalWorkflowHandle,
   isCancellation,
   setCurrentDetails,
+  setDefaultSignalHandler,
   setHandler,
   workflowInfo,
 } from '@temporalio/workflow';
@@ -68,23 +69,26 @@ export class StageRun {
         description: 'State and progress of the stage.',
       },
     );
-    setHandler(pauseSignal, () => {
-      this.#paused = true;
-      this.#show();
-    });
-    setHandler(resumeSignal, () => {
-      this.#paused = false;
-      this.#show();
-    });
     // A training tells its steps itself: they are progress within one activity.
     onSignal(stageProgressSignal, StageProgressMessage, (message) => {
       if (message.stage === this.stage) this.progress(message.progress).catch(() => undefined);
+    });
+    // Both in one handler, set last: signals that came before the first workflow task keep their order only so. With a
+    // handler each, the pause is always taken first, and a pause after a resume is lost.
+    setDefaultSignalHandler((name) => {
+      if (name !== pauseSignal.name && name !== resumeSignal.name) return;
+      this.#paused = name === pauseSignal.name;
+      this.#show();
     });
     onWaiting((waitsFor) => {
       this.#waitsFor = waitsFor;
       // Told at once: the experiment's details are where people look.
       this.tell().catch(() => undefined);
     });
+  }
+
+  get paused(): boolean {
+    return this.#paused;
   }
 
   /** Waits while the stage is paused. */
