@@ -24,7 +24,6 @@ import {
   upsertMemo,
   upsertSearchAttributes,
   workflowInfo,
-  patched,
 } from '@temporalio/workflow';
 import { WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
@@ -64,6 +63,7 @@ import { resultMemo } from './lib/result-memo.js';
 import {
   abandonUpdate,
   onSignal,
+  type PauseMessage,
   pauseSignal,
   resumeSignal,
   retryStageUpdate,
@@ -142,8 +142,11 @@ class ExperimentRun {
   #remembered = '';
   /** Whether the current stage's child exists and takes signals. */
   #started = false;
-  /** A pause or its end that is on its way to a stage. */
-  #telling: Promise<void> | undefined;
+  /** Whether the current stage has not been told of the newest pause or resumption, and whether it is told now. */
+  #pauseUntold = false;
+  #telling = false;
+  /** The number of the newest pause or resumption that was told. A stage may take two in any order. */
+  #number = 0;
   /** How often somebody had a reason to look whether the stage still exists. */
   #looks = 0;
   /** Everything that abandoning ends. */
@@ -317,7 +320,8 @@ class ExperimentRun {
     } catch (error) {
       if (CancellationScope.current().consideredCancelled) {
         this.#apply({ type: 'stageInterrupted', stage, at: Date.now() });
-        throw error;
+        // The stage may have failed while its cancellation was on its way. The experiment is cancelled all the same.
+        throw isCancellation(error) ? error : new CancelledFailure(`${stage} failed while it was cancelled`);
       }
       const failure = failureOf(error, stage, this.#id, this.#state.config);
       this.#apply({ type: 'stageFailed', stage, at: Date.now(), failure });
@@ -357,7 +361,8 @@ class ExperimentRun {
           });
           this.#started = true;
           // The pause may be older than the child that is to take it.
-          if (this.#state.paused) await this.#tellInOrder(stage, pauseSignal);
+          this.#pauseUntold = this.#state.paused;
+          await this.#tellPause();
           return this.#unlessLost(stage, child.result() as Promise<StageResult>);
         });
       } catch (error) {
@@ -415,18 +420,21 @@ class ExperimentRun {
     return Promise.race([settled, lost.catch(whenLookingEnds)]);
   }
 
+  #send(stage: StageName, signal: SignalDefinition<[PauseMessage?]>): Promise<void> {
+    this.#number = Math.max(this.#number + 1, Date.now());
+    return getExternalWorkflowHandle(`${this.#id}/${stage}`).signal(signal, { number: this.#number });
+  }
+
   /** Whether the workflow of a stage takes signals. */
   async #exists(stage: StageName): Promise<boolean> {
     const signal = this.#state.paused ? pauseSignal : resumeSignal;
-    return getExternalWorkflowHandle(`${this.#id}/${stage}`)
-      .signal(signal)
-      .then(
-        () => true,
-        (error: unknown) => {
-          if (isCancellation(error)) throw error;
-          return false;
-        },
-      );
+    return this.#send(stage, signal).then(
+      () => true,
+      (error: unknown) => {
+        if (isCancellation(error)) throw error;
+        return false;
+      },
+    );
   }
 
   #retryStage(request: unknown): string {
@@ -447,32 +455,27 @@ class ExperimentRun {
   async #setPaused(paused: boolean): Promise<void> {
     this.#apply({ type: paused ? 'paused' : 'resumed' });
     this.#show();
-    const { current } = this.#state;
-    if (current && this.#started) await this.#tellInOrder(current, paused ? pauseSignal : resumeSignal);
+    this.#pauseUntold = true;
+    if (this.#started) await this.#tellPause();
   }
 
-  /**
-   * Tells a stage of a pause or its end, once it has taken what it was told before. The server delivers signals of one
-   * workflow task in any order, and a stage that takes a pause after its end waits for ever.
-   */
-  async #tellInOrder(stage: StageName, signal: SignalDefinition): Promise<void> {
-    const before = this.#telling;
-    const telling = (async (): Promise<void> => {
-      if (before && patched('pausesInOrder')) await before;
-      await this.#tell(stage, signal);
-    })();
-    this.#telling = telling;
-    await telling;
-    if (this.#telling === telling) this.#telling = undefined;
+  /** Tells the stage of pauses, one signal at a time: the server may deliver two of one workflow task in any order. */
+  async #tellPause(): Promise<void> {
+    if (this.#telling) return;
+    this.#telling = true;
+    while (this.#pauseUntold && this.#started) {
+      this.#pauseUntold = false;
+      const { current } = this.#state;
+      if (current) await this.#tell(current, this.#state.paused ? pauseSignal : resumeSignal);
+    }
+    this.#telling = false;
   }
 
-  async #tell(stage: StageName, signal: SignalDefinition): Promise<void> {
-    await getExternalWorkflowHandle(`${this.#id}/${stage}`)
-      .signal(signal)
-      .catch((error: unknown) => {
-        log.warn('the stage did not take the signal', { stage, error });
-        this.#looks += 1;
-      });
+  async #tell(stage: StageName, signal: SignalDefinition<[PauseMessage?]>): Promise<void> {
+    await this.#send(stage, signal).catch((error: unknown) => {
+      log.warn('the stage did not take the signal', { stage, error });
+      this.#looks += 1;
+    });
   }
 
   #apply(event: ExperimentEvent): void {

@@ -103,8 +103,8 @@ export const BUGS = {
   pauseNotTold: {
     what: 'a stage that starts in a pause is not told of it',
     replacement: {
-      search: 'if (_class_private_field_get(this, _state).paused) await _class_private_method_get(this, _tell',
-      replace: 'if (false) await _class_private_method_get(this, _tell',
+      search: '_class_private_field_set(this, _pauseUntold, _class_private_field_get(this, _state).paused);',
+      replace: '_class_private_field_set(this, _pauseUntold, false);',
     },
   },
   gateForgotten: {

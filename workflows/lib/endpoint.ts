@@ -36,8 +36,10 @@ export async function paidRequests(
     }
     for (let all = false; ; all = true) {
       if (all) shares.waitForAll();
-      // Several shards may wake up at once, and the first of them may leave the others nothing.
-      while (!shares.canTake(all)) await condition(() => shares.canTake(all));
+      // Several shards may wake up at once, and the first of them may leave the others nothing. A pause may have begun
+      // while a shard waited for its share.
+      const mayAsk = (): boolean => !run.paused && shares.canTake(all);
+      while (!mayAsk()) await condition(mayAsk);
       const share = shares.take(shard, shards - started, all);
       if (!all) started += 1;
       const { metrics, incomplete } = await callStep({ ...execution, share });

@@ -1,7 +1,7 @@
 /** The messages as Temporal definitions; their names and payloads are part of the contract. */
 import { defineQuery, defineSignal, defineUpdate, log, setHandler } from '@temporalio/workflow';
-import { defaultPayloadConverter, rawValueTypeInfo, type RawValue, type SignalDefinition } from '@temporalio/common';
-import type { z } from 'zod';
+import { defaultPayloadConverter, rawValueTypeInfo, type RawValue } from '@temporalio/common';
+import { z } from 'zod';
 import {
   MESSAGES,
   type Abandon,
@@ -11,14 +11,18 @@ import {
   type StageProgressMessage,
 } from '../contract/index.js';
 
+/** What an experiment sends with a pause or its end: a later one has a greater number. */
+export const PauseMessage = z.object({ number: z.number() });
+export type PauseMessage = z.infer<typeof PauseMessage>;
+
 export const statusQuery = defineQuery<ExperimentStatus>(MESSAGES.status);
 export const stageStatusQuery = defineQuery<{ state: 'running' | 'paused'; progress?: StageProgress | undefined }>(
   MESSAGES.status,
 );
 export const retryStageUpdate = defineUpdate<string, [RetryStage]>(MESSAGES.retryStage);
 export const abandonUpdate = defineUpdate<string, [Abandon]>(MESSAGES.abandon);
-export const pauseSignal = defineSignal(MESSAGES.pause);
-export const resumeSignal = defineSignal(MESSAGES.resume);
+export const pauseSignal = defineSignal<[PauseMessage?]>(MESSAGES.pause);
+export const resumeSignal = defineSignal<[PauseMessage?]>(MESSAGES.resume);
 export const stageProgressSignal = defineSignal<[StageProgressMessage]>(MESSAGES.stageProgress);
 
 /** Payloads of a signal that stay as they arrived. A signal that has more fails on the first that cannot be decoded. */
@@ -30,18 +34,17 @@ const AS_THEY_ARRIVE = Array.from({ length: 1000 }, () => rawValueTypeInfo);
  * the worker's log. Signals without a payload take `z.unknown()`, and are heard whatever comes with them.
  */
 export function onSignal<T>(
-  definition: SignalDefinition<[T]> | SignalDefinition,
+  { name }: { name: string },
   schema: z.ZodType<T>,
   take: (message: T) => void | Promise<void>,
   options: { description?: string } = {},
 ): void {
-  const raw = { ...definition, typeInfo: { inputTypes: AS_THEY_ARRIVE } } as SignalDefinition<[RawValue?]>;
+  const raw = defineSignal<[RawValue?]>(name, { typeInfo: { inputTypes: AS_THEY_ARRIVE } });
   setHandler(
     raw,
     async (payload) => {
       const { data, error } = schema.safeParse(decoded(payload));
-      if (error)
-        log.warn('a signal was ignored: its payload is not what the contract says', { signal: definition.name });
+      if (error) log.warn('a signal was ignored: its payload is not what the contract says', { signal: name });
       else await take(data);
     },
     options,

@@ -25,7 +25,14 @@ import {
 } from '../contract/index.js';
 import { z } from 'zod';
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
-import { onSignal, pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
+import {
+  onSignal,
+  PauseMessage,
+  pauseSignal,
+  resumeSignal,
+  stageProgressSignal,
+  stageStatusQuery,
+} from './messages.js';
 import { findBy } from './search-attributes.js';
 import { onWaiting } from './waiting.js';
 
@@ -55,6 +62,8 @@ export function historyIsLong(): boolean {
 
 export class StageRun {
   #paused = false;
+  /** The number of the newest pause or resumption of the experiment. */
+  #newestPause = 0;
   #progress: StageProgress | undefined;
   #waitsFor: string | undefined;
   #told = -1;
@@ -69,23 +78,33 @@ export class StageRun {
         description: 'State and progress of the stage.',
       },
     );
-    onSignal(pauseSignal, z.unknown(), () => {
-      this.#paused = true;
-      this.#show();
-    });
-    onSignal(resumeSignal, z.unknown(), () => {
-      this.#paused = false;
-      this.#show();
-    });
     // A training tells its steps itself: they are progress within one activity.
     onSignal(stageProgressSignal, StageProgressMessage, (message) => {
       if (message.stage === this.stage) this.progress(message.progress).catch(() => undefined);
     });
+    onSignal(pauseSignal, z.unknown(), (message) => this.#setPaused(true, message));
+    onSignal(resumeSignal, z.unknown(), (message) => this.#setPaused(false, message));
     onWaiting((waitsFor) => {
       this.#waitsFor = waitsFor;
       // Told at once: the experiment's details are where people look.
       this.tell().catch(() => undefined);
     });
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /**
+   * Takes a pause or its end. Those that came before the first workflow task are handed over by kind, all pauses first.
+   * The experiment numbers them, so that an older one changes nothing. A person's have no number and count at once.
+   */
+  #setPaused(paused: boolean, message: unknown): void {
+    const { number = Infinity } = PauseMessage.safeParse(message).data ?? {};
+    if (number < this.#newestPause) return;
+    if (number < Infinity) this.#newestPause = number;
+    this.#paused = paused;
+    this.#show();
   }
 
   /** Waits while the stage is paused. */
