@@ -23,8 +23,8 @@ Runs the real workflow code in virtual time, with modelled activities. No server
                    by default a whole experiment, with others beside it on the same store and devices
   --bug NAME       plants a bug in all schedules: ${Object.keys(BUGS).join(', ')}
   --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
-  --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling;
-                   nights=365 of a refresh by a schedule, with faults
+  --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling,
+                   retries=500 or pauses=100 of an experiment; nights=365 of a refresh by a schedule, with faults
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line
   --help           print this`;

@@ -107,6 +107,21 @@ export const BUGS = {
       replace: '_class_private_field_set(this, _pauseUntold, false);',
     },
   },
+  pausesUnordered: {
+    what: 'an experiment tells a stage of a resumption before the stage has taken the pause',
+    replacement: { search: 'if (_class_private_field_get(this, _telling)) return;', replace: '' },
+  },
+  requestInPause: {
+    what: 'a shard that has waited for its share asks the endpoint in a pause',
+    replacement: { search: '!run.paused && shares.canTake(all)', replace: 'shares.canTake(all)' },
+  },
+  cancelledFails: {
+    what: 'an experiment whose stage fails while it is cancelled ends as failed',
+    replacement: {
+      search: 'new _temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.CancelledFailure(`${stage} failed while',
+      replace: 'error ?? new Error(`${stage} failed while',
+    },
+  },
   gateForgotten: {
     what: 'a shard in work goes on in a pause',
     replacement: {

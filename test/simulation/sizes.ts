@@ -1,5 +1,6 @@
 /** How large histories become: one long run of a workflow, without faults, at two sizes. */
-import type { StageName } from '../../workflows/contract/index.js';
+import { microExperiment } from '../fixtures/micro-experiment.js';
+import { MESSAGES, type ExperimentFigures, type StageName } from '../../workflows/contract/index.js';
 import { SimulatedActivities } from './activities.js';
 import { NO_FAULTS, Server, type ClosedRun } from './server.js';
 import type { WorkflowCode } from './workflow-vm.js';
@@ -42,7 +43,62 @@ export const SIZES = {
       config: { samples: 4, execution: { window: 4 } },
     },
   }),
+  /** Retries of an experiment whose budget stays too small until the last one. */
+  retries: (retries: number) => ({
+    workflowType: 'experiment',
+    shards: 4,
+    input: experimentWith({
+      synthesis: {
+        teacher: { kind: 'openai', model: 'simulated' },
+        execution: {
+          budgetUsd: TOO_SMALL_USD,
+          endpoint: { baseUrl: 'http://127.0.0.1:9/v1', keyVariable: null, prices: { input: 1, output: 2 } },
+        },
+      },
+    }),
+    steer: (server: Server): void => retry(server, retries),
+  }),
+  /** Pauses of an experiment, each of which ends after a second. */
+  pauses: (pauses: number) => ({
+    workflowType: 'experiment',
+    shards: 4,
+    input: experimentWith({ reinforcement: { rounds: 2 + Math.ceil(pauses / 4), algorithm: { batchSize: 8 } } }),
+    steer: (server: Server): void => pause(server, pauses),
+  }),
 } as const;
+
+const ID = 'long';
+const TOO_SMALL_USD = 0.001;
+
+function experimentWith(changed: Partial<Record<StageName, object>>): object {
+  const { stages, ...rest } = microExperiment('long', '/data/seeds.jsonl', '/data/model') as {
+    stages: Record<StageName, object>;
+  };
+  const settings = Object.entries(stages).map(([name, stage]) => [name, { ...stage, ...changed[name as StageName] }]);
+  return { ...rest, onFailure: 'park', stages: Object.fromEntries(settings) as object };
+}
+
+function retry(server: Server, left: number): void {
+  server.timeline.after(30_000, () => {
+    const { state } = (server.memo(ID, 'acecoder') ?? {}) as Partial<ExperimentFigures>;
+    if (state === 'parked') {
+      left -= 1;
+      const budgetUsd = left > 0 ? TOO_SMALL_USD : 1;
+      server.update(ID, MESSAGES.retryStage, { stage: 'synthesis', execution: { budgetUsd } });
+    }
+    if (left > 0) retry(server, left);
+  });
+}
+
+function pause(server: Server, left: number): void {
+  server.timeline.after(500, () => {
+    if (!server.signal(ID, MESSAGES.pause)) throw new Error(`${left} pauses are left, and the experiment has ended.`);
+    server.timeline.after(1000, () => {
+      server.signal(ID, MESSAGES.resume);
+      if (left > 1) pause(server, left - 1);
+    });
+  });
+}
 export type SizeName = keyof typeof SIZES;
 
 /** The histories of one workflow from its start to its end. */
@@ -55,12 +111,13 @@ export interface Grown {
 
 /** Runs a workflow of a size to its end. @throws Error where it does not complete. */
 export async function grow(code: WorkflowCode, name: SizeName, size: number, seed: number): Promise<Grown> {
-  const { workflowType, shards, input } = SIZES[name](size);
+  const { workflowType, shards, input, ...more } = SIZES[name](size);
   const activities = new SimulatedActivities((_stage: StageName) => shards);
   const server = new Server(code, seed, (attempt) => activities.run(attempt), NO_FAULTS);
-  server.start(workflowType, 'long', [input]);
+  server.start(workflowType, ID, [input]);
+  if ('steer' in more) more.steer(server);
   await server.run();
-  const outcome = server.outcomes.get('long');
+  const outcome = server.outcomes.get(ID);
   if (outcome?.how !== 'completed')
     throw new Error(`${workflowType} of ${size} ${name} ends: ${JSON.stringify(outcome)}`);
   return grown(server.closed);
