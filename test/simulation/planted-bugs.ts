@@ -2,10 +2,13 @@
  * Bugs that are planted on purpose, to show that the simulation finds them. Some change what the modelled activities
  * do; others change the text of the workflow bundle, as the bundler writes it.
  */
+import type { WORKFLOWS } from '../../workflows/contract/index.js';
 import type { Replacement } from './workflow-vm.js';
 
 export interface Bug {
   what: string;
+  /** Where it is looked for; absent: in whole experiments. */
+  workflow?: (typeof WORKFLOWS)[number];
   /** In the bundle; absent: in the modelled activities. */
   replacement?: Replacement;
 }
@@ -47,6 +50,7 @@ export const BUGS = {
   },
   referenceForgotten: {
     what: 'reinforcement that goes on as a new run starts from the first reference',
+    workflow: 'reinforcement',
     replacement: { search: 'void 0 : carry.reference)', replace: 'void 0 : undefined)' },
   },
   preparedForgotten: {
@@ -59,6 +63,7 @@ export const BUGS = {
   },
   prunedNotMadeAgain: {
     what: 'a policy that was pruned is not made again where it is needed',
+    workflow: 'reinforcement',
     replacement: { search: 'await makeAgain(policy);', replace: 'void policy;' },
   },
   progressOnlyLive: {
@@ -79,6 +84,7 @@ export const BUGS = {
   },
   pauseFailsWork: {
     what: 'a pause that is over before the training has stopped fails the training',
+    workflow: 'reinforcement',
     replacement: {
       search: 'isCancellation)(error) && interrupted)',
       replace: 'isCancellation)(error) && interrupted && _class_private_field_get(this, _paused))',
@@ -96,10 +102,6 @@ export const BUGS = {
         'state: Object.assign({}, _class_private_field_get(this, _state), { results: {} }),\n        searchAttributes:',
     },
   },
-  budgetForgotten: {
-    what: 'a stage that starts again forgets what its stored replies cost',
-    replacement: { search: 'new Map(Object.entries(costs)', replace: 'new Map(Object.entries({})' },
-  },
   pauseNotTold: {
     what: 'a stage that starts in a pause is not told of it',
     replacement: {
@@ -115,11 +117,18 @@ export const BUGS = {
     what: 'a shard that has waited for its share asks the endpoint in a pause',
     replacement: { search: '!run.paused && shares.canTake(all)', replace: 'shares.canTake(all)' },
   },
-  cancelledFails: {
-    what: 'an experiment whose stage fails while it is cancelled ends as failed',
+  failureInPauseLost: {
+    what: 'a shard that fails while its stage is paused is forgotten',
+    workflow: 'sampling',
+    replacement: { search: 'if (failures.length > 0) throw failures[0];', replace: '' },
+  },
+  childOfResetRefused: {
+    what: 'a preview that was reset fails because the stage of the run before still runs',
+    workflow: 'preview',
     replacement: {
-      search: 'new _temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.CancelledFailure(`${stage} failed while',
-      replace: 'error ?? new Error(`${stage} failed while',
+      search:
+        'if (error instanceof _temporalio_common__WEBPACK_IMPORTED_MODULE_0__.WorkflowExecutionAlreadyStartedError) {',
+      replace: 'if (false) {',
     },
   },
   gateForgotten: {
@@ -131,6 +140,7 @@ export const BUGS = {
   },
   pauseLostAtContinuation: {
     what: 'a sharded stage that goes on as a new run has forgotten that it is paused',
+    workflow: 'sampling',
     replacement: {
       search:
         'await run.gate();\n        await (0,_temporalio_workflow__WEBPACK_IMPORTED_MODULE_0__.continueAsNew)(input',

@@ -6,6 +6,7 @@ import { microExperiment } from '../fixtures/micro-experiment.js';
 import {
   MESSAGES,
   queueName,
+  STAGE,
   STAGES,
   type ExperimentFigures,
   type FailureType,
@@ -253,6 +254,9 @@ class ScheduleRun {
   /** Workflows that have taken a pause. */
   readonly #pausedStages = new Set<string>();
   #children = 0;
+  #works = 0;
+  #pauses = 0;
+  #resumptions = 0;
   /** The largest budget that anybody has given, in US dollars. */
   #budgetUsd = AMPLE_USD;
   #input: unknown;
@@ -384,7 +388,7 @@ class ScheduleRun {
       if (!random) continue;
       const kind = random.pick(NEIGHBOURS);
       server.count(kind);
-      const { input } = kind === 'preview' ? { input: this.#input } : caseOf(kind, this.variant);
+      const input = this.#inputOf(kind);
       const begin = (): void => {
         if (!server.isOpen(`${kind}-${index}`)) server.start(kind, `${kind}-${index}`, [input]);
       };
@@ -394,6 +398,15 @@ class ScheduleRun {
       if (kind === 'datasetRefresh' || kind === 'garbageCollection')
         server.timeline.after(at + random.int(60_000, 600_000), begin);
     }
+  }
+
+  /** What a neighbour is given, with the budget of the experiment. */
+  #inputOf(kind: (typeof NEIGHBOURS)[number]): unknown {
+    if (kind === 'preview') return this.#input;
+    const { input } = structuredClone(caseOf(kind, this.variant)) as { input: { synthesis?: { execution?: object } } };
+    const execution = input.synthesis?.execution;
+    if (execution) Object.assign(execution, { budgetUsd: this.#budgetUsd });
+    return input;
   }
 
   /** After its end, the same stage with two rounds: what was pruned is made again. */
@@ -422,7 +435,7 @@ class ScheduleRun {
     const start = this.#starts;
     for (let index = 0; index < 5; index += 1) {
       for (const kind of DISTURBANCES) {
-        const random = this.#happens(kind, `${start}.${index}`, 0.4 / DISTURBANCES.length);
+        const random = this.#happens(kind, `${start}.${index}`, kind === 'pause' ? 0.1 : 0.035);
         if (!random) continue;
         const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
         server.timeline.after(at, async () => {
@@ -483,17 +496,37 @@ class ScheduleRun {
     const { server } = this;
     const { now } = server.timeline;
     server.signal(ID, MESSAGES.pause);
-    this.#pausedAt = now;
+    // Other workflows take no pause.
+    if (this.what.workflow === 'experiment' || Object.hasOwn(STAGE, this.what.workflow)) this.#pausedAt = now;
+    this.#pauses += 1;
     server.timeline.after(lasts, () => {
       // A longer pause may have begun since. Whoever resumes ends it too.
       this.#pausedAt = undefined;
       server.signal(ID, MESSAGES.resume);
+      this.#goesOn();
+    });
+  }
+
+  /** Some time after a resumption, no stage is paused: whoever lost the message would wait for ten minutes. */
+  #goesOn(): void {
+    const { server } = this;
+    const start = this.#starts;
+    this.#resumptions += 1;
+    const mine = this.#resumptions;
+    server.timeline.after(PAUSE_SETTLES_MS, () => {
+      const others = ['reset', 'resetStage', 'resetAfter'] as const;
+      if (this.#pausedAt !== undefined || mine !== this.#resumptions || mine !== this.#pauses || start !== this.#starts)
+        return;
+      if (others.some((kind) => this.#asked.has(kind))) return;
+      for (const id of this.#pausedStages)
+        if (id !== ID && server.isOpen(id)) this.#violations.add(`${id} stays paused after it was resumed`);
     });
   }
 
   /** An activity was asked for: a pause that has reached everybody holds it back. */
   #scheduled(workflowId: string, activity: string): void {
     if (!HELD_BY_PAUSE.test(activity) || (workflowId !== ID && !workflowId.startsWith(`${ID}/`))) return;
+    this.#pauseAtWork();
     const since = this.#pausedAt ?? Number.POSITIVE_INFINITY;
     if (this.#pausedStages.has(workflowId) || this.server.timeline.now - since > PAUSE_SETTLES_MS)
       this.#violations.add(`${workflowId} asks for ${activity} while it is paused`);
@@ -509,8 +542,24 @@ class ScheduleRun {
     this.#pause(random.pick([10_000, 600_000]));
   }
 
+  /** Work is about to begin: a pause then finds some done and some not. */
+  #pauseAtWork(): void {
+    this.#works += 1;
+    // A stage alone has little work.
+    const chance = this.what.workflow === 'experiment' ? 0.004 : 0.05;
+    const random = this.#happens('pause', `work ${this.#works}`, chance);
+    if (!random) return;
+    this.server.count('pause');
+    // One that is over at once, too.
+    this.#pause(random.pick([2, 10_000, 600_000]));
+  }
+
   async #reset(workflowId: string, random: Random): Promise<void> {
     const { server } = this;
+    // A preview or refresh that was terminated is not reset but started again: nothing tells it that its stage has gone.
+    const { workflow } = this.what;
+    const steered = workflow === 'experiment' || Object.hasOwn(STAGE, workflow);
+    if (!steered && this.#everAsked.has('terminate')) return;
     const tasks = server.tasksOf(workflowId);
     const newest = tasks.length - 1;
     const run = random.chance(0.7) ? newest : random.int(Math.max(0, newest - 3), newest);
@@ -614,6 +663,8 @@ class ScheduleRun {
             ? undefined
             : `experiment fails: ${text}`;
         }
+        // A run that a reset made learns how the stage of the run before ended, which an earlier reset may have cancelled.
+        if (!Object.hasOwn(STAGE, workflow) && text.includes('canceledFailureInfo') && this.#interfered()) return;
         // A stage alone has nobody who parks it.
         return text.includes('from the seed') ? undefined : `${workflow} fails: ${text}`;
       }

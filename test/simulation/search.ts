@@ -1,5 +1,5 @@
 /** Searches among seeds: many schedules, planted bugs, and what a violation needs. */
-import { BUGS, type BugName } from './planted-bugs.js';
+import { BUGS, type Bug, type BugName } from './planted-bugs.js';
 import { replacementsOf, Simulator, type Schedule, type SimulatedWorkflow } from './schedules.js';
 import { bundledWorkflows, WorkflowCode } from './workflow-vm.js';
 
@@ -33,8 +33,9 @@ export class Searcher {
       return { kind: 'schedule', schedule, needs };
     }
     const { bug, seed, most } = task;
+    const { workflow }: Bug = BUGS[bug];
     for (let index = 0; index < most; index += 1) {
-      const schedule = await simulator.schedule(seed + index);
+      const schedule = await simulator.schedule(seed + index, workflow);
       if (schedule.violations.length > 0) return { kind: 'find', bug, schedules: index + 1, found: schedule };
     }
     return { kind: 'find', bug, schedules: most };

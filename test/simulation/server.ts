@@ -149,6 +149,7 @@ interface Before {
   activations: number;
   jobs: readonly Job[];
   activities: PendingActivity[];
+  awaited: number[];
   timers: [number, number][];
   children: PendingChild[];
   updates: [string, { name: string; input: Payload[] }][];
@@ -343,7 +344,7 @@ export class Server {
     next.history.taskFailed();
     next.before.push(...base.before.slice(0, task));
     for (const [id, update] of point.updates) next.updates.set(id, update);
-    for (const seq of base.awaited) next.awaited.add(seq);
+    for (const seq of point.awaited) next.awaited.add(seq);
     chain.push(next);
     this.onBegin(workflowId);
     this.#runs.set(workflowId, next);
@@ -1029,6 +1030,7 @@ function beforeTask(run: Run, jobs: readonly Job[]): Before {
     activations: vm.length,
     jobs,
     activities: [...activities.values()].map((activity) => ({ ...activity })),
+    awaited: [...run.awaited],
     timers: [...timers],
     children: [...children.values()].map((child) => ({ ...child })),
     updates: [...updates],

@@ -139,6 +139,13 @@ interface Past {
   activation: Activation;
   flags: number[];
   commands: string;
+  /** Markers of patches that it wrote: a replay is told of them first. */
+  patches: string[];
+}
+
+function withPatches(activation: Activation, patches: readonly string[]): Activation {
+  const told = patches.map((patchId): Job => ({ notifyHasPatch: { patchId } }));
+  return { ...activation, jobs: [...told, ...activation.jobs] };
 }
 
 /** One run in the VM, with what it was told so far, so that it can be evicted and replayed at any moment. */
@@ -169,7 +176,8 @@ export class WorkflowRun {
     for (const flag of recorded?.flags ?? []) this.#flags.add(flag);
     const { commands, flags } = await this.#run(workflow, activation, recorded !== undefined, this.#flags);
     for (const flag of flags) this.#flags.add(flag);
-    this.#past.push({ activation, flags, commands: textOf(commands) });
+    const patches = commands.flatMap(({ setPatchMarker }) => setPatchMarker?.patchId ?? []);
+    this.#past.push({ activation, flags, commands: textOf(commands), patches });
     return commands;
   }
 
@@ -202,9 +210,9 @@ export class WorkflowRun {
     const workflow = await this.code.start(this.identity, this.startedAt);
     const known = new Set<number>();
     if (this.#past.length > 0) this.replays += 1;
-    for (const [index, { activation, flags, commands }] of this.#past.entries()) {
+    for (const [index, { activation, flags, commands, patches }] of this.#past.entries()) {
       for (const flag of flags) known.add(flag);
-      const again = textOf((await this.#run(workflow, activation, true, known)).commands);
+      const again = textOf((await this.#run(workflow, withPatches(activation, patches), true, known)).commands);
       if (again !== commands)
         throw new ReplayDiffers(
           `the replay of ${this.identity.workflowId} gives other commands at activation ${index + 1} of ` +

@@ -74,16 +74,23 @@ export async function runShardedStage(
 
   await CancellationScope.cancellable(async () => {
     const running = new Set<Promise<void>>();
+    const failures: unknown[] = [];
+    // A shard may fail while a pause is waited for, and nothing waits for the shard then.
+    const goOn = (): void => {
+      if (failures.length > 0) throw failures[0];
+    };
     try {
       while (next < total && !historyIsLong()) {
         await run.gate();
+        goOn();
         const shard: Promise<void> = runShard(next).finally(() => running.delete(shard));
-        shard.catch(() => undefined);
+        shard.catch((error: unknown) => failures.push(error));
         running.add(shard);
         next += 1;
         if (running.size >= execution.window) await Promise.race(running);
       }
       await Promise.all(running);
+      goOn();
     } catch (error) {
       CancellationScope.current().cancel();
       await Promise.allSettled(running);
