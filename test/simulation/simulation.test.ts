@@ -263,18 +263,6 @@ describe('simulated workflows', () => {
     );
   });
 
-  it('get the flags of the SDK back at a replay', async () => {
-    // A signal and the end of an activity come in one task: a replay without the flag of that task goes another way.
-    const [signal] = recordings.filter((name) => name.endsWith('rewardModel-paused.json'));
-    const { events } = historyFromJSON(JSON.parse(readFileSync(`${HISTORIES}${signal!}`, 'utf8')));
-    const flags = events!.flatMap(
-      ({ workflowTaskCompletedEventAttributes: completed }) => completed?.sdkMetadata?.langUsedFlags ?? [],
-    );
-    expect(flags.length).toBeGreaterThan(0);
-    const { recorded, simulated } = await compared(code, events!);
-    expect(simulated).toEqual(recorded);
-  });
-
   it('are refused where the text of a planted bug no longer stands in the bundle', async () => {
     await expect(WorkflowCode.load(bundle, [{ search: 'no such text', replace: '' }])).rejects.toThrow('0 places');
   });
