@@ -11,9 +11,24 @@ import {
   type StageProgressMessage,
 } from '../contract/index.js';
 
-/** What an experiment sends with a pause or its end: a later one has a greater number. */
-export const PauseMessage = z.object({ number: z.number() });
+/** What an experiment sends with a pause or its end: a later one has a greater number, near the time in milliseconds. */
+const PauseMessage = z.object({ number: z.number() });
 export type PauseMessage = z.infer<typeof PauseMessage>;
+/** How far a number may be ahead of the time, in milliseconds. */
+const AHEAD_MS = 60_000;
+
+/**
+ * The number of a pause or its end; undefined where it has none, as a person's. Anybody may send one from the far future.
+ * It has no number either, because every later one of the experiment would be older than it.
+ *
+ * @example
+ * pauseNumber({ number: 1000 }, 1000); // 1000
+ * pauseNumber({ number: 1e300 }, 1000); // undefined
+ */
+export function pauseNumber(message: unknown, now: number): number | undefined {
+  const number = PauseMessage.safeParse(message).data?.number;
+  return number === undefined || number > now + AHEAD_MS ? undefined : number;
+}
 
 export const statusQuery = defineQuery<ExperimentStatus>(MESSAGES.status);
 export const stageStatusQuery = defineQuery<{ state: 'running' | 'paused'; progress?: StageProgress | undefined }>(

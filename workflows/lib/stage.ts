@@ -25,14 +25,7 @@ import {
 } from '../contract/index.js';
 import { z } from 'zod';
 import { lookupsOf, parseInput, resolveInputs, type Resolved } from './inputs.js';
-import {
-  onSignal,
-  PauseMessage,
-  pauseSignal,
-  resumeSignal,
-  stageProgressSignal,
-  stageStatusQuery,
-} from './messages.js';
+import { onSignal, pauseNumber, pauseSignal, resumeSignal, stageProgressSignal, stageStatusQuery } from './messages.js';
 import { findBy } from './search-attributes.js';
 import { onWaiting } from './waiting.js';
 
@@ -100,9 +93,9 @@ export class StageRun {
    * The experiment numbers them, so that an older one changes nothing. A person's have no number and count at once.
    */
   #setPaused(paused: boolean, message: unknown): void {
-    const { number = Infinity } = PauseMessage.safeParse(message).data ?? {};
-    if (number < this.#newestPause) return;
-    if (number < Infinity) this.#newestPause = number;
+    const number = pauseNumber(message, Date.now());
+    if (number !== undefined && number < this.#newestPause) return;
+    this.#newestPause = number ?? this.#newestPause;
     this.#paused = paused;
     this.#show();
   }
