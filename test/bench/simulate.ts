@@ -2,6 +2,8 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { difference, SCRIPTS, simulatedCourses } from '../simulation/conformance.js';
+import { DevServer } from '../simulation/dev-server.js';
 import { simulateNights } from '../simulation/nights.js';
 import { BUGS, type BugName } from '../simulation/planted-bugs.js';
 import { WORKFLOWS } from '../../workflows/contract/index.js';
@@ -25,6 +27,8 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
   --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling,
                    retries=500 or pauses=100 of an experiment; nights=365 of a refresh by a schedule, with faults
+  --conformance    plays ${SCRIPTS.length} scripts in the simulation and on Temporal's dev server; both must go the same way
+  --script TEXT    of the scripts those whose names hold TEXT
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line
   --help           print this`;
@@ -290,6 +294,30 @@ async function planted(first: number, processes: number, only: BugName | undefin
   ];
 }
 
+/** Plays scripts on both sides. */
+async function conformance(part: string): Promise<Measure[]> {
+  const scripts = SCRIPTS.filter(({ name }) => name.includes(part));
+  const code = await WorkflowCode.load(await bundledWorkflows());
+  const server = await DevServer.start();
+  let same = 0;
+  try {
+    for (const [index, script] of scripts.entries()) {
+      const root = `conformance-${index + 1}`;
+      const real = await server.courses(script, root);
+      const differs = difference(await simulatedCourses(code, script, root), real);
+      if (differs === undefined) same += 1;
+      else console.log(`DIFFERENCE: ${script.name}: ${differs}`);
+      const commands = Object.values(real).reduce((total, texts) => total + texts.length, 0);
+      console.error(`  ${index + 1} of ${scripts.length}: ${script.name}: ${commands} commands`);
+    }
+  } finally {
+    await server.stop();
+  }
+  return [
+    { name: 'scripts that go the same way on the dev server', value: same, unit: 'scripts', bar: scripts.length },
+  ];
+}
+
 const { values } = parseArgs({
   options: {
     schedules: { type: 'string', default: '0' },
@@ -299,6 +327,8 @@ const { values } = parseArgs({
     bug: { type: 'string' },
     planted: { type: 'boolean', default: false },
     size: { type: 'string', multiple: true, default: [] },
+    conformance: { type: 'boolean', default: false },
+    script: { type: 'string', default: '' },
     processes: { type: 'string', default: '2' },
     json: { type: 'boolean', default: false },
     serve: { type: 'boolean', default: false },
@@ -316,7 +346,7 @@ if (values.serve) {
   const only = values['replay-faults']?.split(',').filter((fault) => fault !== '');
   const seed = count(values.seed, 'seed');
   const processes = Math.max(1, count(values.processes, 'processes'));
-  if (values.help || (number === 0 && values.size.length === 0 && !values.planted)) {
+  if (values.help || (number === 0 && values.size.length === 0 && !values.planted && !values.conformance)) {
     console.log(HELP);
   } else {
     report(
@@ -325,6 +355,7 @@ if (values.serve) {
         ...(number > 0
           ? await schedules(seed, number, processes, { workflow: known, bug, ...(only ? { only } : {}) })
           : []),
+        ...(values.conformance ? await conformance(values.script) : []),
         ...(values.planted ? await planted(seed, processes, bug) : []),
         ...(values.size.length > 0 ? await sizes(values.size, seed) : []),
       ],

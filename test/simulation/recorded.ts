@@ -1,7 +1,7 @@
 /** Histories that a server recorded, through the simulation's workflow VM: the same commands must come out. */
 import proto from '@temporalio/proto';
 import { inOrder, valueOf } from './server.js';
-import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
+import { isTakenBack, WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
 type Payloads = proto.temporal.api.common.v1.IPayloads | null | undefined;
@@ -35,7 +35,7 @@ const millisecondsOf = (of: proto.google.protobuf.ITimestamp | null | undefined)
   Number(of?.seconds ?? 0) * 1000 + Math.floor((of?.nanos ?? 0) / 1_000_000);
 
 /** The text of an event that a command made. */
-function eventText(event: Event): string | undefined {
+export function eventText(event: Event): string | undefined {
   const {
     activityTaskScheduledEventAttributes: activity,
     timerStartedEventAttributes: timer,
@@ -70,7 +70,7 @@ function eventText(event: Event): string | undefined {
 }
 
 /** The text of a command; `update` names an update, `child` a child workflow. */
-function commandText(
+export function commandText(
   command: Command,
   update: (id: string) => string | null | undefined,
   child: (seq: number) => string | null | undefined,
@@ -113,25 +113,6 @@ function commandText(
   if (command.cancelWorkflowExecution) return text('cancelled');
   if (continued) return text('continue', continued.workflowType || undefined, all(continued.arguments));
   return text('other', Object.keys(command));
-}
-
-/** Whether a command was taken back before it was sent, or takes another one back: neither reaches the server. */
-function isTakenBack(command: Command, all: readonly Command[]): boolean {
-  const timer = command.startTimer?.seq ?? command.cancelTimer?.seq;
-  const activity = command.scheduleActivity?.seq ?? command.requestCancelActivity?.seq;
-  const both = (one: (each: Command) => boolean, other: (each: Command) => boolean): boolean =>
-    all.some(one) && all.some(other);
-  if (typeof timer === 'number')
-    return both(
-      ({ startTimer }) => startTimer?.seq === timer,
-      ({ cancelTimer }) => cancelTimer?.seq === timer,
-    );
-  if (typeof activity === 'number')
-    return both(
-      ({ scheduleActivity }) => scheduleActivity?.seq === activity,
-      ({ requestCancelActivity }) => requestCancelActivity?.seq === activity,
-    );
-  return false;
 }
 
 /** A run that is told what its history says, task by task. */

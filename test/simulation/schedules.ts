@@ -64,7 +64,7 @@ export interface Schedule {
   largestBytes: number;
 }
 
-interface Case {
+export interface Case {
   workflow: SimulatedWorkflow;
   input: unknown;
   shards: number;
@@ -82,7 +82,7 @@ const PAID = {
 };
 
 /** The workflow and input of a seed. Few differ, so that their undisturbed runs are made once. */
-function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
+export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   const asynchronous = variant % 2 === 1 ? {} : null;
   const shards = 2 + (variant % 3);
   const rl = {
@@ -731,7 +731,7 @@ function faultsOf(random: Random): Faults {
 }
 
 /** What anybody may send as a stage's progress. */
-const GARBAGE: readonly unknown[] = [
+export const GARBAGE: readonly unknown[] = [
   null,
   'x',
   {},

@@ -8,7 +8,7 @@ import proto from '@temporalio/proto';
 import { FAILURES, HEARTBEAT_TIMEOUT_SECONDS, type FailureType } from '../../workflows/contract/index.js';
 import { History, type Failure, type Payload } from './history.js';
 import { namedRandom, Random, Timeline } from './random.js';
-import { WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
+import { isTakenBack, TaskFailed, WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
 
 /** Cancellation types of an activity, as numbers on the wire. */
 const TRY_CANCEL: number = proto.coresdk.workflow_commands.ActivityCancellationType.TRY_CANCEL;
@@ -29,6 +29,21 @@ export interface Attempt {
 
 /** What activities do. Called when an attempt ends, however it ends. */
 export type Activities = (attempt: Attempt) => unknown;
+
+/** What a script decides of attempts, where otherwise the seed does. */
+export interface Pace {
+  /** How long an attempt takes that has begun now, in milliseconds. */
+  takes: (attempt: Attempt) => number;
+}
+
+/** Commands of one workflow task that the server has taken, and what names the things in them. */
+export interface Taken {
+  workflowId: string;
+  workflowType: string;
+  commands: readonly Command[];
+  update: (id: string) => string | undefined;
+  child: (seq: number) => string | undefined;
+}
 
 /** An activity's failure by its class. */
 export class ActivityFails extends Error {
@@ -203,6 +218,8 @@ export class Server {
   onChild: (workflowId: string) => void = () => undefined;
   /** Told of the signals of a workflow task before its commands reach the server, and after it. */
   onSignals: (workflowId: string, names: readonly string[], when: 'before' | 'after') => void = () => undefined;
+  /** Told of the commands of every workflow task that counts, before they are carried out. */
+  onCommands: (taken: Taken) => void = () => undefined;
   /** Told of every run that begins and goes on from no other one. */
   onBegin: (workflowId: string) => void = () => undefined;
   /** Every fault that happened, by a name that repeats it. */
@@ -223,6 +240,7 @@ export class Server {
       mostReplays = 6,
       slots = {},
       only,
+      pace,
     }: {
       /** How many times larger than they are histories are told to be, so that short runs go on as new ones too. */
       historyScale?: number;
@@ -232,8 +250,10 @@ export class Server {
       slots?: Readonly<Record<string, number>>;
       /** The faults that happen, by name; absent: the seed decides. */
       only?: ReadonlySet<string> | undefined;
+      pace?: Pace;
     } = {},
   ) {
+    this.pace = pace;
     this.historyScale = historyScale;
     this.mostReplays = mostReplays;
     this.only = only;
@@ -244,6 +264,7 @@ export class Server {
   private readonly historyScale: number;
   private readonly mostReplays: number;
   private readonly only: ReadonlySet<string> | undefined;
+  private readonly pace: Pace | undefined;
 
   /** Whether a fault happens to what is named. */
   #happens(kind: FaultKind, name: string, part = 1): boolean {
@@ -541,6 +562,8 @@ export class Server {
     const commit = async (): Promise<void> => {
       run.working = false;
       if (!run.open) return;
+      const sent = commands.filter((command) => !isTakenBack(command, commands));
+      if (sent.slice(0, -1).some(closes)) throw new TaskFailed(refusedText(run.workflowId, sent));
       run.waiting = run.waiting.filter((job) => !isSettled(run, job, commands));
       if (run.waiting.length > 0 && commands.some(closes)) {
         // The server takes no end of a run that has not seen everything. The task is done again, with all of it.
@@ -555,6 +578,13 @@ export class Server {
       run.history.taskCompleted();
       const signals = jobs.flatMap(({ signalWorkflow }) => signalWorkflow?.signalName ?? []);
       this.onSignals(run.workflowId, signals, 'before');
+      this.onCommands({
+        workflowId: run.workflowId,
+        workflowType: run.workflowType,
+        commands,
+        update: (id) => run.updates.get(id)?.name,
+        child: (seq) => run.children.get(seq)?.workflowId,
+      });
       for (const command of commands) await this.#apply(run, command, commands);
       this.onSignals(run.workflowId, signals, 'after');
       if (run.waiting.length > 0) this.#scheduleTask(run);
@@ -847,21 +877,21 @@ export class Server {
     const startedAt = this.timeline.now;
     const slow = this.#happens('slow', name);
     if (slow) this.count('slow');
-    const duration = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
+    const drawn = slow ? random.int(10_000, 400_000) : random.int(5, 2000);
     const [fault] = (['crash', 'lost', 'zombie', 'retried'] as const).filter((kind) => this.#happens(kind, name));
     const fate = activity.doomed === undefined ? fault : 'final';
     const share = fate === 'crash' ? random.next() : 1;
     const { activityType, arguments: input } = activity.command.scheduleActivity!;
-    const work = (part: number): unknown =>
-      this.activities({
-        name: activityType!,
-        input: valueOf(input?.[0]),
-        attempt,
-        workflowId: run.workflowId,
-        runId: run.runId,
-        share: part,
-        startedAt,
-      });
+    const asked = {
+      name: activityType!,
+      input: valueOf(input?.[0]),
+      attempt,
+      workflowId: run.workflowId,
+      runId: run.runId,
+      startedAt,
+    };
+    const work = (part: number): unknown => this.activities({ ...asked, share: part });
+    const duration = this.pace?.takes({ ...asked, share: 1 }) ?? drawn;
     const isCurrent = (): boolean => run.activities.get(activity.seq) === activity && activity.epoch === epoch;
     const again = (failure?: Failure): void => {
       leave();
@@ -876,7 +906,7 @@ export class Server {
     this.timeline.after(Math.ceil(duration * share), () => {
       // Between two attempts there is nothing that could go on.
       if (!isCurrent() && fate !== 'zombie') return leave();
-      if (activity.cancelled && isCurrent() && random.chance(0.5)) {
+      if (activity.cancelled && isCurrent() && (this.pace !== undefined || random.chance(0.5))) {
         // It notices at a heartbeat, and leaves what it has.
         leave();
         this.#worked(() => work(random.next()));
@@ -1039,6 +1069,12 @@ function beforeTask(run: Run, jobs: readonly Job[]): Before {
     events: history.events,
     bytes: history.bytes,
   };
+}
+
+/** As the server says it: a worker would send the same again and again. */
+function refusedText(workflowId: string, sent: readonly Command[]): string {
+  const names = sent.map((command) => Object.keys(command).join()).join(', ');
+  return `the server refuses the commands of ${workflowId}, because its end is not the last of them: ${names}`;
 }
 
 function closes(command: Command): boolean {

@@ -5,6 +5,7 @@ import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { WORKFLOWS } from '../../workflows/contract/index.js';
 import { HISTORIES, NEXT } from '../replay/histories.js';
+import { difference, SCRIPTS, simulatedCourses } from './conformance.js';
 import { History } from './history.js';
 import { simulateNights } from './nights.js';
 import { compared } from './recorded.js';
@@ -255,6 +256,20 @@ describe('simulated workflows', () => {
     }
     const { violations } = await planted.schedule(found.seed, found.workflow, new Set(needs));
     expect(violations).not.toEqual([]);
+  });
+
+  it.each(SCRIPTS)('end by the script: $name', async (script) => {
+    const courses = await simulatedCourses(code, script, 'scripted');
+    expect(courses['scripted']!.length).toBeGreaterThan(1);
+    const other = { ...courses, scripted: [...courses['scripted']!.slice(0, -1), 'complete'] };
+    expect(difference(courses, courses)).toBeUndefined();
+    expect(difference(courses, other)).toContain(`scripted, command ${courses['scripted']!.length} of`);
+  });
+
+  it('that are cancelled while they train ask the server for nothing after their end', async () => {
+    const script = SCRIPTS.find(({ name }) => name === 'a stage alone, cancelled while it trains')!;
+    const { scripted } = await simulatedCourses(code, script, 'scripted');
+    expect(scripted!.slice(-3)).toEqual(['cancel activity ', 'cancel timer ', 'cancelled ']);
   });
 
   it('are refused on another version of the SDK, in one sentence', () => {

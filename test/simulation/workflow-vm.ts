@@ -254,6 +254,25 @@ export class WorkflowRun {
   }
 }
 
+/** Whether a command was taken back before it was sent, or takes another one back: neither reaches the server. */
+export function isTakenBack(command: Command, all: readonly Command[]): boolean {
+  const timer = command.startTimer?.seq ?? command.cancelTimer?.seq;
+  const activity = command.scheduleActivity?.seq ?? command.requestCancelActivity?.seq;
+  const both = (one: (each: Command) => boolean, other: (each: Command) => boolean): boolean =>
+    all.some(one) && all.some(other);
+  if (typeof timer === 'number')
+    return both(
+      ({ startTimer }) => startTimer?.seq === timer,
+      ({ cancelTimer }) => cancelTimer?.seq === timer,
+    );
+  if (typeof activity === 'number')
+    return both(
+      ({ scheduleActivity }) => scheduleActivity?.seq === activity,
+      ({ requestCancelActivity }) => requestCancelActivity?.seq === activity,
+    );
+  return false;
+}
+
 /** The bundle of all workflows. */
 export async function bundledWorkflows(): Promise<string> {
   checkSdk();

@@ -118,7 +118,9 @@ export class StageRun {
         finished = true;
       });
       running.catch(() => undefined);
-      await condition(() => this.#paused || finished);
+      // A cancellation reaches the work as well, and the work is waited for: what it still asks for comes before the
+      // end of the run, or the server refuses both.
+      await condition(() => this.#paused || finished).catch(() => undefined);
       const interrupted = !finished;
       if (interrupted) scope.cancel();
       try {
