@@ -134,7 +134,8 @@ def encode(value: Any, budget: list[int] | None = None) -> Any:
             raise _Opaque(f"{type_name(value)} (too deep)")
         if item is None or item is True or item is False:
             return item
-        if type(item).__eq__ not in _EQUALITIES and type(item).__module__ in _OWN_EQUALITIES:
+        kind = type(item)
+        if kind not in _EXACT and kind.__module__ in _OWN_EQUALITIES and kind.__eq__ not in _EQUALITIES:
             raise _Opaque(type_name(item))
         if isinstance(item, str):
             # A character beyond ASCII takes six in JSON, or twelve.
@@ -169,6 +170,7 @@ def encode(value: Any, budget: list[int] | None = None) -> Any:
         return ["o", [str(opaque), bool(value)]]
 
 
+_EXACT = frozenset({int, float, str, bytes, list, tuple, set, frozenset, dict, complex})
 _EQUALITIES = frozenset(
     kind.__eq__ for kind in (int, float, str, bytes, list, tuple, set, frozenset, dict, object, complex)
 )

@@ -122,7 +122,7 @@ def _await(awaitable: Any) -> Any:
 def _base_content(value: Any) -> Any:
     """An instance of a subclass of a builtin type as that type has it."""
     for base in _BASES:
-        if isinstance(value, base):
+        if issubclass(type(value), base):
             return (
                 dict(dict.items(value))
                 if base is dict
@@ -332,9 +332,10 @@ class Served:
         elif isinstance(value, BaseException):
             return ["exception", number, self._class_id(type(value)), *self._arguments_of(value)]
         content: list[Any] | None = None
-        if isinstance(value, (int, float, str, bytes, tuple)):
+        # By its type: an object may say that it has another class.
+        if issubclass(type(value), (int, float, str, bytes, tuple)):
             for base in _BASES:
-                if isinstance(value, base):
+                if issubclass(type(value), base):
                     content = [
                         base.__name__,
                         wire.tokens(

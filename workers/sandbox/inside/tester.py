@@ -31,6 +31,7 @@ from typing import Any
 import forms
 import inside
 import program
+import served
 import wire
 
 PROGRAM_GONE = 3
@@ -839,39 +840,7 @@ _HANDLES: dict[int, int] = {}
 _TESTERS: dict[int, Tester] = {}
 _ALIASES: dict[type, list[type]] = {}
 _CONTENT_BASES = (int, float, str, bytes, tuple)
-_REMOTE_METHODS = frozenset(
-    [
-        "__len__",
-        "__bool__",
-        "__iter__",
-        "__next__",
-        "__getitem__",
-        "__setitem__",
-        "__delitem__",
-        "__contains__",
-        "__enter__",
-        "__exit__",
-        "__add__",
-        "__radd__",
-        "__sub__",
-        "__rsub__",
-        "__mul__",
-        "__rmul__",
-        "__neg__",
-        "__abs__",
-        "__int__",
-        "__float__",
-        "__index__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__eq__",
-        "__hash__",
-        "__str__",
-        "__repr__",
-    ]
-)
+_REMOTE_METHODS = frozenset({*served.FORWARDED, "__eq__", "__hash__", "__str__", "__repr__"})
 
 
 def _tester_of(value: Any) -> Tester:
@@ -1037,76 +1006,4 @@ def _method(name: str) -> Any:
     return method
 
 
-_METHODS = frozenset(
-    [
-        "__len__",
-        "__bool__",
-        "__iter__",
-        "__next__",
-        "__reversed__",
-        "__getitem__",
-        "__setitem__",
-        "__delitem__",
-        "__contains__",
-        "__call__",
-        "__enter__",
-        "__exit__",
-        "__add__",
-        "__radd__",
-        "__iadd__",
-        "__sub__",
-        "__rsub__",
-        "__isub__",
-        "__mul__",
-        "__rmul__",
-        "__imul__",
-        "__truediv__",
-        "__rtruediv__",
-        "__floordiv__",
-        "__rfloordiv__",
-        "__mod__",
-        "__rmod__",
-        "__divmod__",
-        "__rdivmod__",
-        "__pow__",
-        "__rpow__",
-        "__matmul__",
-        "__rmatmul__",
-        "__and__",
-        "__rand__",
-        "__iand__",
-        "__or__",
-        "__ror__",
-        "__ior__",
-        "__xor__",
-        "__rxor__",
-        "__ixor__",
-        "__lshift__",
-        "__rlshift__",
-        "__rshift__",
-        "__rrshift__",
-        "__neg__",
-        "__pos__",
-        "__abs__",
-        "__invert__",
-        "__int__",
-        "__float__",
-        "__complex__",
-        "__index__",
-        "__round__",
-        "__trunc__",
-        "__floor__",
-        "__ceil__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__format__",
-        "__bytes__",
-        "__aiter__",
-        "__anext__",
-        "__aenter__",
-        "__aexit__",
-        "__await__",
-    ]
-)
+_METHODS = frozenset(served.FORWARDED)

@@ -313,6 +313,11 @@ VALUES = {
         "def f(n): return n.v + n.w()",
         "class N:\n    v = 1\n    def w(self): return 2\nassert f(N()) == 3",
     ),
+    "equality of an object of the test": (
+        "def f(items, x): return x in items and items.index(x)",
+        "class N:\n    def __init__(self, v): self.v = v\n    def __eq__(self, o): return self.v == o.v\n"
+        "    def __str__(self): return str(self.v)\nassert f([N(1), N(2)], N(2)) == 1",
+    ),
     "decorator": (
         "def f(g):\n    def w(*a): return g(*a) + 1\n    return w",
         "@f\ndef h(x):\n    return x\nassert h(1) == 2",
