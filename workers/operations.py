@@ -428,6 +428,7 @@ class Limits(TypedDict):
 class StdinTest(TypedDict):
     stdin: str
     stdout: str
+    compare: NotRequired[Literal["floats", "tokens", "exact"]]
 
 
 class JudgeParams(TypedDict):
@@ -449,6 +450,8 @@ class TestOutcome(TypedDict):
     status: Verdict
     reason: NotRequired[str]
     inside: NotRequired[bool]
+    weak: NotRequired[bool]
+    repaired: NotRequired[bool]
 
 
 class Measurement(TypedDict):
@@ -460,6 +463,8 @@ class BrokenReference(TypedDict):
     status: Verdict
     reason: NotRequired[str]
     inside: NotRequired[bool]
+    weak: NotRequired[bool]
+    repaired: NotRequired[bool]
     id: str
     test: int
 
@@ -508,6 +513,22 @@ class CallValue(TypedDict):
 
 class EvaluateResult(TypedDict):
     values: list[ProgramValues]
+
+
+class NormalizeParams(TypedDict):
+    tests: Sequence[str]
+
+
+class NormalTest(TypedDict):
+    test: str
+    """Equal for tests that differ in their spelling only."""
+    output: str
+    """Equal for tests that expect the same value."""
+
+
+class NormalizeResult(TypedDict):
+    tests: list[NormalTest]
+    """One for each test, in order."""
 
 
 class ProbeParams(TypedDict):
@@ -573,6 +594,7 @@ Verdict = Literal[
     "load_error",
     "killed",
     "refused",
+    "vacuous",
     "unjudged",
 ]
 
@@ -614,6 +636,7 @@ def sandbox_operations(
     judge: Callable[[JudgeParams, Call], JudgeResult],
     limits: Callable[[LimitsParams, Call], LimitsResult],
     evaluate: Callable[[EvaluateParams, Call], EvaluateResult],
+    normalize: Callable[[NormalizeParams, Call], NormalizeResult],
     probe: Callable[[ProbeParams, Call], ProbeResult],
 ) -> dict[str, Operation]:
     """The operations of the process `sandbox`, by name."""
@@ -621,6 +644,7 @@ def sandbox_operations(
         "judge": judge,
         "limits": limits,
         "evaluate": evaluate,
+        "normalize": normalize,
         "probe": probe,
     }
 

@@ -13,7 +13,7 @@ import {
 } from '../../workflows/contract/index.js';
 
 /** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
-type Test = string | { stdin: string; stdout: string };
+type Test = string | { stdin: string; stdout: string; compare?: 'floats' | 'tokens' | 'exact' | undefined };
 
 export interface Job {
   id: string;
@@ -97,10 +97,12 @@ export async function judgePrograms(
     }
     return judgementOf(
       job.id,
-      verdict.outcomes.map(({ status, reason, inside }) => ({
+      verdict.outcomes.map(({ status, reason, inside, weak, repaired }) => ({
         status,
         ...(reason ? { reason } : {}),
         ...(inside ? { inside } : {}),
+        ...(weak ? { weak } : {}),
+        ...(repaired ? { repaired } : {}),
       })),
       verdict.flags,
     );
@@ -125,6 +127,18 @@ export async function deriveLimits(
   if (references.length === 0) return [];
   const result = await sandbox.call('limits', { jobs: references, limits }, { ...(signal ? { signal } : {}) });
   return result.limits;
+}
+
+/** What the tests of each question are, however they are written, in order. */
+export async function normalTests(
+  sandbox: PythonProcess<SandboxOperation>,
+  questions: readonly (readonly string[])[],
+  signal: AbortSignal,
+): Promise<Result<'normalize'>['tests'][]> {
+  const tests = questions.flat();
+  const normal = tests.length === 0 ? [] : (await sandbox.call('normalize', { tests }, { signal })).tests;
+  let next = 0;
+  return questions.map(({ length }) => normal.slice(next, (next += length)));
 }
 
 /** What a manifest says of the sandboxes that judged its rows, outside the digest. */

@@ -4,6 +4,16 @@ import { languageOf } from '../languages/index.js';
 import type { Job } from './execution.js';
 
 /**
+ * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers with
+ * a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
+ */
+const StdinTest = z.strictObject({
+  stdin: z.string(),
+  stdout: z.string(),
+  compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+});
+
+/**
  * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), or `{stdin, stdout}`
  * for a
  * program that is run as a script. With `entryPoint`, tests may call the function `candidate`, or define
@@ -24,7 +34,7 @@ export const SandboxRow = z.strictObject({
   id: z.string().min(1),
   program: z.string().max(1_000_000),
   tests: z
-    .array(z.union([z.string().max(1_000_000), z.strictObject({ stdin: z.string(), stdout: z.string() })]))
+    .array(z.union([z.string().max(1_000_000), StdinTest]))
     .min(1)
     .max(1_000),
   entryPoint: z

@@ -9,7 +9,7 @@ import {
   StageConfigs,
   TestOutcome,
 } from '../../workflows/contract/index.js';
-import { allJudged, deriveLimits, judgePrograms, notesOf } from '../execution/execution.js';
+import { allJudged, deriveLimits, judgePrograms, normalTests, notesOf } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
@@ -18,7 +18,7 @@ import { paidMetrics } from '../endpoint/replies.js';
 import { keyedLanguage } from '../languages/index.js';
 import { programOfReply } from '../policy/prompt.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
-import { filterQuestion, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
+import { filterQuestion, repeatedTests, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
 import { agreement, anyOf } from './oracle.js';
 import { count } from '../artifacts/collections.js';
 
@@ -33,6 +33,8 @@ type AskedQuestion = z.infer<typeof AskedQuestion>;
 const JudgedQuestion = z.strictObject({
   question: QuestionRow,
   outcomes: z.array(TestOutcome),
+  /** What each test case is, however it is written. */
+  normal: z.array(z.strictObject({ test: z.string(), output: z.string() })).optional(),
   limits: CpuLimits.optional(),
   noProgram: z.literal(true).optional(),
 });
@@ -152,6 +154,11 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
         { limits: config.limits, signal: cancellationSignal() },
       );
       const limits = derived.values();
+      const normal = await normalTests(
+        sandbox,
+        asked.map(({ question }) => question.testCases.map(({ test }) => test)),
+        cancellationSignal(),
+      );
       return {
         rows: asked.map(({ question, programs }, at): JudgedQuestion => {
           const verdict = verdicts[at];
@@ -167,6 +174,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
                 ? question
                 : { ...question, reference: verdict.program === undefined ? '' : programs[verdict.program]! },
             outcomes: verdict.outcomes,
+            normal: normal[at]!,
             limits: limits.next().value!,
           };
         }),
@@ -189,9 +197,11 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       const quality: FilterQuality = { corrupted: 0, droppedTestCases: 0, droppedCorrupted: 0 };
       let testCases = 0;
       let keptTestCases = 0;
+      let weakTestCases = 0;
+      let repairedTestCases = 0;
       const judged = (): AsyncGenerator<JudgedQuestion> => rows(judge);
-      const filtered = ({ question, outcomes, noProgram }: JudgedQuestion): Filtered =>
-        noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config);
+      const filtered = ({ question, outcomes, normal, noProgram }: JudgedQuestion): Filtered =>
+        noProgram ? { dropped: 'noOracleProgram', kept: [] } : filterQuestion(question, outcomes, config, normal);
       const droppedTests = async function* (): AsyncGenerator<DroppedTestRow> {
         for await (const row of judged()) {
           const {
@@ -199,14 +209,20 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             outcomes,
           } = row;
           testCases += tests.length;
+          const repeated = repeatedTests(row.question, outcomes, row.normal);
           for (const [index, { test, corrupted }] of tests.entries()) {
             const outcome = outcomes[index]!;
             if (corrupted) quality.corrupted += 1;
-            if (outcome.status === 'pass') continue;
+            if (outcome.status === 'pass' && !repeated.has(index)) {
+              if (outcome.weak) weakTestCases += 1;
+              if (outcome.repaired) repairedTestCases += 1;
+              continue;
+            }
             quality.droppedTestCases += 1;
             if (corrupted) quality.droppedCorrupted += 1;
-            count(droppedTestCases, outcome.status);
-            yield { questionId: id, test, ...outcome };
+            count(droppedTestCases, repeated.has(index) ? 'repeated' : outcome.status);
+            const reason = repeated.has(index) ? { reason: 'an earlier test in another spelling' } : {};
+            yield { questionId: id, test, ...outcome, ...reason };
           }
           const result = filtered(row);
           if ('dropped' in result) {
@@ -272,6 +288,8 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
           heldOut: splits.filter((split) => split === 'heldOut').length,
           testCases,
           keptTestCases,
+          weakTestCases,
+          repairedTestCases,
           droppedQuestions,
           droppedTestCases,
           quality: { ...quality },

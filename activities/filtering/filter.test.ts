@@ -63,6 +63,28 @@ describe('filterQuestion', () => {
     });
   });
 
+  it('decides on what tests are, and not on how they are written', () => {
+    const spellings = [
+      'assert f(1) == 2',
+      'assert f(1)==2',
+      'assert 2 == f(1)',
+      'assert f(2) == 2.0',
+      'assert f(3) == 1',
+    ];
+    const normal = ['f(1) == 2', 'f(1) == 2', 'f(1) == 2', 'f(2) == 2', 'f(3) == 1'].map((test) => ({
+      test,
+      output: test.slice(-1),
+    }));
+    const rule = { minimumTestCases: 2, minimumDistinctOutputs: 2 };
+    expect(filterQuestion(questionOf(spellings), passes(5), rule, normal)).toEqual({
+      kept: [spellings[0], spellings[3], spellings[4]],
+    });
+    expect(filterQuestion(questionOf(spellings.slice(0, 4)), passes(4), rule, normal.slice(0, 4))).toEqual({
+      dropped: 'tooFewDistinctOutputs',
+      kept: [spellings[0], spellings[3]],
+    });
+  });
+
   it('names a question without test cases', () => {
     expect(filterQuestion(questionOf([]), [], RULE)).toEqual({ dropped: 'noTestCases', kept: [] });
   });

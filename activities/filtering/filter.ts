@@ -16,19 +16,53 @@ export type Filtered =
   | { kept: string[] }
   | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
 
+/** What a test is, however it is written: both texts are equal where tests differ in spelling only. */
+export interface NormalTest {
+  test: string;
+  /** The value that it expects. */
+  output: string;
+}
+
+/** Indexes of test cases that the oracle passes and that are an earlier one in another spelling. */
+export function repeatedTests(
+  question: QuestionRow,
+  outcomes: readonly TestOutcome[],
+  normal?: readonly NormalTest[],
+): Set<number> {
+  const seen = new Set<string>();
+  const repeated = new Set<number>();
+  question.testCases.forEach(({ test }, index) => {
+    if (outcomes[index]!.status !== 'pass') return;
+    const name = normal?.[index]?.test ?? test;
+    if (seen.has(name)) repeated.add(index);
+    seen.add(name);
+  });
+  return repeated;
+}
+
 /**
  * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass`
- * keeps a test case.
+ * keeps a test case, and of several spellings of one test the first.
  */
-export function filterQuestion(question: QuestionRow, outcomes: readonly TestOutcome[], rule: FilterRule): Filtered {
+export function filterQuestion(
+  question: QuestionRow,
+  outcomes: readonly TestOutcome[],
+  rule: FilterRule,
+  normal?: readonly NormalTest[],
+): Filtered {
   if (outcomes.length !== question.testCases.length) {
     throw new RangeError(`${question.id} has ${question.testCases.length} test cases and ${outcomes.length} outcomes`);
   }
-  const kept = question.testCases.filter((_, index) => outcomes[index]!.status === 'pass').map(({ test }) => test);
+  const repeated = repeatedTests(question, outcomes, normal);
+  const at = question.testCases.flatMap((_, index) =>
+    outcomes[index]!.status === 'pass' && !repeated.has(index) ? [index] : [],
+  );
+  const kept = at.map((index) => question.testCases[index]!.test);
   if (question.testCases.length === 0) return { dropped: 'noTestCases', kept };
   if (kept.length < rule.minimumTestCases) return { dropped: 'tooFewTestCases', kept };
-  if (new Set(kept.map(languageOf(question).expectedOutput)).size < rule.minimumDistinctOutputs)
-    return { dropped: 'tooFewDistinctOutputs', kept };
+  const { expectedOutput } = languageOf(question);
+  const outputs = at.map((index) => normal?.[index]?.output ?? expectedOutput(question.testCases[index]!.test));
+  if (new Set(outputs).size < rule.minimumDistinctOutputs) return { dropped: 'tooFewDistinctOutputs', kept };
   return { kept };
 }
 

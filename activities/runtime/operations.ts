@@ -332,7 +332,19 @@ const JudgeJob = named(
   z.strictObject({
     ...job,
     tests: z
-      .array(z.union([z.string(), named('StdinTest', z.strictObject({ stdin: z.string(), stdout: z.string() }))]))
+      .array(
+        z.union([
+          z.string(),
+          named(
+            'StdinTest',
+            z.strictObject({
+              stdin: z.string(),
+              stdout: z.string(),
+              compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+            }),
+          ),
+        ]),
+      )
       .readonly()
       .describe('Python statements, or what a script reads and must print'),
   }),
@@ -387,6 +399,24 @@ const sandbox = {
           }),
         ),
       ),
+    }),
+  },
+  normalize: {
+    does: 'says of tests what they are, however they are written',
+    params: z.strictObject({ tests: z.array(z.string()).readonly() }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      tests: z
+        .array(
+          named(
+            'NormalTest',
+            z.strictObject({
+              test: z.string().describe('equal for tests that differ in their spelling only'),
+              output: z.string().describe('equal for tests that expect the same value'),
+            }),
+          ),
+        )
+        .describe('one for each test, in order'),
     }),
   },
   probe: {

@@ -80,4 +80,28 @@ describe('npm run sandbox', () => {
     }
     expect(said).toContain('8 rows refused');
   });
+
+  it('takes every character of JSON in rows and in what it resumes from, and limits', () => {
+    const odd = '\u2028\u2029\u0085\ufffd';
+    const program = `def double(x):\n    return '${odd}' if x == 3 else 2 * x\n`;
+    const rows = [
+      { id: `odd ${odd}`, program, tests: [`assert double(3) == '${odd}x'`, `assert double(3) == '${odd}'`] },
+    ];
+    const [input, output] = [join(folder, 'odd.jsonl'), join(folder, 'odd-verdicts.jsonl')];
+    writeFileSync(input, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    const run = (...more: string[]) =>
+      spawnSync(
+        process.execPath,
+        ['--import', 'tsx', 'infra/commands/sandbox.ts', '--input', input, '--output', output, ...more],
+        { cwd: root, encoding: 'utf8' },
+      );
+    expect(run('--cpu-seconds-per-test', '0').stderr).toContain(
+      '--cpu-seconds-per-test is "0": give a number above 0.',
+    );
+    expect(run('--cpu-seconds-per-test', '2', '--memory-mib', '256').status).toBe(0);
+    const first = readFileSync(output, 'utf8');
+    expect(first).toContain(odd);
+    expect(run().stderr).toContain('1 rows are in the output already');
+    expect(readFileSync(output, 'utf8')).toBe(first);
+  });
 });

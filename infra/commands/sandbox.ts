@@ -1,11 +1,11 @@
 /** `npm run sandbox`: judges programs of a JSON Lines file in the sandbox, without Temporal and without a store. */
-import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import { truncate } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
+import { linesOf } from '../../activities/artifacts/rows.js';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { jobOf, SandboxRow } from '../../activities/execution/rows.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
@@ -15,14 +15,18 @@ import { logs, root, venvPython } from '../setup/paths.mjs';
 
 const HELP = `npm run sandbox -- --input programs.jsonl --output verdicts.jsonl [options]
 
-Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?}. A test is a text (Python statements or a
-unittest.TestCase class) or {"stdin", "stdout"} for a program that is run as a script. With "entryPoint", tests may call
+Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?}. A test is a text (Python statements, unittest
+or pytest tests) or {"stdin", "stdout", "compare"?} for a program that is run as a script; "compare" is "floats", which
+is the default, "tokens" or "exact". With "entryPoint", tests may call
 the function \`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then
 the texts that it must print. Output rows are {"id", "outcomes", "passRate", "flags"}; what is in the output already is
 not run again. The exit code is 1 when a row was refused or could not be judged.
 
-  --workers N   programs at the same time (the number of cores)
-  --help        print this`;
+  --workers N                   programs at the same time (the number of cores)
+  --cpu-seconds-per-test N      CPU time of one test, in seconds (1)
+  --cpu-seconds-per-program N   CPU time of all tests of a program, in seconds (3)
+  --memory-mib N                address space of a program, in MiB (512)
+  --help                        print this`;
 
 /** Programs of one request: what a kill costs, against a pause at the end of each. */
 const BATCH = 200;
@@ -31,8 +35,18 @@ const MAX_LINE = 8_000_000;
 /** @throws Error that says what is wrong with the row. */
 function readRow(line: string): Job {
   if (line.length > MAX_LINE) throw new Error(`the row has ${line.length} characters; at most ${MAX_LINE} are allowed`);
-  if (line.includes('\uFFFD') || line.includes('\0')) throw new Error('the row is not UTF-8 text');
-  return jobOf(SandboxRow.parse(JSON.parse(line)));
+  return jobOf(SandboxRow.parse(JSON.parse(textOf(line))));
+}
+
+/** The text of a line that was read byte by byte. @throws Error where it is no UTF-8 text. */
+function textOf(line: string): string {
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(line, 'latin1'));
+    if (!text.includes('\0')) return text;
+  } catch {
+    // said below
+  }
+  throw new Error('the row is not UTF-8 text');
 }
 
 /** Ids of the complete rows of the output; a row that was cut by a kill is removed. */
@@ -40,16 +54,37 @@ async function idsIn(file: string): Promise<Set<string>> {
   const ids = new Set<string>();
   if (!existsSync(file)) return ids;
   let bytes = 0;
-  for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
-    try {
-      ids.add((JSON.parse(line) as { id: string }).id);
-    } catch {
-      break;
+  for await (const lines of linesOf(file, 'latin1')) {
+    for (const line of lines) {
+      try {
+        ids.add((JSON.parse(textOf(line)) as { id: string }).id);
+      } catch {
+        await truncate(file, bytes);
+        return ids;
+      }
+      bytes += line.length + 1;
     }
-    bytes += Buffer.byteLength(line) + 1;
   }
   await truncate(file, bytes);
   return ids;
+}
+
+/** Limits of the command line. @throws Error that names the option. */
+function limitsOf(values: Record<string, string | boolean | undefined>): SandboxLimits {
+  const given = (name: string): number | undefined => {
+    const value = values[name];
+    if (value === undefined) return undefined;
+    const number = Number(value);
+    if (!(number > 0) || !Number.isFinite(number))
+      throw new Error(`--${name} is ${JSON.stringify(value)}: give a number above 0.`);
+    return number;
+  };
+  const memory = given('memory-mib');
+  return SandboxLimits.parse({
+    cpuSecondsPerTest: given('cpu-seconds-per-test'),
+    cpuSecondsPerProgram: given('cpu-seconds-per-program'),
+    memoryBytes: memory === undefined ? undefined : Math.round(memory * 1024 * 1024),
+  });
 }
 
 async function main(): Promise<number> {
@@ -58,6 +93,9 @@ async function main(): Promise<number> {
       input: { type: 'string' },
       output: { type: 'string' },
       workers: { type: 'string' },
+      'cpu-seconds-per-test': { type: 'string' },
+      'cpu-seconds-per-program': { type: 'string' },
+      'memory-mib': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
@@ -68,6 +106,7 @@ async function main(): Promise<number> {
   }
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers is ${JSON.stringify(values.workers)}: give a number from 1 on.`);
+  const limits = limitsOf(values);
   if (!existsSync(values.input)) throw new Error(`There is no file ${values.input}.`);
   const done = await idsIn(values.output);
   const output = createWriteStream(values.output, { flags: 'a' });
@@ -83,7 +122,6 @@ async function main(): Promise<number> {
   });
   const { isolation, level } = await sandbox.versions();
   console.error(`isolation ${level} (${isolation}); ${done.size} rows are in the output already`);
-  const limits = SandboxLimits.parse({});
   let refused = 0;
   let judged = 0;
   let batch: Job[] = [];
@@ -115,26 +153,28 @@ async function main(): Promise<number> {
   let number = 0;
   const rowOfId = new Map<string, number>();
   try {
-    for await (const line of createInterface({ input: createReadStream(values.input), crlfDelay: Infinity })) {
-      number += 1;
-      if (line.trim() === '') continue;
-      try {
-        const job = readRow(line);
-        const first = rowOfId.get(job.id);
-        if (first !== undefined)
-          throw new Error(
-            `the id ${JSON.stringify(job.id)} is that of row ${first} already; give every row an id of its own`,
-          );
-        rowOfId.set(job.id, number);
-        if (!done.has(job.id)) batch.push(job);
-      } catch (error) {
-        const why =
-          error instanceof z.ZodError
-            ? error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
-            : (error as Error).message;
-        refuse(`row ${number}`, why.slice(0, 300));
+    for await (const lines of linesOf(values.input, 'latin1')) {
+      for (const line of lines) {
+        number += 1;
+        if (line.trim() === '') continue;
+        try {
+          const job = readRow(line);
+          const first = rowOfId.get(job.id);
+          if (first !== undefined)
+            throw new Error(
+              `the id ${JSON.stringify(job.id)} is that of row ${first} already; give every row an id of its own`,
+            );
+          rowOfId.set(job.id, number);
+          if (!done.has(job.id)) batch.push(job);
+        } catch (error) {
+          const why =
+            error instanceof z.ZodError
+              ? error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ')
+              : (error as Error).message;
+          refuse(`row ${number}`, why.slice(0, 300));
+        }
+        if (batch.length === BATCH) await run();
       }
-      if (batch.length === BATCH) await run();
     }
     await run();
   } finally {

@@ -5,8 +5,10 @@ describes.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,6 +20,7 @@ from sandbox.wall import LEVELS
 from serve import Call, ServiceError, keep_running_without_log, serve
 
 _MOST_WORKERS = 4
+_PR_SET_PDEATHSIG = 1
 
 P = TypeVar("P")
 """Params of an operation."""
@@ -25,7 +28,18 @@ R = TypeVar("R")
 """Result of an operation."""
 
 
+def _end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, whatever it does then: a long calculation in C lets no
+    thread of Python run. The walls end with it, and what is left of control groups a later start removes.
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), *[ctypes.c_ulong(0)] * 3)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def main() -> None:
+    _end_with_parent()
     keep_running_without_log()
     parser = argparse.ArgumentParser(
         prog="python -m sandbox", description="Runs untrusted Python programs against tests."
@@ -69,6 +83,7 @@ def main() -> None:
             judge=with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
             limits=with_pool(verdicts.limits),
             evaluate=with_pool(verdicts.evaluate),
+            normalize=verdicts.normalize,
             probe=with_pool(verdicts.probe),
         ),
         {

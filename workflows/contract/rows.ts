@@ -12,6 +12,7 @@ export const VERDICTS = [
   'load_error',
   'killed',
   'refused',
+  'vacuous',
   'unjudged',
 ] as const;
 export const Verdict = z.enum(VERDICTS);
@@ -201,6 +202,10 @@ export const TestOutcome = z.strictObject({
   reason: z.string().optional(),
   /** True when the verdict was made inside the process that ran the program: weaker evidence. */
   inside: z.boolean().optional(),
+  /** True where nearly every program passes the test, such as one that only asks for the type of a value. */
+  weak: z.boolean().optional(),
+  /** True where the test was judged as what it was meant to assert, such as a comparison without `assert`. */
+  repaired: z.boolean().optional(),
 });
 export type TestOutcome = z.infer<typeof TestOutcome>;
 

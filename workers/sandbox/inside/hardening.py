@@ -44,20 +44,27 @@ def end_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
+def socket_pair() -> tuple[int, int]:
+    """Two connected sockets; without the module for it, which every fork would have to carry."""
+    pair = (ctypes.c_int * 2)()
+    if _libc.socketpair(1, 1, 0, pair) != 0:  # AF_UNIX, SOCK_STREAM
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return pair[0], pair[1]
+
+
 # --- resource limits -------------------------------------------------------------------------------------------------
 
 _THREADS = 64
-_OPEN_FILES = 32
+_OPEN_FILES = 128
 _STACK_BYTES = 8 * 1024 * 1024
 
 
 def limit_zygote() -> None:
-    """Set the rlimits that all programs have in common: files of any size above zero cannot be written, no core is
-    left, open files are few and the stack is bounded.
+    """Set the rlimits that all programs have in common: no core is left, open files are few and the stack is
+    bounded.
     """
     for limit, value in (
         (resource.RLIMIT_STACK, _STACK_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -65,13 +72,15 @@ def limit_zygote() -> None:
 
 
 def limit_program(cpu_seconds: int, memory_bytes: int) -> None:
-    """Set a program's own rlimits: CPU seconds (SIGXCPU, one second later SIGKILL), bytes of address space, threads.
+    """Set a program's own rlimits: CPU seconds (SIGXCPU, one second later SIGKILL), bytes of address space, threads;
+    files of any size above zero cannot be written, which a child does before that.
 
     The kernel counts these CPU seconds in ticks, which can be a fifth too many: they are the backstop, not the limit.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 # --- Landlock (linux/landlock.h) -------------------------------------------------------------------------------------
@@ -157,7 +166,7 @@ _ALLOWED_VALUES = {
 }  # fmt: skip
 # What the zygote needs to start, watch and end its children. A program's own filter denies all of it, but for signals
 # to itself, its own limits, and clone for threads.
-_ZYGOTE_ONLY = {"prctl": 157, "pidfd_open": 434, "landlock_restrict_self": _LANDLOCK_RESTRICT}
+_ZYGOTE_ONLY = {"prctl": 157, "memfd_create": 319, "pidfd_open": 434, "landlock_restrict_self": _LANDLOCK_RESTRICT}
 _KILL_CALL, _TGKILL, _PRLIMIT = 62, 234, 302
 # Stands for the id of the process that installs the filter.
 _CALLER = 0x7E57C0DE

@@ -3,11 +3,15 @@
 Rules for the program's text, the same for every model:
 - It is loaded once as an imported module named "program", so an `if __name__ == "__main__":` block does not run.
 - `assert` statements and `print(...)` calls at module level are removed before loading: many models append examples of
-  their own to a right solution, and a wrong example says nothing about the solution (the tests do).
+  their own to a right solution, and a wrong example says nothing about the solution (the tests do). A `print(...)` that
+  calls a function which changes the module's state stays, because later calls depend on it.
+- A module level that reads standard input ends there, as examples of use do: what stands before it is the program.
 - Nothing is imported for it: a program that misses an import fails. There is the standard library and nothing else.
+- A program that reads standard input in its tests is a script instead: run from its beginning for each test, in a
+  process of its own, as `__main__`, with nothing removed.
 
-Everything this process writes is taken for hostile by the supervisor. Values therefore travel in a small JSON encoding
-and are compared outside; `encode` is the only place that looks into them here.
+Everything this process writes is taken for hostile by the supervisor and by the process that holds the tests. Values
+therefore travel in a small encoding and are compared outside.
 """
 
 # What a program computes has no type that is known here.
@@ -15,18 +19,20 @@ and are compared outside; `encode` is the only place that looks into them here.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import ast
+import builtins
 import decimal
 import fractions
-import io
 import json
 import math
+import os
 import random
 import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # Bounds of one encoded value, in characters; a number or a container counts as _NODE_SIZE.
@@ -35,7 +41,7 @@ _NODE_SIZE = 10
 _MAX_DEPTH = 50
 _SEQUENCES: tuple[tuple[str, Any], ...] = (("l", list), ("t", tuple), ("s", set), ("z", frozenset))
 """Tags of what holds members."""
-_MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
+MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
@@ -53,11 +59,11 @@ def wall_limit(cpu_limit: float, cpu_used: float) -> float:
     return 4 * cpu_limit + 1 + 10 * cpu_used
 
 
-class _TimeOut(BaseException):
+class TimeOut(BaseException):
     """Raised in the program when a test has used its time; not an Exception, so `except Exception` lets it pass."""
 
 
-class _Clock:
+class Clock:
     """CPU time limit and, against sleeping, wall time limit of one step.
 
     The kernel's ITIMER_PROF counts ticks and may ring far too early next to busy neighbours; it only wakes the handler,
@@ -71,24 +77,32 @@ class _Clock:
         signal.signal(signal.SIGPROF, self._ring)
         signal.signal(signal.SIGALRM, self._ring)
 
+        self._may_wait = False
+
     def _ring(self, _signal: int, _frame: types.FrameType | None) -> None:
         cpu_used = time.process_time() - self._cpu_start
-        if cpu_used >= self._limit or time.monotonic() - self._wall_start >= wall_limit(self._limit, cpu_used):
-            raise _TimeOut
+        late = not self._may_wait and time.monotonic() - self._wall_start >= wall_limit(self._limit, cpu_used)
+        if cpu_used >= self._limit or late:
+            raise TimeOut
 
-    def run(self, seconds: float, body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-        """Return what `body` returns, or a timeout when it takes more than `seconds` of CPU, or the `wall_limit`."""
+    def run(
+        self, seconds: float, body: Callable[..., dict[str, Any]], *arguments: Any, sleeps: bool = False
+    ) -> dict[str, Any]:
+        """Return what `body` returns, or a timeout when it takes more than `seconds` of CPU, or the `wall_limit`, which
+        does not hold for a body that waits for another process.
+        """
         try:
             try:
                 self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
                 self._limit = seconds
+                self._may_wait = sleeps
                 repeat = min(_REPEAT_SECONDS, seconds / 10)
                 signal.setitimer(_CPU_TIMER, seconds, repeat)
                 signal.setitimer(_WALL_TIMER, seconds, repeat)
                 record = body(*arguments)
             finally:
                 self._limit = math.inf
-        except _TimeOut:
+        except TimeOut:
             return {"status": "timeout"}
         # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
         return record if time.process_time() - self._cpu_start <= seconds else {"status": "timeout"}
@@ -98,30 +112,34 @@ class _Opaque(Exception):
     """The value, or a part of it, has no encoding; the message names its type."""
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any, budget: list[int] | None = None) -> Any:
     """Encode a value as JSON: None, bool and str as themselves, everything else as [tag, content].
 
     Tags: i int, f float and b bytes (hexadecimal), c complex (its two floats), q Fraction (its two ints), m Decimal
     (text), l list, t tuple, s set, z frozenset, d dict (list of key and value), o anything else, too deep or too large:
     [type name, truth]. Instances of subclasses are sent as their base, so a subclass cannot bring a comparison of its
-    own. Raises what the value's own `__bool__` raises.
+    own; one that has a comparison of its own is an object without encoding, like all
+    others that are no plain values. Raises what the value's own `__bool__` raises.
     """
-    left = _MAX_SIZE
+    budget = budget or [_MAX_SIZE]
 
     def spend(size: int) -> None:
-        nonlocal left
-        left -= size
-        if left < 0:
-            raise _Opaque(f"{_type_name(value)} (too large)")
+        budget[0] -= size
+        if budget[0] < 0:
+            raise _Opaque(f"{type_name(value)} (too large)")
 
     def walk(item: Any, depth: int) -> Any:
         spend(_NODE_SIZE)
         if depth > _MAX_DEPTH:
-            raise _Opaque(f"{_type_name(value)} (too deep)")
+            raise _Opaque(f"{type_name(value)} (too deep)")
         if item is None or item is True or item is False:
             return item
+        kind = type(item)
+        if kind not in _EXACT and kind.__module__ in _OWN_EQUALITIES and kind.__eq__ not in _EQUALITIES:
+            raise _Opaque(type_name(item))
         if isinstance(item, str):
-            spend(str.__len__(item))
+            # A character beyond ASCII takes six in JSON, or twelve.
+            spend(str.__len__(item) * (1 if str.isascii(item) else 12))
             return str.__str__(item)
         if isinstance(item, int):
             spend(int.bit_length(item) // 4)
@@ -144,7 +162,7 @@ def encode(value: Any) -> Any:
                 return [tag, [walk(part, depth + 1) for part in base.__iter__(item)]]
         if isinstance(item, dict):
             return ["d", [[walk(key, depth + 1), walk(part, depth + 1)] for key, part in dict.items(item)]]
-        raise _Opaque(_type_name(item))
+        raise _Opaque(type_name(item))
 
     try:
         return walk(value, 0)
@@ -152,18 +170,28 @@ def encode(value: Any) -> Any:
         return ["o", [str(opaque), bool(value)]]
 
 
-def _type_name(value: Any) -> str:
+_EXACT = frozenset({int, float, str, bytes, list, tuple, set, frozenset, dict, complex})
+_EQUALITIES = frozenset(
+    kind.__eq__ for kind in (int, float, str, bytes, list, tuple, set, frozenset, dict, object, complex)
+)
+
+
+# A program's own classes, and OrderedDict and Counter, which do not compare as the dictionaries that they are.
+_OWN_EQUALITIES = frozenset({"program", "collections"})
+
+
+def type_name(value: Any) -> str:
     return str(type(value).__name__)[:100]
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
+def failure(error: BaseException) -> dict[str, Any]:
     """Record for an exception: `refused` when the sandbox denied something, else `raised`."""
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 - the program's own __str__
-        message = f"<{_type_name(broken)} in __str__>"
-    name = _type_name(error)
-    reason = (f"{name}: {message}" if message else name)[:_MAX_REASON]
+        message = f"<{type_name(broken)} in __str__>"
+    name = type_name(error)
+    reason = (f"{name}: {message}" if message else name)[:MAX_REASON]
     denied = isinstance(error, OSError) and error.errno in _REFUSED_ERRNOS
     return {"status": "refused" if denied else "raised", "reason": reason}
 
@@ -176,82 +204,125 @@ def _is_own_check(statement: ast.stmt) -> bool:
     return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
 
 
-def _load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
+def _changes_state(tree: ast.Module, call: ast.Call) -> bool:
+    """Whether a call in the arguments of a `print` goes to a function that changes the module's variables."""
+    called = {node.func.id for node in ast.walk(call) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    targets = [
+        target
+        for statement in tree.body
+        if isinstance(statement, (ast.Assign, ast.AnnAssign))
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+    ]
+    variables = {target.id for target in targets if isinstance(target, ast.Name)}
+    for function in tree.body:
+        if not isinstance(function, ast.FunctionDef) or function.name not in called:
+            continue
+        for node in ast.walk(function):
+            match node:
+                case ast.Global():
+                    return True
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name))) if name in variables:
+                    return True
+                case ast.Attribute(value=ast.Name(id=name), ctx=ast.Store()) if name in variables:
+                    return True
+                case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()) if name in variables:
+                    return True
+                case _:
+                    pass
+    return False
+
+
+def _kept(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of a program without its own checks."""
+    for statement in tree.body:
+        if not _is_own_check(statement):
+            yield statement
+            continue
+        call = statement.value if isinstance(statement, ast.Expr) else None
+        if isinstance(call, ast.Call) and _changes_state(tree, call):
+            ignored = ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [ast.Pass()])
+            yield ast.fix_missing_locations(ast.copy_location(ast.Try([statement], [ignored], [], []), statement))
+
+
+def load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
     try:
         stripped = False
         if text.isascii() and "assert" not in text and "print" not in text:
             code = compile(text, "<program>", "exec", dont_inherit=True)  # nothing to remove: no need of the tree
         else:
+            text = text.removeprefix("\ufeff")
             tree = ast.parse(text, "<program>")
-            kept = [statement for statement in tree.body if not _is_own_check(statement)]
+            kept = list(_kept(tree))
             stripped = len(kept) < len(tree.body)
             tree.body = kept
             code = compile(tree, "<program>", "exec", dont_inherit=True)
+        if "inspect" in text:
+            import linecache
+
+            linecache.cache["<program>"] = (len(text), None, text.splitlines(keepends=True), "<program>")
         exec(code, namespace)  # noqa: S102
-    except _TimeOut:
+    except TimeOut:
         raise
+    except EOFError as error:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        if trace is None or trace.tb_frame.f_code.co_filename != "<program>":
+            return _loading_failure(error)
+        return {"status": "loaded", "stripped": True}
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
         return _loading_failure(error)
     return {"status": "loaded", "stripped": stripped}
 
 
 def _loading_failure(error: BaseException) -> dict[str, Any]:
-    record = _failure(error)
+    record = failure(error)
     return record if record["status"] == "refused" else {**record, "status": "load_error"}
 
 
-def _run_script(code: types.CodeType, stdin: str) -> str:
-    """Run a program as `python program.py` does and return what it prints, cut where it is too much."""
-    output = io.BytesIO()
+def _run_script(code: types.CodeType) -> dict[str, Any]:
+    """Run a program as `python program.py` does, to the end of its threads."""
     module = types.ModuleType("__main__")
+    module.__dict__["__file__"] = "program.py"
     sys.modules["__main__"] = module
-    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8", "surrogatepass")), "utf-8", "surrogatepass")
-    sys.stdout = io.TextIOWrapper(output, "utf-8", "surrogatepass")
+    exit_code: Any = None
     try:
         exec(code, module.__dict__)  # noqa: S102
-    except SystemExit as end:
-        if end.code not in (None, 0):
-            raise
-    sys.stdout.flush()
-    return output.getvalue()[:_MAX_SIZE].decode("utf-8", "replace")
-
-
-def _run_unittest(source: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    """Run the `unittest.TestCase` classes that the source defines; all must succeed and there must be one."""
-    namespace = dict(namespace)
-    exec(compile(source, "<test>", "exec", dont_inherit=True), namespace)  # noqa: S102
-    import unittest  # few programs need it, and every module that a zygote holds makes its forks slower
-
-    loader = unittest.TestLoader()
-    types_here = [value for value in namespace.values() if isinstance(value, type)]
-    classes = [value for value in types_here if issubclass(value, unittest.TestCase)]
-    result = unittest.TestResult()
-    suite = unittest.TestSuite(loader.loadTestsFromTestCase(value) for value in dict.fromkeys(classes))
-    suite.run(result)
-    if result.testsRun and result.wasSuccessful():
-        return {"status": "ran"}
-    status = "raised" if result.errors and not result.failures else "assertion_failed"
-    failed = [str(case) for case, _ in [*result.failures, *result.errors]] or ["no tests"]
-    return {"status": status, "reason": ", ".join(failed)[:_MAX_REASON]}
-
-
-def _test(kind: str, content: Any, namespace: dict[str, Any], script: Any) -> dict[str, Any]:
-    try:
-        if kind == "values":
-            values = [eval(_compiled(expression), namespace) for expression in content]
-            return {"status": "values", "values": [encode(value) for value in values]}
-        if kind == "stdin":
-            return {"status": "values", "values": [_run_script(script, content)]}
-        if kind == "unittest":
-            return _run_unittest(content, namespace)
-        exec(compile(content, "<test>", "exec", dont_inherit=True), dict(namespace))  # noqa: S102
-        return {"status": "ran"}
-    except _TimeOut:
+    except TimeOut:
         raise
-    except AssertionError as error:
-        return {**_failure(error), "status": "assertion_failed"} if kind == "run" else _failure(error)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
-        return _failure(error)
+    except SystemExit as end:
+        exit_code = end.code
+    except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt is the program's failure too
+        return failure(error)
+    finally:
+        _end_as_python_does()
+    if exit_code in (None, 0):
+        return {"status": "ran"}
+    return {"status": "raised", "reason": f"SystemExit: {exit_code}"[:MAX_REASON]}
+
+
+def _end_as_python_does() -> None:
+    if threading := sys.modules.get("threading"):
+        threading._shutdown()
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None and not getattr(stream, "closed", True):
+            stream.flush()
+
+
+def _values(expressions: Sequence[str | types.CodeType], namespace: dict[str, Any]) -> dict[str, Any]:
+    """The values of expressions, each encoded before the next one runs, which may change it; up to one that raises."""
+    values: list[Any] = []
+    budget = [_MAX_SIZE]
+    for expression in expressions:
+        try:
+            values.append(encode(eval(_compiled(expression), namespace), budget))
+        except TimeOut:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
+            return {"status": "values", "values": values, "failure": failure(error)}
+    return {"status": "values", "values": values}
 
 
 def _compiled(expression: str | types.CodeType) -> types.CodeType:
@@ -262,19 +333,20 @@ class Harness:
     """What runs one program and its tests, made before the program's process: its parts are inherited."""
 
     def __init__(self) -> None:
-        self._module = types.ModuleType("program")
-        self._clock = _Clock()
+        self.module = types.ModuleType("program")
+        self.clock = Clock()
         self._encode = json.JSONEncoder(separators=(",", ":")).encode
-        sys.modules["program"] = self._module  # dataclasses and pickle look the module up by name
+        sys.modules["program"] = self.module  # dataclasses and pickle look the module up by name
         sys.argv = ["program"]
+        builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")  # type: ignore[assignment]
+        builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")  # type: ignore[assignment]
         sys.setrecursionlimit(_RECURSION_LIMIT)
         random.seed(0)
 
     def run(
         self,
         text: str,
-        is_script: bool,
-        steps: Sequence[tuple[str, Any]],
+        steps: Sequence[Sequence[str | types.CodeType]],
         max_time_outs: int,
         per_test: float,
         per_program: float,
@@ -283,11 +355,9 @@ class Harness:
         """Load the program `text`, run `steps` in order, and send a JSON record for the loading and for each step.
 
         An empty record comes first: where it is missing, the process never became ready, which is not the fault of the
-        program. A step is ("values", [expression, ...]), texts or compiled, whose values are sent encoded, ("run",
-        statements) or ("unittest", classes), which are only run, or, in a script, ("stdin", text): a script is not
-        loaded but run from its beginning for each step, as `__main__` and with nothing removed, and its output is the
-        step's value. `per_test` and `per_program` are CPU seconds. After `max_time_outs` time-outs, or once the CPU
-        time of the program is used up, a record with status "end" takes the place of the rest.
+        program. A step is a list of expressions, texts or compiled, whose values are sent encoded. `per_test` and
+        `per_program` are CPU seconds. After `max_time_outs` time-outs, or once the CPU time of the program is used up,
+        a record with status "end" takes the place of the rest.
         """
 
         def report(record: dict[str, Any]) -> str:
@@ -295,22 +365,45 @@ class Harness:
             return record["status"]
 
         send(b"")
-        namespace = self._module.__dict__
-        script = None
-        if is_script:
-            try:
-                script = compile(text, "<program>", "exec", dont_inherit=True)
-            except Exception as error:  # noqa: BLE001 - a text that is not a program
-                report(_loading_failure(error))
-                return
-            report({"status": "loaded"})
-        elif report(self._clock.run(per_program, _load, text, namespace)) != "loaded":
+        namespace = self.module.__dict__
+        if report(self.clock.run(per_program, load, text, namespace)) != "loaded":
             return
         time_outs = 0
-        for kind, content in steps:
+        for expressions in steps:
             seconds = min(per_test, per_program - time.process_time())
             if time_outs == max_time_outs or seconds <= 0:
-                reason = f"{time_outs} time-outs before" if seconds > 0 else "out of CPU time"
-                report({"status": "end", "reason": reason})
+                report({"status": "end", "reason": end_reason(time_outs, seconds)})
                 return
-            time_outs += report(self._clock.run(seconds, _test, kind, content, namespace, script)) == "timeout"
+            time_outs += report(self.clock.run(seconds, _values, expressions, namespace)) == "timeout"
+
+    def run_script(self, text: str, seconds: float, send: Callable[[bytes], None]) -> None:
+        """Run the program `text` as a script that reads descriptor 0 and writes to descriptor 1, and end the process as
+        Python does. Records: an empty one, one for the loading, one for the run.
+        """
+        send(b"")
+        try:
+            script = compile(text.removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
+        except Exception as error:  # noqa: BLE001 - a text that is not a program
+            send(self._encode(_loading_failure(error)).encode())
+            return
+        send(self._encode({"status": "loaded"}).encode())
+        # Fresh ones: those of this interpreter remember that they could be wound back.
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
+        record = self.clock.run(seconds, _guarded, _run_script, script)
+        send(self._encode(record).encode())
+        os._exit(0 if record["status"] == "ran" else 1)
+
+
+def _guarded(body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    try:
+        return body(*arguments)
+    except TimeOut:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        return failure(error)
+
+
+def end_reason(time_outs: int, seconds_left: float) -> str:
+    """Why the rest of the tests of a program is not run."""
+    return f"{time_outs} time-outs before" if seconds_left > 0 else "out of CPU time"

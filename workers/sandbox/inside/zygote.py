@@ -4,13 +4,21 @@ Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPA
 is "own", or "shared" where the process namespace is the host's. Bytes on the control descriptor:
 - once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7",
   "calibrationSeconds": n};
-- supervisor -> zygote: `_JOB` header (length, CPU seconds for each test, for the program, bytes of memory) and a
-  marshalled (program, is a script, steps), which only the child reads; the next job may come before the reply;
-- zygote -> supervisor: `_REPLY` header (kind, wait status, CPU microseconds, length) and the child's records, unread.
+- supervisor -> zygote: `_JOB` header (numbers only) and a job, which only a child reads; the next job may come before
+  the reply;
+- zygote -> supervisor: `_REPLY` header (numbers only), the child's records and what it wrote to standard output,
+  unread.
 The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
-The zygote has no threads and holds nothing but modules: fork copies its page tables, and no program may find anything
-in it. Its children share its user and process namespace, therefore the supervisor does not trust it either.
+A job has one of three modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
+child runs the program once, as a script, with a standard input of its own. `_TESTED`: two children, connected by a
+socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory.
+
+The zygote has no threads and holds nothing but modules: fork copies its page tables, and a child finds in its memory
+whatever the zygote has ever held. So no byte of a job or of a record is ever in memory that a child inherits: the child
+reads its job itself, and records go through a mapping that fork leaves out. A child that ends before it has read its
+job leaves the descriptor in the middle of a frame; the zygote then ends too, and the supervisor starts another one.
+The zygote's children share its user and process namespace, therefore the supervisor does not trust it either.
 
 What a program costs is mostly page faults: a child copies every page that it touches. So everything is prepared before
 the fork and has run a few times, so that the interpreter has specialised it; libraries are bound at once
@@ -24,6 +32,7 @@ import gc
 import json
 import marshal
 import math
+import mmap
 import os
 import select
 import signal
@@ -42,6 +51,8 @@ _register_at_fork, os.register_at_fork = os.register_at_fork, _ignore
 
 import hardening  # noqa: E402
 import program  # noqa: E402
+import served  # noqa: E402
+import tester as tester_module  # noqa: E402
 
 sys.path = sys.path[1:]  # programs shall not find the modules next to this file
 
@@ -56,43 +67,23 @@ for _name in _MODULES.split(" "):
 os.register_at_fork = _register_at_fork
 os.environ.pop("LD_BIND_NOW", None)
 
-_JOB = struct.Struct(">IddQ")
-# Kind, wait status, CPU microseconds, bytes of records. The kinds: the process ended, was killed because its CPU time
-# was over, because its wall time was over or because it wrote more than a program can need, or could not be started.
-_REPLY = struct.Struct(">ciQI")
+# Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
+_JOB = struct.Struct(">BIddQ")
+_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+# Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
+# output.
+# The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
+# wrote more than a program can need, or could not be started.
+_REPLY = struct.Struct(">ciiQII")
 _ENDED, _CPU_TIME, _WALL_TIME, _OVERFLOW, _TROUBLE = b"E", b"C", b"W", b"O", b"T"
-_MAX_RECORDS = 16 * 1024 * 1024
+_MAX_RECORDS = 4 * 1024 * 1024
+_MAX_OUTPUT = 16 * 1024 * 1024
+# The first byte of the records: the child has read its job to the end.
+_HAS_READ = b"R"
 _QUICK_MILLISECONDS = 20
 _LEAST_WAIT_SECONDS = 0.05
+_MOMENT_MILLISECONDS = 500
 _WARM_UPS = 10
-
-
-class _Jobs:
-    """Frames with jobs as they come over the control descriptor."""
-
-    def __init__(self, control: int) -> None:
-        self._control = control
-        self._inbox = b""
-
-    def next(self) -> tuple[float, float, int, bytes]:
-        """(CPU seconds for each test, for the program, bytes of memory, marshalled rest) of the next job."""
-        self._wait_for(_JOB.size)
-        size, per_test, per_program, memory_bytes = _JOB.unpack_from(self._inbox)
-        end = _JOB.size + size
-        self._wait_for(end)
-        rest, self._inbox = self._inbox[_JOB.size : end], self._inbox[end:]
-        return per_test, per_program, memory_bytes, rest
-
-    def _wait_for(self, size: int) -> None:
-        if len(self._inbox) >= size:
-            return
-        parts = bytearray(self._inbox)
-        while len(parts) < size:
-            part = os.read(self._control, 1 << 20)
-            if not part:
-                os._exit(0)  # the supervisor is gone
-            parts += part
-        self._inbox = bytes(parts)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -111,6 +102,54 @@ def _cpu_backstop(per_program: float) -> int:
     return math.ceil(1.2 * per_program) + 1
 
 
+class _Intake:
+    """Bytes from a pipe, in memory that children do not inherit."""
+
+    def __init__(self, most: int) -> None:
+        self._memory = mmap.mmap(-1, most + 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory.madvise(mmap.MADV_DONTFORK)
+        self._view = memoryview(self._memory)
+        self._most = most
+        self.size = 0
+
+    def take(self, descriptor: int) -> bool:
+        """Read what there is, and wait for it; whether it was not the end."""
+        taken = os.readv(descriptor, [self._view[self.size : self.size + (1 << 16)]])
+        self.size += taken
+        return taken > 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.size > self._most
+
+    def parts(self, start: int = 0) -> memoryview:
+        return self._view[start : min(self.size, self._most)]
+
+    def begins_with(self, byte: bytes) -> bool:
+        return self.size > 0 and self._view[0] == byte[0]
+
+
+def _send(descriptor: int, *parts: bytes | memoryview) -> None:
+    """Write all the parts, without a copy of them."""
+    left = [memoryview(part) for part in parts if len(part)]
+    while left:
+        written = os.writev(descriptor, left)
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if left:
+            left[0] = left[0][written:]
+
+
+def _read_exactly(descriptor: int, size: int) -> bytearray:
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    while done < size:
+        if (part := os.readv(descriptor, [view[done:]])) == 0:
+            os._exit(1)  # the supervisor is gone
+        done += part
+    return data
+
+
 class _Zygote:
     """What all programs of this zygote have in common."""
 
@@ -124,76 +163,184 @@ class _Zygote:
             hardening.filter_zygote()
         _warm_up()
         self._harness = program.Harness()
+        self._header = bytearray(_JOB.size)
+        self._records = _Intake(_MAX_RECORDS)
+        self._output = _Intake(_MAX_OUTPUT)
 
-    def run(self, per_test: float, per_program: float, memory_bytes: int, rest: bytes) -> None:
-        """Run a job in a child and send its reply."""
+    def serve(self) -> None:
+        """Run the next job in a child, or in two, and send its reply."""
+        header, got = memoryview(self._header), 0
+        while got < _JOB.size:
+            if (part := os.readv(self._control, [header[got:]])) == 0:
+                os._exit(0)  # the supervisor is gone
+            got += part
+        mode, size, per_test, per_program, memory_bytes = _JOB.unpack(self._header)
+        self._records.size = self._output.size = 0
+        limits = (per_test, per_program, memory_bytes)
+        try:
+            run = self._run_tested if mode == _TESTED else self._run_alone
+            kind, status, tester_status, cpu_seconds = run(mode == _SCRIPT, size, limits)
+        except OSError:
+            # Nothing was started, so the job is still to be read, by a process that ends with it.
+            _send(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0, 0, 0))
+            os._exit(1)
+        if self._alone and not self.seccomp:
+            _end_leftovers()
+        if not self._records.begins_with(_HAS_READ):
+            os._exit(1)
+        records, output = self._records.parts(1), self._output.parts()
+        head = _REPLY.pack(kind, status, tester_status, int(cpu_seconds * 1e6), len(records), len(output))
+        _send(self._control, head, records, output)
+
+    def _run_alone(self, is_script: bool, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
+        out_reader, out_writer = os.pipe() if is_script else (-1, -1)
         try:
             pid = os.fork()
         except OSError:
-            os.close(reader)
-            os.close(writer)
-            _write(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0))
-            return
+            for descriptor in (reader, writer, out_reader, out_writer):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            raise
         if pid == 0:
-            self._child(writer, per_test, per_program, memory_bytes, rest)
+            self._become_program(writer, out_writer, size, limits)
         os.close(writer)
-        kind, records = self._collect(reader, pid, per_program)
-        os.close(reader)
+        pipes = [(reader, self._records)]
+        if is_script:
+            os.close(out_writer)
+            pipes.append((out_reader, self._output))
+        kind = self._collect(pipes, [pid], limits[1])
+        for descriptor, _ in pipes:
+            os.close(descriptor)
         _, status, usage = os.wait4(pid, 0)
-        if self._alone and not self.seccomp:
-            _end_leftovers()
         cpu_seconds = usage.ru_utime + usage.ru_stime
-        signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        out_of_cpu = signalled == signal.SIGKILL and cpu_seconds >= per_program
-        if kind == _ENDED and (signalled == signal.SIGXCPU or out_of_cpu):
-            kind = _CPU_TIME
-        _write(self._control, _REPLY.pack(kind, status, int(cpu_seconds * 1e6), len(records)) + records)
+        return _named(kind, status, cpu_seconds, limits[1]), status, 0, cpu_seconds
 
-    def _child(self, records: int, per_test: float, per_program: float, memory_bytes: int, rest: bytes) -> None:
-        """Become the program's process: limits first, then the program; never returns."""
+    def _run_tested(self, _: bool, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
+        reader, writer = os.pipe()
+        ours, theirs = hardening.socket_pair()
+        tester = os.fork()
+        if tester == 0:
+            self._become_tester(writer, ours, size, limits)
+        os.close(ours)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.kill(tester, signal.SIGKILL)
+            os.wait4(tester, 0)
+            for descriptor in (reader, writer, theirs):
+                os.close(descriptor)
+            raise
+        if pid == 0:
+            self._become_tested(theirs, limits)
+        os.close(theirs)
+        os.close(writer)
+        kind = self._collect([(reader, self._records)], [tester, pid], limits[1])
+        os.close(reader)
+        _, tester_status = os.waitpid(tester, 0)
+        # Without its tester the program has nothing more to do; one that ended before it may still be ending.
+        if tester_status == tester_module.PROGRAM_GONE << 8:
+            self._wait_a_moment(pid)
+        exited, status, usage = os.wait4(pid, os.WNOHANG)
+        if exited == 0:
+            os.kill(pid, signal.SIGKILL)
+            _, _, usage = os.wait4(pid, 0)
+            status = 0
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        kind = _named(kind, status, cpu_seconds, limits[1])
+        return kind, status, tester_status, cpu_seconds
+
+    @staticmethod
+    def _wait_a_moment(pid: int) -> None:
+        exited, poll = os.pidfd_open(pid), select.poll()
+        poll.register(exited, select.POLLIN)
+        poll.poll(_MOMENT_MILLISECONDS)
+        os.close(exited)
+
+    def _become_program(self, records: int, output: int, size: int, limits: tuple[float, float, int]) -> None:
+        """Become the program's process: the job first, then limits, then the program; never returns."""
         try:
             hardening.end_with_parent()
-            self.landlock.restrict()
-            os.dup2(records, 3)
-            os.closerange(4, 1 << 16)
-            hardening.limit_program(_cpu_backstop(per_program), memory_bytes)
-            if self.seccomp:
-                hardening.filter_program()
+            rest = _read_exactly(self._control, size)
+            _write(records, _HAS_READ)
+            content = marshal.loads(rest)
+            if output >= 0:
+                _give_standard_streams(content[1], output)
+            self._restrict(records, limits)
 
             def send(record: bytes) -> None:
                 _write(3, struct.pack(">I", len(record)) + record)
 
-            source, script, steps, max_time_outs = marshal.loads(rest)
-            self._harness.run(source, script, steps, max_time_outs, per_test, per_program, send)
+            if output >= 0:
+                self._harness.run_script(content[0], limits[0], send)
+            source, steps, max_time_outs = content
+            self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
             os._exit(1)
         os._exit(0)
 
-    def _collect(self, reader: int, pid: int, cpu_limit: float) -> tuple[bytes, bytes]:
-        """Read the child's records until it ends, or end it when it writes too much or its CPU or wall time is over:
-        (kind, records).
+    def _become_tester(self, records: int, to_program: int, size: int, limits: tuple[float, float, int]) -> None:
+        """Become the process that holds the tests of a program; never returns."""
+        try:
+            hardening.end_with_parent()
+            rest = _read_exactly(self._control, size)
+            _write(records, _HAS_READ)
+            os.dup2(to_program, 63)
+            self._restrict(records, limits)
+            content = marshal.loads(rest)
+            del rest
+            tester_module.Tester(self._harness.clock, 63, 3).run(*content, limits[0], limits[1])
+        except BaseException:  # noqa: BLE001 - as above
+            os._exit(1)
+        os._exit(0)
+
+    def _become_tested(self, to_tester: int, limits: tuple[float, float, int]) -> None:
+        """Become a program's process that has no test; never returns."""
+        try:
+            hardening.end_with_parent()
+            self._restrict(to_tester, limits)
+            served.Served(3, self._harness).run(limits[0], limits[1])
+        except BaseException:  # noqa: BLE001 - as above
+            os._exit(1)
+        os._exit(0)
+
+    def _restrict(self, kept: int, limits: tuple[float, float, int]) -> None:
+        """Give up everything but descriptors 0 to 2, 63, and `kept`, which becomes 3."""
+        self.landlock.restrict()
+        os.dup2(kept, 3)
+        os.closerange(4, 63)
+        os.closerange(64, 1 << 16)
+        hardening.limit_program(_cpu_backstop(limits[1]), limits[2])
+        if self.seccomp:
+            hardening.filter_program()
+
+    def _collect(self, pipes: list[tuple[int, _Intake]], pids: list[int], cpu_limit: float) -> bytes:
+        """Read what the children write until the first of them ends, or end them when one writes too much or its CPU or
+        wall time is over: the kind.
         """
         start = time.monotonic()
-        cpu_clock = (~pid << 3) | 2  # the process's CPU-time clock, as clock_getcpuclockid(3) makes it
-        records = b""
+        # The processes' CPU-time clocks, as clock_getcpuclockid(3) makes them.
+        clocks = [(~pid << 3) | 2 for pid in pids]
         poll = select.poll()
         poll.register(self._control, select.POLLRDHUP)
-        exited = os.pidfd_open(pid)
+        exited = os.pidfd_open(pids[0])
         poll.register(exited, select.POLLIN)
         # Most programs end soon and fit into the pipe: until then, reading each record as it comes would cost more than
         # running its test.
         ready = poll.poll(_QUICK_MILLISECONDS)
-        poll.register(reader, select.POLLIN)
+        open_pipes = dict(pipes)
+        for descriptor in open_pipes:
+            poll.register(descriptor, select.POLLIN)
         try:
             while True:
-                cpu_used = time.clock_gettime(cpu_clock)
+                cpu_used = max(map(time.clock_gettime, clocks))
                 cpu_left = _most_cpu(cpu_limit) - cpu_used
                 left = start + program.wall_limit(cpu_limit, cpu_used) - time.monotonic()
-                if cpu_left <= 0 or left <= 0 or len(records) > _MAX_RECORDS:
-                    os.kill(pid, signal.SIGKILL)
-                    kind = _CPU_TIME if cpu_left <= 0 else _WALL_TIME if left <= 0 else _OVERFLOW
-                    return kind, records[:_MAX_RECORDS]
+                too_much = any(intake.is_full for intake in open_pipes.values())
+                if cpu_left <= 0 or left <= 0 or too_much:
+                    for pid in pids:
+                        os.kill(pid, signal.SIGKILL)
+                    return _CPU_TIME if cpu_left <= 0 else _WALL_TIME if left <= 0 else _OVERFLOW
                 if not ready:
                     # Several threads use more than a second of CPU time in a second.
                     ready = poll.poll(1000 * min(left, max(cpu_left / 2, _LEAST_WAIT_SECONDS)))
@@ -202,22 +349,33 @@ class _Zygote:
                 if self._control in descriptors:
                     os._exit(0)  # the supervisor is gone; the wall ends everything else
                 if exited in descriptors:
-                    return self._rest(reader, records)
-                if reader in descriptors:
-                    part = os.read(reader, 1 << 16)
-                    records += part
-                    if not part:
-                        poll.unregister(reader)
+                    # What an ended child has left in its pipes.
+                    for descriptor, intake in open_pipes.items():
+                        while not intake.is_full and intake.take(descriptor):
+                            pass
+                    return _OVERFLOW if any(intake.is_full for intake in open_pipes.values()) else _ENDED
+                for descriptor in list(open_pipes):
+                    if descriptor in descriptors and not open_pipes[descriptor].take(descriptor):
+                        poll.unregister(descriptor)
+                        del open_pipes[descriptor]
         finally:
             os.close(exited)
 
-    def _rest(self, reader: int, records: bytes) -> tuple[bytes, bytes]:
-        """What an ended child has left in the pipe."""
-        while part := os.read(reader, 1 << 16):
-            records += part
-            if len(records) > _MAX_RECORDS:
-                return _OVERFLOW, records[:_MAX_RECORDS]
-        return _ENDED, records
+
+def _named(kind: bytes, status: int, cpu_seconds: float, per_program: float) -> bytes:
+    """The kind, which may only show in how the kernel ended the program."""
+    signalled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    out_of_cpu = signalled == signal.SIGKILL and cpu_seconds >= per_program
+    return _CPU_TIME if kind == _ENDED and (signalled == signal.SIGXCPU or out_of_cpu) else kind
+
+
+def _give_standard_streams(stdin: bytes, output: int) -> None:
+    """A file with what the program reads as descriptor 0, the pipe `output` as descriptor 1."""
+    source = os.memfd_create("stdin")
+    _write(source, stdin)
+    os.lseek(source, 0, os.SEEK_SET)
+    os.dup2(source, 0)
+    os.dup2(output, 1)
 
 
 def _end_leftovers() -> None:
@@ -276,7 +434,7 @@ def _warm_up() -> None:
     harness = program.Harness()
     for more in ("", "assert f([1])"):
         for _ in range(_WARM_UPS):
-            harness.run(_SAMPLE + more, False, steps, 1, 1, 1, lambda record: None)
+            harness.run(_SAMPLE + more, steps, 1, 1, 1, lambda record: None)
     for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
         signal.setitimer(timer, 0)
 
@@ -305,9 +463,8 @@ def main() -> None:
     _write(control, struct.pack(">I", len(hello_bytes)) + hello_bytes)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    jobs = _Jobs(control)
     while True:
-        zygote.run(*jobs.next())
+        zygote.serve()
 
 
 if __name__ == "__main__":

@@ -54,9 +54,11 @@ class TestDouble(unittest.TestCase):
 def test_unittest_classes(service: Service) -> None:
     found = verdict(service, DOUBLE, CLASS.format(expected=6), CLASS.format(expected=7), CLASS.format(expected="1 / 0"))
     assert statuses(found) == ["pass", "assertion_failed", "raised"]
-    assert found["flags"] == ["inside"]
+    assert found["flags"] == []
 
 
+# What patches can only run where the program is.
+INSIDE = "from unittest.mock import patch\nwith patch('builtins.print'):\n"
 ALWAYS_EQUAL = "class A:\n    def __eq__(self, other): return True\ndef f(*_): return A()\n"
 
 
@@ -66,18 +68,24 @@ ALWAYS_EQUAL = "class A:\n    def __eq__(self, other): return True\ndef f(*_): r
         "x = 4\nassert f(2) == x",
         "def check(candidate):\n    assert candidate(2) == 4\ncheck(f)",
         CLASS.replace("double", "f").format(expected=6),
+        INSIDE + "    assert f(2) == 4",
+        INSIDE + "    for x in range(1, 3):\n        assert f(x) == 2 * x",
     ],
 )
 def test_canaries_catch_what_is_equal_to_everything(service: Service, test: str) -> None:
     found = verdict(service, ALWAYS_EQUAL, test)
     assert (statuses(found), found["flags"]) == (["assertion_failed"], ["cheating", "inside"])
     honest = verdict(service, "def f(x):\n    return 2 * x\n", test)
-    assert (statuses(honest), honest["flags"]) == (["pass"], ["inside"])
+    assert (statuses(honest), honest["flags"]) == (["pass"], ["inside"] if test.startswith(INSIDE) else [])
 
 
 def test_canaries_catch_a_harness_taken_over(service: Service) -> None:
     found = verdict(
-        service, "import builtins\nbuiltins.exec = lambda *_: None\ndef f(): pass", "x = 1\nassert f() is x"
+        service,
+        "import unittest\ndef f():\n"
+        "    unittest.TestCase.assertEqual = unittest.TestCase.assertIs = lambda *_: None\n    return 0\n",
+        f"import unittest\n{INSIDE}    pass\nclass T(unittest.TestCase):\n"
+        "    def test_a(self):\n        f()\n        self.assertEqual(f(), 1)\n",
     )
     assert (statuses(found), found["flags"]) == (["assertion_failed"], ["cheating", "inside"])
 

@@ -25,9 +25,13 @@ def test_raised(service: Service) -> None:
     }
 
 
-def test_tests_run_whole_are_marked(service: Service) -> None:
-    outcomes = service.judge(DOUBLE, "x = double(2)\nassert x == 4", "x = double(2)\nassert x == 5", "x = double(")
+def test_tests_in_the_process_of_the_program_are_marked(service: Service) -> None:
+    tests = ["x = double(2)\nassert x == 4", "x = double(2)\nassert x == 5", "x = double("]
+    outcomes = service.judge(DOUBLE, *tests)
     assert [outcome["status"] for outcome in outcomes] == ["pass", "assertion_failed", "raised"]
+    assert not any("inside" in outcome for outcome in outcomes)
+    outcomes = service.judge(DOUBLE, *(f"import inspect\n{test}" for test in tests[:2]))
+    assert [outcome["status"] for outcome in outcomes] == ["pass", "assertion_failed"]
     assert all(outcome["inside"] for outcome in outcomes)
 
 
@@ -59,7 +63,7 @@ def test_load_error(service: Service, program: str) -> None:
 
 def test_sleeping_is_a_timeout(service: Service) -> None:
     program = "import time\ndef f():\n    time.sleep(1000)\n"
-    assert service.statuses(program, "assert f() is None", "assert 1 == 1") == ["timeout", "pass"]
+    assert service.statuses(program, "assert f() is None", "assert callable(f)") == ["timeout", "pass"]
 
 
 def test_own_checks_of_a_program_are_removed(service: Service) -> None:
@@ -308,14 +312,14 @@ ATTACKS = [
     ),
     attack(
         "frame walk",
-        "pass killed",
+        "pass assertion_failed",
         "import sys",
         "def f():",
         "  frame = sys._getframe()",
         "  while frame:",
         "    for value in list(frame.f_locals.values()):",
-        "      if isinstance(value, list) and value and isinstance(value[0], tuple):",
-        "        value[:] = [('run', 'pass')] * len(value)",
+        "      if isinstance(value, list) and value and isinstance(value[0], list):",
+        "        value[:] = [['4']] * len(value)",
         "    frame = frame.f_back",
         "  return 4",
     ),

@@ -99,7 +99,7 @@ def test_a_stopped_zygote_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatc
 def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     # A reply that is longer than any can be is nonsense, for which a zygote is ended.
     monkeypatch.setattr(pools, "_MAX_RECORDS", 100)
-    jobs = [Job(DOUBLE, []), Job(DOUBLE, [("values", ["'a' * 100"])]), Job(DOUBLE, [])]
+    jobs = [Job(DOUBLE, []), Job(DOUBLE, [["'a' * 100"]]), Job(DOUBLE, [])]
     kinds = pool.run(jobs, call(), lambda _, report: report and report.kind)
     assert kinds == [pools.ENDED, pools.FELL, pools.ENDED]
 
@@ -157,9 +157,10 @@ def test_every_wall_holds(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        b"X" + bytes(16),
-        struct.pack(">ciQI", b"E", 0, 0, 2**31),
-        struct.pack(">ciQI", b"E", 0, 0, 2) + b"longer than said",
+        b"X" + bytes(24),
+        struct.pack(">ciiQII", b"E", 0, 0, 0, 2**31, 0),
+        struct.pack(">ciiQII", b"E", 0, 0, 0, 0, 2**31),
+        struct.pack(">ciiQII", b"E", 0, 0, 0, 2, 2) + b"longer than said",
         b"",
     ],
 )

@@ -136,7 +136,7 @@ export const evaluation = defineStage({
   steps: {
     plan: { queue: 'pipeline', version: 1, code: [OWN, 'activities/benchmarks/', 'activities/policy/questions.ts'] },
     generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },
-    judge: { queue: 'sandbox', version: 1, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
+    judge: { queue: 'sandbox', version: 2, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
     seal: { queue: 'pipeline', version: 1, code: [OWN, 'activities/statistics/'] },
   },

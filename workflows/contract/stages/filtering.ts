@@ -95,6 +95,9 @@ export const filtering = defineStage({
     droppedQuestions: Counts,
     /** Test cases that the oracle does not confirm, by verdict. */
     droppedTestCases: Counts,
+    /** Kept test cases that nearly every program passes, and those that were judged as what they were meant to assert. */
+    weakTestCases: z.number().optional(),
+    repairedTestCases: z.number().optional(),
     /** What the filter dropped against the errors that an offline teacher injected. */
     quality: z.object({ corrupted: z.number(), droppedTestCases: z.number(), droppedCorrupted: z.number() }),
     ...PaidMetrics,
@@ -119,12 +122,12 @@ export const filtering = defineStage({
     },
     judge: {
       queue: 'sandbox',
-      version: 3,
+      version: 4,
       code: [...CODE, 'activities/filtering/oracle.ts', 'activities/languages/', ...JUDGE],
     },
     seal: {
       queue: 'pipeline',
-      version: 3,
+      version: 4,
       code: [...CODE, 'activities/filtering/filter.ts', 'activities/languages/', 'activities/similarity/'],
     },
   },

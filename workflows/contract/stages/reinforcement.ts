@@ -221,7 +221,7 @@ export const reinforcement = defineStage({
     }),
     judge: step({
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       kind: 'verdicts',
       code: [OWN, 'activities/policy/prompt.ts', ...JUDGE],
       semantics: ({ limits }) => ({ limits }),

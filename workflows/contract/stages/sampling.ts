@@ -119,7 +119,7 @@ export const sampling = defineStage({
     generate: { queue: 'gpu', version: 1, code: ['activities/sampling/', ...SAMPLE] },
     judge: {
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       code: ['activities/sampling/', 'activities/languages/', 'activities/policy/prompt.ts', ...JUDGE],
     },
     seal: { queue: 'pipeline', version: 1, code: ['activities/sampling/'] },
