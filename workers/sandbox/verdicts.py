@@ -385,9 +385,8 @@ def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
         return
     late = [at for at, outcome in enumerate(trial.outcomes) if outcome["status"] == "timeout"]
     if len(late) >= most:
-        for outcome in trial.outcomes[late[most - 1] + 1 :]:
-            outcome.clear()
-            outcome.update({"status": "not_run", "reason": f"{most} time-outs before"})
+        for at in range(late[most - 1] + 1, len(trial.outcomes)):
+            trial.outcomes[at] = {"status": "not_run", "reason": f"{most} time-outs before"}
 
 
 def _jobs(work: Work, max_time_outs: int) -> list[Job]:
@@ -639,12 +638,10 @@ def _outcomes(
 def _judge_record(test: Test, record: Record) -> TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
-    failure = record.get("failure")
-    if failure is not None and (not isinstance(failure, dict) or failure.get("status") not in ("raised", "refused")):
+    failure = cast("Record | None", record.get("failure"))
+    if failure is not None and (type(failure) is not dict or failure.get("status") not in ("raised", "refused")):
         raise asserts.Malformed("not a failure")
-    outcome = asserts.outcome(
-        asserts.plan(test), record.get("values"), _failed_record(cast("Record", failure)) if failure else None
-    )
+    outcome = asserts.outcome(asserts.plan(test), record.get("values"), _failed_record(failure) if failure else None)
     if "reason" in outcome:
         outcome["reason"] = _clean(outcome["reason"])
     return outcome

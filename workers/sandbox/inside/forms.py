@@ -33,6 +33,7 @@ CUSTOMARY = frozenset(
 )  # fmt: skip
 """Names under which tests import the program."""
 
+_AS_EQUAL: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Is: ast.Eq, ast.IsNot: ast.NotEq}
 _RAISES = frozenset(
     {"raises", "assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex", "warns", "assertLogs"}
 )
@@ -204,7 +205,7 @@ class _Counting(ast.NodeTransformer):
             operands = [node.left, *node.comparators]
             for place, op in enumerate(node.ops):
                 if any(_is_copied(each) for each in operands[place : place + 2]):
-                    node.ops[place] = {ast.Is: ast.Eq, ast.IsNot: ast.NotEq}.get(type(op), type(op))()
+                    node.ops[place] = _AS_EQUAL.get(type(op), type(op))()
         counts = (
             self._compare and len(node.ops) == 1 and isinstance(node.ops[0], (ast.Eq, ast.NotEq, ast.In, ast.NotIn))
         )
@@ -369,7 +370,7 @@ class Runner:
         sys.modules["__main__"] = module
         namespace = module.__dict__
         given = dict(self._given)
-        given["__import__"] = self._import
+        given["__import__"] = self.imported
         given["__counted__"], given["__caught__"] = count.counted, count.caught
         given["__ran__"], given["__mutated__"] = count.ran.add, count.changed
         given["__compare__"] = self._compare
@@ -383,7 +384,7 @@ class Runner:
 
     # --- imports ------------------------------------------------------------------------------------------------------
 
-    def _import(
+    def imported(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
     ) -> types.ModuleType:
         root = name.split(".")[0]

@@ -129,7 +129,7 @@ class approx:
             return self.nan_ok and math.isnan(actual)
         if math.isinf(expected) or math.isinf(actual) or math.isnan(actual):
             return False
-        kind = type(expected) if isinstance(expected, (decimal.Decimal, fractions.Fraction)) else float
+        kind: Any = type(expected) if isinstance(expected, (decimal.Decimal, fractions.Fraction)) else float
         return abs(kind(actual) - kind(expected)) <= kind(self._tolerance(float(abs(expected))))
 
     def _tolerance(self, size: float) -> float:

@@ -119,6 +119,11 @@ def _await(awaitable: Any) -> Any:
     return asyncio.new_event_loop().run_until_complete(finish())
 
 
+def _copied(base: Any, value: Any) -> Any:
+    """What an instance of a subclass of `base` holds, by the methods of `base` alone."""
+    return base(base.__iter__(value)) if base is tuple else base.__new__(base, value)
+
+
 def _base_content(value: Any) -> Any:
     """An instance of a subclass of a builtin type as that type has it."""
     for base in _BASES:
@@ -339,7 +344,7 @@ class Served:
                     content = [
                         base.__name__,
                         wire.tokens(
-                            base(base.__iter__(value)) if base is tuple else base.__new__(base, value),
+                            _copied(base, value),
                             self._refer,
                             _TOKENS,
                         ),

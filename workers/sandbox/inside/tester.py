@@ -26,7 +26,7 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import forms
 import inside
@@ -215,9 +215,7 @@ class Tester:
         if loaded["status"] != "loaded":
             return
         self._names = self._program_names(source, [tree for tree in parsed if tree])
-        functions = [
-            name for name, value in self._names.items() if name in self._public_functions and not name.startswith("_")
-        ]
+        functions = [name for name in self._names if name in self._public_functions and not name.startswith("_")]
         self._runner = forms.Runner(self._names, self._own_names, vars(builtins).copy(), functions)
         classes = frozenset(name for name, value in self._names.items() if isinstance(value, _ProxyType))
         time_outs = 0
@@ -293,7 +291,7 @@ class Tester:
         return {"status": "vacuous", "reason": "only imports" + ("" if found.keys() - before else " what is there")}
 
     def _imported(self, tree: ast.Module, found: dict[str, Any]) -> dict[str, Any]:
-        namespace: dict[str, Any] = {"__builtins__": {**vars(builtins), "__import__": self._runner._import}}
+        namespace: dict[str, Any] = {"__builtins__": {**vars(builtins), "__import__": self._runner.imported}}
         try:
             exec(compile(tree, "<test>", "exec", dont_inherit=True), namespace)  # noqa: S102
         except forms.Refused as error:
@@ -539,7 +537,7 @@ class Tester:
                 mixed = type(kind.__name__, (_Content, type(value)), members)
                 self._mixed[kind, type(value)] = mixed
                 _ALIASES.setdefault(kind, []).append(mixed)
-            made = type(value).__new__(mixed, value)
+            made = cast("Any", type(value)).__new__(mixed, value)
         else:
             made = object.__new__(kind)
         self._mark(made, number)

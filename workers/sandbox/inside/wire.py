@@ -20,7 +20,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 _SIZE = struct.Struct(">I")
 _MAX_MESSAGE = 64 * 1024 * 1024
@@ -184,7 +184,7 @@ def tokens(value: Any, refer: Callable[[Any], list[Any]], most: int = _MAX_TOKEN
         if (plain := _plain(item)) is not None:
             out += plain
         elif (kind := type(item)) in (list, tuple) and _is_uniform(item):
-            out += ["j" if kind is list else "J", list(item)]
+            out += ["j" if kind is list else "J", list(cast("list[Any]", item))]
         elif (found := _members(item)) is not None:
             if len(stack) > _DEEP and id(item) in opened:
                 raise TooLarge

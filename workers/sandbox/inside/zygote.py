@@ -40,6 +40,7 @@ import struct
 import sys
 import time
 import traceback
+import types
 
 
 # Modules have nothing to repair in a child of this single-threaded process.
@@ -216,7 +217,9 @@ class _Zygote:
         cpu_seconds = usage.ru_utime + usage.ru_stime
         return _named(kind, status, cpu_seconds, limits[1]), status, 0, cpu_seconds
 
-    def _run_tested(self, _: bool, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
+    def _run_tested(
+        self, _is_script: bool, size: int, limits: tuple[float, float, int]
+    ) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         ours, theirs = hardening.socket_pair()
         tester = os.fork()
@@ -289,7 +292,9 @@ class _Zygote:
             self._restrict(records, limits)
             content = marshal.loads(rest)
             del rest
-            tester_module.Tester(self._harness.clock, 63, 3).run(*content, limits[0], limits[1])
+            source, tests, max_time_outs = content
+            tested = tester_module.Tester(self._harness.clock, 63, 3)
+            tested.run(source, tests, max_time_outs, limits[0], limits[1])
         except BaseException:  # noqa: BLE001 - as above
             os._exit(1)
         os._exit(0)
@@ -430,7 +435,7 @@ def _warm_up() -> None:
     """
     value = compile("f([1, 2])", "<test>", "eval")
     text = compile("str(f([10, 2]))", "<test>", "eval")
-    steps = [("values", [value]), ("values", [text, "f([1.5])"]), ("values", ["f()"]), ("run", "assert f([2]) == []")]
+    steps: list[list[str | types.CodeType]] = [[value], [text, "f([1.5])"], ["f()"]]
     harness = program.Harness()
     for more in ("", "assert f([1])"):
         for _ in range(_WARM_UPS):
