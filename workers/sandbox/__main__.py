@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from operations import sandbox_operations
 from sandbox import verdicts
+from sandbox.libraries import Libraries, NotUsable
 from sandbox.pool import Pool
 from sandbox.wall import LEVELS
 from serve import Call, ServiceError, keep_running_without_log, serve
@@ -56,6 +57,12 @@ def main() -> None:
         default="reduced",
         help="level of isolation below which no program is run, as wall.level defines them",
     )
+    parser.add_argument(
+        "--libraries", default="", help="virtual environment, or folder of packages, that programs may import"
+    )
+    parser.add_argument(
+        "--scratch-mib", type=int, default=0, help="MiB of files in memory that a program may write (none)"
+    )
     options = parser.parse_args()
     workers = options.workers
     if workers < 1:
@@ -64,8 +71,9 @@ def main() -> None:
     pool: Pool | None = None
     trouble = ""
     try:
-        pool = Pool(workers, options.minimum)
-    except ServiceError as error:
+        libraries = Libraries.find(options.libraries) if options.libraries else None
+        pool = Pool(workers, options.minimum, libraries, options.scratch_mib << 20)
+    except (NotUsable, ServiceError) as error:
         # The service starts all the same, so that every request gets the reason as its reply.
         trouble = str(error)
         print(trouble, file=sys.stderr)
@@ -91,7 +99,7 @@ def main() -> None:
             "isolation": pool.isolation if pool else "none",
             "level": pool.level if pool else "none",
             "trouble": trouble,
-            "importPolicy": verdicts.IMPORT_POLICY,
+            "importPolicy": pool.import_policy if pool else "",
             "harness": verdicts.HARNESS_VERSION,
             "calibrationSeconds": str(pool.calibration_seconds) if pool else "",
         },

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sandbox import cgroups, wall
+from sandbox.libraries import MOST_PRELOADED, Libraries
 from serve import Call, ServiceError
 
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
@@ -159,16 +160,20 @@ class _Zygote:
 class Pool:
     """`size` zygotes, each behind its own wall; started once and kept between batches."""
 
-    def __init__(self, size: int, minimum: str = wall.LEVELS[0]) -> None:
+    def __init__(
+        self, size: int, minimum: str = wall.LEVELS[0], libraries: Libraries | None = None, scratch_bytes: int = 0
+    ) -> None:
         """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does, or when it is
-        below the `minimum` level (of `wall.LEVELS`).
+        below the `minimum` level (of `wall.LEVELS`). Programs may import `libraries`, and write files of
+        `scratch_bytes` together.
         """
         self.size = size
+        self._setting = wall.Setting(libraries, scratch_bytes=scratch_bytes)
         self._zygotes: dict[int, _Zygote] = {}
         failures: list[str] = []
         for self._way in wall.ways():
             try:
-                self._zygotes[0] = _Zygote(0, wall.start(self._way, 0))
+                self._zygotes[0] = _Zygote(0, wall.start(self._way, 0, self._setting))
                 break
             except wall.WallError as error:
                 failures.append(str(error))
@@ -194,6 +199,27 @@ class Pool:
             found = f"The strongest isolation that works here is {self.level} ({self.isolation}), below the configured"
             tried = f" ({'; '.join(failures)})" if failures else ""
             raise ServiceError("SandboxUnavailable", f"{found} minimum {minimum}, so no program is run{tried}.")
+
+    @property
+    def import_policy(self) -> str:
+        """What programs may import and write, in a few words, for the records: verdicts depend on it."""
+        libraries, scratch = self._setting.libraries, self._setting.scratch_bytes
+        words = [f"stdlib and {libraries.name}" if libraries else "stdlib", "no preamble"]
+        words += ["own module-level asserts and prints removed"]
+        words += [f"files of {scratch // (1 << 20)} MiB"] if scratch else []
+        return ", ".join(words)
+
+    def prepare(self, jobs: Iterable[Iterable[str]]) -> None:
+        """Have the zygotes import what many of the jobs, each given as its texts, import of the libraries."""
+        if not (libraries := self._setting.libraries):
+            return
+        wanted = libraries.used(jobs)
+        if wanted <= self._setting.preload:
+            return
+        both = wanted | self._setting.preload
+        self._setting = replace(self._setting, preload=both if len(both) <= MOST_PRELOADED else wanted)
+        for zygote in list(self._zygotes.values()):
+            self._remove(zygote)
 
     def close(self) -> None:
         """Kill all zygotes and what runs in them; may be called from another thread when the parent is gone."""
@@ -356,7 +382,7 @@ class Pool:
         """A fresh zygote, or None when it does not come up several times in a row."""
         for _ in range(_STARTS_IN_A_ROW):
             try:
-                self._zygotes[index] = _Zygote(index, wall.start(self._way, index))
+                self._zygotes[index] = _Zygote(index, wall.start(self._way, index, self._setting))
                 return self._zygotes[index]
             except wall.WallError as error:
                 print(f"A zygote could not be started: {error}", file=sys.stderr)

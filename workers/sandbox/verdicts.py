@@ -53,9 +53,6 @@ from serve import Call, ServiceError
 HARNESS_VERSION = "6"
 """Raised whenever the same program and tests could get another verdict."""
 
-IMPORT_POLICY = "stdlib, no preamble, own module-level asserts and prints removed"
-"""The rule of `inside/program.py` in a few words, for the records."""
-
 # Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up
 # to one of few steps, so that a noisy measurement gives the same limits again.
 _REFERENCE_FACTOR = 20
@@ -167,7 +164,7 @@ def probe(pool: Pool, params: ProbeParams, call: Call) -> ProbeResult:
         "level": pool.level,
         "pythonVersion": pool.python_version,
         "harnessVersion": HARNESS_VERSION,
-        "importPolicy": IMPORT_POLICY,
+        "importPolicy": pool.import_policy,
         "calibrationSeconds": pool.calibration_seconds,
         "workers": pool.size,
     }
@@ -205,6 +202,7 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     thresholds = _rates(params)
     broken = _broken_references(pool, references, call)
     works = list(dict.fromkeys(work for _, work in jobs))
+    pool.prepare(_texts(work) for work in works)
     context = [HARNESS_VERSION, pool.python_version, pool.isolation, thresholds]
     keys = [Cache.key(work, context) for work in works] if cache else []
     known = {work: trial for work, key in zip(works, keys, strict=bool(cache)) if cache and (trial := cache.get(key))}
@@ -236,12 +234,17 @@ def limits(pool: Pool, params: LimitsParams, call: Call) -> LimitsResult:
     most = Limits.parse(params)
     jobs = _parse(params, "jobs", "tests", most)
     works = list(dict.fromkeys(work for _, work in jobs))
+    pool.prepare(_texts(work) for work in works)
     empty = Work("", (), most)
     trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
     width = len(works) + 1
     least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
     beyond_empty = {work: max(0.0, seconds - least[-1]) for work, seconds in zip(works, least, strict=False)}
     return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
+
+
+def _texts(work: Work) -> list[str]:
+    return [work.program, *(test for test in work.tests if isinstance(test, str))]
 
 
 def limits_from(reference_seconds: float, most: Limits) -> CpuLimits:

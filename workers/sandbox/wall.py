@@ -18,20 +18,53 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandbox import cgroups
+from sandbox.libraries import Libraries
 
 _INSIDE = Path(__file__).parent / "inside"
 _INTERPRETER = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 # -I and -E would make the interpreter ignore PYTHONHASHSEED; the environment holds nothing else.
 _PYTHON = [str(_INTERPRETER), "-s", "-S", "-B"]
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "LD_BIND_NOW": "1"}
+# A fork copies no threads, and what a program computes depends on no number of cores.
+_LIBRARY_ENVIRONMENT = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+    "HOME": "/tmp",
+    "MPLCONFIGDIR": "/tmp",
+    "MPLBACKEND": "Agg",
+}
 _START_SECONDS = 30
 # Above the ids of people and below those of nobody and of containers; one id for each zygote.
 _FIRST_USER_ID = 59_000
+
+
+SCRATCH = "/tmp"
+"""The folder that programs may write to, where they may write at all."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What programs have besides the interpreter: libraries, those of their modules that zygotes import beforehand, and
+    bytes of memory for files.
+    """
+
+    libraries: Libraries | None = None
+    preload: frozenset[str] = field(default_factory=frozenset[str])
+    scratch_bytes: int = 0
+
+    @property
+    def words(self) -> dict[str, object]:
+        """For the zygote."""
+        return {
+            "libraries": self.libraries.folder if self.libraries else "",
+            "modules": sorted(self.libraries.modules) if self.libraries else [],
+            "preload": sorted(self.preload),
+            "scratchBytes": self.scratch_bytes,
+        }
 
 
 class WallError(Exception):
@@ -69,15 +102,45 @@ def receive(control: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
-def _readable() -> list[str]:
-    """Folders of the host that programs may read: the system's libraries and the interpreter."""
+def _bound() -> list[str]:
+    """Folders of the host that are there behind the wall: the system's libraries and the interpreter."""
     libraries = [
         folder for folder in ("/usr", "/lib", "/lib64") if Path(folder).is_dir() and not Path(folder).is_symlink()
     ]
     return libraries if _INTERPRETER.is_relative_to("/usr") else [*libraries, str(_INTERPRETER.parents[1])]
 
 
-def _bubblewrap(as_root: bool, more: Sequence[str] = ()) -> list[str]:
+def _packages() -> list[str]:
+    """Folders of installed packages below those: nobody asked for them, and some hold the answers of a benchmark."""
+    folders = [
+        *_INTERPRETER.parents[1].glob("lib/python*/site-packages"),
+        *Path("/usr").glob("lib/python*/dist-packages"),
+    ]
+    return sorted(
+        {str(each) for each in [*folders, *Path("/usr/local").glob("lib/python*/*-packages")] if each.is_dir()}
+    )
+
+
+def _readable(setting: Setting) -> list[str]:
+    """Files and folders that programs may read. Below a folder that ends with "/." they may only list names."""
+    places: list[str] = []
+    packages = {Path(each) for each in _packages()}
+    for folder in map(Path, _bound()):
+        inner = [each for each in packages if each.is_relative_to(folder)]
+        # The folders of the system are too many to name what lies in them.
+        if not inner or str(folder) in ("/usr", "/lib", "/lib64"):
+            places.append(str(folder))
+            continue
+        on_the_way = {parent for each in inner for parent in each.parents if parent.is_relative_to(folder)}
+        for parent in sorted(on_the_way):
+            places.append(f"{parent}/.")
+            places += [
+                str(each) for each in sorted(parent.iterdir()) if each not in on_the_way and each not in packages
+            ]
+    return [*places, *([setting.libraries.folder] if setting.libraries else [])]
+
+
+def _bubblewrap(as_root: bool, more: Sequence[str] = (), setting: Setting = Setting()) -> list[str]:
     command = [shutil.which("bwrap") or "/usr/bin/bwrap", "--die-with-parent", "--new-session"]
     command += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if as_root:
@@ -88,14 +151,21 @@ def _bubblewrap(as_root: bool, more: Sequence[str] = ()) -> list[str]:
         if Path(folder).is_symlink():
             command += ["--symlink", os.readlink(folder), folder]
     for path, bind in [
-        *((folder, "--ro-bind") for folder in [*_readable(), str(_INSIDE)]),
+        *((folder, "--ro-bind") for folder in [*_bound(), str(_INSIDE)]),
         ("/dev/null", "--dev-bind"),
+        *((folder, "--tmpfs") for folder in _packages()),
+        *([(setting.libraries.folder, "--ro-bind")] if setting.libraries else []),
     ]:
         # Folders on the way are made by bubblewrap for their owner only; the zygote's user has to pass them.
         for parent in reversed(Path(path).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]
-        command += [bind, path, path]
-    return [*command, *more, "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/", "--"]
+        command += [bind, path] if bind == "--tmpfs" else [bind, path, path]
+        command += ["--remount-ro", path] if bind == "--tmpfs" else []
+    if setting.scratch_bytes:
+        command += ["--size", str(setting.scratch_bytes), "--perms", "1777", "--tmpfs", SCRATCH]
+    else:
+        command += ["--dir", SCRATCH]
+    return [*command, *more, "--remount-ro", "/", "--chdir", SCRATCH if setting.scratch_bytes else "/", "--"]
 
 
 def peer_command(readable: list[str], writable: str) -> list[str]:
@@ -133,18 +203,21 @@ def level(way: str, hello: dict[str, Any]) -> str:
     return "full" if complete else "reduced"
 
 
-def start(way: str, index: int) -> Wall:
+def start(way: str, index: int, setting: Setting = Setting()) -> Wall:
     """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
+    if setting.scratch_bytes and not way.startswith("bubblewrap"):
+        raise WallError(f"{way}: only bubblewrap can give programs a folder to write to")
     ours, theirs = socket.socketpair()
     if way == "bare":
         command: list[str] = []
     elif way == "unshare":
         command = _unshare()
     else:
-        command = _bubblewrap(as_root=way == "bubblewrap+uid")
+        command = _bubblewrap(as_root=way == "bubblewrap+uid", setting=setting)
     user_id = _FIRST_USER_ID + index if os.getuid() == 0 and way in ("bubblewrap+uid", "bare") else 0
     namespaces = "shared" if way == "bare" else "own"
-    command += [*_PYTHON, str(_INSIDE / "zygote.py"), str(theirs.fileno()), str(user_id), namespaces, *_readable()]
+    words = [str(theirs.fileno()), str(user_id), namespaces, json.dumps(setting.words), *_readable(setting)]
+    command += [*_PYTHON, str(_INSIDE / "zygote.py"), *words]
     group = None
     if hierarchies := cgroups.available():
         group = hierarchies.at(str(index))
@@ -160,7 +233,7 @@ def start(way: str, index: int) -> Wall:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=_ENVIRONMENT,
+            env={**_ENVIRONMENT, **(_LIBRARY_ENVIRONMENT if setting.libraries else {})},
             cwd="/",
         )
     except OSError as error:

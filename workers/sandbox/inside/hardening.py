@@ -9,6 +9,7 @@ for itself once, and its children inherit it: a program's process then makes few
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 import resource
@@ -18,6 +19,8 @@ from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.mmap.restype = ctypes.c_void_p
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _ZEROS = (ctypes.c_ulong(0),) * 4
@@ -71,35 +74,56 @@ def limit_zygote() -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def limit_program(cpu_seconds: int, memory_bytes: int) -> None:
-    """Set a program's own rlimits: CPU seconds (SIGXCPU, one second later SIGKILL), bytes of address space, threads;
-    files of any size above zero cannot be written, which a child does before that.
+def address_space() -> int:
+    """Bytes of address space that this process has, to the page: the least limit under which it can have one more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    low, high = 0, 1 << 46
+    while high - low > mmap.PAGESIZE:
+        middle = (low + high) // 2
+        resource.setrlimit(resource.RLIMIT_AS, (middle, hard))
+        # By the system call: the allocator may have a page left.
+        page = _libc.mmap(None, ctypes.c_size_t(mmap.PAGESIZE), 3, 0x22, -1, ctypes.c_long(0))
+        if page == _MAP_FAILED:
+            low = middle
+        else:
+            _libc.munmap(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE))
+            high = middle
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return low
+
+
+def limit_program(cpu_seconds: int, memory_bytes: int, file_bytes: int = 0) -> None:
+    """Set a program's own rlimits: CPU seconds (SIGXCPU, one second later SIGKILL), bytes of address space, threads,
+    bytes of a file that it may write.
 
     The kernel counts these CPU seconds in ticks, which can be a fifth too many: they are the backstop, not the limit.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
 
 # --- Landlock (linux/landlock.h) -------------------------------------------------------------------------------------
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
+# Remove folders and files, make folders, files and symbolic links, move them, truncate: from ABI 1, 2 and 3 on.
+_CHANGE_BY_ABI = ((1, 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 12), (2, 1 << 13), (3, 1 << 14))
 # How many file access rights each ABI version knows; the last entry holds for all later versions.
 _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 
 
 class Landlock:
-    """A Landlock ruleset: read below the given folders, write to /dev/null, nothing else.
+    """A Landlock ruleset: read the given files and below the given folders, list names below those that end with "/.",
+    write to /dev/null and to a `writable` folder, nothing else.
 
     TCP is denied from ABI 4 on; signals to and abstract sockets of processes outside are denied from ABI 6 on. The
     ruleset is made once by the zygote; every program restricts itself with it. `abi` is 0 where the kernel has no
     Landlock.
     """
 
-    def __init__(self, readable: list[str]) -> None:
+    def __init__(self, readable: list[str], writable: str = "") -> None:
         self.abi = max(0, _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1))
         self._ruleset = -1
         if not self.abi:
@@ -111,9 +135,15 @@ class Landlock:
         self._ruleset = _libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
         if self._ruleset < 0:
             raise HardeningError(ctypes.get_errno(), "The Landlock ruleset could not be made.")
-        rights_by_path = {path: _READ_FILE | _READ_DIR for path in readable} | {"/dev/null": _READ_FILE | _WRITE_FILE}
+        rights_by_path = {path: _READ_DIR if path.endswith("/.") else _READ_FILE | _READ_DIR for path in readable}
+        rights_by_path["/dev/null"] = _READ_FILE | _WRITE_FILE
+        if writable:
+            changes = sum(rights for abi, rights in _CHANGE_BY_ABI if self.abi >= abi)
+            rights_by_path[writable] = _READ_FILE | _READ_DIR | _WRITE_FILE | changes
         for path, rights in rights_by_path.items():
             folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            if not os.path.isdir(path):
+                rights &= _READ_FILE | _WRITE_FILE
             rule = struct.pack("=Qi", rights, folder)
             if _libc.syscall(_LANDLOCK_ADD_RULE, self._ruleset, 1, rule, 0) != 0:
                 raise HardeningError(ctypes.get_errno(), f"The Landlock rule for {path} could not be added.")
@@ -156,6 +186,17 @@ _ALLOWED = {
 }  # fmt: skip
 
 
+# What changes files, for programs that have a folder to write to.
+_CHANGES = {
+    "sendfile": 40, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "chdir": 80, "fchdir": 81,
+    "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91,
+    "flock": 73, "umask": 95, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "symlinkat": 266, "fchmodat": 268,
+    "utimensat": 280, "fallocate": 285, "pwritev": 296, "renameat2": 316, "copy_file_range": 326,
+}  # fmt: skip
+_FCNTL = 72
+# F_GETLK F_SETLK F_SETLKW, and those of open files: sqlite locks its files.
+_LOCKS = (5, 6, 7, 36, 37, 38)
+
 _Instruction = tuple[int, int, int, int]
 # Allowed for some values of one argument only: number -> (position, values).
 _ALLOWED_VALUES = {
@@ -187,6 +228,15 @@ def _zygote_decision(number: int) -> list[_Instruction]:
     if number in _ALLOWED_VALUES:
         return _values(*_ALLOWED_VALUES[number])
     return [(_RETURN, 0, 0, _EPERM)]
+
+
+def _writing_zygote_decision(number: int) -> list[_Instruction]:
+    if number in _CHANGES.values():
+        return [(_RETURN, 0, 0, _ALLOW)]
+    if number == _FCNTL:
+        argument, values = _ALLOWED_VALUES[_FCNTL]
+        return _values(argument, (*values, *_LOCKS))
+    return _zygote_decision(number)
 
 
 def _program_decision(number: int) -> list[_Instruction]:
@@ -248,6 +298,7 @@ class _Filter:
 
 _ALLOWED_NUMBERS = frozenset({*_ALLOWED.values(), *_ZYGOTE_ONLY.values(), *_OWN_VALUES, _CLONE})
 _ZYGOTE_FILTER, _PROGRAM_FILTER = _Filter(_filter(_zygote_decision)), _Filter(_filter(_program_decision))
+_WRITING_ZYGOTE_FILTER = _Filter(_filter(_writing_zygote_decision))
 
 
 def seccomp_known() -> bool:
@@ -255,11 +306,11 @@ def seccomp_known() -> bool:
     return platform.machine() == "x86_64"
 
 
-def filter_zygote() -> None:
+def filter_zygote(writes: bool = False) -> None:
     """Allow the zygote and all its children the listed system calls only; others fail with EPERM, so that Python can
-    raise.
+    raise. With `writes` they may change files, where Landlock lets them.
     """
-    _ZYGOTE_FILTER.install()
+    (_WRITING_ZYGOTE_FILTER if writes else _ZYGOTE_FILTER).install()
 
 
 def filter_program() -> None:

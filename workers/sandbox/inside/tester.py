@@ -112,7 +112,28 @@ class _TestTimeOut(BaseException):
     """The program has used the time of the test."""
 
 
-def _needs_inside(tree: ast.Module, classes: frozenset[str]) -> bool:
+LIBRARIES: frozenset[str] = frozenset()
+"""Modules of the libraries that programs may import. The zygote sets it once."""
+
+
+def _library_names(tree: ast.Module) -> set[str]:
+    """Names that a text binds to modules of libraries, or to what they hold."""
+    names: set[str] = set()
+    for node in ast.walk(tree) if LIBRARIES else []:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LIBRARIES:
+            names.update(each.asname or each.name for each in node.names)
+        elif isinstance(node, ast.Import):
+            roots = [(each, each.name.split(".")[0]) for each in node.names]
+            names.update(each.asname or root for each, root in roots if root in LIBRARIES)
+    return names
+
+
+def _needs_inside(tree: ast.Module, classes: frozenset[str], of_program: frozenset[str] = frozenset()) -> bool:
+    """Whether a test can only run where the program is. Objects of libraries have no form outside of the process that
+    made them.
+    """
+    if _library_names(tree) or not of_program.isdisjoint(forms.walk_names(tree)):
+        return True
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and any(
             isinstance(base, ast.Name) and base.id in classes for base in node.bases
@@ -218,6 +239,8 @@ class Tester:
         functions = [name for name in self._names if name in self._public_functions and not name.startswith("_")]
         self._runner = forms.Runner(self._names, self._own_names, vars(builtins).copy(), functions)
         classes = frozenset(name for name, value in self._names.items() if isinstance(value, _ProxyType))
+        parsed_source = self._parsed(source) if LIBRARIES else None
+        self._of_libraries = frozenset(_library_names(parsed_source) if parsed_source else ())
         time_outs = 0
         inside_tests: list[str] = []
         for place, (text, tree) in enumerate(zip(tests, parsed, strict=True)):
@@ -254,7 +277,7 @@ class Tester:
     ) -> dict[str, Any]:
         if tree is not None and _only_imports(tree):
             return self._set_up(tree, later)
-        if tree is None or not _needs_inside(tree, classes):
+        if tree is None or not _needs_inside(tree, classes, self._of_libraries):
             try:
                 record = self._clock.run(per_test + _OWN_SECONDS, self._outside, text, sleeps=True)
                 if self._gone:

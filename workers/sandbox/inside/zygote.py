@@ -1,7 +1,8 @@
 """Fork server inside the wall: one warm interpreter that forks a process for each program.
 
-Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPACES READABLE...`; NAMESPACES
-is "own", or "shared" where the process namespace is the host's. Bytes on the control descriptor:
+Usage, by `sandbox.wall` only: `python -s -S -B zygote.py CONTROL_FD UID NAMESPACES SETTING READABLE...`; NAMESPACES
+is "own", or "shared" where the process namespace is the host's; SETTING is JSON, `Setting.words` of `sandbox.wall`.
+Bytes on the control descriptor:
 - once, zygote -> supervisor: frame with JSON {"landlock": ABI, "seccomp": bool, "python": "3.11.7",
   "calibrationSeconds": n};
 - supervisor -> zygote: `_JOB` header (numbers only) and a job, which only a child reads; the next job may come before
@@ -41,6 +42,7 @@ import sys
 import time
 import traceback
 import types
+from typing import Any
 
 
 # Modules have nothing to repair in a child of this single-threaded process.
@@ -85,6 +87,7 @@ _QUICK_MILLISECONDS = 20
 _LEAST_WAIT_SECONDS = 0.05
 _MOMENT_MILLISECONDS = 500
 _WARM_UPS = 10
+_SCRATCH = "/tmp"
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -154,14 +157,16 @@ def _read_exactly(descriptor: int, size: int) -> bytearray:
 class _Zygote:
     """What all programs of this zygote have in common."""
 
-    def __init__(self, control: int, readable: list[str], alone: bool) -> None:
+    def __init__(self, control: int, setting: dict[str, Any], readable: list[str], alone: bool) -> None:
         self._control = control
         self._alone = alone
-        self.landlock = hardening.Landlock(readable)
+        self._scratch_bytes: int = setting["scratchBytes"]
+        self._preloaded_bytes = _use_libraries(setting)
+        self.landlock = hardening.Landlock(readable, _SCRATCH if self._scratch_bytes else "")
         self.seccomp = _seccomp_works(self.landlock)
         hardening.limit_zygote()
         if self.seccomp:
-            hardening.filter_zygote()
+            hardening.filter_zygote(writes=self._scratch_bytes > 0)
         _warm_up()
         self._harness = program.Harness()
         self._header = bytearray(_JOB.size)
@@ -187,6 +192,8 @@ class _Zygote:
             os._exit(1)
         if self._alone and not self.seccomp:
             _end_leftovers()
+        if self._scratch_bytes:
+            _empty(_SCRATCH)
         if not self._records.begins_with(_HAS_READ):
             os._exit(1)
         records, output = self._records.parts(1), self._output.parts()
@@ -315,7 +322,9 @@ class _Zygote:
         os.dup2(kept, 3)
         os.closerange(4, 63)
         os.closerange(64, 1 << 16)
-        hardening.limit_program(_cpu_backstop(limits[1]), limits[2])
+        # What is imported for all programs is not counted: which modules these are is no program's doing.
+        memory_bytes = limits[2] + self._preloaded_bytes
+        hardening.limit_program(_cpu_backstop(limits[1]), memory_bytes, self._scratch_bytes)
         if self.seccomp:
             hardening.filter_program()
 
@@ -381,6 +390,35 @@ def _give_standard_streams(stdin: bytes, output: int) -> None:
     os.lseek(source, 0, os.SEEK_SET)
     os.dup2(source, 0)
     os.dup2(output, 1)
+
+
+def _use_libraries(setting: dict[str, Any]) -> int:
+    """Let programs import the libraries of the setting, and import some for all of them: bytes of address space that
+    these take.
+    """
+    if not setting["libraries"]:
+        return 0
+    sys.path.append(setting["libraries"])
+    tester_module.LIBRARIES = frozenset(setting["modules"])
+    before = hardening.address_space()
+    for name in setting["preload"]:
+        # What cannot be imported here cannot be imported by the program either, which then hears of it.
+        with contextlib.suppress(BaseException):
+            __import__(name)
+    return hardening.address_space() - before
+
+
+def _empty(folder: str) -> None:
+    """Remove what a program has left in a folder, so that no other one finds it."""
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, 0o700)
+            _empty(entry.path)
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def _end_leftovers() -> None:
@@ -454,7 +492,7 @@ def main() -> None:
     # One session for a zygote and its programs, of which one runs at a time: the scheduler shares among sessions.
     with contextlib.suppress(PermissionError):
         os.setsid()
-    zygote = _Zygote(control, sys.argv[4:], alone=sys.argv[3] == "own")
+    zygote = _Zygote(control, json.loads(sys.argv[4]), sys.argv[5:], alone=sys.argv[3] == "own")
     null = os.open("/dev/null", os.O_RDWR)
     gc.collect()
     gc.freeze()

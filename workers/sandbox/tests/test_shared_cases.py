@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,15 @@ FOLDER = Path(os.environ.get("ACECODER_SHARED") or Path(__file__).parents[4] / "
 OTHERWISE = {
     "fn-fstring312": "needs Python 3.12 as the judging interpreter",
     "fn-pep695": "needs Python 3.12 as the judging interpreter",
-    "fn-file": "needs a folder to write to, which is a setting",
-    "io-tmpfile": "needs a folder to write to, which is a setting",
-    "fn-numpy": "needs an environment of libraries, which is a setting",
-    "io-numpy": "needs an environment of libraries, which is a setting",
+    **dict.fromkeys(
+        SETTING := ("fn-file", "io-tmpfile", "fn-numpy", "io-numpy"), "needs libraries, or a folder to write to"
+    ),
     "x-multi-answer": "one text is named of several right ones: needs a checker",
 }
 """Rows that are not as expected under the settings of this test, and why."""
 LIMITS = {"fn-mem": {"memoryBytes": 2 << 30}, "io-mem": {"memoryBytes": 2 << 30}}
 """Rows that expect another setting than the usual one."""
-READABLE = {
-    "list site-packages of the interpreter", "import pip from the interpreter prefix", "read /usr/share file",
-    "hostname",
-}  # fmt: skip
+READABLE = {"read /usr/share file", "hostname"}
 """Claims that name what is readable by design."""
 
 
@@ -61,6 +58,15 @@ def test_rows_are_as_expected(service: Service, group: str) -> None:
         if (found != row["expect"]) != (row["id"] in OTHERWISE):
             wrong[row["id"]] = verdict
     assert wrong == {}
+
+
+def test_rows_that_need_a_setting_are_as_expected_with_it() -> None:
+    cases = [row for group in ("function", "stdio") for row in rows(group) if row["id"] in SETTING]
+    service = Service("--workers", "1", "--libraries", sys.prefix, "--scratch-mib", "16")
+    verdicts = service.ask("judge", jobs=list(map(job, cases)))["verdicts"]
+    service.close()
+    assert len(cases) == len(SETTING)
+    assert [verdict for verdict in verdicts if {each["status"] for each in verdict["outcomes"]} != {"pass"}] == []
 
 
 def test_claims_of_isolation_hold(service: Service) -> None:
