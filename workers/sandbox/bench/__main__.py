@@ -28,13 +28,14 @@ from typing import Any
 
 from sandbox import wall
 from sandbox.bench.load import Question, questions
+from sandbox.bench.ratios import against_version, numpy_against_stdlib
 from sandbox.tests.service import Service, descendants, zygotes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 LOOPS = 16
 KILLS = 50
-PARTS = ("references", "speed", "peer", "attacks", "kills", "growth")
+PARTS = ("references", "speed", "before", "libraries", "peer", "attacks", "kills", "growth")
 _MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
 _WIDE = {"cpuSecondsPerTest": 1.0, "cpuSecondsPerProgram": 20.0}
 
@@ -420,6 +421,15 @@ def main() -> int:
         row(f"references that pass beside {LOOPS} loops", passing, "programs", len(load))
     if "speed" in parts:
         measure_speed(jobs, row, not_above)
+    if "before" in parts:
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs, ratios = against_version(jobs, ROOT, Path(folder))
+        row("programs/s, next to version 0.1.0", ours, "programs/s")
+        row("programs/s of version 0.1.0", theirs, "programs/s")
+        row("times as fast as version 0.1.0", ours / theirs, "times", 1)
+        print(f"  by turn: {ratios[0]:.2f} to {ratios[-1]:.2f}, {ratios[len(ratios) // 2]:.2f} in the middle")
+    if "libraries" in parts:
+        row("programs with numpy/s over programs without", numpy_against_stdlib(), "times", 0.5)
     if "peer" in parts:
         ours, peers, agreement = against_peer(load, limits, home)
         row("programs/s on call == literal (ours)", ours, "programs/s")

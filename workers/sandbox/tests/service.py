@@ -34,9 +34,9 @@ MODES = {
 
 
 class Service:
-    """A running `python -m sandbox`; requests one at a time. `mode` is one of `MODES`."""
+    """A running `python -m sandbox`; requests one at a time. `mode` is one of `MODES`; `workers` has its code."""
 
-    def __init__(self, *arguments: str, mode: str = "as started") -> None:
+    def __init__(self, *arguments: str, mode: str = "as started", workers: Path = WORKERS) -> None:
         # The interpreter of the tests, the checkout and what PATH names may be in folders that only root can read.
         usual = mode == "as started"
         python = sys.executable if usual else SYSTEM_PYTHON
@@ -51,7 +51,7 @@ class Service:
             env={
                 **os.environ,
                 **({} if usual else {"PATH": SYSTEM_PATH}),
-                "PYTHONPATH": str(self._copy or WORKERS),
+                "PYTHONPATH": str(self._copy or workers),
             },
             start_new_session=True,
         )
