@@ -28,14 +28,28 @@ from typing import Any
 
 from sandbox import wall
 from sandbox.bench.load import Question, questions
+from sandbox.bench.published import EXPLAINED, differences, sets
 from sandbox.bench.ratios import against_version, numpy_against_stdlib
+from sandbox.tests import forms_of_tests as forms
 from sandbox.tests.service import Service, descendants, zygotes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 LOOPS = 16
 KILLS = 50
-PARTS = ("references", "speed", "before", "libraries", "peer", "attacks", "kills", "growth")
+PARTS = (
+    "references",
+    "forms",
+    "cases",
+    "published",
+    "speed",
+    "before",
+    "libraries",
+    "peer",
+    "attacks",
+    "kills",
+    "growth",
+)
 _MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
 _WIDE = {"cpuSecondsPerTest": 1.0, "cpuSecondsPerProgram": 20.0}
 
@@ -322,6 +336,19 @@ def memory_growth(programs: int) -> tuple[float, int, int]:
 # --- attacks ---------------------------------------------------------------------------------------------------------
 
 
+def suite(file: str) -> tuple[int, int]:
+    """(tests that pass, those that do not) of a file of the test suite."""
+    tests = str(HERE.parent / "tests" / file)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", said)}
+    # What is skipped was not tried: without the data there is no figure.
+    bad = sum(counts.get(word, 0) for word in ("failed", "error", "skipped"))
+    if bad or not counts:
+        print(said[-3000:], file=sys.stderr)
+    return counts.get("passed", 0), bad if counts else 1
+
+
 def attacks() -> tuple[int, int]:
     """(attacks tried, those that did something they should not) of the test suite, in every mode of the service."""
     tests = str(HERE.parent / "tests")
@@ -419,6 +446,31 @@ def main() -> int:
         row("references that pass", sum(s == ["pass"] for s in quiet.values()), "programs", len(load))
         passing = sum(s == ["pass"] for s in beside.values())
         row(f"references that pass beside {LOOPS} loops", passing, "programs", len(load))
+    if "forms" in parts:
+        with running() as service:
+            tests = {f"vacuous {n}": test for n, test in enumerate(forms.VACUOUS)} | forms.FORMS
+            found, _ = judge(service, [{"id": id, "program": forms.RIGHT, "tests": [tests[id]]} for id in tests])
+        kept = sum(found[id] == ["pass"] for id in tests if id not in forms.FORMS)
+        not_above(f"tests that test nothing and are kept, of {len(forms.VACUOUS)} forms", kept, "tests")
+        not_above(
+            f"right tests lost, of {len(forms.FORMS)} forms", sum(found[id] != ["pass"] for id in forms.FORMS), "tests"
+        )
+    if "cases" in parts:
+        for name, file in (
+            ("groups of verdict-cases that are not as expected", "test_shared_cases.py"),
+            ("walls behind which a program finds text of another", "test_memory.py"),
+        ):
+            passed, failed = suite(file)
+            not_above(name, failed, f"of {passed + failed}")
+    if "published" in parts:
+        for name, programs, published in sets(shared):
+            with running() as service:
+                different = differences(service, programs, published)
+            for each in different:
+                print(f"  {each['id']}: {each['status']} {EXPLAINED.get(name, {}).get(each['id'], 'NOT EXPLAINED')}")
+            unexplained = [each for each in different if each["id"] not in EXPLAINED.get(name, {})]
+            row(f"{name}: programs judged as published", len(programs) - len(different), f"of {len(programs)}")
+            not_above(f"{name}: others without a reason", len(unexplained), "programs")
     if "speed" in parts:
         measure_speed(jobs, row, not_above)
     if "before" in parts:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from forms_of_tests import FORMS, RIGHT, VACUOUS, WRONG
 from service import Service
-
-RIGHT = "def f(x):\n    return 2 * x\n"
-WRONG = "def f(x):\n    return -1\n"
 
 
 def outcomes(service: Service, program: str, *tests: Any, **limits: float) -> list[dict[str, Any]]:
@@ -20,167 +18,10 @@ def statuses(service: Service, program: str, *tests: Any, **limits: float) -> li
     return [outcome["status"] for outcome in outcomes(service, program, *tests, **limits)]
 
 
-UNITTEST = (
-    "import unittest\n{before}class T({bases}):{after}\n    {prefix}def test_a(self):\n        "
-    "self.assertEqual(f(2), 4)\n"
-)
-
-
-def of_unittest(bases: str = "unittest.TestCase", before: str = "", after: str = "", prefix: str = "") -> str:
-    return UNITTEST.format(bases=bases, before=before, after=after, prefix=prefix)
-
-
-FORMS = {
-    "unittest": of_unittest(),
-    "spaces": of_unittest(" unittest . TestCase "),
-    "comment": of_unittest(after="  # tests"),
-    "two bases": of_unittest("M, unittest.TestCase", "class M: pass\n"),
-    "alias": of_unittest("TC", "from unittest import TestCase as TC\n"),
-    "module alias": of_unittest("u.TestCase", "import unittest as u\n"),
-    "subclass of a subclass": of_unittest("B", "class B(unittest.TestCase): pass\n"),
-    "async": of_unittest("unittest.IsolatedAsyncioTestCase", prefix="async "),
-    "main": of_unittest() + "unittest.main()\n",
-    "main block": of_unittest() + "if __name__ == '__main__':\n    unittest.main(exit=False)\n",
-    "runner": of_unittest() + "unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n",
-    "set up": "import unittest\nclass T(unittest.TestCase):\n    def setUp(self):\n        self.v = f(2)\n"
-    "    def test_a(self):\n        self.assertTrue(self.v == 4)\n",
-    "sub test": "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        for x in (1, 2):\n"
-    "            with self.subTest(x=x):\n                self.assertEqual(f(x), 2 * x)\n",
-    "pytest function": "def test_a():\n    assert f(2) == 4\n",
-    "async function": "async def test_a():\n    assert f(2) == 4\n",
-    "pytest class": "class TestF:\n    def test_a(self):\n        assert f(2) == 4\n",
-    "set-up method": "class TestF:\n    def setup_method(self):\n        self.x = f(2)\n"
-    "    def test_a(self):\n        assert self.x == 4\n",
-    "parametrize": (
-        "import pytest\n@pytest.mark.parametrize('x, y', [(1, 2), (2, 4)])\ndef test_a(x, y):\n    assert f(x) == y\n"
-    ),
-    "fixture": "import pytest\n@pytest.fixture\ndef two():\n    return 2\ndef test_a(two):\n    assert f(two) == 4\n",
-    "approx": "import pytest\ndef test_a():\n    assert f(2) == pytest.approx(4.0)\n",
-    "approx of a list": "from pytest import approx\nassert [f(1), f(2)] == approx([2, 4.0000001])",
-    "pytest main": (
-        "import pytest\ndef test_a():\n    assert f(2) == 4\nif __name__ == '__main__':\n    pytest.main([__file__])\n"
-    ).replace("[__file__]", "[]"),
-    "called by itself": "def test_a():\n    assert f(2) == 4\ntest_a()\n",
-    "called in a block": "def run():\n    assert f(2) == 4\nif __name__ == '__main__':\n    run()\n",
-    "check": "def check(candidate):\n    assert candidate(2) == 4\n",
-    "check called": "def check(candidate):\n    assert candidate(2) == 4\ncheck(f)\n",
-    "check with a loop": (
-        "def check(candidate):\n    for x in range(3):\n        assert candidate(x) == 2 * x\ncheck(f)\n"
-    ),
-    "from solution": "from solution import f\nassert f(2) == 4",
-    "from a star": "from your_module import *\nassert f(2) == 4",
-    "import the module": "import solution\nassert solution.f(2) == 4",
-    "from an unknown module": "from my_double import f\ndef test_a():\n    assert f(2) == 4\n",
-    "expression": "f(2) == 4",
-    "two expressions": "f(2) == 4\nf(3) == 6",
-    "tuple": "assert (f(2) == 4, 'message')",
-    "several": "assert f(2) == 4\nassert f(3) == 6",
-    "variables": "x = f(2)\ny = f(3)\nassert (x, y) == (4, 6)",
-    "all": "assert all(f(i) == 2 * i for i in range(1, 4))",
-    "map": "assert list(map(f, [1, 2])) == [2, 4]",
-    "lambda": "g = lambda x: f(f(x))\nassert g(1) == 4",
-    "or": "assert f(2) == 4 or f(2) == 5",
-    "raise": "if f(2) != 4:\n    raise ValueError('wrong')",
-    "exit": "import sys\nif f(2) != 4:\n    sys.exit(1)",
-    "raises in else": "if f(2) == 4:\n    print('ok')\nelse:\n    raise AssertionError",
-    "caught": "try:\n    r = f(2)\nexcept Exception:\n    r = None\nassert r == 4",
-    "helper": "def expect(a, b):\n    assert a == b\nexpect(f(2), 4)",
-    "cases": "cases = [(1, 2), (2, 4)]\nfor x, y in cases:\n    assert f(x) == y, (x, y)",
-    "asyncio": "import asyncio\nasync def t():\n    assert f(2) == 4\nasyncio.run(t())",
-    "isclose": "import math\nassert math.isclose(f(2), 4.0)",
-    "patch": "from unittest.mock import patch\nwith patch('builtins.print'):\n    assert f(2) == 4",
-    "class in the test": "class N:\n    v = 2\nassert f(N.v) == 4",
-    "walrus": "assert (y := f(2)) == 4 and y < 5",
-    "BOM": "\ufeffassert f(2) == 4",
-    "identity of a text": "assert f('a') is 'aa'\nassert f(2) == 4",
-}
-
-
 @pytest.mark.parametrize("test", FORMS.values(), ids=FORMS.keys())
 def test_tests_are_recognised_by_what_they_do(service: Service, test: str) -> None:
     assert statuses(service, RIGHT, test) == ["pass"], outcomes(service, RIGHT, test)
     assert "pass" not in statuses(service, WRONG, test)
-
-
-VACUOUS = [
-    "",
-    " \n",
-    "# assert f(2) == 4",
-    "'''assert f(2) == 4'''",
-    "pass",
-    "f(2)",
-    "x = f(2)",
-    "print(f(2) == 4)",
-    "f",
-    "print('ok')",
-    "result = f(2)\nresult == 4",
-    "result = f(2) == 4",
-    "[f(2) == 4]",
-    "(f(2) == 4, 'x')[1]",
-    "for x in []:\n    assert f(x) == 2 * x",
-    "for x in range(0):\n    assert f(x) == 1",
-    "if False:\n    assert f(2) == 4",
-    "while False:\n    assert f(2) == 4",
-    "cases = {}\nfor x, y in cases.items():\n    assert f(x) == y",
-    "assert True",
-    "assert 1 == 1",
-    "assert 'f(2) == 4'",
-    "assert [1]",
-    "assert not False",
-    "x = 3\nassert x == 3",
-    "f(2)\nassert True",
-    "y = f(2)\nassert True, y",
-    "assert len([1]) == 1",
-    "import math",
-    "import math\nassert math.pi > 3",
-    "def verify():\n    assert f(2) == 4",
-    "def check_it(c, d):\n    assert c(2) == 4",
-    "class A:\n    def test_a(self):\n        assert f(2) == 4",
-    "lambda: f(2) == 4",
-    "async def t():\n    assert f(2) == 4\nt",
-    "def t():\n    yield\n    assert f(2) == 4\nt()",
-    "def test_a():\n    f(2)",
-    "def test_a():\n    return f(2) == 4",
-    "def test_a():\n    pass",
-    "class TestF:\n    pass",
-    "class TestF:\n    def test_a(self):\n        f(2)",
-    "class TestF:\n    def check(self):\n        assert f(2) == 4",
-    "import unittest\nclass T(unittest.TestCase):\n    pass",
-    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        f(2)",
-    "import unittest\nclass T(unittest.TestCase):\n    def a(self):\n        self.assertEqual(f(2), 4)",
-    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(4, 4)",
-    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertTrue(True)",
-    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.skipTest('later')",
-    (
-        "import unittest\n@unittest.skip('later')\nclass T(unittest.TestCase):\n    def "
-        "test_a(self):\n        self.assertEqual(f(2), 4)"
-    ),
-    "import unittest\nclass T:\n    def test_a(self):\n        self.assertEqual(f(2), 4)",
-    "import unittest\nunittest.main()",
-    "import pytest\n@pytest.mark.skip\ndef test_a():\n    assert f(2) == 4",
-    "import pytest\npytest.skip('later', allow_module_level=True)",
-    "import pytest\n@pytest.mark.parametrize('x', [])\ndef test_a(x):\n    assert f(x) == 1",
-    "try:\n    assert f(2) == 4\nexcept AssertionError:\n    pass",
-    "try:\n    assert f(2) == 4\nexcept:\n    print('failed')",
-    "try:\n    assert f(2) == 4\nexcept Exception as e:\n    print(e)",
-    "import contextlib\nwith contextlib.suppress(AssertionError):\n    assert f(2) == 4",
-    "try:\n    f(2)\nexcept Exception:\n    pass",
-    "try:\n    f(2)\n    assert False\nexcept Exception:\n    pass",
-    "import sys\nsys.exit(0)\nassert f(2) == 4",
-    "exit()",
-    "import doctest\ndoctest.testmod()",
-    "__name__ == 'x' and f(2)",
-    "if f(2) == 4:\n    print('ok')\nelse:\n    print('wrong')",
-    "ok = all(f(i) == 2 * i for i in range(3))",
-    "f(2) if f(2) == 4 else None",
-    "import logging\nlogging.info(f(2) == 4)",
-    "del f",
-    "global g\ng = f(2)",
-    "def check(candidate):\n    pass\ncheck(f)",
-    "def check(candidate):\n    candidate(2) == 4\ncheck(f)",
-    "METADATA = {}\n",
-    "results = []\nresults.append(f(2) == 4)",
-]
 
 
 def test_what_asserts_nothing_is_no_pass(service: Service) -> None:
