@@ -11,8 +11,8 @@ const guards = {
 
 export default defineConfig({
   test: {
-    // Integration tests wait for servers more than they compute: beside each other they fill two cores.
-    maxWorkers: 2,
+    // Integration tests wait for servers more than they compute: three next to each other fill two cores.
+    maxWorkers: 3,
     teardownTimeout: guards.hookTimeout,
     projects: [
       {

@@ -63,6 +63,13 @@ describe('the plugin', () => {
     expect(slots('gpu', { maxConcurrentWorkflowTaskExecutions: 5 })).toEqual([false, 1]);
   });
 
+  it('leaves the workflows of a killed worker to another one soon, unless the application says otherwise', () => {
+    const sticky = (options: Partial<WorkerOptions> = {}): unknown =>
+      configured(new AceCoderPlugin({ services }), options).stickyQueueScheduleToStartTimeout;
+    expect(sticky()).toBe('4s');
+    expect(sticky({ stickyQueueScheduleToStartTimeout: '30s' })).toBe('30s');
+  });
+
   it('names its workflows as the modules of its parts export them', () => {
     expect(Object.keys(allWorkflows).sort()).toEqual([...WORKFLOWS].sort());
     expect(Object.keys(dataWorkflows).sort()).toEqual([...workflowsOf('data')].sort());

@@ -156,6 +156,8 @@ export class AceCoderPlugin extends SimplePlugin {
       // A cancellation reaches an activity with its heartbeat, so a cancelled training goes on for up to the throttle.
       maxHeartbeatThrottleInterval: options.maxHeartbeatThrottleInterval ?? '5s',
       defaultHeartbeatThrottleInterval: options.defaultHeartbeatThrottleInterval ?? `${HEARTBEAT_TIMEOUT_SECONDS / 3}s`,
+      // A killed worker keeps its workflows for so long: then the server gives them to another one.
+      stickyQueueScheduleToStartTimeout: options.stickyQueueScheduleToStartTimeout ?? '4s',
       // Long enough for a training to reach the end of its step and write a checkpoint.
       shutdownForceTime: options.shutdownForceTime ?? '60s',
     };
