@@ -84,6 +84,7 @@ const undisturbed = (
     'preview',
     'datasetRefresh',
     'datasetExport',
+    'reverify',
     'garbageCollection',
   ] satisfies SimulatedWorkflow[]
 ).map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
