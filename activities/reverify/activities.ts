@@ -35,7 +35,7 @@ import { cancellationSignal, currentProducer, reportProgress } from '../runtime/
 import type { Services } from '../runtime/services.js';
 import { intoShards } from '../runtime/sharded-stage.js';
 import { mayHold, outcomesOf, rangeOf, runsNeeded, shardDigits, shardOf, testDigest, type Run } from './cells.js';
-import { judgedItems, knownOutcomes, openSources, readChanges, type Item } from './sources.js';
+import { harnessText, judgedItems, knownOutcomes, openSources, readChanges, type Item } from './sources.js';
 import { compare, summaryText, type TableRow } from './table.js';
 
 /** Raised whenever the same verdicts would give another table. */
@@ -92,6 +92,7 @@ const PlanDocument = z.object({
   inputs: z.record(z.string(), ArtifactRef),
   shards: z.array(ManifestFile),
   work: z.array(z.number()),
+  otherHarnesses: z.array(z.string()),
   programs: z.number(),
   verdicts: z.number(),
 });
@@ -242,7 +243,8 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
       const key = stageKey(recipe);
       const planned = await store.getJson(objectKeys.plan(key));
       if (planned !== undefined) {
-        const { work, programs, verdicts } = PlanDocument.parse(planned);
+        const { work, programs, verdicts, otherHarnesses } = PlanDocument.parse(planned);
+        refuseOthers(settings, harness, otherHarnesses);
         const made = await store.findManifest(objectKeys.manifest(recipe.kind, key));
         return { stageKey: key, work: made ? [] : work, programs, verdicts };
       }
@@ -272,12 +274,8 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
       }
       const names = Array.from({ length: 16 ** digits }, (_, shard) => `rows-${String(shard).padStart(6, '0')}.jsonl`);
       const shards = await store.putRowsByFile(names, WorkRow, unknown(), (row) => shardOf(row.key, digits));
-      if (settings.otherHarness === 'refuse' && others.size > 0)
-        throw new StageFailure(
-          'InvalidExperiment',
-          `otherHarness is 'refuse', and verdicts were made by another harness than that of today ` +
-            `(${canonicalJson(harness)}): ${[...others].join(' | ')}`,
-        );
+      const otherHarnesses = [...others].sort();
+      refuseOthers(settings, harness, otherHarnesses);
       const { given, used } = changes.used;
       if (given > 0 && used === 0)
         throw new StageFailure(
@@ -289,6 +287,7 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
         inputs,
         shards,
         work: [...work].sort((a, b) => a - b),
+        otherHarnesses,
         ...counts,
       };
       await store.putJson(objectKeys.plan(key), PlanDocument.parse(document));
@@ -317,8 +316,8 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
       if (canonicalJson(here) !== canonicalJson(config.harness))
         throw new StageFailure(
           'VersionMismatch',
-          `this worker's sandbox (${canonicalJson(here)}) is another one than that of the plan ${key.slice(0, 12)} ` +
-            `(${canonicalJson(config.harness)}). Keep workers of one kind, or start again when all are of one`,
+          `this worker's sandbox (${harnessText(here)}) is another one than that of the plan ${key.slice(0, 12)} ` +
+            `(${harnessText(config.harness)}). Keep workers of one kind, or start again when all are of one`,
         );
       const harness = sha256(canonicalJson(here)).slice(0, 32);
       const by = { runId, stageKey: key };
@@ -472,6 +471,16 @@ function recipeOf(inputs: Record<string, ArtifactRef>, settings: Settings, harne
     },
     inputs: digestsOf(inputs),
   };
+}
+
+/** @throws StageFailure `InvalidExperiment` where verdicts of another harness are to be refused, and there are some. */
+function refuseOthers({ otherHarness }: Settings, today: Harness, others: readonly string[]): void {
+  if (otherHarness === 'refuse' && others.length > 0)
+    throw new StageFailure(
+      'InvalidExperiment',
+      `otherHarness is 'refuse', and verdicts were made by another harness than that of today ` +
+        `(${harnessText(today)}): ${others.join(' | ')}`,
+    );
 }
 
 function workOf(at: number, { id, key, program, limits, after, run }: Item): WorkRow {

@@ -5,9 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collect } from '../../activities/artifacts/collections.js';
-import { ProgramRow, ReverificationRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
+import {
+  ProgramRow,
+  ReverificationRow,
+  type ArtifactRef,
+  type StageResult,
+  type Verdict,
+} from '../../workflows/contract/index.js';
 import type { ReverifyResult } from '../../workflows/reverify.js';
-import { storeRounds } from '../fixtures/rounds.js';
+import { storeEvaluation, storeRounds } from '../fixtures/rounds.js';
 import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
 import { until } from '../fixtures/until.js';
 
@@ -150,6 +156,74 @@ describe('programs that were judged before', () => {
       expect(failure.message).toMatch(message);
     }
   });
+});
+
+/** A question with programs, as files, that an imported artifact would hold. */
+function imported(
+  program: string,
+  outcomes: Verdict[],
+  more: Partial<ProgramRow>,
+): { programs: object; questions: object } {
+  const [question] = questions;
+  const row = {
+    id: 'p-1',
+    questionId: 'q0',
+    split: 'train',
+    question: question!.question,
+    index: 0,
+    program,
+    finish: 'stop',
+    passRate: outcomes.filter((status) => status === 'pass').length / outcomes.length,
+    outcomes: outcomes.map((status) => ({ status })),
+    ...more,
+  };
+  return { programs: file('programs', [row]), questions: file('filteredQuestions', [question!]) };
+}
+
+describe('programs of a file', () => {
+  const tests = () => file('tests', added.slice(0, 1));
+
+  it('say whose verdict depends on the tests before, and get it from a run of all tests where asked', async () => {
+    const { harness } = (await collect(artifactStore().rowsOf(programs, ProgramRow)))[0]!;
+    const counting = `# ${run}\nN = 0\ndef f0(n):\n    global N\n    N += 1\n    return n if N < 4 else -1`;
+    const inputs = { ...imported(counting, ['pass', 'pass', 'pass'], { harness }), tests: tests() };
+    const apart = await reverified({ inputs });
+    expect(apart).toMatchObject({ cells: 1, compared: 1, differing: ['p-1'] });
+    expect(apart.summary.verdicts).toEqual({ 'new -> pass': 1 });
+    const whole = await reverified({ inputs, run: 'whole' });
+    expect(whole).toMatchObject({ cells: 4, compared: 0, summary: { verdicts: { 'new -> assertion_failed': 1 } } });
+  });
+
+  it('of another harness are all judged again, or refused', async () => {
+    const harness = { version: '1', python: '2.7', importPolicy: 'none' };
+    const inputs = imported(`# ${run}\ndef f0(n):\n    return n`, ['pass', 'raised', 'pass'], { harness });
+    const { cells, summary } = await reverified({ inputs });
+    expect(cells).toBe(3);
+    expect(summary).toMatchObject({ verdicts: { 'raised -> pass': 1 }, otherHarnesses: ['1; Python 2.7; none'] });
+    const refused = await failureOf(await startWorkflow('reverify', { inputs, otherHarness: 'refuse' }));
+    expect(refused.message).toMatch(/^otherHarness is 'refuse', .*: 1; Python 2.7; none$/);
+    const { programs: alone } = inputs;
+    const unknown = await failureOf(await startWorkflow('reverify', { inputs: { programs: alone } }));
+    expect(unknown.message).toMatch(/^inputs.questions: needed, because/);
+  });
+});
+
+it('evaluated answers are judged by the changed tests of their tasks', async () => {
+  const store = artifactStore();
+  const { harness } = (await collect(store.rowsOf(programs, ProgramRow)))[0]!;
+  const evaluation = await storeEvaluation(store, run, harness!);
+  const tests = file('tests', [{ questionId: 'task', add: ['assert g(3) == 3'] }]);
+  const { cells, summary } = await reverified({ inputs: { evaluation, tests } });
+  expect(cells).toBe(2);
+  expect(summary.evaluation).toEqual([
+    {
+      benchmark: 'own',
+      policy: 'base',
+      tasks: 1,
+      ...{ greedyBefore: 1, greedyAfter: 1 },
+      ...{ meanBefore: 1, meanAfter: 0 },
+    },
+  ]);
 });
 
 describe('RL rounds', () => {

@@ -119,6 +119,16 @@ const SCRIPTS_OF_FAULTS: readonly Script[] = [
     moments: [{ activity: 'sampling.judge', deeds: [pause, resume] }],
   },
   {
+    name: 'a re-verification, paused and resumed',
+    workflow: 'reverify',
+    moments: [{ activity: 'reverify.judge', deeds: [pause, resume] }],
+  },
+  {
+    name: 'a re-verification, cancelled while it judges',
+    workflow: 'reverify',
+    moments: [{ activity: 'reverify.judge', deeds: [{ do: 'cancel' }] }],
+  },
+  {
     name: 'an experiment, cancelled while questions are asked for',
     workflow: 'experiment',
     moments: [{ activity: 'synthesis.request', deeds: [{ do: 'cancel' }] }],
