@@ -96,7 +96,7 @@ export function judgedItems(source: Source): AsyncGenerator<Item> {
 async function* nothing(): AsyncGenerator<never> {}
 
 /** The rule of a round's rewards. */
-export interface RoundRule {
+interface RoundRule {
   reward: z.infer<typeof RewardConfig>;
   rewardClip: number;
   dropDegenerateGroups: boolean;
