@@ -8,6 +8,7 @@ import { garbageCollectionActivities } from './garbage-collection/activities.js'
 import { modelActivities } from './models/activities.js';
 import { previewActivities } from './preview/activities.js';
 import { queueActivities } from './queues/activities.js';
+import { reverifyActivities } from './reverify/activities.js';
 import { stageActivities, stageAsks } from './stages.js';
 import { tableActivities } from './tables/activities.js';
 import type { Services } from './runtime/services.js';
@@ -30,6 +31,7 @@ export function createActivities(services: Services, role: QueueRole, part: Part
           experimentActivities(services),
           queueActivities(services),
           datasetRefreshActivities(services),
+          reverifyActivities(services),
           garbageCollectionActivities(services),
           sandboxActivities(services),
           previewActivities(services),

@@ -575,6 +575,8 @@ ArtifactKind = Literal[
     "dataset",
     "export",
     "tasks",
+    "tests",
+    "reverification",
 ]
 TableFormat = Literal[
     "evolInstruct",

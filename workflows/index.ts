@@ -4,4 +4,5 @@ export { experiment } from './experiment.js';
 export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';
 export { datasetExport } from './dataset-export.js';
+export { reverify } from './reverify.js';
 export { garbageCollection } from './garbage-collection.js';

@@ -78,6 +78,7 @@ export const objectKeys = {
   plan: (key: string) => `plans/${key}.json`,
   shard: (key: string, index: number, step: string) => `shards/${key}/${String(index).padStart(6, '0')}.${step}.json`,
   batch: (name: string) => `batches/${name}.json`,
+  cells: (harness: string) => `cells/${harness}/`,
   reply: (key: string) => `replies/${key}.json`,
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,

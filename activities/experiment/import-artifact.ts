@@ -12,6 +12,7 @@ import {
   SeedRow,
   StageFailure,
   TaskRow,
+  TestsRow,
   type ArtifactKind,
   type ArtifactPath,
   type ArtifactRef,
@@ -32,6 +33,7 @@ const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   programs: ProgramRow,
   pairs: PairRow,
   tasks: TaskRow,
+  tests: TestsRow,
 };
 
 /** A line that was left out of an import; its text is cut. */

@@ -26,6 +26,7 @@ const SAID: Record<string, string[]> = {
   [FIRST]: ['evaluation has not started; the patch applies when it does', '**my-run**: ', 'WorkflowId  from-reference'],
   'docs/how-to/own-data.md': ['WorkflowId  own-pairs'],
   'docs/how-to/export.md': ['WorkflowId  export-questions'],
+  'docs/how-to/change-tests.md': ['WorkflowId  changed-rules', 'firstChangedRound'],
   'docs/how-to/resume-and-reset.md': ['swept'],
   'docs/tutorials/own-questions.md': ['WorkflowId  my-filter'],
 };

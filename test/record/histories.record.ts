@@ -219,6 +219,13 @@ it('an export of pairs', async () => {
   await record('datasetExport', 'datasetExport');
 });
 
+it('a re-verification under other limits', async () => {
+  const { sampling: programs, reinforcement: policy } = artifacts;
+  const limits = { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 6 };
+  await (await startWorkflow('reverify', { inputs: { programs, policy }, limits }, { id: 'reverify' })).result();
+  await record('reverify', 'reverify');
+});
+
 it('a teacher behind an endpoint, whose budget is too small at first', async () => {
   const endpoint = await fakeEndpoint();
   const seeds = join(inject('stack').home, 'fake-seeds.jsonl');

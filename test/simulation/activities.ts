@@ -96,6 +96,10 @@ export class SimulatedActivities {
   readonly #plans = new Map<string, ShardedPlan>();
   /** Rows of each step of each shard, by its object key. */
   readonly #shards = new Map<string, { rows: number; workflowId: string }>();
+  readonly #reverifications = new Map<
+    string,
+    { recipe: Recipe; inputs: Record<string, ArtifactRef>; shards: number }
+  >();
   readonly #checkpoints = new Map<string, Training>();
   /** Keys of policies whose files are gone. */
   readonly pruned = new Set<string>();
@@ -165,6 +169,12 @@ export class SimulatedActivities {
         return { ref: this.#import(attempt, (input as { table: { kind: ArtifactKind } }).table) };
       case 'tables.export':
         return this.#made(attempt, 'datasetExport', 'dataset', input as { inputs: Record<string, ArtifactRef> });
+      case 'reverify.plan':
+        return this.#reverifyPlan(input as { inputs: Record<string, ArtifactRef>; settings: object });
+      case 'reverify.judge':
+        return this.#reverifyShard(attempt, input as { stageKey: string; shard: number });
+      case 'reverify.table':
+        return this.#reverifyTable(attempt, input as { stageKey: string });
       case 'preview.seeds':
         return { ref: this.#import(attempt, { ...(input as object), kind: 'seeds' }) };
       case 'preview.page':
@@ -201,6 +211,45 @@ export class SimulatedActivities {
     for (const ref of Object.values(inputs)) this.#needFiles(ref);
     const { ref } = this.#produce(attempt, recipe, inputs, () => ({ content: digestsOf(inputs), metrics: {} }));
     return { artifact: ref, rows: ref.rows ?? 0, bytes: ref.bytes ?? 0 };
+  }
+
+  #reverifyPlan({ inputs, settings }: { inputs: Record<string, ArtifactRef>; settings: object }): object {
+    const { execution: _execution, ...semantics } = settings as { execution: object };
+    const recipe: Recipe = {
+      stage: 'reverify',
+      version: 1,
+      kind: 'reverification',
+      semantics,
+      inputs: digestsOf(inputs),
+    };
+    const key = stageKey(recipe);
+    for (const ref of Object.values(inputs)) this.#needFiles(ref);
+    const shards = this.shardsOf('sampling');
+    if (!this.#reverifications.has(key)) this.#reverifications.set(key, { recipe, inputs, shards });
+    const made = this.artifacts.has(objectKeys.manifest(recipe.kind, key));
+    const work = made ? [] : Array.from({ length: shards }, (_, shard) => shard);
+    return { stageKey: key, work, programs: 16 * shards, verdicts: 64 * shards };
+  }
+
+  #reverifyShard({ runId }: Attempt, { stageKey: key, shard }: { stageKey: string; shard: number }): object {
+    if (!this.#reverifications.has(key)) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
+    const name = objectKeys.shard(key, shard, 'judge');
+    const done = this.#shards.get(name);
+    if (!done) this.#shards.set(name, { rows: 16, workflowId: runId });
+    return { cells: done && done.workflowId !== runId ? 0 : 16, compared: 1, differing: [] };
+  }
+
+  #reverifyTable(attempt: Attempt, { stageKey: key }: { stageKey: string }): object {
+    const plan = this.#reverifications.get(key);
+    if (!plan) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
+    const { recipe, inputs, shards } = plan;
+    const { ref } = this.#produce(attempt, recipe, inputs, () => {
+      for (let shard = 0; shard < shards; shard += 1)
+        if (!this.#shards.has(objectKeys.shard(key, shard, 'judge')))
+          throw new ActivityFails('ArtifactCorrupt', `${key} lacks shard ${shard}`);
+      return { content: { key, shards }, metrics: {} };
+    });
+    return { artifact: ref, summary: { programs: 16 * shards } };
   }
 
   /** Seeds that no version of a data set has seen. In the model, an artifact of seeds is new as a whole or not. */

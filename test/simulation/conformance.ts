@@ -84,6 +84,7 @@ const undisturbed = (
     'preview',
     'datasetRefresh',
     'datasetExport',
+    'reverify',
     'garbageCollection',
   ] satisfies SimulatedWorkflow[]
 ).map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
@@ -116,6 +117,16 @@ const SCRIPTS_OF_FAULTS: readonly Script[] = [
     name: 'a stage alone, paused and resumed',
     workflow: 'sampling',
     moments: [{ activity: 'sampling.judge', deeds: [pause, resume] }],
+  },
+  {
+    name: 'a re-verification, paused and resumed',
+    workflow: 'reverify',
+    moments: [{ activity: 'reverify.judge', deeds: [pause, resume] }],
+  },
+  {
+    name: 'a re-verification, cancelled while it judges',
+    workflow: 'reverify',
+    moments: [{ activity: 'reverify.judge', deeds: [{ do: 'cancel' }] }],
   },
   {
     name: 'an experiment, cancelled while questions are asked for',

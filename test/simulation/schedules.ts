@@ -141,6 +141,19 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
       };
     case 'datasetExport':
       return { workflow, shards, input: { format: 'aceCode87K', name: 'exported', inputs: { questions: QUESTIONS } } };
+    case 'reverify':
+      return {
+        workflow,
+        shards: 9 + variant,
+        input: {
+          inputs: {
+            programs: { kind: 'programs', path: '/data/programs.jsonl' },
+            questions: QUESTIONS,
+            tests: { kind: 'tests', path: '/data/tests.jsonl' },
+          },
+          execution: { window },
+        },
+      };
     case 'garbageCollection':
       return { workflow, shards, input: { minimumAgeHours: 24, dryRun: false } };
     case 'preview':
@@ -176,8 +189,8 @@ const PAUSE_SETTLES_MS = 120_000;
 function digestsOf(result: unknown): Record<string, string> {
   const { stages, ...made } = result as {
     stages?: { name: string; artifact: { digest: string } }[];
-  } & Partial<Record<'ref' | 'dataset' | 'export' | 'page', { digest: string }>>;
-  const digest = (made.ref ?? made.dataset ?? made.export ?? made.page)?.digest ?? '';
+  } & Partial<Record<'ref' | 'dataset' | 'export' | 'page' | 'table', { digest: string }>>;
+  const digest = (made.ref ?? made.dataset ?? made.export ?? made.page ?? made.table)?.digest ?? '';
   return stages ? Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact.digest])) : { result: digest };
 }
 

@@ -23,6 +23,8 @@ export const ARTIFACT_KINDS = [
   'dataset',
   'export',
   'tasks',
+  'tests',
+  'reverification',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
 export type ArtifactKind = z.infer<typeof ArtifactKind>;

@@ -20,6 +20,7 @@ export * from './names.js';
 export * from './presets.js';
 export * from './recorded.js';
 export * from './results.js';
+export * from './reverify.js';
 export * from './rows.js';
 export { isFileBelow, shellWord } from './safe-text.js';
 export * from './stage-definition.js';

@@ -6,6 +6,7 @@ import { Name, schemaField } from './fields.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
 import { RecordedInputs, within, withRecorded } from './recorded.js';
+import { ReverifyInput } from './reverify.js';
 import { StageInputs, StageSettings } from './stages/index.js';
 
 const DatasetRefreshInput = withRecorded(
@@ -68,6 +69,7 @@ export const WorkflowInputs = {
   ...StageInputs,
   datasetRefresh: DatasetRefreshInput,
   datasetExport: DatasetExportInput,
+  reverify: ReverifyInput,
   garbageCollection: GarbageCollectionInput,
 } as const;
 export type WorkflowName = keyof typeof WorkflowInputs;

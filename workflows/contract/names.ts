@@ -16,6 +16,7 @@ export const WORKFLOWS = [
   'preview',
   'datasetRefresh',
   'datasetExport',
+  'reverify',
   'garbageCollection',
 ] as const;
 
@@ -37,6 +38,9 @@ const SHARED_ACTIVITIES = {
   'preview.page': 'pipeline',
   'datasetRefresh.plan': 'pipeline',
   'datasetRefresh.publish': 'pipeline',
+  'reverify.plan': 'sandbox',
+  'reverify.judge': 'sandbox',
+  'reverify.table': 'pipeline',
   'garbageCollection.sweep': 'pipeline',
   'sandbox.judge': 'sandbox',
 } as const satisfies Record<string, QueueRole>;
@@ -73,6 +77,7 @@ export const PARTS = {
     'artifacts',
     'datasetRefresh',
     'datasetExport',
+    'reverify',
     'garbageCollection',
   ],
   sandbox: ['sandbox'],
@@ -160,6 +165,9 @@ const LONGEST_SHARED: Readonly<Record<keyof typeof SHARED_ACTIVITIES, number>> =
   'preview.page': LONGEST.rows,
   'datasetRefresh.plan': LONGEST.rows,
   'datasetRefresh.publish': LONGEST.rows,
+  'reverify.plan': LONGEST.rows,
+  'reverify.judge': LONGEST.work,
+  'reverify.table': LONGEST.rows,
   'garbageCollection.sweep': LONGEST.work,
   'sandbox.judge': LONGEST.work,
 };

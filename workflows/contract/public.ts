@@ -19,6 +19,7 @@ export {
   SampleRow,
   SeedRow,
   TaskRow,
+  TestsRow,
 } from './rows.js';
 export { STAGES } from './stages/index.js';
 export { Abandon, MESSAGES, RetryStage, type ExperimentStatus, type StageResult } from './status.js';

@@ -40,6 +40,30 @@ const Domain = z.record(
 );
 
 /**
+ * Changed tests of one question: all of them, or those that come and go. A test is whatever the sandbox judges: a text,
+ * `{stdin, stdout}`, or another object. A task of a benchmark is named by its id.
+ *
+ * @example
+ * ```ts
+ * import { TestsRow } from 'acecoder-temporal/contract';
+ *
+ * TestsRow.parse({ questionId: 'q-1', add: ['assert double(0) == 0'], remove: ['assert double(1) == 3'] });
+ * ```
+ */
+export const TestsRow = z.union(
+  [
+    z.strictObject({ questionId: z.string().min(1), tests: z.array(z.json()).min(1).max(MAX_TESTS) }),
+    z.strictObject({
+      questionId: z.string().min(1),
+      add: z.array(z.json()).max(MAX_TESTS).optional(),
+      remove: z.array(z.json()).max(MAX_TESTS).optional(),
+    }),
+  ],
+  { error: 'changed tests {questionId, tests}, or {questionId, add, remove}' },
+);
+export type TestsRow = z.infer<typeof TestsRow>;
+
+/**
  * A row of a benchmark's file, in the form of that benchmark.
  *
  * @example

@@ -11,6 +11,7 @@ import type { reinforcementActivities } from '../../activities/reinforcement/act
 import type { endpointActivities } from '../../activities/endpoint/activities.js';
 import type { datasetRefreshActivities } from '../../activities/dataset-refresh/activities.js';
 import type { previewActivities } from '../../activities/preview/activities.js';
+import type { reverifyActivities } from '../../activities/reverify/activities.js';
 import type { tableActivities } from '../../activities/tables/activities.js';
 import type { garbageCollectionActivities } from '../../activities/garbage-collection/activities.js';
 import type { PlanInput, PlanOutput, ShardInput, ShardOutput } from '../../activities/runtime/sharded-stage.js';
@@ -33,6 +34,7 @@ type Named = ReturnType<typeof modelActivities> &
   ReturnType<typeof garbageCollectionActivities> &
   ReturnType<typeof datasetRefreshActivities> &
   ReturnType<typeof previewActivities> &
+  ReturnType<typeof reverifyActivities> &
   ReturnType<typeof tableActivities> &
   ReturnType<typeof endpointActivities>;
 
