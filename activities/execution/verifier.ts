@@ -272,7 +272,7 @@ class Handler {
   /** @throws Answer where a token is needed and is not there, or where a page in a browser may have sent the request. */
   #checkCaller({ headers }: IncomingMessage): void {
     if (this.#token) {
-      const [, scheme, value = ''] = /^(bearer|basic) +(\S+)$/i.exec(headers.authorization ?? '') ?? [];
+      const [, scheme, value = ''] = /^(bearer|basic) +(.+)$/i.exec(headers.authorization ?? '') ?? [];
       const given =
         scheme?.toLowerCase() === 'basic'
           ? Buffer.from(value, 'base64')
