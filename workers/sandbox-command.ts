@@ -249,7 +249,7 @@ async function referencesIn(file: string, defaults: Partial<SandboxRow>): Promis
       try {
         jobs.push(readRow(line, defaults).job);
       } catch (error) {
-        throw new Error(`${file}, row ${number}: ${whyNoRow(error)}`);
+        throw new Error(`${file}, row ${number}: ${whyNoRow(error)}`, { cause: error });
       }
     }
   }

@@ -1,6 +1,6 @@
 /** Rows of programs and tests as people write them: for the sandbox from the shell and as an activity. */
 import { z } from 'zod';
-import { SandboxLimits } from '../../workflows/contract/index.js';
+import type { SandboxLimits } from '../../workflows/contract/index.js';
 import { LANGUAGES, languageOf, type LanguageName } from '../languages/index.js';
 import type { Job } from './execution.js';
 

@@ -205,22 +205,23 @@ class Handler {
       taken += bytes;
       this.#bodyBytes += bytes;
     };
-    let [status, headers, body]: [number, Record<string, string>, unknown] = [200, {}, undefined];
+    let reply: { status: number; headers: Record<string, string>; body: unknown };
     try {
-      body = await this.#answer(request, response, take, gone.signal);
+      reply = { status: 200, headers: {}, body: await this.#answer(request, response, take, gone.signal) };
     } catch (error) {
       if (gone.signal.aborted) return;
-      const known = error instanceof Answer ? error : new Answer(500, 'the server failed');
+      const { status, headers, message } = error instanceof Answer ? error : new Answer(500, 'the server failed');
       if (!(error instanceof Answer)) console.error(`verifier: ${(error as Error).stack ?? String(error)}`);
-      [status, headers, body] = [known.status, known.headers, { error: known.message }];
       // verl's form has a word for it.
-      if (status === 504) body = sandboxError(known.message);
+      reply = { status, headers, body: status === 504 ? sandboxError(message) : { error: message } };
     } finally {
       this.#bodyBytes -= taken;
     }
+    const { status, headers, body } = reply;
     const text = Buffer.from(JSON.stringify(body));
     // A client that still sends reads no answer. What is left after a while would be read as the next request.
-    if (!request.complete && request.headers.expect === undefined) await drained(request, this.bounds.bodyBytes);
+    if (!request.complete && isWorthDraining(request, 2 * this.bounds.bodyBytes))
+      await drained(request, 2 * this.bounds.bodyBytes);
     const isUnread = !request.complete;
     response.writeHead(status, {
       'Content-Type': 'application/json; charset=utf-8',
@@ -257,6 +258,7 @@ class Handler {
     if (request.headers['content-encoding']) throw new Answer(415, 'the body must not be compressed');
     if (this.isClosing) throw busy(found.busy, 'the server is ending');
     if (this.lanes.size >= this.bounds.programs) throw busy(busyStatus(found.busy), 'too many programs wait');
+    if (Number(request.headers['content-length'] ?? 0) > this.bounds.bodyBytes) throw this.#tooLarge();
     if (request.headers.expect !== undefined) response.writeContinue();
     const body = await this.#read(request, take, busyStatus(found.busy));
     try {
@@ -288,15 +290,17 @@ class Handler {
       throw new Answer(403, 'without a token this server answers programs on its own host only');
   }
 
+  #tooLarge(): Answer {
+    return new Answer(413, `the body must not have more than ${this.bounds.bodyBytes} bytes`);
+  }
+
   async #read(request: IncomingMessage, take: (bytes: number) => void, busyNow: number): Promise<unknown> {
-    const tooLarge = new Answer(413, `the body must not have more than ${this.bounds.bodyBytes} bytes`);
-    if (Number(request.headers['content-length'] ?? 0) > this.bounds.bodyBytes) throw tooLarge;
     const parts: Buffer[] = [];
     let size = 0;
     // Ended by an error, the usual iterator would end the connection too, and the answer with it.
     for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       size += part.length;
-      if (size > this.bounds.bodyBytes) throw tooLarge;
+      if (size > this.bounds.bodyBytes) throw this.#tooLarge();
       take(part.length);
       if (this.#bodyBytes > this.bounds.allBodyBytes) throw busy(busyNow, 'too many bodies are in work');
       parts.push(part);
@@ -419,6 +423,11 @@ function rowAnswer({ judgement, brokenReference }: JudgedProgram): RowAnswer {
   if (!judgement.judged) return { ...none, retry: true, error: 'the sandbox could not judge it; ask again' };
   if (flags.includes('unparsable')) return { ...none, retry: false, error: 'one of its tests is no Python text' };
   return { id, judged: true, passRate: judgement.passRate, outcomes, flags };
+}
+
+/** Whether a client whose request was refused still sends, and no more than `most` bytes. */
+function isWorthDraining({ headers }: IncomingMessage, most: number): boolean {
+  return headers.expect === undefined && Number(headers['content-length'] ?? 0) <= most;
 }
 
 /** Drops what a client still sends, for a short time and up to `most` bytes. */
