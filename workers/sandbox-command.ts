@@ -157,7 +157,8 @@ function sandboxOf(settings: Settings, name: string, workers: number, first = 0)
     python: settings.sandboxPython,
     args: [
       ...['-m', 'sandbox', '--workers', String(workers), '--first', String(first)],
-      ...['--minimum', settings.sandboxMinimum],
+      ...['--minimum', settings.sandboxMinimum, '--scratch-mib', String(settings.sandboxScratchMib)],
+      ...(settings.sandboxLibraries ? ['--libraries', settings.sandboxLibraries] : []),
     ],
     pythonPath: settings.pythonPath,
     logs: join(settings.home, 'logs'),

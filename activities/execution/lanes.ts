@@ -55,7 +55,8 @@ export class Refused extends Error {
   override name = 'Refused';
 }
 
-const MOST_IN_BATCH = 64;
+/** Programs of one batch: few enough that no lane is left with much work when the others have none. */
+const MOST_IN_BATCH = 16;
 /** Batches sent to a sandbox at once: it reads the next one while it works on the first. */
 const DEPTH = 2;
 const ATTEMPTS = 2;
@@ -139,7 +140,7 @@ export class Lanes {
   /** The oldest work and what of its kind waits right behind it, at most a fair share of what waits. */
   #take(): Waiting[] {
     const [first] = this.#waiting;
-    const share = Math.min(MOST_IN_BATCH, Math.ceil(this.#waiting.length / this.sandboxes.length));
+    const share = Math.min(MOST_IN_BATCH, Math.ceil(this.#waiting.length / (DEPTH * this.sandboxes.length)));
     const other = this.#waiting.findIndex(
       ({ kind, alone }, index) => index > 0 && (first?.alone || alone || kind !== first?.kind),
     );

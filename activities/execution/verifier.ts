@@ -6,7 +6,7 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo, type Socket } from 'node:net';
 import { z } from 'zod';
@@ -195,6 +195,8 @@ class Handler {
 
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
+    // Each row of a request waits for it.
+    setMaxListeners(0, gone.signal);
     response.on('close', () => {
       if (!response.writableFinished) gone.abort(new Error('the client has gone'));
     });
