@@ -18,7 +18,7 @@ import { jobOf, referenceOf, RowLimits, SandboxRow, whyNoRow } from './rows.js';
 const MIB = 1024 * 1024;
 
 /** Bounds of the server. Times are in seconds. */
-export const BOUNDS = {
+const BOUNDS = {
   /** Bytes of one body. */
   bodyBytes: 64 * MIB,
   /** Bytes of all bodies that are read or worked on. */
