@@ -515,6 +515,34 @@ class EvaluateResult(TypedDict):
     values: list[ProgramValues]
 
 
+class RunJob(TypedDict):
+    id: str
+    program: str
+    limits: NotRequired[Limits]
+    stdin: str
+    """What the script reads."""
+
+
+class RunParams(TypedDict):
+    jobs: Sequence[RunJob]
+    limits: NotRequired[Limits]
+
+
+class ProgramRun(TypedDict):
+    id: str
+    status: RunStatus
+    exitCode: int | None
+    stdout: str
+    stderr: str
+    cpuSeconds: float
+    reason: NotRequired[str]
+
+
+class RunResult(TypedDict):
+    runs: list[ProgramRun]
+    """One for each job, in order."""
+
+
 class NormalizeParams(TypedDict):
     tests: Sequence[str]
 
@@ -599,6 +627,12 @@ Verdict = Literal[
     "vacuous",
     "unjudged",
 ]
+RunStatus = Literal[
+    "ended",
+    "timeout",
+    "killed",
+    "unjudged",
+]
 
 
 def runtime_operations(
@@ -638,6 +672,7 @@ def sandbox_operations(
     judge: Callable[[JudgeParams, Call], JudgeResult],
     limits: Callable[[LimitsParams, Call], LimitsResult],
     evaluate: Callable[[EvaluateParams, Call], EvaluateResult],
+    run: Callable[[RunParams, Call], RunResult],
     normalize: Callable[[NormalizeParams, Call], NormalizeResult],
     probe: Callable[[ProbeParams, Call], ProbeResult],
 ) -> dict[str, Operation]:
@@ -646,6 +681,7 @@ def sandbox_operations(
         "judge": judge,
         "limits": limits,
         "evaluate": evaluate,
+        "run": run,
         "normalize": normalize,
         "probe": probe,
     }

@@ -10,7 +10,7 @@ import {
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { allJudged, judgePrograms } from './execution.js';
-import { jobOf, SandboxRow } from './rows.js';
+import { jobOf, referenceOf, SandboxRow } from './rows.js';
 
 const JudgeInput = z.strictObject({
   /** At most what a Temporal payload holds: 2 MiB with a server's own settings. */
@@ -73,11 +73,20 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
         }
       });
       const { level } = await sandbox.versions();
-      const { judgements } = await judgePrograms(sandbox, jobs, {
+      const references = rows.flatMap((row, index) => {
+        const reference = referenceOf(row);
+        return reference ? [{ ...reference, id: String(index) }] : [];
+      });
+      const { judgements, brokenReferences } = await judgePrograms(sandbox, jobs, {
         limits,
+        references,
         signal: cancellationSignal(),
         onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
       });
+      if (brokenReferences.length > 0) {
+        const broken = brokenReferences.map(({ id, test }) => `rows.${id}: the reference fails its test ${test}`);
+        throw new StageFailure('InvalidExperiment', broken.join('\n'));
+      }
       return {
         verdicts: allJudged(judgements).map(({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags })),
         isolation: String(level),

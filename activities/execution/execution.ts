@@ -20,7 +20,7 @@ export interface Job {
   program: string;
   tests: readonly Test[];
   /** Limits of this program; those of the call hold where they are absent. */
-  limits?: CpuLimits | undefined;
+  limits?: Partial<SandboxLimits> | undefined;
 }
 
 /** A program with all its tests judged, or one that the infrastructure could not judge. */

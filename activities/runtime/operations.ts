@@ -351,6 +351,8 @@ const JudgeJob = named(
 );
 const EvaluateJob = named('EvaluateJob', z.strictObject({ ...job, calls: z.array(z.string()).readonly() }));
 
+const RunJob = named('RunJob', z.strictObject({ ...job, stdin: z.string().describe('what the script reads') }));
+
 const sandbox = {
   judge: {
     does: 'runs programs against their tests',
@@ -399,6 +401,29 @@ const sandbox = {
           }),
         ),
       ),
+    }),
+  },
+  run: {
+    does: 'runs programs as scripts, without tests',
+    params: z.strictObject({ jobs: z.array(RunJob).readonly(), limits: Limits.optional() }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      runs: z
+        .array(
+          named(
+            'ProgramRun',
+            z.strictObject({
+              id: z.string(),
+              status: named('RunStatus', z.enum(['ended', 'timeout', 'killed', 'unjudged'])),
+              exitCode: whole.nullable(),
+              stdout: z.string(),
+              stderr: z.string(),
+              cpuSeconds: number,
+              reason: z.string().optional(),
+            }),
+          ),
+        )
+        .describe('one for each job, in order'),
     }),
   },
   normalize: {

@@ -12,7 +12,10 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const double = 'def double(x):\n    return 2 * x\n';
 const tests = ['assert double(2) == 4'];
 
-function judge(rows: (string | Buffer | object)[]): {
+function judge(
+  rows: (string | Buffer | object)[],
+  ...more: string[]
+): {
   status: number | null;
   said: string;
   rows: { id: string; passRate: number }[];
@@ -30,7 +33,7 @@ function judge(rows: (string | Buffer | object)[]): {
   );
   const { status, stderr } = spawnSync(
     process.execPath,
-    ['--import', 'tsx', 'infra/commands/sandbox.ts', '--input', input, '--output', output],
+    ['--import', 'tsx', 'infra/commands/sandbox.ts', '--input', input, '--output', output, ...more],
     {
       cwd: root,
       encoding: 'utf8',
@@ -79,6 +82,31 @@ describe('npm run sandbox', () => {
       expect(said).toMatch(words);
     }
     expect(said).toContain('8 rows refused');
+  });
+
+  it('takes limits, references and languages by row, and entry points and references by option', () => {
+    const references = join(folder, 'references.jsonl');
+    writeFileSync(references, `${JSON.stringify({ id: 'known', program: double, tests })}\n`);
+    // It takes half a second of CPU time on every host.
+    const slow = 'import time\ndef double(x):\n    while time.process_time() < 0.5: pass\n    return 2 * x\n';
+    const { status, said, rows } = judge(
+      [
+        { id: 'right', program: double, tests: ['assert candidate(2) == 4'], reference: double, language: 'python' },
+        { id: 'broken', program: double, tests, reference: 'def double(x):\n    return x\n' },
+        { id: 'slow', program: slow, tests, limits: { cpuSecondsPerTest: 30, cpuSecondsPerProgram: 60 } },
+        { id: 'late', program: slow, tests, limits: { cpuSecondsPerTest: 0.01 } },
+        { id: 'none', program: double, tests, language: 'cobol' },
+      ],
+      ...['--entry-point', 'double', '--references', references, '--workers', '1'],
+    );
+    expect(status).toBe(1);
+    expect(rows).toMatchObject([
+      { id: 'right', passRate: 1 },
+      { id: 'slow', passRate: 1 },
+      { id: 'late', passRate: 0 },
+    ]);
+    expect(said).toMatch(/^broken: its reference fails the test 0$/m);
+    expect(said).toMatch(/^row 5: language: /m);
   });
 
   it('takes every character of JSON in rows and in what it resumes from, and limits', () => {

@@ -121,6 +121,7 @@ function partsOf(options: {
       ruff,
       ruffFormat,
       pytest('pytest sandbox', ['workers/sandbox/tests']),
+      pytest('pytest client', ['workers/client/tests']),
       pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]),
       pytest('pytest processes', [processes]),
     ];

@@ -131,6 +131,32 @@ beforeAll(() => {
 afterEach(stopAll);
 afterAll(() => rmSync(app, { recursive: true, force: true }));
 
+describe('the packed command', () => {
+  const command = (...args: string[]) =>
+    spawnSync('npx', ['acecoder-temporal', ...args], {
+      cwd: app,
+      encoding: 'utf8',
+      env: { ...process.env, ACECODER_HOME: join(app, 'home') },
+    });
+
+  it('judges programs of a file, and says what to type where there is no Python', () => {
+    const row = { id: 'a', program: 'def f(x):\n    return x\n', tests: ['assert candidate(1) == 1'] };
+    writeFileSync(join(app, 'programs.jsonl'), JSON.stringify(row));
+    const files = ['--input', 'programs.jsonl', '--output', 'verdicts.jsonl'];
+    const { status, stderr } = command('sandbox', ...files, '--entry-point', 'f', '--workers', '1');
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(readFileSync(join(app, 'verdicts.jsonl'), 'utf8'))).toMatchObject({ id: 'a', passRate: 1 });
+    expect(command('sandbox', '--help').stdout).toContain('acecoder-temporal sandbox --serve');
+    expect(command('sandbox', ...files, '--host', '0.0.0.0', '--serve').stderr).toContain('a token is needed');
+    const none = spawnSync('npx', ['acecoder-temporal', 'sandbox', ...files], {
+      cwd: app,
+      encoding: 'utf8',
+      env: { ...process.env, ACECODER_SANDBOX_PYTHON: join(app, 'no-python') },
+    });
+    expect([none.status, none.stderr]).toEqual([1, expect.stringContaining('Type: sudo apt-get install python3')]);
+  });
+});
+
 describe('the packed plugin', () => {
   it('serves an application beside its own workflows, under a prefix of its bucket', async () => {
     start('worker.js', inject('stack').configFile);

@@ -63,6 +63,12 @@ def main() -> None:
     parser.add_argument(
         "--scratch-mib", type=int, default=0, help="MiB of files in memory that a program may write (none)"
     )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="number of the first zygote, for services of one host that shall share no user",
+    )
     options = parser.parse_args()
     workers = options.workers
     if workers < 1:
@@ -72,7 +78,7 @@ def main() -> None:
     trouble = ""
     try:
         libraries = Libraries.find(options.libraries) if options.libraries else None
-        pool = Pool(workers, options.minimum, libraries, options.scratch_mib << 20)
+        pool = Pool(workers, options.minimum, libraries, options.scratch_mib << 20, options.first)
     except (NotUsable, ServiceError) as error:
         # The service starts all the same, so that every request gets the reason as its reply.
         trouble = str(error)
@@ -91,6 +97,7 @@ def main() -> None:
             judge=with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
             limits=with_pool(verdicts.limits),
             evaluate=with_pool(verdicts.evaluate),
+            run=with_pool(verdicts.run),
             normalize=verdicts.normalize,
             probe=with_pool(verdicts.probe),
         ),

@@ -25,7 +25,7 @@ from serve import Call, ServiceError
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
 # reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+_PLAIN, _SCRIPT, _TESTED, _TOLD = 0, 1, 2, 3
 _REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -34,6 +34,8 @@ FELL = b"F"
 _MAX_RECORDS = 4 * 1024 * 1024
 MAX_OUTPUT = 16 * 1024 * 1024
 """Bytes that a script may write to standard output."""
+MAX_TOLD_OUTPUT = 4 * 1024 * 1024
+"""Bytes that a script whose streams are handed over may write to standard output."""
 PROGRAM_GONE = 3 << 8
 """Wait status of a tester that has lost its program."""
 _GRACE_SECONDS = 40
@@ -106,9 +108,9 @@ class Limits:
 class Job:
     """One run of a program, which ends after `max_time_outs` timeouts.
 
-    With `stdin` it runs as a script that reads this text. With `tests` a second process holds these and runs them
-    (`inside/tester.py`). Otherwise each of `steps` is a list of expressions whose values are wanted
-    (`inside/program.py`).
+    With `stdin` it runs as a script that reads this text; with `tells`, its standard error is in the report too. With
+    `tests` a second process holds these and runs them (`inside/tester.py`). Otherwise each of `steps` is a list of
+    expressions whose values are wanted (`inside/program.py`).
     """
 
     program: str
@@ -116,6 +118,7 @@ class Job:
     limits: Limits = Limits()
     tests: Sequence[str] | None = None
     stdin: str | None = None
+    tells: bool = False
     max_time_outs: int = MAX_TIME_OUTS
 
 
@@ -161,19 +164,26 @@ class Pool:
     """`size` zygotes, each behind its own wall; started once and kept between batches."""
 
     def __init__(
-        self, size: int, minimum: str = wall.LEVELS[0], libraries: Libraries | None = None, scratch_bytes: int = 0
+        self,
+        size: int,
+        minimum: str = wall.LEVELS[0],
+        libraries: Libraries | None = None,
+        scratch_bytes: int = 0,
+        first: int = 0,
     ) -> None:
         """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does, or when it is
         below the `minimum` level (of `wall.LEVELS`). Programs may import `libraries`, and write files of
-        `scratch_bytes` together.
+        `scratch_bytes` together. `first` is the number of the first zygote: its user follows from it, so that pools
+        with other numbers share no limits per user.
         """
         self.size = size
+        self._first = first
         self._setting = wall.Setting(libraries, scratch_bytes=scratch_bytes)
         self._zygotes: dict[int, _Zygote] = {}
         failures: list[str] = []
         for self._way in wall.ways():
             try:
-                self._zygotes[0] = _Zygote(0, wall.start(self._way, 0, self._setting))
+                self._zygotes[0] = _Zygote(0, wall.start(self._way, first, self._setting))
                 break
             except wall.WallError as error:
                 failures.append(str(error))
@@ -382,7 +392,7 @@ class Pool:
         """A fresh zygote, or None when it does not come up several times in a row."""
         for _ in range(_STARTS_IN_A_ROW):
             try:
-                self._zygotes[index] = _Zygote(index, wall.start(self._way, index, self._setting))
+                self._zygotes[index] = _Zygote(index, wall.start(self._way, self._first + index, self._setting))
                 return self._zygotes[index]
             except wall.WallError as error:
                 print(f"A zygote could not be started: {error}", file=sys.stderr)
@@ -397,7 +407,8 @@ class Pool:
 def _frame(job: Job) -> bytes:
     content: Any
     if job.stdin is not None:
-        mode, content = _SCRIPT, (job.program, job.stdin.encode("utf-8", "surrogatepass"))
+        mode = _TOLD if job.tells else _SCRIPT
+        content = (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
         mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
     else:

@@ -1,5 +1,5 @@
 """Operations of the sandbox: `judge` (programs against tests), `limits` (for programs that answer as a reference does),
-`evaluate` (values of calls) and `probe`.
+`evaluate` (values of calls), `run` (scripts without tests) and `probe`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from operations import (
     NormalizeResult,
     ProbeParams,
     ProbeResult,
+    ProgramRun,
+    RunParams,
+    RunResult,
     TestOutcome,
     Verdict,
 )
@@ -40,6 +43,7 @@ from sandbox.pool import (
     FELL,
     MAX_OUTPUT,
     MAX_TIME_OUTS,
+    MAX_TOLD_OUTPUT,
     OVERFLOW,
     PROGRAM_GONE,
     WALL_TIME,
@@ -506,6 +510,57 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     return {"values": [{"id": id, "results": by_work[work]} for id, work in jobs]}
 
 
+def run(pool: Pool, params: RunParams, call: Call) -> RunResult:
+    """Run programs as scripts and say what became of them; no test judges them.
+
+    params: {jobs: [{id, program, stdin, limits?}], limits?}. The CPU time of a test is that of the whole run. Result:
+    {runs: [{id, status, exitCode, stdout, stderr, cpuSeconds, reason?}]} in job order. status: ended, which has an exit
+    code; timeout, which is of this one run and not confirmed; killed; or unjudged (trouble of the host). Standard error
+    is cut after 64 KiB; a program that writes more than 4 MiB to standard output is killed.
+    """
+    limits = Limits.parse(params)
+    jobs: list[tuple[str, Job]] = []
+    given: Any = params.get("jobs") or []
+    for position, job in enumerate(given):
+        if not isinstance(job.get("program"), str) or not isinstance(job.get("stdin"), str):
+            raise ServiceError("InvalidInput", f"Job {position} needs 'program' and 'stdin' (strings).")
+        _check_length(position, _MAX_CHARACTERS, [job["program"]])
+        _check_length(position, _MAX_STREAM_CHARACTERS, [job["stdin"]])
+        own = Limits.parse(job, limits)
+        own = replace(own, cpu_seconds_per_program=own.cpu_seconds_per_test)
+        jobs.append((job["id"], Job(job["program"], limits=own, stdin=job["stdin"], tells=True)))
+    runs = pool.run([job for _, job in jobs], call, lambda at, report: _program_run(jobs[at][0], report))
+    return {"runs": runs}
+
+
+def _program_run(id: str, report: Report | None) -> ProgramRun:
+    """What a run without tests came to; all that the process wrote is only repeated."""
+    told: ProgramRun = {"id": id, "status": "unjudged", "exitCode": None, "stdout": "", "stderr": "", "cpuSeconds": 0.0}
+    if report is None:
+        return {**told, "reason": "the sandbox had trouble"}
+    (size,) = struct.unpack_from(">I", report.output) if len(report.output) >= 4 else (0,)
+    streams = report.output[4:]
+    told["stdout"], told["stderr"] = _text(streams[:size]), _text(streams[size:])
+    told["cpuSeconds"] = report.cpu_seconds
+    records = _records(report)
+    if report.kind == OVERFLOW:
+        return {
+            **told,
+            "status": "killed",
+            "reason": f"wrote more than {MAX_TOLD_OUTPUT // 2**20} MiB to standard output",
+        }
+    if report.kind == ENDED and len(records) > 1 and records[1]["status"] == "timeout":
+        return {**told, "status": "timeout", "reason": "out of CPU time"}
+    if report.kind == ENDED and not report.signal:
+        return {**told, "status": "ended", "exitCode": report.status >> 8}
+    death = _death(report)
+    return {
+        **told,
+        "status": "timeout" if death["status"] == "timeout" else "killed",
+        "reason": death.get("reason", ""),
+    }
+
+
 def normalize(params: NormalizeParams, call: Call) -> NormalizeResult:
     """What tests are, however they are written.
 
@@ -560,13 +615,17 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
         (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str))]),
         (_MAX_STREAM_CHARACTERS, streams),
     ):
-        longest = max(map(len, given_texts), default=0)
-        if longest > most:
-            message = f"Job {position} has a text of {longest} characters; at most {most} are allowed."
-            raise ServiceError("InvalidInput", message)
+        _check_length(position, most, given_texts)
     own = Limits.parse(job, limits)
     # Samples that differ in the white space at their end only are the same program.
     return job["id"], Work(job["program"].rstrip(), tuple(tests), own)
+
+
+def _check_length(position: int, most: int, texts: Sequence[str]) -> None:
+    longest = max(map(len, texts), default=0)
+    if longest > most:
+        message = f"Job {position} has a text of {longest} characters; at most {most} are allowed."
+        raise ServiceError("InvalidInput", message)
 
 
 _decode = json.JSONDecoder().decode

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import wall
+from sandbox.bench.http import Server
 from sandbox.bench.load import Question, questions
 from sandbox.bench.published import EXPLAINED, differences, sets
 from sandbox.bench.ratios import against_version, numpy_against_stdlib
@@ -36,6 +37,9 @@ from sandbox.tests.service import Service, descendants, zygotes
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 LOOPS = 16
+CONNECTIONS = 16
+_ROWS_OF_A_REQUEST = 16
+_PART = 160
 KILLS = 50
 PARTS = (
     "references",
@@ -45,6 +49,7 @@ PARTS = (
     "speed",
     "before",
     "libraries",
+    "http",
     "peer",
     "attacks",
     "kills",
@@ -361,6 +366,38 @@ def attacks() -> tuple[int, int]:
     return counts.get("passed", 0) + bad, bad if counts else 1
 
 
+# --- HTTP against direct ---------------------------------------------------------------------------------------------
+
+
+def measure_http(jobs: Sequence[Job], home: Path, row: Callable[..., None], not_above: Callable[..., None]) -> None:
+    """Rows on the same programs by direct calls and over HTTP, turn by turn, with as many processes."""
+    jobs = [job for job in jobs if job["tests"]]
+    judged: dict[str, Verdicts] = {}
+    for rows, bar in ((_ROWS_OF_A_REQUEST, 0.9), (1, None)):
+        seconds = {"direct": 0.0, "http": 0.0}
+        with running() as service, Server(home) as server:
+            judge(service, [{"id": "warm", "program": "", "tests": ["assert 1"]}])
+            server.judge([{"id": str(at), "program": "", "tests": ["assert 1"]} for at in range(64)], CONNECTIONS, 1)
+            for turn, part in enumerate(jobs[at : at + _PART] for at in range(0, len(jobs), _PART)):
+                for way in ("direct", "http") if turn % 2 == 0 else ("http", "direct"):
+                    if way == "direct":
+                        statuses, took = judge(service, part)
+                    else:
+                        statuses, took = server.judge(part, CONNECTIONS, rows)
+                    seconds[way] += took
+                    judged.setdefault(way, {}).update(statuses)
+        rates = {way: len(jobs) / took for way, took in seconds.items()}
+        each = f"{rows} program{'s' if rows > 1 else ''} a request"
+        row(f"programs/s by direct calls, next to {each}", rates["direct"], "programs/s")
+        row(f"programs/s over HTTP, {CONNECTIONS} connections, {each}", rates["http"], "programs/s")
+        row(f"HTTP against direct, {each}", rates["http"] / rates["direct"], "times", bar)
+    not_above("programs judged differently over HTTP", _different(judged["direct"], judged["http"]), "programs")
+
+
+def _different(ours: Verdicts, theirs: Verdicts) -> int:
+    return sum(statuses != theirs.get(id) for id, statuses in ours.items())
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -482,6 +519,8 @@ def main() -> int:
         print(f"  by turn: {ratios[0]:.2f} to {ratios[-1]:.2f}, {ratios[len(ratios) // 2]:.2f} in the middle")
     if "libraries" in parts:
         row("programs with numpy/s over programs without", numpy_against_stdlib(), "times", 0.5)
+    if "http" in parts:
+        measure_http(jobs, home, row, not_above)
     if "peer" in parts:
         ours, peers, agreement = against_peer(load, limits, home)
         row("programs/s on call == literal (ours)", ours, "programs/s")

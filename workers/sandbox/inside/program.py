@@ -22,6 +22,7 @@ from __future__ import annotations
 import _sitebuiltins
 import ast
 import builtins
+import contextlib
 import decimal
 import fractions
 import json
@@ -31,6 +32,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -280,8 +282,8 @@ def _loading_failure(error: BaseException) -> dict[str, Any]:
     return record if record["status"] == "refused" else {**record, "status": "load_error"}
 
 
-def _run_script(code: types.CodeType) -> dict[str, Any]:
-    """Run a program as `python program.py` does, to the end of its threads."""
+def _run_script(code: types.CodeType, tell: Callable[[BaseException], object] = lambda error: None) -> dict[str, Any]:
+    """Run a program as `python program.py` does, to the end of its threads. `tell` gets the exception that ends it."""
     module = types.ModuleType("__main__")
     module.__dict__["__file__"] = "program.py"
     sys.modules["__main__"] = module
@@ -292,13 +294,29 @@ def _run_script(code: types.CodeType) -> dict[str, Any]:
         raise
     except SystemExit as end:
         exit_code = end.code
+        tell(end)
     except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt is the program's failure too
+        tell(error)
         return failure(error)
     finally:
         _end_as_python_does()
     if exit_code in (None, 0):
         return {"status": "ran"}
     return {"status": "raised", "reason": f"SystemExit: {exit_code}"[:MAX_REASON]}
+
+
+def _tell(error: BaseException) -> int:
+    """Write an exception to standard error as Python does when it ends a script; the exit status that goes with it."""
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename != "<program>":
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace)
+    return 1
 
 
 def _end_as_python_does() -> None:
@@ -376,23 +394,38 @@ class Harness:
                 return
             time_outs += report(self.clock.run(seconds, _values, expressions, namespace)) == "timeout"
 
-    def run_script(self, text: str, seconds: float, send: Callable[[bytes], None]) -> None:
+    def run_script(self, text: str, seconds: float, send: Callable[[bytes], None], tells: bool = False) -> None:
         """Run the program `text` as a script that reads descriptor 0 and writes to descriptor 1, and end the process as
-        Python does. Records: an empty one, one for the loading, one for the run.
+        Python does. Records: an empty one, one for the loading, one for the run. With `tells`, descriptor 2 gets what
+        Python would write there, and the exit status is that of Python.
         """
+        status = [1]
         send(b"")
+        if tells:
+            sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         try:
             script = compile(text.removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
         except Exception as error:  # noqa: BLE001 - a text that is not a program
             send(self._encode(_loading_failure(error)).encode())
+            if tells:
+                _tell(error)
+                sys.stderr.flush()
+                os._exit(1)
             return
         send(self._encode({"status": "loaded"}).encode())
         # Fresh ones: those of this interpreter remember that they could be wound back.
         sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
-        record = self.clock.run(seconds, _guarded, _run_script, script)
+
+        def tell(error: BaseException) -> None:
+            status[0] = _tell(error)
+
+        record = self.clock.run(seconds, _guarded, _run_script, script, *([tell] if tells else []))
         send(self._encode(record).encode())
-        os._exit(0 if record["status"] == "ran" else 1)
+        if tells:
+            with contextlib.suppress(BaseException):
+                sys.stderr.flush()
+        os._exit(0 if record["status"] == "ran" else status[0])
 
 
 def _guarded(body: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:

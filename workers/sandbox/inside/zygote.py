@@ -11,9 +11,11 @@ Bytes on the control descriptor:
   unread.
 The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
-A job has one of three modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
+A job has one of four modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
 child runs the program once, as a script, with a standard input of its own. `_TESTED`: two children, connected by a
-socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory.
+socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory. `_TOLD`: as
+`_SCRIPT`, but standard error is read too; the output in the reply is then the length of standard output in 4 bytes,
+standard output, and what standard error holds.
 
 The zygote has no threads and holds nothing but modules: fork copies its page tables, and a child finds in its memory
 whatever the zygote has ever held. So no byte of a job or of a record is ever in memory that a child inherits: the child
@@ -72,7 +74,7 @@ os.environ.pop("LD_BIND_NOW", None)
 
 # Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+_PLAIN, _SCRIPT, _TESTED, _TOLD = 0, 1, 2, 3
 # Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
 # output.
 # The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
@@ -81,6 +83,9 @@ _REPLY = struct.Struct(">ciiQII")
 _ENDED, _CPU_TIME, _WALL_TIME, _OVERFLOW, _TROUBLE = b"E", b"C", b"W", b"O", b"T"
 _MAX_RECORDS = 4 * 1024 * 1024
 _MAX_OUTPUT = 16 * 1024 * 1024
+_MAX_TOLD_OUTPUT = 4 * 1024 * 1024
+_MAX_ERRORS = 64 * 1024
+_READ_BYTES = 1 << 16
 # The first byte of the records: the child has read its job to the end.
 _HAS_READ = b"R"
 _QUICK_MILLISECONDS = 20
@@ -107,10 +112,14 @@ def _cpu_backstop(per_program: float) -> int:
 
 
 class _Intake:
-    """Bytes from a pipe, in memory that children do not inherit."""
+    """Bytes from a pipe, in memory that children do not inherit. With `drops`, what is more than `most` is dropped, and
+    the intake is never full.
+    """
 
-    def __init__(self, most: int) -> None:
-        self._memory = mmap.mmap(-1, most + 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, most: int, drops: bool = False) -> None:
+        room = most + (_READ_BYTES if drops else 1)
+        self._memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._drops = drops
         self._memory.madvise(mmap.MADV_DONTFORK)
         self._view = memoryview(self._memory)
         self._most = most
@@ -118,8 +127,10 @@ class _Intake:
 
     def take(self, descriptor: int) -> bool:
         """Read what there is, and wait for it; whether it was not the end."""
-        taken = os.readv(descriptor, [self._view[self.size : self.size + (1 << 16)]])
+        taken = os.readv(descriptor, [self._view[self.size : self.size + _READ_BYTES]])
         self.size += taken
+        if self._drops:
+            self.size = min(self.size, self._most)
         return taken > 0
 
     @property
@@ -172,6 +183,8 @@ class _Zygote:
         self._header = bytearray(_JOB.size)
         self._records = _Intake(_MAX_RECORDS)
         self._output = _Intake(_MAX_OUTPUT)
+        self._told_output = _Intake(_MAX_TOLD_OUTPUT)
+        self._errors = _Intake(_MAX_ERRORS, drops=True)
 
     def serve(self) -> None:
         """Run the next job in a child, or in two, and send its reply."""
@@ -181,11 +194,11 @@ class _Zygote:
                 os._exit(0)  # the supervisor is gone
             got += part
         mode, size, per_test, per_program, memory_bytes = _JOB.unpack(self._header)
-        self._records.size = self._output.size = 0
+        self._records.size = self._output.size = self._told_output.size = self._errors.size = 0
         limits = (per_test, per_program, memory_bytes)
         try:
             run = self._run_tested if mode == _TESTED else self._run_alone
-            kind, status, tester_status, cpu_seconds = run(mode == _SCRIPT, size, limits)
+            kind, status, tester_status, cpu_seconds = run(mode, size, limits)
         except OSError:
             # Nothing was started, so the job is still to be read, by a process that ends with it.
             _send(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0, 0, 0))
@@ -196,27 +209,35 @@ class _Zygote:
             _empty(_SCRATCH)
         if not self._records.begins_with(_HAS_READ):
             os._exit(1)
-        records, output = self._records.parts(1), self._output.parts()
-        head = _REPLY.pack(kind, status, tester_status, int(cpu_seconds * 1e6), len(records), len(output))
-        _send(self._control, head, records, output)
+        records, output = self._records.parts(1), [self._output.parts()]
+        if mode == _TOLD:
+            told = self._told_output.parts()
+            output = [struct.pack(">I", len(told)), told, self._errors.parts()]
+        written = sum(map(len, output))
+        head = _REPLY.pack(kind, status, tester_status, int(cpu_seconds * 1e6), len(records), written)
+        _send(self._control, head, records, *output)
 
-    def _run_alone(self, is_script: bool, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
+    def _run_alone(self, mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
-        out_reader, out_writer = os.pipe() if is_script else (-1, -1)
+        out_reader, out_writer = os.pipe() if mode in (_SCRIPT, _TOLD) else (-1, -1)
+        error_reader, error_writer = os.pipe() if mode == _TOLD else (-1, -1)
         try:
             pid = os.fork()
         except OSError:
-            for descriptor in (reader, writer, out_reader, out_writer):
+            for descriptor in (reader, writer, out_reader, out_writer, error_reader, error_writer):
                 if descriptor >= 0:
                     os.close(descriptor)
             raise
         if pid == 0:
-            self._become_program(writer, out_writer, size, limits)
+            self._become_program(writer, out_writer, error_writer, size, limits)
         os.close(writer)
         pipes = [(reader, self._records)]
-        if is_script:
+        if out_writer >= 0:
             os.close(out_writer)
-            pipes.append((out_reader, self._output))
+            pipes.append((out_reader, self._told_output if mode == _TOLD else self._output))
+        if error_writer >= 0:
+            os.close(error_writer)
+            pipes.append((error_reader, self._errors))
         kind = self._collect(pipes, [pid], limits[1])
         for descriptor, _ in pipes:
             os.close(descriptor)
@@ -224,9 +245,7 @@ class _Zygote:
         cpu_seconds = usage.ru_utime + usage.ru_stime
         return _named(kind, status, cpu_seconds, limits[1]), status, 0, cpu_seconds
 
-    def _run_tested(
-        self, _is_script: bool, size: int, limits: tuple[float, float, int]
-    ) -> tuple[bytes, int, int, float]:
+    def _run_tested(self, _mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         ours, theirs = hardening.socket_pair()
         tester = os.fork()
@@ -267,7 +286,9 @@ class _Zygote:
         poll.poll(_MOMENT_MILLISECONDS)
         os.close(exited)
 
-    def _become_program(self, records: int, output: int, size: int, limits: tuple[float, float, int]) -> None:
+    def _become_program(
+        self, records: int, output: int, errors: int, size: int, limits: tuple[float, float, int]
+    ) -> None:
         """Become the program's process: the job first, then limits, then the program; never returns."""
         try:
             hardening.end_with_parent()
@@ -275,14 +296,14 @@ class _Zygote:
             _write(records, _HAS_READ)
             content = marshal.loads(rest)
             if output >= 0:
-                _give_standard_streams(content[1], output)
+                _give_standard_streams(content[1], output, errors)
             self._restrict(records, limits)
 
             def send(record: bytes) -> None:
                 _write(3, struct.pack(">I", len(record)) + record)
 
             if output >= 0:
-                self._harness.run_script(content[0], limits[0], send)
+                self._harness.run_script(content[0], limits[0], send, tells=errors >= 0)
             source, steps, max_time_outs = content
             self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
@@ -383,13 +404,17 @@ def _named(kind: bytes, status: int, cpu_seconds: float, per_program: float) -> 
     return _CPU_TIME if kind == _ENDED and (signalled == signal.SIGXCPU or out_of_cpu) else kind
 
 
-def _give_standard_streams(stdin: bytes, output: int) -> None:
-    """A file with what the program reads as descriptor 0, the pipe `output` as descriptor 1."""
+def _give_standard_streams(stdin: bytes, output: int, errors: int) -> None:
+    """A file with what the program reads as descriptor 0, the pipe `output` as descriptor 1, and the pipe `errors`,
+    where there is one, as descriptor 2.
+    """
     source = os.memfd_create("stdin")
     _write(source, stdin)
     os.lseek(source, 0, os.SEEK_SET)
     os.dup2(source, 0)
     os.dup2(output, 1)
+    if errors >= 0:
+        os.dup2(errors, 2)
 
 
 def _use_libraries(setting: dict[str, Any]) -> int:
