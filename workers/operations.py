@@ -415,8 +415,8 @@ class JudgeJob(TypedDict):
     id: str
     program: str
     limits: NotRequired[Limits]
-    tests: Sequence[str | StdinTest]
-    """Python statements, or what a script reads and must print."""
+    tests: Sequence[str | StdinTest | ComparedCall | CallProperty | CheckedCall | CheckedOutput | ComparedOutput]
+    """Python statements, what a script reads and must print, or an answer that is checked."""
 
 
 class Limits(TypedDict):
@@ -428,6 +428,37 @@ class Limits(TypedDict):
 class StdinTest(TypedDict):
     stdin: str
     stdout: str
+    compare: NotRequired[Literal["floats", "tokens", "exact"]]
+
+
+class ComparedCall(TypedDict):
+    call: str
+    expect: NotRequired[str]
+    anyOf: NotRequired[list[str]]
+    compare: NotRequired[Literal["exact", "tolerance", "unordered"]]
+    tolerance: NotRequired[float]
+
+
+class CallProperty(TypedDict):
+    call: str
+    property: str
+
+
+class CheckedCall(TypedDict):
+    call: str
+    checker: str
+    expect: NotRequired[str]
+
+
+class CheckedOutput(TypedDict):
+    stdin: str
+    checker: str
+    stdout: NotRequired[str]
+
+
+class ComparedOutput(TypedDict):
+    stdin: str
+    anyOf: list[str]
     compare: NotRequired[Literal["floats", "tokens", "exact"]]
 
 
@@ -452,6 +483,7 @@ class TestOutcome(TypedDict):
     inside: NotRequired[bool]
     weak: NotRequired[bool]
     repaired: NotRequired[bool]
+    checker: NotRequired[str]
 
 
 class Measurement(TypedDict):
@@ -465,6 +497,7 @@ class BrokenReference(TypedDict):
     inside: NotRequired[bool]
     weak: NotRequired[bool]
     repaired: NotRequired[bool]
+    checker: NotRequired[str]
     id: str
     test: int
 
@@ -513,6 +546,39 @@ class CallValue(TypedDict):
 
 class EvaluateResult(TypedDict):
     values: list[ProgramValues]
+
+
+class MutantsParams(TypedDict):
+    jobs: Sequence[JudgeJob]
+    """Right programs."""
+    limits: NotRequired[Limits]
+    mutants: NotRequired[int]
+    """Mutants of each answer, at most."""
+    seed: NotRequired[int]
+
+
+class CheckerQuality(TypedDict):
+    id: str
+    answers: int
+    """Tests of the program."""
+    accepted: int
+    """Answers of the program that pass."""
+    mutants: int
+    """Changed answers."""
+    killed: int
+    """Mutants that are rejected."""
+    failed: int
+    """Mutants on which the checker has a fault."""
+    survivors: list[Survivor]
+
+
+class Survivor(TypedDict):
+    test: int
+    answer: str
+
+
+class MutantsResult(TypedDict):
+    checkers: list[CheckerQuality]
 
 
 class NormalizeParams(TypedDict):
@@ -597,6 +663,7 @@ Verdict = Literal[
     "killed",
     "refused",
     "vacuous",
+    "checker_failed",
     "unjudged",
 ]
 
@@ -638,6 +705,7 @@ def sandbox_operations(
     judge: Callable[[JudgeParams, Call], JudgeResult],
     limits: Callable[[LimitsParams, Call], LimitsResult],
     evaluate: Callable[[EvaluateParams, Call], EvaluateResult],
+    mutants: Callable[[MutantsParams, Call], MutantsResult],
     normalize: Callable[[NormalizeParams, Call], NormalizeResult],
     probe: Callable[[ProbeParams, Call], ProbeResult],
 ) -> dict[str, Operation]:
@@ -646,6 +714,7 @@ def sandbox_operations(
         "judge": judge,
         "limits": limits,
         "evaluate": evaluate,
+        "mutants": mutants,
         "normalize": normalize,
         "probe": probe,
     }

@@ -91,6 +91,7 @@ def main() -> None:
             judge=with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
             limits=with_pool(verdicts.limits),
             evaluate=with_pool(verdicts.evaluate),
+            mutants=with_pool(verdicts.mutants),
             normalize=verdicts.normalize,
             probe=with_pool(verdicts.probe),
         ),

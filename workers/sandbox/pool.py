@@ -25,7 +25,7 @@ from serve import Call, ServiceError
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
 # reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+_PLAIN, _SCRIPT, _TESTED, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4
 _REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -108,7 +108,8 @@ class Job:
 
     With `stdin` it runs as a script that reads this text. With `tests` a second process holds these and runs them
     (`inside/tester.py`). Otherwise each of `steps` is a list of expressions whose values are wanted
-    (`inside/program.py`).
+    (`inside/program.py`), with `answers` as the data that a checker reads. With `checks` the program is a checker, or
+    empty, and judges these (`inside/checker.py`).
     """
 
     program: str
@@ -117,6 +118,8 @@ class Job:
     tests: Sequence[str] | None = None
     stdin: str | None = None
     max_time_outs: int = MAX_TIME_OUTS
+    answers: bool = False
+    checks: Sequence[tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -400,8 +403,10 @@ def _frame(job: Job) -> bytes:
         mode, content = _SCRIPT, (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
         mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
+    elif job.checks is not None:
+        mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs)
     else:
-        mode, content = _PLAIN, (job.program, job.steps, job.max_time_outs)
+        mode, content = _ANSWERS if job.answers else _PLAIN, (job.program, job.steps, job.max_time_outs)
     rest = marshal.dumps(content)
     limits = job.limits
     return (

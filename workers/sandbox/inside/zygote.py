@@ -11,9 +11,11 @@ Bytes on the control descriptor:
   unread.
 The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
-A job has one of three modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
+A job has one of five modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
 child runs the program once, as a script, with a standard input of its own. `_TESTED`: two children, connected by a
-socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory.
+socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory. `_ANSWERS`:
+as `_PLAIN`, but the values of the steps are sent as data (`answers.py`). `_CHECKS`: one child judges such data
+(`checker.py`), without the program.
 
 The zygote has no threads and holds nothing but modules: fork copies its page tables, and a child finds in its memory
 whatever the zygote has ever held. So no byte of a job or of a record is ever in memory that a child inherits: the child
@@ -52,6 +54,8 @@ def _ignore(**_: object) -> None:
 
 _register_at_fork, os.register_at_fork = os.register_at_fork, _ignore
 
+import answers  # noqa: E402
+import checker as checker_module  # noqa: E402
 import hardening  # noqa: E402
 import program  # noqa: E402
 import served  # noqa: E402
@@ -72,7 +76,7 @@ os.environ.pop("LD_BIND_NOW", None)
 
 # Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED = 0, 1, 2
+_PLAIN, _SCRIPT, _TESTED, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4
 # Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
 # output.
 # The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
@@ -185,7 +189,7 @@ class _Zygote:
         limits = (per_test, per_program, memory_bytes)
         try:
             run = self._run_tested if mode == _TESTED else self._run_alone
-            kind, status, tester_status, cpu_seconds = run(mode == _SCRIPT, size, limits)
+            kind, status, tester_status, cpu_seconds = run(mode, size, limits)
         except OSError:
             # Nothing was started, so the job is still to be read, by a process that ends with it.
             _send(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0, 0, 0))
@@ -200,7 +204,8 @@ class _Zygote:
         head = _REPLY.pack(kind, status, tester_status, int(cpu_seconds * 1e6), len(records), len(output))
         _send(self._control, head, records, output)
 
-    def _run_alone(self, is_script: bool, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
+    def _run_alone(self, mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
+        is_script = mode == _SCRIPT
         reader, writer = os.pipe()
         out_reader, out_writer = os.pipe() if is_script else (-1, -1)
         try:
@@ -211,7 +216,7 @@ class _Zygote:
                     os.close(descriptor)
             raise
         if pid == 0:
-            self._become_program(writer, out_writer, size, limits)
+            self._become_program(mode, writer, out_writer, size, limits)
         os.close(writer)
         pipes = [(reader, self._records)]
         if is_script:
@@ -225,7 +230,7 @@ class _Zygote:
         return _named(kind, status, cpu_seconds, limits[1]), status, 0, cpu_seconds
 
     def _run_tested(
-        self, _is_script: bool, size: int, limits: tuple[float, float, int]
+        self, _mode: int, size: int, limits: tuple[float, float, int]
     ) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         ours, theirs = hardening.socket_pair()
@@ -267,8 +272,10 @@ class _Zygote:
         poll.poll(_MOMENT_MILLISECONDS)
         os.close(exited)
 
-    def _become_program(self, records: int, output: int, size: int, limits: tuple[float, float, int]) -> None:
-        """Become the program's process: the job first, then limits, then the program; never returns."""
+    def _become_program(
+        self, mode: int, records: int, output: int, size: int, limits: tuple[float, float, int]
+    ) -> None:
+        """Become the process of a program or checker: the job first, then limits, then the program; never returns."""
         try:
             hardening.end_with_parent()
             rest = _read_exactly(self._control, size)
@@ -284,7 +291,11 @@ class _Zygote:
             if output >= 0:
                 self._harness.run_script(content[0], limits[0], send)
             source, steps, max_time_outs = content
-            self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send)
+            if mode == _CHECKS:
+                checker_module.run(self._harness.clock, source, steps, max_time_outs, limits[0], limits[1], send)
+            else:
+                collect = answers.answer if mode == _ANSWERS else None
+                self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send, collect)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
             os._exit(1)
         os._exit(0)
