@@ -15,11 +15,13 @@ import { logs, root, venvPython } from '../setup/paths.mjs';
 
 const HELP = `npm run sandbox -- --input programs.jsonl --output verdicts.jsonl [options]
 
-Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?}. A test is a text (Python statements, unittest
-or pytest tests) or {"stdin", "stdout", "compare"?} for a program that is run as a script; "compare" is "floats", which
-is the default, "tokens" or "exact". With "entryPoint", tests may call
+Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?, "checker"?}. A test is a text (Python statements,
+unittest or pytest tests) or {"stdin", "stdout", "compare"?} for a program that is run as a script; "compare" is
+"floats", which is the default, "tokens" or "exact". Where several answers are right, a test is {"call", "expect" or
+"anyOf", "compare"?, "tolerance"?}, {"call", "property"}, {"call", "checker", "expect"?}, {"stdin", "checker",
+"stdout"?} or {"stdin", "anyOf", "compare"?}. With "entryPoint", tests may call
 the function \`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then
-the texts that it must print. Output rows are {"id", "outcomes", "passRate", "flags"}; what is in the output already is
+the texts that it must print. A "checker" is the checker program of all tests that have none. Output rows are {"id", "outcomes", "passRate", "flags"}; what is in the output already is
 not run again. The exit code is 1 when a row was refused or could not be judged.
 
   --workers N                   programs at the same time (the number of cores)
@@ -136,15 +138,15 @@ async function main(): Promise<number> {
     if (batch.length === 0) return;
     const { judgements } = await judgePrograms(sandbox, batch, { limits, onProgress: (count) => show(count) });
     for (const judgement of judgements) {
+      if (judgement.flags.includes('unparsable')) {
+        refuse(judgement.id, 'one of its tests is no Python text');
+        continue;
+      }
       if (!judgement.judged) {
-        refuse(judgement.id, 'the sandbox could not judge it; run the command again');
+        refuse(judgement.id, judgement.fault ?? 'the sandbox could not judge it; run the command again');
         continue;
       }
       const { id, outcomes, passRate, flags } = judgement;
-      if (flags.includes('unparsable')) {
-        refuse(id, 'one of its tests is no Python text');
-        continue;
-      }
       output.write(`${JSON.stringify({ id, outcomes, passRate, flags })}\n`);
     }
     judged += batch.length;

@@ -221,23 +221,19 @@ def _near(ours: Any, theirs: Any, tolerance: float) -> bool:
 
 def _walk(ours: Any, theirs: Any, same: Callable[[Any, Any], bool]) -> bool:
     """Whether two values have the same form and all their members are the same."""
-    stack = [(ours, theirs)]
+    stack: list[tuple[Any, Any]] = [(ours, theirs)]
     while stack:
         left, right = stack.pop()
-        for kind in (list, tuple, deque, dict):
-            if isinstance(left, kind) and isinstance(right, kind):
-                if len(left) != len(right):
-                    return False
-                if kind is not dict:
-                    stack += zip(left, right, strict=True)
-                elif left.keys() != right.keys():
-                    return False
-                else:
-                    stack += ((left[key], right[key]) for key in right)
-                break
-        else:
-            if not same(left, right):
+        if isinstance(left, dict) and isinstance(right, dict):
+            if left.keys() != right.keys():
                 return False
+            stack += ((left[key], right[key]) for key in right)
+        elif any(isinstance(left, kind) and isinstance(right, kind) for kind in (list, tuple, deque)):
+            if len(left) != len(right):
+                return False
+            stack += zip(left, right, strict=True)
+        elif not same(left, right):
+            return False
     return True
 
 
