@@ -35,7 +35,7 @@ COMPARISONS = ("exact", "tolerance", "unordered")
 MAX_CHECKER_CHARACTERS = 65_536
 MAX_OUTPUT_CHARACTERS = 4_000_000
 """Of the output of a script that a checker gets."""
-LIMITS = Limits(cpu_seconds_per_test=2, cpu_seconds_per_program=20)
+LIMITS = Limits(cpu_seconds_per_test=1, cpu_seconds_per_program=10)
 """Of a checker, for one answer and for all answers of a program."""
 _TOLERANCE = 1e-6
 _MAX_EXPRESSION_CHARACTERS = 65_536

@@ -229,9 +229,7 @@ class _Zygote:
         cpu_seconds = usage.ru_utime + usage.ru_stime
         return _named(kind, status, cpu_seconds, limits[1]), status, 0, cpu_seconds
 
-    def _run_tested(
-        self, _mode: int, size: int, limits: tuple[float, float, int]
-    ) -> tuple[bytes, int, int, float]:
+    def _run_tested(self, _mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         ours, theirs = hardening.socket_pair()
         tester = os.fork()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from checker_cases import QUESTIONS, judged, sample
-from service import Service
+from service import QUICK, Service
 
 IDENTITY = "def f(x):\n    return x\n"
 ECHO = "import sys\nsys.stdout.write(sys.stdin.read())\n"
@@ -28,7 +28,7 @@ def check(input, output, answer):
 
 def outcomes(service: Service, program: str, *tests: Any) -> list[dict[str, Any]]:
     jobs = [{"id": "p", "program": program, "tests": list(tests)}]
-    return service.ask("judge", jobs=jobs)["verdicts"][0]["outcomes"]
+    return service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"][0]["outcomes"]
 
 
 def statuses(service: Service, program: str, *tests: Any) -> list[str]:
@@ -47,8 +47,8 @@ def test_all_right_programs_pass(service: Service) -> None:
 
 
 def test_a_slice_of_the_mutants_fails_where_its_answers_are_wrong(service: Service) -> None:
-    results = judged(service.ask, sample(80, seed=1))
-    assert sum(not each.is_right for each in results) >= 50
+    results = judged(service.ask, sample(40, seed=1))
+    assert sum(not each.is_right for each in results) >= 30
     different = [each for each in results if each.faults or each.passes != each.is_right]
     assert [(each.question.name, each.program, each.outcomes) for each in different] == []
 
@@ -161,7 +161,7 @@ def test_crashes_and_timeouts_of_the_program_are_its_own(service: Service) -> No
         ("def check(i, o, a):\n    return check(i, o, a)\n", "RecursionError"),
         ("def check(i, o, a):\n    return len('x' * 10 ** 10) > 0\n", "MemoryError"),
         ("import os\ndef check(i, o, a):\n    os.write(3, b'nonsense')\n    return True\n", ""),
-        ("def check(i, o, a):\n    return open('/etc/passwd').read() != ''\n", "PermissionError"),
+        ("def check(i, o, a):\n    return open('/etc/passwd').read() != ''\n", "No such file"),
     ],
 )
 def test_a_fault_of_a_checker_is_no_verdict(service: Service, checker: str, reason: str) -> None:
@@ -327,20 +327,22 @@ ATTACKS = {
     "                 '[]', '']:\n"
     "        data = json.dumps({'status': 'answer', 'answer': text}).encode()\n"
     "        os.write(3, struct.pack('>I', len(data)) + data)\n    os._exit(0)",
-    "the checker in memory": "import gc, os\ndef f(n):\n    for o in gc.get_objects():\n"
-    "        if 'check' in str(o)[:200]"
-    " and 'permutation' in str(o):\n            return [0, 1, 2]\n"
+    # The pattern does not find itself.
+    "the checker in memory": "import gc, re\nNEEDLE = re.compile('no perm[u]tation')\ndef f(n):\n"
+    "    for o in gc.get_objects():\n        try:\n            found = NEEDLE.search(str(o)[:100_000])\n"
+    "        except Exception:\n            continue\n        if found:\n            return [0, 1, 2]\n    return 0",
+    "the checker in the memory of the process": "import re\nNEEDLE = re.compile(b'no perm[u]tation')\ndef f(n):\n"
     "    for line in open('/proc/self/maps'):\n        a, b = (int(x, 16) for x in line.split()[0].split('-'))\n"
     "        try:\n            with open('/proc/self/mem', 'rb') as m:\n                m.seek(a)\n"
-    "                if b'no permu' + b'tation' in m.read(b - a):\n                    return [0, 1, 2]\n"
+    "                if NEEDLE.search(m.read(b - a)):\n                    return [0, 1, 2]\n"
     "        except (OSError, ValueError, OverflowError):\n            pass\n    return 0",
-    "the checker in descriptors": "import os\ndef f(n):\n    for fd in range(200):\n        try:\n"
-    "            data = os.pread(fd, 10 ** 6, 0) or os.read(fd, 1) if fd != 3 else b''\n"
-    "            if b'permu' + b'tation' in data: return [0, 1, 2]\n        except OSError:\n            pass\n"
-    "    return 0",
-    "the checker in the frames": "import sys\ndef f(n):\n    frame = sys._getframe()\n    while frame:\n"
+    "the checker in descriptors": "import os, re\nNEEDLE = re.compile(b'no perm[u]tation')\ndef f(n):\n"
+    "    for fd in range(200):\n        try:\n            if fd != 3 and NEEDLE.search(os.pread(fd, 10 ** 6, 0)):\n"
+    "                return [0, 1, 2]\n        except OSError:\n            pass\n    return 0",
+    "the checker in the frames": "import re, sys\nNEEDLE = re.compile('no perm[u]tation')\ndef f(n):\n"
+    "    frame = sys._getframe()\n    while frame:\n"
     "        for v in [*frame.f_locals.values(), *frame.f_globals.values()]:\n"
-    "            if isinstance(v, (str, tuple, list)) and 'permu' + 'tation' in str(v): return [0, 1, 2]\n"
+    "            if isinstance(v, (str, tuple, list, dict)) and NEEDLE.search(str(v)): return [0, 1, 2]\n"
     "        frame = frame.f_back\n    return 0",
     "a changed argument": "def f(n):\n    import sys\n    n = 0\n    sys._getframe(1).f_globals['args'] = (0,)\n"
     "    sys._getframe(1).f_locals['n'] = 0\n    return []",
@@ -353,7 +355,7 @@ def test_attack_on_checkers_fails(service: Service, name: str) -> None:
     # One at a time too: an attack may end its process in the first test.
     jobs = [{"id": "all", "program": ATTACKS[name], "tests": ALL_FORMS}, fine]
     jobs += [{"id": str(at), "program": ATTACKS[name], "tests": [test]} for at, test in enumerate(ALL_FORMS[:3])]
-    verdicts = service.ask("judge", jobs=jobs)["verdicts"]
+    verdicts = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]
     passed = [(each["id"], outcome) for each in verdicts for outcome in each["outcomes"] if outcome["status"] == "pass"]
     assert len(passed) == len(ALL_FORMS), passed
     assert {id for id, _ in passed} == {"fine"}
