@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { linesOf } from '../../activities/artifacts/rows.js';
-import { judgePrograms, type Job } from '../../activities/execution/execution.js';
+import { checkerQuality, judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { jobOf, SandboxRow } from '../../activities/execution/rows.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
@@ -28,6 +28,8 @@ not run again. The exit code is 1 when a row was refused or could not be judged.
   --cpu-seconds-per-test N      CPU time of one test, in seconds (1)
   --cpu-seconds-per-program N   CPU time of all tests of a program, in seconds (3)
   --memory-mib N                address space of a program, in MiB (512)
+  --mutants N                   how good checkers are: rows hold right programs, whose answers are changed in N ways
+                                each, and output rows say how many of them are rejected
   --help                        print this`;
 
 /** Programs of one request: what a kill costs, against a pause at the end of each. */
@@ -98,6 +100,7 @@ async function main(): Promise<number> {
       'cpu-seconds-per-test': { type: 'string' },
       'cpu-seconds-per-program': { type: 'string' },
       'memory-mib': { type: 'string' },
+      mutants: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
@@ -109,6 +112,9 @@ async function main(): Promise<number> {
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers is ${JSON.stringify(values.workers)}: give a number from 1 on.`);
   const limits = limitsOf(values);
+  const mutants = values.mutants === undefined ? undefined : Number(values.mutants);
+  if (mutants !== undefined && !(Number.isInteger(mutants) && mutants >= 1 && mutants <= 1_000))
+    throw new Error(`--mutants is ${JSON.stringify(values.mutants)}: give a number from 1 to 1000.`);
   if (!existsSync(values.input)) throw new Error(`There is no file ${values.input}.`);
   const done = await idsIn(values.output);
   const output = createWriteStream(values.output, { flags: 'a' });
@@ -136,6 +142,19 @@ async function main(): Promise<number> {
   };
   async function run(): Promise<void> {
     if (batch.length === 0) return;
+    if (mutants !== undefined) {
+      const checked = batch.filter(({ tests }) =>
+        tests.every((test) => typeof test !== 'string' && ('call' in test || 'checker' in test || 'anyOf' in test)),
+      );
+      for (const { id } of batch) {
+        if (!checked.some((job) => job.id === id)) refuse(id, 'its tests have no checker, property or comparison');
+      }
+      for (const row of await checkerQuality(sandbox, checked, { limits, mutants }))
+        output.write(`${JSON.stringify(row)}\n`);
+      judged += checked.length;
+      batch = [];
+      return;
+    }
     const { judgements } = await judgePrograms(sandbox, batch, { limits, onProgress: (count) => show(count) });
     for (const judgement of judgements) {
       if (judgement.flags.includes('unparsable')) {
