@@ -415,8 +415,8 @@ class JudgeJob(TypedDict):
     id: str
     program: str
     limits: NotRequired[Limits]
-    tests: Sequence[str | StdinTest]
-    """Python statements, or what a script reads and must print."""
+    tests: Sequence[str | StdinTest | ComparedCall | CallProperty | CheckedCall | CheckedOutput | ComparedOutput]
+    """Python statements, what a script reads and must print, or an answer that is checked."""
 
 
 class Limits(TypedDict):
@@ -428,6 +428,37 @@ class Limits(TypedDict):
 class StdinTest(TypedDict):
     stdin: str
     stdout: str
+    compare: NotRequired[Literal["floats", "tokens", "exact"]]
+
+
+class ComparedCall(TypedDict):
+    call: str
+    expect: NotRequired[str]
+    anyOf: NotRequired[list[str]]
+    compare: NotRequired[Literal["exact", "tolerance", "unordered"]]
+    tolerance: NotRequired[float]
+
+
+class CallProperty(TypedDict):
+    call: str
+    property: str
+
+
+class CheckedCall(TypedDict):
+    call: str
+    checker: str
+    expect: NotRequired[str]
+
+
+class CheckedOutput(TypedDict):
+    stdin: str
+    checker: str
+    stdout: NotRequired[str]
+
+
+class ComparedOutput(TypedDict):
+    stdin: str
+    anyOf: list[str]
     compare: NotRequired[Literal["floats", "tokens", "exact"]]
 
 
@@ -452,6 +483,7 @@ class TestOutcome(TypedDict):
     inside: NotRequired[bool]
     weak: NotRequired[bool]
     repaired: NotRequired[bool]
+    checker: NotRequired[str]
 
 
 class Measurement(TypedDict):
@@ -465,6 +497,7 @@ class BrokenReference(TypedDict):
     inside: NotRequired[bool]
     weak: NotRequired[bool]
     repaired: NotRequired[bool]
+    checker: NotRequired[str]
     id: str
     test: int
 
@@ -541,6 +574,39 @@ class ProgramRun(TypedDict):
 class RunResult(TypedDict):
     runs: list[ProgramRun]
     """One for each job, in order."""
+
+
+class MutantsParams(TypedDict):
+    jobs: Sequence[JudgeJob]
+    """Right programs."""
+    limits: NotRequired[Limits]
+    mutants: NotRequired[int]
+    """Mutants of each answer, at most."""
+    seed: NotRequired[int]
+
+
+class CheckerQuality(TypedDict):
+    id: str
+    answers: int
+    """Tests of the program."""
+    accepted: int
+    """Answers of the program that pass."""
+    mutants: int
+    """Changed answers."""
+    killed: int
+    """Mutants that are rejected."""
+    failed: int
+    """Mutants on which the checker has a fault."""
+    survivors: list[Survivor]
+
+
+class Survivor(TypedDict):
+    test: int
+    answer: str
+
+
+class MutantsResult(TypedDict):
+    checkers: list[CheckerQuality]
 
 
 class NormalizeParams(TypedDict):
@@ -625,6 +691,7 @@ Verdict = Literal[
     "killed",
     "refused",
     "vacuous",
+    "checker_failed",
     "unjudged",
 ]
 RunStatus = Literal[
@@ -673,6 +740,7 @@ def sandbox_operations(
     limits: Callable[[LimitsParams, Call], LimitsResult],
     evaluate: Callable[[EvaluateParams, Call], EvaluateResult],
     run: Callable[[RunParams, Call], RunResult],
+    mutants: Callable[[MutantsParams, Call], MutantsResult],
     normalize: Callable[[NormalizeParams, Call], NormalizeResult],
     probe: Callable[[ProbeParams, Call], ProbeResult],
 ) -> dict[str, Operation]:
@@ -682,6 +750,7 @@ def sandbox_operations(
         "limits": limits,
         "evaluate": evaluate,
         "run": run,
+        "mutants": mutants,
         "normalize": normalize,
         "probe": probe,
     }

@@ -9,7 +9,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { linesOf } from '../activities/artifacts/rows.js';
-import { judgePrograms, type Job } from '../activities/execution/execution.js';
+import { checkerQuality, judgePrograms, type Job } from '../activities/execution/execution.js';
 import { Lanes } from '../activities/execution/lanes.js';
 import { jobOf, referenceOf, SandboxRow, whyNoRow } from '../activities/execution/rows.js';
 import { startVerifier } from '../activities/execution/verifier.js';
@@ -22,11 +22,13 @@ import { onEndSignal } from './signals.js';
 const HELP = `usage: acecoder-temporal sandbox --input programs.jsonl --output verdicts.jsonl [options]
        acecoder-temporal sandbox --serve [options]
 
-Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?, "limits"?, "reference"?, "language"?}. A test is
-a text (Python statements, unittest or pytest tests) or {"stdin", "stdout", "compare"?} for a program that is run as a
-script; "compare" is "floats", which is the default, "tokens" or "exact". With "entryPoint", tests may call the function
+Each input row is {"id", "program", "tests", "entryPoint"?, "stdin"?, "checker"?, "limits"?, "reference"?, "language"?}.
+A test is a text (Python statements, unittest or pytest tests) or {"stdin", "stdout", "compare"?} for a program that is
+run as a script; "compare" is "floats", which is the default, "tokens" or "exact". Where several answers are right, a
+test is {"call", "expect" or "anyOf", "compare"?, "tolerance"?}, {"call", "property"}, {"call", "checker", "expect"?},
+{"stdin", "checker", "stdout"?} or {"stdin", "anyOf", "compare"?}. With "entryPoint", tests may call the function
 \`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then the texts that it
-must print. "limits" are {"cpuSecondsPerTest", "cpuSecondsPerProgram", "memoryBytes"} of this row, and "reference" is a
+must print. A "checker" is the checker program of all tests that have none. "limits" are {"cpuSecondsPerTest", "cpuSecondsPerProgram", "memoryBytes"} of this row, and "reference" is a
 program that must pass the same tests, or else the row is refused. Output rows are {"id", "outcomes", "passRate",
 "flags"}; what is in the output already is not run again. The exit code is 1 when a row was refused or could not be
 judged.
@@ -40,6 +42,8 @@ With --serve it answers requests over HTTP until it is stopped, and prints its a
   --cpu-seconds-per-test N      CPU time of one test, in seconds (1)
   --cpu-seconds-per-program N   CPU time of all tests of a program, in seconds (3)
   --memory-mib N                address space of a program, in MiB (512)
+  --mutants N                   how good checkers are: rows hold right programs, whose answers are changed in N ways
+                                each, and output rows say how many of them are rejected
   --host ADDRESS                where --serve listens (127.0.0.1); others need ACECODER_SANDBOX_TOKEN
   --port N                      port of --serve (8740; 0: any free one)
   --help                        print this`;
@@ -57,6 +61,7 @@ const OPTIONS = {
   'cpu-seconds-per-test': { type: 'string' },
   'cpu-seconds-per-program': { type: 'string' },
   'memory-mib': { type: 'string' },
+  mutants: { type: 'string' },
   help: { type: 'boolean', default: false },
 } as const;
 
@@ -194,6 +199,9 @@ export async function sandboxCommand(args: string[], env: NodeJS.ProcessEnv = pr
     throw new Error(`--workers is ${JSON.stringify(values.workers)}: give a number from 1 on.`);
   const settings = settingsFromEnvironment(env);
   const limits = limitsOf(values);
+  const mutants = values.mutants === undefined ? undefined : Number(values.mutants);
+  if (mutants !== undefined && !(Number.isInteger(mutants) && mutants >= 1 && mutants <= 1_000))
+    throw new Error(`--mutants is ${JSON.stringify(values.mutants)}: give a number from 1 to 1000.`);
   const port = Number(values.port ?? DEFAULT_PORT);
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
     throw new Error(`--port is ${JSON.stringify(values.port)}: give a number from 0 to 65535.`);
@@ -214,6 +222,7 @@ export async function sandboxCommand(args: string[], env: NodeJS.ProcessEnv = pr
     limits,
     defaults,
     references,
+    mutants,
   });
 }
 
@@ -257,6 +266,11 @@ async function referencesIn(file: string, defaults: Partial<SandboxRow>): Promis
   return jobs;
 }
 
+/** Whether something beside equality decides each test of a row. */
+function hasChecker({ tests }: Job): boolean {
+  return tests.every((test) => typeof test !== 'string' && ('call' in test || 'checker' in test || 'anyOf' in test));
+}
+
 /** Judges the rows of a file. @returns the exit code. */
 async function judgeFile(
   sandbox: PythonService<typeof OPERATIONS>,
@@ -266,7 +280,15 @@ async function judgeFile(
     limits,
     defaults,
     references,
-  }: { input: string; output: string; limits: SandboxLimits; defaults: Partial<SandboxRow>; references: Job[] },
+    mutants,
+  }: {
+    input: string;
+    output: string;
+    limits: SandboxLimits;
+    defaults: Partial<SandboxRow>;
+    references: Job[];
+    mutants: number | undefined;
+  },
 ): Promise<number> {
   const done = await idsIn(outputFile);
   const output = createWriteStream(outputFile, { flags: 'a' });
@@ -282,6 +304,16 @@ async function judgeFile(
   };
   async function run(): Promise<void> {
     if (batch.length === 0) return;
+    if (mutants !== undefined) {
+      const jobs = batch.map(({ job }) => job);
+      const checked = jobs.filter(hasChecker);
+      for (const job of jobs) if (!hasChecker(job)) refuse(job.id, 'its tests have no checker, property or comparison');
+      for (const row of await checkerQuality(sandbox, checked, { limits, mutants }))
+        output.write(`${JSON.stringify(row)}\n`);
+      judged += checked.length;
+      batch = [];
+      return;
+    }
     // The names of rows and of references may be equal; those of this call are not.
     const own = batch.flatMap(({ reference }, at) => (reference ? [{ ...reference, id: `row ${at}` }] : []));
     const shared = references.map((reference, at) => ({ ...reference, id: `reference ${at}` }));
@@ -300,15 +332,15 @@ async function judgeFile(
         refuse(judgement.id, `its reference fails the test ${fails}`);
         continue;
       }
+      if (judgement.flags.includes('unparsable')) {
+        refuse(judgement.id, 'one of its tests is no Python text');
+        continue;
+      }
       if (!judgement.judged) {
-        refuse(judgement.id, 'the sandbox could not judge it; run the command again');
+        refuse(judgement.id, judgement.fault ?? 'the sandbox could not judge it; run the command again');
         continue;
       }
       const { id, outcomes, passRate, flags } = judgement;
-      if (flags.includes('unparsable')) {
-        refuse(id, 'one of its tests is no Python text');
-        continue;
-      }
       output.write(`${JSON.stringify({ id, outcomes, passRate, flags })}\n`);
     }
     judged += batch.length;

@@ -9,7 +9,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { allJudged, judgePrograms } from './execution.js';
+import { allJudged, judgePrograms, type Judgement } from './execution.js';
 import { jobOf, referenceOf, SandboxRow } from './rows.js';
 
 const JudgeInput = z.strictObject({
@@ -25,6 +25,13 @@ export interface SandboxVerdict {
   /** Passed over all tests of the row. */
   passRate: number;
   flags: string[];
+}
+
+/** A row without a verdict, because the checker of one of its tests has a fault. */
+export interface DroppedRow {
+  id: string;
+  reason: string;
+  outcomes: TestOutcome[];
 }
 
 /**
@@ -54,13 +61,13 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
   return {
     /**
      * Verdicts in row order. What the infrastructure could not judge is tried again by Temporal, and is never a
-     * verdict.
+     * verdict. Rows whose checker has a fault are `dropped`.
      *
      * @throws StageFailure `InvalidExperiment` with all mistakes of the rows.
      */
     'sandbox.judge': async (
       input: z.input<typeof JudgeInput>,
-    ): Promise<{ verdicts: SandboxVerdict[]; isolation: string }> => {
+    ): Promise<{ verdicts: SandboxVerdict[]; dropped: DroppedRow[]; isolation: string }> => {
       const parsed = JudgeInput.safeParse(input);
       if (!parsed.success)
         throw new StageFailure('InvalidExperiment', describeMistakes(mistakesOf(parsed.error, input, JudgeInput)));
@@ -87,8 +94,15 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
         const broken = brokenReferences.map(({ id, test }) => `rows.${id}: the reference fails its test ${test}`);
         throw new StageFailure('InvalidExperiment', broken.join('\n'));
       }
+      const faulty = (each: Judgement): string | undefined => (each.judged ? undefined : each.fault);
       return {
-        verdicts: allJudged(judgements).map(({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags })),
+        verdicts: allJudged(judgements.filter((each) => faulty(each) === undefined)).map(
+          ({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags }),
+        ),
+        dropped: judgements.flatMap((each) => {
+          const reason = faulty(each);
+          return reason === undefined ? [] : [{ id: each.id, reason, outcomes: each.outcomes }];
+        }),
         isolation: String(level),
       };
     },

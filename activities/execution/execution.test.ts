@@ -13,7 +13,7 @@ describe('judgementOf', () => {
     });
   });
 
-  it.each(VERDICTS.filter((status) => status !== 'pass' && status !== 'unjudged'))(
+  it.each(VERDICTS.filter((status) => !['pass', 'unjudged', 'checker_failed'].includes(status)))(
     'counts %s as a failed test',
     (status) => {
       expect(judgementOf('p', outcomes('pass', status))).toMatchObject({ judged: true, passRate: 0.5 });
@@ -30,6 +30,25 @@ describe('judgementOf', () => {
       expect(judgement.outcomes).toBe(list);
     },
   );
+
+  it('has no rate, and a fault, where a checker failed', () => {
+    const list: TestOutcome[] = [{ status: 'pass' }, { status: 'checker_failed', reason: 'the checker: KeyError: 3' }];
+    const judgement = judgementOf('p', list);
+    expect(judgement).toEqual({
+      judged: false,
+      id: 'p',
+      outcomes: list,
+      flags: [],
+      fault: 'test 1: the checker: KeyError: 3',
+    });
+    expect(judgementOf('p', [...list, { status: 'unjudged' }])).not.toHaveProperty('fault');
+    expect(() => allJudged([judgement])).toThrow(
+      expect.objectContaining({
+        type: 'InvalidExperiment',
+        message: 'program p could not be judged: test 1: the checker: KeyError: 3',
+      }),
+    );
+  });
 
   it('lets nobody read a rate without asking whether there is one', () => {
     expectTypeOf<Extract<Judgement, { judged: false }>>().not.toHaveProperty('passRate');

@@ -6,14 +6,16 @@ import type { Result, SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 import {
   StageFailure,
+  type CheckedTest,
   type CpuLimits,
   type Harness,
   type SandboxLimits,
+  type StdinTest,
   type TestOutcome,
 } from '../../workflows/contract/index.js';
 
-/** A test: Python statements, a `unittest.TestCase` class, or what a script reads and must print. */
-type Test = string | { stdin: string; stdout: string; compare?: 'floats' | 'tokens' | 'exact' | undefined };
+/** A test: Python statements, a `unittest.TestCase` class, what a script reads and must print, or a checked answer. */
+export type Test = string | StdinTest | CheckedTest;
 
 export interface Job {
   id: string;
@@ -23,10 +25,13 @@ export interface Job {
   limits?: Partial<SandboxLimits> | undefined;
 }
 
-/** A program with all its tests judged, or one that the infrastructure could not judge. */
+/**
+ * A program with all its tests judged, or one that the infrastructure could not judge. With a `fault`, the checker of a
+ * test could not: a retry does not help, and the program is left out.
+ */
 export type Judgement =
   | { judged: true; id: string; outcomes: TestOutcome[]; passRate: number; flags: string[] }
-  | { judged: false; id: string; outcomes: TestOutcome[]; flags: string[] };
+  | { judged: false; id: string; outcomes: TestOutcome[]; flags: string[]; fault?: string };
 
 export interface ExecutionOptions {
   limits: SandboxLimits;
@@ -97,12 +102,13 @@ export async function judgePrograms(
     }
     return judgementOf(
       job.id,
-      verdict.outcomes.map(({ status, reason, inside, weak, repaired }) => ({
+      verdict.outcomes.map(({ status, reason, inside, weak, repaired, checker }) => ({
         status,
         ...(reason ? { reason } : {}),
         ...(inside ? { inside } : {}),
         ...(weak ? { weak } : {}),
         ...(repaired ? { repaired } : {}),
+        ...(checker ? { checker } : {}),
       })),
       verdict.flags,
     );
@@ -141,6 +147,27 @@ export async function normalTests(
   return questions.map(({ length }) => normal.slice(next, (next += length)));
 }
 
+/** How many wrong answers the checkers of tests reject, of answers that right programs give and that are changed. */
+export async function checkerQuality(
+  sandbox: PythonProcess<SandboxOperation>,
+  references: readonly Job[],
+  options: Pick<ExecutionOptions, 'limits' | 'signal'> & { mutants?: number; seed?: number },
+): Promise<Result<'mutants'>['checkers']> {
+  if (references.length === 0) return [];
+  const { limits, signal, mutants, seed } = options;
+  const result = await sandbox.call(
+    'mutants',
+    {
+      jobs: references,
+      limits,
+      ...(mutants === undefined ? {} : { mutants }),
+      ...(seed === undefined ? {} : { seed }),
+    },
+    { ...(signal ? { signal } : {}) },
+  );
+  return result.checkers;
+}
+
 /** What a manifest says of the sandboxes that judged its rows, outside the digest. */
 export function notesOf({ harness, host }: Pick<Judged, 'harness' | 'host'>): Record<string, string[]> {
   return {
@@ -150,10 +177,16 @@ export function notesOf({ harness, host }: Pick<Judged, 'harness' | 'host'>): Re
   };
 }
 
-/** The judgement that outcomes amount to: one `unjudged` test, or no test at all, means no pass rate. */
+/**
+ * The judgement that outcomes amount to: one test that is `unjudged` or `checker_failed`, or no test at all, means no
+ * pass rate.
+ */
 export function judgementOf(id: string, outcomes: TestOutcome[], flags: string[] = []): Judgement {
   if (outcomes.length === 0 || outcomes.some(({ status }) => status === 'unjudged'))
     return { judged: false, id, outcomes, flags };
+  const failed = outcomes.findIndex(({ status }) => status === 'checker_failed');
+  if (failed >= 0)
+    return { judged: false, id, outcomes, flags, fault: `test ${failed}: ${outcomes[failed]?.reason ?? 'no reason'}` };
   return {
     judged: true,
     id,
@@ -163,10 +196,17 @@ export function judgementOf(id: string, outcomes: TestOutcome[], flags: string[]
   };
 }
 
-/** Judgements that are all judged. @throws StageFailure `SandboxUnavailable`, so that the batch is run again. */
+/**
+ * Judgements that are all judged.
+ *
+ * @throws StageFailure `SandboxUnavailable`, so that the batch is run again; `InvalidExperiment` for a checker with a
+ * fault, which a retry does not mend.
+ */
 export function allJudged(judgements: readonly Judgement[]): Extract<Judgement, { judged: true }>[] {
   return judgements.map((judgement) => {
     if (judgement.judged) return judgement;
+    if (judgement.fault !== undefined)
+      throw new StageFailure('InvalidExperiment', `program ${judgement.id} could not be judged: ${judgement.fault}`);
     const why = judgement.outcomes.find(({ status }) => status === 'unjudged')?.reason ?? 'no tests';
     throw new StageFailure('SandboxUnavailable', `program ${judgement.id} could not be judged: ${why}`);
   });

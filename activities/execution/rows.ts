@@ -1,21 +1,14 @@
 /** Rows of programs and tests as people write them: for the sandbox from the shell and as an activity. */
 import { z } from 'zod';
-import type { SandboxLimits } from '../../workflows/contract/index.js';
+import { CheckedTest, StdinTest, type SandboxLimits } from '../../workflows/contract/index.js';
 import { LANGUAGES, languageOf, type LanguageName } from '../languages/index.js';
-import type { Job } from './execution.js';
+import type { Job, Test } from './execution.js';
+
+const Call = z.strictObject({ call: z.string().min(1), expect: z.string().min(1).optional() });
+const Stdin = z.strictObject({ stdin: z.string(), stdout: z.string().optional() });
 
 /** Characters of a refusal, at most. */
 const MAX_REASON = 300;
-
-/**
- * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers with
- * a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
- */
-const StdinTest = z.strictObject({
-  stdin: z.string(),
-  stdout: z.string(),
-  compare: z.enum(['floats', 'tokens', 'exact']).optional(),
-});
 
 /** Limits as a row or a request gives them; what is absent is that of the call. Bounds are those of the sandbox. */
 export const RowLimits = z
@@ -27,11 +20,12 @@ export const RowLimits = z
   .partial();
 
 /**
- * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), or `{stdin, stdout}`
- * for a
- * program that is run as a script. With `entryPoint`, tests may call the function `candidate`, or define
- * `check(candidate)`. `stdin` is what such a script reads; its tests are then the texts that it must print. `limits`
- * are those of this row, `reference` is a program that is to pass the same tests, and `language` is that of all texts.
+ * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), `{stdin, stdout}` for a
+ * program that is run as a script, or a `CheckedTest` where several answers are right. With `entryPoint`, tests may call
+ * the function `candidate`, or define `check(candidate)`. `stdin` is what such a script reads; its tests are then the
+ * texts that it must print. `checker` is the checker program of all tests `{call, expect?}` and `{stdin, stdout?}`.
+ * `limits` are those of this row, `reference` is a program that is to pass the same tests, and `language` is that of
+ * all texts.
  *
  * @example
  * ```ts
@@ -48,9 +42,10 @@ export const SandboxRow = z.strictObject({
   id: z.string().min(1),
   program: z.string().max(1_000_000),
   tests: z
-    .array(z.union([z.string().max(1_000_000), StdinTest]))
+    .array(z.union([z.string().max(1_000_000), StdinTest, CheckedTest, Call, Stdin]))
     .min(1)
     .max(1_000),
+  checker: z.string().min(1).max(65_536).optional(),
   entryPoint: z
     .string()
     .regex(/^[A-Za-z_]\w*$/)
@@ -62,16 +57,42 @@ export const SandboxRow = z.strictObject({
 });
 export type SandboxRow = z.infer<typeof SandboxRow>;
 
-/** The job of a row. @throws Error when texts and `{stdin, stdout}` stand among one row's tests. */
-export function jobOf({ id, program, tests, entryPoint, stdin, limits, language }: SandboxRow): Job {
+/**
+ * The job of a row.
+ *
+ * @throws Error when tests of scripts and others stand among one row's tests, or one says nothing of right answers.
+ */
+export function jobOf({ id, program, tests, entryPoint, stdin, checker, limits, language }: SandboxRow): Job {
   const job = { id, program, ...(limits ? { limits } : {}) };
-  if (stdin !== undefined) {
-    return { ...job, tests: tests.map((test) => (typeof test === 'string' ? { stdin, stdout: test } : test)) };
-  }
-  if (new Set(tests.map((test) => typeof test)).size > 1)
+  const given = tests.map((test, index): Test => {
+    if (typeof test === 'string') return stdin === undefined ? test : { stdin, stdout: test };
+    const checked = checker === undefined || !isBare(test) ? test : { ...test, checker };
+    const parsed = z.union([StdinTest, CheckedTest]).safeParse(checked);
+    if (!parsed.success) throw new Error(`tests.${index}: give it an expected answer, a property or a checker`);
+    return parsed.data;
+  });
+  if (new Set(given.map((test) => typeof test !== 'string' && 'stdin' in test)).size > 1)
     throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
   const { withEntryPoint } = languageOf({ language });
-  return { ...job, tests: entryPoint === undefined ? tests : withEntryPoint(tests, entryPoint) };
+  return {
+    ...job,
+    tests: entryPoint === undefined ? given : given.map((test) => named(test, entryPoint, withEntryPoint)),
+  };
+}
+
+/** Whether a test leaves it to the row how its answer is judged. */
+function isBare(test: object): boolean {
+  return Object.keys(test).every((name) => ['call', 'expect', 'stdin', 'stdout'].includes(name));
+}
+
+/** A test that calls `entryPoint` where it says `candidate`. */
+function named(test: Test, entryPoint: string, withEntryPoint: ReturnType<typeof languageOf>['withEntryPoint']): Test {
+  const rename = (text: string): string => {
+    const [renamed] = withEntryPoint([text], entryPoint);
+    return typeof renamed === 'string' ? renamed : text;
+  };
+  if (typeof test === 'string') return rename(test);
+  return 'call' in test ? { ...test, call: rename(test.call) } : test;
 }
 
 /** The job of a row's reference; undefined where it has none. */

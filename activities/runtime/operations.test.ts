@@ -42,6 +42,7 @@ const jsonSchema = (schema: z.ZodType): JsonSchema => {
 const AS_IN_JUDGE: Record<string, RegExp> = {
   judge: /^references\?\[\]/,
   limits: /^(jobs\[\]|limits\?\.)/,
+  mutants: /^(jobs\[\]|limits\?\.)/,
   evaluate: /^(jobs\[\]\.limits\?\.|limits\?\.)/,
   run: /^(jobs\[\]\.limits\?\.|limits\?\.)/,
 };

@@ -10,8 +10,10 @@ import { z } from 'zod';
 import {
   ALGORITHMS,
   ArtifactKind,
+  CheckedTest,
   CpuLimits as ContractCpuLimits,
   ModelSource,
+  StdinTest,
   TABLE_FORMATS,
   TestOutcome as ContractTestOutcome,
   type TableFormat,
@@ -327,26 +329,24 @@ const Limits = named(
 const status = named('Verdict', ContractTestOutcome.shape.status);
 const TestOutcome = named('TestOutcome', ContractTestOutcome.extend({ status }));
 const job = { id: z.string(), program: z.string(), limits: Limits.optional() };
+const [ComparedCall, CallProperty, CheckedCall, CheckedOutput, ComparedOutput] = CheckedTest.options;
+const JudgeTest = z.union([
+  z.string(),
+  named('StdinTest', StdinTest),
+  named('ComparedCall', ComparedCall),
+  named('CallProperty', CallProperty),
+  named('CheckedCall', CheckedCall),
+  named('CheckedOutput', CheckedOutput),
+  named('ComparedOutput', ComparedOutput),
+]);
 const JudgeJob = named(
   'JudgeJob',
   z.strictObject({
     ...job,
     tests: z
-      .array(
-        z.union([
-          z.string(),
-          named(
-            'StdinTest',
-            z.strictObject({
-              stdin: z.string(),
-              stdout: z.string(),
-              compare: z.enum(['floats', 'tokens', 'exact']).optional(),
-            }),
-          ),
-        ]),
-      )
+      .array(JudgeTest)
       .readonly()
-      .describe('Python statements, or what a script reads and must print'),
+      .describe('Python statements, what a script reads and must print, or an answer that is checked'),
   }),
 );
 const EvaluateJob = named('EvaluateJob', z.strictObject({ ...job, calls: z.array(z.string()).readonly() }));
@@ -424,6 +424,32 @@ const sandbox = {
           ),
         )
         .describe('one for each job, in order'),
+    }),
+  },
+  mutants: {
+    does: 'says how many wrong answers the checkers of tests reject',
+    params: z.strictObject({
+      jobs: z.array(JudgeJob).readonly().describe('right programs'),
+      limits: Limits.optional(),
+      mutants: z.int().positive().max(1_000).optional().describe('mutants of each answer, at most'),
+      seed: whole.optional(),
+    }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      checkers: z.array(
+        named(
+          'CheckerQuality',
+          z.strictObject({
+            id: z.string(),
+            answers: count.describe('tests of the program'),
+            accepted: count.describe('answers of the program that pass'),
+            mutants: count.describe('changed answers'),
+            killed: count.describe('mutants that are rejected'),
+            failed: count.describe('mutants on which the checker has a fault'),
+            survivors: z.array(named('Survivor', z.strictObject({ test: count, answer: z.string() }))),
+          }),
+        ),
+      ),
     }),
   },
   normalize: {

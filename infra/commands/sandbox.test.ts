@@ -109,6 +109,64 @@ describe('npm run sandbox', () => {
     expect(said).toMatch(/^row 5: language: /m);
   });
 
+  it('judges several right answers, and drops rows whose checker has a fault', () => {
+    const page = readFileSync(join(root, 'docs/how-to/several-right-answers.md'), 'utf8');
+    const [, example] = /```json\n([^`]+)```/.exec(page)!;
+    const [, checker] = /```python\n([^`]+)```/.exec(page)!;
+    const order = 'def order(n, edges):\n    return list(range(n))';
+    const { status, said, rows } = judge([
+      JSON.parse(example!) as object,
+      {
+        id: 'checker',
+        program: order,
+        entryPoint: 'order',
+        checker,
+        tests: [{ call: 'candidate(3, [(0, 1)])' }, { call: 'order(3, [(2, 1)])' }],
+      },
+      { id: 'fault', program: order, tests: [{ call: 'order(1, [])', checker: 'def check(i, o, a):\n    return 1' }] },
+      { id: 'no-judge', program: order, tests: [{ call: 'order(1, [])' }] },
+      { id: 'script', program: 'print(7)', tests: [{ stdin: '', anyOf: ['6', '7'] }] },
+    ]);
+    expect(status).toBe(1);
+    expect(rows).toMatchObject([
+      { id: 'any-order', passRate: 1 },
+      {
+        id: 'checker',
+        passRate: 0.5,
+        outcomes: [{ checker: expect.stringMatching(/^[0-9a-f]{16}$/) as string }, { reason: 'an edge goes back' }],
+      },
+      { id: 'script', passRate: 1 },
+    ]);
+    expect(said).toMatch(/^fault: test 0: the checker: it answers 1/m);
+    expect(said).toMatch(/^row 4: tests\.0: give it an expected answer, a property or a checker$/m);
+  });
+
+  it('says with --mutants how many wrong answers checkers reject', () => {
+    const rows = [
+      { id: 'good', program: double, tests: [{ call: 'double(4)', property: 'result == 2 * args[0]' }] },
+      { id: 'weak', program: double, tests: [{ call: 'double(4)', property: 'result is not None' }] },
+      { id: 'text', program: double, tests },
+    ];
+    const [input, output] = [join(folder, 'right.jsonl'), join(folder, 'checkers.jsonl')];
+    writeFileSync(input, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--import', 'tsx', 'infra/commands/sandbox.ts', '--input', input, '--output', output, '--mutants', '10'],
+      { cwd: root, encoding: 'utf8' },
+    );
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^text: its tests have no checker, property or comparison$/m);
+    const found = readFileSync(output, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { id: string; killed: number });
+    expect(found).toMatchObject([
+      { id: 'good', answers: 1, accepted: 1, mutants: 10, killed: 10, failed: 0, survivors: [] },
+      { id: 'weak', accepted: 1, mutants: 10 },
+    ]);
+    expect(found[1]!.killed).toBeLessThan(3);
+  });
+
   it('takes every character of JSON in rows and in what it resumes from, and limits', () => {
     const odd = '\u2028\u2029\u0085\ufffd';
     const program = `def double(x):\n    return '${odd}' if x == 3 else 2 * x\n`;

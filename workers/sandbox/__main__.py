@@ -98,6 +98,7 @@ def main() -> None:
             limits=with_pool(verdicts.limits),
             evaluate=with_pool(verdicts.evaluate),
             run=with_pool(verdicts.run),
+            mutants=with_pool(verdicts.mutants),
             normalize=verdicts.normalize,
             probe=with_pool(verdicts.probe),
         ),

@@ -25,7 +25,7 @@ from serve import Call, ServiceError
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
 # reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD = 0, 1, 2, 3
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4, 5
 _REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -110,7 +110,8 @@ class Job:
 
     With `stdin` it runs as a script that reads this text; with `tells`, its standard error is in the report too. With
     `tests` a second process holds these and runs them (`inside/tester.py`). Otherwise each of `steps` is a list of
-    expressions whose values are wanted (`inside/program.py`).
+    expressions whose values are wanted (`inside/program.py`), with `answers` as the data that a checker reads. With
+    `checks` the program is a checker, or empty, and judges these (`inside/checker.py`).
     """
 
     program: str
@@ -120,6 +121,8 @@ class Job:
     stdin: str | None = None
     tells: bool = False
     max_time_outs: int = MAX_TIME_OUTS
+    answers: bool = False
+    checks: Sequence[tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -411,8 +414,10 @@ def _frame(job: Job) -> bytes:
         content = (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
         mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
+    elif job.checks is not None:
+        mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs)
     else:
-        mode, content = _PLAIN, (job.program, job.steps, job.max_time_outs)
+        mode, content = _ANSWERS if job.answers else _PLAIN, (job.program, job.steps, job.max_time_outs)
     rest = marshal.dumps(content)
     limits = job.limits
     return (

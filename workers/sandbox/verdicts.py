@@ -1,5 +1,5 @@
 """Operations of the sandbox: `judge` (programs against tests), `limits` (for programs that answer as a reference does),
-`evaluate` (values of calls), `run` (scripts without tests) and `probe`.
+`evaluate` (values of calls), `run` (scripts without tests), `mutants` (how good checkers are) and `probe`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from operations import (
     JudgeResult,
     LimitsParams,
     LimitsResult,
+    MutantsParams,
+    MutantsResult,
     NormalizeParams,
     NormalizeResult,
     ProbeParams,
@@ -35,8 +37,9 @@ from operations import (
     TestOutcome,
     Verdict,
 )
-from sandbox import asserts
-from sandbox.asserts import Interaction, Test
+from sandbox import asserts, checkers
+from sandbox.asserts import Interaction
+from sandbox.checkers import Checked
 from sandbox.pool import (
     CPU_TIME,
     ENDED,
@@ -82,8 +85,16 @@ _ENTRY_BYTES = 320  # of a cached verdict without its data: the key, two objects
 # As in "<object object at 0x7f3a5c0b2d40>".
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
+# Programs with checked tests that run before their answers are judged: what this process holds at a time.
+_CHECKED_AT_ONCE = 24
+_MAX_SURVIVORS = 3
+_MUTANTS = 20
+
+Test = asserts.Test | Checked
 Record = dict[str, Any]
 """What the process of a program wrote about one step, with a `status` and perhaps a `reason`; hostile."""
+Answer = tuple[str, str]
+"""What a checker judges: ("data", tokens in JSON) or ("text", the output of a script); hostile."""
 T = TypeVar("T")
 
 
@@ -99,13 +110,28 @@ class Work:
 
     @property
     def is_script(self) -> bool:
-        return bool(self.tests) and isinstance(self.tests[0], Interaction)
+        return bool(self.tests) and _is_of_script(self.tests[0])
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether answers leave the process of the program, and are judged in another one."""
+        return any(isinstance(test, Checked) for test in self.tests)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are texts and calls among the tests, which run in different ways."""
+        return not self.is_script and len({type(test) for test in self.tests}) > 1
+
+
+def _is_of_script(test: Test) -> bool:
+    return isinstance(test, Interaction) or (isinstance(test, Checked) and test.stdin is not None)
 
 
 @dataclass
 class Trial:
     """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on;
-    `deferred` says that its values could not be judged here.
+    `deferred` says that its values could not be judged here. `answers` are those that are still to be checked, by index
+    of the test; the outcomes of these are passes until then.
     """
 
     outcomes: list[TestOutcome]
@@ -113,6 +139,7 @@ class Trial:
     cpu_seconds: float = 0.0
     crashed: int | None = None
     deferred: bool = False
+    answers: dict[int, Answer] = field(default_factory=dict)
 
     @property
     def statuses(self) -> list[str]:
@@ -141,7 +168,14 @@ class Cache:
     @staticmethod
     def key(work: Work, context: Sequence[Any]) -> bytes:
         """`context` is what else decides: harness, interpreter, isolation, what the caller wants run again."""
-        tests = [test if isinstance(test, str) else [test.stdin, test.stdout, test.compare] for test in work.tests]
+        tests = [
+            test
+            if isinstance(test, str)
+            else ["checked", test.content]
+            if isinstance(test, Checked)
+            else [test.stdin, test.stdout, test.compare]
+            for test in work.tests
+        ]
         content = json.dumps([work.program, tests, work.limits.fields, *context])
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
 
@@ -178,15 +212,17 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     """Run programs against their tests.
 
     params: {jobs: [{id, program, tests, limits?}], limits?, thresholds?: [rate], references?: [job]}. A test
-    is a text (Python statements, or `unittest.TestCase` classes) or {stdin, stdout} for a program that is run as a
-    script; one program has tests of one of these two kinds. Limits of a job go before those of the request; a
-    program that imports in its functions gets 0.25 s more for each test.
+    is a text (Python statements, or `unittest.TestCase` classes), {call, ...} for a call with several right answers, or
+    {stdin, ...} for a program that is run as a script; `checkers.parse` lists the forms. One program is run as a script
+    in all its tests or in none. Limits of a job go before those of the request; a program that imports in its functions
+    gets 0.25 s more for each test.
 
     Result: {verdicts: [{id, outcomes: [{status, reason?, inside?}], flags}], measurements: [{id, cpuSeconds}],
     brokenReferences: [{id, test, status, reason?}]}, verdicts and measurements in job order, one outcome for each test.
-    status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied something)
-    or unjudged (trouble of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own
-    process, which is weaker evidence.
+    status: pass, assertion_failed, raised, timeout, not_run, load_error, killed, refused (the sandbox denied
+    something), checker_failed (a fault of the test's checker, which is no fact about the program) or unjudged (trouble
+    of the host: to be repeated, never a label). `inside` marks outcomes made in the program's own process, which is
+    weaker evidence, and `checker` is the version of the checker program that decided.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
     twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
@@ -290,6 +326,45 @@ def _broken_references(pool: Pool, references: Sequence[tuple[str, Work]], call:
 
 
 def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
+    """Judge each work; one with texts and calls as two."""
+    if not any(work.is_mixed for work in works):
+        return _judge_alike(pool, works, thresholds, call)
+    owners = [
+        (index, [place for place, test in enumerate(work.tests) if isinstance(test, str) in kinds])
+        for index, work in enumerate(works)
+        for kinds in ([[True], [False]] if work.is_mixed else [[True, False]])
+    ]
+
+    def parts(indexes: Sequence[int]) -> list[Work]:
+        tests = {index: works[index].tests for index in indexes}
+        return [
+            replace(works[index], tests=tuple(tests[index][place] for place in places))
+            for index, places in owners
+            if index in tests
+        ]
+
+    def merged(indexes: Sequence[int], trials: Sequence[Trial]) -> dict[int, Trial]:
+        found = {index: Trial([{"status": "not_run"} for _ in works[index].tests]) for index in indexes}
+        for (index, places), part in zip([each for each in owners if each[0] in found], trials, strict=True):
+            whole = found[index]
+            for place, outcome in zip(places, part.outcomes, strict=True):
+                whole.outcomes[place] = outcome
+            whole.flags |= part.flags
+            whole.cpu_seconds += part.cpu_seconds
+        return found
+
+    every = range(len(works))
+    whole = merged(every, _judge_alike(pool, parts(every), (), call))
+    for index, first in whole.items():
+        if _is_near(first, thresholds) and first.last_time_out is None:
+            again = merged([index], _run_with_crashes(pool, parts([index]), call, alone=True))[index]
+            if again.statuses != first.statuses:
+                again.flags.add("flaky")
+            whole[index] = again
+    return [whole[index] for index in every]
+
+
+def _judge_alike(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
     trials = _run_with_crashes(pool, works, call, max_time_outs=1)
     late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
     repeated = dict(zip(late, _run_with_crashes(pool, [_with_slack(works[at]) for at in late], call), strict=True))
@@ -347,6 +422,30 @@ def _run_with_crashes(
 def _run_works(
     pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
 ) -> list[Trial]:
+    """Run each work, and judge the answers that have a checker: of few works at a time, because answers are large."""
+    checked = [index for index, work in enumerate(works) if work.is_checked]
+    rest = [index for index, work in enumerate(works) if not work.is_checked]
+    trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone, max_time_outs), strict=True))
+    for start in range(0, len(checked), _CHECKED_AT_ONCE):
+        some = checked[start : start + _CHECKED_AT_ONCE]
+        ran = _run_jobs(pool, [works[at] for at in some], call, alone, max_time_outs)
+        pending: list[tuple[Trial, int, Checked, Answer]] = []
+        for index, trial in zip(some, ran, strict=True):
+            for place, answer in trial.answers.items():
+                test = works[index].tests[place]
+                assert isinstance(test, Checked)
+                pending.append((trial, place, test, answer))
+            trial.answers = {}
+            trials[index] = trial
+        outcomes = _check(pool, [(id(trial), test, answer) for trial, _, test, answer in pending], call, alone)
+        for (trial, place, _, _), outcome in zip(pending, outcomes, strict=True):
+            trial.outcomes[place] = outcome
+    return [trials[index] for index in range(len(works))]
+
+
+def _run_jobs(
+    pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
+) -> list[Trial]:
     """Run each work: in one process, or with its tests in another one, or each test of a script in its own process."""
     if not works:
         return []
@@ -363,6 +462,9 @@ def _run_works(
         try:
             if jobs[at].stdin is not None:
                 return _script_trial(work.tests[place : place + 1], report)
+            if jobs[at].answers:
+                tests = work.tests[place : place + 1] if work.tested else work.tests
+                return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
             return _trial(work.tests, report, tested=jobs[at].tests is not None)
         except (Exception, RecursionError) as error:  # noqa: BLE001 - hostile records end no batch
             print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
@@ -374,6 +476,7 @@ def _run_works(
         if not whole.outcomes:
             trials[index] = part
             continue
+        whole.answers |= {len(whole.outcomes) + at: answer for at, answer in part.answers.items()}
         whole.outcomes += part.outcomes
         whole.flags |= part.flags
         whole.cpu_seconds += part.cpu_seconds
@@ -381,19 +484,20 @@ def _run_works(
         _stop_after_time_outs(work, trial, max_time_outs)
     if deferred := [index for index, trial in enumerate(trials) if trial.deferred]:
         again = [replace(works[index], tested=True) for index in deferred]
-        for index, trial in zip(deferred, _run_works(pool, again, call, alone, max_time_outs), strict=True):
+        for index, trial in zip(deferred, _run_jobs(pool, again, call, alone, max_time_outs), strict=True):
             trials[index] = trial
     return trials
 
 
 def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
     """Tests of a script after those in which it was out of time do not count: which of them ran is no matter."""
-    if not work.is_script:
+    if not work.is_script and not (work.is_checked and work.tested):
         return
     late = [at for at, outcome in enumerate(trial.outcomes) if outcome["status"] == "timeout"]
     if len(late) >= most:
         for at in range(late[most - 1] + 1, len(trial.outcomes)):
             trial.outcomes[at] = {"status": "not_run", "reason": f"{most} time-outs before"}
+        trial.answers = {at: answer for at, answer in trial.answers.items() if at <= late[most - 1]}
 
 
 def _jobs(work: Work, max_time_outs: int) -> list[Job]:
@@ -402,12 +506,71 @@ def _jobs(work: Work, max_time_outs: int) -> list[Job]:
     if _INNER_IMPORT.search(work.program):
         limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
     if work.is_script:
-        return [Job(work.program, limits=limits, stdin=asserts.texts(test)[0]) for test in work.tests]
+        return [Job(work.program, limits=limits, stdin=_stdin(test)) for test in work.tests]
+    if work.is_checked:
+        calls = [checkers.plan(test).call for test in work.tests if isinstance(test, Checked)]
+        steps = [[code] if code else [] for code in calls]
+        groups = [[step] for step in steps] if work.tested else [steps]
+        return [Job(work.program, each, limits, max_time_outs=max_time_outs, answers=True) for each in groups]
     tests = [test for test in work.tests if isinstance(test, str)]
     if work.tested or any(asserts.plan(test).holds is None for test in tests):
         return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
     steps = [asserts.plan(test).step[1] for test in tests]
     return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
+
+
+def _stdin(test: Test) -> str:
+    assert not isinstance(test, str)
+    return test.stdin or ""
+
+
+def _answers_trial(tests: tuple[Checked, ...], report: Report | None, may_defer: bool) -> Trial:
+    """Digest the report of a run whose answers are judged apart: what is known before."""
+    records = _records(report) if report else []
+    answers: list[Answer | None] = []
+
+    def finish(_: Test, record: Record) -> TestOutcome:
+        outcome, answer = _answer_record(record)
+        answers.append(answer)
+        return outcome
+
+    trial = Trial(_outcomes(report, records, tests, finish), cpu_seconds=report.cpu_seconds if report else 0.0)
+    # All answers of a program may be too large for one run.
+    trial.deferred = may_defer and report is not None and report.kind == OVERFLOW
+    if records and records[0].get("stripped") is True:
+        trial.flags.add("stripped")
+    for place, (test, outcome) in enumerate(zip(tests, trial.outcomes, strict=True)):
+        if fault := checkers.plan(test).fault:
+            trial.flags.add("unparsable")
+            if outcome["status"] != "unjudged":
+                trial.outcomes[place] = {"status": "checker_failed", "reason": fault}
+        elif place < len(answers) and (answer := answers[place]) and outcome["status"] == "pass":
+            trial.answers[place] = answer
+    _note_crash(trial, report)
+    return trial
+
+
+def _answer_record(record: Record) -> tuple[TestOutcome, Answer | None]:
+    """The outcome until now of a step, a pass where there is an answer, and the answer."""
+    reason = _clean(record.get("reason", ""))
+    match record["status"]:
+        case "answer" if isinstance(record.get("answer"), str):
+            return {"status": "pass"}, ("data", record["answer"])
+        case "no_data":
+            return {"status": "assertion_failed", "reason": _clean(f"got {reason}, which is no plain data")}, None
+        case "too_large":
+            return {"status": "killed", "reason": "its answer is larger than what the sandbox takes"}, None
+        case _:
+            return _failed_record(record), None
+
+
+def _note_crash(trial: Trial, report: Report | None) -> None:
+    """Note the test in which the process of a program ended, if there are tests after it."""
+    ran = sum(status != "not_run" for status in trial.statuses)
+    if report is None or report.kind != ENDED or not 0 < ran < len(trial.outcomes):
+        return
+    if trial.outcomes[ran - 1].get("reason") == _death(report).get("reason"):
+        trial.crashed = ran - 1
 
 
 def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
@@ -430,6 +593,7 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
         trial.flags.add("stripped")
     cheating = tested and bool(records) and records[-1].get("cheating") is True
     for test, outcome in zip(tests, outcomes, strict=True):
+        assert not isinstance(test, Checked)
         plan = asserts.plan(test)
         if outcome.get("inside"):
             trial.flags.add("inside")
@@ -444,17 +608,14 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
             trial.flags.add("unparsable")
     if cheating:
         trial.flags.add("cheating")
-    ran = sum(status != "not_run" for status in trial.statuses)
-    died = report is not None and report.kind == ENDED and 0 < ran < len(tests)
-    if report and died and outcomes[ran - 1].get("reason") == _death(report).get("reason"):
-        trial.crashed = ran - 1
+    _note_crash(trial, report)
     return trial
 
 
 def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     """Digest the report of a script that was run for one test: how it ended, and then what it wrote, decide."""
     (test,) = tests
-    assert isinstance(test, Interaction)
+    assert not isinstance(test, str)
     records = _records(report) if report else []
     trial = Trial([], cpu_seconds=report.cpu_seconds if report else 0.0)
     if report is None:
@@ -470,9 +631,171 @@ def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         trial.outcomes.append(_death(report))
     else:
         written = _text(report.output)
-        passed = asserts.same_output(written, test)
+        if isinstance(test, Checked) and test.checker is not None:
+            if len(written) > checkers.MAX_OUTPUT_CHARACTERS:
+                reason = f"wrote more than the {checkers.MAX_OUTPUT_CHARACTERS} characters that a checker gets"
+                trial.outcomes.append({"status": "killed", "reason": reason})
+            else:
+                trial.outcomes.append({"status": "pass"})
+                trial.answers[0] = ("text", written)
+            return trial
+        passed = any(asserts.same_output(written, each) for each in _interactions(test))
         trial.outcomes.append({"status": "pass"} if passed else {"status": "assertion_failed", "reason": _got(written)})
     return trial
+
+
+def _interactions(test: Interaction | Checked) -> list[Interaction]:
+    """A test of a script with one expected output for each that it has."""
+    if isinstance(test, Interaction):
+        return [test]
+    return [Interaction(test.stdin or "", each, test.compare) for each in test.expected]
+
+
+# --- answers that are judged apart from the program -------------------------------------------------------------------
+
+
+def _check(pool: Pool, given: Sequence[tuple[int, Checked, Answer]], call: Call, alone: bool) -> list[TestOutcome]:
+    """The outcomes of answers, each (program, its test, its answer), in order. The answers of one program to one
+    checker are judged in one process. After a crash those that are left get another one; a timeout is confirmed alone,
+    with four times the limits.
+    """
+    outcomes: dict[int, TestOutcome] = {}
+    pending = list(range(len(given)))
+    for _ in range(1 + _MAX_CRASHES):
+        groups: dict[tuple[int, str], list[int]] = {}
+        for at in pending:
+            groups.setdefault((given[at][0], given[at][1].checker or ""), []).append(at)
+        outcomes |= _run_checks(pool, given, list(groups.values()), checkers.LIMITS, call, alone)
+        pending = [at for at in pending if at not in outcomes]
+        if not pending:
+            break
+    late = [at for at, outcome in outcomes.items() if outcome.get("reason") in _LATE_CHECKS]
+    outcomes |= _run_checks(pool, given, [[at] for at in late], checkers.LIMITS.times(_SLOW_FACTOR), call, alone=True)
+    for at in pending:
+        outcomes[at] = {"status": "checker_failed", "reason": "the checker: ended with an earlier answer"}
+    for at, (_, test, _) in enumerate(given):
+        if version := test.digest:
+            outcomes[at]["checker"] = version
+    return [outcomes[at] for at in range(len(given))]
+
+
+_CHECK_TIME = "the checker: out of CPU time"
+_CHECK_TIME_OUTS = f"the checker: {MAX_TIME_OUTS} time-outs before"
+_LATE_CHECKS = (_CHECK_TIME, _CHECK_TIME_OUTS)
+
+
+def _run_checks(
+    pool: Pool,
+    given: Sequence[tuple[int, Checked, Answer]],
+    groups: Sequence[Sequence[int]],
+    limits: Limits,
+    call: Call,
+    alone: bool,
+) -> dict[int, TestOutcome]:
+    """The outcomes of the answers of each group, which one process judges, up to the one in which it ended."""
+    jobs = [
+        Job(
+            given[group[0]][1].checker or "",
+            limits=limits,
+            checks=[(*checkers.plan(given[at][1]).check, given[at][2]) for at in group],
+        )
+        for group in groups
+    ]
+
+    def digest(index: int, report: Report | None) -> dict[int, TestOutcome]:
+        group = groups[index]
+        if report is None:
+            return {at: {"status": "unjudged", "reason": "the sandbox had trouble"} for at in group}
+        records = _records(report)
+        if not records or records[0]["status"] != "loaded":
+            said = _clean(records[0].get("reason", "out of CPU time")) if records else _death(report).get("reason", "")
+            return {at: {"status": "checker_failed", "reason": f"the checker does not load: {said}"} for at in group}
+        steps = records[1:]
+        end = steps.pop() if steps and steps[-1]["status"] == "end" else None
+        outcomes = {at: _checked_record(record) for at, record in zip(group, steps, strict=False)}
+        rest = group[len(outcomes) :]
+        if end is not None:
+            for at in rest:
+                reason = _clean(f"the checker: {end.get('reason', '')}")
+                outcomes[at] = {"status": "checker_failed", "reason": reason}
+        elif rest:
+            death = _clean(f"the checker: {_death(report).get('reason', '')}")
+            outcomes[rest[0]] = {"status": "checker_failed", "reason": death}
+        return outcomes
+
+    found: dict[int, TestOutcome] = {}
+    if jobs:
+        for each in pool.run(jobs, call, digest, alone):
+            found |= each
+    return found
+
+
+def _checked_record(record: Record) -> TestOutcome:
+    """The outcome that a checker gave an answer; anything that it must not say is its fault."""
+    reason = record.get("reason", "")
+    match record["status"]:
+        case "accepted":
+            return {"status": "pass"}
+        case "rejected":
+            return {"status": "assertion_failed", "reason": _clean(reason)}
+        case "malformed":
+            return {"status": "killed", "reason": "wrote to the result channel"}
+        case "timeout":
+            return {"status": "checker_failed", "reason": _CHECK_TIME}
+        case "fault":
+            return {"status": "checker_failed", "reason": _clean(f"the checker: {reason}")}
+        case _:
+            return {"status": "checker_failed", "reason": "the checker: wrote to the result channel"}
+
+
+def mutants(pool: Pool, params: MutantsParams, call: Call) -> MutantsResult:
+    """How many wrong answers checkers reject.
+
+    params: {jobs: [{id, program, tests, limits?}], limits?, mutants?, seed?}. Each job is a right program with tests
+    that have a checker, a property or a comparison. Result: {checkers: [{id, accepted, answers, mutants, killed,
+    failed, survivors: [{test, answer}]}]} in job order. `answers` of the program are given to the checkers, and
+    `accepted` of them pass. Each is changed in `mutants` ways, the same for the same seed; `killed` are rejected,
+    `failed` end with a fault of the checker. A mutant may be right where there are several right answers, so the first
+    three survivors are shown.
+    """
+    jobs = _parse(params, "jobs", "tests", Limits.parse(params))
+    count, seed = params.get("mutants", _MUTANTS), params.get("seed", 0)
+    for id, work in jobs:
+        if not work.is_checked or not all(isinstance(test, Checked) for test in work.tests):
+            raise ServiceError("InvalidInput", f"Job {id} has tests without a checker, a property or a comparison.")
+    ran = _run_jobs(pool, [work for _, work in jobs], call, alone=False)
+    result: MutantsResult = {"checkers": []}
+    for (id, work), trial in zip(jobs, ran, strict=True):
+        if "unjudged" in trial.statuses:
+            raise ServiceError("SandboxUnavailable", f"The program {id} could not be run.")
+        tests = cast("tuple[Checked, ...]", work.tests)
+        right = _check(pool, [(0, tests[at], answer) for at, answer in trial.answers.items()], call, alone=False)
+        changed = [
+            (at, mutant)
+            for at, answer in trial.answers.items()
+            for mutant in checkers.mutants(
+                answer, [other for place, other in trial.answers.items() if place != at], count, seed
+            )
+        ]
+        outcomes = _check(pool, [(at, tests[at], mutant) for at, mutant in changed], call, alone=False)
+        if any(outcome["status"] == "unjudged" for outcome in [*right, *outcomes]):
+            raise ServiceError("SandboxUnavailable", f"The checkers of {id} could not be run.")
+        survivors = [each for each, outcome in zip(changed, outcomes, strict=True) if outcome["status"] == "pass"]
+        failed = sum(outcome["status"] == "checker_failed" for outcome in outcomes)
+        result["checkers"].append(
+            {
+                "id": id,
+                "answers": len(tests),
+                "accepted": sum(outcome["status"] == "pass" for outcome in right),
+                "mutants": len(changed),
+                "killed": len(changed) - len(survivors) - failed,
+                "failed": failed,
+                "survivors": [
+                    {"test": at, "answer": _clean(checkers.shown(mutant))} for at, mutant in survivors[:_MAX_SURVIVORS]
+                ],
+            }
+        )
+    return result
 
 
 def _text(written: bytes) -> str:
@@ -590,6 +913,7 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     if not isinstance(given, list) or not isinstance(job.get("program"), str):
         raise ServiceError("InvalidInput", f"Job {position} needs 'program' (a string) and '{texts}' (a list).")
     tests: list[Test] = []
+    expressions: list[str] = []
     for test in cast("list[Any]", given):
         match test:
             case str():
@@ -600,10 +924,12 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
                 texts == "tests" and len(test) == 3 and compare in asserts.COMPARISONS
             ):
                 tests.append(Interaction(stdin, stdout, compare))
+            case {"call": str()} | {"stdin": str()} if texts == "tests" and (checked := checkers.parse(test)):
+                tests.append(checked)
             case _:
-                message = f"Job {position} has {texts} that are neither texts nor {{stdin, stdout}}."
+                message = f"Job {position} has {texts} that are neither texts nor of a known form."
                 raise ServiceError("InvalidInput", message)
-    if len({type(test) for test in tests}) > 1:
+    if len({_is_of_script(test) for test in tests}) > 1:
         raise ServiceError(
             "InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind."
         )
@@ -611,9 +937,14 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
         message = f"Job {position} has {len(tests)} {texts}; at most {_MAX_TESTS} are allowed."
         raise ServiceError("InvalidInput", message)
     streams = [text for test in tests if isinstance(test, Interaction) for text in asserts.texts(test)]
+    checked = [test for test in tests if isinstance(test, Checked)]
+    for test in checked:
+        (streams if test.stdin is not None else expressions).extend([test.stdin or "", *test.expected])
+        expressions += [test.call or "", test.property or ""]
     for most, given_texts in (
-        (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str))]),
+        (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str)), *expressions]),
         (_MAX_STREAM_CHARACTERS, streams),
+        (checkers.MAX_CHECKER_CHARACTERS, [test.checker or "" for test in checked]),
     ):
         _check_length(position, most, given_texts)
     own = Limits.parse(job, limits)

@@ -2,7 +2,10 @@
 import { z } from 'zod';
 import { LANGUAGES } from '../../activities/languages/index.js';
 
-/** What became of one test case. `unjudged` is infrastructure and never a fact about a program. */
+/**
+ * What became of one test case. `unjudged` is infrastructure and `checker_failed` a fault of the test's checker: neither
+ * is a fact about a program.
+ */
 export const VERDICTS = [
   'pass',
   'assertion_failed',
@@ -13,10 +16,66 @@ export const VERDICTS = [
   'killed',
   'refused',
   'vacuous',
+  'checker_failed',
   'unjudged',
 ] as const;
 export const Verdict = z.enum(VERDICTS);
 export type Verdict = z.infer<typeof Verdict>;
+
+/**
+ * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers with
+ * a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
+ */
+export const StdinTest = z.strictObject({
+  stdin: z.string(),
+  stdout: z.string(),
+  compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+});
+export type StdinTest = z.infer<typeof StdinTest>;
+
+const Expression = z.string().min(1).max(65_536);
+const Checker = z.string().min(1).max(65_536);
+
+/**
+ * A test with several right answers. The answer of a call, or what a script prints, leaves the process of the program as
+ * plain data and is judged in another one:
+ * - `expect`, or one of `anyOf`, is an expression for the value, compared `exact`, with a `tolerance` or `unordered`;
+ * - `property` is an expression over `result` and `args`, the arguments of the call;
+ * - `checker` is a program with a function `check(input, output, answer)`, a special judge. `answer` is the value of
+ *   `expect`, or the text `stdout`, where there is one.
+ *
+ * @example
+ * ```ts
+ * import { CheckedTest } from 'acecoder-temporal/contract';
+ *
+ * CheckedTest.parse({ call: 'divisors(12)', expect: '[1, 2, 3, 4, 6, 12]', compare: 'unordered' });
+ * CheckedTest.parse({ call: 'root(2.0)', property: 'abs(result * result - args[0]) < 1e-6' });
+ * ```
+ */
+export const CheckedTest = z.union([
+  z
+    .strictObject({
+      call: Expression,
+      expect: z.string().min(1).optional(),
+      anyOf: z.array(z.string().min(1)).min(1).max(100).optional(),
+      compare: z.enum(['exact', 'tolerance', 'unordered']).optional(),
+      tolerance: z.number().nonnegative().optional(),
+    })
+    .refine(({ expect, anyOf }) => (expect === undefined) !== (anyOf === undefined), 'give either expect or anyOf')
+    .refine(
+      ({ compare, tolerance }) => tolerance === undefined || compare === 'tolerance',
+      'tolerance is only for compare "tolerance"',
+    ),
+  z.strictObject({ call: Expression, property: Expression }),
+  z.strictObject({ call: Expression, checker: Checker, expect: z.string().min(1).optional() }),
+  z.strictObject({ stdin: z.string(), checker: Checker, stdout: z.string().optional() }),
+  z.strictObject({
+    stdin: z.string(),
+    anyOf: z.array(z.string()).min(1).max(100),
+    compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+  }),
+]);
+export type CheckedTest = z.infer<typeof CheckedTest>;
 
 /** Tests of one question, at most: what the sandbox judges of one program. */
 export const MAX_TESTS = 1_000;
@@ -230,6 +289,8 @@ export const TestOutcome = z.strictObject({
   weak: z.boolean().optional(),
   /** True where the test was judged as what it was meant to assert, such as a comparison without `assert`. */
   repaired: z.boolean().optional(),
+  /** Version of the checker program that decided: the first 16 digits of its SHA-256. */
+  checker: z.string().optional(),
 });
 export type TestOutcome = z.infer<typeof TestOutcome>;
 

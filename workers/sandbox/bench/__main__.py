@@ -52,9 +52,12 @@ PARTS = (
     "http",
     "peer",
     "attacks",
+    "checkers",
     "kills",
     "growth",
 )
+MUTANTS = 2_400
+"""Of programs for questions with several right answers; some are right."""
 _MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
 _WIDE = {"cpuSecondsPerTest": 1.0, "cpuSecondsPerProgram": 20.0}
 
@@ -398,6 +401,36 @@ def _different(ours: Verdicts, theirs: Verdicts) -> int:
     return sum(statuses != theirs.get(id) for id, statuses in ours.items())
 
 
+def checked_questions() -> tuple[int, int, int, int, int, int]:
+    """(right programs, those that pass, mutants whose answers are wrong, those that fail, mutants that are right and do
+    not pass, faults of checkers) of the questions with several right answers.
+    """
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    import checker_cases
+
+    right = [(question, program) for question in checker_cases.QUESTIONS for program in question.programs]
+    mutants = checker_cases.sample(MUTANTS, seed=0)
+    with running() as service:
+        programs = checker_cases.judged(service.ask, right)
+        results = [
+            result
+            for start in range(0, len(mutants), 300)
+            for result in checker_cases.judged(service.ask, mutants[start : start + 300])
+        ]
+    for result in [*programs, *results]:
+        if result.faults or result.passes != result.is_right:
+            print(f"  {result.question.name}: {result.outcomes}\n{result.program}")
+    wrong = [result for result in results if not result.is_right]
+    return (
+        len(programs),
+        sum(result.passes and result.is_right for result in programs),
+        len(wrong),
+        sum(not result.passes and not result.faults for result in wrong),
+        sum(result.is_right and not result.passes for result in results),
+        sum(bool(result.faults) for result in results),
+    )
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -448,7 +481,7 @@ def main() -> int:
     shared = Path(os.environ.get("ACECODER_SHARED") or ROOT.parent / "shared")
     home = Path(os.environ.get("ACECODER_HOME") or ROOT / ".acecoder")
     try:
-        every_question = questions(shared)
+        every_question = [] if parts == ["checkers"] else questions(shared)
     except FileNotFoundError as error:
         print(f"The reference load is not there: {error.filename}. Set ACECODER_SHARED.", file=sys.stderr)
         return 2
@@ -535,6 +568,14 @@ def main() -> int:
         tried, failed = attacks()
         row("attacks tried, over all ways to start the sandbox", tried, "attacks", 49)
         not_above("attacks that did what they should not", failed, "attacks")
+    if "checkers" in parts:
+        right, passed, wrong, killed, lost, faults = checked_questions()
+        row("right programs of questions with several answers", right, "programs", 80)
+        not_above("of them, programs that fail", right - passed, "programs")
+        row("mutants of them that answer wrongly", wrong, "programs", 2_000)
+        row("of them, mutants that fail", 100 * killed / max(1, wrong), "%", 99)
+        not_above("mutants that answer rightly and fail", lost, "programs")
+        not_above("mutants on which a checker has a fault", faults, "programs")
     if "kills" in parts:
         lost, different, killed = survive_kills([job for job in jobs if job["tests"]][::8], options.kills, home)
         print(f"kill -9: {dict(killed)}")

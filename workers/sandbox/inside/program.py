@@ -335,7 +335,7 @@ def _values(expressions: Sequence[str | types.CodeType], namespace: dict[str, An
     budget = [_MAX_SIZE]
     for expression in expressions:
         try:
-            values.append(encode(eval(_compiled(expression), namespace), budget))
+            values.append(encode(eval(compiled(expression), namespace), budget))
         except TimeOut:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
@@ -343,7 +343,8 @@ def _values(expressions: Sequence[str | types.CodeType], namespace: dict[str, An
     return {"status": "values", "values": values}
 
 
-def _compiled(expression: str | types.CodeType) -> types.CodeType:
+def compiled(expression: str | types.CodeType) -> types.CodeType:
+    """The code of an expression of a test."""
     return compile(expression, "<test>", "eval", dont_inherit=True) if isinstance(expression, str) else expression
 
 
@@ -369,12 +370,14 @@ class Harness:
         per_test: float,
         per_program: float,
         send: Callable[[bytes], None],
+        collect: Callable[[Sequence[str | types.CodeType], dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         """Load the program `text`, run `steps` in order, and send a JSON record for the loading and for each step.
 
         An empty record comes first: where it is missing, the process never became ready, which is not the fault of the
-        program. A step is a list of expressions, texts or compiled, whose values are sent encoded. `per_test` and
-        `per_program` are CPU seconds. After `max_time_outs` time-outs, or once the CPU time of the program is used up,
+        program. A step is a list of expressions, texts or compiled, of which `collect` makes the record; without it
+        their values are sent encoded. `per_test` and `per_program` are CPU seconds. After `max_time_outs` time-outs, or
+        once the CPU time of the program is used up,
         a record with status "end" takes the place of the rest.
         """
 
@@ -392,7 +395,7 @@ class Harness:
             if time_outs == max_time_outs or seconds <= 0:
                 report({"status": "end", "reason": end_reason(time_outs, seconds)})
                 return
-            time_outs += report(self.clock.run(seconds, _values, expressions, namespace)) == "timeout"
+            time_outs += report(self.clock.run(seconds, collect or _values, expressions, namespace)) == "timeout"
 
     def run_script(self, text: str, seconds: float, send: Callable[[bytes], None], tells: bool = False) -> None:
         """Run the program `text` as a script that reads descriptor 0 and writes to descriptor 1, and end the process as

@@ -11,11 +11,12 @@ Bytes on the control descriptor:
   unread.
 The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
-A job has one of four modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
+A job has one of six modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
 child runs the program once, as a script, with a standard input of its own. `_TESTED`: two children, connected by a
 socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory. `_TOLD`: as
 `_SCRIPT`, but standard error is read too; the output in the reply is then the length of standard output in 4 bytes,
-standard output, and what standard error holds.
+standard output, and what standard error holds. `_ANSWERS`: as `_PLAIN`, but the values of the steps are sent as data
+(`answers.py`). `_CHECKS`: one child judges such data (`checker.py`), without the program.
 
 The zygote has no threads and holds nothing but modules: fork copies its page tables, and a child finds in its memory
 whatever the zygote has ever held. So no byte of a job or of a record is ever in memory that a child inherits: the child
@@ -54,6 +55,8 @@ def _ignore(**_: object) -> None:
 
 _register_at_fork, os.register_at_fork = os.register_at_fork, _ignore
 
+import answers  # noqa: E402
+import checker as checker_module  # noqa: E402
 import hardening  # noqa: E402
 import program  # noqa: E402
 import served  # noqa: E402
@@ -74,7 +77,7 @@ os.environ.pop("LD_BIND_NOW", None)
 
 # Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD = 0, 1, 2, 3
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4, 5
 # Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
 # output.
 # The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
@@ -229,7 +232,7 @@ class _Zygote:
                     os.close(descriptor)
             raise
         if pid == 0:
-            self._become_program(writer, out_writer, error_writer, size, limits)
+            self._become_program(mode, writer, out_writer, error_writer, size, limits)
         os.close(writer)
         pipes = [(reader, self._records)]
         if out_writer >= 0:
@@ -287,9 +290,9 @@ class _Zygote:
         os.close(exited)
 
     def _become_program(
-        self, records: int, output: int, errors: int, size: int, limits: tuple[float, float, int]
+        self, mode: int, records: int, output: int, errors: int, size: int, limits: tuple[float, float, int]
     ) -> None:
-        """Become the program's process: the job first, then limits, then the program; never returns."""
+        """Become the process of a program or checker: the job first, then limits, then the program; never returns."""
         try:
             hardening.end_with_parent()
             rest = _read_exactly(self._control, size)
@@ -305,7 +308,11 @@ class _Zygote:
             if output >= 0:
                 self._harness.run_script(content[0], limits[0], send, tells=errors >= 0)
             source, steps, max_time_outs = content
-            self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send)
+            if mode == _CHECKS:
+                checker_module.run(self._harness.clock, source, steps, max_time_outs, limits[0], limits[1], send)
+            else:
+                collect = answers.answer if mode == _ANSWERS else None
+                self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send, collect)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
             os._exit(1)
         os._exit(0)

@@ -24,6 +24,7 @@ export const SOURCE = [
 export const JUDGE = [
   'activities/execution/execution.ts',
   'workers/sandbox/asserts.py',
+  'workers/sandbox/checkers.py',
   'workers/sandbox/verdicts.py',
   'workers/sandbox/inside/',
 ] as const;
