@@ -254,6 +254,7 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     // are about another
     // function than the problem's or need what a test may not have, and 894 hold.
     const { testCases, keptTestCases, questions: kept } = filtered.metrics as Record<string, number>;
+    const { repeated } = filtered.metrics['droppedTestCases'] as Record<string, number>;
     const rejected = Object.values(questions.metrics['rejectedTests'] as Record<string, number>).reduce(
       (sum, count) => sum + count,
       0,
@@ -263,7 +264,8 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
         `(notice: 864 of 2,869), ${kept} questions`,
     );
     expect(testCases! + rejected).toBe(2830);
-    expect(keptTestCases).toBe(894);
+    // Some stand there twice, with another message or as 6 and 6.0: the first is kept.
+    expect([keptTestCases! + repeated!, repeated]).toEqual([894, 16]);
 
     const samples = {
       kind: 'samples',

@@ -15,6 +15,7 @@ import {
   Worker,
   type WorkflowBundle,
 } from '@temporalio/worker';
+import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { startStack, stopStack } from '../../infra/stack/embedded-stack.js';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import { FAILURES, QUEUES, queueName, STAGES, type QueueRole } from '../../workflows/contract/index.js';
@@ -47,6 +48,8 @@ export class DevServer {
     // What fails is part of the scripts.
     Runtime.install({ logger: new DefaultLogger('ERROR') });
     const home = mkdtempSync(join(tmpdir(), 'acecoder-conformance-'));
+    // Whoever stops the bench leaves no server behind.
+    onEndSignal(() => void stopStack({ home }).finally(() => process.exit(1)));
     const { address } = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
     const connection = await Connection.connect({ address });
     const native = await NativeConnection.connect({ address });

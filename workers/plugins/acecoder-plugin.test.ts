@@ -218,7 +218,7 @@ describe('docs/how-to/own-cluster.md', () => {
       .flatMap((room) =>
         readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }).map((name) => join(root, room, name)),
       )
-      .filter((file) => /(?<!\.test)\.ts$/.test(file));
+      .filter((file) => /(?<!\.test)\.ts$|workers\/client\/\w+\.py$/.test(file));
     const read = new Set(
       sources.flatMap((file) =>
         [...readFileSync(file, 'utf8').matchAll(/\bACECODER_[A-Z0-9_]*[A-Z0-9]/g)].map(([name]) => name),

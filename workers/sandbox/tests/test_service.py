@@ -105,7 +105,7 @@ def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool, monkeypatc
 
 
 def test_trouble_of_the_host_is_no_verdict(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(way: str, index: int) -> wall.Wall:
+    def fail(way: str, index: int, setting: wall.Setting) -> wall.Wall:
         raise wall.WallError(way)
 
     assert statuses(verdicts.judge(pool, {"jobs": [job(), job(1)]}, call())) == ["pass", "pass"]
