@@ -27,8 +27,9 @@ A test is a text (Python statements, unittest or pytest tests) or {"stdin", "std
 run as a script; "compare" is "floats", which is the default, "tokens" or "exact". Where several answers are right, a
 test is {"call", "expect" or "anyOf", "compare"?, "tolerance"?}, {"call", "property"}, {"call", "checker", "expect"?},
 {"stdin", "checker", "stdout"?} or {"stdin", "anyOf", "compare"?}. With "entryPoint", tests may call the function
-\`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then the texts that it
-must print. A "checker" is the checker program of all tests that have none. "limits" are {"cpuSecondsPerTest", "cpuSecondsPerProgram", "memoryBytes"} of this row, and "reference" is a
+\`candidate\`, or define \`check(candidate)\`. A "stdin" is what such a script reads; its tests are then the texts that
+it must print. A "checker" is the checker program of all tests that have none. "limits" are {"cpuSecondsPerTest",
+"cpuSecondsPerProgram", "memoryBytes"} of this row, and "reference" is a
 program that must pass the same tests, or else the row is refused. Output rows are {"id", "outcomes", "passRate",
 "flags"}; what is in the output already is not run again. The exit code is 1 when a row was refused or could not be
 judged.

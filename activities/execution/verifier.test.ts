@@ -383,7 +383,9 @@ describe('attacks on the server', () => {
         brokenReferences: [],
       },
     });
-    const writes = `import os\nfor fd in range(256):\n    try: os.write(fd, ${JSON.stringify(`${forged}\n`)}.encode())\n    except OSError: pass\n`;
+    const text = JSON.stringify(`${forged}\n`);
+    const writes =
+      'import os\nfor fd in range(256):\n' + `    try: os.write(fd, ${text}.encode())\n    except OSError: pass\n`;
     const said200 = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}';
     const rows = [
       { id: 'function', program: `${writes}def double(n): return n`, tests: TESTS.slice(0, 1) },

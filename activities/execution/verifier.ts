@@ -273,7 +273,9 @@ class Handler {
     }
   }
 
-  /** @throws Answer where a token is needed and is not there, or where a page in a browser may have sent the request. */
+  /**
+   * @throws Answer where a token is needed and is not there, or where a page in a browser may have sent the request.
+   */
   #checkCaller({ headers }: IncomingMessage): void {
     if (this.#token) {
       const [, scheme, value = ''] = /^(bearer|basic) +(.+)$/i.exec(headers.authorization ?? '') ?? [];

@@ -30,7 +30,9 @@ const OTHERS = ['batches/', 'cells/', 'datasets/', 'experiments/', 'kept/', 'pru
 const LANES = 8;
 /** Digests after which what was read is stored, so that a killed worker's successor need not read it again. */
 const MARK_DIGESTS = 65_536;
-/** Checkpoints of a training that goes on: a worker may read the newest, and the one before it where that is damaged. */
+/**
+ * Checkpoints of a training that goes on: a worker may read the newest, and the one before it where that is damaged.
+ */
 const CHECKPOINTS_KEPT = 2;
 /** What a finished training is, by the kinds of artifact that trainings make. */
 const TRAINED_KINDS: readonly ArtifactKind[] = ['model', 'rewardModel', 'policy'];

@@ -158,7 +158,9 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
     return done === undefined ? undefined : ShardDocument.parse(done);
   }
 
-  /** What was ever run of the programs of a shard, by program; and how many of the cells this run of the workflow ran. */
+  /**
+   * What was ever run of the programs of a shard, by program; and how many of the cells this run of the workflow ran.
+   */
   async function storedRuns(
     harness: string,
     keys: ReadonlySet<string>,

@@ -101,7 +101,10 @@ export function rangeOf(sorted: readonly string[]): string {
   return `${sorted[0]!.slice(0, RANGE)}-${sorted.at(-1)!.slice(0, RANGE)}`;
 }
 
-/** Whether an object of cells may hold one of these sorted programs: `name` is its key, below the folder of the harness. */
+/**
+ * Whether an object of cells may hold one of these sorted programs: `name` is its key, below the folder of the
+ * harness.
+ */
 export function mayHold(name: string, sorted: readonly string[]): boolean {
   const [first = '', last = ''] = name.split('-');
   let [low, high] = [0, sorted.length];

@@ -35,7 +35,8 @@ const LINK_HOURS = { usual: 24, most: 168 };
 
 /**
  * Settings from the environment; `ACECODER_SANDBOX_MINIMUM` is the lowest level of isolation;
- * `ACECODER_SANDBOX_LIBRARIES` and `ACECODER_SANDBOX_SCRATCH_MIB` are what programs may import and write; `ACECODER_HOME`,
+ * `ACECODER_SANDBOX_LIBRARIES` and `ACECODER_SANDBOX_SCRATCH_MIB` are what programs may import and write;
+ * `ACECODER_HOME`,
  * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
  * @throws Error when `ACECODER_PROCESSES` is no number of processes, or `ACECODER_LINK_HOURS` no number of hours,

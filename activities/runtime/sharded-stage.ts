@@ -220,8 +220,9 @@ function shardedStageActivities<D extends ShardedDefinition>(
     if (stageKey(own) === key) return;
     throw new StageFailure(
       'VersionMismatch',
-      `this worker has version ${JSON.stringify(own.version)} of the stage ${stage}, and the plan ${key.slice(0, 12)} ` +
-        'was made by another build. Keep workers of both builds until running stages end, or run the stage again ' +
+      `this worker has version ${JSON.stringify(own.version)} of the stage ${stage}, ` +
+        `and the plan ${key.slice(0, 12)} was made by another build. ` +
+        'Keep workers of both builds until running stages end, or run the stage again ' +
         'when all workers have the new build',
     );
   }

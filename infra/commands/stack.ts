@@ -17,7 +17,8 @@ Starts the Temporal server and the object store on 127.0.0.1, with their data in
   --ui-port N     port of the Temporal UI (8733)
   --store-port N  port of the object store (9733)
   --store STORE   minio, seaweedfs or versitygw; the home keeps the first choice
-  --temporal T    dev-server (default), or postgresql: the server in its production form; the home keeps the first choice
+  --temporal T    dev-server (default), or postgresql: the server in its production form;
+                  the home keeps the first choice
   --database-port N  with postgresql: its port (any free one)
   --help          print this
 

@@ -21,7 +21,8 @@ Runs all integration tests, kills included, once for each row:
   versitygw    the Temporal dev server, VersityGW
   postgresql   the Temporal server in its production form on PostgreSQL, MinIO
 
-What a row needs is built on demand and kept: the Temporal server takes Go 7 minutes, VersityGW one. A row whose programs
+What a row needs is built on demand and kept: the Temporal server takes Go 7 minutes, VersityGW one.
+A row whose programs
 can be neither found nor built is skipped, with the reason. A row that has passed on this commit is not run again.
 
   FILES...     only these test files; such a run is not remembered
@@ -64,7 +65,8 @@ export interface RowResult extends Row {
  * Splits the rows into those to run and those whose earlier pass on the same code stands.
  *
  * @example
- * const { run, kept } = plan(rows, [{ ...rows[0], code: 'c0ffee', state: 'passed', ... }], { code: 'c0ffee', again: false });
+ * const { run, kept } = plan(rows, [{ ...rows[0], code: 'c0ffee', state: 'passed', ... }], { code: 'c0ffee', again:
+ * false });
  */
 export function plan(
   rows: readonly Row[],

@@ -3,7 +3,9 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson, writeWhole } from './processes.mjs';
 
-/** Every store that is known. A new one also gets a server in `infra/stack/object-store.ts` and a step of the set-up. */
+/**
+ * Every store that is known. A new one also gets a server in `infra/stack/object-store.ts` and a step of the set-up.
+ */
 const STORES = ['minio', 'seaweedfs', 'versitygw'];
 
 /** The stores in one phrase. */

@@ -40,7 +40,8 @@ import { report, type Measure } from './table.js';
 
 const HELP = `npm run chaos -- [options]
 
-Runs micro experiments, each on a host of its own: a Temporal server, a store, workers, Python processes and an endpoint.
+Runs micro experiments, each on a host of its own: a Temporal server, a store, workers, Python
+processes and an endpoint.
 Faults come at moments from the seed. What ends is started again, and the experiments go on. Meanwhile a schedule
 refreshes a data set, and garbage collection runs in a loop. At the end all is held against an undisturbed run.
 

@@ -29,7 +29,8 @@ import { report, type Measure } from './table.js';
 
 const HELP = `npm run test:hosts -- [options]
 
-Runs a micro experiment undisturbed, and then again while in each stage the host is lost that works at it: its network is
+Runs a micro experiment undisturbed, and then again while in each stage the host is lost that works at it: its network
+is
 cut, its processes are killed, and its disk is removed. Every artifact has to be the same. It needs root and iproute2.
 
   --stage S      lose a host in this stage only; may be given several times
@@ -156,7 +157,8 @@ async function loseIn(stage: StageName, id: string, client: Client, cluster: Clu
       ? [training]
       : pending.filter(({ activityType }) => !CHECKS.includes(activityType!.name!));
     const step = training ? await cluster.step() : undefined;
-    // A training is lost once there is something to go on from. Rounds begin with sampling: their training is waited for.
+    // A training is lost once there is something to go on from. Rounds begin with sampling: their training is waited
+    // for.
     const isRipe = training ? step !== undefined : chosen && stage !== 'reinforcement';
     const host = isRipe
       ? cluster.hosts.find((each) => each.has(Number(chosen!.lastWorkerIdentity!.split('@')[0])))

@@ -38,7 +38,8 @@ const tracked = execFileSync('git', ['ls-files'], { cwd: root, encoding: 'utf8',
 const textOf = (path: string): string => readFileSync(join(root, path), 'utf8');
 const isTest = (path: string): boolean => /\.test\.ts$|(^|\/)tests?\/|conftest\.py$/.test(path);
 const production = tracked.filter(
-  (path) => /^(workflows|activities|workers|infra)\/.*\.(ts|mjs|py)$/.test(path) && !isTest(path),
+  (path) =>
+    /^(workflows|activities|workers|infra)\/.*\.(ts|mjs|py)$/.test(path) && !isTest(path) && !path.includes('/bench/'),
 );
 
 function documents(): Measure[] {

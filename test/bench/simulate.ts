@@ -27,7 +27,8 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
   --size NAME=N    one long run without faults: rounds=1000 of reinforcement, shards=10000 of sampling,
                    retries=500 or pauses=100 of an experiment; nights=365 of a refresh by a schedule, with faults
-  --conformance    plays ${SCRIPTS.length} scripts in the simulation and on Temporal's dev server; both must go the same way
+  --conformance    plays ${SCRIPTS.length} scripts in the simulation and on Temporal's dev server;
+                   both must go the same way
   --script TEXT    of the scripts those whose names hold TEXT
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line

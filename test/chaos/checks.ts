@@ -1,4 +1,6 @@
-/** What must hold after a run with faults: looked up in the store, in the endpoint's log and in the trainings' record. */
+/**
+ * What must hold after a run with faults: looked up in the store, in the endpoint's log and in the trainings' record.
+ */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync } from 'node:fs';
 import { z } from 'zod';

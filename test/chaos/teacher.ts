@@ -1,4 +1,6 @@
-/** Replies of a teacher for the project's seeds: the questions of the offline teacher, as a language model sends them. */
+/**
+ * Replies of a teacher for the project's seeds: the questions of the offline teacher, as a language model sends them.
+ */
 import { spawnSync } from 'node:child_process';
 import { z } from 'zod';
 import { deriveSeed } from '../../activities/artifacts/keys.js';

@@ -1,4 +1,6 @@
-/** Stored programs under changed tests, limits and rules: exactly the new cells run, and the table says what changed. */
+/**
+ * Stored programs under changed tests, limits and rules: exactly the new cells run, and the table says what changed.
+ */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,6 @@
 /**
- * Scripts that go the same way in the simulation and on Temporal's dev server: the same workflow code, the same modelled
+ * Scripts that go the same way in the simulation and on Temporal's dev server: the same workflow code, the same
+ * modelled
  * activities, and the same deeds at the same moments. A deed happens while one activity is held, so that no course
  * depends on how fast a host is.
  */

@@ -1,4 +1,6 @@
-/** Scripts of the conformance on Temporal's dev server: real workers, with the modelled activities of the simulation. */
+/**
+ * Scripts of the conformance on Temporal's dev server: real workers, with the modelled activities of the simulation.
+ */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -284,7 +286,10 @@ function isQuiet(events: readonly Event[]): boolean {
     events.filter(({ eventType }) => pattern.test(EventType[eventType!])).length;
   const sent = count(/_EXTERNAL_WORKFLOW_EXECUTION_INITIATED$|START_CHILD_WORKFLOW_EXECUTION_INITIATED$/);
   const answered = count(
-    /_EXTERNAL_WORKFLOW_EXECUTION_FAILED$|EXTERNAL_WORKFLOW_EXECUTION_(SIGNALED|CANCEL_REQUESTED)$|START_CHILD_WORKFLOW_EXECUTION_FAILED$|_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED$/,
+    new RegExp(
+      '_EXTERNAL_WORKFLOW_EXECUTION_FAILED$|EXTERNAL_WORKFLOW_EXECUTION_(SIGNALED|CANCEL_REQUESTED)$|' +
+        'START_CHILD_WORKFLOW_EXECUTION_FAILED$|_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED$',
+    ),
   );
   const due = count(/WORKFLOW_TASK_SCHEDULED$/) - count(/WORKFLOW_TASK_(COMPLETED|FAILED|TIMED_OUT)$/);
   return sent === answered && due === 0;

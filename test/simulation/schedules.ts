@@ -569,7 +569,8 @@ class ScheduleRun {
 
   async #reset(workflowId: string, random: Random): Promise<void> {
     const { server } = this;
-    // A preview or refresh that was terminated is not reset but started again: nothing tells it that its stage has gone.
+    // A preview or refresh that was terminated is not reset but started again: nothing tells it that its stage has
+    // gone.
     const { workflow } = this.what;
     const steered = workflow === 'experiment' || Object.hasOwn(STAGE, workflow);
     if (!steered && this.#everAsked.has('terminate')) return;
@@ -676,7 +677,8 @@ class ScheduleRun {
             ? undefined
             : `experiment fails: ${text}`;
         }
-        // A run that a reset made learns how the stage of the run before ended, which an earlier reset may have cancelled.
+        // A run that a reset made learns how the stage of the run before ended, which an earlier reset may have
+        // cancelled.
         if (!Object.hasOwn(STAGE, workflow) && text.includes('canceledFailureInfo') && this.#interfered()) return;
         // A stage alone has nobody who parks it.
         return text.includes('from the seed') ? undefined : `${workflow} fails: ${text}`;

@@ -101,7 +101,9 @@ const Change = {
   questionId: z.string(),
 };
 
-/** A verdict of one test of one program that is another now. `from` is absent for a new test, `to` for one that left. */
+/**
+ * A verdict of one test of one program that is another now. `from` is absent for a new test, `to` for one that left.
+ */
 export const VerdictChange = z.strictObject({
   change: z.literal('verdict'),
   ...Change,

@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { LANGUAGES } from '../../activities/languages/index.js';
 
 /**
- * What became of one test case. `unjudged` is infrastructure and `checker_failed` a fault of the test's checker: neither
+ * What became of one test case. `unjudged` is infrastructure and `checker_failed` a fault of the test's checker:
+ * neither
  * is a fact about a program.
  */
 export const VERDICTS = [
@@ -23,7 +24,8 @@ export const Verdict = z.enum(VERDICTS);
 export type Verdict = z.infer<typeof Verdict>;
 
 /**
- * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers with
+ * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers
+ * with
  * a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
  */
 export const StdinTest = z.strictObject({
@@ -37,7 +39,8 @@ const Expression = z.string().min(1).max(65_536);
 const Checker = z.string().min(1).max(65_536);
 
 /**
- * A test with several right answers. The answer of a call, or what a script prints, leaves the process of the program as
+ * A test with several right answers. The answer of a call, or what a script prints, leaves the process of the program
+ * as
  * plain data and is judged in another one:
  * - `expect`, or one of `anyOf`, is an expression for the value, compared `exact`, with a `tolerance` or `unordered`;
  * - `property` is an expression over `result` and `args`, the arguments of the call;

@@ -11,14 +11,17 @@ import {
   type StageProgressMessage,
 } from '../contract/index.js';
 
-/** What an experiment sends with a pause or its end: a later one has a greater number, near the time in milliseconds. */
+/**
+ * What an experiment sends with a pause or its end: a later one has a greater number, near the time in milliseconds.
+ */
 const PauseMessage = z.object({ number: z.number() });
 export type PauseMessage = z.infer<typeof PauseMessage>;
 /** How far a number may be ahead of the time, in milliseconds. */
 const AHEAD_MS = 60_000;
 
 /**
- * The number of a pause or its end; undefined where it has none, as a person's. Anybody may send one from the far future.
+ * The number of a pause or its end; undefined where it has none, as a person's. Anybody may send one from the far
+ * future.
  * It has no number either, because every later one of the experiment would be older than it.
  *
  * @example
@@ -45,7 +48,8 @@ const AS_THEY_ARRIVE = Array.from({ length: 1000 }, () => rawValueTypeInfo);
 
 /**
  * Takes a signal, whose payload has a schema. Anybody may send anything, and an error in a handler would fail every
- * workflow task from then on. So a payload that cannot be decoded, or that the schema refuses, is ignored with a line in
+ * workflow task from then on. So a payload that cannot be decoded, or that the schema refuses, is ignored with a line
+ * in
  * the worker's log. Signals without a payload take `z.unknown()`, and are heard whatever comes with them.
  */
 export function onSignal<T>(

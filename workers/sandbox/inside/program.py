@@ -405,7 +405,8 @@ class Harness:
         status = [1]
         send(b"")
         if tells:
-            sys.stderr = sys.__stderr__ = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            errors = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            sys.stderr = sys.__stderr__ = errors
         try:
             script = compile(text.removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
         except Exception as error:  # noqa: BLE001 - a text that is not a program
@@ -418,7 +419,8 @@ class Harness:
         send(self._encode({"status": "loaded"}).encode())
         # Fresh ones: those of this interpreter remember that they could be wound back.
         sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
-        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
+        out = open(1, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = out
 
         def tell(error: BaseException) -> None:
             status[0] = _tell(error)

@@ -95,7 +95,9 @@ export const filtering = defineStage({
     droppedQuestions: Counts,
     /** Test cases that the oracle does not confirm, by verdict. */
     droppedTestCases: Counts,
-    /** Kept test cases that nearly every program passes, and those that were judged as what they were meant to assert. */
+    /**
+     * Kept test cases that nearly every program passes, and those that were judged as what they were meant to assert.
+     */
     weakTestCases: z.number().optional(),
     repairedTestCases: z.number().optional(),
     /** What the filter dropped against the errors that an offline teacher injected. */
