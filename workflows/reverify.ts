@@ -26,9 +26,8 @@ export interface ReverifyResult {
 }
 
 /**
- * Judges stored programs, answers or rollouts again under changed tests, limits or rules. Only cells that nobody has
- * run
- * run. Neither a GPU nor a teacher is used, and what is stored stays as it is.
+ * Judges stored programs, answers or rollouts again under changed tests, limits or rules. Only cells
+ * that were never run are run. Neither a GPU nor a teacher is used, and what is stored stays as it is.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example

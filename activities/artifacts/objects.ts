@@ -286,8 +286,7 @@ export class S3Objects {
   /**
    * Sets an object's time to now by copying it onto itself inside the store; false where it is gone. VersityGW leaves
    * the time as it was at such a copy, and S3 refuses one of more than 5 GiB: the copy then goes in parts, which makes
-   * a
-   * new object.
+   * a new object.
    *
    * @param before its time, as the store tells it.
    */

@@ -22,9 +22,8 @@ export const RowLimits = z
 /**
  * A program and its tests. A test is a text (Python statements or a `unittest.TestCase` class), `{stdin, stdout}` for a
  * program that is run as a script, or a `CheckedTest` where several answers are right. With `entryPoint`, tests may
- * call
- * the function `candidate`, or define `check(candidate)`. `stdin` is what such a script reads; its tests are then the
- * texts that it must print. `checker` is the checker program of all tests `{call, expect?}` and `{stdin, stdout?}`.
+ * call the function `candidate`, or define `check(candidate)`. `stdin` is what such a script reads; its tests are then
+ * the texts that it must print. `checker` is the checker program of all tests `{call, expect?}` and `{stdin, stdout?}`.
  * `limits` are those of this row, `reference` is a program that is to pass the same tests, and `language` is that of
  * all texts.
  *

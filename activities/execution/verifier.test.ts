@@ -213,6 +213,25 @@ describe('/verify', () => {
     ]);
   });
 
+  it('judges several right answers, and asks nobody to come again for a checker with a fault', async () => {
+    const fault = { call: 'double(1)', checker: 'def check(input, output, answer):\n    return 1' };
+    const rows = [
+      { id: 'any', program: DOUBLE, tests: [{ call: 'double(1)', anyOf: ['2', '3'] }] },
+      { id: 'fault', program: DOUBLE, tests: [fault] },
+    ];
+    const both = await post(open, '/verify', { rows });
+    const refused = {
+      id: 'fault',
+      judged: false,
+      passRate: null,
+      retry: false,
+      error: expect.stringContaining('test 0: the checker: it answers 1') as string,
+    };
+    expect(both.body).toMatchObject({ verdicts: [{ id: 'any', judged: true, passRate: 1 }, refused] });
+    const alone = await post(open, '/verify', { rows: rows.slice(1) });
+    expect([alone.status, alone.body]).toMatchObject([200, { verdicts: [refused] }]);
+  });
+
   it('says in /health what judges, and knows no other paths and methods', async () => {
     const health = await fetch(`${open.url}/health`);
     expect(await health.json()).toMatchObject({ status: 'ok', level: expect.any(String) as string });

@@ -424,6 +424,8 @@ function rowAnswer({ judgement, brokenReference }: JudgedProgram): RowAnswer {
   const none = { id, judged: false, passRate: null } as const;
   if (brokenReference !== undefined)
     return { ...none, retry: false, error: `its reference fails the test ${brokenReference}` };
+  // A checker with a fault has it the next time too.
+  if (!judgement.judged && judgement.fault !== undefined) return { ...none, retry: false, error: judgement.fault };
   if (!judgement.judged) return { ...none, retry: true, error: 'the sandbox could not judge it; ask again' };
   if (flags.includes('unparsable')) return { ...none, retry: false, error: 'one of its tests is no Python text' };
   return { id, judged: true, passRate: judgement.passRate, outcomes, flags };

@@ -48,8 +48,7 @@ function named<T extends z.ZodType>(id: string, schema: T): T {
 
 /**
  * Where a training ran, with the step after which it came there. One entry where it stayed, more where it was resumed
- * in
- * another environment, so that its last bits cannot be repeated. Goes into metrics, outside the digest.
+ * in another environment, so that its last bits cannot be repeated. Goes into metrics, outside the digest.
  */
 const TrainingEnvironment = named(
   'TrainingEnvironment',

@@ -2,9 +2,8 @@
  * The activities of a sharded stage: plan, one activity per step and shard, seal.
  *
  * The plan is stored once under the stage key and holds the rows of every shard, so that a shard reads nothing but its
- * own
- * rows and a later attempt, on any host, does the same work. A step whose shard stands in the store returns its counts.
- * Steps of a shard run in order, each on the queue that suits it; the workflow decides the window.
+ * own rows and a later attempt, on any host, does the same work. A step whose shard stands in the store returns its
+ * counts. Steps of a shard run in order, each on the queue that suits it; the workflow decides the window.
  */
 import { z } from 'zod';
 import {
@@ -71,8 +70,7 @@ export interface ShardOutput {
 
 /**
  * What a shard step gives: rows, counts that are summed over shards, and texts of which each distinct one is kept. A
- * step that
- * is `incomplete` stores nothing here.
+ * step that is `incomplete` stores nothing here.
  */
 export type StepResult<R> =
   | { rows: R[]; metrics?: Record<string, number>; notes?: Record<string, string[]> }

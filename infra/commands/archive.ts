@@ -1,7 +1,6 @@
 /**
  * An experiment as one file, a tar archive, that another store takes in: the manifests of all that it was made of,
- * their
- * blobs as they are stored, and the records about it.
+ * their blobs as they are stored, and the records about it.
  *
  * `index.json` comes first and names everything else with its SHA-256. An import checks the whole archive before it
  * writes anything. It writes blobs first and names them last, as producers do, so that it may be killed and repeated.

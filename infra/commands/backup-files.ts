@@ -2,9 +2,8 @@
  * A backup of the Temporal dev server's database and of a store, as files.
  *
  * Histories name artifacts, and no artifact names a history. So the database is copied first: what its histories name
- * is
- * in the store by then. In the store, documents name blobs, so that documents are copied before blobs. What is written
- * meanwhile is in the copy or not, and whatever the copy has is whole. Restoring goes the other way.
+ * is in the store by then. In the store, documents name blobs, so that documents are copied before blobs. What is
+ * written meanwhile is in the copy or not, and whatever the copy has is whole. Restoring goes the other way.
  */
 import { execFile } from 'node:child_process';
 import { createWriteStream } from 'node:fs';

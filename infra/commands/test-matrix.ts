@@ -65,8 +65,8 @@ export interface RowResult extends Row {
  * Splits the rows into those to run and those whose earlier pass on the same code stands.
  *
  * @example
- * const { run, kept } = plan(rows, [{ ...rows[0], code: 'c0ffee', state: 'passed', ... }], { code: 'c0ffee', again:
- * false });
+ * const earlier = [{ ...rows[0], code: 'c0ffee', state: 'passed', ... }];
+ * const { run, kept } = plan(rows, earlier, { code: 'c0ffee', again: false });
  */
 export function plan(
   rows: readonly Row[],

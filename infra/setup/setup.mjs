@@ -36,8 +36,7 @@ const MINIO_PACKAGES = 1_300;
  * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
  * @param {string} [options.libraries] an environment of libraries for untrusted programs, by its name, to install too.
  * @param {import('./store-choice.mjs').StoreName} [options.store] the object store; by default the one that the home
- * remembers, and in a
- *   new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
+ *   remembers, and in a new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
  * @param {import('./temporal-choice.mjs').TemporalName} [options.temporal] the Temporal server; by default the one that
  *   holds the workflows of the home, and in a new home the dev server.
  * @param {boolean} [options.remember] whether the home shall keep this store from now on (default), or a test needs it.

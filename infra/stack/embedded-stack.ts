@@ -2,8 +2,7 @@
  * The embedded stack: a Temporal server and an object store, on loopback only, each in a process group of its own so
  * that they outlive the command that started them. Temporal is the dev server on a file, or the server in its
  * production form with a PostgreSQL. Everything they need stands in one home folder: `data/`, `logs/`, `stack.json`
- * (what runs), `store.json` (which object store), `s3.json` (its keys),
- * `temporal.toml` (profile).
+ * (what runs), `store.json` (which object store), `s3.json` (its keys), `temporal.toml` (profile).
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';

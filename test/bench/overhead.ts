@@ -1,7 +1,6 @@
 /**
  * `npm run bench:overhead`: what Temporal costs an experiment. The experiment runs as workflows on a worker, and next
- * to
- * it as a plain script that calls the same activities in the same order.
+ * to it as a plain script that calls the same activities in the same order.
  *
  * Both run at the same time, each on half of the cores, the workflows with their worker, Temporal and the store; then
  * again with the halves exchanged. So what makes the host slower for minutes meets both. A side that ends first works

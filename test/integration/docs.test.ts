@@ -1,9 +1,7 @@
 /**
  * The `sh` blocks of README.md and docs/ that nothing else covers, run as they stand: a page at a time, in its order
- * and in
- * one shell. The shell's folder is an empty one that holds an experiment of the tests' size under the name that the
- * pages use.
- * infra/docs-tools/docs.test.ts checks the other blocks.
+ * and in one shell. The shell's folder is an empty one that holds an experiment of the tests' size under the name that
+ * the pages use. infra/docs-tools/docs.test.ts checks the other blocks.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,7 +1,6 @@
 /**
  * The packed plugin in an application elsewhere: the code of docs/how-to/own-cluster.md, as it stands there, in an
- * empty folder with
- * the tarball that `npm pack` makes, on a Temporal server and a store that the application brings.
+ * empty folder with the tarball that `npm pack` makes, on a Temporal server and a store that the application brings.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';

@@ -1,9 +1,7 @@
 /**
  * The data path on what real models wrote for HumanEval: replies of GPT-4 and CodeGen-16B by the recorded teacher, the
- * oracle
- * filter, programs of CodeGen-16B and of four other models as recorded samples, pass rates and pairs. The notices of
- * the
- * data say what is to come out; where a number depends on how it is counted, the test states the rule.
+ * oracle filter, programs of CodeGen-16B and of four other models as recorded samples, pass rates and pairs. The
+ * notices of the data say what is to come out; where a number depends on how it is counted, the test states the rule.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -207,8 +205,7 @@ describe.skipIf(missing)('GPT-4’s asserts for HumanEval', () => {
       { minimumTestCases: 1, minimumDistinctOutputs: 1 },
     );
     // The notice counts all 814: 689 hold, 121 fail, 3 raise, 1 times out. Seven are about another function of the
-    // problem (10, 38
-    // and 50), so the parser rejects them: six of those that hold, and one that raises.
+    // problem (10, 38 and 50), so the parser rejects them: six of those that hold, and one that raises.
     expect(questions.metrics).toMatchObject({
       questions: 164,
       testCases: 814 - 7,
@@ -251,8 +248,7 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
       { minimumTestCases: 1, minimumDistinctOutputs: 1, heldOutShare: 0 },
     );
     // The notice has 864 of 2,869 that hold, where fragments may span lines; of the 2,830 that stand on one line, 33
-    // are about another
-    // function than the problem's or need what a test may not have, and 894 hold.
+    // are about another function than the problem's or need what a test may not have, and 894 hold.
     const { testCases, keptTestCases, questions: kept } = filtered.metrics as Record<string, number>;
     const { repeated } = filtered.metrics['droppedTestCases'] as Record<string, number>;
     const rejected = Object.values(questions.metrics['rejectedTests'] as Record<string, number>).reduce(
@@ -370,8 +366,7 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
     expect([...sampled.byTask.values()].filter((count) => count > 0 && count < 16)).toHaveLength(84);
 
     // The whole prompt stands before each solution, as the notice counts gpt-3.5. A module-level assert that fails does
-    // not keep the
-    // sandbox from loading the rest, with which the notice has 144 for gpt-4 in the place of 143.
+    // not keep the sandbox from loading the rest, with which the notice has 144 for gpt-4 in the place of 143.
     const counts: Record<string, number> = {};
     for (const model of ['codellama', 'gpt-3.5-turbo-0613', 'gpt-4-1106-preview', 'starcoder']) {
       const rows = rowsIn<Problem & { solution: string }>(`llmdebugger-humaneval-4models/${model}.jsonl`);

@@ -1,11 +1,10 @@
 /**
  * Scripts that go the same way in the simulation and on Temporal's dev server: the same workflow code, the same
- * modelled
- * activities, and the same deeds at the same moments. A deed happens while one activity is held, so that no course
- * depends on how fast a host is.
+ * modelled activities, and the same deeds at the same moments. A deed happens while one activity is held, so that no
+ * course depends on how fast a host is.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { MESSAGES, STAGES, type FailureType, type ShardedStageName } from '../../workflows/contract/index.js';
+import { MESSAGES, WORKFLOWS, type FailureType, type ShardedStageName } from '../../workflows/contract/index.js';
 import { SimulatedActivities } from './activities.js';
 import { commandText } from './recorded.js';
 import { caseOf, GARBAGE, type SimulatedWorkflow } from './schedules.js';
@@ -78,17 +77,7 @@ const failsForGood = (activity: string, nth = 1): At & { type: FailureType } => 
   type: 'RepeatedFailure',
 });
 
-const undisturbed = (
-  [
-    ...STAGES,
-    'experiment',
-    'preview',
-    'datasetRefresh',
-    'datasetExport',
-    'reverify',
-    'garbageCollection',
-  ] satisfies SimulatedWorkflow[]
-).map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
+const undisturbed = WORKFLOWS.map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
 
 const SCRIPTS_OF_FAULTS: readonly Script[] = [
   {

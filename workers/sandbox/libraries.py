@@ -26,6 +26,14 @@ MOST_PRELOADED = 24
 _THREADED = frozenset({"jax", "tensorflow", "torch"})
 
 
+def _is_content(line: str) -> bool:
+    """Whether a line of a RECORD is about what a package holds: bytecode, scripts and what the installer notes differ
+    from host to host.
+    """
+    path = line.split(",")[0]
+    return not path.startswith("..") and not path.endswith(".pyc") and ".dist-info/" not in path
+
+
 class NotUsable(Exception):
     """The environment cannot be used; the message names it and says what to do."""
 
@@ -63,8 +71,7 @@ class Libraries:
             digest.update(package.name.encode() + b"\0")
             record = package / "RECORD"
             lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
-            # Compiled files and what the installer notes differ from host to host.
-            digest.update("\n".join(sorted(line for line in lines if line.split(",")[0].endswith(".py"))).encode())
+            digest.update("\n".join(sorted(filter(_is_content, lines))).encode())
         modules = frozenset(
             each.name.split(".")[0]
             for each in folder.iterdir()

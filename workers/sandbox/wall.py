@@ -112,13 +112,10 @@ def _bound() -> list[str]:
 
 def _packages() -> list[str]:
     """Folders of installed packages below those: nobody asked for them, and some hold the answers of a benchmark."""
-    folders = [
-        *_INTERPRETER.parents[1].glob("lib/python*/site-packages"),
-        *Path("/usr").glob("lib/python*/dist-packages"),
-    ]
-    return sorted(
-        {str(each) for each in [*folders, *Path("/usr/local").glob("lib/python*/*-packages")] if each.is_dir()}
-    )
+    roots = {_INTERPRETER.parents[1], Path("/usr"), Path("/usr/local")}
+    # Where lib64 is a link to lib, the folder behind it is found too.
+    libraries = [each for root in roots for each in root.glob("lib*") if not each.is_symlink()]
+    return sorted({str(each) for library in libraries for each in library.glob("python*/*-packages") if each.is_dir()})
 
 
 def _readable(setting: Setting) -> list[str]:
@@ -135,7 +132,9 @@ def _readable(setting: Setting) -> list[str]:
         for parent in sorted(on_the_way):
             places.append(f"{parent}/.")
             places += [
-                str(each) for each in sorted(parent.iterdir()) if each not in on_the_way and each not in packages
+                str(each)
+                for each in sorted(parent.iterdir())
+                if each.exists() and each not in on_the_way and each not in packages
             ]
     return [*places, *([setting.libraries.folder] if setting.libraries else [])]
 

@@ -4,8 +4,7 @@ import { LANGUAGES } from '../../activities/languages/index.js';
 
 /**
  * What became of one test case. `unjudged` is infrastructure and `checker_failed` a fault of the test's checker:
- * neither
- * is a fact about a program.
+ * neither is a fact about a program.
  */
 export const VERDICTS = [
   'pass',
@@ -25,8 +24,7 @@ export type Verdict = z.infer<typeof Verdict>;
 
 /**
  * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers
- * with
- * a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
+ * with a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
  */
 export const StdinTest = z.strictObject({
   stdin: z.string(),
@@ -40,8 +38,7 @@ const Checker = z.string().min(1).max(65_536);
 
 /**
  * A test with several right answers. The answer of a call, or what a script prints, leaves the process of the program
- * as
- * plain data and is judged in another one:
+ * as plain data and is judged in another one:
  * - `expect`, or one of `anyOf`, is an expression for the value, compared `exact`, with a `tolerance` or `unordered`;
  * - `property` is an expression over `result` and `args`, the arguments of the call;
  * - `checker` is a program with a function `check(input, output, answer)`, a special judge. `answer` is the value of

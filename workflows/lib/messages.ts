@@ -21,8 +21,7 @@ const AHEAD_MS = 60_000;
 
 /**
  * The number of a pause or its end; undefined where it has none, as a person's. Anybody may send one from the far
- * future.
- * It has no number either, because every later one of the experiment would be older than it.
+ * future. It has no number either, because every later one of the experiment would be older than it.
  *
  * @example
  * pauseNumber({ number: 1000 }, 1000); // 1000
@@ -49,8 +48,7 @@ const AS_THEY_ARRIVE = Array.from({ length: 1000 }, () => rawValueTypeInfo);
 /**
  * Takes a signal, whose payload has a schema. Anybody may send anything, and an error in a handler would fail every
  * workflow task from then on. So a payload that cannot be decoded, or that the schema refuses, is ignored with a line
- * in
- * the worker's log. Signals without a payload take `z.unknown()`, and are heard whatever comes with them.
+ * in the worker's log. Signals without a payload take `z.unknown()`, and are heard whatever comes with them.
  */
 export function onSignal<T>(
   { name }: { name: string },

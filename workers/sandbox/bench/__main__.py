@@ -558,7 +558,7 @@ def main() -> int:
         ours, peers, agreement = against_peer(load, limits, home)
         row("programs/s on call == literal (ours)", ours, "programs/s")
         row("programs/s on call == literal (EvalPlus 0.3.1)", peers, "programs/s")
-        row("times as fast as EvalPlus", ours / peers, "times", 10)
+        row("times as fast as EvalPlus", ours / peers, "times", 12)
         print("agreement with EvalPlus by test")
         for kind, count in agreement.most_common():
             print(f"  {count:6d}  {kind:38s} {_EXPLANATIONS.get(kind, '')}")

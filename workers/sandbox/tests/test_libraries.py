@@ -36,7 +36,10 @@ def test_the_name_changes_with_what_is_installed_and_not_with_the_place(tmp_path
     def environment(place: str, version: str, line: str) -> str:
         package = tmp_path / place / "libs" / f"thing-{version}.dist-info"
         package.mkdir(parents=True)
-        (package / "RECORD").write_text(f"thing.py,sha256={line},1\nthing-{version}.dist-info/INSTALLER,,\n")
+        installed = (
+            f"../../bin/thing,sha256={place},1\nthing.pyc,,\nthing-{version}.dist-info/INSTALLER,sha256={place},1"
+        )
+        (package / "RECORD").write_text(f"thing.py,sha256=a,1\nthing.so,sha256={line},1\n{installed}\n")
         return Libraries.find(str(package.parent)).name
 
     first = environment("a", "1.0", "abc")

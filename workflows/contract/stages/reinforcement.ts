@@ -316,8 +316,7 @@ export const reinforcement = defineStage({
 
 /**
  * Copies of the trained parameters that the store keeps of RL rounds, at the most at once: weights and the two moments
- * of
- * Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
+ * of Adam of rounds that are not pruned yet, because they are young or the newest, and weights of those that stay.
  */
 function storedCopies(
   {
