@@ -210,27 +210,17 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
 
   /** Outcomes of jobs, in their order. */
   async function judged(jobs: readonly CellJob[]): Promise<TestOutcome[][]> {
-    const outcomes: TestOutcome[][] = [];
-    const byMemory = new Map<number, number[]>();
-    for (const [at, { limits }] of jobs.entries())
-      byMemory.set(limits.memoryBytes, [...(byMemory.get(limits.memoryBytes) ?? []), at]);
-    for (const places of byMemory.values()) {
-      const given = places.map((at): Job => {
-        const { program, tests, limits } = jobs[at]!;
-        const { cpuSecondsPerTest, cpuSecondsPerProgram } = limits;
-        return {
-          ...jobOf(SandboxRow.parse({ id: String(at), program, tests })),
-          limits: { cpuSecondsPerTest, cpuSecondsPerProgram },
-        };
-      });
-      const { judgements } = await judgePrograms(sandbox, given, {
-        limits: jobs[places[0]!]!.limits,
-        signal: cancellationSignal(),
-        onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
-      });
-      allJudged(judgements).forEach((judgement, index) => (outcomes[places[index]!] = judgement.outcomes));
-    }
-    return outcomes;
+    if (jobs.length === 0) return [];
+    const given = jobs.map(({ program, tests, limits }, at): Job => ({
+      ...jobOf(SandboxRow.parse({ id: String(at), program, tests })),
+      limits,
+    }));
+    const { judgements } = await judgePrograms(sandbox, given, {
+      limits: jobs[0]!.limits,
+      signal: cancellationSignal(),
+      onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
+    });
+    return allJudged(judgements).map(({ outcomes }) => outcomes);
   }
 
   return {
