@@ -20,7 +20,7 @@ import { checkStore } from '../../infra/setup/store-choice.mjs';
 import { checkTemporal } from '../../infra/setup/temporal-choice.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { createServices } from '../../workers/plugins/services.js';
-import { MESSAGES, STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
+import { merge, MESSAGES, STAGES, type ArtifactRef, type StageName } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { microModel, microSeeds } from '../fixtures/micro-model.js';
 import { NetworkHost, noNetworkHosts } from '../fixtures/network-host.js';
@@ -50,6 +50,20 @@ const CHECKS: readonly string[] = ['inputs.check'];
 /** Activities that leave checkpoints. */
 const TRAININGS: readonly string[] = ['rewardModel.train', 'fineTuning.train', 'reinforcement.update'];
 const MICRO_STAGES = STAGES.filter((stage) => stage in (microExperiment('', '', '')['stages'] as object));
+
+/** Trainings that last for several checkpoints also on a fast host, so that each can be met at work. */
+const LONGER = {
+  stages: {
+    rewardModel: { epochs: 24 },
+    fineTuning: { epochs: 24 },
+    reinforcement: {
+      promptsPerRound: 8,
+      samplesPerPrompt: 8,
+      algorithm: { batchSize: 2 },
+      execution: { microBatch: 2 },
+    },
+  },
+};
 
 interface Result {
   stages: { name: StageName; artifact: ArtifactRef }[];
@@ -177,7 +191,7 @@ async function loseIn(stage: StageName, id: string, client: Client, cluster: Clu
       activityId: activityId!,
       attempt: attempt ?? 1,
       workflow: atRun,
-      startedAt: Number(lastStartedTime?.seconds ?? 0) * 1000 + (lastStartedTime?.nanos ?? 0) / 1e6,
+      startedAt: millisecondsOf(lastStartedTime),
       lostAt,
       ...(step !== undefined && TRAININGS.includes(activityType!.name!) ? { step } : {}),
     }));
@@ -193,6 +207,19 @@ interface Again {
 
 /** When the activity was begun again; undefined where its result had come before its host was lost. */
 async function begunAgain(lost: Lost): Promise<Again | undefined> {
+  for (;;) {
+    const { raw } = await lost.workflow.describe();
+    const pending = (raw.pendingActivities ?? []).find(({ activityId }) => activityId === lost.activityId);
+    // What is over within a poll stands in the history alone.
+    if (!pending) return begunByHistory(lost);
+    const attempt = pending.attempt ?? 1;
+    if (attempt > lost.attempt && Number(pending.state) === STARTED)
+      return { lost, seconds: (millisecondsOf(pending.lastStartedTime) - lost.lostAt) / 1000, attempt };
+    await sleep(20);
+  }
+}
+
+async function begunByHistory(lost: Lost): Promise<Again | undefined> {
   const { events } = await lost.workflow.fetchHistory();
   const scheduled = events?.find(
     ({ activityTaskScheduledEventAttributes: attributes }) => attributes?.activityId === lost.activityId,
@@ -203,8 +230,12 @@ async function begunAgain(lost: Lost): Promise<Again | undefined> {
   );
   const attempt = started?.activityTaskStartedEventAttributes?.attempt ?? 0;
   if (attempt <= lost.attempt) return undefined;
-  const at = Number(started!.eventTime!.seconds) * 1000 + (started!.eventTime!.nanos ?? 0) / 1e6;
-  return { lost, seconds: (at - lost.lostAt) / 1000, attempt };
+  return { lost, seconds: (millisecondsOf(started!.eventTime) - lost.lostAt) / 1000, attempt };
+}
+
+/** Milliseconds since 1970. */
+function millisecondsOf(time: { seconds?: unknown; nanos?: number | null } | null | undefined): number {
+  return Number(time?.seconds ?? 0) * 1000 + (time?.nanos ?? 0) / 1e6;
 }
 
 const artifactsOf = ({ stages }: Result): Map<StageName, string> =>
@@ -269,7 +300,7 @@ async function main(): Promise<void> {
         return client.workflow.start('experiment', {
           taskQueue: cluster.queue,
           workflowId: cluster.queue,
-          args: [microExperiment(cluster.queue, seedsPath, model)],
+          args: [merge(microExperiment(cluster.queue, seedsPath, model), LONGER)],
         });
       };
       const cluster = (): Cluster => new Cluster(stack, folder, environment, `hosts-${randomUUID().slice(0, 8)}`);
@@ -305,13 +336,14 @@ async function measure(
     say(`an experiment that loses a host in ${left.join(', ')} ...`);
     const cluster = makeCluster();
     const handle = await start(cluster);
-    const hit: Lost[] = [];
+    const found: Again[] = [];
     for (const stage of left) {
       const lost = await loseIn(stage, handle.workflowId, client, cluster);
       if (!lost) continue;
       losses += 1;
       say(`  ${stage}: lost a host at work on ${lost.map(({ type }) => type).join(', ')}`);
-      hit.push(...lost);
+      // A pause would cancel what begins again, so it comes after that.
+      found.push(...(await Promise.all(lost.map(begunAgain))).filter((each) => each !== undefined));
       // There are two hosts again before the next one is lost.
       await handle.signal(MESSAGES.pause);
       await cluster.add();
@@ -320,7 +352,6 @@ async function measure(
     const digests = artifactsOf((await handle.result()) as Result);
     compared += digests.size;
     different += [...digests].filter(([stage, digest]) => expected.get(stage) !== digest).length;
-    const found = (await Promise.all(hit.map(begunAgain))).filter((each) => each !== undefined);
     again.push(...found);
     const resumed = [...cluster.log().matchAll(/resuming from step (\d+), of a checkpoint of the store/g)].map(
       ([, step]) => Number(step),
