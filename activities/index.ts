@@ -1,5 +1,6 @@
 /** All activities of the plugin by name. */
 import { ACTIVITIES, activitiesOf, type Part, type QueueRole } from '../workflows/contract/index.js';
+import { comparisonActivities } from './comparison/activities.js';
 import { datasetRefreshActivities } from './dataset-refresh/activities.js';
 import { endpointActivities } from './endpoint/activities.js';
 import { sandboxActivities } from './execution/activities.js';
@@ -32,6 +33,7 @@ export function createActivities(services: Services, role: QueueRole, part: Part
           queueActivities(services),
           datasetRefreshActivities(services),
           reverifyActivities(services),
+          comparisonActivities(services),
           garbageCollectionActivities(services),
           sandboxActivities(services),
           previewActivities(services),

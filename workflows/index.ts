@@ -5,4 +5,5 @@ export { preview } from './preview.js';
 export { datasetRefresh } from './dataset-refresh.js';
 export { datasetExport } from './dataset-export.js';
 export { reverify } from './reverify.js';
+export { compare } from './compare.js';
 export { garbageCollection } from './garbage-collection.js';

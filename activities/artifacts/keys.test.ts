@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { artifactDigest, deriveSeed, objectKeys, rowId, safeName, sha256, stageKey, type Recipe } from './keys.js';
 import { HOSTILE_TEXTS } from '../../test/fixtures/hostile-texts.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from '../statistics/random.js';
 import {
   canonicalJson,
   type Json,

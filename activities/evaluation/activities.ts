@@ -6,23 +6,22 @@ import {
   EvaluationConfig,
   EvaluationRow,
   Language,
+  POLICIES,
   STAGE,
   StageFailure,
-  type EvaluationResult,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { keyedLanguage } from '../languages/index.js';
 import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
-import { wilsonInterval } from '../statistics/intervals.js';
 import { score } from '../policy/score.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate, type SampleRequest } from '../policy/generate.js';
-import { extractProgram, promptOf } from '../policy/prompt.js';
+import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
-import { bestOfN, mean, passAtK } from '../statistics/pass-at-k.js';
+import { comparisonsOf, evaluate } from './figures.js';
 
 const PlannedTask = z.strictObject({
   policy: z.string(),
@@ -242,14 +241,28 @@ export function evaluationActivities(services: Services) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
-      const results = [...groups.values()].map((group) =>
-        evaluate(group, { passAtK: config.passAtK, bestOf: config.bestOf }),
-      );
       const order = config.benchmarks.map(benchmarkName);
-      results.sort((a, b) => order.indexOf(a.benchmark) - order.indexOf(b.benchmark) || (a.policy < b.policy ? -1 : 1));
+      const ordered = [...groups.values()].sort(
+        ([a], [b]) => order.indexOf(a!.benchmark) - order.indexOf(b!.benchmark) || (a!.policy < b!.policy ? -1 : 1),
+      );
+      const { temperature, topP, seed } = config;
+      const results = ordered.map((group) => {
+        const { benchmark } = group[0]!;
+        return {
+          ...evaluate(group, config),
+          conditions: {
+            temperature,
+            topP,
+            maxNewTokens: config.benchmarks[order.indexOf(benchmark)]?.maxNewTokens ?? config.maxNewTokens,
+            prompt: PROMPT_VERSION,
+            harness: notes['harness'] ?? [],
+          },
+        };
+      });
       return {
         metrics: {
           results,
+          comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed }),
           notes,
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
@@ -257,54 +270,4 @@ export function evaluationActivities(services: Services) {
       };
     },
   });
-}
-
-/** The figures of one policy on one benchmark; each is a mean over tasks. Without `bestOf`, N is all samples of it. */
-export function evaluate(
-  rows: readonly EvaluationRow[],
-  config: { passAtK: readonly number[]; bestOf?: readonly number[] | undefined },
-): EvaluationResult {
-  const tasks = new Map<string, { greedy?: boolean; samples: { passed: boolean; score?: number | undefined }[] }>();
-  for (const { taskId, mode, passed, score } of rows) {
-    const task = tasks.get(taskId) ?? { samples: [] };
-    if (mode === 'greedy') task.greedy = passed;
-    else task.samples.push({ passed, score });
-    tasks.set(taskId, task);
-  }
-  const all = [...tasks.values()];
-  const samples = Math.min(...all.map((task) => task.samples.length));
-  const greedy = all.flatMap((task) => (task.greedy === undefined ? [] : [task.greedy ? 1 : 0]));
-  const scored = all.every((task) => task.samples.every((sample) => sample.score !== undefined));
-  const overTasks = (figure: (samples: { passed: boolean; score?: number | undefined }[]) => number): number | null =>
-    samples === 0 ? null : mean(all.map((task) => figure(task.samples)));
-  const passing = (of: readonly { passed: boolean }[]): number => of.filter(({ passed }) => passed).length;
-  const table = (
-    sizes: readonly number[],
-    figure: (samples: { passed: boolean; score?: number | undefined }[], size: number) => number,
-  ): Record<string, number> =>
-    // Without samples, "all samples" is a Best-of-0, which is no figure.
-    Object.fromEntries(
-      sizes
-        .filter((size) => size > 0 && size <= samples)
-        .map((size) => [String(size), overTasks((of) => figure(of, size))!]),
-    );
-  return {
-    benchmark: rows[0]!.benchmark,
-    policy: rows[0]!.policy,
-    tasks: all.length,
-    samples,
-    greedy: mean(greedy),
-    greedyInterval: wilsonInterval(greedy.filter((passed) => passed === 1).length, greedy.length) ?? null,
-    mean: overTasks((of) => passing(of) / of.length),
-    passAtK: table(config.passAtK, (of, k) => passAtK(of.length, passing(of), k)),
-    bestOfN: scored
-      ? table(config.bestOf ?? [samples], (of, N) =>
-          bestOfN(
-            of.map(({ passed, score }) => ({ passed, score: score! })),
-            N,
-          ),
-        )
-      : {},
-    oracle: overTasks((of) => (passing(of) > 0 ? 1 : 0)),
-  };
 }

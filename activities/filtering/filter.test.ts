@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { python } from '../languages/python.js';
 import { filterQuestion, splitQuestions } from './filter.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from '../statistics/random.js';
 import { VERDICTS, type QuestionRow, type Verdict } from '../../workflows/contract/index.js';
 
 const RULE = { minimumTestCases: 5, minimumDistinctOutputs: 2 };

@@ -1,7 +1,7 @@
 /** Preference pairs: the paper's rule, at its boundaries and against a plain restatement of it in whole numbers. */
 import { describe, expect, it } from 'vitest';
 import { byQuestion, pairPrograms, type PairRule, type QuestionPrograms } from './pairs.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from '../statistics/random.js';
 import { PairRow, type ProgramRow } from '../../workflows/contract/index.js';
 
 const PAPER: PairRule = { labels: 'rate', minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 };

@@ -1,7 +1,7 @@
 /** Rewards of a round: what a rollout earns, which ones are left out, and that none gets lost. */
 import { describe, expect, it } from 'vitest';
 import { rewardRollouts, type JudgedRollout, type RewardRule } from './rewards.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from '../statistics/random.js';
 import { RewardRow } from '../../workflows/contract/index.js';
 
 const TESTS: RewardRule = {

@@ -72,6 +72,7 @@ export function summarise(input: SummaryInput, manifests: Manifests): Summary {
     rewardModel: rewardModelOf(metrics.rewardModel),
     reinforcement: reinforcementOf(rounds, manifests),
     evaluation: metrics.evaluation.results,
+    comparisons: metrics.evaluation.comparisons,
     cost: {
       teacher: teacher.kind,
       currency: 'USD',

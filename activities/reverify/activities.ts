@@ -28,7 +28,7 @@ import { eachOf } from '../artifacts/collections.js';
 import { objectKeys, safeName, sha256, stageKey, type Recipe } from '../artifacts/keys.js';
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { placeFiles, publish } from '../artifacts/results.js';
-import { evaluate } from '../evaluation/activities.js';
+import { evaluate } from '../evaluation/figures.js';
 import { allJudged, judgePrograms, type Job } from '../execution/execution.js';
 import { jobOf, SandboxRow } from '../execution/rows.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';

@@ -9,7 +9,7 @@ import {
   type ArtifactRef,
   type Produced,
 } from '../../workflows/contract/index.js';
-import { stageKey } from '../artifacts/keys.js';
+import { deriveSeed, stageKey } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
@@ -18,7 +18,8 @@ import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { promptOf } from '../policy/prompt.js';
 import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
-import { accuracyByGap, calibration, wilsonInterval } from '../statistics/intervals.js';
+import { bootstrapMeans } from '../statistics/bootstrap.js';
+import { accuracyByGap, calibration } from '../statistics/intervals.js';
 
 /** `rewardModel.train`. */
 export function rewardModelActivities({ store, models }: Services) {
@@ -91,7 +92,7 @@ export function rewardModelActivities({ store, models }: Services) {
               tooLong: result.tooLong,
               heldOutTooLong: result.heldOutTooLong,
               meanMargin: result.heldOut.meanMargin,
-              interval95: wilsonInterval(margins.filter((margin) => margin > 0).length, margins.length) ?? null,
+              interval95: intervalByQuestion(result.heldOut.rows, heldOutPairs, deriveSeed(config.seed, 'heldOut')),
               baselineAccuracy: result.before?.accuracy ?? null,
               calibration: calibration(margins).map((bin) => ({ ...bin })),
               byGap: accuracyByGap(
@@ -111,6 +112,26 @@ export function rewardModelActivities({ store, models }: Services) {
       return produced;
     },
   };
+}
+
+/**
+ * Interval of the held-out accuracy, 95 %. Questions are drawn, because pairs of one question share programs and
+ * depend on each other. Null without pairs.
+ *
+ * @example
+ * intervalByQuestion([{ id: 'p', chosenScore: 1, rejectedScore: 0 }], [{ id: 'p', questionId: 'q' }], 7); // [1, 1]
+ */
+function intervalByQuestion(
+  rows: readonly { id: string; chosenScore: number; rejectedScore: number }[],
+  pairs: readonly Pick<PairRow, 'id' | 'questionId'>[],
+  seed: number,
+): [number, number] | null {
+  if (rows.length === 0) return null;
+  const questionOf = new Map(pairs.map(({ id, questionId }) => [id, questionId]));
+  return bootstrapMeans(
+    { accuracy: rows.map(({ chosenScore, rejectedScore }) => (chosenScore > rejectedScore ? 1 : 0)) },
+    { seed, clusters: rows.map(({ id }) => questionOf.get(id) ?? id) },
+  ).accuracy.interval;
 }
 
 function asConversation({

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Contamination } from './contamination.js';
 import type { Task } from '../benchmarks/benchmark.js';
 import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from './similarity.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from '../statistics/random.js';
 
 describe('tokens and shingles', () => {
   it('are words and operators in lower case, without string and comment marks', () => {

@@ -1,7 +1,7 @@
 /** Wilson interval and calibration of the reward model's pairwise accuracy. */
 import { describe, expect, it } from 'vitest';
 import { accuracyByGap, calibration, wilsonInterval } from './intervals.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from './random.js';
 
 describe('wilsonInterval', () => {
   it.each([

@@ -1,7 +1,7 @@
 /** pass@k and Best-of-N against their definitions: the mean over all subsets of the samples. */
 import { describe, expect, it } from 'vitest';
 import { bestOfN, mean, passAtK } from './pass-at-k.js';
-import { Random } from '../synthesis/random.js';
+import { Random } from './random.js';
 
 /** All subsets of `size` indices below `n`. */
 function subsets(n: number, size: number, from = 0): number[][] {

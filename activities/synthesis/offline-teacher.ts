@@ -20,7 +20,7 @@ import {
   tuple,
   type PyValue,
 } from './python-literal.js';
-import { Random } from './random.js';
+import { Random } from '../statistics/random.js';
 
 /** The type of a parameter or return value, as far as the generator of inputs understands annotations. */
 type PyType =

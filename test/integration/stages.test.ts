@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { PairRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
+import type { CompareResult } from '../../workflows/compare.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
@@ -183,16 +184,30 @@ describe('a benchmark from a file', () => {
 
   it('is an input of the stage: evaluated by its content, and refused where it is none', async () => {
     writeFileSync(path, [problem(11, 3), problem(12, 7)].join('\n'));
-    const evaluate = () =>
+    const evaluate = (settings: object = {}) =>
       startWorkflow('evaluation', {
         inputs: { policies: { micro: { kind: 'folder', path: inject('model') } } },
-        config: { benchmarks: [mbpp], samples: 0, maxNewTokens: 24 },
+        config: { benchmarks: [mbpp], samples: 0, maxNewTokens: 24, ...settings },
       });
     const { ref, metrics } = (await (await evaluate()).result()) as StageResult;
     expect(metrics['results']).toMatchObject([{ benchmark: 'mbpp', policy: 'micro', tasks: 2 }]);
     const { inputs } = await artifactStore().manifest(ref);
     expect(inputs['benchmark:0']).toMatchObject({ kind: 'tasks', rows: 2 });
     expect(await (await evaluate()).result()).toMatchObject({ ref, reused: true });
+
+    // Two evaluations side by side: equal but for the seed of samples that nobody drew, and with shorter answers.
+    const of: string[] = [ref.key];
+    for (const settings of [{ seed: 1 }, { maxNewTokens: 12 }])
+      of.push(((await (await evaluate(settings)).result()) as StageResult).ref.key);
+    const compared = (await (await startWorkflow('compare', { of })).result()) as CompareResult;
+    expect(compared.verdicts).toEqual([
+      expect.stringMatching(/^mbpp: no difference is shown .* on the same 2 tasks: 0 gained, 0 lost/) as string,
+      expect.stringContaining(`no verdict on ${of[2]}, because the answers came about differently`) as string,
+    ]);
+    expect(readFileSync(compared.html!, 'utf8')).toContain('maxNewTokens 24 and 12');
+    const { type, message } = await failureOf(await startWorkflow('compare', { of: [ref.key, 'no-such-run'] }));
+    expect(type).toBe('InvalidExperiment');
+    expect(message).toMatch(/of\.1.*no-such-run/);
 
     writeFileSync(path, `${problem(11, 3)}\n{"task_id": 12}\n`);
     expect(await failureOf(await evaluate())).toMatchObject({

@@ -226,6 +226,11 @@ it('a re-verification under other limits', async () => {
   await record('reverify', 'reverify');
 });
 
+it('a comparison of an experiment with the evaluation that it reused', async () => {
+  await (await startWorkflow('compare', { of: ['micro', artifacts.evaluation.key] }, { id: 'compare' })).result();
+  await record('compare', 'compare');
+});
+
 it('a teacher behind an endpoint, whose budget is too small at first', async () => {
   const endpoint = await fakeEndpoint();
   const seeds = join(inject('stack').home, 'fake-seeds.jsonl');

@@ -175,6 +175,10 @@ export class SimulatedActivities {
         return this.#reverifyShard(attempt, input as { stageKey: string; shard: number });
       case 'reverify.table':
         return this.#reverifyTable(attempt, input as { stageKey: string });
+      case 'comparison.check':
+        return [];
+      case 'comparison.make':
+        return { ...this.#made(attempt, 'compare', 'report', { inputs: {}, ...(input as object) }), verdicts: [] };
       case 'preview.seeds':
         return { ref: this.#import(attempt, { ...(input as object), kind: 'seeds' }) };
       case 'preview.page':

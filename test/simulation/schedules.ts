@@ -154,6 +154,8 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
           execution: { window },
         },
       };
+    case 'compare':
+      return { workflow, shards, input: { of: ['my-run', 'other-run'] } };
     case 'garbageCollection':
       return { workflow, shards, input: { minimumAgeHours: 24, dryRun: false } };
     case 'preview':

@@ -1,6 +1,7 @@
 /** Inputs of the workflows, checked: the one way from a JSON value to a valid input or to all of its mistakes. */
 import { z } from 'zod';
 import { artifactInput } from './artifacts.js';
+import { CompareInput } from './compare.js';
 import { Experiment, ExperimentFile } from './experiment.js';
 import { Name, schemaField } from './fields.js';
 import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
@@ -70,6 +71,7 @@ export const WorkflowInputs = {
   datasetRefresh: DatasetRefreshInput,
   datasetExport: DatasetExportInput,
   reverify: ReverifyInput,
+  compare: CompareInput,
   garbageCollection: GarbageCollectionInput,
 } as const;
 export type WorkflowName = keyof typeof WorkflowInputs;

@@ -13,20 +13,98 @@ export const Environments = z.array(z.record(z.string(), z.json()));
 
 const rate = z.number().min(0).max(1);
 
+const interval = z.tuple([z.number(), z.number()]);
+const rates = z.record(z.string(), rate);
+const intervals = z.record(z.string(), interval);
+
+/**
+ * Who chooses one of N samples: the reward model, the most frequent program, the leading tests of a task, or these
+ * tests first and the reward model among equals. Choosing at random is the mean, and the oracle of N is pass@N.
+ */
+export const SELECTIONS = ['rewardModel', 'majority', 'tests', 'testsAndRewardModel'] as const;
+
+/** Best-of-N by one method. Intervals are those of a bootstrap over tasks, 95 %. */
+export const Selection = z.strictObject({
+  method: z.enum(SELECTIONS),
+  N: z.number().int().positive(),
+  rate,
+  interval,
+  /** The rate less that of a sample at random, on the same tasks. */
+  gain: z.number(),
+  gainInterval: interval,
+});
+export type Selection = z.infer<typeof Selection>;
+
+/** How the answers of an evaluation came about. Two rates are comparable where all of this is the same. */
+export const Conditions = z.strictObject({
+  temperature: z.number(),
+  topP: z.number(),
+  maxNewTokens: z.number().int(),
+  /** Version of the prompt, and of the way from an answer to its program. */
+  prompt: z.number().int(),
+  /** Harnesses that made the verdicts. */
+  harness: z.array(z.string()),
+});
+export type Conditions = z.infer<typeof Conditions>;
+
 /**
  * One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples.
+ * What version 0.1.0 did not record is optional.
  */
 export const EvaluationResult = z.strictObject({
   benchmark: z.string(),
   policy: z.string(),
+  /** Tasks with a judged answer. */
   tasks: z.number().int().nonnegative(),
+  /** Judged samples of the task that has fewest. */
   samples: z.number().int().nonnegative(),
   greedy: rate.nullable(),
   /** Wilson interval of the greedy rate over tasks, 95 %. */
-  greedyInterval: z.tuple([z.number(), z.number()]).nullable(),
+  greedyInterval: interval.nullable(),
   mean: rate.nullable(),
-  passAtK: z.record(z.string(), rate),
-  bestOfN: z.record(z.string(), rate),
+  passAtK: rates,
+  /** Best-of-N by the reward model. */
+  bestOfN: rates,
   oracle: rate.nullable(),
+  /** Intervals by a bootstrap over tasks, 95 %. */
+  intervals: z
+    .strictObject({ mean: interval.nullable(), passAtK: intervals, bestOfN: intervals, oracle: interval.nullable() })
+    .optional(),
+  selections: z.array(Selection).optional(),
+  /** Share of the answers that the limit of tokens cut. */
+  truncated: z.strictObject({ greedy: rate.nullable(), samples: rate.nullable() }).optional(),
+  /** Answers without a verdict: they are in no rate. */
+  unjudged: z.number().int().nonnegative().optional(),
+  /** Tasks without a judged answer: they are in no rate. */
+  tasksWithoutVerdict: z.number().int().nonnegative().optional(),
+  conditions: Conditions.optional(),
 });
 export type EvaluationResult = z.infer<typeof EvaluationResult>;
+
+/** Two policies on the same tasks of one benchmark. */
+export const Comparison = z.strictObject({
+  benchmark: z.string(),
+  before: z.string(),
+  after: z.string(),
+  /** What is compared: greedy answers by McNemar's exact test, or means over samples by a paired bootstrap. */
+  measure: z.enum(['greedy', 'mean']),
+  /** Tasks that both have a judged answer to. */
+  tasks: z.number().int().positive(),
+  /** Tasks of one of the two alone. */
+  notCompared: z.number().int().nonnegative(),
+  rateBefore: rate,
+  rateAfter: rate,
+  difference: z.number(),
+  /** Interval of the difference by a paired bootstrap over tasks, 95 %. */
+  interval,
+  /** Tasks on which the second policy is better, and worse. */
+  gained: z.number().int().nonnegative(),
+  lost: z.number().int().nonnegative(),
+  p: z.number(),
+  /** The p-value with allowance for all comparisons that were made together (Holm). */
+  adjustedP: z.number(),
+  /** Smallest true difference that a test on these tasks finds in 80 % of runs. */
+  minimalDetectable: z.number(),
+  verdict: z.enum(['higher', 'lower', 'noDifference']),
+});
+export type Comparison = z.infer<typeof Comparison>;

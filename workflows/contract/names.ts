@@ -17,6 +17,7 @@ export const WORKFLOWS = [
   'datasetRefresh',
   'datasetExport',
   'reverify',
+  'compare',
   'garbageCollection',
 ] as const;
 
@@ -41,6 +42,8 @@ const SHARED_ACTIVITIES = {
   'reverify.plan': 'sandbox',
   'reverify.judge': 'sandbox',
   'reverify.table': 'pipeline',
+  'comparison.check': 'pipeline',
+  'comparison.make': 'pipeline',
   'garbageCollection.sweep': 'pipeline',
   'sandbox.judge': 'sandbox',
 } as const satisfies Record<string, QueueRole>;
@@ -168,6 +171,8 @@ const LONGEST_SHARED: Readonly<Record<keyof typeof SHARED_ACTIVITIES, number>> =
   'reverify.plan': LONGEST.rows,
   'reverify.judge': LONGEST.work,
   'reverify.table': LONGEST.rows,
+  'comparison.check': LONGEST.rows,
+  'comparison.make': LONGEST.rows,
   'garbageCollection.sweep': LONGEST.work,
   'sandbox.judge': LONGEST.work,
 };

@@ -1,7 +1,7 @@
 /** `summary.json` of an experiment: the machine-readable side of the report. */
 import { z } from 'zod';
 import { ArtifactRef } from './artifacts.js';
-import { EvaluationResult } from './metrics.js';
+import { Comparison, EvaluationResult } from './metrics.js';
 import { STAGES } from './stages/index.js';
 
 const rate = z.number().min(0).max(1);
@@ -113,6 +113,8 @@ export const Summary = z.strictObject({
     deviceWaiting: rate,
   }),
   evaluation: z.array(EvaluationResult),
+  /** The other policies against the initial one, on the same tasks; absent in version 0.1.0. */
+  comparisons: z.array(Comparison).optional(),
   cost: z.strictObject({ teacher: z.string(), currency: z.literal('USD'), amount: z.number().nonnegative() }),
   /** `folder` is that of a worker which keeps results on its disk; empty where the store alone has the model. */
   models: z.array(z.strictObject({ name: z.string(), artifact: ArtifactRef, folder: z.string() })),

@@ -5,6 +5,7 @@
  * into failures. An error that no retry can mend is `nonRetryable`. Everything else is idempotent by its key.
  */
 import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
+import type { comparisonActivities } from '../../activities/comparison/activities.js';
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
 import type { reinforcementActivities } from '../../activities/reinforcement/activities.js';
@@ -35,6 +36,7 @@ type Named = ReturnType<typeof modelActivities> &
   ReturnType<typeof datasetRefreshActivities> &
   ReturnType<typeof previewActivities> &
   ReturnType<typeof reverifyActivities> &
+  ReturnType<typeof comparisonActivities> &
   ReturnType<typeof tableActivities> &
   ReturnType<typeof endpointActivities>;
 

@@ -136,7 +136,8 @@ export async function resolveInputs<I extends object>(
   return replaced(inputs, at, refs) as Resolved<I>;
 }
 
-function refused(workflow: WorkflowName, mistakes: Mistake[]): ApplicationFailure {
+/** The failure with which a workflow refuses its input. */
+export function refused(workflow: WorkflowName, mistakes: Mistake[]): ApplicationFailure {
   return ApplicationFailure.create({
     type: 'InvalidExperiment',
     nonRetryable: true,

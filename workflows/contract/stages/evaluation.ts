@@ -16,7 +16,7 @@ import {
   seed,
   window,
 } from '../fields.js';
-import { EvaluationResult, Notes } from '../metrics.js';
+import { Comparison, EvaluationResult, Notes } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
@@ -47,6 +47,7 @@ export const EvaluationConfig = z
       .array(count)
       .optional()
       .describe('each N of Best-of-N, at most the samples per task; absent: all samples'),
+    selectionTests: count.optional().describe('leading tests of a task by which Best-of-N may choose; absent: none'),
     heldOutTasks: count.optional().describe('held-out questions at most; absent: all'),
     seed: seed.default(0),
     limits,
@@ -122,6 +123,8 @@ export const evaluation = defineStage({
   },
   metrics: z.object({
     results: z.array(EvaluationResult),
+    /** The other policies against the initial one; absent in version 0.1.0. */
+    comparisons: z.array(Comparison).optional(),
     notes: Notes,
     tokens: z.number(),
     cpuSeconds: z.number(),
@@ -138,7 +141,12 @@ export const evaluation = defineStage({
     generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },
     judge: { queue: 'sandbox', version: 2, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
-    seal: { queue: 'pipeline', version: 1, code: [OWN, 'activities/statistics/'] },
+    // Figures are outside the digest: those of an older artifact are fewer, and its answers are the same.
+    seal: {
+      queue: 'pipeline',
+      version: 1,
+      code: [OWN, 'activities/evaluation/figures.ts', 'activities/statistics/'],
+    },
   },
   shardSteps: () => ['generate', 'judge', 'score'],
   semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),

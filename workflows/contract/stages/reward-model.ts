@@ -91,7 +91,7 @@ export const rewardModel = defineStage({
     tooLong: z.number(),
     heldOutTooLong: z.number(),
     meanMargin: rate,
-    /** Wilson interval of the held-out accuracy, 95 %. */
+    /** Interval of the held-out accuracy by a bootstrap over questions, 95 %; of Wilson in version 0.1.0. */
     interval95: z.tuple([z.number(), z.number()]).nullable(),
     /** Held-out accuracy before the training. */
     baselineAccuracy: rate,

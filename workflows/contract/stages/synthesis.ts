@@ -100,7 +100,7 @@ export const synthesis = defineStage({
         'activities/synthesis/asking.ts',
         'activities/synthesis/offline-teacher.ts',
         'activities/synthesis/python-literal.ts',
-        'activities/synthesis/random.ts',
+        'activities/statistics/random.ts',
         'activities/synthesis/teachers/',
       ],
     },

@@ -1,0 +1,296 @@
+/**
+ * The figures of an evaluation from its rows: one policy on one benchmark, and two policies on the same tasks. Pure.
+ * Callers: the seal of an evaluation, re-verification, and comparisons of experiments.
+ *
+ * An answer that could not be judged is left out of every rate and counted; it is never a wrong one.
+ */
+import type { Comparison, EvaluationResult, EvaluationRow, Selection } from '../../workflows/contract/index.js';
+import { deriveSeed } from '../artifacts/keys.js';
+import { bootstrapMeans, type BootstrappedMean } from '../statistics/bootstrap.js';
+import { wilsonInterval } from '../statistics/intervals.js';
+import { holm, mcnemar, minimalDetectableDifference } from '../statistics/paired.js';
+import { bestOfN, majority, mean, passAtK, type Ranked } from '../statistics/pass-at-k.js';
+
+/** Chance of a false alarm up to which a difference is told, over all comparisons together. */
+const SIGNIFICANT = 0.05;
+/** Draws by which Best-of-N by majority is estimated where N is less than all samples. */
+const MAJORITY_DRAWS = 256;
+
+export interface FigureSettings {
+  /** Each k of pass@k. */
+  passAtK: readonly number[];
+  /** Each N of Best-of-N; absent: all samples. */
+  bestOf?: readonly number[] | undefined;
+  /** Leading tests of each task by which Best-of-N may choose; the verdict is that of all tests. */
+  selectionTests?: number | undefined;
+  /** Seed of the evaluation, from which the draws of intervals follow. */
+  seed?: number | undefined;
+}
+
+/** What figures read of a row. */
+export type FigureRow = Pick<
+  EvaluationRow,
+  'benchmark' | 'policy' | 'taskId' | 'mode' | 'passed' | 'outcomes' | 'finish' | 'program' | 'score'
+>;
+
+interface TaskAnswers {
+  id: string;
+  greedy?: FigureRow;
+  samples: FigureRow[];
+}
+
+/**
+ * The figures of one policy on one benchmark. Each is a mean over tasks.
+ *
+ * @throws RangeError for no row, or rows of several policies or benchmarks.
+ * @example
+ * evaluate(rows, { passAtK: [1], seed: 7 }).intervals?.passAtK['1']; // [0.31, 0.44]
+ */
+export function evaluate(rows: readonly FigureRow[], settings: FigureSettings): EvaluationResult {
+  const first = rows[0];
+  if (!first || rows.some(({ benchmark, policy }) => benchmark !== first.benchmark || policy !== first.policy))
+    throw new RangeError('figures are those of one policy on one benchmark');
+  const { benchmark, policy } = first;
+  const { tasks, asked, unjudged } = tasksOf(rows);
+  const greedy = tasks.flatMap((task) => (task.greedy ? [task.greedy.passed ? 1 : 0] : []));
+  const samples = tasks.length === 0 ? 0 : Math.min(...tasks.map((task) => task.samples.length));
+  const seed = deriveSeed(settings.seed ?? 0, 'figures', benchmark, policy);
+
+  const columns: Record<string, number[]> = {};
+  const sizes = (wanted: readonly number[]): number[] => wanted.filter((size) => size > 0 && size <= samples);
+  const [ks, Ns] = [sizes(settings.passAtK), sizes(settings.bestOf ?? [samples])];
+  const passing = ({ samples: of }: TaskAnswers): number => of.filter(({ passed }) => passed).length;
+  if (samples > 0) {
+    columns['mean'] = tasks.map((task) => passing(task) / task.samples.length);
+    columns['oracle'] = tasks.map((task) => (passing(task) > 0 ? 1 : 0));
+    for (const k of ks) columns[`pass@${k}`] = tasks.map((task) => passAtK(task.samples.length, passing(task), k));
+  }
+  const chosen = samples > 0 ? selections(tasks, Ns, settings, seed) : [];
+  for (const { method, N, rates } of chosen) {
+    columns[`${method}@${N}`] = rates;
+    columns[`${method}@${N} gain`] = rates.map((rate, task) => rate - columns['mean']![task]!);
+  }
+  const drawn: Record<string, BootstrappedMean> = samples > 0 ? bootstrapMeans(columns, { seed }) : {};
+  const table = <T>(of: readonly number[], name: string, value: (figure: BootstrappedMean) => T): Record<string, T> =>
+    Object.fromEntries(
+      of.flatMap((size) => {
+        const figure = drawn[`${name}@${size}`];
+        return figure ? [[String(size), value(figure)]] : [];
+      }),
+    );
+  const rate = ({ mean: value }: BootstrappedMean): number => value;
+  const interval = ({ interval: ends }: BootstrappedMean): [number, number] => ends;
+  const cut = (mode: EvaluationRow['mode']): number | null =>
+    mean(rows.filter((row) => row.mode === mode).map(({ finish }) => (finish === 'length' ? 1 : 0)));
+
+  return {
+    benchmark,
+    policy,
+    tasks: tasks.length,
+    samples,
+    greedy: mean(greedy),
+    greedyInterval: wilsonInterval(greedy.filter((passed) => passed === 1).length, greedy.length) ?? null,
+    mean: drawn['mean']?.mean ?? null,
+    passAtK: table(ks, 'pass', rate),
+    bestOfN: table(Ns, 'rewardModel', rate),
+    oracle: drawn['oracle']?.mean ?? null,
+    intervals: {
+      mean: drawn['mean']?.interval ?? null,
+      passAtK: table(ks, 'pass', interval),
+      bestOfN: table(Ns, 'rewardModel', interval),
+      oracle: drawn['oracle']?.interval ?? null,
+    },
+    selections: chosen.map(({ method, N }): Selection => {
+      const [own, gain] = [drawn[`${method}@${N}`]!, drawn[`${method}@${N} gain`]!];
+      return {
+        method,
+        N,
+        rate: own.mean,
+        interval: own.interval,
+        gain: gain.mean,
+        gainInterval: gain.interval,
+      };
+    }),
+    truncated: { greedy: cut('greedy'), samples: cut('sample') },
+    unjudged,
+    tasksWithoutVerdict: asked - tasks.length,
+  };
+}
+
+/**
+ * Two policies on the tasks that both were asked and judged on: by their greedy answers where both have them, else by
+ * the mean over samples. `verdict` holds for this comparison alone; {@link adjusted} allows for several.
+ *
+ * @throws RangeError where they share no task with such answers.
+ */
+export function comparePolicies(
+  before: readonly FigureRow[],
+  after: readonly FigureRow[],
+  { seed = 0 }: { seed?: number | undefined } = {},
+): Comparison {
+  const [was, is] = [before, after].map((rows) => new Map(tasksOf(rows).tasks.map((task) => [task.id, task]))) as [
+    Map<string, TaskAnswers>,
+    Map<string, TaskAnswers>,
+  ];
+  const common = [...was.keys()].filter((id) => is.has(id)).sort();
+  const measures = { greedy: greedyRate, mean: sampledRate } as const;
+  const measure = (['greedy', 'mean'] as const).find((name) =>
+    common.some((id) => [was, is].every((tasks) => measures[name](tasks.get(id)!) !== undefined)),
+  );
+  const [benchmark, beforeName, afterName] = [
+    before[0]?.benchmark ?? '',
+    before[0]?.policy ?? '',
+    after[0]?.policy ?? '',
+  ];
+  if (measure === undefined)
+    throw new RangeError(`${beforeName} and ${afterName} have no judged answer to one task of ${benchmark}`);
+  const pairs = common.flatMap((id) => {
+    const [from, to] = [was, is].map((tasks) => measures[measure](tasks.get(id)!));
+    return from === undefined || to === undefined ? [] : [{ id, from, to }];
+  });
+  const differences = pairs.map(({ from, to }) => to - from);
+  const gained = pairs.filter(({ from, to }) => to > from).length;
+  const lost = pairs.filter(({ from, to }) => to < from).length;
+  const { difference } = bootstrapMeans(
+    { difference: differences },
+    { seed: deriveSeed(seed, 'comparison', benchmark, beforeName, afterName) },
+  );
+  const spread = Math.sqrt(
+    differences.reduce((sum, value) => sum + (value - difference.mean) ** 2, 0) / Math.max(1, pairs.length - 1),
+  );
+  const p = measure === 'greedy' ? mcnemar(gained, lost) : difference.p;
+  return {
+    benchmark,
+    before: beforeName,
+    after: afterName,
+    measure,
+    tasks: pairs.length,
+    notCompared: was.size + is.size - common.length - pairs.length,
+    rateBefore: mean(pairs.map(({ from }) => from))!,
+    rateAfter: mean(pairs.map(({ to }) => to))!,
+    difference: difference.mean,
+    interval: difference.interval,
+    gained,
+    lost,
+    p,
+    adjustedP: p,
+    minimalDetectable: minimalDetectableDifference(
+      pairs.length,
+      // Of means the variance of a difference takes the place of the share of tasks that differ.
+      measure === 'greedy' ? (gained + lost) / pairs.length : Math.min(1, spread ** 2),
+    ),
+    verdict: verdictOf(p, difference.mean),
+  };
+}
+
+/** The comparisons with p-values and verdicts that allow for their number (Holm). */
+export function adjusted(comparisons: readonly Comparison[]): Comparison[] {
+  const pValues = holm(comparisons.map(({ p }) => p));
+  return comparisons.map((comparison, at) => ({
+    ...comparison,
+    adjustedP: pValues[at]!,
+    verdict: verdictOf(pValues[at]!, comparison.difference),
+  }));
+}
+
+/** The other policies of each benchmark against `base`, or against the first one where it was not asked. */
+export function comparisonsOf(
+  groups: readonly (readonly FigureRow[])[],
+  { base, seed }: { base?: string; seed?: number | undefined } = {},
+): Comparison[] {
+  const byBenchmark = new Map<string, (readonly FigureRow[])[]>();
+  for (const rows of groups) {
+    const { benchmark } = rows[0]!;
+    byBenchmark.set(benchmark, [...(byBenchmark.get(benchmark) ?? []), rows]);
+  }
+  return adjusted(
+    [...byBenchmark.values()].flatMap((policies) => {
+      const first = policies.find(([row]) => row!.policy === base) ?? policies[0]!;
+      return policies.flatMap((rows) => (rows === first ? [] : [comparePolicies(first, rows, { seed })]));
+    }),
+  );
+}
+
+function verdictOf(p: number, difference: number): Comparison['verdict'] {
+  return p > SIGNIFICANT ? 'noDifference' : difference > 0 ? 'higher' : 'lower';
+}
+
+const greedyRate = ({ greedy }: TaskAnswers): number | undefined => greedy && (greedy.passed ? 1 : 0);
+const sampledRate = ({ samples }: TaskAnswers): number | undefined =>
+  mean(samples.map(({ passed }) => (passed ? 1 : 0))) ?? undefined;
+
+/** A test that failed decides, whatever others could not be judged. */
+function isUnjudged({ outcomes, passed }: FigureRow): boolean {
+  return !passed && outcomes.every(({ status }) => status === 'pass' || status === 'unjudged') && outcomes.length > 0;
+}
+
+/** Tasks with at least one judged answer, in the order of the rows. */
+function tasksOf(rows: readonly FigureRow[]): { tasks: TaskAnswers[]; asked: number; unjudged: number } {
+  const tasks = new Map<string, TaskAnswers>();
+  let unjudged = 0;
+  for (const row of rows) {
+    const task = tasks.get(row.taskId) ?? { id: row.taskId, samples: [] };
+    tasks.set(row.taskId, task);
+    if (isUnjudged(row)) unjudged += 1;
+    else if (row.mode === 'greedy') task.greedy = row;
+    else task.samples.push(row);
+  }
+  const judged = [...tasks.values()].filter(({ greedy, samples }) => greedy !== undefined || samples.length > 0);
+  return { tasks: judged, asked: tasks.size, unjudged };
+}
+
+interface ChosenRates {
+  method: Selection['method'];
+  N: number;
+  /** Pass rate of the chosen sample, by task. */
+  rates: number[];
+}
+
+/** Best-of-N by everything that can choose here. */
+function selections(
+  tasks: readonly TaskAnswers[],
+  sizes: readonly number[],
+  { selectionTests = 0 }: FigureSettings,
+  seed: number,
+): ChosenRates[] {
+  const samples = tasks.flatMap((task) => task.samples);
+  const isScored = samples.every(({ score }) => score !== undefined);
+  // Tests that are all the tests there are would choose by the verdict itself.
+  const haveTests = selectionTests > 0 && samples.every(({ outcomes }) => outcomes.length > selectionTests);
+  const visible = ({ outcomes }: FigureRow): number =>
+    outcomes.slice(0, selectionTests).filter(({ status }) => status === 'pass').length;
+  const methods: Partial<Record<Selection['method'], (row: FigureRow) => Ranked>> = {
+    ...(isScored ? { rewardModel: ({ score, passed }: FigureRow) => ({ passed, score: score! }) } : {}),
+    ...(haveTests ? { tests: (row: FigureRow) => ({ passed: row.passed, score: visible(row) }) } : {}),
+    ...(isScored && haveTests
+      ? { testsAndRewardModel: (row: FigureRow) => ({ passed: row.passed, score: visible(row), then: row.score! }) }
+      : {}),
+  };
+  return sizes.flatMap((N): ChosenRates[] => [
+    ...Object.entries(methods).map(([method, ranked]) => ({
+      method: method as Selection['method'],
+      N,
+      rates: tasks.map((task) => bestOfN(task.samples.map(ranked), N)),
+    })),
+    {
+      method: 'majority',
+      N,
+      rates: tasks.map((task) =>
+        majority(
+          task.samples.map(({ passed, program }) => ({ passed, text: withoutComments(program) })),
+          N,
+          { seed: deriveSeed(seed, 'majority', task.id, N), draws: MAJORITY_DRAWS },
+        ),
+      ),
+    },
+  ]);
+}
+
+/** A program as majority counts it: without blank lines, line comments and trailing space. */
+function withoutComments(program: string): string {
+  return program
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .filter((line) => line !== '' && !/^\s*(#|\/\/)/.test(line))
+    .join('\n');
+}
