@@ -128,11 +128,13 @@ module.exports = {
     ),
     rule(
       'activities-packages',
-      'Activities need Temporal, the store and schemas.',
+      'Activities need Temporal, the store and schemas; plots are drawn where the report is built.',
       { path: '^activities/', pathNot: '\\.test\\.ts$' },
       {
         path: '^node_modules/',
         pathNot: packages(
+          '@observablehq/plot',
+          'linkedom',
           'zod',
           'minio',
           'openai',
@@ -171,8 +173,8 @@ module.exports = {
     ),
     rule(
       'infra-imports',
-      'Tools talk to servers from outside: contract, artifact store and Temporal client. The sandbox has no server, ' +
-        'and a comparison reads the store alone.',
+      'Tools talk to servers from outside: contract, artifact store, its report and Temporal client. The sandbox has ' +
+        'no server, and a comparison reads the store alone.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
         pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/operations\\.ts$'],
@@ -182,6 +184,7 @@ module.exports = {
         pathNot: [
           contract,
           '^activities/(artifacts|comparison)/',
+          '^activities/report/build\\.ts$',
           ...packages(
             'minio',
             'zod',

@@ -1,9 +1,9 @@
 /** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   canonicalJson,
   TRAINED,
-  TEACHERS,
   type ArtifactPath,
   type ArtifactRef,
   type Experiment,
@@ -13,14 +13,11 @@ import {
 } from '../../workflows/contract/index.js';
 import { importArtifact } from './import-artifact.js';
 import { safeName, sha256 } from '../artifacts/keys.js';
-import { roundsOf } from '../artifacts/pruning.js';
-import { placeFiles, placeFolder, publish, storeTexts } from '../artifacts/results.js';
-import { manifestsOfRounds } from '../report/timeline.js';
-import { renderReport } from '../report/report.js';
-import { currentProducer } from '../runtime/context.js';
+import { placeFiles, placeFolder, publish, storeFiles } from '../artifacts/results.js';
+import { buildReport } from '../report/build.js';
+import { currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
-import { seedsOf, summarise } from '../report/summarise.js';
 
 export interface ReportInput {
   experiment: Experiment;
@@ -58,20 +55,14 @@ export function experimentActivities({
     'inputs.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
 
     /**
-     * Stores `report.html` and `summary.json` as an artifact. Where the worker keeps results on its disk, they are in
-     * the reports folder of its home too, with the trained models as links into the cache.
+     * Stores `report.html`, `summary.json`, `figures.json` and, where they are many, the questions as an artifact. Where
+     * the worker keeps results on its disk, they are in the reports folder of its home too, with the trained models as
+     * links into the cache.
      */
     'experiment.report': async (input: ReportInput): Promise<PublishedReport> => {
       const producer = currentProducer();
       const name = producer.workflowId;
       const folder = settings.localResults ? join(settings.home, 'reports', safeName(name)) : undefined;
-      const trained = input.stages.find((status) => status.name === 'reinforcement')?.artifact;
-      const rounds = trained ? [...(await roundsOf(store, trained)).values()] : [];
-      const manifests = await manifestsOfRounds(rounds, (ref) => store.manifest(ref));
-      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy])
-        manifests.set(ref.key, await store.manifest(ref));
-      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
-        manifests.set(seeds.key, await store.manifest(seeds));
       const made = Object.fromEntries(
         input.stages.flatMap(({ name: stage, artifact }) => (artifact ? [[stage, artifact]] : [])),
       );
@@ -82,17 +73,20 @@ export function experimentActivities({
         folders[model] = join(folder!, 'models', model);
         await placeFolder(store, ref, folders[model]);
       }
-      const summary = summarise({ ...input, name, rounds, folders }, manifests);
-      const page = renderReport({
-        ...summary,
-        teacherNote: TEACHERS.named(input.experiment.stages.synthesis.teacher.kind).note,
-      });
-      const texts = { 'report.html': page, 'summary.json': `${JSON.stringify(summary, null, 2)}\n` };
-      const report = await storeTexts(store, 'report', texts, made, producer);
-      const published = await publish(store, settings, producer, { report, ...made }, 'report.html');
-      if (folder === undefined) return published;
-      await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
-      return { ...published, html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+      const building = await store.spoolPath('.report');
+      try {
+        const names = await buildReport(store, { ...input, name, state: 'done', folders }, building, {
+          onRow: (rows) => reportProgress({ done: rows, total: 0, message: 'rows read' }),
+        });
+        const report = await storeFiles(store, 'report', building, names, made, producer);
+        const published = await publish(store, settings, producer, { report, ...made }, 'report.html');
+        if (folder === undefined) return published;
+        await rm(join(folder, 'questions'), { recursive: true, force: true });
+        await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
+        return { ...published, html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+      } finally {
+        await rm(building, { recursive: true, force: true });
+      }
     },
   };
 }

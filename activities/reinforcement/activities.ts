@@ -241,6 +241,7 @@ export function reinforcementActivities(services: Services) {
             metrics: {
               rollouts: rollouts.length,
               tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+              truncated: rollouts.filter(({ finish }) => finish === 'length').length,
             },
           };
         },

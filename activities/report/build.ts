@@ -1,0 +1,109 @@
+/**
+ * Builds the report of an experiment in a folder: `report.html`, `figures.json`, `summary.json` where the experiment is
+ * done, and the questions next to them where there are many. The activity stores it, and the command serves it.
+ *
+ * It reads the store alone. No clock and no host decides what it writes, so that a second attempt writes the same bytes.
+ */
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArtifactRef, Experiment, StageName, StageStatus } from '../../workflows/contract/index.js';
+import { roundsOf } from '../artifacts/pruning.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { aboutOf } from './about.js';
+import { embeddedJson, writeQuestions } from './questions.js';
+import { factsOf, seedsOf, summaryOf, type Manifests } from './summarise.js';
+import { manifestsOfRounds } from './timeline.js';
+
+export interface ReportSource {
+  experiment: Experiment;
+  /** Workflow id of the run. */
+  name: string;
+  /** State of the experiment: `done`, `running`, `parked`, … */
+  state: string;
+  stages: readonly StageStatus[];
+  /** The policy before RL; without it, what the first round trained. */
+  policy?: ArtifactRef | undefined;
+  /** Policy of the newest round, where the stage still runs. */
+  newestRound?: ArtifactRef | undefined;
+  /** Folders on this host that hold the trained models, by name. */
+  folders?: Record<string, string>;
+  /** Of a page that is served while the experiment runs. */
+  live?: string;
+}
+
+type Reading = Pick<ArtifactStore, 'fetch' | 'getJson' | 'manifest' | 'rowsOf'>;
+
+/** Name of the index of many questions, next to the page. */
+const INDEX_FILE = 'questions/index.js';
+
+/**
+ * Writes the report of an experiment into a folder, in the place of an earlier one.
+ *
+ * @returns names of the files, the page first, relative to the folder.
+ * @throws StageFailure where the store does not hold what an artifact names.
+ * @throws ZodError that names a figure which is missing.
+ * @example
+ * await buildReport(store, { experiment, name: 'my-run', state: 'running', stages }, '/tmp/report');
+ */
+export async function buildReport(
+  store: Reading,
+  source: ReportSource,
+  folder: string,
+  { onRow, oneFile }: { onRow?: (rows: number) => void; oneFile?: number } = {},
+): Promise<string[]> {
+  const { experiment, stages, live } = source;
+  // Plots and their library are loaded where a report is built, not in every worker.
+  const { renderReport } = await import('./report.js');
+  await mkdir(folder, { recursive: true });
+  await rm(join(folder, 'questions'), { recursive: true, force: true });
+  const refs = Object.fromEntries(
+    stages.flatMap(({ name, artifact }) => (artifact ? [[name, artifact]] : [])),
+  ) as Partial<Record<StageName, ArtifactRef>>;
+  const newest = refs.reinforcement ?? source.newestRound;
+  const rounds = newest ? [...(await roundsOf(store, newest)).values()] : [];
+  const manifests = await manifestsOf(store, Object.values(refs), rounds, source.policy);
+  const facts = factsOf({ ...source, rounds, folders: source.folders ?? {} }, manifests);
+  const about = await aboutOf(store, experiment, stages, rounds, manifests, facts.metrics);
+  const { tallies, index, shards } = await writeQuestions(
+    store,
+    {
+      questions: refs.synthesis,
+      filteredQuestions: refs.filtering,
+      programs: refs.sampling,
+      evaluation: refs.evaluation,
+    },
+    folder,
+    { ...(onRow ? { onRow } : {}), ...(oneFile === undefined ? {} : { oneFile }) },
+  );
+  const inOneFile = 'texts' in shards;
+  const { page, figures } = renderReport({
+    ...facts,
+    about,
+    tallies,
+    questions: inOneFile ? { index, texts: shards.texts } : { indexFile: INDEX_FILE, files: shards.files },
+    ...(live === undefined ? {} : { live }),
+  });
+  const texts: Record<string, string> = {
+    'report.html': page,
+    ...(source.state === 'done' ? { 'summary.json': `${JSON.stringify(summaryOf(facts), null, 2)}\n` } : {}),
+    'figures.json': `${JSON.stringify(figures, null, 1)}\n`,
+    ...(inOneFile ? {} : { [INDEX_FILE]: `acecoderIndex(${embeddedJson(JSON.stringify(index))});\n` }),
+  };
+  for (const [name, text] of Object.entries(texts)) await writeFile(join(folder, name), text);
+  return [...Object.keys(texts), ...(inOneFile ? [] : shards.files)];
+}
+
+/** Manifests of the stages, of what their rounds were made of, of the seeds, and of the policy before RL. */
+async function manifestsOf(
+  store: Pick<ArtifactStore, 'manifest'>,
+  stages: readonly ArtifactRef[],
+  rounds: readonly ArtifactRef[],
+  policy: ArtifactRef | undefined,
+): Promise<Manifests> {
+  const manifests = await manifestsOfRounds(rounds, (ref) => store.manifest(ref));
+  for (const ref of [...stages, ...(policy ? [policy] : [])])
+    if (!manifests.has(ref.key)) manifests.set(ref.key, await store.manifest(ref));
+  for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
+    manifests.set(seeds.key, await store.manifest(seeds));
+  return manifests;
+}

@@ -1,0 +1,393 @@
+/** The first screen of a report: what was trained on what, how much better, how sure, at what cost, what looks wrong. */
+import { POLICIES } from '../../workflows/contract/feeds.js';
+import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
+import { comparisons } from './compared.js';
+import { facts, joined, sentences } from './elements.js';
+import { figureName, type Figures } from './figures.js';
+import { html, nothing, type Html, type HtmlValue } from './html.js';
+import type { Answers, FilterName, PairedTasks } from './questions.js';
+import type { ReportInput, StageArtifacts } from './report-input.js';
+import { dateText, durationText, numberText, percent, percentRange, plural } from './text.js';
+
+/** Share from which something is said to look wrong and not only told. */
+const MANY = 0.05;
+
+export function firstScreen(input: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  const { experiment, state } = input;
+  return html`<header>
+<h1><bdi>${experiment}</bdi> <span class="state">${state}</span></h1>
+${lead(input, figures, artifacts)}
+<div class="answers">
+<div><h3>How much better?</h3>${howMuchBetter(input, figures, artifacts)}</div>
+<div><h3>How sure?</h3>${howSure(input, figures, artifacts)}</div>
+<div><h3>What did it cost?</h3>${whatItCost(input, figures, artifacts)}</div>
+<div><h3>What looks wrong?</h3>${whatLooksWrong(input, figures, artifacts)}</div>
+</div>
+<h3>What was trained on what</h3>
+${facts(aboutFacts(input, figures, artifacts))}
+</header>`;
+}
+
+/** One paragraph: base model, training, questions. */
+function lead({ metrics, rounds, about, tallies }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  const { synthesis, filtering, sampling, preferences, rewardModel, fineTuning } = metrics;
+  const show = (id: string, value: number, artifact: ArtifactRef | undefined, text?: string) =>
+    figures.show(id, value, artifact, text ?? numberText(value));
+  const trained =
+    rounds.length > 0
+      ? html`<bdi>${about.baseModel}</bdi> was trained by ${show(
+          'reinforcement.rounds',
+          rounds.length,
+          artifacts.reinforcement ?? rounds.at(-1)!.artifact,
+        )} ${rounds.length === 1 ? 'round' : 'rounds'} of reinforcement learning`
+      : fineTuning
+        ? html`<bdi>${about.baseModel}</bdi> was fine-tuned on its own programs that pass`
+        : html`Nothing was trained${artifacts.evaluation ? '' : ' yet'}; the base model is <bdi>${about.baseModel}</bdi>`;
+  const onWhat = filtering
+    ? html` on ${show('filtering.train', filtering.train, artifacts.filtering)} questions; ${show(
+        'filtering.heldOut',
+        filtering.heldOut,
+        artifacts.filtering,
+      )} others were held out`
+    : nothing;
+  const written = synthesis
+    ? html` The questions and their tests were written by the teacher <bdi>${about.teacher}</bdi> from ${show(
+        'synthesis.seeds',
+        synthesis.seeds,
+        artifacts.synthesis,
+      )} seed programs (<bdi>${about.seeds}</bdi>).`
+    : nothing;
+  const judged = sampling
+    ? html` ${show('sampling.programs', sampling.programs, artifacts.sampling)} programs were sampled and run${
+        preferences
+          ? html`, which gave ${show('preferences.pairs', preferences.pairs, artifacts.preferences)} preference pairs${
+              rewardModel ? ' for the reward model' : ''
+            }`
+          : nothing
+      }.`
+    : nothing;
+  return html`<p class="lead">${trained}${rounds.length > 0 ? onWhat : nothing}.${written}${judged}${
+    tallies.questions > 0
+      ? html` <a href="#questions">Every question with its tests and programs</a> is below.`
+      : nothing
+  }</p>`;
+}
+
+function howMuchBetter({ evaluation, tallies }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  if (evaluation.length === 0)
+    return html`<p>Nothing was evaluated${artifacts.evaluation ? '' : ' yet'}, so no gain is claimed.</p>`;
+  const statements = comparisons(evaluation);
+  return html`${
+    statements.length === 0
+      ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`
+      : sentences(statements)
+  }${tallies.paired.map((tasks) => pairedSentence(tasks, figures, artifacts.evaluation))}`;
+}
+
+/** Which tasks turned, with buttons that show them. */
+function pairedSentence(
+  { benchmark, before, after, gained, lost, both, neither }: PairedTasks,
+  figures: Figures,
+  artifact: ArtifactRef | undefined,
+): Html {
+  const show = (name: string, value: number) =>
+    figures.show(figureName('evaluation', benchmark, after, name), value, artifact);
+  const button = (filter: FilterName, value: number): Html =>
+    after === POLICIES.after && value > 0 ? filterButton(filter, 'show them') : nothing;
+  return html`<p>Task by task on <bdi>${benchmark}</bdi>, greedy: ${show('gained', gained)} of ${
+    gained + lost + both + neither
+  } are solved by <bdi>${after}</bdi> alone${button('gained', gained)}, ${show('lost', lost)} by
+<bdi>${before}</bdi> alone${button('lost', lost)}, ${show('both', both)} by both, ${show('neither', neither)} by
+neither.</p>`;
+}
+
+/** A button that the script of the page makes visible. */
+export function filterButton(filter: FilterName, text: string): Html {
+  return html` <button type="button" class="link" data-filter="${filter}" hidden>${text}</button>`;
+}
+
+function howSure({ evaluation, metrics, recipe }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  const seed = recipe.find(({ stage, setting }) => stage === 'reinforcement' && setting === 'seed');
+  const { rewardModel } = metrics;
+  const items: HtmlValue[] = [
+    ...evaluation
+      .filter(({ greedyInterval }) => greedyInterval !== null)
+      .map(({ benchmark, policy, greedyInterval, tasks }) => {
+        const [low, high] = greedyInterval!;
+        return html`<bdi>${policy}</bdi> on <bdi>${benchmark}</bdi>: 95 % interval ${percentRange([low, high])}
+over ${plural(tasks, 'task')}, ${numberText(Math.round(1000 * (high - low)) / 10)} points wide.`;
+      }),
+    ...(rewardModel?.heldOutAccuracy === null || rewardModel === undefined
+      ? []
+      : [
+          html`Reward model: right on ${figures.show(
+            'rewardModel.heldOutAccuracy',
+            rewardModel.heldOutAccuracy,
+            artifacts.rewardModel,
+            percent(rewardModel.heldOutAccuracy),
+          )} of ${plural(rewardModel.heldOutPairs, 'held-out pair')} from ${plural(
+            rewardModel.heldOutQuestions,
+            'question',
+          )}.`,
+        ]),
+    ...(evaluation.length > 0
+      ? [
+          html`This is one run${seed ? html` with seed ${figures.show('recipe.reinforcement.seed', String(seed.value), seed.artifact)}` : nothing}:
+the spread between runs with other seeds is not measured here.`,
+        ]
+      : []),
+  ];
+  return items.length === 0 ? html`<p>There is no measurement yet.</p>` : sentences(items);
+}
+
+function whatItCost({ stages, about, cost }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  const seconds = stages.reduce((sum, stage) => sum + stage.seconds, 0);
+  const reused = stages.filter((stage) => stage.reused).map(({ name }) => name);
+  const device = about.deviceSeconds.reduce((sum, each) => sum + each.seconds, 0);
+  return sentences([
+    html`Time: ${durationText(seconds)} of stages${
+      reused.length > 0 ? html` (reused, so nearly free: ${reused.join(', ')})` : nothing
+    }.`,
+    about.deviceSeconds.length === 0
+      ? 'Device time: not recorded.'
+      : html`Device time: ${durationText(device)} (${joined(
+          about.deviceSeconds.map(
+            ({ stage, seconds: own }) =>
+              html`${stage} ${figures.show(
+                figureName(stage, 'deviceSeconds'),
+                own,
+                artifacts[stage],
+                durationText(own),
+              )}`,
+          ),
+          ', ',
+        )}) on ${about.devices.length > 0 ? html`<bdi>${about.devices.join('; ')}</bdi>` : 'a device that was not recorded'}.`,
+    about.tokens.length === 0
+      ? 'Tokens: not recorded.'
+      : html`Tokens: ${joined(
+          about.tokens.map(({ id, what, tokens, artifact }) => html`${figures.show(id, tokens, artifact)} ${what}`),
+          ', ',
+        )}.`,
+    html`Money: ${cost.amount.toFixed(cost.amount > 0 && cost.amount < 1 ? 4 : 2)} ${cost.currency} for replies of language models
+(teacher: <bdi>${cost.teacher}</bdi>); the price of machines is not known here.`,
+  ]);
+}
+
+/** One thing that a reader should know before believing a number. */
+interface Warning {
+  bad: boolean;
+  text: HtmlValue;
+}
+
+function whatLooksWrong(input: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+  const warnings = warningsOf(input, figures, artifacts).sort((a, b) => Number(b.bad) - Number(a.bad));
+  if (warnings.length === 0) return html`<p>Nothing of what this page looks for.</p>`;
+  return html`<ul class="plain">${warnings.map(
+    ({
+      bad,
+      text,
+    }) => html`<li${bad ? html` class="failed"` : nothing}>${bad ? html`<strong>!</strong> ` : nothing}${text}</li>
+`,
+  )}</ul>`;
+}
+
+function warningsOf(
+  { metrics, rounds, about, tallies, assertions, state, stages }: ReportInput,
+  figures: Figures,
+  artifacts: StageArtifacts,
+): Warning[] {
+  const { synthesis, filtering, preferences, rewardModel } = metrics;
+  const share = (id: string, part: number, whole: number, artifact: ArtifactRef | undefined): Html =>
+    html`${figures.show(id, part / whole, artifact, percent(part / whole))} (${numberText(part)} of ${numberText(whole)})`;
+  /** What is wrong with answers: cut ones, and tests without a verdict. */
+  const answers = (name: string, who: HtmlValue, of: Answers | undefined, artifact?: ArtifactRef): Warning[] =>
+    of === undefined || of.answers === 0
+      ? []
+      : [
+          {
+            bad: of.truncated / of.answers > MANY,
+            text: html`${share(`${name}.truncated`, of.truncated, of.answers, artifact)} of the answers of ${who} were
+cut at the token limit.`,
+          },
+          ...(of.unjudged > 0
+            ? [
+                {
+                  bad: of.unjudged / of.tests > MANY / 5,
+                  text: html`${share(`${name}.unjudged`, of.unjudged, of.tests, artifact)} of the verdicts on ${who} are
+missing: the host could not judge.`,
+                },
+              ]
+            : []),
+        ];
+  const failed = assertions.filter(({ ok }) => !ok);
+  const parked = stages.filter((stage) => stage.state === 'parked' || stage.state === 'failed');
+  const writtenTests = filtering?.testCases ?? 0;
+  return [
+    ...(state === 'done' ? [] : [{ bad: false, text: `The experiment is ${state}, so this page is not the whole.` }]),
+    ...parked.map(({ name, state: how }) => ({ bad: true, text: `The stage ${name} is ${how}.` })),
+    ...failed.map(({ text }) => ({ bad: true, text: html`This does not hold: ${text}.` })),
+    ...answers('sampling', 'the sampler', tallies.sampling, artifacts.sampling),
+    ...rounds
+      .flatMap(({ round }, at): Warning[] => {
+        const { truncated, rollouts } = about.rounds[at] ?? {};
+        if (truncated === undefined || (truncated <= MANY && rounds.length > 3)) return [];
+        return [
+          {
+            bad: truncated > MANY,
+            text: html`${figures.show(
+              figureName('reinforcement', 'round', round, 'truncated'),
+              truncated,
+              rollouts,
+              percent(truncated),
+            )} of the rollouts of round ${round} were cut at the token limit.`,
+          },
+        ];
+      })
+      .slice(0, 3),
+    ...tallies.evaluation.flatMap(({ benchmark, policy, answers: of }) =>
+      answers(
+        figureName('evaluation', benchmark, policy),
+        html`<bdi>${policy}</bdi> on <bdi>${benchmark}</bdi>`,
+        of,
+        artifacts.evaluation,
+      ),
+    ),
+    ...(filtering && writtenTests > 0
+      ? [
+          {
+            bad: false,
+            text: html`The oracle dropped ${share(
+              'filtering.droppedShare',
+              Object.values(filtering.droppedTestCases).reduce((sum, count) => sum + count, 0),
+              writtenTests,
+              artifacts.filtering,
+            )} of the tests.${filterButton('testsDropped', 'show them')}`,
+          },
+        ]
+      : []),
+    ...(filtering?.weakTestCases
+      ? [
+          {
+            bad: filtering.weakTestCases / filtering.keptTestCases > MANY,
+            text: html`${share(
+              'filtering.weakTestCases',
+              filtering.weakTestCases,
+              filtering.keptTestCases,
+              artifacts.filtering,
+            )} of the kept tests are weak: nearly every program passes them.`,
+          },
+        ]
+      : []),
+    ...(synthesis && synthesis.contaminated.length > 0
+      ? [
+          {
+            bad: false,
+            text: html`${figures.show(
+              'synthesis.contaminated',
+              synthesis.contaminated.length,
+              artifacts.synthesis,
+            )} seeds repeat a benchmark and were left out.`,
+          },
+        ]
+      : []),
+    ...(tallies.found.rewardModelWrong > 0
+      ? [
+          {
+            bad: false,
+            text: html`For ${plural(tallies.found.rewardModelWrong, 'question')} the reward model prefers a wrong program
+though a right one was there.${filterButton('rewardModelWrong', 'show them')}`,
+          },
+        ]
+      : []),
+    ...(preferences && preferences.pairs > 0 && preferences.heldOutPairs === 0
+      ? [{ bad: true, text: 'No pair is held out, so the reward model is not measured.' }]
+      : []),
+    ...(rewardModel && rewardModel.tooLong > 0
+      ? [
+          {
+            bad: false,
+            text: html`${figures.show('rewardModel.tooLong', rewardModel.tooLong, artifacts.rewardModel)} pairs were
+too long for the reward model and were left out.`,
+          },
+        ]
+      : []),
+    ...(['rewardModel', 'fineTuning', 'reinforcement'] as const)
+      .filter((stage) => (metrics[stage]?.environments.length ?? 0) > 1)
+      .map((stage) => ({
+        bad: false,
+        text: `The training of ${stage} went on in another environment, so its bits do not repeat.`,
+      })),
+  ];
+}
+
+function aboutFacts(
+  { about, metrics, rounds, recipe, tallies }: ReportInput,
+  figures: Figures,
+  artifacts: StageArtifacts,
+): [string, HtmlValue][] {
+  const { filtering, preferences, rewardModel } = metrics;
+  const setting = (name: string): HtmlValue => {
+    const found = recipe.find(({ stage, setting: own }) => stage === 'reinforcement' && own === name);
+    return found ? figures.show(figureName('recipe', 'reinforcement', name), found.value, found.artifact) : '–';
+  };
+  const foreign = (text: string): Html => html`<bdi>${text}</bdi>`;
+  const period = ({ from, to }: { from: string; to: string }): string => `${dateText(from)} to ${dateText(to)}`;
+  const versions = Object.entries(about.versions)
+    .map(([name, version]) => `${name} ${version}`)
+    .join(', ');
+  return [
+    ['Base model', foreign(about.baseModel)],
+    ...(about.backbone === undefined
+      ? []
+      : ([['Backbone of the reward model', foreign(about.backbone)]] as [string, HtmlValue][])),
+    ['Seeds', foreign(about.seeds)],
+    ['Questions by', html`${foreign(about.teacher)}. ${about.teacherNote}`],
+    [
+      'Tests kept by',
+      html`the oracle '${about.oracle}'${
+        filtering
+          ? html`: ${figures.show('filtering.keptTestCases', filtering.keptTestCases, artifacts.filtering)} of ${figures.show(
+              'filtering.testCases',
+              filtering.testCases,
+              artifacts.filtering,
+            )}, in ${figures.show('filtering.questions', filtering.questions, artifacts.filtering)} questions`
+          : nothing
+      }`,
+    ],
+    ['Sampling', foreign(about.sampling)],
+    ...(rewardModel && preferences
+      ? ([
+          [
+            'Reward model',
+            html`trained on ${figures.show('rewardModel.pairs', rewardModel.pairs, artifacts.rewardModel)} pairs`,
+          ],
+        ] as [string, HtmlValue][])
+      : []),
+    ...(rounds.length > 0
+      ? ([
+          [
+            'Reinforcement learning',
+            html`${setting('algorithm.name')}, ${setting('promptsPerRound')} questions a round with ${setting(
+              'samplesPerPrompt',
+            )} rollouts each of at most ${setting('maxNewTokens')} tokens; reward: ${setting(
+              'reward.testsWeight',
+            )} × tests (${setting('reward.tests')}) + ${setting('reward.rewardModelWeight')} × reward model`,
+          ],
+        ] as [string, HtmlValue][])
+      : []),
+    ['Evaluation', html`${joined(about.evaluation.map(foreign), '; ')}`],
+    [
+      'Hardware',
+      about.devices.length > 0
+        ? html`${foreign(about.devices.join('; '))}, on ${foreign(about.hosts.join(', '))}`
+        : about.hosts.length > 0
+          ? html`${foreign(about.hosts.join(', '))}; the device was not recorded`
+          : 'not recorded',
+    ],
+    ['When', about.ran ? period(about.ran) : 'not recorded'],
+    ...(about.made ? ([['Artifacts made', period(about.made)]] as [string, HtmlValue][]) : []),
+    ['Code', foreign(about.commits.join(', ') || 'not recorded')],
+    ['Versions', foreign(versions || 'not recorded')],
+    ['Questions on this page', numberText(tallies.questions)],
+  ];
+}
