@@ -5,7 +5,6 @@
 import { z } from 'zod';
 import {
   ArtifactRef,
-  Environments,
   RewardRow,
   TEACHERS,
   type Experiment,
@@ -20,7 +19,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import type { Manifests, StagesMetrics } from './summarise.js';
 
 /** Tokens that some stage had written or read. */
-export interface Tokens {
+interface Tokens {
   /** Name of the figure. */
   id: string;
   what: string;
@@ -29,7 +28,7 @@ export interface Tokens {
 }
 
 /** What a round's rollouts and rewards say beyond the metrics of its policy. Absent values were not recorded. */
-export interface RoundDetails {
+interface RoundDetails {
   rollouts?: ArtifactRef;
   rewards?: ArtifactRef;
   /** Tokens that were sampled, and the mean length of an answer. */
@@ -172,15 +171,27 @@ function decodingText({
   );
 }
 
+/** What a training says of where it ran. */
+const Trained = z.object({
+  environments: z.array(
+    z.object({
+      device: z.string(),
+      threads: z.number().optional(),
+      processes: z.number().optional(),
+      sharding: z.string().optional(),
+    }),
+  ),
+});
+
 /** What trainings ran on, in words. */
 function devicesOf(manifests: readonly Manifest[]): string[] {
   return distinct(
     manifests.flatMap(({ metrics }) =>
-      (Environments.optional().catch(undefined).parse(metrics['environments']) ?? []).map(
-        ({ device, processes, threads, sharding }) => {
-          const many = typeof processes === 'number' && processes > 1 ? `${processes} x ` : '';
-          const cores = device === 'cpu' ? `, ${String(threads)} threads` : '';
-          return `${many}${String(device)}${cores}${sharding && sharding !== 'none' ? `, ${String(sharding)}` : ''}`;
+      (Trained.safeParse(metrics).data?.environments ?? []).map(
+        ({ device, processes = 1, threads, sharding = 'none' }) => {
+          const many = processes > 1 ? `${processes} x ` : '';
+          const cores = device === 'cpu' && threads !== undefined ? `, ${threads} threads` : '';
+          return `${many}${device}${cores}${sharding === 'none' ? '' : `, ${sharding}`}`;
         },
       ),
     ),

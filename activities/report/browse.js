@@ -1,4 +1,4 @@
-/* global document, location, window, setTimeout, clearTimeout, fetch */
+/* global document, location, window */
 /**
  * The script of a report: finds questions and shows their tests, programs and verdicts. It stands inside the page.
  *

@@ -199,26 +199,17 @@ function warningsOf(
   const { synthesis, filtering, preferences, rewardModel } = metrics;
   const share = (id: string, part: number, whole: number, artifact: ArtifactRef | undefined): Html =>
     html`${figures.show(id, part / whole, artifact, percent(part / whole))} (${numberText(part)} of ${numberText(whole)})`;
-  /** What is wrong with answers: cut ones, and tests without a verdict. */
-  const answers = (name: string, who: HtmlValue, of: Answers | undefined, artifact?: ArtifactRef): Warning[] =>
-    of === undefined || of.answers === 0
-      ? []
-      : [
-          {
-            bad: of.truncated / of.answers > MANY,
-            text: html`${share(`${name}.truncated`, of.truncated, of.answers, artifact)} of the answers of ${who} were
-cut at the token limit.`,
-          },
-          ...(of.unjudged > 0
-            ? [
-                {
-                  bad: of.unjudged / of.tests > MANY / 5,
-                  text: html`${share(`${name}.unjudged`, of.unjudged, of.tests, artifact)} of the verdicts on ${who} are
-missing: the host could not judge.`,
-                },
-              ]
-            : []),
-        ];
+  const answered: { name: string; who: HtmlValue; answers: Answers; artifact: ArtifactRef | undefined }[] = [
+    ...(tallies.sampling
+      ? [{ name: 'sampling', who: 'the sampled programs', answers: tallies.sampling, artifact: artifacts.sampling }]
+      : []),
+    ...tallies.evaluation.map(({ benchmark, policy, answers }) => ({
+      name: figureName('evaluation', benchmark, policy),
+      who: html`the answers of <bdi>${policy}</bdi> on <bdi>${benchmark}</bdi>`,
+      answers,
+      artifact: artifacts.evaluation,
+    })),
+  ];
   const failed = assertions.filter(({ ok }) => !ok);
   const parked = stages.filter((stage) => stage.state === 'parked' || stage.state === 'failed');
   const writtenTests = filtering?.testCases ?? 0;
@@ -226,32 +217,14 @@ missing: the host could not judge.`,
     ...(state === 'done' ? [] : [{ bad: false, text: `The experiment is ${state}, so this page is not the whole.` }]),
     ...parked.map(({ name, state: how }) => ({ bad: true, text: `The stage ${name} is ${how}.` })),
     ...failed.map(({ text }) => ({ bad: true, text: html`This does not hold: ${text}.` })),
-    ...answers('sampling', 'the sampler', tallies.sampling, artifacts.sampling),
-    ...rounds
-      .flatMap(({ round }, at): Warning[] => {
-        const { truncated, rollouts } = about.rounds[at] ?? {};
-        if (truncated === undefined || (truncated <= MANY && rounds.length > 3)) return [];
-        return [
-          {
-            bad: truncated > MANY,
-            text: html`${figures.show(
-              figureName('reinforcement', 'round', round, 'truncated'),
-              truncated,
-              rollouts,
-              percent(truncated),
-            )} of the rollouts of round ${round} were cut at the token limit.`,
-          },
-        ];
-      })
-      .slice(0, 3),
-    ...tallies.evaluation.flatMap(({ benchmark, policy, answers: of }) =>
-      answers(
-        figureName('evaluation', benchmark, policy),
-        html`<bdi>${policy}</bdi> on <bdi>${benchmark}</bdi>`,
-        of,
-        artifacts.evaluation,
-      ),
-    ),
+    ...cutAnswers(answered, rounds, about, share, artifacts),
+    ...answered
+      .filter(({ answers }) => answers.unjudged > 0)
+      .map(({ name, who, answers: { unjudged, tests }, artifact }) => ({
+        bad: unjudged / tests > MANY / 5,
+        text: html`${share(`${name}.unjudged`, unjudged, tests, artifact)} of the verdicts on ${who} are missing: the host
+could not judge.`,
+      })),
     ...(filtering && writtenTests > 0
       ? [
           {
@@ -286,7 +259,8 @@ missing: the host could not judge.`,
               'synthesis.contaminated',
               synthesis.contaminated.length,
               artifacts.synthesis,
-            )} seeds repeat a benchmark and were left out.`,
+            )} ${synthesis.contaminated.length === 1 ? 'seed repeats a benchmark and was' : 'seeds repeat a benchmark and were'} left
+out.`,
           },
         ]
       : []),
@@ -306,8 +280,8 @@ though a right one was there.${filterButton('rewardModelWrong', 'show them')}`,
       ? [
           {
             bad: false,
-            text: html`${figures.show('rewardModel.tooLong', rewardModel.tooLong, artifacts.rewardModel)} pairs were
-too long for the reward model and were left out.`,
+            text: html`${figures.show('rewardModel.tooLong', rewardModel.tooLong, artifacts.rewardModel)} of the pairs
+were left out, because they are too long for the reward model.`,
           },
         ]
       : []),
@@ -317,6 +291,55 @@ too long for the reward model and were left out.`,
         bad: false,
         text: `The training of ${stage} went on in another environment, so its bits do not repeat.`,
       })),
+  ];
+}
+
+/** The share of answers that were cut at the token limit, of all who answered, in one sentence. */
+function cutAnswers(
+  answered: readonly { name: string; who: HtmlValue; answers: Answers; artifact: ArtifactRef | undefined }[],
+  rounds: ReportInput['rounds'],
+  about: ReportInput['about'],
+  share: (id: string, part: number, whole: number, artifact: ArtifactRef | undefined) => Html,
+  artifacts: StageArtifacts,
+): Warning[] {
+  const known = rounds.flatMap(({ rollouts }, at) => {
+    const truncated = about.rounds[at]?.truncated;
+    return truncated === undefined ? [] : [{ rollouts, cut: Math.round(truncated * rollouts) }];
+  });
+  const sum = (of: (round: (typeof known)[number]) => number): number =>
+    known.reduce((all, round) => all + of(round), 0);
+  const [cut, all] = [sum((round) => round.cut), sum(({ rollouts }) => rollouts)];
+  const parts = [
+    ...answered
+      .filter(({ answers }) => answers.answers > 0)
+      .map(({ name, who, answers: { truncated, answers }, artifact }) => ({
+        rate: truncated / answers,
+        text: html`${share(`${name}.truncated`, truncated, answers, artifact)} of ${who}`,
+      })),
+    ...(all > 0
+      ? [
+          {
+            rate: cut / all,
+            text: html`${share(
+              'reinforcement.truncated',
+              cut,
+              all,
+              artifacts.reinforcement ?? rounds.at(-1)?.artifact,
+            )} of the rollouts`,
+          },
+        ]
+      : []),
+  ];
+  if (parts.length === 0) return [];
+  const unknown = rounds.length > known.length ? '. Of some rollouts it was not recorded' : '';
+  return [
+    {
+      bad: parts.some(({ rate }) => rate > MANY),
+      text: html`Cut at the token limit: ${joined(
+        parts.map(({ text }) => text),
+        ', ',
+      )}${unknown}.${filterButton('truncated', 'show them')}`,
+    },
   ];
 }
 

@@ -33,10 +33,14 @@ ${legend ?? nothing}${wide ? html`<div class="scroll" tabindex="0">${image}</div
 <details class="table"><summary>${title} as a table</summary>${values}</details></figure>`;
 }
 
+/** Their types are those of a browser, which a server's code does not load. */
+const parsed: (markup: string) => { document: unknown } = parseHTML;
+const plotted: (options: Plot.PlotOptions & { document: unknown }) => { outerHTML: string } = Plot.plot;
+
 /** Draws a plot as SVG text. */
 function draw(options: Plot.PlotOptions): Html {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  const drawn = Plot.plot({
+  const { document } = parsed('<!doctype html><html><body></body></html>');
+  const drawn = plotted({
     width: 440,
     height: 260,
     marginLeft: 54,
@@ -47,7 +51,7 @@ function draw(options: Plot.PlotOptions): Html {
     document,
   });
   // The style of Plot names fonts and colours, and the page has its own. The image has one name, not one per group.
-  const svg = String(drawn.outerHTML).replaceAll(
+  const svg = drawn.outerHTML.replaceAll(
     /<style>[^]*?<\/style>| (class|aria-label|aria-hidden|font-size|font-family)="[^"]*"/g,
     '',
   );

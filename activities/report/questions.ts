@@ -24,7 +24,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
 
 /** Questions up to which a report is one file. */
-export const ONE_FILE = 5_000;
+const ONE_FILE = 5_000;
 /** Questions of a shard. */
 export const SHARD = 250;
 /** Characters of texts that a report shows; the artifacts have them whole. */
@@ -511,7 +511,8 @@ function together(
   question.tests = [...question.tests.filter(({ test }) => !texts.has(test)), ...dropped];
   flags |= pairedFlags(greedy, paired);
   const name = question.name || id;
-  const excerpt = question.question.slice(0, CHARACTERS.excerpt);
+  const { length } = question.question;
+  const excerpt = `${question.question.slice(0, CHARACTERS.excerpt)}${length > CHARACTERS.excerpt ? '…' : ''}`;
   return { question, entry: [id, name === id ? '' : name, excerpt, flags, question.group] };
 }
 

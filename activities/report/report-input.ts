@@ -5,7 +5,7 @@ import type { QuestionIndex, Tallies } from './questions.js';
 import type { Facts } from './summarise.js';
 
 /** Where the page's script finds the questions: in the page, or in files next to it. */
-export type EmbeddedQuestions =
+type EmbeddedQuestions =
   { index: QuestionIndex; texts: readonly string[] } | { indexFile: string; files: readonly string[] };
 
 export interface ReportInput extends Facts {

@@ -112,9 +112,11 @@ describe('the page', () => {
       'Tokens: 4320 sampled as programs, 1920 sampled as rollouts, 5000 written as evaluated answers',
       'Money: 0.00 USD',
       '2026-11-28 10:00 UTC to 2026-11-28 11:01 UTC',
-      'of the answers of the sampler were cut at the token limit',
+      'Cut at the token limit: ',
+      'of the sampled programs, ',
+      '9.4 % (3 of 32) of the rollouts',
       'of the kept tests are weak',
-      '1 seeds repeat a benchmark and were left out',
+      '1 seed repeats a benchmark and was left out',
       'cpu, 2 threads, on host-a',
     ])
       expect(header).toContain(said);
@@ -199,7 +201,7 @@ describe('the page', () => {
 
 describe('what is missing', () => {
   it.each([0, 1, 2, 3, 4, 5, 6])('is named after %i stages', async (stages) => {
-    const { shown, page, files } = await built({ questions: 12, stages });
+    const { shown, files } = await built({ questions: 12, stages });
     expectWellFormed(shown);
     expect(shown).not.toMatch(/NaN|undefined|\[object/);
     expect(files).toEqual(['report.html', 'figures.json']);
@@ -218,7 +220,7 @@ describe('what is missing', () => {
   });
 
   it('is no trouble without samples, rounds, held-out pairs or a single task', async () => {
-    const { shown, page } = await built(
+    const { shown } = await built(
       { questions: 1, samples: 0, rounds: 1 },
       {
         rewardModel: (metrics) => ({

@@ -39,7 +39,7 @@ export type Manifests = ReadonlyMap<string, Manifest>;
 export type StagesMetrics = { [S in StageName]?: StageMetrics<S> };
 
 /** A stage as the report shows it: one that has not ended has no artifact. */
-export interface ReportStage {
+interface ReportStage {
   name: StageName;
   state: string;
   seconds: number;
