@@ -6,7 +6,7 @@
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ArtifactRef, Experiment, StageName, StageStatus } from '../../workflows/contract/index.js';
+import { ArtifactRef, type Experiment, type StageName, type StageStatus } from '../../workflows/contract/index.js';
 import { roundsOf } from '../artifacts/pruning.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { aboutOf } from './about.js';
@@ -61,8 +61,9 @@ export async function buildReport(
   ) as Partial<Record<StageName, ArtifactRef>>;
   const newest = refs.reinforcement ?? source.newestRound;
   const rounds = newest ? [...(await roundsOf(store, newest)).values()] : [];
-  const manifests = await manifestsOf(store, Object.values(refs), rounds, source.policy);
-  const facts = factsOf({ ...source, rounds, folders: source.folders ?? {} }, manifests);
+  const policy = source.policy ?? (await policyBefore(store, rounds[0]));
+  const manifests = await manifestsOf(store, Object.values(refs), rounds, policy);
+  const facts = factsOf({ ...source, policy, rounds, folders: source.folders ?? {} }, manifests);
   const about = await aboutOf(store, experiment, stages, rounds, manifests, facts.metrics);
   const { tallies, index, shards } = await writeQuestions(
     store,
@@ -91,6 +92,14 @@ export async function buildReport(
   };
   for (const [name, text] of Object.entries(texts)) await writeFile(join(folder, name), text);
   return [...Object.keys(texts), ...(inOneFile ? [] : shards.files)];
+}
+
+/** The policy that the first round trained. */
+async function policyBefore(
+  store: Pick<ArtifactStore, 'manifest'>,
+  first: ArtifactRef | undefined,
+): Promise<ArtifactRef | undefined> {
+  return first && ArtifactRef.parse((await store.manifest(first)).inputs['policy']);
 }
 
 /** Manifests of the stages, of what their rounds were made of, of the seeds, and of the policy before RL. */

@@ -65,7 +65,9 @@ describe('the questions of a report', () => {
     // A dropped question shows every test that was written, each with its verdict.
     expect(questions[9]).toMatchObject({ id: 'q-000009', dropped: 'tooFewTestCases', group: 'dropped question' });
     expect(questions[9]!.tests).toHaveLength(8);
+    // The tests of a benchmark's task come from the plan of the evaluation.
     expect(questions.at(-1)).toMatchObject({ id: 'humaneval HumanEval/2', group: 'humaneval' });
+    expect(questions.at(-1)!.tests[3]).toEqual({ test: 'assert candidate_2(3) == 3' });
   });
 
   it('are found by what is wrong with them', async () => {

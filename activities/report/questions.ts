@@ -9,16 +9,17 @@ import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
+  ManifestFile,
   POLICIES,
   type ArtifactRef,
   type EvaluationRow,
   type FilteredQuestionRow,
-  type ManifestFile,
   type ProgramRow,
   type QuestionRow,
   type TestOutcome,
   type Verdict,
 } from '../../workflows/contract/index.js';
+import { objectKeys } from '../artifacts/keys.js';
 import { linesOf, rowFiles } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
@@ -127,6 +128,7 @@ type Part =
   | { part: 'kept'; row: Omit<ShownQuestion, 'programs'>; heldOut: boolean }
   | { part: 'dropped'; reason: string }
   | { part: 'test'; test: ShownTest }
+  | { part: 'task'; name: string; reference: string; tests: ShownTest[]; moreTests?: number }
   | { part: 'programs'; programs: ShownProgram[]; samples: number; flags: number }
   | { part: 'answers'; programs: ShownProgram[]; flags: number; greedy?: boolean; policy: string; task?: string[] };
 
@@ -189,7 +191,7 @@ export interface WrittenQuestions {
   shards: { files: string[] } | { texts: string[] };
 }
 
-type Reading = Pick<ArtifactStore, 'fetch' | 'manifest'>;
+type Reading = Pick<ArtifactStore, 'fetch' | 'getJson' | 'manifest'>;
 
 /**
  * Reads the rows of an experiment and writes its questions.
@@ -223,6 +225,13 @@ interface DroppedQuestion {
   reason: string;
 }
 
+/** What the plan of an evaluation says of its tasks. */
+const Plan = z.object({ shards: z.array(ManifestFile) });
+interface PlannedTask {
+  benchmark: string;
+  task: { id: string; entryPoint: string; reference: string; tests: string[] };
+}
+
 class Reader {
   readonly #ordinals = new Map<string, number>();
   readonly #evaluated = new Map<string, { answers: Answers; curve: CurveSums }>();
@@ -250,11 +259,34 @@ class Reader {
     if (programs)
       for await (const run of runs(this.#rowsOf<ProgramRow>(programs), ({ questionId }) => questionId))
         await this.#sampling(run);
-    if (evaluation)
+    if (evaluation) {
+      await this.#tasks(evaluation);
       for await (const run of runs(this.#rowsOf<EvaluationRow>(evaluation), ({ policy, benchmark, taskId }) =>
         [policy, benchmark, taskId].join('\n'),
       ))
         await this.#evaluation(run);
+    }
+  }
+
+  /** Tests of a benchmark's tasks, which the answers do not repeat: the plan of the evaluation has them. */
+  async #tasks(evaluation: ArtifactRef) {
+    const { stageKey } = await this.store.manifest(evaluation);
+    const { data: plan } = Plan.safeParse(await this.store.getJson(objectKeys.plan(stageKey)));
+    const seen = new Set<string>();
+    for (const file of plan?.shards ?? [])
+      for await (const { benchmark, task } of this.#rowsIn<PlannedTask>(file)) {
+        const name = `${benchmark} ${task.id}`;
+        // Each policy is planned to answer the same tasks. Questions of the experiment have their tests already.
+        if (this.#ordinals.has(task.id) || seen.has(name)) continue;
+        seen.add(name);
+        await this.#keep(name, {
+          part: 'task',
+          name: task.entryPoint,
+          reference: cut(task.reference, CHARACTERS.program),
+          tests: task.tests.slice(0, TESTS).map((test) => ({ test: cut(test, CHARACTERS.test) })),
+          ...more(task.tests.length),
+        });
+      }
   }
 
   async #written({
@@ -394,15 +426,17 @@ class Reader {
     const read: readonly ManifestFile[] = files
       ? manifest.files.filter(({ name }) => files.test(name))
       : rowFiles(manifest);
-    for (const file of read) {
-      for await (const lines of linesOf(await this.store.fetch(file))) {
-        for (const line of lines) {
-          // A row was checked when it was written, and the file's digest when it was fetched.
-          yield JSON.parse(line) as T;
-          this.#rows += 1;
-        }
-        this.onRow(this.#rows);
+    for (const file of read) yield* this.#rowsIn<T>(file);
+  }
+
+  async *#rowsIn<T>(file: ManifestFile): AsyncGenerator<T> {
+    for await (const lines of linesOf(await this.store.fetch(file))) {
+      for (const line of lines) {
+        // A row was checked when it was written, and the file's digest when it was fetched.
+        yield JSON.parse(line) as T;
+        this.#rows += 1;
       }
+      this.onRow(this.#rows);
     }
   }
 
@@ -487,6 +521,10 @@ function together(
         break;
       case 'test':
         dropped.push(part.test);
+        break;
+      case 'task':
+        Object.assign(question, { name: part.name, reference: part.reference, tests: part.tests });
+        if (part.moreTests !== undefined) question.moreTests = part.moreTests;
         break;
       case 'programs':
         question.programs.push(...part.programs);
