@@ -17,6 +17,7 @@ import { eachOf } from '../artifacts/collections.js';
 import { objectKeys } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { Manifests, StagesMetrics } from './summarise.js';
+import { plural } from './text.js';
 
 /** Tokens that some stage had written or read. */
 interface Tokens {
@@ -141,9 +142,9 @@ function modelText(model: ModelSource): string {
     case 'hub':
       return `${model.id} (Hugging Face hub, revision ${model.revision})`;
     case 'folder':
-      return `the model in the folder ${model.path}`;
+      return `The model in the folder ${model.path}`;
     case 'artifact':
-      return `a stored ${model.ref.kind}`;
+      return `A stored ${model.ref.kind}`;
   }
 }
 
@@ -190,7 +191,7 @@ function devicesOf(manifests: readonly Manifest[]): string[] {
       (Trained.safeParse(metrics).data?.environments ?? []).map(
         ({ device, processes = 1, threads, sharding = 'none' }) => {
           const many = processes > 1 ? `${processes} x ` : '';
-          const cores = device === 'cpu' && threads !== undefined ? `, ${threads} threads` : '';
+          const cores = device === 'cpu' && threads !== undefined ? `, ${plural(threads, 'thread')}` : '';
           return `${many}${device}${cores}${sharding === 'none' ? '' : `, ${sharding}`}`;
         },
       ),

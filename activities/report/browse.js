@@ -156,7 +156,10 @@
       ['Tests that were dropped', gone],
     ]) {
       if (of.length === 0) continue;
-      box.append(make('h4', `${title}: ${of.length}${moreTests && of === kept ? ` and ${moreTests} more` : ''}`));
+      const part = make('details');
+      const head = make('summary');
+      head.append(make('strong', `${title}: ${of.length}${moreTests && of === kept ? ` and ${moreTests} more` : ''}`));
+      part.append(head);
       const rows = make('ol', undefined, { class: 'verdicts' });
       for (const { test, dropped, reason } of of) {
         const row = make('li');
@@ -164,7 +167,8 @@
         if (dropped !== undefined) row.append(make('span', [dropped, reason].filter(Boolean).join(': ')));
         rows.append(row);
       }
-      box.append(rows);
+      part.append(rows);
+      box.append(part);
     }
     return box;
   };

@@ -7,7 +7,7 @@ import { figureName, type Figures } from './figures.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
 import type { Answers, FilterName, PairedTasks } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
-import { dateText, durationText, numberText, percent, percentRange, plural } from './text.js';
+import { dateText, durationText, numberText, percent, plural } from './text.js';
 
 /** Share from which something is said to look wrong and not only told. */
 const MANY = 0.05;
@@ -81,11 +81,13 @@ function howMuchBetter({ evaluation, tallies }: ReportInput, figures: Figures, a
     statements.length === 0
       ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`
       : sentences(statements)
-  }${tallies.paired.map((tasks) => pairedSentence(tasks, figures, artifacts.evaluation))}`;
+  }${tallies.paired
+    .filter(({ after }) => after === POLICIES.after)
+    .map((tasks) => pairedSentence(tasks, figures, artifacts.evaluation))}`;
 }
 
 /** Which tasks turned, with buttons that show them. */
-function pairedSentence(
+export function pairedSentence(
   { benchmark, before, after, gained, lost, both, neither }: PairedTasks,
   figures: Figures,
   artifact: ArtifactRef | undefined,
@@ -110,13 +112,18 @@ function howSure({ evaluation, metrics, recipe }: ReportInput, figures: Figures,
   const seed = recipe.find(({ stage, setting }) => stage === 'reinforcement' && setting === 'seed');
   const { rewardModel } = metrics;
   const items: HtmlValue[] = [
-    ...evaluation
-      .filter(({ greedyInterval }) => greedyInterval !== null)
-      .map(({ benchmark, policy, greedyInterval, tasks }) => {
-        const [low, high] = greedyInterval!;
-        return html`<bdi>${policy}</bdi> on <bdi>${benchmark}</bdi>: 95 % interval ${percentRange([low, high])}
-over ${plural(tasks, 'task')}, ${numberText(Math.round(1000 * (high - low)) / 10)} points wide.`;
-      }),
+    ...[...new Set(evaluation.map(({ benchmark }) => benchmark))].flatMap((name): HtmlValue[] => {
+      const measured = evaluation.flatMap(({ benchmark, greedyInterval, tasks }) =>
+        benchmark === name && greedyInterval ? [{ tasks, width: greedyInterval[1] - greedyInterval[0] }] : [],
+      );
+      if (measured.length === 0) return [];
+      const points = (width: number): string => numberText(Math.round(1000 * width) / 10);
+      const widths = measured.map(({ width }) => width);
+      return [
+        html`On <bdi>${name}</bdi>, ${plural(measured[0]!.tasks, 'task')}: the 95 % intervals are
+${[...new Set([points(Math.min(...widths)), points(Math.max(...widths))])].join(' to ')} points wide.`,
+      ];
+    }),
     ...(rewardModel?.heldOutAccuracy === null || rewardModel === undefined
       ? []
       : [
@@ -191,11 +198,8 @@ function whatLooksWrong(input: ReportInput, figures: Figures, artifacts: StageAr
   )}</ul>`;
 }
 
-function warningsOf(
-  { metrics, rounds, about, tallies, assertions, state, stages }: ReportInput,
-  figures: Figures,
-  artifacts: StageArtifacts,
-): Warning[] {
+function warningsOf(input: ReportInput, figures: Figures, artifacts: StageArtifacts): Warning[] {
+  const { metrics, tallies, assertions, state, stages } = input;
   const { synthesis, filtering, preferences, rewardModel } = metrics;
   const share = (id: string, part: number, whole: number, artifact: ArtifactRef | undefined): Html =>
     html`${figures.show(id, part / whole, artifact, percent(part / whole))} (${numberText(part)} of ${numberText(whole)})`;
@@ -217,7 +221,7 @@ function warningsOf(
     ...(state === 'done' ? [] : [{ bad: false, text: `The experiment is ${state}, so this page is not the whole.` }]),
     ...parked.map(({ name, state: how }) => ({ bad: true, text: `The stage ${name} is ${how}.` })),
     ...failed.map(({ text }) => ({ bad: true, text: html`This does not hold: ${text}.` })),
-    ...cutAnswers(answered, rounds, about, share, artifacts),
+    ...cutAnswers(input, share, artifacts),
     ...answered
       .filter(({ answers }) => answers.unjudged > 0)
       .map(({ name, who, answers: { unjudged, tests }, artifact }) => ({
@@ -296,9 +300,7 @@ were left out, because they are too long for the reward model.`,
 
 /** The share of answers that were cut at the token limit, of all who answered, in one sentence. */
 function cutAnswers(
-  answered: readonly { name: string; who: HtmlValue; answers: Answers; artifact: ArtifactRef | undefined }[],
-  rounds: ReportInput['rounds'],
-  about: ReportInput['about'],
+  { rounds, about, tallies: { sampling, evaluation } }: ReportInput,
   share: (id: string, part: number, whole: number, artifact: ArtifactRef | undefined) => Html,
   artifacts: StageArtifacts,
 ): Warning[] {
@@ -310,12 +312,15 @@ function cutAnswers(
     known.reduce((all, round) => all + of(round), 0);
   const [cut, all] = [sum((round) => round.cut), sum(({ rollouts }) => rollouts)];
   const parts = [
-    ...answered
-      .filter(({ answers }) => answers.answers > 0)
-      .map(({ name, who, answers: { truncated, answers }, artifact }) => ({
-        rate: truncated / answers,
-        text: html`${share(`${name}.truncated`, truncated, answers, artifact)} of ${who}`,
-      })),
+    ...(sampling && sampling.answers > 0
+      ? [
+          {
+            rate: sampling.truncated / sampling.answers,
+            text: html`${share('sampling.truncated', sampling.truncated, sampling.answers, artifacts.sampling)} of the
+sampled programs`,
+          },
+        ]
+      : []),
     ...(all > 0
       ? [
           {
@@ -329,6 +334,20 @@ function cutAnswers(
           },
         ]
       : []),
+    ...[...new Set(evaluation.map(({ benchmark }) => benchmark))].map((name) => {
+      const own = evaluation.flatMap(({ benchmark, answers }) => (benchmark === name ? [answers] : []));
+      const truncated = own.reduce((all, answers) => all + answers.truncated, 0);
+      const answers = own.reduce((all, { answers: count }) => all + count, 0);
+      return {
+        rate: truncated / answers,
+        text: html`${share(
+          figureName('evaluation', name, 'truncated'),
+          truncated,
+          answers,
+          artifacts.evaluation,
+        )} of the answers on <bdi>${name}</bdi>`,
+      };
+    }),
   ];
   if (parts.length === 0) return [];
   const unknown = rounds.length > known.length ? '. Of some rollouts it was not recorded' : '';

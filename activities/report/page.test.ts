@@ -189,7 +189,7 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
     expect(await page.locator('#questions noscript').textContent()).toContain('switched off');
     expect(await page.locator('#browser').isVisible()).toBe(false);
     expect(await page.locator('button:visible').count()).toBe(0);
-    expect(await page.locator('svg[role=img]').count()).toBe(12);
+    expect(await page.locator('svg[role=img]').count()).toBe(13);
     await context.close();
   });
 });

@@ -105,7 +105,8 @@ describe('the page', () => {
       'one greedy answer of at most 96 tokens',
       'trained against initial on heldOut: no difference shown',
       'Task by task on humaneval, greedy:',
-      '95 % interval 10.0–50.0 %',
+      'On heldOut, 5 tasks: the 95 % intervals are 40 points wide.',
+      'On humaneval, 3 tasks: the 95 % intervals are 20 to 40 points wide.',
       'the spread between runs with other seeds is not measured',
       'Device time:',
       'on cpu, 2 threads',
@@ -122,6 +123,22 @@ describe('the page', () => {
       expect(header).toContain(said);
     // Long keys stand in the list of artifacts alone.
     expect(header).not.toMatch(/[0-9a-f]{64}/);
+  });
+
+  it('compares the policies in the order of training, whatever their names', async () => {
+    const { shown } = await built(
+      { questions: 12 },
+      {
+        evaluation: (metrics) => {
+          const results = metrics['results'] as { policy: string }[];
+          return { ...metrics, results: [{ ...results[0]!, policy: 'fineTuned' }, ...results] };
+        },
+      },
+    );
+    const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
+    expect(header).toContain('fineTuned against initial on heldOut');
+    expect(header).toContain('trained against initial on heldOut');
+    expect(header).not.toContain('against fineTuned');
   });
 
   it('names every figure, with the artifact that it comes from', async () => {
@@ -169,6 +186,7 @@ describe('the page', () => {
       'Calibration',
       'Training loss of the reward model',
       'Reward',
+      'Score of the reward model',
       'KL divergence',
       'Entropy',
       'Length',

@@ -30,11 +30,11 @@ export function renderReport(input: ReportInput): { page: string; figures: Figur
   }
   for (const [at, { round, artifact }] of input.rounds.entries()) {
     const { rollouts, rewards } = input.about.rounds[at] ?? {};
-    figures.add(`reinforcement, round ${round}`, artifact);
+    figures.add(`round ${round} of reinforcement`, artifact);
     figures.add(`rollouts of round ${round}`, rollouts);
     figures.add(`rewards of round ${round}`, rewards);
   }
-  for (const { artifact } of input.dropped) figures.add(artifact.kind, artifact);
+  for (const { artifact } of input.dropped) if (artifact.kind === 'seeds') figures.add('seeds', artifact);
   for (const { name, artifact } of input.models) figures.add(`model ${name}`, artifact);
   const head = firstScreen(input, figures, artifacts);
   const sections = [...sectionsOf(input, figures, artifacts), artifactsSection(figures)];

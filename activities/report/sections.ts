@@ -6,7 +6,7 @@ import type { Summary } from '../../workflows/contract/summary.js';
 import { comparisons } from './compared.js';
 import { facts, sentences, table } from './elements.js';
 import { figureName, type Figures } from './figures.js';
-import { filterButton } from './first-screen.js';
+import { filterButton, pairedSentence } from './first-screen.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
 import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series } from './plots.js';
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
@@ -51,6 +51,16 @@ function evaluationSection(
     [...new Set(evaluation.flatMap((result) => Object.keys(result[of])))].sort((a, b) => Number(a) - Number(b));
   const [passAtK, bestOfN] = [columns('passAtK'), columns('bestOfN')];
   const statements = comparisons(evaluation);
+  const cutRate = ({ benchmark, policy }: EvaluationResult): HtmlValue => {
+    const own = tallies.evaluation.find((each) => each.benchmark === benchmark && each.policy === policy)?.answers;
+    if (!own) return 'not recorded';
+    const { truncated, answers } = own;
+    const name = figureName('evaluation', benchmark, policy, 'truncated');
+    return html`${figures.show(name, truncated / answers, artifact, percent(truncated / answers))}<br><small>${plural(
+      answers,
+      'answer',
+    )}</small>`;
+  };
   const rows = evaluation.map((result: EvaluationResult) => {
     const figure = (name: string) => figureName('evaluation', result.benchmark, result.policy, name);
     const rate = (name: string, value: number | null | undefined, extra: HtmlValue = nothing): HtmlValue =>
@@ -74,6 +84,7 @@ function evaluationSection(
         ...passAtK.map((k) => rate(`pass@${k}`, result.passAtK[k])),
         ...bestOfN.map((n) => rate(`bestOf${n}`, result.bestOfN[n])),
         rate('oracle', result.oracle),
+        cutRate(result),
       ],
     };
   });
@@ -87,17 +98,20 @@ function evaluationSection(
       ...passAtK.map((k) => `#pass@${k}`),
       ...bestOfN.map((n) => `#Best-of-${n}`),
       '#oracle',
+      '#cut',
     ],
     rows,
   )}
 <p>Greedy: one answer per task, with the 95 % Wilson interval over tasks.
 Mean, pass@k (unbiased), Best-of-N (the sample that the reward model scores highest) and oracle (any sample passes)
-are over the samples of each task; they carry no interval here, so no gain is claimed from them.</p>
+are over the samples of each task; they carry no interval here, so no gain is claimed from them.
+Cut: answers that ended at the token limit.</p>
 ${
   statements.length === 0
     ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`
     : sentences(statements)
 }
+${tallies.paired.map((tasks) => pairedSentence(tasks, figures, artifact))}
 <div class="plots">${tallies.curves.map((curve) => bestOfPlot(curve, figures, artifact))}</div>`;
 }
 
@@ -469,7 +483,9 @@ function reinforcementSection({ rounds, about, deviceWaiting }: ReportInput, fig
   const plot = (title: string, caption: HtmlValue, y: string, of: Series[]): Html =>
     of.every(({ points }) => points.length === 0)
       ? nothing
-      : plotFigure(linePlot(title, caption, { x: 'round', y }, of));
+      : of.every(({ points }) => points.every((point) => point.y === 0))
+        ? html`<p class="soft">${title}: 0 in every round.</p>`
+        : plotFigure(linePlot(title, caption, { x: 'round', y }, of));
   const optional = (round: Round, name: string, value: number | undefined, artifact?: ArtifactRef, text?: string) =>
     value === undefined
       ? 'not recorded'
@@ -481,14 +497,16 @@ function reinforcementSection({ rounds, about, deviceWaiting }: ReportInput, fig
         );
   return html`<div class="plots">${plot(
     'Reward',
-    'Mean reward of the trained rollouts, and its parts: the share of passed tests, and the raw score of the reward model.',
+    'Mean reward of the trained rollouts, and the share of passed tests over all rollouts.',
     'reward',
-    [
-      series('reward', ({ reward }) => reward),
-      series('tests passed', ({ details }) => details.passRate),
-      series('reward model', ({ details }) => details.score),
-    ],
+    [series('reward', ({ reward }) => reward), series('tests passed', ({ details }) => details.passRate)],
   )}
+${plot(
+  'Score of the reward model',
+  'Mean raw score over all rollouts; the reward takes it in held-out standard deviations.',
+  'score',
+  [series('score', ({ details }) => details.score)],
+)}
 ${plot(
   'KL divergence',
   'From the reference policy, in nats per token; the estimator k1 may be slightly negative.',

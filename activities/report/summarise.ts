@@ -3,11 +3,13 @@ import {
   ArtifactRef,
   Counts,
   metricsOf,
+  POLICIES,
   semanticsOf,
   stagesOf,
   Summary,
   TRAINED,
   TEACHERS,
+  type EvaluationResult,
   type Experiment,
   type Manifest,
   type RoundResult,
@@ -119,7 +121,7 @@ export function factsOf(input: SummaryInput, manifests: Manifests): Facts {
     recipe: recipeOf(experiment, refs),
     rounds: roundsOf(rounds, steps, manifests),
     deviceWaiting: deviceWaiting(steps),
-    evaluation: metrics.evaluation?.results ?? [],
+    evaluation: inOrderOfTraining(metrics.evaluation?.results ?? []),
     ...(metrics.evaluation?.comparisons ? { comparisons: metrics.evaluation.comparisons } : {}),
     cost: {
       teacher: teacher.kind,
@@ -176,6 +178,17 @@ export function summaryOf({
     },
     reinforcement: { rounds, deviceWaiting: waiting },
   });
+}
+
+/** Results with the policies of a benchmark in the order of training: the others are compared with the first one. */
+function inOrderOfTraining(results: readonly EvaluationResult[]): EvaluationResult[] {
+  const order: readonly string[] = [POLICIES.before, POLICIES.fineTuned, POLICIES.after];
+  const place = ({ policy }: EvaluationResult): number =>
+    order.includes(policy) ? order.indexOf(policy) : order.length;
+  const benchmarks = [...new Set(results.map(({ benchmark }) => benchmark))];
+  return benchmarks.flatMap((name) =>
+    results.filter(({ benchmark }) => benchmark === name).sort((a, b) => place(a) - place(b)),
+  );
 }
 
 /** Programs by pass rate, in tenths; the last bin holds 1 too. */

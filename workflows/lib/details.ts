@@ -40,7 +40,9 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
     ...(status.waitsFor === undefined ? [] : [`It ${status.waitsFor}.`]),
     ...stages.flatMap((stage) => nowText(stage, id)),
     ...unservedText(status),
-    ...(report ? [resultText('Report', report, workflowId, report.html)] : []),
+    ...(report
+      ? [resultText('Report', report, workflowId, report.html)]
+      : [`To see it as a page while it runs: ${code(`npm run report -- ${id} --watch`)}`]),
     table(
       ['stage', 'state', 'so far'],
       stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),
