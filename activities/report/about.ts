@@ -2,6 +2,7 @@
  * What the first screen of a report tells in words: what was trained on what, where, when and at what cost. It comes from
  * the configuration, from manifests with their producers, and from what shards and rewards of rounds have stored.
  */
+import { basename, isAbsolute } from 'node:path';
 import { z } from 'zod';
 import {
   ArtifactRef,
@@ -142,22 +143,27 @@ function modelText(model: ModelSource): string {
     case 'hub':
       return `${model.id} (Hugging Face hub, revision ${model.revision})`;
     case 'folder':
-      return `The model in the folder ${model.path}`;
+      return `The model in the folder ${placeText(model.path)}`;
     case 'artifact':
       return `A stored ${model.ref.kind}`;
   }
+}
+
+/** A path as far as it says something elsewhere: the name alone where it is one of this host. */
+function placeText(path: string): string {
+  return isAbsolute(path) ? basename(path) : path;
 }
 
 function inputText(input: Experiment['seeds']): string {
   if ('format' in input)
     return [
       input.format,
-      input.dataset ?? input.package ?? input.path ?? '',
+      input.dataset ?? input.package ?? placeText(input.path ?? ''),
       input.revision ? `revision ${input.revision}` : '',
     ]
       .filter(Boolean)
       .join(', ');
-  return 'path' in input ? input.path : `a stored artifact of ${input.rows ?? 'unknown many'} rows`;
+  return 'path' in input ? placeText(input.path) : `a stored artifact of ${input.rows ?? 'unknown many'} rows`;
 }
 
 function decodingText({

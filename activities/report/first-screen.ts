@@ -300,7 +300,7 @@ were left out, because they are too long for the reward model.`,
 
 /** The share of answers that were cut at the token limit, of all who answered, in one sentence. */
 function cutAnswers(
-  { rounds, about, tallies: { sampling, evaluation } }: ReportInput,
+  { rounds, about, tallies: { sampling, evaluation, found } }: ReportInput,
   share: (id: string, part: number, whole: number, artifact: ArtifactRef | undefined) => Html,
   artifacts: StageArtifacts,
 ): Warning[] {
@@ -357,7 +357,7 @@ sampled programs`,
       text: html`Cut at the token limit: ${joined(
         parts.map(({ text }) => text),
         ', ',
-      )}${unknown}.${filterButton('truncated', 'show them')}`,
+      )}${unknown}.${found.truncated > 0 ? filterButton('truncated', 'show them') : nothing}`,
     },
   ];
 }
