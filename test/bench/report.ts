@@ -72,14 +72,14 @@ else {
   const [questions, programs] = [Number(values.questions), Number(values.programs)];
   const folder = await mkdtemp(join(tmpdir(), 'acecoder-bench-report-'));
   try {
-    const made = await makeExperiment(join(folder, 'store'), { questions, programs });
+    const made = await makeExperiment(join(folder, 'store'), { questions, programs, variants: programs });
     const rows = await bytesIn(join(folder, 'store'));
     const started = performance.now();
     const target = join(folder, 'report');
     await buildReport(made.store, made.source, target);
     const seconds = (performance.now() - started) / 1000;
     const measures: Measure[] = [
-      { name: 'questions', value: questions, unit: '', note: `${programs} programs each` },
+      { name: 'questions', value: questions, unit: '', note: `${programs} different programs each` },
       { name: 'rows read', value: rows / MEBIBYTE, unit: 'MiB' },
       { name: 'report built', value: seconds, unit: 's', bar: 60, at: 'most' },
       {
