@@ -219,7 +219,10 @@ function warningsOf(input: ReportInput, figures: Figures, artifacts: StageArtifa
   const writtenTests = filtering?.testCases ?? 0;
   return [
     ...(state === 'done' ? [] : [{ bad: false, text: `The experiment is ${state}, so this page is not the whole.` }]),
-    ...parked.map(({ name, state: how }) => ({ bad: true, text: `The stage ${name} is ${how}.` })),
+    ...parked.map(({ name, state: how, failure }) => ({
+      bad: true,
+      text: html`The stage ${name} is ${how}${failure === undefined ? '' : html`: <bdi>${failure}</bdi>`}.`,
+    })),
     ...failed.map(({ text }) => ({ bad: true, text: html`This does not hold: ${text}.` })),
     ...cutAnswers(input, share, artifacts),
     ...answered

@@ -3,7 +3,9 @@
  * Pictures go to `.acecoder/report-pictures` where `REPORT_PICTURES` is set.
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -180,6 +182,43 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
     await page.locator('#browser-found a').first().click();
     await expect.poll(() => page.locator('#browser-question h3').textContent()).toBe('function_587');
     await page.close();
+  });
+
+  it('takes in what is new while it is served, and asks first where somebody reads', async () => {
+    const made = await makeExperiment(join(folder, 'live-store'), { questions: 12, stages: 4 });
+    await buildReport(made.store, { ...made.source, live: 'first' }, join(folder, 'live'));
+    let version = 'first';
+    let loads = 0;
+    const server = createServer((request, response) => {
+      if (request.url === '/version') return void response.end(version);
+      if (request.url === '/') loads += 1;
+      response.setHeader('content-type', 'text/html; charset=utf-8');
+      response.end(readFileSync(join(folder, 'live/report.html')));
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    pages['live'] = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const page = await browser.newPage();
+    await page.clock.install();
+    await page.goto(pages['live']);
+    await page.locator('#browser-found a').first().waitFor();
+    const button = page.locator('#live');
+    expect(await button.isVisible()).toBe(false);
+    await page.clock.runFor(6_000);
+    expect(loads).toBe(1);
+    await page.locator('#browser-found a').first().click();
+    version = 'second';
+    await expect
+      .poll(async () => {
+        await page.clock.runFor(6_000);
+        return button.isVisible();
+      })
+      .toBe(true);
+    expect(loads).toBe(1);
+    await button.click();
+    await expect.poll(() => loads).toBe(2);
+    await page.close();
+    server.close();
+    server.closeAllConnections();
   });
 
   it('shows everything but the questions without its script', async () => {

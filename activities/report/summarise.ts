@@ -49,6 +49,8 @@ interface ReportStage {
   artifact?: ArtifactRef | undefined;
   /** How far it is, in words; of a stage that runs. */
   progress?: string | undefined;
+  /** Why it is parked or failed. */
+  failure?: string | undefined;
 }
 
 /** What the manifests say of an experiment, whole or not. */
@@ -100,7 +102,7 @@ export function factsOf(input: SummaryInput, manifests: Manifests): Facts {
     state,
     stages: ran.map((stage): ReportStage => {
       const found = stages.find(({ name: other }) => other === stage);
-      const { progress } = found ?? {};
+      const { progress, failure } = found ?? {};
       return {
         name: stage,
         state: found?.state ?? 'waiting',
@@ -110,6 +112,7 @@ export function factsOf(input: SummaryInput, manifests: Manifests): Facts {
         ...(progress && found?.state !== 'done'
           ? { progress: `${progress.done} of ${progress.total} ${progress.unit}` }
           : {}),
+        ...(failure && found?.state !== 'done' ? { failure: `${failure.type}: ${failure.message}` } : {}),
       };
     }),
     metrics,
@@ -155,7 +158,7 @@ export function summaryOf({
 }: Facts): Summary {
   return Summary.parse({
     ...same,
-    stages: stages.map(({ progress: _progress, ...stage }) => stage),
+    stages: stages.map(({ progress: _progress, failure: _failure, ...stage }) => stage),
     data: {
       questions: filtering?.questions,
       testCases: filtering?.testCases,

@@ -17,7 +17,7 @@ Makes rows of an experiment up, builds its report as the activity does, opens it
 question. The rows lie in the folder of the cache, as after they were fetched.
 
   --questions N   questions (87149)
-  --programs N    programs per question (8)
+  --programs N    programs per question (16)
   --json          one JSON object on the last line
   --help          print this`;
 
@@ -59,7 +59,7 @@ async function asReader(path: string, wanted: string, executablePath: string): P
 const { values } = parseArgs({
   options: {
     questions: { type: 'string', default: '87149' },
-    programs: { type: 'string', default: '8' },
+    programs: { type: 'string', default: '16' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
