@@ -221,6 +221,15 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
     server.closeAllConnections();
   });
 
+  it('prints the tables of the plots, and nothing that only a screen can use', async () => {
+    const page = await open('usual', 720, 'dark');
+    await page.emulateMedia({ media: 'print' });
+    expect(await page.locator('details.table table:visible').count()).toBe(13);
+    expect(await page.locator('nav:visible, button:visible, input:visible').count()).toBe(0);
+    expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).toBe('rgb(255, 255, 255)');
+    await page.close();
+  });
+
   it('shows everything but the questions without its script', async () => {
     const context = await browser.newContext({ javaScriptEnabled: false });
     const page = await context.newPage();
