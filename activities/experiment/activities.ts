@@ -55,9 +55,9 @@ export function experimentActivities({
     'inputs.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
 
     /**
-     * Stores `report.html`, `summary.json`, `figures.json` and, where they are many, the questions as an artifact. Where
-     * the worker keeps results on its disk, they are in the reports folder of its home too, with the trained models as
-     * links into the cache.
+     * Stores `report.html`, `summary.json`, `figures.json` and, where they are many, the questions as an artifact.
+     * Where the worker keeps results on its disk, they are in the reports folder of its home too, with the trained
+     * models as links into the cache.
      */
     'experiment.report': async (input: ReportInput): Promise<PublishedReport> => {
       const producer = currentProducer();

@@ -1,12 +1,14 @@
 /**
- * What the first screen of a report tells in words: what was trained on what, where, when and at what cost. It comes from
- * the configuration, from manifests with their producers, and from what shards and rewards of rounds have stored.
+ * What the first screen of a report tells in words: what was trained on what, where, when and at what cost. It comes
+ * from the configuration, from manifests with their producers, and from what shards and rewards of rounds have stored.
  */
 import { basename, isAbsolute } from 'node:path';
 import { z } from 'zod';
 import {
   ArtifactRef,
   RewardRow,
+  STAGE,
+  STAGES,
   TEACHERS,
   type Experiment,
   type Manifest,
@@ -77,6 +79,11 @@ const DEVICE_STEPS: Partial<Record<StageName, readonly string[]>> = {
   sampling: ['generate'],
   evaluation: ['generate', 'score'],
 };
+
+/** Whether a stage is one training. */
+function isTraining(stage: StageName): boolean {
+  return 'train' in STAGE[stage].steps;
+}
 
 /** What is known of an experiment; see {@link About}. `rounds` are the policies of its rounds, oldest first. */
 export async function aboutOf(
@@ -264,7 +271,7 @@ async function deviceSeconds(
     const manifest = manifests.get(ref.key);
     if (!manifest) continue;
     const steps = DEVICE_STEPS[stage];
-    if (stage === 'rewardModel' || stage === 'fineTuning') found.push({ stage, seconds: manifest.seconds });
+    if (isTraining(stage)) found.push({ stage, seconds: manifest.seconds });
     else if (steps) {
       const seconds = await shardSeconds(store, manifest.stageKey, steps);
       if (seconds !== undefined) found.push({ stage, seconds });
@@ -311,11 +318,12 @@ async function shardSeconds(store: Reading, key: string, steps: readonly string[
 /** Tokens as the stages recorded them. */
 function tokensOf(
   refs: Partial<Record<StageName, ArtifactRef>>,
-  { synthesis, filtering, sampling, evaluation, fineTuning }: StagesMetrics,
+  metrics: StagesMetrics,
   rounds: readonly RoundDetails[],
 ): Tokens[] {
   const of = (id: string, what: string, tokens: number | undefined, artifact: ArtifactRef | undefined): Tokens[] =>
     tokens === undefined || tokens === 0 || !artifact ? [] : [{ id, what, tokens, artifact }];
+  const { synthesis, filtering, sampling, evaluation } = metrics;
   const sampled = rounds.flatMap(({ tokens }) => tokens ?? []);
   return [
     ...of('synthesis.promptTokens', 'read by the teacher', synthesis?.promptTokens, refs.synthesis),
@@ -323,7 +331,10 @@ function tokensOf(
     ...of('filtering.completionTokens', 'written by the oracle', filtering?.completionTokens, refs.filtering),
     ...of('sampling.completionTokens', 'written by the sampler', sampling?.completionTokens, refs.sampling),
     ...of('sampling.tokens', 'sampled as programs', sampling?.tokens, refs.sampling),
-    ...of('fineTuning.tokens', 'of programs fine-tuned on, per epoch', fineTuning?.tokens, refs.fineTuning),
+    ...STAGES.filter(isTraining).flatMap((stage) => {
+      const trained = z.object({ tokens: z.number() }).safeParse(metrics[stage]);
+      return of(`${stage}.tokens`, `trained on by ${stage}, per epoch`, trained.data?.tokens, refs[stage]);
+    }),
     ...of(
       'reinforcement.tokens',
       'sampled as rollouts',

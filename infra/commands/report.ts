@@ -49,7 +49,7 @@ Which Temporal server it asks:
 ${SERVER_HELP}
 ${WHICH_STORE}`;
 
-/** Pauses between two looks at the experiment. A build is repeated after as long as five of it took, at the earliest. */
+/** Pauses between two looks. A build is repeated at the earliest after five times as long as it took. */
 const LOOK_MILLISECONDS = 3_000;
 const BUILD_SHARE = 5;
 /** How long a worker may take to answer a query. */
