@@ -220,7 +220,7 @@ const sampledRate = ({ samples }: TaskAnswers): number | undefined =>
   mean(samples.map(({ passed }) => (passed ? 1 : 0))) ?? undefined;
 
 /** A test that failed decides, whatever others could not be judged. */
-function isUnjudged({ outcomes, passed }: FigureRow): boolean {
+export function isUnjudged({ outcomes, passed }: FigureRow): boolean {
   return !passed && outcomes.every(({ status }) => status === 'pass' || status === 'unjudged') && outcomes.length > 0;
 }
 

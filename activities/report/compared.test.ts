@@ -1,6 +1,6 @@
 /** Sentences about two policies: a difference is claimed only where the intervals do not overlap. */
 import { describe, expect, it, test } from 'vitest';
-import type { EvaluationResult } from '../../workflows/contract/metrics.js';
+import type { Comparison, EvaluationResult } from '../../workflows/contract/metrics.js';
 import { compareGreedy, comparisons } from './compared.js';
 
 function result(policy: string, greedy: number | null, greedyInterval: [number, number] | null): EvaluationResult {
@@ -36,6 +36,31 @@ describe('what the report claims', () => {
 
   it('compares nothing without a greedy result', () => {
     expect(compareGreedy(result('base', null, null), result('final', 0.5, [0.3, 0.7]))).toContain('not compared');
+  });
+
+  it('says what paired tests say, where there are some, and falls back to intervals elsewhere', () => {
+    const all = ['base', 'final'].map((policy) => result(policy, 0.5, [0.4, 0.6]));
+    const paired: Comparison = {
+      benchmark: 'heldOut',
+      before: 'base',
+      after: 'final',
+      measure: 'greedy',
+      tasks: 164,
+      notCompared: 0,
+      rateBefore: 0.4,
+      rateAfter: 0.5,
+      difference: 0.1,
+      interval: [0.04, 0.14],
+      gained: 14,
+      lost: 0,
+      p: 0.0001,
+      adjustedP: 0.0002,
+      minimalDetectable: 0.05,
+      verdict: 'higher',
+    };
+    const [tested, ...more] = comparisons([...all, ...all.map((each) => ({ ...each, benchmark: 'other' }))], [paired]);
+    expect(tested).toContain('14 gained, 0 lost');
+    expect(more).toEqual([expect.stringContaining('final against base on other: no difference shown')]);
   });
 
   it('compares each policy with the first one of its benchmark', () => {

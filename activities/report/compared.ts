@@ -1,8 +1,9 @@
 /** What the report says of two policies on one benchmark, in a sentence. */
-import type { EvaluationResult } from '../../workflows/contract/metrics.js';
+import type { Comparison, EvaluationResult } from '../../workflows/contract/metrics.js';
+import { comparisonText } from '../comparison/text.js';
 import { percent, percentRange, plural } from './text.js';
 
-/** Compares two greedy results of one benchmark. There is a difference only where the intervals do not overlap. */
+/** Compares two greedy results of one benchmark that no paired test compares. There is a difference only where the intervals do not overlap. */
 export function compareGreedy(before: EvaluationResult, after: EvaluationResult): string {
   const name = `${after.policy} against ${before.policy} on ${after.benchmark}`;
   if (
@@ -25,12 +26,18 @@ export function compareGreedy(before: EvaluationResult, after: EvaluationResult)
   return `${name}: no difference shown. ${figures}; ${overlap}`;
 }
 
-/** Compares each policy with the first one of its benchmark. */
-export function comparisons(evaluation: readonly EvaluationResult[]): string[] {
+/**
+ * What an evaluation says of the policies of each benchmark: its paired tests, or, where version 0.1.0 made it, the
+ * intervals of each policy against those of the first one.
+ */
+export function comparisons(evaluation: readonly EvaluationResult[], paired: readonly Comparison[] = []): string[] {
+  const tested = new Set(paired.map(({ benchmark }) => benchmark));
   const first = new Map<string, EvaluationResult>();
-  return evaluation.flatMap((result) => {
+  const others = evaluation.filter(({ benchmark }) => !tested.has(benchmark));
+  const statements = others.flatMap((result) => {
     const before = first.get(result.benchmark);
     if (before === undefined) first.set(result.benchmark, result);
     return before === undefined ? [] : [compareGreedy(before, result)];
   });
+  return [...paired.map(comparisonText), ...statements];
 }

@@ -85,10 +85,14 @@ function lead({ metrics, rounds, about, tallies }: ReportInput, figures: Figures
   }</p>`;
 }
 
-function howMuchBetter({ evaluation, tallies }: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
+function howMuchBetter(
+  { evaluation, comparisons: paired, tallies }: ReportInput,
+  figures: Figures,
+  artifacts: StageArtifacts,
+): Html {
   if (evaluation.length === 0)
     return html`<p>Nothing was evaluated${artifacts.evaluation ? '' : ' yet'}, so no gain is claimed.</p>`;
-  const statements = comparisons(evaluation);
+  const statements = comparisons(evaluation, paired);
   return html`${
     statements.length === 0
       ? html`<p>Only one policy was evaluated on each benchmark, so there is nothing to compare.</p>`

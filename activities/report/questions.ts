@@ -22,6 +22,7 @@ import {
 import { objectKeys } from '../artifacts/keys.js';
 import { linesOf, rowFiles } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
+import { isUnjudged } from '../evaluation/figures.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
 
 /** Questions up to which a report is one file. */
@@ -382,8 +383,10 @@ class Reader {
     for (const { finish, outcomes } of rows) tally(own.answers, finish, outcomes);
     const greedy = rows.find(({ mode }) => mode === 'greedy');
     const samples = rows.filter(({ mode }) => mode === 'sample');
-    own.curve.add(samples);
-    const scored = samples.filter(({ score }) => score !== undefined);
+    // An answer without a verdict is no wrong one.
+    const judged = samples.filter((row) => !isUnjudged(row));
+    own.curve.add(judged);
+    const scored = judged.filter(({ score }) => score !== undefined);
     const best = scored.reduce<EvaluationRow | undefined>(
       (top, row) => (top === undefined || row.score! > top.score! ? row : top),
       undefined,
@@ -399,7 +402,7 @@ class Reader {
     await this.#keep(isQuestion ? taskId : `${benchmark} ${taskId}`, {
       part: 'answers',
       policy: JSON.stringify([benchmark, policy]),
-      ...(greedy ? { greedy: greedy.passed } : {}),
+      ...(greedy && !isUnjudged(greedy) ? { greedy: greedy.passed } : {}),
       ...(isQuestion ? {} : { task: [benchmark, taskId, cut(question, CHARACTERS.question)] }),
       flags: preferred | flagsOf(rows),
       programs: [...programs(greedy ? [greedy] : []), ...different(programs(samples), this.#programs)],

@@ -44,7 +44,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
 // Evaluation
 
 function evaluationSection(
-  { evaluation, tallies }: ReportInput,
+  { evaluation, comparisons: paired = [], tallies }: ReportInput,
   figures: Figures,
   artifact: ArtifactRef | undefined,
 ): Html {
@@ -52,7 +52,12 @@ function evaluationSection(
   const columns = (of: 'passAtK' | 'bestOfN'): string[] =>
     [...new Set(evaluation.flatMap((result) => Object.keys(result[of])))].sort((a, b) => Number(a) - Number(b));
   const [passAtK, bestOfN] = [columns('passAtK'), columns('bestOfN')];
-  const statements = comparisons(evaluation);
+  const statements = comparisons(evaluation, paired);
+  for (const { benchmark, after, measure, difference, p, adjustedP, minimalDetectable } of paired)
+    for (const [name, value] of Object.entries({ difference, p, adjustedP, minimalDetectable }))
+      figures.note(figureName('evaluation', benchmark, after, measure, name), value, artifact);
+  const within = (interval: readonly [number, number] | null | undefined): HtmlValue =>
+    interval ? html`${percentRange(interval)}<br>` : nothing;
   const cutRate = ({ benchmark, policy }: EvaluationResult): HtmlValue => {
     const own = tallies.evaluation.find((each) => each.benchmark === benchmark && each.policy === policy)?.answers;
     if (!own) return 'not recorded';
@@ -77,15 +82,11 @@ function evaluationSection(
         html`<bdi>${result.benchmark}</bdi>`,
         html`<bdi>${result.policy}</bdi>`,
         figures.show(figure('samples'), result.samples, artifact),
-        rate(
-          'greedy',
-          result.greedy,
-          result.greedyInterval === null ? nothing : html`${percentRange(result.greedyInterval)}<br>`,
-        ),
-        rate('mean', result.mean),
-        ...passAtK.map((k) => rate(`pass@${k}`, result.passAtK[k])),
-        ...bestOfN.map((n) => rate(`bestOf${n}`, result.bestOfN[n])),
-        rate('oracle', result.oracle),
+        rate('greedy', result.greedy, within(result.greedyInterval)),
+        rate('mean', result.mean, within(result.intervals?.mean)),
+        ...passAtK.map((k) => rate(`pass@${k}`, result.passAtK[k], within(result.intervals?.passAtK[k]))),
+        ...bestOfN.map((n) => rate(`bestOf${n}`, result.bestOfN[n], within(result.intervals?.bestOfN[n]))),
+        rate('oracle', result.oracle, within(result.intervals?.oracle)),
         cutRate(result),
       ],
     };
@@ -106,7 +107,11 @@ function evaluationSection(
   )}
 <p>Greedy: one answer per task, with the 95 % Wilson interval over tasks.
 Mean, pass@k (unbiased), Best-of-N (the sample that the reward model scores highest) and oracle (any sample passes)
-are over the samples of each task; they carry no interval here, so no gain is claimed from them.
+are over the samples of each task${
+    evaluation.some(({ intervals }) => intervals)
+      ? ', with the 95 % interval of a bootstrap over tasks'
+      : '; they carry no interval here, so no gain is claimed from them'
+  }.
 Cut: answers that ended at the token limit.</p>
 ${
   statements.length === 0
@@ -114,7 +119,39 @@ ${
     : sentences(statements)
 }
 ${tallies.paired.map((tasks) => pairedSentence(tasks, figures, artifact))}
+${selectionsTable(evaluation, figures, artifact)}
 <div class="plots">${tallies.curves.map((curve) => bestOfPlot(curve, figures, artifact))}</div>`;
+}
+
+/** Who chooses one of N samples, and what that gains over a sample at random. */
+function selectionsTable(
+  evaluation: readonly EvaluationResult[],
+  figures: Figures,
+  artifact: ArtifactRef | undefined,
+): Html {
+  const rows = evaluation.flatMap(({ benchmark, policy, selections = [] }) =>
+    selections.map(({ method, N, rate, interval, gain, gainInterval }) => {
+      const name = (what: string) => figureName('evaluation', benchmark, policy, `${method}-of-${N}`, what);
+      return {
+        cells: [
+          html`<bdi>${benchmark}</bdi>`,
+          html`<bdi>${policy}</bdi>`,
+          method,
+          N,
+          html`${figures.show(name('rate'), rate, artifact, percent(rate))}<br><small>${percentRange(interval)}</small>`,
+          html`${figures.show(name('gain'), gain, artifact, `${(100 * gain).toFixed(1)}`)}<br><small>${gainInterval
+            .map((end) => (100 * end).toFixed(1))
+            .join(' to ')}</small>`,
+        ],
+      };
+    }),
+  );
+  return rows.length === 0
+    ? nothing
+    : html`<h3>Who chooses one of N samples</h3>
+<p>The reward model, the most frequent program, the leading tests of a task, or these tests and then the reward model;
+with the gain over a sample at random, in points.</p>
+${table(['benchmark', 'policy', 'chosen by', '#N', '#rate', '#gain'], rows)}`;
 }
 
 /** Best-of-N against N, between the mean and the oracle. */
