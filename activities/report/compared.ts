@@ -3,7 +3,10 @@ import type { Comparison, EvaluationResult } from '../../workflows/contract/metr
 import { comparisonText } from '../comparison/text.js';
 import { percent, percentRange, plural } from './text.js';
 
-/** Compares two greedy results of one benchmark that no paired test compares. There is a difference only where the intervals do not overlap. */
+/**
+ * Compares two greedy results of one benchmark that no paired test compares. There is a difference only where the
+ * intervals do not overlap.
+ */
 export function compareGreedy(before: EvaluationResult, after: EvaluationResult): string {
   const name = `${after.policy} against ${before.policy} on ${after.benchmark}`;
   if (

@@ -138,10 +138,10 @@ function selectionsTable(
           html`<bdi>${policy}</bdi>`,
           method,
           N,
-          html`${figures.show(name('rate'), rate, artifact, percent(rate))}<br><small>${percentRange(interval)}</small>`,
-          html`${figures.show(name('gain'), gain, artifact, `${(100 * gain).toFixed(1)}`)}<br><small>${gainInterval
-            .map((end) => (100 * end).toFixed(1))
-            .join(' to ')}</small>`,
+          html`${figures.show(name('rate'), rate, artifact, percent(rate))}<br>
+<small>${percentRange(interval)}</small>`,
+          html`${figures.show(name('gain'), gain, artifact, (100 * gain).toFixed(1))}<br>
+<small>${gainInterval.map((end) => (100 * end).toFixed(1)).join(' to ')}</small>`,
         ],
       };
     }),
