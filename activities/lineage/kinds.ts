@@ -145,7 +145,7 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
     ],
   }),
   roundPlan: kind<RoundPromptRow>({
-    what: 'prompt of a round',
+    what: 'prompt',
     row: RoundPromptRow,
     id: (row) => row.questionId,
     shows: ({ tests, seeds }) => `${seeds.length} samples, ${tests.length} tests`,

@@ -1,6 +1,6 @@
 /** A trace as indented text. Pure. */
 import { canonicalJson } from '../../workflows/contract/index.js';
-import type { Step } from './trace.js';
+import { TOLD, type Step } from './trace.js';
 
 /** Characters of a configuration that are shown. `--json` has all of it. */
 const SHOWN = 200;
@@ -11,16 +11,17 @@ const SHOWN = 200;
  * @example
  * console.log(traceText(steps).join('\n'));
  */
-export function traceText(steps: readonly Step[], indent = ''): string[] {
+export function traceText(steps: readonly Step[], indent = '', within = ''): string[] {
   return steps.flatMap((step) => {
     const { what, artifact, row, rows, shows, notes, next } = step;
     const count = rows === undefined || rows === 1 ? '' : `${rows} rows: `;
-    const told = notes.includes('told above');
+    // A part of a row lies where the row does.
+    const isKnown = artifact === within || notes.includes(TOLD);
     return [
       `${indent}${count}${what}${row === undefined ? '' : ` ${row}`}${shows ? `: ${shows}` : ''}` +
         (notes.length > 0 ? ` (${notes.join('; ')})` : ''),
-      ...(told ? [] : [`${indent}  ${artifact}`, `${indent}  ${madeText(step)}`]),
-      ...traceText(next, `${indent}  `),
+      ...(isKnown ? [] : [`${indent}  ${artifact}`, `${indent}  ${madeText(step)}`]),
+      ...traceText(next, `${indent}  `, artifact),
     ];
   });
 }

@@ -55,6 +55,18 @@ interface TraceOptions {
   depth: number;
 }
 
+/** An artifact on the way forward, whose users are looked for next. */
+interface Used {
+  step: Step;
+  manifest: Manifest;
+  /** Absent: all of it. */
+  rows: readonly unknown[] | undefined;
+  depth: number;
+}
+
+/** Note of a step whose next steps stand elsewhere. */
+export const TOLD = 'told above';
+
 /** What a row is looked for by. */
 interface Search {
   pick: (row: unknown) => boolean;
@@ -96,13 +108,27 @@ export class Tracer {
     const isWhole = target.row === undefined && target.where === undefined;
     const rows = isWhole ? undefined : await this.rowsOf(manifest, target, Infinity);
     const users = new Map<string, { user: Manifest; input: string }[]>();
-    for (const user of manifests)
+    // A report names every stage of its experiment, and follows from none of its rows alone.
+    for (const user of [...manifests].filter((each) => each.kind !== 'report'))
       for (const [input, key] of Object.entries(inputsOf(user)))
         users.set(key, [...(users.get(key) ?? []), { user, input }]);
     const [row] = rows ?? [];
-    const step = await this.#stepOf(manifest, row);
-    step.next = await this.#uses(manifest, rows, users, target.test, this.options.depth);
-    return [step];
+    const root = await this.#stepOf(manifest, row);
+    const waiting: Used[] = [{ step: root, manifest, rows, depth: this.options.depth }];
+    const expanded = new Set([root.artifact]);
+    // Level by level, so that an artifact stands where the shortest way leads, which knows most of its rows.
+    for (let used = waiting.shift(); used; used = waiting.shift()) {
+      if (used.depth <= 1) continue;
+      for (const { user, input } of users.get(used.step.artifact) ?? []) {
+        const next = await this.#use(user, input, used, target.test);
+        if (!next) continue;
+        used.step.next.push(next.step);
+        if (expanded.has(next.step.artifact)) next.step.notes.push(TOLD);
+        else waiting.push(next);
+        expanded.add(next.step.artifact);
+      }
+    }
+    return [root];
   }
 
   /** The manifest under a key. @throws StageFailure where the store has none. */
@@ -171,7 +197,7 @@ export class Tracer {
     const step = await this.#stepOf(manifest, row);
     step.notes.unshift(...notes);
     const told = `${step.artifact} ${step.row ?? ''}`;
-    if (this.#told.has(told)) return { ...step, notes: [...step.notes, 'told above'] };
+    if (this.#told.has(told)) return { ...step, notes: [...step.notes, TOLD] };
     this.#told.add(told);
     if (depth <= 1) return step;
     const inputs = new Map(Object.entries(inputsOf(manifest)));
@@ -214,44 +240,34 @@ export class Tracer {
     return steps;
   }
 
-  async #uses(
-    manifest: Manifest,
-    rows: readonly unknown[] | undefined,
-    users: ReadonlyMap<string, readonly { user: Manifest; input: string }[]>,
+  /** How an artifact uses rows of another one; undefined where it uses none of them. */
+  async #use(
+    user: Manifest,
+    input: string,
+    { rows, depth }: Used,
     test: number | undefined,
-    depth: number,
-  ): Promise<Step[]> {
-    if (depth <= 1) return [];
-    const steps: Step[] = [];
-    for (const { user, input } of users.get(refOf(manifest).key) ?? []) {
-      const kind = KINDS[user.kind];
-      const link = kind.links.find((each) => each.input.test(input));
-      if (!link) continue;
-      const { of, is, named } = link;
-      let matched: unknown[] | undefined;
-      if (kind.row && of && is && rows) {
-        const wanted = new Set(rows.map((row) => is(row)));
-        const pick = (row: unknown): boolean => of(row).some((each) => wanted.has(each));
-        matched = await this.#scan(user, kind, { pick, most: Infinity });
-      } else if (kind.row && named)
-        matched = await this.#scan(user, kind, { pick: (row) => named(row) === input, most: Infinity });
-      if (matched?.length === 0) continue;
-      const step = await this.#stepOf(user, matched?.length === 1 ? matched[0] : undefined);
-      steps.push(step);
-      if (matched) {
-        step.rows = matched.length;
-        const ids = matched.slice(0, this.options.rows).map((row) => kind.id?.(row) ?? '');
-        if (matched.length > 1) step.notes.push(`such as ${ids.join(', ')}`);
-        const verdicts = test === undefined ? [] : matched.flatMap((row) => kind.outcomes?.(row)[test - 1] ?? []);
-        if (verdicts.length > 0) step.notes.push(`test ${test}: ${verdictsText(verdicts)}`);
-      }
-      if (this.#told.has(step.artifact)) step.notes.push('told above');
-      else {
-        this.#told.add(step.artifact);
-        step.next = await this.#uses(user, matched, users, test, depth - 1);
-      }
+  ): Promise<Used | undefined> {
+    const kind = KINDS[user.kind];
+    const link = kind.links.find((each) => each.input.test(input));
+    if (!link) return undefined;
+    const { of, is, named } = link;
+    let matched: unknown[] | undefined;
+    if (kind.row && of && is && rows) {
+      const wanted = new Set(rows.map((row) => is(row)));
+      const pick = (row: unknown): boolean => of(row).some((each) => wanted.has(each));
+      matched = await this.#scan(user, kind, { pick, most: Infinity });
+    } else if (kind.row && named)
+      matched = await this.#scan(user, kind, { pick: (row) => named(row) === input, most: Infinity });
+    if (matched?.length === 0) return undefined;
+    const step = await this.#stepOf(user, matched?.length === 1 ? matched[0] : undefined);
+    if (matched) {
+      step.rows = matched.length;
+      const ids = matched.slice(0, this.options.rows).map((row) => kind.id?.(row) ?? '');
+      if (matched.length > 1) step.notes.push(`such as ${ids.join(', ')}`);
+      const verdicts = test === undefined ? [] : matched.flatMap((row) => kind.outcomes?.(row)[test - 1] ?? []);
+      if (verdicts.length > 0) step.notes.push(`test ${test}: ${verdictsText(verdicts)}`);
     }
-    return steps;
+    return { step, manifest: user, rows: matched, depth: depth - 1 };
   }
 
   /** A step without what comes next. */

@@ -16,6 +16,7 @@ import {
   type Frontier,
   type StageName,
 } from '../../workflows/contract/index.js';
+import type { SweepResult } from '../../workflows/sweep.js';
 import { artifactStore, failureOf, queryOf, startWorkflow, temporalClient } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
@@ -114,6 +115,43 @@ describe('a fork that cannot be', { timeout: 120_000 }, () => {
   });
 });
 
+describe('a sweep', { timeout: 600_000 }, () => {
+  const start = (grid: object): Promise<WorkflowHandle> =>
+    startWorkflow('sweep', { name: 'cell', base: microExperiment('x', inject('seeds'), inject('model')), grid });
+
+  it('runs every cell, and each stage that cells share once', async () => {
+    const sweep = await start({
+      'stages.reinforcement.reward.rewardModelWeight': [0.2, 0.5],
+      'stages.evaluation.samples': [4, 5],
+    });
+    const { rows } = (await sweep.result()) as SweepResult;
+    expect(rows.map(({ name, state, forkOf, from }) => [name, state, forkOf, from])).toEqual([
+      ['cell-1', 'done', undefined, undefined],
+      ['cell-2', 'done', 'cell-1', 'evaluation'],
+      ['cell-3', 'done', 'cell-1', 'reinforcement'],
+      ['cell-4', 'done', 'cell-3', 'evaluation'],
+    ]);
+    const policies = await Promise.all(
+      rows.map(async ({ report }) => (await artifactStore().manifest(report!)).inputs['reinforcement']),
+    );
+    expect([policies[1], policies[3]]).toEqual([policies[0], policies[2]]);
+    expect(policies[2]).not.toEqual(policies[0]);
+    expect(rows.map(({ passAt1 }) => Object.keys(passAt1!))).toEqual(rows.map(() => Object.keys(rows[0]!.passAt1!)));
+    const { workflow } = await temporalClient();
+    for (const { workflowId, forkOf, from } of rows.filter((row) => row.forkOf !== undefined)) {
+      const ran = workflow.getHandle(`${workflowId}/reinforcement`).describe();
+      if (from === 'evaluation') await expect(ran, forkOf).rejects.toThrow(WorkflowNotFoundError);
+      else expect((await ran).status.name).toBe('COMPLETED');
+    }
+  });
+
+  it('with a wrong value is refused before a cell runs', async () => {
+    const { type, message } = await failureOf(await start({ 'stages.rewardModel.epochs': [1, -1] }));
+    expect(type).toBe('InvalidExperiment');
+    expect(message).toMatch(/^the input of sweep has 1 mistake\ngrid\.stages\.rewardModel\.epochs: /);
+  });
+});
+
 describe('a trace', { timeout: 120_000 }, () => {
   const flat = (steps: readonly Step[]): Step[] => steps.flatMap((step) => [step, ...flat(step.next)]);
 
@@ -145,8 +183,10 @@ describe('a trace', { timeout: 120_000 }, () => {
       'seed',
     ])
       expect(back).toContain(what);
+    if (process.env['SHOW']) console.log(back);
     const seed = /seed (\S+):/.exec(back)![1]!;
     const forward = await trace(of, seed, '--forward');
+    if (process.env['SHOW']) console.log(forward);
     for (const what of ['question', 'policy of round 1', 'evaluation sample']) expect(forward).toContain(what);
     expect(forward).toMatch(/It looked at \d+ manifests\.$/m);
   });

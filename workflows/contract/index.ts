@@ -34,4 +34,5 @@ export { type Oracle } from './stages/filtering.js';
 export { OFFLINE_NEEDS } from './stages/synthesis.js';
 export * from './status.js';
 export * from './summary.js';
+export * from './sweep.js';
 export { RewardConfig } from './stages/reinforcement.js';

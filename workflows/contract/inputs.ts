@@ -9,6 +9,7 @@ import { expandPreset } from './presets.js';
 import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { ReverifyInput } from './reverify.js';
 import { StageInputs, StageSettings } from './stages/index.js';
+import { SweepInput } from './sweep.js';
 
 const DatasetRefreshInput = withRecorded(
   z.strictObject({
@@ -67,6 +68,7 @@ const GarbageCollectionInput = z
 /** The schema of each workflow's input. */
 export const WorkflowInputs = {
   experiment: Experiment,
+  sweep: SweepInput,
   ...StageInputs,
   datasetRefresh: DatasetRefreshInput,
   datasetExport: DatasetExportInput,

@@ -13,6 +13,7 @@ export { STAGES, type StageName } from './stages/index.js';
 export const WORKFLOWS = [
   ...STAGES,
   'experiment',
+  'sweep',
   'preview',
   'datasetRefresh',
   'datasetExport',
