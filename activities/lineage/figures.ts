@@ -39,10 +39,19 @@ export function figuresOfSummary(summary: Summary): Figure[] {
       figuresIn(figures, `reinforcement.round.${round}`, artifact.key),
     ),
     ...figuresIn(reinforcement, 'reinforcement', stage('reinforcement')),
-    ...summary.evaluation.flatMap(({ benchmark, policy, ...figures }) =>
-      figuresIn(figures, `evaluation.${benchmark}.${policy}`, stage('evaluation')).map((figure) => ({
+    ...summary.evaluation.flatMap(({ benchmark, policy, conditions: _conditions, selections = [], ...figures }) => {
+      const at = `evaluation.${benchmark}.${policy}`;
+      return [
+        ...figuresIn(figures, at, stage('evaluation')),
+        ...selections.flatMap(({ method, N, ...selected }) =>
+          figuresIn(selected, `${at}.selections.${method}.${N}`, stage('evaluation')),
+        ),
+      ].map((figure) => ({ ...figure, rows: { benchmark, policy, ...modeOf(figure.id.slice(at.length + 1)) } }));
+    }),
+    ...(summary.comparisons ?? []).flatMap(({ benchmark, before: _before, after, measure, ...figures }) =>
+      figuresIn(figures, `comparison.${benchmark}.${after}.${measure}`, stage('evaluation')).map((figure) => ({
         ...figure,
-        rows: { benchmark, policy, ...modeOf(figure.id, `evaluation.${benchmark}.${policy}.`) },
+        rows: { benchmark, policy: after, mode: measure === 'greedy' ? 'greedy' : 'sample' },
       })),
     ),
     ...summary.stages.flatMap(({ name, seconds, artifact }) =>
@@ -52,11 +61,13 @@ export function figuresOfSummary(summary: Summary): Figure[] {
   ];
 }
 
-/** Greedy figures come from greedy answers, others from samples. The number of tasks comes from both. */
-function modeOf(id: string, before: string): { mode?: 'greedy' | 'sample' } {
-  const field = id.slice(before.length);
-  if (field.startsWith('greedy')) return { mode: 'greedy' };
-  return field === 'tasks' ? {} : { mode: 'sample' };
+/** Figures of both greedy answers and samples. */
+const OF_BOTH: readonly string[] = ['tasks', 'samples', 'unjudged', 'tasksWithoutVerdict'];
+
+/** Greedy figures come from greedy answers, other rates from samples. */
+function modeOf(field: string): { mode?: 'greedy' | 'sample' } {
+  if (OF_BOTH.includes(field)) return {};
+  return { mode: /(^|\.)greedy/.test(field) ? 'greedy' : 'sample' };
 }
 
 /** Numbers of an object by their paths; those in lists are none, except the two ends of an interval. */

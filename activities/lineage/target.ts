@@ -18,7 +18,7 @@ type Store = Pick<ArtifactStore, 'fetch' | 'findManifest' | 'getJson' | 'list' |
 const KEY = /^artifacts\/[^/]+\/[^/]+\.json$/;
 /** A row, and of a question the number of one of its kept tests. */
 const ROW = /^((?:q|p|pair|r|e)-[0-9a-f]{20})(?:#([1-9]\d*))?$/;
-const FIGURE = /^(data|passRateHistogram|rewardModel|reinforcement|evaluation|stages|cost)\./;
+const FIGURE = /^(data|passRateHistogram|rewardModel|reinforcement|evaluation|comparison|stages|cost)\./;
 
 /** Kinds in which the row of a name is looked for, by the letter of its id. */
 const KINDS_OF: Readonly<Record<string, readonly ArtifactKind[]>> = {

@@ -23,7 +23,7 @@ function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: Experi
 /** Characters of a failure's message in the details. The `status` query has all of it. */
 const MESSAGE_CHARACTERS = 2000;
 /** Characters of a line about a fork. Its result has all of it. */
-const FRONTIER_CHARACTERS = 1000;
+const FRONTIER_CHARACTERS = 400;
 /** Characters of a workflow id that each command of the details repeats. */
 const ID_CHARACTERS = 200;
 
