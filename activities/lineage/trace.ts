@@ -45,7 +45,7 @@ export interface Target {
   /** A row by its id. */
   row?: string;
   /** Members of the rows that are meant. */
-  where?: Readonly<Record<string, string>>;
+  where?: Readonly<Record<string, string>> | undefined;
 }
 
 interface TraceOptions {

@@ -10,14 +10,24 @@ import { roundsOf } from '../../activities/artifacts/pruning.js';
 import { figuresOfSummary } from '../../activities/lineage/figures.js';
 import { Tracer, type Step } from '../../activities/lineage/trace.js';
 import {
+  MESSAGES,
   Summary,
   type ArtifactRef,
   type ExperimentStatus,
   type Frontier,
   type StageName,
+  type StageResult,
 } from '../../workflows/contract/index.js';
 import type { SweepResult } from '../../workflows/sweep.js';
-import { artifactStore, failureOf, queryOf, startWorkflow, temporalClient } from '../fixtures/harness.js';
+import {
+  artifactStore,
+  failureOf,
+  queryOf,
+  startWorkflow,
+  statusWhere,
+  sweepPruned,
+  temporalClient,
+} from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
 interface Result {
@@ -97,6 +107,57 @@ describe('a fork at a round with another reward weight', { timeout: 600_000 }, (
   });
 });
 
+describe('a fork of an experiment that is parked', { timeout: 600_000 }, () => {
+  it('asks its workflow, and goes on with what is done', async () => {
+    const micro = microExperiment('parked', inject('seeds'), inject('model')) as { stages: Record<string, object> };
+    const reinforcement = { ...micro.stages['reinforcement'], promptsPerRound: 9999 };
+    const input = { ...micro, onFailure: 'park', stages: { ...micro.stages, reinforcement } };
+    const parked = await startWorkflow('experiment', input);
+    await statusWhere(parked, ({ state }) => state === 'parked');
+    const patch = { stages: { reinforcement: { promptsPerRound: 4 } } };
+    const { type, message } = await failureOf(
+      await startWorkflow(
+        'experiment',
+        fork('evaluation', { stages: { evaluation: { samples: 5 } } }, parked.workflowId),
+      ),
+    );
+    expect([type, message]).toEqual(['InvalidExperiment', expect.stringContaining('has not done reinforcement')]);
+    const handle = await startWorkflow('experiment', fork('reinforcement', patch, parked.workflowId));
+    const { frontier, ...result } = (await handle.result()) as Result;
+    await parked.executeUpdate(MESSAGES.abandon, { args: [{ reason: 'tested' }] });
+    expect(frontier?.differences).toEqual([{ field: 'stages.reinforcement.promptsPerRound', was: 9999, is: 4 }]);
+    // The patched settings are those of the first experiment, whose results the store has.
+    expect(artifact(result, 'evaluation')).toEqual(artifact(made, 'evaluation'));
+    expect(frontier?.stages.filter(({ reused }) => !reused)).toEqual([]);
+  });
+});
+
+describe('settings that change from a round on', { timeout: 600_000 }, () => {
+  it('leave the rounds before as they are, and make their pruned policies again', async () => {
+    const store = artifactStore();
+    const inputs = {
+      questions: artifact(made, 'filtering'),
+      policy: (await store.manifest([...(await roundsOf(store, artifact(made, 'reinforcement'))).values()][0]!)).inputs[
+        'policy'
+      ],
+    };
+    const { stages } = microExperiment('x', '', '') as { stages: Record<string, object> };
+    const config = { ...stages['reinforcement'], rounds: 3, reward: {}, execution: { keepRounds: 1 } };
+    const first = await startWorkflow('reinforcement', { inputs, config });
+    const before = await roundsOf(store, ((await first.result()) as StageResult).ref);
+    expect(await sweepPruned(store, [...before.values()])).toBeGreaterThan(0);
+    const changes = [{ fromRound: 3, settings: { reward: { testsWeight: 0.5 } } }];
+    const second = await startWorkflow('reinforcement', { inputs, config: { ...config, changes } });
+    const { ref, steps } = (await second.result()) as StageResult;
+    const after = await roundsOf(store, ref);
+    expect([after.get(1), after.get(2)]).toEqual([before.get(1), before.get(2)]);
+    expect(after.get(3)).not.toEqual(before.get(3));
+    const all = { reused: 3, made: 0 };
+    const last = { reused: 2, made: 1, madeFrom: 3 };
+    expect(steps).toEqual({ plan: all, rollouts: all, judge: all, reward: last, update: last });
+  });
+});
+
 describe('a fork that cannot be', { timeout: 120_000 }, () => {
   it.each<[string, () => object, RegExp]>([
     ['of an unknown id', () => fork('evaluation', heavier, 'no-such-run'), /neither the store nor the Temporal server/],
@@ -157,15 +218,15 @@ describe('a trace', { timeout: 120_000 }, () => {
 
   it('of every figure of the report leads to a seed, each step by its key', async () => {
     const store = artifactStore();
-    for (const figure of figuresOfSummary(summaryOf(made))) {
-      const target = { key: figure.artifact, ...(figure.rows ? { where: figure.rows } : {}) };
+    const targets = figuresOfSummary(summaryOf(made)).map(({ id, artifact: key, rows }) => ({ id, key, where: rows }));
+    // Figures of the same rows have the same trace.
+    const distinct = new Map(targets.map(({ id, ...target }) => [JSON.stringify(target), { id, target }]));
+    for (const { id, target } of distinct.values()) {
       const steps = flat(await new Tracer(store, { rows: 1, depth: Infinity }).back(target));
-      expect(steps.filter(({ kind, row }) => kind === 'seeds' && row !== undefined).length, figure.id).toBeGreaterThan(
-        0,
-      );
+      expect(steps.filter(({ kind, row }) => kind === 'seeds' && row !== undefined).length, id).toBeGreaterThan(0);
       for (const { artifact: key, code } of steps) {
         expect(await store.findManifest(key), key).toBeDefined();
-        expect(code.version, `${code.stage} of ${figure.id}`).not.toBeNull();
+        expect(code.version, `${code.stage} of ${id}`).not.toBeNull();
       }
     }
   });
@@ -183,10 +244,8 @@ describe('a trace', { timeout: 120_000 }, () => {
       'seed',
     ])
       expect(back).toContain(what);
-    if (process.env['SHOW']) console.log(back);
     const seed = /seed (\S+):/.exec(back)![1]!;
     const forward = await trace(of, seed, '--forward');
-    if (process.env['SHOW']) console.log(forward);
     for (const what of ['question', 'policy of round 1', 'evaluation sample']) expect(forward).toContain(what);
     expect(forward).toMatch(/It looked at \d+ manifests\.$/m);
   });
