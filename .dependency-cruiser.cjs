@@ -121,6 +121,12 @@ module.exports = {
       { path: `^activities/(${stages})/` },
     ),
     rule(
+      'lineage-reads-the-store-alone',
+      'A trace is told without a worker: it needs the contract and the store.',
+      { path: '^activities/lineage/', pathNot: '\\.test\\.ts$' },
+      { path: '^activities/', pathNot: '^activities/(lineage|artifacts)/' },
+    ),
+    rule(
       'runtime-knows-no-stage',
       'The runtime serves every stage: contract, store and itself.',
       { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' },
@@ -173,8 +179,8 @@ module.exports = {
     ),
     rule(
       'infra-imports',
-      'Tools talk to servers from outside: contract, artifact store, its report and Temporal client. The sandbox has ' +
-        'no server, and a comparison reads the store alone.',
+      'Tools talk to servers from outside: contract, store, lineage, report and Temporal client. The sandbox has no ' +
+        'server, and a comparison reads the store alone.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
         pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/operations\\.ts$'],
@@ -183,7 +189,7 @@ module.exports = {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
         pathNot: [
           contract,
-          '^activities/(artifacts|comparison)/',
+          '^activities/(artifacts|comparison|lineage)/',
           '^activities/report/build\\.ts$',
           ...packages(
             'minio',

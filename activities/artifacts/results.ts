@@ -20,7 +20,7 @@ import { digestsOf, produce } from './produce.js';
 import type { ArtifactStore } from './store.js';
 
 /** What one run of a workflow made. */
-const RunResults = z.object({
+export const RunResults = z.object({
   workflowId: z.string(),
   runId: z.string(),
   at: z.string(),

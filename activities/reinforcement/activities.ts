@@ -14,6 +14,7 @@ import {
   RewardRow,
   RolloutRow,
   RoundPromptRow,
+  roundSettings,
   ScoreRow,
   STAGE,
   StageFailure,
@@ -110,7 +111,7 @@ export function reinforcementActivities(services: Services) {
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
-    const config = ReinforcementConfig.parse(unparsed);
+    const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
     const refs = Object.fromEntries(
       Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
     );
@@ -133,10 +134,10 @@ export function reinforcementActivities(services: Services) {
   /** The input of an update that is made again. @throws StageFailure `ArtifactPruned` where no round here makes it. */
   async function madeAgain({ config: unparsed, again: key }: UpdateAgain) {
     const standing = UpdateManifest.safeParse(await store.findManifest(key));
-    const config = ReinforcementConfig.parse(unparsed);
     if (standing.success) {
       const { round } = standing.data.config;
       const { inputs } = standing.data;
+      const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
       const recipe = stepRecipe('reinforcement', 'update', STAGE.reinforcement.steps.update, config, inputs, { round });
       if (objectKeys.manifest(recipe.kind, stageKey(recipe)) === key) return { config, round, inputs, again: true };
     }

@@ -7,7 +7,13 @@
  */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ArtifactRef, type Experiment, type StageName, type StageStatus } from '../../workflows/contract/index.js';
+import {
+  ArtifactRef,
+  type Experiment,
+  type StageName,
+  type StageStatus,
+  type Summary,
+} from '../../workflows/contract/index.js';
 import { roundsOf } from '../artifacts/pruning.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { aboutOf } from './about.js';
@@ -28,6 +34,8 @@ export interface ReportSource {
   newestRound?: ArtifactRef | undefined;
   /** Folders on this host that hold the trained models, by name. */
   folders?: Record<string, string>;
+  /** Of a fork: what it reused, and what it made again. */
+  fork?: Summary['fork'] | undefined;
   /** Of a page that is served while the experiment runs. */
   live?: string;
 }
@@ -87,7 +95,11 @@ export async function buildReport(
   });
   const texts: Record<string, string> = {
     'report.html': page,
-    ...(source.state === 'done' ? { 'summary.json': `${JSON.stringify(summaryOf(facts), null, 2)}\n` } : {}),
+    ...(source.state === 'done'
+      ? {
+          'summary.json': `${JSON.stringify({ ...summaryOf(facts), ...(source.fork ? { fork: source.fork } : {}) }, null, 2)}\n`,
+        }
+      : {}),
     'figures.json': `${JSON.stringify(figures, null, 1)}\n`,
     ...(inOneFile ? {} : { [INDEX_FILE]: `acecoderIndex(${embeddedJson(JSON.stringify(index))});\n` }),
   };

@@ -143,8 +143,10 @@ describe('the whole chain', () => {
     const { results } = await resultsOf(store, run.workflowId);
     expect(results).toEqual({ report, ...Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) });
     const stored = (await store.manifest(report)).files;
-    expect(stored.map(({ name }) => name)).toEqual(['figures.json', 'report.html', 'summary.json']);
-    expect(readFileSync(await store.fetch(stored[2]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
+    expect(stored.map(({ name }) => name)).toEqual([
+      ...['experiment.json', 'figures.json', 'report.html', 'summary.json'],
+    ]);
+    expect(readFileSync(await store.fetch(stored[3]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
     for (const { folder } of Summary.parse(JSON.parse(readFileSync(summary, 'utf8'))).models) {
       const { nlink, mode } = statSync(`${folder}/config.json`);
       expect(nlink).toBeGreaterThan(1);
