@@ -99,7 +99,7 @@ function manifestOf(manifests: Manifests, ref: ArtifactRef): Manifest {
 type Dropped = Summary['data']['dropped'];
 
 function dataOf({ manifests, refs, metrics }: Sources, teacher: string): Summary['data'] {
-  const { synthesis, filtering, sampling, preferences } = metrics;
+  const { synthesis, filtering, sampling, preferences, evaluation } = metrics;
   const synthesised = manifestOf(manifests, refs.synthesis);
   const seeds = seedsOf(synthesised);
   const droppedSeeds = Counts.optional().parse(manifestOf(manifests, seeds).metrics['dropped']);
@@ -128,7 +128,9 @@ function dataOf({ manifests, refs, metrics }: Sources, teacher: string): Summary
       ...dropped('filtering', 'testCase', filtering.droppedTestCases),
       ...dropped('filtering', 'question', filtering.droppedQuestions),
       ...dropped('sampling', 'question', sampling.droppedQuestions),
+      ...dropped('sampling', 'program', sampling.droppedPrograms),
       ...dropped('preferences', 'pair', preferences.skipped),
+      ...dropped('evaluation', 'task', evaluation.droppedTasks),
     ],
     // The errors of other teachers are not known.
     ...(TEACHERS.named(teacher).injectsErrors

@@ -41,7 +41,7 @@ function filesOf(
   folder: string,
   { questions, programs }: { questions: number; programs: number },
   harness: Harness,
-  change: (at: number, tests: string[]) => object,
+  change: (at: number, tests: FilteredQuestionRow['tests']) => object,
 ): Files {
   const name = randomUUID();
   const write = <K extends string>(kind: K, rows: readonly object[]): { kind: K; path: string } => {

@@ -249,8 +249,13 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     missing = [work for work in works if work not in known]
     trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
     sound = [reference for reference in references if reference[0] not in broken]
-    if failing := _broken_references(pool, sound, call):
-        message = f"References that passed before the batch fail after it: {', '.join(failing)}; no verdict is given."
+    failing = _broken_references(pool, sound, call)
+    # A checker that now fails and then does not says nothing about the host.
+    faulty = {id: each for id, each in failing.items() if each["status"] == "checker_failed"}
+    broken |= faulty
+    if failing.keys() - faulty.keys():
+        names = ", ".join(id for id in failing if id not in faulty)
+        message = f"References that passed before the batch fail after it: {names}; no verdict is given."
         raise ServiceError("SandboxUnavailable", message)
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
@@ -273,14 +278,28 @@ def limits(pool: Pool, params: LimitsParams, call: Call) -> LimitsResult:
     """
     most = Limits.parse(params)
     jobs = _parse(params, "jobs", "tests", most)
-    works = list(dict.fromkeys(work for _, work in jobs))
+    works = list(dict.fromkeys(part for _, work in jobs for part in _parts(work)))
     pool.prepare(_texts(work) for work in works)
     empty = Work("", (), most)
     trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
     width = len(works) + 1
     least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
     beyond_empty = {work: max(0.0, seconds - least[-1]) for work, seconds in zip(works, least, strict=False)}
-    return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
+    return {"limits": [limits_from(sum(beyond_empty[part] for part in _parts(work)), most) for _, work in jobs]}
+
+
+def _places(work: Work) -> list[list[int]]:
+    """Places of the tests that run together: all of them, or texts and calls apart."""
+    if not work.is_mixed:
+        return [list(range(len(work.tests)))]
+    return [[place for place, test in enumerate(work.tests) if isinstance(test, str) is kind] for kind in (True, False)]
+
+
+def _parts(work: Work) -> list[Work]:
+    """A work, or where texts and calls are among its tests one for each of the two kinds."""
+    if not work.is_mixed:
+        return [work]
+    return [replace(work, tests=tuple(work.tests[place] for place in places)) for places in _places(work)]
 
 
 def _texts(work: Work) -> list[str]:
@@ -329,23 +348,14 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
     """Judge each work; one with texts and calls as two."""
     if not any(work.is_mixed for work in works):
         return _judge_alike(pool, works, thresholds, call)
-    owners = [
-        (index, [place for place, test in enumerate(work.tests) if isinstance(test, str) in kinds])
-        for index, work in enumerate(works)
-        for kinds in ([[True], [False]] if work.is_mixed else [[True, False]])
-    ]
 
     def parts(indexes: Sequence[int]) -> list[Work]:
-        tests = {index: works[index].tests for index in indexes}
-        return [
-            replace(works[index], tests=tuple(tests[index][place] for place in places))
-            for index, places in owners
-            if index in tests
-        ]
+        return [part for index in indexes for part in _parts(works[index])]
 
     def merged(indexes: Sequence[int], trials: Sequence[Trial]) -> dict[int, Trial]:
         found = {index: Trial([{"status": "not_run"} for _ in works[index].tests]) for index in indexes}
-        for (index, places), part in zip([each for each in owners if each[0] in found], trials, strict=True):
+        owners = [(index, places) for index in indexes for places in _places(works[index])]
+        for (index, places), part in zip(owners, trials, strict=True):
             whole = found[index]
             for place, outcome in zip(places, part.outcomes, strict=True):
                 whole.outcomes[place] = outcome
@@ -458,17 +468,7 @@ def _run_jobs(
 
     def digest(at: int, report: Report | None) -> Trial:
         index, place = owners[at]
-        work = works[index]
-        try:
-            if jobs[at].stdin is not None:
-                return _script_trial(work.tests[place : place + 1], report)
-            if jobs[at].answers:
-                tests = work.tests[place : place + 1] if work.tested else work.tests
-                return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
-            return _trial(work.tests, report, tested=jobs[at].tests is not None)
-        except (Exception, RecursionError) as error:  # noqa: BLE001 - hostile records end no batch
-            print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
-            return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in work.tests])
+        return trial_of(works[index], place, jobs[at], report)
 
     trials: list[Trial] = [Trial([]) for _ in works]
     for (index, _), part in zip(owners, pool.run(jobs, call, digest, alone), strict=True):
@@ -487,6 +487,23 @@ def _run_jobs(
         for index, trial in zip(deferred, _run_jobs(pool, again, call, alone, max_time_outs), strict=True):
             trials[index] = trial
     return trials
+
+
+def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
+    """What is known of the run of a job, which is number `place` of a work's. The report is hostile: whatever it holds
+    ends no batch.
+    """
+    is_apart = job.stdin is not None or (job.answers and work.tested)
+    tests = work.tests[place : place + 1] if is_apart else work.tests
+    try:
+        if job.stdin is not None:
+            return _script_trial(tests, report)
+        if job.answers:
+            return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
+        return _trial(tests, report, tested=job.tests is not None)
+    except Exception as error:  # noqa: BLE001 - hostile records end no batch
+        print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
+        return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in tests])
 
 
 def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
@@ -526,7 +543,7 @@ def _stdin(test: Test) -> str:
 
 def _answers_trial(tests: tuple[Checked, ...], report: Report | None, may_defer: bool) -> Trial:
     """Digest the report of a run whose answers are judged apart: what is known before."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     answers: list[Answer | None] = []
 
     def finish(_: Test, record: Record) -> TestOutcome:
@@ -575,7 +592,7 @@ def _note_crash(trial: Trial, report: Report | None) -> None:
 
 def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
     """Digest the report of one run."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     deferred = False
 
     def finish(test: Test, record: Record) -> TestOutcome:
@@ -616,7 +633,7 @@ def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     """Digest the report of a script that was run for one test: how it ended, and then what it wrote, decide."""
     (test,) = tests
     assert not isinstance(test, str)
-    records = _records(report) if report else []
+    records = _records(report, 1) if report else []
     trial = Trial([], cpu_seconds=report.cpu_seconds if report else 0.0)
     if report is None:
         trial.outcomes.append({"status": "unjudged", "reason": "the sandbox had trouble"})
@@ -706,7 +723,7 @@ def _run_checks(
         group = groups[index]
         if report is None:
             return {at: {"status": "unjudged", "reason": "the sandbox had trouble"} for at in group}
-        records = _records(report)
+        records = _records(report, len(group))
         if not records or records[0]["status"] != "loaded":
             said = _clean(records[0].get("reason", "out of CPU time")) if records else _death(report).get("reason", "")
             return {at: {"status": "checker_failed", "reason": f"the checker does not load: {said}"} for at in group}
@@ -821,7 +838,7 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     works = list(dict.fromkeys(work for _, work in jobs))
 
     def digest(index: int, report: Report | None) -> list[CallValue | TestOutcome]:
-        records = _records(report) if report else []
+        records = _records(report, len(works[index].tests)) if report else []
         return _outcomes(report, records, works[index].tests, _value_record)
 
     results = pool.run(
@@ -865,7 +882,7 @@ def _program_run(id: str, report: Report | None) -> ProgramRun:
     streams = report.output[4:]
     told["stdout"], told["stderr"] = _text(streams[:size]), _text(streams[size:])
     told["cpuSeconds"] = report.cpu_seconds
-    records = _records(report)
+    records = _records(report, 1)
     if report.kind == OVERFLOW:
         return {
             **told,
@@ -969,11 +986,13 @@ _FAILURES: dict[str, Verdict] = {
 }
 
 
-def _records(report: Report) -> list[Record]:
-    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile."""
+def _records(report: Report, steps: int) -> list[Record]:
+    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile. A process writes
+    how it loaded, a record for each of so many steps, and one at the end; of more, only the first is read.
+    """
     records: list[Record] = []
     data, position = report.records, 4  # after the empty record that says "ready"
-    while position + 4 <= len(data):
+    while position + 4 <= len(data) and len(records) < steps + 3:
         (size,) = struct.unpack_from(">I", data, position)
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
