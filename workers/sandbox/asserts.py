@@ -128,7 +128,7 @@ def plan(test: Test) -> Plan:
     try:
         tree = ast.parse(test.removeprefix("\ufeff"))
         repaired = repairs.repair(tree)
-        weak = _is_weak(tree)
+        weak = _is_weak(test, tree)
         sources: list[str] = []
         parts: list[tuple[int, Rest]] = []
         for condition in _conditions(tree):
@@ -196,8 +196,13 @@ _WEAK_CALLS = frozenset({"isinstance", "callable", "hasattr", "issubclass"})
 _WEAK_METHODS = frozenset({"assertIsNotNone", "assertIsInstance"})
 
 
-def _is_weak(tree: ast.Module) -> bool:
+def _is_weak(text: str, tree: ast.Module) -> bool:
     """Whether all assertions of a text hold for nearly every program."""
+    asserted = [each.test for each in tree.body if isinstance(each, ast.Assert)]
+    if 0 < len(asserted) == len(tree.body) == text.count("assert"):
+        # Nothing but asserts, as most texts: there is no need to look for others.
+        told = [each for each in asserted if not (isinstance(each, ast.Constant) and each.value is True)]
+        return bool(told) and all(map(_is_weak_condition, told))
     found: list[bool] = []
     for node in ast.walk(tree):
         match node:
@@ -227,7 +232,8 @@ def _is_weak_condition(node: ast.expr) -> bool:
         case ast.Compare(left=left, ops=[ast.IsNot() | ast.NotEq()], comparators=[ast.Constant(value=None)]):
             return True
         case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
-            return ast.dump(left) == ast.dump(right) or _is_type_of(left) or _is_type_of(right)
+            is_same = type(left) is type(right) and ast.dump(left) == ast.dump(right)
+            return is_same or _is_type_of(left) or _is_type_of(right)
         case ast.Compare(left=ast.Call(func=ast.Name(id="len")), ops=[ast.GtE()], comparators=[ast.Constant(value=0)]):
             return True
         case ast.Call(func=ast.Name(id=name)):
