@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import json
@@ -80,6 +81,8 @@ _MAX_BROKEN = checkers.MAX_OUTPUT_CHARACTERS  # bytes that are read of an output
 _MAX_RECORD = 1_500_000
 # What a larger record begins with (`inside/program.py`, `inside/answers.py`); all others are small.
 _LARGE = 16_384
+# Records of so many bytes at most are read and judged once, and so many of them are kept.
+_SMALL, _KEPT = 256, 8_192
 _LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
@@ -120,12 +123,12 @@ class Work:
     @property
     def is_checked(self) -> bool:
         """Whether answers leave the process of the program, and are judged in another one."""
-        return any(isinstance(test, Checked) for test in self.tests)
+        return Checked in set(map(type, self.tests))
 
     @property
     def is_mixed(self) -> bool:
         """Whether there are texts and calls among the tests, which run in different ways."""
-        return not self.is_script and len({type(test) for test in self.tests}) > 1
+        return not self.is_script and len(set(map(type, self.tests))) > 1
 
 
 def _is_of_script(test: Test) -> bool:
@@ -541,9 +544,10 @@ def _jobs(work: Work, max_time_outs: int) -> list[Job]:
         groups = [[step] for step in steps] if work.tested else [steps]
         return [Job(work.program, each, limits, max_time_outs=max_time_outs, answers=True) for each in groups]
     tests = [test for test in work.tests if isinstance(test, str)]
-    if work.tested or any(asserts.plan(test).holds is None for test in tests):
+    plans = [asserts.plan(test) for test in tests]
+    if work.tested or not all(plan.parts for plan in plans):
         return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
-    steps = [asserts.plan(test).step[1] for test in tests]
+    steps = [plan.step[1] for plan in plans]
     return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
 
 
@@ -628,10 +632,12 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
             if cheating and outcome["status"] == "pass":
                 outcome["status"] = "assertion_failed"
                 outcome["reason"] = "passes asserts that are known to be false"
-        for flag, is_set in (("weak", plan.weak), ("repaired", plan.repaired)):
-            if is_set:
-                trial.flags.add(flag)
-                outcome[flag] = True
+        if plan.weak:
+            trial.flags.add("weak")
+            outcome["weak"] = True
+        if plan.repaired:
+            trial.flags.add("repaired")
+            outcome["repaired"] = True
         if not plan.parses:
             trial.flags.add("unparsable")
     if cheating:
@@ -968,7 +974,7 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
             case _:
                 message = f"Job {position} has {texts} that are neither texts nor of a known form."
                 raise ServiceError("InvalidInput", message)
-    if len({_is_of_script(test) for test in tests}) > 1:
+    if set(map(type, tests)) != {str} and len({_is_of_script(test) for test in tests}) > 1:
         raise ServiceError(
             "InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind."
         )
@@ -1029,12 +1035,30 @@ def _record(text: bytes) -> Record | None:
     """The record of a JSON text; None where it is none. Large values stay unread until they are judged, so that those
     of one test alone are in memory.
     """
+    if len(text) <= _SMALL:
+        return _small(text)
     if len(text) > _LARGE:
         if text.startswith(_LARGE_VALUES) and len(text) <= _MAX_RECORD:
             return {"status": "values", "unread": text}
         if not text.startswith(_LARGE_ANSWER):
             return None
     return _read(text)
+
+
+class _Small(dict[str, Any]):
+    """A record with its text, kept because programs for one question write the same ones. Nothing changes it."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _small(text: bytes) -> Record | None:
+    if (read := _read(text)) is None:
+        return None
+    small = _Small(read)
+    small.text = text
+    return small
 
 
 def _whole(record: Record) -> Record:
@@ -1090,6 +1114,17 @@ def _outcomes(
 
 
 def _judge_record(test: Test, record: Record) -> TestOutcome:
+    return _judge_small(test, record.text).copy() if isinstance(record, _Small) else _judge(test, record)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _judge_small(test: Test, text: bytes) -> TestOutcome:
+    record = _small(text)
+    assert record is not None
+    return _judge(test, record)
+
+
+def _judge(test: Test, record: Record) -> TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
     record = _whole(record)

@@ -46,9 +46,22 @@ def test_large_outputs_pass_nothing(name: str) -> None:
 def test_of_more_records_than_tests_only_the_first_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
     monkeypatch.setattr(verdicts, "_read", lambda text, real=verdicts._read: (read.append(text), real(text))[1])
-    trial = of_values(records(*[b'{"status":"values","values":[["i","1"]]}'] * 1_000), EQUAL)
+    trial = of_values(records(*[b'{"status":"values","values":[["i","%x"]]}' % at for at in range(1_000)]), EQUAL)
     assert trial.statuses == ["killed"]
     assert len(read) <= 5
+
+
+def test_equal_records_are_judged_once_and_their_outcomes_are_apart() -> None:
+    record = b'{"status":"values","values":[["i","1"]]}'
+    weak = "assert isinstance(f(), int)"
+    first, second = (of_values(records(record, record), EQUAL, "assert f() == 2").outcomes for _ in range(2))
+    assert first == second
+    assert [outcome["status"] for outcome in first] == ["pass", "assertion_failed"]
+    first[0]["reason"] = "changed"
+    assert of_values(records(record), EQUAL).outcomes == [{"status": "pass"}]
+    # What is said of a test is no part of what is kept of a record.
+    assert "weak" not in of_values(records(record), EQUAL).outcomes[0]
+    assert of_values(records(b'{"status":"ran"}'), weak).statuses == ["killed"]
 
 
 def test_values_that_no_honest_process_sends_are_not_made() -> None:
