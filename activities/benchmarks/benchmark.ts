@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { artifactInput } from '../../workflows/contract/artifacts.js';
 import { count } from '../../workflows/contract/fields.js';
-import type { CpuLimits } from '../../workflows/contract/rows.js';
+import type { CpuLimits, QuestionTest } from '../../workflows/contract/rows.js';
 import type { LanguageName } from '../languages/index.js';
 
 /** One benchmark task: what the policy is asked, how its program begins, and what judges it. */
@@ -19,7 +19,9 @@ export interface Task {
   language?: LanguageName | undefined;
   /** Text that the answer is opened with and that belongs to the program. */
   programPrefix: string;
-  tests: string[];
+  tests: readonly QuestionTest[];
+  /** The checker program of the tests that leave it open how an answer is judged. */
+  checker?: string;
   /** A right program; a benchmark whose references fail is broken. */
   reference: string;
   limits?: CpuLimits;

@@ -5,15 +5,17 @@ import {
   CpuLimits,
   EvaluationConfig,
   EvaluationRow,
+  judgedTests,
   Language,
   POLICIES,
+  QuestionTest,
   STAGE,
   StageFailure,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { keyedLanguage } from '../languages/index.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { faultsOf, judgePrograms, notesOf, settled, shortNotes, type Job } from '../execution/execution.js';
 import { score } from '../policy/score.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -21,7 +23,7 @@ import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate, type SampleRequest } from '../policy/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
-import { comparisonsOf, evaluate } from './figures.js';
+import { comparisonsOf, evaluate, type FigureRow } from './figures.js';
 
 const PlannedTask = z.strictObject({
   policy: z.string(),
@@ -34,7 +36,8 @@ const PlannedTask = z.strictObject({
     entryPoint: z.string(),
     language: Language.optional(),
     programPrefix: z.string(),
-    tests: z.array(z.string()),
+    tests: z.array(QuestionTest).readonly(),
+    checker: z.string().optional(),
     reference: z.string(),
     limits: CpuLimits.optional(),
   }),
@@ -52,6 +55,19 @@ const AnsweredTask = PlannedTask.extend({
   ),
 });
 type AnsweredTask = z.infer<typeof AnsweredTask>;
+
+/** An answer; with a `fault`, the checker of a test failed, so that the answer has no verdict. */
+const JudgedAnswer = EvaluationRow.extend({ fault: z.string().optional() });
+type JudgedAnswer = z.infer<typeof JudgedAnswer>;
+
+/** A task that no policy is compared on, and the answer whose checker failed. */
+const DroppedTaskRow = z.strictObject({
+  benchmark: z.string(),
+  taskId: z.string(),
+  policy: z.string(),
+  answer: z.string(),
+  reason: z.string(),
+});
 
 /** Prefix of a policy's name among the stage's inputs. */
 const POLICY_INPUT = 'policy:';
@@ -150,7 +166,7 @@ export function evaluationActivities(services: Services) {
 
   const judge = stage.step({
     after: [answer],
-    row: EvaluationRow,
+    row: JudgedAnswer,
     async run({ config, rows }) {
       const answered = rows.flatMap((row) =>
         row.answers.map((answer) => ({
@@ -160,17 +176,19 @@ export function evaluationActivities(services: Services) {
           program: extractProgram(answer.text, row.task.programPrefix),
         })),
       );
+      const tests = new Map(rows.map((row) => [row, judgedTests(row.task)]));
       const { judgements, cpuSeconds, ...about } = await judgePrograms(
         sandbox,
-        answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
+        answered.map(({ id, program, row }): Job => ({ id, program, tests: tests.get(row)!, limits: row.task.limits })),
         {
           limits: config.limits,
           signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
         },
       );
+      const faults = faultsOf(judgements);
       return {
-        rows: allJudged(judgements).map(({ outcomes, passRate }, at): EvaluationRow => {
+        rows: settled(judgements).map((judgement, at): JudgedAnswer => {
           const { row, answer, id, program } = answered[at]!;
           return {
             id,
@@ -185,21 +203,22 @@ export function evaluationActivities(services: Services) {
             response: extractProgram(answer.text),
             programPrefix: row.task.programPrefix,
             finish: answer.finish,
-            outcomes,
-            passed: passRate === 1,
+            outcomes: judgement.outcomes,
+            passed: judgement.judged && judgement.passRate === 1,
+            ...(judgement.judged ? {} : { fault: judgement.fault }),
             ...(row.task.limits ? { limits: row.task.limits } : {}),
             harness: about.harness,
           };
         }),
-        metrics: { cpuSeconds },
-        notes: notesOf(about),
+        metrics: { cpuSeconds, ...faults.counts },
+        notes: { ...notesOf(about), ...faults.notes },
       };
     },
   });
 
   const scored = stage.step({
     after: [judge],
-    row: EvaluationRow,
+    row: JudgedAnswer,
     async run({ inputs, rows, execution }) {
       const answered = rows;
       const rewardModel = inputs['rewardModel'];
@@ -230,14 +249,16 @@ export function evaluationActivities(services: Services) {
     plan,
     steps: { generate: answer, judge, score: scored },
     async seal({ config, rows, counts, notes }) {
-      const groups = new Map<string, EvaluationRow[]>();
+      const groups = new Map<string, FigureRow[]>();
       if ((notes['harness']?.length ?? 0) > 1) {
         throw new StageFailure(
           'InvalidExperiment',
           `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`,
         );
       }
-      for await (const row of rows(scored)) {
+      const faulty = counts['checkerFailed'] ? await faultyTasks(rows(scored)) : [];
+      const comparable = (): AsyncGenerator<EvaluationRow> => withoutTasks(rows(scored), faulty);
+      for await (const row of comparable()) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
@@ -260,14 +281,50 @@ export function evaluationActivities(services: Services) {
         };
       });
       return {
+        ...(faulty.length > 0
+          ? {
+              files: [
+                await store.putRows('rows.jsonl', EvaluationRow, comparable()),
+                await store.putRows('dropped.jsonl', DroppedTaskRow, faulty),
+              ],
+              rows: [...groups.values()].reduce((sum, group) => sum + group.length, 0),
+            }
+          : {}),
         metrics: {
           results,
           comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed }),
-          notes,
+          ...(faulty.length > 0 ? { droppedTasks: { checkerFailed: faulty.length } } : {}),
+          notes: shortNotes(notes),
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },
   });
+}
+
+const taskName = ({ benchmark, taskId }: { benchmark: string; taskId: string }): string =>
+  JSON.stringify([benchmark, taskId]);
+
+/** The tasks on which a checker failed for an answer of any policy, each with the first such answer. */
+async function faultyTasks(answers: AsyncIterable<JudgedAnswer>): Promise<z.infer<typeof DroppedTaskRow>[]> {
+  const tasks = new Map<string, z.infer<typeof DroppedTaskRow>>();
+  for await (const row of answers) {
+    const { benchmark, taskId, policy, id, fault } = row;
+    if (fault === undefined || tasks.has(taskName(row))) continue;
+    tasks.set(taskName(row), { benchmark, taskId, policy, answer: id, reason: fault });
+  }
+  return [...tasks.values()];
+}
+
+/**
+ * Answers without those to some tasks. Policies are compared on the same tasks: what has no verdict for one of them is
+ * left out for all.
+ */
+async function* withoutTasks(
+  answers: AsyncIterable<JudgedAnswer>,
+  tasks: readonly { benchmark: string; taskId: string }[],
+): AsyncGenerator<EvaluationRow> {
+  const names = new Set(tasks.map(taskName));
+  for await (const { fault: _, ...row } of answers) if (!names.has(taskName(row))) yield row;
 }

@@ -9,6 +9,7 @@ import {
   PairRow,
   ProgramRow,
   QuestionRow,
+  QuestionTest,
   ReplyRow,
   RewardRow,
   RolloutRow,
@@ -16,6 +17,7 @@ import {
   SampleRow,
   ScoreRow,
   SeedRow,
+  testText,
   VerdictRow,
   type ArtifactKind,
   type TestOutcome,
@@ -218,13 +220,17 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
     part: {
       what: 'test case',
       shows: ({ testCases }, user) => {
-        const kept = z.object({ tests: z.array(z.string()) }).safeParse(user).data?.tests ?? [];
+        const kept =
+          z
+            .object({ tests: z.array(QuestionTest) })
+            .safeParse(user)
+            .data?.tests.map(testText) ?? [];
         const index = Math.max(
           0,
-          testCases.findIndex(({ test }) => kept.includes(test)),
+          testCases.findIndex(({ test }) => kept.includes(testText(test))),
         );
         const { test, corrupted } = testCases[index] ?? { test: 'none' };
-        return `${index + 1} of ${testCases.length}${corrupted ? ', with an injected error' : ''}: ${lineOf(test)}`;
+        return `${index + 1} of ${testCases.length}${corrupted ? ', with an injected error' : ''}: ${lineOf(testText(test))}`;
       },
     },
     example: ({ failure }) => failure === undefined,

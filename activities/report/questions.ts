@@ -11,6 +11,7 @@ import { z } from 'zod';
 import {
   ManifestFile,
   POLICIES,
+  testText,
   type ArtifactRef,
   type EvaluationRow,
   type FilteredQuestionRow,
@@ -314,7 +315,7 @@ class Reader {
         question: cut(question, CHARACTERS.question),
         reference: cut(reference, CHARACTERS.program),
         ...(failure === undefined ? {} : { dropped: failure }),
-        tests: testCases.slice(0, TESTS).map(({ test }) => ({ test: cut(test, CHARACTERS.test) })),
+        tests: testCases.slice(0, TESTS).map(({ test }) => ({ test: cut(testText(test), CHARACTERS.test) })),
         ...more(testCases.length),
       },
       rejected: (rejectedTests ?? []).slice(0, TESTS).map(({ test, reason }) => [cut(test, CHARACTERS.test), reason]),
@@ -333,7 +334,7 @@ class Reader {
         seed: seedId,
         question: cut(question, CHARACTERS.question),
         reference: cut(reference, CHARACTERS.program),
-        tests: tests.slice(0, TESTS).map((test) => ({ test: cut(test, CHARACTERS.test) })),
+        tests: tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
         ...more(tests.length),
       },
     });

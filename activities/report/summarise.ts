@@ -206,7 +206,7 @@ function manifestOf(manifests: Manifests, ref: ArtifactRef): Manifest {
 }
 
 function droppedOf({ manifests, refs, metrics }: Sources): Facts['dropped'] {
-  const { synthesis, filtering, sampling, preferences } = metrics;
+  const { synthesis, filtering, sampling, preferences, evaluation } = metrics;
   const dropped = (
     stage: StageName,
     what: Facts['dropped'][number]['what'],
@@ -227,7 +227,9 @@ function droppedOf({ manifests, refs, metrics }: Sources): Facts['dropped'] {
     ...dropped('filtering', 'testCase', filtering?.droppedTestCases),
     ...dropped('filtering', 'question', filtering?.droppedQuestions),
     ...dropped('sampling', 'question', sampling?.droppedQuestions),
+    ...dropped('sampling', 'program', sampling?.droppedPrograms),
     ...dropped('preferences', 'pair', preferences?.skipped),
+    ...dropped('evaluation', 'task', evaluation?.droppedTasks),
   ];
 }
 

@@ -443,7 +443,8 @@ def _receive(zygote: _Zygote) -> list[Report]:
         middle, end = _REPLY.size + size, _REPLY.size + size + written
         if len(inbox) < end:
             break
-        records, output = bytes(inbox[_REPLY.size : middle]), bytes(inbox[middle:end])
+        with memoryview(inbox) as view:
+            records, output = bytes(view[_REPLY.size : middle]), bytes(view[middle:end])
         reports.append(Report(kind, status, microseconds / 1e6, records, tester_status, output))
         del inbox[:end]
     if len(reports) + bool(inbox) > len(zygote.sent):

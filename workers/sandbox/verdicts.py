@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import hashlib
 import json
 import re
@@ -75,7 +77,13 @@ _MAX_CHARACTERS = 1_000_000
 _MAX_STREAM_CHARACTERS = 16_000_000
 _MAX_TESTS = 1_000
 _MAX_REASON = 200
+_MAX_BROKEN = checkers.MAX_OUTPUT_CHARACTERS  # bytes that are read of an output that is no text
 _MAX_RECORD = 1_500_000
+# What a larger record begins with (`inside/program.py`, `inside/answers.py`); all others are small.
+_LARGE = 16_384
+# Records of so many bytes at most are read and judged once, and so many of them are kept.
+_SMALL, _KEPT = 256, 8_192
+_LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
@@ -115,12 +123,12 @@ class Work:
     @property
     def is_checked(self) -> bool:
         """Whether answers leave the process of the program, and are judged in another one."""
-        return any(isinstance(test, Checked) for test in self.tests)
+        return Checked in set(map(type, self.tests))
 
     @property
     def is_mixed(self) -> bool:
         """Whether there are texts and calls among the tests, which run in different ways."""
-        return not self.is_script and len({type(test) for test in self.tests}) > 1
+        return not self.is_script and len(set(map(type, self.tests))) > 1
 
 
 def _is_of_script(test: Test) -> bool:
@@ -249,8 +257,13 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     missing = [work for work in works if work not in known]
     trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
     sound = [reference for reference in references if reference[0] not in broken]
-    if failing := _broken_references(pool, sound, call):
-        message = f"References that passed before the batch fail after it: {', '.join(failing)}; no verdict is given."
+    failing = _broken_references(pool, sound, call)
+    # A checker that now fails and then does not says nothing about the host.
+    faulty = {id: each for id, each in failing.items() if each["status"] == "checker_failed"}
+    broken |= faulty
+    if failing.keys() - faulty.keys():
+        names = ", ".join(id for id in failing if id not in faulty)
+        message = f"References that passed before the batch fail after it: {names}; no verdict is given."
         raise ServiceError("SandboxUnavailable", message)
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
@@ -273,14 +286,28 @@ def limits(pool: Pool, params: LimitsParams, call: Call) -> LimitsResult:
     """
     most = Limits.parse(params)
     jobs = _parse(params, "jobs", "tests", most)
-    works = list(dict.fromkeys(work for _, work in jobs))
+    works = list(dict.fromkeys(part for _, work in jobs for part in _parts(work)))
     pool.prepare(_texts(work) for work in works)
     empty = Work("", (), most)
     trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
     width = len(works) + 1
     least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
     beyond_empty = {work: max(0.0, seconds - least[-1]) for work, seconds in zip(works, least, strict=False)}
-    return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
+    return {"limits": [limits_from(sum(beyond_empty[part] for part in _parts(work)), most) for _, work in jobs]}
+
+
+def _places(work: Work) -> list[list[int]]:
+    """Places of the tests that run together: all of them, or texts and calls apart."""
+    if not work.is_mixed:
+        return [list(range(len(work.tests)))]
+    return [[place for place, test in enumerate(work.tests) if isinstance(test, str) is kind] for kind in (True, False)]
+
+
+def _parts(work: Work) -> list[Work]:
+    """A work, or where texts and calls are among its tests one for each of the two kinds."""
+    if not work.is_mixed:
+        return [work]
+    return [replace(work, tests=tuple(work.tests[place] for place in places)) for places in _places(work)]
 
 
 def _texts(work: Work) -> list[str]:
@@ -329,23 +356,14 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
     """Judge each work; one with texts and calls as two."""
     if not any(work.is_mixed for work in works):
         return _judge_alike(pool, works, thresholds, call)
-    owners = [
-        (index, [place for place, test in enumerate(work.tests) if isinstance(test, str) in kinds])
-        for index, work in enumerate(works)
-        for kinds in ([[True], [False]] if work.is_mixed else [[True, False]])
-    ]
 
     def parts(indexes: Sequence[int]) -> list[Work]:
-        tests = {index: works[index].tests for index in indexes}
-        return [
-            replace(works[index], tests=tuple(tests[index][place] for place in places))
-            for index, places in owners
-            if index in tests
-        ]
+        return [part for index in indexes for part in _parts(works[index])]
 
     def merged(indexes: Sequence[int], trials: Sequence[Trial]) -> dict[int, Trial]:
         found = {index: Trial([{"status": "not_run"} for _ in works[index].tests]) for index in indexes}
-        for (index, places), part in zip([each for each in owners if each[0] in found], trials, strict=True):
+        owners = [(index, places) for index in indexes for places in _places(works[index])]
+        for (index, places), part in zip(owners, trials, strict=True):
             whole = found[index]
             for place, outcome in zip(places, part.outcomes, strict=True):
                 whole.outcomes[place] = outcome
@@ -458,17 +476,7 @@ def _run_jobs(
 
     def digest(at: int, report: Report | None) -> Trial:
         index, place = owners[at]
-        work = works[index]
-        try:
-            if jobs[at].stdin is not None:
-                return _script_trial(work.tests[place : place + 1], report)
-            if jobs[at].answers:
-                tests = work.tests[place : place + 1] if work.tested else work.tests
-                return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
-            return _trial(work.tests, report, tested=jobs[at].tests is not None)
-        except (Exception, RecursionError) as error:  # noqa: BLE001 - hostile records end no batch
-            print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
-            return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in work.tests])
+        return trial_of(works[index], place, jobs[at], report)
 
     trials: list[Trial] = [Trial([]) for _ in works]
     for (index, _), part in zip(owners, pool.run(jobs, call, digest, alone), strict=True):
@@ -487,6 +495,29 @@ def _run_jobs(
         for index, trial in zip(deferred, _run_jobs(pool, again, call, alone, max_time_outs), strict=True):
             trials[index] = trial
     return trials
+
+
+def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
+    """What is known of the run of a job, which is number `place` of a work's. The report is hostile: whatever it holds
+    ends no batch.
+    """
+    is_apart = job.stdin is not None or (job.answers and work.tested)
+    tests = work.tests[place : place + 1] if is_apart else work.tests
+    # Half a million lists make no garbage, and looking for it would take three times as long as reading them.
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        if job.stdin is not None:
+            return _script_trial(tests, report)
+        if job.answers:
+            return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
+        return _trial(tests, report, tested=job.tests is not None)
+    except Exception as error:  # noqa: BLE001 - hostile records end no batch
+        print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
+        return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in tests])
+    finally:
+        if was_collecting:
+            gc.enable()
 
 
 def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
@@ -513,9 +544,10 @@ def _jobs(work: Work, max_time_outs: int) -> list[Job]:
         groups = [[step] for step in steps] if work.tested else [steps]
         return [Job(work.program, each, limits, max_time_outs=max_time_outs, answers=True) for each in groups]
     tests = [test for test in work.tests if isinstance(test, str)]
-    if work.tested or any(asserts.plan(test).holds is None for test in tests):
+    plans = [asserts.plan(test) for test in tests]
+    if work.tested or not all(plan.parts for plan in plans):
         return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
-    steps = [asserts.plan(test).step[1] for test in tests]
+    steps = [plan.step[1] for plan in plans]
     return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
 
 
@@ -526,7 +558,7 @@ def _stdin(test: Test) -> str:
 
 def _answers_trial(tests: tuple[Checked, ...], report: Report | None, may_defer: bool) -> Trial:
     """Digest the report of a run whose answers are judged apart: what is known before."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     answers: list[Answer | None] = []
 
     def finish(_: Test, record: Record) -> TestOutcome:
@@ -575,7 +607,7 @@ def _note_crash(trial: Trial, report: Report | None) -> None:
 
 def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
     """Digest the report of one run."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     deferred = False
 
     def finish(test: Test, record: Record) -> TestOutcome:
@@ -600,10 +632,12 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
             if cheating and outcome["status"] == "pass":
                 outcome["status"] = "assertion_failed"
                 outcome["reason"] = "passes asserts that are known to be false"
-        for flag, is_set in (("weak", plan.weak), ("repaired", plan.repaired)):
-            if is_set:
-                trial.flags.add(flag)
-                outcome[flag] = True
+        if plan.weak:
+            trial.flags.add("weak")
+            outcome["weak"] = True
+        if plan.repaired:
+            trial.flags.add("repaired")
+            outcome["repaired"] = True
         if not plan.parses:
             trial.flags.add("unparsable")
     if cheating:
@@ -616,7 +650,7 @@ def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     """Digest the report of a script that was run for one test: how it ended, and then what it wrote, decide."""
     (test,) = tests
     assert not isinstance(test, str)
-    records = _records(report) if report else []
+    records = _records(report, 1) if report else []
     trial = Trial([], cpu_seconds=report.cpu_seconds if report else 0.0)
     if report is None:
         trial.outcomes.append({"status": "unjudged", "reason": "the sandbox had trouble"})
@@ -629,19 +663,29 @@ def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         trial.outcomes.append({"status": "killed", "reason": reason})
     elif report.kind != ENDED or report.status != 0:
         trial.outcomes.append(_death(report))
-    else:
+    elif isinstance(test, Checked) and test.checker is not None:
         written = _text(report.output)
-        if isinstance(test, Checked) and test.checker is not None:
-            if len(written) > checkers.MAX_OUTPUT_CHARACTERS:
-                reason = f"wrote more than the {checkers.MAX_OUTPUT_CHARACTERS} characters that a checker gets"
-                trial.outcomes.append({"status": "killed", "reason": reason})
-            else:
-                trial.outcomes.append({"status": "pass"})
-                trial.answers[0] = ("text", written)
-            return trial
-        passed = any(asserts.same_output(written, each) for each in _interactions(test))
-        trial.outcomes.append({"status": "pass"} if passed else {"status": "assertion_failed", "reason": _got(written)})
+        if len(written) > checkers.MAX_OUTPUT_CHARACTERS:
+            reason = f"wrote more than the {checkers.MAX_OUTPUT_CHARACTERS} characters that a checker gets"
+            trial.outcomes.append({"status": "killed", "reason": reason})
+        else:
+            trial.outcomes.append({"status": "pass"})
+            trial.answers[0] = ("text", written)
+    elif _is_expected(report.output, _interactions(test)):
+        trial.outcomes.append({"status": "pass"})
+    else:
+        reason = _got(_text(report.output[: 8 * _MAX_REASON]))
+        trial.outcomes.append({"status": "assertion_failed", "reason": reason})
     return trial
+
+
+def _is_expected(output: bytes, interactions: Sequence[Interaction]) -> bool:
+    """Whether the output of a script is one of those expected, which are compared alike."""
+    possible = [each for each in interactions if asserts.may_be_same(output, each)]
+    if not possible:
+        return False
+    written = _text(output if possible[0].compare == "exact" else asserts.with_short_spaces(output))
+    return any(asserts.same_output(written, each) for each in possible)
 
 
 def _interactions(test: Interaction | Checked) -> list[Interaction]:
@@ -706,7 +750,7 @@ def _run_checks(
         group = groups[index]
         if report is None:
             return {at: {"status": "unjudged", "reason": "the sandbox had trouble"} for at in group}
-        records = _records(report)
+        records = _records(report, len(group))
         if not records or records[0]["status"] != "loaded":
             said = _clean(records[0].get("reason", "out of CPU time")) if records else _death(report).get("reason", "")
             return {at: {"status": "checker_failed", "reason": f"the checker does not load: {said}"} for at in group}
@@ -803,7 +847,8 @@ def _text(written: bytes) -> str:
     try:
         return written.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return written.decode("utf-8", "surrogateescape")
+        broken = written[: _MAX_BROKEN + 1].decode("utf-8", "surrogateescape")
+        return broken if len(written) <= _MAX_BROKEN else broken + "\udcff"
 
 
 def _got(written: str) -> str:
@@ -821,7 +866,7 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     works = list(dict.fromkeys(work for _, work in jobs))
 
     def digest(index: int, report: Report | None) -> list[CallValue | TestOutcome]:
-        records = _records(report) if report else []
+        records = _records(report, len(works[index].tests)) if report else []
         return _outcomes(report, records, works[index].tests, _value_record)
 
     results = pool.run(
@@ -865,7 +910,7 @@ def _program_run(id: str, report: Report | None) -> ProgramRun:
     streams = report.output[4:]
     told["stdout"], told["stderr"] = _text(streams[:size]), _text(streams[size:])
     told["cpuSeconds"] = report.cpu_seconds
-    records = _records(report)
+    records = _records(report, 1)
     if report.kind == OVERFLOW:
         return {
             **told,
@@ -929,7 +974,7 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
             case _:
                 message = f"Job {position} has {texts} that are neither texts nor of a known form."
                 raise ServiceError("InvalidInput", message)
-    if len({_is_of_script(test) for test in tests}) > 1:
+    if set(map(type, tests)) != {str} and len({_is_of_script(test) for test in tests}) > 1:
         raise ServiceError(
             "InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind."
         )
@@ -969,11 +1014,13 @@ _FAILURES: dict[str, Verdict] = {
 }
 
 
-def _records(report: Report) -> list[Record]:
-    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile."""
+def _records(report: Report, steps: int) -> list[Record]:
+    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile. A process writes
+    how it loaded, a record for each of so many steps, and one at the end; of more, only the first is read.
+    """
     records: list[Record] = []
     data, position = report.records, 4  # after the empty record that says "ready"
-    while position + 4 <= len(data):
+    while position + 4 <= len(data) and len(records) < steps + 3:
         (size,) = struct.unpack_from(">I", data, position)
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
@@ -985,7 +1032,45 @@ def _records(report: Report) -> list[Record]:
 
 
 def _record(text: bytes) -> Record | None:
-    """The record of a JSON text; None where it is none."""
+    """The record of a JSON text; None where it is none. Large values stay unread until they are judged, so that those
+    of one test alone are in memory.
+    """
+    if len(text) <= _SMALL:
+        return _small(text)
+    if len(text) > _LARGE:
+        if text.startswith(_LARGE_VALUES) and len(text) <= _MAX_RECORD:
+            return {"status": "values", "unread": text}
+        if not text.startswith(_LARGE_ANSWER):
+            return None
+    return _read(text)
+
+
+class _Small(dict[str, Any]):
+    """A record with its text, kept because programs for one question write the same ones. Nothing changes it."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _small(text: bytes) -> Record | None:
+    if (read := _read(text)) is None:
+        return None
+    small = _Small(read)
+    small.text = text
+    return small
+
+
+def _whole(record: Record) -> Record:
+    """A record with its values. `Malformed` where what was left unread is none."""
+    if not isinstance(text := record.get("unread"), bytes):  # which no JSON text holds
+        return record
+    if (read := _read(text)) is None or read["status"] != "values":
+        raise asserts.Malformed("not values")
+    return read
+
+
+def _read(text: bytes) -> Record | None:
     if len(text) > _MAX_RECORD:
         return None
     try:
@@ -1029,8 +1114,20 @@ def _outcomes(
 
 
 def _judge_record(test: Test, record: Record) -> TestOutcome:
+    return _judge_small(test, record.text).copy() if isinstance(record, _Small) else _judge(test, record)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _judge_small(test: Test, text: bytes) -> TestOutcome:
+    record = _small(text)
+    assert record is not None
+    return _judge(test, record)
+
+
+def _judge(test: Test, record: Record) -> TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
+    record = _whole(record)
     failure = cast("Record | None", record.get("failure"))
     if failure is not None and (type(failure) is not dict or failure.get("status") not in ("raised", "refused")):
         raise asserts.Malformed("not a failure")
@@ -1058,6 +1155,7 @@ def _tested_record(record: Record) -> TestOutcome:
 def _value_record(_: Test, record: Record) -> CallValue | TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
+    record = _whole(record)
     if isinstance(record.get("failure"), dict):
         return _failed_record(record["failure"])
     match record.get("values"):

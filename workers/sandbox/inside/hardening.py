@@ -36,6 +36,11 @@ def _prctl(option: int, *arguments: ctypes.c_ulong | ctypes.c_void_p) -> None:
         raise HardeningError(ctypes.get_errno(), f"prctl {option} failed: {os.strerror(ctypes.get_errno())}")
 
 
+def give_back_memory() -> None:
+    """Give back what was freed: a fork copies each page of it, and a child is better off with fresh ones."""
+    _libc.malloc_trim(ctypes.c_size_t(0))
+
+
 def protect_zygote() -> None:
     """Forbid new privileges and debugging (ptrace, /proc/pid/mem) of the zygote by processes of the same user."""
     _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))

@@ -527,6 +527,7 @@ def main() -> None:
     zygote = _Zygote(control, json.loads(sys.argv[4]), sys.argv[5:], alone=sys.argv[3] == "own")
     null = os.open("/dev/null", os.O_RDWR)
     gc.collect()
+    hardening.give_back_memory()
     gc.freeze()
     hello = {
         "landlock": zygote.landlock.abi,

@@ -16,7 +16,7 @@ import {
   seed,
   window,
 } from '../fields.js';
-import { Comparison, EvaluationResult, Notes } from '../metrics.js';
+import { Comparison, Counts, EvaluationResult, Notes } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
@@ -125,15 +125,17 @@ export const evaluation = defineStage({
     results: z.array(EvaluationResult),
     /** The other policies against the initial one; absent in version 0.1.0. */
     comparisons: z.array(Comparison).optional(),
+    /** Tasks that no policy is compared on, by reason. */
+    droppedTasks: Counts.optional(),
     notes: Notes,
     tokens: z.number(),
     cpuSeconds: z.number(),
   }),
-  makes: ({ results }) => ({
+  makes: ({ results, droppedTasks }) => ({
     what: 'answers',
     count: results.reduce((sum, { tasks }) => sum + tasks, 0),
     of: 'the tasks of its benchmarks',
-    leftOut: [],
+    leftOut: [droppedTasks],
     advice: "The benchmarks have no task; 'heldOut' needs held-out questions (filtering.heldOutShare).",
   }),
   steps: {
