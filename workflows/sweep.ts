@@ -1,11 +1,4 @@
-import {
-  CancellationScope,
-  continueAsNew,
-  executeChild,
-  isCancellation,
-  setCurrentDetails,
-  workflowInfo,
-} from '@temporalio/workflow';
+import { CancellationScope, continueAsNew, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
 import { ApplicationFailure, ChildWorkflowFailure } from '@temporalio/common';
 import {
   cellsOf,
@@ -107,7 +100,8 @@ export async function sweep(input: unknown, given?: Carry): Promise<SweepResult>
         report,
       });
     } catch (error) {
-      if (isCancellation(error)) throw error;
+      // A cell that somebody cancels is a row. Where the sweep itself is cancelled, its cells are too.
+      if (CancellationScope.current().consideredCancelled) throw error;
       rows.set(cell.number, { ...about, state: 'failed', failure: reasonOf(error) });
     }
   };
@@ -155,8 +149,8 @@ function reasonOf(error: unknown): string {
   return `${type}${cause instanceof Error ? cause.message : String(cause)}`.slice(0, 500);
 }
 
-/** Rows of the table in the details, which take 20,000 bytes. The result has all. */
-const SHOWN_ROWS = 60;
+/** Characters of the table in the details, which take 20,000 bytes. The result has all. */
+const SHOWN_CHARACTERS = 4500;
 
 function details(
   name: string,
@@ -164,7 +158,7 @@ function details(
   rows: ReadonlyMap<number, SweepRow>,
   running: ReadonlySet<number>,
 ): string {
-  const shown = cells.slice(0, SHOWN_ROWS).map((cell) => {
+  const lines = cells.map((cell) => {
     const row = rows.get(cell.number);
     const values = Object.entries(cell.values).map(([path, value]) => `${path} ${JSON.stringify(value)}`);
     const rates = Object.entries(row?.passAt1 ?? {}).map(([of, rate]) => `${of} ${rate.toFixed(3)}`);
@@ -172,10 +166,12 @@ function details(
     const cut = (text: string): string => text.replaceAll(/[|\s]+/g, ' ').slice(0, 120);
     return `| ${cell.name} | \`${state}\` | ${cut(values.join(', '))} | ${cut(rates.join(', ') || (row?.failure ?? ''))} |`;
   });
+  let left = SHOWN_CHARACTERS;
+  const shown = lines.filter((line) => (left -= line.length) > 0);
   const done = [...rows.values()].filter(({ state }) => state === 'done').length;
   return [
     `**${name}**: ${done} of ${cells.length} cells done, ${running.size} running`,
     ['| cell | state | values | pass@1 |', '|---|---|---|---|', ...shown].join('\n'),
-    ...(cells.length > SHOWN_ROWS ? [`The first ${SHOWN_ROWS} cells are shown; the result has all.`] : []),
+    ...(shown.length < lines.length ? [`${shown.length} cells are shown; the result has all.`] : []),
   ].join('\n\n');
 }

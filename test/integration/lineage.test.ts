@@ -248,10 +248,13 @@ describe('a trace', { timeout: 120_000 }, () => {
     const forward = await trace(of, seed, '--forward');
     for (const what of ['question', 'policy of round 1', 'evaluation sample']) expect(forward).toContain(what);
     expect(forward).toMatch(/It looked at \d+ manifests\.$/m);
+    const question = /question (q-[0-9a-f]{20}): train/.exec(back)![1]!;
+    expect(await trace(of, `${question}#1`, '--forward')).toMatch(/program.*test 1: \d+ /);
   });
 
   it.each([
     [['no-such-run'], 'the store holds no result of workflow "no-such-run"'],
+    [['evaluation.heldOut.trained.greedy'], 'which experiment? This store holds results of '],
     [['artifacts/pairs/none.json'], 'this store holds no artifact artifacts/pairs/none.json'],
     [['evaluation.none', '--experiment', 'BASE'], 'has no figure evaluation.none; it has evaluation.heldOut.'],
   ])('of %j says what is wrong in one sentence', async (words, sentence) => {
