@@ -20,6 +20,8 @@ import { aboutOf } from './about.js';
 import { embeddedJson, writeQuestions } from './questions.js';
 import { factsOf, seedsOf, summaryOf, type Manifests } from './summarise.js';
 import { manifestsOfRounds } from './timeline.js';
+import { pointsOf, type Point } from '../tracking/points.js';
+import { eventFile, eventFileName } from '../tracking/tensorboard.js';
 
 export interface ReportSource {
   experiment: Experiment;
@@ -44,6 +46,8 @@ type Reading = Pick<ArtifactStore, 'fetch' | 'getJson' | 'manifest' | 'rowsOf'>;
 
 /** Name of the index of many questions, next to the page. */
 const INDEX_FILE = 'questions/index.js';
+/** Folder of what TensorBoard reads. */
+const EVENTS_FOLDER = 'tensorboard';
 
 /**
  * Writes the report of an experiment into a folder, in the place of an earlier one.
@@ -65,9 +69,7 @@ export async function buildReport(
   const { renderReport } = await import('./report.js');
   await mkdir(folder, { recursive: true });
   await rm(join(folder, 'questions'), { recursive: true, force: true });
-  const refs = Object.fromEntries(
-    stages.flatMap(({ name, artifact }) => (artifact ? [[name, artifact]] : [])),
-  ) as Partial<Record<StageName, ArtifactRef>>;
+  const refs = artifactsOf(stages);
   const newest = refs.reinforcement ?? source.newestRound;
   const rounds = newest ? [...(await roundsOf(store, newest)).values()] : [];
   const policy = source.policy ?? (await policyBefore(store, rounds[0]));
@@ -104,7 +106,48 @@ export async function buildReport(
     ...(inOneFile ? {} : { [INDEX_FILE]: `acecoderIndex(${embeddedJson(JSON.stringify(index))});\n` }),
   };
   for (const [name, text] of Object.entries(texts)) await writeFile(join(folder, name), text);
-  return [...Object.keys(texts), ...(inOneFile ? [] : shards.files)];
+  const events = await writeEvents(folder, tracked(refs, rounds, manifests));
+  return [...Object.keys(texts), ...events, ...(inOneFile ? [] : shards.files)];
+}
+
+/**
+ * Curves of an experiment as trackers take them, as far as it is.
+ *
+ * @throws StageFailure where the store does not hold what an artifact names.
+ */
+export async function pointsOfExperiment(
+  store: Reading,
+  { stages, newestRound }: Pick<ReportSource, 'stages' | 'newestRound'>,
+): Promise<Point[]> {
+  const refs = artifactsOf(stages);
+  const newest = refs.reinforcement ?? newestRound;
+  const rounds = newest ? [...(await roundsOf(store, newest)).values()] : [];
+  return tracked(refs, rounds, await manifestsOf(store, Object.values(refs), rounds, undefined));
+}
+
+function artifactsOf(stages: readonly StageStatus[]): Partial<Record<StageName, ArtifactRef>> {
+  return Object.fromEntries(stages.flatMap(({ name, artifact }) => (artifact ? [[name, artifact]] : [])));
+}
+
+function tracked(
+  refs: Partial<Record<StageName, ArtifactRef>>,
+  rounds: readonly ArtifactRef[],
+  manifests: Manifests,
+): Point[] {
+  return pointsOf({
+    stages: Object.fromEntries(Object.entries(refs).map(([name, { key }]) => [name, manifests.get(key)!])),
+    rounds: rounds.map(({ key }) => manifests.get(key)!),
+  });
+}
+
+/** The event file of TensorBoard in a folder of its own, in the place of an earlier one; none without a point. */
+async function writeEvents(folder: string, points: readonly Point[]): Promise<string[]> {
+  await rm(join(folder, EVENTS_FOLDER), { recursive: true, force: true });
+  if (points.length === 0) return [];
+  await mkdir(join(folder, EVENTS_FOLDER));
+  const name = join(EVENTS_FOLDER, eventFileName(points));
+  await writeFile(join(folder, name), eventFile(points));
+  return [name];
 }
 
 /** The policy that the first round trained. */

@@ -9,29 +9,12 @@ import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
-import { defaultPayloadConverter } from '@temporalio/common';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { safeName } from '../../activities/artifacts/keys.js';
-import { resultsOf } from '../../activities/artifacts/results.js';
-import {
-  createArtifactStore,
-  storeOptionsFromEnvironment,
-  type ArtifactStore,
-} from '../../activities/artifacts/store.js';
+import type { ArtifactStore } from '../../activities/artifacts/store.js';
 import { buildReport, type ReportSource } from '../../activities/report/build.js';
-import {
-  ArtifactRef,
-  expandPreset,
-  Experiment,
-  MESSAGES,
-  stagesOf,
-  type ExperimentStatus,
-  type StageStatus,
-} from '../../workflows/contract/index.js';
-import { onEndSignal } from '../setup/processes.mjs';
-import { chooseServer, SERVER_HELP } from '../stack/server.js';
-import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
+import { SERVER_HELP } from '../stack/server.js';
+import { WHICH_STORE } from './store-of-environment.js';
+import { watching, type Watched } from './watched.js';
 
 const HELP = `npm run report -- WORKFLOW_ID [FOLDER] [options]
 npm run report -- WORKFLOW_ID --watch [options]
@@ -52,99 +35,6 @@ ${WHICH_STORE}`;
 /** Pauses between two looks. A build is repeated at the earliest after five times as long as it took. */
 const LOOK_MILLISECONDS = 3_000;
 const BUILD_SHARE = 5;
-/** How long a worker may take to answer a query. */
-const QUERY_MILLISECONDS = 10_000;
-
-/** Asks Temporal and the store how an experiment stands. */
-class Watched {
-  #config: Experiment | undefined;
-
-  constructor(
-    private readonly client: Client,
-    private readonly store: ArtifactStore,
-    private readonly workflowId: string,
-  ) {}
-
-  /** What a report is built of. @throws WorkflowNotFoundError */
-  async source(): Promise<ReportSource> {
-    this.#config ??= await this.#experiment();
-    const handle = this.client.workflow.getHandle(this.workflowId);
-    const { status: execution } = await handle.describe();
-    // A query needs a worker. Without one, what a finished run has stored says where its artifacts are.
-    const status = await Promise.race([
-      handle.query<ExperimentStatus>(MESSAGES.status).catch(() => undefined),
-      sleep(QUERY_MILLISECONDS, undefined, { ref: false }),
-    ]);
-    const stages = status?.stages ?? (await this.#stored());
-    const isDone = execution.name === 'COMPLETED' && stages.every(({ artifact }) => artifact !== undefined);
-    const reinforcement = stages.find(({ name }) => name === 'reinforcement');
-    const newestRound =
-      reinforcement && !reinforcement.artifact && reinforcement.state !== 'waiting'
-        ? await this.#newestRound()
-        : undefined;
-    return {
-      experiment: this.#config,
-      name: this.workflowId,
-      state: isDone ? 'done' : (status?.state ?? execution.name.toLowerCase()),
-      stages,
-      ...(newestRound ? { newestRound } : {}),
-    };
-  }
-
-  /** The configuration with which the experiment was started. */
-  async #experiment(): Promise<Experiment> {
-    const { history } = await this.client.workflowService.getWorkflowExecutionHistory({
-      namespace: this.client.options.namespace,
-      execution: { workflowId: this.workflowId },
-      maximumPageSize: 1,
-    });
-    const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes;
-    const [payload] = started?.input?.payloads ?? [];
-    if (!payload || started?.workflowType?.name !== 'experiment')
-      throw new Error(
-        `The workflow ${this.workflowId} is no experiment, but '${started?.workflowType?.name ?? 'unknown'}': ` +
-          'give the id of an experiment.',
-      );
-    return Experiment.parse(expandPreset(defaultPayloadConverter.fromPayload<unknown>(payload)));
-  }
-
-  async #stored(): Promise<StageStatus[]> {
-    const { results } = await resultsOf(this.store, this.workflowId).catch(() => ({ results: undefined }));
-    return stagesOf(this.#config!.stages).map((name): StageStatus => {
-      const artifact = results?.[name];
-      return { name, state: artifact ? 'done' : 'waiting', ...(artifact ? { artifact } : {}) };
-    });
-  }
-
-  /** The policy of the newest round, out of the history of the stage that still runs. */
-  async #newestRound(): Promise<ArtifactRef | undefined> {
-    const history = await this.client.workflow
-      .getHandle(`${this.workflowId}/reinforcement`)
-      .fetchHistory()
-      .catch(() => undefined);
-    const updates = new Set<string>();
-    let newest: ArtifactRef | undefined;
-    for (const event of history?.events ?? []) {
-      const carried = event.workflowExecutionStartedEventAttributes?.input?.payloads?.[1];
-      if (carried) newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(carried), 'policy') ?? newest;
-      if (event.activityTaskScheduledEventAttributes?.activityType?.name === 'reinforcement.update')
-        updates.add(String(event.eventId));
-      const completed = event.activityTaskCompletedEventAttributes;
-      const [result] = completed?.result?.payloads ?? [];
-      if (result && updates.has(String(completed!.scheduledEventId)))
-        newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(result), 'ref') ?? newest;
-    }
-    return newest;
-  }
-}
-
-/** A reference to the policy of a round in a member of an answer; undefined where there is none. */
-function policyOf(value: unknown, member: string): ArtifactRef | undefined {
-  if (typeof value !== 'object' || value === null) return undefined;
-  const { data } = ArtifactRef.safeParse(Reflect.get(value, member));
-  return data?.kind === 'policy' ? data : undefined;
-}
-
 /** What changes in a report when something has happened. */
 function versionOf({ state, stages, newestRound }: ReportSource): string {
   const seen = stages.map(({ name, state: how, artifact, progress }) => [name, how, artifact?.key, progress]);
@@ -232,39 +122,12 @@ async function run(): Promise<void> {
   const port = Number(values.port);
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
     throw new Error(`--port is ${values.port}; it is a whole number from 0 to 65535.`);
-  const { environment } = await chooseServer(values);
-  const variables = Object.fromEntries(
-    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
-  );
-  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
-  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
-    throw new Error(
-      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
-        `does not answer: ${(error as Error).message}`,
-    );
+  await watching(workflowId, values, async (watched, store, signal) => {
+    if (values.watch) return watchReport(store, watched, port, signal);
+    const folder = resolve(target ?? safeName(workflowId));
+    const [page] = await buildReport(store, await watched.source(), folder);
+    console.log(`Report: ${join(folder, page!)}`);
   });
-  const cache = await mkdtemp(join(tmpdir(), 'acecoder-report-cache-'));
-  const stop = new AbortController();
-  onEndSignal((signal) => stop.abort(signal));
-  try {
-    const store = createArtifactStore(storeOptionsFromEnvironment(await environmentOfStore(values.embedded), cache));
-    const watched = new Watched(new Client({ connection, namespace }), store, workflowId);
-    try {
-      if (values.watch) return await watchReport(store, watched, port, stop.signal);
-      const folder = resolve(target ?? safeName(workflowId));
-      const [page] = await buildReport(store, await watched.source(), folder);
-      console.log(`Report: ${join(folder, page!)}`);
-    } catch (error) {
-      throw error instanceof WorkflowNotFoundError
-        ? new Error(
-            `There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`,
-          )
-        : error;
-    }
-  } finally {
-    await connection.close();
-    await rm(cache, { recursive: true, force: true });
-  }
 }
 
 run().then(

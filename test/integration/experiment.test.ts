@@ -145,6 +145,7 @@ describe('the whole chain', () => {
     const stored = (await store.manifest(report)).files;
     expect(stored.map(({ name }) => name)).toEqual([
       ...['experiment.json', 'figures.json', 'report.html', 'summary.json'],
+      expect.stringMatching(/^tensorboard\/events\.out\.tfevents\.\d+\.acecoder$/) as string,
     ]);
     expect(readFileSync(await store.fetch(stored[3]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
     for (const { folder } of Summary.parse(JSON.parse(readFileSync(summary, 'utf8'))).models) {
@@ -164,8 +165,9 @@ describe('the whole chain', () => {
     const { html } = await firstRun();
     const { workflowId } = await startedFirst!;
     const target = mkdtempSync(join(tmpdir(), 'report-command-'));
-    const command = (...args: string[]) =>
-      spawn(process.execPath, ['--import', 'tsx', join(root, 'infra/commands/report.ts'), workflowId, ...args], {
+    const command = (...args: string[]) => commandOf('report', ...args);
+    const commandOf = (name: string, ...args: string[]) =>
+      spawn(process.execPath, ['--import', 'tsx', join(root, `infra/commands/${name}.ts`), workflowId, ...args], {
         cwd: root,
         env: { ...process.env, ...inject('environment') },
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -175,7 +177,14 @@ describe('the whole chain', () => {
     expect(await once(written, 'exit'), await said).toEqual([0, null]);
     const figures = (file: string): unknown => JSON.parse(readFileSync(file, 'utf8'));
     expect(figures(join(target, 'figures.json'))).toEqual(figures(join(dirname(html), 'figures.json')));
-    expect(readdirSync(target).sort()).toEqual(['figures.json', 'report.html', 'summary.json']);
+    expect(readdirSync(target).sort()).toEqual(['figures.json', 'report.html', 'summary.json', 'tensorboard']);
+    const events = join(target, 'tensorboard', readdirSync(join(target, 'tensorboard'))[0]!);
+
+    const tracked = commandOf('track', '--tensorboard', join(target, 'tracked'));
+    const told = text(tracked.stderr);
+    expect(await once(tracked, 'exit'), await told).toEqual([0, null]);
+    expect(readFileSync(join(target, 'tracked/events.out.tfevents.0.acecoder'))).toEqual(readFileSync(events));
+    expect(readFileSync(events, 'latin1')).toContain('reinforcement/reward');
     rmSync(target, { recursive: true });
 
     const watching = command('--watch');
