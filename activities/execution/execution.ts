@@ -9,13 +9,18 @@ import {
   type CheckedTest,
   type CpuLimits,
   type Harness,
+  type ModuleTest,
   type SandboxLimits,
   type StdinTest,
+  type SuiteTest,
   type TestOutcome,
 } from '../../workflows/contract/index.js';
 
-/** A test: Python statements, a `unittest.TestCase` class, what a script reads and must print, or a checked answer. */
-export type Test = string | StdinTest | CheckedTest;
+/**
+ * A test: Python statements, a `unittest.TestCase` class, what a script reads and must print, a checked answer, or the
+ * inputs of a suite.
+ */
+export type Test = string | StdinTest | CheckedTest | SuiteTest | ModuleTest;
 
 export interface Job {
   id: string;
