@@ -1,29 +1,56 @@
 /** Evaluation: policies on benchmarks, greedy and sampled, Best-of-N by the reward model. */
 import { z } from 'zod';
 import {
+  ArtifactRef,
+  BenchmarkSampleRow,
   benchmarkName,
+  benchmarkOf,
+  benchmarkResults,
   CpuLimits,
   EvaluationConfig,
   EvaluationRow,
+  hasReferences,
   judgedTests,
   Language,
+  ModuleTest,
   POLICIES,
   QuestionTest,
+  ReferenceRow,
   STAGE,
   StageFailure,
+  SuiteTest,
+  type AskedBenchmark,
+  type Test,
+  type ManifestFile,
+  type StageConfig,
 } from '../../workflows/contract/index.js';
-import { deriveSeed, rowId } from '../artifacts/keys.js';
+import { collect } from '../artifacts/collections.js';
+import { deriveSeed, rowId, safeName } from '../artifacts/keys.js';
+import type { Task } from '../benchmarks/benchmark.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { keyedLanguage } from '../languages/index.js';
-import { faultsOf, judgePrograms, notesOf, settled, shortNotes, type Job } from '../execution/execution.js';
+import { faultsOf, judgePrograms, notesOf, settled, shortNotes } from '../execution/execution.js';
 import { score } from '../policy/score.js';
-import { cancellationSignal, reportProgress } from '../runtime/context.js';
+import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, readPrepared, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate, type SampleRequest } from '../policy/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
-import { comparisonsOf, evaluate, type FigureRow } from './figures.js';
+import { comparisonsOf, evaluate } from './figures.js';
+import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
+import { isSuite, referencesOf, refuseBroken } from './references.js';
+import { givenAnswers, type GivenAnswer } from './samples.js';
+
+const Answer = z.strictObject({
+  mode: z.enum(['greedy', 'sample']),
+  sample: z.number().int(),
+  text: z.string(),
+  finish: z.enum(['stop', 'length']),
+  /** A program that stands as it is; absent: it is read out of the text. */
+  program: z.string().optional(),
+});
+type Answer = z.infer<typeof Answer>;
 
 const PlannedTask = z.strictObject({
   policy: z.string(),
@@ -36,48 +63,33 @@ const PlannedTask = z.strictObject({
     entryPoint: z.string(),
     language: Language.optional(),
     programPrefix: z.string(),
-    tests: z.array(QuestionTest).readonly(),
+    precedes: z.string().optional(),
+    tests: z.array(z.union([QuestionTest, SuiteTest, ModuleTest])).readonly(),
     checker: z.string().optional(),
     reference: z.string(),
     limits: CpuLimits.optional(),
   }),
+  /** Answers that others gave; absent: the policy is asked. */
+  answers: z.array(Answer).optional(),
 });
 type PlannedTask = z.infer<typeof PlannedTask>;
 
-const AnsweredTask = PlannedTask.extend({
-  answers: z.array(
-    z.strictObject({
-      mode: z.enum(['greedy', 'sample']),
-      sample: z.number().int(),
-      text: z.string(),
-      finish: z.enum(['stop', 'length']),
-    }),
-  ),
-});
+const AnsweredTask = PlannedTask.extend({ answers: z.array(Answer) });
 type AnsweredTask = z.infer<typeof AnsweredTask>;
 
-/** An answer; with a `fault`, the checker of a test failed, so that the answer has no verdict. */
-const JudgedAnswer = EvaluationRow.extend({ fault: z.string().optional() });
-type JudgedAnswer = z.infer<typeof JudgedAnswer>;
+/** References of each benchmark that has some, by its name. */
+const Prepared = z.strictObject({ references: z.record(z.string(), ArtifactRef) });
 
-/** A task that no policy is compared on, and the answer whose checker failed. */
-const DroppedTaskRow = z.strictObject({
-  benchmark: z.string(),
-  taskId: z.string(),
-  policy: z.string(),
-  answer: z.string(),
-  reason: z.string(),
-});
-
-/** Prefix of a policy's name among the stage's inputs. */
+/** Prefixes of the names of a policy, and of a file of samples, among the stage's inputs. */
 const POLICY_INPUT = 'policy:';
+const SAMPLES_INPUT = 'samples:';
 
-/** `evaluation.plan`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
+/** `evaluation.plan`, `evaluation.prepare`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
 export function evaluationActivities(services: Services) {
   const { store, models, sandbox, settings } = services;
   const stage = new ShardedStage(STAGE.evaluation);
 
-  const plan = stage.plan({
+  const plan = stage.plan<PlannedTask>({
     row: PlannedTask,
     async run({ config, inputs }) {
       const benchmarks = await loadBenchmarks(config.benchmarks, {
@@ -86,18 +98,31 @@ export function evaluationActivities(services: Services) {
         inputs,
         questions: () => selectQuestions(store, inputs['questions']!, 'heldOut', config.heldOutTasks, config.salt),
       });
+      const about = benchmarks.map(({ benchmark, name, tasks, digest }): AskedBenchmark => ({
+        name,
+        results: benchmarkResults(benchmark).map((result) => result.name),
+        version: benchmarkOf(benchmark).version,
+        ...(digest === undefined ? {} : { digest }),
+        tasks: tasks.length,
+        leftOut: [],
+      }));
+      if (config.sampler.kind === 'recorded') {
+        const [{ name, tasks }] = benchmarks as [(typeof benchmarks)[number]];
+        const given = await recordedTasks(config, inputs, name, tasks);
+        return {
+          shards: intoShards(given.planned, config.shardSize),
+          metrics: { benchmarks: about, samples: given.counts },
+        };
+      }
       const tasks = benchmarks.flatMap(({ benchmark, name, tasks: asked }) =>
         asked.map((task) => ({
           benchmark: name,
-          task,
+          task: plannedTask(task),
           samples: benchmark.samples ?? config.samples,
           maxNewTokens: benchmark.maxNewTokens ?? config.maxNewTokens,
         })),
       );
-      const policies = Object.keys(inputs)
-        .filter((name) => name.startsWith(POLICY_INPUT))
-        .map((name) => name.slice(POLICY_INPUT.length))
-        .sort();
+      const policies = namesOf(inputs, POLICY_INPUT);
       // One policy a shard: a GPU worker then loads a model once for all of its tasks.
       return {
         shards: policies.flatMap((policy) =>
@@ -106,15 +131,88 @@ export function evaluationActivities(services: Services) {
             config.shardSize,
           ),
         ),
+        metrics: { benchmarks: about },
       };
     },
   });
 
+  /** Files in the forms of others, each policy's and benchmark's in a folder of its own. */
+  async function resultFilesOf(
+    { benchmarks }: StageConfig['evaluation'],
+    groups: ReadonlyMap<string, readonly EvaluationRow[]>,
+  ): Promise<ManifestFile[]> {
+    const made: ManifestFile[] = [];
+    for (const benchmark of benchmarks) {
+      const form = benchmarkOf(benchmark).resultFiles;
+      const whole = benchmarkResults(benchmark).at(-1)!.name;
+      if (form === undefined) continue;
+      for (const [key, rows] of groups) {
+        const [name, policy] = z.tuple([z.string(), z.string()]).parse(JSON.parse(key));
+        if (name !== whole) continue;
+        const folder = `${safeName(policy, { keepCase: true })}/${safeName(benchmarkName(benchmark), { keepCase: true })}`;
+        const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
+        made.push(
+          await store.putRows(`${folder}/samples.jsonl`, z.unknown(), rows.map(sampleRow)),
+          await store.putRows(`${folder}/samples_eval_results.json`, z.unknown(), [results]),
+        );
+      }
+    }
+    return made;
+  }
+
+  /** The tasks of a benchmark with the answers of each file of samples. */
+  async function recordedTasks(
+    config: StageConfig['evaluation'],
+    inputs: Record<string, ArtifactRef>,
+    benchmark: string,
+    tasks: readonly Task[],
+  ): Promise<{ planned: PlannedTask[]; counts: Record<string, Record<string, number>> }> {
+    const { sampler } = config;
+    if (sampler.kind !== 'recorded') throw new Error('nothing is recorded');
+    const planned: PlannedTask[] = [];
+    const counts: Record<string, Record<string, number>> = {};
+    for (const policy of namesOf(inputs, SAMPLES_INPUT)) {
+      const rows = await collect(store.rowsOf(inputs[SAMPLES_INPUT + policy]!, BenchmarkSampleRow));
+      const given = givenAnswers(tasks, rows, { name: policy, benchmark, ...sampler });
+      const { samplesPerTask = 0 } = given.counts;
+      refuseTooMany(config, policy, samplesPerTask);
+      counts[policy] = given.counts;
+      planned.push(
+        ...tasks.map((task): PlannedTask => ({
+          policy,
+          benchmark,
+          samples: samplesPerTask > 1 ? samplesPerTask : 0,
+          maxNewTokens: 0,
+          task: plannedTask(task),
+          answers: given.answers.get(task.id)!.map((each, at) => recordedAnswer(each, at, samplesPerTask)),
+        })),
+      );
+    }
+    return { planned, counts };
+  }
+
+  /** What the step before the first shard found out of each task: nothing where it did not run. */
+  async function referenceRows(stageKey: string): Promise<Map<string, ReferenceRow>> {
+    const prepared = await readPrepared(store, stageKey);
+    const found = new Map<string, ReferenceRow>();
+    if (prepared === undefined) return found;
+    for (const [benchmark, ref] of Object.entries(Prepared.parse(prepared).references))
+      for await (const row of store.rowsOf(ref, ReferenceRow)) found.set(taskKey(benchmark, row.taskId), row);
+    return found;
+  }
+
+  /** The tasks whose reference does not fail. */
+  async function withoutBroken<T extends PlannedTask>(stageKey: string, rows: readonly T[]): Promise<T[]> {
+    const references = await referenceRows(stageKey);
+    return rows.filter((row) => references.get(taskKey(row.benchmark, row.task.id))?.failure === undefined);
+  }
+
   const answer = stage.step({
     after: [plan],
     row: AnsweredTask,
-    async run({ config, inputs, rows, execution }) {
-      const planned = rows;
+    async run({ config, inputs, rows, execution, stageKey }) {
+      const planned = await withoutBroken(stageKey, rows);
+      if (planned.length === 0) return { rows: [], metrics: { tokens: 0 } };
       const { maxRows } = EvaluationConfig.shape.execution.parse(execution);
       const common = ({
         task,
@@ -152,7 +250,7 @@ export function evaluationActivities(services: Services) {
       return {
         rows: planned.map((row): AnsweredTask => ({
           ...row,
-          answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at) => ({
+          answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at): Answer => ({
             mode: at === 0 ? 'greedy' : 'sample',
             sample: Math.max(0, at - 1),
             text,
@@ -165,21 +263,23 @@ export function evaluationActivities(services: Services) {
   });
 
   const judge = stage.step({
-    after: [answer],
-    row: JudgedAnswer,
-    async run({ config, rows }) {
-      const answered = rows.flatMap((row) =>
-        row.answers.map((answer) => ({
+    after: [answer, plan],
+    row: EvaluationRow,
+    async run({ config, rows, stageKey }) {
+      const references = await referenceRows(stageKey);
+      const results = new Map(config.benchmarks.map((each) => [benchmarkName(each), benchmarkResults(each)]));
+      const answered = (await withoutBroken(stageKey, rows)).flatMap((row) =>
+        (row.answers ?? []).map((answer) => ({
           row,
           answer,
           id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
-          program: extractProgram(answer.text, row.task.programPrefix),
+          program: (row.task.precedes ?? '') + (answer.program ?? extractProgram(answer.text, row.task.programPrefix)),
+          ...judgedTask(row.task, references.get(taskKey(row.benchmark, row.task.id))),
         })),
       );
-      const tests = new Map(rows.map((row) => [row, judgedTests(row.task)]));
       const { judgements, cpuSeconds, ...about } = await judgePrograms(
         sandbox,
-        answered.map(({ id, program, row }): Job => ({ id, program, tests: tests.get(row)!, limits: row.task.limits })),
+        answered.map(({ id, program, tests, limits }) => ({ id, program, tests, limits })),
         {
           limits: config.limits,
           signal: cancellationSignal(),
@@ -188,27 +288,26 @@ export function evaluationActivities(services: Services) {
       );
       const faults = faultsOf(judgements);
       return {
-        rows: settled(judgements).map((judgement, at): JudgedAnswer => {
-          const { row, answer, id, program } = answered[at]!;
-          return {
-            id,
+        rows: settled(judgements).flatMap(({ outcomes: all }, at): EvaluationRow[] => {
+          const { row, answer, program, limits } = answered[at]!;
+          return results.get(row.benchmark)!.map(({ name: benchmark, tests }) => ({
+            id: rowId('e', row.policy, benchmark, row.task.id, answer.mode, answer.sample),
             policy: row.policy,
-            benchmark: row.benchmark,
+            benchmark,
             taskId: row.task.id,
             mode: answer.mode,
             sample: answer.sample,
             question: row.task.question,
             ...keyedLanguage(row.task.language),
             program,
-            response: extractProgram(answer.text),
-            programPrefix: row.task.programPrefix,
+            response: answer.program ?? extractProgram(answer.text),
+            programPrefix: answer.program === undefined ? row.task.programPrefix : '',
             finish: answer.finish,
-            outcomes: judgement.outcomes,
-            passed: judgement.judged && judgement.passRate === 1,
-            ...(judgement.judged ? {} : { fault: judgement.fault }),
-            ...(row.task.limits ? { limits: row.task.limits } : {}),
+            outcomes: all.slice(0, tests),
+            passed: all.slice(0, tests).every(({ status }) => status === 'pass'),
+            ...(limits ? { limits } : {}),
             harness: about.harness,
-          };
+          }));
         }),
         metrics: { cpuSeconds, ...faults.counts },
         notes: { ...notesOf(about), ...faults.notes },
@@ -218,17 +317,20 @@ export function evaluationActivities(services: Services) {
 
   const scored = stage.step({
     after: [judge],
-    row: JudgedAnswer,
+    row: EvaluationRow,
     async run({ inputs, rows, execution }) {
       const answered = rows;
       const rewardModel = inputs['rewardModel'];
-      const samples = answered.filter(({ mode }) => mode === 'sample');
-      if (!rewardModel || samples.length === 0) return { rows: answered };
+      // A sample has a row for each result of its benchmark, and one score.
+      const samples = new Map(
+        answered.flatMap((row) => (row.mode === 'sample' ? [[sampleKey(row), row] as const] : [])),
+      );
+      if (!rewardModel || samples.size === 0) return { rows: answered };
       const { microBatch } = EvaluationConfig.shape.execution.parse(execution);
       const scores = await score(
         models,
         store,
-        samples.map(({ id, question, response, programPrefix, language }) => ({
+        [...samples].map(([id, { question, response, programPrefix, language }]) => ({
           id,
           prompt: promptOf(question, programPrefix, language),
           response,
@@ -241,28 +343,53 @@ export function evaluationActivities(services: Services) {
         },
       );
       const byId = new Map(scores.map(({ id, score }) => [id, score]));
-      return { rows: answered.map((row) => (byId.has(row.id) ? { ...row, score: byId.get(row.id)! } : row)) };
+      return {
+        rows: answered.map((row) => (row.mode === 'sample' ? { ...row, score: byId.get(sampleKey(row))! } : row)),
+      };
     },
   });
 
   return stage.activities(store, {
     plan,
     steps: { generate: answer, judge, score: scored },
-    async seal({ config, rows, counts, notes }) {
-      const groups = new Map<string, FigureRow[]>();
+    async prepare({ config, rows }) {
+      const byBenchmark = new Map<string, Map<string, PlannedTask['task']>>();
+      for await (const { benchmark, task } of rows(plan)) {
+        const known = byBenchmark.get(benchmark) ?? new Map<string, PlannedTask['task']>();
+        byBenchmark.set(benchmark, known.set(task.id, task));
+      }
+      const references: Record<string, ArtifactRef> = {};
+      for (const benchmark of config.benchmarks.filter(hasReferences)) {
+        const name = benchmarkName(benchmark);
+        const tasks = [...(byBenchmark.get(name) ?? new Map<string, PlannedTask['task']>()).values()];
+        const ref = await referencesOf({ store, sandbox }, tasks, currentProducer(), {
+          cpuSeconds: config.references.cpuSeconds,
+          memoryBytes: config.limits.memoryBytes,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: `${name}: references` }),
+        });
+        refuseBroken(name, await collect(store.rowsOf(ref, ReferenceRow)), config.references);
+        references[name] = ref;
+      }
+      return { references } satisfies z.infer<typeof Prepared>;
+    },
+    async seal({ config, rows, files, counts, notes, planMetrics, stageKey }) {
+      const groups = new Map<string, EvaluationRow[]>();
       if ((notes['harness']?.length ?? 0) > 1) {
         throw new StageFailure(
           'InvalidExperiment',
           `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`,
         );
       }
-      const faulty = counts['checkerFailed'] ? await faultyTasks(rows(scored)) : [];
-      const comparable = (): AsyncGenerator<EvaluationRow> => withoutTasks(rows(scored), faulty);
-      for await (const row of comparable()) {
+      for await (const row of rows(scored, judge)) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
-      const order = config.benchmarks.map(benchmarkName);
+      // A benchmark may have several results, each with the settings of the benchmark.
+      const asked = config.benchmarks.flatMap((benchmark) =>
+        benchmarkResults(benchmark).map(({ name }) => ({ name, benchmark })),
+      );
+      const order = asked.map(({ name }) => name);
       const ordered = [...groups.values()].sort(
         ([a], [b]) => order.indexOf(a!.benchmark) - order.indexOf(b!.benchmark) || (a!.policy < b!.policy ? -1 : 1),
       );
@@ -274,26 +401,25 @@ export function evaluationActivities(services: Services) {
           conditions: {
             temperature,
             topP,
-            maxNewTokens: config.benchmarks[order.indexOf(benchmark)]?.maxNewTokens ?? config.maxNewTokens,
+            maxNewTokens: asked[order.indexOf(benchmark)]?.benchmark.maxNewTokens ?? config.maxNewTokens,
             prompt: PROMPT_VERSION,
             harness: notes['harness'] ?? [],
           },
         };
       });
+      const references = await referenceRows(stageKey);
+      const benchmarks = planMetrics.benchmarks?.map((benchmark) => ({
+        ...benchmark,
+        leftOut: [...references].flatMap(([key, { taskId, failure }]) =>
+          failure !== undefined && key === taskKey(benchmark.name, taskId) ? [{ taskId, reason: failure }] : [],
+        ),
+      }));
       return {
-        ...(faulty.length > 0
-          ? {
-              files: [
-                await store.putRows('rows.jsonl', EvaluationRow, comparable()),
-                await store.putRows('dropped.jsonl', DroppedTaskRow, faulty),
-              ],
-              rows: [...groups.values()].reduce((sum, group) => sum + group.length, 0),
-            }
-          : {}),
+        files: [...files, ...(await resultFilesOf(config, groups))],
         metrics: {
           results,
           comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed }),
-          ...(faulty.length > 0 ? { droppedTasks: { checkerFailed: faulty.length } } : {}),
+          ...(benchmarks ? { benchmarks } : {}),
           notes: shortNotes(notes),
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
@@ -303,28 +429,60 @@ export function evaluationActivities(services: Services) {
   });
 }
 
-const taskName = ({ benchmark, taskId }: { benchmark: string; taskId: string }): string =>
-  JSON.stringify([benchmark, taskId]);
-
-/** The tasks on which a checker failed for an answer of any policy, each with the first such answer. */
-async function faultyTasks(answers: AsyncIterable<JudgedAnswer>): Promise<z.infer<typeof DroppedTaskRow>[]> {
-  const tasks = new Map<string, z.infer<typeof DroppedTaskRow>>();
-  for await (const row of answers) {
-    const { benchmark, taskId, policy, id, fault } = row;
-    if (fault === undefined || tasks.has(taskName(row))) continue;
-    tasks.set(taskName(row), { benchmark, taskId, policy, answer: id, reason: fault });
-  }
-  return [...tasks.values()];
+/** Names of inputs behind a prefix, in order. */
+function namesOf(inputs: Readonly<Record<string, ArtifactRef>>, prefix: string): string[] {
+  return Object.keys(inputs)
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => name.slice(prefix.length))
+    .sort();
 }
 
-/**
- * Answers without those to some tasks. Policies are compared on the same tasks: what has no verdict for one of them is
- * left out for all.
- */
-async function* withoutTasks(
-  answers: AsyncIterable<JudgedAnswer>,
-  tasks: readonly { benchmark: string; taskId: string }[],
-): AsyncGenerator<EvaluationRow> {
-  const names = new Set(tasks.map(taskName));
-  for await (const { fault: _, ...row } of answers) if (!names.has(taskName(row))) yield row;
+function taskKey(benchmark: string, taskId: string): string {
+  return JSON.stringify([benchmark, taskId]);
+}
+
+/** What rows of one sample have in common, and those of others have not. */
+function sampleKey({ policy, taskId, sample, question, programPrefix, response }: EvaluationRow): string {
+  return rowId('s', policy, taskId, sample, question, programPrefix, response);
+}
+
+/** What of a task stands in the plan. */
+function plannedTask({ completes: _completes, ...task }: Task): PlannedTask['task'] {
+  return task;
+}
+
+/** One answer of a task is the greedy one; more are samples. */
+function recordedAnswer({ text, program }: GivenAnswer, at: number, samples: number): Answer {
+  return {
+    mode: samples > 1 ? 'sample' : 'greedy',
+    sample: at,
+    text,
+    finish: 'stop',
+    ...(program === undefined ? {} : { program }),
+  };
+}
+
+/** @throws StageFailure `InvalidExperiment` where a k or N is larger than the number of samples. */
+function refuseTooMany({ passAtK: ks, bestOf = [] }: StageConfig['evaluation'], policy: string, samples: number): void {
+  for (const [setting, values] of Object.entries({ passAtK: ks, bestOf })) {
+    const large = values.find((value) => value > samples);
+    if (large === undefined) continue;
+    throw new StageFailure(
+      'InvalidExperiment',
+      `config.${setting} has ${large}, and the samples '${policy}' are ${samples} per task`,
+    );
+  }
+}
+
+/** The tests and limits of a task with what its reference came to. */
+function judgedTask(
+  task: PlannedTask['task'],
+  reference: ReferenceRow | undefined,
+): { tests: Test[]; limits?: CpuLimits } {
+  const tests = judgedTests(task).map((test, at) => {
+    const expected = reference?.expected?.[at];
+    return isSuite(test) && expected !== undefined ? { ...test, expected } : test;
+  });
+  const limits = task.limits ?? reference?.limits;
+  return { tests, ...(limits ? { limits } : {}) };
 }

@@ -264,6 +264,8 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
   dataset: { what: 'version of a data set', links: [{ input: /./ }] },
   export: { what: 'exported data set', links: [{ input: /./ }] },
   tasks: { what: 'tasks of a benchmark', links: [] },
+  references: { what: 'what references of a benchmark came to', links: [] },
+  benchmarkSamples: { what: 'samples of others', links: [] },
   tests: { what: 'changed tests', links: [] },
   reverification: { what: 'verdicts of a re-verification', links: [{ input: /./ }] },
 };

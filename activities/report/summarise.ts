@@ -206,7 +206,7 @@ function manifestOf(manifests: Manifests, ref: ArtifactRef): Manifest {
 }
 
 function droppedOf({ manifests, refs, metrics }: Sources): Facts['dropped'] {
-  const { synthesis, filtering, sampling, preferences, evaluation } = metrics;
+  const { synthesis, filtering, sampling, preferences } = metrics;
   const dropped = (
     stage: StageName,
     what: Facts['dropped'][number]['what'],
@@ -229,7 +229,6 @@ function droppedOf({ manifests, refs, metrics }: Sources): Facts['dropped'] {
     ...dropped('sampling', 'question', sampling?.droppedQuestions),
     ...dropped('sampling', 'program', sampling?.droppedPrograms),
     ...dropped('preferences', 'pair', preferences?.skipped),
-    ...dropped('evaluation', 'task', evaluation?.droppedTasks),
   ];
 }
 

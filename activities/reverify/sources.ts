@@ -213,8 +213,14 @@ async function evaluationSource(
     );
   const nameOf = (benchmark: string, task: string): string => `${benchmark} ${task}`;
   const tests = new JudgedTests();
-  for await (const { benchmark, task } of store.readRows(plan.data.shards, PlannedTask))
+  for await (const { benchmark, task } of store.readRows(plan.data.shards, PlannedTask)) {
+    if (task.tests.some((test) => typeof test === 'object' && test !== null && 'suite' in test))
+      throw new StageFailure(
+        'InvalidExperiment',
+        `inputs.evaluation: '${benchmark}' is judged by what its references answer; evaluate its samples again instead`,
+      );
     tests.add(nameOf(benchmark, task.id), task);
+  }
   const limits = Judged.safeParse(config).data?.limits ?? SandboxLimits.parse({});
   return {
     kind: 'evaluation',

@@ -28,7 +28,7 @@ export { isFileBelow, shellWord } from './safe-text.js';
 export * from './stage-definition.js';
 export * from './stages/index.js';
 export { ALGORITHMS, ReinforcementConfig, roundSettings } from './stages/reinforcement.js';
-export { EvaluationConfig } from './stages/evaluation.js';
+export { EvaluationConfig, type AskedBenchmark } from './stages/evaluation.js';
 export { SamplingConfig } from './stages/sampling.js';
 export { type Oracle } from './stages/filtering.js';
 export { OFFLINE_NEEDS } from './stages/synthesis.js';

@@ -78,8 +78,47 @@ export const CheckedTest = z.union([
 ]);
 export type CheckedTest = z.infer<typeof CheckedTest>;
 
-/** A test as the sandbox judges it: Python statements, what a script reads and must print, or a checked answer. */
-export type Test = string | StdinTest | CheckedTest;
+/**
+ * Many inputs of one entry point, as one test by the rules of EvalPlus. `suite` is the JSON text of the arguments of
+ * each call: a text, because JSON numbers of Python are not those of JavaScript. `task` is the id that EvalPlus knows,
+ * `atol` an absolute tolerance, and `expected` what the reference answered, as the sandbox wrote it.
+ *
+ * @example
+ * ```ts
+ * import { SuiteTest } from 'acecoder-temporal/contract';
+ *
+ * SuiteTest.parse({ suite: '[[2], [3]]', task: 'HumanEval/0', entryPoint: 'double', rules: '0.3.1', atol: 0 });
+ * ```
+ */
+export const SuiteTest = z.strictObject({
+  suite: z.string().min(2),
+  task: z.string().min(1),
+  entryPoint: z.string().min(1),
+  rules: z.enum(['0.2.1', '0.3.1']),
+  atol: z.number().nonnegative(),
+  expected: z.string().optional(),
+});
+export type SuiteTest = z.infer<typeof SuiteTest>;
+
+/**
+ * A text with `unittest` classes that runs in the module of the program, as BigCodeBench runs it. The process of the
+ * program makes the verdict, which is weaker evidence than other tests give.
+ *
+ * @example
+ * ```ts
+ * import { ModuleTest } from 'acecoder-temporal/contract';
+ *
+ * ModuleTest.parse({ module: 'import unittest\nclass TestCases(unittest.TestCase): ...' });
+ * ```
+ */
+export const ModuleTest = z.strictObject({ module: z.string().min(1).max(1_000_000) });
+export type ModuleTest = z.infer<typeof ModuleTest>;
+
+/**
+ * A test as the sandbox judges it: Python statements, a `unittest.TestCase` class, what a script reads and must print, a
+ * checked answer, or the inputs of a suite.
+ */
+export type Test = string | StdinTest | CheckedTest | SuiteTest | ModuleTest;
 
 /** Tests that are data. The last two leave it to their question's `checker` how an answer is judged. */
 export const TEST_OBJECTS = [
@@ -105,7 +144,7 @@ export type QuestionTest = z.infer<typeof QuestionTest>;
  * @example
  * testText({ call: 'f(2)', expect: '4' }); // '{"call":"f(2)","expect":"4"}'
  */
-export function testText(test: QuestionTest): string {
+export function testText(test: QuestionTest | SuiteTest | ModuleTest): string {
   return typeof test === 'string' ? test : canonicalJson(test);
 }
 
@@ -124,8 +163,8 @@ function isBare(test: object): boolean {
  * @example
  * judgedTest({ call: 'f(1)' }, 'def check(input, output, answer):\n    return output > 0');
  */
-export function judgedTest(test: QuestionTest, checker?: string): Test | undefined {
-  if (typeof test === 'string') return test;
+export function judgedTest(test: QuestionTest | SuiteTest | ModuleTest, checker?: string): Test | undefined {
+  if (typeof test === 'string' || 'suite' in test || 'module' in test) return test;
   const whole = checker !== undefined && isBare(test) ? { ...test, checker } : test;
   return z.union([StdinTest, CheckedTest]).safeParse(whole).data;
 }
@@ -139,7 +178,7 @@ export function judgedTests({
   tests,
   checker,
 }: {
-  tests: readonly QuestionTest[];
+  tests: readonly (QuestionTest | SuiteTest | ModuleTest)[];
   checker?: string | undefined;
 }): Test[] {
   return tests.map((test, index) => {
@@ -223,6 +262,46 @@ export type TestsRow = z.infer<typeof TestsRow>;
  */
 export const TaskRow = z.record(z.string(), z.json());
 export type TaskRow = z.infer<typeof TaskRow>;
+
+/**
+ * Samples of a model for a benchmark, as EvalPlus, BigCodeBench and LiveCodeBench write them: one program of a task
+ * (`solution`), what continues the task's prompt (`completion`), or all programs (`code_list`) or answers
+ * (`output_list`) of a task. Other fields are ignored.
+ *
+ * @example
+ * ```ts
+ * import { BenchmarkSampleRow } from 'acecoder-temporal/contract';
+ *
+ * BenchmarkSampleRow.parse({ task_id: 'HumanEval/0', solution: 'def double(n):\n    return 2 * n' });
+ * ```
+ */
+export const BenchmarkSampleRow = z.union(
+  [
+    z.object({ task_id: z.string().min(1), solution: z.string() }),
+    z.object({ task_id: z.string().min(1), completion: z.string() }),
+    z.object({ question_id: z.string().min(1), code_list: z.array(z.string()).min(1) }),
+    z.object({ question_id: z.string().min(1), output_list: z.array(z.string()).min(1) }),
+  ],
+  {
+    error:
+      'a sample {task_id, solution}, {task_id, completion}, {question_id, code_list} or {question_id, output_list}',
+  },
+);
+export type BenchmarkSampleRow = z.infer<typeof BenchmarkSampleRow>;
+
+/**
+ * What a reference of a benchmark came to: whether it passes, by which limits programs are run, and what it answers to
+ * the inputs of suites, as the sandbox writes it.
+ */
+export const ReferenceRow = z.strictObject({
+  taskId: z.string().min(1),
+  failure: z.string().optional(),
+  limits: z
+    .strictObject({ cpuSecondsPerTest: z.number().positive(), cpuSecondsPerProgram: z.number().positive() })
+    .optional(),
+  expected: z.array(z.string()).optional(),
+});
+export type ReferenceRow = z.infer<typeof ReferenceRow>;
 
 /**
  * A seed program: one function that a teacher turns into a question.

@@ -65,7 +65,7 @@ export const Summary = z.strictObject({
     dropped: z.array(
       z.strictObject({
         stage: z.enum(STAGES),
-        what: z.enum(['seed', 'question', 'testCase', 'program', 'pair', 'task']),
+        what: z.enum(['seed', 'question', 'testCase', 'program', 'pair']),
         reason: z.string(),
         count: z.number().int().positive(),
         artifact: ArtifactRef,
