@@ -80,11 +80,14 @@ const textOf = (markup: string): string =>
 const section = (shown: string, id: string): string =>
   textOf(new RegExp(`<section id="${id}"[^]*?</section>`).exec(shown)![0]);
 
+/** What TensorBoard reads, named by the time of the first point. */
+const EVENTS = /^tensorboard\/events\.out\.tfevents\.\d+\.acecoder$/;
+
 describe('the page', () => {
   it('is one well-formed document that asks for nothing', async () => {
     const { page, shown, files } = await built({ questions: 20 });
     expectWellFormed(shown);
-    expect(files).toEqual(['report.html', 'summary.json', 'figures.json']);
+    expect(files).toEqual(['report.html', 'summary.json', 'figures.json', expect.stringMatching(EVENTS) as string]);
     expect(page).toContain('default-src &#39;none&#39;');
     expect(shown).not.toMatch(/<link|<img|<iframe|\ssrc=|url\(|@import/i);
     expect([...shown.matchAll(/href="(.)/g)].every(([, start]) => start === '#')).toBe(true);
@@ -206,7 +209,7 @@ describe('the page', () => {
     const { page, made, folder } = await built({ questions: 20 });
     await buildReport(made.store, made.source, folder);
     expect(readFileSync(join(folder, 'report.html'), 'utf8')).toBe(page);
-    expect(readdirSync(folder).sort()).toEqual(['figures.json', 'report.html', 'summary.json']);
+    expect(readdirSync(folder).sort()).toEqual(['figures.json', 'report.html', 'summary.json', 'tensorboard']);
   });
 
   it('writes a summary that is one', async () => {
@@ -222,7 +225,8 @@ describe('what is missing', () => {
     const { shown, files } = await built({ questions: 12, stages });
     expectWellFormed(shown);
     expect(shown).not.toMatch(/NaN|undefined|\[object/);
-    expect(files).toEqual(['report.html', 'figures.json']);
+    const events = stages < 2 ? [] : [expect.stringMatching(EVENTS) as string];
+    expect(files).toEqual(['report.html', 'figures.json', ...events]);
     const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
     expect(header).toContain('The experiment is running, so this page is not the whole.');
     expect(section(shown, 'evaluation')).toContain('Nothing was evaluated.');
