@@ -44,8 +44,8 @@ module.exports = {
     rule(
       'benchmarks-are-pure',
       'The contract builds its schemas from the definitions of benchmarks, which run inside the workflow bundle.',
-      { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/load\\.ts$', '\\.test\\.ts$'] },
-      { pathNot: ['^activities/benchmarks/(?!load\\.ts$)', '^activities/languages/', contract, ...packages('zod')] },
+      { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/(load|published)\\.ts$', '\\.test\\.ts$'] },
+      { pathNot: ['^activities/benchmarks/(?!(load|published)\\.ts$)', '^activities/languages/', contract, ...packages('zod')] },
     ),
     rule(
       'languages-stand-alone',
@@ -134,13 +134,15 @@ module.exports = {
     ),
     rule(
       'activities-packages',
-      'Activities need Temporal, the store and schemas; plots are drawn where the report is built.',
+      'Activities need Temporal, the store and schemas; plots and event files are made where the report is built.',
       { path: '^activities/', pathNot: '\\.test\\.ts$' },
       {
         path: '^node_modules/',
         pathNot: packages(
           '@observablehq/plot',
           'linkedom',
+          'crc-32',
+          'protobufjs',
           'zod',
           'minio',
           'openai',
@@ -189,7 +191,7 @@ module.exports = {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
         pathNot: [
           contract,
-          '^activities/(artifacts|comparison|lineage)/',
+          '^activities/(artifacts|comparison|lineage|tracking)/',
           '^activities/report/build\\.ts$',
           ...packages(
             'minio',

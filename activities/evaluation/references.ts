@@ -20,7 +20,6 @@ import { sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { Task } from '../benchmarks/benchmark.js';
-import { intoShards } from '../runtime/sharded-stage.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 import type { SandboxOperation } from '../runtime/operations.js';
 import { judgePrograms, type Job } from '../execution/execution.js';
@@ -92,8 +91,8 @@ export async function referencesOf(
   const recipe = { stage: 'evaluation.prepare', version, kind: 'references' as const, semantics, inputs: {} };
   const { ref } = await produce(store, recipe, {}, producer, async () => {
     const rows: ReferenceRow[] = [];
-    for (const some of intoShards(tasks, TASKS_AT_ONCE)) {
-      rows.push(...(await runReferences(sandbox, some, options)));
+    for (let from = 0; from < tasks.length; from += TASKS_AT_ONCE) {
+      rows.push(...(await runReferences(sandbox, tasks.slice(from, from + TASKS_AT_ONCE), options)));
       options.onProgress?.(rows.length, tasks.length);
     }
     const file = await store.putRows('rows.jsonl', ReferenceRow, rows);

@@ -82,12 +82,15 @@ _MAX_STREAM_CHARACTERS = 16_000_000
 _MAX_TESTS = 1_000
 _MAX_REASON = 200
 _MAX_BROKEN = checkers.MAX_OUTPUT_CHARACTERS  # bytes that are read of an output that is no text
-_MAX_RECORD = 4_000_000
+_MAX_RECORD = 1_500_000
 # What a larger record begins with (`inside/program.py`, `inside/answers.py`); all others are small.
 _LARGE = 16_384
 # Records of so many bytes at most are read and judged once, and so many of them are kept.
 _SMALL, _KEPT = 256, 8_192
 _LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
+# Answers to a suite are one text, so a record of them is read quickly, however large it is.
+_MAX_ANSWERS = 4_000_000
+_SUITE_ANSWERS = re.compile(rb'\{"status":"[a-z_]{1,24}","answers":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
@@ -1000,7 +1003,7 @@ def _suite_trial(report: Report | None, suite: Suite | None = None) -> Trial:
     """
     if report is None:
         return Trial([{"status": "unjudged", "reason": "the sandbox had trouble"}])
-    records = _records(report)
+    records = _records(report, 1)
     trial = Trial([], cpu_seconds=report.cpu_seconds)
     if not records or records[0]["status"] != "loaded":
         trial.outcomes.append(_loading_failure(report, records))
@@ -1218,6 +1221,8 @@ def _record(text: bytes) -> Record | None:
     if len(text) > _LARGE:
         if text.startswith(_LARGE_VALUES) and len(text) <= _MAX_RECORD:
             return {"status": "values", "unread": text}
+        if (answers := _SUITE_ANSWERS.match(text)) and len(text) - answers.end() <= _LARGE:
+            return _read(text, _MAX_ANSWERS)
         if not text.startswith(_LARGE_ANSWER):
             return None
     return _read(text)
@@ -1248,8 +1253,8 @@ def _whole(record: Record) -> Record:
     return read
 
 
-def _read(text: bytes) -> Record | None:
-    if len(text) > _MAX_RECORD:
+def _read(text: bytes, most: int = _MAX_RECORD) -> Record | None:
+    if len(text) > most:
         return None
     try:
         parsed: Any = _decode(text.decode("ascii"))

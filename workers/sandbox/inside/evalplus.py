@@ -99,7 +99,8 @@ def first_difference(
     for at, (arguments, wanted, got) in enumerate(zip(inputs, expected, answers, strict=True)):
         try:
             if dataset == "humaneval" and entry_point == "find_zero":
-                value = _polynomial(*arguments, got)
+                (coefficients,) = arguments
+                value = _polynomial(coefficients, got)
                 if (abs(value) if strict else value) > atol:
                     return at
                 if strict:
