@@ -45,7 +45,14 @@ module.exports = {
       'benchmarks-are-pure',
       'The contract builds its schemas from the definitions of benchmarks, which run inside the workflow bundle.',
       { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/(load|published)\\.ts$', '\\.test\\.ts$'] },
-      { pathNot: ['^activities/benchmarks/(?!(load|published)\\.ts$)', '^activities/languages/', contract, ...packages('zod')] },
+      {
+        pathNot: [
+          '^activities/benchmarks/(?!(load|published)\\.ts$)',
+          '^activities/languages/',
+          contract,
+          ...packages('zod'),
+        ],
+      },
     ),
     rule(
       'languages-stand-alone',
