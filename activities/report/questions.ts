@@ -17,6 +17,7 @@ import {
   type FilteredQuestionRow,
   type ProgramRow,
   type QuestionRow,
+  type QuestionTest,
   type TestOutcome,
   type Verdict,
 } from '../../workflows/contract/index.js';
@@ -221,7 +222,7 @@ export async function writeQuestions(
 }
 
 /** A row of the filter's list of dropped test cases, and of that of dropped questions. */
-type DroppedTest = { questionId: string; test: string } & TestOutcome;
+type DroppedTest = { questionId: string; test: QuestionTest } & TestOutcome;
 interface DroppedQuestion {
   questionId: string;
   reason: string;
@@ -231,7 +232,7 @@ interface DroppedQuestion {
 const Plan = z.object({ shards: z.array(ManifestFile) });
 interface PlannedTask {
   benchmark: string;
-  task: { id: string; entryPoint: string; reference: string; tests: string[] };
+  task: { id: string; entryPoint: string; reference: string; tests: Parameters<typeof testText>[0][] };
 }
 
 class Reader {
@@ -285,7 +286,7 @@ class Reader {
           part: 'task',
           name: task.entryPoint,
           reference: cut(task.reference, CHARACTERS.program),
-          tests: task.tests.slice(0, TESTS).map((test) => ({ test: cut(test, CHARACTERS.test) })),
+          tests: task.tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
           ...more(task.tests.length),
         });
       }
@@ -348,11 +349,11 @@ class Reader {
   async #droppedTest({ questionId, test, status, reason }: DroppedTest) {
     // An earlier test in another spelling passes as well.
     const why = status === 'pass' ? 'repeated' : status;
-    this.#example('filtering', 'testCase', why, { text: test, question: questionId });
+    this.#example('filtering', 'testCase', why, { text: testText(test), question: questionId });
     await this.#keep(questionId, {
       part: 'test',
       test: {
-        test: cut(test, CHARACTERS.test),
+        test: cut(testText(test), CHARACTERS.test),
         dropped: why,
         ...(reason === undefined ? {} : { reason: cut(reason, CHARACTERS.reason) }),
       },

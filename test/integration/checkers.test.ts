@@ -319,8 +319,9 @@ it('a re-verification runs nothing again, takes another checker, and survives on
     },
     compare: 0,
   });
-  // Equal programs of stages share their cells: 2 questions with 3 programs, and the rollout that had no verdict.
-  expect(mended.cells).toBe(numbers.length * (2 * 3 + 1));
+  // Equal programs of stages share their cells: 2 questions with 3 programs. The rollout and the
+  // answer that had no verdict come to them.
+  expect(mended.cells).toBe(numbers.length * (2 * 3 + 2));
   expect([mended.summary.checkerFailed, mended.summary.firstChangedRound]).toEqual([undefined, 1]);
 
   const broken = await reverified({
