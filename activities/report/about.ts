@@ -303,16 +303,15 @@ async function shardSeconds(store: Reading, key: string, steps: readonly string[
   const plan = z.object({ shards: z.array(z.unknown()) }).safeParse(await store.getJson(objectKeys.plan(key)));
   if (!plan.success) return undefined;
   const keys = plan.data.shards.flatMap((_, shard) => steps.map((step) => objectKeys.shard(key, shard, step)));
-  let sum = 0;
-  let known = 0;
+  // By shard, because a sum of floats depends on its order, and documents arrive in any.
+  const seconds: number[] = [];
   await eachOf(keys.length, AT_ONCE, async (at) => {
     const shard = z.object({ seconds: z.number() }).safeParse(await store.getJson(keys[at]!));
-    if (!shard.success) return;
-    known += 1;
-    sum += shard.data.seconds;
+    if (shard.success) seconds[at] = shard.data.seconds;
   });
   // A sampler that is no policy has no step on the device, and without documents nothing is known.
-  return known > 0 ? sum : undefined;
+  const known = Object.values(seconds);
+  return known.length > 0 ? known.reduce((sum, each) => sum + each, 0) : undefined;
 }
 
 /** Tokens as the stages recorded them. */
