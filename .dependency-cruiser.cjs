@@ -44,8 +44,15 @@ module.exports = {
     rule(
       'benchmarks-are-pure',
       'The contract builds its schemas from the definitions of benchmarks, which run inside the workflow bundle.',
-      { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/load\\.ts$', '\\.test\\.ts$'] },
-      { pathNot: ['^activities/benchmarks/(?!load\\.ts$)', '^activities/languages/', contract, ...packages('zod')] },
+      { path: '^activities/benchmarks/', pathNot: ['^activities/benchmarks/(load|published)\\.ts$', '\\.test\\.ts$'] },
+      {
+        pathNot: [
+          '^activities/benchmarks/(?!(load|published)\\.ts$)',
+          '^activities/languages/',
+          contract,
+          ...packages('zod'),
+        ],
+      },
     ),
     rule(
       'languages-stand-alone',
@@ -121,6 +128,12 @@ module.exports = {
       { path: `^activities/(${stages})/` },
     ),
     rule(
+      'lineage-reads-the-store-alone',
+      'A trace is told without a worker: it needs the contract and the store.',
+      { path: '^activities/lineage/', pathNot: '\\.test\\.ts$' },
+      { path: '^activities/', pathNot: '^activities/(lineage|artifacts)/' },
+    ),
+    rule(
       'runtime-knows-no-stage',
       'The runtime serves every stage: contract, store and itself.',
       { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' },
@@ -128,11 +141,15 @@ module.exports = {
     ),
     rule(
       'activities-packages',
-      'Activities need Temporal, the store and schemas.',
+      'Activities need Temporal, the store and schemas; plots and event files are made where the report is built.',
       { path: '^activities/', pathNot: '\\.test\\.ts$' },
       {
         path: '^node_modules/',
         pathNot: packages(
+          '@observablehq/plot',
+          'linkedom',
+          'crc-32',
+          'protobufjs',
           'zod',
           'minio',
           'openai',
@@ -171,8 +188,8 @@ module.exports = {
     ),
     rule(
       'infra-imports',
-      'Tools talk to servers from outside: contract, artifact store and Temporal client. The sandbox has no server, ' +
-        'and a comparison reads the store alone.',
+      'Tools talk to servers from outside: contract, store, lineage, report and Temporal client. The sandbox has no ' +
+        'server, and a comparison reads the store alone.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
         pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/operations\\.ts$'],
@@ -181,7 +198,8 @@ module.exports = {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],
         pathNot: [
           contract,
-          '^activities/(artifacts|comparison)/',
+          '^activities/(artifacts|comparison|lineage|tracking)/',
+          '^activities/report/build\\.ts$',
           ...packages(
             'minio',
             'zod',

@@ -117,7 +117,8 @@ function valueOf(node: ts.Expression): unknown {
     return Object.fromEntries(
       node.properties.map((property) => {
         if (!ts.isPropertyAssignment(property)) throw new Error(`${property.getText()} is no literal`);
-        return [property.name.getText(), valueOf(property.initializer)];
+        const { name, initializer } = property;
+        return [ts.isStringLiteral(name) ? name.text : name.getText(), valueOf(initializer)];
       }),
     );
   if (ts.isArrayLiteralExpression(node)) return node.elements.map(valueOf);

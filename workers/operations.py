@@ -415,7 +415,7 @@ class JudgeJob(TypedDict):
     id: str
     program: str
     limits: NotRequired[Limits]
-    tests: Sequence[str | StdinTest | ComparedCall | CallProperty | CheckedCall | CheckedOutput | ComparedOutput]
+    tests: Sequence[str | StdinTest | CheckedTest | SuiteTest | ModuleTest]
     """Python statements, what a script reads and must print, or an answer that is checked."""
 
 
@@ -460,6 +460,19 @@ class ComparedOutput(TypedDict):
     stdin: str
     anyOf: list[str]
     compare: NotRequired[Literal["floats", "tokens", "exact"]]
+
+
+class SuiteTest(TypedDict):
+    suite: str
+    task: str
+    entryPoint: str
+    rules: Literal["0.2.1", "0.3.1"]
+    atol: float
+    expected: NotRequired[str]
+
+
+class ModuleTest(TypedDict):
+    module: str
 
 
 class JudgeParams(TypedDict):
@@ -520,6 +533,29 @@ class CpuLimits(TypedDict):
 
 class LimitsResult(TypedDict):
     limits: list[CpuLimits]
+
+
+class AnswersParams(TypedDict):
+    jobs: Sequence[JudgeJob]
+    """References; all tests are suites."""
+    limits: NotRequired[Limits]
+
+
+class ReferenceAnswers(TypedDict):
+    id: str
+    suites: list[SuiteAnswers | TestOutcome]
+
+
+class SuiteAnswers(TypedDict):
+    status: Literal["answers"]
+    answers: str
+    """What is handed back as `expected`."""
+    slowest: float
+    """CPU seconds of the slowest call."""
+
+
+class AnswersResult(TypedDict):
+    answers: list[ReferenceAnswers]
 
 
 class EvaluateJob(TypedDict):
@@ -671,6 +707,8 @@ ArtifactKind = Literal[
     "tasks",
     "tests",
     "reverification",
+    "references",
+    "benchmarkSamples",
 ]
 TableFormat = Literal[
     "evolInstruct",
@@ -681,6 +719,7 @@ TableFormat = Literal[
     "aceCode87K",
     "aceCodePair300K",
 ]
+CheckedTest = ComparedCall | CallProperty | CheckedCall | CheckedOutput | ComparedOutput
 Verdict = Literal[
     "pass",
     "assertion_failed",
@@ -738,6 +777,7 @@ def sandbox_operations(
     *,
     judge: Callable[[JudgeParams, Call], JudgeResult],
     limits: Callable[[LimitsParams, Call], LimitsResult],
+    answers: Callable[[AnswersParams, Call], AnswersResult],
     evaluate: Callable[[EvaluateParams, Call], EvaluateResult],
     run: Callable[[RunParams, Call], RunResult],
     mutants: Callable[[MutantsParams, Call], MutantsResult],
@@ -748,6 +788,7 @@ def sandbox_operations(
     return {
         "judge": judge,
         "limits": limits,
+        "answers": answers,
         "evaluate": evaluate,
         "run": run,
         "mutants": mutants,

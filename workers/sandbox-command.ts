@@ -165,6 +165,7 @@ function sandboxOf(settings: Settings, name: string, workers: number, first = 0)
       ...['-m', 'sandbox', '--workers', String(workers), '--first', String(first)],
       ...['--minimum', settings.sandboxMinimum, '--scratch-mib', String(settings.sandboxScratchMib)],
       ...(settings.sandboxLibraries ? ['--libraries', settings.sandboxLibraries] : []),
+      ...(settings.sandboxProcesses ? ['--processes'] : []),
     ],
     pythonPath: settings.pythonPath,
     logs: join(settings.home, 'logs'),

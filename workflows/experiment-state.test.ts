@@ -6,6 +6,7 @@ import {
   after,
   figures,
   finalFailure,
+  forkedState,
   initialState,
   inputsOf,
   isParked,
@@ -270,6 +271,51 @@ describe('a retry', () => {
     const twice = retried(entered, { stage: 'rewardModel', execution: { microBatch: 1 } }).state;
     const running = run(twice, { type: 'resumed' }, ...started('rewardModel').slice(1), failed('rewardModel'));
     expect(isParked(running, 'rewardModel')).toBe(true);
+  });
+});
+
+describe('a fork', () => {
+  const origin = {
+    of: 'other',
+    from: 'evaluation',
+    differences: [{ field: 'stages.evaluation.samples', was: 8, is: 16 }],
+  };
+  const before = ['synthesis', 'filtering', 'sampling', 'preferences', 'rewardModel', 'reinforcement'] as const;
+  const results = Object.fromEntries(
+    before.map((stage) => [stage, { ...resultOf(stage, { rows: 3 }), reused: true, by: 'other' }]),
+  );
+  const state = (): ExperimentState =>
+    run(forkedState({ experiment: configOf(), origin, results }), {
+      type: 'inputsKnown',
+      given: { seeds: ref('seeds', 10), 'models.policy': ref('policy') },
+    });
+
+  it('begins where the other experiment leads, with what that one made', () => {
+    expect(nextStage(state())).toBe('evaluation');
+    expect(inputsOf(state(), 'evaluation')).toMatchObject({
+      policies: { initial: ref('policy'), trained: ref('reinforcement') },
+      questions: ref('filtering'),
+    });
+    const [first] = statusOf(state()).stages;
+    expect(first).toMatchObject({ name: 'synthesis', state: 'done', reused: true, by: 'other', metrics: { rows: 3 } });
+  });
+
+  it('tells its frontier, also in a run that goes on', () => {
+    const ended = JSON.parse(JSON.stringify(run(state(), ...done('evaluation')))) as ExperimentState;
+    const { frontier } = statusOf(ended);
+    expect(frontier?.stages.filter(({ reused }) => reused).map(({ name }) => name)).toEqual(before);
+    expect(frontier?.stages.at(-1)).toEqual({
+      name: 'evaluation',
+      reused: false,
+      because: ['stages.evaluation.samples'],
+    });
+    expect(statusOf(training()).frontier).toBeUndefined();
+  });
+
+  it('runs no stage again that is of the other experiment', () => {
+    expect(retryOf(state(), { stage: 'sampling', execution: { window: 1 } }).refused).toBe(
+      "stage sampling is that of other; fork from 'sampling' to run it again",
+    );
   });
 });
 

@@ -10,6 +10,7 @@ import {
   describeMistakes,
   EvaluationResult,
   figuresOf,
+  frontierOf,
   passAt1Of,
   Experiment,
   merge,
@@ -24,6 +25,8 @@ import {
   type ChainInputs,
   type ExperimentFigures,
   type ExperimentStatus,
+  type Forked,
+  type ForkOrigin,
   type Given,
   type StageConfig,
   type StageName,
@@ -56,6 +59,8 @@ export interface ExperimentState {
   readonly waitsFor?: string | undefined;
   /** Queues that its stages will need and that no worker served at the start. */
   readonly unserved?: { queues: readonly string[]; served: readonly string[] };
+  /** Of a fork. */
+  readonly fork?: ForkOrigin;
 }
 
 export type ExperimentEvent =
@@ -90,6 +95,31 @@ export function initialState(config: Experiment): ExperimentState {
     given: {},
     paused: false,
     retries: [],
+  };
+}
+
+/** The state of a fork before anything happened: the stages before it are done. */
+export function forkedState({ experiment, origin, results }: Forked): ExperimentState {
+  const state = initialState(experiment);
+  return {
+    ...state,
+    results,
+    fork: origin,
+    stages: state.stages.map((stage) => {
+      const result = results[stage.name];
+      return result ? { ...stage, state: 'done', ...shownOf(result) } : stage;
+    }),
+  };
+}
+
+/** What a stage's status tells of its result. */
+function shownOf({ reused, by, ref, metrics, steps }: StageResult): Partial<StageStatus> {
+  return {
+    reused,
+    ...(by === undefined ? {} : { by }),
+    artifact: ref,
+    metrics,
+    ...(steps === undefined ? {} : { steps }),
   };
 }
 
@@ -130,14 +160,7 @@ export function after(state: ExperimentState, event: ExperimentEvent): Experimen
     case 'stageProgressed':
       return withStage(state, event.stage, { progress: event.progress });
     case 'stageDone': {
-      const { reused, by, ref, metrics } = event.result;
-      const done = withStage(withSeconds(state, event), event.stage, {
-        state: 'done',
-        reused,
-        by,
-        artifact: ref,
-        metrics,
-      });
+      const done = withStage(withSeconds(state, event), event.stage, { state: 'done', ...shownOf(event.result) });
       return withoutRetry({ ...done, results: { ...done.results, [event.stage]: event.result } }, event.stage);
     }
     case 'stageFailed': {
@@ -224,7 +247,10 @@ export function retryOf(state: ExperimentState, request: unknown): Answer<Retry>
   if (!status) return { refused: `the experiment does not run ${stage}` };
   if (status.state === 'done')
     return {
-      refused: `stage ${stage} is done; reset the experiment to event ${status.resetEventId} to run it again`,
+      refused:
+        status.resetEventId === undefined
+          ? `stage ${stage} is that of ${state.fork?.of ?? status.by}; fork from '${stage}' to run it again`
+          : `stage ${stage} is done; reset the experiment to event ${status.resetEventId} to run it again`,
     };
   const again = repeated(state, stage).join(', ');
   if (semantics && !allowRepeat)
@@ -268,6 +294,7 @@ export function statusOf(state: ExperimentState): ExperimentStatus {
     ...(report ? { report } : {}),
     ...(state.waitsFor === undefined ? {} : { waitsFor: state.waitsFor }),
     ...(state.unserved && !report ? { unserved: state.unserved } : {}),
+    ...(state.fork ? { frontier: frontierOf(state.fork, state.stages) } : {}),
   };
 }
 

@@ -27,13 +27,19 @@ import {
 } from '@temporalio/workflow';
 import { WorkflowExecutionAlreadyStartedError, type SignalDefinition } from '@temporalio/common';
 import {
+  asksForFork,
+  forked,
+  ForkInput,
   givenOf,
+  mistakesOf,
+  pinned,
   queueName,
   STAGE,
   StageProgressMessage,
   type ArtifactRef,
   type Experiment,
   type ExperimentFigures,
+  type Frontier,
   type StageName,
   type StageResult,
   type StageStatus,
@@ -44,6 +50,7 @@ import {
   after,
   figures,
   finalFailure,
+  forkedState,
   initialState,
   inputsOf,
   isParked,
@@ -58,12 +65,13 @@ import {
 import { call } from './lib/activities.js';
 import { z } from 'zod';
 import { currentDetails, retryAdvice } from './lib/details.js';
-import { lookupsOf, parseInput, resolveInputs } from './lib/inputs.js';
+import { lookupsOf, parseInput, refused, resolveInputs } from './lib/inputs.js';
 import { resultMemo } from './lib/result-memo.js';
 import {
   abandonUpdate,
   onSignal,
   type PauseMessage,
+  forkSourceQuery,
   pauseSignal,
   resumeSignal,
   retryStageUpdate,
@@ -84,6 +92,8 @@ export interface ExperimentResult {
   summary?: string;
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
   figures: ExperimentFigures;
+  /** Of a fork: what it reused, what it made again, and why. */
+  frontier?: Frontier;
 }
 
 /** Carried over a continue-as-new, which happens between two stages: no stage is lost sight of. */
@@ -100,7 +110,8 @@ const FIRST_LOOK_MINUTES = 10;
 const LONGEST_PAUSE_MINUTES = 6 * 60;
 
 /**
- * Runs a whole experiment. Its input is one JSON object: see `Experiment`. `extends` names a preset.
+ * Runs a whole experiment. Its input is one JSON object: see `Experiment`. `extends` names a preset, and `fork` another
+ * experiment whose results up to a stage or a round are taken.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes, `Abandoned`, or the failure of a stage where
  *   `onFailure` is `fail`.
@@ -121,11 +132,29 @@ export async function experiment(input: unknown, given?: Carry): Promise<Experim
   const carry = carriedOver(given);
   if (carry) return new ExperimentRun(carry.state, carry.searchAttributes).run();
   try {
+    if (asksForFork(input)) return await new ExperimentRun(await stateOfFork(input)).run();
     return await new ExperimentRun(initialState(parseInput('experiment', input))).run();
   } catch (error) {
     if (error instanceof ApplicationFailure && error.type === 'InvalidExperiment') await tellRefused(input);
     throw error;
   }
+}
+
+/**
+ * The state of a fork, whose first stages are those of the other experiment.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes, before anything runs.
+ */
+async function stateOfFork(input: unknown): Promise<ExperimentState> {
+  const { data, error } = ForkInput.safeParse(input);
+  if (error) throw refused('experiment', mistakesOf(error, input, ForkInput));
+  const { of } = data.fork;
+  setCurrentDetails(`looks up ${of.slice(0, 200)}, which it forks`);
+  const { source, mistakes } = await call('experiment.source', { summary: 'look up the forked experiment' }, { of });
+  if (mistakes) throw refused('experiment', mistakes);
+  const fork = forked(source, data);
+  if (fork.mistakes) throw refused('experiment', fork.mistakes);
+  return forkedState(fork.data);
 }
 
 /** Lets a refused experiment be found by its state, as others are. */
@@ -164,6 +193,14 @@ class ExperimentRun {
     setHandler(statusQuery, () => statusOf(this.#state), {
       description: 'State, progress and artifacts of every stage.',
     });
+    setHandler(
+      forkSourceQuery,
+      () => {
+        const { config, given, stages } = this.#state;
+        return { workflowId: this.#id, experiment: pinned(config, given), stages: [...stages] };
+      },
+      { description: 'What a fork of the experiment starts from.' },
+    );
     setHandler(retryStageUpdate, (request) => this.#retryStage(request), {
       validator: (request: unknown) => {
         accepted(retryOf(this.#state, request));
@@ -223,10 +260,11 @@ class ExperimentRun {
       upsertSearchAttributes([{ key: double('AceCoderPassAt1'), value: passAt1 }]);
     const { config, given } = this.#state;
     const stages = [...this.#state.stages];
+    const { frontier } = statusOf(this.#state);
     const report = await call(
       'experiment.report',
       { summary: 'write the report' },
-      { experiment: config, stages, policy: given['models.policy']! },
+      { experiment: config, stages, policy: given['models.policy']!, given, ...(frontier ? { frontier } : {}) },
     );
     this.#apply({ type: 'reported', report });
     // A link opens the report without a key. It stands in the details alone, not in what is kept and passed on.
@@ -238,6 +276,7 @@ class ExperimentRun {
       ...(summary === undefined ? {} : { summary }),
       stages: stages.map(({ name, artifact, reused }) => ({ name, artifact: artifact!, reused: reused ?? false })),
       figures: figures(this.#state),
+      ...(frontier ? { frontier } : {}),
     };
   }
 

@@ -1,6 +1,13 @@
 import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
-import type { ArtifactRef, Metrics, Produced, StageResult } from './contract/index.js';
+import {
+  roundSettings,
+  type ArtifactRef,
+  type Metrics,
+  type Produced,
+  type StageResult,
+  type StepCounts,
+} from './contract/index.js';
 import { call } from './lib/activities.js';
 import { carriedOver, historyIsLong, stageInput, StageRun } from './lib/stage.js';
 
@@ -26,6 +33,8 @@ interface Carry {
   metrics: Metrics;
   anyNew: boolean;
   by?: string;
+  /** Absent in what a run of version 0.1.0 carried over. */
+  steps?: StepCounts;
 }
 
 /** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
@@ -49,6 +58,8 @@ function prunedArtifact(error: unknown): string | undefined {
  * After a round that is new, the policies that nobody needs any more are pruned, next to the following round's work. A
  * round that the store answers needs no weights. Where another round or the end needs pruned ones, the round that made
  * them runs again.
+ *
+ * Settings may change from a round on. Every step works by those of its round, so that earlier rounds keep their keys.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example
@@ -76,11 +87,21 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
-  const { reward, rounds, execution, asynchronous, referenceRefresh } = config;
+  const { rounds, execution, asynchronous, referenceRefresh } = config;
   const doing = (round: number, summary: string) => ({
     deviceClass: execution.deviceClass,
     summary: `round ${round}: ${summary}`,
   });
+
+  const steps: StepCounts = carry?.steps ?? {};
+  /** Counts whether the store answered a step of a round. */
+  const counted = (step: string, round: number, produced: Produced): Produced => {
+    const { reused = 0, made = 0, madeFrom } = steps[step] ?? {};
+    steps[step] = produced.reused
+      ? { reused: reused + 1, made, ...(madeFrom === undefined ? {} : { madeFrom }) }
+      : { reused, made: made + 1, madeFrom: Math.min(round, madeFrom ?? round) };
+    return produced;
+  };
 
   let planned: Promise<unknown> = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
@@ -91,12 +112,14 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
       call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }),
     );
     planned = planning.catch(() => undefined);
-    const { ref: plan } = await planning;
-    const { ref: rollouts } = await withWeights(() =>
+    const { reward } = roundSettings(config, round);
+    const { ref: plan } = counted('plan', round, await planning);
+    const sampled = await withWeights(() =>
       run.interruptible(() =>
         call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } }),
       ),
     );
+    const { ref: rollouts } = counted('rollouts', round, sampled);
     const [verdicts, scores] = await Promise.all([
       reward.testsWeight > 0
         ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } })
@@ -109,7 +132,9 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
           })
         : undefined,
     ]);
-    const { ref: rewards } = await call('reinforcement.reward', doing(round, 'rewards'), {
+    if (verdicts) counted('judge', round, verdicts);
+    if (scores) counted('score', round, scores);
+    const rewarded = await call('reinforcement.reward', doing(round, 'rewards'), {
       config,
       round,
       inputs: {
@@ -119,6 +144,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
         rewardModel: scores ? inputs.rewardModel : undefined,
       },
     });
+    const { ref: rewards } = counted('reward', round, rewarded);
     return { rollouts, rewards };
   };
   /** Prepares a round ahead. It may fail before anybody waits for it. */
@@ -192,7 +218,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
         // A continued run knows of no pause: it starts when the pause is over.
         await run.gate();
         await continueAsNew({ inputs, config }, {
-          ...{ round, policy, reference, metrics, anyNew, pruned: { from, held } },
+          ...{ round, policy, reference, metrics, anyNew, pruned: { from, held }, steps },
           ...(prepared ? { prepared } : {}),
           ...(by === undefined ? {} : { by }),
         } satisfies Carry);
@@ -202,7 +228,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
       const prepared = next ?? prepare(round, current);
       next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
       const consumed = { policy: current, reference, ...(await prepared) };
-      const updated = await withWeights(() => update(round, consumed));
+      const updated = counted('update', round, await withWeights(() => update(round, consumed)));
       policy = updated.ref;
       metrics = updated.metrics;
       anyNew ||= !updated.reused;
@@ -229,5 +255,6 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     reused: !anyNew,
     ...(by === undefined || anyNew ? {} : { by }),
     metrics,
+    steps,
   });
 }

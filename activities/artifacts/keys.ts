@@ -77,6 +77,7 @@ export const objectKeys = {
   manifest: (kind: ArtifactKind, key: string) => `artifacts/${kind}/${key}.json`,
   plan: (key: string) => `plans/${key}.json`,
   shard: (key: string, index: number, step: string) => `shards/${key}/${String(index).padStart(6, '0')}.${step}.json`,
+  prepared: (key: string) => `shards/${key}/prepared.json`,
   batch: (name: string) => `batches/${name}.json`,
   cells: (harness: string) => `cells/${harness}/`,
   reply: (key: string) => `replies/${key}.json`,

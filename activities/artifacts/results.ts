@@ -20,7 +20,7 @@ import { digestsOf, produce } from './produce.js';
 import type { ArtifactStore } from './store.js';
 
 /** What one run of a workflow made. */
-const RunResults = z.object({
+export const RunResults = z.object({
   workflowId: z.string(),
   runId: z.string(),
   at: z.string(),
@@ -53,6 +53,30 @@ export async function storeTexts(
       await rm(path, { force: true });
     }
   }
+  return named(store, kind, files, inputs, producer);
+}
+
+/** Stores files of a folder, named relative to it, as an artifact that is named by its content. */
+export async function storeFiles(
+  store: Pick<ArtifactStore, 'commit' | 'findManifest' | 'putFile'>,
+  kind: ArtifactKind,
+  folder: string,
+  names: readonly string[],
+  inputs: Record<string, ArtifactRef>,
+  producer: Producer,
+): Promise<ArtifactRef> {
+  const files: ManifestFile[] = [];
+  for (const name of names) files.push(await store.putFile(join(folder, name), name));
+  return named(store, kind, files, inputs, producer);
+}
+
+async function named(
+  store: Pick<ArtifactStore, 'commit' | 'findManifest'>,
+  kind: ArtifactKind,
+  files: ManifestFile[],
+  inputs: Record<string, ArtifactRef>,
+  producer: Producer,
+): Promise<ArtifactRef> {
   const semantics = { digest: artifactDigest(kind, files) };
   const recipe = { stage: 'results', version: 1, kind, semantics, inputs: digestsOf(inputs) };
   return (await produce(store, recipe, inputs, producer, () => Promise.resolve({ files, metrics: {} }))).ref;

@@ -122,9 +122,17 @@ export async function* readLines<T>(path: string, schema: z.ZodType<T>): AsyncGe
  * The lines of a file, as many at once as a read gives, because a wait per line would cost as much as its parsing. Line
  * feeds alone end a line: JSON texts may hold every other separator. A byte order mark is no part of the first line.
  */
-export async function* linesOf(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): AsyncGenerator<string[]> {
+export function linesOf(path: string, encoding: 'utf8' | 'latin1' = 'utf8'): AsyncGenerator<string[]> {
+  return linesIn(createReadStream(path, { highWaterMark: READ_BYTES }), encoding);
+}
+
+/** The lines of a stream of bytes, as {@link linesOf} gives them. */
+export async function* linesIn(
+  bytes: NodeJS.ReadableStream,
+  encoding: 'utf8' | 'latin1' = 'utf8',
+): AsyncGenerator<string[]> {
   const mark = Buffer.from('\ufeff').toString(encoding);
-  const chunks: AsyncIterable<string> = createReadStream(path, { encoding, highWaterMark: READ_BYTES });
+  const chunks = bytes.setEncoding(encoding) as AsyncIterable<string>;
   let rest: string | undefined;
   for await (const chunk of chunks) {
     const isMarked = rest === undefined && chunk.startsWith(mark);

@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { artifactInput } from '../../workflows/contract/artifacts.js';
 import { count } from '../../workflows/contract/fields.js';
-import type { CpuLimits } from '../../workflows/contract/rows.js';
+import type { CpuLimits, ModuleTest, QuestionTest, SuiteTest } from '../../workflows/contract/rows.js';
 import type { LanguageName } from '../languages/index.js';
 
 /** One benchmark task: what the policy is asked, how its program begins, and what judges it. */
@@ -19,10 +19,22 @@ export interface Task {
   language?: LanguageName | undefined;
   /** Text that the answer is opened with and that belongs to the program. */
   programPrefix: string;
-  tests: string[];
-  /** A right program; a benchmark whose references fail is broken. */
+  tests: readonly (QuestionTest | SuiteTest | ModuleTest)[];
+  /** The checker program of the tests that leave it open how an answer is judged. */
+  checker?: string;
+  /** A right program; a benchmark whose references fail is broken. Empty where there is none. */
   reference: string;
   limits?: CpuLimits;
+  /** Text that a `completion` of a file of samples continues; absent: `programPrefix`. */
+  completes?: string;
+  /** Text in front of every program that is judged, as the benchmark's own harness puts it there. */
+  precedes?: string;
+}
+
+/** A result of a benchmark: of its tasks pass those whose first `tests` tests pass; absent: all of them. */
+export interface BenchmarkResult {
+  name: string;
+  tests?: number;
 }
 
 /**
@@ -55,12 +67,18 @@ export interface BenchmarkDefinition<S extends Shape> {
   /** Name in rows and reports; a slice says so. */
   name: (slice: Slice<S>) => string;
   data: BenchmarkData;
+  /** False where its tasks have no reference; absent: those that are not from questions have one, which is run. */
+  references?: false;
   /** Whether seeds can repeat its problems, so that synthesis can be asked to drop those that do. */
   public: boolean;
   /** Tasks of a slice, for the estimate. `heldOut` counts the held-out questions that will be asked. */
   size: (slice: Slice<S>, facts: { heldOut: number }) => number;
   /** The tasks of a slice, in order. @throws Error naming the row that is none. */
   tasks: (slice: Slice<S>, rows: readonly unknown[]) => Task[];
+  /** Results of one run, in order; absent: one with the benchmark's name. */
+  results?: (slice: Slice<S>) => readonly BenchmarkResult[];
+  /** Whose result files an evaluation writes next to its rows; absent: nobody's. */
+  resultFiles?: 'evalplus' | 'bigcodebench';
   /** Names under which keys of stored evaluations hold the benchmark's own settings; absent: inside its entry. */
   keyedAs?: { samples: string; maxNewTokens: string };
 }
@@ -70,11 +88,14 @@ export interface Benchmark {
   kind: string;
   version: number;
   data: BenchmarkData;
+  references?: false | undefined;
   public: boolean;
   keyedAs?: { samples: string; maxNewTokens: string } | undefined;
+  resultFiles?: 'evalplus' | 'bigcodebench' | undefined;
   name: (given: object) => string;
   size: (given: object, facts: { heldOut: number }) => number;
   tasks: (given: object, rows: readonly unknown[]) => Task[];
+  results: (given: object) => readonly BenchmarkResult[];
 }
 
 /**
@@ -89,9 +110,21 @@ export interface Benchmark {
  *   tasks: (slice, rows) => rows.map((row) => taskOf(Row.parse(row))),
  * });
  */
-export function defineBenchmark<S extends Shape>({ shape, check, name, size, tasks, ...rest }: BenchmarkDefinition<S>) {
+export function defineBenchmark<S extends Shape>({
+  shape,
+  check,
+  name,
+  size,
+  tasks,
+  results,
+  ...rest
+}: BenchmarkDefinition<S>) {
   const reader = z.object(shape);
-  const holds = (given: object): boolean => check === undefined || check.holds(reader.parse(given));
+  // What is wrong with a field is told by its own schema.
+  const holds = (given: object): boolean => {
+    const { data } = reader.safeParse(given);
+    return check === undefined || data === undefined || check.holds(data);
+  };
   const mistake = { path: check?.path ?? [], error: check?.error ?? '' };
   const own: Benchmark = {
     ...rest,
@@ -99,6 +132,10 @@ export function defineBenchmark<S extends Shape>({ shape, check, name, size, tas
     name: (given) => name(reader.parse(given)),
     size: (given, facts) => size(reader.parse(given), facts),
     tasks: (given, rows) => tasks(reader.parse(given), rows),
+    results: (given) => {
+      const slice = reader.parse(given);
+      return results?.(slice) ?? [{ name: name(slice) }];
+    },
   };
   return {
     ...own,

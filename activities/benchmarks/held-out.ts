@@ -13,7 +13,7 @@ export const heldOut = defineBenchmark({
   size: (_, { heldOut: questions }) => questions,
   tasks: (_, rows) =>
     rows.map((row) => {
-      const { id, question, entryPoint, reference, language, tests, limits } = FilteredQuestionRow.parse(row);
+      const { id, question, entryPoint, reference, language, tests, checker, limits } = FilteredQuestionRow.parse(row);
       return {
         id,
         question,
@@ -21,6 +21,7 @@ export const heldOut = defineBenchmark({
         ...keyedLanguage(language),
         programPrefix: '',
         tests,
+        ...(checker === undefined ? {} : { checker }),
         reference,
         ...(limits ? { limits } : {}),
       };

@@ -13,17 +13,20 @@ import {
   type PublicBenchmark,
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
-import { readLines } from '../artifacts/rows.js';
+import { sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { packageFile, resolvePath, type Settings } from '../runtime/settings.js';
 import { existsSync } from 'node:fs';
 import type { Task } from './benchmark.js';
+import { publishedRows } from './published.js';
 
 /** A benchmark of a configuration with its tasks. */
 export interface LoadedBenchmark<B> {
   benchmark: B;
   name: string;
   tasks: Task[];
+  /** Of the rows of its file, or of the file of its package; absent for questions, which are an input. */
+  digest?: string;
 }
 
 /** Where rows come from while a stage plans. */
@@ -48,13 +51,15 @@ export async function loadBenchmarks<B extends PublicBenchmark | Benchmark>(
   const loaded: LoadedBenchmark<B>[] = [];
   for (const [index, benchmark] of benchmarks.entries()) {
     const { data } = benchmarkOf(benchmark);
-    const rows =
+    const file = inputs[benchmarkFile(index)];
+    const { rows, digest } =
       data.from === 'questions'
-        ? await questions()
+        ? { rows: await questions(), digest: undefined }
         : data.from === 'package'
           ? await packageRows(benchmark, settings)
-          : await collect(store.rowsOf(inputs[benchmarkFile(index)]!, TaskRow));
-    loaded.push({ benchmark, name: benchmarkName(benchmark), tasks: tasksOf(benchmark, rows) });
+          : { rows: await collect(store.rowsOf(file!, TaskRow)), digest: file!.digest };
+    const tasks = tasksOf(benchmark, rows);
+    loaded.push({ benchmark, name: benchmarkName(benchmark), tasks, ...(digest === undefined ? {} : { digest }) });
   }
   return loaded;
 }
@@ -70,14 +75,22 @@ export async function checkBenchmark(
   store: Pick<ArtifactStore, 'rowsOf'>,
 ): Promise<void> {
   const { data } = benchmarkOf(benchmark);
-  if (data.from === 'package') tasksOf(benchmark, await packageRows(benchmark, settings));
+  if (data.from === 'package') tasksOf(benchmark, (await packageRows(benchmark, settings)).rows);
   if (!('data' in benchmark)) return;
   const rows = benchmark.data;
   // Whether a path or a reference leads to a file of rows at all, the look-up of inputs tells.
   if ('digest' in rows) tasksOf(benchmark, await collect(store.rowsOf(rows, TaskRow)));
   else if ('path' in rows && !('format' in rows)) {
     const path = resolvePath(rows.path, existsSync);
-    if (existsSync(path)) tasksOf(benchmark, await collect(readLines(path, TaskRow)));
+    if (existsSync(path)) tasksOf(benchmark, await collect(rowsOfFile(path)));
+  }
+}
+
+/** The rows of a file of which the look-up of inputs tells what is wrong with it. */
+async function* rowsOfFile(path: string): AsyncGenerator<TaskRow> {
+  for await (const { row } of publishedRows(path)) {
+    const { data } = TaskRow.safeParse(row);
+    if (data) yield data;
   }
 }
 
@@ -85,6 +98,11 @@ function tasksOf(benchmark: PublicBenchmark | Benchmark, rows: readonly unknown[
   try {
     const tasks = benchmarkOf(benchmark).tasks(benchmark, rows);
     if (tasks.length === 0 && rows.length > 0) throw new Error('its slice holds no task');
+    const seen = new Set<string>();
+    for (const { id } of tasks) {
+      if (seen.has(id)) throw new Error(`task ${id} is there twice; give each task an id of its own`);
+      seen.add(id);
+    }
     return tasks;
   } catch (error) {
     const why = error instanceof z.ZodError ? z.prettifyError(error) : (error as Error).message;
@@ -92,9 +110,12 @@ function tasksOf(benchmark: PublicBenchmark | Benchmark, rows: readonly unknown[
   }
 }
 
-async function packageRows(benchmark: { kind: string }, settings: Settings): Promise<unknown[]> {
+async function packageRows(
+  benchmark: { kind: string },
+  settings: Settings,
+): Promise<{ rows: unknown[]; digest: string }> {
   const { data } = benchmarkOf(benchmark);
-  if (data.from !== 'package') return [];
+  if (data.from !== 'package') return { rows: [], digest: '' };
   const path = packageFile(settings, data.module, data.file);
   const bytes = path === undefined ? undefined : await readFile(path).catch(() => undefined);
   if (!bytes) {
@@ -105,8 +126,9 @@ async function packageRows(benchmark: { kind: string }, settings: Settings): Pro
     );
   }
   const text = (data.file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8');
-  return text
+  const rows = text
     .trim()
     .split('\n')
     .map((line): unknown => JSON.parse(line));
+  return { rows, digest: sha256(bytes) };
 }

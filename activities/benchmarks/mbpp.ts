@@ -36,7 +36,7 @@ export const mbpp = defineBenchmark({
     ...slicing,
   },
   check: sliced,
-  version: 1,
+  version: 2,
   name: (slice) => sliceName('mbpp', slice),
   data: { from: 'file' },
   public: true,

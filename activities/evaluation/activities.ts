@@ -1,27 +1,56 @@
 /** Evaluation: policies on benchmarks, greedy and sampled, Best-of-N by the reward model. */
 import { z } from 'zod';
 import {
+  ArtifactRef,
+  BenchmarkSampleRow,
   benchmarkName,
+  benchmarkOf,
+  benchmarkResults,
   CpuLimits,
   EvaluationConfig,
   EvaluationRow,
+  hasReferences,
+  judgedTests,
   Language,
+  ModuleTest,
   POLICIES,
+  QuestionTest,
+  ReferenceRow,
   STAGE,
   StageFailure,
+  SuiteTest,
+  type AskedBenchmark,
+  type Test,
+  type ManifestFile,
+  type StageConfig,
 } from '../../workflows/contract/index.js';
-import { deriveSeed, rowId } from '../artifacts/keys.js';
+import { collect } from '../artifacts/collections.js';
+import { deriveSeed, rowId, safeName } from '../artifacts/keys.js';
+import type { Task } from '../benchmarks/benchmark.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { keyedLanguage } from '../languages/index.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { faultsOf, judgePrograms, notesOf, settled, shortNotes } from '../execution/execution.js';
 import { score } from '../policy/score.js';
-import { cancellationSignal, reportProgress } from '../runtime/context.js';
+import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
+import { intoShards, readPrepared, ShardedStage } from '../runtime/sharded-stage.js';
 import { generate, type SampleRequest } from '../policy/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { comparisonsOf, evaluate } from './figures.js';
+import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
+import { isSuite, referencesOf, refuseBroken } from './references.js';
+import { givenAnswers, type GivenAnswer } from './samples.js';
+
+const Answer = z.strictObject({
+  mode: z.enum(['greedy', 'sample']),
+  sample: z.number().int(),
+  text: z.string(),
+  finish: z.enum(['stop', 'length']),
+  /** A program that stands as it is; absent: it is read out of the text. */
+  program: z.string().optional(),
+});
+type Answer = z.infer<typeof Answer>;
 
 const PlannedTask = z.strictObject({
   policy: z.string(),
@@ -34,34 +63,33 @@ const PlannedTask = z.strictObject({
     entryPoint: z.string(),
     language: Language.optional(),
     programPrefix: z.string(),
-    tests: z.array(z.string()),
+    precedes: z.string().optional(),
+    tests: z.array(z.union([QuestionTest, SuiteTest, ModuleTest])).readonly(),
+    checker: z.string().optional(),
     reference: z.string(),
     limits: CpuLimits.optional(),
   }),
+  /** Answers that others gave; absent: the policy is asked. */
+  answers: z.array(Answer).optional(),
 });
 type PlannedTask = z.infer<typeof PlannedTask>;
 
-const AnsweredTask = PlannedTask.extend({
-  answers: z.array(
-    z.strictObject({
-      mode: z.enum(['greedy', 'sample']),
-      sample: z.number().int(),
-      text: z.string(),
-      finish: z.enum(['stop', 'length']),
-    }),
-  ),
-});
+const AnsweredTask = PlannedTask.extend({ answers: z.array(Answer) });
 type AnsweredTask = z.infer<typeof AnsweredTask>;
 
-/** Prefix of a policy's name among the stage's inputs. */
-const POLICY_INPUT = 'policy:';
+/** References of each benchmark that has some, by its name. */
+const Prepared = z.strictObject({ references: z.record(z.string(), ArtifactRef) });
 
-/** `evaluation.plan`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
+/** Prefixes of the names of a policy, and of a file of samples, among the stage's inputs. */
+const POLICY_INPUT = 'policy:';
+const SAMPLES_INPUT = 'samples:';
+
+/** `evaluation.plan`, `evaluation.prepare`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
 export function evaluationActivities(services: Services) {
   const { store, models, sandbox, settings } = services;
   const stage = new ShardedStage(STAGE.evaluation);
 
-  const plan = stage.plan({
+  const plan = stage.plan<PlannedTask>({
     row: PlannedTask,
     async run({ config, inputs }) {
       const benchmarks = await loadBenchmarks(config.benchmarks, {
@@ -70,18 +98,31 @@ export function evaluationActivities(services: Services) {
         inputs,
         questions: () => selectQuestions(store, inputs['questions']!, 'heldOut', config.heldOutTasks, config.salt),
       });
+      const about = benchmarks.map(({ benchmark, name, tasks, digest }): AskedBenchmark => ({
+        name,
+        results: benchmarkResults(benchmark).map((result) => result.name),
+        version: benchmarkOf(benchmark).version,
+        ...(digest === undefined ? {} : { digest }),
+        tasks: tasks.length,
+        leftOut: [],
+      }));
+      if (config.sampler.kind === 'recorded') {
+        const [{ name, tasks }] = benchmarks as [(typeof benchmarks)[number]];
+        const given = await recordedTasks(config, inputs, name, tasks);
+        return {
+          shards: intoShards(given.planned, config.shardSize),
+          metrics: { benchmarks: about, samples: given.counts },
+        };
+      }
       const tasks = benchmarks.flatMap(({ benchmark, name, tasks: asked }) =>
         asked.map((task) => ({
           benchmark: name,
-          task,
+          task: plannedTask(task),
           samples: benchmark.samples ?? config.samples,
           maxNewTokens: benchmark.maxNewTokens ?? config.maxNewTokens,
         })),
       );
-      const policies = Object.keys(inputs)
-        .filter((name) => name.startsWith(POLICY_INPUT))
-        .map((name) => name.slice(POLICY_INPUT.length))
-        .sort();
+      const policies = namesOf(inputs, POLICY_INPUT);
       // One policy a shard: a GPU worker then loads a model once for all of its tasks.
       return {
         shards: policies.flatMap((policy) =>
@@ -90,15 +131,88 @@ export function evaluationActivities(services: Services) {
             config.shardSize,
           ),
         ),
+        metrics: { benchmarks: about },
       };
     },
   });
 
+  /** Files in the forms of others, each policy's and benchmark's in a folder of its own. */
+  async function resultFilesOf(
+    { benchmarks }: StageConfig['evaluation'],
+    groups: ReadonlyMap<string, readonly EvaluationRow[]>,
+  ): Promise<ManifestFile[]> {
+    const made: ManifestFile[] = [];
+    for (const benchmark of benchmarks) {
+      const form = benchmarkOf(benchmark).resultFiles;
+      const whole = benchmarkResults(benchmark).at(-1)!.name;
+      if (form === undefined) continue;
+      for (const [key, rows] of groups) {
+        const [name, policy] = z.tuple([z.string(), z.string()]).parse(JSON.parse(key));
+        if (name !== whole) continue;
+        const folder = `${safeName(policy, { keepCase: true })}/${safeName(benchmarkName(benchmark), { keepCase: true })}`;
+        const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
+        made.push(
+          await store.putRows(`${folder}/samples.jsonl`, z.unknown(), rows.map(sampleRow)),
+          await store.putRows(`${folder}/samples_eval_results.json`, z.unknown(), [results]),
+        );
+      }
+    }
+    return made;
+  }
+
+  /** The tasks of a benchmark with the answers of each file of samples. */
+  async function recordedTasks(
+    config: StageConfig['evaluation'],
+    inputs: Record<string, ArtifactRef>,
+    benchmark: string,
+    tasks: readonly Task[],
+  ): Promise<{ planned: PlannedTask[]; counts: Record<string, Record<string, number>> }> {
+    const { sampler } = config;
+    if (sampler.kind !== 'recorded') throw new Error('nothing is recorded');
+    const planned: PlannedTask[] = [];
+    const counts: Record<string, Record<string, number>> = {};
+    for (const policy of namesOf(inputs, SAMPLES_INPUT)) {
+      const rows = await collect(store.rowsOf(inputs[SAMPLES_INPUT + policy]!, BenchmarkSampleRow));
+      const given = givenAnswers(tasks, rows, { name: policy, benchmark, ...sampler });
+      const { samplesPerTask = 0 } = given.counts;
+      refuseTooMany(config, policy, samplesPerTask);
+      counts[policy] = given.counts;
+      planned.push(
+        ...tasks.map((task): PlannedTask => ({
+          policy,
+          benchmark,
+          samples: samplesPerTask > 1 ? samplesPerTask : 0,
+          maxNewTokens: 0,
+          task: plannedTask(task),
+          answers: given.answers.get(task.id)!.map((each, at) => recordedAnswer(each, at, samplesPerTask)),
+        })),
+      );
+    }
+    return { planned, counts };
+  }
+
+  /** What the step before the first shard found out of each task: nothing where it did not run. */
+  async function referenceRows(stageKey: string): Promise<Map<string, ReferenceRow>> {
+    const prepared = await readPrepared(store, stageKey);
+    const found = new Map<string, ReferenceRow>();
+    if (prepared === undefined) return found;
+    for (const [benchmark, ref] of Object.entries(Prepared.parse(prepared).references))
+      for await (const row of store.rowsOf(ref, ReferenceRow)) found.set(taskKey(benchmark, row.taskId), row);
+    return found;
+  }
+
+  /** The tasks whose reference does not fail. */
+  async function withoutBroken<T extends PlannedTask>(stageKey: string, rows: readonly T[]): Promise<T[]> {
+    const references = await referenceRows(stageKey);
+    return rows.filter((row) => references.get(taskKey(row.benchmark, row.task.id))?.failure === undefined);
+  }
+
   const answer = stage.step({
     after: [plan],
     row: AnsweredTask,
-    async run({ config, inputs, rows, execution }) {
-      const planned = rows;
+    async run({ config, inputs, rows, execution, stageKey }) {
+      const planned = await withoutBroken(stageKey, rows);
+      if (planned.length === 0) return { rows: [], metrics: { tokens: 0 } };
       const { maxRows } = EvaluationConfig.shape.execution.parse(execution);
       const common = ({
         task,
@@ -136,7 +250,7 @@ export function evaluationActivities(services: Services) {
       return {
         rows: planned.map((row): AnsweredTask => ({
           ...row,
-          answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at) => ({
+          answers: answers.slice(next, (next += 1 + row.samples)).map(({ text, finish }, at): Answer => ({
             mode: at === 0 ? 'greedy' : 'sample',
             sample: Math.max(0, at - 1),
             text,
@@ -149,50 +263,54 @@ export function evaluationActivities(services: Services) {
   });
 
   const judge = stage.step({
-    after: [answer],
+    after: [answer, plan],
     row: EvaluationRow,
-    async run({ config, rows }) {
-      const answered = rows.flatMap((row) =>
-        row.answers.map((answer) => ({
+    async run({ config, rows, stageKey }) {
+      const references = await referenceRows(stageKey);
+      const results = new Map(config.benchmarks.map((each) => [benchmarkName(each), benchmarkResults(each)]));
+      const answered = (await withoutBroken(stageKey, rows)).flatMap((row) =>
+        (row.answers ?? []).map((answer) => ({
           row,
           answer,
           id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
-          program: extractProgram(answer.text, row.task.programPrefix),
+          program: (row.task.precedes ?? '') + (answer.program ?? extractProgram(answer.text, row.task.programPrefix)),
+          ...judgedTask(row.task, references.get(taskKey(row.benchmark, row.task.id))),
         })),
       );
       const { judgements, cpuSeconds, ...about } = await judgePrograms(
         sandbox,
-        answered.map(({ id, program, row: { task } }) => ({ id, program, tests: task.tests, limits: task.limits })),
+        answered.map(({ id, program, tests, limits }) => ({ id, program, tests, limits })),
         {
           limits: config.limits,
           signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
         },
       );
+      const faults = faultsOf(judgements);
       return {
-        rows: allJudged(judgements).map(({ outcomes, passRate }, at): EvaluationRow => {
-          const { row, answer, id, program } = answered[at]!;
-          return {
-            id,
+        rows: settled(judgements).flatMap(({ outcomes: all }, at): EvaluationRow[] => {
+          const { row, answer, program, limits } = answered[at]!;
+          return results.get(row.benchmark)!.map(({ name: benchmark, tests }) => ({
+            id: rowId('e', row.policy, benchmark, row.task.id, answer.mode, answer.sample),
             policy: row.policy,
-            benchmark: row.benchmark,
+            benchmark,
             taskId: row.task.id,
             mode: answer.mode,
             sample: answer.sample,
             question: row.task.question,
             ...keyedLanguage(row.task.language),
             program,
-            response: extractProgram(answer.text),
-            programPrefix: row.task.programPrefix,
+            response: answer.program ?? extractProgram(answer.text),
+            programPrefix: answer.program === undefined ? row.task.programPrefix : '',
             finish: answer.finish,
-            outcomes,
-            passed: passRate === 1,
-            ...(row.task.limits ? { limits: row.task.limits } : {}),
+            outcomes: all.slice(0, tests),
+            passed: all.slice(0, tests).every(({ status }) => status === 'pass'),
+            ...(limits ? { limits } : {}),
             harness: about.harness,
-          };
+          }));
         }),
-        metrics: { cpuSeconds },
-        notes: notesOf(about),
+        metrics: { cpuSeconds, ...faults.counts },
+        notes: { ...notesOf(about), ...faults.notes },
       };
     },
   });
@@ -203,13 +321,16 @@ export function evaluationActivities(services: Services) {
     async run({ inputs, rows, execution }) {
       const answered = rows;
       const rewardModel = inputs['rewardModel'];
-      const samples = answered.filter(({ mode }) => mode === 'sample');
-      if (!rewardModel || samples.length === 0) return { rows: answered };
+      // A sample has a row for each result of its benchmark, and one score.
+      const samples = new Map(
+        answered.flatMap((row) => (row.mode === 'sample' ? [[sampleKey(row), row] as const] : [])),
+      );
+      if (!rewardModel || samples.size === 0) return { rows: answered };
       const { microBatch } = EvaluationConfig.shape.execution.parse(execution);
       const scores = await score(
         models,
         store,
-        samples.map(({ id, question, response, programPrefix, language }) => ({
+        [...samples].map(([id, { question, response, programPrefix, language }]) => ({
           id,
           prompt: promptOf(question, programPrefix, language),
           response,
@@ -222,14 +343,37 @@ export function evaluationActivities(services: Services) {
         },
       );
       const byId = new Map(scores.map(({ id, score }) => [id, score]));
-      return { rows: answered.map((row) => (byId.has(row.id) ? { ...row, score: byId.get(row.id)! } : row)) };
+      return {
+        rows: answered.map((row) => (row.mode === 'sample' ? { ...row, score: byId.get(sampleKey(row))! } : row)),
+      };
     },
   });
 
   return stage.activities(store, {
     plan,
     steps: { generate: answer, judge, score: scored },
-    async seal({ config, rows, counts, notes }) {
+    async prepare({ config, rows }) {
+      const byBenchmark = new Map<string, Map<string, PlannedTask['task']>>();
+      for await (const { benchmark, task } of rows(plan)) {
+        const known = byBenchmark.get(benchmark) ?? new Map<string, PlannedTask['task']>();
+        byBenchmark.set(benchmark, known.set(task.id, task));
+      }
+      const references: Record<string, ArtifactRef> = {};
+      for (const benchmark of config.benchmarks.filter(hasReferences)) {
+        const name = benchmarkName(benchmark);
+        const tasks = [...(byBenchmark.get(name) ?? new Map<string, PlannedTask['task']>()).values()];
+        const ref = await referencesOf({ store, sandbox }, tasks, currentProducer(), {
+          cpuSeconds: config.references.cpuSeconds,
+          memoryBytes: config.limits.memoryBytes,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: `${name}: references` }),
+        });
+        refuseBroken(name, await collect(store.rowsOf(ref, ReferenceRow)), config.references);
+        references[name] = ref;
+      }
+      return { references } satisfies z.infer<typeof Prepared>;
+    },
+    async seal({ config, rows, files, counts, notes, planMetrics, stageKey }) {
       const groups = new Map<string, EvaluationRow[]>();
       if ((notes['harness']?.length ?? 0) > 1) {
         throw new StageFailure(
@@ -237,11 +381,15 @@ export function evaluationActivities(services: Services) {
           `policies were judged in different ways, so they cannot be compared: ${notes['harness']!.join('; ')}`,
         );
       }
-      for await (const row of rows(scored)) {
+      for await (const row of rows(scored, judge)) {
         const key = JSON.stringify([row.benchmark, row.policy]);
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
-      const order = config.benchmarks.map(benchmarkName);
+      // A benchmark may have several results, each with the settings of the benchmark.
+      const asked = config.benchmarks.flatMap((benchmark) =>
+        benchmarkResults(benchmark).map(({ name }) => ({ name, benchmark })),
+      );
+      const order = asked.map(({ name }) => name);
       const ordered = [...groups.values()].sort(
         ([a], [b]) => order.indexOf(a!.benchmark) - order.indexOf(b!.benchmark) || (a!.policy < b!.policy ? -1 : 1),
       );
@@ -253,21 +401,88 @@ export function evaluationActivities(services: Services) {
           conditions: {
             temperature,
             topP,
-            maxNewTokens: config.benchmarks[order.indexOf(benchmark)]?.maxNewTokens ?? config.maxNewTokens,
+            maxNewTokens: asked[order.indexOf(benchmark)]?.benchmark.maxNewTokens ?? config.maxNewTokens,
             prompt: PROMPT_VERSION,
             harness: notes['harness'] ?? [],
           },
         };
       });
+      const references = await referenceRows(stageKey);
+      const benchmarks = planMetrics.benchmarks?.map((benchmark) => ({
+        ...benchmark,
+        leftOut: [...references].flatMap(([key, { taskId, failure }]) =>
+          failure !== undefined && key === taskKey(benchmark.name, taskId) ? [{ taskId, reason: failure }] : [],
+        ),
+      }));
       return {
+        files: [...files, ...(await resultFilesOf(config, groups))],
         metrics: {
           results,
           comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed }),
-          notes,
+          ...(benchmarks ? { benchmarks } : {}),
+          notes: shortNotes(notes),
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
         },
       };
     },
   });
+}
+
+/** Names of inputs behind a prefix, in order. */
+function namesOf(inputs: Readonly<Record<string, ArtifactRef>>, prefix: string): string[] {
+  return Object.keys(inputs)
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => name.slice(prefix.length))
+    .sort();
+}
+
+function taskKey(benchmark: string, taskId: string): string {
+  return JSON.stringify([benchmark, taskId]);
+}
+
+/** What rows of one sample have in common, and those of others have not. */
+function sampleKey({ policy, taskId, sample, question, programPrefix, response }: EvaluationRow): string {
+  return rowId('s', policy, taskId, sample, question, programPrefix, response);
+}
+
+/** What of a task stands in the plan. */
+function plannedTask({ completes: _completes, ...task }: Task): PlannedTask['task'] {
+  return task;
+}
+
+/** One answer of a task is the greedy one; more are samples. */
+function recordedAnswer({ text, program }: GivenAnswer, at: number, samples: number): Answer {
+  return {
+    mode: samples > 1 ? 'sample' : 'greedy',
+    sample: at,
+    text,
+    finish: 'stop',
+    ...(program === undefined ? {} : { program }),
+  };
+}
+
+/** @throws StageFailure `InvalidExperiment` where a k or N is larger than the number of samples. */
+function refuseTooMany({ passAtK: ks, bestOf = [] }: StageConfig['evaluation'], policy: string, samples: number): void {
+  for (const [setting, values] of Object.entries({ passAtK: ks, bestOf })) {
+    const large = values.find((value) => value > samples);
+    if (large === undefined) continue;
+    throw new StageFailure(
+      'InvalidExperiment',
+      `config.${setting} has ${large}, and the samples '${policy}' are ${samples} per task`,
+    );
+  }
+}
+
+/** The tests and limits of a task with what its reference came to. */
+function judgedTask(
+  task: PlannedTask['task'],
+  reference: ReferenceRow | undefined,
+): { tests: Test[]; limits?: CpuLimits } {
+  const tests = judgedTests(task).map((test, at) => {
+    const expected = reference?.expected?.[at];
+    return isSuite(test) && expected !== undefined ? { ...test, expected } : test;
+  });
+  const limits = task.limits ?? reference?.limits;
+  return { tests, ...(limits ? { limits } : {}) };
 }

@@ -4,7 +4,13 @@
  *
  * An answer that could not be judged is left out of every rate and counted; it is never a wrong one.
  */
-import type { Comparison, EvaluationResult, EvaluationRow, Selection } from '../../workflows/contract/index.js';
+import type {
+  Comparison,
+  EvaluationResult,
+  EvaluationRow,
+  Selection,
+  Verdict,
+} from '../../workflows/contract/index.js';
 import { deriveSeed } from '../artifacts/keys.js';
 import { bootstrapMeans, type BootstrappedMean } from '../statistics/bootstrap.js';
 import { wilsonInterval } from '../statistics/intervals.js';
@@ -219,9 +225,14 @@ const greedyRate = ({ greedy }: TaskAnswers): number | undefined => greedy && (g
 const sampledRate = ({ samples }: TaskAnswers): number | undefined =>
   mean(samples.map(({ passed }) => (passed ? 1 : 0))) ?? undefined;
 
-/** A test that failed decides, whatever others could not be judged. */
-function isUnjudged({ outcomes, passed }: FigureRow): boolean {
-  return !passed && outcomes.every(({ status }) => status === 'pass' || status === 'unjudged') && outcomes.length > 0;
+/** What is no fact about a program. A test that failed decides, whatever others could not be judged. */
+const NO_VERDICT: readonly Verdict[] = ['unjudged', 'checker_failed'];
+
+/** Whether an answer has no verdict. */
+export function isUnjudged({ outcomes, passed }: FigureRow): boolean {
+  return (
+    !passed && outcomes.every(({ status }) => status === 'pass' || NO_VERDICT.includes(status)) && outcomes.length > 0
+  );
 }
 
 /** Tasks with at least one judged answer, in the order of the rows. */

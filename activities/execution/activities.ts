@@ -9,7 +9,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { allJudged, judgePrograms, type Judgement } from './execution.js';
+import { judgePrograms, settled } from './execution.js';
 import { jobOf, referenceOf, SandboxRow } from './rows.js';
 
 const JudgeInput = z.strictObject({
@@ -94,17 +94,14 @@ export function sandboxActivities({ sandbox }: Pick<Services, 'sandbox'>) {
         const broken = brokenReferences.map(({ id, test }) => `rows.${id}: the reference fails its test ${test}`);
         throw new StageFailure('InvalidExperiment', broken.join('\n'));
       }
-      const faulty = (each: Judgement): string | undefined => (each.judged ? undefined : each.fault);
-      return {
-        verdicts: allJudged(judgements.filter((each) => faulty(each) === undefined)).map(
-          ({ id, outcomes, passRate, flags }) => ({ id, outcomes, passRate, flags }),
-        ),
-        dropped: judgements.flatMap((each) => {
-          const reason = faulty(each);
-          return reason === undefined ? [] : [{ id: each.id, reason, outcomes: each.outcomes }];
-        }),
-        isolation: String(level),
-      };
+      const verdicts: SandboxVerdict[] = [];
+      const dropped: DroppedRow[] = [];
+      for (const each of settled(judgements)) {
+        const { id, outcomes, flags } = each;
+        if (each.judged) verdicts.push({ id, outcomes, passRate: each.passRate, flags });
+        else dropped.push({ id, reason: each.fault, outcomes });
+      }
+      return { verdicts, dropped, isolation: String(level) };
     },
   };
 }

@@ -1,6 +1,6 @@
 /** Verdicts to pass rates: an infrastructure failure is never a rate, a label or a reward. */
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { allJudged, judgementOf, type Judgement } from './execution.js';
+import { faultsOf, judgementOf, settled, shortNotes, type Judgement } from './execution.js';
 import { StageFailure, VERDICTS, type TestOutcome, type Verdict } from '../../workflows/contract/index.js';
 
 const outcomes = (...statuses: Verdict[]): TestOutcome[] => statuses.map((status) => ({ status }));
@@ -42,12 +42,8 @@ describe('judgementOf', () => {
       fault: 'test 1: the checker: KeyError: 3',
     });
     expect(judgementOf('p', [...list, { status: 'unjudged' }])).not.toHaveProperty('fault');
-    expect(() => allJudged([judgement])).toThrow(
-      expect.objectContaining({
-        type: 'InvalidExperiment',
-        message: 'program p could not be judged: test 1: the checker: KeyError: 3',
-      }),
-    );
+    // Running it again would not help.
+    expect(settled([judgement])).toEqual([judgement]);
   });
 
   it('lets nobody read a rate without asking whether there is one', () => {
@@ -56,23 +52,43 @@ describe('judgementOf', () => {
   });
 });
 
-describe('allJudged', () => {
+describe('settled', () => {
   it('gives judged ones back in order', () => {
     const judgements = [judgementOf('a', outcomes('pass')), judgementOf('b', outcomes('timeout'))];
-    expect(allJudged(judgements).map(({ id, passRate }) => [id, passRate])).toEqual([
-      ['a', 1],
-      ['b', 0],
-    ]);
+    expect(settled(judgements)).toEqual(judgements);
   });
 
   it('fails the batch as SandboxUnavailable, with the reason, where one is not judged', () => {
     const judgements = [
       judgementOf('a', outcomes('pass')),
       judgementOf('b', [{ status: 'pass' }, { status: 'unjudged', reason: 'no memory left' }]),
+      judgementOf('c', outcomes('checker_failed')),
     ];
-    expect(() => allJudged(judgements)).toThrow(StageFailure);
-    expect(() => allJudged(judgements)).toThrow(
+    expect(() => settled(judgements)).toThrow(StageFailure);
+    expect(() => settled(judgements)).toThrow(
       expect.objectContaining({ type: 'SandboxUnavailable', message: 'program b could not be judged: no memory left' }),
     );
+  });
+});
+
+describe('faults of checkers', () => {
+  const faulty = (id: string): Judgement => judgementOf(id, [{ status: 'checker_failed', reason: 'KeyError: 3' }]);
+
+  it('are counted, and the first of them told', () => {
+    expect(faultsOf([judgementOf('a', outcomes('raised')), faulty('b')])).toEqual({
+      counts: { checkerFailed: 1 },
+      notes: { checkerFailed: ['b: test 0: KeyError: 3'] },
+    });
+    const many = faultsOf(Array.from({ length: 30 }, (_, at) => faulty(String(at))));
+    expect([many.counts.checkerFailed, many.notes.checkerFailed!.length]).toEqual([30, 20]);
+    expect(shortNotes({ harness: ['6'], checkerFailed: Array.from({ length: 90 }, (_, at) => String(at)) })).toEqual({
+      harness: ['6'],
+      checkerFailed: Array.from({ length: 20 }, (_, at) => String(at)),
+    });
+  });
+
+  it('say nothing where there are none', () => {
+    expect(faultsOf([judgementOf('a', outcomes('raised'))])).toEqual({ counts: {}, notes: {} });
+    expect(shortNotes({ harness: ['6'] })).toEqual({ harness: ['6'] });
   });
 });

@@ -5,17 +5,14 @@
 import type { Result, SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 import {
+  canonicalJson,
   StageFailure,
-  type CheckedTest,
   type CpuLimits,
   type Harness,
   type SandboxLimits,
-  type StdinTest,
+  type Test,
   type TestOutcome,
 } from '../../workflows/contract/index.js';
-
-/** A test: Python statements, a `unittest.TestCase` class, what a script reads and must print, or a checked answer. */
-export type Test = string | StdinTest | CheckedTest;
 
 export interface Job {
   id: string;
@@ -29,9 +26,25 @@ export interface Job {
  * A program with all its tests judged, or one that the infrastructure could not judge. With a `fault`, the checker of a
  * test could not: a retry does not help, and the program is left out.
  */
-export type Judgement =
-  | { judged: true; id: string; outcomes: TestOutcome[]; passRate: number; flags: string[] }
-  | { judged: false; id: string; outcomes: TestOutcome[]; flags: string[]; fault?: string };
+export type Judgement = Rated | Faulty | Unrated;
+
+interface Verdicts {
+  id: string;
+  outcomes: TestOutcome[];
+  flags: string[];
+}
+interface Rated extends Verdicts {
+  judged: true;
+  passRate: number;
+}
+interface Faulty extends Verdicts {
+  judged: false;
+  fault: string;
+}
+interface Unrated extends Verdicts {
+  judged: false;
+  fault?: undefined;
+}
 
 export interface ExecutionOptions {
   limits: SandboxLimits;
@@ -135,16 +148,56 @@ export async function deriveLimits(
   return result.limits;
 }
 
-/** What the tests of each question are, however they are written, in order. */
+/**
+ * What the tests of each question are, however they are written, in order. A checked test may expect no value; what
+ * the question's `program` answers then stands for it, so that a question with one answer to everything is found.
+ */
 export async function normalTests(
   sandbox: PythonProcess<SandboxOperation>,
-  questions: readonly (readonly string[])[],
-  signal: AbortSignal,
+  questions: readonly { tests: readonly Test[]; program?: string | undefined }[],
+  options: Pick<ExecutionOptions, 'limits'> & { signal: AbortSignal },
 ): Promise<Result<'normalize'>['tests'][]> {
-  const tests = questions.flat();
-  const normal = tests.length === 0 ? [] : (await sandbox.call('normalize', { tests }, { signal })).tests;
+  const texts = questions.flatMap(({ tests }) => tests.flatMap((test) => textOf(test) ?? []));
+  const { signal } = options;
+  const normal = texts.length === 0 ? [] : (await sandbox.call('normalize', { tests: texts }, { signal })).tests;
+  const asked = questions.flatMap(({ tests, program = '' }, at) => {
+    const calls = tests.flatMap((test) => openCall(test) ?? []);
+    return program === '' || calls.length === 0 ? [] : [{ id: String(at), program, calls }];
+  });
+  const answers = new Map<string, string>();
+  for (const [at, values] of (await evaluateCalls(sandbox, asked, options)).entries()) {
+    const { id, calls } = asked[at]!;
+    for (const [place, value] of values.entries())
+      answers.set(`${id} ${calls[place]!}`, value.status === 'value' ? value.literal : value.status);
+  }
   let next = 0;
-  return questions.map(({ length }) => normal.slice(next, (next += length)));
+  return questions.map(({ tests }, at) =>
+    tests.map((test) => {
+      if (textOf(test) !== undefined) return normal[next++]!;
+      const written = canonicalJson(test);
+      const call = openCall(test);
+      return { test: written, output: (call && answers.get(`${at} ${call}`)) ?? expectedOf(test) ?? written };
+    }),
+  );
+}
+
+/** A test as the text of an assert; undefined where it is none. */
+function textOf(test: Test): string | undefined {
+  if (typeof test === 'string') return test;
+  const isEqual = 'call' in test && 'expect' in test && !('checker' in test) && (test.compare ?? 'exact') === 'exact';
+  return isEqual ? `assert (${test.call}) == (${test.expect})` : undefined;
+}
+
+/** The call of a test that expects no value. */
+function openCall(test: Test): string | undefined {
+  return typeof test !== 'string' && 'call' in test && expectedOf(test) === undefined ? test.call : undefined;
+}
+
+/** What a test that is no text expects. */
+function expectedOf(test: Test): string | undefined {
+  if (typeof test === 'string') return undefined;
+  if ('anyOf' in test && test.anyOf) return canonicalJson([...test.anyOf].sort());
+  return 'expect' in test ? test.expect : 'stdout' in test ? test.stdout : undefined;
 }
 
 /** How many wrong answers the checkers of tests reject, of answers that right programs give and that are changed. */
@@ -197,19 +250,44 @@ export function judgementOf(id: string, outcomes: TestOutcome[], flags: string[]
 }
 
 /**
- * Judgements that are all judged.
+ * Judgements that running the programs again would not change: with a pass rate, or with the fault of a checker. A
+ * program with such a fault is left out and counted.
  *
- * @throws StageFailure `SandboxUnavailable`, so that the batch is run again; `InvalidExperiment` for a checker with a
- * fault, which a retry does not mend.
+ * @throws StageFailure `SandboxUnavailable` for one that the infrastructure could not judge, so that the batch is run
+ * again.
+ * @example
+ * for (const each of settled(judgements)) console.log(each.judged ? each.passRate : each.fault);
  */
-export function allJudged(judgements: readonly Judgement[]): Extract<Judgement, { judged: true }>[] {
+export function settled(judgements: readonly Judgement[]): (Rated | Faulty)[] {
   return judgements.map((judgement) => {
-    if (judgement.judged) return judgement;
-    if (judgement.fault !== undefined)
-      throw new StageFailure('InvalidExperiment', `program ${judgement.id} could not be judged: ${judgement.fault}`);
+    if (judgement.judged || judgement.fault !== undefined) return judgement;
     const why = judgement.outcomes.find(({ status }) => status === 'unjudged')?.reason ?? 'no tests';
     throw new StageFailure('SandboxUnavailable', `program ${judgement.id} could not be judged: ${why}`);
   });
+}
+
+/** Faults that are told by name, at most; the others are counted only. */
+const MOST_TOLD = 20;
+
+/**
+ * What a stage says of checkers with a fault: how many programs have no verdict because of one, and the first of them
+ * with the reasons. Empty where there are none, so that metrics of other runs stay as they are.
+ */
+export function faultsOf(judgements: readonly Judgement[]): {
+  counts: { checkerFailed?: number };
+  notes: { checkerFailed?: string[] };
+} {
+  const faults = judgements.flatMap((each) =>
+    !each.judged && each.fault !== undefined ? [`${each.id}: ${each.fault}`] : [],
+  );
+  if (faults.length === 0) return { counts: {}, notes: {} };
+  return { counts: { checkerFailed: faults.length }, notes: { checkerFailed: faults.slice(0, MOST_TOLD) } };
+}
+
+/** Notes of all shards, of which those about faults are the first few. */
+export function shortNotes(notes: Record<string, string[]>): Record<string, string[]> {
+  const { checkerFailed, ...others } = notes;
+  return checkerFailed ? { ...others, checkerFailed: checkerFailed.slice(0, MOST_TOLD) } : notes;
 }
 
 /** The value of a call, as a Python literal, or why there is none. */

@@ -18,18 +18,19 @@ const MIB = 1024 * 1024;
 
 const seconds = z.number().positive().max(MOST_CPU_SECONDS);
 const text = z.string().max(1_000_000);
-const limits = { compile_timeout: seconds.optional(), run_timeout: seconds.optional() };
+/** Clients send what they leave out as null. */
+const limits = { compile_timeout: seconds.nullish(), run_timeout: seconds.nullish() };
 /** Below 1 it means that the server chooses. */
-const memory = z.number().max(MOST_MEMORY_MIB).optional();
-const language = z.literal('python', { error: 'this server runs python alone' });
+const memory = z.number().max(MOST_MEMORY_MIB).nullish();
+const language = z.literal('python', { error: 'this server runs python alone' }).nullish();
 /** Files would have to be put next to the program, which has no folder. */
-const noFiles = z.record(z.string(), z.never(), { error: 'this server takes no files' }).nullish();
+const noFiles = z.record(z.string(), z.never({ error: 'this server takes no files' })).nullish();
 const noNames = z.array(z.never(), { error: 'this server hands out no files' }).max(0).nullish();
 
 /** A request of `/run_code`. Fields that are unknown here have no effect on a run. */
 export const RunCode = z.object({
   code: text,
-  language: language.default('python'),
+  language,
   stdin: z.string().max(16_000_000).nullish(),
   ...limits,
   memory_limit_MB: memory,
@@ -37,9 +38,11 @@ export const RunCode = z.object({
   fetch_files: noNames,
 });
 
+/** Other names than those of the streams are files, which this server does not have. */
+const NO_FILES = { error: 'stdin and stdout alone: this server takes no files' };
 const OjTest = z.object({
-  input: z.object({ stdin: z.string().default('') }),
-  output: z.object({ stdout: z.string() }),
+  input: z.strictObject({ stdin: z.string().default('') }, NO_FILES),
+  output: z.strictObject({ stdout: z.string() }, NO_FILES),
 });
 /** The value of a JSON text; what is none is left for the schema to refuse. */
 function parsed(given: unknown): unknown {
@@ -51,34 +54,73 @@ function parsed(given: unknown): unknown {
   }
 }
 
-/** Tests as contests have them, or a text that stands behind the program; each of them as JSON text too. */
-const Tests = z.preprocess(parsed, z.union([z.array(OjTest).min(1).max(1_000), z.object({ code: text })]));
+/** Tests as contests have them, asserts, or a text that stands behind the program; each of them as JSON text too. */
+const Tests = z.preprocess(
+  parsed,
+  z.union(
+    [
+      z.array(OjTest).min(1).max(1_000),
+      z.array(text.min(1)).min(1).max(1_000),
+      z.object({ code: text, asset: noFiles }),
+    ],
+    { error: ({ errors }) => nearest(errors) },
+  ),
+);
+
+/** What is wrong in the form that a value is nearest to: the one that it fits longest. */
+function nearest(errors: unknown): string {
+  const Issues = z.array(z.array(z.object({ path: z.array(z.unknown()), message: z.string() })));
+  const [first] = Issues.parse(errors)
+    .flat()
+    .sort((a, b) => b.path.length - a.path.length);
+  return `${first?.path.join('.') ?? ''}: ${first?.message ?? 'no tests'}`;
+}
+
+const id = z.union([z.string(), z.number()]);
+const Question = z.object({
+  id: id.optional(),
+  test: Tests,
+  labels: z.preprocess(
+    parsed,
+    z.object({ entry_point: z.string().optional(), test_setup_code: z.string().optional() }).nullish(),
+  ),
+});
 
 /** A request of `/submit` that brings its tests: this server stores no data set. */
-export const Submit = z.object({
-  id: z.union([z.string(), z.number()]).optional(),
-  completion: text,
-  config: z.object({
-    language: language.default('python'),
-    ...limits,
-    memory_limit_MB: memory,
-    provided_data: z.object(
-      {
-        id: z.union([z.string(), z.number()]).optional(),
-        test: Tests,
-        labels: z.object({ entry_point: z.string().optional() }).nullish(),
-      },
-      { error: 'this server stores no data sets: send the question as config.provided_data' },
-    ),
-  }),
-});
+export const Submit = z
+  .object({
+    id: id.optional(),
+    completion: text,
+    config: z.object({
+      language,
+      ...limits,
+      memory_limit_MB: memory,
+      custom_extract_logic: z
+        .null({ error: 'this server takes the program out of its fence, by no other logic' })
+        .optional(),
+      provided_data: z.preprocess(
+        (given) => (Array.isArray(given) || !given ? given : [given]),
+        z
+          .array(Question, {
+            error: 'this server stores no data sets: send the question as config.provided_data',
+          })
+          .min(1),
+      ),
+    }),
+  })
+  .transform(({ config: { provided_data: given, ...config }, ...request }, context) => {
+    const question = given.length === 1 ? given[0] : given.find((each) => each.id === request.id);
+    if (question) return { ...request, config, question };
+    context.addIssue({ code: 'custom', path: ['config', 'provided_data'], message: 'none of them has the id' });
+    return z.NEVER;
+  });
 
 const DEFAULT_SECONDS = 10;
 
 /** The limits that a request asks for. One run has one limit; compiling is no step of Python. */
 export function limitsOf(given: {
-  run_timeout?: number | undefined;
-  memory_limit_MB?: number | undefined;
+  run_timeout?: number | null | undefined;
+  memory_limit_MB?: number | null | undefined;
 }): Partial<SandboxLimits> {
   const cpuSeconds = given.run_timeout ?? DEFAULT_SECONDS;
   const mebibytes = given.memory_limit_MB ?? 0;
@@ -151,12 +193,16 @@ export function runCodeAnswer({ status, exitCode, stdout, stderr, cpuSeconds, re
 }
 
 /** The program of a submission and the job that judges it. @throws Error where its tests are none. */
-export function submissionOf({ completion, config }: z.infer<typeof Submit>): { program: string; job: Job } {
-  const { test, labels } = config.provided_data;
-  const entryPoint = labels?.entry_point;
+export function submissionOf({ completion, config, question }: z.infer<typeof Submit>): { program: string; job: Job } {
+  const { test, labels } = question;
+  const { entry_point: entryPoint, test_setup_code: setup = '' } = labels ?? {};
   const program = programOfReply(completion, entryPoint ?? '');
   const tests = Array.isArray(test)
-    ? test.map(({ input: { stdin }, output: { stdout } }) => ({ stdin, stdout }))
+    ? test.map((each) =>
+        typeof each === 'string'
+          ? [setup, each].filter((part) => part.trim() !== '').join('\n')
+          : { stdin: each.input.stdin, stdout: each.output.stdout },
+      )
     : [test.code];
   const job = jobOf(SandboxRow.parse({ id: 'submission', program, tests, ...(entryPoint ? { entryPoint } : {}) }));
   return { program, job: { ...job, limits: limitsOf(config) } };
@@ -165,7 +211,7 @@ export function submissionOf({ completion, config }: z.infer<typeof Submit>): { 
 /** The answer of `/submit` about a program that was judged. */
 export function submitAnswer(request: z.infer<typeof Submit>, program: string, { outcomes }: Judgement): unknown {
   return {
-    id: request.id ?? request.config.provided_data.id ?? null,
+    id: request.id ?? request.question.id ?? '',
     accepted: outcomes.every(({ status }) => status === 'pass'),
     extracted_code: program,
     full_code: null,

@@ -1,11 +1,8 @@
 /** Rows of programs and tests as people write them: for the sandbox from the shell and as an activity. */
 import { z } from 'zod';
-import { CheckedTest, StdinTest, type SandboxLimits } from '../../workflows/contract/index.js';
+import { judgedTest, TEST_OBJECTS, type SandboxLimits, type Test } from '../../workflows/contract/index.js';
 import { LANGUAGES, languageOf, type LanguageName } from '../languages/index.js';
-import type { Job, Test } from './execution.js';
-
-const Call = z.strictObject({ call: z.string().min(1), expect: z.string().min(1).optional() });
-const Stdin = z.strictObject({ stdin: z.string(), stdout: z.string().optional() });
+import type { Job } from './execution.js';
 
 /** Characters of a refusal, at most. */
 const MAX_REASON = 300;
@@ -42,7 +39,7 @@ export const SandboxRow = z.strictObject({
   id: z.string().min(1),
   program: z.string().max(1_000_000),
   tests: z
-    .array(z.union([z.string().max(1_000_000), StdinTest, CheckedTest, Call, Stdin]))
+    .array(z.union([z.string().max(1_000_000), ...TEST_OBJECTS]))
     .min(1)
     .max(1_000),
   checker: z.string().min(1).max(65_536).optional(),
@@ -66,10 +63,9 @@ export function jobOf({ id, program, tests, entryPoint, stdin, checker, limits, 
   const job = { id, program, ...(limits ? { limits } : {}) };
   const given = tests.map((test, index): Test => {
     if (typeof test === 'string') return stdin === undefined ? test : { stdin, stdout: test };
-    const checked = checker === undefined || !isBare(test) ? test : { ...test, checker };
-    const parsed = z.union([StdinTest, CheckedTest]).safeParse(checked);
-    if (!parsed.success) throw new Error(`tests.${index}: give it an expected answer, a property or a checker`);
-    return parsed.data;
+    const judged = judgedTest(test, checker);
+    if (judged === undefined) throw new Error(`tests.${index}: give it an expected answer, a property or a checker`);
+    return judged;
   });
   if (new Set(given.map((test) => typeof test !== 'string' && 'stdin' in test)).size > 1)
     throw new Error('tests: texts and {stdin, stdout} cannot be mixed');
@@ -78,11 +74,6 @@ export function jobOf({ id, program, tests, entryPoint, stdin, checker, limits, 
     ...job,
     tests: entryPoint === undefined ? given : given.map((test) => named(test, entryPoint, withEntryPoint)),
   };
-}
-
-/** Whether a test leaves it to the row how its answer is judged. */
-function isBare(test: object): boolean {
-  return Object.keys(test).every((name) => ['call', 'expect', 'stdin', 'stdout'].includes(name));
 }
 
 /** A test that calls `entryPoint` where it says `candidate`. */

@@ -1,6 +1,6 @@
 /** The HTTP server over real sandboxes: the forms that trainers speak, and attacks on it, after which it goes on. */
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -20,20 +20,19 @@ const BODY_BYTES = 1024 * 1024;
 
 const home = mkdtempSync(join(tmpdir(), 'acecoder-verifier-'));
 const settings = settingsFromEnvironment({ ...process.env });
-const sandboxes = Array.from(
-  { length: Math.min(2, availableParallelism()) },
-  (_, at) =>
-    new PythonService(OPERATIONS, {
-      name: `sandbox-${at}`,
-      python: settings.sandboxPython,
-      args: ['-m', 'sandbox', '--workers', '1', '--first', String(at)],
-      pythonPath: settings.pythonPath,
-      logs: home,
-      startSeconds: 60,
-      graceSeconds: 5,
-      lostAs: 'SandboxUnavailable',
-    }),
-);
+/** A sandbox that runs one program at a time, as the user with this number. */
+const sandboxOf = (first: number): PythonService<typeof OPERATIONS> =>
+  new PythonService(OPERATIONS, {
+    name: `sandbox-${first}`,
+    python: settings.sandboxPython,
+    args: ['-m', 'sandbox', '--workers', '1', '--first', String(first)],
+    pythonPath: settings.pythonPath,
+    logs: home,
+    startSeconds: 60,
+    graceSeconds: 5,
+    lostAs: 'SandboxUnavailable',
+  });
+const sandboxes = Array.from({ length: Math.min(2, availableParallelism()) }, (_, at) => sandboxOf(at));
 const lanes = new Lanes(sandboxes, SandboxLimits.parse({}));
 /** A server for programs of this host, and one that needs a token and has small bounds. */
 let open: Verifier;
@@ -172,8 +171,47 @@ describe("SandboxFusion's forms", () => {
     });
     expect(await ask({ code: 'x = 1' })).toMatchObject({ accepted: false });
     expect(await ask('no tests')).toMatchObject({ error: expect.stringContaining('provided_data') as string });
+    expect(await ask([{ input: { 'in.txt': '1' }, output: { stdout: '2' } }])).toMatchObject({
+      error: expect.stringContaining('takes no files') as string,
+    });
     const none = await post(open, '/submit', { dataset: 'humaneval', id: 1, completion, config: {} });
     expect([none.status, JSON.stringify(none.body)]).toEqual([400, expect.stringContaining('stores no data sets')]);
+  });
+
+  it('takes what SandboxFusion documents beside: nulls, asserts with their set-up, and one of several questions', async () => {
+    const config = {
+      ...{ dataset_type: null, language: null, locale: null, is_fewshot: null, compile_timeout: null },
+      ...{ run_timeout: null, custom_extract_logic: null, extra: {} },
+    };
+    const submit = async (given: unknown, more: object = {}): Promise<Reply> =>
+      post(open, '/submit', {
+        dataset: 'any',
+        id: 7,
+        completion: `\`\`\`python\n${DOUBLE}\n\`\`\``,
+        config: { ...config, provided_data: given, ...more },
+      });
+    const labels = { test_setup_code: 'N = 2', task_id: 7 };
+    const question = {
+      id: 7,
+      content: 'Double it.',
+      labels,
+      test: JSON.stringify(['assert double(N) == 4', 'assert double(N) == 5']),
+    };
+    const other = { ...question, id: 8, test: ['assert double(1) == 3'] };
+    const { body } = await submit([other, question]);
+    expect(body).toMatchObject({ id: 7, accepted: false, tests: [{ passed: true }, { passed: false }] });
+    expect(
+      (await submit({ ...question, id: 9, test: { code: 'assert double(2) == 4', asset: {} } })).body,
+    ).toMatchObject({
+      accepted: true,
+    });
+    for (const [given, more] of [
+      [[other, { ...other, id: 9 }], {}],
+      [{ ...question, test: { code: 'assert double(1)', asset: { 'a.csv': 'MQ==' } } }, {}],
+      [question, { custom_extract_logic: 'submit_code_blocks([])' }],
+      [question, { language: 'cpp' }],
+    ] as const)
+      expect((await submit(given, more)).status, JSON.stringify([given, more])).toBe(400);
   });
 });
 
@@ -599,5 +637,104 @@ describe('a server whose sandbox is held', () => {
     expect((await answer).status).toBe(200);
     await closed;
     await start();
+  });
+});
+
+describe('a server whose supervisors are killed under load', () => {
+  const FIRST = 40;
+  const CLIENTS = 4;
+  const REQUESTS = 6;
+  const own = [FIRST, FIRST + 1].map((first) => sandboxOf(first));
+  /** Programs that take their time, so that a kill meets some of them, every other one wrong. */
+  const rowsOf = (client: number, request: number) =>
+    [0, 1, 2, 3].map((at) => {
+      const number = 100 * client + 10 * request + at;
+      const spins = `import time\nwhile time.process_time() < 0.02: pass\n`;
+      const program = `${spins}def f(n):\n    return n + ${number} * (n < ${at % 2 === 0 ? 2 : 1})`;
+      return {
+        id: String(number),
+        program,
+        tests: [`assert f(0) == ${number}`, `assert f(1) == ${number + 1}`],
+        rate: at % 2 === 0 ? 1 : 0.5,
+      };
+    });
+
+  /** The supervisors of these sandboxes, of all that this process has started. */
+  const supervisors = (): number[] =>
+    readdirSync('/proc/self/task')
+      .flatMap((task) => readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' ').filter(Boolean))
+      .filter((pid) => {
+        const words = commandOf(pid).split('\0');
+        return words.includes('sandbox') && own.some((_, at) => words.includes(String(FIRST + at)));
+      })
+      .map(Number);
+  const commandOf = (pid: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    } catch {
+      return '';
+    }
+  };
+
+  it('gives each client its verdict or a status to ask again after, and never a wrong one', async () => {
+    const server = await startVerifier(new Lanes(own, SandboxLimits.parse({})), { host: '127.0.0.1', port: 0 });
+    const statuses = new Map<string, number>();
+    let answers = 0;
+    let kills = 0;
+    const met = (path: string, status: number): void => {
+      statuses.set(`${path} ${status}`, (statuses.get(`${path} ${status}`) ?? 0) + 1);
+      answers += 1;
+      // Every third answer, so that the load goes on between two kills at any speed of the host.
+      if (answers % 3 !== 0 || kills >= 8) return;
+      const [victim] = supervisors().sort(() => (kills % 2 === 0 ? 1 : -1));
+      if (victim === undefined) return;
+      process.kill(victim, 'SIGKILL');
+      kills += 1;
+    };
+    const judge = async (client: number, request: number): Promise<void> => {
+      let rows = rowsOf(client, request);
+      while (rows.length > 0) {
+        const sent = rows.map(({ rate: _, ...row }) => row);
+        const { status, headers, body } = await post(server, '/verify', { rows: sent });
+        met('/verify', status);
+        if (status !== 200) {
+          expect([status, headers.get('retry-after')]).toEqual([503, '2']);
+          continue;
+        }
+        const { verdicts } = body as { verdicts: { judged: boolean; passRate: number; retry?: boolean }[] };
+        expect(verdicts).toHaveLength(rows.length);
+        for (const [at, verdict] of verdicts.entries())
+          if (verdict.judged) expect(verdict.passRate, sent[at]!.program).toBe(rows[at]!.rate);
+          else expect(verdict).toMatchObject({ passRate: null, retry: true });
+        rows = rows.filter((_, at) => !verdicts[at]!.judged);
+      }
+    };
+    const run = async (request: number): Promise<void> => {
+      for (;;) {
+        const code = `import time\nwhile time.process_time() < 0.02: pass\nprint(${request})`;
+        const { status, body } = await post(server, '/run_code', { code });
+        met('/run_code', status);
+        const told = body as { status: string; run_result: { stdout: string } | null };
+        if (status === 200) return expect([told.status, told.run_result!.stdout]).toEqual(['Success', `${request}\n`]);
+        expect([status, told.status, told.run_result]).toEqual([504, 'SandboxError', null]);
+      }
+    };
+    try {
+      await Promise.all(
+        Array.from({ length: CLIENTS }, async (_, client) => {
+          for (let request = 0; request < REQUESTS; request += 1) {
+            await judge(client, request);
+            await run(request);
+          }
+        }),
+      );
+      expect(kills).toBe(8);
+      // Each of them was answered once, whatever was killed.
+      expect(statuses.get('/run_code 200')).toBe(CLIENTS * REQUESTS);
+    } finally {
+      await server.close();
+      await Promise.all(own.map((sandbox) => sandbox.close()));
+    }
+    expect(supervisors()).toEqual([]);
   });
 });

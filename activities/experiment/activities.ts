@@ -1,32 +1,44 @@
 /** Activities around the stages: look up what an input names, import files, record an experiment, write its report. */
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   canonicalJson,
+  MESSAGES,
+  mistake,
+  pinned,
+  StageFailure,
   TRAINED,
-  TEACHERS,
   type ArtifactPath,
   type ArtifactRef,
   type Experiment,
+  type ForkSource,
+  type Frontier,
+  type Given,
   type Mistake,
   type PublishedResult,
   type StageStatus,
 } from '../../workflows/contract/index.js';
+import { CONFIGURATION_FILE, forkSource } from './fork-source.js';
 import { importArtifact } from './import-artifact.js';
 import { safeName, sha256 } from '../artifacts/keys.js';
-import { roundsOf } from '../artifacts/pruning.js';
-import { placeFiles, placeFolder, publish, storeTexts } from '../artifacts/results.js';
-import { manifestsOfRounds } from '../report/timeline.js';
-import { renderReport } from '../report/report.js';
-import { currentProducer } from '../runtime/context.js';
+import { placeFiles, placeFolder, publish, storeFiles } from '../artifacts/results.js';
+import { buildReport } from '../report/build.js';
+import { askWorkflow, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { lookUp, type Named } from './look-up.js';
-import { seedsOf, summarise } from '../report/summarise.js';
 
 export interface ReportInput {
   experiment: Experiment;
   stages: StageStatus[];
   policy: ArtifactRef;
+  /** What the experiment was given. Version 0.1.0 did not tell. */
+  given?: Partial<Record<Given, ArtifactRef>>;
+  /** Of a fork. */
+  frontier?: Frontier;
 }
+
+/** Attempts after which an experiment that does not answer is told to its fork. */
+const ASKED = 5;
 
 /** The report in the store, with the paths of its copy on the worker's disk where there is one. */
 export interface PublishedReport extends PublishedResult {
@@ -34,7 +46,7 @@ export interface PublishedReport extends PublishedResult {
   summary?: string;
 }
 
-/** `inputs.check`, `artifacts.import`, `experiment.record`, `experiment.report`. */
+/** `inputs.check`, `artifacts.import`, `experiment.source`, `experiment.record`, `experiment.report`. */
 export function experimentActivities({
   store,
   settings,
@@ -48,6 +60,22 @@ export function experimentActivities({
       ref: await importArtifact(store, input, currentProducer()),
     }),
 
+    /** The experiment that a fork starts from, or why there is none. */
+    'experiment.source': ({
+      of,
+    }: {
+      of: string;
+    }): Promise<{ source: ForkSource; mistakes?: undefined } | { mistakes: Mistake[]; source?: undefined }> => {
+      const { attempt } = currentProducer();
+      return forkSource(store, of, (workflowId) => askWorkflow(workflowId, MESSAGES.forkSource)).catch(
+        (error: unknown) => {
+          if (attempt < ASKED || error instanceof StageFailure) throw error;
+          const why = `it has stored no result, and no worker answers for it: ${(error as Error).message}`;
+          return { mistakes: [mistake('fork.of', of, why)] };
+        },
+      );
+    },
+
     /** Stores the configuration as it runs, presets and defaults filled in. */
     'experiment.record': async ({ experiment }: { experiment: Experiment }): Promise<{ searchAttributes: boolean }> => {
       await store.putJson(`experiments/${sha256(canonicalJson(experiment))}.json`, experiment);
@@ -58,20 +86,15 @@ export function experimentActivities({
     'inputs.searchAttributes': (_none: object): Promise<boolean> => searchAttributes(),
 
     /**
-     * Stores `report.html` and `summary.json` as an artifact. Where the worker keeps results on its disk, they are in
-     * the reports folder of its home too, with the trained models as links into the cache.
+     * Stores `report.html`, `summary.json`, `figures.json`, the configuration and, where they are many, the questions
+     * as an artifact.
+     * Where the worker keeps results on its disk, they are in the reports folder of its home too, with the trained
+     * models as links into the cache.
      */
     'experiment.report': async (input: ReportInput): Promise<PublishedReport> => {
       const producer = currentProducer();
       const name = producer.workflowId;
       const folder = settings.localResults ? join(settings.home, 'reports', safeName(name)) : undefined;
-      const trained = input.stages.find((status) => status.name === 'reinforcement')?.artifact;
-      const rounds = trained ? [...(await roundsOf(store, trained)).values()] : [];
-      const manifests = await manifestsOfRounds(rounds, (ref) => store.manifest(ref));
-      for (const ref of [...input.stages.flatMap(({ artifact }) => artifact ?? []), input.policy])
-        manifests.set(ref.key, await store.manifest(ref));
-      for (const seeds of [...manifests.values()].filter(({ kind }) => kind === 'questions').map(seedsOf))
-        manifests.set(seeds.key, await store.manifest(seeds));
       const made = Object.fromEntries(
         input.stages.flatMap(({ name: stage, artifact }) => (artifact ? [[stage, artifact]] : [])),
       );
@@ -82,17 +105,26 @@ export function experimentActivities({
         folders[model] = join(folder!, 'models', model);
         await placeFolder(store, ref, folders[model]);
       }
-      const summary = summarise({ ...input, name, rounds, folders }, manifests);
-      const page = renderReport({
-        ...summary,
-        teacherNote: TEACHERS.named(input.experiment.stages.synthesis.teacher.kind).note,
-      });
-      const texts = { 'report.html': page, 'summary.json': `${JSON.stringify(summary, null, 2)}\n` };
-      const report = await storeTexts(store, 'report', texts, made, producer);
-      const published = await publish(store, settings, producer, { report, ...made }, 'report.html');
-      if (folder === undefined) return published;
-      await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
-      return { ...published, html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+      const building = await store.spoolPath('.report');
+      try {
+        const source = { ...input, name, state: 'done', folders, fork: input.frontier };
+        const names = await buildReport(store, source, building, {
+          onRow: (rows) => reportProgress({ done: rows, total: 0, message: 'rows read' }),
+        });
+        if (input.given) {
+          const configuration = `${JSON.stringify(pinned(input.experiment, input.given), null, 2)}\n`;
+          await writeFile(join(building, CONFIGURATION_FILE), configuration);
+          names.push(CONFIGURATION_FILE);
+        }
+        const report = await storeFiles(store, 'report', building, names, made, producer);
+        const published = await publish(store, settings, producer, { report, ...made }, 'report.html');
+        if (folder === undefined) return published;
+        await rm(join(folder, 'questions'), { recursive: true, force: true });
+        await placeFiles(store, (await store.manifest(published.artifact)).files, folder, 'copy');
+        return { ...published, html: join(folder, 'report.html'), summary: join(folder, 'summary.json') };
+      } finally {
+        await rm(building, { recursive: true, force: true });
+      }
     },
   };
 }

@@ -102,3 +102,45 @@ describe('the lines of a file', () => {
     expect(found).toEqual(lines);
   });
 });
+
+describe('a file of questions', () => {
+  const question = (more: object): string =>
+    JSON.stringify({
+      ...{ id: 'q', seedId: 's', source: 'own', question: 'Give it.', entryPoint: 'f', reference: '', split: 'train' },
+      ...more,
+    });
+
+  it.each([
+    ['texts', { tests: ['assert f(1) == 1'] }],
+    ['checked tests among texts', { tests: ['assert f(1) == 1', { call: 'f(2)', anyOf: ['1', '2'] }] }],
+    ['a checker for what they leave open', { tests: [{ call: 'f(2)' }], checker: 'def check(i, o, a): ...' }],
+    [
+      'tests of a script',
+      {
+        tests: [
+          { stdin: '1', stdout: '1' },
+          { stdin: '2', anyOf: ['1', '2'] },
+        ],
+      },
+    ],
+  ])('may have tests that are %s', async (_, more) => {
+    expect(await faults(question(more), 'filteredQuestions')).toEqual([]);
+  });
+
+  it.each([
+    [
+      'nobody judges',
+      { tests: ['assert f(1) == 1', { call: 'f(2)' }] },
+      /^line 1: tests\.1: give it an expected answer/,
+    ],
+    [
+      'are of two kinds',
+      { tests: [{ stdin: '1', stdout: '1' }, 'assert f(1)'] },
+      /^line 1: tests\.1: .*cannot be mixed/,
+    ],
+    ['are nothing known', { tests: [{ call: 'f(2)', expected: '3' }] }, /^line 1: tests\.0: a test: Python statements/],
+  ])('is refused where its tests %s', async (_, more, message) => {
+    const [told] = await faults(question(more), 'filteredQuestions');
+    expect(told).toMatch(message);
+  });
+});

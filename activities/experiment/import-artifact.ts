@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
 import { z } from 'zod';
 import {
+  BenchmarkSampleRow,
   FilteredQuestionRow,
   PairRow,
   ProgramRow,
@@ -23,6 +24,7 @@ import { sha256 } from '../artifacts/keys.js';
 import { importRows } from '../artifacts/produce.js';
 import { linesOf, readLines } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
+import { publishedRows } from '../benchmarks/published.js';
 
 const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   seeds: SeedRow,
@@ -33,8 +35,12 @@ const IMPORTABLE: Partial<Record<ArtifactKind, z.ZodType>> = {
   programs: ProgramRow,
   pairs: PairRow,
   tasks: TaskRow,
+  benchmarkSamples: BenchmarkSampleRow,
   tests: TestsRow,
 };
+
+/** Kinds whose files others publish: gzipped, or one JSON document. */
+const PUBLISHED: readonly ArtifactKind[] = ['tasks', 'benchmarkSamples'];
 
 /** A line that was left out of an import; its text is cut. */
 export const BrokenLineRow = z.strictObject({
@@ -79,6 +85,11 @@ type Line = { line: number; text: string } & ({ row: unknown; fault?: undefined 
 
 async function* linesOfKind(path: string, kind: ArtifactKind): AsyncGenerator<Line> {
   const schema = IMPORTABLE[kind]!;
+  if (PUBLISHED.includes(kind)) {
+    for await (const { line, text, row, fault } of publishedRows(path))
+      yield fault === undefined ? { line, text, ...checked(row, schema) } : { line, text, fault };
+    return;
+  }
   const seeds = new SeedIds();
   let line = 0;
   // Bytes as characters, so that a line that is no UTF-8 is found instead of being read with other characters in it.
@@ -106,6 +117,10 @@ function rowOf(line: Buffer, schema: z.ZodType): { row?: unknown; fault?: string
   } catch {
     return { fault: 'no JSON' };
   }
+  return checked(value, schema);
+}
+
+function checked(value: unknown, schema: z.ZodType): { row: unknown; fault?: undefined } | { fault: string } {
   const parsed = schema.safeParse(value);
   if (parsed.success) return { row: parsed.data };
   return {
@@ -152,7 +167,7 @@ export async function importArtifact(
   if (faults.length > 0)
     throw new StageFailure('InvalidExperiment', `${kind} file ${input.path}: ${faults.join('; ')}`);
   const schema = IMPORTABLE[kind]!;
-  if (input.brokenLines !== 'drop')
+  if (input.brokenLines !== 'drop' && !PUBLISHED.includes(kind))
     return (
       await importRows(store, kind, [await store.putRows('rows.jsonl', schema, readLines(path, schema))], producer)
     ).ref;
@@ -163,6 +178,7 @@ export async function importArtifact(
       for await (const { fault, row } of linesOfKind(path, kind)) if (fault === undefined) yield row;
     })(),
   );
+  if (input.brokenLines !== 'drop') return (await importRows(store, kind, [rows], producer)).ref;
   const broken = await store.putRows(
     'brokenLines.jsonl',
     BrokenLineRow,

@@ -3,13 +3,15 @@ import { z } from 'zod';
 import {
   CpuLimits,
   FilteredQuestionRow,
+  judgedTests,
   QuestionRow,
+  QuestionTest,
   SOURCES,
   STAGE,
   StageConfigs,
   TestOutcome,
 } from '../../workflows/contract/index.js';
-import { allJudged, deriveLimits, judgePrograms, normalTests, notesOf } from '../execution/execution.js';
+import { deriveLimits, judgePrograms, normalTests, notesOf, settled, type Job } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
@@ -48,7 +50,7 @@ const DroppedRow = z.strictObject({
   kept: z.number(),
 });
 /** A test case that the oracle does not confirm, with its verdict. */
-const DroppedTestRow = z.strictObject({ questionId: z.string(), test: z.string(), ...TestOutcome.shape });
+const DroppedTestRow = z.strictObject({ questionId: z.string(), test: QuestionTest, ...TestOutcome.shape });
 type DroppedTestRow = z.infer<typeof DroppedTestRow>;
 
 export const filteringAsks = shardAsks({
@@ -125,19 +127,19 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             : { question: row, programs: [row.reference] },
         )
         .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
-      const jobs = asked.flatMap(({ question: { id, testCases }, programs }) =>
-        programs.map((program, index) => ({
-          id: `${id}/${index}`,
-          program,
-          tests: testCases.map(({ test }) => test),
-        })),
+      const tests = asked.map(({ question: { testCases, checker } }) =>
+        judgedTests({ tests: testCases.map(({ test }) => test), checker }),
+      );
+      const jobs = asked.flatMap(({ question: { id }, programs }, at) =>
+        programs.map((program, index): Job => ({ id: `${id}/${index}`, program, tests: tests[at]! })),
       );
       const { judgements, cpuSeconds, ...about } = await judgePrograms(sandbox, jobs, {
         limits: config.limits,
         signal: cancellationSignal(),
         onProgress: (done, total) => reportProgress({ done, total, message: 'oracle programs run' }),
       });
-      const judged = allJudged(judgements);
+      // A test whose checker has a fault is dropped, as every test that the oracle does not pass.
+      const judged = settled(judgements);
       let next = 0;
       const verdicts = asked.map(({ programs }) => {
         const first = next;
@@ -156,8 +158,8 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       const limits = derived.values();
       const normal = await normalTests(
         sandbox,
-        asked.map(({ question }) => question.testCases.map(({ test }) => test)),
-        cancellationSignal(),
+        asked.map(({ programs }, at) => ({ tests: tests[at]!, program: programs[verdicts[at]?.program ?? 0] })),
+        { limits: config.limits, signal: cancellationSignal() },
       );
       return {
         rows: asked.map(({ question, programs }, at): JudgedQuestion => {
@@ -257,6 +259,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               reference,
               language,
               testCases: { length },
+              checker,
             },
             limits,
           } = row;
@@ -269,6 +272,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             reference,
             ...keyedLanguage(language),
             tests: result.kept,
+            ...(checker === undefined ? {} : { checker }),
             testCases: length,
             ...(limits ? { limits } : {}),
             split: splits[next++]!,

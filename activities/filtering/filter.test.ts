@@ -85,6 +85,30 @@ describe('filterQuestion', () => {
     });
   });
 
+  it('says where a question is thin because of faults of its checkers', () => {
+    const faults = [...passes(3), ...outcomes(['checker_failed', 'checker_failed'])];
+    expect(filterQuestion(questionOf(asserts(5)), faults, RULE)).toEqual({
+      dropped: 'checkerFailed',
+      kept: asserts(5).slice(0, 3),
+    });
+    expect(
+      filterQuestion(questionOf(asserts(5)), [...passes(3), ...outcomes(['checker_failed', 'raised'])], RULE),
+    ).toEqual({ dropped: 'tooFewTestCases', kept: asserts(5).slice(0, 3) });
+  });
+
+  it('keeps tests that are data as they are, and drops the same one twice', () => {
+    const tests = [{ call: 'f(1)' }, { call: 'f(2)' }, { call: 'f(1)' }];
+    const question = { ...questionOf([]), testCases: tests.map((test) => ({ test })), checker: 'def check(): ...' };
+    expect(filterQuestion(question, passes(3), { minimumTestCases: 2, minimumDistinctOutputs: 2 })).toEqual({
+      kept: tests.slice(0, 2),
+    });
+    // One answer to all of them is a constant.
+    const normal = tests.map(({ call }) => ({ test: call, output: '7' }));
+    expect(
+      filterQuestion(question, passes(3), { minimumTestCases: 2, minimumDistinctOutputs: 2 }, normal),
+    ).toMatchObject({ dropped: 'tooFewDistinctOutputs' });
+  });
+
   it('names a question without test cases', () => {
     expect(filterQuestion(questionOf([]), [], RULE)).toEqual({ dropped: 'noTestCases', kept: [] });
   });

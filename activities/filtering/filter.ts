@@ -2,7 +2,14 @@
  * The oracle filter (paper, section 2.2): test cases that the oracle's program fails are dropped, then thin
  * questions.
  */
-import type { FilteredQuestionRow, QuestionRow, Split, TestOutcome } from '../../workflows/contract/index.js';
+import {
+  testText,
+  type FilteredQuestionRow,
+  type QuestionRow,
+  type QuestionTest,
+  type Split,
+  type TestOutcome,
+} from '../../workflows/contract/index.js';
 import { sha256 } from '../artifacts/keys.js';
 import { languageOf } from '../languages/index.js';
 import { nearDuplicateGroups } from '../similarity/similarity.js';
@@ -13,8 +20,11 @@ export interface FilterRule {
 }
 
 export type Filtered =
-  | { kept: string[] }
-  | { dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs'; kept: string[] };
+  | { kept: QuestionTest[] }
+  | {
+      dropped: 'noTestCases' | 'noOracleProgram' | 'tooFewTestCases' | 'tooFewDistinctOutputs' | 'checkerFailed';
+      kept: QuestionTest[];
+    };
 
 /** What a test is, however it is written: both texts are equal where tests differ in spelling only. */
 export interface NormalTest {
@@ -33,7 +43,7 @@ export function repeatedTests(
   const repeated = new Set<number>();
   question.testCases.forEach(({ test }, index) => {
     if (outcomes[index]!.status !== 'pass') return;
-    const name = normal?.[index]?.test ?? test;
+    const name = normal?.[index]?.test ?? testText(test);
     if (seen.has(name)) repeated.add(index);
     seen.add(name);
   });
@@ -42,7 +52,8 @@ export function repeatedTests(
 
 /**
  * Applies the rule to one question. `outcomes[i]` is the oracle's verdict on `question.testCases[i]`; only `pass`
- * keeps a test case, and of several spellings of one test the first.
+ * keeps a test case, and of several spellings of one test the first. A question that has too few test cases because its
+ * checkers have faults says so.
  */
 export function filterQuestion(
   question: QuestionRow,
@@ -59,9 +70,15 @@ export function filterQuestion(
   );
   const kept = at.map((index) => question.testCases[index]!.test);
   if (question.testCases.length === 0) return { dropped: 'noTestCases', kept };
-  if (kept.length < rule.minimumTestCases) return { dropped: 'tooFewTestCases', kept };
+  if (kept.length < rule.minimumTestCases) {
+    const faults = outcomes.filter(({ status }) => status === 'checker_failed').length;
+    return { dropped: kept.length + faults < rule.minimumTestCases ? 'tooFewTestCases' : 'checkerFailed', kept };
+  }
   const { expectedOutput } = languageOf(question);
-  const outputs = at.map((index) => normal?.[index]?.output ?? expectedOutput(question.testCases[index]!.test));
+  const outputs = at.map((index) => {
+    const { test } = question.testCases[index]!;
+    return normal?.[index]?.output ?? (typeof test === 'string' ? expectedOutput(test) : testText(test));
+  });
   if (new Set(outputs).size < rule.minimumDistinctOutputs) return { dropped: 'tooFewDistinctOutputs', kept };
   return { kept };
 }

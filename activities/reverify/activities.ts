@@ -29,7 +29,7 @@ import { objectKeys, safeName, sha256, stageKey, type Recipe } from '../artifact
 import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { placeFiles, publish } from '../artifacts/results.js';
 import { evaluate } from '../evaluation/figures.js';
-import { allJudged, judgePrograms, type Job } from '../execution/execution.js';
+import { judgePrograms, settled, type Job } from '../execution/execution.js';
 import { jobOf, SandboxRow } from '../execution/rows.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -37,6 +37,7 @@ import { intoShards } from '../runtime/sharded-stage.js';
 import { mayHold, outcomesOf, rangeOf, runsNeeded, shardDigits, shardOf, testDigest, type Run } from './cells.js';
 import { harnessText, judgedItems, knownOutcomes, openSources, readChanges, type Item } from './sources.js';
 import { compare, summaryText, type TableRow } from './table.js';
+import { withChecker, withoutChecker } from './tests.js';
 
 /** Raised whenever the same verdicts would give another table. */
 const VERSION = 1;
@@ -106,9 +107,14 @@ const WorkRow = z.object({
   program: z.string(),
   limits: SandboxLimits,
   tests: z.array(z.json()),
+  /** The checker of the tests that leave it open how they are judged: it stands here once, and not in each test. */
+  checker: z.string().optional(),
   known: z.object({ tests: z.array(z.string()), outcomes: z.array(TestOutcome) }).optional(),
 });
 type WorkRow = z.infer<typeof WorkRow>;
+
+/** A row of work whose tests are whole, with what names each. */
+type WholeRow = WorkRow & { digests: string[] };
 
 const JudgedRow = z.object({ at: z.number(), outcomes: z.array(TestOutcome) });
 type JudgedRow = z.infer<typeof JudgedRow>;
@@ -220,7 +226,7 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
       signal: cancellationSignal(),
       onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
     });
-    return allJudged(judgements).map(({ outcomes }) => outcomes);
+    return settled(judgements).map(({ outcomes }) => outcomes);
   }
 
   return {
@@ -314,9 +320,8 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
       const harness = sha256(canonicalJson(here)).slice(0, 32);
       const by = { runId, stageKey: key };
       const { run: how } = config.settings;
-      const rows: (WorkRow & { digests: string[] })[] = [];
-      for await (const row of store.readRows([shards[shard]!], WorkRow))
-        rows.push({ ...row, digests: row.tests.map(testDigest) });
+      const rows: WholeRow[] = [];
+      for await (const row of store.readRows([shards[shard]!], WorkRow)) rows.push(wholeOf(row));
       const { runs, ownCells } = await storedRuns(harness, new Set(rows.map((row) => row.key)), by);
       const knownOf = ({ key: program, digests, known }: (typeof rows)[number]): (TestOutcome | undefined)[] =>
         outcomesOf(digests, [...(known ? [known] : []), ...(runs.get(program) ?? [])], how);
@@ -414,8 +419,8 @@ export function reverifyActivities({ store, sandbox, settings: own }: Services) 
 
   /** Runs all tests of some programs of a shard in one process each, as stages do, and compares. */
   async function comparedOf(
-    rows: readonly (WorkRow & { digests: string[] })[],
-    knownOf: (row: WorkRow & { digests: string[] }) => (TestOutcome | undefined)[],
+    rows: readonly WholeRow[],
+    knownOf: (row: WholeRow) => (TestOutcome | undefined)[],
     most: number,
   ): Promise<Omit<ReverifyShard, 'cells'>> {
     // A program of which nothing was known has run all of its tests already.
@@ -475,6 +480,11 @@ function refuseOthers({ otherHarness }: Settings, today: Harness, others: readon
     );
 }
 
+function wholeOf(row: WorkRow): WholeRow {
+  const tests = row.tests.map((test) => withChecker(test, row.checker));
+  return { ...row, tests, digests: tests.map(testDigest) };
+}
+
 function workOf(at: number, { id, key, program, limits, after, run }: Item): WorkRow {
   return {
     at,
@@ -482,7 +492,8 @@ function workOf(at: number, { id, key, program, limits, after, run }: Item): Wor
     key,
     program,
     limits,
-    tests: [...after.tests],
+    tests: after.tests.map((test) => withoutChecker(test, after.checker)),
+    ...(after.checker === undefined ? {} : { checker: after.checker }),
     ...(run ? { known: { tests: [...run.tests], outcomes: [...run.outcomes] } } : {}),
   };
 }

@@ -10,6 +10,7 @@ import {
   FilteredQuestionRow,
   ManifestFile,
   ProgramRow,
+  QuestionTest,
   RewardConfig,
   RewardRow,
   RolloutRow,
@@ -116,7 +117,7 @@ const Judged = z.object({ limits: SandboxLimits.prefault({}) });
 const PlannedTasks = z.object({ shards: z.array(ManifestFile) });
 const PlannedTask = z.object({
   benchmark: z.string(),
-  task: z.object({ id: z.string(), tests: z.array(z.json()) }),
+  task: z.object({ id: z.string(), tests: z.array(QuestionTest), checker: z.string().optional() }),
 });
 const EvaluationSettings = z.object({ passAtK: z.array(z.number()).default([1]) });
 const RewardsManifest = z.object({
@@ -182,7 +183,7 @@ async function programSource(
         'judged against',
     );
   const tests = new JudgedTests();
-  for await (const row of store.rowsOf(questions, FilteredQuestionRow)) tests.add(row.id, row.tests);
+  for await (const row of store.rowsOf(questions, FilteredQuestionRow)) tests.add(row.id, row);
   const limits = Judged.safeParse(config).data?.limits ?? SandboxLimits.parse({});
   return {
     kind: 'programs',
@@ -212,8 +213,14 @@ async function evaluationSource(
     );
   const nameOf = (benchmark: string, task: string): string => `${benchmark} ${task}`;
   const tests = new JudgedTests();
-  for await (const { benchmark, task } of store.readRows(plan.data.shards, PlannedTask))
-    tests.add(nameOf(benchmark, task.id), task.tests);
+  for await (const { benchmark, task } of store.readRows(plan.data.shards, PlannedTask)) {
+    if (task.tests.some((test) => typeof test === 'object' && test !== null && 'suite' in test))
+      throw new StageFailure(
+        'InvalidExperiment',
+        `inputs.evaluation: '${benchmark}' is judged by what its references answer; evaluate its samples again instead`,
+      );
+    tests.add(nameOf(benchmark, task.id), task);
+  }
   const limits = Judged.safeParse(config).data?.limits ?? SandboxLimits.parse({});
   return {
     kind: 'evaluation',
@@ -286,7 +293,7 @@ async function roundSource(
       const tests = new JudgedTests();
       const own = new Map<string, CpuLimits>();
       for await (const row of store.rowsOf(sampled.inputs.plan, RoundPromptRow)) {
-        tests.add(row.questionId, row.tests);
+        tests.add(row.questionId, row);
         if (row.limits) own.set(row.questionId, row.limits);
       }
       const judged = new Map<string, VerdictRow>();

@@ -6,7 +6,6 @@ import { Readable } from 'node:stream';
 import {
   StageFailure,
   type EvaluationResult,
-  type EvaluationRow,
   type Harness,
   type PairSettings,
   type ProgramRow,
@@ -17,6 +16,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
 import { judgementOf } from '../execution/execution.js';
+import type { FigureRow } from '../evaluation/figures.js';
 import { byQuestion, pairPrograms, type RatedPair } from '../preferences/pairs.js';
 import { rewardRollouts } from '../reinforcement/rewards.js';
 import {
@@ -33,7 +33,7 @@ export interface Rules {
   harness: Harness;
   pairs: { before: PairSettings; after: PairSettings };
   /** The figures of one policy on one benchmark. */
-  evaluate: (rows: readonly EvaluationRow[], config: { passAtK: readonly number[] }) => EvaluationResult;
+  evaluate: (rows: readonly FigureRow[], config: { passAtK: readonly number[] }) => EvaluationResult;
   /** The outcomes of an item's tests now. It is asked in the order of the items. */
   outcomesOf: (item: Item) => Promise<TestOutcome[]>;
 }
@@ -143,8 +143,12 @@ async function* comparePrograms(source: ProgramSource, rules: Rules, sums: Sums)
     const now = await rules.outcomesOf(item);
     const judged = programNow(row, item, now, rules.harness);
     yield* changesOf(source.name, item, now, sums);
-    yield judged;
     question.before.push(row);
+    if (judged === undefined) {
+      leftOut(sums);
+      continue;
+    }
+    yield judged;
     question.after.push(judged);
     rows += 1;
     rates.before += row.passRate;
@@ -155,20 +159,29 @@ async function* comparePrograms(source: ProgramSource, rules: Rules, sums: Sums)
   if (rows > 0) sums.summary.passRate = { before: rates.before / rows, after: rates.after / rows };
 }
 
-/** A program's row with the verdicts of today; the row itself where nothing about it is another. */
+/** Counts what has no verdict, because a checker has a fault. */
+function leftOut({ summary }: Sums): void {
+  summary.checkerFailed = (summary.checkerFailed ?? 0) + 1;
+}
+
+/**
+ * A program's row with the verdicts of today; the row itself where nothing about it is another, and undefined where a
+ * checker has a fault, so that it has no pass rate.
+ */
 function programNow(
   row: ProgramRow,
   { before, after, limits, run }: Item,
   now: TestOutcome[],
   harness: Harness,
-): ProgramRow {
+): ProgramRow | undefined {
   if (after === before && run) return row;
   const judgement = judgementOf(row.id, now);
+  if (!judgement.judged) return undefined;
   const { cpuSecondsPerTest, cpuSecondsPerProgram } = limits;
   return {
     ...row,
     outcomes: now,
-    passRate: judgement.judged ? judgement.passRate : 0,
+    passRate: judgement.passRate,
     ...(row.testCases === undefined ? {} : { testCases: row.testCases + after.tests.length - before.tests.length }),
     ...(row.limits || !run ? { limits: { cpuSecondsPerTest, cpuSecondsPerProgram } } : {}),
     harness,
@@ -185,17 +198,29 @@ async function pairsOf(rows: readonly ProgramRow[], rule: PairSettings): Promise
 }
 
 async function* compareAnswers(source: EvaluationSource, rules: Rules, sums: Sums): AsyncGenerator<ReverificationRow> {
-  const groups = new Map<string, { before: EvaluationRow[]; after: EvaluationRow[] }>();
+  const groups = new Map<string, { before: FigureRow[]; after: FigureRow[] }>();
+  const faulty = new Set<string>();
   for await (const { row, ...item } of source.items()) {
     const now = await rules.outcomesOf(item);
     yield* changesOf(source.name, item, now, sums);
     const name = JSON.stringify([row.benchmark, row.policy]);
     const group = groups.get(name) ?? { before: [], after: [] };
     groups.set(name, group);
-    group.before.push(row);
-    group.after.push({ ...row, outcomes: now, passed: now.every(({ status }) => status === 'pass') });
+    // All answers stay in memory until the last one, and no more of them than the figures need.
+    const { benchmark, policy, taskId, mode, passed, outcomes, finish, program, score } = row;
+    const answered = { benchmark, policy, taskId, mode, finish, program, ...(score === undefined ? {} : { score }) };
+    group.before.push({ ...answered, passed, outcomes });
+    group.after.push({ ...answered, passed: now.every(({ status }) => status === 'pass'), outcomes: now });
+    if (judgementOf(item.id, now).judged) continue;
+    leftOut(sums);
+    faulty.add(JSON.stringify([row.benchmark, row.taskId]));
   }
-  sums.summary.evaluation = [...groups.values()].map(({ before, after }) => {
+  // As in the stage, policies are compared on the tasks that have verdicts for all of them.
+  const comparable = ({ benchmark, taskId }: FigureRow): boolean => !faulty.has(JSON.stringify([benchmark, taskId]));
+  const compared = [...groups.values()]
+    .map(({ before, after }) => ({ before: before.filter(comparable), after: after.filter(comparable) }))
+    .filter(({ after }) => after.length > 0);
+  sums.summary.evaluation = compared.map(({ before, after }) => {
     const [was, is] = [before, after].map((rows) => rules.evaluate(rows, source)) as [
       EvaluationResult,
       EvaluationResult,
@@ -219,6 +244,7 @@ async function* compareRound(source: RoundSource, rules: Rules, sums: Sums): Asy
     const now = source.isJudged ? await rules.outcomesOf(item) : undefined;
     if (now) yield* changesOf(source.name, item, now, sums);
     const judgement = now && judgementOf(item.id, now);
+    if (judgement?.judged === false) leftOut(sums);
     rollouts.push({
       id: item.id,
       questionId: item.questionId,
@@ -266,6 +292,7 @@ const figure = (value: number | null): string => (value === null ? '-' : String(
 /** The summary for people, in Markdown. */
 export function summaryText(summary: Reverification): string {
   const { programs, questions, changedQuestions, verdicts, passRate, pairs, evaluation = [], rounds = [] } = summary;
+  const { checkerFailed } = summary;
   const lines = [
     '# Re-verification',
     '',
@@ -274,6 +301,7 @@ export function summaryText(summary: Reverification): string {
     ...(summary.otherHarnesses.length > 0
       ? [`- verdicts of another harness, all judged again: ${summary.otherHarnesses.join(' | ')}`]
       : []),
+    ...(checkerFailed ? [`- without a verdict, because a checker has a fault: ${checkerFailed}`] : []),
     ...(passRate ? [`- mean pass rate: ${figure(passRate.before)} -> ${figure(passRate.after)}`] : []),
     ...(pairs ? [`- pairs: ${pairs.before} -> ${pairs.after}, ${pairs.gained} gained, ${pairs.lost} lost`] : []),
     ...(summary.firstChangedRound === undefined

@@ -1,5 +1,8 @@
 /** The tests of questions before and after a change. Pure. */
 import {
+  judgedTest,
+  judgedTests,
+  QuestionTest,
   StageFailure,
   type CpuLimits,
   type FilteredQuestionRow,
@@ -13,12 +16,14 @@ import { testDigest } from './cells.js';
 export interface TestList {
   tests: readonly z.core.util.JSONType[];
   digests: readonly string[];
+  /** The checker of the question, which is in those of its tests that left it open how they are judged. */
+  checker?: string | undefined;
 }
 
 type Json = z.core.util.JSONType;
 
 /** A list of tests. @throws StageFailure `InvalidExperiment` where the sandbox would not take it. */
-function listOf(questionId: string, tests: readonly Json[]): TestList {
+function listOf(questionId: string, tests: readonly Json[], checker: string | undefined): TestList {
   const refused = (why: string): StageFailure =>
     new StageFailure('InvalidExperiment', `inputs.tests: the tests of question ${questionId}: ${why}`);
   const row = SandboxRow.safeParse({ id: questionId, program: '', tests });
@@ -29,7 +34,30 @@ function listOf(questionId: string, tests: readonly Json[]): TestList {
   } catch (error) {
     throw refused((error as Error).message);
   }
-  return { tests, digests: tests.map(testDigest) };
+  return testList(tests, checker);
+}
+
+function testList(tests: readonly Json[], checker: string | undefined): TestList {
+  return { tests, digests: tests.map(testDigest), checker };
+}
+
+/**
+ * A test with the checker of its question, where it leaves open how it is judged; what is no test stays as it is.
+ *
+ * @example
+ * withChecker({ call: 'f(1)' }, checker); // { call: 'f(1)', checker }
+ */
+export function withChecker(test: Json, checker: string | undefined): Json {
+  if (checker === undefined) return test;
+  const known = QuestionTest.safeParse(test);
+  return known.success ? (judgedTest(known.data, checker) ?? test) : test;
+}
+
+/** Undoes {@link withChecker}, for tests of a question that has this checker. */
+export function withoutChecker(test: Json, checker: string | undefined): Json {
+  if (checker === undefined || !isObject(test) || test['checker'] !== checker) return test;
+  const { checker: _, ...bare } = test;
+  return bare;
 }
 
 /** Changes of tests, by question. */
@@ -41,8 +69,8 @@ export class TestChanges {
   readonly #used = new Set<string>();
 
   /** Takes the tests of a question as they are now. */
-  replace({ id, tests, limits }: Pick<FilteredQuestionRow, 'id' | 'tests' | 'limits'>): void {
-    this.#rows.set(id, { questionId: id, tests });
+  replace({ id, tests, checker, limits }: Pick<FilteredQuestionRow, 'id' | 'tests' | 'checker' | 'limits'>): void {
+    this.#rows.set(id, { questionId: id, tests, ...(checker === undefined ? {} : { checker }) });
     if (limits) this.#limits.set(id, limits);
   }
 
@@ -69,7 +97,13 @@ export class TestChanges {
     this.#used.add(questionId);
     const made = this.#made.get(questionId);
     if (made && made.before === before.digests) return made.after;
-    const after = listOf(questionId, 'tests' in row ? row.tests : edited(questionId, before, row));
+    // New tests bring their checker, and edited ones have that of the question.
+    const checker = 'tests' in row ? row.checker : (row.checker ?? before.checker);
+    const tests =
+      'tests' in row
+        ? row.tests.map((test) => withChecker(test, checker))
+        : edited(questionId, rechecked(before, checker), row, checker);
+    const after = listOf(questionId, tests, checker);
     this.#made.set(questionId, { before: before.digests, after });
     return after;
   }
@@ -80,11 +114,26 @@ export class TestChanges {
   }
 }
 
+/** Tests of a question whose checker is another one now. */
+function rechecked(before: TestList, checker: string | undefined): TestList {
+  if (checker === before.checker) return before;
+  const tests = before.tests.map((test) => withChecker(withoutChecker(test, before.checker), checker));
+  return testList(tests, checker);
+}
+
+function isObject(test: Json): test is { [name: string]: Json } {
+  return typeof test === 'object' && test !== null && !Array.isArray(test);
+}
+
+/** The tests without those that leave, and with those that come; both as they are judged, with the checker. */
 function edited(
   questionId: string,
   { tests, digests }: TestList,
-  { add = [], remove = [] }: { add?: Json[] | undefined; remove?: Json[] | undefined },
+  given: { add?: Json[] | undefined; remove?: Json[] | undefined },
+  checker: string | undefined,
 ): Json[] {
+  const whole = (listed: Json[] = []): Json[] => listed.map((test) => withChecker(test, checker));
+  const [add, remove] = [whole(given.add), whole(given.remove)];
   const leaving = new Map(remove.map((test) => [testDigest(test), test]));
   for (const [digest, test] of leaving)
     if (!digests.includes(digest))
@@ -101,8 +150,8 @@ function edited(
 export class JudgedTests {
   readonly #lists = new Map<string, TestList>();
 
-  add(questionId: string, tests: readonly Json[]): void {
-    this.#lists.set(questionId, { tests, digests: tests.map(testDigest) });
+  add(questionId: string, question: { tests: readonly QuestionTest[]; checker?: string | undefined }): void {
+    this.#lists.set(questionId, testList(judgedTests(question), question.checker));
   }
 
   /** @throws StageFailure `InvalidExperiment` where the question is missing or has another number of tests. */

@@ -69,6 +69,23 @@ export interface Movement {
   readonly ended: AbortSignal;
 }
 
+/** Errors of a query that say that nobody there can answer it. */
+const NO_ANSWER: readonly string[] = ['WorkflowNotFoundError', 'QueryNotRegisteredError'];
+
+/**
+ * What another workflow answers to a query; undefined where there is none, or one that does not know the query.
+ *
+ * @throws Error where no worker was in time for it.
+ */
+export async function askWorkflow(workflowId: string, query: string): Promise<unknown> {
+  try {
+    return await Context.current().client?.workflow.getHandle(workflowId).query(query);
+  } catch (error) {
+    if (error instanceof Error && NO_ANSWER.includes(error.name)) return undefined;
+    throw error;
+  }
+}
+
 const movements = new WeakMap<Context, Movement>();
 
 /** Begins to watch the movement of an activity. */

@@ -43,6 +43,7 @@ const AS_IN_JUDGE: Record<string, RegExp> = {
   judge: /^references\?\[\]/,
   limits: /^(jobs\[\]|limits\?\.)/,
   mutants: /^(jobs\[\]|limits\?\.)/,
+  answers: /^(jobs\[\]|limits\?\.)/,
   evaluate: /^(jobs\[\]\.limits\?\.|limits\?\.)/,
   run: /^(jobs\[\]\.limits\?\.|limits\?\.)/,
 };

@@ -13,7 +13,9 @@ import {
   CheckedTest,
   CpuLimits as ContractCpuLimits,
   ModelSource,
+  ModuleTest,
   StdinTest,
+  SuiteTest,
   TABLE_FORMATS,
   TestOutcome as ContractTestOutcome,
   type TableFormat,
@@ -329,14 +331,22 @@ const status = named('Verdict', ContractTestOutcome.shape.status);
 const TestOutcome = named('TestOutcome', ContractTestOutcome.extend({ status }));
 const job = { id: z.string(), program: z.string(), limits: Limits.optional() };
 const [ComparedCall, CallProperty, CheckedCall, CheckedOutput, ComparedOutput] = CheckedTest.options;
+const AnyCheckedTest = named(
+  'CheckedTest',
+  z.union([
+    named('ComparedCall', ComparedCall),
+    named('CallProperty', CallProperty),
+    named('CheckedCall', CheckedCall),
+    named('CheckedOutput', CheckedOutput),
+    named('ComparedOutput', ComparedOutput),
+  ]),
+);
 const JudgeTest = z.union([
   z.string(),
   named('StdinTest', StdinTest),
-  named('ComparedCall', ComparedCall),
-  named('CallProperty', CallProperty),
-  named('CheckedCall', CheckedCall),
-  named('CheckedOutput', CheckedOutput),
-  named('ComparedOutput', ComparedOutput),
+  AnyCheckedTest,
+  named('SuiteTest', SuiteTest),
+  named('ModuleTest', ModuleTest),
 ]);
 const JudgeJob = named(
   'JudgeJob',
@@ -380,6 +390,37 @@ const sandbox = {
     params: z.strictObject({ jobs: z.array(JudgeJob).readonly(), limits: Limits.optional() }),
     progress: NO_METRICS,
     result: z.strictObject({ limits: z.array(CpuLimits) }),
+  },
+  answers: {
+    does: 'runs references on the inputs of suites, and gives their answers',
+    params: z.strictObject({
+      jobs: z.array(JudgeJob).readonly().describe('references; all tests are suites'),
+      limits: Limits.optional(),
+    }),
+    progress: NO_METRICS,
+    result: z.strictObject({
+      answers: z.array(
+        named(
+          'ReferenceAnswers',
+          z.strictObject({
+            id: z.string(),
+            suites: z.array(
+              z.discriminatedUnion('status', [
+                named(
+                  'SuiteAnswers',
+                  z.strictObject({
+                    status: z.literal('answers'),
+                    answers: z.string().describe('what is handed back as `expected`'),
+                    slowest: number.describe('CPU seconds of the slowest call'),
+                  }),
+                ),
+                TestOutcome,
+              ]),
+            ),
+          }),
+        ),
+      ),
+    }),
   },
   evaluate: {
     does: 'computes the values of calls of programs',

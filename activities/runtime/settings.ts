@@ -21,6 +21,8 @@ export interface Settings {
   sandboxLibraries?: string;
   /** MiB of files in memory that an untrusted program may write. */
   sandboxScratchMib: number;
+  /** Whether untrusted programs may start processes and use loopback. */
+  sandboxProcesses: boolean;
   pythonPath: string;
   /** Processes of the model runtime, each with a GPU of its own. */
   processes: number;
@@ -65,6 +67,9 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
       `ACECODER_SANDBOX_SCRATCH_MIB is ${env['ACECODER_SANDBOX_SCRATCH_MIB']}; it is the MiB of files that an ` +
         `untrusted program may write, a whole number, or 0 for none.`,
     );
+  const sandboxProcesses = env['ACECODER_SANDBOX_PROCESSES'] === '1';
+  if (sandboxProcesses && scratch === 0)
+    throw new Error('ACECODER_SANDBOX_PROCESSES is 1, which needs files: set ACECODER_SANDBOX_SCRATCH_MIB too.');
   const libraries = env['ACECODER_SANDBOX_LIBRARIES'];
   return {
     home,
@@ -78,6 +83,7 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
     sandboxMinimum: env['ACECODER_SANDBOX_MINIMUM'] ?? 'reduced',
     ...(libraries ? { sandboxLibraries: resolve(libraries) } : {}),
     sandboxScratchMib: scratch,
+    sandboxProcesses,
     pythonPath: join(ROOT, 'workers'),
   };
 }

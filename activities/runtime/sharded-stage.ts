@@ -97,7 +97,14 @@ export interface PlanStep<C, R, M> extends RowSource<R> {
   run: (args: StageArguments<C>) => Promise<Planned<R, M>>;
 }
 
+/** What a step that runs once, before the first shard, is given. */
+interface PrepareArguments<C> extends StageArguments<C> {
+  /** The rows of the plan, shard after shard. */
+  rows: <R>(source: RowSource<R>) => AsyncGenerator<R>;
+}
+
 interface StepArguments<C> extends StageArguments<C> {
+  stageKey: string;
   execution: unknown;
   shard: number;
 }
@@ -118,6 +125,8 @@ interface SealArguments<C, M> extends StageArguments<C> {
   stageKey: string;
   /** What the last of the given steps that the shards went through wrote, shard after shard. */
   rows: <R>(...steps: RowSource<R>[]) => AsyncGenerator<R>;
+  /** The files of the last step, which the artifact has where the seal gives no others. */
+  files: readonly ManifestFile[];
   counts: Record<string, number>;
   notes: Record<string, string[]>;
   planMetrics: M;
@@ -141,7 +150,9 @@ type MetricsOf<D extends ShardedDefinition> = z.input<D['metrics']>;
  */
 export interface StageParts<D extends ShardedDefinition> {
   plan: PlanStep<ConfigOf<D>, unknown, Partial<MetricsOf<D>>>;
-  steps: { [N in Exclude<keyof D['steps'], 'plan' | 'seal'>]: ShardStep<ConfigOf<D>> };
+  steps: { [N in Exclude<keyof D['steps'], 'plan' | 'prepare' | 'seal'>]: ShardStep<ConfigOf<D>> };
+  /** Runs once, after the plan and before the first shard. Steps read what it returns by {@link readPrepared}. */
+  prepare?: (args: PrepareArguments<ConfigOf<D>>) => Promise<object>;
   /** Metrics, and where the stage's rows need a look at all shards, other files than the last step's. */
   seal: (
     args: SealArguments<ConfigOf<D>, Partial<MetricsOf<D>>>,
@@ -259,7 +270,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
       const file = before === undefined ? planned.shards[shard] : (await readShard(store, key, shard, before))?.file;
       if (!file) throw new StageFailure('ArtifactCorrupt', `shard ${shard} of ${key} has no rows for ${stage}.${name}`);
       const previous = before === undefined ? parts.plan : steps.get(before)!;
-      const args = { config, inputs: planned.inputs, execution, shard };
+      const args = { config, inputs: planned.inputs, execution, shard, stageKey: key };
       const started = performance.now();
       const result = await step.execute(args, ({ row }) => collect(store.readRows([file], row)), previous);
       leaveDevice();
@@ -274,6 +285,20 @@ function shardedStageActivities<D extends ShardedDefinition>(
       await store.putJson(objectKeys.shard(key, shard, name), document);
       return { rows: result.rows.length, reused: false, metrics: document.metrics };
     };
+  }
+
+  async function prepare({ stageKey: key }: { stageKey: string }): Promise<{ reused: boolean }> {
+    if ((await store.getJson(objectKeys.prepared(key))) !== undefined) return { reused: true };
+    const planned = await readPlan(store, key);
+    const config = plannedConfig(planned);
+    refuseOtherVersion(key, config, planned);
+    const prepared = await parts.prepare!({
+      config,
+      inputs: planned.inputs,
+      rows: ({ row }) => store.readRows(planned.shards, row),
+    });
+    await store.putJson(objectKeys.prepared(key), prepared);
+    return { reused: false };
   }
 
   async function seal(input: { stageKey: string }): Promise<Produced> {
@@ -299,6 +324,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
         config,
         inputs: planned.inputs,
         rows,
+        files: files.get(lastStep)!,
         counts,
         notes,
         // Stored by this stage's plan, and typed by it.
@@ -319,6 +345,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
 
   return {
     [`${stage}.plan`]: plan,
+    ...(parts.prepare ? { [`${stage}.prepare`]: prepare } : {}),
     ...Object.fromEntries([...steps].map(([name, step]) => [`${stage}.${name}`, runStep(name, step)])),
     [`${stage}.seal`]: seal,
   };
@@ -364,6 +391,11 @@ export async function readShard(
 ): Promise<ShardDocument | undefined> {
   const document = await store.getJson(objectKeys.shard(key, index, step));
   return document === undefined ? undefined : ShardDocument.parse(document);
+}
+
+/** What a stage prepared before its first shard; undefined where it prepared nothing. */
+export function readPrepared(store: Pick<ArtifactStore, 'getJson'>, key: string): Promise<unknown> {
+  return store.getJson(objectKeys.prepared(key));
 }
 
 /** Cuts rows into shards of at most `size`, in order. */

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   FilteredQuestionRow,
+  judgedTests,
   ProgramRow,
   SamplingConfig,
   SOURCES,
@@ -10,7 +11,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
 import { deriveSeed, rowId } from '../artifacts/keys.js';
-import { allJudged, judgePrograms, notesOf } from '../execution/execution.js';
+import { faultsOf, judgePrograms, notesOf, settled, shortNotes, type Job } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { intoShards, ShardedStage } from '../runtime/sharded-stage.js';
@@ -142,23 +143,43 @@ export function samplingActivities(services: Services) {
               : programOfReply(text, question.entryPoint, question.language),
         })),
       );
+      const tests = new Map(rows.map(({ question }) => [question.id, judgedTests(question)]));
       const { judgements, cpuSeconds, brokenReferences, ...about } = await judgePrograms(
         sandbox,
-        programs.map(({ id, program, question: { tests, limits } }) => ({ id, program, tests, limits })),
+        programs.map(({ id, program, question: { id: questionId, limits } }): Job => ({
+          id,
+          program,
+          tests: tests.get(questionId)!,
+          limits,
+        })),
         {
           limits: config.limits,
           // Every one, under the limits of the programs: a host on which they fail gives no verdicts, and a question
           // whose reference cannot pass is set aside. A question from elsewhere may have none.
           references: rows
             .filter(({ question: { reference } }) => reference !== '')
-            .map(({ question: { id, reference, tests, limits } }) => ({ id, program: reference, tests, limits })),
+            .map(({ question: { id, reference, limits } }): Job => ({
+              id,
+              program: reference,
+              tests: tests.get(id)!,
+              limits,
+            })),
           signal: cancellationSignal(),
           onProgress: (done, total) => reportProgress({ done, total, message: 'programs run' }),
         },
       );
       const broken = new Set(brokenReferences.map(({ id }) => id));
+      const judged = settled(judgements);
+      const rated = new Set(judged.flatMap((each, at) => (each.judged ? [programs[at]!.question.id] : [])));
+      // A checker that fails on every program, or on the reference, is the question's fault, and else a program's.
+      const unratable = new Set(programs.map(({ question }) => question.id).filter((id) => !rated.has(id)));
+      for (const { id, status } of brokenReferences) if (status === 'checker_failed') unratable.add(id);
+      const faults = faultsOf(judged);
+      const left = judged.filter(
+        (each, at) => !each.judged && !broken.has(programs[at]!.question.id) && rated.has(programs[at]!.question.id),
+      ).length;
       return {
-        rows: allJudged(judgements).flatMap(({ outcomes, passRate }, at): ProgramRow[] => {
+        rows: judged.flatMap((each, at): ProgramRow[] => {
           const {
             id,
             question: { id: questionId, split, question, language, limits, testCases },
@@ -166,7 +187,8 @@ export function samplingActivities(services: Services) {
             finish,
             program,
           } = programs[at]!;
-          if (broken.has(questionId)) return [];
+          if (broken.has(questionId) || !each.judged) return [];
+          const { outcomes, passRate } = each;
           return [
             {
               id,
@@ -185,9 +207,15 @@ export function samplingActivities(services: Services) {
             },
           ];
         }),
-        metrics: { cpuSeconds, brokenReferences: brokenReferences.length },
+        metrics: {
+          cpuSeconds,
+          brokenReferences: [...broken].filter((id) => !unratable.has(id)).length,
+          ...(unratable.size > 0 ? { questionsCheckerFailed: unratable.size } : {}),
+          ...(left > 0 ? { programsCheckerFailed: left } : {}),
+        },
         notes: {
           ...notesOf(about),
+          ...faults.notes,
           brokenReferences: brokenReferences.map(({ id, test, status, reason }) =>
             `${id}: test ${test} ${status} ${reason ?? ''}`.trim(),
           ),
@@ -204,6 +232,8 @@ export function samplingActivities(services: Services) {
       const verdicts: Record<string, number> = {};
       const brokenReference = counts['brokenReferences'] ?? 0;
       const noSamples = counts['questionsWithoutSamples'] ?? 0;
+      const checkerFailed = counts['questionsCheckerFailed'] ?? 0;
+      const programsLeft = counts['programsCheckerFailed'] ?? 0;
       let programs = 0;
       let sum = 0;
       for await (const { passRate, outcomes } of rows(judge)) {
@@ -218,13 +248,16 @@ export function samplingActivities(services: Services) {
           meanPassRate: programs === 0 ? 0 : sum / programs,
           histogram,
           verdicts,
-          questions: Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference - noSamples,
+          questions:
+            Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference - noSamples - checkerFailed,
           droppedQuestions: {
             ...(brokenReference > 0 ? { brokenReference } : {}),
             ...(noSamples > 0 ? { noSamples } : {}),
+            ...(checkerFailed > 0 ? { checkerFailed } : {}),
           },
+          ...(programsLeft > 0 ? { droppedPrograms: { checkerFailed: programsLeft } } : {}),
           ...(SOURCES.isPaid(config.sampler) ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
-          notes,
+          notes: shortNotes(notes),
           tokens: counts['tokens'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
         },

@@ -395,7 +395,7 @@ export function writeTestCases(
   calls: string[],
   literals: string[],
   options: { corruptedShare: number; seed: number },
-): Required<TestCase>[] {
+): (Required<TestCase> & { test: string })[] {
   if (calls.length !== literals.length) {
     throw new Error(`there are ${calls.length} calls but ${literals.length} expected values`);
   }

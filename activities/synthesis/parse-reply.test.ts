@@ -188,3 +188,40 @@ describe('tests that cannot be used', () => {
     });
   });
 });
+
+describe('a reply that somebody wrote who knows checked tests', () => {
+  const checker = 'def check(input, output, answer):\n    return output == 3 * input[0]';
+  const property = { call: 'triple(2)', property: 'result == 6' };
+  const tests = [
+    'assert triple(1) == 3',
+    property,
+    { call: 'triple(3)' },
+    { call: 'triple(3)' },
+    { call: 'double(3)', expect: '6' },
+    { call: 'triple(1)', expect: 3 },
+  ];
+  const text = (more: object): string =>
+    JSON.stringify({ ...(JSON.parse(exercise('triple', { tests })) as object), ...more });
+  const read = (more: object, checked: boolean): QuestionRow =>
+    QuestionRow.parse(questionOf(SEED, taughtBy(SEED, { seedId: SEED.id, text: text(more) }, 20, { checked })));
+
+  it('keeps tests that are data, with their checker, and says why it does not', () => {
+    const row = read({ checker }, true);
+    expect(row.testCases.map(({ test }) => test)).toEqual([tests[0], property, { call: 'triple(3)' }]);
+    expect(row.checker).toBe(checker);
+    expect(row.rejectedTests!.map(({ reason }) => reason)).toEqual(['duplicate', 'wrongFunction', 'notText']);
+  });
+
+  it('leaves out what its missing checker would have to judge', () => {
+    const row = read({}, true);
+    expect(row.testCases.map(({ test }) => test)).toEqual([tests[0], property]);
+    expect(row).not.toHaveProperty('checker');
+  });
+
+  it('is texts alone where a language model wrote it', () => {
+    const row = read({ checker }, false);
+    expect(row.testCases.map(({ test }) => test)).toEqual([tests[0]]);
+    expect(row).not.toHaveProperty('checker');
+    expect(new Set(row.rejectedTests!.map(({ reason }) => reason))).toEqual(new Set(['notText']));
+  });
+});

@@ -2,7 +2,8 @@
  * From a reply of a language model to a question with test cases, or to the reason why there is none. Pure: a better
  * parser parses stored replies again, and nothing is paid twice.
  */
-import { MAX_TESTS, type ReplyRow, type SeedRow } from '../../workflows/contract/rows.js';
+import { canonicalJson } from '../../workflows/contract/canonical.js';
+import { judgedTest, MAX_TESTS, QuestionTest, type ReplyRow, type SeedRow } from '../../workflows/contract/rows.js';
 import { languageOf } from '../languages/index.js';
 import type { LanguageDefinition, TestFault } from '../languages/language.js';
 import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
@@ -27,8 +28,16 @@ const TEST_CHARACTERS = 10_000;
 /** Tests of a question, at most, as a multiple of what was asked for. */
 const TESTS_TIMES_ASKED = 3;
 
-/** The question in a reply about a seed. `testCases` is the number of tests that was asked for. */
-export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases: number): Taught {
+/**
+ * The question in a reply about a seed. `testCases` is the number of tests that was asked for. With `checked`, tests
+ * may be data, and the reply may hold their `checker`: somebody wrote it who knows these forms.
+ */
+export function parseReply(
+  seed: SeedRow,
+  reply: ReplyRow | undefined,
+  testCases: number,
+  { checked = false }: { checked?: boolean } = {},
+): Taught {
   const language = languageOf(seed);
   const none = (failure: ReplyFailure, more: Partial<Taught> = {}): Taught => ({
     question: '',
@@ -43,9 +52,11 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
   if (content.cut) return none('cutReply');
   const answer = answerOf(content.text);
   if ('failure' in answer) return none(answer.failure);
-  const { question, signature, tests } = answer;
+  const { question, signature } = answer;
+  const checker = checked ? answer.checker : undefined;
+  const tests = checked ? answer.tests.map((test) => readTest(test, checker)) : answer.tests;
   const functions = language.functionsOf(seed.code);
-  const texts = tests.filter((test) => typeof test === 'string');
+  const texts = tests.flatMap((test) => writtenTest(test) ?? []);
   const entryPoint = language.functionOfHeader(signature) ?? language.functionUnderTest(texts, functions);
   if (entryPoint === undefined) return none('noEntryPoint', { question });
   const maximum = Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases);
@@ -64,6 +75,7 @@ export function parseReply(seed: SeedRow, reply: ReplyRow | undefined, testCases
     question: withSignature(question, language.shownHeader(signature), entryPoint),
     entryPoint,
     testCases: kept.map((test) => ({ test })),
+    ...(checker !== undefined && kept.some((test) => typeof test !== 'string') ? { checker } : {}),
     ...rejectedTests,
   };
 }
@@ -72,6 +84,24 @@ interface Answer {
   question: string;
   signature: string;
   tests: unknown[];
+  checker: string | undefined;
+}
+
+/** A test of a reply that is data, as a row holds it; anything else as it is. */
+function readTest(test: unknown, checker: string | undefined): unknown {
+  const read = QuestionTest.safeParse(test);
+  return read.success && typeof read.data !== 'string' && judgedTest(read.data, checker) ? new Data(read.data) : test;
+}
+
+/** A test that was found to be data. */
+class Data {
+  constructor(readonly test: Exclude<QuestionTest, string>) {}
+}
+
+/** A test as the text that it stands for, in which the language finds faults; undefined where there is none. */
+function writtenTest(test: unknown): string | undefined {
+  if (typeof test === 'string') return test;
+  return test instanceof Data && 'call' in test.test ? `assert ${test.test.call}` : undefined;
 }
 
 /** The object in what the model wrote: the whole text, a fenced block, or the outermost braces. */
@@ -85,12 +115,13 @@ function answerOf(content: string): Answer | { failure: ReplyFailure } {
   const braces = text.includes('{') ? text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1) : '';
   const value = [text, fenced, braces].map((each) => (each ? jsonOf(each) : undefined)).find(isObject);
   if (value === undefined) return { failure: isHtml(text) ? 'htmlReply' : isRefusal(text) ? 'refused' : 'invalidJson' };
-  const { question, signature, tests = value['test_cases'] } = value;
+  const { question, signature, checker, tests = value['test_cases'] } = value;
   if (typeof question !== 'string' || question.trim() === '' || !Array.isArray(tests)) return { failure: 'wrongShape' };
   return {
     question: writable(question).trim(),
     signature: typeof signature === 'string' ? writable(signature).trim() : '',
     tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
+    checker: typeof checker === 'string' ? writable(checker) : undefined,
   };
 }
 
@@ -105,25 +136,27 @@ function sortTests(
   entryPoint: string,
   maximum: number,
   language: LanguageDefinition,
-): { kept: string[]; rejected: { test: string; reason: TestRejection }[] } {
-  const kept = new Set<string>();
+): { kept: QuestionTest[]; rejected: { test: string; reason: TestRejection }[] } {
+  const kept = new Map<string, QuestionTest>();
   const rejected: { test: string; reason: TestRejection }[] = [];
   for (const test of tests) {
-    const text = typeof test === 'string' ? test.trim() : '';
+    const text = writtenTest(test)?.trim();
+    const used = test instanceof Data ? test.test : text;
+    const name = test instanceof Data ? canonicalJson(test.test) : text;
     const reason =
-      typeof test !== 'string'
+      text === undefined || name === undefined
         ? 'notText'
-        : kept.has(text)
+        : kept.has(name)
           ? 'duplicate'
           : (rejectionOf(text, entryPoint, language) ?? (kept.size >= maximum ? 'tooMany' : undefined));
-    if (reason === undefined) kept.add(text);
+    if (reason === undefined) kept.set(name!, used!);
     else
       rejected.push({
-        test: (typeof test === 'string' ? test : (JSON.stringify(test) ?? 'null')).slice(0, TEST_CHARACTERS),
+        test: (typeof test === 'string' ? test : (JSON.stringify(used ?? test) ?? 'null')).slice(0, TEST_CHARACTERS),
         reason,
       });
   }
-  return { kept: [...kept], rejected };
+  return { kept: [...kept.values()], rejected };
 }
 
 function rejectionOf(text: string, entryPoint: string, language: LanguageDefinition): TestRejection | undefined {

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import {
   ExperimentFile,
+  Fork,
   PRESETS,
   STAGES,
   WorkflowInputs,
@@ -13,8 +14,18 @@ import {
 } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
 
-/** What an editor completes for each workflow: an experiment file may leave out what its preset gives. */
-const FILES: Record<WorkflowName, z.ZodType> = { ...WorkflowInputs, experiment: ExperimentFile };
+/**
+ * What an editor completes for each workflow: an experiment file may leave out what its preset gives, or what the
+ * experiment has that it forks.
+ */
+const FILES: Record<WorkflowName, z.ZodType> = {
+  ...WorkflowInputs,
+  experiment: ExperimentFile.extend({
+    fork: Fork.optional().describe(
+      'another experiment that is gone on with; only `name` stands next to it, and may be left out',
+    ),
+  }),
+};
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;
 

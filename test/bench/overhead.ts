@@ -122,7 +122,9 @@ class PlainScript {
     inputs: Record<string, ArtifactRef>,
   ): Promise<StageResult> {
     const { stageKey, shards } = await this.#call<PlanOutput>(`${stage}.plan` as ActivityName, { config, inputs });
-    const steps = STAGE[stage].withSettings(config).shardSteps();
+    const settings = STAGE[stage].withSettings(config);
+    if (settings.prepares()) await this.#call(`${stage}.prepare` as ActivityName, { stageKey });
+    const steps = settings.shardSteps();
     const { execution } = config;
     await eachOf(shards, execution.window, async (shard) => {
       for (const step of steps) await this.#call(`${stage}.${step}` as ActivityName, { stageKey, shard, execution });

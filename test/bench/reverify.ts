@@ -5,7 +5,7 @@
  * runs: what that takes is reading, comparing and writing.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -26,6 +26,8 @@ const HELP = `npm run bench:reverify -- [options]
 
 const SMALL = { questions: 40, programs: 6 };
 const LARGE_PROGRAMS = 16;
+/** The most MiB that a worker may take, whatever the number of programs is. */
+const MEMORY_BAR = 1_024;
 /** Seconds of a re-verification of which everything is known. */
 const UNCHANGED_BAR = 5;
 const SMALL_CELLS = SMALL.questions * SMALL.programs;
@@ -41,12 +43,14 @@ function filesOf(
   folder: string,
   { questions, programs }: { questions: number; programs: number },
   harness: Harness,
-  change: (at: number, tests: string[]) => object,
+  change: (at: number, tests: FilteredQuestionRow['tests']) => object,
 ): Files {
   const name = randomUUID();
-  const write = <K extends string>(kind: K, rows: readonly object[]): { kind: K; path: string } => {
+  const write = <K extends string>(kind: K, rows: Iterable<object>): { kind: K; path: string } => {
     const path = join(folder, `${kind}-${name}.jsonl`);
-    writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    const file = openSync(path, 'w');
+    for (const row of rows) writeSync(file, `${JSON.stringify(row)}\n`);
+    closeSync(file);
     return { kind, path };
   };
   const asked = Array.from({ length: questions }, (_, at): FilteredQuestionRow => ({
@@ -54,30 +58,29 @@ function filesOf(
     reference: `def f${at}(n):\n    return n + ${at}`,
     tests: Array.from({ length: 10 }, (_, n) => `assert f${at}(${n}) == ${n + at}`),
   }));
-  const rows = asked.flatMap(({ id, question, reference, tests }) =>
-    Array.from({ length: programs }, (_, index): ProgramRow => ({
-      ...{
-        id: `${id}/${index}`,
-        questionId: id,
-        split: 'train',
-        question,
-        index,
-        finish: 'stop',
-        passRate: 1,
-        harness,
-      },
-      program: `${reference}\n# ${name} ${index}`,
-      outcomes: tests.map(() => ({ status: 'pass' })),
-    })),
-  );
+  function* rows(): Generator<ProgramRow> {
+    for (const { id, question, reference, tests } of asked)
+      for (let index = 0; index < programs; index += 1)
+        yield {
+          ...{ id: `${id}/${index}`, questionId: id, split: 'train', question, index, finish: 'stop', passRate: 1 },
+          harness,
+          program: `${reference}\n# ${name} ${index}`,
+          outcomes: tests.map(() => ({ status: 'pass' })),
+        };
+  }
   return {
-    programs: write('programs', rows),
+    programs: write('programs', rows()),
     questions: write('filteredQuestions', asked),
     tests: write(
       'tests',
       asked.map(({ id, tests }, at) => ({ questionId: id, ...change(at, tests) })),
     ),
   };
+}
+
+/** The most MiB that a process had in memory. */
+function peakMebibytes(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024;
 }
 
 async function main(): Promise<void> {
@@ -105,7 +108,10 @@ async function main(): Promise<void> {
   const harness = { version: version!, python: python!, importPolicy: importPolicy! };
   const connection = await Connection.connect({ address: stack.address });
   const queue = 'bench-reverify';
-  const workers = (['pipeline', 'sandbox'] as const).map((role) => workerProcess(queue, environment, role));
+  const workers = (['pipeline', 'sandbox'] as const).map((role) => ({
+    role,
+    ...workerProcess(queue, environment, role),
+  }));
   try {
     const { workflow } = new Client({ connection, namespace: stack.namespace });
     const run = async (inputs: object): Promise<{ seconds: number; result: ReverifyResult }> => {
@@ -143,6 +149,13 @@ async function main(): Promise<void> {
         unit: 'programs/s',
         note: `${removed.seconds.toFixed(1)} s`,
       },
+      ...workers.map(({ role, child }): Measure => ({
+        name: `... memory of the ${role} worker`,
+        value: peakMebibytes(child.pid!),
+        unit: 'MiB',
+        bar: MEMORY_BAR,
+        at: 'most',
+      })),
     ];
     report('reverify', measures, values.json);
   } finally {

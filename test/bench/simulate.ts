@@ -6,8 +6,7 @@ import { difference, SCRIPTS, simulatedCourses } from '../simulation/conformance
 import { DevServer } from '../simulation/dev-server.js';
 import { simulateNights } from '../simulation/nights.js';
 import { BUGS, type BugName } from '../simulation/planted-bugs.js';
-import { WORKFLOWS } from '../../workflows/contract/index.js';
-import type { Schedule, SimulatedWorkflow } from '../simulation/schedules.js';
+import { SIMULATED, type Schedule, type SimulatedWorkflow } from '../simulation/schedules.js';
 import { isBug, Searcher, type Answer, type Task } from '../simulation/search.js';
 import { grow, LARGEST_HISTORY_BYTES, SIZES, type SizeName } from '../simulation/sizes.js';
 import { bundledWorkflows, WorkflowCode } from '../simulation/workflow-vm.js';
@@ -21,7 +20,7 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --seed S         the first seed (1); "--schedules 1 --seed S" repeats one
   --replay-faults F,F,...
                    with "--schedules 1": only these faults happen, as a violation prints them
-  --workflow W     of one workflow: ${WORKFLOWS.join(', ')};
+  --workflow W     of one workflow: ${SIMULATED.join(', ')};
                    by default a whole experiment, with others beside it on the same store and devices
   --bug NAME       plants a bug in all schedules: ${Object.keys(BUGS).join(', ')}
   --planted        looks for every planted bug, or that of --bug, in at most 300 schedules each
@@ -340,8 +339,8 @@ if (values.serve) {
   serve();
 } else {
   const { workflow, bug } = values;
-  const known = WORKFLOWS.find((name) => name === workflow);
-  if (workflow !== undefined && !known) throw new Error(`--workflow is one of ${WORKFLOWS.join(', ')}: ${workflow}`);
+  const known = SIMULATED.find((name) => name === workflow);
+  if (workflow !== undefined && !known) throw new Error(`--workflow is one of ${SIMULATED.join(', ')}: ${workflow}`);
   if (bug !== undefined && !isBug(bug)) throw new Error(`--bug is one of ${Object.keys(BUGS).join(', ')}: ${bug}`);
   const number = count(values.schedules, 'schedules');
   const only = values['replay-faults']?.split(',').filter((fault) => fault !== '');

@@ -1,9 +1,13 @@
 /** The whole chain on a micro model, against the real server and the real store. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
+import { root } from '../../infra/setup/paths.mjs';
 import { objectKeys } from '../../activities/artifacts/keys.js';
 import { digestsOf } from '../../activities/artifacts/produce.js';
 import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
@@ -139,8 +143,11 @@ describe('the whole chain', () => {
     const { results } = await resultsOf(store, run.workflowId);
     expect(results).toEqual({ report, ...Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) });
     const stored = (await store.manifest(report)).files;
-    expect(stored.map(({ name }) => name)).toEqual(['report.html', 'summary.json']);
-    expect(readFileSync(await store.fetch(stored[1]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
+    expect(stored.map(({ name }) => name)).toEqual([
+      ...['experiment.json', 'figures.json', 'report.html', 'summary.json'],
+      expect.stringMatching(/^tensorboard\/events\.out\.tfevents\.\d+\.acecoder$/) as string,
+    ]);
+    expect(readFileSync(await store.fetch(stored[3]!), 'utf8')).toBe(readFileSync(summary, 'utf8'));
     for (const { folder } of Summary.parse(JSON.parse(readFileSync(summary, 'utf8'))).models) {
       const { nlink, mode } = statSync(`${folder}/config.json`);
       expect(nlink).toBeGreaterThan(1);
@@ -152,6 +159,51 @@ describe('the whole chain', () => {
     expect(JSON.stringify([memo, await run.result()])).not.toContain('X-Amz-Signature');
     const { report: shown } = await queryOf<ExperimentStatus>(run, 'status');
     expect(await (await globalThis.fetch(shown!.link!.url)).text()).toContain(stages[0]!.artifact.key);
+  });
+
+  it('is reported by the command too, with the same figures, in a folder and on loopback', async () => {
+    const { html } = await firstRun();
+    const { workflowId } = await startedFirst!;
+    const target = mkdtempSync(join(tmpdir(), 'report-command-'));
+    const command = (...args: string[]) => commandOf('report', ...args);
+    const commandOf = (name: string, ...args: string[]) =>
+      spawn(process.execPath, ['--import', 'tsx', join(root, `infra/commands/${name}.ts`), workflowId, ...args], {
+        cwd: root,
+        env: { ...process.env, ...inject('environment') },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+    const written = command(target);
+    const said = text(written.stderr);
+    expect(await once(written, 'exit'), await said).toEqual([0, null]);
+    const figures = (file: string): unknown => JSON.parse(readFileSync(file, 'utf8'));
+    expect(figures(join(target, 'figures.json'))).toEqual(figures(join(dirname(html), 'figures.json')));
+    expect(readdirSync(target).sort()).toEqual(['figures.json', 'report.html', 'summary.json', 'tensorboard']);
+    const events = join(target, 'tensorboard', readdirSync(join(target, 'tensorboard'))[0]!);
+
+    const tracked = commandOf('track', '--tensorboard', join(target, 'tracked'));
+    const told = text(tracked.stderr);
+    expect(await once(tracked, 'exit'), await told).toEqual([0, null]);
+    expect(readFileSync(join(target, 'tracked/events.out.tfevents.0.acecoder'))).toEqual(readFileSync(events));
+    expect(readFileSync(events, 'latin1')).toContain('reinforcement/reward');
+    rmSync(target, { recursive: true });
+
+    const watching = command('--watch');
+    const ended = once(watching, 'exit');
+    const address = await new Promise<string>((found, failed) => {
+      let output = '';
+      watching.stdout.on('data', (chunk: Buffer) => {
+        output += chunk.toString();
+        const [, url] = /(http:\S+)/.exec(output) ?? [];
+        if (url) found(url);
+      });
+      watching.on('exit', () => failed(new Error(output)));
+    });
+    const page = await (await fetch(address)).text();
+    expect(page).toContain('id="live"');
+    expect(await (await fetch(new URL('version', address))).text()).toMatch(/^[0-9a-f]{16}$/);
+    expect((await fetch(new URL('../../etc/passwd', address))).status).toBe(404);
+    watching.kill('SIGINT');
+    expect(await ended).toEqual([0, null]);
   });
 
   it('trains each round on exactly the planned rollouts less the recorded drops', async () => {

@@ -120,6 +120,19 @@ describe.concurrent('programs that were judged before', () => {
     expect(await collect(artifactStore().rowsOf(programs, ProgramRow))).toHaveLength(QUESTIONS * PROGRAMS);
   });
 
+  it('run each new cell once in 256 shards, and give the rows of one', async () => {
+    const few = questions
+      .slice(0, 7)
+      .map(({ id }, at) => ({ questionId: id, add: [`assert ${nameOf(at)}(6) == ${6 + at}`] }));
+    const inputs = { programs, tests: file('tests', few) };
+    // Fewer than a sixteenth of the programs, so that programs go to shards by two digits of their keys.
+    const sharded = await reverified({ inputs, shardSize: 8, compare: 0 });
+    expect(sharded).toMatchObject({ cells: few.length * PROGRAMS, verdicts: (3 * QUESTIONS + few.length) * PROGRAMS });
+    const whole = await reverified({ inputs, compare: 0 });
+    expect([whole.cells, whole.summary]).toEqual([0, sharded.summary]);
+    expect(await tableOf(whole.table)).toEqual(await tableOf(sharded.table));
+  });
+
   it('run nothing where a test is gone, and everything under other limits', async () => {
     const tests = file(
       'tests',

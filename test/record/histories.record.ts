@@ -93,6 +93,19 @@ it('an experiment that is paused, resumed and finishes, and its stages', async (
   for (const stage of STAGES) await record(stage, `micro/${stage}`);
 });
 
+it('an experiment that forks another one at a round', async () => {
+  const patch = { stages: { reinforcement: { reward: { rewardModelWeight: 0.5 } } } };
+  const input = { name: 'forked', fork: { of: 'micro', from: 'reinforcement.round.2', patch } };
+  await (await startWorkflow('experiment', input, { id: 'forked' })).result();
+  await record('experiment-forked', 'forked');
+});
+
+it('a sweep of two cells', async () => {
+  const input = { name: 'cells', base: micro(), grid: { 'stages.evaluation.samples': [4, 5] } };
+  await (await startWorkflow('sweep', input, { id: 'sweep' })).result();
+  await record('sweep', 'sweep');
+});
+
 it('an experiment that is reset after its end', async () => {
   const { stages } = await statusWhere(
     await startWorkflow('experiment', micro(), { id: 'reset' }),

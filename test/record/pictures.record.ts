@@ -56,7 +56,7 @@ const micro = (name: string): ReturnType<typeof microExperiment> & { stages: Rec
 it('a finished experiment and its report', async () => {
   const handle = await startWorkflow('experiment', micro('my-run'), { id: 'my-run' });
   const { html } = (await handle.result()) as { html: string };
-  await picture('report', pathToFileURL(html).href, 'my-run', 1100);
+  await picture('report', pathToFileURL(html).href, 'my-run', 1000);
   await picture('experiment', experimentPage('my-run', (await handle.describe()).runId), 'my-run: done', 1100);
 });
 

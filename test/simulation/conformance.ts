@@ -4,10 +4,10 @@
  * course depends on how fast a host is.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { MESSAGES, WORKFLOWS, type FailureType, type ShardedStageName } from '../../workflows/contract/index.js';
+import { MESSAGES, type FailureType, type ShardedStageName } from '../../workflows/contract/index.js';
 import { SimulatedActivities } from './activities.js';
 import { commandText } from './recorded.js';
-import { caseOf, GARBAGE, type SimulatedWorkflow } from './schedules.js';
+import { caseOf, GARBAGE, SIMULATED, type SimulatedWorkflow } from './schedules.js';
 import { ActivityFails, NO_FAULTS, Server, type Attempt, type Taken } from './server.js';
 import { isTakenBack, type WorkflowCode } from './workflow-vm.js';
 
@@ -77,7 +77,7 @@ const failsForGood = (activity: string, nth = 1): At & { type: FailureType } => 
   type: 'RepeatedFailure',
 });
 
-const undisturbed = WORKFLOWS.map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
+const undisturbed = SIMULATED.map((workflow): Script => ({ name: `${workflow}, undisturbed`, workflow }));
 
 const SCRIPTS_OF_FAULTS: readonly Script[] = [
   {

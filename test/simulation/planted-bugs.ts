@@ -8,7 +8,7 @@ import type { Replacement } from './workflow-vm.js';
 export interface Bug {
   what: string;
   /** Where it is looked for; absent: in whole experiments. */
-  workflow?: (typeof WORKFLOWS)[number];
+  workflow?: Exclude<(typeof WORKFLOWS)[number], 'sweep'>;
   /** In the bundle; absent: in the modelled activities. */
   replacement?: Replacement;
 }

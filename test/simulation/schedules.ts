@@ -11,7 +11,7 @@ import {
   type ExperimentFigures,
   type FailureType,
   type StageName,
-  type WORKFLOWS,
+  WORKFLOWS,
 } from '../../workflows/contract/index.js';
 import { isDropped, SimulatedActivities, STEPS_PER_CHECKPOINT } from './activities.js';
 import { BUGS, type Bug, type BugName } from './planted-bugs.js';
@@ -46,7 +46,9 @@ const DISTURBANCES = [
 ] as const;
 type Disturbance = (typeof DISTURBANCES)[number] | 'resetAfter' | 'tightBudget' | 'neighbour';
 
-export type SimulatedWorkflow = (typeof WORKFLOWS)[number];
+export type SimulatedWorkflow = Exclude<(typeof WORKFLOWS)[number], 'sweep'>;
+/** Workflows that are simulated. A sweep is left out: it does nothing but run experiments, which are. */
+export const SIMULATED = WORKFLOWS.filter((workflow): workflow is SimulatedWorkflow => workflow !== 'sweep');
 
 /** What a schedule came to. */
 export interface Schedule {

@@ -3,7 +3,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { WORKFLOWS } from '../../workflows/contract/index.js';
 import { HISTORIES, NEXT } from '../replay/histories.js';
 import { difference, SCRIPTS, simulatedCourses } from './conformance.js';
 import { History } from './history.js';
@@ -11,7 +10,7 @@ import { simulateNights } from './nights.js';
 import { compared } from './recorded.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
 import { shrunk } from './search.js';
-import { replacementsOf, Simulator } from './schedules.js';
+import { replacementsOf, SIMULATED, Simulator } from './schedules.js';
 import { bundledWorkflows, checkSdk, WorkflowCode } from './workflow-vm.js';
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
@@ -201,7 +200,7 @@ describe('simulated workflows', () => {
     }
   });
 
-  it.each(WORKFLOWS)('%s with faults makes what it makes without', async (workflow) => {
+  it.each(SIMULATED)('%s with faults makes what it makes without', async (workflow) => {
     const schedules = workflow === 'reinforcement' ? 8 : 2;
     let faults = 0;
     for (let seed = 1; seed <= schedules; seed += 1) {

@@ -132,6 +132,7 @@ export function createServices({
       ...(settings.sandboxLibraries ? ['--libraries', settings.sandboxLibraries] : []),
       '--scratch-mib',
       String(settings.sandboxScratchMib),
+      ...(settings.sandboxProcesses ? ['--processes'] : []),
     ],
     pythonPath: settings.pythonPath,
     logs,

@@ -131,11 +131,11 @@ def export_table(params: ExportTableParams, call: Call) -> ExportTableResult:
                 "id": row["id"],
                 "source": row["source"],
                 "question": row["question"],
-                "test_cases": row["tests"],
+                "test_cases": [_test_text(test, row.get("checker")) for test in row["tests"]],
                 "inferences": inferences.get(row["id"], []),
                 "context_messages": [[{"content": row["question"], "role": "user"}]],
             }
-            for row in lines_of(params["rows"], ("id", "source", "question", "tests"))
+            for row in lines_of(params["rows"], ("id", "source", "question", "tests"), ("checker",))
         )
     else:
         schema = pa.schema([(name, pa.string()) for name in ("instruction", "input", "chosen", "rejected", "id")])
@@ -237,8 +237,8 @@ def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[
 
     def rows() -> Iterator[Row]:
         for row in read_table(source, columns):
-            tests = [test for test in row[tests_column] or [] if test and test.strip()]
-            name = entry_point(tests)
+            tests = [_test_of(test) for test in row[tests_column] or [] if test and test.strip()]
+            name = entry_point(test if isinstance(test, str) else f"assert {test.get('call')}" for test in tests)
             reason = (
                 "noQuestion"
                 if not (row["question"] or "").strip()
@@ -541,6 +541,25 @@ def entry_point(tests: Iterable[str]) -> str | None:
     return None
 
 
+_BARE = {"call", "expect", "stdin", "stdout"}
+
+
+def _test_text(test: Any, checker: str | None) -> str:
+    """A test as a text: itself, or as JSON with the checker of its question where it leaves open how it is judged."""
+    if isinstance(test, str):
+        return test
+    return json.dumps({**test, "checker": checker} if checker and test.keys() <= _BARE else test, sort_keys=True)
+
+
+def _test_of(text: str) -> Any:
+    """The test of such a text."""
+    try:
+        test = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        return text
+    return test if isinstance(test, dict) and test.keys() & {"call", "stdin"} else text
+
+
 def split_of(text: str, held_out_share: float) -> str:
     """heldOut for a stated share of texts, by their hash, so that it is the same for questions, programs and pairs."""
     position = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
@@ -560,14 +579,14 @@ class Counted(Iterator[Row]):
         return row
 
 
-def lines_of(path: str | None, fields: tuple[str, ...]) -> Iterator[Row]:
-    """Rows of a JSON Lines file, one in memory at a time; none without a path."""
+def lines_of(path: str | None, fields: tuple[str, ...], optional: tuple[str, ...] = ()) -> Iterator[Row]:
+    """Rows of a JSON Lines file, one in memory at a time; none without a path. Optional fields may be missing."""
     if path is None:
         return
     with Path(path).open(encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
-            yield {name: row[name] for name in fields}
+            yield {name: row[name] for name in fields} | {name: row[name] for name in optional if name in row}
 
 
 def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:

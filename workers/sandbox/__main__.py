@@ -64,6 +64,9 @@ def main() -> None:
         "--scratch-mib", type=int, default=0, help="MiB of files in memory that a program may write (none)"
     )
     parser.add_argument(
+        "--processes", action="store_true", help="programs may start processes and use loopback; needs --scratch-mib"
+    )
+    parser.add_argument(
         "--first",
         type=int,
         default=0,
@@ -78,7 +81,7 @@ def main() -> None:
     trouble = ""
     try:
         libraries = Libraries.find(options.libraries) if options.libraries else None
-        pool = Pool(workers, options.minimum, libraries, options.scratch_mib << 20, options.first)
+        pool = Pool(workers, options.minimum, libraries, options.scratch_mib << 20, options.first, options.processes)
     except (NotUsable, ServiceError) as error:
         # The service starts all the same, so that every request gets the reason as its reply.
         trouble = str(error)
@@ -96,6 +99,7 @@ def main() -> None:
         sandbox_operations(
             judge=with_pool(functools.partial(verdicts.judge, cache=verdicts.Cache())),
             limits=with_pool(verdicts.limits),
+            answers=with_pool(verdicts.answers),
             evaluate=with_pool(verdicts.evaluate),
             run=with_pool(verdicts.run),
             mutants=with_pool(verdicts.mutants),

@@ -25,7 +25,7 @@ from serve import Call, ServiceError
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
 # reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4, 5
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITE = 0, 1, 2, 3, 4, 5, 6
 _REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -109,20 +109,23 @@ class Job:
     """One run of a program, which ends after `max_time_outs` timeouts.
 
     With `stdin` it runs as a script that reads this text; with `tells`, its standard error is in the report too. With
-    `tests` a second process holds these and runs them (`inside/tester.py`). Otherwise each of `steps` is a list of
-    expressions whose values are wanted (`inside/program.py`), with `answers` as the data that a checker reads. With
-    `checks` the program is a checker, or empty, and judges these (`inside/checker.py`).
+    `tests` a second process holds these and runs them (`inside/tester.py`), but for ("module", text), which runs in the
+    module of the program. Otherwise each of `steps` is a list of expressions whose values are wanted
+    (`inside/program.py`), with `answers` as the data that a checker reads. With `checks` the program is a checker, or
+    empty, and judges these (`inside/checker.py`). With `suite` its answers to many inputs are wanted
+    (`inside/answers.py`).
     """
 
     program: str
     steps: Sequence[Sequence[Any]] = ()
     limits: Limits = Limits()
-    tests: Sequence[str] | None = None
+    tests: Sequence[str | tuple[str, str]] | None = None
     stdin: str | None = None
     tells: bool = False
     max_time_outs: int = MAX_TIME_OUTS
     answers: bool = False
     checks: Sequence[tuple[Any, ...]] | None = None
+    suite: tuple[str, Sequence[Any], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,15 +176,16 @@ class Pool:
         libraries: Libraries | None = None,
         scratch_bytes: int = 0,
         first: int = 0,
+        processes: bool = False,
     ) -> None:
         """Choose the strongest wall that works here; `ServiceError` SandboxUnavailable when none does, or when it is
         below the `minimum` level (of `wall.LEVELS`). Programs may import `libraries`, and write files of
-        `scratch_bytes` together. `first` is the number of the first zygote: its user follows from it, so that pools
-        with other numbers share no limits per user.
+        `scratch_bytes` together. With `processes` they may start processes and use loopback. `first` is the number of
+        the first zygote: its user follows from it, so that pools with other numbers share no limits per user.
         """
         self.size = size
         self._first = first
-        self._setting = wall.Setting(libraries, scratch_bytes=scratch_bytes)
+        self._setting = wall.Setting(libraries, scratch_bytes=scratch_bytes, processes=processes)
         self._zygotes: dict[int, _Zygote] = {}
         failures: list[str] = []
         for self._way in wall.ways():
@@ -220,6 +224,7 @@ class Pool:
         words = [f"stdlib and {libraries.name}" if libraries else "stdlib", "no preamble"]
         words += ["own module-level asserts and prints removed"]
         words += [f"files of {scratch // (1 << 20)} MiB"] if scratch else []
+        words += ["processes and loopback"] if self._setting.processes else []
         return ", ".join(words)
 
     def prepare(self, jobs: Iterable[Iterable[str]]) -> None:
@@ -414,6 +419,8 @@ def _frame(job: Job) -> bytes:
         content = (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
         mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
+    elif job.suite is not None:
+        mode, content = _SUITE, (job.program, job.suite, job.max_time_outs)
     elif job.checks is not None:
         mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs)
     else:
@@ -443,7 +450,8 @@ def _receive(zygote: _Zygote) -> list[Report]:
         middle, end = _REPLY.size + size, _REPLY.size + size + written
         if len(inbox) < end:
             break
-        records, output = bytes(inbox[_REPLY.size : middle]), bytes(inbox[middle:end])
+        with memoryview(inbox) as view:
+            records, output = bytes(view[_REPLY.size : middle]), bytes(view[middle:end])
         reports.append(Report(kind, status, microseconds / 1e6, records, tester_status, output))
         del inbox[:end]
     if len(reports) + bool(inbox) > len(zygote.sent):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import hashlib
 import json
 import re
@@ -16,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from operations import (
+    AnswersParams,
+    AnswersResult,
     BrokenReference,
     CallValue,
     CpuLimits,
@@ -34,10 +38,11 @@ from operations import (
     ProgramRun,
     RunParams,
     RunResult,
+    SuiteAnswers,
     TestOutcome,
     Verdict,
 )
-from sandbox import asserts, checkers
+from sandbox import asserts, checkers, suites
 from sandbox.asserts import Interaction
 from sandbox.checkers import Checked
 from sandbox.pool import (
@@ -55,6 +60,7 @@ from sandbox.pool import (
     Pool,
     Report,
 )
+from sandbox.suites import Suite
 from serve import Call, ServiceError
 
 HARNESS_VERSION = "6"
@@ -75,7 +81,16 @@ _MAX_CHARACTERS = 1_000_000
 _MAX_STREAM_CHARACTERS = 16_000_000
 _MAX_TESTS = 1_000
 _MAX_REASON = 200
+_MAX_BROKEN = checkers.MAX_OUTPUT_CHARACTERS  # bytes that are read of an output that is no text
 _MAX_RECORD = 1_500_000
+# What a larger record begins with (`inside/program.py`, `inside/answers.py`); all others are small.
+_LARGE = 16_384
+# Records of so many bytes at most are read and judged once, and so many of them are kept.
+_SMALL, _KEPT = 256, 8_192
+_LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
+# Answers to a suite are one text, so a record of them is read quickly, however large it is.
+_MAX_ANSWERS = 4_000_000
+_SUITE_ANSWERS = re.compile(rb'\{"status":"[a-z_]{1,24}","answers":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
@@ -87,10 +102,24 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 
 # Programs with checked tests that run before their answers are judged: what this process holds at a time.
 _CHECKED_AT_ONCE = 24
+_SUITES_AT_ONCE = 96
 _MAX_SURVIVORS = 3
 _MUTANTS = 20
 
-Test = asserts.Test | Checked
+
+@dataclass(frozen=True)
+class InModule:
+    """A text with `unittest` classes that runs in the module of the program, as BigCodeBench runs it."""
+
+    text: str
+
+    @property
+    def content(self) -> list[Any]:
+        """What decides the verdict, for keys."""
+        return [self.text]
+
+
+Test = asserts.Test | Checked | Suite | InModule
 Record = dict[str, Any]
 """What the process of a program wrote about one step, with a `status` and perhaps a `reason`; hostile."""
 Answer = tuple[str, str]
@@ -115,12 +144,16 @@ class Work:
     @property
     def is_checked(self) -> bool:
         """Whether answers leave the process of the program, and are judged in another one."""
-        return any(isinstance(test, Checked) for test in self.tests)
+        return any(isinstance(test, (Checked, Suite)) for test in self.tests)
+
+    @property
+    def is_of_suites(self) -> bool:
+        return bool(self.tests) and isinstance(self.tests[0], Suite)
 
     @property
     def is_mixed(self) -> bool:
         """Whether there are texts and calls among the tests, which run in different ways."""
-        return not self.is_script and len({type(test) for test in self.tests}) > 1
+        return not self.is_script and len(set(map(type, self.tests))) > 1
 
 
 def _is_of_script(test: Test) -> bool:
@@ -140,6 +173,10 @@ class Trial:
     crashed: int | None = None
     deferred: bool = False
     answers: dict[int, Answer] = field(default_factory=dict)
+    slowest: float = 0.0
+    """CPU seconds of the slowest call of a suite."""
+    opaque: int = -1
+    """Index of the first answer of a suite that is no plain data; -1 where there is none."""
 
     @property
     def statuses(self) -> list[str]:
@@ -147,15 +184,20 @@ class Trial:
 
     @property
     def last_time_out(self) -> int | None:
-        """Index of the last test that was out of time; when loading was, all tests are."""
+        """Index of the last test that was out of time; when loading was, all tests are. That a suite as a whole was is
+        not confirmed: its limit is what EvalPlus ends a task at, and a second run would take as long.
+        """
         for index in reversed(range(len(self.outcomes))):
             outcome = self.outcomes[index]
+            if outcome.get("reason") == _WHOLE_SUITE:
+                continue
             if outcome["status"] == "timeout" or outcome.get("reason") in (_LOADING_CPU, _LOADING_WALL):
                 return index
         return None
 
 
 _LOADING_CPU, _LOADING_WALL = "out of CPU time while loading", "out of wall time while loading"
+_WHOLE_SUITE = "out of CPU time for all inputs"
 
 
 class Cache:
@@ -171,8 +213,8 @@ class Cache:
         tests = [
             test
             if isinstance(test, str)
-            else ["checked", test.content]
-            if isinstance(test, Checked)
+            else [type(test).__name__.lower(), test.content]
+            if isinstance(test, (Checked, Suite, InModule))
             else [test.stdin, test.stdout, test.compare]
             for test in work.tests
         ]
@@ -239,6 +281,9 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     """
     limits = Limits.parse(params)
     jobs, references = _parse(params, "jobs", "tests", limits), _parse(params, "references", "tests", limits)
+    for id, work in [*jobs, *references]:
+        if any(isinstance(test, Suite) and test.expected is None for test in work.tests):
+            raise ServiceError("InvalidInput", f"Job {id} has a suite without 'expected': ask for its answers first.")
     thresholds = _rates(params)
     broken = _broken_references(pool, references, call)
     works = list(dict.fromkeys(work for _, work in jobs))
@@ -249,8 +294,13 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     missing = [work for work in works if work not in known]
     trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
     sound = [reference for reference in references if reference[0] not in broken]
-    if failing := _broken_references(pool, sound, call):
-        message = f"References that passed before the batch fail after it: {', '.join(failing)}; no verdict is given."
+    failing = _broken_references(pool, sound, call)
+    # A checker that now fails and then does not says nothing about the host.
+    faulty = {id: each for id, each in failing.items() if each["status"] == "checker_failed"}
+    broken |= faulty
+    if failing.keys() - faulty.keys():
+        names = ", ".join(id for id in failing if id not in faulty)
+        message = f"References that passed before the batch fail after it: {names}; no verdict is given."
         raise ServiceError("SandboxUnavailable", message)
     for work, key in zip(works, keys, strict=bool(cache)):
         if cache:
@@ -273,18 +323,33 @@ def limits(pool: Pool, params: LimitsParams, call: Call) -> LimitsResult:
     """
     most = Limits.parse(params)
     jobs = _parse(params, "jobs", "tests", most)
-    works = list(dict.fromkeys(work for _, work in jobs))
+    works = list(dict.fromkeys(part for _, work in jobs for part in _parts(work)))
     pool.prepare(_texts(work) for work in works)
     empty = Work("", (), most)
     trials = _run_works(pool, [*works, empty] * _MEASUREMENTS, call, alone=False)
     width = len(works) + 1
     least = [min(trial.cpu_seconds for trial in trials[at::width]) for at in range(width)]
     beyond_empty = {work: max(0.0, seconds - least[-1]) for work, seconds in zip(works, least, strict=False)}
-    return {"limits": [limits_from(beyond_empty[work], most) for _, work in jobs]}
+    return {"limits": [limits_from(sum(beyond_empty[part] for part in _parts(work)), most) for _, work in jobs]}
+
+
+def _places(work: Work) -> list[list[int]]:
+    """Places of the tests that run together: all of them, or texts and calls apart."""
+    if not work.is_mixed:
+        return [list(range(len(work.tests)))]
+    return [[place for place, test in enumerate(work.tests) if isinstance(test, str) is kind] for kind in (True, False)]
+
+
+def _parts(work: Work) -> list[Work]:
+    """A work, or where texts and calls are among its tests one for each of the two kinds."""
+    if not work.is_mixed:
+        return [work]
+    return [replace(work, tests=tuple(work.tests[place] for place in places)) for places in _places(work)]
 
 
 def _texts(work: Work) -> list[str]:
-    return [work.program, *(test for test in work.tests if isinstance(test, str))]
+    tests = (test.text if isinstance(test, InModule) else test for test in work.tests)
+    return [work.program, *(test for test in tests if isinstance(test, str))]
 
 
 def limits_from(reference_seconds: float, most: Limits) -> CpuLimits:
@@ -329,23 +394,14 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
     """Judge each work; one with texts and calls as two."""
     if not any(work.is_mixed for work in works):
         return _judge_alike(pool, works, thresholds, call)
-    owners = [
-        (index, [place for place, test in enumerate(work.tests) if isinstance(test, str) in kinds])
-        for index, work in enumerate(works)
-        for kinds in ([[True], [False]] if work.is_mixed else [[True, False]])
-    ]
 
     def parts(indexes: Sequence[int]) -> list[Work]:
-        tests = {index: works[index].tests for index in indexes}
-        return [
-            replace(works[index], tests=tuple(tests[index][place] for place in places))
-            for index, places in owners
-            if index in tests
-        ]
+        return [part for index in indexes for part in _parts(works[index])]
 
     def merged(indexes: Sequence[int], trials: Sequence[Trial]) -> dict[int, Trial]:
         found = {index: Trial([{"status": "not_run"} for _ in works[index].tests]) for index in indexes}
-        for (index, places), part in zip([each for each in owners if each[0] in found], trials, strict=True):
+        owners = [(index, places) for index in indexes for places in _places(works[index])]
+        for (index, places), part in zip(owners, trials, strict=True):
             whole = found[index]
             for place, outcome in zip(places, part.outcomes, strict=True):
                 whole.outcomes[place] = outcome
@@ -423,17 +479,20 @@ def _run_works(
     pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
 ) -> list[Trial]:
     """Run each work, and judge the answers that have a checker: of few works at a time, because answers are large."""
-    checked = [index for index, work in enumerate(works) if work.is_checked]
+    checked = [index for index, work in enumerate(works) if work.is_checked and not work.is_of_suites]
+    of_suites = [index for index, work in enumerate(works) if work.is_of_suites]
+    # The slowest first, so that no core waits for one that came last.
+    of_suites.sort(key=lambda index: -works[index].limits.cpu_seconds_per_test)
     rest = [index for index, work in enumerate(works) if not work.is_checked]
     trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone, max_time_outs), strict=True))
-    for start in range(0, len(checked), _CHECKED_AT_ONCE):
-        some = checked[start : start + _CHECKED_AT_ONCE]
+    batches = [(checked, _CHECKED_AT_ONCE), (of_suites, _SUITES_AT_ONCE)]
+    for some in (each[at : at + size] for each, size in batches for at in range(0, len(each), size)):
         ran = _run_jobs(pool, [works[at] for at in some], call, alone, max_time_outs)
-        pending: list[tuple[Trial, int, Checked, Answer]] = []
+        pending: list[tuple[Trial, int, Checked | Suite, Answer]] = []
         for index, trial in zip(some, ran, strict=True):
             for place, answer in trial.answers.items():
                 test = works[index].tests[place]
-                assert isinstance(test, Checked)
+                assert isinstance(test, (Checked, Suite))
                 pending.append((trial, place, test, answer))
             trial.answers = {}
             trials[index] = trial
@@ -458,17 +517,7 @@ def _run_jobs(
 
     def digest(at: int, report: Report | None) -> Trial:
         index, place = owners[at]
-        work = works[index]
-        try:
-            if jobs[at].stdin is not None:
-                return _script_trial(work.tests[place : place + 1], report)
-            if jobs[at].answers:
-                tests = work.tests[place : place + 1] if work.tested else work.tests
-                return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
-            return _trial(work.tests, report, tested=jobs[at].tests is not None)
-        except (Exception, RecursionError) as error:  # noqa: BLE001 - hostile records end no batch
-            print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
-            return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in work.tests])
+        return trial_of(works[index], place, jobs[at], report)
 
     trials: list[Trial] = [Trial([]) for _ in works]
     for (index, _), part in zip(owners, pool.run(jobs, call, digest, alone), strict=True):
@@ -489,6 +538,32 @@ def _run_jobs(
     return trials
 
 
+def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
+    """What is known of the run of a job, which is number `place` of a work's. The report is hostile: whatever it holds
+    ends no batch.
+    """
+    is_apart = job.stdin is not None or job.suite is not None or (job.answers and work.tested)
+    tests = work.tests[place : place + 1] if is_apart else work.tests
+    # Half a million lists make no garbage, and looking for it would take three times as long as reading them.
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        if job.suite is not None:
+            test = work.tests[place]
+            return _suite_trial(report, test if isinstance(test, Suite) else None)
+        if job.stdin is not None:
+            return _script_trial(tests, report)
+        if job.answers:
+            return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
+        return _trial(tests, report, tested=job.tests is not None)
+    except Exception as error:  # noqa: BLE001 - hostile records end no batch
+        print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
+        return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in tests])
+    finally:
+        if was_collecting:
+            gc.enable()
+
+
 def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
     """Tests of a script after those in which it was out of time do not count: which of them ran is no matter."""
     if not work.is_script and not (work.is_checked and work.tested):
@@ -507,26 +582,36 @@ def _jobs(work: Work, max_time_outs: int) -> list[Job]:
         limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
     if work.is_script:
         return [Job(work.program, limits=limits, stdin=_stdin(test)) for test in work.tests]
+    if work.is_of_suites:
+        return [
+            Job(work.program, limits=limits, suite=(test.entry_point, test.arguments, test.truths))
+            for test in work.tests
+            if isinstance(test, Suite)
+        ]
     if work.is_checked:
         calls = [checkers.plan(test).call for test in work.tests if isinstance(test, Checked)]
         steps = [[code] if code else [] for code in calls]
         groups = [[step] for step in steps] if work.tested else [steps]
         return [Job(work.program, each, limits, max_time_outs=max_time_outs, answers=True) for each in groups]
+    if work.tests and isinstance(work.tests[0], InModule):
+        texts = [("module", test.text) for test in work.tests if isinstance(test, InModule)]
+        return [Job(work.program, limits=limits, tests=texts, max_time_outs=max_time_outs)]
     tests = [test for test in work.tests if isinstance(test, str)]
-    if work.tested or any(asserts.plan(test).holds is None for test in tests):
+    plans = [asserts.plan(test) for test in tests]
+    if work.tested or not all(plan.parts for plan in plans):
         return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
-    steps = [asserts.plan(test).step[1] for test in tests]
+    steps = [plan.step[1] for plan in plans]
     return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
 
 
 def _stdin(test: Test) -> str:
-    assert not isinstance(test, str)
+    assert isinstance(test, (Interaction, Checked))
     return test.stdin or ""
 
 
 def _answers_trial(tests: tuple[Checked, ...], report: Report | None, may_defer: bool) -> Trial:
     """Digest the report of a run whose answers are judged apart: what is known before."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     answers: list[Answer | None] = []
 
     def finish(_: Test, record: Record) -> TestOutcome:
@@ -575,7 +660,7 @@ def _note_crash(trial: Trial, report: Report | None) -> None:
 
 def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
     """Digest the report of one run."""
-    records = _records(report) if report else []
+    records = _records(report, len(tests)) if report else []
     deferred = False
 
     def finish(test: Test, record: Record) -> TestOutcome:
@@ -593,17 +678,19 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
         trial.flags.add("stripped")
     cheating = tested and bool(records) and records[-1].get("cheating") is True
     for test, outcome in zip(tests, outcomes, strict=True):
-        assert not isinstance(test, Checked)
-        plan = asserts.plan(test)
+        assert not isinstance(test, (Checked, Suite))
+        plan = asserts.Plan(("text", "")) if isinstance(test, InModule) else asserts.plan(test)
         if outcome.get("inside"):
             trial.flags.add("inside")
             if cheating and outcome["status"] == "pass":
                 outcome["status"] = "assertion_failed"
                 outcome["reason"] = "passes asserts that are known to be false"
-        for flag, is_set in (("weak", plan.weak), ("repaired", plan.repaired)):
-            if is_set:
-                trial.flags.add(flag)
-                outcome[flag] = True
+        if plan.weak:
+            trial.flags.add("weak")
+            outcome["weak"] = True
+        if plan.repaired:
+            trial.flags.add("repaired")
+            outcome["repaired"] = True
         if not plan.parses:
             trial.flags.add("unparsable")
     if cheating:
@@ -615,8 +702,8 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
 def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
     """Digest the report of a script that was run for one test: how it ended, and then what it wrote, decide."""
     (test,) = tests
-    assert not isinstance(test, str)
-    records = _records(report) if report else []
+    assert isinstance(test, (Interaction, Checked))
+    records = _records(report, 1) if report else []
     trial = Trial([], cpu_seconds=report.cpu_seconds if report else 0.0)
     if report is None:
         trial.outcomes.append({"status": "unjudged", "reason": "the sandbox had trouble"})
@@ -629,19 +716,29 @@ def _script_trial(tests: tuple[Test, ...], report: Report | None) -> Trial:
         trial.outcomes.append({"status": "killed", "reason": reason})
     elif report.kind != ENDED or report.status != 0:
         trial.outcomes.append(_death(report))
-    else:
+    elif isinstance(test, Checked) and test.checker is not None:
         written = _text(report.output)
-        if isinstance(test, Checked) and test.checker is not None:
-            if len(written) > checkers.MAX_OUTPUT_CHARACTERS:
-                reason = f"wrote more than the {checkers.MAX_OUTPUT_CHARACTERS} characters that a checker gets"
-                trial.outcomes.append({"status": "killed", "reason": reason})
-            else:
-                trial.outcomes.append({"status": "pass"})
-                trial.answers[0] = ("text", written)
-            return trial
-        passed = any(asserts.same_output(written, each) for each in _interactions(test))
-        trial.outcomes.append({"status": "pass"} if passed else {"status": "assertion_failed", "reason": _got(written)})
+        if len(written) > checkers.MAX_OUTPUT_CHARACTERS:
+            reason = f"wrote more than the {checkers.MAX_OUTPUT_CHARACTERS} characters that a checker gets"
+            trial.outcomes.append({"status": "killed", "reason": reason})
+        else:
+            trial.outcomes.append({"status": "pass"})
+            trial.answers[0] = ("text", written)
+    elif _is_expected(report.output, _interactions(test)):
+        trial.outcomes.append({"status": "pass"})
+    else:
+        reason = _got(_text(report.output[: 8 * _MAX_REASON]))
+        trial.outcomes.append({"status": "assertion_failed", "reason": reason})
     return trial
+
+
+def _is_expected(output: bytes, interactions: Sequence[Interaction]) -> bool:
+    """Whether the output of a script is one of those expected, which are compared alike."""
+    possible = [each for each in interactions if asserts.may_be_same(output, each)]
+    if not possible:
+        return False
+    written = _text(output if possible[0].compare == "exact" else asserts.with_short_spaces(output))
+    return any(asserts.same_output(written, each) for each in possible)
 
 
 def _interactions(test: Interaction | Checked) -> list[Interaction]:
@@ -654,29 +751,65 @@ def _interactions(test: Interaction | Checked) -> list[Interaction]:
 # --- answers that are judged apart from the program -------------------------------------------------------------------
 
 
-def _check(pool: Pool, given: Sequence[tuple[int, Checked, Answer]], call: Call, alone: bool) -> list[TestOutcome]:
+def _check(
+    pool: Pool, given: Sequence[tuple[int, Checked | Suite, Answer]], call: Call, alone: bool
+) -> list[TestOutcome]:
     """The outcomes of answers, each (program, its test, its answer), in order. The answers of one program to one
     checker are judged in one process. After a crash those that are left get another one; a timeout is confirmed alone,
     with four times the limits.
     """
     outcomes: dict[int, TestOutcome] = {}
     pending = list(range(len(given)))
+    for at in list(pending):
+        if outcome := _compared_here(given[at][1], given[at][2]):
+            outcomes[at] = outcome
+            pending.remove(at)
     for _ in range(1 + _MAX_CRASHES):
         groups: dict[tuple[int, str], list[int]] = {}
         for at in pending:
-            groups.setdefault((given[at][0], given[at][1].checker or ""), []).append(at)
-        outcomes |= _run_checks(pool, given, list(groups.values()), checkers.LIMITS, call, alone)
+            groups.setdefault((given[at][0], _checker(given[at][1])), []).append(at)
+        for limits in (checkers.LIMITS, suites.CHECK_LIMITS):
+            some = [group for group in groups.values() if _check_limits(given[group[0]][1]) == limits]
+            outcomes |= _run_checks(pool, given, some, limits, call, alone)
         pending = [at for at in pending if at not in outcomes]
         if not pending:
             break
     late = [at for at, outcome in outcomes.items() if outcome.get("reason") in _LATE_CHECKS]
-    outcomes |= _run_checks(pool, given, [[at] for at in late], checkers.LIMITS.times(_SLOW_FACTOR), call, alone=True)
+    for at in late:
+        slow = _check_limits(given[at][1]).times(_SLOW_FACTOR)
+        outcomes |= _run_checks(pool, given, [[at]], slow, call, alone=True)
     for at in pending:
         outcomes[at] = {"status": "checker_failed", "reason": "the checker: ended with an earlier answer"}
     for at, (_, test, _) in enumerate(given):
-        if version := test.digest:
+        if isinstance(test, Checked) and (version := test.digest):
             outcomes[at]["checker"] = version
     return [outcomes[at] for at in range(len(given))]
+
+
+def _compared_here(test: Checked | Suite, answer: Answer) -> TestOutcome | None:
+    """The outcome of small answers to a suite; None for all that goes to another process."""
+    if not isinstance(test, Suite):
+        return None
+    try:
+        compared, why = suites.why_wrong_here(test, answer[1])
+    except suites.Strange:
+        return {"status": "killed", "reason": "wrote to the result channel"}
+    if not compared:
+        return None
+    return {"status": "pass"} if why is None else {"status": "assertion_failed", "reason": _clean(why)}
+
+
+def _checker(test: Checked | Suite) -> str:
+    """The text of the checker program, empty where there is none."""
+    return "" if isinstance(test, Suite) else test.checker or ""
+
+
+def _check_limits(test: Checked | Suite) -> Limits:
+    return suites.CHECK_LIMITS if isinstance(test, Suite) else checkers.LIMITS
+
+
+def _check_of(test: Checked | Suite) -> tuple[Any, ...]:
+    return test.check if isinstance(test, Suite) else checkers.plan(test).check
 
 
 _CHECK_TIME = "the checker: out of CPU time"
@@ -686,7 +819,7 @@ _LATE_CHECKS = (_CHECK_TIME, _CHECK_TIME_OUTS)
 
 def _run_checks(
     pool: Pool,
-    given: Sequence[tuple[int, Checked, Answer]],
+    given: Sequence[tuple[int, Checked | Suite, Answer]],
     groups: Sequence[Sequence[int]],
     limits: Limits,
     call: Call,
@@ -695,9 +828,9 @@ def _run_checks(
     """The outcomes of the answers of each group, which one process judges, up to the one in which it ended."""
     jobs = [
         Job(
-            given[group[0]][1].checker or "",
+            _checker(given[group[0]][1]),
             limits=limits,
-            checks=[(*checkers.plan(given[at][1]).check, given[at][2]) for at in group],
+            checks=[(*_check_of(given[at][1]), given[at][2]) for at in group],
         )
         for group in groups
     ]
@@ -706,7 +839,7 @@ def _run_checks(
         group = groups[index]
         if report is None:
             return {at: {"status": "unjudged", "reason": "the sandbox had trouble"} for at in group}
-        records = _records(report)
+        records = _records(report, len(group))
         if not records or records[0]["status"] != "loaded":
             said = _clean(records[0].get("reason", "out of CPU time")) if records else _death(report).get("reason", "")
             return {at: {"status": "checker_failed", "reason": f"the checker does not load: {said}"} for at in group}
@@ -803,7 +936,8 @@ def _text(written: bytes) -> str:
     try:
         return written.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return written.decode("utf-8", "surrogateescape")
+        broken = written[: _MAX_BROKEN + 1].decode("utf-8", "surrogateescape")
+        return broken if len(written) <= _MAX_BROKEN else broken + "\udcff"
 
 
 def _got(written: str) -> str:
@@ -821,7 +955,7 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     works = list(dict.fromkeys(work for _, work in jobs))
 
     def digest(index: int, report: Report | None) -> list[CallValue | TestOutcome]:
-        records = _records(report) if report else []
+        records = _records(report, len(works[index].tests)) if report else []
         return _outcomes(report, records, works[index].tests, _value_record)
 
     results = pool.run(
@@ -831,6 +965,83 @@ def evaluate(pool: Pool, params: EvaluateParams, call: Call) -> EvaluateResult:
     )
     by_work = dict(zip(works, results, strict=True))
     return {"values": [{"id": id, "results": by_work[work]} for id, work in jobs]}
+
+
+def answers(pool: Pool, params: AnswersParams, call: Call) -> AnswersResult:
+    """What references answer to the inputs of suites, which is then what programs are to answer.
+
+    params: {jobs: [{id, program, tests, limits?}], limits?}; all tests are suites. Result: {answers: [{id, suites:
+    [{status: "answers", answers, slowest} | {status, reason}]}]} in job order. `answers` is a text to hand back as
+    `expected`, and `slowest` are the CPU seconds of the slowest call. An answer that is no plain data is a failure.
+    """
+    jobs = _parse(params, "jobs", "tests", Limits.parse(params))
+    for id, work in jobs:
+        if not work.is_of_suites:
+            raise ServiceError("InvalidInput", f"Job {id} has tests that are no suites.")
+    works = list(dict.fromkeys(work for _, work in jobs))
+    pool.prepare(_texts(work) for work in works)
+    pieces = [(work, job) for work in works for job in _jobs(work, 1)]
+
+    def digest(_: int, report: Report | None) -> SuiteAnswers | TestOutcome:
+        trial = _suite_trial(report)
+        (outcome,) = trial.outcomes
+        if outcome["status"] != "pass":
+            return outcome
+        if trial.opaque >= 0:
+            return {"status": "raised", "reason": f"input {trial.opaque}: the answer is no plain data"}
+        return {"status": "answers", "answers": trial.answers[0][1], "slowest": trial.slowest}
+
+    found: dict[Work, list[SuiteAnswers | TestOutcome]] = {work: [] for work in works}
+    for (work, _), each in zip(pieces, pool.run([job for _, job in pieces], call, digest), strict=True):
+        found[work].append(each)
+    return {"answers": [{"id": id, "suites": found[work]} for id, work in jobs]}
+
+
+def _suite_trial(report: Report | None, suite: Suite | None = None) -> Trial:
+    """Digest the report of a run of one suite. What a program does after a wrong answer is no matter, as at EvalPlus:
+    where a call fails, the answers before it are compared first.
+    """
+    if report is None:
+        return Trial([{"status": "unjudged", "reason": "the sandbox had trouble"}])
+    records = _records(report, 1)
+    trial = Trial([], cpu_seconds=report.cpu_seconds)
+    if not records or records[0]["status"] != "loaded":
+        trial.outcomes.append(_loading_failure(report, records))
+        return trial
+    if records[0].get("stripped") is True:
+        trial.flags.add("stripped")
+    match records[1:]:
+        case [{"status": "answers", "answers": str(text), "slowest": float() | int() as slowest, "opaque": int(at)}]:
+            trial.outcomes.append({"status": "pass"})
+            trial.answers[0] = ("data", text)
+            trial.slowest, trial.opaque = float(slowest), at
+        case [{"status": "too_large"}]:
+            reason = "its answers are larger than what the sandbox takes"
+            trial.outcomes.append({"status": "killed", "reason": reason})
+        case [{"input": int(at), "answers": str(text)}] if suite and (why := _wrong_before(suite, text, at)):
+            trial.outcomes.append({"status": "assertion_failed", "reason": _clean(why)})
+        case [{"status": "timeout", "whole": True}]:
+            trial.outcomes.append({"status": "timeout", "reason": _WHOLE_SUITE})
+        case [{"status": str(), "input": int(at)} as record] if record["status"] in _FAILURES:
+            outcome = _failed_record(record)
+            trial.outcomes.append(
+                {**outcome, "reason": _clean(f"input {at}: {outcome.get('reason', 'out of CPU time')}")}
+            )
+        case []:
+            death = _death(report)
+            late = death["status"] == "timeout" and report.kind == CPU_TIME
+            trial.outcomes.append({"status": "timeout", "reason": _WHOLE_SUITE} if late else death)
+        case _:
+            trial.outcomes.append({"status": "killed", "reason": "wrote to the result channel"})
+    return trial
+
+
+def _wrong_before(suite: Suite, answers: str, count: int) -> str | None:
+    """What is wrong with the answers before a call that failed; None where nothing is, or they are not looked at."""
+    try:
+        return suites.why_wrong_here(suite, answers, count)[1]
+    except suites.Strange:
+        return "it wrote to the result channel"
 
 
 def run(pool: Pool, params: RunParams, call: Call) -> RunResult:
@@ -865,7 +1076,7 @@ def _program_run(id: str, report: Report | None) -> ProgramRun:
     streams = report.output[4:]
     told["stdout"], told["stderr"] = _text(streams[:size]), _text(streams[size:])
     told["cpuSeconds"] = report.cpu_seconds
-    records = _records(report)
+    records = _records(report, 1)
     if report.kind == OVERFLOW:
         return {
             **told,
@@ -924,15 +1135,29 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
                 texts == "tests" and len(test) == 3 and compare in asserts.COMPARISONS
             ):
                 tests.append(Interaction(stdin, stdout, compare))
+            case {"module": str(text)} if texts == "tests" and len(test) == 1:
+                tests.append(InModule(text))
+            case {"suite": str(inputs)} if texts == "tests" and (suite := suites.parse(test)):
+                try:
+                    _ = suite.arguments
+                except suites.NoInputs as error:
+                    message = f"Job {position} has a suite of {suite.task} whose inputs cannot be read: {error}."
+                    raise ServiceError("InvalidInput", message) from None
+                _check_length(position, suites.MAX_INPUT_CHARACTERS, [inputs, suite.expected or ""])
+                tests.append(suite)
             case {"call": str()} | {"stdin": str()} if texts == "tests" and (checked := checkers.parse(test)):
                 tests.append(checked)
             case _:
                 message = f"Job {position} has {texts} that are neither texts nor of a known form."
                 raise ServiceError("InvalidInput", message)
-    if len({_is_of_script(test) for test in tests}) > 1:
+    if set(map(type, tests)) != {str} and len({_is_of_script(test) for test in tests}) > 1:
         raise ServiceError(
             "InvalidInput", f"Job {position} has both stdin tests and others; give it tests of one kind."
         )
+    for kind, name in ((Suite, "suites"), (InModule, "tests in its module")):
+        if len({isinstance(test, kind) for test in tests}) > 1:
+            message = f"Job {position} has both {name} and other tests; give it tests of one kind."
+            raise ServiceError("InvalidInput", message)
     if len(tests) > _MAX_TESTS:
         message = f"Job {position} has {len(tests)} {texts}; at most {_MAX_TESTS} are allowed."
         raise ServiceError("InvalidInput", message)
@@ -943,6 +1168,7 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
         expressions += [test.call or "", test.property or ""]
     for most, given_texts in (
         (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str)), *expressions]),
+        (_MAX_CHARACTERS, [test.text for test in tests if isinstance(test, InModule)]),
         (_MAX_STREAM_CHARACTERS, streams),
         (checkers.MAX_CHECKER_CHARACTERS, [test.checker or "" for test in checked]),
     ):
@@ -969,11 +1195,13 @@ _FAILURES: dict[str, Verdict] = {
 }
 
 
-def _records(report: Report) -> list[Record]:
-    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile."""
+def _records(report: Report, steps: int) -> list[Record]:
+    """Parse what the process wrote, up to the first thing that is not a record: the bytes are hostile. A process writes
+    how it loaded, a record for each of so many steps, and one at the end; of more, only the first is read.
+    """
     records: list[Record] = []
     data, position = report.records, 4  # after the empty record that says "ready"
-    while position + 4 <= len(data):
+    while position + 4 <= len(data) and len(records) < steps + 3:
         (size,) = struct.unpack_from(">I", data, position)
         text = data[position + 4 : position + 4 + size]
         position += 4 + size
@@ -985,8 +1213,48 @@ def _records(report: Report) -> list[Record]:
 
 
 def _record(text: bytes) -> Record | None:
-    """The record of a JSON text; None where it is none."""
-    if len(text) > _MAX_RECORD:
+    """The record of a JSON text; None where it is none. Large values stay unread until they are judged, so that those
+    of one test alone are in memory.
+    """
+    if len(text) <= _SMALL:
+        return _small(text)
+    if len(text) > _LARGE:
+        if text.startswith(_LARGE_VALUES) and len(text) <= _MAX_RECORD:
+            return {"status": "values", "unread": text}
+        if (answers := _SUITE_ANSWERS.match(text)) and len(text) - answers.end() <= _LARGE:
+            return _read(text, _MAX_ANSWERS)
+        if not text.startswith(_LARGE_ANSWER):
+            return None
+    return _read(text)
+
+
+class _Small(dict[str, Any]):
+    """A record with its text, kept because programs for one question write the same ones. Nothing changes it."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _small(text: bytes) -> Record | None:
+    if (read := _read(text)) is None:
+        return None
+    small = _Small(read)
+    small.text = text
+    return small
+
+
+def _whole(record: Record) -> Record:
+    """A record with its values. `Malformed` where what was left unread is none."""
+    if not isinstance(text := record.get("unread"), bytes):  # which no JSON text holds
+        return record
+    if (read := _read(text)) is None or read["status"] != "values":
+        raise asserts.Malformed("not values")
+    return read
+
+
+def _read(text: bytes, most: int = _MAX_RECORD) -> Record | None:
+    if len(text) > most:
         return None
     try:
         parsed: Any = _decode(text.decode("ascii"))
@@ -1029,8 +1297,20 @@ def _outcomes(
 
 
 def _judge_record(test: Test, record: Record) -> TestOutcome:
+    return _judge_small(test, record.text).copy() if isinstance(record, _Small) else _judge(test, record)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _judge_small(test: Test, text: bytes) -> TestOutcome:
+    record = _small(text)
+    assert record is not None
+    return _judge(test, record)
+
+
+def _judge(test: Test, record: Record) -> TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
+    record = _whole(record)
     failure = cast("Record | None", record.get("failure"))
     if failure is not None and (type(failure) is not dict or failure.get("status") not in ("raised", "refused")):
         raise asserts.Malformed("not a failure")
@@ -1058,6 +1338,7 @@ def _tested_record(record: Record) -> TestOutcome:
 def _value_record(_: Test, record: Record) -> CallValue | TestOutcome:
     if record["status"] != "values":
         return _failed_record(record)
+    record = _whole(record)
     if isinstance(record.get("failure"), dict):
         return _failed_record(record["failure"])
     match record.get("values"):

@@ -26,6 +26,7 @@ from sandbox import cgroups
 from sandbox.libraries import Libraries
 
 _INSIDE = Path(__file__).parent / "inside"
+_HOSTS = Path(__file__).parent / "hosts"
 _INTERPRETER = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 # -I and -E would make the interpreter ignore PYTHONHASHSEED; the environment holds nothing else.
 _PYTHON = [str(_INTERPRETER), "-s", "-S", "-B"]
@@ -55,6 +56,8 @@ class Setting:
     libraries: Libraries | None = None
     preload: frozenset[str] = field(default_factory=frozenset[str])
     scratch_bytes: int = 0
+    processes: bool = False
+    """Whether programs may start processes and use loopback."""
 
     @property
     def words(self) -> dict[str, object]:
@@ -64,6 +67,7 @@ class Setting:
             "modules": sorted(self.libraries.modules) if self.libraries else [],
             "preload": sorted(self.preload),
             "scratchBytes": self.scratch_bytes,
+            "processes": self.processes,
         }
 
 
@@ -136,7 +140,13 @@ def _readable(setting: Setting) -> list[str]:
                 for each in sorted(parent.iterdir())
                 if each.exists() and each not in on_the_way and each not in packages
             ]
-    return [*places, *([setting.libraries.folder] if setting.libraries else [])]
+    places += [setting.libraries.folder, *_library_devices()] if setting.libraries else []
+    return [*places, *(["/etc/hosts"] if setting.processes else [])]
+
+
+def _library_devices() -> list[str]:
+    """Devices that libraries read where Python asks the kernel: TensorFlow takes random numbers from a file."""
+    return [device for device in ("/dev/urandom",) if Path(device).exists()]
 
 
 def _bubblewrap(as_root: bool, more: Sequence[str] = (), setting: Setting = Setting()) -> list[str]:
@@ -154,12 +164,23 @@ def _bubblewrap(as_root: bool, more: Sequence[str] = (), setting: Setting = Sett
         ("/dev/null", "--dev-bind"),
         *((folder, "--tmpfs") for folder in _packages()),
         *([(setting.libraries.folder, "--ro-bind")] if setting.libraries else []),
+        *((device, "--dev-bind") for device in (_library_devices() if setting.libraries else [])),
     ]:
         # Folders on the way are made by bubblewrap for their owner only; the zygote's user has to pass them.
         for parent in reversed(Path(path).parents[:-1]):
             command += ["--perms", "0755", "--dir", str(parent)]
         command += [bind, path] if bind == "--tmpfs" else [bind, path, path]
         command += ["--remount-ro", path] if bind == "--tmpfs" else []
+    if setting.libraries:
+        # TensorFlow asks for the path and the arguments of its process. Where there is a /proc, threadpoolctl asks for
+        # what is mapped. There is nothing else of processes.
+        for folder in ("/proc", "/proc/self"):
+            command += ["--perms", "0755", "--dir", folder]
+        command += ["--symlink", str(_INTERPRETER), "/proc/self/exe"]
+        for empty in ("cmdline", "maps"):
+            command += ["--dev-bind", "/dev/null", f"/proc/self/{empty}"]
+    if setting.processes:
+        command += ["--perms", "0755", "--dir", "/etc", "--ro-bind", str(_HOSTS), "/etc/hosts"]
     if setting.scratch_bytes:
         command += ["--size", str(setting.scratch_bytes), "--perms", "1777", "--tmpfs", SCRATCH]
     else:
@@ -206,6 +227,8 @@ def start(way: str, index: int, setting: Setting = Setting()) -> Wall:
     """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
     if setting.scratch_bytes and not way.startswith("bubblewrap"):
         raise WallError(f"{way}: only bubblewrap can give programs a folder to write to")
+    if setting.processes and not setting.scratch_bytes:
+        raise WallError(f"{way}: programs that start processes need a folder to write to")
     ours, theirs = socket.socketpair()
     if way == "bare":
         command: list[str] = []

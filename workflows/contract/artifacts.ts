@@ -25,6 +25,8 @@ export const ARTIFACT_KINDS = [
   'tasks',
   'tests',
   'reverification',
+  'references',
+  'benchmarkSamples',
 ] as const;
 export const ArtifactKind = z.enum(ARTIFACT_KINDS);
 export type ArtifactKind = z.infer<typeof ArtifactKind>;

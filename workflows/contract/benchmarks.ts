@@ -1,6 +1,6 @@
 /** Benchmarks as a configuration names them. Their definitions are files of `activities/benchmarks`, which are pure. */
 import { z } from 'zod';
-import type { Benchmark as Definition } from '../../activities/benchmarks/benchmark.js';
+import type { Benchmark as Definition, BenchmarkResult } from '../../activities/benchmarks/benchmark.js';
 import { BENCHMARKS } from '../../activities/benchmarks/index.js';
 import type { ArtifactInput } from './artifacts.js';
 
@@ -31,6 +31,17 @@ export function benchmarkOf({ kind }: { kind: string }): Definition {
 /** Name of a benchmark in rows and reports; a slice says so. */
 export function benchmarkName(benchmark: PublicBenchmark | Benchmark): string {
   return benchmarkOf(benchmark).name(benchmark);
+}
+
+/** Names of the results of a benchmark, in order; most have one, with the benchmark's name. */
+export function benchmarkResults(benchmark: PublicBenchmark | Benchmark): readonly BenchmarkResult[] {
+  return benchmarkOf(benchmark).results(benchmark);
+}
+
+/** Whether the references of a benchmark are run before anybody is asked: those of questions passed the filter. */
+export function hasReferences(benchmark: PublicBenchmark | Benchmark): boolean {
+  const { data, references } = benchmarkOf(benchmark);
+  return data.from !== 'questions' && references !== false;
 }
 
 /**

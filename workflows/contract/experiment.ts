@@ -41,9 +41,23 @@ const ExperimentFields = z.strictObject({
  * console.log(experiment.stages.sampling.samples);
  * ```
  */
+const EvaluatesRecorded = z.object({
+  stages: z.object({ evaluation: z.object({ sampler: z.object({ kind: z.literal('recorded') }) }) }),
+});
+
 export const Experiment = withRecorded(
   ExperimentFields,
   (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),
+).superRefine(
+  (_, context) => {
+    context.addIssue({
+      code: 'custom',
+      path: ['stages', 'evaluation', 'sampler', 'kind'],
+      message: "must be 'policy': samples of others are read where the stage evaluation is started alone",
+      input: 'recorded',
+    });
+  },
+  { when: ({ value }) => EvaluatesRecorded.safeParse(value).success },
 );
 export type Experiment = z.infer<typeof Experiment>;
 

@@ -4,11 +4,13 @@ import { artifactInput } from './artifacts.js';
 import { CompareInput } from './compare.js';
 import { Experiment, ExperimentFile } from './experiment.js';
 import { Name, schemaField } from './fields.js';
-import { describeMistakes, mistakesOf, type Mistake } from './mistakes.js';
+import { asksForFork } from './fork.js';
+import { describeMistakes, mistake, mistakesOf, type Mistake } from './mistakes.js';
 import { expandPreset } from './presets.js';
 import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { ReverifyInput } from './reverify.js';
 import { StageInputs, StageSettings } from './stages/index.js';
+import { SweepInput } from './sweep.js';
 
 const DatasetRefreshInput = withRecorded(
   z.strictObject({
@@ -67,6 +69,7 @@ const GarbageCollectionInput = z
 /** The schema of each workflow's input. */
 export const WorkflowInputs = {
   experiment: Experiment,
+  sweep: SweepInput,
   ...StageInputs,
   datasetRefresh: DatasetRefreshInput,
   datasetExport: DatasetExportInput,
@@ -93,6 +96,8 @@ export function checkInput<W extends WorkflowName>(
   workflow: W,
   input: unknown,
 ): { data: WorkflowInput<W>; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
+  if (workflow === 'experiment' && asksForFork(input))
+    return { mistakes: [mistake('fork', input, 'only `experiment` itself forks, because it looks up the other one')] };
   const { schema, value, mistakes } =
     workflow === 'experiment' ? withPreset(input) : { schema: WorkflowInputs[workflow], value: input, mistakes: [] };
   const parsed = schema.safeParse(value);

@@ -13,6 +13,7 @@ export { STAGES, type StageName } from './stages/index.js';
 export const WORKFLOWS = [
   ...STAGES,
   'experiment',
+  'sweep',
   'preview',
   'datasetRefresh',
   'datasetExport',
@@ -33,6 +34,7 @@ const SHARED_ACTIVITIES = {
   'inputs.searchAttributes': 'pipeline',
   'queues.served': 'pipeline',
   'artifacts.import': 'pipeline',
+  'experiment.source': 'pipeline',
   'experiment.record': 'pipeline',
   'experiment.report': 'pipeline',
   'preview.seeds': 'pipeline',
@@ -161,6 +163,7 @@ const LONGEST_SHARED: Readonly<Record<keyof typeof SHARED_ACTIVITIES, number>> =
   'inputs.check': LONGEST.rows,
   'queues.served': LONGEST.document,
   'artifacts.import': LONGEST.rows,
+  'experiment.source': LONGEST.document,
   'experiment.record': LONGEST.document,
   'inputs.searchAttributes': LONGEST.document,
   'experiment.report': LONGEST.rows,

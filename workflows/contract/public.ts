@@ -5,6 +5,7 @@
 export { ArtifactRef, Manifest } from './artifacts.js';
 export { Experiment } from './experiment.js';
 export { StageFailure } from './failure.js';
+export { ForkInput } from './fork.js';
 export { checkInput, refusalText } from './inputs.js';
 export { type Mistake } from './mistakes.js';
 export { FAILURES, SEARCH_ATTRIBUTES } from './names.js';

@@ -172,6 +172,8 @@ export const Reverification = z.strictObject({
   /** What the verdicts of today are made with, and what those before were made with, where that differs. */
   harness: z.string(),
   otherHarnesses: z.array(z.string()),
+  /** Programs, answers and rollouts that have no verdict now, because a checker has a fault. */
+  checkerFailed: z.number().int().optional(),
   /** Verdicts that changed, as `pass -> raised`, with `new` and `gone` for tests that came and left. */
   verdicts: z.record(z.string(), z.number()),
   /** Mean pass rate of the input `programs`. */

@@ -1,5 +1,6 @@
 /** Schemas of the rows of every artifact kind that holds rows: JSON Lines, in index order, without measurements. */
 import { z } from 'zod';
+import { canonicalJson } from './canonical.js';
 import { LANGUAGES } from '../../activities/languages/index.js';
 
 /**
@@ -77,6 +78,127 @@ export const CheckedTest = z.union([
 ]);
 export type CheckedTest = z.infer<typeof CheckedTest>;
 
+/**
+ * Many inputs of one entry point, as one test by the rules of EvalPlus. `suite` is the JSON text of the arguments of
+ * each call: a text, because JSON numbers of Python are not those of JavaScript. `task` is the id that EvalPlus knows,
+ * `atol` an absolute tolerance, and `expected` what the reference answered, as the sandbox wrote it.
+ *
+ * @example
+ * ```ts
+ * import { SuiteTest } from 'acecoder-temporal/contract';
+ *
+ * SuiteTest.parse({ suite: '[[2], [3]]', task: 'HumanEval/0', entryPoint: 'double', rules: '0.3.1', atol: 0 });
+ * ```
+ */
+export const SuiteTest = z.strictObject({
+  suite: z.string().min(2),
+  task: z.string().min(1),
+  entryPoint: z.string().min(1),
+  rules: z.enum(['0.2.1', '0.3.1']),
+  atol: z.number().nonnegative(),
+  expected: z.string().optional(),
+});
+export type SuiteTest = z.infer<typeof SuiteTest>;
+
+/**
+ * A text with `unittest` classes that runs in the module of the program, as BigCodeBench runs it. The process of the
+ * program makes the verdict, which is weaker evidence than other tests give.
+ *
+ * @example
+ * ```ts
+ * import { ModuleTest } from 'acecoder-temporal/contract';
+ *
+ * ModuleTest.parse({ module: 'import unittest\nclass TestCases(unittest.TestCase): ...' });
+ * ```
+ */
+export const ModuleTest = z.strictObject({ module: z.string().min(1).max(1_000_000) });
+export type ModuleTest = z.infer<typeof ModuleTest>;
+
+/**
+ * A test as the sandbox judges it: Python statements, a `unittest.TestCase` class, what a script reads and must print, a
+ * checked answer, or the inputs of a suite.
+ */
+export type Test = string | StdinTest | CheckedTest | SuiteTest | ModuleTest;
+
+/** Tests that are data. The last two leave it to their question's `checker` how an answer is judged. */
+export const TEST_OBJECTS = [
+  StdinTest,
+  CheckedTest,
+  z.strictObject({ call: Expression, expect: z.string().min(1).optional() }),
+  z.strictObject({ stdin: z.string(), stdout: z.string().optional() }),
+] as const;
+
+/**
+ * A test of a question: a text, or data. A question with a `checker` has it judge the tests `{call, expect?}` and
+ * `{stdin, stdout?}`.
+ */
+export const QuestionTest = z.union([z.string().min(1), ...TEST_OBJECTS], {
+  error:
+    'a test: Python statements, {stdin, stdout}, {call, expect}, {call, anyOf}, {call, property}, or one with a checker',
+});
+export type QuestionTest = z.infer<typeof QuestionTest>;
+
+/**
+ * A test as people read it, and as tests are told apart: itself, or its JSON value.
+ *
+ * @example
+ * testText({ call: 'f(2)', expect: '4' }); // '{"call":"f(2)","expect":"4"}'
+ */
+export function testText(test: QuestionTest | SuiteTest | ModuleTest): string {
+  return typeof test === 'string' ? test : canonicalJson(test);
+}
+
+/** The checker program of a question's tests `{call, expect?}` and `{stdin, stdout?}`. */
+const questionChecker = Checker.optional();
+
+/** Whether a test leaves it to its question how its answer is judged. */
+function isBare(test: object): boolean {
+  return Object.keys(test).every((name) => ['call', 'expect', 'stdin', 'stdout'].includes(name));
+}
+
+/**
+ * A test of a question as the sandbox judges it, with the checker of the question where the test leaves that open;
+ * undefined where nothing says which answers are right.
+ *
+ * @example
+ * judgedTest({ call: 'f(1)' }, 'def check(input, output, answer):\n    return output > 0');
+ */
+export function judgedTest(test: QuestionTest | SuiteTest | ModuleTest, checker?: string): Test | undefined {
+  if (typeof test === 'string' || 'suite' in test || 'module' in test) return test;
+  const whole = checker !== undefined && isBare(test) ? { ...test, checker } : test;
+  return z.union([StdinTest, CheckedTest]).safeParse(whole).data;
+}
+
+/**
+ * The tests of a question as the sandbox judges them, in order.
+ *
+ * @throws Error naming the test that says nothing of right answers; a row of a question holds none.
+ */
+export function judgedTests({
+  tests,
+  checker,
+}: {
+  tests: readonly (QuestionTest | SuiteTest | ModuleTest)[];
+  checker?: string | undefined;
+}): Test[] {
+  return tests.map((test, index) => {
+    const judged = judgedTest(test, checker);
+    if (judged === undefined) throw new Error(`tests.${index}: ${NO_ANSWER}`);
+    return judged;
+  });
+}
+
+const NO_ANSWER = 'give it an expected answer, a property or a checker';
+
+/** What is wrong about the tests of one question together, with the place of the test. */
+function mistakeOf(tests: readonly QuestionTest[], checker?: string): [number, string] | undefined {
+  const open = tests.findIndex((test) => judgedTest(test, checker) === undefined);
+  if (open >= 0) return [open, NO_ANSWER];
+  const isScript = (test: QuestionTest): boolean => typeof test !== 'string' && 'stdin' in test;
+  const other = tests.findIndex((test) => isScript(test) !== isScript(tests[0]!));
+  return other < 0 ? undefined : [other, 'texts and calls cannot be mixed with {stdin, stdout}'];
+}
+
 /** Tests of one question, at most: what the sandbox judges of one program. */
 export const MAX_TESTS = 1_000;
 
@@ -100,7 +222,8 @@ const Domain = z.record(
 
 /**
  * Changed tests of one question: all of them, or those that come and go. A test is whatever the sandbox judges: a text,
- * `{stdin, stdout}`, or another object. A task of a benchmark is named by its id.
+ * `{stdin, stdout}`, or another object. `checker` takes the place of the question's. A task of a benchmark is named by
+ * its id.
  *
  * @example
  * ```ts
@@ -111,14 +234,19 @@ const Domain = z.record(
  */
 export const TestsRow = z.union(
   [
-    z.strictObject({ questionId: z.string().min(1), tests: z.array(z.json()).min(1).max(MAX_TESTS) }),
     z.strictObject({
       questionId: z.string().min(1),
+      tests: z.array(z.json()).min(1).max(MAX_TESTS),
+      checker: questionChecker,
+    }),
+    z.strictObject({
+      questionId: z.string().min(1),
+      checker: questionChecker,
       add: z.array(z.json()).max(MAX_TESTS).optional(),
       remove: z.array(z.json()).max(MAX_TESTS).optional(),
     }),
   ],
-  { error: 'changed tests {questionId, tests}, or {questionId, add, remove}' },
+  { error: 'changed tests {questionId, tests, checker?}, or {questionId, add, remove, checker?}' },
 );
 export type TestsRow = z.infer<typeof TestsRow>;
 
@@ -134,6 +262,46 @@ export type TestsRow = z.infer<typeof TestsRow>;
  */
 export const TaskRow = z.record(z.string(), z.json());
 export type TaskRow = z.infer<typeof TaskRow>;
+
+/**
+ * Samples of a model for a benchmark, as EvalPlus, BigCodeBench and LiveCodeBench write them: one program of a task
+ * (`solution`), what continues the task's prompt (`completion`), or all programs (`code_list`) or answers
+ * (`output_list`) of a task. Other fields are ignored.
+ *
+ * @example
+ * ```ts
+ * import { BenchmarkSampleRow } from 'acecoder-temporal/contract';
+ *
+ * BenchmarkSampleRow.parse({ task_id: 'HumanEval/0', solution: 'def double(n):\n    return 2 * n' });
+ * ```
+ */
+export const BenchmarkSampleRow = z.union(
+  [
+    z.object({ task_id: z.string().min(1), solution: z.string() }),
+    z.object({ task_id: z.string().min(1), completion: z.string() }),
+    z.object({ question_id: z.string().min(1), code_list: z.array(z.string()).min(1) }),
+    z.object({ question_id: z.string().min(1), output_list: z.array(z.string()).min(1) }),
+  ],
+  {
+    error:
+      'a sample {task_id, solution}, {task_id, completion}, {question_id, code_list} or {question_id, output_list}',
+  },
+);
+export type BenchmarkSampleRow = z.infer<typeof BenchmarkSampleRow>;
+
+/**
+ * What a reference of a benchmark came to: whether it passes, by which limits programs are run, and what it answers to
+ * the inputs of suites, as the sandbox writes it.
+ */
+export const ReferenceRow = z.strictObject({
+  taskId: z.string().min(1),
+  failure: z.string().optional(),
+  limits: z
+    .strictObject({ cpuSecondsPerTest: z.number().positive(), cpuSecondsPerProgram: z.number().positive() })
+    .optional(),
+  expected: z.array(z.string()).optional(),
+});
+export type ReferenceRow = z.infer<typeof ReferenceRow>;
 
 /**
  * A seed program: one function that a teacher turns into a question.
@@ -158,7 +326,7 @@ export const SeedRow = z.strictObject({
 export type SeedRow = z.infer<typeof SeedRow>;
 
 /** A test case as the teacher wrote it. `corrupted` is known only where the teacher injects errors itself. */
-export const TestCase = z.strictObject({ test: z.string().min(1), corrupted: z.boolean().optional() });
+export const TestCase = z.strictObject({ test: QuestionTest, corrupted: z.boolean().optional() });
 export type TestCase = z.infer<typeof TestCase>;
 
 /** Tokens of one reply; `estimated` from characters where the endpoint reported none. */
@@ -215,7 +383,7 @@ export type SampleRow = z.infer<typeof SampleRow>;
 
 /**
  * A question with test cases. `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be
- * used.
+ * used. `checker` judges the tests that leave that open.
  *
  * @example
  * ```ts
@@ -224,18 +392,28 @@ export type SampleRow = z.infer<typeof SampleRow>;
  * const rows = lines.map((line) => QuestionRow.parse(JSON.parse(line)));
  * ```
  */
-export const QuestionRow = z.strictObject({
-  id: z.string().min(1),
-  seedId: z.string().min(1),
-  source: z.string().min(1),
-  question: z.string(),
-  entryPoint: z.string(),
-  reference: z.string(),
-  language: Language.optional(),
-  testCases: z.array(TestCase).max(MAX_TESTS),
-  failure: z.string().optional(),
-  rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
-});
+export const QuestionRow = z
+  .strictObject({
+    id: z.string().min(1),
+    seedId: z.string().min(1),
+    source: z.string().min(1),
+    question: z.string(),
+    entryPoint: z.string(),
+    reference: z.string(),
+    language: Language.optional(),
+    testCases: z.array(TestCase).max(MAX_TESTS),
+    checker: questionChecker,
+    failure: z.string().optional(),
+    rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
+  })
+  .superRefine(({ testCases, checker }, context) => {
+    const [at, message] =
+      mistakeOf(
+        testCases.map(({ test }) => test),
+        checker,
+      ) ?? [];
+    if (message !== undefined) context.addIssue({ code: 'custom', path: ['testCases', at!, 'test'], message });
+  });
 export type QuestionRow = z.infer<typeof QuestionRow>;
 
 /**
@@ -262,22 +440,29 @@ export type Harness = z.infer<typeof Harness>;
  * const rows = lines.map((line) => FilteredQuestionRow.parse(JSON.parse(line)));
  * ```
  */
-export const FilteredQuestionRow = z.strictObject({
-  id: z.string().min(1),
-  seedId: z.string().min(1),
-  source: z.string().min(1),
-  question: z.string().min(1),
-  entryPoint: z.string(),
-  reference: z.string(),
-  language: Language.optional(),
-  /** Kept asserts, in the teacher's order. */
-  tests: z.array(z.string().min(1)).min(1).max(MAX_TESTS),
-  /** Test cases before filtering. */
-  testCases: z.number().int().positive().optional(),
-  /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */
-  limits: CpuLimits.optional(),
-  split: Split,
-});
+export const FilteredQuestionRow = z
+  .strictObject({
+    id: z.string().min(1),
+    seedId: z.string().min(1),
+    source: z.string().min(1),
+    question: z.string().min(1),
+    entryPoint: z.string(),
+    reference: z.string(),
+    language: Language.optional(),
+    /** Kept tests, in the teacher's order. */
+    tests: z.array(QuestionTest).min(1).max(MAX_TESTS),
+    /** The checker program of the tests that leave it open how an answer is judged. */
+    checker: questionChecker,
+    /** Test cases before filtering. */
+    testCases: z.number().int().positive().optional(),
+    /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */
+    limits: CpuLimits.optional(),
+    split: Split,
+  })
+  .superRefine(({ tests, checker }, context) => {
+    const [at, message] = mistakeOf(tests, checker) ?? [];
+    if (message !== undefined) context.addIssue({ code: 'custom', path: ['tests', at!], message });
+  });
 export type FilteredQuestionRow = z.infer<typeof FilteredQuestionRow>;
 
 export const TestOutcome = z.strictObject({
@@ -351,7 +536,8 @@ export const RoundPromptRow = z.strictObject({
   questionId: z.string().min(1),
   question: z.string(),
   language: Language.optional(),
-  tests: z.array(z.string()),
+  tests: z.array(QuestionTest),
+  checker: questionChecker,
   limits: CpuLimits.optional(),
   seeds: z.array(z.number().int().nonnegative()),
 });

@@ -94,6 +94,8 @@ export interface StageDefinition<
   steps: Steps;
   /** The steps of one shard, in order; absent where the stage has no shards. */
   shardSteps?: (config: z.output<Config>) => readonly (keyof Steps & string)[];
+  /** Whether the step `prepare` runs, once, after the plan and before the first shard; absent: there is none. */
+  prepares?: (config: z.output<Config>) => boolean;
   /** The settings that the stage's result depends on, where they are not just all but `execution`. */
   semantics?: (config: Semantics<z.output<Config>>, inputs: Record<string, ArtifactRef>) => object;
   /**
@@ -115,6 +117,8 @@ export interface StageDefinition<
 export interface StageAnswers {
   /** The steps of one shard, in order. */
   shardSteps: () => readonly string[];
+  /** Whether the step `prepare` runs before the first shard. */
+  prepares: () => boolean;
   /** What is in the key of the stage's result. */
   semantics: (inputs: Record<string, ArtifactRef>) => object;
   names: () => NamedBySettings;
@@ -145,6 +149,7 @@ export function defineStage<
     metrics: measured,
     makes,
     shardSteps,
+    prepares,
     semantics,
     names,
     decides,
@@ -165,6 +170,7 @@ export function defineStage<
       const config = schema.parse(settings);
       return {
         shardSteps: () => shardSteps?.(config) ?? [],
+        prepares: () => prepares?.(config) ?? false,
         semantics: (inputs) => semantics?.(semanticsOf(config), inputs) ?? semanticsOf(config),
         names: () => names?.(config) ?? {},
         decides: (inputs) => flattened(decides?.(inputs, config) ?? inputs),

@@ -1,6 +1,7 @@
 /** What a stage returns, and how an experiment tells its state and is steered. */
 import { z } from 'zod';
 import type { ArtifactRef, Metrics } from './artifacts.js';
+import type { Frontier, StepCounts } from './frontier.js';
 import { EvaluationResult } from './metrics.js';
 import type { PublishedResult } from './results.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
@@ -21,6 +22,8 @@ export interface StageResult {
   reused: boolean;
   by?: string;
   metrics: Metrics;
+  /** Of a stage of rounds. Absent in what version 0.1.0 returned. */
+  steps?: StepCounts;
 }
 
 type StageState = 'waiting' | 'running' | 'paused' | 'parked' | 'done' | 'abandoned' | 'cancelled' | 'failed';
@@ -49,6 +52,7 @@ export interface StageStatus {
   by?: string;
   artifact?: ArtifactRef;
   metrics?: Metrics;
+  steps?: StepCounts;
   /** Event to reset the experiment to, so that this stage runs again. */
   resetEventId?: number;
   /** The run that has this event, where the experiment has continued as a new run since. */
@@ -116,6 +120,8 @@ export interface ExperimentStatus {
   waitsFor?: string;
   /** Queues that its stages will need and that no worker served at the start, with those that workers served. */
   unserved?: { queues: readonly string[]; served: readonly string[] };
+  /** Of a fork: what was reused, and what was made again. */
+  frontier?: Frontier;
 }
 
 /** The main figures of an experiment. They are in its memo and its result, which need no worker to be read. */
@@ -143,6 +149,7 @@ export interface ExperimentFigures {
  */
 export const MESSAGES = {
   status: 'status',
+  forkSource: 'forkSource',
   retryStage: 'retryStage',
   abandon: 'abandon',
   pause: 'pause',

@@ -1,6 +1,7 @@
 /** `summary.json` of an experiment: the machine-readable side of the report. */
 import { z } from 'zod';
 import { ArtifactRef } from './artifacts.js';
+import { Frontier } from './frontier.js';
 import { Comparison, EvaluationResult } from './metrics.js';
 import { STAGES } from './stages/index.js';
 
@@ -64,7 +65,7 @@ export const Summary = z.strictObject({
     dropped: z.array(
       z.strictObject({
         stage: z.enum(STAGES),
-        what: z.enum(['seed', 'question', 'testCase', 'pair']),
+        what: z.enum(['seed', 'question', 'testCase', 'program', 'pair']),
         reason: z.string(),
         count: z.number().int().positive(),
         artifact: ArtifactRef,
@@ -118,6 +119,8 @@ export const Summary = z.strictObject({
   cost: z.strictObject({ teacher: z.string(), currency: z.literal('USD'), amount: z.number().nonnegative() }),
   /** `folder` is that of a worker which keeps results on its disk; empty where the store alone has the model. */
   models: z.array(z.strictObject({ name: z.string(), artifact: ArtifactRef, folder: z.string() })),
+  /** Of a fork: what it reused, what it made again, and why. */
+  fork: Frontier.optional(),
   /** What makes the run a real one; each is checked on the artifacts. */
   assertions: z.array(z.strictObject({ text: z.string(), ok: z.boolean() })),
 });

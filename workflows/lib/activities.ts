@@ -81,6 +81,8 @@ export function call<N extends keyof Named & ActivityName>(
 export const shardedCalls = {
   plan: (stage: ShardedStageName, options: CallOptions, input: PlanInput) =>
     proxy(`${stage}.plan`, options)(input) as Promise<PlanOutput>,
+  prepare: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) =>
+    proxy(`${stage}.prepare` as ActivityName, options)(input),
   step: (step: ActivityName, options: CallOptions, input: ShardInput) =>
     proxy(step, options)(input) as Promise<ShardOutput>,
   seal: (stage: ShardedStageName, options: CallOptions, input: { stageKey: string }) =>

@@ -79,6 +79,31 @@ describe('currentDetails', () => {
     expect(details).not.toContain('Report');
   });
 
+  it('of a fork says what is another, what was reused, and why the rest was made again', () => {
+    const frontier: ExperimentStatus['frontier'] = {
+      of: 'other',
+      from: 'reinforcement.round.2',
+      differences: [{ field: 'stages.reinforcement.reward.rewardModelWeight', was: 0.2, is: 0.5 }],
+      stages: [
+        { name: 'sampling', reused: true, because: [] },
+        {
+          name: 'reinforcement',
+          reused: false,
+          steps: { rollouts: { reused: 2, made: 0 }, update: { reused: 1, made: 1, madeFrom: 2 } },
+          because: ['stages.reinforcement.reward.rewardModelWeight'],
+        },
+      ],
+    };
+    const text = currentDetails({ ...statusOf('running'), frontier }, 'fork');
+    expect(text).toContain(
+      'It forks other from reinforcement.round.2: stages.reinforcement.reward.rewardModelWeight 0.2 -> 0.5.',
+    );
+    expect(text).toContain(
+      'Reused: sampling. Made again: reinforcement (stages.reinforcement.reward.rewardModelWeight).',
+    );
+    expect(text).toContain('reinforcement, rounds: rollouts 2 reused; update 1 reused, 1 made from 2 on.');
+  });
+
   it('tells what a paid teacher cost, at most and by estimate', () => {
     const costLine = (status: Partial<ExperimentStatus>): string =>
       currentDetails({ ...statusOf('running'), ...status }, 'wf-1')
@@ -178,10 +203,14 @@ describe('currentDetails', () => {
         },
       ]),
     );
-    const details = currentDetails(
-      statusOf('parked', { ...stages, evaluation: { state: 'parked', failure: long, resetEventId: 9 } }),
-      id,
-    );
+    const frontier: ExperimentStatus['frontier'] = {
+      of: 'é'.repeat(1000),
+      from: 'sampling',
+      differences: [{ field: 'seeds', was: 'é'.repeat(1000), is: null }],
+      stages: USUAL.map((name) => ({ name, reused: false, because: ['é'.repeat(1000)] })),
+    };
+    const status = statusOf('parked', { ...stages, evaluation: { state: 'parked', failure: long, resetEventId: 9 } });
+    const details = currentDetails({ ...status, frontier }, id);
     expect(Buffer.byteLength(details)).toBeLessThan(20_000);
     expect(details).toContain('| evaluation | `parked` |');
   });

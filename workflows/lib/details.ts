@@ -2,6 +2,7 @@
 import {
   dollarsText,
   figuresOf,
+  frontierText,
   resultText,
   shellWord,
   TEACHERS,
@@ -21,6 +22,8 @@ function teacherCost({ teacher, cost: { usd, budgetUsd, estimatedUsd } }: Experi
 
 /** Characters of a failure's message in the details. The `status` query has all of it. */
 const MESSAGE_CHARACTERS = 2000;
+/** Characters of a line about a fork. Its result has all of it. */
+const FRONTIER_CHARACTERS = 400;
 /** Characters of a workflow id that each command of the details repeats. */
 const ID_CHARACTERS = 200;
 
@@ -37,10 +40,13 @@ export function currentDetails(status: ExperimentStatus, workflowId: string): st
   return [
     `**${experiment}**: ${state}, ${done} of ${stages.length} stages done`,
     ...(id === word ? [] : ['The commands below take the workflow id from a variable:', code(`ID=${word}`)]),
+    ...(status.frontier ? frontierText(status.frontier).map((line) => line.slice(0, FRONTIER_CHARACTERS)) : []),
     ...(status.waitsFor === undefined ? [] : [`It ${status.waitsFor}.`]),
     ...stages.flatMap((stage) => nowText(stage, id)),
     ...unservedText(status),
-    ...(report ? [resultText('Report', report, workflowId, report.html)] : []),
+    ...(report
+      ? [resultText('Report', report, workflowId, report.html)]
+      : [`To see it as a page while it runs: ${code(`npm run report -- ${id} --watch`)}`]),
     table(
       ['stage', 'state', 'so far'],
       stages.map((stage) => [stage.name, `\`${stage.reused ? 'reused' : stage.state}\``, soFar(stage)]),

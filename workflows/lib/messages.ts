@@ -6,6 +6,7 @@ import {
   MESSAGES,
   type Abandon,
   type ExperimentStatus,
+  type ForkSource,
   type RetryStage,
   type StageProgress,
   type StageProgressMessage,
@@ -33,6 +34,7 @@ export function pauseNumber(message: unknown, now: number): number | undefined {
 }
 
 export const statusQuery = defineQuery<ExperimentStatus>(MESSAGES.status);
+export const forkSourceQuery = defineQuery<ForkSource>(MESSAGES.forkSource);
 export const stageStatusQuery = defineQuery<{ state: 'running' | 'paused'; progress?: StageProgress | undefined }>(
   MESSAGES.status,
 );

@@ -1,5 +1,5 @@
 /** The one shape of all sharded stages: plan, a window of shards in flight, seal. */
-import { CancellationScope, continueAsNew } from '@temporalio/workflow';
+import { CancellationScope, continueAsNew, patched } from '@temporalio/workflow';
 import type { ShardOutput } from '../../activities/runtime/sharded-stage.js';
 import type { ActivityName, ArtifactRef, ShardedStageName, StageExecution, StageResult } from '../contract/index.js';
 import { shardedCalls } from './activities.js';
@@ -32,6 +32,8 @@ export interface ShardedStageRun {
   inputs: Record<string, ArtifactRef>;
   /** Steps of a shard in order. */
   steps: readonly string[];
+  /** Whether something is prepared after the plan and before the first shard. */
+  prepares?: boolean;
   /** First argument of the workflow's continuation: references, so that a path is not imported a second time. */
   input: unknown;
   carry?: ShardedCarry | undefined;
@@ -45,7 +47,7 @@ export interface ShardedStageRun {
  */
 export async function runShardedStage(
   run: StageRun,
-  { stage, config, execution, inputs, steps, input, carry, stepRunner }: ShardedStageRun,
+  { stage, config, execution, inputs, steps, prepares = false, input, carry, stepRunner }: ShardedStageRun,
 ): Promise<StageResult> {
   const plan = await shardedCalls.plan(stage, { summary: `${stage}: plan` }, { config, inputs });
   if (plan.done) return run.finish(plan.done);
@@ -58,6 +60,11 @@ export async function runShardedStage(
       await callStep(config.execution);
     });
   await run.progress({ done, total, unit: 'shards' });
+  // Evaluations of earlier versions prepared nothing, and go on without it.
+  if (prepares && patched('prepared-shards')) {
+    await run.gate();
+    await shardedCalls.prepare(stage, { summary: `${stage}: prepare` }, { stageKey: plan.stageKey });
+  }
 
   const runShard = async (shard: number): Promise<void> => {
     for (const name of steps) {

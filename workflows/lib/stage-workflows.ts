@@ -25,6 +25,7 @@ export function shardedStage(stage: ShardedStageName): (input: unknown, carry?: 
       input: { inputs, config },
       carry,
       steps: settings.shardSteps(),
+      prepares: settings.prepares(),
       ...(settings.asks() && canAsk(stage)
         ? { stepRunner: (planned) => paidRequests(run, stage, AskingExecution.parse(config.execution), planned) }
         : {}),

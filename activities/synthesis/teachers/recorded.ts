@@ -18,7 +18,13 @@ export const recorded = defineTeacher({
   note: 'Questions and test cases are stored replies of a language model, replayed.',
   teach: ({ testCases: asked }) => ({
     keptShare: KEPT_OF_A_LANGUAGE_MODEL,
-    // Of several replies to a seed the last one counts.
-    answers: { from: 'recorded', read: (seed, replies) => parseReply(seed, replies.at(-1), asked) },
+    // Of several replies to a seed the last one counts. A raw one is read as when it came.
+    answers: {
+      from: 'recorded',
+      read: (seed, replies) => {
+        const reply = replies.at(-1);
+        return parseReply(seed, reply, asked, { checked: reply !== undefined && 'text' in reply });
+      },
+    },
   }),
 });

@@ -12,7 +12,10 @@ import { registryOf } from '../../../workflows/contract/registry.js';
 import type { QuestionRow, ReplyRow, SeedRow } from '../../../workflows/contract/rows.js';
 
 /** What a teacher makes of a seed: the part of a question's row that is not the seed's. */
-export type Taught = Pick<QuestionRow, 'question' | 'entryPoint' | 'testCases' | 'failure' | 'rejectedTests'>;
+export type Taught = Pick<
+  QuestionRow,
+  'question' | 'entryPoint' | 'testCases' | 'checker' | 'failure' | 'rejectedTests'
+>;
 
 /**
  * A request about a seed. `key` holds all that the reply depends on: the digest of it is the key of the reply.

@@ -161,6 +161,21 @@ def test_questions_are_exported_with_the_published_columns(tmp_path: Path) -> No
     ]
 
 
+def test_checked_tests_come_back_as_they_were_exported(tmp_path: Path) -> None:
+    checker = "def check(input, output, answer):\n    return output > 0"
+    own = {"call": "double(2)", "property": "result == 4"}
+    tests = ["assert double(1) == 2", {"call": "double(1)"}, own]
+    row = {"id": "q1", "source": "simple", "question": QUESTION, "tests": tests, "checker": checker}
+    rows = tmp_path / "questions.jsonl"
+    rows.write_text(json.dumps(row) + "\n")
+    output = str(tmp_path / "data.parquet")
+    settings: Any = {"format": "aceCode87K", "rows": str(rows), "programs": None, "model": None, "output": output}
+    export_table(settings, Call(1, lambda message: None))
+    questions, _ = imported(tmp_path, format="aceCode87K", kind="filteredQuestions", path=output)
+    assert questions[0]["tests"] == [tests[0], {"call": "double(1)", "checker": checker}, own]
+    assert questions[0]["entryPoint"] == "double"
+
+
 def test_a_source_tree_gives_functions_that_run_alone(tmp_path: Path) -> None:
     tree = tmp_path / "project"
     (tree / "sub").mkdir(parents=True)

@@ -31,6 +31,7 @@ from sandbox.bench.http import Server
 from sandbox.bench.load import Question, questions
 from sandbox.bench.published import EXPLAINED, differences, sets
 from sandbox.bench.ratios import against_version, numpy_against_stdlib
+from sandbox.bench.supervisor import BAR_MEBIBYTES, BAR_SECONDS, forged_costs, returned_costs
 from sandbox.tests import forms_of_tests as forms
 from sandbox.tests.service import Service, descendants, zygotes
 
@@ -52,10 +53,14 @@ PARTS = (
     "http",
     "peer",
     "attacks",
+    "supervisor",
     "checkers",
+    "reverify",
     "kills",
     "growth",
 )
+WITHOUT_LOAD = {"supervisor", "checkers", "reverify"}
+"""Parts that need none of the reference load."""
 MUTANTS = 2_400
 """Of programs for questions with several right answers; some are right."""
 _MOST = {"cpuSecondsPerTest": 5.0, "cpuSecondsPerProgram": 20.0}
@@ -431,6 +436,16 @@ def checked_questions() -> tuple[int, int, int, int, int, int]:
     )
 
 
+# --- programs that were judged before --------------------------------------------------------------------------------
+
+
+def reverified() -> list[dict[str, Any]]:
+    """The measures of `npm run bench:reverify`: the real workflow, on a server and workers of its own."""
+    command = ["node", "infra/commands/run.mjs", "bench", "reverify", "--json"]
+    said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(said.strip().splitlines()[-1])["results"]
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -481,7 +496,7 @@ def main() -> int:
     shared = Path(os.environ.get("ACECODER_SHARED") or ROOT.parent / "shared")
     home = Path(os.environ.get("ACECODER_HOME") or ROOT / ".acecoder")
     try:
-        every_question = [] if parts == ["checkers"] else questions(shared)
+        every_question = [] if WITHOUT_LOAD.issuperset(parts) else questions(shared)
     except FileNotFoundError as error:
         print(f"The reference load is not there: {error.filename}. Set ACECODER_SHARED.", file=sys.stderr)
         return 2
@@ -568,6 +583,18 @@ def main() -> int:
         tried, failed = attacks()
         row("attacks tried, over all ways to start the sandbox", tried, "attacks", 49)
         not_above("attacks that did what they should not", failed, "attacks")
+    if "supervisor" in parts:
+        with running() as service:
+            costs = [*forged_costs(), *returned_costs(service)]
+        for cost in sorted(costs, key=lambda cost: -cost.seconds):
+            print(f"  {cost.name:56s} {cost.seconds:7.3f} s {cost.mebibytes:7.1f} MiB  {cost.status}")
+        slowest, largest = max(cost.seconds for cost in costs), max(cost.mebibytes for cost in costs)
+        not_above(f"supervisor's CPU time of one of {len(costs)} hostile values", slowest, "s", BAR_SECONDS)
+        not_above("supervisor's memory for one of them", largest, "MiB", BAR_MEBIBYTES)
+        not_above("of them, values that pass", sum(cost.status == "pass" for cost in costs), "values")
+    if "reverify" in parts:
+        for measure in reverified():
+            row(measure["name"], measure["value"], measure["unit"], measure.get("bar"), measure.get("at") == "most")
     if "checkers" in parts:
         right, passed, wrong, killed, lost, faults = checked_questions()
         row("right programs of questions with several answers", right, "programs", 80)

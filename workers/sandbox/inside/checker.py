@@ -26,6 +26,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import evalplus
 import program
 import wire
 
@@ -58,7 +59,8 @@ def run(
     """Judge the answers of `checks` in order: a record for the loading of the checker, and one for each check.
 
     A check is (kind, detail, arguments, answer): kind "compare" with (how, tolerance, expected values), "property" with
-    an expression, "checker" with the reference answer. Expressions are compiled; texts of scripts are as they are. The
+    an expression, "checker" with the reference answer, "suite" with (rules, data set, entry point, tolerance, inputs,
+    what the reference answered). Expressions are compiled; texts of scripts are as they are. The
     answer is ("data", tokens in JSON) or ("text", output).
     """
 
@@ -82,7 +84,7 @@ def run(
             report({"status": "malformed", "reason": "takes too long to read"})
             continue
         left = max(1e-3, per_program - time.process_time())
-        judge = {"compare": _compare, "property": _property, "checker": _check}[kind]
+        judge = {"compare": _compare, "property": _property, "checker": _check, "suite": _suite}[kind]
         record = clock.run(min(per_test, left), _guarded, judge, detail, arguments, read["answer"], vars(module))
         time_outs += report(record) == "timeout"
 
@@ -163,6 +165,16 @@ def _check(reference: Any, arguments: Any, answer: Any, namespace: dict[str, Any
         return _verdict(said[0], said[1] or f"got {shown}")
     reason = f"it answers {_shown(said)}, not True, False or (accepted, reason)"
     return {"status": "fault", "reason": reason}
+
+
+# --- a suite ---------------------------------------------------------------------------------------------------------
+
+
+def _suite(detail: Any, _: Any, answers: Any, __: dict[str, Any]) -> dict[str, Any]:
+    rules, dataset, entry_point, atol, inputs, reference = detail
+    expected = wire.value_of(json.loads(reference), _no_object)
+    why = evalplus.why_wrong(rules, dataset, entry_point, atol, inputs, expected, answers)
+    return _verdict(why is None, why or "")
 
 
 # --- a property ------------------------------------------------------------------------------------------------------

@@ -36,6 +36,11 @@ def _prctl(option: int, *arguments: ctypes.c_ulong | ctypes.c_void_p) -> None:
         raise HardeningError(ctypes.get_errno(), f"prctl {option} failed: {os.strerror(ctypes.get_errno())}")
 
 
+def give_back_memory() -> None:
+    """Give back what was freed: a fork copies each page of it, and a child is better off with fresh ones."""
+    _libc.malloc_trim(ctypes.c_size_t(0))
+
+
 def protect_zygote() -> None:
     """Forbid new privileges and debugging (ptrace, /proc/pid/mem) of the zygote by processes of the same user."""
     _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
@@ -107,7 +112,8 @@ def limit_program(cpu_seconds: int, memory_bytes: int, file_bytes: int = 0) -> N
 # --- Landlock (linux/landlock.h) -------------------------------------------------------------------------------------
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
-_WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_LEAST_ABI_FOR_PROCESSES = 6
 # Remove folders and files, make folders, files and symbolic links, move them, truncate: from ABI 1, 2 and 3 on.
 _CHANGE_BY_ABI = ((1, 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 12), (2, 1 << 13), (3, 1 << 14))
 # How many file access rights each ABI version knows; the last entry holds for all later versions.
@@ -116,26 +122,30 @@ _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 
 class Landlock:
     """A Landlock ruleset: read the given files and below the given folders, list names below those that end with "/.",
-    write to /dev/null and to a `writable` folder, nothing else.
+    write to /dev/null and to a `writable` folder, nothing else. With `processes` what may be read may be executed, and
+    TCP is left to the network namespace; signals must be kept apart then, which takes ABI 6.
 
     TCP is denied from ABI 4 on; signals to and abstract sockets of processes outside are denied from ABI 6 on. The
     ruleset is made once by the zygote; every program restricts itself with it. `abi` is 0 where the kernel has no
     Landlock.
     """
 
-    def __init__(self, readable: list[str], writable: str = "") -> None:
+    def __init__(self, readable: list[str], writable: str = "", processes: bool = False) -> None:
         self.abi = max(0, _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1))
         self._ruleset = -1
+        if processes and self.abi < _LEAST_ABI_FOR_PROCESSES:
+            raise HardeningError(0, "Programs may start processes where the kernel has Landlock ABI 6 only.")
         if not self.abi:
             return
         files = (1 << _FILE_RIGHTS_BY_ABI[min(self.abi, 5)]) - 1
         attributes = struct.pack("=Q", files)
-        attributes += struct.pack("=Q", 0b11) if self.abi >= 4 else b""
+        attributes += struct.pack("=Q", 0 if processes else 0b11) if self.abi >= 4 else b""
         attributes += struct.pack("=Q", 0b11) if self.abi >= 6 else b""
         self._ruleset = _libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
         if self._ruleset < 0:
             raise HardeningError(ctypes.get_errno(), "The Landlock ruleset could not be made.")
-        rights_by_path = {path: _READ_DIR if path.endswith("/.") else _READ_FILE | _READ_DIR for path in readable}
+        readings = _READ_FILE | _READ_DIR | (_EXECUTE if processes else 0)
+        rights_by_path = {path: _READ_DIR if path.endswith("/.") else readings for path in readable}
         rights_by_path["/dev/null"] = _READ_FILE | _WRITE_FILE
         if writable:
             changes = sum(rights for abi, rights in _CHANGE_BY_ABI if self.abi >= abi)
@@ -143,7 +153,7 @@ class Landlock:
         for path, rights in rights_by_path.items():
             folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
             if not os.path.isdir(path):
-                rights &= _READ_FILE | _WRITE_FILE
+                rights &= _READ_FILE | _WRITE_FILE | _EXECUTE
             rule = struct.pack("=Qi", rights, folder)
             if _libc.syscall(_LANDLOCK_ADD_RULE, self._ruleset, 1, rule, 0) != 0:
                 raise HardeningError(ctypes.get_errno(), f"The Landlock rule for {path} could not be added.")
@@ -193,6 +203,13 @@ _CHANGES = {
     "flock": 73, "umask": 95, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "symlinkat": 266, "fchmodat": 268,
     "utimensat": 280, "fallocate": 285, "pwritev": 296, "renameat2": 316, "copy_file_range": 326,
 }  # fmt: skip
+# What starts processes and talks to them, for programs that may: in a network of their own, which has loopback alone.
+_PROCESSES = {
+    "connect": 42, "accept": 43, "sendmsg": 46, "recvmsg": 47, "bind": 49, "listen": 50, "getsockname": 51,
+    "getpeername": 52, "setsockopt": 54, "getsockopt": 55, "fork": 57, "vfork": 58, "execve": 59, "setpgid": 109,
+    "setsid": 112, "arch_prctl": 158, "waitid": 247, "accept4": 288, "recvmmsg": 299, "sendmmsg": 307,
+}  # fmt: skip
+_SOCKET, _FAMILIES = 41, (1, 2, 10, 16)  # Unix, both versions of IP, and netlink, which name look-up reads addresses by
 _FCNTL = 72
 # F_GETLK F_SETLK F_SETLKW, and those of open files: sqlite locks its files.
 _LOCKS = (5, 6, 7, 36, 37, 38)
@@ -237,6 +254,17 @@ def _writing_zygote_decision(number: int) -> list[_Instruction]:
         argument, values = _ALLOWED_VALUES[_FCNTL]
         return _values(argument, (*values, *_LOCKS))
     return _zygote_decision(number)
+
+
+def _processes_zygote_decision(number: int) -> list[_Instruction]:
+    if number in _PROCESSES.values():
+        return [(_RETURN, 0, 0, _ALLOW)]
+    return _values(0, _FAMILIES) if number == _SOCKET else _writing_zygote_decision(number)
+
+
+def _processes_program_decision(number: int) -> list[_Instruction]:
+    # Landlock keeps signals to the program and what it has started.
+    return [(_RETURN, 0, 0, _ALLOW)] if number in (_CLONE, _KILL_CALL) else _program_decision(number)
 
 
 def _program_decision(number: int) -> list[_Instruction]:
@@ -299,6 +327,8 @@ class _Filter:
 _ALLOWED_NUMBERS = frozenset({*_ALLOWED.values(), *_ZYGOTE_ONLY.values(), *_OWN_VALUES, _CLONE})
 _ZYGOTE_FILTER, _PROGRAM_FILTER = _Filter(_filter(_zygote_decision)), _Filter(_filter(_program_decision))
 _WRITING_ZYGOTE_FILTER = _Filter(_filter(_writing_zygote_decision))
+_PROCESSES_ZYGOTE_FILTER = _Filter(_filter(_processes_zygote_decision))
+_PROCESSES_PROGRAM_FILTER = _Filter(_filter(_processes_program_decision))
 
 
 def seccomp_known() -> bool:
@@ -306,13 +336,15 @@ def seccomp_known() -> bool:
     return platform.machine() == "x86_64"
 
 
-def filter_zygote(writes: bool = False) -> None:
+def filter_zygote(writes: bool = False, processes: bool = False) -> None:
     """Allow the zygote and all its children the listed system calls only; others fail with EPERM, so that Python can
-    raise. With `writes` they may change files, where Landlock lets them.
+    raise. With `writes` they may change files, where Landlock lets them; with `processes` they may start processes too.
     """
-    (_WRITING_ZYGOTE_FILTER if writes else _ZYGOTE_FILTER).install()
+    (_PROCESSES_ZYGOTE_FILTER if processes else _WRITING_ZYGOTE_FILTER if writes else _ZYGOTE_FILTER).install()
 
 
-def filter_program() -> None:
-    """Take from the calling process what only the zygote needs: processes, signals and limits of others."""
-    _PROGRAM_FILTER.install()
+def filter_program(processes: bool = False) -> None:
+    """Take from the calling process what only the zygote needs: processes, signals and limits of others. With
+    `processes` it keeps those that it starts.
+    """
+    (_PROCESSES_PROGRAM_FILTER if processes else _PROGRAM_FILTER).install()

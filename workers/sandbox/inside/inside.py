@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import forms
+import program
 
 _PLAIN = (int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None), bool)
 _WINDOW = 24
@@ -151,10 +152,7 @@ class Pristine:
 
     def run(self, text: str, names: dict[str, Any], most_reason: int) -> dict[str, Any]:
         """Run one text as a test; see `forms.Runner`."""
-        for owner, attributes in self._attributes:
-            for name, value in attributes.items():
-                if not name.startswith("__") and vars(owner).get(name) is not value:
-                    setattr(owner, name, value)
+        self._restore()
         public = {name: value for name, value in names.items() if not (name.startswith("__") and name.endswith("__"))}
         functions = [
             name
@@ -170,6 +168,42 @@ class Pristine:
         self._cheating = False
         record = runner.run(text, most_reason)
         return {**record, "cheating": True} if self._cheating else record
+
+    def run_in_module(self, text: str, module: types.ModuleType, most_reason: int) -> dict[str, Any]:
+        """Run a text with `unittest` classes in the module of the program, as BigCodeBench does: names that the text
+        imports are the program's too, and a patch of the module meets the program.
+        """
+        import unittest
+
+        self._restore()
+        names = vars(module)
+        names["__file__"] = "__test__.py"
+        try:
+            exec(compile(text.removeprefix("\ufeff"), "<test>", "exec", dont_inherit=True), names)  # noqa: S102
+        except program.TimeOut:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever stands in the way of the test fails it
+            return program.failure(error)
+        result = unittest.TestResult()
+        loader = unittest.TestLoader()
+        for kind in list(names.values()):
+            if isinstance(kind, type) and issubclass(kind, unittest.TestCase) and kind.__module__ == module.__name__:
+                loader.loadTestsFromTestCase(kind).run(result)
+        if result.testsRun == 0:
+            return {"status": "vacuous", "reason": "no test of a unittest class ran"}
+        for status, problems in (("raised", result.errors), ("assertion_failed", result.failures)):
+            for test, trace in problems:
+                last = trace.strip().rpartition("\n")[2]
+                reason = f"{getattr(test, '_testMethodName', 'setUpClass')}: {last}"
+                return {"status": status, "reason": reason[:most_reason]}
+        return {"status": "ran"}
+
+    def _restore(self) -> None:
+        """Give the machinery of tests back what the program may have changed of it."""
+        for owner, attributes in self._attributes:
+            for name, value in attributes.items():
+                if not name.startswith("__") and vars(owner).get(name) is not value:
+                    setattr(owner, name, value)
 
     def _compare(self, operator: str, left: Any, right: Any) -> Any:
         if operator in ("In", "NotIn"):

@@ -6,6 +6,8 @@ Rules for the program's text, the same for every model:
   their own to a right solution, and a wrong example says nothing about the solution (the tests do). A `print(...)` that
   calls a function which changes the module's state stays, because later calls depend on it.
 - A module level that reads standard input ends there, as examples of use do: what stands before it is the program.
+- Programs for suites of EvalPlus, and for tests that run in the program's module, are loaded as they are: nothing is
+  removed, because the harnesses of their benchmarks remove nothing.
 - Nothing is imported for it: a program that misses an import fails. There is the standard library and nothing else.
 - A program that reads standard input in its tests is a script instead: run from its beginning for each test, in a
   process of its own, as `__main__`, with nothing removed.
@@ -246,10 +248,13 @@ def _kept(tree: ast.Module) -> Iterator[ast.stmt]:
             yield ast.fix_missing_locations(ast.copy_location(ast.Try([statement], [ignored], [], []), statement))
 
 
-def load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
+def load(text: str, namespace: dict[str, Any], as_it_is: bool = False) -> dict[str, Any]:
+    """Load a program. With `as_it_is` nothing of it is removed, and reading standard input ends it with an error."""
     try:
         stripped = False
-        if text.isascii() and "assert" not in text and "print" not in text:
+        if as_it_is:
+            code = compile(text.removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
+        elif text.isascii() and "assert" not in text and "print" not in text:
             code = compile(text, "<program>", "exec", dont_inherit=True)  # nothing to remove: no need of the tree
         else:
             text = text.removeprefix("\ufeff")
@@ -266,6 +271,8 @@ def load(text: str, namespace: dict[str, Any]) -> dict[str, Any]:
     except TimeOut:
         raise
     except EOFError as error:
+        if as_it_is:
+            return _loading_failure(error)
         trace = error.__traceback__
         while trace and trace.tb_next:
             trace = trace.tb_next

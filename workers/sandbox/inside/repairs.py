@@ -28,6 +28,9 @@ def is_tuple_assert(statement: ast.stmt) -> bool:
     )
 
 
+_FLAT = (ast.Assert, ast.Assign, ast.Expr, ast.Import, ast.ImportFrom)
+
+
 def repair(tree: ast.Module) -> bool:
     """Make assertions of what was meant as one; whether there was any."""
     repaired = False
@@ -37,7 +40,8 @@ def repair(tree: ast.Module) -> bool:
             ast.copy_location(ast.Assert(each.value, None), each) if isinstance(each, ast.Expr) else each
             for each in tree.body
         ]
-    for statement in ast.walk(tree):
+    # Only statements hold statements, and most tests are asserts alone.
+    for statement in tree.body if all(isinstance(each, _FLAT) for each in tree.body) else ast.walk(tree):
         if isinstance(statement, ast.Assert) and is_tuple_assert(statement):
             assert isinstance(statement.test, ast.Tuple)
             condition, *message = statement.test.elts

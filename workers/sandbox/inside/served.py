@@ -193,10 +193,10 @@ class Served:
         clock, module = self._harness.clock, self._harness.module
         while True:
             match self._channel.receive():
-                case ["load", text, needs]:
+                case ["load", text, needs, bool() as as_it_is]:
                     self._pristine = inside.Pristine(needs)
                     self._names_before = set(vars(module))
-                    self._channel.send(["record", clock.run(per_program, program.load, text, vars(module))])
+                    self._channel.send(["record", clock.run(per_program, program.load, text, vars(module), as_it_is)])
                 case ["names", wanted]:
                     self._channel.send(["names", self._public(set(wanted)), self._new()])
                 case ["begin"]:
@@ -206,6 +206,11 @@ class Served:
                     seconds = max(1e-3, min(per_test - self._used, per_program - time.process_time()))
                     assert self._pristine
                     record = clock.run(seconds, self._pristine.run, text, vars(module), program.MAX_REASON)
+                    self._channel.send(["record", record])
+                case ["module", text]:
+                    seconds = max(1e-3, min(per_test - self._used, per_program - time.process_time()))
+                    assert self._pristine
+                    record = clock.run(seconds, self._pristine.run_in_module, text, module, program.MAX_REASON)
                     self._channel.send(["record", record])
                 case ["op", name, tokens, updates]:
                     seconds = max(1e-3, min(per_test - self._used, per_program - time.process_time()))

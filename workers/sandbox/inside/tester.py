@@ -204,14 +204,16 @@ class Tester:
         self.delegated = False
         self.cheating = False
 
-    def run(self, source: str, tests: list[str], max_time_outs: int, per_test: float, per_program: float) -> None:
+    def run(
+        self, source: str, tests: list[str | tuple[str, str]], max_time_outs: int, per_test: float, per_program: float
+    ) -> None:
         """Load the program in its process and run the tests. Records: an empty one, one for the loading, one for each
         test, and one with status "done", or "end" in place of the tests that are not run.
         """
         self._send(b"")
-        parsed = [self._parsed(test) for test in tests]
+        parsed = [self._parsed(test) if isinstance(test, str) else None for test in tests]
         looks_in = [
-            "unittest" in test and tree is not None and _needs_inside(tree, frozenset())
+            not isinstance(test, str) or ("unittest" in test and tree is not None and _needs_inside(tree, frozenset()))
             for test, tree in zip(tests, parsed, strict=True)
         ]
         needs = ["unittest"] if any(looks_in) else []
@@ -223,14 +225,15 @@ class Tester:
     def _run(
         self,
         source: str,
-        tests: list[str],
+        tests: list[str | tuple[str, str]],
         parsed: list[ast.Module | None],
         needs: list[str],
         max_time_outs: int,
         per_test: float,
         per_program: float,
     ) -> None:
-        self._channel.send(["load", source, needs])
+        as_it_is = any(not isinstance(test, str) for test in tests)
+        self._channel.send(["load", source, needs, as_it_is])
         loaded = self._receive_record()
         self._report(loaded)
         if loaded["status"] != "loaded":
@@ -254,8 +257,13 @@ class Tester:
                 self._report({"status": "end", "reason": program.end_reason(time_outs, left)})
                 return
             self.delegated = False
-            record = self._judge(text, tree, classes, per_test, tests[place + 1 :])
-            if record.get("inside"):
+            if isinstance(text, str):
+                later = [each for each in tests[place + 1 :] if isinstance(each, str)]
+                record = self._judge(text, tree, classes, per_test, later)
+            else:
+                self._channel.send(["module", text[1]])
+                record = {**self._receive_record(), "inside": True}
+            if record.get("inside") and isinstance(text, str):
                 inside_tests.append(text)
             elif self.delegated:
                 record["inside"] = True

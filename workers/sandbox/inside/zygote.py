@@ -77,7 +77,7 @@ os.environ.pop("LD_BIND_NOW", None)
 
 # Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS = 0, 1, 2, 3, 4, 5
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITE = 0, 1, 2, 3, 4, 5, 6
 # Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
 # output.
 # The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
@@ -175,12 +175,13 @@ class _Zygote:
         self._control = control
         self._alone = alone
         self._scratch_bytes: int = setting["scratchBytes"]
+        self._processes: bool = setting["processes"]
         self._preloaded_bytes = _use_libraries(setting)
-        self.landlock = hardening.Landlock(readable, _SCRATCH if self._scratch_bytes else "")
+        self.landlock = hardening.Landlock(readable, _SCRATCH if self._scratch_bytes else "", self._processes)
         self.seccomp = _seccomp_works(self.landlock)
         hardening.limit_zygote()
         if self.seccomp:
-            hardening.filter_zygote(writes=self._scratch_bytes > 0)
+            hardening.filter_zygote(writes=self._scratch_bytes > 0, processes=self._processes)
         _warm_up()
         self._harness = program.Harness()
         self._header = bytearray(_JOB.size)
@@ -206,7 +207,7 @@ class _Zygote:
             # Nothing was started, so the job is still to be read, by a process that ends with it.
             _send(self._control, _REPLY.pack(_TROUBLE, 0, 0, 0, 0, 0))
             os._exit(1)
-        if self._alone and not self.seccomp:
+        if self._alone and (self._processes or not self.seccomp):
             _end_leftovers()
         if self._scratch_bytes:
             _empty(_SCRATCH)
@@ -308,7 +309,9 @@ class _Zygote:
             if output >= 0:
                 self._harness.run_script(content[0], limits[0], send, tells=errors >= 0)
             source, steps, max_time_outs = content
-            if mode == _CHECKS:
+            if mode == _SUITE:
+                answers.run_suite(self._harness, source, steps, limits[0], limits[1], send)
+            elif mode == _CHECKS:
                 checker_module.run(self._harness.clock, source, steps, max_time_outs, limits[0], limits[1], send)
             else:
                 collect = answers.answer if mode == _ANSWERS else None
@@ -354,7 +357,7 @@ class _Zygote:
         memory_bytes = limits[2] + self._preloaded_bytes
         hardening.limit_program(_cpu_backstop(limits[1]), memory_bytes, self._scratch_bytes)
         if self.seccomp:
-            hardening.filter_program()
+            hardening.filter_program(self._processes)
 
     def _collect(self, pipes: list[tuple[int, _Intake]], pids: list[int], cpu_limit: float) -> bytes:
         """Read what the children write until the first of them ends, or end them when one writes too much or its CPU or
@@ -391,6 +394,10 @@ class _Zygote:
                 if self._control in descriptors:
                     os._exit(0)  # the supervisor is gone; the wall ends everything else
                 if exited in descriptors:
+                    if self._processes and self._alone and len(pids) == 1:
+                        # What the program has started may hold its pipes open.
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(-1, signal.SIGKILL)
                     # What an ended child has left in its pipes.
                     for descriptor, intake in open_pipes.items():
                         while not intake.is_full and intake.take(descriptor):
@@ -527,6 +534,7 @@ def main() -> None:
     zygote = _Zygote(control, json.loads(sys.argv[4]), sys.argv[5:], alone=sys.argv[3] == "own")
     null = os.open("/dev/null", os.O_RDWR)
     gc.collect()
+    hardening.give_back_memory()
     gc.freeze()
     hello = {
         "landlock": zygote.landlock.abi,

@@ -224,6 +224,35 @@ def test_a_reference_whose_checker_fails_is_broken(service: Service) -> None:
 # --- how good a checker is -------------------------------------------------------------------------------------------
 
 
+# It has a fault for every other answer, by the clock.
+_MOODY = """
+import time
+def check(input, output, answer):
+    return True if time.perf_counter_ns() // 1000 % 2 else 1 / 0
+"""
+
+
+def test_a_reference_whose_checker_fails_now_and_then_says_nothing_about_the_host(service: Service) -> None:
+    tests = [{"call": "f(1)", "checker": _MOODY}]
+    references = [{"id": f"q{at}", "program": f"{IDENTITY}# {at}", "tests": tests} for at in range(40)]
+    jobs = [{"id": "p", "program": IDENTITY, "tests": ["assert f(1) == 1"]}]
+    result = service.ask("judge", jobs=jobs, references=references, limits=QUICK)
+    assert result["verdicts"][0]["outcomes"] == [{"status": "pass"}]
+    assert {each["status"] for each in result["brokenReferences"]} == {"checker_failed"}
+
+
+def test_limits_count_the_texts_and_the_calls_of_a_reference(service: Service) -> None:
+    spins = "    end = time.process_time() + 0.02\n    while time.process_time() < end: pass\n"
+    slow = f"import time\ndef f(x):\n{spins}    return x"
+    text, call = "assert f(1) == 1", {"call": "f(2)", "property": "result == 2"}
+    jobs = [{"id": str(at), "program": slow, "tests": tests} for at, tests in enumerate([[text], [call], [text, call]])]
+    limits = service.ask("limits", jobs=jobs, limits={"cpuSecondsPerTest": 5, "cpuSecondsPerProgram": 20})["limits"]
+    alone, checked, both = [each["cpuSecondsPerTest"] for each in limits]
+    assert alone >= 0.4
+    assert checked >= 0.4
+    assert both >= max(alone, checked)
+
+
 def test_mutants_tell_good_checkers_from_weak_ones(service: Service) -> None:
     program = "def f(n):\n    return list(range(n))\n"
     good = [{"call": f"f({n})", "checker": PERMUTATION} for n in (4, 5)]

@@ -139,7 +139,7 @@ def test_a_reference_that_fails_is_broken_and_a_host_that_fails_gives_no_verdict
         verdicts.judge(pool, {"jobs": jobs, "references": jobs}, Call(1, lambda message: None))
     assert caught.value.type == "SandboxUnavailable"
     monkeypatch.undo()
-    runs = iter([{}, {"p": {"id": "p"}}])
+    runs = iter([{}, {"p": {"id": "p", "test": 0, "status": "killed"}}])
     monkeypatch.setattr(verdicts, "_broken_references", lambda *_: next(runs))
     with pytest.raises(ServiceError, match="fail after it: p"):
         verdicts.judge(pool, {"jobs": jobs, "references": jobs}, Call(1, lambda message: None))

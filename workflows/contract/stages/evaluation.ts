@@ -1,7 +1,7 @@
 /** Evaluation: policies on benchmarks, greedy and by samples, Best-of-N by the reward model. */
 import { z } from 'zod';
 import { artifactInput, artifactRef } from '../artifacts.js';
-import { Benchmark, benchmarkOf, keyedBenchmark } from '../benchmarks.js';
+import { Benchmark, benchmarkName, benchmarkOf, hasReferences, keyedBenchmark } from '../benchmarks.js';
 import { MEASURED_RUN } from '../estimation.js';
 import {
   count,
@@ -16,7 +16,7 @@ import {
   seed,
   window,
 } from '../fields.js';
-import { Comparison, EvaluationResult, Notes } from '../metrics.js';
+import { Comparison, Counts, EvaluationResult, Notes } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE } from './code.js';
@@ -27,11 +27,46 @@ import { defineStage, stageInput } from '../stage-definition.js';
  * together.
  */
 const EVALUATED = z.object({
+  sampler: z.object({ kind: z.literal('policy') }),
   benchmarks: z.array(z.object({ kind: z.string(), samples: z.number().optional() })).min(1),
   samples: z.number(),
   passAtK: z.array(z.number()),
   bestOf: z.array(z.number()).optional(),
 });
+
+/** CPU seconds of a reference, and how many may fail, where a configuration says nothing else. */
+const REFERENCES = { cpuSeconds: 120, mostLost: 0.1 };
+
+const References = z.strictObject({
+  cpuSeconds: z
+    .number()
+    .positive()
+    .max(3_600)
+    .default(REFERENCES.cpuSeconds)
+    .describe('CPU seconds of a reference in all tests of its task; a task whose reference fails is left out'),
+  mostLost: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(REFERENCES.mostLost)
+    .describe('share of tasks that may be left out; a benchmark that loses more is not scored'),
+});
+
+const Sampler = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('policy').describe('policies are asked, on a GPU worker') }),
+  z.strictObject({
+    kind: z.literal('recorded').describe('nothing is generated: `inputs.samples` hold the programs'),
+    unknown: z
+      .enum(['refuse', 'drop'])
+      .default('refuse')
+      .describe("samples of tasks that the benchmark does not have: 'refuse' the file, or 'drop' them, counted"),
+    missing: z
+      .enum(['refuse', 'fail'])
+      .default('refuse')
+      .describe("tasks without a sample: 'refuse' the file, or let them 'fail', counted"),
+    scored: z.boolean().default(false).describe('whether `inputs.rewardModel` scores the samples, on a GPU worker'),
+  }),
+]);
 
 export const EvaluationConfig = z
   .strictObject({
@@ -40,6 +75,8 @@ export const EvaluationConfig = z
       .min(1)
       .default([{ kind: 'heldOut' }])
       .describe('what the policies are asked'),
+    sampler: Sampler.prefault({ kind: 'policy' }).describe('where programs come from'),
+    references: References.prefault({}).describe('right programs of benchmarks, which run before anybody is asked'),
     samples: z.number().int().nonnegative().default(16).describe('samples per task beside the greedy answer'),
     ...Decoding,
     passAtK: z.array(count).default([1]).describe('each k of pass@k; at most the samples per task'),
@@ -76,15 +113,74 @@ export const EvaluationConfig = z
     },
     { when: ({ value }) => EVALUATED.safeParse(value).success },
   )
+  .superRefine(
+    ({ benchmarks }, context) => {
+      const names = benchmarks.map((benchmark) => benchmarkName(benchmark));
+      names.forEach((name, index) => {
+        if (names.indexOf(name) === index) return;
+        context.addIssue({
+          code: 'custom',
+          path: ['benchmarks', index],
+          message: `has the name '${name}' of another one in results; evaluate them apart`,
+        });
+      });
+    },
+    { when: ({ value }) => NAMED.safeParse(value).success },
+  )
   .register(MOVED_FIELDS, {
     humanevalSamples: '`samples` of the benchmark: {"kind": "humaneval", "samples": N}',
     humanevalMaxNewTokens: '`maxNewTokens` of the benchmark: {"kind": "humaneval", "maxNewTokens": N}',
   });
 
+const NAMED = z.object({ benchmarks: z.array(Benchmark) });
+
 const ASKED = z.object({
   inputs: z.looseObject({}),
-  config: z.object({ benchmarks: z.array(z.object({ kind: z.string() })) }),
+  config: z.object({
+    benchmarks: z.array(z.object({ kind: z.string() })),
+    sampler: z.object({ kind: z.string(), scored: z.boolean().optional() }),
+  }),
 });
+
+/**
+ * A benchmark as it was asked. `digest` is that of the rows of its file, or of the file of its package; `version` that
+ * of its definition. Tasks that are left out are in no figure.
+ */
+const AskedBenchmark = z.strictObject({
+  name: z.string(),
+  results: z.array(z.string()),
+  version: z.number(),
+  digest: z.string().optional(),
+  tasks: z.number(),
+  leftOut: z.array(z.strictObject({ taskId: z.string(), reason: z.string() })),
+});
+export type AskedBenchmark = z.infer<typeof AskedBenchmark>;
+
+/** What is missing among the inputs, or too much, to the sampler. */
+function inputFaults(
+  inputs: { policies?: unknown; samples?: unknown; rewardModel?: unknown },
+  { sampler, benchmarks }: z.infer<typeof ASKED>['config'],
+): { path: string[]; message: string }[] {
+  const recorded = sampler.kind === 'recorded';
+  const faults: { path: string[]; message: string }[] = [];
+  const fault = (is: boolean, name: string, message: string): void => {
+    if (is) faults.push({ path: ['inputs', name], message });
+  };
+  fault(!recorded && !inputs.policies, 'policies', "needed, because config.sampler is 'policy'");
+  fault(recorded && !inputs.samples, 'samples', "needed, because config.sampler.kind is 'recorded'");
+  fault(recorded && !!inputs.policies, 'policies', "asked by the sampler 'policy' only; leave them out");
+  fault(!recorded && !!inputs.samples, 'samples', "read by the sampler 'recorded' only: set config.sampler.kind");
+  const scored = sampler.scored ?? false;
+  fault(
+    recorded && !scored && !!inputs.rewardModel,
+    'rewardModel',
+    'scores samples where config.sampler.scored is true',
+  );
+  fault(recorded && scored && !inputs.rewardModel, 'rewardModel', 'needed, because config.sampler.scored is true');
+  if (recorded && benchmarks.length !== 1)
+    faults.push({ path: ['config', 'benchmarks'], message: 'one benchmark, which the samples are of' });
+  return faults;
+}
 
 const OWN = 'activities/evaluation/activities.ts';
 
@@ -99,7 +195,16 @@ export const evaluation = defineStage({
       policies: z
         .record(Name, ModelInput)
         .refine((policies) => Object.keys(policies).length > 0, { error: 'at least one policy, by its name' })
+        .optional()
         .describe('models to evaluate, by the names that they have in the results'),
+      samples: z
+        .record(Name, artifactInput('benchmarkSamples'))
+        .refine((samples) => Object.keys(samples).length > 0, { error: 'at least one file of samples, by a name' })
+        .optional()
+        .describe(
+          "samples of one benchmark, for the sampler 'recorded', by the names that they have in the results: JSON " +
+            'Lines in the form of EvalPlus, BigCodeBench or LiveCodeBench, or an artifact',
+        ),
       rewardModel: artifactRef('rewardModel').describe('a trained reward model').optional(),
       questions: artifactInput('filteredQuestions').describe('filtered questions').optional(),
     },
@@ -114,6 +219,7 @@ export const evaluation = defineStage({
           message: "needed for the benchmark 'heldOut': the filtered questions",
         });
       }
+      for (const { path, message } of inputFaults(inputs, config)) context.addIssue({ code: 'custom', path, message });
     },
     { when: ({ value }) => ASKED.safeParse(value).success },
   ),
@@ -125,6 +231,10 @@ export const evaluation = defineStage({
     results: z.array(EvaluationResult),
     /** The other policies against the initial one; absent in version 0.1.0. */
     comparisons: z.array(Comparison).optional(),
+    /** What was asked: absent in evaluations of earlier versions. */
+    benchmarks: z.array(AskedBenchmark).optional(),
+    /** Samples of files, by the name of the file and the reason why they count as they do. */
+    samples: z.record(z.string(), Counts).optional(),
     notes: Notes,
     tokens: z.number(),
     cpuSeconds: z.number(),
@@ -139,6 +249,11 @@ export const evaluation = defineStage({
   steps: {
     plan: { queue: 'pipeline', version: 1, code: [OWN, 'activities/benchmarks/', 'activities/policy/questions.ts'] },
     generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },
+    prepare: {
+      queue: 'sandbox',
+      version: 1,
+      code: ['activities/evaluation/references.ts', 'activities/benchmarks/', ...JUDGE],
+    },
     judge: { queue: 'sandbox', version: 2, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
     // Figures are outside the digest: those of an older artifact are fewer, and its answers are the same.
@@ -148,8 +263,20 @@ export const evaluation = defineStage({
       code: [OWN, 'activities/evaluation/figures.ts', 'activities/statistics/'],
     },
   },
-  shardSteps: () => ['generate', 'judge', 'score'],
-  semantics: ({ benchmarks, ...semantics }) => ({ ...semantics, ...keyedBenchmarks(benchmarks) }),
+  shardSteps: ({ sampler }) =>
+    sampler.kind === 'policy'
+      ? ['generate', 'judge', 'score']
+      : ['judge', ...(sampler.scored ? ['score' as const] : [])],
+  prepares: ({ benchmarks }) => benchmarks.some(hasReferences),
+  semantics: ({ benchmarks, sampler, references, ...semantics }) => ({
+    ...semantics,
+    ...keyedBenchmarks(benchmarks),
+    // Keys from before these settings existed stay what they are.
+    ...(sampler.kind === 'policy' ? {} : { sampler }),
+    ...(references.cpuSeconds === REFERENCES.cpuSeconds && references.mostLost === REFERENCES.mostLost
+      ? {}
+      : { references }),
+  }),
   stored: withOwnSettings,
   decides: ({ policies, ...inputs }) => ({ ...inputs, policy: policies }),
   names: ({ benchmarks, engine }) => ({ benchmarks: { benchmarks }, engine }),

@@ -117,6 +117,8 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
       [POLICIES.fineTuned]: 'fineTuning',
       [POLICIES.after]: 'reinforcement',
     },
+    // Samples of others are read where the stage is started alone.
+    samples: {},
     rewardModel: 'rewardModel',
     questions: 'filtering',
   },

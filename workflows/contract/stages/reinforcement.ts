@@ -5,6 +5,7 @@ import { MEASURED_RUN } from '../estimation.js';
 import { count, Decoding, EXECUTION, limits, maxRows, salt, seed, trainingExecution, upperLayers } from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
+import { merge } from '../presets.js';
 import { JUDGE, SAMPLE } from './code.js';
 import { defineStage, stageInput, type ArtifactStep } from '../stage-definition.js';
 
@@ -34,7 +35,8 @@ export const RewardConfig = z.strictObject({
     .describe('soft penalty of long answers (DAPO, arXiv 2503.14476, equation 13); absent: none'),
 });
 
-export const ReinforcementConfig = z
+/** What holds for one round, and for all rounds where nothing changes. */
+const RoundSettings = z
   .strictObject({
     rounds: count.default(1).describe('rounds of rollouts, rewards and policy update'),
     questions: z
@@ -120,7 +122,106 @@ export const ReinforcementConfig = z
     error:
       "1 where rounds are asynchronous and the engine is 'vllm', which gives no log-probabilities of a cut nucleus",
   });
+
+/**
+ * Settings that may be others from a round on. Each step's key holds those that decide its result, of its round, so
+ * that a change leaves every key before it. What decides how rounds follow each other cannot change.
+ */
+export const ROUND_CHANGES = [
+  'promptsPerRound',
+  'samplesPerPrompt',
+  'temperature',
+  'topP',
+  'maxNewTokens',
+  'reward',
+  'dropDegenerateGroups',
+  'algorithm',
+  'limits',
+] as const satisfies readonly (keyof z.infer<typeof RoundSettings>)[];
+
+const RoundChange = z.strictObject({
+  fromRound: z.number().int().min(2).describe('first round with these settings'),
+  settings: z
+    .partialRecord(z.enum(ROUND_CHANGES), z.json())
+    .describe(`settings that are others from that round on: ${ROUND_CHANGES.join(', ')}; merged member by member`),
+});
+
+/** What the check of changes reads. */
+const CHANGED = z.object({
+  rounds: z.number(),
+  algorithm: z.object({ upperLayers: z.number().nullable() }),
+  changes: z.array(z.object({ fromRound: z.number(), settings: z.record(z.string(), z.unknown()) })).optional(),
+});
+
+export const ReinforcementConfig = RoundSettings.safeExtend({
+  changes: z
+    .array(RoundChange)
+    .min(1)
+    .optional()
+    .describe('settings that change from a round on, in the order of their rounds; absent: all rounds have the same'),
+}).superRefine(
+  (config, context) => {
+    let last = 1;
+    for (const [index, { fromRound }] of (config.changes ?? []).entries()) {
+      const at = ['changes', index];
+      if (fromRound <= last || fromRound > config.rounds)
+        context.addIssue({
+          code: 'custom',
+          path: [...at, 'fromRound'],
+          input: fromRound,
+          message: `above ${last}, the round of the change before, and at most ${config.rounds}, the rounds`,
+        });
+      last = fromRound;
+      const { error } = RoundSettings.safeParse(changed(config, index + 1));
+      for (const issue of error?.issues ?? [])
+        context.addIssue({ ...issue, code: 'custom', path: [...at, 'settings', ...issue.path] });
+      const layers = changed(config, index + 1).algorithm?.upperLayers;
+      if (!error && layers !== config.algorithm.upperLayers)
+        context.addIssue({
+          code: 'custom',
+          path: [...at, 'settings', 'algorithm', 'upperLayers'],
+          input: layers,
+          message: 'the same in all rounds: the optimizer goes on with the state of the round before',
+        });
+    }
+  },
+  { when: ({ value }) => CHANGED.safeParse(value).success },
+);
 export type ReinforcementConfig = z.infer<typeof ReinforcementConfig>;
+
+/** A configuration with its first `count` changes applied, and without the list of them. Not checked. */
+function changed(
+  { changes = [], ...settings }: ReinforcementConfig,
+  count: number,
+): Omit<ReinforcementConfig, 'changes'> {
+  return changes.slice(0, count).reduce<unknown>((merged, change) => merge(merged, change.settings), settings) as Omit<
+    ReinforcementConfig,
+    'changes'
+  >;
+}
+
+/**
+ * The settings of one round: those of the stage, with every change up to that round.
+ *
+ * @example
+ * const config = ReinforcementConfig.parse({ rounds: 4, changes: [{ fromRound: 3, settings: { topP: 0.9 } }] });
+ * roundSettings(config, 2).topP; // 1
+ * roundSettings(config, 3).topP; // 0.9
+ */
+export function roundSettings(config: ReinforcementConfig, round: number): ReinforcementConfig {
+  if (config.changes === undefined) return config;
+  const { length } = config.changes.filter(({ fromRound }) => fromRound <= round);
+  return ReinforcementConfig.parse(changed(config, length));
+}
+
+/** Runs of rounds with the same settings, in order. */
+function segmentsOf(config: ReinforcementConfig): ReinforcementConfig[] {
+  const starts = [1, ...(config.changes ?? []).map(({ fromRound }) => fromRound)];
+  return starts.map((from, index) => ({
+    ...roundSettings(config, from),
+    rounds: (starts[index + 1] ?? config.rounds + 1) - from,
+  }));
+}
 
 /**
  * What the check over several fields reads; it is made also where other fields are wrong, so that all mistakes are told
@@ -128,8 +229,13 @@ export type ReinforcementConfig = z.infer<typeof ReinforcementConfig>;
  */
 const REWARDED = z.object({
   inputs: z.looseObject({}),
-  config: z.object({ questions: z.string(), reward: z.object({ rewardModelWeight: z.number() }) }),
+  config: z.object({
+    questions: z.string(),
+    reward: z.object({ rewardModelWeight: z.number() }),
+    changes: z.array(z.object({ settings: z.record(z.string(), z.unknown()) })).optional(),
+  }),
 });
+const WEIGHTED = z.object({ rewardModelWeight: z.number().positive() });
 
 /** Each step of a round makes an artifact of its own. */
 const step = (definition: ArtifactStep<ReinforcementConfig>): ArtifactStep<ReinforcementConfig> => definition;
@@ -152,11 +258,14 @@ export const reinforcement = defineStage({
     ReinforcementConfig.prefault({}),
   ).superRefine(
     ({ inputs, config }, context) => {
-      if (config.reward.rewardModelWeight > 0 && inputs.rewardModel === undefined) {
+      const rewards: unknown[] = [config.reward, ...(config.changes ?? []).map(({ settings }) => settings.reward)];
+      const weighted = rewards.findIndex((reward) => WEIGHTED.safeParse(reward).success);
+      if (weighted >= 0 && inputs.rewardModel === undefined) {
+        const place = weighted === 0 ? 'reward' : `changes.${weighted - 1}.settings.reward`;
         context.addIssue({
           code: 'custom',
           path: ['inputs', 'rewardModel'],
-          message: 'needed, because config.reward.rewardModelWeight is above 0',
+          message: `needed, because config.${place}.rewardModelWeight is above 0`,
         });
       }
       if (config.questions === 'hard' && inputs['programs'] === undefined) {
@@ -275,18 +384,33 @@ export const reinforcement = defineStage({
   },
   names: ({ engine }) => ({ engine }),
   estimate(config, run) {
-    const { rounds, promptsPerRound, samplesPerPrompt, maxNewTokens, reward, algorithm, execution } = config;
+    const { rounds, algorithm, execution } = config;
     const { policy, backbone } = run.facts;
-    const rollouts = rounds * promptsPerRound * samplesPerPrompt;
-    const generated = Math.round(rollouts * run.answerTokens(maxNewTokens));
-    const conversations = rollouts * MEASURED_RUN.promptTokens + generated;
-    const scored = reward.rewardModelWeight > 0 ? run.forward(backbone, conversations) + rounds * run.load : 0;
-    const deviceSeconds =
-      rounds * 3 * run.load +
-      run.generating(policy, generated, rollouts / rounds, execution.maxRows) +
-      scored +
-      run.training(policy, algorithm.upperLayers, conversations * algorithm.epochs) +
-      2 * run.forward(policy, conversations);
+    const segments = segmentsOf(config).map(({ rounds: of, ...settings }) => {
+      const { promptsPerRound, samplesPerPrompt, maxNewTokens, reward } = settings;
+      const perRound = promptsPerRound * samplesPerPrompt;
+      const rollouts = of * perRound;
+      const generated = Math.round(rollouts * run.answerTokens(maxNewTokens));
+      const conversations = rollouts * MEASURED_RUN.promptTokens + generated;
+      const scored = reward.rewardModelWeight > 0 ? run.forward(backbone, conversations) + of * run.load : 0;
+      return {
+        promptsPerRound,
+        rollouts,
+        generated,
+        trained: conversations * settings.algorithm.epochs,
+        sandboxCpuSeconds: reward.testsWeight > 0 ? rollouts * MEASURED_RUN.sandboxSeconds : 0,
+        deviceSeconds:
+          of * 3 * run.load +
+          run.generating(policy, generated, perRound, execution.maxRows) +
+          scored +
+          run.training(policy, algorithm.upperLayers, conversations * settings.algorithm.epochs) +
+          2 * run.forward(policy, conversations),
+      };
+    });
+    const sum = (of: (segment: (typeof segments)[number]) => number): number =>
+      segments.reduce((all, segment) => all + of(segment), 0);
+    const [rollouts, deviceSeconds] = [sum((each) => each.rollouts), sum((each) => each.deviceSeconds)];
+    const mostPrompts = Math.max(...segments.map(({ promptsPerRound }) => promptsPerRound));
     run.policies += 1;
     const trainedBytes = run.storedTrained(policy, algorithm.upperLayers);
     const copies = storedCopies(config, deviceSeconds / rounds);
@@ -294,19 +418,19 @@ export const reinforcement = defineStage({
       rows: { rounds, rollouts },
       tokens: {
         prompt: rollouts * MEASURED_RUN.promptTokens,
-        generated,
-        trained: conversations * algorithm.epochs,
+        generated: sum((each) => each.generated),
+        trained: sum((each) => each.trained),
       },
-      sandboxCpuSeconds: reward.testsWeight > 0 ? rollouts * MEASURED_RUN.sandboxSeconds : 0,
+      sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds),
       bytes: trainedBytes * copies + rollouts * MEASURED_RUN.rowBytes.rollout,
       // A host's cache holds the last three rounds.
       uncachedBytes: trainedBytes * Math.max(0, copies - 3 * 3),
       deviceSeconds,
       memoryBytes: run.memory(policy, algorithm.upperLayers, 1),
       warnings:
-        promptsPerRound > run.train
+        mostPrompts > run.train
           ? [
-              `reinforcement.promptsPerRound is ${promptsPerRound}, about ${run.train} train questions come ` +
+              `reinforcement.promptsPerRound is ${mostPrompts}, about ${run.train} train questions come ` +
                 `about: the stage will park`,
             ]
           : [],

@@ -95,6 +95,8 @@ export const sampling = defineStage({
     /** Verdicts of all test cases. */
     verdicts: Counts,
     droppedQuestions: Counts,
+    /** Programs without a verdict, by reason. */
+    droppedPrograms: Counts.optional(),
     ...PaidMetrics,
     /** Replies without a program, by reason. */
     failures: Counts.optional(),
@@ -102,11 +104,11 @@ export const sampling = defineStage({
     tokens: z.number(),
     cpuSeconds: z.number(),
   }),
-  makes: ({ programs, train, heldOut, droppedQuestions, failures }) => ({
+  makes: ({ programs, train, heldOut, droppedQuestions, droppedPrograms, failures }) => ({
     what: 'programs',
     count: programs,
     of: `${train + heldOut} questions`,
-    leftOut: [droppedQuestions, failures],
+    leftOut: [droppedQuestions, droppedPrograms, failures],
     advice: 'Give more questions, or another sampler or samples for them, as the reasons say.',
   }),
   steps: {

@@ -1,0 +1,159 @@
+/** An experiment as commands look at it while it runs: its configuration, its stages, and the newest round. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { defaultPayloadConverter } from '@temporalio/common';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { resultsOf } from '../../activities/artifacts/results.js';
+import {
+  createArtifactStore,
+  storeOptionsFromEnvironment,
+  type ArtifactStore,
+} from '../../activities/artifacts/store.js';
+import type { ReportSource } from '../../activities/report/build.js';
+import {
+  ArtifactRef,
+  expandPreset,
+  Experiment,
+  MESSAGES,
+  stagesOf,
+  type ExperimentStatus,
+  type StageStatus,
+} from '../../workflows/contract/index.js';
+import { onEndSignal } from '../setup/processes.mjs';
+import { chooseServer } from '../stack/server.js';
+import { environmentOfStore } from './store-of-environment.js';
+
+/** How long a worker may take to answer a query. */
+const QUERY_MILLISECONDS = 10_000;
+
+/** Asks Temporal and the store how an experiment stands. */
+export class Watched {
+  #config: Experiment | undefined;
+
+  constructor(
+    private readonly client: Client,
+    private readonly store: ArtifactStore,
+    private readonly workflowId: string,
+  ) {}
+
+  /** What a report is built of. @throws WorkflowNotFoundError */
+  async source(): Promise<ReportSource> {
+    this.#config ??= await this.#experiment();
+    const handle = this.client.workflow.getHandle(this.workflowId);
+    const { status: execution } = await handle.describe();
+    // A query needs a worker. Without one, what a finished run has stored says where its artifacts are.
+    const status = await Promise.race([
+      handle.query<ExperimentStatus>(MESSAGES.status).catch(() => undefined),
+      sleep(QUERY_MILLISECONDS, undefined, { ref: false }),
+    ]);
+    const stages = status?.stages ?? (await this.#stored());
+    const isDone = execution.name === 'COMPLETED' && stages.every(({ artifact }) => artifact !== undefined);
+    const reinforcement = stages.find(({ name }) => name === 'reinforcement');
+    const newestRound =
+      reinforcement && !reinforcement.artifact && reinforcement.state !== 'waiting'
+        ? await this.#newestRound()
+        : undefined;
+    return {
+      experiment: this.#config,
+      name: this.workflowId,
+      state: isDone ? 'done' : (status?.state ?? execution.name.toLowerCase()),
+      stages,
+      ...(newestRound ? { newestRound } : {}),
+    };
+  }
+
+  /** The configuration with which the experiment was started. */
+  async #experiment(): Promise<Experiment> {
+    const { history } = await this.client.workflowService.getWorkflowExecutionHistory({
+      namespace: this.client.options.namespace,
+      execution: { workflowId: this.workflowId },
+      maximumPageSize: 1,
+    });
+    const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes;
+    const [payload] = started?.input?.payloads ?? [];
+    if (!payload || started?.workflowType?.name !== 'experiment')
+      throw new Error(
+        `The workflow ${this.workflowId} is no experiment, but '${started?.workflowType?.name ?? 'unknown'}': ` +
+          'give the id of an experiment.',
+      );
+    return Experiment.parse(expandPreset(defaultPayloadConverter.fromPayload<unknown>(payload)));
+  }
+
+  async #stored(): Promise<StageStatus[]> {
+    const { results } = await resultsOf(this.store, this.workflowId).catch(() => ({ results: undefined }));
+    return stagesOf(this.#config!.stages).map((name): StageStatus => {
+      const artifact = results?.[name];
+      return { name, state: artifact ? 'done' : 'waiting', ...(artifact ? { artifact } : {}) };
+    });
+  }
+
+  /** The policy of the newest round, out of the history of the stage that still runs. */
+  async #newestRound(): Promise<ArtifactRef | undefined> {
+    const history = await this.client.workflow
+      .getHandle(`${this.workflowId}/reinforcement`)
+      .fetchHistory()
+      .catch(() => undefined);
+    const updates = new Set<string>();
+    let newest: ArtifactRef | undefined;
+    for (const event of history?.events ?? []) {
+      const carried = event.workflowExecutionStartedEventAttributes?.input?.payloads?.[1];
+      if (carried) newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(carried), 'policy') ?? newest;
+      if (event.activityTaskScheduledEventAttributes?.activityType?.name === 'reinforcement.update')
+        updates.add(String(event.eventId));
+      const completed = event.activityTaskCompletedEventAttributes;
+      const [result] = completed?.result?.payloads ?? [];
+      if (result && updates.has(String(completed!.scheduledEventId)))
+        newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(result), 'ref') ?? newest;
+    }
+    return newest;
+  }
+}
+
+/** A reference to the policy of a round in a member of an answer; undefined where there is none. */
+function policyOf(value: unknown, member: string): ArtifactRef | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { data } = ArtifactRef.safeParse(Reflect.get(value, member));
+  return data?.kind === 'policy' ? data : undefined;
+}
+
+/**
+ * Connects to Temporal and the store, and looks at an experiment until `use` has ended.
+ *
+ * @throws Error with a sentence where the server does not answer, or knows no such workflow.
+ */
+export async function watching<T>(
+  workflowId: string,
+  { embedded }: { embedded: boolean },
+  use: (watched: Watched, store: ArtifactStore, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { environment } = await chooseServer({ embedded });
+  const variables = Object.fromEntries(
+    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
+  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
+    throw new Error(
+      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
+        `does not answer: ${(error as Error).message}`,
+    );
+  });
+  const cache = await mkdtemp(join(tmpdir(), 'acecoder-watch-cache-'));
+  const stop = new AbortController();
+  onEndSignal((signal) => stop.abort(signal));
+  try {
+    const store = createArtifactStore(storeOptionsFromEnvironment(await environmentOfStore(embedded), cache));
+    return await use(new Watched(new Client({ connection, namespace }), store, workflowId), store, stop.signal);
+  } catch (error) {
+    throw error instanceof WorkflowNotFoundError
+      ? new Error(
+          `There is no workflow ${workflowId} in namespace ${namespace}; temporal workflow list shows what there is.`,
+        )
+      : error;
+  } finally {
+    await connection.close();
+    await rm(cache, { recursive: true, force: true });
+  }
+}

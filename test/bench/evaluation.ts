@@ -1,0 +1,319 @@
+/**
+ * `npm run bench:evaluation`: verdicts of the benchmarks against published ones, and the time that they take.
+ *
+ * Data of others are not in the repository: a part whose data are not there is told and left out.
+ */
+import { spawnSync } from 'node:child_process';
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { createGunzip, gunzipSync } from 'node:zlib';
+import { bigcodebench } from '../../activities/benchmarks/bigcodebench.js';
+import { humaneval } from '../../activities/benchmarks/humaneval.js';
+import { mbppPlus } from '../../activities/benchmarks/evalplus.js';
+import type { Task } from '../../activities/benchmarks/benchmark.js';
+import { publishedRows } from '../../activities/benchmarks/published.js';
+import { isSuite, runReferences } from '../../activities/evaluation/references.js';
+import { judgePrograms, type Job } from '../../activities/execution/execution.js';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
+import { judgedTests, type ReferenceRow } from '../../workflows/contract/index.js';
+import { createServices } from '../../workers/plugins/services.js';
+import { statisticsMeasures } from './statistics.js';
+import { report, type Measure } from './table.js';
+
+const PARTS = ['statistics', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
+type Part = (typeof PARTS)[number];
+
+const HELP = `npm run bench:evaluation -- [options]
+
+  --only PART  ${PARTS.join(', ')}; may be repeated (all)
+  --light      of the part time, only the tasks below a second
+  --json       one JSON object on the last line
+  --help       print this
+
+Published programs and verdicts are read from ACECODER_SHARED, the folder shared next to the checkout by default. The
+libraries of BigCodeBench are those of ACECODER_SANDBOX_LIBRARIES, or of bigcodebench-tensorflow in ACECODER_HOME.`;
+
+const SHARED = join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data');
+const OUTPUTS = join(SHARED, 'qwen2.5-coder-1.5b-base-outputs');
+const MBPP = join(SHARED, 'evalplus-mbpp/MbppPlus-v0.1.0.jsonl.gz');
+const LIMITS = { cpuSecondsPerTest: 60, cpuSecondsPerProgram: 120, memoryBytes: 4 * 1024 ** 3 };
+const MOST = { memoryBytes: 4 * 1024 ** 3, cpuSeconds: 120 };
+/** CPU seconds of a reference below which its task is light, before anybody has measured a program. */
+const LIGHT_SECONDS = 1;
+
+/** What was published of a program. */
+interface Published {
+  solution: string;
+  base_status: string;
+  plus_status: string;
+}
+
+type Rules = '0.2.1' | '0.3.1';
+
+/** Tasks that are judged otherwise than published, and why. */
+const NAMED: Record<Rules, Record<string, string>> = {
+  '0.2.1': {
+    'Mbpp/579': 'depends on the hash seed',
+    'Mbpp/599': 'depends on the time limit',
+  },
+  '0.3.1': {
+    ...Object.fromEntries(['Mbpp/2', 'Mbpp/232', 'Mbpp/249', 'Mbpp/579'].map((id) => [id, 'compared as a set'])),
+    'Mbpp/599': 'depends on the time limit',
+  },
+};
+
+function publishedOf<P = Published>(name: string): Record<string, P> {
+  const text = gunzipSync(readFileSync(join(OUTPUTS, `${name}_eval_results.json.gz`))).toString('utf8');
+  const { eval: results } = JSON.parse(text) as { eval: Record<string, [P]> };
+  return Object.fromEntries(Object.entries(results).map(([id, [first]]) => [id, first]));
+}
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true },
+    light: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+const services = createServices({ label: 'bench' });
+const { sandbox } = services;
+const measures: Measure[] = [];
+
+async function rowsOf(path: string): Promise<unknown[]> {
+  const rows: unknown[] = [];
+  for await (const { row } of publishedRows(path)) rows.push(row);
+  return rows;
+}
+
+/** The published program of a task as a job. */
+const jobOf =
+  (published: Readonly<Record<string, { solution: string }>>) =>
+  (task: Task): Job => ({ id: task.id, program: published[task.id]!.solution, tests: judgedTests(task) });
+
+async function measureHumanEval(): Promise<void> {
+  const rows: unknown[] = [];
+  const lines = createReadStream(join(SHARED, 'humaneval/HumanEval.jsonl.gz')).pipe(createGunzip());
+  for await (const line of createInterface({ input: lines })) rows.push(JSON.parse(line));
+  const tasks = humaneval.tasks({ kind: 'humaneval', every: 1, offset: 0 }, rows);
+  const published = publishedOf('evalplus-humaneval-generated');
+  const jobs = tasks.map(jobOf(published));
+  const { judgements } = await judgePrograms(sandbox, jobs, { limits: { ...LIMITS, cpuSecondsPerTest: 5 } });
+  const passed = judgements.map((each) => each.judged && each.passRate === 1);
+  const equal = passed.filter((pass, at) => pass === (published[jobs[at]!.id]!.base_status === 'pass')).length;
+  measures.push(
+    { name: 'HumanEval base: programs that pass', value: passed.filter(Boolean).length, unit: 'of 164', bar: 72 },
+    { name: 'HumanEval base: verdicts as published', value: equal, unit: 'of 164', bar: 164 },
+  );
+}
+
+/** What references answer is the same by all rules. */
+const mbppReferences = new Map<number, Promise<ReferenceRow[]>>();
+
+async function runMbppReferences(tasks: readonly Task[], cpuSeconds: number): Promise<ReferenceRow[]> {
+  const start = performance.now();
+  const rows = await runReferences(sandbox, tasks, { ...MOST, cpuSeconds });
+  const seconds = (performance.now() - start) / 1000;
+  const failed = rows.filter(({ failure }) => failure !== undefined);
+  if (cpuSeconds < MOST.cpuSeconds) return rows;
+  for (const { taskId, failure } of failed) console.log(`  reference of ${taskId}: ${failure}`);
+  measures.push(
+    { name: 'MBPP+: references that fail', value: failed.length, unit: 'of 399', bar: 0, at: 'most' },
+    { name: 'MBPP+: run of all references', value: seconds, unit: 's' },
+  );
+  return rows;
+}
+
+/** The jobs of published programs of MBPP+, with what the references answer. */
+async function mbppJobs(
+  rules: Rules,
+  cpuSeconds = MOST.cpuSeconds,
+): Promise<{ jobs: Job[]; tasks: Task[]; published: Record<string, Published> }> {
+  const given = { kind: 'mbppPlus', data: { kind: 'tasks', path: MBPP }, rules };
+  const tasks = mbppPlus.tasks(given, await rowsOf(MBPP));
+  const published = publishedOf('evalplus-mbpp-generated');
+  const known = mbppReferences.get(cpuSeconds) ?? runMbppReferences(tasks, cpuSeconds);
+  mbppReferences.set(cpuSeconds, known);
+  const references = await known;
+  const jobs = references.flatMap(({ taskId, expected, limits }, at): Job[] => {
+    if (!expected) return [];
+    const tests = judgedTests(tasks[at]!).map((test, place) =>
+      isSuite(test) ? { ...test, expected: expected[place]! } : test,
+    );
+    return [{ id: taskId, program: published[taskId]!.solution, tests, limits }];
+  });
+  return { jobs, tasks, published };
+}
+
+async function measureMbpp(rules: Rules): Promise<void> {
+  const { jobs, published } = await mbppJobs(rules);
+  const { judgements } = await judgePrograms(sandbox, jobs, { limits: LIMITS });
+  const bars = rules === '0.2.1' ? [399, 397] : [396, 396];
+  for (const [at, part] of (['base', 'plus'] as const).entries()) {
+    const different = judgements.filter(
+      ({ id, outcomes }) => (outcomes[at]?.status === 'pass') !== (published[id]![`${part}_status`] === 'pass'),
+    );
+    for (const { id, outcomes } of different)
+      console.log(
+        `  ${id} ${part} by ${rules}: published ${published[id]![`${part}_status`]}, here ${outcomes[at]?.status} ` +
+          `(${outcomes[at]?.reason ?? ''}): ${NAMED[rules][id] ?? 'NOT NAMED'}`,
+      );
+    measures.push({
+      name: `MBPP ${part} by ${rules}: verdicts as published`,
+      value: judgements.length - different.length,
+      unit: 'of 399',
+      bar: bars[at]!,
+      note: different.map(({ id }) => id).join(' '),
+    });
+    const unnamed = different.filter(({ id }) => !(id in NAMED[rules]));
+    measures.push({
+      name: `MBPP ${part} by ${rules}: others that are not named`,
+      value: unnamed.length,
+      unit: '',
+      bar: 0,
+      at: 'most',
+    });
+  }
+}
+
+async function secondsOf(jobs: readonly Job[]): Promise<number> {
+  const start = performance.now();
+  await judgePrograms(sandbox, jobs, { limits: LIMITS });
+  return (performance.now() - start) / 1000;
+}
+
+/** The same programs by EvalPlus's own check, behind a wall of the sandbox, in two processes as here. */
+async function measureTime(): Promise<void> {
+  const { jobs: all, tasks } = await mbppJobs('0.3.1', values.light ? LIGHT_SECONDS : MOST.cpuSeconds);
+  const jobs = values.light ? all.filter(({ limits }) => limits?.cpuSecondsPerTest === 1) : all;
+  const folder = mkdtempSync(join(tmpdir(), 'acecoder-evalplus-'));
+  try {
+    const [input, output] = [join(folder, 'jobs.json'), join(folder, 'results.json')];
+    const references = new Map(tasks.map((task) => [task.id, task]));
+    const given = jobs.map(({ id, program, tests }) => {
+      const suites = tests.filter((test) => typeof test !== 'string' && 'suite' in test);
+      const { reference, entryPoint } = references.get(id)!;
+      return { id, program, reference, entryPoint, atol: suites[0]!.atol, suites: suites.map(({ suite }) => suite) };
+    });
+    writeFileSync(input, JSON.stringify(given));
+    const { status } = spawnSync(venvPython(), ['-m', 'sandbox.bench.evalplus_check', input, output, HOME], {
+      stdio: 'inherit',
+      env: { ...process.env, PYTHONPATH: join(root, 'workers') },
+    });
+    if (status !== 0) throw new Error('EvalPlus could not be run; see above.');
+    const theirs = JSON.parse(readFileSync(output, 'utf8')) as {
+      seconds: number;
+      lightSeconds: number;
+      light: string[];
+    };
+    // Verdicts are remembered by their content: another text of a program is judged anew.
+    const fresh = (some: readonly Job[], mark: string): Job[] =>
+      some.map((job) => ({ ...job, program: `${job.program}\n# ${mark}` }));
+    const light = jobs.filter(({ id }) => theirs.light.includes(id));
+    await secondsOf(fresh(light.slice(0, 2), 'warm'));
+    const ours = await secondsOf(fresh(light, 'light'));
+    measures.push(
+      { name: `MBPP+: ${light.length} tasks below 1 s`, value: ours, unit: 's' },
+      { name: 'the same by EvalPlus 0.3.1', value: theirs.lightSeconds, unit: 's' },
+      { name: 'times as fast', value: theirs.lightSeconds / ours, unit: 'times', bar: 5, note: 'goal 10' },
+    );
+    if (values.light) return;
+    const whole = await secondsOf(fresh(jobs, 'whole'));
+    measures.push(
+      { name: 'MBPP+: all tasks', value: whole, unit: 's' },
+      { name: 'all tasks by EvalPlus 0.3.1', value: theirs.seconds, unit: 's' },
+      { name: 'all tasks, times as fast', value: theirs.seconds / whole, unit: 'times', bar: 1 },
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const HOME = process.env['ACECODER_HOME'] ?? join(root, '.acecoder');
+const LIBRARIES = process.env['ACECODER_SANDBOX_LIBRARIES'] ?? join(HOME, 'bigcodebench-tensorflow');
+const BIGCODEBENCH = join(SHARED, 'bigcodebench-hard/bigcodebench_hard.json.gz');
+
+/** References of BigCodeBench-Hard, and the programs that were published, with libraries and files. */
+async function measureBigCodeBench(): Promise<void> {
+  const own = { ACECODER_SANDBOX_LIBRARIES: LIBRARIES, ACECODER_SANDBOX_SCRATCH_MIB: '256' };
+  const env = { ...process.env, ...own, ACECODER_SANDBOX_PROCESSES: '1' };
+  const withLibraries = createServices({ env, label: 'bench-libraries' });
+  try {
+    const given = { kind: 'bigcodebench', data: { kind: 'tasks', path: BIGCODEBENCH }, subset: 'hard' };
+    const tasks = bigcodebench.tasks(given, await rowsOf(BIGCODEBENCH));
+    const memoryBytes = 8 * 1024 ** 3;
+    const references = await runReferences(withLibraries.sandbox, tasks, { cpuSeconds: 120, memoryBytes });
+    const failing = references.filter(({ failure }) => failure !== undefined);
+    for (const { taskId, failure } of failing) console.log(`  reference of ${taskId}: ${failure}`);
+    const name = 'bigcodebench-hard-completion-sanitized-calibrated_hard';
+    const published = publishedOf<{ solution: string; status: string }>(name);
+    // Programs of result files are calibrated already.
+    const jobs = tasks.map(jobOf(published));
+    // Programs that do not end would take most of the time.
+    const limits = { cpuSecondsPerTest: 20, cpuSecondsPerProgram: 20, memoryBytes };
+    const { judgements } = await judgePrograms(withLibraries.sandbox, jobs, { limits });
+    const passes = (id: string): boolean =>
+      judgements.some((each) => each.id === id && each.outcomes.every(({ status }) => status === 'pass'));
+    const passed = jobs.filter(({ id }) => published[id]!.status === 'pass');
+    const more = jobs.filter(({ id }) => published[id]!.status !== 'pass' && passes(id)).map(({ id }) => id);
+    measures.push(
+      {
+        name: 'BigCodeBench-Hard: references that pass',
+        value: tasks.length - failing.length,
+        unit: 'of 148',
+        bar: 138,
+      },
+      {
+        name: 'BigCodeBench-Hard: published passes that pass',
+        value: passed.filter(({ id }) => passes(id)).length,
+        unit: `of ${passed.length}`,
+        bar: 14,
+      },
+      { name: 'BigCodeBench-Hard: published fails that pass', value: more.length, unit: '', note: more.join(' ') },
+    );
+  } finally {
+    await withLibraries.close();
+  }
+}
+
+const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }> = {
+  statistics: {
+    needs: [],
+    run: () => {
+      measures.push(...statisticsMeasures());
+      return Promise.resolve();
+    },
+  },
+  humaneval: { needs: [join(SHARED, 'humaneval'), OUTPUTS], run: measureHumanEval },
+  mbpp: {
+    needs: [MBPP, OUTPUTS],
+    run: async () => {
+      await measureMbpp('0.2.1');
+      await measureMbpp('0.3.1');
+    },
+  },
+  time: { needs: [MBPP, OUTPUTS], run: measureTime },
+  bigcodebench: { needs: [BIGCODEBENCH, OUTPUTS, LIBRARIES], run: measureBigCodeBench },
+};
+
+const unknown = values.only?.find((part) => !PARTS.some((known) => known === part));
+if (values.help) console.log(HELP);
+else if (unknown !== undefined) {
+  console.error(`there is no part ${unknown}; parts are ${PARTS.join(', ')}`);
+  process.exitCode = 2;
+} else {
+  try {
+    for (const part of PARTS.filter((each) => values.only?.includes(each) ?? true)) {
+      const missing = RUNS[part].needs.find((path) => !existsSync(path));
+      if (missing === undefined) await RUNS[part].run();
+      else console.log(`${part}: NOT MEASURED, because ${missing} is not there`);
+    }
+    report('evaluation', measures, values.json);
+  } finally {
+    await services.close();
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Benchmarks by the real stage: samples of others are scored without a model, references run first and are found again,
+ * and what does not fit is refused before a program runs.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { StageResult } from '../../workflows/contract/index.js';
+import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-benchmarks-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A task in the form of EvalPlus, whose numbers JSON of JavaScript does not hold. */
+function task(id: string, body: string, base: string, plus: string): string {
+  const prompt = `def f(x):\n    """Task ${id}."""\n`;
+  const texts = { task_id: id, prompt, entry_point: 'f', canonical_solution: `    ${body}\n`, contract: '', test: '' };
+  return `${JSON.stringify(texts).slice(0, -1)}, "atol": 0, "base_input": ${base}, "plus_input": ${plus}}`;
+}
+
+const TASKS = [
+  task('HumanEval/0', 'return x / 2', '[[1.0], [4]]', '[[Infinity], [18446744073709551617]]'),
+  task('HumanEval/1', 'return [x, x]', '[["a"]]', '{}'),
+  task('HumanEval/2', 'raise ValueError', '[[1]]', '[]'),
+];
+
+function file(name: string, lines: readonly string[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, name.endsWith('.gz') ? gzipSync(lines.join('\n')) : lines.join('\n'));
+  return path;
+}
+
+const tasks = file('HumanEvalPlus.jsonl.gz', TASKS);
+const samples = (name: string, rows: readonly object[]): { kind: 'benchmarkSamples'; path: string } => ({
+  kind: 'benchmarkSamples',
+  path: file(
+    name,
+    rows.map((row) => JSON.stringify(row)),
+  ),
+});
+const evaluate = (given: Record<string, object>, config: object = {}) =>
+  startWorkflow('evaluation', {
+    inputs: { samples: given },
+    config: {
+      benchmarks: [{ kind: 'humanevalPlus', data: { kind: 'tasks', path: tasks } }],
+      sampler: { kind: 'recorded' },
+      references: { mostLost: 0.4 },
+      ...config,
+    },
+  });
+
+const right = { task_id: 'HumanEval/1', completion: '    return [x] * 2' };
+const GOOD = [
+  { task_id: 'HumanEval/0', completion: '    return x * 0.5' },
+  right,
+  { ...right, task_id: 'HumanEval/2' },
+];
+
+describe('samples of others', () => {
+  it('are scored without a model, on the tasks whose references pass, and found again', async () => {
+    const given = { good: samples('good.jsonl', GOOD) };
+    const { ref, metrics } = (await (await evaluate(given)).result()) as StageResult;
+    // 2 ** 64 + 1 halved as a float is what both programs answer; the third task has no reference that passes.
+    expect(metrics['results']).toMatchObject([
+      { benchmark: 'humanevalPlus base', policy: 'good', tasks: 2, samples: 0, greedy: 1 },
+      { benchmark: 'humanevalPlus', policy: 'good', tasks: 2, greedy: 1 },
+    ]);
+    expect(metrics['benchmarks']).toMatchObject([
+      {
+        name: 'humanevalPlus',
+        version: 1,
+        digest: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
+        tasks: 3,
+        leftOut: [{ taskId: 'HumanEval/2', reason: 'test 0: raised (input 0: ValueError)' }],
+      },
+    ]);
+    expect(metrics['samples']).toEqual({ good: { rows: 3, tasks: 3, samplesPerTask: 1 } });
+
+    const store = artifactStore();
+    const { files } = await store.manifest(ref);
+    const written = files.find(({ name }) => name === 'good/humanevalPlus/samples_eval_results.json')!;
+    const bytes = await readFile(await store.fetch(written));
+    const { eval: results } = JSON.parse((bytes[0] === 0x1f ? gunzipSync(bytes) : bytes).toString('utf8')) as {
+      eval: Record<string, object[]>;
+    };
+    expect(results['HumanEval/1']).toMatchObject([{ base_status: 'pass', plus_status: 'pass' }]);
+    expect(results['HumanEval/2']).toBeUndefined();
+    expect(await (await evaluate(given)).result()).toMatchObject({ ref, reused: true });
+  });
+
+  it('are refused before a program runs where they do not fit', async () => {
+    const unknown = samples('unknown.jsonl', [...GOOD, { ...right, task_id: 'HumanEval/9' }]);
+    const mixed = samples('mixed.jsonl', [GOOD[0]!, { task_id: 'HumanEval/1', solution: 'x' }, GOOD[2]!]);
+    for (const [given, config, told] of [
+      [{ unknown }, {}, '1 of 4 samples are of tasks that it does not have (HumanEval/9)'],
+      [{ mixed }, {}, "row 2 has 'solution' and the first row 'completion'"],
+      [
+        { good: samples('good.jsonl', GOOD) },
+        { passAtK: [1, 5] },
+        "config.passAtK has 5, and the samples 'good' are 1",
+      ],
+      [{ good: samples('good.jsonl', GOOD) }, { references: {} }, "the benchmark 'humanevalPlus' is not scored"],
+      [{ good: samples('good.jsonl', GOOD) }, { sampler: { kind: 'policy' } }, 'inputs.policies'],
+    ] as const) {
+      expect(await failureOf(await evaluate(given, config))).toMatchObject({
+        type: 'InvalidExperiment',
+        message: expect.stringContaining(told) as string,
+      });
+    }
+  });
+});

@@ -1,0 +1,107 @@
+"""What hostile processes write ends no batch, passes nothing, and is read no further than it needs to be.
+
+What it costs is measured: `npm run bench:sandbox -- --only supervisor`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sandbox import asserts, verdicts
+from sandbox.asserts import Interaction
+from sandbox.bench.supervisor import EQUAL, FORGED, OUTPUTS
+from sandbox.pool import ENDED, Job, Limits, Report
+from sandbox.verdicts import Test, Trial, Work, trial_of
+
+
+def of_values(data: bytes, *tests: Test) -> Trial:
+    return trial_of(Work("", tests, Limits()), 0, Job(""), Report(ENDED, records=data))
+
+
+def of_output(test: Test, output: bytes) -> Trial:
+    loaded = b"".join(len(text).to_bytes(4, "big") + text for text in (b"", b'{"status": "loaded"}'))
+    return trial_of(Work("", (test,), Limits()), 0, Job("", stdin=""), Report(ENDED, records=loaded, output=output))
+
+
+def records(*texts: bytes) -> bytes:
+    return b"".join(len(text).to_bytes(4, "big") + text for text in (b"", b'{"status": "loaded"}', *texts))
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_records_end_no_batch_and_pass_nothing(name: str) -> None:
+    test, data = FORGED[name]
+    trial = of_values(data(), test)
+    assert len(trial.outcomes) == 1
+    assert trial.deferred or trial.statuses[0] in ("killed", "assertion_failed", "raised")
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_large_outputs_pass_nothing(name: str) -> None:
+    test, output = OUTPUTS[name]
+    assert of_output(test, output()).statuses[0] in ("killed", "assertion_failed")
+
+
+def test_of_more_records_than_tests_only_the_first_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    monkeypatch.setattr(verdicts, "_read", lambda text, real=verdicts._read: (read.append(text), real(text))[1])
+    trial = of_values(records(*[b'{"status":"values","values":[["i","%x"]]}' % at for at in range(1_000)]), EQUAL)
+    assert trial.statuses == ["killed"]
+    assert len(read) <= 5
+
+
+def test_equal_records_are_judged_once_and_their_outcomes_are_apart() -> None:
+    record = b'{"status":"values","values":[["i","1"]]}'
+    weak = "assert isinstance(f(), int)"
+    first, second = (of_values(records(record, record), EQUAL, "assert f() == 2").outcomes for _ in range(2))
+    assert first == second
+    assert [outcome["status"] for outcome in first] == ["pass", "assertion_failed"]
+    first[0]["reason"] = "changed"
+    assert of_values(records(record), EQUAL).outcomes == [{"status": "pass"}]
+    # What is said of a test is no part of what is kept of a record.
+    assert "weak" not in of_values(records(record), EQUAL).outcomes[0]
+    assert of_values(records(b'{"status":"ran"}'), weak).statuses == ["killed"]
+
+
+def test_values_that_no_honest_process_sends_are_not_made() -> None:
+    honest = json.dumps(["l", [["i", "1"]] * 19_000], separators=(",", ":"))
+    forged = json.dumps(["l", [["i", "1"]] * 30_000], separators=(",", ":"))
+    wanted = f"assert f() == [1] * {19_000}"
+    assert of_values(records(b'{"status":"values","values":[' + honest.encode() + b"]}"), wanted).statuses == ["pass"]
+    killed = of_values(records(b'{"status":"values","values":[' + forged.encode() + b"]}"), EQUAL)
+    assert killed.outcomes == [{"status": "killed", "reason": "wrote to the result channel"}]
+    # Members that nothing reads cost nothing either.
+    more = b'{"status":"raised","reason":"x","more":[' + b",".join([b"0"] * 20_000) + b"]}"
+    assert of_values(records(more), EQUAL).statuses == ["killed"]
+
+
+@pytest.mark.parametrize("compare", asserts.COMPARISONS)
+def test_long_outputs_are_compared_as_short_ones(compare: str) -> None:
+    def same(written: str, wanted: str) -> bool:
+        return of_output(Interaction("", wanted, compare), written.encode()).statuses == ["pass"]
+
+    blanks = " " * 50_000
+    assert same("1 2\n" + blanks, "1 2")
+    assert same(f"1{blanks}2", f"1{blanks}2")
+    assert same(f"1{blanks}2", "1 2") == (compare != "exact")
+    assert same(f"1\t{blanks}\t2", "1 2") == (compare != "exact")
+    assert not same(f"1{blanks}3", "1 2")
+    assert not same("1 2\n" * 5_000, "1 2")
+    assert not same("1 2 " * 5_000, "1 2")
+    # A number may be spelled longer than it is expected.
+    assert same("1.5" + "0" * 50, "1.5") == (compare == "floats")
+    assert same("x" * 2_000_000, "x" * 2_000_000)
+    assert not same("x" * 2_000_000, "x" * 1_000)
+
+
+def test_an_output_that_is_no_text_is_told_and_never_equal() -> None:
+    valid = b"a" * 4_000_001
+    assert of_output(Interaction("", "a" * 4_000_001, "exact"), valid + b"\xff").statuses == ["assertion_failed"]
+    assert of_output(Interaction("", "a" * 4_000_001, "exact"), valid).statuses == ["pass"]
+    short = of_output(Interaction("", "a", "exact"), b"a\xff").outcomes[0]
+    assert short["reason"] == _got("a\udcff")
+
+
+def _got(text: str) -> str:
+    return f"got {text!r}"
