@@ -17,7 +17,7 @@ import { eachOf } from '../../activities/artifacts/collections.js';
 import type { PlanOutput } from '../../activities/runtime/sharded-stage.js';
 import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
-import { venvPython } from '../../infra/setup/paths.mjs';
+import { home as acecoderHome, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import {
   Experiment,
@@ -192,6 +192,7 @@ async function main(): Promise<void> {
       Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
     ),
     ACECODER_PYTHON: venvPython(),
+    ACECODER_VENV: join(acecoderHome(), 'venv'),
     ACECODER_TORCH_THREADS: String(halves[0].split(',').length),
     ACECODER_HOME: join(home, side),
     ACECODER_S3_PREFIX: side,
