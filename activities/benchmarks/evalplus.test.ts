@@ -1,4 +1,7 @@
-/** HumanEval+ and MBPP+ out of files as EvalPlus publishes them: nothing of a number is lost, and nothing is guessed. */
+/**
+ * HumanEval+ and MBPP+ out of files as EvalPlus publishes them: nothing of a number is lost, and nothing is
+ * guessed.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -46,7 +46,8 @@ function methodOf({ question_id: id, metadata, starter_code: starter }: Problem)
 }
 
 /**
- * A call with arguments that are JSON, one on each line. A tuple counts as a list. The program's process reads the JSON,
+ * A call with arguments that are JSON, one on each line. A tuple counts as a list. The program's process reads the
+ * JSON,
  * so that numbers stay what they are.
  */
 function functionalTest(method: string, input: string, output: string): CheckedTest {

@@ -1,6 +1,7 @@
 /**
  * Experiments side by side: what differs in their settings, which stages they share, what the same tasks say about
- * their policies, and where no verdict can be given. Pure. Callers: the command `compare` and the workflow of that name.
+ * their policies, and where no verdict can be given. Pure. Callers: the command `compare` and the workflow of that
+ * name.
  *
  * The first side is what the others are compared with.
  */

@@ -84,7 +84,10 @@ const Prepared = z.strictObject({ references: z.record(z.string(), ArtifactRef) 
 const POLICY_INPUT = 'policy:';
 const SAMPLES_INPUT = 'samples:';
 
-/** `evaluation.plan`, `evaluation.prepare`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`, `evaluation.seal`. */
+/**
+ * `evaluation.plan`, `evaluation.prepare`, `evaluation.generate`, `evaluation.judge`, `evaluation.score`,
+ * `evaluation.seal`.
+ */
 export function evaluationActivities(services: Services) {
   const { store, models, sandbox, settings } = services;
   const stage = new ShardedStage(STAGE.evaluation);

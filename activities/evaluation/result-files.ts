@@ -26,7 +26,8 @@ function byTask<T>(rows: readonly EvaluationRow[], entry: (row: EvaluationRow) =
 }
 
 /**
- * The content of EvalPlus's `eval_results.json`, from the rows of the result with all tests. It names no failing inputs,
+ * The content of EvalPlus's `eval_results.json`, from the rows of the result with all tests. It names no failing
+ * inputs,
  * and has no date, so that equal results are equal files. `plus_status` is null where no further inputs were run.
  */
 export function evalplusResults(rows: readonly EvaluationRow[]): object {

@@ -1,4 +1,7 @@
-/** Traces over a store of a few artifacts: back to the seed, on to what was built, and what is told where one is not. */
+/**
+ * Traces over a store of a few artifacts: back to the seed, on to what was built, and what is told where one is
+ * not.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,7 @@
-/** `npm run trace -- <key | row | figure | experiment>`: what an artifact, row or figure comes from, or what uses it. */
+/**
+ * `npm run trace -- <key | row | figure | experiment>`: what an artifact, row or figure comes from, or what uses
+ * it.
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,7 @@
 """Estimators and tests of others on cases from standard input: what `npm run bench:evaluation` compares ours with.
 
-Input: JSON {passAtK: [[n, c, k]], mcnemar: [[gained, lost]], bootstrap: [{values, draws}]}, where draws are the means of
+Input: JSON {passAtK: [[n, c, k]], mcnemar: [[gained, lost]], bootstrap: [{values, draws}]}, where draws are the means
+of
 our own draws. Output: JSON {evalplus, humanEval, mcnemar, percentile}: numbers in the order of the cases.
 """
 
