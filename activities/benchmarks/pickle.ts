@@ -1,7 +1,6 @@
 /**
  * Pickles of data alone. LiveCodeBench publishes its private tests as a pickled text, and a pickle can run anything
- * where
- * Python reads it. Here lists, dictionaries, texts, numbers, truths and None are built, and every other opcode is
+ * where Python reads it. Here lists, dictionaries, texts, numbers, truths and None are built, and every other opcode is
  * refused: no class is named, and no function is called.
  */
 

@@ -27,8 +27,8 @@ function byTask<T>(rows: readonly EvaluationRow[], entry: (row: EvaluationRow) =
 
 /**
  * The content of EvalPlus's `eval_results.json`, from the rows of the result with all tests. It names no failing
- * inputs,
- * and has no date, so that equal results are equal files. `plus_status` is null where no further inputs were run.
+ * inputs, and has no date, so that equal results are equal files. `plus_status` is null where no further inputs were
+ * run.
  */
 export function evalplusResults(rows: readonly EvaluationRow[]): object {
   return byTask(rows, ({ taskId, program, outcomes: [base, plus] }) => ({

@@ -1,7 +1,6 @@
 /**
  * Curves of an experiment as points that trackers take: name, step, value, time. They come from what stages have
- * stored,
- * so that a tracker that is away never stands in the way of a training, and nothing is lost to it. Pure.
+ * stored, so that a tracker that is away never stands in the way of a training, and nothing is lost to it. Pure.
  */
 import { metricsOf, type Manifest, type StageName } from '../../workflows/contract/index.js';
 

@@ -1,10 +1,9 @@
 /** `npm run follow -- <workflow id>`: an experiment's progress in the terminal, until it ends or parks. */
 import { parseArgs } from 'node:util';
-import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { fetchCommand, figuresOf, type StageStatus } from '../../workflows/contract/index.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
-import { chooseServer, SERVER_HELP } from '../stack/server.js';
+import { connectToServer, SERVER_HELP } from '../stack/server.js';
 import { onEndSignal } from '../setup/processes.mjs';
 
 const HELP = `npm run follow -- [options] WORKFLOW_ID
@@ -69,17 +68,7 @@ async function run(): Promise<number> {
   }
   if (workflowId === undefined || more.length > 0)
     throw new Error('Give one workflow id: npm run follow -- WORKFLOW_ID');
-  const { environment } = await chooseServer(values);
-  const variables = Object.fromEntries(
-    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
-  );
-  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
-  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
-    throw new Error(
-      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
-        `does not answer: ${(error as Error).message}`,
-    );
-  });
+  const { connection, namespace } = await connectToServer(values);
   const stop = new AbortController();
   onEndSignal((signal) => stop.abort(signal));
   try {

@@ -3,9 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { defaultPayloadConverter } from '@temporalio/common';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { resultsOf } from '../../activities/artifacts/results.js';
 import {
   createArtifactStore,
@@ -23,7 +22,7 @@ import {
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { onEndSignal } from '../setup/processes.mjs';
-import { chooseServer } from '../stack/server.js';
+import { connectToServer } from '../stack/server.js';
 import { environmentOfStore } from './store-of-environment.js';
 
 /** How long a worker may take to answer a query. */
@@ -129,17 +128,7 @@ export async function watching<T>(
   { embedded }: { embedded: boolean },
   use: (watched: Watched, store: ArtifactStore, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const { environment } = await chooseServer({ embedded });
-  const variables = Object.fromEntries(
-    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
-  );
-  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
-  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
-    throw new Error(
-      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
-        `does not answer: ${(error as Error).message}`,
-    );
-  });
+  const { connection, namespace } = await connectToServer({ embedded });
   const cache = await mkdtemp(join(tmpdir(), 'acecoder-watch-cache-'));
   const stop = new AbortController();
   onEndSignal((signal) => stop.abort(signal));

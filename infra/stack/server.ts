@@ -2,6 +2,8 @@
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { Connection } from '@temporalio/client';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
 import { attachStack, stackEnvironment, type Stack } from './embedded-stack.js';
 import { home as acecoderHome } from '../setup/paths.mjs';
 
@@ -35,4 +37,26 @@ export async function chooseServer({ embedded }: { embedded: boolean }): Promise
         'npm run stack starts it.',
     );
   return { environment: stackEnvironment(stack), stack };
+}
+
+/**
+ * Connects to the server that {@link chooseServer} chooses. Close the connection in the end.
+ *
+ * @throws Error with a sentence where it does not run or does not answer.
+ */
+export async function connectToServer(choice: {
+  embedded: boolean;
+}): Promise<{ connection: Connection; namespace: string }> {
+  const { environment } = await chooseServer(choice);
+  const variables = Object.fromEntries(
+    Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+  const { connectionOptions, namespace = 'default' } = loadClientConnectConfig({ overrideEnvVars: variables });
+  const connection = await Connection.connect(connectionOptions).catch((error: unknown) => {
+    throw new Error(
+      `The Temporal server at ${connectionOptions.address ?? 'localhost:7233'} (TEMPORAL_ADDRESS or profile) ` +
+        `does not answer: ${(error as Error).message}`,
+    );
+  });
+  return { connection, namespace };
 }

@@ -115,9 +115,8 @@ export const ModuleTest = z.strictObject({ module: z.string().min(1).max(1_000_0
 export type ModuleTest = z.infer<typeof ModuleTest>;
 
 /**
- * A test as the sandbox judges it: Python statements, a `unittest.TestCase` class, what a script reads and must
- * print, a
- * checked answer, or the inputs of a suite.
+ * A test as the sandbox judges it: Python statements, a `unittest.TestCase` class, what a script reads and must print,
+ * a checked answer, or the inputs of a suite.
  */
 export type Test = string | StdinTest | CheckedTest | SuiteTest | ModuleTest;
 
