@@ -651,10 +651,11 @@ describe('a reset of a terminated experiment', () => {
     await statusWhere(handle, ({ stages }) =>
       stages.some(({ name, state }) => name === 'sampling' && state === 'running'),
     );
-    await runtime.held('sample');
-    await handle.terminate('somebody did');
     const { workflow } = await temporalClient();
     const child = workflow.getHandle(`${handle.workflowId}/sampling`);
+    // The experiment says `running` before the server has the child. A held runtime may be that of an earlier test.
+    await expect.poll(async () => (await child.describe()).raw.pendingActivities?.length).toBeGreaterThan(0);
+    await handle.terminate('somebody did');
     await expect.poll(async () => (await child.describe()).status.name).toBe('TERMINATED');
     runtime.release('sample');
     await temporalCli(
