@@ -121,16 +121,45 @@ describe('an activity that moves', () => {
 });
 
 describe('the next attempt', () => {
-  it.each<[FailureType, number, number | undefined]>([
-    ['StoreUnavailable', 1, 1000],
-    ['StoreUnavailable', 4, 8000],
-    ['StoreUnavailable', 100, 60_000],
-    ['DiskFull', 3, 4000],
-    ['RuntimeLost', 3, undefined],
-  ])('after %s in attempt %i comes after %s ms', async (type, attempt, delay) => {
-    const error = await failureOf(new Attempt({ attempt }).run(() => Promise.reject(new StageFailure(type, 'away'))));
-    expect(error).toMatchObject({ type, nonRetryable: false });
-    expect((error as ApplicationFailure).nextRetryDelay).toBe(delay);
+  /** The pauses that one worker asks for, one failure after another. */
+  async function pauses(type: FailureType, failures: { attempt?: number; done?: number }[]): Promise<unknown[]> {
+    const worker = activityInterceptor({ limits: { idle: 60, silent: 60 } });
+    const asked: unknown[] = [];
+    for (const { attempt, done } of failures) {
+      const work = (): Promise<never> => {
+        if (done !== undefined) reportProgress({ done, total: 9 });
+        return Promise.reject(new StageFailure(type, 'away'));
+      };
+      const error = await failureOf(new Attempt({ worker, ...(attempt ? { attempt } : {}) }).run(work));
+      expect(error).toMatchObject({ type, nonRetryable: false });
+      asked.push((error as ApplicationFailure).nextRetryDelay);
+    }
+    return asked;
+  }
+  const inARow = (times: number): { attempt: number }[] =>
+    Array.from({ length: times }, (_, index) => ({ attempt: index + 1 }));
+
+  it.each<FailureType>(['StoreUnavailable', 'DiskFull'])(
+    'after %s comes later and later, up to a minute',
+    async (type) => {
+      expect(await pauses(type, inARow(9))).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60].map((seconds) => 1000 * seconds));
+    },
+  );
+
+  it('comes after a second again once there was progress, however many attempts there were', async () => {
+    const failures = [{ done: 1 }, { done: 1 }, { done: 1 }, { attempt: 40, done: 2 }, { attempt: 41, done: 2 }];
+    expect(await pauses('StoreUnavailable', failures)).toEqual([1000, 2000, 4000, 1000, 2000]);
+    expect(await pauses('StoreUnavailable', [{ attempt: 100 }])).toEqual([1000]);
+  });
+
+  it('is that of the workflow after any other failure', async () => {
+    expect(await pauses('RuntimeLost', inARow(3))).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('goes from worker to worker while builds differ, so that attempts count', async () => {
+    expect(await pauses('VersionMismatch', [{ attempt: 1 }, { attempt: 4 }, { attempt: 9 }])).toEqual([
+      1000, 8000, 60_000,
+    ]);
   });
 });
 

@@ -19,7 +19,7 @@ import type {
   ActivityInterceptors,
   Next,
 } from '@temporalio/worker';
-import { FAILURES, StageFailure, type QueueRole } from '../../workflows/contract/index.js';
+import { FAILURES, StageFailure, type FailureType, type QueueRole } from '../../workflows/contract/index.js';
 import { isDiskFull } from '../artifacts/files.js';
 import { holdingFiles } from '../artifacts/holds.js';
 import { lastProgress, onLeavingDevice, watchMovement, type Movement } from './context.js';
@@ -195,9 +195,23 @@ class Inbound implements ActivityInboundCallsInterceptor {
     };
   }
 
-  /** Milliseconds until the next attempt: 1, 2, 4, … s, up to a minute. */
-  #pause(): number {
-    return 1000 * Math.min(2 ** (this.context.info.attempt - 1), LONGEST_PAUSE_SECONDS);
+  /**
+   * Milliseconds until the next attempt: 1, 2, 4, … s, up to a minute, by how often this worker has seen the failure in
+   * a row. The number of the attempt says less: a training that has outlived ten faults in a day waits a second again.
+   * A shard that workers of another build refuse goes from worker to worker, so that the attempts count there.
+   */
+  #pause(type: FailureType, key: string): number {
+    const times = type === 'VersionMismatch' ? this.context.info.attempt : this.#timesInARow(type, key);
+    return 1000 * Math.min(2 ** (times - 1), LONGEST_PAUSE_SECONDS);
+  }
+
+  /** How often this worker has seen the failure of the activity in a row, without progress in between. */
+  #timesInARow(message: string, key: string): number {
+    const progress = lastProgress(this.context)?.done ?? 0;
+    const before = this.seen.get(key);
+    const times = before?.message === message && before.progress === progress ? before.times + 1 : 1;
+    this.seen.set(key, { message, progress, times });
+    return times;
   }
 
   /** Whether the next attempt may reach a worker of the build that the stage was planned by. */
@@ -219,7 +233,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
         nonRetryable: FAILURES[error.type] === 'final' && !this.#mayFindItsBuild(error),
         cause: error,
         details: error.details,
-        ...(PATIENT.has(error.type) ? { nextRetryDelay: this.#pause() } : {}),
+        ...(PATIENT.has(error.type) ? { nextRetryDelay: this.#pause(error.type, key) } : {}),
       });
     }
     // Room comes back when somebody makes it: never counted, as a store that is away is not.
@@ -228,14 +242,11 @@ class Inbound implements ActivityInboundCallsInterceptor {
         type: 'DiskFull',
         message: `the disk of this worker's cache (ACECODER_HOME) is full: ${error.message}`,
         cause: error,
-        nextRetryDelay: this.#pause(),
+        nextRetryDelay: this.#pause('DiskFull', key),
       });
     }
     const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    const progress = lastProgress(this.context)?.done ?? 0;
-    const before = this.seen.get(key);
-    const times = before?.message === message && before.progress === progress ? before.times + 1 : 1;
-    this.seen.set(key, { message, progress, times });
+    const times = this.#timesInARow(message, key);
     if (times < IDENTICAL_FAILURES) return error;
     this.seen.delete(key);
     return ApplicationFailure.create({
