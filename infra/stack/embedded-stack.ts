@@ -115,6 +115,7 @@ export async function startStack(options: {
     lockFile(home),
     async () => {
       const state = readState(home);
+      const before = { ...state };
       const credentials = ensureCredentials(home);
       const store = chooseStore(home, options.store, () => (existsSync(paths.minio()) ? 'minio' : 'seaweedfs'));
       const server = chooseTemporal(home, options.temporal);
@@ -150,7 +151,9 @@ export async function startStack(options: {
       const failure = results.find((result) => result.status === 'rejected');
       if (failure) {
         await Promise.all(started.map(stopPart));
-        if (!Object.values(state).some(isRunning)) rmSync(stateFile(home), { force: true });
+        // Workers may wait for the servers on the ports that these had: the next start gives them the same.
+        if (Object.keys(before).length > 0) writeState(home, before);
+        else rmSync(stateFile(home), { force: true });
         throw failure.reason;
       }
       return describe(home, store, server, state, credentials);

@@ -165,8 +165,12 @@ async function waitFor(answers: Part['answers'], identity: ProcessIdentity, time
   return false;
 }
 
-/** Binds a port, so that no other server is given it meanwhile. */
-export function bind(port: number, name: PortName): Promise<Server> {
+/**
+ * Binds a port, so that no other server is given it meanwhile. Any free port (0) is a low one: the system gives it to
+ * no connection while the server is away, so that the server comes back on it.
+ */
+export async function bind(port: number, name: PortName): Promise<Server> {
+  if (port === 0) return listenLow();
   return listen(port).catch((error: NodeJS.ErrnoException) => {
     throw error.code === 'EADDRINUSE'
       ? portInUse(port, name)
@@ -190,17 +194,20 @@ export async function freePorts(count: number): Promise<number[]> {
 const LOW_PORTS = { from: 10_000, to: 32_767 };
 const LOW_PORT_TRIES = 200;
 
-/** As {@link freePorts}, below 32768. @throws Error where so many tries found too few. */
+/** As {@link freePorts}, below 32768. @throws Error where so many tries found none. */
 export async function freeLowPorts(count: number): Promise<number[]> {
-  const held: Server[] = [];
-  for (let tries = 0; held.length < count && tries < LOW_PORT_TRIES; tries += 1) {
-    const server = await listen(randomInt(LOW_PORTS.from, LOW_PORTS.to + 1)).catch(() => undefined);
-    if (server) held.push(server);
-  }
-  const ports = held.map(portOf);
-  await Promise.all(held.map(close));
-  if (ports.length < count) throw new Error(`found ${ports.length} of ${count} free ports below ${LOW_PORTS.to + 1}`);
+  const servers = await Promise.all(Array.from({ length: count }, listenLow));
+  const ports = servers.map(portOf);
+  await Promise.all(servers.map(close));
   return ports;
+}
+
+async function listenLow(): Promise<Server> {
+  for (let tries = 0; tries < LOW_PORT_TRIES; tries += 1) {
+    const server = await listen(randomInt(LOW_PORTS.from, LOW_PORTS.to + 1)).catch(() => undefined);
+    if (server) return server;
+  }
+  throw new Error(`found no free port from ${LOW_PORTS.from} to ${LOW_PORTS.to} in ${LOW_PORT_TRIES} tries`);
 }
 
 function listen(port: number): Promise<Server> {

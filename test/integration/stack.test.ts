@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -234,6 +234,22 @@ describe.each([...STACKS.values()])('embedded stack on %s and %s', { timeout: 12
       await expectWorkflows(stack, ['before']);
       expect(await textOf(stack, 'before')).toBe('kept');
     }
+  });
+
+  it('keeps its ports through a start that failed', async () => {
+    const servers = Object.values(stack.pids);
+    for (const pid of servers) process.kill(pid, 'SIGKILL');
+    await expect.poll(() => servers.filter(identify)).toEqual([]);
+    const objects = join(home, 'data', store);
+    renameSync(objects, `${objects}.away`);
+    writeFileSync(objects, 'no folder');
+    await expect(startStack({ home })).rejects.toThrow(/ended at once|did not answer|ENOTDIR|EEXIST/);
+    rmSync(objects);
+    renameSync(`${objects}.away`, objects);
+    const after = await startStack({ home });
+    expect(after).toEqual({ ...stack, pids: after.pids });
+    stack = after;
+    expect(await textOf(stack, 'before')).toBe('kept');
   });
 
   it('replaces a server that runs and does not answer', async () => {
