@@ -89,7 +89,7 @@ _MAX_RECORD = 1_500_000
 _LARGE = 16_384
 # Records of so many bytes at most are read and judged once, and so many of them are kept.
 _SMALL, _KEPT = 256, 8_192
-# What the slowest programs have.
+# In most programs that do not end.
 _MAY_BE_ENDLESS = re.compile(r"\bwhile\b")
 # Tests of questions whose code is kept for their next program.
 _KEPT_STEPS = 64
@@ -283,8 +283,9 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     weaker evidence, and `checker` is the version of the checker program that decided.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
-    twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
-    alone with four times the limits; alone, a program whose pass rate is within 0.05 of one of `thresholds`.
+    twice; apart from the others, one on each core, the programs that ran out of time, unless their first run goes on to
+    twice the limit and thus confirms it; where it is not confirmed, alone with four times the limits; alone, a program
+    whose pass rate is within 0.05 of one of `thresholds`.
 
     flags: "unparsable" when a test is not Python, "stripped" when module-level asserts or prints were removed,
     "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes count), "cheating"
@@ -512,10 +513,10 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     """Run each work, and judge the answers that have a checker: of few works at a time, because answers are large."""
     checked = [index for index, work in enumerate(works) if work.is_checked and not work.is_of_suites]
     of_suites = [index for index, work in enumerate(works) if work.is_of_suites]
-    # The slowest first, here and below, so that no core waits for one that came last.
-    of_suites.sort(key=lambda index: -works[index].limits.cpu_seconds_per_test)
     rest = [index for index, work in enumerate(works) if not work.is_checked]
-    rest.sort(key=lambda index: not _MAY_BE_ENDLESS.search(works[index].program))
+    # The slowest first, so that no core waits for one that came last.
+    for some in (of_suites, rest):
+        some.sort(key=lambda index: _expected_slowness(works[index]), reverse=True)
     trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone), strict=True))
     batches = [(checked, _CHECKED_AT_ONCE), (of_suites, _SUITES_AT_ONCE)]
     for some in (each[at : at + size] for each, size in batches for at in range(0, len(each), size)):
@@ -532,6 +533,13 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
         for (trial, place, _, _), outcome in zip(pending, outcomes, strict=True):
             trial.outcomes[place] = outcome
     return [trials[index] for index in range(len(works))]
+
+
+def _expected_slowness(work: Work) -> tuple[float, bool]:
+    """By what works are put into an order: their limits come from their references, and what does not end mostly has a
+    `while`.
+    """
+    return work.limits.cpu_seconds_per_test, _MAY_BE_ENDLESS.search(work.program) is not None
 
 
 def _run_jobs(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:

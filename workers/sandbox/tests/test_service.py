@@ -131,6 +131,11 @@ def test_rows_keep_their_order_though_others_start_first(pool: Pool, monkeypatch
     wanted = ["pass", "pass", "assertion_failed", "assertion_failed", "load_error", "pass"]
     assert statuses(found) == wanted
     assert ["while" in program for program in started] == [True] * 2 + [False] * 4
+    # A limit comes from what the reference takes.
+    started.clear()
+    jobs[-1]["limits"] = {"cpuSecondsPerTest": 2}
+    assert statuses(verdicts.judge(pool, {"jobs": jobs}, call())) == wanted
+    assert (started[0], "while" in started[1]) == (f"{DOUBLE}# 5", True)
     assert statuses(verdicts.judge(pool, {"jobs": jobs[::-1]}, call())) == wanted[::-1]
 
 
