@@ -11,6 +11,7 @@ Where the kernel has no huge pages for it (before Linux 6.1, or none is left), t
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -18,12 +19,10 @@ from collections.abc import Callable, Iterator
 _HUGE, _PAGE = 2 << 20, 4096
 # Of the allocator of small objects. The zygote fills so many arenas itself, so that little of them is left over.
 _ARENA, _POOL, _LARGEST, _ARENAS = 1 << 20, 1 << 14, 512, 6
-_POOL_HEADER = _BYTES_HEADER = 48
+_POOL_HEADER, _BYTES_HEADER = 48, 33
 _MOST_OF_A_SIZE = 1 << 18
 # Taken from the end of the heap, and not mapped apart.
 _LARGEST_BLOCK = 100_000
-# Far more than the heap of a zygote has.
-_HEAP_BLOCKS = 16
 _READ, _WRITE, _EXECUTE = 1, 2, 4
 _PRIVATE_ANONYMOUS = 0x22
 _COLLAPSE = 25
@@ -36,16 +35,18 @@ for _name in ("malloc", "mmap", "mremap", "sbrk"):
     getattr(_libc, _name).restype = ctypes.c_void_p
 
 _kept: list[object] = []
+_heap_start = 0
 padding: int = 0
 """Bytes of address space that are there for nothing but to reach the next huge page."""
 
 
 def reserve() -> None:
     """Give small objects arenas that lie next to each other, and let the heap go on where a huge page begins."""
+    global _heap_start
     objects = [bytes(_LARGEST - _BYTES_HEADER) for _ in range(_ARENAS * _ARENA // _LARGEST)]
     # An arena that holds something stays.
     _kept.extend(objects[:: _ARENA // 4 // _LARGEST])
-    _pad_heap()
+    _heap_start = _pad_heap()
 
 
 def fill() -> None:
@@ -58,7 +59,7 @@ def fill() -> None:
         fresh = (_POOL - _POOL_HEADER) // size - 4
         pool = in_pool = 0
         for _ in range(_MOST_OF_A_SIZE // size):
-            new = object() if size == 16 else complex(1, 1) if size == 32 else bytes(size - _BYTES_HEADER + 15)
+            new = object() if size == 16 else complex(1, 1) if size == 32 else bytes(size - _BYTES_HEADER)
             taken.append(new)
             in_pool = in_pool + 1 if id(new) // _POOL == pool else 1
             pool = id(new) // _POOL
@@ -79,14 +80,11 @@ def _fill_heap() -> None:
 
 
 def collapse() -> None:
-    """Put arenas, heap and text into huge pages where that works."""
-    _pad_heap()
-    end: int = _libc.sbrk(ctypes.c_long(0))
-    addresses = [id(each) for each in _kept]
-    arenas = range(_up(min(addresses)) - 2 * _HUGE, max(addresses) + _HUGE, _HUGE)
+    """Put arenas, heap and text into huge pages where that works; before the objects that there are are frozen."""
+    heap = range(_heap_start, _pad_heap(), _HUGE)
+    arenas = {id(each) // _HUGE * _HUGE for each in (*_kept, *gc.get_objects())}
     # A block that is not wholly one mapping is refused, and stays as it is.
-    blocks = [*range(end - _HEAP_BLOCKS * _HUGE, end, _HUGE), *arenas]
-    if any([_collapse(block, _HUGE) for block in blocks]) and _works(_move_text):
+    if any([_collapse(block, _HUGE) for block in sorted(arenas.union(heap))]) and _works(_move_text):
         _move_text()
 
 
@@ -94,12 +92,15 @@ def _up(address: int) -> int:
     return -(-address // _HUGE) * _HUGE
 
 
-def _pad_heap() -> None:
-    """Move the end of the heap to a huge page. The allocator sees that somebody else did, and goes on behind it."""
+def _pad_heap() -> int:
+    """Move the end of the heap to a huge page: where it is then. The allocator sees that somebody else did, and goes on
+    behind it.
+    """
     global padding
     end: int = _libc.sbrk(ctypes.c_long(0))
     if _libc.sbrk(ctypes.c_long(_up(end) - end)) != _FAILED:
         padding += _up(end) - end
+    return _libc.sbrk(ctypes.c_long(0))
 
 
 def _collapse(start: int, size: int) -> bool:

@@ -548,8 +548,8 @@ def main() -> None:
     gc.collect()
     hardening.give_back_memory()
     pages.fill()
-    gc.freeze()
     pages.collapse()
+    gc.freeze()
     hello = {
         "landlock": zygote.landlock.abi,
         "seccomp": zygote.seccomp,
