@@ -70,11 +70,11 @@ def fill() -> None:
 
 def _fill_heap() -> None:
     """Take free blocks of the heap, the largest first, up to where the next one comes from its end."""
-    end: int = _libc.malloc(ctypes.c_size_t(_LARGEST_BLOCK))
+    end: int = _libc.malloc(ctypes.c_size_t(_LARGEST_BLOCK)) or 0
     for size in range(_LARGEST_BLOCK // 8, _LARGEST, -16):
         for _ in range(_MOST_OF_A_SIZE // size):
-            block: int = _libc.malloc(ctypes.c_size_t(size))
-            if block > end:
+            block: int | None = _libc.malloc(ctypes.c_size_t(size))
+            if block is None or block > end:
                 _libc.free(ctypes.c_void_p(block))
                 break
 
