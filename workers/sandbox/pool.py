@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sandbox import cgroups, wall
 from sandbox.libraries import MOST_PRELOADED, Libraries
@@ -111,18 +111,20 @@ class Job:
     With `stdin` it runs as a script that reads this text; with `tells`, its standard error is in the report too. With
     `tests` a second process holds these and runs them (`inside/tester.py`), but for ("module", text), which runs in the
     module of the program. Otherwise each of `steps` is a list of expressions whose values are wanted
-    (`inside/program.py`), with `answers` as the data that a checker reads. With `checks` the program is a checker, or
-    empty, and judges these (`inside/checker.py`). With `suite` its answers to many inputs are wanted
-    (`inside/answers.py`).
+    (`inside/program.py`), with `answers` as the data that a checker reads; `steps` may also be what `marshalled` made
+    of the lists. A step that needs more CPU seconds than `late_after`, and is in time, is told apart. With `checks` the
+    program is a checker, or empty, and judges these (`inside/checker.py`). With `suite` its answers to many inputs are
+    wanted (`inside/answers.py`).
     """
 
     program: str
-    steps: Sequence[Sequence[Any]] = ()
+    steps: Sequence[Sequence[Any]] | bytes = ()
     limits: Limits = Limits()
     tests: Sequence[str | tuple[str, str]] | None = None
     stdin: str | None = None
     tells: bool = False
     max_time_outs: int = MAX_TIME_OUTS
+    late_after: float = math.inf
     answers: bool = False
     checks: Sequence[tuple[Any, ...]] | None = None
     suite: tuple[str, Sequence[Any], bool] | None = None
@@ -155,13 +157,21 @@ class Report:
         return self.kind != ENDED or signal.SIGKILL not in (self.signal, self.tester_status & 0x7F)
 
 
+class _Task(NamedTuple):
+    """A job that is run: its place, its frame, and the wall time in seconds after which its zygote is replaced."""
+
+    place: int
+    frame: bytes
+    patience: float
+
+
 @dataclass
 class _Zygote:
-    """One member of the pool, the (task, frame) pairs sent to it, oldest first, and what has arrived of its replies."""
+    """One member of the pool, the tasks sent to it, oldest first, and what has arrived of its replies."""
 
     index: int
     wall: wall.Wall
-    sent: deque[tuple[int, bytes]] = field(default_factory=deque)
+    sent: deque[_Task] = field(default_factory=deque)
     deadline: float = 0.0
     inbox: bytearray = field(default_factory=bytearray)
 
@@ -266,7 +276,6 @@ class Pool:
         digests: dict[int, T] = {}
         suspects: list[int] = []
         judged, shown = 0, time.monotonic()
-        patience = max((job.limits.patience_seconds for job in jobs), default=0.0)
 
         def settle(task: int, report: Report | None) -> None:
             nonlocal judged, shown
@@ -282,9 +291,12 @@ class Pool:
             else:
                 suspects.append(task)
 
-        def run(tasks: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
-            frames = ((task, _frame(jobs[task])) for task in tasks)
-            self._dispatch(frames, width, patience, call, on_report)
+        def task_of(place: int) -> _Task:
+            job = jobs[place]
+            return _Task(place, _frame(job), job.limits.patience_seconds)
+
+        def run(places: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
+            self._dispatch(map(task_of, places), width, call, on_report)
 
         run(range(len(jobs)), 1 if alone else self.size, on_first_run)
         for task in sorted(suspects):
@@ -309,18 +321,17 @@ class Pool:
 
     def _dispatch(
         self,
-        frames: Iterable[tuple[int, bytes]],
+        tasks: Iterable[_Task],
         width: int,
-        seconds: float,
         call: Call,
         on_report: Callable[[int, Report], None],
     ) -> None:
-        """Give each (task, frame) to one of the first `width` zygotes and hand over its report.
+        """Give each task to one of the first `width` zygotes and hand over its report.
 
-        A zygote gets its next small frame while it works on one, so that it need not wait for this side. `seconds` is
-        the wall time it has for one task. Returns early when no zygote can be started any more.
+        A zygote gets its next small frame while it works on one, so that it need not wait for this side. Returns early
+        when no zygote can be started any more.
         """
-        waiting, again = iter(frames), deque[tuple[int, bytes]]()
+        waiting, again = iter(tasks), deque[_Task]()
         able = [zygote for index in range(width) if (zygote := self._zygotes.get(index) or self._start(index))]
         with selectors.DefaultSelector() as selector:
 
@@ -335,31 +346,31 @@ class Pool:
                 selector.unregister(zygote.wall.control)
                 able.remove(zygote)
                 self._remove(zygote)
-                blamed = zygote.sent.popleft()[0] if zygote.sent else None
+                blamed = zygote.sent.popleft() if zygote.sent else None
                 again.extendleft(zygote.sent)
                 if fresh := self._start(zygote.index):
                     able.append(fresh)
                     add(fresh)
                 if blamed is not None:
-                    on_report(blamed, Report(FELL))
+                    on_report(blamed.place, Report(FELL))
 
             def fill(zygote: _Zygote) -> bool:
                 """Send the zygote a task where it can take one; whether there may be more to send."""
                 if len(zygote.sent) >= (1 if width == 1 else _AHEAD):
                     return False
-                if zygote.sent and len(zygote.sent[0][1]) > _SMALL_FRAME:
+                if zygote.sent and len(zygote.sent[0].frame) > _SMALL_FRAME:
                     return False  # it may not be read yet, and sending would block
-                item = again.popleft() if again else next(waiting, None)
-                if item is None:
+                task = again.popleft() if again else next(waiting, None)
+                if task is None:
                     return False
-                if zygote.sent and len(item[1]) > _SMALL_FRAME:
-                    again.appendleft(item)
+                if zygote.sent and len(task.frame) > _SMALL_FRAME:
+                    again.appendleft(task)
                     return False
                 if not zygote.sent:
-                    zygote.deadline = time.monotonic() + seconds
-                zygote.sent.append(item)
+                    zygote.deadline = time.monotonic() + task.patience
+                zygote.sent.append(task)
                 try:
-                    zygote.wall.control.sendall(item[1])
+                    zygote.wall.control.sendall(task.frame)
                 except OSError:
                     fall(zygote)
                 return True
@@ -380,12 +391,13 @@ class Pool:
                         except (OSError, ValueError):
                             fall(zygote)
                             continue
-                        done = [zygote.sent.popleft()[0] for _ in reports]
+                        done = [zygote.sent.popleft() for _ in reports]
+                        if zygote.sent:
+                            zygote.deadline = time.monotonic() + zygote.sent[0].patience
                         if reports:
-                            zygote.deadline = time.monotonic() + seconds
                             fill(zygote)
                         for task, report in zip(done, reports, strict=True):
-                            on_report(task, report)
+                            on_report(task.place, report)
                     now = time.monotonic()
                     for zygote in list(able):
                         if zygote.sent and now > zygote.deadline:
@@ -412,19 +424,26 @@ class Pool:
         zygote.wall.close()
 
 
+def marshalled(steps: Sequence[Sequence[Any]]) -> bytes:
+    """The steps of a job as the zygote reads them, to be made once for all programs with the same tests."""
+    return marshal.dumps([list(step) for step in steps])
+
+
 def _frame(job: Job) -> bytes:
     content: Any
     if job.stdin is not None:
         mode = _TOLD if job.tells else _SCRIPT
         content = (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
-        mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs)
+        mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs, math.inf)
     elif job.suite is not None:
-        mode, content = _SUITE, (job.program, job.suite, job.max_time_outs)
+        mode, content = _SUITE, (job.program, job.suite, job.max_time_outs, math.inf)
     elif job.checks is not None:
-        mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs)
+        mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs, math.inf)
     else:
-        mode, content = _ANSWERS if job.answers else _PLAIN, (job.program, job.steps, job.max_time_outs)
+        steps = job.steps if isinstance(job.steps, bytes) else marshalled(job.steps)
+        mode = _ANSWERS if job.answers else _PLAIN
+        content = (job.program, steps, job.max_time_outs, job.late_after)
     rest = marshal.dumps(content)
     limits = job.limits
     return (

@@ -8,6 +8,7 @@ import functools
 import gc
 import hashlib
 import json
+import math
 import re
 import signal
 import struct
@@ -15,7 +16,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 from operations import (
     AnswersParams,
@@ -59,6 +60,7 @@ from sandbox.pool import (
     Limits,
     Pool,
     Report,
+    marshalled,
 )
 from sandbox.suites import Suite
 from serve import Call, ServiceError
@@ -87,6 +89,10 @@ _MAX_RECORD = 1_500_000
 _LARGE = 16_384
 # Records of so many bytes at most are read and judged once, and so many of them are kept.
 _SMALL, _KEPT = 256, 8_192
+# In most programs that do not end.
+_MAY_BE_ENDLESS = re.compile(r"\bwhile\b")
+# Tests of questions whose code is kept for their next program.
+_KEPT_STEPS = 64
 _LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
 # Answers to a suite are one text, so a record of them is read quickly, however large it is.
 _MAX_ANSWERS = 4_000_000
@@ -136,6 +142,13 @@ class Work:
     limits: Limits
     tested: bool = False
     """Whether the tests run in a process of their own, although each could be judged here."""
+    first: bool = False
+    """Whether the timeouts of the run are to be confirmed, by itself where it can, or by another run."""
+
+    @property
+    def max_time_outs(self) -> int:
+        """Tests that may be out of time before the rest is not run, where the run does not confirm its own timeouts."""
+        return 1 if self.first else MAX_TIME_OUTS
 
     @property
     def is_script(self) -> bool:
@@ -162,15 +175,18 @@ def _is_of_script(test: Test) -> bool:
 
 @dataclass
 class Trial:
-    """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on;
-    `deferred` says that its values could not be judged here. `answers` are those that are still to be checked, by index
-    of the test; the outcomes of these are passes until then.
+    """What is known of a program's run. `crashed` is the test in which its process died, if another one can go on.
+    `late` says that the last test that ran needs a run with more time to be decided, and is a timeout until then;
+    `confirmed` says that its timeouts need no further run. `deferred` says that its values could not be judged here.
+    `answers` are those that are still to be checked, by index of the test; the outcomes of these are passes until then.
     """
 
     outcomes: list[TestOutcome]
     flags: set[str] = field(default_factory=set)
     cpu_seconds: float = 0.0
     crashed: int | None = None
+    late: bool = False
+    confirmed: bool = False
     deferred: bool = False
     answers: dict[int, Answer] = field(default_factory=dict)
     slowest: float = 0.0
@@ -267,8 +283,9 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     weaker evidence, and `checker` is the version of the checker program that decided.
 
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
-    twice; apart from the others, one on each core, the programs that ran out of time, and where that is not confirmed
-    alone with four times the limits; alone, a program whose pass rate is within 0.05 of one of `thresholds`.
+    twice; apart from the others, one on each core, the programs that ran out of time, unless their first run goes on to
+    twice the limit and thus confirms it; where it is not confirmed, alone with four times the limits; alone, a program
+    whose pass rate is within 0.05 of one of `thresholds`.
 
     flags: "unparsable" when a test is not Python, "stripped" when module-level asserts or prints were removed,
     "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes count), "cheating"
@@ -286,13 +303,17 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
             raise ServiceError("InvalidInput", f"Job {id} has a suite without 'expected': ask for its answers first.")
     thresholds = _rates(params)
     broken = _broken_references(pool, references, call)
-    works = list(dict.fromkeys(work for _, work in jobs))
+    # Asked once of each job: the hash of a work is that of all its texts.
+    indexes: dict[Work, int] = {}
+    of_job = [indexes.setdefault(work, len(indexes)) for _, work in jobs]
+    works = list(indexes)
     pool.prepare(_texts(work) for work in works)
     context = [HARNESS_VERSION, pool.python_version, pool.isolation, thresholds]
     keys = [Cache.key(work, context) for work in works] if cache else []
-    known = {work: trial for work, key in zip(works, keys, strict=bool(cache)) if cache and (trial := cache.get(key))}
-    missing = [work for work in works if work not in known]
-    trials = known | dict(zip(missing, _judge_works(pool, missing, thresholds, call), strict=True))
+    known = {at: trial for at, key in enumerate(keys) if cache and (trial := cache.get(key))}
+    missing = [at for at in range(len(works)) if at not in known]
+    judged = _judge_works(pool, [works[at] for at in missing], thresholds, call)
+    trials = known | dict(zip(missing, judged, strict=True))
     sound = [reference for reference in references if reference[0] not in broken]
     failing = _broken_references(pool, sound, call)
     # A checker that now fails and then does not says nothing about the host.
@@ -302,14 +323,13 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
         names = ", ".join(id for id in failing if id not in faulty)
         message = f"References that passed before the batch fail after it: {names}; no verdict is given."
         raise ServiceError("SandboxUnavailable", message)
-    for work, key in zip(works, keys, strict=bool(cache)):
+    for at, key in enumerate(keys):
         if cache:
-            cache.put(key, trials[work])
+            cache.put(key, trials[at])
+    given = [(id, trials[at]) for (id, _), at in zip(jobs, of_job, strict=True)]
     return {
-        "verdicts": [
-            {"id": id, "outcomes": trials[work].outcomes, "flags": sorted(trials[work].flags)} for id, work in jobs
-        ],
-        "measurements": [{"id": id, "cpuSeconds": trials[work].cpu_seconds} for id, work in jobs],
+        "verdicts": [{"id": id, "outcomes": trial.outcomes, "flags": sorted(trial.flags)} for id, trial in given],
+        "measurements": [{"id": id, "cpuSeconds": trial.cpu_seconds} for id, trial in given],
         "brokenReferences": list(broken.values()),
     }
 
@@ -421,15 +441,21 @@ def _judge_works(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
 
 
 def _judge_alike(pool: Pool, works: Sequence[Work], thresholds: Sequence[float], call: Call) -> list[Trial]:
-    trials = _run_with_crashes(pool, works, call, max_time_outs=1)
+    trials = _run_with_crashes(pool, [replace(work, first=True) for work in works], call)
     late = {index: at for index, trial in enumerate(trials) if (at := trial.last_time_out) is not None}
-    repeated = dict(zip(late, _run_with_crashes(pool, [_with_slack(works[at]) for at in late], call), strict=True))
+    doubtful = [index for index in late if not trials[index].late and not trials[index].confirmed]
+    repeated = dict(
+        zip(doubtful, _run_with_crashes(pool, [_with_slack(works[at]) for at in doubtful], call), strict=True)
+    )
     for index, (work, first) in enumerate(zip(works, trials, strict=True)):
         if index in late:
-            ran = late[index] + 1
-            trials[index] = repeated[index]
-            if repeated[index].statuses[:ran] == first.statuses[:ran]:
+            if first.confirmed and not first.late:
                 continue
+            ran = late[index] + 1
+            if index in repeated:
+                trials[index] = repeated[index]
+                if repeated[index].statuses[:ran] == first.statuses[:ran]:
+                    continue
             decider = replace(work, limits=work.limits.times(_SLOW_FACTOR))
         elif _is_near(first, thresholds):
             ran = len(work.tests)
@@ -449,8 +475,13 @@ def _with_slack(work: Work) -> Work:
     On a busy host the same test costs more CPU time. With the limit of the first run, a test that needs nearly all of
     it would time out in both runs there, and in neither on an idle host.
     """
-    limits = work.limits
-    return replace(work, limits=replace(limits, cpu_seconds_per_test=_SLACK_FACTOR * limits.cpu_seconds_per_test))
+    return replace(work, limits=_per_test(work.limits, _SLACK_FACTOR), first=False)
+
+
+@functools.lru_cache
+def _per_test(limits: Limits, factor: float, more: float = 0.0) -> Limits:
+    """Limits with `factor` times the CPU time of a test, and so many seconds more."""
+    return replace(limits, cpu_seconds_per_test=factor * limits.cpu_seconds_per_test + more)
 
 
 def _is_near(trial: Trial, thresholds: Sequence[float]) -> bool:
@@ -458,36 +489,38 @@ def _is_near(trial: Trial, thresholds: Sequence[float]) -> bool:
     return any(abs(rate - threshold) <= _NEAR_THRESHOLD + 1e-9 for threshold in thresholds)
 
 
-def _run_with_crashes(
-    pool: Pool, works: Sequence[Work], call: Call, alone: bool = False, max_time_outs: int = MAX_TIME_OUTS
-) -> list[Trial]:
+def _run_with_crashes(pool: Pool, works: Sequence[Work], call: Call, alone: bool = False) -> list[Trial]:
     """Run each work; where a test ended the process, the tests after it get another one."""
-    trials = _run_works(pool, works, call, alone, max_time_outs)
+    trials = _run_works(pool, works, call, alone)
     for _ in range(_MAX_CRASHES):
         broken = [(index, trial.crashed) for index, trial in enumerate(trials) if trial.crashed is not None]
-        rests = [replace(works[at], tests=works[at].tests[crashed + 1 :]) for at, crashed in broken]
-        for (at, crashed), rest in zip(broken, _run_works(pool, rests, call, alone, max_time_outs), strict=True):
+        rests = [
+            replace(_with_slack(works[at]) if trials[at].confirmed else works[at], tests=works[at].tests[crashed + 1 :])
+            for at, crashed in broken
+        ]
+        for (at, crashed), rest in zip(broken, _run_works(pool, rests, call, alone), strict=True):
             trial, ran = trials[at], crashed + 1
             trial.outcomes[ran:] = rest.outcomes
             trial.crashed = None if rest.crashed is None else ran + rest.crashed
+            trial.late = rest.late
+            trial.confirmed |= rest.confirmed
             trial.flags |= rest.flags
             trial.cpu_seconds += rest.cpu_seconds
     return trials
 
 
-def _run_works(
-    pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
-) -> list[Trial]:
+def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:
     """Run each work, and judge the answers that have a checker: of few works at a time, because answers are large."""
     checked = [index for index, work in enumerate(works) if work.is_checked and not work.is_of_suites]
     of_suites = [index for index, work in enumerate(works) if work.is_of_suites]
-    # The slowest first, so that no core waits for one that came last.
-    of_suites.sort(key=lambda index: -works[index].limits.cpu_seconds_per_test)
     rest = [index for index, work in enumerate(works) if not work.is_checked]
-    trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone, max_time_outs), strict=True))
+    # The slowest first, so that no core waits for one that came last.
+    for some in (of_suites, rest):
+        some.sort(key=lambda index: _expected_slowness(works[index]), reverse=True)
+    trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone), strict=True))
     batches = [(checked, _CHECKED_AT_ONCE), (of_suites, _SUITES_AT_ONCE)]
     for some in (each[at : at + size] for each, size in batches for at in range(0, len(each), size)):
-        ran = _run_jobs(pool, [works[at] for at in some], call, alone, max_time_outs)
+        ran = _run_jobs(pool, [works[at] for at in some], call, alone)
         pending: list[tuple[Trial, int, Checked | Suite, Answer]] = []
         for index, trial in zip(some, ran, strict=True):
             for place, answer in trial.answers.items():
@@ -502,18 +535,19 @@ def _run_works(
     return [trials[index] for index in range(len(works))]
 
 
-def _run_jobs(
-    pool: Pool, works: Sequence[Work], call: Call, alone: bool, max_time_outs: int = MAX_TIME_OUTS
-) -> list[Trial]:
+def _expected_slowness(work: Work) -> tuple[float, bool]:
+    """By what works are put into an order: their limits come from their references, and what does not end mostly has a
+    `while`.
+    """
+    return work.limits.cpu_seconds_per_test, _MAY_BE_ENDLESS.search(work.program) is not None
+
+
+def _run_jobs(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:
     """Run each work: in one process, or with its tests in another one, or each test of a script in its own process."""
     if not works:
         return []
-    jobs: list[Job] = []
-    owners: list[tuple[int, int]] = []
-    for index, work in enumerate(works):
-        for place, job in enumerate(_jobs(work, max_time_outs)):
-            jobs.append(job)
-            owners.append((index, place))
+    owners = [(index, place) for index, work in enumerate(works) for place in range(_number_of_jobs(work))]
+    jobs = _Jobs(works, owners)
 
     def digest(at: int, report: Report | None) -> Trial:
         index, place = owners[at]
@@ -530,12 +564,37 @@ def _run_jobs(
         whole.flags |= part.flags
         whole.cpu_seconds += part.cpu_seconds
     for work, trial in zip(works, trials, strict=True):
-        _stop_after_time_outs(work, trial, max_time_outs)
+        _stop_after_time_outs(work, trial)
     if deferred := [index for index, trial in enumerate(trials) if trial.deferred]:
         again = [replace(works[index], tested=True) for index in deferred]
-        for index, trial in zip(deferred, _run_jobs(pool, again, call, alone, max_time_outs), strict=True):
+        for index, trial in zip(deferred, _run_jobs(pool, again, call, alone), strict=True):
             trials[index] = trial
     return trials
+
+
+class _Jobs(Sequence[Job]):
+    """The jobs of works, by (index of the work, number of its job). Each is made when it is first needed: the first
+    programs run while the tests of others are read.
+    """
+
+    def __init__(self, works: Sequence[Work], owners: Sequence[tuple[int, int]]) -> None:
+        self._works, self._owners = works, owners
+        self._made: dict[int, list[Job]] = {}
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Job]: ...
+    def __getitem__(self, at: int | slice) -> Job | Sequence[Job]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        index, place = self._owners[at]
+        if index not in self._made:
+            self._made[index] = _jobs(self._works[index])
+        return self._made[index][place]
 
 
 def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
@@ -555,7 +614,7 @@ def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
             return _script_trial(tests, report)
         if job.answers:
             return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
-        return _trial(tests, report, tested=job.tests is not None)
+        return _trial(tests, report, tested=job.tests is not None, may_be_late=job.late_after < math.inf)
     except Exception as error:  # noqa: BLE001 - hostile records end no batch
         print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
         return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in tests])
@@ -564,10 +623,11 @@ def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
             gc.enable()
 
 
-def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
+def _stop_after_time_outs(work: Work, trial: Trial) -> None:
     """Tests of a script after those in which it was out of time do not count: which of them ran is no matter."""
     if not work.is_script and not (work.is_checked and work.tested):
         return
+    most = work.max_time_outs
     late = [at for at, outcome in enumerate(trial.outcomes) if outcome["status"] == "timeout"]
     if len(late) >= most:
         for at in range(late[most - 1] + 1, len(trial.outcomes)):
@@ -575,11 +635,15 @@ def _stop_after_time_outs(work: Work, trial: Trial, most: int) -> None:
         trial.answers = {at: answer for at, answer in trial.answers.items() if at <= late[most - 1]}
 
 
-def _jobs(work: Work, max_time_outs: int) -> list[Job]:
+def _number_of_jobs(work: Work) -> int:
+    """How many jobs `_jobs` makes of a work."""
+    return len(work.tests) if work.is_script or work.is_of_suites or (work.is_checked and work.tested) else 1
+
+
+def _jobs(work: Work) -> list[Job]:
     """What is run for a work: one job, or one for each test of a script."""
-    limits = work.limits
-    if _INNER_IMPORT.search(work.program):
-        limits = replace(limits, cpu_seconds_per_test=limits.cpu_seconds_per_test + _IMPORT_SECONDS)
+    more = _IMPORT_SECONDS if _INNER_IMPORT.search(work.program) else 0.0
+    limits = _per_test(work.limits, 1, more)
     if work.is_script:
         return [Job(work.program, limits=limits, stdin=_stdin(test)) for test in work.tests]
     if work.is_of_suites:
@@ -592,16 +656,25 @@ def _jobs(work: Work, max_time_outs: int) -> list[Job]:
         calls = [checkers.plan(test).call for test in work.tests if isinstance(test, Checked)]
         steps = [[code] if code else [] for code in calls]
         groups = [[step] for step in steps] if work.tested else [steps]
-        return [Job(work.program, each, limits, max_time_outs=max_time_outs, answers=True) for each in groups]
+        return [Job(work.program, each, limits, max_time_outs=work.max_time_outs, answers=True) for each in groups]
     if work.tests and isinstance(work.tests[0], InModule):
         texts = [("module", test.text) for test in work.tests if isinstance(test, InModule)]
-        return [Job(work.program, limits=limits, tests=texts, max_time_outs=max_time_outs)]
-    tests = [test for test in work.tests if isinstance(test, str)]
+        return [Job(work.program, limits=limits, tests=texts, max_time_outs=work.max_time_outs)]
+    tests = tuple(test for test in work.tests if isinstance(test, str))
+    if work.tested or (steps := _steps(tests)) is None:
+        return [Job(work.program, limits=limits, tests=tests, max_time_outs=work.max_time_outs)]
+    slack = _per_test(work.limits, _SLACK_FACTOR, more)
+    if not work.first or slack.cpu_seconds_per_test >= limits.cpu_seconds_per_program:
+        return [Job(work.program, steps, limits, max_time_outs=work.max_time_outs)]
+    # It goes on as the run that would confirm its timeouts, and only tells late tests apart.
+    return [Job(work.program, steps, slack, late_after=limits.cpu_seconds_per_test)]
+
+
+@functools.lru_cache(maxsize=_KEPT_STEPS)
+def _steps(tests: tuple[str, ...]) -> bytes | None:
+    """What runs of tests whose values are judged here; None where they need a process of their own."""
     plans = [asserts.plan(test) for test in tests]
-    if work.tested or not all(plan.parts for plan in plans):
-        return [Job(work.program, limits=limits, tests=tests, max_time_outs=max_time_outs)]
-    steps = [plan.step[1] for plan in plans]
-    return [Job(work.program, steps, limits, max_time_outs=max_time_outs)]
+    return marshalled([plan.step[1] for plan in plans]) if all(plan.parts for plan in plans) else None
 
 
 def _stdin(test: Test) -> str:
@@ -658,13 +731,18 @@ def _note_crash(trial: Trial, report: Report | None) -> None:
         trial.crashed = ran - 1
 
 
-def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Trial:
+def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool, may_be_late: bool) -> Trial:
     """Digest the report of one run."""
     records = _records(report, len(tests)) if report else []
-    deferred = False
+    deferred = late = confirmed = False
 
     def finish(test: Test, record: Record) -> TestOutcome:
-        nonlocal deferred
+        nonlocal deferred, late, confirmed
+        if may_be_late:
+            confirmed |= record.get("confirmed") is True
+            if record["status"] == "late":
+                late = True
+                return {"status": "timeout"}
         try:
             return _tested_record(record) if tested else _judge_record(test, record)
         except asserts.Defer:
@@ -672,7 +750,7 @@ def _trial(tests: tuple[Test, ...], report: Report | None, tested: bool) -> Tria
             return {"status": "not_run"}
 
     outcomes = _outcomes(report, records, tests, finish)
-    trial = Trial(outcomes, cpu_seconds=report.cpu_seconds if report else 0.0)
+    trial = Trial(outcomes, cpu_seconds=report.cpu_seconds if report else 0.0, late=late, confirmed=confirmed)
     trial.deferred = deferred or (not tested and report is not None and report.kind == OVERFLOW)
     if records and records[0].get("stripped") is True:
         trial.flags.add("stripped")
@@ -980,7 +1058,7 @@ def answers(pool: Pool, params: AnswersParams, call: Call) -> AnswersResult:
             raise ServiceError("InvalidInput", f"Job {id} has tests that are no suites.")
     works = list(dict.fromkeys(work for _, work in jobs))
     pool.prepare(_texts(work) for work in works)
-    pieces = [(work, job) for work in works for job in _jobs(work, 1)]
+    pieces = [(work, job) for work in works for job in _jobs(work)]
 
     def digest(_: int, report: Report | None) -> SuiteAnswers | TestOutcome:
         trial = _suite_trial(report)

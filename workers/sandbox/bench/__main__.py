@@ -30,7 +30,7 @@ from sandbox import wall
 from sandbox.bench.http import Server
 from sandbox.bench.load import Question, questions
 from sandbox.bench.published import EXPLAINED, differences, sets
-from sandbox.bench.ratios import against_version, numpy_against_stdlib
+from sandbox.bench.ratios import against_version, cpu_seconds, numpy_against_stdlib
 from sandbox.bench.supervisor import BAR_MEBIBYTES, BAR_SECONDS, forged_costs, returned_costs
 from sandbox.tests import forms_of_tests as forms
 from sandbox.tests.service import Service, descendants, zygotes
@@ -104,15 +104,6 @@ def endless_loops(count: int) -> Iterator[None]:
         for loop in loops:
             loop.kill()
             loop.wait()
-
-
-def _cpu_seconds(service: Service) -> float:
-    """CPU seconds that the service and what it has run have used so far."""
-    ticks = 0
-    for pid in [service.process.pid, *descendants(service.process.pid)]:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def load_jobs(load: Sequence[Question], limits: dict[str, dict[str, float]]) -> list[Job]:
@@ -463,7 +454,7 @@ def measure_speed(jobs: Sequence[Job], row: Callable[..., None], not_above: Call
                 statuses, seconds = judge(service, jobs)
                 runs.append(statuses)
                 rates.append(len(jobs) / seconds)
-                cpu_rates.append(len(jobs) / _cpu_seconds(service))
+                cpu_rates.append(len(jobs) / cpu_seconds(service))
     row("programs/s on the reference load", max(rates), "programs/s", 350)
     row("programs per CPU second, all processes", max(cpu_rates), "programs/s")
     tests = sum(len(statuses) for statuses in runs[0].values())
@@ -560,10 +551,11 @@ def main() -> int:
         measure_speed(jobs, row, not_above)
     if "before" in parts:
         with tempfile.TemporaryDirectory() as folder:
-            ours, theirs, ratios = against_version(jobs, ROOT, Path(folder))
+            ours, theirs, ratios, cpu_ratio = against_version(jobs, ROOT, Path(folder))
         row("programs/s, next to version 0.1.0", ours, "programs/s")
         row("programs/s of version 0.1.0", theirs, "programs/s")
         row("times as fast as version 0.1.0", ours / theirs, "times", 1)
+        row("CPU time of version 0.1.0 over ours", cpu_ratio, "times", 1)
         print(f"  by turn: {ratios[0]:.2f} to {ratios[-1]:.2f}, {ratios[len(ratios) // 2]:.2f} in the middle")
     if "libraries" in parts:
         row("programs with numpy/s over programs without", numpy_against_stdlib(), "times", 0.5)

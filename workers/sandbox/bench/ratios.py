@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sandbox.tests.service import Service
+from sandbox.tests.service import Service, descendants
 
 Job = dict[str, Any]
 VERSION_0_1_0 = "005c93a"
@@ -37,8 +38,18 @@ def _seconds(service: Service, jobs: Sequence[Job]) -> float:
     return time.monotonic() - start
 
 
-def against_version(jobs: Sequence[Job], root: Path, folder: Path) -> tuple[float, float, list[float]]:
-    """(our programs/s, those of version 0.1.0, the ratio of each turn) on the same programs, in turns.
+def cpu_seconds(service: Service) -> float:
+    """CPU seconds that the service and what it has run have used so far."""
+    ticks = 0
+    for pid in [service.process.pid, *descendants(service.process.pid)]:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def against_version(jobs: Sequence[Job], root: Path, folder: Path) -> tuple[float, float, list[float], float]:
+    """(our programs/s, those of version 0.1.0, the ratio of each turn, the CPU time of version 0.1.0 over ours) on the
+    same programs, in turns.
 
     The other version comes from the history of the repository; CalledProcessError where that is not there.
     """
@@ -48,6 +59,7 @@ def against_version(jobs: Sequence[Job], root: Path, folder: Path) -> tuple[floa
     ours = theirs = 0.0
     ratios: list[float] = []
     with _service() as new, _service(workers=folder / "workers") as old:
+        before = cpu_seconds(new), cpu_seconds(old)
         for turn, at in enumerate(range(0, len(jobs), _TURN)):
             part = jobs[at : at + _TURN]
             pair = [(new, 0), (old, 1)] if turn % 2 == 0 else [(old, 1), (new, 0)]
@@ -55,7 +67,8 @@ def against_version(jobs: Sequence[Job], root: Path, folder: Path) -> tuple[floa
             ours += seconds[0]
             theirs += seconds[1]
             ratios.append(seconds[1] / seconds[0])
-    return len(jobs) / ours, len(jobs) / theirs, sorted(ratios)
+        cpu_ratio = (cpu_seconds(old) - before[1]) / (cpu_seconds(new) - before[0])
+    return len(jobs) / ours, len(jobs) / theirs, sorted(ratios), cpu_ratio
 
 
 def numpy_against_stdlib(turns: int = 8, programs: int = 200) -> float:

@@ -52,6 +52,16 @@ def end_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
 
 
+_libc_fork = ctypes.PyDLL(None, use_errno=True).fork
+
+
+def fork() -> int:
+    """`os.fork` of a process without threads, in which Python has nothing to prepare or to repair."""
+    if (pid := _libc_fork()) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return pid
+
+
 def socket_pair() -> tuple[int, int]:
     """Two connected sockets; without the module for it, which every fork would have to carry."""
     pair = (ctypes.c_int * 2)()

@@ -90,10 +90,16 @@ class Clock:
             raise TimeOut
 
     def run(
-        self, seconds: float, body: Callable[..., dict[str, Any]], *arguments: Any, sleeps: bool = False
+        self,
+        seconds: float,
+        body: Callable[..., dict[str, Any]],
+        *arguments: Any,
+        sleeps: bool = False,
+        late_after: float = math.inf,
     ) -> dict[str, Any]:
         """Return what `body` returns, or a timeout when it takes more than `seconds` of CPU, or the `wall_limit`, which
-        does not hold for a body that waits for another process.
+        does not hold for a body that waits for another process. A body that is in time, but would not have been with
+        `late_after` as its `seconds`, is late.
         """
         try:
             try:
@@ -108,8 +114,12 @@ class Clock:
                 self._limit = math.inf
         except TimeOut:
             return {"status": "timeout"}
-        # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
-        return record if time.process_time() - self._cpu_start <= seconds else {"status": "timeout"}
+        cpu_used = time.process_time() - self._cpu_start
+        if cpu_used > seconds:
+            # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
+            return {"status": "timeout"}
+        late = not sleeps and time.monotonic() - self._wall_start >= wall_limit(late_after, cpu_used)
+        return {"status": "late"} if late or cpu_used > late_after else record
 
 
 class _Opaque(Exception):
@@ -374,6 +384,7 @@ class Harness:
         text: str,
         steps: Sequence[Sequence[str | types.CodeType]],
         max_time_outs: int,
+        late_after: float,
         per_test: float,
         per_program: float,
         send: Callable[[bytes], None],
@@ -386,6 +397,10 @@ class Harness:
         their values are sent encoded. `per_test` and `per_program` are CPU seconds. After `max_time_outs` time-outs, or
         once the CPU time of the program is used up,
         a record with status "end" takes the place of the rest.
+
+        A step that needs more than `late_after`, CPU seconds too, and ends in time is "late", and the rest is not run.
+        With such a limit the first timeout says whether the step had all of `per_test` ("confirmed"), and no step after
+        it is late.
         """
 
         def report(record: dict[str, Any]) -> str:
@@ -402,7 +417,15 @@ class Harness:
             if time_outs == max_time_outs or seconds <= 0:
                 report({"status": "end", "reason": end_reason(time_outs, seconds)})
                 return
-            time_outs += report(self.clock.run(seconds, collect or _values, expressions, namespace)) == "timeout"
+            record = self.clock.run(seconds, collect or _values, expressions, namespace, late_after=late_after)
+            if record["status"] == "timeout":
+                time_outs += 1
+                if late_after < math.inf:
+                    record["confirmed"] = seconds == per_test
+                    late_after = math.inf
+            if report(record) == "late":
+                report({"status": "end"})
+                return
 
     def run_script(self, text: str, seconds: float, send: Callable[[bytes], None], tells: bool = False) -> None:
         """Run the program `text` as a script that reads descriptor 0 and writes to descriptor 1, and end the process as

@@ -31,21 +31,25 @@ the fork and has run a few times, so that the interpreter has specialised it; li
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import json
-import marshal
-import math
-import mmap
-import os
-import select
-import signal
-import struct
-import sys
-import time
-import traceback
-import types
-from typing import Any
+import pages
+
+pages.reserve()
+
+import contextlib  # noqa: E402
+import gc  # noqa: E402
+import json  # noqa: E402
+import marshal  # noqa: E402
+import math  # noqa: E402
+import mmap  # noqa: E402
+import os  # noqa: E402
+import select  # noqa: E402
+import signal  # noqa: E402
+import struct  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+import types  # noqa: E402
+from typing import Any  # noqa: E402
 
 
 # Modules have nothing to repair in a child of this single-threaded process.
@@ -198,7 +202,7 @@ class _Zygote:
                 os._exit(0)  # the supervisor is gone
             got += part
         mode, size, per_test, per_program, memory_bytes = _JOB.unpack(self._header)
-        self._records.size = self._output.size = self._told_output.size = self._errors.size = 0
+        self._records.size = 0
         limits = (per_test, per_program, memory_bytes)
         try:
             run = self._run_tested if mode == _TESTED else self._run_alone
@@ -213,20 +217,26 @@ class _Zygote:
             _empty(_SCRATCH)
         if not self._records.begins_with(_HAS_READ):
             os._exit(1)
-        records, output = self._records.parts(1), [self._output.parts()]
-        if mode == _TOLD:
-            told = self._told_output.parts()
-            output = [struct.pack(">I", len(told)), told, self._errors.parts()]
+        records, output = self._records.parts(1), self._written(mode)
         written = sum(map(len, output))
         head = _REPLY.pack(kind, status, tester_status, int(cpu_seconds * 1e6), len(records), written)
         _send(self._control, head, records, *output)
+
+    def _written(self, mode: int) -> list[bytes | memoryview]:
+        """What a script has written, as it goes into the reply."""
+        if mode == _SCRIPT:
+            return [self._output.parts()]
+        if mode == _TOLD:
+            told = self._told_output.parts()
+            return [struct.pack(">I", len(told)), told, self._errors.parts()]
+        return []
 
     def _run_alone(self, mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         out_reader, out_writer = os.pipe() if mode in (_SCRIPT, _TOLD) else (-1, -1)
         error_reader, error_writer = os.pipe() if mode == _TOLD else (-1, -1)
         try:
-            pid = os.fork()
+            pid = hardening.fork()
         except OSError:
             for descriptor in (reader, writer, out_reader, out_writer, error_reader, error_writer):
                 if descriptor >= 0:
@@ -237,6 +247,7 @@ class _Zygote:
         os.close(writer)
         pipes = [(reader, self._records)]
         if out_writer >= 0:
+            self._output.size = self._told_output.size = self._errors.size = 0
             os.close(out_writer)
             pipes.append((out_reader, self._told_output if mode == _TOLD else self._output))
         if error_writer >= 0:
@@ -252,12 +263,12 @@ class _Zygote:
     def _run_tested(self, _mode: int, size: int, limits: tuple[float, float, int]) -> tuple[bytes, int, int, float]:
         reader, writer = os.pipe()
         ours, theirs = hardening.socket_pair()
-        tester = os.fork()
+        tester = hardening.fork()
         if tester == 0:
             self._become_tester(writer, ours, size, limits)
         os.close(ours)
         try:
-            pid = os.fork()
+            pid = hardening.fork()
         except OSError:
             os.kill(tester, signal.SIGKILL)
             os.wait4(tester, 0)
@@ -308,14 +319,15 @@ class _Zygote:
 
             if output >= 0:
                 self._harness.run_script(content[0], limits[0], send, tells=errors >= 0)
-            source, steps, max_time_outs = content
+            source, given, max_time_outs, late_after = content
             if mode == _SUITE:
-                answers.run_suite(self._harness, source, steps, limits[0], limits[1], send)
+                answers.run_suite(self._harness, source, given, limits[0], limits[1], send)
             elif mode == _CHECKS:
-                checker_module.run(self._harness.clock, source, steps, max_time_outs, limits[0], limits[1], send)
+                checker_module.run(self._harness.clock, source, given, max_time_outs, limits[0], limits[1], send)
             else:
+                steps = marshal.loads(given)
                 collect = answers.answer if mode == _ANSWERS else None
-                self._harness.run(source, steps, max_time_outs, limits[0], limits[1], send, collect)
+                self._harness.run(source, steps, max_time_outs, late_after, limits[0], limits[1], send, collect)
         except BaseException:  # noqa: BLE001 - the process ends here in any case; a missing record tells the supervisor
             os._exit(1)
         os._exit(0)
@@ -330,7 +342,7 @@ class _Zygote:
             self._restrict(records, limits)
             content = marshal.loads(rest)
             del rest
-            source, tests, max_time_outs = content
+            source, tests, max_time_outs, _ = content
             tested = tester_module.Tester(self._harness.clock, 63, 3)
             tested.run(source, tests, max_time_outs, limits[0], limits[1])
         except BaseException:  # noqa: BLE001 - as above
@@ -353,8 +365,8 @@ class _Zygote:
         os.dup2(kept, 3)
         os.closerange(4, 63)
         os.closerange(64, 1 << 16)
-        # What is imported for all programs is not counted: which modules these are is no program's doing.
-        memory_bytes = limits[2] + self._preloaded_bytes
+        # What is imported for all programs is not counted, nor what pads it: neither is a program's doing.
+        memory_bytes = limits[2] + self._preloaded_bytes + pages.padding
         hardening.limit_program(_cpu_backstop(limits[1]), memory_bytes, self._scratch_bytes)
         if self.seccomp:
             hardening.filter_program(self._processes)
@@ -363,7 +375,7 @@ class _Zygote:
         """Read what the children write until the first of them ends, or end them when one writes too much or its CPU or
         wall time is over: the kind.
         """
-        start = time.monotonic()
+        start, watched = time.monotonic(), False
         # The processes' CPU-time clocks, as clock_getcpuclockid(3) makes them.
         clocks = [(~pid << 3) | 2 for pid in pids]
         poll = select.poll()
@@ -374,23 +386,9 @@ class _Zygote:
         # running its test.
         ready = poll.poll(_QUICK_MILLISECONDS)
         open_pipes = dict(pipes)
-        for descriptor in open_pipes:
-            poll.register(descriptor, select.POLLIN)
         try:
             while True:
-                cpu_used = max(map(time.clock_gettime, clocks))
-                cpu_left = _most_cpu(cpu_limit) - cpu_used
-                left = start + program.wall_limit(cpu_limit, cpu_used) - time.monotonic()
-                too_much = any(intake.is_full for intake in open_pipes.values())
-                if cpu_left <= 0 or left <= 0 or too_much:
-                    for pid in pids:
-                        os.kill(pid, signal.SIGKILL)
-                    return _CPU_TIME if cpu_left <= 0 else _WALL_TIME if left <= 0 else _OVERFLOW
-                if not ready:
-                    # Several threads use more than a second of CPU time in a second.
-                    ready = poll.poll(1000 * min(left, max(cpu_left / 2, _LEAST_WAIT_SECONDS)))
                 descriptors = dict(ready)
-                ready = []
                 if self._control in descriptors:
                     os._exit(0)  # the supervisor is gone; the wall ends everything else
                 if exited in descriptors:
@@ -407,6 +405,20 @@ class _Zygote:
                     if descriptor in descriptors and not open_pipes[descriptor].take(descriptor):
                         poll.unregister(descriptor)
                         del open_pipes[descriptor]
+                cpu_used = max(map(time.clock_gettime, clocks))
+                cpu_left = _most_cpu(cpu_limit) - cpu_used
+                left = start + program.wall_limit(cpu_limit, cpu_used) - time.monotonic()
+                too_much = any(intake.is_full for intake in open_pipes.values())
+                if cpu_left <= 0 or left <= 0 or too_much:
+                    for pid in pids:
+                        os.kill(pid, signal.SIGKILL)
+                    return _CPU_TIME if cpu_left <= 0 else _WALL_TIME if left <= 0 else _OVERFLOW
+                if not watched:
+                    for descriptor in open_pipes:
+                        poll.register(descriptor, select.POLLIN)
+                    watched = True
+                # Several threads use more than a second of CPU time in a second.
+                ready = poll.poll(1000 * min(left, max(cpu_left / 2, _LEAST_WAIT_SECONDS)))
         finally:
             os.close(exited)
 
@@ -516,7 +528,7 @@ def _warm_up() -> None:
     harness = program.Harness()
     for more in ("", "assert f([1])"):
         for _ in range(_WARM_UPS):
-            harness.run(_SAMPLE + more, steps, 1, 1, 1, lambda record: None)
+            harness.run(_SAMPLE + more, steps, 1, 1, 1, 1, lambda record: None)
     for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
         signal.setitimer(timer, 0)
 
@@ -535,6 +547,8 @@ def main() -> None:
     null = os.open("/dev/null", os.O_RDWR)
     gc.collect()
     hardening.give_back_memory()
+    pages.fill()
+    pages.collapse()
     gc.freeze()
     hello = {
         "landlock": zygote.landlock.abi,

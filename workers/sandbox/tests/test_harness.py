@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import signal
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -97,14 +99,14 @@ def test_tests_after_a_crash_run(service: Service) -> None:
 
 
 def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The program is slow in the first run only, as next to a neighbour that takes the core's cache.
+    # The program is late in the first run only, as next to a neighbour that takes the core's cache.
     pool = Pool(1)
     run, runs = pool.run, []
 
     def slow_once(jobs: Any, call: Call, digest: Any, alone: bool = False) -> Any:
         runs.append(jobs)
-        tight = Limits(cpu_seconds_per_test=0.05)
-        return run(jobs if len(runs) > 1 else [replace(job, limits=tight) for job in jobs], call, digest, alone)
+        tight = {"limits": Limits(100, 200), "late_after": 1e-4}
+        return run(jobs if len(runs) > 1 else [replace(job, **tight) for job in jobs], call, digest, alone)
 
     monkeypatch.setattr(pool, "run", slow_once)
     text = "def f(): return sum(range(10**7))"
@@ -112,6 +114,67 @@ def test_unconfirmed_time_outs_are_flaky(monkeypatch: pytest.MonkeyPatch) -> Non
     found = verdicts.judge(pool, {"jobs": jobs}, Call(1, lambda message: None))["verdicts"][0]
     pool.close()
     assert (statuses(found), found["flags"]) == (["pass"], ["flaky"])
+
+
+SPIN = """
+import time
+def f(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end: pass
+    return 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found", "flags", "runs"),
+    [
+        # Over twice its limit: confirmed by the run itself, which goes on with twice the limit.
+        ([9, 0.3, 0], ["timeout", "pass", "pass"], [], 1),
+        ([0, 9, 9, 0], ["pass", "timeout", "timeout", "not_run"], [], 1),
+        # Between the limit and twice the limit: decided alone with four times the limit, from the first test on.
+        ([0, 0.3, 9, 0], ["pass", "pass", "timeout", "pass"], ["flaky"], 2),
+    ],
+)
+def test_a_timeout_is_confirmed_in_the_run_in_which_it_happens(
+    seconds: list[float], found: list[str], flags: list[str], runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(1)
+    run, seen = pool.run, []
+    monkeypatch.setattr(pool, "run", lambda jobs, *more: (seen.append(jobs), run(jobs, *more))[1])
+    jobs = [{"id": "p", "program": SPIN, "tests": [f"assert f({each}) == 1" for each in seconds]}]
+    limits = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 2}
+    (judged,) = verdicts.judge(pool, {"jobs": jobs, "limits": limits}, Call(1, lambda message: None))["verdicts"]
+    pool.close()
+    assert (statuses(judged), judged["flags"], len(seen)) == (found, flags, runs)
+
+
+def test_a_timeout_without_all_of_its_time_is_confirmed_by_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1)
+    run, seen = pool.run, []
+    monkeypatch.setattr(pool, "run", lambda jobs, *more: (seen.append(jobs), run(jobs, *more))[1])
+    # The second test gets what the first one leaves of the time of the program.
+    tests = ["assert f(0.15) == 1", "assert f(9) == 1", "assert f(0) == 1"]
+    limits = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 0.5}
+    jobs = [{"id": "p", "program": SPIN, "tests": tests}]
+    (judged,) = verdicts.judge(pool, {"jobs": jobs, "limits": limits}, Call(1, lambda message: None))["verdicts"]
+    pool.close()
+    assert (statuses(judged), judged["flags"], len(seen)) == (["pass", "timeout", "not_run"], [], 2)
+
+
+def test_a_test_that_sleeps_too_long_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGPROF, signal.SIGALRM)}
+    monkeypatch.setattr(program, "wall_limit", lambda cpu_limit, cpu_used: cpu_limit)
+    try:
+        clock = program.Clock()
+        ran = {"status": "ran"}
+        late = clock.run(60, lambda: (time.sleep(0.02), ran)[1], late_after=0.01)
+        assert (late, clock.run(60, lambda: ran, late_after=50)) == ({"status": "late"}, ran)
+        assert clock.run(60, lambda: (time.sleep(0.02), ran)[1], sleeps=True, late_after=0.01) == ran
+    finally:
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
 
 
 def test_near_a_threshold_programs_run_again(service: Service) -> None:

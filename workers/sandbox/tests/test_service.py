@@ -104,6 +104,41 @@ def test_a_program_that_brings_the_sandbox_down_is_killed(pool: Pool, monkeypatc
     assert kinds == [pools.ENDED, pools.FELL, pools.ENDED]
 
 
+def test_a_zygote_that_cannot_fork_is_replaced_and_no_program_is_blamed(pool: Pool) -> None:
+    tests = ["assert double(2) == 4", "x = double(2)\nassert x == 4"]  # one process, and two
+    assert statuses(verdicts.judge(pool, {"jobs": [job()]}, call())) == ["pass"]
+    for test in tests:
+        before = [zygote.wall.process.pid for zygote in pool._zygotes.values()]
+        for zygote in pool._zygotes.values():
+            if zygote.wall.group is None:
+                pytest.skip("FAILING FORKS NOT TRIED: there are no control groups here")
+            folder = next(each for each in zygote.wall.group.folders if (each / "pids.max").exists())
+            (folder / "pids.max").write_text((folder / "pids.current").read_text())
+        jobs = [job(number, test=test) for number in range(4)]
+        assert statuses(verdicts.judge(pool, {"jobs": jobs}, call())) == ["pass"] * 4
+        assert not {zygote.wall.process.pid for zygote in pool._zygotes.values()} & set(before)
+
+
+def test_rows_keep_their_order_though_others_start_first(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    frame = pools._frame
+    monkeypatch.setattr(pools, "_frame", lambda job: (started.append(job.program), frame(job))[1])
+    loop = "def double(x):\n    while x < 0: pass\n    return 2 * x\n"
+    programs = [DOUBLE, loop, DOUBLE.replace("2", "3"), loop.replace("2", "3"), "def double(", DOUBLE]
+    jobs = [job(number, program) for number, program in enumerate(programs)]
+    found = verdicts.judge(pool, {"jobs": jobs}, call())
+    assert [verdict["id"] for verdict in found["verdicts"]] == [str(number) for number in range(6)]
+    wanted = ["pass", "pass", "assertion_failed", "assertion_failed", "load_error", "pass"]
+    assert statuses(found) == wanted
+    assert ["while" in program for program in started] == [True] * 2 + [False] * 4
+    # A limit comes from what the reference takes.
+    started.clear()
+    jobs[-1]["limits"] = {"cpuSecondsPerTest": 2}
+    assert statuses(verdicts.judge(pool, {"jobs": jobs}, call())) == wanted
+    assert (started[0], "while" in started[1]) == (f"{DOUBLE}# 5", True)
+    assert statuses(verdicts.judge(pool, {"jobs": jobs[::-1]}, call())) == wanted[::-1]
+
+
 def test_trouble_of_the_host_is_no_verdict(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(way: str, index: int, setting: wall.Setting) -> wall.Wall:
         raise wall.WallError(way)

@@ -51,6 +51,14 @@ def test_of_more_records_than_tests_only_the_first_are_read(monkeypatch: pytest.
     assert len(read) <= 5
 
 
+def test_only_a_run_that_tells_late_tests_apart_may_say_so() -> None:
+    data = records(b'{"status":"late"}', b'{"status":"end"}')
+    assert of_values(data, EQUAL, EQUAL).statuses == ["killed", "not_run"]
+    work, report = Work("", (EQUAL, EQUAL), Limits()), Report(ENDED, records=data)
+    trial = trial_of(work, 0, Job("", late_after=1.0), report)
+    assert (trial.statuses, trial.late, trial.last_time_out) == (["timeout", "not_run"], True, 0)
+
+
 def test_equal_records_are_judged_once_and_their_outcomes_are_apart() -> None:
     record = b'{"status":"values","values":[["i","1"]]}'
     weak = "assert isinstance(f(), int)"
