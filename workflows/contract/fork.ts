@@ -115,7 +115,8 @@ export function forked(
   { name, fork }: ForkInput,
 ): { data: Forked; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
   const place = placeOf(fork.from);
-  const before = source.experiment;
+  // One of an earlier version lacks the fields that were added since: it ran by their defaults.
+  const before = Experiment.safeParse(source.experiment).data ?? source.experiment;
   const { patch, refused } =
     place.round === undefined ? { patch: fork.patch, refused: [] } : fromRound(before, fork, place.round);
   if (refused.length > 0) return { mistakes: refused };
