@@ -65,9 +65,13 @@ export function measuredCells({ of, figure }: PaperRow, summary: Summary | undef
   return [...values, average].map((value) => (value === undefined ? '' : (100 * value).toFixed(1)));
 }
 
+/** The summary of a cell, where it was measured. @throws Error where the file is that of another experiment. */
 function summaryOf({ name }: Cell): Summary | undefined {
   const path = join(MEASURED, `${name}.json`);
-  return existsSync(path) ? Summary.parse(JSON.parse(readFileSync(path, 'utf8'))) : undefined;
+  if (!existsSync(path)) return undefined;
+  const summary = Summary.parse(JSON.parse(readFileSync(path, 'utf8')));
+  if (summary.experiment !== name) throw new Error(`${path} is the summary of ${summary.experiment}, not of ${name}`);
+  return summary;
 }
 
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
