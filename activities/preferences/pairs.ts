@@ -7,7 +7,7 @@ export interface PairRule {
   /** `strict`: a program that passes everything against one that does not; the thresholds below do not count. */
   labels: 'rate' | 'strict';
   /** Whether a rate of exactly `minimumBest`, or a gap of exactly `minimumGap`, counts; absent: it does. */
-  thresholds?: 'inclusive' | 'exclusive';
+  thresholds?: 'inclusive' | 'exclusive' | undefined;
   /** The chosen program's pass rate is at least this. */
   minimumBest: number;
   /** The pass rates differ by at least this. */

@@ -82,7 +82,7 @@ describe('a fork at a stage', () => {
 
   it('of an experiment of an earlier version has the defaults of fields that were added since', () => {
     const of = source();
-    const { thresholds: _added, ...preferences } = of.experiment.stages.preferences;
+    const { denominator: _added, ...preferences } = of.experiment.stages.preferences;
     const older = { ...of.experiment, stages: { ...of.experiment.stages, preferences } } as Experiment;
     const { data } = forked({ ...of, experiment: older }, fork('reinforcement.round.2', reward(0.5)));
     expect(data?.origin.differences.map(({ field }) => field)).toEqual([
