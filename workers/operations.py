@@ -372,6 +372,7 @@ class CheckTableParams(TypedDict):
     path: NotRequired[str]
     dataset: NotRequired[str]
     revision: NotRequired[str]
+    files: NotRequired[list[str]]
     package: NotRequired[str]
     heldOutShare: float
 
@@ -386,6 +387,7 @@ class ImportTableParams(TypedDict):
     path: NotRequired[str]
     dataset: NotRequired[str]
     revision: NotRequired[str]
+    files: NotRequired[list[str]]
     package: NotRequired[str]
     heldOutShare: float
     output: str
@@ -714,10 +716,12 @@ TableFormat = Literal[
     "evolInstruct",
     "ossInstruct",
     "stackPythonFns",
+    "aceCoderSeeds",
     "sourceTree",
     "package",
     "aceCode87K",
     "aceCodePair300K",
+    "benchmarkRows",
 ]
 CheckedTest = ComparedCall | CallProperty | CheckedCall | CheckedOutput | ComparedOutput
 Verdict = Literal[

@@ -219,7 +219,7 @@ export function finalFailure({ config, stages }: ExperimentState, stage: StageNa
 export function inputsOf({ config, given, results }: ExperimentState, stage: StageName): ChainInputs<ArtifactRef> {
   const outputs = Object.fromEntries(Object.entries(results).map(([name, { ref }]) => [name, ref]));
   const settings = config.stages[stage];
-  if (settings === undefined) throw new Error(`the experiment does not run ${stage}`);
+  if (!settings) throw new Error(`the experiment does not run ${stage}`);
   return chainInputs(stage, settings, { given, outputs });
 }
 

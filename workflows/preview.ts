@@ -52,11 +52,11 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     );
   const {
     seeds: all,
-    models: { policy },
+    models: sources,
     inputs,
   } = await resolveInputs(
     'experiment',
-    { seeds: given, models: { policy: models.policy }, inputs: recorded },
+    { seeds: given, models: { policy: models.sampler ?? models.policy }, inputs: recorded },
     {
       at: '',
       deviceClass: stages.sampling.execution.deviceClass,
@@ -73,7 +73,7 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     // Without a question that the filter kept there is nothing to sample.
     if (stage === 'sampling' && !outputs.filtering?.rows) break;
     setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: ${stage}`);
-    const fed = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: { policy }, inputs }), outputs });
+    const fed = chainInputs(stage, stages[stage], { given: givenOf({ seeds, models: sources, inputs }), outputs });
     const input = { inputs: fed, config: stages[stage] };
     const { ref } = await stageOrNothing(stage, input, `${stage} of a preview of ${name}`);
     outputs[stage] = ref;

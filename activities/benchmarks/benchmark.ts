@@ -169,5 +169,5 @@ export function sliceName(kind: string, { every, offset }: { every: number; offs
 
 /** Field for the rows of a benchmark that comes from a file: a path, or a reference to an artifact of kind `tasks`. */
 export const taskRows = artifactInput('tasks').describe(
-  'the rows of the benchmark: a JSON Lines file of yours, or an artifact',
+  'the rows of the benchmark: a JSON Lines file of yours, an artifact, or files of a data set of the hub',
 );

@@ -27,12 +27,14 @@ export interface LoadedBenchmark<B> {
   tasks: Task[];
   /** Of the rows of its file, or of the file of its package; absent for questions, which are an input. */
   digest?: string;
+  /** Data set of the hub and commit that its rows were first read from. */
+  source?: string;
 }
 
 /** Where rows come from while a stage plans. */
 export interface BenchmarkSources {
   settings: Settings;
-  store: Pick<ArtifactStore, 'rowsOf'>;
+  store: Pick<ArtifactStore, 'rowsOf' | 'manifest'>;
   /** Inputs of the stage, among them the files of benchmarks. */
   inputs: Readonly<Record<string, ArtifactRef>>;
   /** The held-out questions that are asked. */
@@ -52,14 +54,18 @@ export async function loadBenchmarks<B extends PublicBenchmark | Benchmark>(
   for (const [index, benchmark] of benchmarks.entries()) {
     const { data } = benchmarkOf(benchmark);
     const file = inputs[benchmarkFile(index)];
-    const { rows, digest } =
+    const { rows, ...about }: { rows: readonly unknown[]; digest?: string; source?: string } =
       data.from === 'questions'
-        ? { rows: await questions(), digest: undefined }
+        ? { rows: await questions() }
         : data.from === 'package'
           ? await packageRows(benchmark, settings)
-          : { rows: await collect(store.rowsOf(file!, TaskRow)), digest: file!.digest };
+          : {
+              rows: await collect(store.rowsOf(file!, TaskRow)),
+              digest: file!.digest,
+              ...(await sourceOf(store, file!)),
+            };
     const tasks = tasksOf(benchmark, rows);
-    loaded.push({ benchmark, name: benchmarkName(benchmark), tasks, ...(digest === undefined ? {} : { digest }) });
+    loaded.push({ benchmark, name: benchmarkName(benchmark), tasks, ...about });
   }
   return loaded;
 }
@@ -92,6 +98,12 @@ async function* rowsOfFile(path: string): AsyncGenerator<TaskRow> {
     const { data } = TaskRow.safeParse(row);
     if (data) yield data;
   }
+}
+
+/** Where an import of the hub's says that it read rows. A path says nothing elsewhere. */
+async function sourceOf(store: Pick<ArtifactStore, 'manifest'>, rows: ArtifactRef): Promise<{ source?: string }> {
+  const { metrics } = await store.manifest(rows);
+  return z.object({ source: z.string() }).safeParse(metrics).data ?? {};
 }
 
 function tasksOf(benchmark: PublicBenchmark | Benchmark, rows: readonly unknown[]): Task[] {

@@ -101,11 +101,12 @@ export function evaluationActivities(services: Services) {
         inputs,
         questions: () => selectQuestions(store, inputs['questions']!, 'heldOut', config.heldOutTasks, config.salt),
       });
-      const about = benchmarks.map(({ benchmark, name, tasks, digest }): AskedBenchmark => ({
+      const about = benchmarks.map(({ benchmark, name, tasks, digest, source }): AskedBenchmark => ({
         name,
         results: benchmarkResults(benchmark).map((result) => result.name),
         version: benchmarkOf(benchmark).version,
         ...(digest === undefined ? {} : { digest }),
+        ...(source === undefined ? {} : { source }),
         tasks: tasks.length,
         leftOut: [],
       }));

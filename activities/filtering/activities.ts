@@ -115,6 +115,18 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
     row: JudgedQuestion,
     async run({ config, rows }) {
       const { oracle } = config;
+      if (oracle.kind === 'none')
+        return {
+          rows: rows.map((row): JudgedQuestion => {
+            const question = 'samples' in row ? row.question : row;
+            // Nobody vouches for the tests, so no program is held to be right.
+            return {
+              question: { ...question, reference: '' },
+              outcomes: question.testCases.map(() => ({ status: 'pass' })),
+            };
+          }),
+          metrics: { cpuSeconds: 0 },
+        };
       const asked = rows
         .map((row) =>
           'samples' in row

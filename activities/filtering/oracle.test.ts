@@ -101,6 +101,19 @@ describe('what an endpoint is asked for programs', () => {
       ),
     ).toBe(false);
   });
+
+  it('holds the first tests of a question where they are shown, whatever they are called before and after filtering', () => {
+    const tests = ['assert add(1, 2) == 3', 'assert add(0, 0) == 0', 'assert add(2, 2) == 4'];
+    const [question] = questions;
+    const kept = asksOfQuestions({ ...request, shownTests: 2 }, [{ ...question!, tests, testCases: 9 }]);
+    const written = asksOfQuestions({ ...request, shownTests: 2 }, [
+      { ...question!, testCases: tests.map((test) => ({ test })) },
+    ]);
+    expect(kept).toEqual(written);
+    expect(kept[0]!.prompt.user).toContain(`${tests[0]}\n${tests[1]}`);
+    expect(kept[0]!.prompt.user).not.toContain(tests[2]);
+    expect(kept[0]!.key).not.toBe(asksOfQuestions(request, questions)[0]!.key);
+  });
 });
 
 describe('prices', () => {

@@ -1,6 +1,6 @@
 /** Prompt and program: what a policy is asked and what of its answer is run. */
 import { describe, expect, it } from 'vitest';
-import { extractProgram, promptOf } from './prompt.js';
+import { extractProgram, promptOf, questionWithTests } from './prompt.js';
 
 describe('promptOf', () => {
   it('opens the answer with a Python fence and stops at the closing one', () => {
@@ -16,6 +16,23 @@ describe('promptOf', () => {
 
   it('opens the answer with the head of a benchmark function', () => {
     expect(promptOf('Complete.', 'def f(x):\n').assistantPrefix).toBe('```python\ndef f(x):\n');
+  });
+});
+
+describe('questionWithTests', () => {
+  const tests = ['assert double(2) == 4', { call: 'double(3)', expect: '6' }, 'assert double(0) == 0'];
+
+  it('shows the first tests under the question, and leaves it as it is without any', () => {
+    expect(questionWithTests('Write double(n).', tests, 2)).toBe(
+      'Write double(n).\n\nYour code should pass these tests:\n\n' +
+        'assert double(2) == 4\n{"call":"double(3)","expect":"6"}',
+    );
+    expect(questionWithTests('Write double(n).', tests, 1)).toMatch(/pass this test:\n\nassert double\(2\) == 4$/);
+    for (const [given, shown] of [
+      [tests, undefined],
+      [[], 2],
+    ] as const)
+      expect(questionWithTests('Write double(n).', given, shown)).toBe('Write double(n).');
   });
 });
 

@@ -6,6 +6,7 @@
  * It ends at the closing fence. Nothing else cuts a program: a cut at `assert` or at `if __name__` would break
  * programs that check their input.
  */
+import { testText, type QuestionTest } from '../../workflows/contract/rows.js';
 import { languageOf } from '../languages/index.js';
 
 /** Raised when the wording below changes; part of every key that depends on it. */
@@ -32,6 +33,20 @@ export function promptOf(question: string, programPrefix = '', language?: string
     assistantPrefix: `${FENCE}${fence}\n${programPrefix}`,
     stop: [`\n${FENCE}`],
   };
+}
+
+/**
+ * A question with the first `shown` of its tests under it, as the authors of the paper show two to whoever writes a
+ * program.
+ *
+ * @example
+ * questionWithTests('Write double(n).', ['assert double(2) == 4'], 1);
+ */
+export function questionWithTests(question: string, tests: readonly QuestionTest[], shown: number | undefined): string {
+  const texts = tests.slice(0, shown ?? 0).map(testText);
+  return texts.length === 0
+    ? question
+    : `${question}\n\nYour code should pass ${texts.length === 1 ? 'this test' : 'these tests'}:\n\n${texts.join('\n')}`;
 }
 
 /** The program in an answer's text: everything before the closing fence, after `programPrefix`. */

@@ -12,6 +12,7 @@ import {
   type FilteredQuestionRow,
   type Oracle,
   type QuestionRow,
+  type QuestionTest,
   type StageConfig,
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
@@ -20,6 +21,7 @@ import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
 import { contentOf } from '../endpoint/content.js';
+import { questionWithTests } from './prompt.js';
 
 /** What is wanted of a source, in the names of the contract. */
 interface ProgramRequest {
@@ -29,19 +31,21 @@ interface ProgramRequest {
   temperature: number;
   topP: number;
   maxNewTokens: number;
+  /** Tests of a question that are shown with it; absent: none. */
+  shownTests?: number | undefined;
   seed: number;
 }
 
 /** The request that a configuration amounts to; undefined where it needs no source. */
 export const requestOf = {
   sampler(config: StageConfig['sampling']): ProgramRequest | undefined {
-    const { sampler, samples, temperature, topP, maxNewTokens, seed } = config;
+    const { sampler, samples, temperature, topP, maxNewTokens, shownTests, seed } = config;
     return sampler.kind === 'policy'
       ? undefined
-      : { source: sampler, n: samples, temperature, topP, maxNewTokens, seed };
+      : { source: sampler, n: samples, temperature, topP, maxNewTokens, shownTests, seed };
   },
   oracle(oracle: Oracle): ProgramRequest | undefined {
-    if (oracle.kind === 'reference') return undefined;
+    if (!('programs' in oracle)) return undefined;
     const { kind: _kind, programs, ...request } = oracle;
     return { source: programs, ...request };
   },
@@ -55,22 +59,29 @@ export const SampledText = z.strictObject({
 });
 export type SampledText = z.infer<typeof SampledText>;
 
-type Question = Pick<QuestionRow | FilteredQuestionRow, 'id' | 'seedId' | 'question' | 'language'>;
+type Question = Pick<QuestionRow | FilteredQuestionRow, 'id' | 'seedId' | 'question' | 'language'> &
+  Partial<Pick<FilteredQuestionRow, 'tests'> & { testCases: QuestionRow['testCases'] | number | undefined }>;
+
+/** Tests of a question: those that were kept, or, before filtering, all of them. */
+function testsOf({ tests, testCases }: Question): QuestionTest[] {
+  return tests ?? (typeof testCases === 'object' ? testCases.map(({ test }) => test) : []);
+}
 
 /** What an endpoint is asked about questions: `n` requests each, question after question. */
 export function asksOfQuestions(
-  { source, n, seed, ...sampling }: ProgramRequest,
+  { source, n, seed, shownTests, ...sampling }: ProgramRequest,
   questions: readonly Question[],
 ): Ask[] {
   const programs = SOURCES.of(source);
   if (programs.from !== 'endpoint') return [];
-  return questions.flatMap((row) =>
-    Array.from({ length: n }, (_, index): Ask => {
+  return questions.flatMap((row) => {
+    const asked = { ...row, question: questionWithTests(row.question, testsOf(row), shownTests) };
+    return Array.from({ length: n }, (_, index): Ask => {
       const own = deriveSeed(seed, row.id, index);
-      const { prompt, key } = programs.request(row, { ...sampling, seed: own });
+      const { prompt, key } = programs.request(asked, { ...sampling, seed: own });
       return { seedId: row.seedId, prompt, seed: own, key: sha256(canonicalJson(key)) };
-    }),
-  );
+    });
+  });
 }
 
 /** Texts of each question's programs, in question order; undefined where the share of the budget did not do. */

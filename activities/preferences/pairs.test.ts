@@ -39,6 +39,26 @@ describe('pairPrograms', () => {
     expect(ratesOf(rates)).toEqual(expected);
   });
 
+  it('asks for more than the thresholds where they are exclusive, for all rates of up to 20 tests', () => {
+    const exclusive: PairRule = { ...PAPER, thresholds: 'exclusive' };
+    for (let tests = 2; tests <= 20; tests += 1) {
+      for (let good = 0; good <= tests; good += 1) {
+        for (let bad = 0; bad <= good; bad += 1) {
+          const allowed = 10 * good > 8 * tests && bad > 0 && 10 * (good - bad) > 4 * tests;
+          const of = `${good} and ${bad} of ${tests}`;
+          expect(ratesOf([good / tests, bad / tests], exclusive).length, of).toBe(allowed ? 1 : 0);
+        }
+      }
+    }
+    const strict: PairRule = { ...PAPER, labels: 'strict' };
+    for (const rates of [
+      [1, 0.5],
+      [1, 1],
+      [0.9, 0.1],
+    ])
+      expect(ratesOf(rates, { ...strict, thresholds: 'exclusive' })).toEqual(ratesOf(rates, strict));
+  });
+
   it('reads 0.9 - 0.5 >= 0.4 as the integers mean it, for all rates of up to 20 tests', () => {
     for (let tests = 2; tests <= 20; tests += 1) {
       for (let good = 0; good <= tests; good += 1) {

@@ -6,6 +6,8 @@ import { keyedLanguage } from '../languages/index.js';
 export interface PairRule {
   /** `strict`: a program that passes everything against one that does not; the thresholds below do not count. */
   labels: 'rate' | 'strict';
+  /** Whether a rate of exactly `minimumBest`, or a gap of exactly `minimumGap`, counts; absent: it does. */
+  thresholds?: 'inclusive' | 'exclusive' | undefined;
   /** The chosen program's pass rate is at least this. */
   minimumBest: number;
   /** The pass rates differ by at least this. */
@@ -96,15 +98,19 @@ export function pairPrograms(
   { questionId, question, language, split, programs }: QuestionPrograms,
   rule: PairRule,
 ): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
-  const { minimumBest, minimumGap, worstAbove } = rule.labels === 'strict' ? STRICT : rule;
-  const best = programs.filter(({ passRate }) => passRate >= minimumBest - TOLERANCE);
+  const strict = rule.labels === 'strict';
+  const { minimumBest, minimumGap, worstAbove } = strict ? STRICT : rule;
+  const margin = rule.thresholds === 'exclusive' && !strict ? TOLERANCE : -TOLERANCE;
+  const reaches = (value: number, threshold: number): boolean =>
+    margin < 0 ? value >= threshold + margin : value > threshold + margin;
+  const best = programs.filter(({ passRate }) => reaches(passRate, minimumBest));
   if (best.length === 0) return { pairs: [], skipped: { noProgramAboveBest: 1 } };
   const seen = new Set<string>();
   const pairs: RatedPair[] = [];
   let duplicatePrograms = 0;
   for (const chosen of best) {
     for (const rejected of programs) {
-      if (rejected.passRate <= worstAbove + TOLERANCE || chosen.passRate - rejected.passRate < minimumGap - TOLERANCE)
+      if (rejected.passRate <= worstAbove + TOLERANCE || !reaches(chosen.passRate - rejected.passRate, minimumGap))
         continue;
       const texts = JSON.stringify([chosen.program, rejected.program]);
       if (seen.has(texts)) {

@@ -48,6 +48,8 @@ interface RoundDetails {
 
 export interface About {
   baseModel: string;
+  /** The model that samples programs, where it is another one. */
+  sampler?: string;
   /** The backbone of the reward model, where it is another one. */
   backbone?: string;
   seeds: string;
@@ -110,6 +112,7 @@ export async function aboutOf(
   for (const ref of rounds) details.push(await roundDetails(store, manifests.get(ref.key)!, manifests));
   return {
     baseModel: modelText(models.policy),
+    ...(models.sampler ? { sampler: modelText(models.sampler) } : {}),
     ...(models.rewardModel ? { backbone: modelText(models.rewardModel) } : {}),
     seeds: inputText(seeds),
     teacher: 'model' in teacher ? `${teacher.kind} (${String(teacher.model)})` : teacher.kind,

@@ -401,6 +401,9 @@ function aboutFacts(
     .join(', ');
   return [
     ['Base model', foreign(about.baseModel)],
+    ...(about.sampler === undefined
+      ? []
+      : ([['Model that sampled programs', foreign(about.sampler)]] as [string, HtmlValue][])),
     ...(about.backbone === undefined
       ? []
       : ([['Backbone of the reward model', foreign(about.backbone)]] as [string, HtmlValue][])),

@@ -241,9 +241,9 @@ function qualityOf({
 /** The settings of the stages that have ended: what the models learnt, and were asked, by. */
 function recipeOf({ stages }: Experiment, refs: Sources['refs']): Summary['recipe'] {
   return (['preferences', 'rewardModel', 'reinforcement'] as const).flatMap((stage) => {
-    const artifact = refs[stage];
-    return artifact
-      ? settingsOf(semanticsOf(stages[stage])).map(([setting, value]) => ({ stage, setting, value, artifact }))
+    const [artifact, settings] = [refs[stage], stages[stage]];
+    return artifact && settings
+      ? settingsOf(semanticsOf(settings)).map(([setting, value]) => ({ stage, setting, value, artifact }))
       : [];
   });
 }

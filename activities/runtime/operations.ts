@@ -112,6 +112,7 @@ const table = {
   path: path.optional(),
   dataset: z.string().min(1).optional(),
   revision: z.string().min(1).optional(),
+  files: z.array(z.string().min(1)).optional(),
   package: z.string().min(1).optional(),
   heldOutShare: number.min(0).max(1),
 };

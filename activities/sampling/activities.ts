@@ -19,7 +19,7 @@ import { keyedLanguage } from '../languages/index.js';
 import { generate } from '../policy/generate.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
-import { extractProgram, programOfReply, promptOf } from '../policy/prompt.js';
+import { extractProgram, programOfReply, promptOf, questionWithTests } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 
@@ -94,9 +94,9 @@ export function samplingActivities(services: Services) {
       const { maxRows } = SamplingConfig.shape.execution.parse(execution);
       const answers = await generate(
         services,
-        questions.map(({ id, question, language }) => ({
+        questions.map(({ id, question, tests, language }) => ({
           id,
-          prompt: promptOf(question, '', language),
+          prompt: promptOf(questionWithTests(question, tests, config.shownTests), '', language),
           n: config.samples,
           temperature: config.temperature,
           topP: config.topP,
@@ -130,10 +130,11 @@ export function samplingActivities(services: Services) {
       const { sampler } = config;
       const source = sampler.kind === 'policy' ? undefined : SOURCES.of(sampler);
       const model = source?.from === 'endpoint' ? source.model : inputs[source ? 'samples' : 'policy']!.digest;
-      const { samples: _n, seed, temperature, topP, maxNewTokens } = config;
+      const { samples: _n, seed, temperature, topP, maxNewTokens, shownTests } = config;
+      const decoding = { seed, temperature, topP, maxNewTokens, ...(shownTests === undefined ? {} : { shownTests }) };
       const programs = rows.flatMap(({ question, samples }) =>
         samples.map(({ text, finish }, index) => ({
-          id: rowId('p', question.id, model, { seed, temperature, topP, maxNewTokens }, index),
+          id: rowId('p', question.id, model, decoding, index),
           question,
           index,
           finish,

@@ -11,6 +11,7 @@ import {
   ProgramRow,
   SeedRow,
   StageFailure,
+  TaskRow,
   type ArtifactRef,
   type ArtifactTable,
   type DatasetExportInput,
@@ -23,12 +24,27 @@ import { safeName } from '../artifacts/keys.js';
 import { digestsOf, importRows, produce, type Product } from '../artifacts/produce.js';
 import { placeFolder, publish } from '../artifacts/results.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
+import { publishedRows } from '../benchmarks/published.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { resolvePath } from '../runtime/settings.js';
 import { dataCard } from './data-card.js';
 
-const ROWS = { seeds: SeedRow, filteredQuestions: FilteredQuestionRow, programs: ProgramRow, pairs: PairRow } as const;
+const ROWS = {
+  seeds: SeedRow,
+  filteredQuestions: FilteredQuestionRow,
+  programs: ProgramRow,
+  pairs: PairRow,
+  tasks: TaskRow,
+} as const;
+
+/** Rows of a benchmark, read as a user's file of the same content would be. */
+async function* tasksOf(path: string, source: string): AsyncGenerator<TaskRow> {
+  for await (const { line, row, fault } of publishedRows(path)) {
+    if (fault !== undefined) throw new StageFailure('InvalidExperiment', `${source}: row ${line}: ${fault}`);
+    yield TaskRow.parse(row);
+  }
+}
 
 /** What is exported, with a reference in the place of every input. */
 export type ExportInput = Omit<DatasetExportInput, 'inputs'> & { inputs: Record<string, ArtifactRef> };
@@ -81,7 +97,8 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
           { signal: cancellationSignal(), ...progress },
         );
         const schema: z.ZodType = ROWS[table.kind as keyof typeof ROWS];
-        const file = await store.putRows('rows.jsonl', schema, readLines(output, schema));
+        const rows = table.kind === 'tasks' ? tasksOf(output, source) : readLines(output, schema);
+        const file = await store.putRows('rows.jsonl', schema, rows);
         return await importRows(store, table.kind, [file], currentProducer(versions), {
           format: table.format,
           source,

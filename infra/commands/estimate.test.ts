@@ -1,7 +1,7 @@
 /** The estimate: it meets the run that its rates were measured on, and grows with what an experiment asks for. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { duration, estimateExperiment, estimateLine, readExperiment } from './estimate.js';
+import { duration, estimateExperiment, estimateLine, estimateSweep, readExperiment, readSweep } from './estimate.js';
 import { root } from '../setup/paths.mjs';
 import { compact, sizeOf, type Experiment, type StageName } from '../../workflows/contract/index.js';
 
@@ -78,13 +78,14 @@ describe('of other sizes', () => {
     const base = example('8-gpus');
     const stored = (keepRounds: number | null): number => {
       const { reinforcement } = base.stages;
+      if (!reinforcement) throw new Error('the example runs RL');
       const stages = {
         ...base.stages,
         reinforcement: { ...reinforcement, execution: { ...reinforcement.execution, keepRounds } },
       };
       return stageOf({ ...base, stages }, 'reinforcement', { device: 'gpu-80gb' }).bytes / (4 * 7.62e9);
     };
-    const { rounds } = base.stages.reinforcement;
+    const { rounds } = base.stages.reinforcement!;
     expect(stored(null)).toBeCloseTo(3 * rounds, 0);
     expect(stored(3)).toBeLessThan(stored(null) / 4);
     expect(stored(3)).toBeLessThanOrEqual(stored(rounds));
@@ -94,7 +95,7 @@ describe('of other sizes', () => {
   it('warns of a training that no device holds, and of prompts that will not be there', () => {
     const { warnings, extrapolated } = estimateExperiment(example('8-gpus'), { device: 'gpu-80gb', devices: 8 }).result;
     expect(warnings.join('\n')).toMatch(/rewardModel needs .* of device memory/);
-    expect(warnings.join('\n')).toMatch(/promptsPerRound is 256, about 88 train questions/);
+    expect(warnings.join('\n')).toMatch(/promptsPerRound is 256, about 29 hard train questions/);
     expect(extrapolated.join('\n')).toMatch(/never measured/);
     expect(estimateExperiment(example('one-24gb-gpu'), { device: 'gpu-24gb' }).result.warnings).toEqual([]);
   });
@@ -155,5 +156,31 @@ describe('names and numbers', () => {
   it('are short', () => {
     expect([0, 950, 12_345, 7.62e9, 1.5e12].map(compact)).toEqual(['0', '950', '12.3 k', '7.62 G', '1.5 T']);
     expect([3, 95, 7_300, 400_000].map(duration)).toEqual(['3 s', '2 min', '2.0 h', '5 days']);
+  });
+});
+
+describe('of a sweep', () => {
+  const path = join(root, 'infra/experiments/paper-table-8.json');
+  // npm run estimate -- infra/experiments/paper-table-8.json --device gpu-80gb --devices 8
+  const options = { device: 'gpu-80gb', devices: 8 };
+
+  it('counts a stage in the first cell that computes it alone', () => {
+    const cells = estimateSweep(readSweep(path)!, options);
+    expect(cells.map(({ computes }) => computes[0])).toEqual(['synthesis', 'evaluation', 'rewardModel', 'evaluation']);
+    const [first, second] = cells as [(typeof cells)[number], (typeof cells)[number]];
+    expect(first.dollars).toBeGreaterThan(10);
+    expect(second.dollars).toBe(0);
+    expect(second.deviceSeconds).toBeLessThan(first.deviceSeconds);
+    expect(second.deviceSeconds).toBeGreaterThan(0);
+  });
+
+  it('is not made of an experiment', () => {
+    expect(readSweep(join(root, 'infra/experiments/quickstart.json'))).toBeUndefined();
+  });
+
+  it('counts the seeds of the paper, and no round that is not run', () => {
+    const { facts, result } = estimateExperiment(readSweep(path)![0]!.experiment, options);
+    expect(facts.seeds).toBe(124_006);
+    expect(result.stages.map(({ stage }) => stage)).not.toContain('reinforcement');
   });
 });

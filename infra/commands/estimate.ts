@@ -4,25 +4,30 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
   checkInput,
+  cellsOf,
   compact,
   DEVICES,
   dollarsText,
   estimate,
   isTable,
   MEASURED_RUN,
+  planOf,
   refusalText,
   sizeOf,
+  type Cell,
   type Estimate,
   type EstimateFacts,
   type Experiment,
   type ModelSize,
   type ModelSource,
+  type StageName,
 } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
 
 const HELP = `npm run estimate -- FILE [options]
 
-Rows, tokens, time, money and disk of the experiment in FILE, from its configuration and measured rates.
+Rows, tokens, time, money and disk of the experiment in FILE, from its configuration and measured rates. Of a sweep,
+those of each cell: stages that it shares with an earlier one are counted there.
 
   --device NAME     ${Object.entries(DEVICES)
     .map(([name, { description, basis }]) => `${name}: ${description} (${basis})`)
@@ -52,6 +57,54 @@ export function readExperiment(path: string): Experiment {
 }
 
 /**
+ * The cells of the sweep in a file; undefined where it is no sweep.
+ *
+ * @throws Error with every mistake of every cell.
+ */
+export function readSweep(path: string): Cell[] | undefined {
+  const input: unknown = JSON.parse(readFileSync(path, 'utf8'));
+  if (typeof input !== 'object' || input === null || !('grid' in input)) return undefined;
+  const { data, mistakes } = checkInput('sweep', input);
+  const found = mistakes ? { mistakes } : cellsOf(data, (each) => checkInput('experiment', each));
+  if (found.mistakes) throw new Error(`${path}: ${refusalText('sweep', found.mistakes)}`);
+  return found.cells;
+}
+
+/** What a cell of a sweep will take: of the stages that no earlier cell computes. */
+interface CellEstimate {
+  name: string;
+  values: Record<string, unknown>;
+  computes: StageName[];
+  deviceSeconds: number;
+  /** Seconds that pass. */
+  seconds: number;
+  /** US dollars for replies. */
+  dollars: number;
+}
+
+/**
+ * The estimate of each cell of a sweep on this host's files.
+ *
+ * @throws Error that names the option which says what cannot be found out.
+ * @example
+ * estimateSweep(readSweep('infra/experiments/paper-table-8.json')!, { device: 'gpu-80gb' })[1]!.computes;
+ */
+export function estimateSweep(cells: readonly Cell[], options: EstimateOptions = {}): CellEstimate[] {
+  return planOf(cells).map(({ cell: { name, values, experiment }, computes }) => {
+    const { result } = estimateExperiment(experiment, options);
+    const own = result.stages.filter(({ stage }) => computes.includes(stage));
+    return {
+      name,
+      values,
+      computes,
+      deviceSeconds: own.reduce((sum, each) => sum + each.deviceSeconds, 0),
+      seconds: own.reduce((sum, each) => sum + each.seconds, 0),
+      dollars: result.replies.reduce((sum, each) => sum + (computes.includes(each.stage) ? each.dollars : 0), 0),
+    };
+  });
+}
+
+/**
  * The estimate of an experiment on this host's files.
  *
  * @throws Error that names the option which says what cannot be found out.
@@ -67,10 +120,12 @@ export function estimateExperiment(
     options.parameters === undefined
       ? modelSize(experiment.models.policy)
       : { parameters: options.parameters, blocks: options.blocks };
-  const backbone = experiment.models.rewardModel ? modelSize(experiment.models.rewardModel) : policy;
+  const { sampler, rewardModel } = experiment.models;
+  const backbone = rewardModel ? modelSize(rewardModel) : policy;
   const facts = {
     ...seedsOf(experiment, options.seeds),
     policy,
+    ...(sampler ? { sampler: modelSize(sampler) } : {}),
     backbone,
     device,
     devices,
@@ -78,6 +133,9 @@ export function estimateExperiment(
   };
   return { facts, result: estimate(experiment, facts) };
 }
+
+/** Seeds of the paper's three sets (table 1). */
+const PAPER_SEEDS = 124_006;
 
 /** Number of seeds, as told or counted, and their mean size where that can be seen. */
 function seedsOf({ seeds }: Experiment, told: number | undefined): { seeds: number; seedBytes?: number } {
@@ -89,6 +147,7 @@ function seedsOf({ seeds }: Experiment, told: number | undefined): { seeds: numb
   }
   if (isTable(seeds)) {
     if (told !== undefined) return { seeds: told };
+    if (seeds.format === 'aceCoderSeeds') return { seeds: PAPER_SEEDS };
     throw new Error(
       `The number of seeds in ${seeds.path ?? seeds.dataset ?? seeds.package} is known when they are read: ` +
         'give --seeds.',
@@ -153,6 +212,48 @@ function moneyText({ dollars, atMostDollars, budgetDollars }: Estimate['replies'
   return `${dollars.toFixed(2)} dollars${more.length > 0 ? ` (${more.join('; ')})` : ''}`;
 }
 
+/** Cells below each other, each column as wide as its widest cell. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd(),
+  );
+}
+
+function sweepTable(cells: readonly CellEstimate[], device = 'cpu'): string {
+  const sum = (of: (cell: CellEstimate) => number): number => cells.reduce((total, cell) => total + of(cell), 0);
+  const work = DEVICES[device]?.memoryBytes === undefined ? 'CPU time' : 'GPU time';
+  const numbers = (deviceSeconds: number, seconds: number, dollars: number): string[] => [
+    duration(deviceSeconds),
+    duration(seconds),
+    `${dollarsText(dollars)} dollars`,
+  ];
+  return aligned([
+    ['cell', 'computes', work, 'passes', 'replies', 'values'],
+    ...cells.map(({ name, values, computes, deviceSeconds, seconds, dollars }) => [
+      name,
+      computes.join(', '),
+      ...numbers(deviceSeconds, seconds, dollars),
+      Object.values(values)
+        .map((value) => JSON.stringify(value))
+        .join(' '),
+    ]),
+    [
+      'all',
+      '',
+      ...numbers(
+        sum((cell) => cell.deviceSeconds),
+        sum((cell) => cell.seconds),
+        sum((cell) => cell.dollars),
+      ),
+      '',
+    ],
+  ]).join('\n');
+}
+
 function table({ facts, result }: ReturnType<typeof estimateExperiment>): string {
   const { stages, total, replies, extrapolated, warnings } = result;
   const work = facts.device.memoryBytes === undefined ? 'CPU time' : 'GPU-hours';
@@ -193,13 +294,7 @@ function table({ facts, result }: ReturnType<typeof estimateExperiment>): string
     `${compact(total.storeBytes)}B`,
     '',
   ]);
-  const widths = header.map((text, column) => Math.max(text.length, ...cells.map((row) => row[column]!.length)));
-  const lines = [header, ...cells].map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
+  const lines = aligned([header, ...cells]);
   const rates = facts.device.basis === 'measured' ? MEASURED_RUN.where : 'extrapolated, see below';
   const rent = total.dollars === null ? 'not counted (--price)' : `${total.dollars.toFixed(2)} dollars`;
   return [
@@ -234,14 +329,20 @@ function main(): void {
       throw new Error(`--${name} is ${JSON.stringify(text)}; give a number above 0.`);
     return text === undefined ? undefined : Number(text);
   };
-  const estimated = estimateExperiment(readExperiment(positionals[0]!), {
+  const options = {
     device: values.device,
     devices: number('devices'),
     price: number('price'),
     seeds: number('seeds'),
     parameters: number('parameters'),
     blocks: number('blocks'),
-  });
+  };
+  const sweep = readSweep(positionals[0]!);
+  if (sweep) {
+    const cells = estimateSweep(sweep, options);
+    return void console.log(values.json ? JSON.stringify(cells) : sweepTable(cells, values.device));
+  }
+  const estimated = estimateExperiment(readExperiment(positionals[0]!), options);
   console.log(values.json ? JSON.stringify(estimated.result) : table(estimated));
 }
 

@@ -48,8 +48,8 @@ describe('mistakes', () => {
 
   it('of an unknown preset leave out what the preset would have given', () => {
     const text = printed('an unknown preset, and a mistake beside it');
-    expect(text).toContain(
-      'extends: must be one of "quickstart", "paper-7b"; did you mean "quickstart"? (is "quickstrat")',
+    expect(text).toMatch(
+      /^extends: must be one of "quickstart", "paper-7b", .*; did you mean "quickstart"\? \(is "quickstrat"\)$/m,
     );
     expect(text).toContain('stages.sampling.samples');
     expect(text).not.toMatch(/seeds|models/);

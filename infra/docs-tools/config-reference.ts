@@ -156,12 +156,14 @@ function page(workflow: WorkflowName): string {
 
 function experimentPage(schema: JsonSchema): string[] {
   const { stages: _stages, ...top } = schema.properties!;
-  const presets = Object.keys(PRESETS).map((name) => `\`${name}\``);
+  const presets = Object.entries(PRESETS).map(([name, { about }]) => `| \`${name}\` | ${about} |`);
   return [
     '## Fields',
-    `\`extends\` names a preset (${presets.join(', ')}), whose values hold where the file gives none.\n` +
+    '`extends` names a [preset](#presets), whose values hold where the file gives none.\n' +
       'Objects merge member by member.\nLists, and objects of another `kind`, replace.',
     table(fieldsOf({ ...schema, properties: top })),
+    '## Presets',
+    ['| preset | what it is |', '|---|---|', ...presets].join('\n'),
     '## stages',
     'Settings of each stage, under its name:',
     STAGES.map((stage) => `- \`stages.${stage}\`: [${stage}](${stage}.md#settings)`).join('\n'),

@@ -89,6 +89,10 @@ describe('samples of others', () => {
     expect(results['HumanEval/1']).toMatchObject([{ base_status: 'pass', plus_status: 'pass' }]);
     expect(results['HumanEval/2']).toBeUndefined();
     expect(await (await evaluate(given)).result()).toMatchObject({ ref, reused: true });
+    // The GPU worker, which reads data sets of the hub in the same way, gives the same rows.
+    const data = { kind: 'tasks', format: 'benchmarkRows', path: tasks };
+    const again = await evaluate(given, { benchmarks: [{ kind: 'humanevalPlus', data }] });
+    expect(await again.result()).toMatchObject({ ref, reused: true });
   });
 
   it('are refused before a program runs where they do not fit', async () => {
@@ -104,6 +108,15 @@ describe('samples of others', () => {
       ],
       [{ good: samples('good.jsonl', GOOD) }, { references: {} }, "the benchmark 'humanevalPlus' is not scored"],
       [{ good: samples('good.jsonl', GOOD) }, { sampler: { kind: 'policy' } }, 'inputs.policies'],
+      [
+        { good: samples('good.jsonl', GOOD) },
+        {
+          benchmarks: [
+            { kind: 'humanevalPlus', data: { kind: 'tasks', format: 'benchmarkRows', path: '/nowhere/x.jsonl' } },
+          ],
+        },
+        'config.benchmarks.0.data.path: There is no file at /nowhere/x.jsonl',
+      ],
     ] as const) {
       expect(await failureOf(await evaluate(given, config))).toMatchObject({
         type: 'InvalidExperiment',

@@ -107,6 +107,22 @@ describe('a fork at a round with another reward weight', { timeout: 600_000 }, (
   });
 });
 
+describe('a fork without RL', { timeout: 600_000 }, () => {
+  it('evaluates what it has, and reuses all before it', async () => {
+    const handle = await startWorkflow('experiment', fork('evaluation', { stages: { reinforcement: null } }));
+    const result = (await handle.result()) as Result;
+    expect(result.stages.map(({ name }) => name)).toEqual(
+      made.stages.map(({ name }) => name).filter((name) => name !== 'reinforcement'),
+    );
+    const { evaluation, reinforcement } = summaryOf(result);
+    expect(new Set(evaluation.map(({ policy }) => policy))).toEqual(new Set(['initial', 'fineTuned']));
+    expect(reinforcement.rounds).toEqual([]);
+    const { workflow } = await temporalClient();
+    const rl = workflow.getHandle(`${handle.workflowId}/reinforcement`).describe();
+    await expect(rl).rejects.toThrow(WorkflowNotFoundError);
+  });
+});
+
 describe('a fork of an experiment that is parked', { timeout: 600_000 }, () => {
   it('asks its workflow, and goes on with what is done', async () => {
     const micro = microExperiment('parked', inject('seeds'), inject('model')) as { stages: Record<string, object> };

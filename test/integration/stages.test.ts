@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
-import { PairRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
+import { FilteredQuestionRow, PairRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import type { CompareResult } from '../../workflows/compare.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
@@ -101,6 +101,40 @@ describe('preferences by Temporal CLI', () => {
     );
     expect(message).toContain("must be 'programs'");
     expect(message).toContain('config.minimumGap');
+  });
+});
+
+describe('a filter without an oracle', () => {
+  it('keeps what the teacher wrote, right or wrong, and the tests are shown to the sampler where it asks for them', async () => {
+    const path = join(folder, 'questions.jsonl');
+    const tests = ['assert double(2) == 4', 'assert double(3) == 7'];
+    const question = {
+      id: 'q-1',
+      seedId: 's-1',
+      source: 'own',
+      question: 'Write double(n).',
+      entryPoint: 'double',
+      reference: 'def double(n):\n    return 2 * n\n',
+      testCases: tests.map((test) => ({ test })),
+    };
+    writeFileSync(path, `${JSON.stringify(question)}\n`);
+    const result = async (stage: string, inputs: object, config: object): Promise<StageResult> =>
+      (await (await startWorkflow(stage, { inputs, config })).result()) as StageResult;
+    const questions = { kind: 'questions', path };
+    const rule = { minimumTestCases: 1, minimumDistinctOutputs: 1, heldOutShare: 0 };
+    const filtered = await result('filtering', { questions }, { ...rule, oracle: { kind: 'none' } });
+    const rows: FilteredQuestionRow[] = [];
+    for await (const row of artifactStore().rowsOf(filtered.ref, FilteredQuestionRow)) rows.push(row);
+    expect(rows).toMatchObject([{ tests, reference: '', testCases: 2 }]);
+    const judged = await result('filtering', { questions }, rule);
+    expect(judged.metrics).toMatchObject({ keptTestCases: 1, droppedTestCases: { assertion_failed: 1 } });
+
+    const inputs = { questions: filtered.ref, policy: { kind: 'folder', path: inject('model') } };
+    const config = { samples: 2, maxNewTokens: 8 };
+    const plain = await result('sampling', inputs, config);
+    const shown = await result('sampling', inputs, { ...config, shownTests: 2 });
+    expect([plain.ref.rows, shown.ref.rows]).toEqual([2, 2]);
+    expect(shown.ref.digest).not.toBe(plain.ref.digest);
   });
 });
 

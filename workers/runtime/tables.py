@@ -1,4 +1,4 @@
-"""The border to the formats of others: Parquet, Hugging Face data sets and source trees, as rows of this system.
+"""The border to the formats of others: Parquet, JSON Lines, Hugging Face data sets and source trees, as rows.
 
 Schemas are those of the data sets' cards. What a pre-filter of the paper (section 2.2, and the authors' preprocessing
 scripts) leaves out is counted by its reason.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import re
 import sys
@@ -18,7 +20,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from operations import (
     CheckTableParams,
@@ -54,6 +56,8 @@ def import_table(params: ImportTableParams, call: Call) -> ImportTableResult:
     params: format, one of path, dataset (+ revision) and package, kind, heldOutShare, output. Result: {rows, dropped:
     {reason: count}, source}. Errors: `InvalidInput` that names what is missing or which column is not there.
     """
+    if params["format"] == "benchmarkRows":
+        return import_benchmark_rows(params, call)
     drops = Drops()
     reader = READERS[params["format"], params["kind"]]
     source, rows = reader(params, drops)
@@ -74,13 +78,49 @@ def import_table(params: ImportTableParams, call: Call) -> ImportTableResult:
     return {"rows": count.rows, "dropped": dict(sorted(drops.items())), "source": source}
 
 
+def import_benchmark_rows(params: ImportTableParams, call: Call) -> ImportTableResult:
+    """Write the rows of a benchmark's files one after the other, as JSON Lines.
+
+    Lines of JSON are copied byte by byte, because a number that is read and written again may be another text.
+    """
+    source = table_of(params)
+    rows = 0
+    with Path(params["output"]).open("wb") as output:
+        for line in benchmark_lines(source):
+            rows += 1
+            if rows % PROGRESS_ROWS == 0:
+                call.raise_if_cancelled()
+                call.progress(rows, 0, f"rows read from {source['name']}")
+            output.write(line.rstrip(b"\r\n") + b"\n")
+    if rows == 0:
+        raise ServiceError("InvalidInput", f"{source['name']} gives no row of kind {params['kind']}.")
+    return {"rows": rows, "dropped": {}, "source": source["name"]}
+
+
+def benchmark_lines(source: Mapping[str, Any]) -> Iterator[bytes]:
+    """Rows of all files as lines of JSON."""
+    import pyarrow.parquet as pq
+
+    for file in source["files"]:
+        if file.suffix == ".parquet":
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=PROGRESS_ROWS):
+                for row in batch.to_pylist():
+                    # Dates and times are the only values of a table that JSON lacks and a benchmark has.
+                    yield json.dumps(row, ensure_ascii=False, default=lambda value: value.isoformat()).encode()
+        else:
+            with opened(file) as lines:
+                yield from (line for line in lines if line.strip())
+
+
 def check_table(params: CheckTableParams, call: Call) -> CheckTableResult:
     """Whether what is to be read is there; reads no more than its schema. Errors: `InvalidInput`."""
     if params["format"] in ("sourceTree", "package"):
         tree_of(params)
         return {}
-    source = table_of(params)
-    columns_of(source, params["format"])
+    for table in paper_tables(params) if params["format"] == "aceCoderSeeds" else [params]:
+        source = table_of(table)
+        if table["format"] != "benchmarkRows":
+            columns_of(source, table["format"])
     return {}
 
 
@@ -229,6 +269,27 @@ def stack_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     return source["name"], rows()
 
 
+PAPER_SEEDS: tuple[tuple[Literal["evolInstruct", "ossInstruct", "stackPythonFns"], str], ...] = (
+    ("evolInstruct", "ise-uiuc/Magicoder-Evol-Instruct-110K"),
+    ("ossInstruct", "ise-uiuc/Magicoder-OSS-Instruct-75K-Instruction-Response"),
+    ("stackPythonFns", "bigcode/stack-dedup-python-fns"),
+)
+"""The three seed sets of the paper (section 2.2, table 1), by their names on the hub."""
+
+
+def paper_tables(params: TableParams) -> list[TableParams]:
+    """The tables of the three seed sets, as each of them alone would be asked for."""
+    shared = {"kind": params["kind"], "heldOutShare": params["heldOutShare"]}
+    return [CheckTableParams(format=form, dataset=dataset, **shared) for form, dataset in PAPER_SEEDS]
+
+
+def paper_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
+    """The seeds of the paper: those of its three sets, one after the other."""
+    readers = (evol_seeds, oss_seeds, stack_seeds)
+    read = [reader(table, drops) for reader, table in zip(readers, paper_tables(params), strict=True)]
+    return ", ".join(name for name, _ in read), itertools.chain.from_iterable(rows for _, rows in read)
+
+
 def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
     """AceCode-87K as filtered questions. A program that passes all kept tests, where there is one, is the reference."""
     source = table_of(params)
@@ -318,26 +379,69 @@ def acecode_pairs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]
     return source["name"], rows()
 
 
+TABLE_PATTERNS = (["*.parquet"], ["*.jsonl", "*.jsonl.gz", "*.json"])
+"""What the rows of a data set stand in, the first that it has."""
+
+
 def table_of(params: TableParams) -> dict[str, Any]:
-    """The Parquet files of a path, or of a data set of the Hugging Face hub (or its local cache)."""
+    """The files of a path, or of a data set of the Hugging Face hub (or its local copy), with a name for both.
+
+    The name of a data set holds the commit that was read. Errors: `InvalidInput` that names what is missing.
+    """
     if (path := params.get("path")) is not None:
         place = Path(path)
         files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
         if not place.exists() or not files:
-            raise ServiceError("InvalidInput", f"There is no Parquet file at {path} on the GPU worker.")
+            what = "file" if params["format"] == "benchmarkRows" else "Parquet file"
+            raise ServiceError("InvalidInput", f"There is no {what} at {path} on the GPU worker.")
         return {"name": place.name, "files": files}
+    dataset = _given(params, "dataset")
+    if wanted := params.get("files"):
+        folder = hub_folder(dataset, params.get("revision"), wanted)
+        missing = [file for file in wanted if not (folder / file).is_file()]
+        if missing:
+            raise ServiceError("InvalidInput", f"The data set {dataset}@{folder.name} has no file {missing[0]}.")
+        return {"name": f"{dataset}@{folder.name}", "files": [folder / file for file in wanted]}
+    for patterns in TABLE_PATTERNS:
+        folder = hub_folder(dataset, params.get("revision"), patterns)
+        if files := sorted({file for pattern in patterns for file in folder.rglob(pattern)}):
+            return {"name": f"{dataset}@{folder.name}", "files": files}
+    raise ServiceError("InvalidInput", f"The data set {dataset} has no Parquet and no JSON Lines file.")
+
+
+def hub_folder(dataset: str, revision: str | None, patterns: list[str]) -> Path:
+    """The local copy of files of a data set, downloaded where it is not there. Its name is the commit.
+
+    Errors: `InvalidInput` with the reason why it cannot be had.
+    """
     from huggingface_hub import snapshot_download
 
-    dataset = _given(params, "dataset")
     try:
-        folder = snapshot_download(
-            dataset, repo_type="dataset", revision=params.get("revision"), allow_patterns="*.parquet"
-        )
+        return Path(snapshot_download(dataset, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except Exception as error:
         raise ServiceError(
             "InvalidInput", f"The data set {dataset} cannot be had from the hub: {str(error).splitlines()[0]}"
         ) from error
-    return {"name": dataset, "files": sorted(Path(folder).rglob("*.parquet"))}
+
+
+def opened(file: Path) -> BinaryIO:
+    """A file of lines, unzipped where its name says so."""
+    return cast(BinaryIO, gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
+
+
+def rows_of_lines(file: Path) -> Iterator[Row]:
+    """Rows of a file of JSON Lines. Errors: `InvalidInput` that names the line."""
+    with opened(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ServiceError("InvalidInput", f"{file.name}: line {number} is no JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ServiceError("InvalidInput", f"{file.name}: line {number} is no object.")
+            yield row
 
 
 def _given(params: TableParams, name: Literal["path", "dataset", "package"]) -> str:
@@ -353,10 +457,11 @@ def columns_of(source: Mapping[str, Any], format: str) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    first = source["files"][0]
     try:
-        present = pq.read_schema(source["files"][0]).names
+        present = list(next(rows_of_lines(first), {})) if is_lines(first) else pq.read_schema(first).names
     except (OSError, pa.ArrowInvalid) as error:
-        raise ServiceError("InvalidInput", f"{source['files'][0]} is no Parquet file: {error}") from error
+        raise ServiceError("InvalidInput", f"{first} is no Parquet file: {error}") from error
     wanted = COLUMNS[format]
     missing = [name for name in wanted if name not in present]
     if format == "aceCode87K" and not {"test_cases", "tests"} & set(present):
@@ -375,8 +480,16 @@ def read_table(source: Mapping[str, Any], columns: list[str]) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     for file in source["files"]:
+        if is_lines(file):
+            yield from ({name: row.get(name) for name in columns} for row in rows_of_lines(file))
+            continue
         for batch in pq.ParquetFile(file).iter_batches(batch_size=PROGRESS_ROWS, columns=columns):
             yield from batch.to_pylist()
+
+
+def is_lines(file: Path) -> bool:
+    """Whether a file has JSON Lines, by its name."""
+    return file.name.removesuffix(".gz").endswith((".jsonl", ".json"))
 
 
 # --- source trees -----------------------------------------------------------------------------------------------------
@@ -604,6 +717,7 @@ READERS = {
     ("evolInstruct", "seeds"): evol_seeds,
     ("ossInstruct", "seeds"): oss_seeds,
     ("stackPythonFns", "seeds"): stack_seeds,
+    ("aceCoderSeeds", "seeds"): paper_seeds,
     ("sourceTree", "seeds"): tree_seeds,
     ("package", "seeds"): tree_seeds,
     ("aceCode87K", "filteredQuestions"): acecode_questions,

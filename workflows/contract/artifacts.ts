@@ -85,12 +85,21 @@ export const TABLE_FORMATS = {
   evolInstruct: ['seeds'],
   ossInstruct: ['seeds'],
   stackPythonFns: ['seeds'],
+  aceCoderSeeds: ['seeds'],
   sourceTree: ['seeds'],
   package: ['seeds'],
   aceCode87K: ['filteredQuestions', 'programs'],
   aceCodePair300K: ['pairs'],
+  benchmarkRows: ['tasks'],
 } as const satisfies Record<string, readonly ArtifactKind[]>;
 export type TableFormat = keyof typeof TABLE_FORMATS;
+
+/** What the formats are read from that are not read from a path or a data set. */
+const SOURCES_OF_FORMAT: Partial<Record<TableFormat, readonly string[]>> = {
+  package: ['package'],
+  sourceTree: ['path'],
+  aceCoderSeeds: [],
+};
 
 /**
  * A table or a source tree on a GPU worker, or a data set of the Hugging Face hub, that is imported before the stage
@@ -103,17 +112,25 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
       format: z
         .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
         .describe(
-          'Parquet with the columns of Magicoder Evol-Instruct, OSS-Instruct, stack-dedup-python-fns, ' +
-            'AceCode-87K or AceCodePair-300K; or functions of a source tree, or of a package in the Python ' +
-            'environment',
+          'Parquet or JSON Lines with the columns of Magicoder Evol-Instruct, OSS-Instruct, ' +
+            'stack-dedup-python-fns, ' +
+            'AceCode-87K or AceCodePair-300K; functions of a source tree, or of a package in the Python ' +
+            'environment; the three seed sets of the paper, of the hub; or rows of a benchmark as they are, in Parquet or JSON Lines',
         ),
       path: z
         .string()
         .min(1)
         .optional()
-        .describe('Parquet file, or folder of such files or of the source tree, on the GPU worker'),
+        .describe('file of the table, or folder of such files or of the source tree, on the GPU worker'),
       dataset: HubId.optional().describe('data set of the Hugging Face hub, instead of a path'),
       revision: HubRevision.optional().describe('its revision; absent: the newest'),
+      files: z
+        .array(FileBelow)
+        .min(1)
+        .optional()
+        .describe(
+          'files of the data set that hold the rows, in their order; absent: all Parquet files, else all JSON Lines',
+        ),
       package: PackageName.optional().describe('name of the package, for the format package'),
       heldOutShare: z
         .number()
@@ -123,7 +140,7 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
         .describe('share of questions that are held out, by a hash of their text; not for seeds'),
     })
     .superRefine((table, context) => {
-      const { format, path, dataset, revision, package: packageName } = table;
+      const { format, path, dataset, revision, files, package: packageName } = table;
       const fields: object = table;
       const kind = 'kind' in fields ? fields.kind : undefined;
       const kinds: readonly string[] = TABLE_FORMATS[format];
@@ -134,20 +151,23 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
           message: `must be a format that holds ${kind}; ${format} holds ${kinds.join(' and ')}`,
           input: format,
         });
-      const wanted = format === 'package' ? ['package'] : format === 'sourceTree' ? ['path'] : ['path', 'dataset'];
+      const wanted = SOURCES_OF_FORMAT[format] ?? ['path', 'dataset'];
       const given = Object.entries({ path, dataset, package: packageName })
         .filter(([, value]) => value !== undefined)
         .map(([name]) => name);
-      if (given.length !== 1 || !wanted.includes(given[0]!))
+      if (given.length !== Math.min(1, wanted.length) || given.some((name) => !wanted.includes(name)))
         context.addIssue({
           code: 'custom',
           path: ['format'],
           message:
-            `${format} is read from exactly one of ${wanted.join(', ')}; given are ` + `${given.join(', ') || 'none'}`,
+            wanted.length === 0
+              ? `${format} names its data sets itself; leave out ${given.join(', ')}`
+              : `${format} is read from exactly one of ${wanted.join(', ')}; given are ${given.join(', ') || 'none'}`,
           input: format,
         });
-      if (revision !== undefined && dataset === undefined)
-        context.addIssue({ code: 'custom', path: ['revision'], message: 'belongs to a dataset', input: revision });
+      for (const [name, value] of Object.entries({ revision, files }))
+        if (value !== undefined && dataset === undefined)
+          context.addIssue({ code: 'custom', path: [name], message: 'belongs to a dataset', input: value });
     });
 export const ArtifactTable = artifactTable(ArtifactKind.describe('what is read out of it'));
 export type ArtifactTable = z.infer<typeof ArtifactTable>;

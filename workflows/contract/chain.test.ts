@@ -1,6 +1,6 @@
 /** The chain: every input comes from an earlier stage, and what is optional is left out. */
 import { describe, expect, it } from 'vitest';
-import { chainInputs, fed, givenOf, sourcesOf, stagesOf, type Sources } from './chain.js';
+import { chainInputs, fed, givenOf, sourcesOf, stagesOf, usedSources, type Sources } from './chain.js';
 import { Experiment } from './experiment.js';
 import { type CHAIN, StageConfigs, STAGES, type StageConfig, type StageName } from './stages/index.js';
 
@@ -63,6 +63,21 @@ describe('inputs of a stage', () => {
     expect(chainInputs('rewardModel', configOf('rewardModel'), { ...everything, given })).toMatchObject({
       backbone: thing('backbone'),
     });
+  });
+
+  it('name the sampler in the place of the policy where there is one, and nowhere else', () => {
+    const given = givenOf({ models: { policy: thing('policy'), sampler: thing('sampler') } });
+    expect(chainInputs('sampling', configOf('sampling'), { ...everything, given })).toMatchObject({
+      policy: thing('sampler'),
+    });
+    expect(chainInputs('rewardModel', configOf('rewardModel'), { ...everything, given })).toMatchObject({
+      backbone: thing('policy'),
+    });
+    expect(usedSources('sampling', ['filtering', 'models.policy', 'models.sampler'])).toEqual([
+      'filtering',
+      'models.sampler',
+    ]);
+    expect(usedSources('sampling', ['models.policy'])).toEqual(['models.policy']);
   });
 
   it('hold what a setting asks for, and only then', () => {

@@ -85,6 +85,7 @@ export function givenOf<V>({
   const given: Record<Given, V | undefined> = {
     seeds,
     'models.policy': models.policy,
+    'models.sampler': models.sampler,
     'models.rewardModel': models.rewardModel,
     'inputs.replies': inputs.replies,
     'inputs.oracleSamples': inputs.oracleSamples,
@@ -101,6 +102,23 @@ export function stagesOf(settings: Partial<Record<StageName, unknown>>): StageNa
 /** Every source of a stage, whatever its settings. */
 export function sourcesOf(stage: StageName): Source[] {
   return Object.values<Feed<never, Source>>(CHAIN[stage]).flatMap(sourcesOfFeed);
+}
+
+/**
+ * The sources that a stage takes where these exist: of alternatives, the first of them. Settings that leave an input out
+ * are not asked.
+ *
+ * @example
+ * usedSources('sampling', ['filtering', 'models.policy', 'models.sampler']); // ['filtering', 'models.sampler']
+ */
+export function usedSources(stage: StageName, existing: readonly Source[]): Source[] {
+  const taken = (from: From<Source>): Source[] =>
+    alternatives(from)
+      .filter((source) => existing.includes(source))
+      .slice(0, 1);
+  return Object.values<Feed<never, Source>>(CHAIN[stage]).flatMap((feed) =>
+    isFrom(feed) ? taken(feed) : isConditional(feed) ? taken(feed.from) : Object.values(feed).flatMap(taken),
+  );
 }
 
 function sourcesOfFeed<C, S extends string>(feed: Feed<C, S>): S[] {

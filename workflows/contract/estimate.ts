@@ -3,6 +3,7 @@
  * Pure.
  */
 import { EstimateRun, LONGEST_ANSWER, MEASURED_RUN, type EstimateFacts, type StageEstimate } from './estimation.js';
+import { stagesOf } from './chain.js';
 import type { Experiment } from './experiment.js';
 import { STAGE_LIST, type StageName } from './stages/index.js';
 
@@ -42,12 +43,11 @@ export interface Estimate {
  */
 export function estimate({ stages: settings }: Experiment, facts: EstimateFacts): Estimate {
   const run = new EstimateRun(facts);
-  const stages = STAGE_LIST.filter(({ name }) => settings[name] !== undefined).map(
-    ({ name, withSettings }): OfStage => ({
-      stage: name,
-      ...withSettings(settings[name]).estimate(run),
-    }),
-  );
+  const runs = new Set(stagesOf(settings));
+  const stages = STAGE_LIST.filter(({ name }) => runs.has(name)).map(({ name, withSettings }): OfStage => ({
+    stage: name,
+    ...withSettings(settings[name]).estimate(run),
+  }));
   const sum = (part: (each: StageEstimate) => number): number => stages.reduce((total, each) => total + part(each), 0);
   const storeBytes = sum(({ bytes }) => bytes);
   const deviceSeconds = sum((each) => each.deviceSeconds);
@@ -103,7 +103,7 @@ function overBudget(replies: Estimate['replies']): string[] {
 function extrapolations(settings: Experiment['stages'], { device, policy }: EstimateFacts): string[] {
   const limit = Math.max(
     settings.sampling.maxNewTokens,
-    settings.reinforcement.maxNewTokens,
+    settings.reinforcement?.maxNewTokens ?? 0,
     settings.evaluation.maxNewTokens,
   );
   return [

@@ -115,6 +115,8 @@ export interface EstimateFacts {
   /** Bytes of a seed on average; absent: {@link SEED_BYTES}. */
   seedBytes?: number | undefined;
   policy: ModelSize;
+  /** The model that samples programs; absent: the policy. */
+  sampler?: ModelSize | undefined;
   backbone: ModelSize;
   device: Device;
   /** Devices that sample and evaluate at once; a training uses one. */
@@ -175,8 +177,9 @@ export interface StageEstimate {
  * Each stage reads the counts of those before it and sets its own.
  */
 export class EstimateRun {
-  /** Questions with test cases, out of synthesis. */
+  /** Questions, and their test cases, out of synthesis. */
   questions = 0;
+  testCases = 0;
   /** Test cases that the oracle keeps. */
   keptTestCases = 0;
   /** Questions per split, out of filtering. */

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { artifactInput } from './artifacts.js';
 import { Name, schemaField } from './fields.js';
 import { ModelSource } from './models.js';
-import { PRESETS } from './presets.js';
+import { PRESETS } from './preset-list.js';
 import { RecordedInputs, within, withRecorded } from './recorded.js';
 import { StageSettings } from './stages/index.js';
 
@@ -15,7 +15,8 @@ const ExperimentFields = z.strictObject({
   seeds: artifactInput('seeds').describe('seed programs: a JSON Lines file on the pipeline worker, or an artifact'),
   models: z
     .strictObject({
-      policy: ModelSource.describe('the model that samples programs and that RL trains'),
+      policy: ModelSource.describe('the model that RL trains, and that samples programs where no other one is named'),
+      sampler: ModelSource.optional().describe('the model that samples programs; absent: the policy'),
       rewardModel: ModelSource.optional().describe('backbone of the reward model; absent: the policy'),
     })
     .describe('the models'),

@@ -2,7 +2,13 @@
 
 /** What an experiment is given, by its path in the experiment's input. */
 export type Given =
-  'seeds' | 'models.policy' | 'models.rewardModel' | 'inputs.replies' | 'inputs.oracleSamples' | 'inputs.samples';
+  | 'seeds'
+  | 'models.policy'
+  | 'models.sampler'
+  | 'models.rewardModel'
+  | 'inputs.replies'
+  | 'inputs.oracleSamples'
+  | 'inputs.samples';
 
 /** One source, or several of which the first that exists counts. A stage that does not run has no output. */
 export type From<S extends string> = S | readonly [S, ...S[]];

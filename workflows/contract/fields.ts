@@ -79,4 +79,7 @@ export const trainingExecution = {
 /** How a result is got; never in a key, so that a change repeats nothing. */
 export const EXECUTION = 'how the result is got; never in a key, so that a change repeats nothing';
 
+export const shownTests = count
+  .optional()
+  .describe("first test cases of a question that are put under it in the prompt (the authors' code: 2); absent: none");
 export const testCases = count.max(MAX_TESTS).default(20).describe('test cases asked for per question');

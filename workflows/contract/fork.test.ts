@@ -63,12 +63,48 @@ describe('a fork at a stage', () => {
       "fork.patch.models.policy: decides sampling, which is before reinforcement; fork from 'sampling' to change it",
     ]);
   });
+
+  it('may take another policy from RL on where another model samples and another one is the backbone', () => {
+    const hub = (id: string) => ({ kind: 'hub', id, revision: 'main' });
+    const of = source();
+    const models = { ...of.experiment.models, sampler: hub('a/b'), rewardModel: hub('a/b') };
+    const sampled = { ...of, experiment: Experiment.parse({ ...of.experiment, models }) };
+    expect(told(sampled, fork('reinforcement', { models: { policy: hub('c/d') } }))).toEqual([]);
+    expect(told(sampled, fork('reinforcement', { models: { sampler: hub('c/d') } }))).toEqual([
+      "fork.patch.models.sampler.id: decides sampling, which is before reinforcement; fork from 'sampling' to change it",
+    ]);
+    const given = { 'models.sampler': ref('model', 'sampler') };
+    expect(pinned(sampled.experiment, given).models.sampler).toEqual({
+      kind: 'artifact',
+      ref: ref('model', 'sampler'),
+    });
+  });
+
+  it('of an experiment of an earlier version has the defaults of fields that were added since', () => {
+    const of = source();
+    const { denominator: _added, ...preferences } = of.experiment.stages.preferences;
+    const older = { ...of.experiment, stages: { ...of.experiment.stages, preferences } } as Experiment;
+    const { data } = forked({ ...of, experiment: older }, fork('reinforcement.round.2', reward(0.5)));
+    expect(data?.origin.differences.map(({ field }) => field)).toEqual([
+      'stages.reinforcement.reward.rewardModelWeight',
+    ]);
+  });
+
+  it('may leave RL out, which the evaluation behind it follows from', () => {
+    const { data } = forked(source(), fork('evaluation', { stages: { reinforcement: null } }));
+    expect(Object.keys(data!.results)).toEqual(['synthesis', 'filtering', 'sampling', 'preferences', 'rewardModel']);
+    const stages = [{ name: 'evaluation' as const, state: 'done' as const }];
+    expect(frontierOf(data!.origin, stages).stages[0]!.because).toEqual(['stages.reinforcement']);
+    expect(told(source(), fork('reinforcement', { stages: { reinforcement: null } }))).toEqual([
+      expect.stringMatching(/^fork\.from: the experiment does not run reinforcement/),
+    ]);
+  });
 });
 
 describe('a fork at a round', () => {
   it('changes the settings from that round on, and none before', () => {
     const { data } = forked(source(), fork('reinforcement.round.3', reward(0.5)));
-    const { reinforcement } = data!.experiment.stages;
+    const reinforcement = data!.experiment.stages.reinforcement!;
     expect([1, 2, 3, 4].map((round) => roundSettings(reinforcement, round).reward.rewardModelWeight)).toEqual([
       0, 0, 0.5, 0.5,
     ]);
@@ -84,7 +120,7 @@ describe('a fork at a round', () => {
       { fromRound: 4, settings: { reward: { rewardModelWeight: 0.1 }, temperature: 0.7 } },
     ];
     const { data } = forked(source(undefined, { changes }), fork('reinforcement.round.3', reward(0.5)));
-    const { reinforcement } = data!.experiment.stages;
+    const reinforcement = data!.experiment.stages.reinforcement!;
     const settings = [1, 2, 3, 4].map((round) => roundSettings(reinforcement, round));
     expect(settings.map(({ topP }) => topP)).toEqual([1, 0.9, 0.9, 0.9]);
     expect(settings.map((each) => each.reward.rewardModelWeight)).toEqual([0, 0, 0.5, 0.5]);
@@ -99,7 +135,7 @@ describe('a fork at a round', () => {
 
   it('at the first round is one of the whole stage', () => {
     const patch = { stages: { reinforcement: { seed: 7 } } };
-    expect(forked(source(), fork('reinforcement.round.1', patch)).data?.experiment.stages.reinforcement.seed).toBe(7);
+    expect(forked(source(), fork('reinforcement.round.1', patch)).data?.experiment.stages.reinforcement?.seed).toBe(7);
   });
 });
 

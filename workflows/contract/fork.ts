@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import type { ArtifactRef } from './artifacts.js';
 import { canonicalJson } from './canonical.js';
-import { sourcesOf, stagesOf } from './chain.js';
+import { givenOf, sourcesOf, stagesOf, usedSources, type Source } from './chain.js';
 import { Experiment } from './experiment.js';
 import type { Given } from './feeds.js';
 import type { ForkOrigin, Frontier } from './frontier.js';
@@ -91,6 +91,7 @@ export function pinned(experiment: Experiment, given: Partial<Record<Given, Arti
     seeds: given.seeds ?? experiment.seeds,
     models: {
       policy: model(models.policy, 'models.policy'),
+      ...(models.sampler ? { sampler: model(models.sampler, 'models.sampler') } : {}),
       ...(models.rewardModel ? { rewardModel: model(models.rewardModel, 'models.rewardModel') } : {}),
     },
     ...(inputs
@@ -114,7 +115,8 @@ export function forked(
   { name, fork }: ForkInput,
 ): { data: Forked; mistakes?: undefined } | { mistakes: Mistake[]; data?: undefined } {
   const place = placeOf(fork.from);
-  const before = source.experiment;
+  // One of an earlier version lacks the fields that were added since: it ran by their defaults.
+  const before = Experiment.safeParse(source.experiment).data ?? source.experiment;
   const { patch, refused } =
     place.round === undefined ? { patch: fork.patch, refused: [] } : fromRound(before, fork, place.round);
   if (refused.length > 0) return { mistakes: refused };
@@ -142,7 +144,7 @@ export function forked(
     refuse('fork.patch', fork.patch, `changes no result: ${source.workflowId} has these values already`);
   if (!ran.includes(place.stage))
     refuse('fork.from', fork.from, `the experiment does not run ${place.stage}; it runs ${ran.join(', ')}`);
-  const { rounds } = experiment.stages.reinforcement;
+  const rounds = experiment.stages.reinforcement?.rounds ?? 0;
   if (place.round !== undefined && place.round > rounds)
     refuse('fork.from', fork.from, `the experiment has ${rounds} rounds; patch stages.reinforcement.rounds for more`);
   const results: Forked['results'] = {};
@@ -179,9 +181,11 @@ export function differing(
   after: Experiment,
 ): (ForkOrigin['differences'][number] & { stage: StageName | undefined })[] {
   const ran = stagesOf(after.stages);
+  const given = givenOf<unknown>({ seeds: after.seeds, models: after.models, inputs: after.inputs });
+  const used = (stage: StageName): Source[] => usedSources(stage, [...ran, ...(Object.keys(given) as Given[])]);
   return differencesOf(before, after).map((difference) => ({
     ...difference,
-    stage: decidedBy(difference.field, ran),
+    stage: decidedBy(difference.field, ran, used),
   }));
 }
 
@@ -197,7 +201,12 @@ export function frontierOf(
     const sources: readonly string[] = sourcesOf(stage);
     const fields = origin.differences
       .map(({ field }) => field)
-      .filter((field) => field.startsWith(`stages.${stage}.`) || sources.some((source) => within(field, source)));
+      .filter(
+        (field) =>
+          field.startsWith(`stages.${stage}.`) ||
+          // A source is no longer given, or no longer made.
+          sources.some((source) => within(field, source) || field === `stages.${source}`),
+      );
     const all = [...fields, ...names.filter((name) => made.has(name) && sources.includes(name))];
     return all.length > 0 ? all : ['another version of its code, or a result that the store no longer has'];
   };
@@ -237,7 +246,7 @@ function fromRound(
           `rounds, ${ROUND_CHANGES.join(', ')}${didYouMean(field, ROUND_CHANGES)}`,
       ),
     );
-  const { changes = [] } = stages.reinforcement;
+  const { changes = [] } = stages.reinforcement ?? {};
   const earlier = changes.filter(({ fromRound: at }) => at < round);
   const own = changes.find(({ fromRound: at }) => at === round);
   const later = changes.filter(({ fromRound: at }) => at > round);
@@ -277,6 +286,7 @@ function inPatch({ path, ...rest }: Mistake): Mistake {
 function asOf(experiment: Experiment, round: number | undefined): Experiment {
   if (round === undefined) return experiment;
   const { reinforcement } = experiment.stages;
+  if (reinforcement === null) return experiment;
   const settings: ReinforcementConfig = roundSettings(reinforcement, round);
   return { ...experiment, stages: { ...experiment.stages, reinforcement: settings } };
 }
@@ -295,9 +305,17 @@ function differencesOf(before: unknown, after: unknown, path = ''): ForkOrigin['
 }
 
 /** The first stage that a field decides. */
-function decidedBy(field: string, ran: readonly StageName[]): StageName | undefined {
+function decidedBy(
+  field: string,
+  ran: readonly StageName[],
+  used: (stage: StageName) => readonly Source[],
+): StageName | undefined {
   const own = STAGES.find((stage) => within(field, `stages.${stage}`));
-  return own ?? ran.find((stage) => sourcesOf(stage).some((source) => within(field, source)));
+  // A stage that no longer runs decides the next one that does.
+  if (own) return ran.find((stage) => STAGES.indexOf(stage) >= STAGES.indexOf(own));
+  // A model that is no longer named decides whoever used it.
+  const decides = (sources: readonly Source[]): boolean => sources.some((source) => within(field, source));
+  return ran.find((stage) => decides(used(stage))) ?? ran.find((stage) => decides(sourcesOf(stage)));
 }
 
 /** Whether a path is another one or lies below it. */
@@ -308,7 +326,7 @@ function within(path: string, other: string): boolean {
 /** Rounds of RL that an experiment has done, at least. */
 function roundsDone({ experiment, stages }: ForkSource): number {
   const { state, progress } = stages.find(({ name }) => name === 'reinforcement') ?? { state: 'waiting' };
-  if (state === 'done') return experiment.stages.reinforcement.rounds;
+  if (state === 'done') return experiment.stages.reinforcement?.rounds ?? 0;
   return progress?.unit === 'rounds' ? progress.done : 0;
 }
 

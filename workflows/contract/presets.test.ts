@@ -1,6 +1,17 @@
 /** Presets: the rule by which a user's values are merged over one, and that each of them is a valid experiment. */
 import { describe, expect, it } from 'vitest';
-import { checkInput, Experiment, expandPreset, merge, PRESETS, WorkflowInputs, type WorkflowName } from './index.js';
+import { differing } from './fork.js';
+import {
+  benchmarkResults,
+  checkInput,
+  Experiment,
+  expandPreset,
+  merge,
+  PRESETS,
+  stagesOf,
+  WorkflowInputs,
+  type WorkflowName,
+} from './index.js';
 
 const OWN = { name: 'mine', seeds: { kind: 'seeds', path: 'seeds.jsonl' } };
 
@@ -63,16 +74,17 @@ describe('names that every object has', () => {
 
 describe('expandPreset', () => {
   it.each(Object.keys(PRESETS))('%s is a valid experiment with a name and seeds', (name) => {
+    expect(PRESETS[name]!.about.length).toBeGreaterThan(20);
     const parsed = Experiment.safeParse(expandPreset({ extends: name, ...OWN }));
     expect(parsed.error?.issues ?? []).toEqual([]);
   });
 
   it('puts the values of the user over those of the preset, and drops `extends`', () => {
-    const expanded = expandPreset({ extends: 'paper-7b', ...OWN, stages: { sampling: { samples: 4 } } });
+    const expanded = expandPreset({ extends: 'quickstart', ...OWN, stages: { sampling: { samples: 4 } } });
     const { stages, ...rest } = Experiment.parse(expanded);
     expect(expanded).not.toHaveProperty('extends');
     expect(rest).toMatchObject({ name: 'mine', seeds: OWN.seeds });
-    expect(stages.sampling).toMatchObject({ samples: 4, temperature: 1, maxNewTokens: 1024 });
+    expect(stages.sampling).toMatchObject({ samples: 4, temperature: 0.8, maxNewTokens: 64 });
   });
 
   it('leaves the presets as they are', () => {
@@ -96,31 +108,93 @@ describe('expandPreset', () => {
       `unknown preset ${JSON.stringify(name)}; known are quickstart, paper-7b`,
     );
   });
+});
 
-  it('has the label rule and training settings of the paper in paper-7b', () => {
-    const { stages } = Experiment.parse(expandPreset({ extends: 'paper-7b', ...OWN }));
-    expect(stages.preferences).toMatchObject({ minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 });
+const paper = (name: string): Experiment => Experiment.parse(expandPreset({ extends: name, name: 'x' }));
+/** Fields in which a preset differs from another one and that decide results. */
+const differences = (name: string, other = 'paper-7b'): string[] =>
+  differing(paper(other), paper(name)).map(({ field }) => field);
+
+describe('a preset that extends others', () => {
+  it('has all of their deviations, each over the one that they share', () => {
+    const { extends: parts = [] } = PRESETS['paper-7b-recommended']!;
+    expect(parts.length).toBeGreaterThan(5);
+    const each = parts.flatMap((name) => differences(name));
+    expect(new Set(each).size).toBe(each.length);
+    expect(differences('paper-7b-recommended').sort()).toEqual(each.sort());
+  });
+
+  it.each(Object.entries(PRESETS).filter(([, { extends: bases }]) => bases !== undefined))(
+    '%s extends presets that exist, and differs from each of them',
+    (name, { extends: bases }) => {
+      for (const base of bases!) {
+        expect(Object.keys(PRESETS)).toContain(base);
+        expect(differences(name, base)).not.toEqual([]);
+      }
+    },
+  );
+});
+
+describe('paper-7b', () => {
+  it('has the setting of the paper, stage by stage', () => {
+    const { seeds, models, stages } = paper('paper-7b');
+    const coder = { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-7B-Instruct' };
+    expect(seeds).toMatchObject({ format: 'aceCoderSeeds' });
+    expect(models).toMatchObject({ policy: coder, sampler: coder, rewardModel: coder });
+    expect(stages.synthesis).toMatchObject({
+      teacher: { kind: 'openai', model: 'gpt-4o-mini', temperature: 0.7, topP: 1, testCases: 20, maxTokens: 8192 },
+      nearDuplicate: null,
+      decontaminate: [],
+    });
+    expect(stages.filtering).toMatchObject({
+      oracle: { kind: 'model', programs: { model: 'Qwen/Qwen2.5-Coder-32B-Instruct' }, n: 1, temperature: 0 },
+      minimumTestCases: 5,
+      minimumDistinctOutputs: 1,
+    });
+    expect(stages.sampling).toMatchObject({ samples: 16, temperature: 1, topP: 1, shownTests: 2 });
+    expect(stages.preferences).toMatchObject({
+      labels: 'rate',
+      denominator: 'kept',
+      thresholds: 'exclusive',
+      minimumBest: 0.8,
+      minimumGap: 0.4,
+      worstAbove: 0,
+    });
     expect(stages.preferences.maximumPerQuestion).toBeUndefined();
-    expect(stages.filtering).toMatchObject({ minimumTestCases: 5 });
     expect(stages.rewardModel).toMatchObject({
       learningRate: 1e-5,
       epochs: 1,
       batchSize: 128,
+      maxLength: 2048,
+      questionWeighting: false,
       schedule: 'cosine',
       warmupRatio: 0.1,
       upperLayers: null,
+      lora: null,
     });
     expect(stages.reinforcement).toMatchObject({
+      questions: 'hard',
+      rounds: 80,
       promptsPerRound: 256,
       samplesPerPrompt: 8,
-      reward: { tests: 'allPass', rewardModelWeight: 0 },
+      temperature: 1,
+      reward: { testsWeight: 1, tests: 'allPass', rewardModelWeight: 0 },
+      algorithm: { name: 'reinforce++-acecoder', learningRate: 5e-7, beta: 0.01, clip: 0.2, batchSize: 128 },
     });
-    expect(stages.reinforcement.algorithm).toMatchObject({
-      learningRate: 5e-7,
-      beta: 0.01,
-      clip: 0.2,
-      rewardClip: 10,
-      batchSize: 128,
-    });
+    expect(stages.evaluation).toMatchObject({ samples: 0 });
+  });
+
+  it('evaluates nine columns, and differs in the reward alone for the other one', () => {
+    const { benchmarks } = paper('paper-7b').stages.evaluation;
+    expect(benchmarks.flatMap(benchmarkResults)).toHaveLength(9);
+    expect(differences('paper-7b-reward-model')).toEqual([
+      'stages.reinforcement.reward.testsWeight',
+      'stages.reinforcement.reward.rewardModelWeight',
+    ]);
+    expect(stagesOf(paper('paper-7b-best-of-n').stages)).not.toContain('reinforcement');
+  });
+
+  it('can be started with a name alone', () => {
+    expect(checkInput('experiment', { extends: 'paper-7b', name: 'mine' }).mistakes ?? []).toEqual([]);
   });
 });

@@ -9,7 +9,8 @@ export { ForkInput } from './fork.js';
 export { checkInput, refusalText } from './inputs.js';
 export { type Mistake } from './mistakes.js';
 export { FAILURES, SEARCH_ATTRIBUTES } from './names.js';
-export { expandPreset, PRESETS } from './presets.js';
+export { PRESETS } from './preset-list.js';
+export { expandPreset } from './presets.js';
 export { queueName, QUEUES } from './queues.js';
 export {
   FilteredQuestionRow,

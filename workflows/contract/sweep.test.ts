@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Experiment } from './experiment.js';
 import { checkInput } from './inputs.js';
-import { cellsOf, forkOfCell, startOf, SweepInput, type Cell } from './sweep.js';
+import { cellsOf, forkOfCell, planOf, startOf, SweepInput, type Cell } from './sweep.js';
 
 const base = {
   seeds: { kind: 'seeds', path: 'seeds.jsonl' },
@@ -74,5 +74,40 @@ describe('a cell starts', () => {
       name: 's-4',
       fork: { of: 'run/s-3', from: 'evaluation', patch: { stages: { evaluation: { samples: 16 } } } },
     });
+  });
+});
+
+describe('a grid over presets and models', () => {
+  const folder = (path: string) => ({ kind: 'folder', path });
+  const grid = { extends: ['paper-7b-best-of-n', 'paper-32b-best-of-n'], 'models.policy': [folder('a'), folder('b')] };
+  const all = cells(grid);
+
+  it('computes what cells share once: a model that is evaluated alone makes an evaluation alone', () => {
+    expect(planOf(all).map(({ start, computes }) => [start.how === 'fork' ? start.of.number : 0, computes[0]])).toEqual(
+      [
+        [0, 'synthesis'],
+        [1, 'evaluation'],
+        [1, 'sampling'],
+        [3, 'evaluation'],
+      ],
+    );
+  });
+
+  it('forks by what the other preset has otherwise, with models as a whole', () => {
+    const [first, , third] = all as [Cell, Cell, Cell];
+    const { fork } = forkOfCell(third, { how: 'fork', of: first, from: 'sampling' }, 'run/s-1');
+    const coder = { kind: 'hub', id: 'Qwen/Qwen2.5-Coder-32B-Instruct', revision: 'main' };
+    expect(fork.patch).toEqual({
+      models: { sampler: coder, rewardModel: coder },
+      stages: { rewardModel: { maxLength: 1024 } },
+    });
+  });
+
+  it('runs whole where no patch takes away what the other one has', () => {
+    const [one, other] = cells({ extends: ['paper-7b', 'paper-7b-held-out'] }) as [Cell, Cell];
+    expect(startOf(other, [one], []).how).toBe('fork');
+    const { sampler: _sampler, ...models } = other.experiment.models;
+    const without = { ...other, experiment: { ...other.experiment, models } };
+    expect(startOf(without, [one], []).how).toBe('whole');
   });
 });

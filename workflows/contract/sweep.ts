@@ -98,18 +98,50 @@ export function startOf(cell: Cell, done: readonly Cell[], open: readonly Cell[]
   const [finished, awaited] = [best(done), best(open)];
   if (awaited && awaited.shared > (finished?.shared ?? 0)) return { how: 'wait' };
   if (!finished) return { how: 'whole' };
-  return { how: 'fork', of: finished.of, from: STAGES[finished.shared]! };
+  // What no patch says runs whole. The store answers for the stages that are shared.
+  const patched = merge(finished.of.experiment, patchBetween(finished.of.experiment, cell.experiment)) as Experiment;
+  if (differing(patched, cell.experiment).length > 0) return { how: 'whole' };
+  const from = stagesOf(cell.experiment.stages).find((stage) => STAGES.indexOf(stage) >= finished.shared);
+  return from ? { how: 'fork', of: finished.of, from } : { how: 'whole' };
 }
 
 /** The fork that a cell starts as. */
 export function forkOfCell(cell: Cell, { of, from }: Start & { how: 'fork' }, workflowId: string): ForkInput {
-  const others = Object.entries(cell.values).filter(
-    ([path, value]) => JSON.stringify(of.values[path]) !== JSON.stringify(value),
+  const { name: _name, ...patch } = patchBetween(of.experiment, cell.experiment);
+  return { name: cell.name, fork: { of: workflowId, from, patch: patch as ForkInput['fork']['patch'] } };
+}
+
+/**
+ * The members of an experiment that another one has otherwise. An object with a kind stands whole: the fork may find a
+ * reference in the place of what the other one had.
+ */
+function patchBetween(from: object, to: object): Record<string, unknown> {
+  const before = new Map<string, unknown>(Object.entries(from));
+  return Object.fromEntries(
+    Object.entries(to).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
+      const was = before.get(name);
+      if (JSON.stringify(was) === JSON.stringify(value)) return [];
+      return [[name, isGroup(was) && isGroup(value) ? patchBetween(was, value) : value]];
+    }),
   );
-  return {
-    name: cell.name,
-    fork: { of: workflowId, from, patch: patchOf(Object.fromEntries(others)) as ForkInput['fork']['patch'] },
-  };
+}
+
+/** An object whose members a merge takes one by one. */
+function isGroup(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !Object.hasOwn(value, 'kind');
+}
+
+/** How each cell of a sweep starts where none fails, and the stages that it computes itself. */
+export function planOf(cells: readonly Cell[]): { cell: Cell; start: Start; computes: StageName[] }[] {
+  return cells.map((cell, index) => {
+    const start = startOf(cell, cells.slice(0, index), []);
+    const first = start.how === 'fork' ? STAGES.indexOf(start.from) : 0;
+    return {
+      cell,
+      start,
+      computes: stagesOf(cell.experiment.stages).filter((stage) => STAGES.indexOf(stage) >= first),
+    };
+  });
 }
 
 /** How many of the first stages are the same. */

@@ -97,8 +97,12 @@ export async function resolveInputs<I extends object>(
       (entry): entry is [string, ArtifactRef | ArtifactPath] => !isModelSource(entry[1]) && !isTable(entry[1]),
     ),
   );
+  // Those of benchmarks are imported by the stage that asks them, perhaps days later.
+  const rows = Object.entries(benchmarks).flatMap(([path, benchmark]) =>
+    'data' in benchmark ? [[`${path}.data`, benchmark.data] as const] : [],
+  );
   const tables = Object.fromEntries(
-    Object.entries(found).filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])),
+    [...rows, ...Object.entries(found)].filter((entry): entry is [string, ArtifactTable] => isTable(entry[1])),
   );
   // The default engine is the model runtime, which every GPU worker has.
   const optional = Object.fromEntries(Object.entries(engines).filter(([, engine]) => engine !== ENGINES[0]));

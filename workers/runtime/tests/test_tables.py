@@ -230,7 +230,7 @@ def test_a_data_set_is_read_from_the_local_copy_of_the_hub(tmp_path: Path, monke
         table = {"format": "stackPythonFns", "kind": "seeds", "dataset": "own/functions", "revision": revision}
         rows, result = imported(tmp_path, **table)
         assert [row["code"] for row in rows] == [content]
-        assert result["source"] == "own/functions"
+        assert result["source"] == f"own/functions@{commit}"
     with pytest.raises(ServiceError, match="data set own/functions cannot be had from the hub"):
         check_table({**table, "revision": "v2"}, Call(1, lambda message: None))
 

@@ -144,13 +144,15 @@ const ASKED = z.object({
 
 /**
  * A benchmark as it was asked. `digest` is that of the rows of its file, or of the file of its package; `version` that
- * of its definition. Tasks that are left out are in no figure.
+ * of its definition; `source` names the data set of the hub, with its commit, that the rows were first read from.
+ * Tasks that are left out are in no figure.
  */
 const AskedBenchmark = z.strictObject({
   name: z.string(),
   results: z.array(z.string()),
   version: z.number(),
   digest: z.string().optional(),
+  source: z.string().optional(),
   tasks: z.number(),
   leftOut: z.array(z.strictObject({ taskId: z.string(), reason: z.string() })),
 });

@@ -5,7 +5,7 @@ import { artifactInput } from '../artifacts.js';
 import { programsEstimate } from '../cost.js';
 import { asking, PaidMetrics, priced } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
-import { count, EXECUTION, limits, salt, seed, share, window } from '../fields.js';
+import { count, EXECUTION, limits, salt, seed, share, shownTests, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { JUDGE, SOURCE } from './code.js';
 import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
@@ -18,6 +18,7 @@ const oraclePrograms = (n: number, temperature: number) => ({
   temperature: z.number().nonnegative().max(2).default(temperature).describe('sampling temperature; 0: greedy'),
   topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
   maxNewTokens: count.default(2048).describe('upper limit of an answer, in tokens'),
+  shownTests,
   seed: seed.default(0),
 });
 
@@ -39,6 +40,9 @@ const FilteringConfig = priced(
               'the test cases that the best consensus set of sampled programs passes (CodeT, arXiv 2207.10397)',
             ),
           ...oraclePrograms(16, 0.8),
+        }),
+        z.strictObject({
+          kind: z.literal('none').describe('no oracle: test cases are kept as the teacher wrote them, and none is run'),
         }),
       ])
       .prefault({ kind: 'reference' })
@@ -133,19 +137,20 @@ export const filtering = defineStage({
       code: [...CODE, 'activities/filtering/filter.ts', 'activities/languages/', 'activities/similarity/'],
     },
   },
-  shardSteps: ({ oracle }) => (oracle.kind === 'reference' ? ['judge'] : ['request', 'judge']),
+  shardSteps: ({ oracle }) => ('programs' in oracle ? ['request', 'judge'] : ['judge']),
   semantics: (config, inputs) => keyedConfig('filtering', config, inputs),
   stored: (config) => unkeyedConfig('filtering', config),
   // Samples that no oracle reads decide nothing.
   decides: ({ samples, ...inputs }, config) => (readsRecorded('filtering', config) ? { ...inputs, samples } : inputs),
-  asks: ({ oracle }) => oracle.kind !== 'reference' && SOURCES.isPaid(oracle.programs),
+  asks: ({ oracle }) => 'programs' in oracle && SOURCES.isPaid(oracle.programs),
   estimate({ oracle, heldOutShare, execution: { endpoint, budgetUsd } }, run) {
     const { questions } = run;
-    const programs = questions * (oracle.kind === 'reference' ? 1 : oracle.n);
+    const programs = questions * ('programs' in oracle ? oracle.n : oracle.kind === 'none' ? 0 : 1);
     const asked =
-      oracle.kind === 'reference'
-        ? undefined
-        : programsEstimate(oracle.programs, programs, oracle.maxNewTokens, endpoint.prices);
+      'programs' in oracle
+        ? programsEstimate(oracle.programs, programs, oracle.maxNewTokens, endpoint.prices)
+        : undefined;
+    if (oracle.kind === 'none') run.keptTestCases = run.testCases;
     run.heldOut = Math.round(questions * heldOutShare);
     run.train = questions - run.heldOut;
     return run.stage({

@@ -99,7 +99,7 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
   },
   sampling: {
     questions: 'filtering',
-    policy: 'models.policy',
+    policy: ['models.sampler', 'models.policy'],
     samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
   },
   preferences: { programs: 'sampling' },

@@ -21,6 +21,13 @@ const PreferencesConfig = z.strictObject({
       "what a pass rate is a share of: the question's kept test cases, or, as in the authors' code, all that the " +
         'teacher wrote, dropped ones included',
     ),
+  thresholds: z
+    .enum(['inclusive', 'exclusive'])
+    .optional()
+    .describe(
+      "whether a pass rate of exactly `minimumBest`, or a gap of exactly `minimumGap`, counts: 'inclusive' as in the " +
+        "authors' code, 'exclusive' as the paper writes equation 3; absent: inclusive",
+    ),
   minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
   minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),
   worstAbove: share.default(0).describe('the rejected program passes more than this share'),
@@ -68,6 +75,8 @@ export const preferences = defineStage({
     seal: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },
   },
   shardSteps: () => ['pair'],
+  // What it means where it is absent is no other result.
+  semantics: ({ thresholds, ...semantics }) => (thresholds === 'exclusive' ? { ...semantics, thresholds } : semantics),
   estimate({ maximumPerQuestion }, run) {
     const combinations = (run.samples * (run.samples - 1)) / 2;
     const perQuestion = Math.min(combinations * MEASURED_RUN.pairShare, maximumPerQuestion ?? Infinity);

@@ -247,7 +247,7 @@ export const reinforcement = defineStage({
   kind: 'policy',
   model: 'policy',
   config: ReinforcementConfig,
-  settings: ReinforcementConfig.prefault({}).describe('RL rounds'),
+  settings: ReinforcementConfig.nullable().prefault({}).describe('RL rounds; null: none are run'),
   input: stageInput(
     {
       questions: artifactInput('filteredQuestions').describe('filtered questions'),
@@ -411,6 +411,8 @@ export const reinforcement = defineStage({
       segments.reduce((all, segment) => all + of(segment), 0);
     const [rollouts, deviceSeconds] = [sum((each) => each.rollouts), sum((each) => each.deviceSeconds)];
     const mostPrompts = Math.max(...segments.map(({ promptsPerRound }) => promptsPerRound));
+    const hard = config.questions === 'hard';
+    const available = hard ? Math.round(run.train / 4) : run.train;
     run.policies += 1;
     const trainedBytes = run.storedTrained(policy, algorithm.upperLayers);
     const copies = storedCopies(config, deviceSeconds / rounds);
@@ -428,9 +430,9 @@ export const reinforcement = defineStage({
       deviceSeconds,
       memoryBytes: run.memory(policy, algorithm.upperLayers, 1),
       warnings:
-        mostPrompts > run.train
+        mostPrompts > available
           ? [
-              `reinforcement.promptsPerRound is ${mostPrompts}, about ${run.train} train questions come ` +
+              `reinforcement.promptsPerRound is ${mostPrompts}, about ${available}${hard ? ' hard' : ''} train questions come ` +
                 `about: the stage will park`,
             ]
           : [],

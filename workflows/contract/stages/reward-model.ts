@@ -17,8 +17,9 @@ const RewardModelConfig = z
       .boolean()
       .default(false)
       .describe(
-        "a pair weighs 1 / the number of its question's pairs, as in the paper's equation 1; false: all pairs " +
-          "the same, as in the authors' code",
+        "a pair weighs 1 / the number of its question's pairs, so that each question counts the same; false: all " +
+          "pairs the same, as in the authors' code, and in the paper's equation 1, which divides by a number of " +
+          'samples that all questions share',
       ),
     upperLayers,
     lora: z

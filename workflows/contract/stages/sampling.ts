@@ -5,7 +5,7 @@ import { artifactInput } from '../artifacts.js';
 import { programsEstimate } from '../cost.js';
 import { asking, PaidMetrics, priced } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
-import { count, Decoding, deviceClass, EXECUTION, limits, maxRows, salt, seed, window } from '../fields.js';
+import { count, Decoding, deviceClass, EXECUTION, limits, maxRows, salt, seed, shownTests, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { JUDGE, SAMPLE, SOURCE } from './code.js';
@@ -16,13 +16,18 @@ export const SamplingConfig = priced(
   z.strictObject({
     sampler: z
       .discriminatedUnion('kind', [
-        z.strictObject({ kind: z.literal('policy').describe("the experiment's policy, on a GPU worker") }),
+        z.strictObject({
+          kind: z
+            .literal('policy')
+            .describe("the experiment's sampler (`models.sampler`) or else its policy, on a GPU worker"),
+        }),
         ...SOURCES.schemas.sampling,
       ])
       .prefault({ kind: 'policy' })
       .describe('who writes the programs'),
     samples: count.default(16).describe('programs per question'),
     ...Decoding,
+    shownTests,
     seed: seed.default(0),
     questions: z
       .strictObject({
@@ -140,7 +145,7 @@ export const sampling = defineStage({
   estimate(config, run) {
     const { samples, maxNewTokens, questions, sampler, shardSize } = config;
     const { budgetUsd, endpoint, maxRows: rowsAtOnce, window: shards } = config.execution;
-    const { policy } = run.facts;
+    const { policy, sampler: own = policy } = run.facts;
     run.sampledTrain = Math.min(run.train, questions.train ?? run.train);
     run.sampled = run.sampledTrain + Math.min(run.heldOut, questions.heldOut ?? run.heldOut);
     run.samples = samples;
@@ -160,11 +165,11 @@ export const sampling = defineStage({
           trained: 0,
         },
         sandboxCpuSeconds: programs * MEASURED_RUN.sandboxSeconds,
-        bytes: 2 * programs * MEASURED_RUN.rowBytes.program + run.stored(policy),
+        bytes: 2 * programs * MEASURED_RUN.rowBytes.program + run.stored(own),
         ...(byPolicy
           ? {
-              deviceSeconds: run.load + run.generating(policy, generated, programs, rowsAtOnce),
-              memoryBytes: 2 * policy.parameters,
+              deviceSeconds: run.load + run.generating(own, generated, programs, rowsAtOnce),
+              memoryBytes: 2 * own.parameters,
             }
           : {}),
         ...(written ? { replies: repliesOf(`sampler '${sampler.kind}'`, written, budgetUsd) } : {}),

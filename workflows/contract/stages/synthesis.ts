@@ -139,6 +139,7 @@ export const synthesis = defineStage({
     const taught = teacherEstimate(teacher, endpoint.prices, seeds, run.seedBytes);
     const { answers, keptShare } = TEACHERS.of(teacher);
     run.questions = questions;
+    run.testCases = cases;
     run.keptTestCases = Math.round(cases * keptShare);
     return run.stage({
       rows: { seeds, questions, testCases: cases },
