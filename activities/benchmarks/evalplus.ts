@@ -57,7 +57,7 @@ function evalplus<const K extends string>({ kind, about, ids, problems, asked }:
       ...slicing,
     },
     check: sliced,
-    version: 1,
+    version: 2,
     name: nameOf,
     results: (slice) => {
       const name = nameOf(slice);

@@ -25,7 +25,7 @@ from serve import Call, ServiceError
 # See `inside/zygote.py`. A job: mode, bytes of its rest, CPU seconds for each test, for the program, bytes of memory. A
 # reply: kind, wait status of the program, of its tester, CPU microseconds, bytes of records, of output.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITE = 0, 1, 2, 3, 4, 5, 6
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITES = 0, 1, 2, 3, 4, 5, 6
 _REPLY = struct.Struct(">ciiQII")
 ENDED, CPU_TIME, WALL_TIME, OVERFLOW, TROUBLE = b"E", b"C", b"W", b"O", b"T"
 FELL = b"F"
@@ -113,7 +113,7 @@ class Job:
     module of the program. Otherwise each of `steps` is a list of expressions whose values are wanted
     (`inside/program.py`), with `answers` as the data that a checker reads; `steps` may also be what `marshalled` made
     of the lists. A step that needs more CPU seconds than `late_after`, and is in time, is told apart. With `checks` the
-    program is a checker, or empty, and judges these (`inside/checker.py`). With `suite` its answers to many inputs are
+    program is a checker, or empty, and judges these (`inside/checker.py`). With `suites` its answers to many inputs are
     wanted (`inside/answers.py`).
     """
 
@@ -127,7 +127,7 @@ class Job:
     late_after: float = math.inf
     answers: bool = False
     checks: Sequence[tuple[Any, ...]] | None = None
-    suite: tuple[str, Sequence[Any], bool] | None = None
+    suites: tuple[str, Sequence[bytes], bool, bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -436,8 +436,8 @@ def _frame(job: Job) -> bytes:
         content = (job.program, job.stdin.encode("utf-8", "surrogatepass"))
     elif job.tests is not None:
         mode, content = _TESTED, (job.program, list(job.tests), job.max_time_outs, math.inf)
-    elif job.suite is not None:
-        mode, content = _SUITE, (job.program, job.suite, job.max_time_outs, math.inf)
+    elif job.suites is not None:
+        mode, content = _SUITES, (job.program, job.suites, job.max_time_outs, math.inf)
     elif job.checks is not None:
         mode, content = _CHECKS, (job.program, list(job.checks), job.max_time_outs, math.inf)
     else:

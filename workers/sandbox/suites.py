@@ -12,9 +12,11 @@ its answers leave it as plain data. Another process compares them (`inside/evalp
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import marshal
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,8 @@ MAX_INPUT_CHARACTERS = 16_000_000
 _MAX_COMPARED_HERE = 32_768
 """Characters of answers that are compared in this process: so few cost it little time, whatever they are."""
 _MAX_EXPECTED_HERE = 500_000
+_KEPT = 1_024
+"""Suites whose inputs are kept for the next program: more than those of a benchmark."""
 _FIELDS = {"suite", "task", "entryPoint", "rules", "atol", "expected"}
 
 
@@ -69,6 +73,13 @@ class Suite:
         return _arguments(self.task, self.inputs)
 
     @property
+    def calls(self) -> bytes:
+        """The arguments of each call as the process of a program reads them: for each suite anew, because programs
+        change what they are given.
+        """
+        return _marshalled(self.task, self.inputs)
+
+    @property
     def check(self) -> tuple[Any, ...]:
         """What judges the answers, for the process that does."""
         detail = (self.rules, self.dataset, self.entry_point, self.atol, self.arguments, self.expected)
@@ -94,20 +105,63 @@ class Strange(ValueError):
     """Answers are no data: the process of the program has written something else."""
 
 
-def why_wrong_here(suite: Suite, answers: str, count: int | None = None) -> tuple[bool, str | None]:
-    """Whether answers, to all inputs or to the first `count`, were compared here, and then what is wrong with them;
-    `Strange` where they are none. Larger ones go to another process, which comes to the same verdict at the cost of a
-    fork.
+NO_DATA = '"E",false'
+"""What stands for an answer that is no plain data (`inside/answers.py`)."""
+
+
+def text_of(answers: Sequence[str]) -> str:
+    """Answers, each as its tokens, as one text."""
+    return f'["l",{",".join((str(len(answers)), *answers))}]'
+
+
+def why_wrong_here(suite: Suite, answers: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether answers, to all inputs or to those before a call that failed, were all compared here, and what is wrong
+    with the first that is; `Strange` where they are no data.
+
+    Only so many are compared here as cost this process little time, whatever they are: larger ones go to another
+    process, which comes to the same verdict at the cost of a fork. Which are compared follows from the answers alone,
+    so that the verdict does not depend on how far a program came.
     """
-    if suite.expected is None or len(answers) > _MAX_COMPARED_HERE or len(suite.expected) > _MAX_EXPECTED_HERE:
+    if suite.expected is None:
         return False, None
-    try:
-        got = wire.value_of(json.loads(answers), _no_object)
-    except (wire.Malformed, ValueError, RecursionError):
-        raise Strange from None
-    expected = wire.value_of(json.loads(suite.expected), _no_object)
-    about = suite.rules, suite.dataset, suite.entry_point, suite.atol, suite.arguments[:count]
-    return True, evalplus.why_wrong(*about, expected[:count], got)
+    if _is_identical(suite, answers):
+        return True, None
+    if len(suite.expected) > _MAX_EXPECTED_HERE:
+        return False, None
+    sizes = itertools.accumulate(map(len, answers))
+    most = sum(1 for _ in itertools.takewhile(lambda size: size <= _MAX_COMPARED_HERE, sizes))
+    wanted = json.loads(suite.expected)
+    # A program that is wrong nearly always is from its first answers on.
+    for count in (*(few for few in _FEW if few < most), most):
+        try:
+            got = wire.value_of(json.loads(text_of(answers[:count])), _no_object)
+        except (wire.Malformed, ValueError, RecursionError):
+            raise Strange from None
+        expected = wire.first_members(wanted, count, _no_object)
+        about = suite.rules, suite.dataset, suite.entry_point, suite.atol, suite.arguments[:count]
+        if (why := evalplus.why_wrong(*about, expected, got)) is not None:
+            return False, why
+    return most == len(answers), None
+
+
+_FEW = (2, 16)
+"""Numbers of answers that are compared before all of them are."""
+
+
+def _is_identical(suite: Suite, answers: Sequence[str]) -> bool:
+    """Whether answers to all inputs have the text of what is expected, and are thus right.
+
+    It says no where values of one text need not be equal (nan, and the values of a dictionary), and where the rules of
+    the task do not compare by equality.
+    """
+    expected = suite.expected
+    return (
+        expected is not None
+        and len(answers) == len(suite.arguments)
+        and evalplus.is_right_where_equal(suite.rules, suite.dataset, suite.entry_point)
+        and text_of(answers) == expected
+        and not any(mark in expected for mark in ("nan", "NaN", '"V"'))
+    )
 
 
 def _no_object(tag: str, _: Any) -> Any:
@@ -165,7 +219,12 @@ _FORMS: dict[int, Callable[[Any], Any]] = dict(
 """What the arguments of a call become, by the number of the MBPP task (EvalPlus 0.2.1 and 0.3.1)."""
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=_KEPT)
+def _marshalled(task: str, inputs: str) -> bytes:
+    return marshal.dumps(_arguments(task, inputs))
+
+
+@functools.lru_cache(maxsize=_KEPT)
 def _arguments(task: str, inputs: str) -> list[Any]:
     try:
         given = json.loads(inputs)

@@ -14,7 +14,7 @@ import signal
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast, overload
 
@@ -65,7 +65,7 @@ from sandbox.pool import (
 from sandbox.suites import Suite
 from serve import Call, ServiceError
 
-HARNESS_VERSION = "6"
+HARNESS_VERSION = "7"
 """Raised whenever the same program and tests could get another verdict."""
 
 # Limits derived from a reference: each test gets so many times the CPU seconds of the reference's whole run, rounded up
@@ -94,9 +94,6 @@ _MAY_BE_ENDLESS = re.compile(r"\bwhile\b")
 # Tests of questions whose code is kept for their next program.
 _KEPT_STEPS = 64
 _LARGE_VALUES, _LARGE_ANSWER = b'{"status":"values","values":[', b'{"status":"answer","answer":"'
-# Answers to a suite are one text, so a record of them is read quickly, however large it is.
-_MAX_ANSWERS = 4_000_000
-_SUITE_ANSWERS = re.compile(rb'\{"status":"[a-z_]{1,24}","answers":"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _MAX_CRASHES = 2
 _NEAR_THRESHOLD = 0.05
 _SLACK_FACTOR = 2
@@ -109,6 +106,8 @@ _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+")
 # Programs with checked tests that run before their answers are judged: what this process holds at a time.
 _CHECKED_AT_ONCE = 24
 _SUITES_AT_ONCE = 96
+_BRIEF_SECONDS = 0.02
+"""CPU seconds of the run in which the suites of a program share a process."""
 _MAX_SURVIVORS = 3
 _MUTANTS = 20
 
@@ -164,6 +163,10 @@ class Work:
         return bool(self.tests) and isinstance(self.tests[0], Suite)
 
     @property
+    def suites(self) -> list[Suite]:
+        return [test for test in self.tests if isinstance(test, Suite)]
+
+    @property
     def is_mixed(self) -> bool:
         """Whether there are texts and calls among the tests, which run in different ways."""
         return not self.is_script and len(set(map(type, self.tests))) > 1
@@ -189,10 +192,6 @@ class Trial:
     confirmed: bool = False
     deferred: bool = False
     answers: dict[int, Answer] = field(default_factory=dict)
-    slowest: float = 0.0
-    """CPU seconds of the slowest call of a suite."""
-    opaque: int = -1
-    """Index of the first answer of a suite that is no plain data; -1 where there is none."""
 
     @property
     def statuses(self) -> list[str]:
@@ -200,13 +199,9 @@ class Trial:
 
     @property
     def last_time_out(self) -> int | None:
-        """Index of the last test that was out of time; when loading was, all tests are. That a suite as a whole was is
-        not confirmed: its limit is what EvalPlus ends a task at, and a second run would take as long.
-        """
+        """Index of the last test that was out of time; when loading was, all tests are."""
         for index in reversed(range(len(self.outcomes))):
             outcome = self.outcomes[index]
-            if outcome.get("reason") == _WHOLE_SUITE:
-                continue
             if outcome["status"] == "timeout" or outcome.get("reason") in (_LOADING_CPU, _LOADING_WALL):
                 return index
         return None
@@ -285,7 +280,7 @@ def judge(pool: Pool, params: JudgeParams, call: Call, cache: Cache | None = Non
     Equal programs with equal tests run once. What is run again: the tests after one that ended the process, up to
     twice; apart from the others, one on each core, the programs that ran out of time, unless their first run goes on to
     twice the limit and thus confirms it; where it is not confirmed, alone with four times the limits; alone, a program
-    whose pass rate is within 0.05 of one of `thresholds`.
+    whose pass rate is within 0.05 of one of `thresholds`. A suite has twice the limit of a test at once.
 
     flags: "unparsable" when a test is not Python, "stripped" when module-level asserts or prints were removed,
     "inside" when an outcome has that mark, "flaky" when a run alone changed an outcome (its outcomes count), "cheating"
@@ -457,7 +452,7 @@ def _judge_alike(pool: Pool, works: Sequence[Work], thresholds: Sequence[float],
                 if repeated[index].statuses[:ran] == first.statuses[:ran]:
                     continue
             decider = replace(work, limits=work.limits.times(_SLOW_FACTOR))
-        elif _is_near(first, thresholds):
+        elif _is_near(first, thresholds) and first.last_time_out is None:
             ran = len(work.tests)
             decider = work
         else:
@@ -515,17 +510,16 @@ def _run_works(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> li
     of_suites = [index for index, work in enumerate(works) if work.is_of_suites]
     rest = [index for index, work in enumerate(works) if not work.is_checked]
     # The slowest first, so that no core waits for one that came last.
-    for some in (of_suites, rest):
-        some.sort(key=lambda index: _expected_slowness(works[index]), reverse=True)
+    rest.sort(key=lambda index: _expected_slowness(works[index]), reverse=True)
     trials = dict(zip(rest, _run_jobs(pool, [works[at] for at in rest], call, alone), strict=True))
-    batches = [(checked, _CHECKED_AT_ONCE), (of_suites, _SUITES_AT_ONCE)]
-    for some in (each[at : at + size] for each, size in batches for at in range(0, len(each), size)):
+    trials |= zip(of_suites, _run_suites(pool, [works[at] for at in of_suites], call, alone), strict=True)
+    for some in (checked[at : at + _CHECKED_AT_ONCE] for at in range(0, len(checked), _CHECKED_AT_ONCE)):
         ran = _run_jobs(pool, [works[at] for at in some], call, alone)
-        pending: list[tuple[Trial, int, Checked | Suite, Answer]] = []
+        pending: list[tuple[Trial, int, Checked, Answer]] = []
         for index, trial in zip(some, ran, strict=True):
             for place, answer in trial.answers.items():
                 test = works[index].tests[place]
-                assert isinstance(test, (Checked, Suite))
+                assert isinstance(test, Checked)
                 pending.append((trial, place, test, answer))
             trial.answers = {}
             trials[index] = trial
@@ -601,23 +595,32 @@ def trial_of(work: Work, place: int, job: Job, report: Report | None) -> Trial:
     """What is known of the run of a job, which is number `place` of a work's. The report is hostile: whatever it holds
     ends no batch.
     """
-    is_apart = job.stdin is not None or job.suite is not None or (job.answers and work.tested)
+    is_apart = job.stdin is not None or (job.answers and work.tested)
     tests = work.tests[place : place + 1] if is_apart else work.tests
-    # Half a million lists make no garbage, and looking for it would take three times as long as reading them.
-    was_collecting = gc.isenabled()
-    gc.disable()
-    try:
-        if job.suite is not None:
-            test = work.tests[place]
-            return _suite_trial(report, test if isinstance(test, Suite) else None)
+
+    def read() -> Trial:
         if job.stdin is not None:
             return _script_trial(tests, report)
         if job.answers:
             return _answers_trial(cast("tuple[Checked, ...]", tests), report, may_defer=not work.tested)
         return _trial(tests, report, tested=job.tests is not None, may_be_late=job.late_after < math.inf)
+
+    return _read_hostile(read, lambda: Trial([_WROTE.copy() for _ in tests]))
+
+
+_WROTE: TestOutcome = {"status": "killed", "reason": "wrote to the result channel"}
+
+
+def _read_hostile(read: Callable[[], T], otherwise: Callable[[], T]) -> T:
+    """What is read of a report, or of one that could not be read."""
+    # Half a million lists make no garbage, and looking for it would take three times as long as reading them.
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return read()
     except Exception as error:  # noqa: BLE001 - hostile records end no batch
         print(f"The records of a program could not be read: {error!r}", file=sys.stderr)
-        return Trial([{"status": "killed", "reason": "wrote to the result channel"} for _ in tests])
+        return otherwise()
     finally:
         if was_collecting:
             gc.enable()
@@ -635,23 +638,21 @@ def _stop_after_time_outs(work: Work, trial: Trial) -> None:
         trial.answers = {at: answer for at, answer in trial.answers.items() if at <= late[most - 1]}
 
 
+def _limits_of(work: Work) -> Limits:
+    return _per_test(work.limits, 1, _IMPORT_SECONDS if _INNER_IMPORT.search(work.program) else 0.0)
+
+
 def _number_of_jobs(work: Work) -> int:
     """How many jobs `_jobs` makes of a work."""
-    return len(work.tests) if work.is_script or work.is_of_suites or (work.is_checked and work.tested) else 1
+    return len(work.tests) if work.is_script or (work.is_checked and work.tested) else 1
 
 
 def _jobs(work: Work) -> list[Job]:
     """What is run for a work: one job, or one for each test of a script."""
     more = _IMPORT_SECONDS if _INNER_IMPORT.search(work.program) else 0.0
-    limits = _per_test(work.limits, 1, more)
+    limits = _limits_of(work)
     if work.is_script:
         return [Job(work.program, limits=limits, stdin=_stdin(test)) for test in work.tests]
-    if work.is_of_suites:
-        return [
-            Job(work.program, limits=limits, suite=(test.entry_point, test.arguments, test.truths))
-            for test in work.tests
-            if isinstance(test, Suite)
-        ]
     if work.is_checked:
         calls = [checkers.plan(test).call for test in work.tests if isinstance(test, Checked)]
         steps = [[code] if code else [] for code in calls]
@@ -838,10 +839,6 @@ def _check(
     """
     outcomes: dict[int, TestOutcome] = {}
     pending = list(range(len(given)))
-    for at in list(pending):
-        if outcome := _compared_here(given[at][1], given[at][2]):
-            outcomes[at] = outcome
-            pending.remove(at)
     for _ in range(1 + _MAX_CRASHES):
         groups: dict[tuple[int, str], list[int]] = {}
         for at in pending:
@@ -862,19 +859,6 @@ def _check(
         if isinstance(test, Checked) and (version := test.digest):
             outcomes[at]["checker"] = version
     return [outcomes[at] for at in range(len(given))]
-
-
-def _compared_here(test: Checked | Suite, answer: Answer) -> TestOutcome | None:
-    """The outcome of small answers to a suite; None for all that goes to another process."""
-    if not isinstance(test, Suite):
-        return None
-    try:
-        compared, why = suites.why_wrong_here(test, answer[1])
-    except suites.Strange:
-        return {"status": "killed", "reason": "wrote to the result channel"}
-    if not compared:
-        return None
-    return {"status": "pass"} if why is None else {"status": "assertion_failed", "reason": _clean(why)}
 
 
 def _checker(test: Checked | Suite) -> str:
@@ -1058,68 +1042,210 @@ def answers(pool: Pool, params: AnswersParams, call: Call) -> AnswersResult:
             raise ServiceError("InvalidInput", f"Job {id} has tests that are no suites.")
     works = list(dict.fromkeys(work for _, work in jobs))
     pool.prepare(_texts(work) for work in works)
-    pieces = [(work, job) for work in works for job in _jobs(work)]
+    pieces = [(work, suite) for work in works for suite in work.suites]
 
-    def digest(_: int, report: Report | None) -> SuiteAnswers | TestOutcome:
-        trial = _suite_trial(report)
-        (outcome,) = trial.outcomes
-        if outcome["status"] != "pass":
-            return outcome
-        if trial.opaque >= 0:
-            return {"status": "raised", "reason": f"input {trial.opaque}: the answer is no plain data"}
-        return {"status": "answers", "answers": trial.answers[0][1], "slowest": trial.slowest}
+    def read(suite: Suite, report: Report | None) -> SuiteAnswers | TestOutcome:
+        loaded, (said,) = _said(report, [suite])
+        match said.end:
+            case {"status": "answered", "slowest": float() | int() as slowest} if len(said.answers) == len(
+                suite.arguments
+            ):
+                if suites.NO_DATA in said.answers:
+                    at = said.answers.index(suites.NO_DATA)
+                    return {"status": "raised", "reason": f"input {at}: the answer is no plain data"}
+                return {"status": "answers", "answers": suites.text_of(said.answers), "slowest": float(slowest)}
+            case _:
+                return _end_of_suite(report, loaded, said)
 
+    def digest(at: int, report: Report | None) -> SuiteAnswers | TestOutcome:
+        return _read_hostile(lambda: read(pieces[at][1], report), _WROTE.copy)
+
+    of_pieces = [_suites_job(work.program, [suite], _limits_of(work)) for work, suite in pieces]
     found: dict[Work, list[SuiteAnswers | TestOutcome]] = {work: [] for work in works}
-    for (work, _), each in zip(pieces, pool.run([job for _, job in pieces], call, digest), strict=True):
+    for (work, _), each in zip(pieces, pool.run(of_pieces, call, digest), strict=True):
         found[work].append(each)
     return {"answers": [{"id": id, "suites": found[work]} for id, work in jobs]}
 
 
-def _suite_trial(report: Report | None, suite: Suite | None = None) -> Trial:
-    """Digest the report of a run of one suite. What a program does after a wrong answer is no matter, as at EvalPlus:
-    where a call fails, the answers before it are compared first.
+# --- suites ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the process of a program said of a suite: its answers, each as its tokens, and how the last call ended; None
+    where the process ended first. Hostile.
     """
-    if report is None:
-        return Trial([{"status": "unjudged", "reason": "the sandbox had trouble"}])
-    records = _records(report, 1)
-    trial = Trial([], cpu_seconds=report.cpu_seconds)
-    if not records or records[0]["status"] != "loaded":
-        trial.outcomes.append(_loading_failure(report, records))
-        return trial
-    if records[0].get("stripped") is True:
-        trial.flags.add("stripped")
-    match records[1:]:
-        case [{"status": "answers", "answers": str(text), "slowest": float() | int() as slowest, "opaque": int(at)}]:
-            trial.outcomes.append({"status": "pass"})
-            trial.answers[0] = ("data", text)
-            trial.slowest, trial.opaque = float(slowest), at
-        case [{"status": "too_large"}]:
-            reason = "its answers are larger than what the sandbox takes"
-            trial.outcomes.append({"status": "killed", "reason": reason})
-        case [{"input": int(at), "answers": str(text)}] if suite and (why := _wrong_before(suite, text, at)):
-            trial.outcomes.append({"status": "assertion_failed", "reason": _clean(why)})
-        case [{"status": "timeout", "whole": True}]:
-            trial.outcomes.append({"status": "timeout", "reason": _WHOLE_SUITE})
-        case [{"status": str(), "input": int(at)} as record] if record["status"] in _FAILURES:
-            outcome = _failed_record(record)
-            trial.outcomes.append(
-                {**outcome, "reason": _clean(f"input {at}: {outcome.get('reason', 'out of CPU time')}")}
+
+    answers: list[str]
+    end: Record | None
+
+
+_DAMAGED: Record = {"status": "damaged"}
+
+
+def _suites_job(program: str, tests: Sequence[Suite], limits: Limits, brief: bool = False) -> Job:
+    ((entry_point, truths),) = {(each.entry_point, each.truths) for each in tests}
+    calls = [each.calls for each in tests]
+    return Job(program, limits=limits, suites=(entry_point, calls, truths, not brief))
+
+
+def _said(report: Report | None, tests: Sequence[Suite]) -> tuple[Record | None, list[Said]]:
+    """How a program loaded, and what it said of each suite."""
+    nothing = Said([], None)
+    frames = _frames(report.records if report else b"")
+    loaded = _record(next(frames, b""))
+    if loaded is None or loaded["status"] != "loaded":
+        return loaded, [nothing] * len(tests)
+    found: list[Said] = []
+    for suite in tests:
+        said, most = Said([], None), len(suite.arguments)
+        for frame in frames:
+            if frame.startswith(b"{"):
+                said = replace(said, end=_record(frame) or _DAMAGED)
+                break
+            if len(said.answers) + frame.count(b"\n") >= most:
+                said = Said([], _DAMAGED)
+                break
+            said.answers.extend(frame.decode("ascii").split("\n"))
+        found.append(said)
+    if next(frames, None) is not None:
+        # The process has written its own records, and nothing tells which ones.
+        found = [Said([], _DAMAGED)] * len(tests)
+    return loaded, found
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """What a process wrote after the empty record that says "ready"; the last may be cut where it was ended."""
+    position = 4
+    while position + 4 <= len(data):
+        (size,) = struct.unpack_from(">I", data, position)
+        position += 4 + size
+        if position > len(data):
+            return
+        yield data[position - size : position]
+
+
+def _run_suites(pool: Pool, works: Sequence[Work], call: Call, alone: bool) -> list[Trial]:
+    """Judge each work, whose tests are suites: the first answer that is wrong decides, whatever comes after it.
+
+    First all suites of a program share a process and little time, which decides nearly all of them. Each of the others
+    gets a process and the time of the limits; the limit of an input is doubled there, so that a timeout needs no other
+    run to be confirmed.
+    """
+    trials = [Trial([{"status": "not_run"} for _ in work.tests], confirmed=True) for work in works]
+    together: dict[tuple[int, str, bool], list[int]] = {}
+    for index, work in enumerate(works):
+        for place, suite in enumerate(work.suites):
+            together.setdefault((index, suite.entry_point, suite.truths), []).append(place)
+    every = [(index, places) for (index, *_), places in together.items()]
+    left = _run_parts(pool, works, trials, every, call, alone, brief=True)
+    # The slowest first, so that no core waits for one that came last.
+    left.sort(key=lambda part: -works[part[0]].limits.cpu_seconds_per_test)
+    _run_parts(pool, works, trials, left, call, alone, brief=False)
+    return trials
+
+
+def _run_parts(
+    pool: Pool,
+    works: Sequence[Work],
+    trials: Sequence[Trial],
+    parts: Sequence[tuple[int, Sequence[int]]],
+    call: Call,
+    alone: bool,
+    brief: bool,
+) -> list[tuple[int, Sequence[int]]]:
+    """Run parts of works, each (index of the work, places of its suites), in a process each, and note the outcomes in
+    the trials. Of few at a time, because answers are large. The parts that a brief run leaves open.
+    """
+    left: list[tuple[int, Sequence[int]]] = []
+    for some in (parts[at : at + _SUITES_AT_ONCE] for at in range(0, len(parts), _SUITES_AT_ONCE)):
+        tests = [[works[index].suites[place] for place in places] for index, places in some]
+        limits = [_brief(works[index]) if brief else _limits_of(_with_slack(works[index])) for index, _ in some]
+        jobs = [
+            _suites_job(works[index].program, suites_of_part, each, brief)
+            for (index, _), suites_of_part, each in zip(some, tests, limits, strict=True)
+        ]
+
+        def digest(
+            at: int, report: Report | None, tests: Sequence[Sequence[Suite]] = tests
+        ) -> tuple[float, list[TestOutcome | Answer | None]]:
+            seconds = report.cpu_seconds if report else 0.0
+            return seconds, _read_hostile(
+                lambda: suite_outcomes(report, tests[at], brief), lambda: [_WROTE.copy() for _ in tests[at]]
             )
-        case []:
+
+        pending: list[tuple[int, int, Answer]] = []
+        for (index, places), (seconds, outcomes) in zip(some, pool.run(jobs, call, digest, alone), strict=True):
+            trials[index].cpu_seconds += seconds
+            for place, outcome in zip(places, outcomes, strict=True):
+                if outcome is None:
+                    left.append((index, [place]))
+                elif isinstance(outcome, tuple):
+                    pending.append((index, place, outcome))
+                else:
+                    trials[index].outcomes[place] = outcome
+        given = [(index, works[index].suites[place], answer) for index, place, answer in pending]
+        for (index, place, _), outcome in zip(pending, _check(pool, given, call, alone), strict=True):
+            trials[index].outcomes[place] = outcome
+    return left
+
+
+def _brief(work: Work) -> Limits:
+    """Limits of the run in which the suites of a program share a process."""
+    return replace(
+        work.limits,
+        cpu_seconds_per_test=min(_BRIEF_SECONDS, work.limits.cpu_seconds_per_test),
+        cpu_seconds_per_program=min(_BRIEF_SECONDS, work.limits.cpu_seconds_per_program),
+    )
+
+
+def suite_outcomes(report: Report | None, tests: Sequence[Suite], brief: bool) -> list[TestOutcome | Answer | None]:
+    """For each suite its outcome, or the answers that another process is to judge; None where a brief run did not come
+    to the end of it. The report is hostile.
+    """
+    loaded, found = _said(report, tests)
+    outcomes: list[TestOutcome | Answer | None] = []
+    for suite, said in zip(tests, found, strict=True):
+        outcome = _outcome_of_answers(suite, said)
+        last = said.end or loaded
+        is_open = brief and (last is None or last["status"] in ("loaded", "timeout"))
+        outcomes.append(outcome if outcome or is_open else _end_of_suite(report, loaded, said))
+    return outcomes
+
+
+def _outcome_of_answers(suite: Suite, said: Said) -> TestOutcome | Answer | None:
+    """What the answers to a suite come to; None where none of them is wrong, and there is not one for each input."""
+    try:
+        compared, why = suites.why_wrong_here(suite, said.answers)
+    except suites.Strange:
+        return _WROTE.copy()
+    if why is not None:
+        return {"status": "assertion_failed", "reason": _clean(why)}
+    if said.end is None or said.end["status"] != "answered" or len(said.answers) != len(suite.arguments):
+        return None
+    return {"status": "pass"} if compared else ("data", suites.text_of(said.answers))
+
+
+def _end_of_suite(report: Report | None, loaded: Record | None, said: Said) -> TestOutcome:
+    """The outcome of a suite to which a program did not answer, and whose answers, if any, are right."""
+    if report is None:
+        return {"status": "unjudged", "reason": "the sandbox had trouble"}
+    if loaded is None or loaded["status"] != "loaded":
+        return _loading_failure(report, [loaded] if loaded else [])
+    match said.end:
+        case {"status": "too_large"}:
+            return {"status": "killed", "reason": "its answers are larger than what the sandbox takes"}
+        case {"status": "timeout", "whole": True}:
+            return {"status": "timeout", "reason": _WHOLE_SUITE}
+        case {"status": str(status), "input": int(at)} as record if status in _FAILURES:
+            outcome = _failed_record(record)
+            return {**outcome, "reason": _clean(f"input {at}: {outcome.get('reason', 'out of CPU time')}")}
+        case None:
             death = _death(report)
             late = death["status"] == "timeout" and report.kind == CPU_TIME
-            trial.outcomes.append({"status": "timeout", "reason": _WHOLE_SUITE} if late else death)
+            return {"status": "timeout", "reason": _WHOLE_SUITE} if late else death
         case _:
-            trial.outcomes.append({"status": "killed", "reason": "wrote to the result channel"})
-    return trial
-
-
-def _wrong_before(suite: Suite, answers: str, count: int) -> str | None:
-    """What is wrong with the answers before a call that failed; None where nothing is, or they are not looked at."""
-    try:
-        return suites.why_wrong_here(suite, answers, count)[1]
-    except suites.Strange:
-        return "it wrote to the result channel"
+            return _WROTE.copy()
 
 
 def run(pool: Pool, params: RunParams, call: Call) -> RunResult:
@@ -1299,8 +1425,6 @@ def _record(text: bytes) -> Record | None:
     if len(text) > _LARGE:
         if text.startswith(_LARGE_VALUES) and len(text) <= _MAX_RECORD:
             return {"status": "values", "unread": text}
-        if (answers := _SUITE_ANSWERS.match(text)) and len(text) - answers.end() <= _LARGE:
-            return _read(text, _MAX_ANSWERS)
         if not text.startswith(_LARGE_ANSWER):
             return None
     return _read(text)
@@ -1331,8 +1455,8 @@ def _whole(record: Record) -> Record:
     return read
 
 
-def _read(text: bytes, most: int = _MAX_RECORD) -> Record | None:
-    if len(text) > most:
+def _read(text: bytes) -> Record | None:
+    if len(text) > _MAX_RECORD:
         return None
     try:
         parsed: Any = _decode(text.decode("ascii"))

@@ -20,8 +20,9 @@ from typing import Any
 from sandbox import checkers
 from sandbox.asserts import Interaction
 from sandbox.pool import ENDED, MAX_OUTPUT, Job, Limits, Report
+from sandbox.suites import Suite
 from sandbox.tests.service import Service
-from sandbox.verdicts import Test, Work, trial_of
+from sandbox.verdicts import Test, Trial, Work, suite_outcomes, trial_of
 
 BAR_SECONDS, BAR_MEBIBYTES = 0.1, 100
 _RECORD = 1_499_900  # of a record, the most that is read
@@ -176,6 +177,32 @@ ANSWERS: dict[str, Callable[[], bytes]] = {
 }
 """Answers for a checker, by what they are."""
 
+_INPUTS = 3_000
+_ANSWERED = '{"status":"answered","slowest":0}'
+
+
+def _answers_of(*answers: str) -> bytes:
+    """The first answers of a program to a suite, and nothing for all the other inputs."""
+    return _bytes_of("\n".join([*answers, *["null"] * (_INPUTS - len(answers))]), _ANSWERED)
+
+
+SUITES: dict[str, Callable[[], bytes]] = {
+    "answers to a suite, 4 million": lambda: _bytes_of("\n" * (_RECORDS - 64), _ANSWERED),
+    "answers to a suite, one of 1.4 MB": lambda: _answers_of('"s","' + "x" * 1_400_000 + '"'),
+    "answers to a suite, nested lists": lambda: _answers_of("[" * 30_000),
+    "answers to a suite, lists in lists": lambda: _answers_of(*['"l",1,' * 1_000 + "null"] * 4),
+    "answers to a suite, a set of one hash value": lambda: _answers_of(
+        '"S",1200,' + ",".join(f'"i","{n * ((1 << 61) - 1):x}"' for n in range(1, 1_201))
+    ),
+    "answers to a suite, an integer of 30,000 digits": lambda: _answers_of('"i","' + "f" * 30_000 + '"'),
+    "answers to a suite, a fraction of 30,000 digits": lambda: _answers_of(
+        '"q","' + "f" * 15_000 + '","' + "e" * 14_999 + 'f"'
+    ),
+    "answers to a suite, all wrong": lambda: _answers_of(*['"f","0x1p0"'] * _INPUTS),
+    "answers to a suite, all right in another form": lambda: _answers_of(*["false"] * _INPUTS),
+}
+"""Answers to the inputs of a suite, by what they are."""
+
 
 def forged_costs() -> Iterator[Cost]:
     """The cost of each case above, measured in a process of its own; the bytes themselves are there before."""
@@ -188,13 +215,25 @@ def forged_costs() -> Iterator[Cost]:
     for name, data in ANSWERS.items():
         checked = checkers.Checked(call="f()", checker="def check(*_): return True")
         yield _measured(name, Work("", (checked,), Limits()), Job("", answers=True), Report(ENDED, records=data()))
+    expected = json.dumps(["l", _INPUTS, *["i", 0] * _INPUTS])
+    suite = Suite(json.dumps([[]] * _INPUTS), "HumanEval/1", "f", "0.3.1", 1e-6, expected)
+    for name, data in SUITES.items():
+        job = Job("", suites=("f", [], False, False))
+        yield _measured(name, Work("", (suite,), Limits()), job, Report(ENDED, records=data()))
 
 
 def _measured(name: str, work: Work, job: Job, report: Report) -> Cost:
     # What is made once for all values is made before. Noise only ever adds.
-    trial_of(work, 0, job, Report(ENDED, records=_bytes_of()))
+    _trial_of(work, job, Report(ENDED, records=_bytes_of()))
     runs = [_measured_once(name, work, job, report) for _ in range(3)]
     return min(runs, key=lambda cost: cost.seconds)
+
+
+def _trial_of(work: Work, job: Job, report: Report) -> Trial:
+    if job.suites is None:
+        return trial_of(work, 0, job, report)
+    (outcome,) = suite_outcomes(report, work.suites, brief=False)
+    return Trial([], answers={0: outcome}) if isinstance(outcome, tuple) else Trial([outcome] if outcome else [])
 
 
 def _measured_once(name: str, work: Work, job: Job, report: Report) -> Cost:
@@ -205,7 +244,7 @@ def _measured_once(name: str, work: Work, job: Job, report: Report) -> Cost:
         Path("/proc/self/clear_refs").write_text("5")
         before = _peak("self")
         start = time.process_time()
-        trial = trial_of(work, 0, job, report)
+        trial = _trial_of(work, job, report)
         seconds = time.process_time() - start
         status = trial.statuses[0] if trial.statuses else "none"
         later = "tester" if trial.deferred else "checker" if trial.answers else status

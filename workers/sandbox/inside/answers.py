@@ -9,9 +9,15 @@ compares as it likes has no data, and what is left of a subclass is the value of
 
 from __future__ import annotations
 
+import dis
+import functools
 import json
-import time
+import marshal
+import re
+import sys
+import types
 from collections.abc import Callable, Sequence
+from json.encoder import encode_basestring_ascii
 from types import CodeType
 from typing import Any
 
@@ -25,6 +31,8 @@ MAX_SUITE_CHARACTERS = 2_000_000
 """Of all answers of a suite in their encoding."""
 _MOST_BEFORE_DIGESTS = 1_000_000
 _MAX_TOKENS = 400_000
+_EXACT = 1 << 53
+"""From here on numbers of JSON are not all integers."""
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 _BASES: tuple[Any, ...] = (str, int, float, bytes, bytearray, list, tuple, set, frozenset, dict)
 
@@ -82,23 +90,29 @@ def _base_value(value: Any) -> list[Any]:
 # --- suites ----------------------------------------------------------------------------------------------------------
 
 
-def run_suite(
+_NO_DATA = '"E",false'
+"""`NotImplemented` stands for an answer that is no plain data: it is equal to nothing that a reference answers."""
+
+
+def run_suites(
     harness: program.Harness,
     source: str,
-    suite: tuple[str, Sequence[Any], bool],
+    suites: tuple[str, Sequence[bytes], bool, bool],
     per_input: float,
     per_suite: float,
     send: Callable[[bytes], None],
 ) -> None:
-    """Load the program, call its entry point with the arguments of each input, and send one record of all answers: or
-    of the first call that fails, with the index of its input.
+    """Load the program and call its entry point with the arguments of each input. Sent are a record of the loading, and
+    for each suite the answers and a record of how it ended: "answered", with the CPU seconds of the slowest call, or
+    how the last call failed, with the index of its input.
 
-    The record of a call that fails has the answers before it, of which one may be wrong already.
+    Answers are tokens in JSON without brackets, one a line; no record begins as they do. Each is encoded before the
+    next call, which may change it. A large one is sent as a digest.
 
-    `suite` is (entry point, arguments of each call, whether only matters if there is an answer). Answers are encoded
-    before the next call, which may change them. Large ones are sent as a digest. One that is no plain data is sent as
-    `NotImplemented`, which is equal to nothing that a reference answers, and `opaque` is the index of the first of
-    these. `slowest` are the CPU seconds of the slowest call.
+    `suites` is (entry point, arguments of the calls of each suite as `marshal` has them, whether only matters if there
+    is an answer, whether answers are sent at once: then those before the end of the process are known). A second suite
+    is run where a process of its own would come to the same answers; otherwise nothing of it is sent. `per_suite` are
+    the CPU seconds of the process.
     """
 
     def report(record: dict[str, Any]) -> str:
@@ -107,45 +121,65 @@ def run_suite(
 
     send(b"")
     namespace = harness.module.__dict__
+    before = {*namespace, "__builtins__"}
     if report(harness.clock.run(per_suite, program.load, source, namespace, True)) != "loaded":
         return
-    entry_point, inputs, truths = suite
-    found = _encode_json(["l", len(inputs)])[1:-1]
-    pieces, size = [found], len(found)
-    opaque: list[int] = []
-    slowest = 0.0
+    # A program that has the module of signals may stop the timers.
+    rearms = "signal" in source
+    entry_point, calls, truths, at_once = suites
+    for at, marshalled in enumerate(calls):
+        if at and not _is_stateless(namespace, before):
+            return
+        answers: list[str] = []
+
+        def tell(text: str, answers: list[str] = answers) -> None:
+            send(text.encode()) if at_once else answers.append(text)
+
+        answer = functools.partial(_answer_of_input, namespace, entry_point, truths)
+        record = _run_suite(harness.clock, answer, marshal.loads(marshalled), per_input, per_suite, rearms, tell)
+        if answers:
+            send("\n".join(answers).encode())
+        if report(record) not in ("answered", "raised", "refused"):
+            return
+
+
+def _run_suite(
+    clock: program.Clock,
+    answer: Callable[[Any, int], str | dict[str, Any]],
+    inputs: Sequence[Any],
+    per_input: float,
+    per_suite: float,
+    rearms: bool,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """The record of how a suite ended; its answers are told before."""
+    size, slowest = 0, 0.0
+    clock.arm(min(per_input, per_suite))
     for at, arguments in enumerate(inputs):
-        start = time.process_time()
+        start = clock.now
         seconds = min(per_input, per_suite - start)
         if seconds <= 0:
-            report({"status": "timeout", "input": at, "whole": True})
-            return
+            return {"status": "timeout", "input": at, "whole": True}
+        if rearms:
+            clock.arm(seconds)
         room = min(MAX_CHARACTERS, _MOST_BEFORE_DIGESTS - size)
-        record = harness.clock.run(seconds, _answer_of_input, namespace, entry_point, arguments, truths, room)
-        now = time.process_time()
-        slowest = max(slowest, now - start)
-        if record["status"] != "answer":
-            before = _encode_json(["l", at])[1:-1]
-            text = f"[{','.join([before, *pieces[1:]])}]"
-            # The text comes first, so that the supervisor knows a large record by its beginning.
-            report({"status": "", "answers": text, **record, "input": at, "whole": now >= per_suite})
-            return
-        if record["opaque"]:
-            opaque.append(at)
-        pieces.append(record["tokens"])
-        size += len(record["tokens"])
-    text = f"[{','.join(pieces)}]"
-    if len(text) > MAX_SUITE_CHARACTERS:
-        report({"status": "too_large"})
-        return
-    report({"status": "answers", "answers": text, "slowest": slowest, "opaque": opaque[0] if opaque else -1})
+        found = clock.timed(seconds, answer, arguments, room)
+        if not isinstance(found, str):
+            return {**found, "input": at, "whole": clock.now >= per_suite}
+        slowest = max(slowest, clock.now - start)
+        size += len(found)
+        if size > MAX_SUITE_CHARACTERS:
+            return {"status": "too_large"}
+        tell(found)
+    return {"status": "answered", "slowest": slowest}
 
 
 def _answer_of_input(
-    namespace: dict[str, Any], entry_point: str, arguments: Any, truths: bool, room: int
-) -> dict[str, Any]:
-    """The tokens of an answer as JSON without brackets: those of its digest where they need more than `room`."""
-    opaque = False
+    namespace: dict[str, Any], entry_point: str, truths: bool, arguments: Any, room: int
+) -> str | dict[str, Any]:
+    """The tokens of an answer as JSON without brackets: those of its digest where they need more than `room`. A record
+    where the call fails.
+    """
     try:
         if entry_point not in namespace:
             raise NameError(f"name '{entry_point}' is not defined")
@@ -153,17 +187,89 @@ def _answer_of_input(
         if truths and type(value) is not bool:
             value = value is not None
         try:
-            text = _encode_json(wire.tokens(value, _base_value, _MAX_TOKENS))[1:-1]
+            text = tokens_of(value)
         except wire.TooLarge:
             text = None
         if text is None or len(text) > room:
-            text = _encode_json(wire.tokens(evalplus.digest(value), _base_value))[1:-1]
+            text = tokens_of(evalplus.digest(value))
+        return text
     except program.TimeOut:
         raise
     except NoData:
-        text, opaque = _encode_json(["E", False])[1:-1], True
+        return _NO_DATA
     except MemoryError:
         return {"status": "raised", "reason": "MemoryError"}
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the program's failure too
         return program.failure(error)
-    return {"status": "answer", "tokens": text, "opaque": opaque}
+
+
+def tokens_of(value: Any) -> str:
+    """The tokens of a value as JSON without brackets."""
+    kind = type(value)
+    # Most answers are of these types, and each call costs as much as the encoding.
+    if kind is int and -_EXACT < value < _EXACT:
+        return f'"i",{value}'
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is str:
+        return f'"s",{encode_basestring_ascii(value)}'
+    if kind is float:
+        return f'"f","{value.hex()}"'
+    return _encode_json(wire.tokens(value, _base_value, _MAX_TOKENS))[1:-1]
+
+
+# --- whether calls leave something behind -----------------------------------------------------------------------------
+
+_STATELESS_MODULES = frozenset(
+    {
+        "bisect", "cmath", "collections", "collections.abc", "copy", "fractions", "functools", "heapq", "itertools",
+        "math", "numbers", "operator", "re", "statistics", "string", "typing",
+        "_bisect", "_collections", "_functools", "_heapq", "_operator", "_statistics",
+    }
+)  # fmt: skip
+"""Modules whose functions answer by their arguments alone, and keep nothing but what they could compute again."""
+_LEAVING = frozenset(
+    dis.opmap[name]
+    for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR", "IMPORT_NAME")
+    if name in dis.opmap
+)
+_LEAVING_NAMES = frozenset(
+    ["__import__", "compile", "delattr", "eval", "exec", "getattr", "globals", "locals", "open", "setattr", "vars"],
+)
+_CONSTANTS = (bool, int, float, complex, str, bytes, types.NoneType, re.Pattern)
+
+
+def _is_stateless(namespace: dict[str, Any], before: set[str]) -> bool:
+    """Whether calls of the program's functions cannot see what calls before them have done.
+
+    It is a question of cost: where the answer is no, a suite has a process of its own. A program that fools this has
+    two suites in one process, in which it finds nothing but their inputs.
+    """
+    return all(name in before or _is_constant(value) for name, value in namespace.items())
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether no call can leave something in a value of a module."""
+    kind = type(value)
+    if kind is types.FunctionType and value.__module__ == "program":
+        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        plain = not value.__dict__ and value.__closure__ is None and all(map(_is_constant, defaults))
+        return plain and _leaves_nothing(value.__code__)
+    if kind in _CONSTANTS:
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(_is_constant, value))
+    if kind is types.ModuleType:
+        return value.__name__ in _STATELESS_MODULES and sys.modules.get(value.__name__) is value
+    if kind in (type, types.FunctionType, types.BuiltinFunctionType) or kind.__module__ in ("abc", "typing"):
+        return value.__module__ in _STATELESS_MODULES
+    return False
+
+
+def _leaves_nothing(code: CodeType) -> bool:
+    """Whether a function changes no variable but its own, and no attribute."""
+    if not _LEAVING.isdisjoint(code.co_code[::2]) or not _LEAVING_NAMES.isdisjoint(code.co_names):
+        return False
+    if any(name.startswith("__") for name in code.co_names):
+        return False
+    return all(_leaves_nothing(each) for each in code.co_consts if type(each) is CodeType)

@@ -58,6 +58,13 @@ def digest(value: Any) -> bytes:
     return _DIGEST + found.hexdigest().encode()
 
 
+def is_right_where_equal(rules: str, dataset: str, entry_point: str) -> bool:
+    """Whether an answer that is equal to what is expected is right, whatever it is and whatever the input."""
+    if dataset == "humaneval":
+        return entry_point != "find_zero"
+    return rules == "0.2.1" or entry_point not in _SETS
+
+
 def _is_digest(value: Any) -> bool:
     return type(value) is bytes and value.startswith(_DIGEST)
 

@@ -37,7 +37,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 # Bounds of one encoded value, in characters; a number or a container counts as _NODE_SIZE.
 _MAX_SIZE = 200_000
@@ -51,6 +51,7 @@ _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
 # How often at least a timer rings again once it has rung: it may ring too early, and programs swallow the exception.
 _REPEAT_SECONDS = 0.05
+T = TypeVar("T")
 _CPU_TIMER, _WALL_TIMER = signal.ITIMER_PROF, signal.ITIMER_REAL
 
 
@@ -72,12 +73,14 @@ class Clock:
 
     The kernel's ITIMER_PROF counts ticks and may ring far too early next to busy neighbours; it only wakes the handler,
     which reads the exact clock. ITIMER_REAL does the same for a program that sleeps or has disarmed the other one. Both
-    are set again for each step, in case the program has changed them, and outside a step they mean nothing.
+    are set again by `run`, in case the program has changed them, and outside a step they mean nothing.
     """
 
     def __init__(self) -> None:
         self._limit = math.inf
         self._cpu_start = self._wall_start = 0.0
+        self.now = 0.0
+        """CPU seconds of the process at the end of the last step."""
         signal.signal(signal.SIGPROF, self._ring)
         signal.signal(signal.SIGALRM, self._ring)
 
@@ -101,25 +104,41 @@ class Clock:
         does not hold for a body that waits for another process. A body that is in time, but would not have been with
         `late_after` as its `seconds`, is late.
         """
+        self.arm(seconds)
+        record = self.timed(seconds, body, *arguments, sleeps=sleeps)
+        cpu_used = self.now - self._cpu_start
+        late = not sleeps and time.monotonic() - self._wall_start >= wall_limit(late_after, cpu_used)
+        is_late = (late or cpu_used > late_after) and record.get("status") != "timeout"
+        return {"status": "late"} if is_late else record
+
+    def arm(self, seconds: float) -> None:
+        """Set the timers for a step of `seconds`, and often enough for the steps after it. The next step begins."""
+        repeat = min(_REPEAT_SECONDS, seconds / 10)
+        signal.setitimer(_CPU_TIMER, seconds, repeat)
+        signal.setitimer(_WALL_TIMER, seconds, repeat)
+        self.now = time.process_time()
+
+    def timed(
+        self, seconds: float, body: Callable[..., T], *arguments: Any, sleeps: bool = False
+    ) -> T | dict[str, Any]:
+        """As `run`, with timers that are armed already. The step begins where the one before it ended."""
+        start = self.now
         try:
             try:
-                self._cpu_start, self._wall_start = time.process_time(), time.monotonic()
-                self._limit = seconds
+                self._cpu_start, self._wall_start = start, time.monotonic()
                 self._may_wait = sleeps
-                repeat = min(_REPEAT_SECONDS, seconds / 10)
-                signal.setitimer(_CPU_TIMER, seconds, repeat)
-                signal.setitimer(_WALL_TIMER, seconds, repeat)
-                record = body(*arguments)
+                self._limit = seconds
+                result = body(*arguments)
             finally:
                 self._limit = math.inf
         except TimeOut:
+            self.now = time.process_time()
             return {"status": "timeout"}
-        cpu_used = time.process_time() - self._cpu_start
-        if cpu_used > seconds:
-            # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
-            return {"status": "timeout"}
-        late = not sleeps and time.monotonic() - self._wall_start >= wall_limit(late_after, cpu_used)
-        return {"status": "late"} if late or cpu_used > late_after else record
+        self.now = time.process_time()
+        used = self.now - start
+        # A bare `except:` in the program may have swallowed the timeout and returned a value all the same.
+        in_time = sleeps or time.monotonic() - self._wall_start < wall_limit(seconds, used)
+        return result if in_time and used <= seconds else {"status": "timeout"}
 
 
 class _Opaque(Exception):

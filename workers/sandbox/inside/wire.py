@@ -16,6 +16,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import json
 import os
 import struct
@@ -250,6 +251,22 @@ def value_of(given: Any, resolve: Callable[[str, Iterator[Any]], Any]) -> Any:
     if type(given) is not list:
         raise Malformed("not tokens")
     source = iter(given)
+    value = _next_value(source, len(given), resolve)
+    if next(source, _NOT_PLAIN) is not _NOT_PLAIN:
+        raise Malformed("more than a value")
+    return value
+
+
+def first_members(given: Any, count: int, resolve: Callable[[str, Iterator[Any]], Any]) -> list[Any]:
+    """The first members, `count` at most, of the list that tokens are; what comes after them is not looked at."""
+    if type(given) is not list or len(given) < 2 or given[0] != "l" or type(given[1]) is not int:
+        raise Malformed("not a list")
+    source = itertools.islice(given, 2, None)
+    return [_next_value(source, len(given), resolve) for _ in range(min(count, given[1]))]
+
+
+def _next_value(source: Iterator[Any], most: int, resolve: Callable[[str, Iterator[Any]], Any]) -> Any:
+    """The next value of tokens, whose containers have `most` members at most."""
     stack: list[tuple[Callable[[Any, list[Any]], Any], Any, int, list[Any]]] = []
     try:
         while True:
@@ -267,7 +284,7 @@ def value_of(given: Any, resolve: Callable[[str, Iterator[Any]], Any]) -> Any:
                 elif token == "D":
                     more = _TYPES[next(source)]
                 size = next(source)
-                if type(size) is not int or not 0 <= size <= len(given):
+                if type(size) is not int or not 0 <= size <= most:
                     raise Malformed("not a size")
                 stack.append((build, more, size, []))
                 value = _NOT_PLAIN
@@ -275,21 +292,16 @@ def value_of(given: Any, resolve: Callable[[str, Iterator[Any]], Any]) -> Any:
                 value = _plain_of(token, source, resolve)
             if value is not _NOT_PLAIN:
                 if not stack:
-                    break
+                    return value
                 stack[-1][3].append(value)
-            while stack and len(stack[-1][3]) == stack[-1][2]:
+            while len(stack[-1][3]) == stack[-1][2]:
                 build, more, _, items = stack.pop()
                 value = build(more, items)
                 if not stack:
-                    break
+                    return value
                 stack[-1][3].append(value)
-            if not stack:
-                break
     except (StopIteration, TypeError, ValueError, ArithmeticError, KeyError) as error:
         raise Malformed(str(error)) from None
-    if next(source, _NOT_PLAIN) is not _NOT_PLAIN:
-        raise Malformed("more than a value")
-    return value
 
 
 def _plain_of(tag: str, source: Iterator[Any], resolve: Callable[[str, Iterator[Any]], Any]) -> Any:

@@ -11,12 +11,13 @@ Bytes on the control descriptor:
   unread.
 The first frame is a length of 4 bytes, big-endian, and that many bytes.
 
-A job has one of six modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
+A job has one of seven modes. `_PLAIN`: one child runs the program and its steps (`program.Harness.run`). `_SCRIPT`: one
 child runs the program once, as a script, with a standard input of its own. `_TESTED`: two children, connected by a
 socket; one holds the tests (`tester.py`), the other one the program, which thus has no test in its memory. `_TOLD`: as
 `_SCRIPT`, but standard error is read too; the output in the reply is then the length of standard output in 4 bytes,
 standard output, and what standard error holds. `_ANSWERS`: as `_PLAIN`, but the values of the steps are sent as data
-(`answers.py`). `_CHECKS`: one child judges such data (`checker.py`), without the program.
+(`answers.py`). `_CHECKS`: one child judges such data (`checker.py`), without the program. `_SUITES`: one child runs the
+program on the inputs of one suite or two (`answers.py`).
 
 The zygote has no threads and holds nothing but modules: fork copies its page tables, and a child finds in its memory
 whatever the zygote has ever held. So no byte of a job or of a record is ever in memory that a child inherits: the child
@@ -81,7 +82,7 @@ os.environ.pop("LD_BIND_NOW", None)
 
 # Mode, bytes of the job, CPU seconds for each test, for the program, bytes of memory.
 _JOB = struct.Struct(">BIddQ")
-_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITE = 0, 1, 2, 3, 4, 5, 6
+_PLAIN, _SCRIPT, _TESTED, _TOLD, _ANSWERS, _CHECKS, _SUITES = 0, 1, 2, 3, 4, 5, 6
 # Kind, wait status of the program, of its tester (0 where there is none), CPU microseconds, bytes of records and of
 # output.
 # The kinds: the process ended, was killed because its CPU time was over, because its wall time was over or because it
@@ -320,8 +321,8 @@ class _Zygote:
             if output >= 0:
                 self._harness.run_script(content[0], limits[0], send, tells=errors >= 0)
             source, given, max_time_outs, late_after = content
-            if mode == _SUITE:
-                answers.run_suite(self._harness, source, given, limits[0], limits[1], send)
+            if mode == _SUITES:
+                answers.run_suites(self._harness, source, given, limits[0], limits[1], send)
             elif mode == _CHECKS:
                 checker_module.run(self._harness.clock, source, given, max_time_outs, limits[0], limits[1], send)
             else:
@@ -529,6 +530,9 @@ def _warm_up() -> None:
     for more in ("", "assert f([1])"):
         for _ in range(_WARM_UPS):
             harness.run(_SAMPLE + more, steps, 1, 1, 1, 1, lambda record: None)
+    for _ in range(_WARM_UPS):
+        calls = [marshal.dumps([[[1, 2]], [["a"]]])] * 2
+        answers.run_suites(harness, _SAMPLE, ("f", calls, False, False), 1, 1, lambda record: None)
     for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
         signal.setitimer(timer, 0)
 

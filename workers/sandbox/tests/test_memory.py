@@ -7,6 +7,7 @@ in its own text must be found, which shows that it can see.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from sandbox import verdicts, wall
+from sandbox.inside import wire
 from sandbox.pool import Pool
 from serve import Call
 
@@ -131,7 +133,16 @@ f"str(e)"),
         {"id": "inside", "program": f"{marks.lines(each)}def g(x): return x\n", "tests": [
             f"from unittest.mock import patch\nassert g('{marks.one()}') == '{marks.one()}'",
         ]},
+        {"id": "suites", "program": f"{marks.lines(each)}def g(x): return x + '{marks.one()}'\n", "tests": [
+            _suite("g", [[marks.one()] for _ in range(9)], [marks.one() for _ in range(9)]) for _ in range(2)
+        ]},
     ]  # fmt: skip
+
+
+def _suite(entry: str, inputs: list[list[Any]], expected: list[Any]) -> dict[str, Any]:
+    tokens = json.dumps(wire.tokens(expected, lambda value: [value]), separators=(",", ":"))
+    return {"suite": json.dumps(inputs), "task": "Mbpp/1", "entryPoint": entry, "rules": "0.3.1", "atol": 0,
+            "expected": tokens}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", wall.ways())
@@ -161,6 +172,11 @@ def test_no_program_finds_text_of_another(way: str, monkeypatch: pytest.MonkeyPa
                 {"stdin": own_input, "stdout": "\n".join(sorted([control, own_input]))},
             ]},
             *_planted(marks, 300),
+            {"id": "suite scanner", "program": function, "tests": [
+                _suite("f", [[1]], [[[control], True]]),
+                _suite("f", [[2], [3]], [[[control], True], [[marks.one()], True]]),
+            ]},
+            *_planted(marks, 300),
         ]  # fmt: skip
         references = [
             {"id": f"reference {at}", "program": f"{marks.lines(200)}def f(x): return x\n", "tests": [
@@ -178,6 +194,9 @@ def test_no_program_finds_text_of_another(way: str, monkeypatch: pytest.MonkeyPa
     assert [outcome["status"] for outcome in by_id["plain scanner"]] == ["pass"] * 3, by_id
     assert [outcome["status"] for outcome in by_id["tested scanner"]] == ["pass"] * 3, by_id
     assert [outcome["status"] for outcome in by_id["script scanner"]] == ["assertion_failed", "pass"], by_id
+    base, plus = by_id["suite scanner"]
+    assert (base, plus["status"]) == ({"status": "pass"}, "assertion_failed"), by_id
+    assert plus["reason"] == f"input 1: got {right}", by_id
     assert marks.made > 5_000
 
 

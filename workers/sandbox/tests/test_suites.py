@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from service import QUICK, Service
 
-from sandbox import suites
-from sandbox.inside import evalplus
+from sandbox import suites, verdicts
+from sandbox.inside import evalplus, wire
+from sandbox.pool import ENDED, Job, Pool, Report
+from serve import Call
 
 _AMPLE = {"cpuSecondsPerTest": 10, "cpuSecondsPerProgram": 20}
 DOUBLE = "def f(x):\n    return 2 * x\n"
@@ -152,15 +157,325 @@ def test_requests_that_are_none(service: Service, tests: list[Any], told: str) -
     assert (error["type"], told in error["message"]) == ("InvalidInput", True), error
 
 
+# --- which answers are compared, and how -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "program", "status"),
+    [
+        # Of one text, and yet not equal.
+        ("float('nan')", "float('nan')", "assertion_failed"),
+        ("[1.5, float('nan')]", "[1.5, float('nan')]", "assertion_failed"),
+        ("decimal.Decimal('nan')", "decimal.Decimal('NaN')", "assertion_failed"),
+        ("{1: x}.values()", "{1: x}.values()", "assertion_failed"),
+        # Of another text, and yet equal.
+        ("0.0", "-0.0", "pass"),
+        ("1", "True", "pass"),
+        ("2", "2.0", "pass"),
+        ("0.3", "0.1 + 0.2", "pass"),
+        ("{0, 8}", "{8, 0}", "pass"),
+        ("{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}", "pass"),
+        ("collections.Counter('a')", "{'a': 1}", "pass"),
+        ("[1] * 8", "[True] * 8", "pass"),
+        ("decimal.Decimal('1.0')", "decimal.Decimal('1')", "pass"),
+        # Of one text, and equal.
+        ("2 ** 200 + x", "x + 2 ** 200", "pass"),
+        ("'nan'", "'n' 'an'", "pass"),
+        ("float('inf')", "1e999", "pass"),
+        ("{'a': [(1, 2.5), {3}], None: b'x'}", "{'a': [(1, 2.5), {3}], None: b'x'}", "pass"),
+        # Of another text, and different.
+        ("2 ** 200", "2 ** 200 + 1", "assertion_failed"),
+        ("[1, [2, (3,)]]", "[1, [2, [3]]]", "assertion_failed"),
+        ("'1'", "1", "assertion_failed"),
+        ("[1, 2]", "iter([1, 2])", "assertion_failed"),
+        ("[1, 2]", "(each for each in [1, 2])", "assertion_failed"),
+        ("[1, 2]", "map(int, '12')", "assertion_failed"),
+    ],
+)
+def test_equal_values_are_right_and_equal_texts_are_not_enough(
+    service: Service, reference: str, program: str, status: str
+) -> None:
+    text = "import collections, decimal\ndef f(x):\n    return "
+    test = answered(service, text + reference, suite([[1]]))
+    assert outcome(service, text + program, test)["status"] == status
+
+
+def test_sets_of_lists_are_wrong_even_where_they_are_equal(service: Service) -> None:
+    reference = "def Diff(x):\n    return [[x]]"
+    test = answered(service, reference, suite([[1]], "Mbpp/769", "Diff"))
+    assert outcome(service, reference, test)["status"] == "assertion_failed"
+    old = {**test, "rules": "0.2.1"}
+    assert outcome(service, reference, old)["status"] == "pass"
+
+
+def test_answers_are_written_as_any_other_value(service: Service) -> None:
+    values = (
+        "[0, -1, 2**53 - 1, 2**53, -2**53, 2**200, True, False, None, 'a\\n\\u20ac\\ud800\\0', '', 1.5, -0.0, 1e999]"
+    )
+    test = answered(service, f"def f(x):\n    return {values}[x]", suite([[x] for x in range(14)]))
+    tokens = wire.tokens(eval(values), lambda value: [value])
+    assert test["expected"] == json.dumps(tokens, separators=(",", ":"))
+
+
+def test_only_as_many_members_are_read_as_are_wanted() -> None:
+    tokens = ["l", 3, "i", 1, "l", 2, "s", "a", None, "what is this"]
+    assert wire.first_members(tokens, 2, suites._no_object) == [1, ["a", None]]
+    for damaged in (tokens[:4], ["t", 1, None], "l", ["l", "1", None]):
+        with pytest.raises(wire.Malformed):
+            wire.first_members(damaged, 2, suites._no_object)
+    with pytest.raises(wire.Malformed):
+        wire.first_members(tokens, 3, suites._no_object)
+
+
+def test_a_wrong_answer_far_behind_is_found_and_the_first_one_is_told(service: Service) -> None:
+    inputs = [[x] for x in range(200)]
+    test = answered(service, DOUBLE, suite(inputs))
+    for first in (0, 7, 8, 9, 199):
+        got = outcome(service, f"def f(x):\n    return 2 * x if x < {first} else -1", test)
+        assert got == {"status": "assertion_failed", "reason": f"input {first}: got -1"}
+    large = answered(service, "def f(x):\n    return [str(x)] * 3000", suite(inputs[:20]))
+    assert outcome(service, "def f(x):\n    return ['%d' % x] * 3000", large)["status"] == "pass"
+    got = outcome(service, "def f(x):\n    return [str(x)] * 3000 if x < 19 else 0", large)
+    assert got == {"status": "assertion_failed", "reason": "input 19: got 0"}
+
+
+def test_inputs_that_a_program_changes_are_its_own(service: Service) -> None:
+    reference = "def f(x):\n    return len(x)"
+    test = answered(service, reference, suite([[[1]], [[1]], [[]]]))
+    program = "def f(x):\n    x.append(0)\n    return len(x) - 1"
+    jobs = [{"id": str(at), "program": program, "tests": [test, test]} for at in range(2)]
+    found = service.ask("judge", jobs=jobs, limits=QUICK)["verdicts"]
+    assert [each["status"] for one in found for each in one["outcomes"]] == ["pass"] * 4
+
+
+# --- several suites of a program -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Spied:
+    """A pool that notes the jobs of each run, and how many of them the runs had."""
+
+    pool: Pool
+    jobs: list[Job] = field(default_factory=list)
+
+    def outcomes(self, program: str, *tests: dict[str, Any], **limits: float) -> list[dict[str, Any]]:
+        jobs = [{"id": "p", "program": program, "tests": list(tests), "limits": limits}]
+        self.jobs.clear()
+        return verdicts.judge(self.pool, {"jobs": jobs, "limits": QUICK}, Call(1, lambda _: None))["verdicts"][0][
+            "outcomes"
+        ]
+
+    @property
+    def suites_of_runs(self) -> list[int]:
+        return [len(job.suites[1]) for job in self.jobs if job.suites]
+
+
+@pytest.fixture(scope="module")
+def spied() -> Iterator[Spied]:
+    pool = Pool(1)
+    found, run = Spied(pool), pool.run
+
+    def noted(jobs: Sequence[Job], *more: Any) -> Any:
+        found.jobs.extend(jobs)
+        return run(jobs, *more)
+
+    pool.run = noted  # type: ignore[method-assign]
+    yield found
+    pool.close()
+
+
+BASE = suite([[1], [2]], expected='["l",2,"i",2,"i",4]')
+PLUS = suite([[3], [4], [5]], expected='["l",3,"i",6,"i",8,"i",10]')
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        DOUBLE,
+        "import math, re\nfrom typing import List\nfrom collections import Counter\nONE = 1\nWORD = re.compile('a')\n"
+        "def g(n: List, more=(1, None)):\n    found = []\n    found.append(n)\n    return sum(each for each in found)\n"
+        "def f(x):\n    def inner(y):\n        return y * math.floor(2.5)\n    return inner(g(x)) * ONE",
+    ],
+)
+def test_suites_of_a_program_that_keeps_nothing_share_a_process(spied: Spied, program: str) -> None:
+    assert spied.outcomes(program, BASE, PLUS) == [{"status": "pass"}] * 2
+    assert spied.suites_of_runs == [2]
+
+
+_THIRD = "    return 2 * x if {} < 3 else 0"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "n = 0\ndef f(x):\n    global n\n    n += 1\n" + _THIRD.format("n - (x > 4)"),
+        "seen = []\ndef f(x):\n    seen.append(x)\n" + _THIRD.format("len(seen) - (x > 4)"),
+        "def f(x, seen=[]):\n    seen.append(x)\n" + _THIRD.format("len(seen) - (x > 4)"),
+        "def f(x, *, seen={}):\n    seen[x] = x\n" + _THIRD.format("len(seen) - (x > 4)"),
+        "def f(x):\n    f.n = getattr(f, 'n', 0) + 1\n" + _THIRD.format("f.n - (x > 4)"),
+        "def f(x):\n    f.n += 1\n" + _THIRD.format("f.n - (x > 4)") + "\nf.n = 0",
+        "def g():\n    n = 0\n    def f(x):\n        nonlocal n\n        n += 1\n    "
+        + _THIRD.format("n - (x > 4)")
+        + "\n    return f\nf = g()",
+        "class A:\n    n = 0\ndef f(x):\n    A.n += 1\n" + _THIRD.format("A.n - (x > 4)"),
+        "class A:\n    seen = []\n    def f(self, x):\n        self.seen.append(x)\n    "
+        + _THIRD.format("len(self.seen) - (x > 4)")
+        + "\nf = A().f",
+        "import math\ndef f(x):\n    math.n = getattr(math, 'n', 0) + 1\n" + _THIRD.format("math.n - (x > 4)"),
+        "import random\ndef f(x):\n    random.n = 1 + vars(random).get('n', 0)\n" + _THIRD.format("random.n - (x > 4)"),
+        "import itertools\nnumbers = itertools.count()\ndef f(x):\n    n = next(numbers)\n"
+        + _THIRD.format("n + 1 - (x > 4)"),
+        "def f(x):\n    names = globals()\n    names['n'] = names.get('n', 0) + 1\n"
+        + _THIRD.format("names['n'] - (x > 4)"),
+        "def f(x):\n    import math\n    setattr(math, 'n', getattr(math, 'n', 0) + 1)\n"
+        + _THIRD.format("math.n - (x > 4)"),
+        "def f(x):\n    f.__dict__['n'] = f.__dict__.get('n', 0) + 1\n" + _THIRD.format("f.__dict__['n'] - (x > 4)"),
+    ],
+)
+def test_no_suite_sees_what_the_one_before_it_left(spied: Spied, program: str) -> None:
+    # Each fails from its third call on, or its fourth, so that it passes each suite on its own only.
+    assert spied.outcomes(program, BASE, PLUS) == [{"status": "pass"}] * 2
+    assert spied.suites_of_runs == [2, 1]
+
+
+def test_suites_with_other_entry_points_run_apart(spied: Spied) -> None:
+    other = {**PLUS, "entryPoint": "g"}
+    assert [each["status"] for each in spied.outcomes(DOUBLE + "g = f\n", BASE, other)] == ["pass", "pass"]
+    assert spied.suites_of_runs == [1, 1]
+
+
+_LATE = "    while x == {}: pass\n    return 2 * x"
+_STUCK = "    return 2 * x if x != {} else sum(range(10**10))"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "runs"),
+    [
+        (_LATE.format(2), [("timeout", "input 1: out of CPU time"), ("pass", None)], [2, 1, 1]),
+        (_LATE.format(4), [("pass", None), ("timeout", "input 1: out of CPU time")], [2, 1]),
+        # A call that no timer interrupts.
+        (_STUCK.format(4), [("pass", None), ("timeout", "out of CPU time for all inputs")], [2, 1]),
+        ("    return 2 * x // (x != 2)", [("raised", "input 1: ZeroDivisionError"), ("pass", None)], [2]),
+        ("    return 2 * x // (x != 4)", [("pass", None), ("raised", "input 1: ZeroDivisionError")], [2]),
+        ("    return 2 * x if x != 2 else f(x)", [("raised", "input 1: RecursionError"), ("pass", None)], [2]),
+        ("    return 2 * x if x > 1 else 7", [("assertion_failed", "input 0: got 7"), ("pass", None)], [2]),
+        ("    return 2 * x if x < 5 else 7", [("pass", None), ("assertion_failed", "input 2: got 7")], [2]),
+        # What comes after a wrong answer is no matter.
+        ("    while x > 1: pass\n    return 7",
+         [("assertion_failed", "input 0: got 7"), ("timeout", "input 0")], [2, 1]),
+        ("    if x == 4: raise KeyError\n    return x + x if x < 3 else 7",
+         [("pass", None), ("assertion_failed", "input 0: got 7")], [2]),
+    ],
+)  # fmt: skip
+def test_each_suite_has_its_own_outcome(
+    spied: Spied, body: str, expected: list[tuple[str, str | None]], runs: list[int]
+) -> None:
+    found = spied.outcomes(f"def f(x):\n{body}", BASE, PLUS, cpuSecondsPerTest=0.1, cpuSecondsPerProgram=0.3)
+    for each, (status, reason) in zip(found, expected, strict=True):
+        assert (each["status"], (reason or "") in each.get("reason", "")) == (status, True), found
+    assert spied.suites_of_runs == runs
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("if x == 2: os._exit(0)", [("killed", "exited with status 0"), ("pass", None)]),
+        ("if x == 3: os._exit(0)", [("pass", None), ("killed", "exited with status 0")]),
+        ("if x == 5: os._exit(3)", [("pass", None), ("killed", "exited with status 3")]),
+        # It dies after a wrong answer, however soon that is.
+        ("if x == 5: os._exit(3)\n    if x == 4: return 7", [("pass", None), ("assertion_failed", "input 1: got 7")]),
+        ("if x == 2: os._exit(3)\n    if x == 1: return 7", [("assertion_failed", "input 0: got 7"), ("pass", None)]),
+    ],
+)
+def test_a_program_that_dies_is_judged_by_its_answers_before(
+    spied: Spied, body: str, expected: list[tuple[str, str | None]]
+) -> None:
+    found = spied.outcomes(f"import os\ndef f(x):\n    {body}\n    return 2 * x", BASE, PLUS)
+    for each, (status, reason) in zip(found, expected, strict=True):
+        assert (each["status"], (reason or "") in each.get("reason", "")) == (status, True), found
+
+
+def test_a_timeout_counts_with_twice_the_limit_of_an_input(spied: Spied) -> None:
+    spin = "    end = time.process_time() + {}\n    while time.process_time() < end: pass\n"
+    program = f"import time\ndef f(x):\n{spin}    return 2 * x"
+    limits = {"cpuSecondsPerTest": 0.2, "cpuSecondsPerProgram": 5}
+    assert spied.outcomes(program.format("0.3 * (x == 2)"), BASE, **limits) == [{"status": "pass"}]
+    assert spied.suites_of_runs == [1, 1]
+    late = {"status": "timeout", "reason": "input 1: out of CPU time"}
+    assert spied.outcomes(program.format("9 * (x == 2)"), BASE, **limits) == [late]
+    assert spied.suites_of_runs == [1, 1]
+
+
+def test_answers_of_a_suite_that_are_too_large_together(spied: Spied) -> None:
+    inputs = [[x] for x in range(16_000)]
+    known = ["l", 16_000, *(part for x in range(200) for part in ("j", [x] * 150)), *[None] * 15_800]
+    test = suite(inputs, expected=json.dumps(known, separators=(",", ":")))
+    (found,) = spied.outcomes("def f(x):\n    return [x] * 150", test, **_AMPLE)
+    assert found == {"status": "killed", "reason": "its answers are larger than what the sandbox takes"}
+    (found,) = spied.outcomes("def f(x):\n    return [x] * 150 if x != 9 else 0", test, **_AMPLE)
+    assert found == {"status": "assertion_failed", "reason": "input 9: got 0"}
+
+
+# --- what no honest process writes ------------------------------------------------------------------------------------
+
+
+class Forged:
+    """A pool in whose processes the same bytes are written, whatever runs."""
+
+    python_version = isolation = ""
+
+    def __init__(self, *frames: bytes, cut: int = 0) -> None:
+        data = b"".join(struct.pack(">I", len(each)) + each for each in (b"", b'{"status":"loaded"}', *frames))
+        self._report = Report(ENDED, records=data[: len(data) - cut])
+
+    def prepare(self, jobs: Any) -> None: ...
+
+    def run(self, jobs: Sequence[Job], call: Call, digest: Any, alone: bool = False) -> list[Any]:
+        return [digest(at, self._report) for at in range(len(jobs))]
+
+
+ANSWERED = b'{"status":"answered","slowest":0.0}'
+
+
+@pytest.mark.parametrize(
+    ("frames", "statuses"),
+    [
+        ([b'"i",2\n"i",4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["pass", "pass"]),
+        ([b'"i",2', b'"i",4', ANSWERED, b'"i",6', b'"i",8\n"i",10', ANSWERED], ["pass", "pass"]),
+        # Fewer answers than inputs, or more.
+        ([b'"i",2', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"i",2\n"i",4\n"i",6', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "killed"]),
+        ([b'"i",2\n"i",4', b'"i",6', ANSWERED], ["killed", "killed"]),
+        ([b"\n" * 4_000_000, ANSWERED], ["killed", "killed"]),
+        # One line that is two answers, or half of one.
+        ([b'"i",2,"i",4\n', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"i"\n2', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"l",2,"i",2\n"i",4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"i",2],["i"\n4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"object",1\n"i",4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        # Bytes that are no text, records that are none, and records after the end.
+        ([b"\xff", ANSWERED], ["killed", "killed"]),
+        ([b'"i",2\n"i",4', b'{"status":"pass"}', b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"i",2\n"i",4', b"{", b'"i",6\n"i",8\n"i",10', ANSWERED], ["killed", "pass"]),
+        ([b'"i",2\n"i",4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED, ANSWERED], ["killed", "killed"]),
+        ([b'"i",2\n"i",4', ANSWERED, b'"i",6\n"i",8\n"i",10', ANSWERED, b'"i",10'], ["killed", "killed"]),
+        ([b'"i",2\n"i",4', b'{"status":"raised","input":"1"}'], ["killed", "assertion_failed"]),
+    ],
+)  # fmt: skip
+def test_attack_by_bytes(frames: list[bytes], statuses: list[str]) -> None:
+    jobs = [{"id": "p", "program": DOUBLE, "tests": [BASE, PLUS]}]
+    found = verdicts.judge(Forged(*frames), {"jobs": jobs, "limits": QUICK}, Call(1, lambda _: None))  # type: ignore[arg-type]
+    assert [each["status"] for each in found["verdicts"][0]["outcomes"]] == statuses
+
+
 # --- programs that try to choose their verdict ------------------------------------------------------------------------
 
 _EQUAL = "class E(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\n"
 _WRITES = """
 import json, os, struct
 def f(x):
-    answers = json.dumps(["l", 2, "i", 2, "i", 4])
-    text = json.dumps({"status": "answers", "answers": answers, "slowest": 0, "opaque": -1})
-    os.write(3, struct.pack(">I", len(text)) + text.encode())
+    for text in ('"i",2\\n"i",4', json.dumps({"status": "answered", "slowest": 0})):
+        os.write(3, struct.pack(">I", len(text)) + text.encode())
     return 0
 """
 

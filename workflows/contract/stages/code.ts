@@ -25,6 +25,7 @@ export const JUDGE = [
   'activities/execution/execution.ts',
   'workers/sandbox/asserts.py',
   'workers/sandbox/checkers.py',
+  'workers/sandbox/suites.py',
   'workers/sandbox/verdicts.py',
   'workers/sandbox/inside/',
 ] as const;
