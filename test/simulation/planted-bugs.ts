@@ -2,13 +2,13 @@
  * Bugs that are planted on purpose, to show that the simulation finds them. Some change what the modelled activities
  * do; others change the text of the workflow bundle, as the bundler writes it.
  */
-import type { WORKFLOWS } from '../../workflows/contract/index.js';
+import type { SimulatedWorkflow } from './schedules.js';
 import type { Replacement } from './workflow-vm.js';
 
 export interface Bug {
   what: string;
   /** Where it is looked for; absent: in whole experiments. */
-  workflow?: Exclude<(typeof WORKFLOWS)[number], 'sweep'>;
+  workflow?: SimulatedWorkflow;
   /** In the bundle; absent: in the modelled activities. */
   replacement?: Replacement;
 }
@@ -161,6 +161,11 @@ export const BUGS = {
       search: 'if (await _class_private_method_get(this, _exists, exists).call(this, stage)) continue;',
       replace: 'continue;',
     },
+  },
+  cellsDoNotWait: {
+    what: 'a cell of a sweep does not wait for the cell whose stages it shares',
+    workflow: 'sweep',
+    replacement: { search: "if (start.how === 'wait') continue;", replace: '' },
   },
   lookOutFails: {
     what: 'a look at who serves a queue that fails fails the workflow task',
