@@ -2,13 +2,13 @@
  * Bugs that are planted on purpose, to show that the simulation finds them. Some change what the modelled activities
  * do; others change the text of the workflow bundle, as the bundler writes it.
  */
-import type { SimulatedWorkflow } from './schedules.js';
+import type { WORKFLOWS } from '../../workflows/contract/index.js';
 import type { Replacement } from './workflow-vm.js';
 
 export interface Bug {
   what: string;
   /** Where it is looked for; absent: in whole experiments. */
-  workflow?: SimulatedWorkflow;
+  workflow?: (typeof WORKFLOWS)[number];
   /** In the bundle; absent: in the modelled activities. */
   replacement?: Replacement;
 }
