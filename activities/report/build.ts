@@ -98,13 +98,10 @@ export async function buildReport(
     ...(source.fork ? { fork: source.fork } : {}),
     ...(live === undefined ? {} : { live }),
   });
+  const summary = source.state === 'done' && { ...summaryOf(facts), ...(source.fork ? { fork: source.fork } : {}) };
   const texts: Record<string, string> = {
     'report.html': page,
-    ...(source.state === 'done'
-      ? {
-          'summary.json': `${JSON.stringify({ ...summaryOf(facts), ...(source.fork ? { fork: source.fork } : {}) }, null, 2)}\n`,
-        }
-      : {}),
+    ...(summary ? { 'summary.json': `${JSON.stringify(summary, null, 2)}\n` } : {}),
     'figures.json': `${JSON.stringify(figures, null, 1)}\n`,
     ...(inOneFile ? {} : { [INDEX_FILE]: `acecoderIndex(${embeddedJson(JSON.stringify(index))});\n` }),
   };

@@ -279,8 +279,8 @@ function forkSection(fork: Frontier, figures: Figures, artifacts: StageArtifacts
   const rounds = fork.stages.flatMap(({ name, steps }) =>
     Object.entries(steps ?? {}).map(([step, counts]) => ({ name, step, ...counts })),
   );
-  return html`<p>It takes what <bdi>${fork.of}</bdi> has made before ${fork.from}, and runs the rest with other settings.
-</p>
+  return html`<p>It takes what <bdi>${fork.of}</bdi> has made before ${fork.from},
+and runs the rest with other settings.</p>
 <h3>What is another</h3>
 ${table(
   ['field', 'was', 'is'],
