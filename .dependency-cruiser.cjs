@@ -199,7 +199,7 @@ module.exports = {
         pathNot: [
           contract,
           '^activities/(artifacts|comparison|lineage|tracking)/',
-          '^activities/report/build\\.ts$',
+          '^activities/(report/build|experiment/fork-source)\\.ts$',
           ...packages(
             'minio',
             'zod',

@@ -103,6 +103,15 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     return produced;
   };
 
+  /** Calls that run next to another one of their round. Where that one fails, nobody waits for them. */
+  const besides = new Set<Promise<unknown>>();
+  const beside = <T>(work: Promise<T>): Promise<T> => {
+    const ended = (): boolean => besides.delete(work);
+    besides.add(work);
+    work.then(ended, ended);
+    return work;
+  };
+
   let planned: Promise<unknown> = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
     // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
@@ -122,14 +131,18 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     const { ref: rollouts } = counted('rollouts', round, sampled);
     const [verdicts, scores] = await Promise.all([
       reward.testsWeight > 0
-        ? call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } })
+        ? beside(
+            call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }),
+          )
         : undefined,
       reward.rewardModelWeight > 0
-        ? call('reinforcement.score', doing(round, 'score'), {
-            config,
-            round,
-            inputs: { plan, rollouts, rewardModel: inputs.rewardModel! },
-          })
+        ? beside(
+            call('reinforcement.score', doing(round, 'score'), {
+              config,
+              round,
+              inputs: { plan, rollouts, rewardModel: inputs.rewardModel! },
+            }),
+          )
         : undefined,
     ]);
     if (verdicts) counted('judge', round, verdicts);
@@ -242,10 +255,11 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   try {
     await scope.run(train);
   } catch (error) {
-    // A round that is prepared ahead holds a device. It must not go on for a stage that has failed.
+    // A round that is prepared ahead holds a device. It must not go on for a stage that has failed. What is cancelled
+    // is waited for: what it still asks for comes before the end of the run, or the server refuses both.
     if (next) {
       scope.cancel();
-      await CancellationScope.nonCancellable(() => next!.catch(() => undefined));
+      await CancellationScope.nonCancellable(() => Promise.allSettled([next, ...besides]));
     }
     throw error;
   }

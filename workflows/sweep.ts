@@ -1,5 +1,5 @@
-import { CancellationScope, continueAsNew, executeChild, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
-import { ApplicationFailure, ChildWorkflowFailure } from '@temporalio/common';
+import { CancellationScope, continueAsNew, setCurrentDetails, workflowInfo } from '@temporalio/workflow';
+import { ApplicationFailure } from '@temporalio/common';
 import {
   cellsOf,
   checkInput,
@@ -10,9 +10,10 @@ import {
   type StageName,
   type Start,
 } from './contract/index.js';
-import type { experiment } from './experiment.js';
+import type { ExperimentResult } from './experiment.js';
 import { parseInput, refused } from './lib/inputs.js';
 import { carriedOver, historyIsLong } from './lib/stage.js';
+import { executeAlone } from './lib/stage-child.js';
 
 /** A row of the table of a sweep. */
 interface SweepRow {
@@ -85,12 +86,8 @@ export async function sweep(input: unknown, given?: Carry): Promise<SweepResult>
     const about = { name: cell.name, values: cell.values, workflowId, ...fork };
     const args: [unknown] = [start.how === 'fork' ? forkOfCell(cell, start, idOf(start.of)) : cell.experiment];
     try {
-      const result = await executeChild<typeof experiment>('experiment', {
-        workflowId,
-        args,
-        staticSummary: cell.name,
-      });
-      const { figures, stages, report } = result;
+      const options = { workflowId, args, staticSummary: cell.name };
+      const { figures, stages, report } = (await executeAlone('experiment', options, cell.name)) as ExperimentResult;
       rows.set(cell.number, {
         ...about,
         state: 'done',
@@ -144,7 +141,8 @@ function idOf({ name }: Cell): string {
 /** Why an experiment failed, in its own words. */
 function reasonOf(error: unknown): string {
   let cause: unknown = error;
-  while (cause instanceof ChildWorkflowFailure && cause.cause) cause = cause.cause;
+  while (cause instanceof Error && !(cause instanceof ApplicationFailure) && cause.cause !== undefined)
+    cause = cause.cause;
   const type = cause instanceof ApplicationFailure ? `${cause.type ?? 'Error'}: ` : '';
   return `${type}${cause instanceof Error ? cause.message : String(cause)}`.slice(0, 500);
 }
@@ -164,7 +162,8 @@ function details(
     const rates = Object.entries(row?.passAt1 ?? {}).map(([of, rate]) => `${of} ${rate.toFixed(3)}`);
     const state = row?.state ?? (running.has(cell.number) ? 'running' : 'waiting');
     const cut = (text: string): string => text.replaceAll(/[|\s]+/g, ' ').slice(0, 120);
-    return `| ${cell.name} | \`${state}\` | ${cut(values.join(', '))} | ${cut(rates.join(', ') || (row?.failure ?? ''))} |`;
+    const result = rates.join(', ') || (row?.failure ?? '');
+    return `| ${cell.name} | \`${state}\` | ${cut(values.join(', '))} | ${cut(result)} |`;
   });
   let left = SHOWN_CHARACTERS;
   const shown = lines.filter((line) => (left -= line.length) > 0);

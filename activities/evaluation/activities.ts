@@ -6,21 +6,14 @@ import {
   benchmarkName,
   benchmarkOf,
   benchmarkResults,
-  CpuLimits,
   EvaluationConfig,
   EvaluationRow,
   hasReferences,
-  judgedTests,
-  Language,
-  ModuleTest,
   POLICIES,
-  QuestionTest,
   ReferenceRow,
   STAGE,
   StageFailure,
-  SuiteTest,
   type AskedBenchmark,
-  type Test,
   type ManifestFile,
   type StageConfig,
 } from '../../workflows/contract/index.js';
@@ -39,43 +32,19 @@ import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { comparisonsOf, evaluate } from './figures.js';
 import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
-import { isSuite, referencesOf, refuseBroken } from './references.js';
-import { givenAnswers, type GivenAnswer } from './samples.js';
-
-const Answer = z.strictObject({
-  mode: z.enum(['greedy', 'sample']),
-  sample: z.number().int(),
-  text: z.string(),
-  finish: z.enum(['stop', 'length']),
-  /** A program that stands as it is; absent: it is read out of the text. */
-  program: z.string().optional(),
-});
-type Answer = z.infer<typeof Answer>;
-
-const PlannedTask = z.strictObject({
-  policy: z.string(),
-  benchmark: z.string(),
-  samples: z.number().int(),
-  maxNewTokens: z.number().int(),
-  task: z.strictObject({
-    id: z.string(),
-    question: z.string(),
-    entryPoint: z.string(),
-    language: Language.optional(),
-    programPrefix: z.string(),
-    precedes: z.string().optional(),
-    tests: z.array(z.union([QuestionTest, SuiteTest, ModuleTest])).readonly(),
-    checker: z.string().optional(),
-    reference: z.string(),
-    limits: CpuLimits.optional(),
-  }),
-  /** Answers that others gave; absent: the policy is asked. */
-  answers: z.array(Answer).optional(),
-});
-type PlannedTask = z.infer<typeof PlannedTask>;
-
-const AnsweredTask = PlannedTask.extend({ answers: z.array(Answer) });
-type AnsweredTask = z.infer<typeof AnsweredTask>;
+import { referencesOf, refuseBroken } from './references.js';
+import { givenAnswers } from './samples.js';
+import {
+  AnsweredTask,
+  judgedTask,
+  PlannedTask,
+  plannedTask,
+  recordedAnswer,
+  refuseTooMany,
+  sampleKey,
+  taskKey,
+  type Answer,
+} from './tasks.js';
 
 /** References of each benchmark that has some, by its name. */
 const Prepared = z.strictObject({ references: z.record(z.string(), ArtifactRef) });
@@ -153,7 +122,7 @@ export function evaluationActivities(services: Services) {
       for (const [key, rows] of groups) {
         const [name, policy] = z.tuple([z.string(), z.string()]).parse(JSON.parse(key));
         if (name !== whole) continue;
-        const folder = `${safeName(policy, { keepCase: true })}/${safeName(benchmarkName(benchmark), { keepCase: true })}`;
+        const folder = [policy, benchmarkName(benchmark)].map((each) => safeName(each, { keepCase: true })).join('/');
         const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
         made.push(
           await store.putRows(`${folder}/samples.jsonl`, z.unknown(), rows.map(sampleRow)),
@@ -439,54 +408,4 @@ function namesOf(inputs: Readonly<Record<string, ArtifactRef>>, prefix: string):
     .filter((name) => name.startsWith(prefix))
     .map((name) => name.slice(prefix.length))
     .sort();
-}
-
-function taskKey(benchmark: string, taskId: string): string {
-  return JSON.stringify([benchmark, taskId]);
-}
-
-/** What rows of one sample have in common, and those of others have not. */
-function sampleKey({ policy, taskId, sample, question, programPrefix, response }: EvaluationRow): string {
-  return rowId('s', policy, taskId, sample, question, programPrefix, response);
-}
-
-/** What of a task stands in the plan. */
-function plannedTask({ completes: _completes, ...task }: Task): PlannedTask['task'] {
-  return task;
-}
-
-/** One answer of a task is the greedy one; more are samples. */
-function recordedAnswer({ text, program }: GivenAnswer, at: number, samples: number): Answer {
-  return {
-    mode: samples > 1 ? 'sample' : 'greedy',
-    sample: at,
-    text,
-    finish: 'stop',
-    ...(program === undefined ? {} : { program }),
-  };
-}
-
-/** @throws StageFailure `InvalidExperiment` where a k or N is larger than the number of samples. */
-function refuseTooMany({ passAtK: ks, bestOf = [] }: StageConfig['evaluation'], policy: string, samples: number): void {
-  for (const [setting, values] of Object.entries({ passAtK: ks, bestOf })) {
-    const large = values.find((value) => value > samples);
-    if (large === undefined) continue;
-    throw new StageFailure(
-      'InvalidExperiment',
-      `config.${setting} has ${large}, and the samples '${policy}' are ${samples} per task`,
-    );
-  }
-}
-
-/** The tests and limits of a task with what its reference came to. */
-function judgedTask(
-  task: PlannedTask['task'],
-  reference: ReferenceRow | undefined,
-): { tests: Test[]; limits?: CpuLimits } {
-  const tests = judgedTests(task).map((test, at) => {
-    const expected = reference?.expected?.[at];
-    return isSuite(test) && expected !== undefined ? { ...test, expected } : test;
-  });
-  const limits = task.limits ?? reference?.limits;
-  return { tests, ...(limits ? { limits } : {}) };
 }

@@ -2,11 +2,14 @@
  * References of benchmarks. They run before anybody is asked: a task whose reference fails says nothing about programs
  * and is left out. What a reference answers to the inputs of a suite is what programs are to answer.
  *
- * The rows are an artifact under a key of their content, so that the same references run once for all evaluations.
+ * The rows are an artifact under a key of their content, so that the same references run once for all evaluations. Rows
+ * are kept as they are made, so that a killed worker's successor repeats one call of the sandbox at most.
  */
+import { z } from 'zod';
 import {
   canonicalJson,
   judgedTests,
+  ManifestFile,
   ReferenceRow,
   STAGE,
   StageFailure,
@@ -16,7 +19,8 @@ import {
   type Producer,
   type SuiteTest,
 } from '../../workflows/contract/index.js';
-import { sha256 } from '../artifacts/keys.js';
+import { collect } from '../artifacts/collections.js';
+import { objectKeys, sha256 } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { Task } from '../benchmarks/benchmark.js';
@@ -27,8 +31,11 @@ import { judgePrograms, type Job } from '../execution/execution.js';
 /** What of a task decides its reference's row. */
 export type ReferenceTask = Pick<Task, 'id' | 'reference' | 'tests' | 'checker' | 'limits'>;
 
-/** Tasks in one call of the sandbox, so that a cancellation waits for few of them. */
+/** Tasks in one call of the sandbox, so that a cancellation waits for few of them, and a kill repeats few. */
 const TASKS_AT_ONCE = 32;
+
+/** Rows of the references of one call. */
+const CallDocument = z.object({ file: ManifestFile });
 
 /** CPU seconds of one input that programs may get, from which the first is taken that is long enough. */
 const STEPS = [1, 2, 5, 10, 20, 60];
@@ -69,7 +76,13 @@ interface RunOptions {
  * @throws StageFailure `SandboxUnavailable` where the host could not judge.
  */
 export async function referencesOf(
-  { store, sandbox }: { store: ArtifactStore; sandbox: PythonProcess<SandboxOperation> },
+  {
+    store,
+    sandbox,
+  }: {
+    store: Pick<ArtifactStore, 'commit' | 'findManifest' | 'getJson' | 'putJson' | 'putRows' | 'readRows'>;
+    sandbox: PythonProcess<SandboxOperation>;
+  },
   tasks: readonly ReferenceTask[],
   producer: Producer,
   options: RunOptions,
@@ -89,10 +102,16 @@ export async function referencesOf(
     harness: [harness!, python!, importPolicy!],
   };
   const recipe = { stage: 'evaluation.prepare', version, kind: 'references' as const, semantics, inputs: {} };
-  const { ref } = await produce(store, recipe, {}, producer, async () => {
+  const { ref } = await produce(store, recipe, {}, producer, async (key) => {
     const rows: ReferenceRow[] = [];
     for (let from = 0; from < tasks.length; from += TASKS_AT_ONCE) {
-      rows.push(...(await runReferences(sandbox, tasks.slice(from, from + TASKS_AT_ONCE), options)));
+      const document = objectKeys.shard(key, from / TASKS_AT_ONCE, 'references');
+      const kept = await store.getJson(document);
+      if (kept === undefined) {
+        const made = await runReferences(sandbox, tasks.slice(from, from + TASKS_AT_ONCE), options);
+        await store.putJson(document, { file: await store.putRows('rows.jsonl', ReferenceRow, made) });
+        rows.push(...made);
+      } else rows.push(...(await collect(store.readRows([CallDocument.parse(kept).file], ReferenceRow))));
       options.onProgress?.(rows.length, tasks.length);
     }
     const file = await store.putRows('rows.jsonl', ReferenceRow, rows);
@@ -179,7 +198,7 @@ export function refuseBroken(
   throw new StageFailure(
     'InvalidExperiment',
     `the benchmark '${name}' is not scored, because ${failed.length} of its ${rows.length} references fail, and ` +
-      `references.mostLost allows ${mostLost * 100} %: ${told.join('; ')}${more}. Give the sandbox the libraries that ` +
-      'it needs, raise references.cpuSeconds or limits.memoryBytes, or mend the file',
+      `references.mostLost allows ${mostLost * 100} %: ${told.join('; ')}${more}. Give the sandbox the ` +
+      'libraries that it needs, raise references.cpuSeconds or limits.memoryBytes, or mend the file',
   );
 }

@@ -178,7 +178,7 @@ describe("SandboxFusion's forms", () => {
     expect([none.status, JSON.stringify(none.body)]).toEqual([400, expect.stringContaining('stores no data sets')]);
   });
 
-  it('takes what SandboxFusion documents beside: nulls, asserts with their set-up, and one of several questions', async () => {
+  it('takes what SandboxFusion documents too: nulls, asserts with a set-up, one of several questions', async () => {
     const config = {
       ...{ dataset_type: null, language: null, locale: null, is_fewshot: null, compile_timeout: null },
       ...{ run_timeout: null, custom_extract_logic: null, extra: {} },

@@ -1,7 +1,7 @@
 /** Names of the figures of a report, and the rows behind each. */
 import { describe, expect, it } from 'vitest';
 import { Summary } from '../../workflows/contract/index.js';
-import { figuresOfSummary } from './figures.js';
+import { figuresOfReport, figuresOfSummary } from './figures.js';
 
 const ref = (name: string) => ({
   kind: 'pairs',
@@ -85,5 +85,24 @@ describe('the figures of a summary', () => {
 
   it('hold no settings and no points of a curve', () => {
     expect([...figures.keys()].filter((id) => /conditions|curve|calibration|steps/.test(id))).toEqual([]);
+  });
+});
+
+describe('the figures of a report', () => {
+  it('are those of the page too, with the rows of their benchmark and policy', () => {
+    const artifact = ref('evaluation').key;
+    const page = [
+      { id: 'evaluation.humaneval.trained.greedy', value: 0.6, artifact },
+      { id: 'evaluation.humaneval.trained.curve-oracle.2', value: 0.8, artifact },
+      { id: 'evaluation.humaneval.truncated', value: 0.1, artifact },
+      { id: 'recipe.rewardModel.schedule', value: 'cosine', artifact: ref('rewardModel').key },
+    ];
+    const all = figuresOfReport(summary, page);
+    expect(all.slice(0, figures.size).map(({ id }) => id)).toEqual([...figures.keys()]);
+    expect(all.slice(figures.size)).toEqual([
+      { ...page[1], rows: { benchmark: 'humaneval', policy: 'trained' } },
+      { ...page[2], rows: { benchmark: 'humaneval' } },
+      page[3],
+    ]);
   });
 });

@@ -1,10 +1,19 @@
 /** The figures of an experiment's report by name, each with the artifact and the rows that it comes from. Pure. */
-import type { Summary } from '../../workflows/contract/index.js';
+import { z } from 'zod';
+import { figureName, type Summary } from '../../workflows/contract/index.js';
+
+/** A line of `figures.json`: a number of the page. */
+export const PageFigure = z.object({
+  id: z.string(),
+  value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
+  artifact: z.string(),
+});
+type PageFigure = z.infer<typeof PageFigure>;
 
 export interface Figure {
   /** Its name, such as `evaluation.humaneval.trained.greedy`. */
   id: string;
-  value: number;
+  value: PageFigure['value'];
   /** Key of the artifact that it was computed from. */
   artifact: string;
   /** Members that the rows behind it have; absent: all rows. */
@@ -40,7 +49,7 @@ export function figuresOfSummary(summary: Summary): Figure[] {
     ),
     ...figuresIn(reinforcement, 'reinforcement', stage('reinforcement')),
     ...summary.evaluation.flatMap(({ benchmark, policy, conditions: _conditions, selections = [], ...figures }) => {
-      const at = `evaluation.${benchmark}.${policy}`;
+      const at = figureName('evaluation', benchmark, policy);
       return [
         ...figuresIn(figures, at, stage('evaluation')),
         ...selections.flatMap(({ method, N, ...selected }) =>
@@ -58,6 +67,32 @@ export function figuresOfSummary(summary: Summary): Figure[] {
       figuresIn(seconds, `stages.${name}.seconds`, artifact.key),
     ),
     ...figuresIn(summary.cost.amount, 'cost.amount', stage('synthesis')),
+  ];
+}
+
+/**
+ * The figures of a report: those of its summary, and those of its page that the summary does not name.
+ *
+ * @example
+ * figuresOfReport(summary, []).length === figuresOfSummary(summary).length;
+ */
+export function figuresOfReport(summary: Summary, page: readonly PageFigure[]): Figure[] {
+  const figures = figuresOfSummary(summary);
+  const known = new Set(figures.map(({ id }) => id));
+  const rows = summary.evaluation.flatMap(({ benchmark, policy }) => [
+    { prefix: `${figureName('evaluation', benchmark, policy)}.`, rows: { benchmark, policy } },
+    { prefix: `${figureName('evaluation', benchmark)}.`, rows: { benchmark } },
+  ]);
+  // The longest prefix says most of the rows.
+  rows.sort((a, b) => b.prefix.length - a.prefix.length);
+  return [
+    ...figures,
+    ...page
+      .filter(({ id }) => !known.has(id))
+      .map((figure) => {
+        const found = rows.find(({ prefix }) => figure.id.startsWith(prefix));
+        return found ? { ...figure, rows: found.rows } : figure;
+      }),
   ];
 }
 

@@ -80,7 +80,8 @@ function lineOf(value: string): string {
 export function outcomesText(outcomes: readonly TestOutcome[]): string {
   const counts = new Map<string, number>();
   for (const { status } of outcomes) counts.set(status, (counts.get(status) ?? 0) + 1);
-  return `${outcomes.length} tests: ${[...counts].map(([status, times]) => `${times} ${status}`).join(', ') || 'none ran'}`;
+  const told = [...counts].map(([status, times]) => `${times} ${status}`).join(', ');
+  return `${outcomes.length} tests: ${told || 'none ran'}`;
 }
 
 function kind<R>(definition: Kind<R>): Kind<unknown> {
@@ -230,7 +231,8 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
           testCases.findIndex(({ test }) => kept.includes(testText(test))),
         );
         const { test, corrupted } = testCases[index] ?? { test: 'none' };
-        return `${index + 1} of ${testCases.length}${corrupted ? ', with an injected error' : ''}: ${lineOf(testText(test))}`;
+        const error = corrupted ? ', with an injected error' : '';
+        return `${index + 1} of ${testCases.length}${error}: ${lineOf(testText(test))}`;
       },
     },
     example: ({ failure }) => failure === undefined,

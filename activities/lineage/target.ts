@@ -1,7 +1,9 @@
 /** What a person names, found in the store: an artifact by its key, a row by its id, a figure or an experiment. */
 import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
 import {
   StageFailure,
+  STAGES,
   Summary,
   type ArtifactKind,
   type ArtifactRef,
@@ -10,7 +12,7 @@ import {
 import { refOf } from '../artifacts/manifests.js';
 import { RunResults, resultsOf } from '../artifacts/results.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { figuresOfSummary, type Figure } from './figures.js';
+import { figuresOfReport, PageFigure, type Figure } from './figures.js';
 import type { Target, Tracer } from './trace.js';
 
 type Store = Pick<ArtifactStore, 'fetch' | 'findManifest' | 'getJson' | 'list' | 'manifest'>;
@@ -18,7 +20,9 @@ type Store = Pick<ArtifactStore, 'fetch' | 'findManifest' | 'getJson' | 'list' |
 const KEY = /^artifacts\/[^/]+\/[^/]+\.json$/;
 /** A row, and of a question the number of one of its kept tests. */
 const ROW = /^((?:q|p|pair|r|e)-[0-9a-f]{20})(?:#([1-9]\d*))?$/;
-const FIGURE = /^(data|passRateHistogram|rewardModel|reinforcement|evaluation|comparison|stages|cost)\./;
+const FIGURE = new RegExp(`^(data|passRateHistogram|comparison|stages|cost|recipe|${STAGES.join('|')})\\.`);
+/** Names that are told where one is wrong. */
+const NEAR = 40;
 
 /** Kinds in which the row of a name is looked for, by the letter of its id. */
 const KINDS_OF: Readonly<Record<string, readonly ArtifactKind[]>> = {
@@ -82,9 +86,11 @@ export async function named(store: Store, tracer: Tracer, { what, which, experim
     };
   if (FIGURE.test(part) && !ROW.test(part)) {
     const near = found.figures.filter(({ id }) => id.startsWith(part.slice(0, part.indexOf('.') + 1)));
+    const told = near.slice(0, NEAR).map(({ id }) => id);
+    const others = near.length > NEAR ? `, and ${near.length - NEAR} more` : '';
     throw new StageFailure(
       'InvalidExperiment',
-      `${workflowId} has no figure ${part}; it has ${near.map(({ id }) => id).join(', ')}`,
+      `${workflowId} has no figure ${part}; it has ${told.join(', ')}${others}`,
     );
   }
   const target = await rowIn(tracer, part, await tracer.closure([report.key]));
@@ -107,15 +113,19 @@ async function reportOf(
   results: Record<string, ArtifactRef> = {},
 ): Promise<NonNullable<Named['experiment']>> {
   const manifest = (await store.findManifest(key))!;
-  const file = manifest.files.find(({ name }) => name === 'summary.json');
-  if (!file)
+  const json = async (wanted: string): Promise<unknown> => {
+    const file = manifest.files.find(({ name }) => name === wanted);
+    return file && (JSON.parse(await readFile(await store.fetch(file), 'utf8')) as unknown);
+  };
+  const [stored, page = []] = await Promise.all([json('summary.json'), json('figures.json')]);
+  if (stored === undefined)
     throw new StageFailure('InvalidExperiment', `${key} has no summary.json: it is no report of an experiment`);
-  const summary = Summary.safeParse(JSON.parse(await readFile(await store.fetch(file), 'utf8')));
+  const summary = Summary.safeParse(stored);
   if (!summary.success)
     throw new StageFailure('InvalidExperiment', `summary.json of ${key} is of another version of this package`);
   return {
     workflowId: summary.data.experiment,
-    figures: figuresOfSummary(summary.data),
+    figures: figuresOfReport(summary.data, z.array(PageFigure).parse(page)),
     results: { ...results, report: refOf(manifest) },
   };
 }

@@ -24,13 +24,12 @@ export interface RewardRule {
 
 /**
  * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised
- * by
- * the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the length penalty.
+ * by the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the penalty of
+ * long answers.
  *
  * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is
- * dropped,
- * and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with the
- * reason.
+ * dropped, and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with
+ * the reason.
  */
 export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardRule): RewardRow[] {
   const rows = rollouts.map((rollout): RewardRow => {
@@ -62,22 +61,42 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
   });
 }
 
-function rewardOf(
-  { passRate, score, completionTokens }: JudgedRollout,
-  { reward, rewardClip, scale, maxNewTokens }: RewardRule,
-): number | undefined {
-  let sum = 0;
+function rewardOf(rollout: JudgedRollout, rule: RewardRule): number | undefined {
+  const parts = rewardParts(rollout, rule);
+  return parts && (parts.tests ?? 0) + (parts.rewardModel ?? 0) - parts.lengthPenalty;
+}
+
+/** What a reward is made of: tests and score, each by its weight, less the penalty. What has no weight is absent. */
+export interface RewardParts {
+  tests?: number;
+  rewardModel?: number;
+  lengthPenalty: number;
+}
+
+/**
+ * The parts of a rollout's reward; undefined where a verdict or a score that has a weight is missing.
+ *
+ * @throws Error where the reward model has a weight and the rule no scale of its scores.
+ * @example
+ * rewardParts({ completionTokens: 40, passRate: 1, score: 0.5 }, rule); // { tests: 1, rewardModel: 0.1, … }
+ */
+export function rewardParts(
+  { passRate, score, completionTokens }: Pick<JudgedRollout, 'passRate' | 'score' | 'completionTokens'>,
+  { reward, rewardClip, scale, maxNewTokens }: Omit<RewardRule, 'dropDegenerateGroups'>,
+): RewardParts | undefined {
+  const parts: RewardParts = { lengthPenalty: lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens) };
   if (reward.testsWeight > 0) {
     if (passRate === undefined) return undefined;
-    sum += reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
+    parts.tests = reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
   }
   if (reward.rewardModelWeight > 0) {
     if (scale === undefined)
       throw new Error('rewardModelWeight is above 0 and the scale of the reward model is missing');
     if (score === undefined) return undefined;
-    sum += reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, (score - scale.mean) / scale.std));
+    const normalised = (score - scale.mean) / scale.std;
+    parts.rewardModel = reward.rewardModelWeight * Math.max(-rewardClip, Math.min(rewardClip, normalised));
   }
-  return sum - lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens);
+  return parts;
 }
 
 /**

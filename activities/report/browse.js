@@ -113,16 +113,34 @@
     for (const letter of verdicts) counts.set(letter, (counts.get(letter) ?? 0) + 1);
     return [...counts].map(([letter, times]) => `${letters[letter] ?? letter} ${times}`).join(', ');
   };
-  const programOf = (question, { by, benchmark, mode, program, times, rate, verdicts, why = [], cut, score }) => {
+  /** Who wrote a program. */
+  const writerOf = ({ by, mode, round }) => {
+    if (by === 'sampling') return 'sampled';
+    return round === undefined ? `policy ${by}, ${mode === 'greedy' ? 'greedy answer' : 'sample'}` : `round ${round}`;
+  };
+  /** A reward as the sum of its parts. */
+  const rewardOf = ({ reward, parts: { tests, rewardModel, lengthPenalty } = {}, left }) => {
+    const sum = [
+      ...(tests === undefined ? [] : [`tests ${tests}`]),
+      ...(rewardModel === undefined ? [] : [`reward model ${rewardModel}`]),
+    ].join(' + ');
+    const parts = sum && lengthPenalty ? `${sum} − length ${lengthPenalty}` : sum;
+    if (reward !== undefined) return [`reward ${reward}${parts ? ` = ${parts}` : ''}`];
+    return left === undefined ? [] : [`left out of training: ${left}`];
+  };
+  const programOf = (question, shown) => {
+    const { benchmark, program, times, rate, verdicts, why = [], cut, score, round } = shown;
     const box = make('details', undefined, { class: rate === 1 ? 'program right' : 'program wrong' });
     const summary = make('summary');
-    const who = by === 'sampling' ? 'sampled' : `policy ${by}, ${mode === 'greedy' ? 'greedy answer' : 'sample'}`;
+    // A reward without tests runs none.
+    const isRun = verdicts !== '' || round === undefined;
     const parts = [
-      rate === 1 ? '✓ passes all tests' : `✗ passes ${percent(rate)}`,
-      who,
+      isRun ? (rate === 1 ? '✓ passes all tests' : `✗ passes ${percent(rate)}`) : 'no test was run',
+      writerOf(shown),
       ...(benchmark ? [benchmark] : []),
       ...(times > 1 ? [`${times} times`] : []),
-      ...(score === undefined ? [] : [`reward model ${score}`]),
+      ...rewardOf(shown),
+      ...(score === undefined ? [] : [round === undefined ? `reward model ${score}` : `raw score ${score}`]),
       ...(cut ? ['cut at the token limit'] : []),
     ];
     summary.append(foreign(parts.join(' · ')));
@@ -172,8 +190,19 @@
     }
     return box;
   };
+  /** What the rollouts of each round came to, with the round. */
+  const headingsOf = (rounds = []) =>
+    rounds.map(({ round, samples: count, rate, reward }, at) => {
+      const which = rounds.length > 1 ? ` (the ${at === 0 ? 'first' : 'last'} with this question)` : '';
+      const figures = [
+        `${count} in all`,
+        ...(rate === undefined ? [] : [`${percent(rate)} of tests passed`]),
+        ...(reward === undefined ? [] : [`mean reward ${reward}`]),
+      ];
+      return [`Rollouts of round ${round}${which}: ${figures.join(', ')}`, round];
+    });
   const showQuestion = (question) => {
-    const { id, name, group, source, seed, dropped, tests, moreTests, programs, samples, reference } = question;
+    const { id, name, group, source, seed, dropped, tests, moreTests, programs, samples, reference, rounds } = question;
     const title = make('h3', undefined, { tabindex: '-1' });
     title.append(foreign(name || id));
     const about = make('p', undefined, { class: 'soft' });
@@ -195,10 +224,11 @@
       detail.append(box);
     }
     detail.append(testsOf(tests, moreTests));
-    const evaluated = programs.filter(({ by }) => by !== 'sampling');
+    const evaluated = programs.filter(({ by, round }) => by !== 'sampling' && round === undefined);
     const sampled = programs.filter(({ by }) => by === 'sampling');
     for (const [heading, of] of [
       ['Before and after training', evaluated],
+      ...headingsOf(rounds).map(([heading, number]) => [heading, programs.filter(({ round }) => round === number)]),
       [`Programs that were sampled${samples ? `: ${samples} in all` : ''}`, sampled],
     ]) {
       if (of.length === 0) continue;

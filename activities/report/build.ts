@@ -10,14 +10,15 @@ import { join } from 'node:path';
 import {
   ArtifactRef,
   type Experiment,
+  type Frontier,
   type StageName,
   type StageStatus,
-  type Summary,
 } from '../../workflows/contract/index.js';
 import { roundsOf } from '../artifacts/pruning.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { aboutOf } from './about.js';
 import { embeddedJson, writeQuestions } from './questions.js';
+import { roundSources } from './rollouts.js';
 import { factsOf, seedsOf, summaryOf, type Manifests } from './summarise.js';
 import { manifestsOfRounds } from './timeline.js';
 import { pointsOf, type Point } from '../tracking/points.js';
@@ -36,8 +37,8 @@ export interface ReportSource {
   newestRound?: ArtifactRef | undefined;
   /** Folders on this host that hold the trained models, by name. */
   folders?: Record<string, string>;
-  /** Of a fork: what it reused, and what it made again. */
-  fork?: Summary['fork'] | undefined;
+  /** Of a fork: what it reused, what it made again, and why. */
+  fork?: Frontier | undefined;
   /** Of a page that is served while the experiment runs. */
   live?: string;
 }
@@ -83,6 +84,7 @@ export async function buildReport(
       filteredQuestions: refs.filtering,
       programs: refs.sampling,
       evaluation: refs.evaluation,
+      rounds: await roundSources(store, rounds, manifests),
     },
     folder,
     { ...(onRow ? { onRow } : {}), ...(oneFile === undefined ? {} : { oneFile }) },
@@ -93,15 +95,13 @@ export async function buildReport(
     about,
     tallies,
     questions: inOneFile ? { index, texts: shards.texts } : { indexFile: INDEX_FILE, files: shards.files },
+    ...(source.fork ? { fork: source.fork } : {}),
     ...(live === undefined ? {} : { live }),
   });
+  const summary = source.state === 'done' && { ...summaryOf(facts), ...(source.fork ? { fork: source.fork } : {}) };
   const texts: Record<string, string> = {
     'report.html': page,
-    ...(source.state === 'done'
-      ? {
-          'summary.json': `${JSON.stringify({ ...summaryOf(facts), ...(source.fork ? { fork: source.fork } : {}) }, null, 2)}\n`,
-        }
-      : {}),
+    ...(summary ? { 'summary.json': `${JSON.stringify(summary, null, 2)}\n` } : {}),
     'figures.json': `${JSON.stringify(figures, null, 1)}\n`,
     ...(inOneFile ? {} : { [INDEX_FILE]: `acecoderIndex(${embeddedJson(JSON.stringify(index))});\n` }),
   };

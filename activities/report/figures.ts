@@ -15,16 +15,6 @@ export interface Figure {
   artifact: string;
 }
 
-/**
- * A part of a figure's name out of any text: what is no letter, digit or dash becomes `_`, and a dot parts names.
- *
- * @example
- * figureName('evaluation', 'my benchmark', 'trained', 'greedy'); // evaluation.my_benchmark.trained.greedy
- */
-export function figureName(...parts: (string | number)[]): string {
-  return parts.map((part) => String(part).replaceAll(/[^\p{L}\p{N}@-]/gu, '_')).join('.');
-}
-
 export class Figures {
   readonly #artifacts = new Map<string, { artifact: ArtifactRef; names: string[] }>();
   readonly #figures = new Map<string, Figure>();

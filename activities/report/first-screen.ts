@@ -1,9 +1,17 @@
 /** The first screen of a report: what was trained on what, how much better, how sure, at what cost, what is wrong. */
 import { z } from 'zod';
-import { POLICIES, STAGE, STAGES, TRAINED, type ArtifactRef } from '../../workflows/contract/index.js';
+import {
+  figureName,
+  POLICIES,
+  STAGE,
+  STAGES,
+  TRAINED,
+  type ArtifactRef,
+  type Frontier,
+} from '../../workflows/contract/index.js';
 import { comparisons } from './compared.js';
 import { facts, joined, sentences } from './elements.js';
-import { figureName, type Figures } from './figures.js';
+import type { Figures } from './figures.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
 import type { Answers, FilterName, PairedTasks } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
@@ -384,8 +392,18 @@ sampled programs`,
   ];
 }
 
+/** Where a fork leaves its experiment, and what it made again. */
+function forkText({ of, from, stages }: Frontier): Html {
+  const named = (reused: boolean): string =>
+    stages
+      .filter((stage) => stage.reused === reused)
+      .map(({ name }) => name)
+      .join(', ') || 'nothing';
+  return html`of <bdi>${of}</bdi> from ${from}; reused: ${named(true)}; made again: ${named(false)}.`;
+}
+
 function aboutFacts(
-  { about, metrics, rounds, recipe, tallies }: ReportInput,
+  { about, metrics, rounds, recipe, tallies, fork }: ReportInput,
   figures: Figures,
   artifacts: StageArtifacts,
 ): [string, HtmlValue][] {
@@ -400,6 +418,7 @@ function aboutFacts(
     .map(([name, version]) => `${name} ${version}`)
     .join(', ');
   return [
+    ...(fork ? ([['Fork', html`${forkText(fork)} <a href="#fork">Why.</a>`]] as [string, HtmlValue][]) : []),
     ['Base model', foreign(about.baseModel)],
     ...(about.sampler === undefined
       ? []

@@ -138,6 +138,14 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
     expect(await question.locator('.program.wrong .verdicts li').first().textContent()).toMatch(
       /pass|assertion_failed/,
     );
+
+    await page.locator('#browser-filter').selectOption('rollouts');
+    await page.locator('#browser-found a').first().click();
+    await question.getByText('Rollouts of round 1 (the first with this question): 4 in all').waitFor();
+    await question.getByText('Rollouts of round 2 (the last with this question): 4 in all').waitFor();
+    const rollouts = await question.locator('.program summary').allTextContents();
+    expect(rollouts).toContainEqual(expect.stringMatching(/round 2 .*reward [\d.]+ = tests [\d.]+ \+ reward model/));
+    expect(rollouts).toContainEqual(expect.stringContaining('left out of training: unjudged'));
     // The address leads back to the question.
     const address = page.url();
     const name = await question.locator('h3').textContent();

@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeExperiment, type MadeExperiment } from '../../test/fixtures/report-experiment.js';
+import { roundsOf } from '../artifacts/pruning.js';
+import { roundSources, type RoundSource } from './rollouts.js';
+import { manifestsOfRounds } from './timeline.js';
 import { embeddedJson, FILTERS, writeQuestions, type FilterName, type WrittenQuestions } from './questions.js';
 
 interface Shown {
@@ -12,14 +15,29 @@ interface Shown {
   dropped?: string;
   samples?: number;
   tests: { test: string; dropped?: string; reason?: string }[];
-  programs: { by: string; mode: string; rate: number; verdicts: string; times: number; score?: number }[];
+  programs: {
+    by: string;
+    mode: string;
+    rate: number;
+    verdicts: string;
+    times: number;
+    score?: number;
+    round?: number;
+    reward?: number;
+    parts?: { tests?: number; rewardModel?: number };
+    left?: string;
+  }[];
+  rounds?: { round: number; samples: number; rate?: number; reward?: number }[];
 }
 
 let folder: string;
 let made: MadeExperiment;
+let rounds: RoundSource[];
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'report-questions-'));
-  made = await makeExperiment(join(folder, 'store'), { questions: 600, programs: 12 });
+  made = await makeExperiment(join(folder, 'store'), { questions: 600, programs: 12, rounds: 3 });
+  const policies = [...(await roundsOf(made.store, made.refs['reinforcement']!)).values()];
+  rounds = await roundSources(made.store, policies, await manifestsOfRounds(policies, made.store.manifest));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -31,6 +49,7 @@ const write = (name: string, oneFile: number): Promise<WrittenQuestions> =>
       filteredQuestions: made.refs['filtering'],
       programs: made.refs['sampling'],
       evaluation: made.refs['evaluation'],
+      rounds,
     },
     join(folder, name),
     { oneFile },
@@ -60,7 +79,7 @@ describe('the questions of a report', () => {
     expect(sampled.map(({ rate }) => rate)).toEqual(sampled.map(({ rate }) => rate).sort((a, b) => b - a));
     for (const { rate, verdicts } of sampled)
       expect(rate).toBeCloseTo([...verdicts].filter((letter) => letter === 'p').length / 7, 3);
-    const answers = question.programs.filter(({ by }) => by !== 'sampling');
+    const answers = question.programs.filter(({ by }) => by === 'initial' || by === 'trained');
     expect(answers.filter(({ mode }) => mode === 'greedy').map(({ by }) => by)).toEqual(['initial', 'trained']);
     // A dropped question shows every test that was written, each with its verdict.
     expect(questions[9]).toMatchObject({ id: 'q-000009', dropped: 'tooFewTestCases', group: 'dropped question' });
@@ -68,6 +87,45 @@ describe('the questions of a report', () => {
     // The tests of a benchmark's task come from the plan of the evaluation.
     expect(questions.at(-1)).toMatchObject({ id: 'humaneval HumanEval/2', group: 'humaneval' });
     expect(questions.at(-1)!.tests[3]).toEqual({ test: 'assert candidate_2(3) == 3' });
+  });
+
+  it('have the rollouts of their first and of their last RL round, with the reward by its parts', async () => {
+    const written = await write('rounds', 5_000);
+    const questions = questionsIn(written);
+    const inRounds = questions.filter(({ rounds: own }) => own !== undefined);
+    expect(inRounds.map(({ id, rounds: own }) => [id, own!.map(({ round }) => round)])).toEqual([
+      ['q-000001', [1, 3]],
+      ['q-000002', [1, 3]],
+      ['q-000003', [1, 3]],
+      ['q-000005', [1]],
+      ['q-000006', [2]],
+      ['q-000007', [2]],
+      ['q-000010', [2]],
+      ['q-000011', [2]],
+      ['q-000013', [3]],
+    ]);
+    const rollouts = inRounds.flatMap(({ programs }) => programs.filter(({ by }) => by === 'rollout'));
+    expect(rollouts.reduce((sum, { times }) => sum + times, 0)).toBe(3 * 4 * 4);
+    // Three rollouts, one in each round, have no verdict and no reward.
+    expect(rollouts.filter(({ left }) => left === 'unjudged').map(({ verdicts }) => verdicts)).toEqual(['u', 'u', 'u']);
+    for (const { reward, parts, rate, score, verdicts } of rollouts.filter(({ left }) => left === undefined)) {
+      expect(parts!.tests).toBeCloseTo(rate, 3);
+      expect(parts!.rewardModel).toBeCloseTo(0.1 * score!, 3);
+      expect(reward).toBeCloseTo(parts!.tests! + parts!.rewardModel!, 3);
+      expect(rate).toBeCloseTo([...verdicts].filter((letter) => letter === 'p').length / 7, 3);
+    }
+    const [first, last] = inRounds[1]!.rounds!;
+    const own = inRounds[1]!.programs.filter(({ round }) => round === last!.round);
+    expect(last!.samples).toBe(own.reduce((sum, { times }) => sum + times, 0));
+    expect(last!.rate).toBeCloseTo(own.reduce((sum, { rate, times }) => sum + rate * times, 0) / 4, 3);
+    const more = inRounds.filter(({ rounds: of }) => of!.at(-1)!.rate! > of![0]!.rate!).length;
+    const fewer = inRounds.filter(({ rounds: of }) => of!.at(-1)!.rate! < of![0]!.rate!).length;
+    expect(first!.rate).not.toBe(last!.rate);
+    expect(written.tallies.found).toMatchObject({ rollouts: 9, passMore: more, passFewer: fewer });
+    expect(written.tallies.examples['reinforcement rollout unjudged']?.[0]).toEqual({
+      text: 'round 1: r-1-1-0',
+      question: 'q-000001',
+    });
   });
 
   it('are found by what is wrong with them', async () => {

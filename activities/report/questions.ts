@@ -1,9 +1,9 @@
 /**
  * The questions of a report: each with its tests, programs and verdicts, out of the rows of the stages.
  *
- * Rows are read once, as a stream. What belongs to one question comes from five artifacts in different orders, so each
- * row goes to the file of its question's shard first, and one shard at a time is put together afterwards. Memory holds
- * the ids of all questions and one shard. `browse.js` shows what this writes.
+ * Rows are read as a stream. What belongs to one question comes from several artifacts in different orders, so each row
+ * goes to the file of its question's shard first, and one shard at a time is put together afterwards. Memory holds the
+ * ids of all questions, verdicts and rewards of one RL round, and one shard. `browse.js` shows what this writes.
  */
 import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,14 +18,28 @@ import {
   type ProgramRow,
   type QuestionRow,
   type QuestionTest,
+  type RewardRow,
+  type RolloutRow,
+  type RoundPromptRow,
   type TestOutcome,
   type Verdict,
+  type VerdictRow,
 } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
 import { linesOf, rowFiles } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { isUnjudged } from '../evaluation/figures.js';
+import { extractProgram } from '../policy/prompt.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
+import type { RewardParts } from '../reinforcement/rewards.js';
+import {
+  Ends,
+  rewarded,
+  roundOfQuestion,
+  type RewardedRollout,
+  type RoundOfQuestion,
+  type RoundSource,
+} from './rollouts.js';
 
 /** Questions up to which a report is one file. */
 const ONE_FILE = 5_000;
@@ -35,7 +49,7 @@ export const SHARD = 250;
 const CHARACTERS = { question: 6_000, program: 6_000, test: 1_000, reason: 240, excerpt: 100 };
 /** Tests of a question that a report shows. */
 const TESTS = 100;
-/** Different programs of one question and policy that a report shows, in one file and in shards. */
+/** Different programs of one question and policy that a report shows, in one file and in shards; of a round, half. */
 const PROGRAMS = { oneFile: 8, shards: 4 };
 /** Examples of each reason for which something was dropped. */
 const EXAMPLES = 3;
@@ -48,6 +62,9 @@ export const FILTERS = {
   rewardModelWrong: 'the reward model prefers a wrong program',
   gained: 'wrong before RL, right after it',
   lost: 'right before RL, wrong after it',
+  rollouts: 'questions with rollouts of RL rounds',
+  passMore: 'rollouts pass more tests in the last round than in the first',
+  passFewer: 'rollouts pass fewer tests in the last round than in the first',
   truncated: 'an answer was cut at the token limit',
   unjudged: 'a test could not be judged',
   weak: 'a kept test is weak: nearly every program passes it',
@@ -66,6 +83,8 @@ export interface QuestionSources {
   filteredQuestions?: ArtifactRef | undefined;
   programs?: ArtifactRef | undefined;
   evaluation?: ArtifactRef | undefined;
+  /** RL rounds, oldest first. */
+  rounds?: readonly RoundSource[];
 }
 
 /** One letter of each verdict, as programs of a report have them: a text of one letter a test. */
@@ -85,7 +104,7 @@ export const VERDICT_LETTERS = {
 
 /** A program as the page shows it. Names are short, because a report holds many of them. */
 interface ShownProgram {
-  /** `sampling`, or the name of a policy. */
+  /** `sampling`, `rollout`, or the name of a policy. */
   by: string;
   benchmark?: string;
   mode: 'greedy' | 'sample';
@@ -99,6 +118,11 @@ interface ShownProgram {
   why?: [number, string][];
   cut?: 1;
   score?: number;
+  /** Of a rollout: its round, its reward and the parts of that, or why it was left out of training. */
+  round?: number;
+  reward?: number;
+  parts?: { tests?: number; rewardModel?: number; lengthPenalty?: number };
+  left?: string;
 }
 
 interface ShownTest {
@@ -123,6 +147,8 @@ interface ShownQuestion {
   programs: ShownProgram[];
   /** Samples of which the programs are some. */
   samples?: number;
+  /** The first and the last RL round with this question. */
+  rounds?: RoundOfQuestion[];
 }
 
 /** What one row says about a question, on its way to the question's shard. */
@@ -133,6 +159,7 @@ type Part =
   | { part: 'test'; test: ShownTest }
   | { part: 'task'; name: string; reference: string; tests: ShownTest[]; moreTests?: number }
   | { part: 'programs'; programs: ShownProgram[]; samples: number; flags: number }
+  | { part: 'rollouts'; programs: ShownProgram[]; round: RoundOfQuestion; flags: number }
   | { part: 'answers'; programs: ShownProgram[]; flags: number; greedy?: boolean; policy: string; task?: string[] };
 
 /** Answers of one policy or of the sampler, and what is wrong with them. */
@@ -249,7 +276,8 @@ class Reader {
     private readonly onRow: (rows: number) => void,
   ) {}
 
-  async read({ questions, filteredQuestions, programs, evaluation }: QuestionSources, oneFile: number): Promise<void> {
+  async read(sources: QuestionSources, oneFile: number): Promise<void> {
+    const { questions, filteredQuestions, programs, evaluation, rounds = [] } = sources;
     if (Math.max(questions?.rows ?? 0, filteredQuestions?.rows ?? 0) > oneFile) this.#programs = PROGRAMS.shards;
     if (questions) for await (const row of this.#rowsOf<QuestionRow>(questions)) await this.#written(row);
     if (filteredQuestions) {
@@ -262,6 +290,7 @@ class Reader {
     if (programs)
       for await (const run of runs(this.#rowsOf<ProgramRow>(programs), ({ questionId }) => questionId))
         await this.#sampling(run);
+    await this.#rounds(rounds);
     if (evaluation) {
       await this.#tasks(evaluation);
       for await (const run of runs(this.#rowsOf<EvaluationRow>(evaluation), ({ policy, benchmark, taskId }) =>
@@ -286,8 +315,7 @@ class Reader {
           part: 'task',
           name: task.entryPoint,
           reference: cut(task.reference, CHARACTERS.program),
-          tests: task.tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
-          ...more(task.tests.length),
+          ...shownTests(task.tests),
         });
       }
   }
@@ -316,8 +344,7 @@ class Reader {
         question: cut(question, CHARACTERS.question),
         reference: cut(reference, CHARACTERS.program),
         ...(failure === undefined ? {} : { dropped: failure }),
-        tests: testCases.slice(0, TESTS).map(({ test }) => ({ test: cut(testText(test), CHARACTERS.test) })),
-        ...more(testCases.length),
+        ...shownTests(testCases.map(({ test }) => test)),
       },
       rejected: (rejectedTests ?? []).slice(0, TESTS).map(({ test, reason }) => [cut(test, CHARACTERS.test), reason]),
     });
@@ -335,8 +362,7 @@ class Reader {
         seed: seedId,
         question: cut(question, CHARACTERS.question),
         reference: cut(reference, CHARACTERS.program),
-        tests: tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
-        ...more(tests.length),
+        ...shownTests(tests),
       },
     });
   }
@@ -377,6 +403,73 @@ class Reader {
     });
   }
 
+  /** Of each question the rollouts of its first round and of its last. */
+  async #rounds(rounds: readonly RoundSource[]) {
+    const ends = new Ends();
+    for (const { round, rewards } of rounds)
+      for await (const { id, questionId, dropped } of this.#rowsOf<RewardRow>(rewards)) {
+        ends.add(questionId, round);
+        if (dropped !== undefined)
+          this.#example('reinforcement', 'rollout', dropped, { text: `round ${round}: ${id}`, question: questionId });
+      }
+    const shownRounds = ends.rounds();
+    for (const { round, rule, ...refs } of rounds.filter((each) => shownRounds.has(each.round))) {
+      if (refs.plan) for await (const row of this.#rowsOf<RoundPromptRow>(refs.plan)) await this.#prompt(row);
+      const rewards = await byId(this.#rowsOf<RewardRow>(refs.rewards));
+      const verdicts = refs.verdicts ? await byId(this.#rowsOf<VerdictRow>(refs.verdicts)) : undefined;
+      for await (const run of runs(this.#rowsOf<RolloutRow>(refs.rollouts), ({ questionId }) => questionId)) {
+        const { questionId } = run[0]!;
+        if (!ends.has(questionId, round)) continue;
+        const rollouts = run.map((row) => rewarded(row, rewards.get(row.id), verdicts?.get(row.id), rule));
+        await this.#rollouts(questionId, round, rollouts);
+      }
+    }
+  }
+
+  /** The question of a prompt, where no stage of the experiment has written it. */
+  async #prompt({ questionId, question, tests }: RoundPromptRow) {
+    if (this.#ordinals.has(questionId)) return;
+    await this.#keep(questionId, {
+      part: 'kept',
+      heldOut: false,
+      row: {
+        id: questionId,
+        name: '',
+        group: 'train question',
+        question: cut(question, CHARACTERS.question),
+        ...shownTests(tests),
+      },
+    });
+  }
+
+  async #rollouts(questionId: string, round: number, rollouts: readonly RewardedRollout[]) {
+    const programs = rollouts.map(
+      ({ text, finish, outcomes, reward, dropped, passRate, score, parts }): ShownProgram => ({
+        ...shown(
+          { by: 'rollout', mode: 'sample' },
+          extractProgram(text),
+          passRate ?? passRateOf(outcomes),
+          outcomes,
+          finish,
+        ),
+        ...(score === undefined ? {} : { score: short(score) }),
+        round,
+        ...(reward === undefined ? {} : { reward: short(reward) }),
+        ...(parts === undefined ? {} : { parts: shownParts(parts) }),
+        ...(dropped === undefined ? {} : { left: dropped }),
+      }),
+    );
+    await this.#keep(questionId, {
+      part: 'rollouts',
+      round: roundOfQuestion(round, rollouts),
+      flags:
+        BITS.rollouts |
+        preferredFlag(rollouts.map(({ passRate, score }) => ({ passed: passRate === 1, score }))) |
+        flagsOf(rollouts),
+      programs: different(programs, Math.ceil(this.#programs / 2)),
+    });
+  }
+
   async #evaluation(rows: readonly EvaluationRow[]) {
     const { policy, benchmark, taskId, question } = rows[0]!;
     const name = JSON.stringify([benchmark, policy]);
@@ -388,16 +481,10 @@ class Reader {
     // An answer without a verdict is no wrong one.
     const judged = samples.filter((row) => !isUnjudged(row));
     own.curve.add(judged);
-    const scored = judged.filter(({ score }) => score !== undefined);
-    const best = scored.reduce<EvaluationRow | undefined>(
-      (top, row) => (top === undefined || row.score! > top.score! ? row : top),
-      undefined,
-    );
-    const preferred = best && !best.passed && scored.some(({ passed }) => passed) ? BITS.rewardModelWrong : 0;
     const programs = (of: readonly EvaluationRow[]): ShownProgram[] =>
       of.map(({ program, outcomes, finish, mode, score }) => ({
         ...shown({ by: policy, benchmark, mode }, program, passRateOf(outcomes), outcomes, finish),
-        ...(score === undefined ? {} : { score: Number(score.toPrecision(4)) }),
+        ...(score === undefined ? {} : { score: short(score) }),
       }));
     // A held-out question is the question that it is elsewhere; any other task is one by itself.
     const isQuestion = this.#ordinals.has(taskId);
@@ -406,7 +493,7 @@ class Reader {
       policy: JSON.stringify([benchmark, policy]),
       ...(greedy && !isUnjudged(greedy) ? { greedy: greedy.passed } : {}),
       ...(isQuestion ? {} : { task: [benchmark, taskId, cut(question, CHARACTERS.question)] }),
-      flags: preferred | flagsOf(rows),
+      flags: preferredFlag(judged) | flagsOf(rows),
       programs: [...programs(greedy ? [greedy] : []), ...different(programs(samples), this.#programs)],
     });
   }
@@ -536,6 +623,11 @@ function together(
         question.samples = part.samples;
         flags |= part.flags;
         break;
+      case 'rollouts':
+        question.programs.push(...part.programs);
+        (question.rounds ??= []).push(part.round);
+        flags |= part.flags;
+        break;
       case 'answers':
         question.programs.push(...part.programs);
         flags |= part.flags;
@@ -552,7 +644,7 @@ function together(
   // What the teacher wrote holds the dropped tests too; what the filter kept does not.
   const texts = new Set(kept ? [] : dropped.map(({ test }) => test));
   question.tests = [...question.tests.filter(({ test }) => !texts.has(test)), ...dropped];
-  flags |= pairedFlags(greedy, paired);
+  flags |= pairedFlags(greedy, paired) | roundFlags(question.rounds);
   const name = question.name || id;
   const { length } = question.question;
   const excerpt = `${question.question.slice(0, CHARACTERS.excerpt)}${length > CHARACTERS.excerpt ? '…' : ''}`;
@@ -575,6 +667,13 @@ function pairedFlags(greedy: ReadonlyMap<string, boolean>, paired: Map<string, P
     }
   }
   return flags;
+}
+
+/** Compares the rollouts of the first round of a question with those of its last. */
+function roundFlags(rounds: readonly RoundOfQuestion[] = []): number {
+  const [first, last] = [rounds[0]?.rate, rounds.at(-1)?.rate];
+  if (first === undefined || last === undefined || first === last) return 0;
+  return last > first ? BITS.passMore : BITS.passFewer;
 }
 
 /** A policy on a benchmark, by the name that maps have for it. */
@@ -678,6 +777,12 @@ async function* runs<T>(rows: AsyncIterable<T>, nameOf: (row: T) => string): Asy
   if (run.length > 0) yield run;
 }
 
+async function byId<T extends { id: string }>(rows: AsyncIterable<T>): Promise<Map<string, T>> {
+  const all = new Map<string, T>();
+  for await (const row of rows) all.set(row.id, row);
+  return all;
+}
+
 function noAnswers(): Answers {
   return { answers: 0, truncated: 0, unjudged: 0, weak: 0, tests: 0 };
 }
@@ -702,6 +807,18 @@ function flagsOf(rows: readonly { finish: 'stop' | 'length'; outcomes: readonly 
     }
   }
   return flags;
+}
+
+/** Whether the reward model scores a wrong program highest though a right one was there. */
+function preferredFlag(programs: readonly { passed: boolean; score?: number | undefined }[]): number {
+  let best: { passed: boolean; score: number } | undefined;
+  let isOneRight = false;
+  for (const { passed, score } of programs) {
+    if (score === undefined) continue;
+    isOneRight ||= passed;
+    if (best === undefined || score > best.score) best = { passed, score };
+  }
+  return best && !best.passed && isOneRight ? BITS.rewardModelWrong : 0;
 }
 
 function passRateOf(outcomes: readonly TestOutcome[]): number {
@@ -749,8 +866,26 @@ function different(programs: readonly ShownProgram[], most: number): ShownProgra
   return [...sorted.slice(0, best), ...sorted.slice(sorted.length - (most - best))];
 }
 
-function more(tests: number): { moreTests?: number } {
-  return tests > TESTS ? { moreTests: tests - TESTS } : {};
+/** Tests as far as a report shows them. */
+function shownTests(tests: readonly Parameters<typeof testText>[0][]): { tests: ShownTest[]; moreTests?: number } {
+  return {
+    tests: tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
+    ...(tests.length > TESTS ? { moreTests: tests.length - TESTS } : {}),
+  };
+}
+
+/** A number as far as a report shows it. */
+function short(value: number): number {
+  return Number(value.toPrecision(4));
+}
+
+/** Parts of a reward without those that add nothing. */
+function shownParts({ tests, rewardModel, lengthPenalty }: RewardParts): NonNullable<ShownProgram['parts']> {
+  return {
+    ...(tests === undefined ? {} : { tests: short(tests) }),
+    ...(rewardModel === undefined ? {} : { rewardModel: short(rewardModel) }),
+    ...(lengthPenalty === 0 ? {} : { lengthPenalty: short(lengthPenalty) }),
+  };
 }
 
 /** A text as far as a report shows it. */

@@ -1,5 +1,5 @@
 /** What the page of a report is made of. */
-import type { ArtifactRef, StageName } from '../../workflows/contract/index.js';
+import type { ArtifactRef, Frontier, StageName } from '../../workflows/contract/index.js';
 import type { About } from './about.js';
 import type { QuestionIndex, Tallies } from './questions.js';
 import type { Facts } from './summarise.js';
@@ -12,6 +12,8 @@ export interface ReportInput extends Facts {
   about: About;
   tallies: Tallies;
   questions: EmbeddedQuestions;
+  /** Of a fork: what it reused, what it made again, and why. */
+  fork?: Frontier;
   /** Of a page that is served while the experiment runs: what changes when there is something new. */
   live?: string;
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, test } from 'vitest';
-import { Summary, type Metrics } from '../../workflows/contract/index.js';
+import { Summary, type Frontier, type Metrics } from '../../workflows/contract/index.js';
 import { HOSTILE_TEXTS } from '../../test/fixtures/hostile-texts.js';
 import { makeExperiment, type MadeExperiment, type MadeSize } from '../../test/fixtures/report-experiment.js';
 import { buildReport } from './build.js';
@@ -176,6 +176,8 @@ describe('the page', () => {
     expect(section(shown, 'data')).toContain('own/has_close_elements: HumanEval/0 by name');
     expect(shown).toMatch(/<summary>assertion_failed<\/summary><ul><li><code><bdi>assert function_0\(7/);
     expect(shown).toContain('<a href="#q=q-000009">the question</a>');
+    expect(section(shown, 'reinforcement')).toContain('round 2: r-2-');
+    expect(shown).toMatch(/<summary>unjudged<\/summary><ul><li><code><bdi>round 1: r-1-1-0/);
     expect(section(shown, 'data')).toMatch(/precision 87\.5 % \(7 of 8\).*recall 70\.0 % \(7 of 10\)/);
   });
 
@@ -210,6 +212,43 @@ describe('the page', () => {
     await buildReport(made.store, made.source, folder);
     expect(readFileSync(join(folder, 'report.html'), 'utf8')).toBe(page);
     expect(readdirSync(folder).sort()).toEqual(['figures.json', 'report.html', 'summary.json', 'tensorboard']);
+  });
+
+  it('states of a fork what is another, what was reused, and what was made again and why', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'report-'));
+    folders.push(folder);
+    const { store, source } = await makeExperiment(join(folder, 'store'), { questions: 20 });
+    const fork: Frontier = {
+      of: 'base <b>',
+      from: 'reinforcement.round.2',
+      differences: [{ field: 'stages.reinforcement.reward.rewardModelWeight', was: 0.2, is: 0.5 }],
+      stages: [
+        { name: 'sampling', reused: true, because: [] },
+        {
+          name: 'reinforcement',
+          reused: false,
+          steps: { rollouts: { reused: 2, made: 0 }, update: { reused: 1, made: 1, madeFrom: 2 } },
+          because: ['stages.reinforcement.reward.rewardModelWeight'],
+        },
+        { name: 'evaluation', because: [] },
+      ],
+    };
+    await buildReport(store, { ...source, fork }, join(folder, 'report'));
+    const page = readFileSync(join(folder, 'report/report.html'), 'utf8');
+    const shown = page.replaceAll(/<script[^]*?<\/script>|<style>[^]*?<\/style>/g, '');
+    expectWellFormed(shown);
+    expect(textOf(shown.slice(0, shown.indexOf('</header>')))).toContain(
+      'of base &lt;b&gt; from reinforcement.round.2; reused: sampling; made again: reinforcement.',
+    );
+    const told = section(shown, 'fork').replaceAll(/\s+/g, ' ');
+    expect(told).toContain('stages.reinforcement.reward.rewardModelWeight0.20.5');
+    expect(told).toMatch(/samplingreused–programs [0-9a-f]{8}/);
+    expect(told).toMatch(/reinforcementmade againstages\.reinforcement\.reward\.rewardModelWeightpolicy /);
+    expect(told).toContain('evaluationnot done–');
+    expect(told).toContain('reinforcementrollouts20–');
+    expect(told).toContain('reinforcementupdate112');
+    // An experiment that is no fork has no such section.
+    expect((await built({ questions: 20 })).shown).not.toContain('id="fork"');
   });
 
   it('writes a summary that is one', async () => {

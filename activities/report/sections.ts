@@ -2,14 +2,16 @@
 import { z } from 'zod';
 import {
   fetchCommand,
+  figureName,
   TRAINED,
   type ArtifactRef,
   type EvaluationResult,
+  type Frontier,
   type Summary,
 } from '../../workflows/contract/index.js';
 import { comparisons } from './compared.js';
 import { facts, sentences, table } from './elements.js';
-import { figureName, type Figures } from './figures.js';
+import type { Figures } from './figures.js';
 import { filterButton, pairedSentence } from './first-screen.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
 import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series } from './plots.js';
@@ -31,6 +33,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
     { id: 'evaluation', title: 'Evaluation', content: evaluationSection(input, figures, artifacts.evaluation) },
     { id: 'questions', title: 'Questions and programs', content: questionsSection(input) },
     { id: 'stages', title: 'Stages', content: stagesSection(input, figures) },
+    ...(input.fork ? [{ id: 'fork', title: 'Fork', content: forkSection(input.fork, figures, artifacts) }] : []),
     { id: 'data', title: 'Data', content: dataSection(input, figures, artifacts) },
     { id: 'reward-model', title: 'Reward model', content: rewardModelSection(input, figures, artifacts.rewardModel) },
     ...otherTrainings(input, figures, artifacts),
@@ -270,6 +273,42 @@ function stagesSection({ stages, about }: ReportInput, figures: Figures): Html {
   );
 }
 
+/** What a fork changes, what it reused, what it made again, and why. */
+function forkSection(fork: Frontier, figures: Figures, artifacts: StageArtifacts): Html {
+  const json = (value: unknown): Html => html`<code><bdi>${JSON.stringify(value)}</bdi></code>`;
+  const rounds = fork.stages.flatMap(({ name, steps }) =>
+    Object.entries(steps ?? {}).map(([step, counts]) => ({ name, step, ...counts })),
+  );
+  return html`<p>It takes what <bdi>${fork.of}</bdi> has made before ${fork.from},
+and runs the rest with other settings.</p>
+<h3>What is another</h3>
+${table(
+  ['field', 'was', 'is'],
+  fork.differences.map(({ field, was, is }) => ({ cells: [html`<code>${field}</code>`, json(was), json(is)] })),
+)}
+<h3>What was reused, and what was made again</h3>
+${table(
+  ['stage', 'result', 'because of', 'artifact'],
+  fork.stages.map(({ name, reused, because }) => ({
+    cells: [
+      name,
+      reused === undefined ? 'not done' : reused ? 'reused' : 'made again',
+      because.join(', ') || '–',
+      artifacts[name] === undefined ? 'none' : figures.key(artifacts[name]),
+    ],
+  })),
+)}
+${
+  rounds.length === 0
+    ? nothing
+    : html`<h3>Rounds</h3>
+${table(
+  ['stage', 'step', '#reused', '#made again', '#first that was made'],
+  rounds.map(({ name, step, reused, made, madeFrom }) => ({ cells: [name, step, reused, made, madeFrom ?? '–'] })),
+)}`
+}`;
+}
+
 function dataSection(input: ReportInput, figures: Figures, artifacts: StageArtifacts): Html {
   const { metrics, about, filterQuality, tallies } = input;
   const { synthesis, filtering, sampling, preferences } = metrics;
@@ -342,21 +381,23 @@ function droppedTable({ dropped, tallies, metrics }: ReportInput, figures: Figur
         cells: [
           stage,
           what,
-          examples.length === 0
-            ? reason
-            : html`<details><summary>${reason}</summary><ul>${examples.map(
-                (example) =>
-                  html`<li><code><bdi>${example.text}</bdi></code>${
-                    example.question !== undefined
-                      ? html` <a href="#q=${encodeURIComponent(example.question)}">the question</a>`
-                      : nothing
-                  }</li>`,
-              )}</ul></details>`,
+          withExamples(reason, examples),
           figures.show(figureName(stage, 'dropped', what, reason), count, artifact),
         ],
       };
     }),
   );
+}
+
+/** A reason that opens to examples, where there are some. */
+function withExamples(reason: string, examples: readonly DropExample[]): HtmlValue {
+  if (examples.length === 0) return reason;
+  return html`<details><summary>${reason}</summary><ul>${examples.map(
+    ({ text, question }) =>
+      html`<li><code><bdi>${text}</bdi></code>${
+        question === undefined ? nothing : html` <a href="#q=${encodeURIComponent(question)}">the question</a>`
+      }</li>`,
+  )}</ul></details>`;
 }
 
 /** Precision and recall of the filter. Every rate comes with its counts. */
@@ -526,7 +567,27 @@ function droppedText(dropped: Record<string, number>): string {
   );
 }
 
-function reinforcementSection({ rounds, about, deviceWaiting }: ReportInput, figures: Figures): Html {
+/** Rollouts that no round trained on, by reason. */
+function droppedRollouts({ rounds, tallies }: ReportInput, figures: Figures): Html {
+  const counts: Record<string, number> = {};
+  for (const { dropped } of rounds)
+    for (const [reason, count] of Object.entries(dropped)) counts[reason] = (counts[reason] ?? 0) + count;
+  const found = Object.entries(counts).filter(([, count]) => count > 0);
+  if (found.length === 0) return nothing;
+  return html`<h3>Rollouts that were left out of training</h3>
+${table(
+  ['why', '#count'],
+  found.map(([reason, count]) => ({
+    cells: [
+      withExamples(reason, tallies.examples[`reinforcement rollout ${reason}`] ?? []),
+      figures.show(figureName('reinforcement', 'dropped', reason), count, rounds.at(-1)!.artifact),
+    ],
+  })),
+)}`;
+}
+
+function reinforcementSection(input: ReportInput, figures: Figures): Html {
+  const { rounds, about, deviceWaiting, tallies } = input;
   if (rounds.length === 0) return html`<p>No round of reinforcement learning was run.</p>`;
   const all = rounds.map((round, at) => ({ ...round, details: about.rounds[at] ?? {} }));
   type Round = (typeof all)[number];
@@ -580,7 +641,13 @@ ${plot('Cut answers', 'Answers that were cut at the token limit, in per cent.', 
 ${plot('Clipped', 'Tokens whose probability ratio was clipped, in per cent.', 'per cent', [
   series('clipped', ({ clipFraction }) => clipFraction, 100),
 ])}</div>
-<p>Each round samples its own questions, so the reward of a round is no measure of progress; the evaluation is.</p>
+<p>Each round samples its own questions, so the reward of a round is no measure of progress; the evaluation is.${
+    tallies.found.rollouts > 0
+      ? html`
+The rollouts of ${plural(tallies.found.rollouts, 'question')} are with the questions, of the first round and of the
+last.${filterButton('rollouts', 'show them')}`
+      : nothing
+  }</p>
 ${table(
   [
     '#round',
@@ -635,6 +702,7 @@ ${table(
     };
   }),
 )}
+${droppedRollouts(input, figures)}
 <h3>Time line and use of the device</h3>
 ${plotFigure(
   timePlot(

@@ -75,6 +75,14 @@ describe('pointsOf', () => {
     expect(points.filter(({ tag }) => tag.startsWith('evaluation/heldOut'))).toEqual([]);
   });
 
+  it('has the loss of any other training', () => {
+    const fineTuning = manifest('policy', { curve: [{ step: 3, loss: 0.5 }], environments: [] });
+    const synthesis = manifest('questions', { seeds: 4 });
+    expect(pointsOf({ stages: { synthesis, fineTuning }, rounds: [] })).toEqual([
+      { tag: 'fineTuning/loss', step: 3, value: 0.5, time: END },
+    ]);
+  });
+
   it('puts a step at its share of the time of its stage', () => {
     const times = points.filter(({ tag }) => tag === 'rewardModel/loss').map(({ time }) => time);
     expect(times).toEqual([END - 50, END]);

@@ -2,7 +2,8 @@
  * Curves of an experiment as points that trackers take: name, step, value, time. They come from what stages have
  * stored, so that a tracker that is away never stands in the way of a training, and nothing is lost to it. Pure.
  */
-import { metricsOf, type Manifest, type StageName } from '../../workflows/contract/index.js';
+import { z } from 'zod';
+import { metricsOf, STAGES, type Manifest, type StageName } from '../../workflows/contract/index.js';
 
 export interface Point {
   /** Such as `reinforcement/reward`. */
@@ -26,16 +27,28 @@ export interface Tracked {
  * pointsOf({ stages: {}, rounds }).find(({ tag }) => tag === 'reinforcement/reward')?.step; // 1
  */
 export function pointsOf({ stages, rounds }: Tracked): Point[] {
-  const { filtering, sampling, preferences, rewardModel, fineTuning, evaluation } = stages;
-  return [
-    ...(filtering ? filtered(filtering) : []),
-    ...(sampling ? sampled(sampling) : []),
-    ...(preferences ? [single('preferences/pairs', preferences, metricsOf('preferences', preferences).pairs)] : []),
-    ...(rewardModel ? rewarded(rewardModel) : []),
-    ...(fineTuning ? curve('fineTuning', fineTuning, metricsOf('fineTuning', fineTuning).curve) : []),
-    ...rounds.flatMap(trained),
-    ...(evaluation ? evaluated(evaluation) : []),
-  ];
+  return STAGES.flatMap((stage) => {
+    // Rounds are there before their stage has ended.
+    if (stage === 'reinforcement') return rounds.flatMap(trained);
+    const manifest = stages[stage];
+    return manifest ? (POINTS[stage] ?? trainingOf(stage))(manifest) : [];
+  });
+}
+
+/** Stages with points of their own kind; of any other one, the loss of its training. */
+const POINTS: Readonly<Partial<Record<StageName, (manifest: Manifest) => Point[]>>> = {
+  filtering: filtered,
+  sampling: sampled,
+  preferences: (manifest) => [single('preferences/pairs', manifest, metricsOf('preferences', manifest).pairs)],
+  rewardModel: rewarded,
+  evaluation: evaluated,
+};
+
+/** What a training says of itself, whatever stage it is. */
+const Training = z.object({ curve: z.array(z.object({ step: z.number(), loss: z.number() })) });
+
+function trainingOf(stage: StageName): (manifest: Manifest) => Point[] {
+  return (manifest) => curve(stage, manifest, Training.safeParse(manifest.metrics).data?.curve ?? []);
 }
 
 const endOf = ({ createdAt }: Manifest): number => Date.parse(createdAt) / 1000;

@@ -1,9 +1,9 @@
 /** `npm run backup -- FOLDER`: the database of the embedded Temporal server, then the store, as files. */
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { home as acecoderHome } from '../setup/paths.mjs';
 import { backUpDatabase, backUpStore } from './backup-files.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run backup -- FOLDER [options]
@@ -17,16 +17,12 @@ garbage collection may. A second backup into the same folder copies new blobs on
 
 ${WHICH_STORE}`;
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      'store-only': { type: 'boolean', default: false },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  'store-only': FLAG,
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [target, ...more] = positionals;
   if (target === undefined || more.length > 0) throw new Error('Give a folder: npm run backup -- FOLDER');
   const folder = resolve(target);
@@ -36,10 +32,4 @@ async function run(): Promise<void> {
   console.log(`${folder}: ${documents} documents and ${blobs} blobs, ${(bytes / 1e6).toFixed(1)} MB`);
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

@@ -2,12 +2,12 @@
 import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { compareSides, type Side } from '../../activities/comparison/compare.js';
 import { renderComparison } from '../../activities/comparison/page.js';
 import { readSide } from '../../activities/comparison/read.js';
 import { reportText } from '../../activities/comparison/text.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run compare -- BASE OTHER [OTHER …] [options]
@@ -24,18 +24,14 @@ by the key of its artifact. It asks the store alone, so no worker and no Tempora
 
 ${WHICH_STORE}`;
 
-async function run(): Promise<void> {
-  const { values, positionals: names } = parseArgs({
-    allowPositionals: true,
-    options: {
-      policy: { type: 'string' },
-      output: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  policy: { type: 'string' },
+  output: { type: 'string' },
+  json: FLAG,
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals: names }: CommandLine<typeof OPTIONS>): Promise<void> {
   if (names.length < 2) throw new Error('Give at least two experiments: npm run compare -- BASE OTHER');
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw new Error(`${twice} is named twice; give each experiment once`);
@@ -58,10 +54,4 @@ async function run(): Promise<void> {
   }
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

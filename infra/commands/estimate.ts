@@ -1,7 +1,6 @@
 /** `npm run estimate -- experiment.json`: what an experiment will take, before anything is started or paid. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import {
   checkInput,
   cellsOf,
@@ -23,6 +22,7 @@ import {
   type StageName,
 } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run estimate -- FILE [options]
 
@@ -308,21 +308,19 @@ function table({ facts, result }: ReturnType<typeof estimateExperiment>): string
   ].join('\n');
 }
 
-function main(): void {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      device: { type: 'string' },
-      devices: { type: 'string' },
-      price: { type: 'string' },
-      seeds: { type: 'string' },
-      parameters: { type: 'string' },
-      blocks: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help || positionals.length !== 1) return void console.log(HELP);
+const OPTIONS = {
+  device: { type: 'string' },
+  devices: { type: 'string' },
+  price: { type: 'string' },
+  seeds: { type: 'string' },
+  parameters: { type: 'string' },
+  blocks: { type: 'string' },
+  json: FLAG,
+} as const;
+
+function run({ values, positionals }: CommandLine<typeof OPTIONS>): void {
+  const [file, ...more] = positionals;
+  if (file === undefined || more.length > 0) return void console.log(HELP);
   const number = (name: 'devices' | 'price' | 'seeds' | 'parameters' | 'blocks'): number | undefined => {
     const text = values[name];
     if (text !== undefined && !(Number(text) > 0))
@@ -337,20 +335,13 @@ function main(): void {
     parameters: number('parameters'),
     blocks: number('blocks'),
   };
-  const sweep = readSweep(positionals[0]!);
+  const sweep = readSweep(file);
   if (sweep) {
     const cells = estimateSweep(sweep, options);
     return void console.log(values.json ? JSON.stringify(cells) : sweepTable(cells, values.device));
   }
-  const estimated = estimateExperiment(readExperiment(positionals[0]!), options);
+  const estimated = estimateExperiment(readExperiment(file), options);
   console.log(values.json ? JSON.stringify(estimated.result) : table(estimated));
 }
 
-if (process.argv[1] === import.meta.filename) {
-  try {
-    main();
-  } catch (error) {
-    console.error((error as Error).message);
-    process.exitCode = 1;
-  }
-}
+if (process.argv[1] === import.meta.filename) runCommand({ help: HELP, options: OPTIONS, run });

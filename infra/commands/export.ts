@@ -1,11 +1,11 @@
 /** `npm run export -- WORKFLOW_ID FILE`: an experiment as one file, which `npm run import` takes into another store. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { refOf } from '../../activities/artifacts/manifests.js';
 import { resultsOf } from '../../activities/artifacts/results.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { exportArchive } from './archive.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run export -- WORKFLOW_ID FILE [options]
@@ -21,16 +21,12 @@ an artifact, such as artifacts/pairs/….json.
 
 ${WHICH_STORE}`;
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      run: { type: 'string' },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  run: { type: 'string' },
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [what, target, ...more] = positionals;
   if (what === undefined || target === undefined || more.length > 0)
     throw new Error('Give a workflow id and a file: npm run export -- WORKFLOW_ID FILE');
@@ -50,10 +46,4 @@ async function run(): Promise<void> {
   }
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

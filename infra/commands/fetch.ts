@@ -2,7 +2,6 @@
 import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { safeName } from '../../activities/artifacts/keys.js';
 import { refOf } from '../../activities/artifacts/manifests.js';
 import { filesOfResult, placeFiles, resultsOf } from '../../activities/artifacts/results.js';
@@ -12,6 +11,7 @@ import {
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
 import { TRAINED, type ArtifactRef, type ManifestFile } from '../../workflows/contract/index.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run fetch -- WORKFLOW_ID [FOLDER] [options]
@@ -66,20 +66,16 @@ async function resultOf(
   return wanted;
 }
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      models: { type: 'boolean', default: false },
-      all: { type: 'boolean', default: false },
-      run: { type: 'string' },
-      link: { type: 'boolean', default: false },
-      hours: { type: 'string', default: '24' },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  models: FLAG,
+  all: FLAG,
+  run: { type: 'string' },
+  link: FLAG,
+  hours: { type: 'string', default: '24' },
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [what, target, ...more] = positionals;
   if (what === undefined || more.length > 0)
     throw new Error('Give a workflow id and perhaps a folder: npm run fetch -- WORKFLOW_ID [FOLDER]');
@@ -111,10 +107,4 @@ async function run(): Promise<void> {
   }
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

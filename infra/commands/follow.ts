@@ -1,7 +1,7 @@
 /** `npm run follow -- <workflow id>`: an experiment's progress in the terminal, until it ends or parks. */
-import { parseArgs } from 'node:util';
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { fetchCommand, figuresOf, type StageStatus } from '../../workflows/contract/index.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
 import { connectToServer, SERVER_HELP } from '../stack/server.js';
 import { onEndSignal } from '../setup/processes.mjs';
@@ -56,16 +56,12 @@ function redrawer(terminal: NodeJS.WriteStream): (now: Snapshot) => void {
   };
 }
 
-async function run(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { embedded: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
-  });
+const OPTIONS = {
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<number> {
   const [workflowId, ...more] = positionals;
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
   if (workflowId === undefined || more.length > 0)
     throw new Error('Give one workflow id: npm run follow -- WORKFLOW_ID');
   const { connection, namespace } = await connectToServer(values);
@@ -111,10 +107,4 @@ async function run(): Promise<number> {
   }
 }
 
-run().then(
-  (code) => process.exit(code),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

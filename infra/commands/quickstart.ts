@@ -1,23 +1,16 @@
 /** `npm run quickstart`: a real experiment from end to end on this machine. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
 import { safeName } from '../../activities/artifacts/keys.js';
 import { placeFiles } from '../../activities/artifacts/results.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { QUEUES, Summary, type ArtifactRef } from '../../workflows/contract/index.js';
-import {
-  runTemporalCli,
-  stackEnvironment,
-  startStack,
-  stopStack,
-  type Stack,
-  type StackPorts,
-} from '../stack/embedded-stack.js';
+import { runTemporalCli, stackEnvironment, startStack, stopStack, type Stack } from '../stack/embedded-stack.js';
+import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
-import { checkStore, type StoreName } from '../setup/store-choice.mjs';
+import { checkStore } from '../setup/store-choice.mjs';
 import { onEndSignal } from '../setup/processes.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
 import { ensureWorkers, findWorkers, stopWorkers } from '../stack/worker-process.js';
@@ -38,47 +31,20 @@ RL rounds and evaluation with SmolLM2-135M-Instruct. Stopped at any point, it go
 /** The address of the UI. The production server comes without one. */
 const uiOf = ({ uiUrl }: Stack): string => uiUrl ?? 'none with the server on PostgreSQL';
 
-interface Options {
-  fresh: boolean;
-  keep: boolean;
-  experiment: string;
-  store: StoreName | undefined;
-  ports: StackPorts;
-}
-
-function parseOptions(): Options | undefined {
-  const { values } = parseArgs({
-    options: {
-      fresh: { type: 'boolean', default: false },
-      keep: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-      experiment: { type: 'string', default: join(root, 'infra/experiments/quickstart.json') },
-      store: { type: 'string' },
-      port: { type: 'string' },
-      'ui-port': { type: 'string' },
-      'store-port': { type: 'string' },
-    },
-  });
-  if (values.help) return undefined;
-  const port = (name: 'port' | 'ui-port' | 'store-port'): number | undefined => {
-    const text = values[name];
-    if (text !== undefined && !(/^\d{1,5}$/.test(text) && Number(text) <= 65_535))
-      throw new Error(`--${name} is ${JSON.stringify(text)}: give a port number from 0 to 65535.`);
-    return text === undefined ? undefined : Number(text);
-  };
-  return {
-    fresh: values.fresh,
-    keep: values.keep,
-    experiment: resolve(values.experiment),
-    store: checkStore(values.store),
-    ports: { frontend: port('port'), ui: port('ui-port'), store: port('store-port') },
-  };
-}
+const OPTIONS = {
+  fresh: FLAG,
+  keep: FLAG,
+  experiment: { type: 'string', default: join(root, 'infra/experiments/quickstart.json') },
+  store: { type: 'string' },
+  port: { type: 'string' },
+  'ui-port': { type: 'string' },
+  'store-port': { type: 'string' },
+} as const;
 
 async function startExperiment(
   stack: Stack,
   client: Client,
-  options: Options,
+  file: string,
   workflowId: string,
   say: (line: string) => void,
 ): Promise<void> {
@@ -105,7 +71,7 @@ async function startExperiment(
     '--workflow-id',
     workflowId,
     '--input-file',
-    options.experiment,
+    file,
     '--id-reuse-policy',
     'AllowDuplicate',
     '--static-summary',
@@ -166,13 +132,20 @@ function printSummary(summary: Summary, report: { html: string; summary: string 
   return summary.assertions.every(({ ok }) => ok);
 }
 
-async function run(options: Options): Promise<number> {
+async function run({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const file = resolve(values.experiment);
+  const store = checkStore(values.store);
+  const ports = {
+    frontend: portOf('port', values.port),
+    ui: portOf('ui-port', values['ui-port']),
+    store: portOf('store-port', values['store-port']),
+  };
   const started = performance.now();
   const home = acecoderHome();
   const say = (line: string): void => console.log(`[${clock((performance.now() - started) / 1000)}] ${line}`);
-  const experiment = readExperiment(options.experiment);
+  const experiment = readExperiment(file);
   const workflowId = experiment.name;
-  if (options.fresh) {
+  if (values.fresh) {
     await stopWorkers(home);
     await stopStack({ home });
     for (const name of ['data', 'cache', 'reports']) rmSync(join(home, name), { recursive: true, force: true });
@@ -181,7 +154,7 @@ async function run(options: Options): Promise<number> {
   onEndSignal((signal) => stop.abort(signal));
 
   say(estimateLine(estimateExperiment(experiment)));
-  let stack = await startStack({ home, ports: options.ports, store: options.store, log: say });
+  let stack = await startStack({ home, ports, store, log: say });
   say(`Temporal UI: ${uiOf(stack)}`);
   const end = async (text: string): Promise<void> => {
     await stopWorkers(home);
@@ -197,7 +170,7 @@ async function run(options: Options): Promise<number> {
     }, 2_000);
     connection = await Connection.connect({ address: stack.address });
     const client = new Client({ connection, namespace: stack.namespace });
-    await startExperiment(stack, client, options, workflowId, say);
+    await startExperiment(stack, client, file, workflowId, say);
     const last = await watch(client, workflowId, {
       see: lineTeller(say),
       signal: stop.signal,
@@ -241,7 +214,7 @@ async function run(options: Options): Promise<number> {
     const result = (await client.workflow.getHandle(workflowId).result()) as Reported;
     const report = await reportOnDisk(stack, workflowId, result);
     const ok = printSummary(Summary.parse(JSON.parse(readFileSync(report.summary, 'utf8'))), report);
-    if (options.keep) {
+    if (values.keep) {
       say(`Everything is left running (Temporal UI: ${uiOf(stack)}); npm run stack:stop ends it.`);
       return ok ? 0 : 1;
     }
@@ -264,14 +237,4 @@ function clock(seconds: number): string {
   return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 }
 
-const options = parseOptions();
-if (!options) console.log(HELP);
-else {
-  run(options).then(
-    (code) => process.exit(code),
-    (error: Error) => {
-      console.error(error.message);
-      process.exit(1);
-    },
-  );
-}
+runCommand({ help: HELP, options: OPTIONS, words: false, run });

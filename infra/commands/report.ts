@@ -8,11 +8,11 @@ import { join, resolve } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { safeName } from '../../activities/artifacts/keys.js';
 import type { ArtifactStore } from '../../activities/artifacts/store.js';
 import { buildReport, type ReportSource } from '../../activities/report/build.js';
 import { SERVER_HELP } from '../stack/server.js';
+import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
 import { WHICH_STORE } from './store-of-environment.js';
 import { watching, type Watched } from './watched.js';
 
@@ -105,23 +105,17 @@ async function watchReport(store: ArtifactStore, watched: Watched, port: number,
   }
 }
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      watch: { type: 'boolean', default: false },
-      port: { type: 'string', default: '0' },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  watch: FLAG,
+  port: { type: 'string' },
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [workflowId, target, ...more] = positionals;
   if (workflowId === undefined || more.length > 0 || (values.watch && target !== undefined))
     throw new Error('Give a workflow id, and a folder or --watch: npm run report -- WORKFLOW_ID [FOLDER]');
-  const port = Number(values.port);
-  if (!Number.isInteger(port) || port < 0 || port > 65_535)
-    throw new Error(`--port is ${values.port}; it is a whole number from 0 to 65535.`);
+  const port = portOf('port', values.port) ?? 0;
   await watching(workflowId, values, async (watched, store, signal) => {
     if (values.watch) return watchReport(store, watched, port, signal);
     const folder = resolve(target ?? safeName(workflowId));
@@ -130,10 +124,4 @@ async function run(): Promise<void> {
   });
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

@@ -1,10 +1,10 @@
 /** `npm run restore -- FOLDER`: a backup into a fresh embedded stack, or its store into another one. */
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { home as acecoderHome } from '../setup/paths.mjs';
 import { stackEnvironment, startStack } from '../stack/embedded-stack.js';
 import { restoreDatabase, restoreStore } from './backup-files.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run restore -- FOLDER [options]
 
@@ -14,12 +14,11 @@ when it is done: open runs go on then.
   --store-only  the store alone, into that of ACECODER_S3_ENDPOINT: before workers of a restored Temporal server start
   --help        print this`;
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { 'store-only': { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  'store-only': FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [source, ...more] = positionals;
   if (source === undefined || more.length > 0) throw new Error('Give a folder: npm run restore -- FOLDER');
   const folder = resolve(source);
@@ -33,10 +32,4 @@ async function run(): Promise<void> {
   console.log(`${documents} documents and ${blobs} blobs are in the store; now start workers: npm run workers`);
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

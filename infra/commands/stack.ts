@@ -1,12 +1,12 @@
 /** `npm run stack`: the embedded stack in the foreground until Ctrl-C, or left running with `--detach`. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
-import { attachStack, startStack, stopStack, type Stack, type StackPorts } from '../stack/embedded-stack.js';
+import { attachStack, startStack, stopStack, type Stack } from '../stack/embedded-stack.js';
 import { home as acecoderHome, logs, temporal } from '../setup/paths.mjs';
-import { checkStore, type StoreName } from '../setup/store-choice.mjs';
-import { checkTemporal, type TemporalName } from '../setup/temporal-choice.mjs';
+import { checkStore } from '../setup/store-choice.mjs';
+import { checkTemporal } from '../setup/temporal-choice.mjs';
 import { credentialsFile } from '../stack/object-store.js';
 import { identify, onEndSignal } from '../setup/processes.mjs';
+import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run stack [-- options]
 
@@ -24,40 +24,15 @@ Starts the Temporal server and the object store on 127.0.0.1, with their data in
 
 A port of 0 stands for any free port.`;
 
-function parse(): {
-  detach: boolean;
-  help: boolean;
-  ports: StackPorts;
-  store: StoreName | undefined;
-  temporal: TemporalName | undefined;
-} {
-  const { values } = parseArgs({
-    options: {
-      detach: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-      port: { type: 'string' },
-      'ui-port': { type: 'string' },
-      store: { type: 'string' },
-      'store-port': { type: 'string' },
-      temporal: { type: 'string' },
-      'database-port': { type: 'string' },
-    },
-  });
-  const port = (option: 'port' | 'ui-port' | 'store-port' | 'database-port'): number | undefined => {
-    const text = values[option];
-    if (text === undefined) return undefined;
-    if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
-    throw new Error(`--${option} is ${JSON.stringify(text)}: give a port number from 0 to 65535, 0 for any free port.`);
-  };
-  const ports = {
-    frontend: port('port'),
-    ui: port('ui-port'),
-    store: port('store-port'),
-    database: port('database-port'),
-  };
-  const { detach, help } = values;
-  return { detach, help, ports, store: checkStore(values.store), temporal: checkTemporal(values.temporal) };
-}
+const OPTIONS = {
+  detach: FLAG,
+  port: { type: 'string' },
+  'ui-port': { type: 'string' },
+  store: { type: 'string' },
+  'store-port': { type: 'string' },
+  temporal: { type: 'string' },
+  'database-port': { type: 'string' },
+} as const;
 
 function summary(stack: Stack): string {
   return [
@@ -83,18 +58,20 @@ async function endOfServer(home: string, stack: Stack): Promise<void> {
   }
 }
 
-async function main(): Promise<number> {
-  const { detach, help, ports, store, temporal } = parse();
-  if (help) {
-    console.log(HELP);
-    return 0;
-  }
+async function run({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
+  const ports = {
+    frontend: portOf('port', values.port),
+    ui: portOf('ui-port', values['ui-port']),
+    store: portOf('store-port', values['store-port']),
+    database: portOf('database-port', values['database-port']),
+  };
+  const [store, temporalServer] = [checkStore(values.store), checkTemporal(values.temporal)];
   const home = acecoderHome();
   const log = (line: string): void => console.log(line);
   const askedToEnd = endAsked();
-  const stack = await startStack({ home, ports, store, temporal, log });
+  const stack = await startStack({ home, ports, store, temporal: temporalServer, log });
   console.log(summary(stack));
-  if (detach) {
+  if (values.detach) {
     console.log('The stack is left running; npm run stack:stop ends it.');
     return 0;
   }
@@ -109,10 +86,4 @@ async function main(): Promise<number> {
   return 0;
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, words: false, run });

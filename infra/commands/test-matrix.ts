@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto';
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { home, logs, postgresqlFolder, root } from '../setup/paths.mjs';
 import { onEndSignal, readJson, writeWhole } from '../setup/processes.mjs';
 import { findGo, findMinio, goPrograms } from '../setup/programs.mjs';
 import type { StoreName } from '../setup/store-choice.mjs';
 import type { TemporalName } from '../setup/temporal-choice.mjs';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import type { Outcome } from './test-outcomes.js';
 
 const HELP = `npm run test:matrix [-- options] [FILES]
@@ -174,20 +174,13 @@ async function runRow(row: Row, files: readonly string[], code: string): Promise
   };
 }
 
-async function main(): Promise<number> {
-  const { values, positionals: files } = parseArgs({
-    allowPositionals: true,
-    options: {
-      only: { type: 'string', multiple: true, default: [] },
-      again: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
+const OPTIONS = {
+  only: { type: 'string', multiple: true, default: [] as string[] },
+  again: FLAG,
+  json: FLAG,
+} as const;
+
+async function runRows({ values, positionals: files }: CommandLine<typeof OPTIONS>): Promise<number> {
   const names = ROWS.map(({ name }) => name);
   const unknown = values.only.find((name) => !names.includes(name));
   if (unknown !== undefined) throw new Error(`--only is ${JSON.stringify(unknown)}: choose ${names.join(', ')}.`);
@@ -227,14 +220,4 @@ async function main(): Promise<number> {
   return ordered.some(({ state }) => state === 'failed') ? 1 : 0;
 }
 
-if (process.argv[1] === import.meta.filename) {
-  main().then(
-    (code) => {
-      process.exitCode = code;
-    },
-    (error: Error) => {
-      console.error(error.message);
-      process.exitCode = 1;
-    },
-  );
-}
+if (process.argv[1] === import.meta.filename) runCommand({ help: HELP, options: OPTIONS, run: runRows });

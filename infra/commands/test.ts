@@ -4,11 +4,11 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { logs, root, venvPython } from '../setup/paths.mjs';
 import { endAll, findMarked, onEndSignal, withoutTemporal } from '../setup/processes.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
 import { checkTemporal } from '../setup/temporal-choice.mjs';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { outcomesOfJUnit, type Outcome } from './test-outcomes.js';
 
 const HELP = `npm test [-- options] [-- files]
@@ -122,6 +122,7 @@ function partsOf(options: {
       ruffFormat,
       pytest('pytest sandbox', ['workers/sandbox/tests']),
       pytest('pytest client', ['workers/client/tests']),
+      pytest('pytest trackers', ['workers/trackers/tests']),
       pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]),
       pytest('pytest processes', [processes]),
     ];
@@ -246,22 +247,15 @@ function toldAtTheEnd({ name, reason = '' }: Outcome): string {
   return [`  ${name}`, ...lines.slice(0, REASON_LINES).map((line) => `    ${line.slice(0, 200)}`)].join('\n');
 }
 
-async function main(): Promise<number> {
-  const { values, positionals: files } = parseArgs({
-    allowPositionals: true,
-    options: {
-      quick: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-      integration: { type: 'boolean', default: false },
-      store: { type: 'string' },
-      temporal: { type: 'string' },
-      testNamePattern: { type: 'string', short: 't' },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
+const OPTIONS = {
+  quick: FLAG,
+  integration: FLAG,
+  store: { type: 'string' },
+  temporal: { type: 'string' },
+  testNamePattern: { type: 'string', short: 't' },
+} as const;
+
+async function main({ values, positionals: files }: CommandLine<typeof OPTIONS>): Promise<number> {
   const store = checkStore(values.store);
   if (store) environment['ACECODER_TEST_STORE'] = store;
   const temporal = checkTemporal(values.temporal);
@@ -281,12 +275,4 @@ async function main(): Promise<number> {
   return count(outcomes, 'failed') > 0 || count(outcomes, 'passed') === 0 ? 1 : 0;
 }
 
-main().then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: Error) => {
-    console.error(error.message);
-    process.exitCode = 1;
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run: main });

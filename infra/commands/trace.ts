@@ -5,11 +5,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { named } from '../../activities/lineage/target.js';
 import { traceText } from '../../activities/lineage/text.js';
 import { Tracer } from '../../activities/lineage/trace.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run trace -- EXPERIMENT [FIGURE | ROW] [options]
@@ -33,21 +33,17 @@ lists the figures of its report. It asks the store alone, and reads only what it
 
 ${WHICH_STORE}`;
 
-async function run(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      forward: { type: 'boolean', default: false },
-      experiment: { type: 'string' },
-      run: { type: 'string' },
-      rows: { type: 'string', default: '1' },
-      depth: { type: 'string', default: 'all' },
-      json: { type: 'boolean', default: false },
-      embedded: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return console.log(HELP);
+const OPTIONS = {
+  forward: FLAG,
+  experiment: { type: 'string' },
+  run: { type: 'string' },
+  rows: { type: 'string', default: '1' },
+  depth: { type: 'string', default: 'all' },
+  json: FLAG,
+  embedded: FLAG,
+} as const;
+
+async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promise<void> {
   const [first, which, ...more] = positionals;
   const what = first ?? values.experiment;
   if (what === undefined || more.length > 0)
@@ -104,10 +100,4 @@ function wholeNumber(option: string, text: string): number {
   throw new Error(`${option} is ${text}; it is a whole number, 1 at least.`);
 }
 
-run().then(
-  () => process.exit(0),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, run });

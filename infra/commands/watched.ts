@@ -1,5 +1,5 @@
 /** An experiment as commands look at it while it runs: its configuration, its stages, and the newest round. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,14 +11,19 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { forkSource } from '../../activities/experiment/fork-source.js';
 import type { ReportSource } from '../../activities/report/build.js';
 import {
   ArtifactRef,
+  asksForFork,
   expandPreset,
   Experiment,
   MESSAGES,
   stagesOf,
+  Summary,
   type ExperimentStatus,
+  type ForkSource,
+  type Frontier,
   type StageStatus,
 } from '../../workflows/contract/index.js';
 import { onEndSignal } from '../setup/processes.mjs';
@@ -43,11 +48,9 @@ export class Watched {
     this.#config ??= await this.#experiment();
     const handle = this.client.workflow.getHandle(this.workflowId);
     const { status: execution } = await handle.describe();
-    // A query needs a worker. Without one, what a finished run has stored says where its artifacts are.
-    const status = await Promise.race([
-      handle.query<ExperimentStatus>(MESSAGES.status).catch(() => undefined),
-      sleep(QUERY_MILLISECONDS, undefined, { ref: false }),
-    ]);
+    // Without a worker, what a finished run has stored says where its artifacts are.
+    const status = await this.#ask<ExperimentStatus>(MESSAGES.status);
+    const fork = status ? status.frontier : await this.#storedFrontier();
     const stages = status?.stages ?? (await this.#stored());
     const isDone = execution.name === 'COMPLETED' && stages.every(({ artifact }) => artifact !== undefined);
     const reinforcement = stages.find(({ name }) => name === 'reinforcement');
@@ -61,10 +64,22 @@ export class Watched {
       state: isDone ? 'done' : (status?.state ?? execution.name.toLowerCase()),
       stages,
       ...(newestRound ? { newestRound } : {}),
+      ...(fork ? { fork } : {}),
     };
   }
 
-  /** The configuration with which the experiment was started. */
+  /** What the workflow answers to a query; undefined where no worker takes it. */
+  #ask<T>(query: string): Promise<T | undefined> {
+    return Promise.race([
+      this.client.workflow
+        .getHandle(this.workflowId)
+        .query<T>(query)
+        .catch(() => undefined),
+      sleep(QUERY_MILLISECONDS, undefined, { ref: false }),
+    ]);
+  }
+
+  /** The configuration with which the experiment was started. @throws Error where a fork cannot say its own. */
   async #experiment(): Promise<Experiment> {
     const { history } = await this.client.workflowService.getWorkflowExecutionHistory({
       namespace: this.client.options.namespace,
@@ -78,7 +93,23 @@ export class Watched {
         `The workflow ${this.workflowId} is no experiment, but '${started?.workflowType?.name ?? 'unknown'}': ` +
           'give the id of an experiment.',
       );
-    return Experiment.parse(expandPreset(defaultPayloadConverter.fromPayload<unknown>(payload)));
+    const input = defaultPayloadConverter.fromPayload<unknown>(payload);
+    if (!asksForFork(input)) return Experiment.parse(expandPreset(input));
+    const asked = await this.#ask<ForkSource>(MESSAGES.forkSource);
+    const { source } = asked
+      ? { source: asked }
+      : await forkSource(this.store, this.workflowId, () => Promise.resolve(undefined));
+    if (source) return Experiment.parse(source.experiment);
+    throw new Error(`${this.workflowId} is a fork that has not ended, and no worker answers for it: start one.`);
+  }
+
+  /** What the report of a finished fork says of it. */
+  async #storedFrontier(): Promise<Frontier | undefined> {
+    const { results } = await resultsOf(this.store, this.workflowId).catch(() => ({ results: undefined }));
+    const report = results?.['report'];
+    const file = report && (await this.store.manifest(report)).files.find(({ name }) => name === 'summary.json');
+    if (!file) return undefined;
+    return Summary.safeParse(JSON.parse(await readFile(await this.store.fetch(file), 'utf8'))).data?.fork;
   }
 
   async #stored(): Promise<StageStatus[]> {

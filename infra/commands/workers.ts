@@ -1,11 +1,11 @@
 /** `npm run workers`: all workers in the foreground, on the user's Temporal server or else on the embedded stack. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { venvPython } from '../setup/paths.mjs';
 import { onEndSignal } from '../setup/processes.mjs';
 import { chooseServer, SERVER_HELP } from '../stack/server.js';
 import { findWorkers } from '../stack/worker-process.js';
+import { FLAG, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run workers [-- options]
 
@@ -21,19 +21,13 @@ ACECODER_S3_SECRET_KEY; in case 3 the embedded stack's.
 
 const ROLES = ['pipeline', 'llm', 'sandbox', 'gpu', 'all'];
 
-async function run(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      embedded: { type: 'boolean', default: false },
-      role: { type: 'string', default: 'all' },
-      wait: { type: 'string' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(HELP);
-    return 0;
-  }
+const OPTIONS = {
+  embedded: FLAG,
+  role: { type: 'string', default: 'all' },
+  wait: { type: 'string' },
+} as const;
+
+async function run({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
   if (!ROLES.includes(values.role))
     throw new Error(`--role is ${JSON.stringify(values.role)}; known are ${ROLES.join(', ')}.`);
   const { environment, stack } = await chooseServer({ embedded: values.embedded });
@@ -55,10 +49,4 @@ async function run(): Promise<number> {
   return new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
 
-run().then(
-  (code) => process.exit(code),
-  (error: Error) => {
-    console.error(error.message);
-    process.exit(1);
-  },
-);
+runCommand({ help: HELP, options: OPTIONS, words: false, run });

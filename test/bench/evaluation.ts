@@ -1,5 +1,6 @@
 /**
- * `npm run bench:evaluation`: verdicts of the benchmarks against published ones, and the time that they take.
+ * `npm run bench:evaluation`: verdicts of the benchmarks against published ones, the time that they take, and the time
+ * to follow a figure to its seed.
  *
  * Data of others are not in the repository: a part whose data are not there is told and left out.
  */
@@ -22,8 +23,9 @@ import { judgedTests, type ReferenceRow } from '../../workflows/contract/index.j
 import { createServices } from '../../workers/plugins/services.js';
 import { statisticsMeasures } from './statistics.js';
 import { report, type Measure } from './table.js';
+import { traceMeasures } from './trace.js';
 
-const PARTS = ['statistics', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
+const PARTS = ['statistics', 'trace', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
 type Part = (typeof PARTS)[number];
 
 const HELP = `npm run bench:evaluation -- [options]
@@ -33,6 +35,7 @@ const HELP = `npm run bench:evaluation -- [options]
   --json       one JSON object on the last line
   --help       print this
 
+The part trace runs the quickstart once, in bench/quickstart of ACECODER_HOME: remove that folder to run it anew.
 Published programs and verdicts are read from ACECODER_SHARED, the folder shared next to the checkout by default. The
 libraries of BigCodeBench are those of ACECODER_SANDBOX_LIBRARIES, or of bigcodebench-tensorflow in ACECODER_HOME.`;
 
@@ -286,6 +289,12 @@ const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }>
     run: () => {
       measures.push(...statisticsMeasures());
       return Promise.resolve();
+    },
+  },
+  trace: {
+    needs: [],
+    run: async () => {
+      measures.push(...(await traceMeasures()));
     },
   },
   humaneval: { needs: [join(SHARED, 'humaneval'), OUTPUTS], run: measureHumanEval },

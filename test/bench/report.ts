@@ -18,9 +18,12 @@ question. The rows lie in the folder of the cache, as after they were fetched.
 
   --questions N   questions (87149)
   --programs N    programs per question (16)
+  --rounds N      RL rounds of 128 questions with 16 rollouts each (170)
   --json          one JSON object on the last line
   --help          print this`;
 
+/** Questions of an RL round, and rollouts of each. */
+const [PROMPTS, ROLLOUTS] = [128, 16];
 const MEBIBYTE = 1024 ** 2;
 
 async function bytesIn(folder: string): Promise<number> {
@@ -60,6 +63,7 @@ const { values } = parseArgs({
   options: {
     questions: { type: 'string', default: '87149' },
     programs: { type: 'string', default: '16' },
+    rounds: { type: 'string', default: '170' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -69,10 +73,15 @@ else {
   const executablePath = process.env['CHROMIUM'] ?? findOnPath('chromium');
   if (!executablePath || !existsSync(executablePath))
     throw new Error('The bench needs Chromium: install it (apt-get install chromium), or name it in CHROMIUM.');
-  const [questions, programs] = [Number(values.questions), Number(values.programs)];
+  const [questions, programs, rounds] = [values.questions, values.programs, values.rounds].map(Number) as [
+    number,
+    number,
+    number,
+  ];
   const folder = await mkdtemp(join(tmpdir(), 'acecoder-bench-report-'));
   try {
-    const made = await makeExperiment(join(folder, 'store'), { questions, programs, variants: programs });
+    const size = { questions, programs, variants: programs, rounds, prompts: PROMPTS, rollouts: ROLLOUTS };
+    const made = await makeExperiment(join(folder, 'store'), size);
     const rows = await bytesIn(join(folder, 'store'));
     const started = performance.now();
     const target = join(folder, 'report');
@@ -80,6 +89,7 @@ else {
     const seconds = (performance.now() - started) / 1000;
     const measures: Measure[] = [
       { name: 'questions', value: questions, unit: '', note: `${programs} different programs each` },
+      { name: 'rollouts', value: rounds * PROMPTS * ROLLOUTS, unit: '', note: `of ${rounds} rounds` },
       { name: 'rows read', value: rows / MEBIBYTE, unit: 'MiB' },
       { name: 'report built', value: seconds, unit: 's', bar: 60, at: 'most' },
       {

@@ -3,14 +3,14 @@
  * different. A part of `npm run bench:evaluation`.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrapDistributions, bootstrapMeans } from '../../activities/statistics/bootstrap.js';
 import { mcnemar } from '../../activities/statistics/paired.js';
 import { passAtK } from '../../activities/statistics/pass-at-k.js';
 import { Random } from '../../activities/statistics/random.js';
 import { comparePolicies, type FigureRow } from '../../activities/evaluation/figures.js';
-import { home, root, venvPython } from '../../infra/setup/paths.mjs';
+import { lockedPython } from '../../infra/setup/locked-python.js';
+import { home, root } from '../../infra/setup/paths.mjs';
 import type { Measure } from './table.js';
 
 /** Pairs of policies without a difference; the bar is a little above 5 %. */
@@ -18,25 +18,6 @@ const PAIRS = 1000;
 const TASKS = 164;
 
 const HERE = join(root, 'test/bench');
-
-/** The interpreter that has them, made from the lock when it is not there. */
-function peerPython(): string {
-  const environment = join(home(), 'bench', 'statistics');
-  const python = join(environment, 'bin/python');
-  const complete = join(environment, 'complete');
-  if (existsSync(complete)) return python;
-  const run = (command: string, args: string[]): void => {
-    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${stderr.slice(-2000)}`);
-  };
-  run(venvPython(), ['-m', 'venv', '--clear', environment]);
-  run(python, [
-    ...['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes'],
-    ...['-r', join(HERE, 'statistics.lock')],
-  ]);
-  writeFileSync(complete, '');
-  return python;
-}
 
 interface Peers {
   evalplus: number[];
@@ -76,7 +57,8 @@ export function statisticsMeasures(): Measure[] {
     const { values: draws } = bootstrapDistributions({ values }, { seed });
     return { values, draws: [...draws], interval: bootstrapMeans({ values }, { seed }).values.interval };
   });
-  const { status, stdout, stderr } = spawnSync(peerPython(), [join(HERE, 'statistics.py')], {
+  const python = lockedPython(join(home(), 'bench', 'statistics'), join(HERE, 'statistics.lock'));
+  const { status, stdout, stderr } = spawnSync(python, [join(HERE, 'statistics.py')], {
     input: JSON.stringify({ passAtK: ks, mcnemar: tables, bootstrap: samples }),
     encoding: 'utf8',
     maxBuffer: 1 << 28,

@@ -10,6 +10,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
+import { problem } from '../fixtures/livecodebench.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-benchmarks-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -123,5 +124,66 @@ describe('samples of others', () => {
         message: expect.stringContaining(told) as string,
       });
     }
+  });
+});
+
+describe('files in other forms', () => {
+  const lines = (name: string, rows: readonly object[]): object => ({
+    kind: 'tasks',
+    path: file(
+      name,
+      rows.map((row) => JSON.stringify(row)),
+    ),
+  });
+
+  it('of tasks of one’s own are judged by asserts, calls, scripts and checkers', async () => {
+    const data = lines('own.jsonl', [
+      {
+        ...{ id: 'double', question: 'Write double(n).', entryPoint: 'double' },
+        ...{ reference: 'def double(n):\n    return 2 * n' },
+        tests: ['assert double(2) == 4', { call: 'double(3)', expect: '6' }],
+      },
+      {
+        ...{ id: 'root', question: 'Write root(n), to six digits.', tests: [{ call: 'root(2)' }] },
+        checker: 'def check(input, output, answer):\n    return abs(output * output - 2) < 1e-6',
+      },
+      { id: 'echo', question: 'Print twice the number that is read.', tests: [{ stdin: '3\n', stdout: '6\n' }] },
+      { id: 'wrong', question: 'Write one().', tests: ['assert one() == 1'], reference: 'def one():\n    return 2' },
+    ]);
+    const given = samples('own-samples.jsonl', [
+      { task_id: 'double', solution: 'def double(n):\n    return n + n' },
+      { task_id: 'root', solution: 'def root(n):\n    return n ** 0.5' },
+      { task_id: 'echo', solution: 'print(int(input()) + 2)' },
+      { task_id: 'wrong', solution: 'def one():\n    return 1' },
+    ]);
+    const { metrics } = (await (
+      await evaluate({ given }, { benchmarks: [{ kind: 'ownTasks', name: 'mine', data }] })
+    ).result()) as StageResult;
+    // The last task is left out, because its reference fails.
+    expect(metrics['results']).toMatchObject([{ benchmark: 'mine', policy: 'given', tasks: 3, greedy: 2 / 3 }]);
+    expect(metrics['benchmarks']).toMatchObject([{ name: 'mine', tasks: 4, leftOut: [{ taskId: 'wrong' }] }]);
+  });
+
+  it('of LiveCodeBench are judged by their public tests and by those in the pickle', async () => {
+    const functional = JSON.stringify([{ input: '[1, 2]\n"x"', output: '[3, "x"]', testtype: 'functional' }]);
+    const data = lines('livecodebench.jsonl', [
+      problem('sum'),
+      problem('public-only'),
+      problem('method', {
+        ...{ public_test_cases: functional, private_test_cases: '[]', metadata: '{"func_name": "join"}' },
+        starter_code: 'class Solution:\n    def join(self, a, b):\n        ',
+      }),
+      problem('early', { contest_date: '2023-01-01T00:00:00' }),
+    ]);
+    const given = samples('livecodebench-samples.jsonl', [
+      { question_id: 'sum', code_list: ['print(sum(map(int, open(0).read().split())))'] },
+      { question_id: 'public-only', code_list: ['print(1)'] },
+      { question_id: 'method', code_list: ['class Solution:\n    def join(self, a, b):\n        return (sum(a), b)'] },
+    ]);
+    const { metrics } = (await (
+      await evaluate({ given }, { benchmarks: [{ kind: 'livecodebench', data, from: '2024-08-01' }] })
+    ).result()) as StageResult;
+    const benchmark = 'livecodebench(2024-08-01..)';
+    expect(metrics['results']).toMatchObject([{ benchmark, policy: 'given', tasks: 3, greedy: 2 / 3 }]);
   });
 });

@@ -236,7 +236,7 @@ it('filtering keeps the tests and their checker, and drops the question whose ch
   expect(CARELESS.map((name) => sides.get(name)).sort()).toEqual(['heldOut', 'train']);
 });
 
-it('sampling passes every right program, nothing that is equal to everything, and rates nobody by a fault', async () => {
+it('sampling passes every right program, nothing that is equal to everything, and rates none by a fault', async () => {
   const bySeed = new Map((await questions()).map(({ id, seedId }) => [id, seedId]));
   const programs = await collect(store().rowsOf(artifacts.sampling, ProgramRow));
   const rates = new Map<string, number[]>();

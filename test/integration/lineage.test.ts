@@ -1,13 +1,15 @@
 /** A fork at a round, and traces of every figure, on real servers and the micro experiment. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { roundsOf } from '../../activities/artifacts/pruning.js';
-import { figuresOfSummary } from '../../activities/lineage/figures.js';
+import { named } from '../../activities/lineage/target.js';
 import { Tracer, type Step } from '../../activities/lineage/trace.js';
 import {
   MESSAGES,
@@ -32,6 +34,7 @@ import { microExperiment } from '../fixtures/micro-experiment.js';
 
 interface Result {
   report: ArtifactRef;
+  html: string;
   summary: string;
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
   frontier?: Frontier;
@@ -93,6 +96,17 @@ describe('a fork at a round with another reward weight', { timeout: 600_000 }, (
     await expect(workflow.getHandle(`${handle.workflowId}/sampling`).describe()).rejects.toThrow(WorkflowNotFoundError);
     expect((await queryOf<ExperimentStatus>(handle, 'status')).frontier).toEqual(forked.frontier);
     expect(summaryOf(forked).fork).toEqual(forked.frontier);
+  });
+
+  it('is reported with its frontier, at its end and by the command', async () => {
+    const target = mkdtempSync(join(tmpdir(), 'fork-report-'));
+    const page = (path: string): string => readFileSync(path, 'utf8').replaceAll(/<[^>]*>/g, ' ');
+    await command('report', handle.workflowId, target);
+    for (const path of [forked.html, join(target, 'report.html')])
+      expect(page(path)).toMatch(
+        /of\s+\S+\s+from reinforcement\.round\.2; reused: synthesis, .*; made again: reinforcement, evaluation\./,
+      );
+    rmSync(target, { recursive: true });
   });
 
   it('can be forked itself, by the key of its report', async () => {
@@ -234,7 +248,11 @@ describe('a trace', { timeout: 120_000 }, () => {
 
   it('of every figure of the report leads to a seed, each step by its key', async () => {
     const store = artifactStore();
-    const targets = figuresOfSummary(summaryOf(made)).map(({ id, artifact: key, rows }) => ({ id, key, where: rows }));
+    const { experiment } = await named(store, new Tracer(store, { rows: 1, depth: 1 }), { what: made.report.key });
+    const { figures } = experiment!;
+    const page = JSON.parse(readFileSync(join(dirname(made.summary), 'figures.json'), 'utf8')) as { id: string }[];
+    expect(figures.map(({ id }) => id)).toEqual(expect.arrayContaining(page.map(({ id }) => id)));
+    const targets = figures.map(({ id, artifact: key, rows }) => ({ id, key, where: rows }));
     // Figures of the same rows have the same trace.
     const distinct = new Map(targets.map(({ id, ...target }) => [JSON.stringify(target), { id, target }]));
     for (const { id, target } of distinct.values()) {
@@ -278,10 +296,12 @@ describe('a trace', { timeout: 120_000 }, () => {
   });
 });
 
-/** What the command prints. @throws Error with what it says where it fails. */
-async function trace(...words: string[]): Promise<string> {
-  const command = fileURLToPath(new URL('../../infra/commands/trace.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', command, ...words], {
+const trace = (...words: string[]): Promise<string> => command('trace', ...words);
+
+/** What a command prints. @throws Error with what it says where it fails. */
+async function command(name: 'report' | 'trace', ...words: string[]): Promise<string> {
+  const script = fileURLToPath(new URL(`../../infra/commands/${name}.ts`, import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', script, ...words], {
     env: { ...process.env, ...inject('environment') },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

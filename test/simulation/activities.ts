@@ -7,12 +7,17 @@ import { digestsOf } from '../../activities/artifacts/produce.js';
 import { objectKeys, rowId, sha256, stageKey, type Recipe } from '../../activities/artifacts/keys.js';
 import { stageRecipe, stepRecipe } from '../../activities/artifacts/recipes.js';
 import {
+  ArtifactRef,
   canonicalJson,
+  mistake,
+  pinned,
   ReinforcementConfig,
   STAGE,
   type ArtifactKind,
-  type ArtifactRef,
+  type Experiment,
   type FailureType,
+  type ForkSource,
+  type Given,
   type Metrics,
   type Produced,
   type StageName,
@@ -46,6 +51,13 @@ interface Stored {
   round?: number;
   /** A sweep took its files while they were written. */
   swept: boolean;
+  stored: Storing;
+}
+
+/** When something was stored, in milliseconds since 1970, and whether the workflow that asked for it still ran. */
+interface Storing {
+  at: number;
+  open: boolean;
 }
 
 /** One version of a data set that refreshes make. */
@@ -95,7 +107,7 @@ export class SimulatedActivities {
   readonly artifacts = new Map<string, Stored>();
   readonly #plans = new Map<string, ShardedPlan>();
   /** Rows of each step of each shard, by its object key. */
-  readonly #shards = new Map<string, { rows: number; workflowId: string }>();
+  readonly #shards = new Map<string, { rows: number; workflowId: string; stored: Storing }>();
   readonly #reverifications = new Map<
     string,
     { recipe: Recipe; inputs: Record<string, ArtifactRef>; shards: number }
@@ -108,6 +120,12 @@ export class SimulatedActivities {
   /** Calls by activity. */
   readonly calls = new Map<string, number>();
   readonly trainedRounds: TrainedRound[] = [];
+  /** Workflows that have begun to make a stage's artifact, by the stage's key. */
+  readonly begun = new Map<string, Set<string>>();
+  /** What a workflow made while another one made it too. */
+  readonly madeTogether: string[] = [];
+  /** Experiments that have ended, as forks find them. */
+  readonly #sources = new Map<string, ForkSource>();
   readonly efforts = new Map<string, Effort>();
   readonly endpoint: SimulatedEndpoint;
   /** Versions of data sets by name. */
@@ -118,6 +136,8 @@ export class SimulatedActivities {
   isServed: (queue: string) => boolean = () => true;
   /** The time, in milliseconds since 1970. */
   now: () => number = () => 0;
+  /** Whether a workflow runs. */
+  isOpen: (workflowId: string) => boolean = () => false;
   readonly #sweeps: { at: number; ageMs: number }[] = [];
   #newestRewards: Stored | undefined;
   #shardsMade = 0;
@@ -161,6 +181,8 @@ export class SimulatedActivities {
         return { searchAttributes: true };
       case 'inputs.searchAttributes':
         return true;
+      case 'experiment.source':
+        return this.#source(input as { of: string });
       case 'experiment.report':
         return { artifact: this.#report(attempt) };
       case 'reinforcement.prune':
@@ -199,7 +221,10 @@ export class SimulatedActivities {
     return this.#step(attempt, step);
   }
 
-  #import(attempt: Attempt, input: { kind: ArtifactKind }): ArtifactRef {
+  #import(attempt: Attempt, input: { kind: ArtifactKind; ref?: unknown }): ArtifactRef {
+    // What is in the store already stays what it is.
+    const { data } = ArtifactRef.safeParse(input.ref ?? input);
+    if (data) return data;
     const recipe: Recipe = { stage: 'import', version: 1, kind: input.kind, semantics: input, inputs: {} };
     return this.#produce(attempt, recipe, {}, () => ({ content: input, metrics: {} })).ref;
   }
@@ -239,7 +264,7 @@ export class SimulatedActivities {
     if (!this.#reverifications.has(key)) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
     const name = objectKeys.shard(key, shard, 'judge');
     const done = this.#shards.get(name);
-    if (!done) this.#shards.set(name, { rows: 16, workflowId: runId });
+    if (!done) this.#shards.set(name, { rows: 16, workflowId: runId, stored: this.#storing(runId) });
     return { cells: done && done.workflowId !== runId ? 0 : 16, compared: 1, differing: [] };
   }
 
@@ -309,21 +334,52 @@ export class SimulatedActivities {
     return { documents: this.artifacts.size, blobs: this.artifacts.size, swept: 0, sweptBytes: 0 };
   }
 
+  #source({ of }: { of: string }): object {
+    const source = this.#sources.get(of);
+    return source ? { source } : { mistakes: [mistake('fork.of', of, 'the store knows no such experiment')] };
+  }
+
+  /** Notes who begins a stage that the store does not have. */
+  #begins({ kind, ...recipe }: Recipe, { workflowId }: Attempt): void {
+    const key = stageKey({ kind, ...recipe });
+    if (this.artifacts.has(objectKeys.manifest(kind, key))) return;
+    this.begun.set(key, (this.begun.get(key) ?? new Set()).add(workflowId));
+  }
+
+  /** Notes what another workflow stored while this one made it. An attempt may go on when its workflow has ended. */
+  #finds(what: string, made: { workflowId: string; stored: Storing }, { workflowId, startedAt }: Attempt): void {
+    const together = made.stored.open && made.stored.at > startedAt && this.isOpen(workflowId);
+    if (made.workflowId !== workflowId && together)
+      this.madeTogether.push(`${what}, by ${made.workflowId} and ${workflowId}`);
+  }
+
+  #storing(workflowId: string): Storing {
+    return { at: this.now(), open: this.isOpen(workflowId) };
+  }
+
   #report({ input, workflowId }: Attempt): ArtifactRef {
-    const { stages } = input as { stages: { artifact?: ArtifactRef }[] };
+    const { experiment, given, stages } = input as {
+      experiment: Experiment;
+      given: Partial<Record<Given, ArtifactRef>>;
+      stages: (ForkSource['stages'][number] & { artifact?: ArtifactRef })[];
+    };
+    this.#sources.set(workflowId, { workflowId, experiment: pinned(experiment, given), stages });
     const digests = stages.flatMap(({ artifact }) => artifact?.digest ?? []);
     return refOf({ stage: 'report', version: 1, kind: 'report', semantics: { workflowId }, inputs: {} }, digests);
   }
 
   /** The artifact of a recipe: the stored one, or one that is made now. */
   #produce(
-    { workflowId, runId, startedAt }: Attempt,
+    attempt: Attempt,
     recipe: Recipe,
     inputs: Record<string, ArtifactRef>,
     make: (key: string) => { content: unknown; metrics: Metrics; round?: number },
   ): Produced {
+    const { workflowId, runId, startedAt } = attempt;
     const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
     const existing = this.artifacts.get(key);
+    // Inputs may be imported by several at once.
+    if (existing && recipe.stage !== 'import') this.#finds(key, existing, attempt);
     const ofAnotherRun = this.bugs.has('storeOfRun') && existing?.runId !== runId;
     if (existing && !this.bugs.has('storeOverwrites') && !ofAnotherRun) {
       const own = existing.workflowId === workflowId;
@@ -341,7 +397,8 @@ export class SimulatedActivities {
     const written = (startedAt + this.now()) / 2;
     const swept = this.#sweeps.some(({ at, ageMs }) => at >= written && written <= at - ageMs);
     const more = round === undefined ? {} : { round };
-    const stored = { ref, metrics, workflowId, runId, recipe, inputs, content, swept, ...more };
+    const made = { ref, metrics, workflowId, runId, recipe, inputs, content, swept, ...more };
+    const stored = { ...made, stored: this.#storing(workflowId) };
     this.artifacts.set(key, stored);
     if (recipe.kind === 'rewards') this.#newestRewards = stored;
     return { ref, reused: false, metrics };
@@ -355,6 +412,7 @@ export class SimulatedActivities {
     const key = stageKey(recipe);
     const shards = this.shardsOf(stage);
     const steps = STAGE[stage].withSettings(config).shardSteps();
+    this.#begins(recipe, attempt);
     if (!this.#plans.has(key)) this.#plans.set(key, { stage, shards, steps, recipe, inputs });
     const done = this.artifacts.get(objectKeys.manifest(recipe.kind, key));
     return {
@@ -364,7 +422,8 @@ export class SimulatedActivities {
     };
   }
 
-  #step({ input, workflowId, attempt, share }: Attempt, step: string): unknown {
+  #step(given: Attempt, step: string): unknown {
+    const { input, workflowId, attempt, share } = given;
     const { stageKey: key, shard } = input as { stageKey: string; shard: number };
     const plan = this.#plans.get(key);
     if (!plan) throw new ActivityFails('ArtifactCorrupt', `there is no plan ${key}`);
@@ -380,11 +439,16 @@ export class SimulatedActivities {
       if (incomplete) return { rows: 0, reused: false, metrics: { costUsd }, incomplete: true };
     }
     if (share < 1) return undefined;
+    if (existing) this.#finds(name, existing, given);
     const paid = step === 'request' ? { costUsd: this.endpoint.costUsd(name) } : {};
     const rows = 1 + (Number.parseInt(sha256(name).slice(0, 4), 16) % 40);
     if (!existing || this.bugs.has('shardsCountedByAttempt')) this.#shardsMade += 1;
     if (!existing)
-      this.#shards.set(name, { rows: this.bugs.has('rowsOfAttempt') ? rows + attempt - 1 : rows, workflowId });
+      this.#shards.set(name, {
+        rows: this.bugs.has('rowsOfAttempt') ? rows + attempt - 1 : rows,
+        workflowId,
+        stored: this.#storing(workflowId),
+      });
     return {
       rows,
       reused: existing !== undefined && existing.workflowId !== workflowId,
@@ -427,6 +491,7 @@ export class SimulatedActivities {
   #train(attempt: Attempt, stage: TrainingStageName): unknown {
     const { config, inputs } = attempt.input as { config: unknown; inputs: Record<string, ArtifactRef> };
     const recipe = stageRecipe(STAGE[stage], config, inputs);
+    this.#begins(recipe, attempt);
     const rows = Array.from({ length: TRAINING_ROWS }, (_, index) => rowId('t', digestsOf(inputs), index));
     const existing = this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));
     const training = existing ? undefined : this.#optimize(attempt, stageKey(recipe), rows, 4, digestsOf(inputs));

@@ -8,7 +8,7 @@ import type { Replacement } from './workflow-vm.js';
 export interface Bug {
   what: string;
   /** Where it is looked for; absent: in whole experiments. */
-  workflow?: Exclude<(typeof WORKFLOWS)[number], 'sweep'>;
+  workflow?: (typeof WORKFLOWS)[number];
   /** In the bundle; absent: in the modelled activities. */
   replacement?: Replacement;
 }
@@ -161,6 +161,11 @@ export const BUGS = {
       search: 'if (await _class_private_method_get(this, _exists, exists).call(this, stage)) continue;',
       replace: 'continue;',
     },
+  },
+  cellsDoNotWait: {
+    what: 'a cell of a sweep does not wait for the cell whose stages it shares',
+    workflow: 'sweep',
+    replacement: { search: "if (start.how === 'wait') continue;", replace: '' },
   },
   lookOutFails: {
     what: 'a look at who serves a queue that fails fails the workflow task',

@@ -46,9 +46,9 @@ const DISTURBANCES = [
 ] as const;
 type Disturbance = (typeof DISTURBANCES)[number] | 'resetAfter' | 'tightBudget' | 'neighbour';
 
-export type SimulatedWorkflow = Exclude<(typeof WORKFLOWS)[number], 'sweep'>;
-/** Workflows that are simulated. A sweep is left out: it does nothing but run experiments, which are. */
-export const SIMULATED = WORKFLOWS.filter((workflow): workflow is SimulatedWorkflow => workflow !== 'sweep');
+export type SimulatedWorkflow = (typeof WORKFLOWS)[number];
+/** Workflows that are simulated: all. */
+export const SIMULATED: readonly SimulatedWorkflow[] = WORKFLOWS;
 
 /** What a schedule came to. */
 export interface Schedule {
@@ -160,6 +160,24 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
       return { workflow, shards, input: { of: ['my-run', 'other-run'] } };
     case 'garbageCollection':
       return { workflow, shards, input: { minimumAgeHours: 24, dryRun: false } };
+    case 'sweep': {
+      const rounds = { ...rl, rounds: 2, execution: { ...rl.execution, keepRounds: null } };
+      return {
+        workflow,
+        shards,
+        input: {
+          name: CELL,
+          base: { ...experiment, stages: { ...stages, reinforcement: { ...stages.reinforcement, ...rounds } } },
+          grid: {
+            ...(variant % 2 === 0
+              ? { 'stages.reinforcement.reward.rewardModelWeight': [0.2, 0.5] }
+              : { 'stages.preferences.maximumPerQuestion': [4, 8] }),
+            'stages.evaluation.samples': [4, 5],
+          },
+          atOnce: 1 + (variant % 3),
+        },
+      };
+    }
     case 'preview':
     case 'experiment':
       return {
@@ -174,6 +192,8 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   }
 }
 const VARIANTS = 6;
+/** What the names of a sweep's cells begin with, and how many there are. */
+const [CELL, CELLS] = ['cell', 4];
 /** Workflows that run beside an experiment, on the same store and the same devices. */
 const NEIGHBOURS = ['garbageCollection', 'preview', 'datasetRefresh', 'datasetExport'] as const;
 /** Attempts that the workers of each queue take at once. */
@@ -186,14 +206,24 @@ const SLOTS: Readonly<Record<string, number>> = {
 /** Work that a pause holds back. */
 const HELD_BY_PAUSE =
   /\.(train|update|rollouts)$|^(synthesis|filtering|sampling|preferences|evaluation)\.(?!plan|seal)/;
+/** About how long those take that take long, in milliseconds. */
+const LASTS_MS: Partial<Record<SimulatedWorkflow, number>> = { experiment: 90_000, sweep: 200_000 };
 /** Time after which a pause has reached every stage, and the shortest pause that is looked at, in milliseconds. */
 const PAUSE_SETTLES_MS = 120_000;
 
-/** Digests of what a workflow made, by stage. */
+/** The cells of a sweep's result; none of another one. */
+function cellsIn(result: unknown): { name: string; failure?: string; report?: { digest: string } }[] {
+  const { rows } = result as { rows?: unknown };
+  return Array.isArray(rows) ? (rows as ReturnType<typeof cellsIn>) : [];
+}
+
+/** Digests of what a workflow made, by stage, or of a sweep the reports of its cells. */
 function digestsOf(result: unknown): Record<string, string> {
   const { stages, ...made } = result as {
     stages?: { name: string; artifact: { digest: string } }[];
   } & Partial<Record<'ref' | 'dataset' | 'export' | 'page' | 'table', { digest: string }>>;
+  const cells = cellsIn(result);
+  if (cells.length > 0) return Object.fromEntries(cells.map(({ name, report }) => [name, report?.digest ?? '']));
   const digest = (made.ref ?? made.dataset ?? made.export ?? made.page ?? made.table)?.digest ?? '';
   return stages ? Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact.digest])) : { result: digest };
 }
@@ -252,6 +282,9 @@ export class Simulator {
     const outcome = server.outcomes.get(ID);
     if (outcome?.how !== 'completed')
       throw new Error(`The undisturbed ${workflow} ends otherwise: ${JSON.stringify(outcome)}`);
+    // A stage that cells share is made by one of them, and the others take it over or find it.
+    const twice = [...activities.begun.values()].find((workflows) => workflows.size > 1);
+    if (twice) throw new Error(`The undisturbed ${workflow} makes a stage more than once: ${[...twice].join(', ')}`);
     return digestsOf(outcome.result);
   }
 }
@@ -306,6 +339,7 @@ class ScheduleRun {
     };
     this.#activities.isServed = (queue) => this.server.isServed(queue);
     this.#activities.now = () => this.server.timeline.now;
+    this.#activities.isOpen = (workflowId) => this.server.isOpen(workflowId);
     this.#input = what.input;
   }
 
@@ -353,9 +387,10 @@ class ScheduleRun {
       const wrong = this.#wrongEnd(outcome);
       if (wrong !== undefined) this.#violations.add(wrong);
       if (this.#violations.size > 0) return;
-      if (outcome.how === 'completed') this.#compare(outcome.result, expected);
+      const isWhole = outcome.how === 'completed' && this.#failedCells(outcome.result).length === 0;
+      if (isWhole) this.#compare(outcome.result, expected);
       again = this.#starts < 4 && (await this.#resetAfter());
-      if (again || outcome.how !== 'completed') continue;
+      if (again || !isWhole) continue;
       break;
     }
     // What is left ends by itself: zombies, neighbours, and children that were terminated.
@@ -372,6 +407,17 @@ class ScheduleRun {
     const made = digestsOf(result);
     for (const [name, digest] of Object.entries(expected))
       if (made[name] !== digest) this.#violations.add(`${name} differs from that of the undisturbed run`);
+  }
+
+  /** Why cells of a sweep have failed, which the next start of the sweep runs again. */
+  #failedCells(result: unknown): string[] {
+    const failed = cellsIn(result).flatMap(({ name, failure }) =>
+      failure === undefined ? [] : [`${name}: ${failure}`],
+    );
+    for (const why of failed)
+      if (!why.includes('from the seed') && !(/cancel/i.test(why) && this.#interfered()))
+        this.#violations.add(`a cell fails without a fault: ${why}`);
+    return failed;
   }
 
   /** Whether something happens, and what decides how. */
@@ -454,7 +500,7 @@ class ScheduleRun {
       for (const kind of DISTURBANCES) {
         const random = this.#happens(kind, `${start}.${index}`, kind === 'pause' ? 0.1 : 0.035);
         if (!random) continue;
-        const at = random.int(0, what.workflow === 'experiment' ? 90_000 : 30_000);
+        const at = random.int(0, LASTS_MS[what.workflow] ?? 30_000);
         server.timeline.after(at, async () => {
           if (!server.isOpen(ID) || this.#starts !== start) return;
           this.#asked.add(kind);
@@ -496,6 +542,7 @@ class ScheduleRun {
         return;
       case 'cancelStage':
         if (ofExperiment) server.cancel(stage);
+        if (what.workflow === 'sweep') server.cancel(`${ID}/${CELL}-${random.int(1, CELLS)}`);
         return;
       case 'reset':
         return this.#reset(ID, random);
@@ -705,7 +752,7 @@ class ScheduleRun {
   }
 
   #wrongWork(): void {
-    const { trainedRounds, made, efforts, endpoint } = this.#activities;
+    const { trainedRounds, made, madeTogether, efforts, endpoint } = this.#activities;
     const add = (text: string): void => void this.#violations.add(text);
     for (const { round, trained, planned } of trainedRounds) {
       const name = round === 0 ? 'a training' : `round ${round}`;
@@ -716,6 +763,9 @@ class ScheduleRun {
         add(`${name} trains other rows than its plan less the recorded drops`);
     }
     for (const [key, times] of made) if (times > 1) add(`${key} is made ${times} times`);
+    // Cells of the run before a reset go on.
+    if (this.what.workflow === 'sweep' && !this.server.happened.has('reset done'))
+      for (const what of madeTogether) add(`two cells make at once ${what}`);
     for (const [key, { applied, needed, died }] of efforts)
       if (applied > needed + died * STEPS_PER_CHECKPOINT)
         add(`${key} takes ${applied} optimizer steps for ${needed}, and ${died} of its attempts died`);

@@ -58,8 +58,9 @@ export function frontierText({ of, from, differences, stages }: Frontier): strin
   };
   const reused = stages.filter((stage) => stage.reused).map(({ name }) => name);
   const made = stages.filter((stage) => stage.reused === false);
+  const changes = differences.map(({ field, was, is }) => `${field} ${shown(was)} -> ${shown(is)}`);
   return [
-    `It forks ${of} from ${from}: ${differences.map(({ field, was, is }) => `${field} ${shown(was)} -> ${shown(is)}`).join(', ')}.`,
+    `It forks ${of} from ${from}: ${changes.join(', ')}.`,
     `Reused: ${list(reused)}. Made again: ${list(made.map(({ name, because }) => `${name} (${because.join(', ')})`))}.`,
     ...stages.flatMap(({ name, steps }) => (steps ? [`${name}, rounds: ${stepsText(steps)}.`] : [])),
   ];

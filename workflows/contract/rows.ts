@@ -134,7 +134,8 @@ export const TEST_OBJECTS = [
  */
 export const QuestionTest = z.union([z.string().min(1), ...TEST_OBJECTS], {
   error:
-    'a test: Python statements, {stdin, stdout}, {call, expect}, {call, anyOf}, {call, property}, or one with a checker',
+    'a test: Python statements, {stdin, stdout}, {call, expect}, {call, anyOf}, {call, property}, or one with a ' +
+    'checker',
 });
 export type QuestionTest = z.infer<typeof QuestionTest>;
 

@@ -125,3 +125,13 @@ export const Summary = z.strictObject({
   assertions: z.array(z.strictObject({ text: z.string(), ok: z.boolean() })),
 });
 export type Summary = z.infer<typeof Summary>;
+
+/**
+ * The name of a figure out of any texts: what is no letter, digit or dash becomes `_`, and a dot parts names.
+ *
+ * @example
+ * figureName('evaluation', 'my benchmark', 'trained', 'greedy'); // evaluation.my_benchmark.trained.greedy
+ */
+export function figureName(...parts: (string | number)[]): string {
+  return parts.map((part) => String(part).replaceAll(/[^\p{L}\p{N}@-]/gu, '_')).join('.');
+}

@@ -184,7 +184,7 @@ function inputFaults(
   return faults;
 }
 
-const OWN = 'activities/evaluation/activities.ts';
+const OWN = ['activities/evaluation/activities.ts', 'activities/evaluation/tasks.ts'] as const;
 
 export const evaluation = defineStage({
   name: 'evaluation',
@@ -249,20 +249,24 @@ export const evaluation = defineStage({
     advice: "The benchmarks have no task; 'heldOut' needs held-out questions (filtering.heldOutShare).",
   }),
   steps: {
-    plan: { queue: 'pipeline', version: 1, code: [OWN, 'activities/benchmarks/', 'activities/policy/questions.ts'] },
-    generate: { queue: 'gpu', version: 1, code: [OWN, ...SAMPLE] },
+    plan: {
+      queue: 'pipeline',
+      version: 1,
+      code: [...OWN, 'activities/benchmarks/', 'activities/evaluation/samples.ts', 'activities/policy/questions.ts'],
+    },
+    generate: { queue: 'gpu', version: 1, code: [...OWN, ...SAMPLE] },
     prepare: {
       queue: 'sandbox',
       version: 1,
       code: ['activities/evaluation/references.ts', 'activities/benchmarks/', ...JUDGE],
     },
-    judge: { queue: 'sandbox', version: 2, code: [OWN, 'activities/policy/prompt.ts', ...JUDGE] },
-    score: { queue: 'gpu', version: 1, code: [OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
+    judge: { queue: 'sandbox', version: 2, code: [...OWN, 'activities/policy/prompt.ts', ...JUDGE] },
+    score: { queue: 'gpu', version: 1, code: [...OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
     // Figures are outside the digest: those of an older artifact are fewer, and its answers are the same.
     seal: {
       queue: 'pipeline',
       version: 1,
-      code: [OWN, 'activities/evaluation/figures.ts', 'activities/statistics/'],
+      code: [...OWN, 'activities/evaluation/figures.ts', 'activities/statistics/'],
     },
   },
   shardSteps: ({ sampler }) =>
