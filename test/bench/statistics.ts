@@ -3,14 +3,14 @@
  * different. A part of `npm run bench:evaluation`.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrapDistributions, bootstrapMeans } from '../../activities/statistics/bootstrap.js';
 import { mcnemar } from '../../activities/statistics/paired.js';
 import { passAtK } from '../../activities/statistics/pass-at-k.js';
 import { Random } from '../../activities/statistics/random.js';
 import { comparePolicies, type FigureRow } from '../../activities/evaluation/figures.js';
-import { home, root, venvPython } from '../../infra/setup/paths.mjs';
+import { root } from '../../infra/setup/paths.mjs';
+import { benchPython } from './python.js';
 import type { Measure } from './table.js';
 
 /** Pairs of policies without a difference; the bar is a little above 5 %. */
@@ -19,24 +19,9 @@ const TASKS = 164;
 
 const HERE = join(root, 'test/bench');
 
-/** The interpreter that has them, made from the lock when it is not there. */
-function peerPython(): string {
-  const environment = join(home(), 'bench', 'statistics');
-  const python = join(environment, 'bin/python');
-  const complete = join(environment, 'complete');
-  if (existsSync(complete)) return python;
-  const run = (command: string, args: string[]): void => {
-    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${stderr.slice(-2000)}`);
-  };
-  run(venvPython(), ['-m', 'venv', '--clear', environment]);
-  run(python, [
-    ...['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes'],
-    ...['-r', join(HERE, 'statistics.lock')],
-  ]);
-  writeFileSync(complete, '');
-  return python;
-}
+/** The interpreter that has them. */
+const peerPython = (): string =>
+  benchPython('statistics', ['install', '--no-deps', '--require-hashes', '-r', join(HERE, 'statistics.lock')]);
 
 interface Peers {
   evalplus: number[];
