@@ -1,5 +1,7 @@
 /** What `npm run bench:real` makes of published data: questions to train on, and the tasks of MBPP's test split. Pure. */
 import { z } from 'zod';
+import type { Task } from '../../activities/benchmarks/benchmark.js';
+import { Contamination } from '../../activities/similarity/contamination.js';
 import type { QuestionRow } from '../../workflows/contract/index.js';
 
 /** A row of MBXP's Python part: MBPP as a function head with a docstring, and its tests in a function `check`. */
@@ -35,6 +37,14 @@ export function trainQuestion(given: unknown): QuestionRow {
     reference: `${row.prompt.trim()}\n${row.canonical_solution.replace(/^\n+/, '')}`,
     testCases: tests.map((test) => ({ test })),
   };
+}
+
+/** The questions that repeat none of the tasks, by the name of their function or by their code. */
+export function withoutTasks(questions: readonly QuestionRow[], tasks: readonly Task[]): QuestionRow[] {
+  const contamination = new Contamination(tasks);
+  return questions.filter(
+    ({ entryPoint, reference }) => contamination.reasonOf({ name: entryPoint, code: reference }) === undefined,
+  );
 }
 
 /** First and last id of MBPP's test split. */

@@ -32,8 +32,8 @@ const PartRecord = z.strictObject({
   commit: z.string(),
   finished: z.string(),
   stages: z.record(z.string(), StageRecord),
-  /** Share of the sampled programs that the limit of tokens cut, where no metric of a stage says it. */
-  truncated: z.number().optional(),
+  /** What no metric of a stage says: the share of `truncated` programs, and questions that repeat a task. */
+  figures: z.partialRecord(z.enum(['truncated', 'repeated']), z.number()).optional(),
 });
 export type PartRecord = z.infer<typeof PartRecord>;
 
@@ -108,12 +108,13 @@ function pairsTable({ parts }: RealRecord): string | undefined {
   return table(
     ['what', 'figure'],
     [
+      ['questions left out, because they repeat a task of the test split', `${pairs.figures?.repeated ?? 0}`],
       ['questions kept (train, held out)', `${filtering.questions} (${filtering.train}, ${filtering.heldOut})`],
       ['questions dropped, by reason', reasons(filtering.droppedQuestions)],
       ['tests kept', `${filtering.keptTestCases} of ${filtering.testCases}`],
       ['programs with a verdict', whole(sampling.programs)],
       ['mean pass rate over tests', percent(sampling.meanPassRate)],
-      ['programs cut by the limit', percent(pairs.truncated ?? 0)],
+      ['programs cut by the limit', percent(pairs.figures?.truncated ?? 0)],
       [
         'questions with a pair (train, held out)',
         `${preferences.pairedQuestions}, ${preferences.heldOutPairedQuestions}`,

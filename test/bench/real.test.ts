@@ -1,7 +1,7 @@
 /** What the bench of a real model makes of published rows, and the tables that it prints. */
 import { describe, expect, it } from 'vitest';
 import { QuestionRow, STAGE, type EvaluationResult } from '../../workflows/contract/index.js';
-import { isOfTestSplit, trainQuestion } from './real-data.js';
+import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
 import { realReport, type RealRecord } from './real-report.js';
 
 const ROW = {
@@ -31,6 +31,12 @@ describe('trainQuestion', () => {
   it('names a row without tests', () => {
     expect(() => trainQuestion({ ...ROW, test: 'def check(candidate):\n    pass' })).toThrow('MBPP/601');
   });
+});
+
+it('leaves out questions that repeat a task', () => {
+  const task = { id: 'Mbpp/11', question: '', entryPoint: 'Double', programPrefix: '', tests: [], reference: '' };
+  const other = { ...ROW, task_id: 'MBPP/602', entry_point: 'triple' };
+  expect(withoutTasks([ROW, other].map(trainQuestion), [task]).map(({ id }) => id)).toEqual(['MBPP/602']);
 });
 
 it('takes the tasks of the test split by their ids', () => {

@@ -15,6 +15,8 @@ import { gunzipSync } from 'node:zlib';
 import { Client, Connection, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import { sha256 } from '../../activities/artifacts/keys.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { mbppPlus } from '../../activities/benchmarks/evalplus.js';
+import { publishedRows } from '../../activities/benchmarks/published.js';
 import { gitCommit } from '../../activities/runtime/package.js';
 import { newestHeartbeat } from '../../infra/commands/progress.js';
 import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
@@ -30,7 +32,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';
 import { benchPython } from './python.js';
-import { isOfTestSplit, trainQuestion } from './real-data.js';
+import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
 import { PARTS, realReport, RealRecord, type Part, type PartRecord, type StageRecord } from './real-report.js';
 import { processTree } from './stage-overhead.js';
 
@@ -161,12 +163,21 @@ class Data {
     return path;
   }
 
-  trainQuestions(): string {
-    const rows = readFileSync(this.questions, 'utf8').trimEnd().split('\n');
-    return this.#written(
+  /** Questions that repeat a task of the test split are left out, and counted. */
+  async trainQuestions(): Promise<{ path: string; repeated: number }> {
+    const rows: unknown[] = [];
+    for await (const { row } of publishedRows(this.testSplit())) rows.push(row);
+    const tasks = mbppPlus.tasks({ kind: 'mbppPlus', data: { kind: 'tasks', path: this.mbpp } }, rows);
+    const questions = readFileSync(this.questions, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => trainQuestion(JSON.parse(line)));
+    const kept = withoutTasks(questions, tasks);
+    const path = this.#written(
       'questions.jsonl',
-      rows.map((line) => JSON.stringify(trainQuestion(JSON.parse(line)))),
+      kept.map((question) => JSON.stringify(question)),
     );
+    return { path, repeated: questions.length - kept.length };
   }
 
   /** Lines stay what they are: their numbers are Python's. */
@@ -235,7 +246,7 @@ class Results {
   }
 
   /** Keeps what a part has made, and forgets what was made of an earlier result of it. */
-  end(part: Part, made: Pick<PartRecord, 'stages' | 'truncated'>): void {
+  end(part: Part, made: Pick<PartRecord, 'stages' | 'figures'>): void {
     for (const later of MADE_OF[part]) delete this.record.parts[later];
     this.record.parts[part] = {
       settings: JSON.parse(JSON.stringify(SETTINGS[part])) as PartRecord['settings'],
@@ -335,7 +346,7 @@ async function run(home: string, data: Data, wanted: readonly Part[]): Promise<v
     stage('evaluation', title, { policies: { [POLICY]: model } }, { benchmarks: [benchmark], ...config });
   const file = (kind: ArtifactKind, path: string): object => ({ kind, path });
 
-  const parts: Record<Part, () => Promise<Pick<PartRecord, 'stages' | 'truncated'>>> = {
+  const parts: Record<Part, () => Promise<Pick<PartRecord, 'stages' | 'figures'>>> = {
     greedy: async () => {
       const mbpp = { kind: 'mbppPlus', data: file('tasks', data.mbpp) };
       return {
@@ -347,7 +358,8 @@ async function run(home: string, data: Data, wanted: readonly Part[]): Promise<v
     },
     pairs: async () => {
       const settings = SETTINGS.pairs;
-      const written = { questions: file('questions', data.trainQuestions()) };
+      const { path, repeated } = await data.trainQuestions();
+      const written = { questions: file('questions', path) };
       const filtering = await stage('filtering', 'pairs-filtering', written, settings.filtering);
       const asked = { questions: filtering.ref, policy: model };
       const sampling = await stage('sampling', 'pairs-sampling', asked, settings.sampling);
@@ -357,7 +369,7 @@ async function run(home: string, data: Data, wanted: readonly Part[]): Promise<v
         programs += 1;
         if (finish === 'length') cut += 1;
       }
-      return { stages: { filtering, sampling, preferences }, truncated: cut / programs };
+      return { stages: { filtering, sampling, preferences }, figures: { truncated: cut / programs, repeated } };
     },
     samples: async () => {
       const tasks = { kind: 'mbppPlus', data: file('tasks', data.testSplit()) };
