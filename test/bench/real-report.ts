@@ -238,6 +238,6 @@ export function realReport(record: RealRecord): string {
   return [
     `Machine: ${record.machine}.`,
     ...(missing.length > 0 ? [`Not measured yet: ${missing.join(', ')}.`] : []),
-    ...sections.flatMap(([title, text]) => (text ? [`## ${title}`, text] : [])),
+    ...sections.flatMap(([title, text]) => (text ? [`### ${title}`, text] : [])),
   ].join('\n\n');
 }

