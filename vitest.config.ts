@@ -35,7 +35,7 @@ export default defineConfig({
       {
         test: {
           name: 'replay',
-          include: ['test/{chaos,replay,simulation}/**/*.test.ts'],
+          include: ['test/{bench,chaos,replay,simulation}/**/*.test.ts'],
           exclude,
           ...guards,
         },

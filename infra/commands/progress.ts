@@ -33,7 +33,8 @@ async function snapshot(client: Client, workflowId: string): Promise<Snapshot> {
   return { execution: execution.name, status: status && 'stages' in status ? status : undefined, activity };
 }
 
-async function newestHeartbeat(client: Client, workflowId: string): Promise<string | undefined> {
+/** What an activity of a workflow last said of its progress. */
+export async function newestHeartbeat(client: Client, workflowId: string): Promise<string | undefined> {
   const description = await client.workflow
     .getHandle(workflowId)
     .describe()

@@ -67,13 +67,16 @@ export function halvesOfCores(): [string, string] {
   return [cores.slice(0, half).join(','), cores.slice(half, 2 * half).join(',')];
 }
 
-/** A process and all below it. */
+/** A process and all below it, without those that end meanwhile. */
 export function processTree(pid: number): number[] {
-  const tasks = existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`) : [];
-  const children = tasks.flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
-  );
-  return [pid, ...children.flatMap(processTree)];
+  try {
+    const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
+    );
+    return [pid, ...children.flatMap(processTree)];
+  } catch {
+    return [pid];
+  }
 }
 
 /** Keeps processes and what they start to some cores. */

