@@ -72,7 +72,7 @@ describe('samples of others', () => {
     expect(metrics['benchmarks']).toMatchObject([
       {
         name: 'humanevalPlus',
-        version: 1,
+        version: 2,
         digest: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
         tasks: 3,
         leftOut: [{ taskId: 'HumanEval/2', reason: 'test 0: raised (input 0: ValueError)' }],
