@@ -5,7 +5,7 @@
  * content names blobs.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
@@ -169,7 +169,8 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
  * or fails. A store that is away does not end the training: progress and log say so at once. `params` receives the
  * folder to write checkpoints to and the one to resume from.
  *
- * @throws StageFailure of the operation's class, and the reason of a cancellation.
+ * @throws StageFailure of the operation's class, the reason of a cancellation, or an Error, which is retried, where an
+ *   equal training on this host ended meanwhile and removed the checkpoints of both ({@link dropCheckpoints}).
  */
 export async function train<O extends TrainingOperation>(
   { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
@@ -228,11 +229,23 @@ export async function train<O extends TrainingOperation>(
     leaveDevice();
     return result;
   } catch (error) {
+    if (!signal.aborted && (await isGone(checkpoints)))
+      throw new Error(
+        'an equal training on this host has ended, and the checkpoints of both are removed: the next attempt finds ' +
+          'its result',
+        { cause: error },
+      );
     // A cancellation ends other requests of an activity. This one is made because of it.
     await store.following(undefined, () => send(() => sending.sendNewest()));
     throw error;
   }
 }
+
+const isGone = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => false,
+    () => true,
+  );
 
 /** Runs `use` with an empty work folder that is removed afterwards. */
 export async function withWorkFolder<T>(store: ArtifactStore, use: (folder: string) => Promise<T>): Promise<T> {

@@ -16,6 +16,7 @@ import { rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ApplicationFailure } from '@temporalio/common';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
@@ -31,8 +32,23 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
-import { newestOnHost, restoreCheckpoint, saveCheckpoint } from '../../activities/runtime/checkpoints.js';
-import type { ArtifactRef, Manifest, ManifestFile, Producer } from '../../workflows/contract/index.js';
+import {
+  dropCheckpoints,
+  newestOnHost,
+  restoreCheckpoint,
+  saveCheckpoint,
+  train,
+} from '../../activities/runtime/checkpoints.js';
+import type { Params, RuntimeOperation } from '../../activities/runtime/operations.js';
+import type { PythonProcess } from '../../activities/runtime/python-service.js';
+import {
+  StageFailure,
+  type ArtifactRef,
+  type Manifest,
+  type ManifestFile,
+  type Producer,
+} from '../../workflows/contract/index.js';
+import { Attempt, failureOf as failed } from '../fixtures/attempt.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
@@ -230,6 +246,33 @@ describe('a checkpoint', () => {
     } finally {
       rmSync(work, { recursive: true, force: true });
     }
+  });
+});
+
+describe('two equal trainings on one host', () => {
+  it('do not fail each other: what the first one ends is tried again, and finds its result', async () => {
+    const store = artifactStore();
+    const key = sha256(randomUUID());
+    const folders: string[] = [];
+    const models = {
+      versions: () => Promise.resolve({ device: 'cpu' }),
+      // As the runtime fails that looks for the checkpoint to resume from.
+      call: async () => {
+        await dropCheckpoints(store, key);
+        throw new StageFailure('InvalidExperiment', 'the checkpoint or state folder is incomplete');
+      },
+    } as unknown as PythonProcess<RuntimeOperation>;
+    const attempt = new Attempt({ activityType: 'rewardModel.train', idle: 60 });
+    const training = attempt.run(() =>
+      train({ store, models }, key, 'trainRewardModel', ({ checkpoints }) => {
+        folders.push(checkpoints);
+        return {} as Params<'trainRewardModel'>;
+      }),
+    );
+    const error = (await failed(training)) as Error;
+    expect(error.message).toMatch(/^an equal training on this host has ended/);
+    expect(error).not.toBeInstanceOf(ApplicationFailure);
+    expect(folders.map((folder) => existsSync(folder))).toEqual([false]);
   });
 });
 
