@@ -186,6 +186,9 @@ def _answers_of(*answers: str) -> bytes:
     return _bytes_of("\n".join([*answers, *["null"] * (_INPUTS - len(answers))]), _ANSWERED)
 
 
+RIGHT = "answers to a suite, all right in another form"
+"""The one case whose answers are right: they pass, and are read in all their forms before that."""
+
 SUITES: dict[str, Callable[[], bytes]] = {
     "answers to a suite, 4 million": lambda: _bytes_of("\n" * (_RECORDS - 64), _ANSWERED),
     "answers to a suite, one of 1.4 MB": lambda: _answers_of('"s","' + "x" * 1_400_000 + '"'),
@@ -199,7 +202,7 @@ SUITES: dict[str, Callable[[], bytes]] = {
         '"q","' + "f" * 15_000 + '","' + "e" * 14_999 + 'f"'
     ),
     "answers to a suite, all wrong": lambda: _answers_of(*['"f","0x1p0"'] * _INPUTS),
-    "answers to a suite, all right in another form": lambda: _answers_of(*["false"] * _INPUTS),
+    RIGHT: lambda: _answers_of(*["false"] * _INPUTS),
 }
 """Answers to the inputs of a suite, by what they are."""
 
