@@ -14,16 +14,24 @@ import { venvPython } from './paths.mjs';
  * lockedPython(join(home(), 'trackers', 'wandb'), join(root, 'workers/trackers/wandb.lock'));
  */
 export function lockedPython(folder: string, lock: string): string {
+  return pythonAfter(folder, lock, ['install', '--no-deps', '--require-hashes', '-r', lock]);
+}
+
+/**
+ * As {@link lockedPython}, after pip has run with these arguments in an environment that holds pip alone. It runs again
+ * where the lock is another one.
+ */
+export function pythonAfter(folder: string, lock: string, pip: readonly string[]): string {
   const python = join(folder, 'bin/python');
   const complete = join(folder, 'complete');
   const digest = createHash('sha256').update(readFileSync(lock)).digest('hex');
   if (existsSync(complete) && readFileSync(complete, 'utf8') === digest) return python;
-  const run = (command: string, args: string[]): void => {
+  const run = (command: string, args: readonly string[]): void => {
     const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
     if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${stderr.slice(-2000)}`);
   };
   run(venvPython(), ['-m', 'venv', '--clear', folder]);
-  run(python, ['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes', '-r', lock]);
+  run(python, ['-m', 'pip', '--quiet', '--disable-pip-version-check', ...pip]);
   writeFileSync(complete, digest);
   return python;
 }

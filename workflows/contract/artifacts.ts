@@ -115,7 +115,8 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
           'Parquet or JSON Lines with the columns of Magicoder Evol-Instruct, OSS-Instruct, ' +
             'stack-dedup-python-fns, ' +
             'AceCode-87K or AceCodePair-300K; functions of a source tree, or of a package in the Python ' +
-            'environment; the three seed sets of the paper, of the hub; or rows of a benchmark as they are, in Parquet or JSON Lines',
+            'environment; the three seed sets of the paper, of the hub; or rows of a benchmark as they are, in ' +
+            'Parquet or JSON Lines',
         ),
       path: z
         .string()
