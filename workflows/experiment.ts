@@ -382,6 +382,7 @@ class ExperimentRun {
     for (;;) {
       const scope = new CancellationScope();
       this.#running = scope;
+      const looks = this.#looks;
       try {
         return await scope.run(async () => {
           const { config } = this.#state;
@@ -399,10 +400,11 @@ class ExperimentRun {
               : {}),
           });
           this.#started = true;
-          // The pause may be older than the child that is to take it.
-          this.#pauseUntold = this.#state.paused;
+          // The pause may be older than the child that is to take it. A resumption may have come together with the news
+          // that the child exists, and after a reset that news can be old: the child may be gone.
+          if (this.#state.paused) this.#pauseUntold = true;
           await this.#tellPause();
-          return this.#unlessLost(stage, child.result() as Promise<StageResult>);
+          return this.#unlessLost(stage, child.result() as Promise<StageResult>, looks);
         });
       } catch (error) {
         if (error instanceof StageLost) {
@@ -425,9 +427,10 @@ class ExperimentRun {
 
   /**
    * The result of a stage, or {@link StageLost} where its workflow no longer exists. After a reset of a terminated
-   * experiment, the server never tells the new run that its child was terminated too.
+   * experiment, the server never tells the new run that its child was terminated too. `looks` is the number of reasons
+   * to look before the child was started: a later one may be older than this call.
    */
-  async #unlessLost(stage: StageName, result: Promise<StageResult>): Promise<StageResult> {
+  async #unlessLost(stage: StageName, result: Promise<StageResult>, looks: number): Promise<StageResult> {
     let ended = false;
     const looking = new CancellationScope();
     const settled = result.finally(() => {
@@ -436,9 +439,10 @@ class ExperimentRun {
     });
     settled.catch(() => undefined);
     const lost = looking.run(async (): Promise<never> => {
+      let asked = looks;
       for (let minutes = FIRST_LOOK_MINUTES; ; minutes = Math.min(2 * minutes, LONGEST_PAUSE_MINUTES)) {
-        const asked = this.#looks;
         await condition(() => this.#looks > asked, `${minutes} minutes`);
+        asked = this.#looks;
         if (await this.#exists(stage)) continue;
         // Its end may be on its way.
         await sleep('10 seconds', { summary: `whether the end of ${stage} arrives` });

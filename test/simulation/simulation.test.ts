@@ -3,14 +3,17 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { MESSAGES } from '../../workflows/contract/index.js';
 import { HISTORIES, NEXT } from '../replay/histories.js';
-import { difference, SCRIPTS, simulatedCourses } from './conformance.js';
+import { SimulatedActivities } from './activities.js';
+import { difference, inputOf, SCRIPTS, simulatedCourses, type Script } from './conformance.js';
 import { History } from './history.js';
 import { simulateNights } from './nights.js';
 import { compared } from './recorded.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
 import { shrunk } from './search.js';
 import { replacementsOf, SIMULATED, Simulator } from './schedules.js';
+import { NO_FAULTS, Server } from './server.js';
 import { bundledWorkflows, checkSdk, WorkflowCode } from './workflow-vm.js';
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
@@ -269,6 +272,36 @@ describe('simulated workflows', () => {
     const script = SCRIPTS.find(({ name }) => name === 'a stage alone, cancelled while it trains')!;
     const { scripted } = await simulatedCourses(code, script, 'scripted');
     expect(scripted!.slice(-3)).toEqual(['cancel activity ', 'cancel timer ', 'cancelled ']);
+  });
+
+  it('that are reset to any task after their end go on as soon as somebody asks, also at once', async () => {
+    const script: Script = { name: 'reset', workflow: 'experiment' };
+    const timeOf = async (task: number): Promise<{ tasks: number; ms: number }> => {
+      let tasks = 0;
+      const activities = new SimulatedActivities(() => 2);
+      const server = new Server(code, 1, (attempt) => activities.run(attempt), NO_FAULTS);
+      server.onScheduled = (workflowId, activity) => {
+        if (tasks > 0 || activity !== 'sampling.judge') return;
+        tasks = server.tasksOf('reset')[0]!;
+        server.timeline.after(1, async () => {
+          expect(await server.terminate('reset')).toBe(true);
+          if (!(await server.reset('reset', 0, task))) throw new Error(`no reset to task ${task} of ${tasks}`);
+          server.signal('reset', MESSAGES.resume);
+        });
+      };
+      const began = server.timeline.now;
+      server.start('experiment', 'reset', [inputOf(script)]);
+      await server.run(() => server.outcomes.get('reset')?.how === 'completed');
+      const ms = server.timeline.now - began;
+      await server.close();
+      return { tasks, ms };
+    };
+    const { tasks } = await timeOf(1);
+    expect(tasks).toBeGreaterThan(5);
+    // The modelled stages take less than a minute together, and the first look by itself comes after ten.
+    const late: number[] = [];
+    for (let task = 1; task < tasks; task += 1) if ((await timeOf(task)).ms > 5 * 60_000) late.push(task);
+    expect(late).toEqual([]);
   });
 
   it('are refused on another version of the SDK, in one sentence', () => {
