@@ -30,7 +30,8 @@ CHECK_LIMITS = Limits(cpu_seconds_per_test=10, cpu_seconds_per_program=30)
 MAX_INPUT_CHARACTERS = 16_000_000
 _MAX_COMPARED_HERE = 32_768
 """Characters of answers that are compared in this process: so few cost it little time, whatever they are."""
-_MAX_EXPECTED_HERE = 500_000
+_MAX_EXPECTED_HERE = 2_000_000
+"""Characters of what is expected that are read in this process: as many as the answers of a suite may have."""
 _KEPT = 1_024
 """Suites whose inputs are kept for the next program: more than those of a benchmark."""
 _FIELDS = {"suite", "task", "entryPoint", "rules", "atol", "expected"}

@@ -416,6 +416,23 @@ def test_answers_of_a_suite_that_are_too_large_together(spied: Spied) -> None:
     assert found == {"status": "assertion_failed", "reason": "input 9: got 0"}
 
 
+@pytest.mark.parametrize(
+    "then", ["while True: pass", "os._exit(3)", "return 'x' * 10_000_000", "raise ValueError", "bytearray(1 << 40)"]
+)
+def test_the_first_wrong_answer_decides_where_what_is_expected_is_large(spied: Spied, then: str) -> None:
+    inputs = [[x] for x in range(1_000)]
+    answers = ",".join(f'"s","{x:0900d}"' for x in range(1_000))
+    test = suite(inputs, expected=f'["l",1000,{answers}]')
+    assert len(test["expected"]) > 900_000
+    (found,) = spied.outcomes(f"import os\ndef f(x):\n    if x == 0: return 7\n    {then}", test, **_AMPLE)
+    assert found == {"status": "assertion_failed", "reason": "input 0: got 7"}
+    assert len(spied.suites_of_runs) <= 2
+    (found,) = spied.outcomes("import os\ndef f(x):\n    if x < 990: return f'{x:0900d}'\n    os._exit(3)", test)
+    assert found["status"] == "killed"
+    (found,) = spied.outcomes("def f(x):\n    return f'{x:0900d}'", test)
+    assert found == {"status": "pass"}
+
+
 # --- what no honest process writes ------------------------------------------------------------------------------------
 
 
