@@ -103,8 +103,8 @@ def _optimizer_step(training: Training, rows: Sequence[Row], indices: Sequence[i
         loss = -(logp_BT * (counts * mask_BT / tokens)).sum()
         loss.backward()
         loss_sum += loss.item()
-    grad_norm = training.apply_gradients(MAX_GRAD_NORM)
-    return {"loss": sum_over_processes(loss_sum).item(), "gradNorm": grad_norm}
+    loss_of_all = sum_over_processes(loss_sum).item()
+    return {"loss": loss_of_all, "gradNorm": training.apply_gradients(MAX_GRAD_NORM, loss_of_all)}
 
 
 def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[dict[str, Any]]:

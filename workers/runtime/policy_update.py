@@ -212,8 +212,8 @@ def _optimizer_step(
         )
         loss.value.backward()
         sums += torch.tensor([loss.value.item(), loss.clipped.item()], dtype=torch.float64)
-    grad_norm = training.apply_gradients(config["maxGradNorm"])
     loss_sum, clipped_sum = sum_over_processes(sums).tolist()
+    grad_norm = training.apply_gradients(config["maxGradNorm"], loss_sum)
     return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}
 
 

@@ -62,10 +62,11 @@ from runtime.checkpoints import (
 )
 from runtime.conversation import conversation_ids
 from runtime.files import Row, read_rows
-from runtime.models import DEVICE, deterministic, load_reward_model, out_of_memory, save_model
+from runtime.models import DEVICE, as_used, deterministic, load_reward_model, out_of_memory, save_model
 from runtime.parallel import clip_gradients, decided, shares, sum_gradients, sum_over_processes
 from runtime.processes import PROCESSES
 from runtime.scoring import mean_and_std, score_conversations
+from runtime.training import diverged
 from serve import Call, Cancelled, ServiceError
 
 PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
@@ -138,8 +139,9 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     if watch.cancelled:
         raise Cancelled
     model = (model.merge_and_unload() if lora else model).eval()
-    held_out = _judge(model, fitting_held_out, config["microBatch"], call)
     save_model(model, tokenizer, params["output"])
+    # The scale of the scores, by which RL normalises, is that of the arithmetic of RL. Shards stay as they are.
+    held_out = _judge(as_used(model) if sharding == "none" else model, fitting_held_out, config["microBatch"], call)
     history: list[dict[str, Any]] = trainer.state.log_history
     curve: list[RewardModelStep] = [
         {"step": log["step"], "loss": log["loss"], "accuracy": log["accuracy"]} for log in history if "loss" in log
@@ -213,6 +215,8 @@ class _Trainer(RewardTrainer):
         self._held: Any = self
         """This trainer without its types, by which model, optimizer and schedule may be missing."""
         self._right_and_all = torch.zeros(2, dtype=torch.float64)
+        self._last_loss = 0.0
+        """That of the newest micro-batch."""
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -240,10 +244,15 @@ class _Trainer(RewardTrainer):
             loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:  # after the last micro-batch of a step
             sum_gradients(self._held.model.parameters())
+        self._last_loss = loss.item()
         return loss
 
     def _clip_grad_norm(self, model: Any) -> float:
-        return clip_gradients(model.parameters(), self.args.max_grad_norm)
+        """The norm before clipping. Raises `TrainingDiverged` before the step that it would spoil."""
+        norm = clip_gradients(model.parameters(), self.args.max_grad_norm)
+        if not math.isfinite(norm):
+            raise diverged(self._last_loss, norm, self.state.global_step + 1, self.args.learning_rate)
+        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -293,11 +302,7 @@ class _Watch(TrainerCallback):
         if "loss" not in logs:
             return
         if not (math.isfinite(logs["loss"]) and math.isfinite(logs["grad_norm"])):
-            raise ServiceError(
-                "TrainingDiverged",
-                f"Loss {logs['loss']} and gradient norm {logs['grad_norm']} at step {state.global_step} "
-                f"with learning rate {self._config['learningRate']}; lower learningRate.",
-            )
+            raise diverged(logs["loss"], logs["grad_norm"], state.global_step, self._config["learningRate"])
         self._call.progress(
             state.global_step,
             state.max_steps,

@@ -54,6 +54,12 @@ def adam(model: PreTrainedModel, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=learning_rate, betas=ADAM_BETAS, fused=True)
 
 
+def diverged(loss: float, grad_norm: float, step: int, learning_rate: float) -> ServiceError:
+    """The error of a training whose loss or gradient is not finite at a step, counted from 1."""
+    message = f"Loss {loss} and gradient norm {grad_norm} at step {step} with learning rate {learning_rate}"
+    return ServiceError("TrainingDiverged", f"{message}; lower learningRate.")
+
+
 @dataclass
 class Training:
     """A model in training, with what is written to its checkpoints."""
@@ -93,12 +99,6 @@ class Training:
             with deterministic(), out_of_memory("microBatch", self.config["microBatch"]):
                 metrics = step(steps[index], index)
             done = index + 1
-            if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradNorm"])):
-                raise ServiceError(
-                    "TrainingDiverged",
-                    f"Loss {metrics['loss']} and gradient norm {metrics['gradNorm']} at step {done} "
-                    f"with learning rate {self.config['learningRate']}; lower learningRate.",
-                )
             self.curve.append({"step": done, **metrics})
             call.progress(done, len(steps), message, metrics)
             cancelled, due = decided(call.cancelled, clock.due())
@@ -109,11 +109,17 @@ class Training:
                 raise Cancelled
         return self.curve
 
-    def apply_gradients(self, max_norm: float) -> float:
-        """Sum the gradients of all processes, clip them and step; returns the norm before clipping."""
+    def apply_gradients(self, max_norm: float, loss: float) -> float:
+        """Sum the gradients of all processes, clip them and step; returns the norm before clipping.
+
+        `loss` is the step's, of all processes. Raises `TrainingDiverged` before the step where it or the norm is not
+        finite: weights and optimizer are then those of the step before.
+        """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         sum_gradients(parameters)
         grad_norm = clip_gradients(parameters, max_norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise diverged(loss, grad_norm, len(self.curve) + 1, self.config["learningRate"])
         self.optimizer.step()
         return grad_norm
 

@@ -7,6 +7,7 @@ a request with the sample's seed; where it ends and what its text is, the same c
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,12 +137,37 @@ def _engine(path: str, stamp: Stamp, max_rows: int) -> Iterator[LLM]:
     llm.sleep(level=1)
 
 
+def tensor_parallel_size(config: Any, devices: int) -> int:
+    """Devices over which vLLM cuts a model with this configuration: the most of `devices` that it does not refuse.
+
+    Each device gets as many attention heads and as much of a feed-forward layer, and either whole key-value heads or
+    copies of one. Qwen2.5-Coder has 28 heads at 7B, 12 at 1.5B and 14 at 0.5B, so that eight devices never divide them.
+
+    Example: 28 heads with 4 key-value heads and 18,944 inner values on 8 devices give 4.
+    """
+    heads = config.num_attention_heads
+    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+    inner = getattr(config, "intermediate_size", None) or 0
+
+    def divides(size: int) -> bool:
+        shares = key_value_heads % size == 0 or size % key_value_heads == 0
+        return heads % size == 0 and inner % size == 0 and shares
+
+    return next(size for size in range(devices, 0, -1) if divides(size))
+
+
 def _load(path: str, max_rows: int) -> LLM:
+    config: Any = AutoConfig.from_pretrained(path, local_files_only=True).get_text_config()
+    devices = torch.cuda.device_count() if DEVICE.type == "cuda" else 1
+    size = tensor_parallel_size(config, devices)
+    if size < devices:
+        message = f"{config.num_attention_heads} heads go onto {size} of {devices} devices; the others stay idle."
+        print(message, file=sys.stderr, flush=True)
     try:
         return LLM(
             model=path,
             dtype=str(INFERENCE_DTYPE).removeprefix("torch."),
-            tensor_parallel_size=torch.cuda.device_count() if DEVICE.type == "cuda" else 1,
+            tensor_parallel_size=size,
             gpu_memory_utilization=DEVICE_MEMORY_SHARE,
             max_num_seqs=max_rows,
             # Of logits / temperature; the default mode gives those of the logits.

@@ -103,9 +103,20 @@ def k1(logp_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
     return logp_BT - reference_BT
 
 
+MOST_LOG_RATIO = 20.0
+"""Nats to which a log-ratio is clamped before it is the exponent of a loss.
+
+One token at which the policies differ by 100 nats would make the loss infinite, and with it the step of all others. A
+ratio of e^20 is beyond every clip, and such a token pulls at nothing. NeMo-RL and verl clamp at the same value.
+"""
+
+
 def k3(logp_BT: torch.Tensor, reference_BT: torch.Tensor) -> torch.Tensor:
-    """ref / pi - 1 - log(ref / pi) at each token: an estimate that is never negative (Schulman 2020)."""
-    log_ratio_BT = logp_BT - reference_BT
+    """ref / pi - 1 - log(ref / pi) at each token: an estimate that is never negative (Schulman 2020).
+
+    The log-ratio is clamped to `MOST_LOG_RATIO`.
+    """
+    log_ratio_BT = (logp_BT - reference_BT).clamp(-MOST_LOG_RATIO, MOST_LOG_RATIO)
     return (-log_ratio_BT).exp() - 1 + log_ratio_BT
 
 
@@ -197,14 +208,14 @@ def clipped_loss(batch: MicroBatch, weight_BT: torch.Tensor, ratio: Ratio = "tok
 
     `weight_BT` is 0 outside the mask. Of a sequence's ratio every token carries the sequence's loss. With `penalty`,
     beta times `k3` is added. Importance weights weigh the surrogate alone and not that penalty, like the
-    importance-sampling correction of TRL.
+    importance-sampling correction of TRL. The log-ratio is clamped to `MOST_LOG_RATIO`.
     """
     weight_BT = batch.counts * weight_BT
     mask_BT = (weight_BT > 0).to(batch.logp_BT.dtype)
     log_ratio_BT = (batch.logp_BT - batch.old_BT) * mask_BT
     if ratio == "sequence":
         log_ratio_BT = log_ratio_BT.sum(-1, keepdim=True).expand_as(log_ratio_BT)
-    ratio_BT = log_ratio_BT.exp()
+    ratio_BT = log_ratio_BT.clamp(-MOST_LOG_RATIO, MOST_LOG_RATIO).exp()
     free_BT = ratio_BT * batch.advantage_BT
     clipped_BT = ratio_BT.clamp(1 - batch.clip, 1 + batch.clip_high) * batch.advantage_BT
     loss_BT = -torch.min(free_BT, clipped_BT) * batch.importance_BT

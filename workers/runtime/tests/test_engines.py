@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -201,3 +204,25 @@ def test_vllm_without_room_on_the_device_is_out_of_memory(
         error = engine.error()
         assert error["type"] == "OutOfMemory"
         assert "Free memory on device" in error["message"]
+
+
+def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it() -> None:
+    # Heads, key-value heads, inner values of a feed-forward layer, devices; then how many of these are used.
+    cases = [
+        ((28, 4, 18_944, 8), 4),  # Qwen2.5-Coder-7B
+        ((12, 2, 8_960, 8), 4),  # 1.5B
+        ((14, 2, 4_864, 8), 2),  # 0.5B
+        ((40, 8, 27_648, 8), 8),  # 32B
+        ((28, 4, 18_944, 1), 1),
+        ((32, 32, 11_008, 6), 4),
+        ((7, 1, 512, 8), 1),
+    ]
+    script = (
+        "import json, sys; from types import SimpleNamespace; from vllm_engine.sampling import tensor_parallel_size\n"
+        "print(json.dumps([tensor_parallel_size(SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, "
+        "intermediate_size=inner), devices) for heads, shared, inner, devices in json.loads(sys.argv[1])]))"
+    )
+    environment = {**os.environ, **ENGINES["vllm"][1]}
+    command = [sys.executable, "-c", script, json.dumps([given for given, _ in cases])]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == [size for _, size in cases]

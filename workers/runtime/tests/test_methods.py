@@ -157,6 +157,33 @@ def test_micro_batches_add_up_to_the_step(name: str) -> None:
     assert sum(parts).item() == pytest.approx(reference_loss(name), abs=1e-6)
 
 
+def gradient_with(name: str, **changes: tuple[int, int, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss, gradient) at log-probabilities that are those of all policies, but for (row, token, nats) of some."""
+    method = find_method(name)
+    logp_BT = padded(OLD).requires_grad_()
+    fields = {"old_BT": padded(OLD), "reference_BT": padded(OLD)}
+    for field, (row, token, nats) in changes.items():
+        fields[field][row, token] += nats
+    batch = MicroBatch(
+        logp_BT=logp_BT, **fields, advantage_BT=own_advantages(name), mask_BT=MASK_BT, step=LENGTHS,
+        max_new_tokens=MAX_NEW_TOKENS, clip=CLIP, clip_high=method.clip_high or CLIP, beta=BETA,
+    )  # fmt: skip
+    loss = method.loss(batch).value
+    loss.backward()
+    assert logp_BT.grad is not None
+    return loss.detach(), logp_BT.grad
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("nats", [-1000.0, -100.0, 100.0, 1000.0])
+@pytest.mark.parametrize("other", ["old_BT", "reference_BT"])
+def test_one_token_at_which_policies_are_far_apart_spoils_no_other(name: str, nats: float, other: str) -> None:
+    loss, gradient_BT = gradient_with(name, **{other: (0, 1, nats)})
+    assert loss.isfinite()
+    assert gradient_BT.isfinite().all()
+    torch.testing.assert_close(gradient_BT[1:], gradient_with(name)[1][1:])
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_group_of_equal_rewards_pulls_at_nothing_without_a_penalty(name: str) -> None:
     reward_B = torch.full((len(LENGTHS),), 0.1, dtype=torch.float64)

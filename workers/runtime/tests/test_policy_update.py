@@ -14,6 +14,7 @@ from runtime.methods import FILES, SETTINGS, find_method
 from runtime.methods.base import MicroBatch, importance_weights, normalised, returns, token_rewards
 from runtime.policy_update import update_policy
 from runtime.sampling import sample
+from runtime.training import Training
 from serve import Cancelled, ServiceError
 
 CONFIG = {
@@ -178,6 +179,20 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, rollouts: st
     assert not (tmp_path / "output").exists()
     (kept,) = recorder.checkpoints()
     assert (kept["step"], Path(kept["path"]).is_dir()) == (1, True)
+
+
+@pytest.mark.parametrize(("loss", "gradient"), [(math.inf, 1.0), (math.nan, 1.0), (1.0, math.nan), (1.0, -math.inf)])
+def test_a_loss_or_gradient_that_is_not_finite_takes_no_step(tmp_path: Path, loss: float, gradient: float) -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = torch.optim.Adam([weight], lr=0.1)
+    model: Any = None  # the step has only to do with its optimizer
+    training = Training(model, optimizer, [], str(tmp_path), {"learningRate": 0.1})
+    weight.grad = torch.tensor([0.5, gradient])
+    with pytest.raises(ServiceError, match=r"at step 1 with learning rate 0\.1; lower learningRate") as error:
+        training.apply_gradients(1.0, loss)
+    assert error.value.type == "TrainingDiverged"
+    assert weight.tolist() == [1.0, 2.0]
+    assert not optimizer.state
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -10,7 +10,7 @@ import torch
 from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
 from datasets import Dataset
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
@@ -26,7 +26,7 @@ from runtime.reward_model import (
     question_weights,
     train_reward_model,
 )
-from runtime.scoring import score, score_conversations
+from runtime.scoring import last_token_scores, score, score_conversations
 from serve import Call, Cancelled, ServiceError
 
 STEPS = 8
@@ -269,6 +269,24 @@ def test_divergence_names_step_and_learning_rate(micro_model: Path, pairs: str, 
     assert not (tmp_path / "output").exists()
     (kept,) = recorder.checkpoints()
     assert (kept["step"], Path(kept["path"]).is_dir()) == (1, True)
+
+
+def test_the_head_scores_in_float32_over_a_model_in_bfloat16(micro_model: Path) -> None:
+    torch.manual_seed(3)
+    model: Any = load_reward_model(str(micro_model), torch.bfloat16)[0]
+    after_loading = torch.rand(1)
+    torch.manual_seed(3)
+    AutoModelForSequenceClassification.from_pretrained(micro_model, dtype=torch.bfloat16, num_labels=1)
+    assert torch.rand(1) == after_loading, "the head draws from the seed of what comes later"
+    assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    ids_BT = torch.arange(5, 325).reshape(64, 5)
+    mask_BT = torch.ones_like(ids_BT)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        hidden_BH = model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state[:, -1]
+        score_B = last_token_scores(model, ids_BT, mask_BT)
+    assert score_B.dtype == torch.float32
+    exact_B = hidden_BH.double() @ model.score.weight.double()[0]
+    torch.testing.assert_close(score_B.double(), exact_B, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
