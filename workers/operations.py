@@ -117,6 +117,8 @@ class ScoreParams(TypedDict):
 
 class ScoreResult(TypedDict):
     rows: int
+    tooLong: int
+    """Conversations longer than the context, which have no row."""
     scoreMean: float | None
     scoreStd: float | None
     """Population standard deviation."""

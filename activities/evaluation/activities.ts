@@ -220,6 +220,8 @@ export function evaluationActivities(services: Services) {
         onProgress: (done, total) => reportProgress({ done, total, message: `${planned[0]!.policy}: answers` }),
       });
       let next = 0;
+      // The policy has no answer to a task that it cannot read, which is no fault of the task.
+      const tooLong = [...new Set(answers.filter(({ finish }) => finish === 'promptTooLong').map(({ id }) => id))];
       return {
         rows: planned.map((row): AnsweredTask => ({
           ...row,
@@ -227,10 +229,11 @@ export function evaluationActivities(services: Services) {
             mode: at === 0 ? 'greedy' : 'sample',
             sample: Math.max(0, at - 1),
             text,
-            finish,
+            finish: finish === 'promptTooLong' ? 'length' : finish,
           })),
         })),
         metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
+        ...(tooLong.length > 0 ? { notes: { promptTooLong: tooLong } } : {}),
       };
     },
   });
@@ -317,7 +320,11 @@ export function evaluationActivities(services: Services) {
       );
       const byId = new Map(scores.map(({ id, score }) => [id, score]));
       return {
-        rows: answered.map((row) => (row.mode === 'sample' ? { ...row, score: byId.get(sampleKey(row))! } : row)),
+        // The reward model prefers no sample that it cannot read.
+        rows: answered.map((row) => {
+          const score = row.mode === 'sample' ? byId.get(sampleKey(row)) : undefined;
+          return score === undefined ? row : { ...row, score };
+        }),
       };
     },
   });

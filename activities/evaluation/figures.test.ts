@@ -118,10 +118,13 @@ describe('evaluate', () => {
     expect(Object.keys(result.bestOfN)).toEqual(['2']);
   });
 
-  it('gives no Best-of-N where a sample has no score', () => {
-    const result = evaluate(task('a', true, [[true, 1], [false]]), CONFIG);
-    expect(result.bestOfN).toEqual({});
-    expect(result.passAtK['1']).toBe(0.5);
+  it('prefers any sample to one that is too long for the reward model, and gives no Best-of-N without scores', () => {
+    const [unread, without] = [[[false], [true, -9]], [[true], [false]]].map((samples) =>
+      evaluate(task('a', true, samples as [boolean, number?][]), CONFIG),
+    );
+    expect(unread!.bestOfN['2']).toBe(1);
+    expect(without!.bestOfN).toEqual({});
+    expect(without!.passAtK['1']).toBe(0.5);
   });
 
   it('has an interval that encloses the greedy rate', () => {

@@ -265,16 +265,18 @@ function selections(
   seed: number,
 ): ChosenRates[] {
   const samples = tasks.flatMap((task) => task.samples);
-  const isScored = samples.every(({ score }) => score !== undefined);
+  // A sample that is too long for the reward model has no score, and any other one is preferred.
+  const isScored = samples.some(({ score }) => score !== undefined);
+  const scoreOf = ({ score }: FigureRow): number => score ?? -Infinity;
   // Tests that are all the tests there are would choose by the verdict itself.
   const haveTests = selectionTests > 0 && samples.every(({ outcomes }) => outcomes.length > selectionTests);
   const visible = ({ outcomes }: FigureRow): number =>
     outcomes.slice(0, selectionTests).filter(({ status }) => status === 'pass').length;
   const methods: Partial<Record<Selection['method'], (row: FigureRow) => Ranked>> = {
-    ...(isScored ? { rewardModel: ({ score, passed }: FigureRow) => ({ passed, score: score! }) } : {}),
+    ...(isScored ? { rewardModel: (row: FigureRow) => ({ passed: row.passed, score: scoreOf(row) }) } : {}),
     ...(haveTests ? { tests: (row: FigureRow) => ({ passed: row.passed, score: visible(row) }) } : {}),
     ...(isScored && haveTests
-      ? { testsAndRewardModel: (row: FigureRow) => ({ passed: row.passed, score: visible(row), then: row.score! }) }
+      ? { testsAndRewardModel: (row: FigureRow) => ({ passed: row.passed, score: visible(row), then: scoreOf(row) }) }
       : {}),
   };
   return sizes.flatMap((N): ChosenRates[] => [

@@ -12,7 +12,8 @@ export const Answer = z.object({
   id: z.string(),
   index: z.number().int(),
   text: z.string(),
-  finish: z.enum(['stop', 'length']),
+  /** A prompt that leaves the model no room has no ids and no text. */
+  finish: z.enum(['stop', 'length', 'promptTooLong']),
   promptIds: z.array(z.number().int()),
   completionIds: z.array(z.number().int()),
   logProbs: z.array(z.number()).optional(),

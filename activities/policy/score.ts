@@ -21,7 +21,7 @@ export interface ScoreRequest {
   response: string;
 }
 
-/** Scores in request order. */
+/** Scores in request order. A conversation that is longer than the reward model's context has none. */
 export async function score(
   models: PythonProcess<RuntimeOperation>,
   store: ArtifactStore,

@@ -231,7 +231,7 @@ export function reinforcementActivities(services: Services) {
               questionId: id,
               index,
               text,
-              finish,
+              finish: finish === 'promptTooLong' ? 'length' : finish,
               promptIds,
               completionIds,
               ...(logProbs ? { logProbs } : {}),
@@ -350,9 +350,10 @@ export function reinforcementActivities(services: Services) {
               )
             : undefined;
         const rewarded = rewardRollouts(
-          (await rows(rollouts, RolloutRow)).map(({ id, questionId, completionIds }) => ({
+          (await rows(rollouts, RolloutRow)).map(({ id, questionId, promptIds, completionIds }) => ({
             id,
             questionId,
+            promptTokens: promptIds.length,
             completionTokens: completionIds.length,
             passRate: passRates.get(id),
             score: scoreById.get(id),

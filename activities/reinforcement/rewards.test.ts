@@ -12,7 +12,7 @@ const TESTS: RewardRule = {
 };
 
 function rollout(id: string, values: Partial<JudgedRollout> = {}): JudgedRollout {
-  return { id, questionId: 'q-1', completionTokens: 5, ...values };
+  return { id, questionId: 'q-1', promptTokens: 9, completionTokens: 5, ...values };
 }
 
 const rewardsOf = (rollouts: readonly JudgedRollout[], rule: RewardRule): (number | string | undefined)[] =>
@@ -43,6 +43,19 @@ describe('rewardRollouts', () => {
     expect(rows.map(({ dropped }) => dropped)).toEqual(['smallGroup', 'unjudged', 'smallGroup']);
     expect(rows.every((row) => !('reward' in row))).toBe(true);
     expect(rows[0]).toMatchObject({ passRate: 1 });
+  });
+
+  it('drops what the policy could not read, and what the reward model cannot', () => {
+    const withScores = { ...TESTS, reward: { ...TESTS.reward, rewardModelWeight: 1 }, scale: { mean: 0, std: 1 } };
+    const rollouts = [
+      rollout('a', { promptTokens: 0, completionTokens: 0, passRate: 0 }),
+      rollout('b', { passRate: 1 }),
+      rollout('c', { passRate: 1, score: 2 }),
+      rollout('d', { passRate: 0, score: -1 }),
+      rollout('e', { score: 3 }),
+    ];
+    expect(rewardsOf(rollouts, withScores)).toEqual(['promptTooLong', 'tooLongToScore', 3, -1, 'unjudged']);
+    expect(rewardsOf(rollouts, TESTS)).toEqual(['promptTooLong', 1, 1, 0, 'unjudged']);
   });
 
   it('drops an answer without tokens: there is nothing to train', () => {

@@ -7,9 +7,11 @@ export interface JudgedRollout {
   id: string;
   questionId: string;
   completionTokens: number;
+  /** 0 where the policy has no room for an answer to the question. */
+  promptTokens: number;
   /** Absent where some test could not be judged. */
   passRate?: number | undefined;
-  /** Raw reward-model score, where one is asked for. */
+  /** Raw reward-model score, where one is asked for; absent where the reward model cannot read so long an answer. */
   score?: number | undefined;
 }
 
@@ -27,7 +29,7 @@ export interface RewardRule {
  * by the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the penalty of
  * long answers.
  *
- * An unjudged rollout leaves its group, and a rollout without tokens has nothing to train; a group below two is
+ * An unjudged or unscored rollout leaves its group, and one without tokens has nothing to train; a group below two is
  * dropped, and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with
  * the reason.
  */
@@ -40,7 +42,9 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
       ...(passRate === undefined ? {} : { passRate }),
       ...(score === undefined ? {} : { score }),
     };
+    if (rollout.promptTokens === 0) return { ...known, dropped: 'promptTooLong' };
     if (rollout.completionTokens === 0) return { ...known, dropped: 'empty' };
+    if (rule.reward.rewardModelWeight > 0 && score === undefined) return { ...known, dropped: 'tooLongToScore' };
     const reward = rewardOf(rollout, rule);
     return reward === undefined ? { ...known, dropped: 'unjudged' } : { ...known, reward };
   });

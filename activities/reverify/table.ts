@@ -248,6 +248,7 @@ async function* compareRound(source: RoundSource, rules: Rules, sums: Sums): Asy
     rollouts.push({
       id: item.id,
       questionId: item.questionId,
+      promptTokens: row.promptIds.length,
       completionTokens: row.completionIds.length,
       passRate: judgement?.judged ? judgement.passRate : undefined,
       score: scores.get(item.id),

@@ -184,6 +184,7 @@ const runtime = {
     progress: NO_METRICS,
     result: z.strictObject({
       rows: count,
+      tooLong: count.describe('conversations longer than the context, which have no row'),
       scoreMean: number.nullable(),
       scoreStd: number.nullable().describe('population standard deviation'),
     }),

@@ -111,14 +111,21 @@ export function samplingActivities(services: Services) {
           onProgress: (done, total) => reportProgress({ done, total, message: 'programs sampled' }),
         },
       );
+      const tooLong = new Set(answers.flatMap(({ id, finish }) => (finish === 'promptTooLong' ? [id] : [])));
       return {
         rows: questions.map((question, at): SampledQuestion => ({
           question,
           samples: answers
             .slice(at * config.samples, (at + 1) * config.samples)
-            .map(({ text, finish }) => ({ text, finish })),
+            .map(({ text, finish }) =>
+              finish === 'promptTooLong' ? { text, finish: 'length', failure: finish } : { text, finish },
+            ),
         })),
-        metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },
+        metrics: {
+          tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+          ...nonZero({ questionsPromptTooLong: tooLong.size }),
+        },
+        ...(tooLong.size > 0 ? { notes: { promptTooLong: [...tooLong] } } : {}),
       };
     },
   });
@@ -126,7 +133,9 @@ export function samplingActivities(services: Services) {
   const judge = stage.step({
     after: [request, generated],
     row: ProgramRow,
-    async run({ config, inputs, rows }) {
+    async run({ config, inputs, rows: all }) {
+      // A question that the policy could not read has no program.
+      const rows = all.filter(({ samples }) => !samples.every(({ failure }) => failure === 'promptTooLong'));
       const { sampler } = config;
       const source = sampler.kind === 'policy' ? undefined : SOURCES.of(sampler);
       const model = source?.from === 'endpoint' ? source.model : inputs[source ? 'samples' : 'policy']!.digest;
@@ -234,6 +243,7 @@ export function samplingActivities(services: Services) {
       const brokenReference = counts['brokenReferences'] ?? 0;
       const noSamples = counts['questionsWithoutSamples'] ?? 0;
       const checkerFailed = counts['questionsCheckerFailed'] ?? 0;
+      const promptTooLong = counts['questionsPromptTooLong'] ?? 0;
       const programsLeft = counts['programsCheckerFailed'] ?? 0;
       let programs = 0;
       let sum = 0;
@@ -250,12 +260,10 @@ export function samplingActivities(services: Services) {
           histogram,
           verdicts,
           questions:
-            Number(planMetrics['train']) + Number(planMetrics['heldOut']) - brokenReference - noSamples - checkerFailed,
-          droppedQuestions: {
-            ...(brokenReference > 0 ? { brokenReference } : {}),
-            ...(noSamples > 0 ? { noSamples } : {}),
-            ...(checkerFailed > 0 ? { checkerFailed } : {}),
-          },
+            Number(planMetrics['train']) +
+            Number(planMetrics['heldOut']) -
+            [brokenReference, noSamples, checkerFailed, promptTooLong].reduce((sum, each) => sum + each),
+          droppedQuestions: nonZero({ brokenReference, noSamples, checkerFailed, promptTooLong }),
           ...(programsLeft > 0 ? { droppedPrograms: { checkerFailed: programsLeft } } : {}),
           ...(SOURCES.isPaid(config.sampler) ? { ...paidMetrics(counts), failures: failuresOf(counts) } : {}),
           notes: shortNotes(notes),
@@ -266,6 +274,9 @@ export function samplingActivities(services: Services) {
     },
   });
 }
+
+const nonZero = (counts: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(counts).filter(([, times]) => times > 0));
 
 /** Why replies held no program, by reason. */
 function failuresOf(counts: Record<string, number>): Record<string, number> {

@@ -4,8 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { describe, expect, inject, it } from 'vitest';
+import { collect } from '../../activities/artifacts/collections.js';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
-import { FilteredQuestionRow, PairRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
+import {
+  FilteredQuestionRow,
+  PairRow,
+  ProgramRow,
+  type ArtifactRef,
+  type StageResult,
+} from '../../workflows/contract/index.js';
 import type { CompareResult } from '../../workflows/compare.js';
 import { artifactStore, failureOf, SHARED_QUEUE, startWorkflow } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
@@ -135,6 +142,47 @@ describe('a filter without an oracle', () => {
     const shown = await result('sampling', inputs, { ...config, shownTests: 2 });
     expect([plain.ref.rows, shown.ref.rows]).toEqual([2, 2]);
     expect(shown.ref.digest).not.toBe(plain.ref.digest);
+  });
+});
+
+describe('a question that the policy cannot read', () => {
+  const path = join(folder, 'long-questions.jsonl');
+  const questions = [
+    'Write double(n).',
+    `Write double(n). ${'Mind the zero. '.repeat(3000)}`,
+    'Write double(n) again.',
+  ];
+  const rows = questions.map((question, at): FilteredQuestionRow => ({
+    id: `q-${at}`,
+    seedId: `s-${at}`,
+    source: 'own',
+    question,
+    entryPoint: 'double',
+    reference: 'def double(n):\n    return 2 * n\n',
+    tests: ['assert double(2) == 4'],
+    split: 'train',
+  }));
+  writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+  const sample = async (path: string): Promise<StageResult> => {
+    const inputs = {
+      questions: { kind: 'filteredQuestions', path },
+      policy: { kind: 'folder', path: inject('model') },
+    };
+    return (await (
+      await startWorkflow('sampling', { inputs, config: { samples: 2, maxNewTokens: 8 } })
+    ).result()) as StageResult;
+  };
+
+  it('is left out by name, and the others are sampled as without it', async () => {
+    const { ref, metrics } = await sample(path);
+    expect(metrics).toMatchObject({ questions: 2, programs: 4, droppedQuestions: { promptTooLong: 1 } });
+    expect(metrics['notes']).toMatchObject({ promptTooLong: ['q-1'] });
+    const programs = await collect(artifactStore().rowsOf(ref, ProgramRow));
+    expect([...new Set(programs.map(({ questionId }) => questionId))]).toEqual(['q-0', 'q-2']);
+    const others = join(folder, 'short-questions.jsonl');
+    writeFileSync(others, [rows[0], rows[2]].map((row) => JSON.stringify(row)).join('\n'));
+    const without = await collect(artifactStore().rowsOf((await sample(others)).ref, ProgramRow));
+    expect(programs.map(({ program }) => program)).toEqual(without.map(({ program }) => program));
   });
 });
 

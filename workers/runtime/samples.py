@@ -2,11 +2,12 @@
 
 params of `sample`: model (folder), requests (rows {id, messages, assistantPrefix, n, temperature, topP, maxNewTokens,
 stop, seeds}), output, maxRows (rows at once), logProbs? (whether rows carry those of their completion's tokens).
-Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length",
-promptIds, completionIds, logProbs?}; the text ends before a stop string or the end of sequence, the ids keep every
-token the model emitted. Log-probabilities are those of logits / temperature, before the nucleus is cut, in nats.
-A row's randomness comes from its own seed, not from its neighbours. Result: {rows, tokens}. Errors: `InvalidInput`,
-`ModelNotFound`, `OutOfMemory`, `Cancelled`.
+Temperature 0 is greedy. Output rows in request and sample order: {id, index, text, finish: "stop" | "length" |
+"promptTooLong", promptIds, completionIds, logProbs?}. The text ends before a stop string or the end of sequence, the
+ids keep every token the model emitted. A prompt that leaves no room for maxNewTokens is not sampled: its rows have the
+finish "promptTooLong", no text and no ids. Log-probabilities are those of logits / temperature, before the nucleus is
+cut, in nats. A row's randomness comes from its own seed, not from its neighbours. Result: {rows, tokens}. Errors:
+`InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from runtime.conversation import prompt_ids
 from runtime.files import Row, read_rows, write_rows
 from serve import ServiceError
 
+PROMPT_TOO_LONG = "promptTooLong"
 REQUEST_FIELDS = ("id", "messages", "assistantPrefix", "n", "temperature", "topP", "maxNewTokens", "stop", "seeds")
 
 
@@ -36,6 +38,7 @@ class Sample:
     log_probs: list[float] = field(default_factory=list)
     text: str = ""
     finish: str | None = None
+    """`PROMPT_TOO_LONG` before anything is sampled, or None until the row has ended."""
 
     @property
     def seed(self) -> int:
@@ -94,9 +97,14 @@ def read_samples(params: SampleParams, tokenizer: PreTrainedTokenizerBase, confi
     """The samples that the requests ask for, in their order; rows of one request share the prompt's object."""
     samples = []
     for request in read_rows(params["requests"], REQUEST_FIELDS):
+        context = config.max_position_embeddings
+        _check(request, context)
         prompt = prompt_ids(tokenizer, request["messages"], request["assistantPrefix"])
-        _check(request, prompt, config.max_position_embeddings)
-        samples += [Sample(request, prompt, index) for index in range(request["n"])]
+        fits = len(prompt) + request["maxNewTokens"] <= context
+        samples += [
+            Sample(request, prompt, index) if fits else Sample(request, [], index, finish=PROMPT_TOO_LONG)
+            for index in range(request["n"])
+        ]
     return samples
 
 
@@ -120,17 +128,17 @@ def write_samples(params: SampleParams, samples: Sequence[Sample]) -> SampleResu
     return {"rows": len(samples), "tokens": sum(len(row.ids) for row in samples)}
 
 
-def _check(request: Row, prompt: Sequence[int], context: int) -> None:
+def _check(request: Row, context: int) -> None:
     if len(request["seeds"]) != request["n"]:
         raise ServiceError(
             "InvalidInput",
             f"Request {request['id']} has {len(request['seeds'])} seeds for n = {request['n']}; give one a sample.",
         )
-    if len(prompt) + request["maxNewTokens"] > context:
+    if request["maxNewTokens"] >= context:
         raise ServiceError(
             "InvalidInput",
-            f"Request {request['id']} has {len(prompt)} prompt tokens and maxNewTokens {request['maxNewTokens']}; "
-            f"the model's context is {context} tokens, so lower maxNewTokens or shorten the prompt.",
+            f"Request {request['id']} has maxNewTokens {request['maxNewTokens']}; "
+            f"the model's context is {context} tokens, which leaves no prompt any room, so lower maxNewTokens.",
         )
 
 

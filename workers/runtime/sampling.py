@@ -33,7 +33,9 @@ def sample(params: SampleParams, call: Call) -> SampleResult:
     model, tokenizer = warm_policy(params["model"])
     samples = read_samples(params, tokenizer, model.config)
     endings = Endings(model.generation_config, tokenizer)
-    ordered = sorted(range(len(samples)), key=lambda index: len(samples[index].prompt))
+    # What has ended before it began needs no model.
+    open_rows = [index for index, row in enumerate(samples) if row.finish is None]
+    ordered = sorted(open_rows, key=lambda index: len(samples[index].prompt))
     batches = [ordered[start : start + params["maxRows"]] for start in range(0, len(ordered), params["maxRows"])]
     own = [batch for batch, counts in shares(batches) if counts]
     total, done, tokens = sum(map(len, own)), 0, 0

@@ -21,19 +21,22 @@ def score(params: ScoreParams, call: Call) -> ScoreResult:
     """Score the responses of a file.
 
     params: model (folder of a reward model), rows (rows {id, messages, assistantPrefix, response}), output, microBatch.
-    Output rows in input order: {id, score}, the score unbounded. Result: {rows, scoreMean, scoreStd} (population
-    standard deviation; null without rows). Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
+    Output rows in input order: {id, score}, the score unbounded; a conversation that is longer than the model's context
+    has no row. Result: {rows, tooLong, scoreMean, scoreStd} (population standard deviation; null without rows). Errors:
+    `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
     """
     rows = read_rows(params["rows"], ("id", "messages", "assistantPrefix", "response"))
     model, tokenizer = warm_reward_model(params["model"])
     conversations = [
         conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row["response"]) for row in rows
     ]
-    scores = score_conversations(model, conversations, params["microBatch"], call)
+    context = model.config.max_position_embeddings
+    fitting = [index for index, ids in enumerate(conversations) if len(ids) <= context]
+    scores = score_conversations(model, [conversations[index] for index in fitting], params["microBatch"], call)
     if RANK == 0:
-        scored = ({"id": row["id"], "score": value} for row, value in zip(rows, scores, strict=True))
+        scored = ({"id": rows[index]["id"], "score": value} for index, value in zip(fitting, scores, strict=True))
         write_rows(params["output"], scored)
-    return {"rows": len(rows), **mean_and_std(scores)}
+    return {"rows": len(fitting), "tooLong": len(rows) - len(fitting), **mean_and_std(scores)}
 
 
 def score_conversations(

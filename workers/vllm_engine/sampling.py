@@ -46,10 +46,12 @@ def sample(params: SampleParams, call: Call) -> SampleResult:
             "engine vllm gives for topP 1 only; set topP to 1 or use the engine transformers.",
         )
     endings = Endings(_generation_config(path, config), tokenizer)
+    # What has ended before it began needs no model.
+    open_rows = [row for row in samples if row.finish is None]
     with out_of_memory("maxRows", params["maxRows"]), _engine(path, stamp, params["maxRows"]) as llm:
         ids = llm.enqueue(
-            [{"prompt_token_ids": row.prompt} for row in samples],
-            [_sampling_params(row, endings, params.get("logProbs", False)) for row in samples],
+            [{"prompt_token_ids": row.prompt} for row in open_rows],
+            [_sampling_params(row, endings, params.get("logProbs", False)) for row in open_rows],
             use_tqdm=False,
         )
         outputs = []
@@ -61,13 +63,13 @@ def sample(params: SampleParams, call: Call) -> SampleResult:
                     outputs.append(output)
                     tokens += len(output.outputs[0].token_ids)
                     metrics: SampleProgress = {"tokens": tokens}
-                    call.progress(len(outputs), len(samples), "sampling", metrics)
+                    call.progress(len(outputs), len(open_rows), "sampling", metrics)
         except ServiceError:
             llm.llm_engine.abort_request(ids, internal=True)
             raise
     # vLLM numbers requests as they come.
     outputs.sort(key=lambda output: int(output.request_id))
-    for row, output in zip(samples, outputs, strict=True):
+    for row, output in zip(open_rows, outputs, strict=True):
         _complete(row, output.outputs[0], endings)
     return write_samples(params, samples)
 

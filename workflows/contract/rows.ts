@@ -578,7 +578,11 @@ export const RewardRow = z.strictObject({
   passRate: z.number().min(0).max(1).optional(),
   score: z.number().optional(),
   reward: z.number().optional(),
-  dropped: z.enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty']).optional(),
+  /**
+   * `promptTooLong`: the policy has no room for an answer to its question; `tooLongToScore`: the reward model cannot
+   * read it; `empty`: the answer has no token.
+   */
+  dropped: z.enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty', 'promptTooLong', 'tooLongToScore']).optional(),
 });
 export type RewardRow = z.infer<typeof RewardRow>;
 

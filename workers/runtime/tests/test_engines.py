@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running
+from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
@@ -40,6 +40,11 @@ class Engine:
         given = {"model": str(model or self._model), "requests": requests, "output": str(path), "maxRows": 16}
         self._process.send({"id": self._id, "op": "sample", "params": {**given, **(params or {})}})
         return path
+
+    @property
+    def requests(self) -> Callable[..., str]:
+        """Writes requests with the given fields changed."""
+        return self._requests
 
     def cancel(self) -> None:
         self._process.send({"id": self._id, "cancel": True})
@@ -158,6 +163,21 @@ def test_impossible_requests_are_refused(engine: Engine, changes: dict[str, Any]
     error = engine.error(**changes)
     assert error["type"] == "InvalidInput"
     assert message in error["message"]
+
+
+def test_a_prompt_that_is_too_long_is_its_own_rows_reason_and_changes_no_other(engine: Engine, tmp_path: Path) -> None:
+    whole = engine.rows("whole.jsonl")
+    requests = read_jsonl(Path(engine.requests(n=N, seeds=list(range(N)), maxNewTokens=40)))
+    long, others = requests[1], [request["id"] for request in requests if request is not requests[1]]
+    long["messages"] = [{**message, "content": message["content"] + " x = 1" * 2000} for message in long["messages"]]
+    rows = engine.rows("long.jsonl", params={"requests": write_jsonl(tmp_path / "long-requests.jsonl", requests)})
+    assert [(row["id"], row["index"]) for row in rows] == [(row["id"], row["index"]) for row in whole]
+    assert [row for row in rows if row["id"] in others] == [row for row in whole if row["id"] in others]
+    for row in rows:
+        if row["id"] == long["id"]:
+            assert (row["finish"], row["text"], row["promptIds"], row["completionIds"]) == ("promptTooLong", "", [], [])
+    only = write_jsonl(tmp_path / "only.jsonl", [long])
+    assert [row["finish"] for row in engine.rows("none.jsonl", params={"requests": only})] == ["promptTooLong"] * N
 
 
 def test_a_missing_model_is_named(engine: Engine, tmp_path: Path) -> None:
