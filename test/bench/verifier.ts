@@ -7,6 +7,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { agreement, anyOf, weighted, type OracleVerdict } from '../../activities/filtering/oracle.js';
 import { Random } from '../../activities/statistics/random.js';
 import { mean } from '../../activities/statistics/pass-at-k.js';
 import {
@@ -62,6 +63,31 @@ const BELIEFS = {
   'mean program quality': (matrix) => mean(qualityWeights(matrix).programs)!,
   'consensus share': consensusShare,
 } satisfies Record<string, (matrix: VerdictMatrix) => number>;
+
+/** Oracles that need no reference; weights with several minima. */
+const ORACLES: Record<string, (outcomes: MeasuredProblem['outcomes']) => OracleVerdict> = {
+  'any of n': anyOf,
+  agreement,
+  ...Object.fromEntries(
+    [0.3, 0.4, 0.5, 0.7].map((minimum) => [
+      `weights from ${minimum}`,
+      (outcomes: MeasuredProblem['outcomes']) => weighted(outcomes, minimum),
+    ]),
+  ),
+};
+
+/** Of the asserts that each oracle keeps the share that is right, and of the right ones the share that it keeps. */
+function oracleMeasures(name: string, problems: readonly MeasuredProblem[]): Measure[] {
+  return Object.entries(ORACLES).map(([oracle, verdict]): Measure => {
+    const kept = problems.flatMap(({ asserts, outcomes }) =>
+      verdict(outcomes).outcomes.flatMap(({ status }, at) => (status === 'pass' ? [asserts[at]!.right] : [])),
+    );
+    const right = kept.filter(Boolean).length;
+    const all = problems.flatMap(({ asserts }) => asserts.filter((each) => each.right)).length;
+    const note = `recall ${(right / all).toFixed(3)}, kept ${kept.length}`;
+    return { name: `${name}: precision of the oracle ${oracle}`, value: right / kept.length, unit: '', note };
+  });
+}
 
 const { values } = parseArgs({
   options: {
@@ -160,6 +186,7 @@ async function measureAsserts(): Promise<void> {
       )!,
       unit: '',
     });
+  measures.push(...oracleMeasures('real', problems));
   for (const by of ESTIMATE_NAMES) {
     const all = problems.flatMap((problem) => estimated(matrixOf(problem), by, trueJ(problem)));
     measures.push(...distances(`real, ${by}`, all));
@@ -172,6 +199,7 @@ async function measureCorrupted(): Promise<void> {
   const apart: Record<string, number[]> = {};
   for (const seed of SEEDS) {
     const problems = await corruptedProblems(sandbox, SHARED, measured, { corruptedShare: CORRUPTED_SHARE, seed });
+    if (seed === SEEDS[0]) measures.push(...oracleMeasures('corrupted, first seed', problems));
     for (const score of Object.keys(SCORES) as Score[]) (areas[score] ??= []).push(areasOf(problems, score).pooled);
     for (const [name, belief] of Object.entries(BELIEFS))
       (apart[name] ??= []).push(
