@@ -262,7 +262,8 @@ export function qualityWeights(matrix: VerdictMatrix): QualityWeights {
   let programs = matrix.map(() => 0);
   for (let round = 0; round < ROUNDS; round += 1) {
     programs = weightedShares(matrix, tests);
-    tests = passing(matrix, programs).map((good) => good / Math.max(sum(programs), Number.MIN_VALUE));
+    const good = Math.max(sum(programs), Number.MIN_VALUE);
+    tests = passing(matrix, programs).map((passed) => passed / good);
   }
   const good = sum(programs);
   return {
@@ -283,14 +284,20 @@ export function weightedShares(matrix: VerdictMatrix, weights: readonly number[]
   const total = sum(weights);
   return matrix.map((row) => {
     if (row.length !== weights.length) throw new RangeError(`${weights.length} weights for ${row.length} tests`);
-    const passed = row.reduce((all, pass, test) => all + (pass ? weights[test]! : 0), 0);
+    let passed = 0;
+    for (let test = 0; test < weights.length; test += 1) if (row[test]) passed += weights[test]!;
     return total > 0 ? passed / total : 0;
   });
 }
 
-/** Of each test the sum of the weights of the programs that pass it. */
+/** Of each test the sum of the weights of the programs that pass it. A loop, because reports ask it of many questions. */
 function passing(matrix: VerdictMatrix, programs: readonly number[]): number[] {
-  return matrix[0]!.map((_, test) => sum(programs.filter((_weight, program) => matrix[program]![test])));
+  const sums = new Array<number>(matrix[0]!.length).fill(0);
+  for (let program = 0; program < matrix.length; program += 1) {
+    const [row, weight] = [matrix[program]!, programs[program]!];
+    for (let test = 0; test < sums.length; test += 1) if (row[test]) sums[test]! += weight;
+  }
+  return sums;
 }
 
 function sum(values: readonly number[]): number {
