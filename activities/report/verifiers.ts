@@ -15,7 +15,7 @@ export interface VerifierOfQuestion extends TestSetFigures {
 }
 
 /** A mean over questions, with the 95 % interval of a bootstrap over them. */
-export interface MeanOfQuestions {
+interface MeanOfQuestions {
   mean: number;
   interval: [number, number];
 }

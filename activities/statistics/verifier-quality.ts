@@ -31,7 +31,7 @@ export interface VerifierRates {
 }
 
 /** @throws RangeError for no program, no test, or rows of different lengths. */
-export function checkMatrix(matrix: readonly (readonly unknown[])[]): void {
+function checkMatrix(matrix: readonly (readonly unknown[])[]): void {
   const tests = matrix[0]?.length ?? 0;
   if (tests === 0) throw new RangeError('a matrix of verdicts needs at least one program and one test');
   const odd = matrix.findIndex((row) => row.length !== tests);
