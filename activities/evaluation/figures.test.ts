@@ -214,6 +214,22 @@ describe('selections', () => {
     expect(rates(votes)).toEqual({ majority: 1 });
   });
 
+  it('choose by leading tests with weights where they are asked to, and else not', () => {
+    // Each passes two of three leading tests. Two samples agree, and the first one, which is wrong, passes a rare test.
+    const samples = ['fppf', 'ppff', 'ppff'].map((letters, at) => ({
+      ...row('a', 'sample', at, at > 0),
+      outcomes: [...letters].map((letter) => ({ status: letter === 'p' ? ('pass' as const) : ('raised' as const) })),
+    }));
+    const chosen = (selectionWeights?: true): Record<string, number> =>
+      Object.fromEntries(
+        evaluate(samples, { passAtK: [1], bestOf: [3], selectionTests: 3, selectionWeights }).selections!.map(
+          ({ method, rate }) => [method, rate],
+        ),
+      );
+    expect(chosen(true)).toMatchObject({ tests: 0, weightedTests: 1 });
+    expect(chosen()).not.toHaveProperty('weightedTests');
+  });
+
   it('do not choose by tests that are all the tests there are', () => {
     expect(Object.keys(rates(rows, 3))).toEqual(['rewardModel', 'majority']);
   });

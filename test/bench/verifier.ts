@@ -18,6 +18,7 @@ import {
   leaveOneOutAreas,
   passShares,
   qualityWeights,
+  weightedShares,
   type VerdictMatrix,
 } from '../../activities/statistics/verifier-quality.js';
 import { root } from '../../infra/setup/paths.mjs';
@@ -87,6 +88,26 @@ function oracleMeasures(name: string, problems: readonly MeasuredProblem[]): Mea
     const note = `recall ${(right / all).toFixed(3)}, kept ${kept.length}`;
     return { name: `${name}: precision of the oracle ${oracle}`, value: right / kept.length, unit: '', note };
   });
+}
+
+/** Who chooses one of the programs of a problem, by a score of each. */
+const CHOICES: Record<string, (matrix: VerdictMatrix) => number[]> = {
+  'at random': (matrix) => matrix.map(() => 0),
+  'passed tests': (matrix) => matrix.map((row) => row.filter(Boolean).length),
+  'passed tests by weight': (matrix) => weightedShares(matrix, qualityWeights(matrix).tests),
+  'consensus set': (matrix) =>
+    matrix.map((row) => row.filter(Boolean).length * matrix.filter((other) => other.join() === row.join()).length),
+};
+
+/** The chance that the chosen program of a problem is right: among equal scores, each may be chosen. */
+function chosenRight(problems: readonly MeasuredProblem[], choice: string): number {
+  return mean(
+    problems.map((problem) => {
+      const scores = CHOICES[choice]!(matrixOf(problem));
+      const best = Math.max(...scores) - 1e-9;
+      return mean(problem.rightPrograms.flatMap((right, at) => (scores[at]! >= best ? [Number(right)] : [])))!;
+    }),
+  )!;
 }
 
 const { values } = parseArgs({
@@ -187,6 +208,8 @@ async function measureAsserts(): Promise<void> {
       unit: '',
     });
   measures.push(...oracleMeasures('real', problems));
+  for (const choice of Object.keys(CHOICES))
+    measures.push({ name: `real: Best-of-16 by ${choice}`, value: chosenRight(problems, choice), unit: '' });
   for (const by of ESTIMATE_NAMES) {
     const all = problems.flatMap((problem) => estimated(matrixOf(problem), by, trueJ(problem)));
     measures.push(...distances(`real, ${by}`, all));
@@ -197,10 +220,12 @@ async function measureCorrupted(): Promise<void> {
   const measured = await real();
   const areas: Record<Score, number[]> = {} as Record<Score, number[]>;
   const apart: Record<string, number[]> = {};
+  const chosen: Record<string, number[]> = {};
   for (const seed of SEEDS) {
     const problems = await corruptedProblems(sandbox, SHARED, measured, { corruptedShare: CORRUPTED_SHARE, seed });
     if (seed === SEEDS[0]) measures.push(...oracleMeasures('corrupted, first seed', problems));
     for (const score of Object.keys(SCORES) as Score[]) (areas[score] ??= []).push(areasOf(problems, score).pooled);
+    for (const choice of Object.keys(CHOICES)) (chosen[choice] ??= []).push(chosenRight(problems, choice));
     for (const [name, belief] of Object.entries(BELIEFS))
       (apart[name] ??= []).push(
         areaUnderCurve(
@@ -223,6 +248,8 @@ async function measureCorrupted(): Promise<void> {
     unit: `of ${SEEDS.length}`,
     bar: SEEDS.length,
   });
+  for (const [choice, own] of Object.entries(chosen))
+    measures.push({ name: `corrupted: Best-of-16 by ${choice}, mean`, value: mean(own)!, unit: '' });
   for (const [name, own] of Object.entries(apart))
     measures.push({
       name: `corrupted: problems with a right program by ${name}, mean AUC`,
