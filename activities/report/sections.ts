@@ -18,6 +18,7 @@ import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
 import { passRateHistogram } from './summarise.js';
+import { countedRates, type VerifierRates } from '../statistics/verifier-quality.js';
 import type { VerifierFigure } from './verifiers.js';
 import { bytesText, durationText, numberText, percent, percentRange, plural, shortKey } from './text.js';
 
@@ -334,7 +335,7 @@ ${table(
 )}
 <h3>What was dropped, and why</h3>
 ${droppedTable(input, figures)}
-${filterQuality === undefined ? nothing : filterQualityText(filterQuality, figures, artifacts.filtering)}
+${filterQuality === undefined ? nothing : filterQualityText(filterQuality, filtering?.testCases ?? 0, figures, artifacts.filtering)}
 ${verifierQuality(input, figures, artifacts.sampling)}
 <h3>Pass rates</h3>
 ${
@@ -467,9 +468,20 @@ function withExamples(reason: string, examples: readonly DropExample[]): HtmlVal
 /** Precision and recall of the filter. Every rate comes with its counts. */
 function filterQualityText(
   { injected, dropped, droppedInjected }: NonNullable<ReportInput['filterQuality']>,
+  testCases: number,
   figures: Figures,
   artifact: ArtifactRef | undefined,
 ): Html {
+  const right = testCases - injected;
+  const known = countedRates({
+    right: { passed: right - (dropped - droppedInjected), all: right },
+    wrong: { passed: injected - droppedInjected, all: injected },
+  });
+  const known95 = (name: keyof VerifierRates): HtmlValue =>
+    known
+      ? html`${figures.show(figureName('filtering', name), known[name].value, artifact)}
+(95 % interval ${known[name].interval.map(numberText).join(' to ')})`
+      : 'not measured';
   const rate = (name: string, of: number): HtmlValue =>
     of === 0
       ? 'not measured'
@@ -479,6 +491,8 @@ function filterQualityText(
   return html`<p>The filter against the errors that the offline teacher injected:
 precision ${rate('precision', dropped)} of the dropped test cases, recall ${rate('recall', injected)} of the injected
 errors.
+As a verifier of test cases it keeps a share ${known95('truePositive')} of the right ones and
+${known95('falsePositive')} of the wrong ones: J = ${known95('j')}.
 This checks the filter; it is no evidence about what language models write.</p>`;
 }
 

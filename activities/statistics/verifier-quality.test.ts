@@ -5,6 +5,7 @@ import {
   areaUnderCurve,
   consensusRates,
   consensusShare,
+  countedRates,
   estimatedInterval,
   latentClassRates,
   knownRates,
@@ -129,6 +130,17 @@ describe('rates where the truth is known', () => {
     const [low, high] = rates.j.interval;
     expect(low).toBeCloseTo(0.7 - Math.hypot(0.9 - 0.59585, 0.509838 - 0.2), 4);
     expect(high).toBeCloseTo(0.7 + Math.hypot(0.982124 - 0.9, 0.2 - 0.056682), 4);
+  });
+
+  it('follow from counts alone', () => {
+    const [passed, right] = [
+      [true, true, false, true, false],
+      [true, true, true, false, false],
+    ];
+    expect(countedRates({ right: { passed: 2, all: 3 }, wrong: { passed: 1, all: 2 } })).toEqual(
+      knownRates(passed, right),
+    );
+    expect(countedRates({ right: { passed: 0, all: 0 }, wrong: { passed: 1, all: 2 } })).toBeUndefined();
   });
 
   it('are undefined without right or without wrong programs', () => {

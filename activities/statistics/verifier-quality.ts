@@ -210,12 +210,26 @@ export function mutationScore(wrong: VerdictMatrix): Rate | undefined {
 export function knownRates(passed: readonly boolean[], right: readonly boolean[]): VerifierRates | undefined {
   if (passed.length !== right.length)
     throw new RangeError(`${passed.length} verdicts and ${right.length} truths must be as many`);
-  const rate = (of: boolean): Rate | undefined => {
+  const count = (of: boolean): { passed: number; all: number } => {
     const own = passed.filter((_, at) => right[at] === of);
-    return own.length === 0 ? undefined : proportion(own.filter(Boolean).length, own.length);
+    return { passed: own.filter(Boolean).length, all: own.length };
   };
-  const [truePositive, falsePositive] = [rate(true), rate(false)];
-  if (!truePositive || !falsePositive) return undefined;
+  return countedRates({ right: count(true), wrong: count(false) });
+}
+
+/**
+ * As {@link knownRates}, from counts: of things that are right and of things that are wrong, how many pass.
+ *
+ * @example
+ * countedRates({ right: { passed: 9, all: 10 }, wrong: { passed: 2, all: 10 } })?.j.value; // 0.7
+ */
+export function countedRates({
+  right,
+  wrong,
+}: Record<'right' | 'wrong', { passed: number; all: number }>): VerifierRates | undefined {
+  if (right.all === 0 || wrong.all === 0) return undefined;
+  const truePositive = proportion(right.passed, right.all);
+  const falsePositive = proportion(wrong.passed, wrong.all);
   const value = truePositive.value - falsePositive.value;
   const below = Math.hypot(
     truePositive.value - truePositive.interval[0],

@@ -47,6 +47,9 @@ interface MeasuredAssert {
   value?: string;
 }
 
+/** Who wrote the asserts; the programs are those of CodeGen-16B. */
+type Writer = 'CodeGen-16B' | 'GPT-4';
+
 interface Problem {
   id: string;
   entryPoint: string;
@@ -86,7 +89,7 @@ async function judged(sandbox: Sandbox, jobs: readonly Job[]): Promise<TestOutco
 }
 
 /** The problems with their first programs, and their first distinct asserts that are Python and name the function. */
-async function problemsOf(sandbox: Sandbox, shared: string): Promise<Problem[]> {
+async function problemsOf(sandbox: Sandbox, shared: string, writer: Writer = 'CodeGen-16B'): Promise<Problem[]> {
   const folder = join(shared, 'codet-codegen16b-humaneval');
   const rows: unknown[] = [];
   const lines = createReadStream(join(shared, 'humaneval/HumanEval.jsonl.gz')).pipe(createGunzip());
@@ -107,12 +110,20 @@ async function problemsOf(sandbox: Sandbox, shared: string): Promise<Problem[]> 
   };
   const code = joined('HumanEval_for_code_generation.jsonl', 'code_solution.jsonl');
   const tests = joined('HumanEval_for_test_case_generation.jsonl', 'test_case.jsonl');
+  const written =
+    writer === 'GPT-4'
+      ? new Map(
+          linesOf<{ task_id: string; solution: string[] }>(
+            join(shared, 'reflexion-gpt4-humaneval-tests/gpt4_generated_tests.jsonl'),
+          ).map(({ task_id, solution }) => [task_id, solution]),
+        )
+      : new Map([...tests].map(([id, { samples }]) => [id, samples]));
   const fragments = [...code.keys()].map((id) =>
     [
       ...new Set(
-        tests
+        written
           .get(id)!
-          .samples.flatMap((sample) => sample.split(/\bassert\b/))
+          .flatMap((text) => text.split(/\bassert\b/))
           .map((fragment) => fragment.trim())
           .filter((fragment) => fragment !== ''),
       ),
@@ -154,10 +165,15 @@ async function problemsOf(sandbox: Sandbox, shared: string): Promise<Problem[]> 
 /**
  * Problems with at least one assert, with their verdicts.
  *
- * @param shared folder that holds `codet-codegen16b-humaneval` and `humaneval`.
+ * @param shared folder that holds `codet-codegen16b-humaneval` and `humaneval`, and for asserts of GPT-4
+ *   `reflexion-gpt4-humaneval-tests`.
  */
-export async function measuredProblems(sandbox: Sandbox, shared: string): Promise<MeasuredProblem[]> {
-  const problems = (await problemsOf(sandbox, shared)).filter(({ asserts }) => asserts.length > 0);
+export async function measuredProblems(
+  sandbox: Sandbox,
+  shared: string,
+  writer: Writer = 'CodeGen-16B',
+): Promise<MeasuredProblem[]> {
+  const problems = (await problemsOf(sandbox, shared, writer)).filter(({ asserts }) => asserts.length > 0);
   const job = (id: string, program: string, tests: Job['tests']): Job => ({ id, program, tests });
   const outcomes = await judged(
     sandbox,

@@ -27,7 +27,7 @@ import { FAMILIES } from '../lab/questions.js';
 import { corruptedProblems, laboratory, measuredProblems, type MeasuredProblem } from './codet.js';
 import { report, type Measure } from './table.js';
 
-const PARTS = ['asserts', 'corrupted', 'planted', 'laboratory'] as const;
+const PARTS = ['asserts', 'corrupted', 'gpt4', 'planted', 'laboratory'] as const;
 type Part = (typeof PARTS)[number];
 
 const HELP = `npm run bench:verifier -- [options]
@@ -37,10 +37,11 @@ const HELP = `npm run bench:verifier -- [options]
   --help       print this
 
 asserts and corrupted read programs and asserts of CodeGen-16B from ACECODER_SHARED, the folder shared next to the
-checkout by default. Verdicts are kept in bench/verifier of ACECODER_HOME: remove that folder to judge anew.`;
+checkout by default; gpt4 reads asserts of GPT-4 there. Verdicts are kept in bench/verifier of ACECODER_HOME: remove that folder to judge anew.`;
 
 const SHARED = join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data');
 const CODET = join(SHARED, 'codet-codegen16b-humaneval');
+const GPT4 = join(SHARED, 'reflexion-gpt4-humaneval-tests');
 const SEEDS = [1, 2, 3, 4, 5];
 const CORRUPTED_SHARE = 0.15;
 
@@ -182,37 +183,56 @@ function distances(name: string, all: readonly Estimated[], bar?: number): Measu
 
 async function measureAsserts(): Promise<void> {
   const problems = await real();
+  measureProblems('real', problems, { pooled: 0.94, within: 0.92 });
+}
+
+/** Asserts on which no number of the weights was chosen. */
+async function measureGpt4(): Promise<void> {
+  measureProblems('GPT-4', await measuredProblems(sandbox, SHARED, 'GPT-4'));
+}
+
+function measureProblems(
+  name: string,
+  problems: readonly MeasuredProblem[],
+  least?: { pooled: number; within: number },
+): void {
   const asserts = problems.flatMap((problem) => problem.asserts);
   const withRight = problems.map(({ rightPrograms }) => rightPrograms.some(Boolean));
   measures.push(
-    { name: 'real: asserts', value: asserts.length, unit: '', note: `${problems.length} problems` },
-    { name: 'real: right asserts', value: asserts.filter(({ right }) => right).length, unit: '' },
-    { name: 'real: problems with a right program', value: withRight.filter(Boolean).length, unit: '' },
+    { name: `${name}: asserts`, value: asserts.length, unit: '', note: `${problems.length} problems` },
+    { name: `${name}: right asserts`, value: asserts.filter(({ right }) => right).length, unit: '' },
+    { name: `${name}: problems with a right program`, value: withRight.filter(Boolean).length, unit: '' },
   );
   const agreement = areasOf(problems, 'agreement');
   for (const score of Object.keys(SCORES) as Score[]) {
     const { pooled, within } = areasOf(problems, score);
-    const bars = (bar: number): Partial<Measure> => (score === 'weights' ? { bar } : {});
+    const bars = (bar: number | undefined): Partial<Measure> =>
+      score === 'weights' && bar !== undefined ? { bar } : {};
     measures.push(
-      { name: `real: AUC of ${score}`, value: pooled, unit: '', ...bars(Math.max(0.94, agreement.pooled - 0.005)) },
-      { name: `real: AUC of ${score}, within a problem`, value: within, unit: '', ...bars(0.92) },
+      {
+        name: `${name}: AUC of ${score}`,
+        value: pooled,
+        unit: '',
+        ...bars(least && Math.max(least.pooled, agreement.pooled - 0.005)),
+      },
+      { name: `${name}: AUC of ${score}, within a problem`, value: within, unit: '', ...bars(least?.within) },
     );
   }
-  for (const [name, belief] of Object.entries(BELIEFS))
+  for (const [by, belief] of Object.entries(BELIEFS))
     measures.push({
-      name: `real: problems with a right program by ${name}, AUC`,
+      name: `${name}: problems with a right program by ${by}, AUC`,
       value: areaUnderCurve(
         problems.map((problem) => belief(matrixOf(problem))),
         withRight,
       )!,
       unit: '',
     });
-  measures.push(...oracleMeasures('real', problems));
+  measures.push(...oracleMeasures(name, problems));
   for (const choice of Object.keys(CHOICES))
-    measures.push({ name: `real: Best-of-16 by ${choice}`, value: chosenRight(problems, choice), unit: '' });
+    measures.push({ name: `${name}: Best-of-16 by ${choice}`, value: chosenRight(problems, choice), unit: '' });
   for (const by of ESTIMATE_NAMES) {
     const all = problems.flatMap((problem) => estimated(matrixOf(problem), by, trueJ(problem)));
-    measures.push(...distances(`real, ${by}`, all));
+    measures.push(...distances(`${name}, ${by}`, all));
   }
 }
 
@@ -348,6 +368,7 @@ function laboratoryJ(passed: readonly (readonly boolean[])[], shares: readonly n
 const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }> = {
   asserts: { needs: [CODET, join(SHARED, 'humaneval')], run: measureAsserts },
   corrupted: { needs: [CODET, join(SHARED, 'humaneval')], run: measureCorrupted },
+  gpt4: { needs: [CODET, join(SHARED, 'humaneval'), GPT4], run: measureGpt4 },
   planted: { needs: [], run: measurePlanted },
   laboratory: { needs: [], run: measureLaboratory },
 };
