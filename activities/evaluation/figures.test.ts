@@ -119,9 +119,10 @@ describe('evaluate', () => {
   });
 
   it('prefers any sample to one that is too long for the reward model, and gives no Best-of-N without scores', () => {
-    const [unread, without] = [[[false], [true, -9]], [[true], [false]]].map((samples) =>
-      evaluate(task('a', true, samples as [boolean, number?][]), CONFIG),
-    );
+    const [unread, without] = [
+      [[false], [true, -9]],
+      [[true], [false]],
+    ].map((samples) => evaluate(task('a', true, samples as [boolean, number?][]), CONFIG));
     expect(unread!.bestOfN['2']).toBe(1);
     expect(without!.bestOfN).toEqual({});
     expect(without!.passAtK['1']).toBe(0.5);
