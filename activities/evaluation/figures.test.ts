@@ -119,9 +119,10 @@ describe('evaluate', () => {
   });
 
   it('prefers any sample to one that is too long for the reward model, and gives no Best-of-N without scores', () => {
-    const [unread, without] = [[[false], [true, -9]], [[true], [false]]].map((samples) =>
-      evaluate(task('a', true, samples as [boolean, number?][]), CONFIG),
-    );
+    const [unread, without] = [
+      [[false], [true, -9]],
+      [[true], [false]],
+    ].map((samples) => evaluate(task('a', true, samples as [boolean, number?][]), CONFIG));
     expect(unread!.bestOfN['2']).toBe(1);
     expect(without!.bestOfN).toEqual({});
     expect(without!.passAtK['1']).toBe(0.5);
@@ -212,6 +213,22 @@ describe('selections', () => {
       sample('a', at, [at < 2, true, true], program),
     );
     expect(rates(votes)).toEqual({ majority: 1 });
+  });
+
+  it('choose by leading tests with weights where they are asked to, and else not', () => {
+    // Each passes two of three leading tests. Two samples agree, and the first one, which is wrong, passes a rare test.
+    const samples = ['fppf', 'ppff', 'ppff'].map((letters, at) => ({
+      ...row('a', 'sample', at, at > 0),
+      outcomes: [...letters].map((letter) => ({ status: letter === 'p' ? ('pass' as const) : ('raised' as const) })),
+    }));
+    const chosen = (selectionWeights?: true): Record<string, number> =>
+      Object.fromEntries(
+        evaluate(samples, { passAtK: [1], bestOf: [3], selectionTests: 3, selectionWeights }).selections!.map(
+          ({ method, rate }) => [method, rate],
+        ),
+      );
+    expect(chosen(true)).toMatchObject({ tests: 0, weightedTests: 1 });
+    expect(chosen()).not.toHaveProperty('weightedTests');
   });
 
   it('do not choose by tests that are all the tests there are', () => {

@@ -16,6 +16,7 @@ import { bootstrapMeans, type BootstrappedMean } from '../statistics/bootstrap.j
 import { wilsonInterval } from '../statistics/intervals.js';
 import { holm, mcnemar, minimalDetectableDifference } from '../statistics/paired.js';
 import { bestOfN, majority, mean, passAtK, type Ranked } from '../statistics/pass-at-k.js';
+import { qualityWeights, weightedShares } from '../statistics/verifier-quality.js';
 
 /** Chance of a false alarm up to which a difference is told, over all comparisons together. */
 const SIGNIFICANT = 0.05;
@@ -29,6 +30,8 @@ export interface FigureSettings {
   bestOf?: readonly number[] | undefined;
   /** Leading tests of each task by which Best-of-N may choose; the verdict is that of all tests. */
   selectionTests?: number | undefined;
+  /** Whether Best-of-N may choose by these tests with weights, too. */
+  selectionWeights?: true | undefined;
   /** Seed of the evaluation, from which the draws of intervals follow. */
   seed?: number | undefined;
 }
@@ -261,7 +264,7 @@ interface ChosenRates {
 function selections(
   tasks: readonly TaskAnswers[],
   sizes: readonly number[],
-  { selectionTests = 0 }: FigureSettings,
+  { selectionTests = 0, selectionWeights }: FigureSettings,
   seed: number,
 ): ChosenRates[] {
   const samples = tasks.flatMap((task) => task.samples);
@@ -279,12 +282,24 @@ function selections(
       ? { testsAndRewardModel: (row: FigureRow) => ({ passed: row.passed, score: visible(row), then: scoreOf(row) }) }
       : {}),
   };
+  // Weights of tests come from all samples of a task, also where fewer are chosen from.
+  const weighted =
+    haveTests && selectionWeights
+      ? tasks.map(({ samples: own }) => {
+          const matrix = own.map(({ outcomes }) =>
+            outcomes.slice(0, selectionTests).map(({ status }) => status === 'pass'),
+          );
+          const scores = own.length > 0 ? weightedShares(matrix, qualityWeights(matrix).tests) : [];
+          return own.map(({ passed }, at): Ranked => ({ passed, score: scores[at]! }));
+        })
+      : undefined;
   return sizes.flatMap((N): ChosenRates[] => [
     ...Object.entries(methods).map(([method, ranked]) => ({
       method: method as Selection['method'],
       N,
       rates: tasks.map((task) => bestOfN(task.samples.map(ranked), N)),
     })),
+    ...(weighted ? [{ method: 'weightedTests' as const, N, rates: weighted.map((ranked) => bestOfN(ranked, N)) }] : []),
     {
       method: 'majority',
       N,

@@ -10,6 +10,7 @@ import {
   STAGE,
   StageConfigs,
   TestOutcome,
+  type Oracle,
 } from '../../workflows/contract/index.js';
 import { deriveLimits, judgePrograms, normalTests, notesOf, settled, type Job } from '../execution/execution.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
@@ -21,7 +22,7 @@ import { keyedLanguage } from '../languages/index.js';
 import { programOfReply } from '../policy/prompt.js';
 import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
 import { filterQuestion, repeatedTests, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
-import { agreement, anyOf } from './oracle.js';
+import { agreement, anyOf, weighted, type OracleVerdict } from './oracle.js';
 import { count } from '../artifacts/collections.js';
 
 /** A question with the programs that its oracle gave. */
@@ -29,8 +30,8 @@ const AskedQuestion = z.strictObject({ question: QuestionRow, samples: z.array(S
 type AskedQuestion = z.infer<typeof AskedQuestion>;
 
 /**
- * `noProgram` where the oracle gave none that could be run. The question's reference is the program that speaks for the
- * oracle.
+ * `noProgram` where the oracle gave none that could be run, or fewer than it needs. The question's reference is the
+ * program that speaks for the oracle.
  */
 const JudgedQuestion = z.strictObject({
   question: QuestionRow,
@@ -66,6 +67,15 @@ export const filteringAsks = shardAsks({
       : [];
   },
 });
+
+/** Programs without which an oracle says nothing of a question. */
+const leastPrograms = ({ kind }: Oracle): number => (kind === 'weights' ? 2 : 1);
+
+/** What an oracle says of a question's test cases, from the verdicts of its programs. */
+function verdictOf(oracle: Oracle, outcomes: readonly (readonly TestOutcome[])[]): OracleVerdict {
+  if (oracle.kind === 'agreement') return agreement(outcomes);
+  return oracle.kind === 'weights' ? weighted(outcomes, oracle.minimumWeight) : anyOf(outcomes);
+}
 
 /** `filtering.plan`; `filtering.request` where the oracle is no reference; `filtering.judge`, `filtering.seal`. */
 export function filteringActivities({ store, sandbox, secret }: Services) {
@@ -138,7 +148,10 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               }
             : { question: row, programs: [row.reference] },
         )
-        .map(({ question, programs }) => ({ question, programs: question.testCases.length > 0 ? programs : [] }));
+        .map(({ question, programs }) => ({
+          question,
+          programs: question.testCases.length > 0 && programs.length >= leastPrograms(oracle) ? programs : [],
+        }));
       const tests = asked.map(({ question: { testCases, checker } }) =>
         judgedTests({ tests: testCases.map(({ test }) => test), checker }),
       );
@@ -158,7 +171,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
         next += programs.length;
         if (programs.length === 0) return undefined;
         const outcomes = judged.slice(first, next).map((each) => each.outcomes);
-        const verdict = oracle.kind === 'agreement' ? agreement(outcomes) : anyOf(outcomes);
+        const verdict = verdictOf(oracle, outcomes);
         return { ...verdict, measured: jobs[first + (verdict.program ?? 0)]! };
       });
       // Of several programs only the one that speaks for the oracle is measured.

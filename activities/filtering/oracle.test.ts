@@ -1,6 +1,6 @@
 /** Oracles of several programs, and programs out of whole replies. */
 import { describe, expect, it } from 'vitest';
-import { agreement, anyOf } from './oracle.js';
+import { agreement, anyOf, weighted } from './oracle.js';
 import { programOfReply } from '../policy/prompt.js';
 import { asksOfQuestions, requestOf } from '../policy/source.js';
 import { checkInput, StageConfigs, type TestOutcome } from '../../workflows/contract/index.js';
@@ -46,6 +46,40 @@ describe('agreement', () => {
 
   it('keeps nothing where nothing passes', () => {
     expect(agreement(['ff', 'ff'].map(verdicts))).toEqual({ outcomes: verdicts('ff') });
+  });
+});
+
+describe('weights', () => {
+  it('keep what good programs pass, and name the best program that passes all of it', () => {
+    const verdict = weighted(['fftp', 'pppf', 'pppf', 'ppff'].map(verdicts), 0.5);
+    expect(kept(verdict)).toBe('ppff');
+    expect(verdict.program).toBe(1);
+    expect(kept(weighted(['pppf', 'ppff', 'ppff'].map(verdicts), 0))).toBe('pppf');
+  });
+
+  it('say of a dropped test case what it weighs, and what the best program that fails it gave', () => {
+    const outcomes = [verdicts('ppp'), verdicts('ppp'), verdicts('ppf')];
+    outcomes[2]![2] = { status: 'assertion_failed', reason: 'got 4' };
+    expect(weighted(outcomes, 0.7).outcomes[2]).toEqual({
+      status: 'assertion_failed',
+      reason: expect.stringMatching(/^weight 0\.\d\d, and 0\.7 is needed; the best program that fails it: got 4$/),
+    });
+  });
+
+  it('drop what no program passes, whatever is needed, and what all pass where more is needed', () => {
+    expect(kept(weighted(['pf', 'pf'].map(verdicts), 0))).toBe('pf');
+    expect(weighted(['p', 'p'].map(verdicts), 1).outcomes).toEqual([
+      { status: 'assertion_failed', reason: 'weight 0.55, and 1 is needed' },
+    ]);
+  });
+
+  it('need two programs', () => {
+    expect(() => weighted([verdicts('p')], 0.5)).toThrow('at least 2 programs, and there is 1');
+    const config = { oracle: { kind: 'weights', n: 1, programs: { kind: 'openai', model: 'm' } } };
+    const inputs = { questions: { kind: 'questions', path: 'q.jsonl' } };
+    expect(checkInput('filtering', { inputs, config }).mistakes).toContainEqual(
+      expect.objectContaining({ path: 'config.oracle.n', message: expect.stringContaining('give at least 2') }),
+    );
   });
 });
 

@@ -1,5 +1,6 @@
 /** What an oracle of several programs says of a question's test cases. Pure. */
 import type { TestOutcome } from '../../workflows/contract/index.js';
+import { qualityWeights } from '../statistics/verifier-quality.js';
 
 export interface OracleVerdict {
   /** Of each test case; only `pass` keeps it. */
@@ -42,6 +43,33 @@ export function agreement(outcomes: readonly (readonly TestOutcome[])[]): Oracle
     score(each) > score(most) || (score(each) === score(most) && count(each.first) > count(most.first)) ? each : most,
   );
   return withProgram([...best.first], outcomes);
+}
+
+/**
+ * The test cases whose weight by the quality of programs reaches a minimum, and that some program passes. What is
+ * dropped has the outcome of the best program that fails it, with the weight in its reason.
+ *
+ * `outcomes[p][t]` is the verdict of program p on test case t; there are at least two programs, because the weight of
+ * one program is its own verdict.
+ *
+ * @throws RangeError for fewer programs.
+ * @example
+ * weighted([passes, passes, fails], 0.5).outcomes; // the verdicts of `passes`
+ */
+export function weighted(outcomes: readonly (readonly TestOutcome[])[], minimumWeight: number): OracleVerdict {
+  if (outcomes.length < 2) throw new RangeError(`weights need at least 2 programs, and there is ${outcomes.length}`);
+  const { tests, programs } = qualityWeights(outcomes.map((each) => each.map(passes)));
+  const best = [...outcomes.keys()].sort((a, b) => programs[b]! - programs[a]!).map((program) => outcomes[program]!);
+  const kept = tests.map((weight, test): TestOutcome => {
+    const verdicts = best.map((each) => each[test]!);
+    const passed = verdicts.find(passes);
+    if (passed && weight >= minimumWeight) return passed;
+    const { reason, ...failed } = verdicts.find((outcome) => !passes(outcome)) ?? { status: 'assertion_failed' };
+    const why = `weight ${weight.toFixed(2)}, and ${minimumWeight} is needed`;
+    return { ...failed, reason: reason === undefined ? why : `${why}; the best program that fails it: ${reason}` };
+  });
+  const { program, ...verdict } = withProgram(kept, best);
+  return { ...verdict, ...(program === undefined ? {} : { program: outcomes.indexOf(best[program]!) }) };
 }
 
 function withProgram(kept: TestOutcome[], outcomes: readonly (readonly TestOutcome[])[]): OracleVerdict {

@@ -339,8 +339,8 @@ export function reinforcementActivities(services: Services) {
     ): Promise<Produced> =>
       step('reward', input, async (config) => {
         const { rollouts, verdicts, scores, rewardModel } = input.inputs;
-        const passRates = new Map(
-          (verdicts ? await rows(verdicts, VerdictRow) : []).map(({ id, passRate }) => [id, passRate]),
+        const judged = new Map(
+          (verdicts ? await rows(verdicts, VerdictRow) : []).map((verdict) => [verdict.id, verdict]),
         );
         const scoreById = new Map((scores ? await rows(scores, ScoreRow) : []).map(({ id, score }) => [id, score]));
         const scale =
@@ -355,7 +355,8 @@ export function reinforcementActivities(services: Services) {
             questionId,
             promptTokens: promptIds.length,
             completionTokens: completionIds.length,
-            passRate: passRates.get(id),
+            passRate: judged.get(id)?.passRate,
+            passed: judged.get(id)?.outcomes.map(({ status }) => status === 'pass'),
             score: scoreById.get(id),
           })),
           {

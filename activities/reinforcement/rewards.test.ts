@@ -27,6 +27,32 @@ describe('rewardRollouts', () => {
     ]);
   });
 
+  it('weighs tests by the rollouts that pass them, where it is asked to', () => {
+    const matrix = [
+      [true, true, false],
+      [true, true, false],
+      [true, true, true],
+      [false, false, true],
+    ];
+    const rollouts = matrix.map((passed, at) =>
+      rollout(`r${at}`, { passed, passRate: passed.filter(Boolean).length / 3 }),
+    );
+    const rule: RewardRule = { ...TESTS, reward: { ...TESTS.reward, tests: 'weightedPassRate', testsWeight: 2 } };
+    const rows = rewardRollouts([...rollouts, rollout('unjudged', { passed: [true, true, true] })], rule);
+    // The third test weighs less, because the rollouts that pass it are worse.
+    expect(rows[0]!.reward).toBeGreaterThan((2 * 2) / 3);
+    expect(rows[3]!.reward).toBeLessThan(2 / 3);
+    expect(rows[2]!.reward).toBeCloseTo(2, 12);
+    expect(rows[4]).toEqual({ id: 'unjudged', questionId: 'q-1', dropped: 'unjudged' });
+    for (const { reward, weightedPassRate, passRate } of rows.slice(0, 4)) {
+      expect(reward).toBeCloseTo(2 * weightedPassRate!, 12);
+      expect(passRate).toBeDefined();
+    }
+    for (const row of rows) RewardRow.parse(row);
+    // Without the setting nothing of it is there.
+    expect(rewardRollouts(rollouts, TESTS)[0]).not.toHaveProperty('weightedPassRate');
+  });
+
   it('leaves an unjudged rollout out of its group', () => {
     expect(rewardsOf([rollout('a', { passRate: 1 }), rollout('b'), rollout('c', { passRate: 0 })], TESTS)).toEqual([
       1,

@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import type { RewardConfig, RewardRow } from '../../workflows/contract/index.js';
 import type { ScoreScale } from '../policy/score.js';
+import { qualityWeights, weightedShares } from '../statistics/verifier-quality.js';
 
 export interface JudgedRollout {
   id: string;
@@ -11,6 +12,8 @@ export interface JudgedRollout {
   promptTokens: number;
   /** Absent where some test could not be judged. */
   passRate?: number | undefined;
+  /** Whether it passes each test of its question; needed where the reward weighs tests. */
+  passed?: readonly boolean[] | undefined;
   /** Raw reward-model score, where one is asked for; absent where the reward model cannot read so long an answer. */
   score?: number | undefined;
 }
@@ -25,7 +28,8 @@ export interface RewardRule {
 }
 
 /**
- * Reward = testsWeight x (pass rate, or 1 for all passed and 0 otherwise) + rewardModelWeight x the score, normalised
+ * Reward = testsWeight x (pass rate, plain or by the weights of tests, or 1 for all passed and 0 otherwise) +
+ * rewardModelWeight x the score, normalised
  * by the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the penalty of
  * long answers.
  *
@@ -34,18 +38,21 @@ export interface RewardRule {
  * the reason.
  */
 export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardRule): RewardRow[] {
+  const weighted = rule.reward.tests === 'weightedPassRate' ? weightedPassRates(rollouts) : undefined;
   const rows = rollouts.map((rollout): RewardRow => {
     const { id, questionId, passRate, score } = rollout;
+    const weightedPassRate = weighted?.get(id);
     const known = {
       id,
       questionId,
       ...(passRate === undefined ? {} : { passRate }),
+      ...(weightedPassRate === undefined ? {} : { weightedPassRate }),
       ...(score === undefined ? {} : { score }),
     };
     if (rollout.promptTokens === 0) return { ...known, dropped: 'promptTooLong' };
     if (rollout.completionTokens === 0) return { ...known, dropped: 'empty' };
     if (rule.reward.rewardModelWeight > 0 && score === undefined) return { ...known, dropped: 'tooLongToScore' };
-    const reward = rewardOf(rollout, rule);
+    const reward = rewardOf({ ...rollout, weightedPassRate }, rule);
     return reward === undefined ? { ...known, dropped: 'unjudged' } : { ...known, reward };
   });
   const groups = new Map<string, RewardRow[]>();
@@ -65,7 +72,28 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
   });
 }
 
-function rewardOf(rollout: JudgedRollout, rule: RewardRule): number | undefined {
+/**
+ * Of each judged rollout the share of the tests that it passes, each by its weight from the rollouts of its question.
+ *
+ * @throws RangeError where rollouts of one question were judged by different numbers of tests.
+ */
+function weightedPassRates(rollouts: readonly JudgedRollout[]): Map<string, number> {
+  const groups = new Map<string, { id: string; passed: readonly boolean[] }[]>();
+  for (const { id, questionId, passRate, passed } of rollouts)
+    if (passRate !== undefined && passed) groups.set(questionId, [...(groups.get(questionId) ?? []), { id, passed }]);
+  return new Map(
+    [...groups.values()].flatMap((group) => {
+      const matrix = group.map(({ passed }) => passed);
+      const shares = weightedShares(matrix, qualityWeights(matrix).tests);
+      return group.map(({ id }, at): [string, number] => [id, shares[at]!]);
+    }),
+  );
+}
+
+/** What a reward is computed from; `weightedPassRate` is needed where the reward asks for it. */
+type Earned = Pick<JudgedRollout, 'passRate' | 'score' | 'completionTokens'> & Pick<RewardRow, 'weightedPassRate'>;
+
+function rewardOf(rollout: Earned, rule: RewardRule): number | undefined {
   const parts = rewardParts(rollout, rule);
   return parts && (parts.tests ?? 0) + (parts.rewardModel ?? 0) - parts.lengthPenalty;
 }
@@ -85,13 +113,14 @@ export interface RewardParts {
  * rewardParts({ completionTokens: 40, passRate: 1, score: 0.5 }, rule); // { tests: 1, rewardModel: 0.1, … }
  */
 export function rewardParts(
-  { passRate, score, completionTokens }: Pick<JudgedRollout, 'passRate' | 'score' | 'completionTokens'>,
+  { passRate, weightedPassRate, score, completionTokens }: Earned,
   { reward, rewardClip, scale, maxNewTokens }: Omit<RewardRule, 'dropDegenerateGroups'>,
 ): RewardParts | undefined {
   const parts: RewardParts = { lengthPenalty: lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens) };
   if (reward.testsWeight > 0) {
-    if (passRate === undefined) return undefined;
-    parts.tests = reward.testsWeight * (reward.tests === 'passRate' ? passRate : passRate === 1 ? 1 : 0);
+    const rate = reward.tests === 'weightedPassRate' ? weightedPassRate : passRate;
+    if (rate === undefined) return undefined;
+    parts.tests = reward.testsWeight * (reward.tests === 'allPass' ? (rate === 1 ? 1 : 0) : rate);
   }
   if (reward.rewardModelWeight > 0) {
     if (scale === undefined)

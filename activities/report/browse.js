@@ -190,6 +190,18 @@
     }
     return box;
   };
+  /** The quality of the tests, in a sentence. */
+  const verifierOf = ({ programs: count, tests, duplicates, rank, truePositive, falsePositive, j }) => {
+    const rates =
+      j === undefined
+        ? 'no estimate, because the programs are alike'
+        : `J ${j.toFixed(2)} (TPR ${truePositive.toFixed(2)}, FPR ${falsePositive.toFixed(2)}), estimated`;
+    return make(
+      'p',
+      `The tests as a verifier: ${rates} from ${count} programs; rank ${rank} of ${tests}, duplicates ${duplicates}.`,
+      { class: 'soft' },
+    );
+  };
   /** What the rollouts of each round came to, with the round. */
   const headingsOf = (rounds = []) =>
     rounds.map(({ round, samples: count, rate, reward }, at) => {
@@ -202,7 +214,8 @@
       return [`Rollouts of round ${round}${which}: ${figures.join(', ')}`, round];
     });
   const showQuestion = (question) => {
-    const { id, name, group, source, seed, dropped, tests, moreTests, programs, samples, reference, rounds } = question;
+    const { id, name, group, source, seed, dropped, tests, moreTests, programs, samples, reference, rounds, verifier } =
+      question;
     const title = make('h3', undefined, { tabindex: '-1' });
     title.append(foreign(name || id));
     const about = make('p', undefined, { class: 'soft' });
@@ -224,6 +237,7 @@
       detail.append(box);
     }
     detail.append(testsOf(tests, moreTests));
+    if (verifier) detail.append(verifierOf(verifier));
     const evaluated = programs.filter(({ by, round }) => by !== 'sampling' && round === undefined);
     const sampled = programs.filter(({ by }) => by === 'sampling');
     for (const [heading, of] of [

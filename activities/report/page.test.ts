@@ -232,7 +232,7 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
   it('prints the tables of the plots, and nothing that only a screen can use', async () => {
     const page = await open('usual', 720, 'dark');
     await page.emulateMedia({ media: 'print' });
-    expect(await page.locator('details.table table:visible').count()).toBe(13);
+    expect(await page.locator('details.table table:visible').count()).toBe(14);
     expect(await page.locator('nav:visible, button:visible, input:visible').count()).toBe(0);
     expect(await page.evaluate('getComputedStyle(document.body).backgroundColor')).toBe('rgb(255, 255, 255)');
     await page.close();
@@ -245,7 +245,7 @@ describe.skipIf(!isThere)('the page in Chromium', () => {
     expect(await page.locator('#questions noscript').textContent()).toContain('switched off');
     expect(await page.locator('#browser').isVisible()).toBe(false);
     expect(await page.locator('button:visible').count()).toBe(0);
-    expect(await page.locator('svg[role=img]').count()).toBe(13);
+    expect(await page.locator('svg[role=img]').count()).toBe(14);
     await context.close();
   });
 });

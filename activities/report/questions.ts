@@ -32,6 +32,7 @@ import { isUnjudged } from '../evaluation/figures.js';
 import { extractProgram } from '../policy/prompt.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
 import type { RewardParts } from '../reinforcement/rewards.js';
+import { VerifierTallies, verifierOf, type VerifierOfQuestion, type VerifierTally } from './verifiers.js';
 import {
   Ends,
   rewarded,
@@ -147,6 +148,8 @@ interface ShownQuestion {
   programs: ShownProgram[];
   /** Samples of which the programs are some. */
   samples?: number;
+  /** The quality of the kept tests, from the sampled programs. */
+  verifier?: VerifierOfQuestion;
   /** The first and the last RL round with this question. */
   rounds?: RoundOfQuestion[];
 }
@@ -158,7 +161,7 @@ type Part =
   | { part: 'dropped'; reason: string }
   | { part: 'test'; test: ShownTest }
   | { part: 'task'; name: string; reference: string; tests: ShownTest[]; moreTests?: number }
-  | { part: 'programs'; programs: ShownProgram[]; samples: number; flags: number }
+  | { part: 'programs'; programs: ShownProgram[]; samples: number; verifier?: VerifierOfQuestion; flags: number }
   | { part: 'rollouts'; programs: ShownProgram[]; round: RoundOfQuestion; flags: number }
   | { part: 'answers'; programs: ShownProgram[]; flags: number; greedy?: boolean; policy: string; task?: string[] };
 
@@ -203,6 +206,8 @@ export interface DropExample {
 export interface Tallies {
   questions: number;
   sampling?: Answers;
+  /** The tests as verifiers, over the questions with sampled programs. */
+  verifiers?: VerifierTally;
   evaluation: { benchmark: string; policy: string; answers: Answers }[];
   paired: PairedTasks[];
   curves: SampleCurve[];
@@ -266,6 +271,7 @@ class Reader {
   readonly #ordinals = new Map<string, number>();
   readonly #evaluated = new Map<string, { answers: Answers; curve: CurveSums }>();
   readonly #examples: Tallies['examples'] = {};
+  readonly #verifiers = new VerifierTallies();
   #sampled: Answers | undefined;
   #rows = 0;
   #programs = PROGRAMS.oneFile;
@@ -390,9 +396,12 @@ class Reader {
     this.#sampled ??= noAnswers();
     for (const { finish, outcomes } of rows) tally(this.#sampled, finish, outcomes);
     const { questionId } = rows[0]!;
+    const verifier = verifierOf(rows.map(({ outcomes }) => outcomes));
+    if (verifier) this.#verifiers.add(verifier);
     await this.#keep(questionId, {
       part: 'programs',
       samples: rows.length,
+      ...(verifier ? { verifier: shortVerifier(verifier) } : {}),
       flags: (rows.some(({ passRate }) => passRate === 1) ? 0 : BITS.noneCorrect) | flagsOf(rows),
       programs: different(
         rows.map(({ program, passRate, outcomes, finish }) =>
@@ -563,12 +572,14 @@ class Reader {
     const found = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, 0])) as Record<FilterName, number>;
     for (const [, , , flags] of index)
       for (const name of Object.keys(FILTERS) as FilterName[]) if (flags & BITS[name]) found[name] += 1;
+    const verifiers = this.#verifiers.result();
     return {
       index,
       shards: inOneFile ? { texts } : { files },
       tallies: {
         questions: ids.length,
         ...(this.#sampled ? { sampling: this.#sampled } : {}),
+        ...(verifiers ? { verifiers } : {}),
         evaluation: [...this.#evaluated].map(([name, { answers }]) => ({ ...resultOf(name), answers })),
         paired: [...paired.values()],
         curves: [...this.#evaluated].flatMap(([name, { curve }]) => {
@@ -621,6 +632,7 @@ function together(
       case 'programs':
         question.programs.push(...part.programs);
         question.samples = part.samples;
+        if (part.verifier) question.verifier = part.verifier;
         flags |= part.flags;
         break;
       case 'rollouts':
@@ -877,6 +889,18 @@ function shownTests(tests: readonly Parameters<typeof testText>[0][]): { tests: 
 /** A number as far as a report shows it. */
 function short(value: number): number {
   return Number(value.toPrecision(4));
+}
+
+/** The figures of a verifier as far as a report shows them. */
+function shortVerifier(verifier: VerifierOfQuestion): VerifierOfQuestion {
+  const { discrimination, truePositive, falsePositive, j } = verifier;
+  return {
+    ...verifier,
+    discrimination: short(discrimination),
+    ...(j === undefined
+      ? {}
+      : { truePositive: short(truePositive!), falsePositive: short(falsePositive!), j: short(j) }),
+  };
 }
 
 /** Parts of a reward without those that add nothing. */

@@ -178,6 +178,8 @@ describe('the page', () => {
     expect(shown).toContain('<a href="#q=q-000009">the question</a>');
     expect(section(shown, 'reinforcement')).toContain('round 2: r-2-');
     expect(shown).toMatch(/<summary>unjudged<\/summary><ul><li><code><bdi>round 1: r-1-1-0/);
+    expect(section(shown, 'data')).toContain('The tests as a verifier');
+    expect(section(shown, 'data').replaceAll(/\s+/g, ' ')).toMatch(/of the wrong ones: J = 0\.\d+ \(95 % interval/);
     expect(section(shown, 'data')).toMatch(/precision 87\.5 % \(7 of 8\).*recall 70\.0 % \(7 of 10\)/);
   });
 
@@ -187,6 +189,7 @@ describe('the page', () => {
     expect(plots.map(([, title]) => title)).toEqual([
       'Best-of-N: initial on heldOut',
       'Best-of-N: trained on heldOut',
+      'J of the questions',
       'Pass rates of the sampled programs',
       'Calibration',
       'Training loss of the reward model',

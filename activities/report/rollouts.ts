@@ -127,7 +127,7 @@ export function rewarded(
   verdict: VerdictRow | undefined,
   rule: Rule | undefined,
 ): RewardedRollout {
-  const { reward, dropped, passRate, score } = row ?? {};
+  const { reward, dropped, passRate, weightedPassRate, score } = row ?? {};
   return {
     text,
     finish,
@@ -136,7 +136,7 @@ export function rewarded(
     dropped,
     passRate,
     score,
-    parts: rule && rewardParts({ completionTokens: completionIds.length, passRate, score }, rule),
+    parts: rule && rewardParts({ completionTokens: completionIds.length, passRate, weightedPassRate, score }, rule),
   };
 }
 

@@ -18,6 +18,8 @@ import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
 import { passRateHistogram } from './summarise.js';
+import { countedRates, type VerifierRates } from '../statistics/verifier-quality.js';
+import type { VerifierFigure } from './verifiers.js';
 import { bytesText, durationText, numberText, percent, percentRange, plural, shortKey } from './text.js';
 
 /** A section of the page: `id` is its anchor. */
@@ -333,7 +335,8 @@ ${table(
 )}
 <h3>What was dropped, and why</h3>
 ${droppedTable(input, figures)}
-${filterQuality === undefined ? nothing : filterQualityText(filterQuality, figures, artifacts.filtering)}
+${filterQuality === undefined ? nothing : filterQualityText(filterQuality, filtering?.testCases ?? 0, figures, artifacts.filtering)}
+${verifierQuality(input, figures, artifacts.sampling)}
 <h3>Pass rates</h3>
 ${
   sampling === undefined || sampling.programs === 0
@@ -365,6 +368,68 @@ cut at the token limit.</p>`
           : nothing
       }</div></div>`
 }`;
+}
+
+/** What each figure of verifiers is called, and how it is written. */
+const VERIFIER_FIGURES: Record<VerifierFigure, [name: string, text: (value: number) => string]> = {
+  tests: ['kept tests', numberText],
+  duplicates: ['tests with the verdicts of an earlier one', numberText],
+  rank: ['rank of the verdicts', numberText],
+  discrimination: ['share of the pairs of programs that a test tells apart', numberText],
+  truePositive: ['TPR, estimated', numberText],
+  falsePositive: ['FPR, estimated', numberText],
+  j: ['J = TPR − FPR, estimated', numberText],
+};
+
+/** The kept tests of each question as a verifier of programs. */
+function verifierQuality(
+  { tallies: { verifiers } }: ReportInput,
+  figures: Figures,
+  artifact: ArtifactRef | undefined,
+): HtmlValue {
+  if (verifiers === undefined) return nothing;
+  const { questions, estimated, means, histogram: bins } = verifiers;
+  const name = (figure: string): string => figureName('verifier', figure);
+  const rows = (Object.entries(VERIFIER_FIGURES) as [VerifierFigure, [string, (value: number) => string]][]).flatMap(
+    ([figure, [what, text]]) => {
+      const own = means[figure];
+      return own === undefined
+        ? []
+        : [
+            {
+              cells: [
+                what,
+                figures.show(name(figure), own.mean, artifact, text(own.mean)),
+                own.interval.map(text).join(' to '),
+              ],
+            },
+          ];
+    },
+  );
+  return html`<h3>The tests as a verifier</h3>
+<p>From the verdicts of the sampled programs alone, as means over ${plural(questions, 'question')}, of which
+${figures.show(name('estimated'), estimated, artifact)} have estimated rates.
+The best programs of a question are taken for the right ones. Where none is right, J is too high.</p>
+<div class="plots">${
+    estimated === 0
+      ? nothing
+      : plotFigure(
+          histogram(
+            'J of the questions',
+            html`True positive rate less false positive rate of the tests of a question, estimated; what is below 0 is in
+the first bin. ${source(figures, artifact)}`,
+            { x: 'J', y: 'questions' },
+            bins.map((bin) => {
+              figures.note(
+                figureName('verifier', 'j', 'histogram', `${Math.round(bin.from * 10)}`),
+                bin.count,
+                artifact,
+              );
+              return bin;
+            }),
+          ),
+        )
+  }<div>${table(['per question', '#mean', '#95 % interval'], rows)}</div></div>`;
 }
 
 /** What was dropped by reason; a reason opens to examples. */
@@ -403,9 +468,20 @@ function withExamples(reason: string, examples: readonly DropExample[]): HtmlVal
 /** Precision and recall of the filter. Every rate comes with its counts. */
 function filterQualityText(
   { injected, dropped, droppedInjected }: NonNullable<ReportInput['filterQuality']>,
+  testCases: number,
   figures: Figures,
   artifact: ArtifactRef | undefined,
 ): Html {
+  const right = testCases - injected;
+  const known = countedRates({
+    right: { passed: right - (dropped - droppedInjected), all: right },
+    wrong: { passed: injected - droppedInjected, all: injected },
+  });
+  const known95 = (name: keyof VerifierRates): HtmlValue =>
+    known
+      ? html`${figures.show(figureName('filtering', name), known[name].value, artifact)}
+(95 % interval ${known[name].interval.map(numberText).join(' to ')})`
+      : 'not measured';
   const rate = (name: string, of: number): HtmlValue =>
     of === 0
       ? 'not measured'
@@ -415,6 +491,8 @@ function filterQualityText(
   return html`<p>The filter against the errors that the offline teacher injected:
 precision ${rate('precision', dropped)} of the dropped test cases, recall ${rate('recall', injected)} of the injected
 errors.
+As a verifier of test cases it keeps a share ${known95('truePositive')} of the right ones and
+${known95('falsePositive')} of the wrong ones: J = ${known95('j')}.
 This checks the filter; it is no evidence about what language models write.</p>`;
 }
 

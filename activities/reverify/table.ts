@@ -251,6 +251,7 @@ async function* compareRound(source: RoundSource, rules: Rules, sums: Sums): Asy
       promptTokens: row.promptIds.length,
       completionTokens: row.completionIds.length,
       passRate: judgement?.judged ? judgement.passRate : undefined,
+      passed: now?.map(({ status }) => status === 'pass'),
       score: scores.get(item.id),
     });
   }

@@ -114,7 +114,7 @@ function grouped(units: number, clusters: readonly string[] | undefined): number
 }
 
 /** Quantile of sorted values with linear interpolation (Hyndman and Fan 1996, definition 7; numpy's default). */
-function quantile(sorted: Float64Array, share: number): number {
+export function quantile(sorted: Float64Array, share: number): number {
   const place = share * (sorted.length - 1);
   const low = Math.floor(place);
   const high = Math.min(low + 1, sorted.length - 1);

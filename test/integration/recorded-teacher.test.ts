@@ -234,7 +234,7 @@ describe.skipIf(missing)('GPT-4’s asserts for HumanEval', () => {
 });
 
 describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval', () => {
-  it('go through filter, pass rates and pairs, and agreement finds right asserts without a reference', async () => {
+  it('go through filter, pass rates and pairs, and agreement and weights find right asserts without a reference', async () => {
     const problems = codegen();
     const questions = await questionsOf(
       'codegen',
@@ -284,29 +284,32 @@ describe.skipIf(missing)('CodeGen-16B’s test texts and programs for HumanEval'
         `${Number(pairs.metrics['pairs'])} pairs by the paper's rule`,
     );
 
-    // CodeT's agreement finds right asserts without a reference: more of what it keeps holds than of what was written.
-    const agreed = await run(
-      'filtering',
-      { questions: questions.ref, samples },
-      {
-        oracle: { kind: 'agreement', programs: { kind: 'recorded' }, n: 16 },
-        minimumTestCases: 1,
-        minimumDistinctOutputs: 1,
-        heldOutShare: 0,
-        shardSize: 64,
-        limits: { cpuSecondsPerTest: 0.2 },
-      },
-    );
+    // CodeT's agreement and weights find right asserts without a reference: more of what they keep holds than of what
+    // was written.
     const right = new Map((await filteredOf(filtered.ref)).map(({ id, tests: held }) => [id, new Set(held)]));
-    const byAgreement = (await filteredOf(agreed.ref)).flatMap(({ id, tests: held }) =>
-      held.map((test) => right.get(id)?.has(test) ?? false),
-    );
-    const precision = byAgreement.filter(Boolean).length / byAgreement.length;
-    console.log(
-      `CodeGen-16B: agreement of 16 programs keeps ${byAgreement.length} asserts, ` +
-        `${(100 * precision).toFixed(0)} % of which hold for the reference`,
-    );
-    expect(precision).toBeGreaterThan(keptTestCases! / testCases! + 0.1);
+    for (const kind of ['agreement', 'weights']) {
+      const { ref } = await run(
+        'filtering',
+        { questions: questions.ref, samples },
+        {
+          oracle: { kind, programs: { kind: 'recorded' }, n: 16 },
+          minimumTestCases: 1,
+          minimumDistinctOutputs: 1,
+          heldOutShare: 0,
+          shardSize: 64,
+          limits: { cpuSecondsPerTest: 0.2 },
+        },
+      );
+      const held = (await filteredOf(ref)).flatMap(({ id, tests: own }) =>
+        own.map((test) => right.get(id)?.has(test) ?? false),
+      );
+      const precision = held.filter(Boolean).length / held.length;
+      console.log(
+        `CodeGen-16B: ${kind} of 16 programs keeps ${held.length} asserts, ` +
+          `${(100 * precision).toFixed(0)} % of which hold for the reference`,
+      );
+      expect(precision).toBeGreaterThan(keptTestCases! / testCases! + 0.1);
+    }
   });
 
   it('pass the hidden tests as often as the notices count, as the programs of four other models do', async () => {

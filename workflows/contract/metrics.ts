@@ -18,10 +18,10 @@ const rates = z.record(z.string(), rate);
 const intervals = z.record(z.string(), interval);
 
 /**
- * Who chooses one of N samples: the reward model, the most frequent program, the leading tests of a task, or these
- * tests first and the reward model among equals. Choosing at random is the mean, and the oracle of N is pass@N.
+ * Who chooses one of N samples: the reward model, the most frequent program, the leading tests of a task, these tests
+ * by their weights, or these tests first and the reward model among equals. Choosing at random is the mean, and the oracle of N is pass@N.
  */
-export const SELECTIONS = ['rewardModel', 'majority', 'tests', 'testsAndRewardModel'] as const;
+export const SELECTIONS = ['rewardModel', 'majority', 'tests', 'weightedTests', 'testsAndRewardModel'] as const;
 
 /** Best-of-N by one method. Intervals are those of a bootstrap over tasks, 95 %. */
 export const Selection = z.strictObject({

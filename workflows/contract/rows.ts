@@ -576,6 +576,8 @@ export const RewardRow = z.strictObject({
   id: z.string().min(1),
   questionId: z.string().min(1),
   passRate: z.number().min(0).max(1).optional(),
+  /** Share of passed tests by their weights, where the reward asks for it. */
+  weightedPassRate: z.number().min(0).max(1).optional(),
   score: z.number().optional(),
   reward: z.number().optional(),
   /**

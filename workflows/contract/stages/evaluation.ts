@@ -85,6 +85,13 @@ export const EvaluationConfig = z
       .optional()
       .describe('each N of Best-of-N, at most the samples per task; absent: all samples'),
     selectionTests: count.optional().describe('leading tests of a task by which Best-of-N may choose; absent: none'),
+    selectionWeights: z
+      .literal(true)
+      .optional()
+      .describe(
+        'Best-of-N may also choose by the leading tests, each by its weight from the samples of its task ' +
+          '(docs/explanation/verifier-quality.md); absent: it does not',
+      ),
     heldOutTasks: count.optional().describe('held-out questions at most; absent: all'),
     seed: seed.default(0),
     limits,
@@ -110,6 +117,12 @@ export const EvaluationConfig = z
       };
       atMost('passAtK');
       atMost('bestOf');
+      if (config.selectionWeights && config.selectionTests === undefined)
+        context.addIssue({
+          code: 'custom',
+          path: ['selectionWeights'],
+          message: 'weighs the leading tests of a task: say by selectionTests how many these are',
+        });
     },
     { when: ({ value }) => EVALUATED.safeParse(value).success },
   )

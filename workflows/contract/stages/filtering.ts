@@ -42,6 +42,22 @@ const FilteringConfig = priced(
           ...oraclePrograms(16, 0.8),
         }),
         z.strictObject({
+          kind: z
+            .literal('weights')
+            .describe(
+              'the test cases that sampled programs give enough weight, by the quality of the programs that pass them ' +
+                '(docs/explanation/verifier-quality.md)',
+            ),
+          ...oraclePrograms(16, 0.8),
+          n: z
+            .number()
+            .int()
+            .min(2, 'weights compare programs: give at least 2, or take the oracle model')
+            .default(16)
+            .describe('programs per question'),
+          minimumWeight: share.default(0.4).describe('a test case with less weight is dropped'),
+        }),
+        z.strictObject({
           kind: z.literal('none').describe('no oracle: test cases are kept as the teacher wrote them, and none is run'),
         }),
       ])
@@ -129,7 +145,13 @@ export const filtering = defineStage({
     judge: {
       queue: 'sandbox',
       version: 4,
-      code: [...CODE, 'activities/filtering/oracle.ts', 'activities/languages/', ...JUDGE],
+      code: [
+        ...CODE,
+        'activities/filtering/oracle.ts',
+        'activities/languages/',
+        'activities/statistics/verifier-quality.ts',
+        ...JUDGE,
+      ],
     },
     seal: {
       queue: 'pipeline',

@@ -18,9 +18,12 @@ export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo'
 export const RewardConfig = z.strictObject({
   testsWeight: z.number().nonnegative().default(1).describe('weight of the tests; 0: none are run'),
   tests: z
-    .enum(['passRate', 'allPass'])
+    .enum(['passRate', 'weightedPassRate', 'allPass'])
     .default('allPass')
-    .describe('passRate: share of passed tests; allPass: 1 where all pass, else 0'),
+    .describe(
+      'passRate: share of passed tests; weightedPassRate: the same, each test by its weight from the rollouts of its ' +
+        'question (docs/explanation/verifier-quality.md); allPass: 1 where all pass, else 0',
+    ),
   rewardModelWeight: z
     .number()
     .nonnegative()
@@ -352,7 +355,7 @@ export const reinforcement = defineStage({
       queue: 'pipeline',
       version: 1,
       kind: 'rewards',
-      code: [OWN, 'activities/reinforcement/rewards.ts'],
+      code: [OWN, 'activities/reinforcement/rewards.ts', 'activities/statistics/verifier-quality.ts'],
       semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({
         reward,
         dropDegenerateGroups,
