@@ -264,7 +264,6 @@ describe('the process', () => {
       `
 import { writeFileSync } from 'node:fs';
 import { PythonService } from ${JSON.stringify(join(root, 'activities/runtime/python-service.ts'))};
-import { Attempt, failureOf } from '../fixtures/attempt.js';
 import { ECHO } from ${JSON.stringify(join(root, 'test/fixtures/echo-operations.ts'))};
 const python = new PythonService(ECHO, ${JSON.stringify({ ...optionsOf(GUARD_SECONDS), name: 'orphan' })});
 const { pid } = await python.call('echo', { value: 1 });
@@ -273,11 +272,15 @@ await python.call('stubborn', {});
 `,
     );
     const parent = spawn(process.execPath, ['--import', 'tsx', script], { stdio: 'inherit', cwd: root });
-    await expect.poll(() => existsSync(pidFile)).toBe(true);
-    const pid = Number(readFileSync(pidFile, 'utf8'));
-    expect(alive(pid)).toBe(true);
-    parent.kill('SIGKILL');
-    await expect.poll(() => alive(pid)).toBe(false);
+    // A file is there before it has its text.
+    const pidOf = (): number => (existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : 0);
+    try {
+      await expect.poll(pidOf).toBeGreaterThan(0);
+      expect(alive(pidOf())).toBe(true);
+    } finally {
+      parent.kill('SIGKILL');
+    }
+    await expect.poll(() => alive(pidOf())).toBe(false);
     rmSync(folder, { recursive: true, force: true });
   });
 });
