@@ -159,7 +159,8 @@ class _Module:
         self._binders: dict[str, list[int]] = defaultdict(list)
         self._changers: dict[str, list[int]] = defaultdict(list)
         self._needs: dict[int, _Needs] = {}
-        self._imports: dict[str, tuple[str, str]] = {}
+        self._imports: dict[str, tuple[str, set[str]]] = {}
+        """By name: the top-level module that it comes from, and the import statements."""
         self._relative: set[str] = set()
         self._has_future = False
         for place, node in enumerate(tree.body):
@@ -178,14 +179,16 @@ class _Module:
             renamed = f" as {alias.asname}" if alias.asname else ""
             if isinstance(node, ast.Import):
                 top = alias.name.split(".")[0]
-                self._imports[alias.asname or top] = (top, f"import {alias.name}{renamed}")
+                statements = self._imports.get(alias.asname or top, (top, set[str]()))[1]
+                # `import a.b` and `import a.c` both bind `a`.
+                self._imports[alias.asname or top] = (top, statements | {f"import {alias.name}{renamed}"})
             elif node.level or not node.module:
                 self._relative.add(alias.asname or alias.name)
             else:
                 statement = f"from {node.module} import {alias.name}{renamed}"
-                self._imports[alias.asname or alias.name] = (node.module.split(".")[0], statement)
+                self._imports[alias.asname or alias.name] = (node.module.split(".")[0], {statement})
 
-    def alone(self, node: ast.FunctionDef | ast.ClassDef) -> tuple[str, str | None]:
+    def alone(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> tuple[str, str | None]:
         """The text of a definition with what it needs of its module, or the reason why it cannot be had alone."""
         places = {place for place in self._binders[node.name] if self._body[place] is node}
         imports: set[str] = set()
@@ -216,7 +219,7 @@ class _Module:
                     return "", "needsItsPackage"
         if any(self._needs_a_package(self._body[place]) for place in places):
             return "", "needsAPackage"
-        lines = sorted({self._imports[name][1] for name in imports})
+        lines = sorted({statement for name in imports for statement in self._imports[name][1]})
         if self._has_future:
             lines.insert(0, "from __future__ import annotations")
         parts = ["\n".join(lines)] if lines else []
@@ -243,7 +246,7 @@ class _Module:
         }
         return not tops <= {*sys.stdlib_module_names}
 
-    def _hides(self, node: ast.FunctionDef | ast.ClassDef, name: str) -> bool:
+    def _hides(self, node: ast.stmt, name: str) -> bool:
         """Whether only the defaults of a function read a name, which its parameter of that name then hides."""
         return isinstance(node, ast.FunctionDef) and name in {
             argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)

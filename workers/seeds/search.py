@@ -1056,11 +1056,44 @@ class Search:
     def _learn(self, drawn: list[list[tuple[Parameter, str, str]]], outcome: Outcome, adds: bool) -> None:
         """Make kinds likelier that gave something, and less likely where they do not fit."""
         misfit = outcome.reason == "raised" and outcome.detail.startswith(("TypeError", "AttributeError"))
-        factor = 1.3 if adds else 0.85 if misfit else 0.95 if outcome.literal is None else 1.0
+        blamed = set(re.findall(r"\w+", outcome.detail)) if misfit else set[str]()
         for part in drawn:
             for parameter, kind, _ in part:
-                if kind in parameter.weights:
-                    parameter.weights[kind] = min(60.0, max(0.03, parameter.weights[kind] * factor))
+                if kind not in parameter.weights:
+                    continue
+                is_blamed = bool(blamed & _TYPES_OF_KINDS.get(kind, _NO_TYPES))
+                factor = 1.3 if adds else 0.8 if is_blamed else 0.98 if outcome.literal is None else 1.0
+                parameter.weights[kind] = min(60.0, max(0.03, parameter.weights[kind] * factor))
+
+
+_NO_TYPES: frozenset[str] = frozenset()
+_TYPES_OF_KINDS = {
+    "int": frozenset({"int"}),
+    "float": frozenset({"float"}),
+    "str": frozenset({"str"}),
+    "code": frozenset({"str"}),
+    "bool": frozenset({"bool"}),
+    "none": frozenset({"NoneType"}),
+    "bytes": frozenset({"bytes"}),
+    **dict.fromkeys(
+        ("ints", "strs", "mixed", "matrix", "pairs", "dicts", "functions", "lines"),
+        frozenset({"list", "list_iterator"}),
+    ),
+    **dict.fromkeys(("tuple", "intTuple"), frozenset({"tuple"})),
+    "dict": frozenset({"dict"}),
+    "set": frozenset({"set"}),
+    "function": frozenset({"function", "type", "builtin_function_or_method", "method_descriptor"}),
+    "type": frozenset({"type"}),
+    "iterator": frozenset({"list_iterator"}),
+    "range": frozenset({"range"}),
+    "textFile": frozenset({"StringIO"}),
+    "byteFile": frozenset({"BytesIO"}),
+    "pattern": frozenset({"Pattern"}),
+    "date": frozenset({"date", "datetime"}),
+    "decimal": frozenset({"Decimal"}),
+    "object": frozenset({"SimpleNamespace"}),
+}
+"""What messages of errors call the values of a kind: an error blames what it names."""
 
 
 def _call_text(target: Target, drawn: list[list[tuple[Parameter, str, str]]]) -> str:
@@ -1235,7 +1268,7 @@ def kept_of(search: Search, world: World, tests: int) -> tuple[list[dict[str, An
     return kept, reached
 
 
-_LEAST_REACHED = 0.6
+_LEAST_REACHED = 0.9
 """Share of the lines that one answer must come out of to be taken for the only one."""
 
 
@@ -1253,9 +1286,11 @@ def _why(search: Search, kept: list[dict[str, Any]], reached: set[int], lines: s
     for reason in ("nondeterministic", "sideEffects"):
         if reason in most and (reason == most[0] or search.reasons[reason] >= 3):
             return reason, _detail(search, reason)
-    if search.kept and outputs <= {"None"} and len(kept) >= 1:
+    if kept and len(outputs) < LEAST_OUTPUTS and len(reached) < _LEAST_REACHED * len(lines):
+        return "linesNotReached", f"{len(reached)} of {len(lines)} lines, always {next(iter(outputs))[:80]}"
+    if kept and outputs <= {"None"}:
         return "returnsNothing", ""
-    if len(kept) >= LEAST_TESTS and len(reached) >= _LEAST_REACHED * len(lines):
+    if len(kept) >= LEAST_TESTS:
         return "oneAnswer", f"always {next(iter(outputs))[:80]}"
     if "tooSlow" in most[:1]:
         return "tooSlow", _detail(search, "tooSlow")
@@ -1267,6 +1302,14 @@ def _why(search: Search, kept: list[dict[str, Any]], reached: set[int], lines: s
 
 def _detail(search: Search, reason: str) -> str:
     return search.details[reason].most_common(1)[0][0] if search.details.get(reason) else ""
+
+
+_NO_LINES = (ast.FunctionDef, ast.ClassDef, ast.Global, ast.Nonlocal, ast.Pass)
+"""Statements that calls do not run as lines of their own."""
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def entry_of(tree: ast.Module) -> str:
@@ -1328,7 +1371,7 @@ def answer(given: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]
         for node in ast.walk(world.tree)
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == entry
         for part in ast.walk(node)
-        if isinstance(part, ast.stmt) and part is not node
+        if isinstance(part, ast.stmt) and not isinstance(part, _NO_LINES) and not _is_text(part)
         for line in [part.lineno]
     }
     result = {

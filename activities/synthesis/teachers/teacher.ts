@@ -53,6 +53,7 @@ export type Derive = (seed: number, ...parts: (string | number)[]) => number;
  * - `nothingToCall`: it has no function and no class with methods;
  * - `noArguments`: every call that was tried raises; `tooFewCalls`: fewer than five give a value;
  * - `noLiteral`: its values are objects without a literal; `returnsNothing`: they are `None`; `oneAnswer`: all are equal;
+ * - `linesNotReached`: all are equal, and the calls reach less than nine tenths of the lines;
  * - `nondeterministic`: two runs differ, or it asks the clock or the host; `sideEffects`: it asks for files, the network,
  *   processes or input; `tooSlow`: a call is not cheap; `endsItsProcess`: the search got no answer out of it.
  */
@@ -65,6 +66,7 @@ export const SEARCH_FAILURES = [
   'noLiteral',
   'returnsNothing',
   'oneAnswer',
+  'linesNotReached',
   'nondeterministic',
   'sideEffects',
   'tooSlow',

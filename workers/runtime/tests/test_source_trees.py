@@ -46,6 +46,11 @@ def test_a_function_brings_helpers_and_constants_in_the_order_of_the_module() ->
     )
 
 
+def test_all_parts_of_a_package_that_a_module_imports_come_along() -> None:
+    text = "import importlib.util\nimport importlib.machinery\n\ndef f(n):\n    return importlib.util.MAGIC_NUMBER\n"
+    assert code_of(text, "f").startswith("import importlib.machinery\nimport importlib.util\n")
+
+
 def test_a_class_is_a_seed_with_its_bases() -> None:
     text = "class Base:\n    x = 1\n\nclass Stack(Base):\n    def size(self):\n        return self.x\n"
     assert code_of(text, "Stack") == text.replace("\n\n", "\n\n")
