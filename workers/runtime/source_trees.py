@@ -67,10 +67,10 @@ def seeds_of(name: str, root: Path, drops: Counter[str]) -> Iterator[Row]:
             drops["fileNotParsed"] += 1
             continue
         text, tree = parsed
-        is_test = _TEST_FILE.search(relative) is not None
+        if _TEST_FILE.search(relative):
+            drops["testOfTheTree"] += sum(isinstance(node, _DEFINITIONS) for node in tree.body)
+            continue
         for function, code, reason in functions_of(tree, text):
-            if reason is None and is_test:
-                reason = "testOfTheTree"
             if reason is not None:
                 drops[reason] += 1
                 continue

@@ -62,6 +62,8 @@ _RARE = frozenset(
     {"decimal", "date", "textFile", "byteFile", "pattern", "code", "type", "functions", "iterator", "range"}
 )
 """Kinds that are tried where something speaks for them, and hardly ever otherwise."""
+_USUAL = {"int": 1.5, "str": 1.5, "ints": 0.8, "strs": 0.6}
+"""Weights of the kinds that most functions take, where nothing speaks for any."""
 
 
 class GivenUp(BaseException):
@@ -252,16 +254,14 @@ _SIDE_EFFECTS = {"files", "environment", "processes", "input", "threads", "netwo
 _CLOCK_METHODS = {"now", "today", "utcnow"}
 
 
-_LOOKS = frozenset({os.stat, os.lstat, os.fstat, os.access, os.readlink, os.statvfs})
+_LOOKS = frozenset({os.stat, os.lstat, os.fstat, os.access, os.readlink, os.statvfs, os.getcwd})
 """Built-in functions that look at files, of which no audit hook hears."""
 
 
 def _clock_functions() -> frozenset[Any]:
     """Built-in functions whose answers come from the host or from chance."""
     names = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time")
-    return frozenset(
-        [*(getattr(time, name) for name in names), time.localtime, time.mktime, os.urandom, os.getpid, os.getcwd]
-    )
+    return frozenset([*(getattr(time, name) for name in names), time.localtime, time.mktime, os.urandom, os.getpid])
 
 
 @contextlib.contextmanager
@@ -420,6 +420,7 @@ _CALLABLES = (
     'lambda *a: None', 'max', 'min', 'list', 'tuple', 'sum', 'bool', 'repr', 'type', 'lambda x: -x',
     'lambda x: len(str(x))', 'lambda: 7', 'lambda *a, **k: sorted(map(str, a))', 'isinstance',
 )  # fmt: skip
+_CHARACTERS = "aZ09 _-.,:/\n\t\x00\x7f\u00e9\u0660\u4e2d\u200b\U0001f600\ud800"
 _PATTERNS = ("a", "[a-z]+", r"\\d+", "(a)(b)?", r"\\s", "^x", ".")
 
 
@@ -434,6 +435,7 @@ class Values:
         self.kinds: dict[str, Callable[[], str]] = {
             "int": self._int,
             "str": self._str,
+            "character": lambda: repr(chance.choice(_CHARACTERS)),
             "float": lambda: repr(chance.choice(_FLOATS) if chance.random() < 0.6 else chance.randrange(-400, 400) / 4),
             "bool": lambda: chance.choice(("True", "False")),
             "none": lambda: "None",
@@ -622,6 +624,7 @@ _NAMES: dict[str, str] = {
 }
 """Names that parameters of each kind often have."""
 _ENDINGS: tuple[tuple[str, str], ...] = (
+    (r"c|ch|char|character|code|letter", "character"),
     (r"max\w*", "int"),
     (r"min\w*", "int"),
     (r"\w*name", "str"),
@@ -746,7 +749,7 @@ def parameters_of(function: ast.FunctionDef, kinds: list[str], skip_first: bool 
 
 
 def _unknown(kinds: list[str]) -> dict[str, float]:
-    return {kind: 0.05 if kind in _RARE else 0.3 for kind in kinds}
+    return {kind: 0.05 if kind in _RARE else _USUAL.get(kind, 0.3) for kind in kinds}
 
 
 def _weigh_text(weights: dict[str, float], text: str, share: float = 1.0) -> None:
@@ -821,7 +824,9 @@ def _uses_of(function: ast.FunctionDef, name: str, weights: dict[str, float]) ->
                     more(2, "ints", "strs", "str", "tuple")
                 elif called in ("range", "chr", "bin", "hex", "oct", "abs", "divmod", "pow", "index"):
                     more(6, "int")
-                elif called in ("ord", "float", "int", "open"):
+                elif called == "ord":
+                    more(10, "character")
+                elif called in ("float", "int", "open"):
                     more(3, "str", "int")
                 elif called == "callable":
                     more(6, "function")
@@ -837,6 +842,10 @@ def _uses_of(function: ast.FunctionDef, name: str, weights: dict[str, float]) ->
                 more(3, "int", "str")
             case ast.BinOp(left=ast.Constant(value=str()), right=value) if is_it(value):
                 more(4, "str", "tuple")
+            case ast.BinOp(
+                left=left, right=right, op=ast.LShift() | ast.RShift() | ast.BitAnd() | ast.BitXor() | ast.FloorDiv()
+            ) if is_it(left) or is_it(right):
+                more(10, "int")
             case ast.BinOp(left=left, right=right, op=ast.Add()) if is_it(left) or is_it(right):
                 more(2, "int", "str", "float", "ints")
             case ast.BinOp(left=left, right=right) if is_it(left) or is_it(right):
@@ -1055,8 +1064,7 @@ class Search:
 
     def _learn(self, drawn: list[list[tuple[Parameter, str, str]]], outcome: Outcome, adds: bool) -> None:
         """Make kinds likelier that gave something, and less likely where they do not fit."""
-        misfit = outcome.reason == "raised" and outcome.detail.startswith(("TypeError", "AttributeError"))
-        blamed = set(re.findall(r"\w+", outcome.detail)) if misfit else set[str]()
+        blamed = _blamed_by(outcome.detail) if outcome.reason == "raised" else set[str]()
         for part in drawn:
             for parameter, kind, _ in part:
                 if kind not in parameter.weights:
@@ -1066,11 +1074,22 @@ class Search:
                 parameter.weights[kind] = min(60.0, max(0.03, parameter.weights[kind] * factor))
 
 
+def _blamed_by(detail: str) -> set[str]:
+    """Names of types that the message of an error holds against the arguments."""
+    if not detail.startswith(("TypeError", "AttributeError")) and "object of type" not in detail:
+        return set()
+    # "must be str, not list" wants the first one.
+    words = set(re.findall(r"\w+", detail.rsplit(", not ", 1)[-1].rsplit("object of type", 1)[-1]))
+    # Of two types that do not go together, a number is seldom the wrong one.
+    return words - {"int"} if len(words & _NAMED_TYPES) > 1 else words
+
+
 _NO_TYPES: frozenset[str] = frozenset()
 _TYPES_OF_KINDS = {
     "int": frozenset({"int"}),
     "float": frozenset({"float"}),
     "str": frozenset({"str"}),
+    "character": frozenset({"str"}),
     "code": frozenset({"str"}),
     "bool": frozenset({"bool"}),
     "none": frozenset({"NoneType"}),
@@ -1094,6 +1113,7 @@ _TYPES_OF_KINDS = {
     "object": frozenset({"SimpleNamespace"}),
 }
 """What messages of errors call the values of a kind: an error blames what it names."""
+_NAMED_TYPES = frozenset[str]().union(*_TYPES_OF_KINDS.values())
 
 
 def _call_text(target: Target, drawn: list[list[tuple[Parameter, str, str]]]) -> str:

@@ -128,4 +128,4 @@ def test_the_seeds_of_a_tree_have_calls_and_reasons_are_counted(tmp_path: Path) 
         ("project:good.py:Box", "Box"),
     ]
     assert rows[0]["calls"] == ["double(4)", "double([1])"]
-    assert drops == {"fileNotParsed": 1, "noArguments": 1, "testOfTheTree": 1}
+    assert drops == {"fileNotParsed": 1, "testOfTheTree": 2}
