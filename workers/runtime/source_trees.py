@@ -32,7 +32,7 @@ MOST_CALL_CHARACTERS = 300
 _INLINED_DEPTH = 3
 
 _TEST_FILE = re.compile(r"(^|/)(tests?|testing)/|(^|/)(test_[^/]*|[^/]*_tests?|conftest)\.py$")
-_BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
+_BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 
 
 class Found(NamedTuple):

@@ -75,6 +75,7 @@ MUCH = "".join(f"{name} = 1\n" for name in NAMES) + f"def f(n):\n    return {' +
         ("from other import *\ndef f(x, limit=limit):\n    return limit + x\n", "defaultNeedsItsModule"),
         ("from other import *\ndef f(x):\n    return limit + x\n", "needsItsModule"),
         ("def f(n: Missing):\n    return n\n", "needsItsModule"),
+        ("def f(n):\n    return __file__ + n\n", "needsItsModule"),
         ("from .other import g\ndef f(x):\n    return g(x)\n", "needsItsPackage"),
         ("import numpy as np\ndef f(x):\n    return np.mean(x)\n", "needsAPackage"),
         ("def f():\n    return 1\n", "noArguments"),
