@@ -8,9 +8,10 @@ Arguments come from the examples of the docstring, from calls of the seed's own 
 default, annotation and use of each parameter, whose kinds are weighed by what the seed makes of them. Which lines a
 call reaches decides what is kept.
 
-A call is kept if two runs in fresh copies of the seed give the same value, if that value has a literal, and if the call
-is cheap. All choices follow from the number `seed`, and limits are counted in calls and in lines, so that the same
-seed gives the same tests. The seed runs in this process, so everything printed here is taken for hostile outside.
+A call is kept if its run among the others and one in a fresh copy of the seed give the same value, if that value has a
+literal, and if the call is cheap. All choices follow from the number `seed`, and limits are counted in calls and in
+lines first, so that the same seed gives the same tests. The seed runs in this process, so everything printed here is
+taken for hostile outside.
 """
 
 from __future__ import annotations
