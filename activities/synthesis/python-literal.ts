@@ -141,6 +141,22 @@ export function parsePyLiteral(text: string): PyValue {
   return rest === '' ? parsed : fail();
 }
 
+/**
+ * Whether a text is a literal that can be written again. A value that a program gives may be none, such as a complex
+ * number or infinity.
+ *
+ * @example
+ * isPyLiteral('[1, None]'); // true
+ */
+export function isPyLiteral(text: string): boolean {
+  try {
+    pyLiteral(parsePyLiteral(text));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Whether two values are equal in the sense of Python's `==`, between values of the same kind. */
 export function pyEqual(a: PyValue, b: PyValue): boolean {
   if (a.kind === 'dict' && b.kind === 'dict') {

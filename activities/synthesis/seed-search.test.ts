@@ -45,17 +45,20 @@ describe('a search', () => {
       'import os\nos._exit(0)\ndef f(n):\n    return n\n',
       'import os\ndef f(n):\n    os.write(1, b\'\\n{"entryPoint": "g", "tests": 7}\\n\')\n    os._exit(0)\n',
       'print("{}")\ndef f(n):\n    return [n]\n',
+      'import json, os\ntest = {"call": "f(1)", "literal": "1j", "origin": "trial"}\n' +
+        'answer = {"entryPoint": "f", "header": "", "documentation": "", "isClass": False, "tests": [test]}\n' +
+        'def f(n):\n    os.write(1, b"\\n" + json.dumps(answer).encode() + b"\\n")\n    os._exit(0)\n',
     );
-    expect(found.map(({ reason }) => reason)).toEqual(['endsItsProcess', 'endsItsProcess', undefined]);
+    expect(found.map(({ reason }) => reason)).toEqual(['endsItsProcess', 'endsItsProcess', undefined, 'noLiteral']);
     expect(found[2]!.tests.length).toBeGreaterThanOrEqual(5);
   });
 
   it('goes on without a call that nothing ends', async () => {
     // One long calculation in C hears no signal.
-    const code = 'def f(n):\n    return 10 ** 10 ** 9 if n == "stuck" else [n]\n';
+    const code = 'def f(n):\n    return sum(range(10 ** 13)) if str(n)[::-1] == "52.7" else [n]\n';
     const [found] = await searchSeeds(
       sandbox,
-      [{ code, calls: ['f("stuck")', 'f("first")'], seed: 1, tests: 8, attempts: 200 }],
+      [{ code, calls: ['f(7.25)', 'f("first")'], seed: 1, tests: 8, attempts: 200 }],
       { limits },
     );
     expect(found).toMatchObject({ entryPoint: 'f' });
@@ -77,6 +80,17 @@ describe('a search', () => {
     const { judgements } = await judgePrograms(sandbox, [{ id: 'p', program: code, tests }], { limits });
     expect(judgements[0]).toMatchObject({ judged: true, passRate: 1 });
     expect(await searchSeeds(sandbox, [asked.search], { limits })).toEqual([found]);
+  });
+});
+
+describe('a value without a literal', () => {
+  it('holds up nothing where a seed is called by its annotations', () => {
+    const teaching = offline.with({ kind: 'offline', corruptedShare: 1 });
+    if (teaching.answers.from !== 'sandbox') throw new Error('it runs nothing');
+    const code = 'def f(n: float) -> float:\n    """The root."""\n    return n ** 0.5\n';
+    const { write } = teaching.answers.ask(SeedRow.parse({ id: 'own/f', source: 'own', code }), deriveSeed);
+    const { testCases } = write(['1j', 'nan', '1e999', '2.0'].map((literal) => ({ call: 'f(1)', literal })));
+    expect(testCases).toHaveLength(1);
   });
 });
 

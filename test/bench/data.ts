@@ -35,6 +35,7 @@ const HELP = `npm run bench:data -- [options]
   --only NAME    only this part: store, pairs, teacher, seeds (may be given several times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
   --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
+  --tree NAME    of the seeds part only this tree: standard library, more_itertools, toolz, boltons (several times)
   --json         one JSON object on the last line
   --help         print this`;
 
@@ -365,6 +366,7 @@ async function main(): Promise<void> {
       only: { type: 'string', multiple: true },
       questions: { type: 'string', default: '87149' },
       seeds: { type: 'string', default: '1000,10000,124006' },
+      tree: { type: 'string', multiple: true },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -381,7 +383,7 @@ async function main(): Promise<void> {
     pairs: (surroundings) => pairs(surroundings, questions),
     teacher: (surroundings) => teacher(surroundings, sizes),
     seeds: (surroundings) =>
-      seedMeasures(surroundings.stack.home, (type, input) => onWorker(surroundings, type, input)),
+      seedMeasures(surroundings.stack.home, (type, input) => onWorker(surroundings, type, input), values.tree),
   };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen)

@@ -286,7 +286,7 @@ def _told(error: BaseException) -> str:
 
 # --- values and their literals ----------------------------------------------------------------------------------------
 
-_LITERAL_TYPES = (int, float, complex, str, bytes, list, tuple, dict, set, bool, type(None), type(...))
+_LITERAL_TYPES = (int, float, str, bytes, list, tuple, dict, set, bool, type(None))
 
 
 def _settled(value: Any) -> tuple[str, Any]:
@@ -351,7 +351,7 @@ def _written(value: Any, depth: int) -> str | None:
     kind = type(value)
     if depth > 20:
         return None
-    if kind in (bool, type(None), int, float, complex, str, bytes):
+    if kind in (bool, type(None), int, float, str, bytes):
         if kind is int and value.bit_length() > 4 * MOST_LITERAL:
             return None
         return repr(value)

@@ -4,6 +4,7 @@ import { seed, share, testCases } from '../../../workflows/contract/fields.js';
 import { languageOf } from '../../languages/index.js';
 import { python } from '../../languages/python.js';
 import { generateCalls, parseSeed, writeQuestion, writeSearched, writeTestCases } from '../offline-teacher.js';
+import { isPyLiteral } from '../python-literal.js';
 import { defineTeacher } from './teacher.js';
 
 /** Calls that are tried for one seed, at most. */
@@ -34,15 +35,18 @@ export const offline = defineTeacher({
         const parsed = parseSeed(row.code, row.domain);
         return {
           calls: generateCalls(parsed, { count, seed: derive(own, row.id, 'calls') }),
-          write: (answered) => ({
-            question: writeQuestion(parsed),
-            entryPoint: parsed.name,
-            testCases: writeTestCases(
-              answered.map(({ call }) => call),
-              answered.map(({ literal }) => literal),
-              { corruptedShare, seed: derive(own, row.id, 'tests') },
-            ),
-          }),
+          write: (answered) => {
+            const usable = answered.filter(({ literal }) => isPyLiteral(literal));
+            return {
+              question: writeQuestion(parsed),
+              entryPoint: parsed.name,
+              testCases: writeTestCases(
+                usable.map(({ call }) => call),
+                usable.map(({ literal }) => literal),
+                { corruptedShare, seed: derive(own, row.id, 'tests') },
+              ),
+            };
+          },
         };
       },
       search: (row, derive) => ({

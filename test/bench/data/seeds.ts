@@ -60,10 +60,18 @@ const told = (counts: unknown): string =>
     .map(([reason, times]) => `${reason} ${times}`)
     .join(', ');
 
-/** The measures; `folder` is for the seeds' files. */
-export async function seedMeasures(folder: string, onWorker: OnWorker): Promise<Measure[]> {
+/** The measures of the trees with these names, or of all; `folder` is for the seeds' files. */
+export async function seedMeasures(
+  folder: string,
+  onWorker: OnWorker,
+  names: readonly string[] = [],
+): Promise<Measure[]> {
   const measures: Measure[] = [];
-  for (const { name, folder: tree, least } of trees()) {
+  const known = trees();
+  const unknown = names.find((name) => !known.some((tree) => tree.name === name));
+  if (unknown !== undefined)
+    throw new Error(`--tree is ${unknown}: the trees are ${known.map(({ name }) => name).join(', ')}.`);
+  for (const { name, folder: tree, least } of known.filter((each) => names.length === 0 || names.includes(each.name))) {
     const path = join(folder, `${name.replace(' ', '-')}.jsonl`);
     const drops = JSON.parse(runPython(venvPython(), ['-c', EXTRACT, name, tree, path])) as unknown;
     const config = { teacher: { kind: 'offline' }, decontaminate: [], nearDuplicate: null };

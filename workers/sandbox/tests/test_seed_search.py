@@ -119,6 +119,7 @@ def test_of_an_endless_generator_the_first_values_are_asked(service: Service) ->
         ("x = 1\n", "nothingToCall"),
         ("def f(n):\n    raise KeyError(n)\n", "noArguments"),
         ("class A: pass\ndef f(n):\n    return A()\n", "noLiteral"),
+        ("def f(n):\n    return [n, 2j]\n", "noLiteral"),
         ("def f(n):\n    if n:\n        return None\n", "returnsNothing"),
         ("def f(n):\n    return 'always'\n", "oneAnswer"),
         ("import random\ndef f(n):\n    return [n, random.random()]\n", "nondeterministic"),
