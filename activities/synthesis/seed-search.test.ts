@@ -76,7 +76,7 @@ describe('a search', () => {
     const { testCases, question, failure } = asked.write(found!);
     expect(failure).toBeUndefined();
     expect(question).toContain('Write a Python function `common(a, b)`');
-    const tests = testCases.map(({ test }) => test);
+    const tests = testCases.flatMap(({ test }) => (typeof test === 'string' ? [test] : []));
     const { judgements } = await judgePrograms(sandbox, [{ id: 'p', program: code, tests }], { limits });
     expect(judgements[0]).toMatchObject({ judged: true, passRate: 1 });
     expect(await searchSeeds(sandbox, [asked.search], { limits })).toEqual([found]);
