@@ -56,7 +56,10 @@ ${
 }
 
 function questionOf(question: QuestionRow, kept: FilteredQuestionRow | undefined): Html {
-  if (question.failure !== undefined) return html`<p class="why">No question: ${question.failure}</p>`;
+  if (question.failure !== undefined) {
+    const detail = question.failureDetail === undefined ? '' : ` (${question.failureDetail})`;
+    return html`<p class="why">No question: ${question.failure}${detail}</p>`;
+  }
   const tests = new Set((kept?.tests ?? []).map(testText));
   const outcome = kept
     ? html`${tests.size} of ${question.testCases.length} test cases were kept;

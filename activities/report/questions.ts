@@ -335,9 +335,11 @@ class Reader {
     reference,
     testCases,
     failure,
+    failureDetail,
     rejectedTests,
   }: QuestionRow) {
-    if (failure !== undefined) this.#example('synthesis', 'question', failure, { text: seedId, question: id });
+    const why = failureDetail === undefined ? seedId : `${seedId}: ${failureDetail}`;
+    if (failure !== undefined) this.#example('synthesis', 'question', failure, { text: why, question: id });
     for (const { test, reason } of rejectedTests ?? [])
       this.#example('synthesis', 'testCase', reason, { text: test, question: id });
     await this.#keep(id, {

@@ -24,7 +24,12 @@ import { cancellationSignal, currentProducer, reportProgress } from '../runtime/
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { askTeacher, knownAsks, questionOf } from './asking.js';
-import type { FromSandbox } from './teachers/teacher.js';
+import { searchSeeds } from './seed-search.js';
+import type { FromSandbox, Taught } from './teachers/teacher.js';
+
+/** Calls of a seed that must give a value, or it is searched. */
+const LEAST_TESTS = 5;
+const NOTHING = { question: '', entryPoint: '', testCases: [] };
 
 /** A seed with the replies to it: the first one, and the others. Without one where no reply is stored for the seed. */
 const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional(), more: z.array(ReplyRow).optional() });
@@ -66,7 +71,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
           metrics.seeds += 1;
           const { code, language } = row;
-          const name = languageOf(row).firstFunctionOf(code) ?? '';
+          const name = row.entryPoint ?? languageOf(row).firstFunctionOf(code) ?? '';
           const digest = sha256(code);
           const why = contamination.reasonOf({ name, code, language });
           if (seen.has(digest)) drop('duplicateSeed');
@@ -88,29 +93,49 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     async run({ config, rows }) {
       const { answers } = TEACHERS.of(config.teacher);
       if (answers.from !== 'sandbox') throw new Error(`the teacher '${config.teacher.kind}' runs no seeds`);
+      const signal = cancellationSignal();
       const asked = rows.map((seed) => ({ seed, ...understood(answers, seed) }));
       const results = await evaluateCalls(
         sandbox,
         asked.flatMap(({ seed, calls, write }) => (write ? [{ id: seed.id, program: seed.code, calls }] : [])),
         {
           limits: config.limits,
-          signal: cancellationSignal(),
+          signal,
           onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run' }),
         },
       );
       let next = 0;
       let failedCalls = 0;
-      const questions = asked.map(({ seed, calls, write, failure }): QuestionRow => {
-        if (!write) return questionOf(seed, { question: '', entryPoint: '', testCases: [], failure });
+      const taught = asked.map(({ calls, write, failure }): { taught: Taught; isThin: boolean } => {
+        if (!write)
+          return { taught: { ...NOTHING, failure: 'seedNotUnderstood', failureDetail: failure }, isThin: true };
         const values = results[next++]!;
         const answered = calls.flatMap((call, index) => {
           const value = values[index]!;
           return 'literal' in value ? [{ call, literal: value.literal }] : [];
         });
         failedCalls += calls.length - answered.length;
-        return questionOf(seed, write(answered));
+        return { taught: write(answered), isThin: answered.length < Math.min(LEAST_TESTS, calls.length) };
       });
-      return { rows: questions, metrics: { failedCalls } };
+      // What could not be read, or answers too few of its calls, is searched.
+      const thin = taught.flatMap(({ isThin }, at) => (isThin && answers.search ? [at] : []));
+      const searches = thin.map((at) => answers.search!(rows[at]!, deriveSeed));
+      const found = await searchSeeds(
+        sandbox,
+        searches.map(({ search }) => search),
+        {
+          limits: config.limits,
+          signal,
+          onProgress: (done, total) => reportProgress({ done, total, message: 'seeds searched' }),
+        },
+      );
+      thin.forEach((at, place) => {
+        const searched = searches[place]!.write(found[place]!);
+        const before = taught[at]!.taught;
+        // Few tests that a seed's own description gave are better than none.
+        if (searched.failure === undefined || before.testCases.length === 0) taught[at]!.taught = searched;
+      });
+      return { rows: rows.map((seed, at) => questionOf(seed, taught[at]!.taught)), metrics: { failedCalls } };
     },
   });
 
@@ -181,15 +206,19 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
       let testCases = 0;
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
+      const testOrigins: Record<string, number> = {};
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;
-        // A teacher that runs seeds says in a sentence what it did not understand.
-        else count(failures, from === 'sandbox' ? 'seedNotUnderstood' : row.failure);
+        else count(failures, row.failure);
         testCases += row.testCases.length;
+        for (const { origin } of row.testCases) if (origin !== undefined) count(testOrigins, origin);
         for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
-      if (from === 'sandbox') return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0 } };
+      if (from === 'sandbox') {
+        const searched = Object.keys(testOrigins).length > 0 ? { testOrigins } : {};
+        return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0, ...searched } };
+      }
       const replies = from === 'endpoint' ? await keepReplies(stageKey, inputs, rows(request)) : undefined;
       return {
         metrics: {

@@ -1,8 +1,22 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it, test } from 'vitest';
 import { SeedRow } from '../../workflows/contract/rows.js';
-import { generateCalls, parseSeed, writeQuestion, writeTestCases } from './offline-teacher.js';
-import { float, int, list, parsePyLiteral, pyEqual, pyLiteral, str, tuple, type PyValue } from './python-literal.js';
+import { generateCalls, parseSeed, writeQuestion, writeSearched, writeTestCases } from './offline-teacher.js';
+import {
+  bytes,
+  float,
+  int,
+  list,
+  none,
+  parsePyLiteral,
+  pyEqual,
+  pyLiteral,
+  set,
+  str,
+  tuple,
+  type PyValue,
+} from './python-literal.js';
+import type { Searched } from './teachers/teacher.js';
 
 const SEEDS = readFileSync(new URL('../../infra/seeds/simple.jsonl', import.meta.url), 'utf8')
   .trim()
@@ -159,6 +173,11 @@ describe('writeTestCases', () => {
     tuple([int(1), int(2)]),
     { kind: 'bool', value: true },
     { kind: 'bool', value: false },
+    none,
+    bytes(''),
+    bytes('ab'),
+    set([]),
+    set([int(1), int(2)]),
     { kind: 'dict', entries: [] },
     {
       kind: 'dict',
@@ -185,7 +204,7 @@ describe('writeTestCases', () => {
         const { call, value } = expected(text);
         const truth = truths[index] as PyValue;
         expect(call).toBe(calls[index]);
-        expect(value.kind).toBe(truth.kind);
+        if (truth.kind !== 'none') expect(value.kind).toBe(truth.kind);
         expect(pyEqual(value, truth)).toBe(!corrupted);
         if (corrupted && value.kind === 'float' && truth.kind === 'float') {
           expect(Math.abs(value.value - truth.value)).toBeGreaterThan(1e-6);
@@ -208,6 +227,63 @@ describe('writeTestCases', () => {
   });
 });
 
+describe('writeSearched', () => {
+  const found: Searched = {
+    entryPoint: 'words',
+    header: 'def words(text, sep=None)',
+    documentation: 'The words of a text, in their order, split at the separator.',
+    isClass: false,
+    tests: [
+      { call: "list(words('a b'))", literal: "['a', 'b']", origin: 'docstring' },
+      { call: "list(words(''))", literal: '[]', origin: 'tree' },
+      ...Array.from({ length: 8 }, (_, at) => ({
+        call: `list(words('${'x '.repeat(at)}y'))`,
+        literal: `[${"'x', ".repeat(at)}'y']`,
+        origin: 'trial' as const,
+      })),
+    ],
+    reached: 3,
+    lines: 3,
+    wrongClaims: 0,
+  };
+  const options = { corruptedShare: 0.5, seed: 1 };
+
+  it('asks with header and documentation, and never corrupts what a docstring promises', () => {
+    const { question, entryPoint, testCases } = writeSearched(found, options);
+    expect(entryPoint).toBe('words');
+    expect(question).toBe(
+      'Write a Python function `words(text, sep=None)` for this task: ' +
+        'The words of a text, in their order, split at the separator.',
+    );
+    expect(testCases).toHaveLength(10);
+    expect(testCases[0]).toEqual({
+      test: "assert list(words('a b')) == ['a', 'b']",
+      corrupted: false,
+      origin: 'docstring',
+    });
+    expect(testCases.filter(({ corrupted }) => corrupted)).toHaveLength(5);
+    expect(writeSearched(found, options)).toEqual(writeSearched(found, options));
+  });
+
+  it('shows examples where the documentation says little', () => {
+    const { question } = writeSearched({ ...found, documentation: 'Words.' }, options);
+    expect(question).toContain("It must do what these examples show:\n\n>>> list(words('a b'))\n['a', 'b']\n>>> ");
+    const shown = writeSearched({ ...found, documentation: '', isClass: true, header: 'class A:' }, options).question;
+    expect(shown).toMatch(/^Write a Python class with these methods:\n\nclass A:\.\n\nIt must do/);
+  });
+
+  it('is a reason with its detail where there is no question', () => {
+    const none = { ...found, tests: [], reason: 'noLiteral' as const, detail: 'a value of type A' };
+    expect(writeSearched(none, options)).toEqual({
+      question: '',
+      entryPoint: 'words',
+      testCases: [],
+      failure: 'noLiteral',
+      failureDetail: 'a value of type A',
+    });
+  });
+});
+
 describe('Python literals', () => {
   const written = [
     [str(`it's`), `"it's"`],
@@ -217,6 +293,10 @@ describe('Python literals', () => {
     [float(-0), '-0.0'],
     [float(1e21), '1e+21'],
     [tuple([int(1)]), '(1,)'],
+    [none, 'None'],
+    [bytes('a\u0000\u00ff'), "b'a\\x00\\xff'"],
+    [set([]), 'set()'],
+    [set([int(1), str('a')]), "{1, 'a'}"],
     [list([tuple([]), list([])]), '[(), []]'],
     [{ kind: 'dict', entries: [[str('k'), { kind: 'bool', value: true }]] }, `{'k': True}`],
   ] satisfies [PyValue, string][];
@@ -226,7 +306,7 @@ describe('Python literals', () => {
     expect(parsePyLiteral(text)).toEqual(value);
   });
 
-  test.each(['', 'None', 'nan', '[1 2]', '[1,,2]', '{1, 2}', "'open", '1 2', 'f(1)', '1.2.3', '0x10'])(
+  test.each(['', 'nan', '[1 2]', '[1,,2]', '{1: 2, 3}', "'open", '1 2', 'f(1)', '1.2.3', '0x10', '1+2j'])(
     'refuses %j',
     (text) => {
       expect(() => parsePyLiteral(text)).toThrow('not a Python literal');

@@ -9,6 +9,7 @@
 import type { SeedRow, TestCase } from '../../workflows/contract/rows.js';
 import {
   bool,
+  bytes,
   dict,
   float,
   int,
@@ -16,11 +17,13 @@ import {
   parsePyLiteral,
   pyEqual,
   pyLiteral,
+  set,
   str,
   tuple,
   type PyValue,
 } from './python-literal.js';
 import { Random } from '../statistics/random.js';
+import type { Searched, Taught } from './teachers/teacher.js';
 
 /** The type of a parameter or return value, as far as the generator of inputs understands annotations. */
 type PyType =
@@ -326,6 +329,12 @@ function wrongValues(value: PyValue): PyValue[] {
         return [value.value + 1, value.value - 1, -value.value, Math.round(value.value)].map(float);
       case 'bool':
         return [bool(!value.value)];
+      case 'none':
+        return [int(0), bool(false), str('')];
+      case 'bytes':
+        return [bytes(`${value.value}0`), ...wrongOrders([...value.value]).map((order) => bytes(order.join('')))];
+      case 'set':
+        return [set(value.items.slice(1)), set([...value.items, int(1_000_003)])];
       case 'str': {
         const characters = [...value.value];
         const swapped = characters.map((c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase()));
@@ -395,7 +404,7 @@ export function writeTestCases(
   calls: string[],
   literals: string[],
   options: { corruptedShare: number; seed: number },
-): (Required<TestCase> & { test: string })[] {
+): { test: string; corrupted: boolean }[] {
   if (calls.length !== literals.length) {
     throw new Error(`there are ${calls.length} calls but ${literals.length} expected values`);
   }
@@ -415,4 +424,56 @@ export function writeTestCases(
         : `assert ${call} == ${pyLiteral(expected)}`;
     return { test, corrupted };
   });
+}
+
+/** Characters of the documentation that a question holds. */
+const DOCUMENTATION = 2_000;
+/** Characters of a documentation that may say enough without examples. */
+const LEAST_DOCUMENTATION = 40;
+/** Examples that a question without such a documentation shows. */
+const SHOWN_EXAMPLES = 5;
+const MOST_SHOWN = 200;
+
+/**
+ * The question and tests of a seed that was searched.
+ *
+ * The question is what the seed's own text says: headers and documentation. Where it says little, examples of its tests
+ * are the specification. Tests that a docstring promises are never corrupted, because they are its author's word.
+ *
+ * @example
+ * writeSearched(found, { corruptedShare: 0.15, seed: 1 }).testCases.length;
+ */
+export function writeSearched(found: Searched, options: { corruptedShare: number; seed: number }): Taught {
+  const { entryPoint, header, documentation, isClass, tests, reason, detail } = found;
+  if (reason !== undefined) {
+    const failureDetail = detail === undefined || detail === '' ? {} : { failureDetail: detail };
+    return { question: '', entryPoint, testCases: [], failure: reason, ...failureDetail };
+  }
+  const promised = tests.filter(({ origin }) => origin === 'docstring');
+  const others = tests.filter(({ origin }) => origin !== 'docstring');
+  const write = (some: typeof tests, corruptedShare: number): TestCase[] =>
+    writeTestCases(
+      some.map(({ call }) => call),
+      some.map(({ literal }) => literal),
+      { ...options, corruptedShare },
+    ).map(({ test, corrupted }, at) => ({ test, corrupted, origin: some[at]!.origin }));
+  const opening = isClass
+    ? `Write a Python class with these methods:\n\n${header}`
+    : `Write a Python function \`${header.replace(/^def /, '')}\``;
+  const text = documentation.slice(0, DOCUMENTATION).trim();
+  const short = tests.filter(({ call, literal }) => call.length + literal.length <= MOST_SHOWN);
+  const examples = text.length >= LEAST_DOCUMENTATION ? [] : short.slice(0, SHOWN_EXAMPLES);
+  return {
+    question: [
+      text === '' ? `${opening}.` : `${opening}${isClass ? '\n\n' : ' for this task: '}${text}`,
+      ...(examples.length === 0
+        ? []
+        : [
+            'It must do what these examples show:\n\n' +
+              examples.map(({ call, literal }) => `>>> ${call}\n${literal}`).join('\n'),
+          ]),
+    ].join('\n\n'),
+    entryPoint,
+    testCases: [...write(promised, 0), ...write(others, options.corruptedShare)],
+  };
 }

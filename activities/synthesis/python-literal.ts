@@ -5,16 +5,22 @@ export type PyValue =
   | { kind: 'int'; value: bigint }
   | { kind: 'float'; value: number }
   | { kind: 'bool'; value: boolean }
+  | { kind: 'none' }
   | { kind: 'str'; value: string }
-  | { kind: 'list' | 'tuple'; items: PyValue[] }
+  /** One character per byte. */
+  | { kind: 'bytes'; value: string }
+  | { kind: 'list' | 'tuple' | 'set'; items: PyValue[] }
   | { kind: 'dict'; entries: [PyValue, PyValue][] };
 
 export const int = (value: number | bigint): PyValue => ({ kind: 'int', value: BigInt(value) });
 export const float = (value: number): PyValue => ({ kind: 'float', value });
 export const bool = (value: boolean): PyValue => ({ kind: 'bool', value });
+export const none: PyValue = { kind: 'none' };
 export const str = (value: string): PyValue => ({ kind: 'str', value });
+export const bytes = (value: string): PyValue => ({ kind: 'bytes', value });
 export const list = (items: PyValue[]): PyValue => ({ kind: 'list', items });
 export const tuple = (items: PyValue[]): PyValue => ({ kind: 'tuple', items });
+export const set = (items: PyValue[]): PyValue => ({ kind: 'set', items });
 export const dict = (entries: [PyValue, PyValue][]): PyValue => ({ kind: 'dict', entries });
 
 const ESCAPES: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
@@ -52,8 +58,14 @@ export function pyLiteral(value: PyValue): string {
     }
     case 'bool':
       return value.value ? 'True' : 'False';
+    case 'none':
+      return 'None';
     case 'str':
       return strLiteral(value.value);
+    case 'bytes':
+      return `b${strLiteral(value.value)}`;
+    case 'set':
+      return value.items.length === 0 ? 'set()' : `{${value.items.map(pyLiteral).join(', ')}}`;
     case 'list':
       return `[${value.items.map(pyLiteral).join(', ')}]`;
     case 'tuple':
@@ -66,12 +78,14 @@ export function pyLiteral(value: PyValue): string {
 /**
  * The value of a Python literal as `repr` writes it.
  *
- * @throws Error that quotes the text when it is no literal of the kinds above (`None`, `nan`, an object, a set).
+ * @throws Error that quotes the text when it is no literal of the kinds above (`nan`, an object, a complex number).
  */
 export function parsePyLiteral(text: string): PyValue {
   let rest = text.trim();
   const fail = (): never => {
-    throw new Error(`not a Python literal of int, float, bool, str, list, tuple or dict: ${text.slice(0, 200)}`);
+    throw new Error(
+      `not a Python literal of int, float, bool, None, str, bytes, list, tuple, set or dict: ${text.slice(0, 200)}`,
+    );
   };
   /** Consumes the match of an anchored pattern and the spaces after it. */
   const take = (pattern: RegExp): string | undefined => {
@@ -105,24 +119,42 @@ export function parsePyLiteral(text: string): PyValue {
       const { items, comma } = sequence(/^\)/, value);
       return items.length === 1 && !comma ? (items[0] as PyValue) : tuple(items);
     }
+    if (take(/^set\(\)/)) return set([]);
     if (take(/^\{/)) {
-      return dict(
-        sequence(/^\}/, (): [PyValue, PyValue] => {
-          const key = value();
-          expect(/^:/);
-          return [key, value()];
-        }).items,
-      );
+      const { items } = sequence(/^\}/, (): [PyValue, PyValue?] => {
+        const key = value();
+        return take(/^:/) === undefined ? [key] : [key, value()];
+      });
+      const entries = items.filter((item): item is [PyValue, PyValue] => item.length === 2);
+      if (entries.length === items.length) return dict(entries);
+      return entries.length === 0 ? set(items.map(([item]) => item)) : fail();
     }
+    if (take(/^None\b/)) return none;
     const word = take(/^(?:True|False)\b/);
     if (word !== undefined) return bool(word === 'True');
-    const quoted = take(/^(?:'(?:[^'\\\n]|\\[^])*'|"(?:[^"\\\n]|\\[^])*")/);
-    if (quoted !== undefined) return str(unescape(quoted));
+    const quoted = take(/^b?(?:'(?:[^'\\\n]|\\[^])*'|"(?:[^"\\\n]|\\[^])*")/);
+    if (quoted !== undefined) return quoted.startsWith('b') ? bytes(unescape(quoted.slice(1))) : str(unescape(quoted));
     const number = expect(/^-?\d+(?:\.\d*)?(?:e[+-]?\d+)?(?![\w.])/i);
     return /^-?\d+$/.test(number) ? int(BigInt(number)) : float(Number(number));
   };
   const parsed = value();
   return rest === '' ? parsed : fail();
+}
+
+/**
+ * Whether a text is a literal that can be written again. A value that a program gives may be none, such as a complex
+ * number or infinity.
+ *
+ * @example
+ * isPyLiteral('[1, None]'); // true
+ */
+export function isPyLiteral(text: string): boolean {
+  try {
+    pyLiteral(parsePyLiteral(text));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Whether two values are equal in the sense of Python's `==`, between values of the same kind. */
@@ -134,6 +166,10 @@ export function pyEqual(a: PyValue, b: PyValue): boolean {
         b.entries.some(([otherKey, otherItem]) => pyEqual(key, otherKey) && pyEqual(item, otherItem)),
       )
     );
+  }
+  if (a.kind === 'none') return b.kind === 'none';
+  if (a.kind === 'set' && b.kind === 'set') {
+    return a.items.length === b.items.length && a.items.every((item) => b.items.some((other) => pyEqual(item, other)));
   }
   if ('items' in a && 'items' in b) {
     return (

@@ -27,13 +27,15 @@ import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
 import { report, type Measure } from './table.js';
+import { seedMeasures } from './data/seeds.js';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 
 const HELP = `npm run bench:data -- [options]
 
-  --only NAME    only this part: store, pairs, teacher (may be given several times)
+  --only NAME    only this part: store, pairs, teacher, seeds (may be given several times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
   --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
+  --tree NAME    of the seeds part only this tree: standard library, more_itertools, toolz, boltons (several times)
   --json         one JSON object on the last line
   --help         print this`;
 
@@ -364,6 +366,7 @@ async function main(): Promise<void> {
       only: { type: 'string', multiple: true },
       questions: { type: 'string', default: '87149' },
       seeds: { type: 'string', default: '1000,10000,124006' },
+      tree: { type: 'string', multiple: true },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -379,6 +382,8 @@ async function main(): Promise<void> {
     store: storeThroughput,
     pairs: (surroundings) => pairs(surroundings, questions),
     teacher: (surroundings) => teacher(surroundings, sizes),
+    seeds: (surroundings) =>
+      seedMeasures(surroundings.stack.home, (type, input) => onWorker(surroundings, type, input), values.tree),
   };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen)

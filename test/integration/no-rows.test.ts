@@ -19,14 +19,14 @@ function file(name: string, rows: readonly object[]): string {
   return path;
 }
 
-/** Ordinary functions without annotations and docstrings. */
+/** Functions without annotations and docstrings, which give objects or nothing. */
 const plainSeeds = (run = randomUUID()): string =>
   file(
     `plain-${run}`,
     Array.from({ length: 10 }, (_, at) => ({
       id: `own/f${at}`,
       source: 'own',
-      code: `def f${at}(a, b):\n    # ${run}\n    return ${'a + '.repeat(at + 1)}b\n`,
+      code: `def f${at}(a, b):\n    # ${run}\n    return ${at < 4 ? 'object()' : 'None'}\n`,
     })),
   );
 
@@ -68,22 +68,23 @@ async function nothingOf(
   return { message: error.cause.message, made: error.cause.details![0] as StageResult };
 }
 
-describe('an experiment whose seeds the offline teacher does not understand', () => {
-  it('is refused at its start, with what the teacher needs', async () => {
+describe('an experiment whose seeds give the offline teacher no question', () => {
+  it('parks at synthesis with the counted reasons, and what the teacher needs', async () => {
     const input = { ...microExperiment('plain', plainSeeds(), inject('model')), onFailure: 'park' };
-    const { type, message } = await failureOf(await startWorkflow('experiment', input));
-    expect(type).toBe('InvalidExperiment');
-    expect(message).toContain(
-      "seeds.path: the teacher 'offline' understands none of the 10 seeds (own/f0: the function",
+    const handle = await startWorkflow('experiment', input);
+    const parked = await statusWhere(handle, ({ state }) => state === 'parked');
+    const { failure } = parked.stages.find(({ name }) => name === 'synthesis')!;
+    expect(failure?.type).toBe('NoRows');
+    expect(failure?.message).toMatch(
+      /^synthesis made no questions of 10 seeds: returnsNothing 6, noLiteral 4\. The offline teacher needs a function/,
     );
-    expect(message).toContain('needs seeds that are one top-level function each, with annotated parameters');
+    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
   });
 
-  it('is not refused where a model teaches, or where one seed is understood', async () => {
+  it('has another word where a model teaches', async () => {
     const inputs = { replies: { kind: 'replies', path: uselessReplies() } };
     const input = microExperiment('plain', plainSeeds(), inject('model'));
     const stages = { ...(input['stages'] as object), synthesis: recordedTeacher };
-    // It gets as far as the stage, which has its own word about it.
     const { type, message } = await failureOf(await startWorkflow('experiment', { ...input, inputs, stages }));
     expect(type).toBe('NoRows');
     expect(message).toMatch(/^synthesis: synthesis made no questions of 10 seeds: \w+ 10\. /);

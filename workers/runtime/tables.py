@@ -6,8 +6,6 @@ scripts) leaves out is counted by its reason.
 
 from __future__ import annotations
 
-import ast
-import builtins
 import gzip
 import hashlib
 import importlib.metadata
@@ -16,7 +14,6 @@ import itertools
 import json
 import re
 import sys
-import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +28,7 @@ from operations import (
     ImportTableResult,
 )
 from runtime.files import Row, write_rows
+from runtime.source_trees import seeds_of
 from serve import Call, ServiceError
 
 STACK_ROWS = 50_000
@@ -38,7 +36,6 @@ STACK_ROWS = 50_000
 STACK_CHARACTERS = 100
 """A function of stack-dedup-python-fns is longer than this."""
 PROGRESS_ROWS = 2_000
-SKIPPED_FOLDERS = {"node_modules", "site-packages", "__pycache__", "venv", "build", "dist"}
 
 PYTHON_FENCE = re.compile(r"```python[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
@@ -496,35 +493,9 @@ def is_lines(file: Path) -> bool:
 
 
 def tree_seeds(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]]:
-    """Functions of a source tree or of an installed package that run by themselves, in path order."""
+    """Functions and classes of a source tree or of an installed package that load alone, in path order."""
     name, root = tree_of(params)
-    files = (
-        [root]
-        if root.is_file()
-        else sorted(
-            path
-            for path in root.rglob("*.py")
-            if not any(part in SKIPPED_FOLDERS or part.startswith(".") for part in path.relative_to(root).parts[:-1])
-        )
-    )
-
-    def rows() -> Iterator[Row]:
-        for path in files:
-            relative = path.name if root.is_file() else path.relative_to(root).as_posix()
-            try:
-                with tokenize.open(path) as file:
-                    text = file.read()
-                tree = ast.parse(text)
-            except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError, OSError):
-                drops["fileNotParsed"] += 1
-                continue
-            for function, code, reason in functions_of(tree, text):
-                if reason is not None:
-                    drops[reason] += 1
-                    continue
-                yield {"id": f"{name}:{relative}:{function}", "source": name, "code": code}
-
-    return name, rows()
+    return name, seeds_of(name, root, drops)
 
 
 def tree_of(params: TableParams) -> tuple[str, Path]:
@@ -552,80 +523,6 @@ def tree_of(params: TableParams) -> tuple[str, Path]:
     return f"{package}@{version}", Path(
         spec.submodule_search_locations[0]
     ) if spec.submodule_search_locations else origin
-
-
-def functions_of(tree: ast.Module, text: str) -> Iterator[tuple[str, str, str | None]]:
-    """Name, code and, where it cannot be a seed, the reason, of each top-level function of a module.
-
-    A seed takes arguments, returns something, and uses nothing of its module but imports of the standard library, which
-    come with it: it must run alone.
-    """
-    imports = imported_names(tree)
-    for node in tree.body:
-        if isinstance(node, ast.AsyncFunctionDef):
-            yield node.name, "", "asynchronous"
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        arguments = node.args
-        reason: str | None = None
-        free = free_names(node) - set(dir(builtins)) - {node.name}
-        if node.decorator_list:
-            reason = "decorated"
-        elif not (arguments.args or arguments.posonlyargs):
-            reason = "noArguments"
-        elif arguments.kwonlyargs or arguments.vararg or arguments.kwarg:
-            reason = "variableArguments"
-        elif not any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node)):
-            reason = "returnsNothing"
-        elif any(isinstance(part, (ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)) for part in ast.walk(node)):
-            reason = "generatorOrGlobal"
-        elif free - imports.keys():
-            reason = "needsItsModule"
-        elif any(imports[name][0] not in sys.stdlib_module_names for name in free):
-            reason = "needsAPackage"
-        lines = sorted({imports[name][1] for name in free}) if reason is None else []
-        source = ast.get_source_segment(text, node) or ""
-        yield node.name, "\n".join([*lines, *([""] if lines else []), source, ""]), reason
-
-
-def imported_names(tree: ast.Module) -> dict[str, tuple[str, str]]:
-    """Names that a module imports at its top, each with the top-level module it comes from and its import statement."""
-    names: dict[str, tuple[str, str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                top = alias.name.split(".")[0]
-                names[alias.asname or top] = (
-                    top,
-                    f"import {alias.name}{f' as {alias.asname}' if alias.asname else ''}",
-                )
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            for alias in node.names:
-                statement = f"from {node.module} import {alias.name}{f' as {alias.asname}' if alias.asname else ''}"
-                names[alias.asname or alias.name] = (node.module.split(".")[0], statement)
-    return names
-
-
-def free_names(function: ast.FunctionDef) -> set[str]:
-    """Names that a function reads and does not bind itself, annotations and defaults included."""
-    bound: set[str] = set()
-    read: set[str] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if node is not function:
-                bound.add(node.name)
-        elif isinstance(node, ast.ExceptHandler):
-            if node.name:
-                bound.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            bound.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-            bound.add(node.name)
-    return read - bound
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ describe('a stage that made nothing', () => {
   });
 
   it('is known by the metrics of its artifact, and names what the offline teacher needs', () => {
-    const metrics = { seeds: 10, droppedSeeds: {}, contaminated: [], questions: 0, testCases: 0 };
-    const failures = { seedNotUnderstood: 10 };
+    const metrics = { seeds: 10, droppedSeeds: {}, contaminated: [], questions: 0, testCases: 0, failedCalls: 0 };
+    const failures = { noLiteral: 3, returnsNothing: 7 };
     expect(STAGE.synthesis.noRows({ ...metrics, failures })).toMatch(
-      /^synthesis made no questions of 10 seeds: seedNotUnderstood 10\. The offline teacher needs seeds that are one/,
+      /^synthesis made no questions of 10 seeds: returnsNothing 7, noLiteral 3\. The offline teacher needs a function/,
     );
     expect(STAGE.synthesis.noRows({ ...metrics, questions: 1, failures })).toBeUndefined();
   });

@@ -26,11 +26,24 @@ const REASONS = 12;
  */
 export function noRowsText(stage: string, { what, count, of, leftOut, advice }: Made): string | undefined {
   if (count > 0) return undefined;
+  return `${stage} made no ${what} of ${of}: ${leftOutText(leftOut) ?? 'there was nothing to work on'}. ${advice}`;
+}
+
+/**
+ * What was left out by reason, the most frequent first; undefined where nothing was.
+ *
+ * @example
+ * leftOutText([{ cut: 2 }, { noReply: 3 }]); // noReply 3, cut 2
+ */
+export function leftOutText(leftOut: Made['leftOut']): string | undefined {
   const reasons = leftOut
     .flatMap((counts) => Object.entries(counts ?? {}))
     .filter(([, times]) => times > 0)
     .sort(([, a], [, b]) => b - a);
+  if (reasons.length === 0) return undefined;
   const more = reasons.length > REASONS ? `, and ${reasons.length - REASONS} more reasons` : '';
-  const told = reasons.slice(0, REASONS).map(([reason, times]) => `${reason} ${times}`);
-  return `${stage} made no ${what} of ${of}: ${told.join(', ') || 'there was nothing to work on'}${more}. ${advice}`;
+  return `${reasons
+    .slice(0, REASONS)
+    .map(([reason, times]) => `${reason} ${times}`)
+    .join(', ')}${more}`;
 }

@@ -321,13 +321,25 @@ export const SeedRow = z.strictObject({
   /** What the program was written for, where its source says so. */
   instruction: z.string().optional(),
   code: z.string().min(1),
+  /** The function or class that the question is about, where the code holds what it needs too. */
+  entryPoint: z.string().min(1).optional(),
+  /** Calls of it that stand in its tree, such as those of the tree's own tests. */
+  calls: z.array(z.string().min(1).max(2_000)).max(100).optional(),
   language: Language.optional(),
   domain: Domain.optional(),
 });
 export type SeedRow = z.infer<typeof SeedRow>;
 
+/** Where a test that was made by running comes from: an example in a docstring, a call in the seed's tree, a trial. */
+export const TestOrigin = z.enum(['docstring', 'tree', 'trial']);
+export type TestOrigin = z.infer<typeof TestOrigin>;
+
 /** A test case as the teacher wrote it. `corrupted` is known only where the teacher injects errors itself. */
-export const TestCase = z.strictObject({ test: QuestionTest, corrupted: z.boolean().optional() });
+export const TestCase = z.strictObject({
+  test: QuestionTest,
+  corrupted: z.boolean().optional(),
+  origin: TestOrigin.optional(),
+});
 export type TestCase = z.infer<typeof TestCase>;
 
 /** Tokens of one reply; `estimated` from characters where the endpoint reported none. */
@@ -383,7 +395,7 @@ export const SampleRow = z.strictObject({ seedId: z.string().min(1), text: z.str
 export type SampleRow = z.infer<typeof SampleRow>;
 
 /**
- * A question with test cases. `failure` says why the teacher gave none, `rejectedTests` which of its tests cannot be
+ * A question with test cases. `failure` is the reason why the teacher gave none, `rejectedTests` which of its tests cannot be
  * used. `checker` judges the tests that leave that open.
  *
  * @example
@@ -405,6 +417,8 @@ export const QuestionRow = z
     testCases: z.array(TestCase).max(MAX_TESTS),
     checker: questionChecker,
     failure: z.string().optional(),
+    /** What a person wants to know of the failure, such as the exception that most calls end with. */
+    failureDetail: z.string().max(2_000).optional(),
     rejectedTests: z.array(z.strictObject({ test: z.string(), reason: z.string() })).optional(),
   })
   .superRefine(({ testCases, checker }, context) => {

@@ -8,7 +8,7 @@ import type { ArtifactKind, ArtifactRef } from './artifacts.js';
 import type { Benchmark, PublicBenchmark } from './benchmarks.js';
 import type { EstimateRun, StageEstimate } from './estimation.js';
 import { schemaField, type Engine, ENGINES } from './fields.js';
-import { noRowsText, type Made } from './made.js';
+import { leftOutText, noRowsText, type Made } from './made.js';
 import type { QueueRole } from './queues.js';
 
 /** One step of a stage: an activity named `<stage>.<step>`. */
@@ -164,6 +164,11 @@ export function defineStage<
     noRows: (metrics: unknown): string | undefined => {
       const { data } = z.safeParse(measured, metrics);
       return data && makes && noRowsText(definition.name, makes(data));
+    },
+    /** What is not in a result of these metrics, by reason, for people; undefined where nothing was left out. */
+    leftOut: (metrics: unknown): string | undefined => {
+      const { data } = z.safeParse(measured, metrics);
+      return data && makes && leftOutText(makes(data).leftOut);
     },
     /** @throws ZodError where the settings are none of this stage. */
     withSettings: (settings: unknown): StageAnswers => {

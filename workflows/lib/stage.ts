@@ -179,7 +179,9 @@ export class StageRun {
     if (nothing !== undefined)
       throw ApplicationFailure.create({ type: 'NoRows', nonRetryable: true, message: nothing, details: [result] });
     const from = result.reused ? `, reused from ${result.by ?? 'the store'}` : '';
-    setCurrentDetails(`**${this.stage}**: done${from}\n\n\`${result.ref.key}\``);
+    const leftOut = STAGE[this.stage].leftOut(result.metrics);
+    const reasons = leftOut === undefined ? '' : `Left out: ${leftOut}.\n\n`;
+    setCurrentDetails(`**${this.stage}**: done${from}\n\n${reasons}\`${result.ref.key}\``);
     return result;
   }
 

@@ -3,8 +3,12 @@ import { z } from 'zod';
 import { seed, share, testCases } from '../../../workflows/contract/fields.js';
 import { languageOf } from '../../languages/index.js';
 import { python } from '../../languages/python.js';
-import { generateCalls, parseSeed, writeQuestion, writeTestCases } from '../offline-teacher.js';
+import { generateCalls, parseSeed, writeQuestion, writeSearched, writeTestCases } from '../offline-teacher.js';
+import { isPyLiteral } from '../python-literal.js';
 import { defineTeacher } from './teacher.js';
+
+/** Calls that are tried for one seed, at most. */
+const ATTEMPTS = 600;
 
 export const offline = defineTeacher({
   shape: {
@@ -31,17 +35,32 @@ export const offline = defineTeacher({
         const parsed = parseSeed(row.code, row.domain);
         return {
           calls: generateCalls(parsed, { count, seed: derive(own, row.id, 'calls') }),
-          write: (answered) => ({
-            question: writeQuestion(parsed),
-            entryPoint: parsed.name,
-            testCases: writeTestCases(
-              answered.map(({ call }) => call),
-              answered.map(({ literal }) => literal),
-              { corruptedShare, seed: derive(own, row.id, 'tests') },
-            ),
-          }),
+          write: (answered) => {
+            const usable = answered.filter(({ literal }) => isPyLiteral(literal));
+            return {
+              question: writeQuestion(parsed),
+              entryPoint: parsed.name,
+              testCases: writeTestCases(
+                usable.map(({ call }) => call),
+                usable.map(({ literal }) => literal),
+                { corruptedShare, seed: derive(own, row.id, 'tests') },
+              ),
+            };
+          },
         };
       },
+      search: (row, derive) => ({
+        search: {
+          code: row.code,
+          ...(row.entryPoint === undefined ? {} : { entryPoint: row.entryPoint }),
+          ...(row.calls === undefined ? {} : { calls: row.calls }),
+          // By the content of the seed: the same function has the same tests, whatever it is called in its file.
+          seed: derive(own, row.code, 'search'),
+          tests: count,
+          attempts: ATTEMPTS,
+        },
+        write: (found) => writeSearched(found, { corruptedShare, seed: derive(own, row.code, 'tests') }),
+      }),
     },
   }),
 });

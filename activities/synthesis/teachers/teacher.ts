@@ -9,12 +9,12 @@ import { z } from 'zod';
 import type { EndpointModel, Prompt, Tokens } from '../../../workflows/contract/endpoint.js';
 import { MOVED_FIELDS } from '../../../workflows/contract/mistakes.js';
 import { registryOf } from '../../../workflows/contract/registry.js';
-import type { QuestionRow, ReplyRow, SeedRow } from '../../../workflows/contract/rows.js';
+import type { QuestionRow, ReplyRow, SeedRow, TestOrigin } from '../../../workflows/contract/rows.js';
 
 /** What a teacher makes of a seed: the part of a question's row that is not the seed's. */
 export type Taught = Pick<
   QuestionRow,
-  'question' | 'entryPoint' | 'testCases' | 'checker' | 'failure' | 'rejectedTests'
+  'question' | 'entryPoint' | 'testCases' | 'checker' | 'failure' | 'failureDetail' | 'rejectedTests'
 >;
 
 /**
@@ -46,6 +46,66 @@ export interface AnsweredCall {
  */
 export type Derive = (seed: number, ...parts: (string | number)[]) => number;
 
+/**
+ * Why a search found no question in a seed. Each is one reason of the stage's metrics.
+ *
+ * - `notParsed`, `doesNotLoad`: the text is no Python of this version, or raises when it is loaded;
+ * - `nothingToCall`: it has no function and no class with methods;
+ * - `noArguments`: every call that was tried raises; `tooFewCalls`: fewer than five give a value;
+ * - `noLiteral`: its values are objects without a literal; `returnsNothing`: they are `None`; `oneAnswer`: all are equal;
+ * - `linesNotReached`: all are equal, and the calls reach less than nine tenths of the lines;
+ * - `nondeterministic`: two runs differ, or it asks the clock or the host; `sideEffects`: it asks for files, the network,
+ *   processes or input; `tooSlow`: a call is not cheap; `endsItsProcess`: the search got no answer out of it.
+ */
+export const SEARCH_FAILURES = [
+  'notParsed',
+  'doesNotLoad',
+  'nothingToCall',
+  'noArguments',
+  'tooFewCalls',
+  'noLiteral',
+  'returnsNothing',
+  'oneAnswer',
+  'linesNotReached',
+  'nondeterministic',
+  'sideEffects',
+  'tooSlow',
+  'endsItsProcess',
+] as const;
+
+/** What a search is asked for: the seed, the number that all its choices follow from, and its budgets. */
+export interface SeedSearch {
+  code: string;
+  /** The function or class to call; absent: the last public one. */
+  entryPoint?: string;
+  /** Calls that the seed's own tree holds. */
+  calls?: readonly string[];
+  /** Calls that are not to be tried. */
+  skip?: readonly string[];
+  seed: number;
+  /** Tests that are wanted, at most. */
+  tests: number;
+  /** Calls that are tried, at most. */
+  attempts: number;
+}
+
+/** What a search came to. With a `reason` there are too few tests for a question. */
+export interface Searched {
+  entryPoint: string;
+  /** The header of the function, or those of the class and its methods. */
+  header: string;
+  documentation: string;
+  isClass: boolean;
+  tests: (AnsweredCall & { origin: TestOrigin })[];
+  /** Lines of the entry point that the tests reach, and all of them. */
+  reached: number;
+  lines: number;
+  /** Examples of the docstring that the seed answers otherwise. */
+  wrongClaims: number;
+  reason?: (typeof SEARCH_FAILURES)[number] | undefined;
+  detail?: string | undefined;
+}
+
 /** Answers that come from running the seed, which only the sandbox may do. Steps of a shard: `ask`. */
 export interface FromSandbox {
   from: 'sandbox';
@@ -55,6 +115,8 @@ export interface FromSandbox {
    * @throws Error that says what in the seed is not understood.
    */
   ask: (seed: SeedRow, derive: Derive) => { calls: string[]; write: (answered: AnsweredCall[]) => Taught };
+  /** The search for calls of a seed that `ask` does not understand, or that answers too few of its calls. */
+  search?: (seed: SeedRow, derive: Derive) => { search: SeedSearch; write: (found: Searched) => Taught };
 }
 
 /**

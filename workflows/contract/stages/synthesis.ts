@@ -41,8 +41,8 @@ const SynthesisConfig = priced(
 
 /** What the offline teacher asks of a seed, in a sentence for messages. */
 export const OFFLINE_NEEDS =
-  'The offline teacher needs seeds that are one top-level function each, with annotated parameters and return value ' +
-  '(int, float, bool, str, list[T], tuple[T, ...], dict[str, T]) and a docstring in """; annotate the seeds, or ' +
+  'The offline teacher needs a function, or a class with methods, that gives values with a Python literal for ' +
+  'arguments that it finds by trying; the reasons are explained in docs/how-to/own-code.md. Give other seeds, or ' +
   "choose a language model as teacher ('openai').";
 
 const CODE = ['activities/synthesis/activities.ts'] as const;
@@ -76,32 +76,38 @@ export const synthesis = defineStage({
     failures: Counts,
     /** Calls of the offline teacher that a seed did not answer. */
     failedCalls: z.number().optional(),
+    /** Test cases that were found by running seeds, by where their calls come from. */
+    testOrigins: Counts.optional(),
     /** Test cases that cannot be used, by reason. */
     rejectedTests: Counts.optional(),
     ...PaidMetrics,
     /** Key of the artifact of raw replies. */
     repliesArtifact: z.string().optional(),
   }),
-  makes: ({ questions, seeds, droppedSeeds, failures, rejectedTests }) => ({
+  makes: ({ questions, seeds, droppedSeeds, failures, rejectedTests, failedCalls }) => ({
     what: 'questions',
     count: questions,
     of: `${seeds} seeds`,
     leftOut: [droppedSeeds, failures, rejectedTests],
-    advice: failures['seedNotUnderstood']
-      ? OFFLINE_NEEDS
-      : 'Give other seeds, another teacher, or another nearDuplicate or decontaminate, as the reasons say.',
+    // Only a teacher that runs seeds counts failed calls.
+    advice:
+      failedCalls !== undefined && Object.keys(failures).length > 0
+        ? OFFLINE_NEEDS
+        : 'Give other seeds, another teacher, or another nearDuplicate or decontaminate, as the reasons say.',
   }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: [...CODE, 'activities/languages/', 'activities/similarity/'] },
     ask: {
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       code: [
         'activities/synthesis/asking.ts',
         'activities/synthesis/offline-teacher.ts',
         'activities/synthesis/python-literal.ts',
+        'activities/synthesis/seed-search.ts',
         'activities/statistics/random.ts',
         'activities/synthesis/teachers/',
+        'workers/seeds/search.py',
       ],
     },
     request: {
