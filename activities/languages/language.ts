@@ -39,10 +39,24 @@ export interface LanguageDefinition<Name extends string = string> {
   isFence: (label: string) => boolean;
   /** Names of the functions that a text defines at its top level, in order. */
   functionsOf: (code: string) => string[];
+  /** Names of the functions and classes that a text defines at its top level, in order. */
+  definitionsOf: (code: string) => string[];
+  /** Whether a program reads what is typed. */
+  readsInput: (code: string) => boolean;
+  /** Whether the function of a text has to be waited for. */
+  isAsync: (code: string, name: string) => boolean;
   /** Name of the first function of a text, wherever it stands. */
   firstFunctionOf: (code: string) => string | undefined;
   /** Name of the function that a header declares; undefined where it declares none. */
   functionOfHeader: (header: string) => string | undefined;
+  /** Name of the class that a header declares; undefined where it declares none. */
+  classOfHeader: (header: string) => string | undefined;
+  /** The class that tests make objects of, and the method where all that they do is to call one of a new object. */
+  classUnderTest: (tests: readonly string[]) => { name: string; method?: string } | undefined;
+  /** A test that calls a method of a new object as a call of a function. */
+  withoutHolder: (test: string, holder: string) => string;
+  /** A test in which calls of an asynchronous function are waited for. */
+  awaited: (test: string, entryPoint: string) => string;
   /** A header as a question shows it, without what only the source needs. */
   shownHeader: (header: string) => string;
   /** A text without comments on what it does. Two programs are compared by the rest. */

@@ -33,6 +33,10 @@ type AskedRow = z.infer<typeof AskedRow>;
 export const synthesisAsks = shardAsks({
   config: StageConfigs.synthesis,
   row: SeedRow,
+  model({ teacher }) {
+    const { answers } = TEACHERS.of(teacher);
+    return answers.from === 'endpoint' ? answers.model : undefined;
+  },
   asks({ teacher }, seeds, stored) {
     const { answers } = TEACHERS.of(teacher);
     return answers.from === 'endpoint' ? knownAsks(answers, seeds, stored) : [];
@@ -126,7 +130,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         const asked = rows.map((seed) => askedRow(seed, recorded.get(seed.id)!));
         return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
       }
-      const { replies, metrics } = await askTeacher(answers, rows, {
+      const { replies, metrics, notes } = await askTeacher(answers, rows, {
         execution: RequestExecution.parse(execution),
         store,
         secret,
@@ -134,7 +138,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         onProgress: (done, total, message) => reportProgress({ done, total, message }),
       });
       if (!replies) return { incomplete: true, metrics };
-      return { rows: rows.map((seed, index) => askedRow(seed, replies[index]!)), metrics };
+      return { rows: rows.map((seed, index) => askedRow(seed, replies[index]!)), metrics, notes };
     },
   });
 
@@ -144,9 +148,13 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     run({ config, rows }) {
       const { answers } = TEACHERS.of(config.teacher);
       if (answers.from === 'sandbox') throw new Error(`the teacher '${config.teacher.kind}' reads no replies`);
-      return Promise.resolve({
-        rows: rows.map((row) => questionOf(row.seed, answers.read(row.seed, repliesIn(row)))),
+      const repairs: Record<string, number> = {};
+      const questions = rows.map((row): QuestionRow => {
+        const taught = answers.read(row.seed, repliesIn(row));
+        for (const repair of new Set(taught.repairs)) count(repairs, `repairs.${repair}`);
+        return questionOf(row.seed, taught);
       });
+      return Promise.resolve({ rows: questions, metrics: repairs });
     },
   });
 
@@ -175,17 +183,19 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   return stage.activities(store, {
     plan,
     steps: { ask, request, parse },
-    async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
+    async seal({ stageKey, config, inputs, rows, counts, notes, planMetrics }) {
       const { from } = TEACHERS.of(config.teacher).answers;
       let questions = 0;
       let testCases = 0;
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
+      const forms: Record<string, number> = {};
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;
         // A teacher that runs seeds says in a sentence what it did not understand.
         else count(failures, from === 'sandbox' ? 'seedNotUnderstood' : row.failure);
         testCases += row.testCases.length;
+        if (row.form !== undefined) count(forms, row.form);
         for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
@@ -195,8 +205,11 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         metrics: {
           ...made,
           rejectedTests,
+          ...countsOf('repairs', counts),
+          ...(Object.keys(forms).length > 0 ? { forms } : {}),
           ...paidMetrics(counts),
           ...(replies ? { repliesArtifact: replies } : {}),
+          ...(notes['endpoint'] ? { notes } : {}),
         },
       };
     },
@@ -213,6 +226,17 @@ function understood(
   } catch (error) {
     return { calls: [], failure: (error as Error).message };
   }
+}
+
+/** The counts of a name, without it: a metric that is there where something was counted. */
+function countsOf<N extends string>(
+  name: N,
+  counts: Record<string, number>,
+): Partial<Record<N, Record<string, number>>> {
+  const own = Object.entries(counts).filter(([each]) => each.startsWith(`${name}.`));
+  if (own.length === 0) return {};
+  const counted = Object.fromEntries(own.map(([each, times]) => [each.slice(name.length + 1), times]));
+  return { [name]: counted } as Record<N, Record<string, number>>;
 }
 
 function askedRow(seed: SeedRow, [reply, ...more]: readonly ReplyRow[]): AskedRow {

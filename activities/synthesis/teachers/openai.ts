@@ -90,14 +90,29 @@ const shape = {
   model: z.string().min(1).describe('name of the model at the endpoint'),
   prompt: z.enum(['v1']).default('v1').describe('version of the prompt'),
   testCases,
-  temperature: z.number().nonnegative().max(2).default(0.7).describe('sampling temperature'),
-  topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),
+  temperature: z
+    .number()
+    .nonnegative()
+    .max(2)
+    .nullable()
+    .default(0.7)
+    .describe('sampling temperature; null: not sent, the endpoint chooses'),
+  topP: z
+    .number()
+    .positive()
+    .max(1)
+    .nullable()
+    .default(1)
+    .describe('nucleus: share of probability that is sampled from; 1: all; null: not sent, the endpoint chooses'),
   maxTokens: count.default(8192).describe('upper limit of a reply, in tokens'),
   responseFormat: z
     .enum(RESPONSE_FORMATS)
     .default('auto')
     .describe('how JSON is asked for; auto: the first of the others that the endpoint takes'),
-  seed: seed.default(0).describe('sampling seed, sent with each request; endpoints may ignore it'),
+  seed: seed
+    .nullable()
+    .default(0)
+    .describe('sampling seed, sent with each request; endpoints may ignore it; null: not sent'),
 };
 type Settings = z.output<z.ZodObject<typeof shape>>;
 
