@@ -28,10 +28,10 @@ export function withoutThoughts(text: string): string {
     const opened = lower.startsWith(open.toLowerCase());
     // What an opened thought quotes of its own marks is a thought; the first mark after it ends it.
     const end = lower.indexOf(close.toLowerCase());
-    if (opened) return end < 0 ? '' : withoutThoughts(start.slice(end + close.length));
+    if (opened) return end < 0 ? '' : withoutThoughts(start.slice(end + close.length).replace(/^\s*\n/, ''));
     // A mark inside of an answer is a part of it.
     if (end >= 0 && !lower.slice(0, end).includes(open.toLowerCase()) && !/^[{[]/.test(start))
-      return withoutThoughts(start.slice(end + close.length));
+      return withoutThoughts(start.slice(end + close.length).replace(/^\s*\n/, ''));
   }
   return text;
 }

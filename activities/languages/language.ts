@@ -41,6 +41,18 @@ export interface LanguageDefinition<Name extends string = string> {
   functionsOf: (code: string) => string[];
   /** Names of the functions and classes that a text defines at its top level, in order. */
   definitionsOf: (code: string) => string[];
+  /** Whether a text defines a name at its top level, as a function, a class or a value. */
+  defines: (code: string, name: string) => boolean;
+  /** Whether a text ends inside of a text literal that spans lines, such as a docstring. */
+  isInsideText: (code: string) => boolean;
+  /** Whether a text ends inside of a literal or a bracket, so that the next line goes on with it. */
+  isOpen: (code: string) => boolean;
+  /** Whether a line is a sentence or a mark of a page, and no code. */
+  isProse: (line: string) => boolean;
+  /** Whether a line begins a program: an import or a definition. */
+  beginsCode: (line: string) => boolean;
+  /** What a program is, where it is no function to be called: see the forms of questions. */
+  formOf: (code: string) => 'class' | 'async' | 'script' | undefined;
   /** Whether a program reads what is typed. */
   readsInput: (code: string) => boolean;
   /** Whether the function of a text has to be waited for. */

@@ -44,9 +44,20 @@ export const python: LanguageDefinition<'python'> = {
   name: 'python',
   answerRequest: 'Answer with one Python code block that holds the complete function and nothing else.',
   fence: 'python',
-  isFence: (label) => /^(py(thon)?3?)?$/i.test(label),
+  isFence: (label) => /^(?:i?py(?:thon)?[\d.]*|sage)?$/i.test(label),
   functionsOf,
   definitionsOf: (code) => [...code.matchAll(TOP_LEVEL)].map(([, name]) => name!),
+  defines: (code, name) =>
+    new RegExp(`^(?:(?:async[ \\t]+)?def|class)[ \\t]+${name}\\b|^${name}[ \\t]*(?::[^=\\n]*)?=(?!=)`, 'm').test(code),
+  isInsideText: (code) => masked(code).open.length === 3,
+  isOpen: (code) => !masked(code).whole,
+  isProse: (line) => PROSE.test(line) && !/^[\w\s,:.[\]]+=(?!=)/.test(line),
+  beginsCode: (line) => /^(?:(?:async\s+)?def\s+\w+|class\s+\w+|import\s+\w|from\s+[\w.]+\s+import\b|@\w)/.test(line),
+  formOf(code) {
+    const functions = functionsOf(code);
+    if (functions.length > 0) return functions.every((name) => python.isAsync(code, name)) ? 'async' : undefined;
+    return python.definitionsOf(code).length > 0 ? 'class' : python.readsInput(code) ? 'script' : undefined;
+  },
   readsInput: (code) => /(?<![\w.])input\s*\(|\bstdin\b/.test(masked(code).code),
   isAsync: (code, name) => new RegExp(`^async\\s+def\\s+${name}\\b`, 'm').test(code),
   firstFunctionOf: (code) => /^\s*def\s+(\w+)/m.exec(code)?.[1],
@@ -112,6 +123,15 @@ export const python: LanguageDefinition<'python'> = {
   },
 };
 
+/** A sentence, a heading, an item of a list or a quotation of a page: nothing of it can begin a statement. */
+const PROSE = new RegExp(
+  [
+    String.raw`^#{2,6} |^\*\*|^[-*+] |^\d+[.)] |^> |^\`[^\`]+\` \w`,
+    String.raw`^[A-Z][A-Za-z'’-]*(?:[,:!]|\.$|[,:]? [\`"'(*]?[A-Za-z])`,
+    String.raw`^(?:here|this|the|it|note|sure|we|you|where|which)[ ,:!]`,
+  ].join('|'),
+);
+
 function functionsOf(code: string): string[] {
   return [...code.matchAll(DEFINITION)].map(([, name]) => name!);
 }
@@ -159,7 +179,7 @@ const CLOSING: Record<string, string> = { '(': ')', '[': ']', '{': '}' };
  * Code with the insides of its strings and comments blanked, and whether all strings and brackets are closed. With
  * `inPlace`, comments leave spaces, so that places in it are places in the text.
  */
-function masked(text: string, inPlace = false): { code: string; whole: boolean } {
+function masked(text: string, inPlace = false): { code: string; whole: boolean; open: string } {
   let code = '';
   let quote = '';
   const open: string[] = [];
@@ -175,7 +195,7 @@ function masked(text: string, inPlace = false): { code: string; whole: boolean }
         at += quote.length - 1;
         quote = '';
       } else if (character === '\n' && quote.length === 1) {
-        return { code, whole: false };
+        return { code, whole: false, open: quote };
       } else code += ' ';
     } else if (character === '"' || character === "'") {
       quote = text.startsWith(character.repeat(3), at) ? character.repeat(3) : character;
@@ -191,7 +211,7 @@ function masked(text: string, inPlace = false): { code: string; whole: boolean }
       code += character;
     }
   }
-  return { code, whole: balanced && quote === '' && open.length === 0 };
+  return { code, whole: balanced && quote === '' && open.length === 0, open: quote };
 }
 
 /** Where the last `==` outside strings and brackets begins; -1 where there is none. */
