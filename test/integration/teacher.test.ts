@@ -34,6 +34,7 @@ import {
   workerProcess,
 } from '../fixtures/harness.js';
 import { NAMED_REPLIES } from '../fixtures/endpoint-replies.js';
+import { TEACHER_TEXTS } from '../fixtures/teacher-texts.js';
 import { Gate } from '../fixtures/gate.js';
 import { until } from '../fixtures/until.js';
 
@@ -304,6 +305,38 @@ describe('a reply of a vendor to the second of three seeds', () => {
     } finally {
       await Promise.all([llm.stop(), pipeline.stop()]);
     }
+  });
+});
+
+describe('questions that ask for no plain function', () => {
+  it('are confirmed by their seeds as any others, and keep their form', async () => {
+    const texts = TEACHER_TEXTS.filter(({ right }) => 'form' in right);
+    const named = texts.map((text, at) => ({ ...text, id: `forms/${at}` }));
+    const seeds = join(folder, 'forms.jsonl');
+    const replies = join(folder, 'forms-replies.jsonl');
+    const lines = (rows: object[]): string => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+    // A comment tells seeds apart that several texts are about.
+    writeFileSync(seeds, lines(named.map(({ id, code }) => ({ id, source: 'forms', code: `${code}# ${id}\n` }))));
+    writeFileSync(replies, lines(named.map(({ id, text }) => ({ seedId: id, text }))));
+    const settings = { decontaminate: [], nearDuplicate: null };
+    const { ref, metrics } = (await (
+      await replay(seeds, { kind: 'replies', path: replies }, settings)
+    ).result()) as StageResult;
+    expect(metrics).toMatchObject({
+      questions: named.length,
+      failures: {},
+      forms: { class: 2, method: 2, async: 3, script: 1 },
+    });
+    const filtering = await startWorkflow('filtering', {
+      inputs: { questions: ref },
+      config: { minimumTestCases: 1, minimumDistinctOutputs: 1 },
+    });
+    const filtered = (await filtering.result()) as StageResult;
+    const rows: FilteredQuestionRow[] = [];
+    for await (const row of artifactStore().rowsOf(filtered.ref, FilteredQuestionRow)) rows.push(row);
+    expect(rows.map(({ seedId, form, tests }) => [seedId, form, tests.length])).toEqual(
+      named.map(({ id, right }) => [id, 'form' in right ? right.form : '', 'tests' in right ? right.tests : 0]),
+    );
   });
 });
 
