@@ -89,7 +89,7 @@ const BUSY_CODE =
 const BUSY_TEXT =
   /overloaded|(?:temporar|currently)\w* unavailable|service unavailable|bad gateway|upstream|timed out|gateway time/i;
 
-export const RULES: readonly Rule[] = [
+const RULES: readonly Rule[] = [
   { what: 'a wrong key', status: /^(401|407)$/, means: { kind: 'stage' } },
   {
     what: 'no money: OpenAI and Moonshot with the status of a rate limit, Anthropic with 400, DeepSeek with 402',
