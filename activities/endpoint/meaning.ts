@@ -67,7 +67,7 @@ const TOO_LONG = new RegExp(
     String.raw`(?:prompt|input|messages?|request|payload|content|body)\b[^.\n]{0,40} (?:is|are|was) too long`,
     String.raw`(?:prompt|input|messages?|request|payload|content|body)\b[^.\n]{0,40} (?:is|are|was) too large`,
     String.raw`(?:prompt|input|request|entity) too (?:long|large)|too many (?:input |prompt )?tokens`,
-    String.raw`token (?:count|limit)[^\n]{0,60}exceed`,
+    String.raw`token (?:count|limit)[^\n]{0,60}exceed|(?:input|prompt) token count`,
     String.raw`exceed[^\n]{0,60}(?:context|token|maximum (?:length|size|input))`,
     String.raw`reduce (?:the|your) (?:length|message|prompt|input|number of)|too large for model`,
     String.raw`range of input length|\binputs\b.{0,3}(?: tokens \+| must have less)`,
@@ -87,7 +87,7 @@ const FORMAT =
 const BUSY_CODE =
   /overloaded|unavailable|internal_?(?:server_?)?error|server_error|time_?d?_?out|bad_gateway|upstream|abort/;
 const BUSY_TEXT =
-  /overloaded|(?:temporar|currently)\w* unavailable|service unavailable|bad gateway|upstream|timed out|gateway time/i;
+  /overloaded|(?:temporarily|currently|service) unavailable|bad gateway|upstream|timed out|internal (?:server )?error/i;
 
 const RULES: readonly Rule[] = [
   { what: 'a wrong key', status: /^(401|407)$/, means: { kind: 'stage' } },
@@ -131,7 +131,7 @@ const RULES: readonly Rule[] = [
   {
     what: 'the same with another status, or inside HTTP 200',
     status: /^(?!5)/,
-    code: /rate_?limit|too_?many_?requests|resource_?exhausted|throttl|capacity|quota_exceeded|^(?:429|498)$/,
+    code: /rate_?limit|too_?many_?requests|resource_?exhausted|throttl|capacity|quota_exceeded|^(?:429|498|130[235])$/,
     text: LIMITED,
     means: rateLimit,
   },
@@ -268,6 +268,7 @@ function rateLimit({ text }: Said): Meaning {
 const CONTEXT = [
   /n_ctx=(\d+)/,
   /\d+ \+ \d+ > (\d+)/,
+  /maximum\D{0,20} (?:context|sequence|model)[ _-]?(?:length|window|size|limit)\D{0,30}?(\d+)/i,
   /(?:context|sequence|model)[ _-]?(?:length|window|size|limit)\D{0,30}?(\d+)/i,
   /(\d+) maximum context/i,
   /tokens \+ .{0,20}tokens.{0,3} must be <=? ?(\d+)/i,
@@ -278,6 +279,7 @@ const PROMPT = [
   /(\d+) (?:tokens )?(?:in|from|of) (?:the |your )?(?:input|messages?|prompt)/i,
   /(\d+) .?(?:input|inputs|prompt).? tokens/i,
   /(?:messages|prompt|input) (?:resulted in|contains|has|is too long:) (\d+)/i,
+  /prompt is (\d+) tokens/i,
   /n_prompt_tokens=(\d+)/,
   /(\d+) \+ \d+ > \d+/,
   /input token count \(?(\d+)/i,
@@ -334,7 +336,7 @@ const REFUSES = new RegExp(
     String.raw`not compatible|(?:does|do|can)(?: ?not|n't) (?:support|accept|allow|take|be|both|set|use)`,
     String.raw`extra_forbidden|extra (?:input|field)`,
     String.raw`unrecogni[sz]ed|unknown|unexpected|mutually exclusive|incompatible|deprecated|no longer|fixed (?:at|to)`,
-    String.raw`only (?:the )?default|only one of|either|must not|should not|may not|remove`,
+    String.raw`(?:may|can|must) only|unset|only (?:the )?default|only one of|either|must not|should not|may not|remove`,
   ].join('|'),
   'i',
 );
@@ -349,8 +351,11 @@ function refusedParameters({ codes, text }: Said, { parameters }: Sent): Meaning
       new RegExp(`(?<![A-Za-z])(?:${REFUSABLE[name]}|${name})(?![A-Za-z])`).test(text),
   );
   const codedRefusal = codes.some((code) => /unsupported|unknown_?param|unrecogni|extra_forbidden/.test(code));
-  if (named.length === 0 || !(codedRefusal || REFUSES.test(text))) return undefined;
-  if (RANGE.test(text) && !codedRefusal && !/default|unsupported|not support/i.test(text)) return undefined;
+  if (named.length === 0) return undefined;
+  // 1 is all of the nucleus, which is what an endpoint does unless told: nothing is lost without it.
+  if (named.join() === 'topP' && parameters.topP === 1) return { kind: 'leaveOut', parameters: named };
+  if (!codedRefusal && !REFUSES.test(text)) return undefined;
+  if (RANGE.test(text) && !codedRefusal && !/default|unsupported|not support|unset/i.test(text)) return undefined;
   const both = named.includes('temperature') && named.includes('topP') && /both|either|only one|exclusive/i.test(text);
   if (!both) return { kind: 'leaveOut', parameters: named };
   // Either may stay. A value of 1 changes nothing where the other is given.

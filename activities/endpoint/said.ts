@@ -11,14 +11,19 @@ export interface Said {
   text: string;
 }
 
-const CODES = new Set(['code', 'type', 'status', 'status_code', 'error_code', 'error_type', 'errorCode', 'reason']);
+const CODES = new Set(
+  'code,type,status,status_code,error_code,error_type,errorCode,reason,blockReason,block_reason'.split(','),
+);
 const TEXTS = new Set(
   'message,msg,detail,description,error_description,error_msg,title,reason,raw,error,explanation'.split(','),
 );
 /** Names of parameters: `param` of OpenAI, `loc` of pydantic, `field` of Google. */
 const NAMES = new Set(['param', 'parameter', 'loc', 'field']);
 const NESTED = new Set(
-  'error,errors,detail,details,message,metadata,raw,innererror,inner_error,fieldViolations,cause,reasons'.split(','),
+  [
+    'error,errors,detail,details,message,metadata,raw,innererror,inner_error,fieldViolations,cause',
+    'reasons,promptFeedback',
+  ].flatMap((names) => names.split(',')),
 );
 /** Numbers that llama.cpp gives next to its message. */
 const NUMBERS = new Set(['n_ctx', 'n_prompt_tokens']);
