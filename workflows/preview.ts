@@ -24,7 +24,8 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
 /**
  * Runs the first seeds of an experiment through its data path, and writes a page to read before the rest is paid for.
  *
- * The input is the experiment's own. The experiment later finds the replies of the preview in the store.
+ * The input is the experiment's own. The experiment later finds the replies of the preview in the store. `prompts` are
+ * other versions of the teacher's prompt: the page shows what each makes of the same seeds, next to the experiment's.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes, or where `first` is no number of seeds.
  * @example
@@ -43,11 +44,20 @@ const PREVIEWED = ['synthesis', 'filtering', 'sampling', 'preferences'] as const
  * });
  * ```
  */
-export async function preview(input: unknown, { first = FIRST }: { first?: number } = {}): Promise<PreviewResult> {
+export async function preview(
+  input: unknown,
+  { first = FIRST, prompts = [] }: { first?: number; prompts?: readonly string[] } = {},
+): Promise<PreviewResult> {
   const { name, seeds: given, models, inputs: recorded = {}, stages } = parseInput('experiment', input);
   if (!Number.isInteger(first) || first < 1)
     throw ApplicationFailure.nonRetryable(
       `first is ${JSON.stringify(first)}; it is a number of seeds from 1 on`,
+      'InvalidExperiment',
+    );
+  const { teacher } = stages.synthesis;
+  if (prompts.length > 0 && !('prompt' in teacher))
+    throw ApplicationFailure.nonRetryable(
+      `prompts is ${JSON.stringify(prompts)}, and the teacher '${teacher.kind}' has no prompt`,
       'InvalidExperiment',
     );
   const {
@@ -79,6 +89,22 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
     outputs[stage] = ref;
   }
   const { synthesis: questions, filtering: filtered, sampling: programs, preferences: pairs } = outputs;
+  const compared: { prompt: string; questions: ArtifactRef }[] = [];
+  for (const prompt of prompts) {
+    setCurrentDetails(`Preview of **${name}**, ${seeds.rows ?? first} seeds: synthesis with the prompt ${prompt}`);
+    const config = { ...stages.synthesis, teacher: { ...teacher, prompt } };
+    const fed = chainInputs('synthesis', stages.synthesis, {
+      given: givenOf({ seeds, models: sources, inputs }),
+      outputs: {},
+    });
+    const { ref } = await stageOrNothing(
+      'synthesis',
+      { inputs: fed, config },
+      `synthesis with the prompt ${prompt} of a preview of ${name}`,
+      `synthesis-${prompt}`,
+    );
+    compared.push({ prompt, questions: ref });
+  }
   const page = await call(
     'preview.page',
     { summary: 'write the page' },
@@ -89,6 +115,7 @@ export async function preview(input: unknown, { first = FIRST }: { first?: numbe
       filtered: filtered!,
       ...(programs ? { programs } : {}),
       ...(pairs ? { pairs } : {}),
+      ...(compared.length > 0 && 'prompt' in teacher ? { prompt: teacher.prompt, compared } : {}),
     },
   );
   const { workflowId } = workflowInfo();

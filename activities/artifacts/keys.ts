@@ -81,6 +81,7 @@ export const objectKeys = {
   batch: (name: string) => `batches/${name}.json`,
   cells: (harness: string) => `cells/${harness}/`,
   reply: (key: string) => `replies/${key}.json`,
+  refusal: (key: string) => `refusals/${key}.json`,
   checkpoint: (key: string, step: number) => `checkpoints/${key}/${String(step).padStart(10, '0')}.json`,
   checkpoints: (key: string) => `checkpoints/${key}/`,
   pruned: (manifestKey: string, part: 'trainingState' | 'all') => `pruned/${manifestKey}/${part}.json`,

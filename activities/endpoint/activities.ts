@@ -2,31 +2,43 @@
  * What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks.
  */
 import type { z } from 'zod';
-import type { AskingStage, EndpointExecution, RawReply } from '../../workflows/contract/index.js';
+import type { AskingStage, EndpointExecution, EndpointModel, RawReply } from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
-import { costOfStored, findReply, type Ask } from './replies.js';
 import { collect } from '../artifacts/collections.js';
+import type { ArtifactStore } from '../artifacts/store.js';
+import { Refusals } from './refusals.js';
+import { costOfStored, findReply, type Ask } from './replies.js';
 
 /** What a stage asks about the rows that its plan gives a shard. */
 export interface ShardAsks<C, R> {
   config: z.ZodType<C>;
   row: z.ZodType<R>;
+  /** The model that it asks; undefined where it asks none. */
+  model: (config: C) => EndpointModel | undefined;
   /** `stored` reads replies, for what is asked after them. */
   asks: (config: C, rows: R[], stored: (key: string) => Promise<RawReply | undefined>) => Ask[] | Promise<Ask[]>;
 }
 
-/** How the asks of a shard are made again from its plan: see {@link shardAsks}. */
+/** How the asks of a shard are made again from its plan, as the keys of their replies: see {@link shardAsks}. */
 export type AsksReader = (
   config: unknown,
   rows: <R>(row: z.ZodType<R>) => Promise<R[]>,
-  stored: (key: string) => Promise<RawReply | undefined>,
-) => Promise<Ask[]>;
+  store: Pick<ArtifactStore, 'getJson' | 'putJson'>,
+  endpoint: EndpointExecution,
+) => Promise<{ keys: string[] }[]>;
 
 /** Keeps the types of a stage's configuration and rows together, and forgets them for the table of all stages. */
-export function shardAsks<C, R>({ config, row, asks }: ShardAsks<C, R>): AsksReader {
-  return async (unparsed, rows, stored) => asks(config.parse(unparsed), await rows(row), stored);
+export function shardAsks<C, R>({ config, row, model: modelOf, asks }: ShardAsks<C, R>): AsksReader {
+  return async (unparsed, rows, store, endpoint) => {
+    const parsed = config.parse(unparsed);
+    const model = modelOf(parsed);
+    if (!model) return [];
+    const refusals = await Refusals.of(store, endpoint, model);
+    const stored = (key: string): Promise<RawReply | undefined> => findReply(store, ...refusals.keysOf(key));
+    return (await asks(parsed, await rows(row), stored)).map(({ key }) => ({ keys: refusals.keysOf(key) }));
+  };
 }
 
 /** `endpoint.paid`. */
@@ -57,11 +69,7 @@ export function endpointActivities(
         if (!done && stored!.size > 0)
           cost = await costOfStored(
             store,
-            await stages[stage](
-              plan.config,
-              (row) => collect(store.readRows([file], row)),
-              (key) => findReply(store, key),
-            ),
+            await stages[stage](plan.config, (row) => collect(store.readRows([file], row)), store, endpoint),
             endpoint,
             stored!,
           );

@@ -162,12 +162,21 @@ describe('what no repetition mends', () => {
     [404, errorBody('The model fake does not exist', 'model_not_found')],
     [402, errorBody('no money')],
     [429, errorBody('You exceeded your current quota', 'insufficient_quota')],
-    [400, errorBody('temperature is not supported')],
+    [400, errorBody('this cannot be done')],
   ])('%d is told', async (status, body) => {
     bench.fake.behave = (_, response) => answer(response, status, body);
     const { message } = await rejected({ seeds: 3 });
     expect(message).toContain(`refuses model 'fake' with ${status}`);
     expect(bench.fake.requests.length).toBeLessThanOrEqual(3);
+  });
+
+  it('is refused for no known reason before anything is answered, and after that again and again', async () => {
+    bench.fake.behave = ({ name }, response) =>
+      Number(name.slice('times_'.length)) < 4 ? undefined : answer(response, 400, errorBody('this cannot be done'));
+    const { message } = await rejected({ seeds: 40, share: { concurrency: 1 } });
+    expect(message).toContain('with 400: this cannot be done');
+    // Those are the stage's trouble, and none of them is kept as a row's but what was settled before.
+    expect(bench.fake.requests).toHaveLength(4 + 16);
   });
 
   it('a missing key is told by its variable, before anything is asked', async () => {

@@ -14,7 +14,18 @@ import {
   type Prompt,
   type Usage,
 } from '../../workflows/contract/index.js';
+import {
+  errorInside,
+  meaningOf,
+  REFUSABLE,
+  type Meaning,
+  type Refusable,
+  type RetryReason,
+  type Sent,
+} from './meaning.js';
 import { pauseMs } from './pace.js';
+import type { Refusals } from './refusals.js';
+import { saidIn } from './said.js';
 
 /** All characters of a prompt's messages. */
 export function textOf({ system = '', user }: Prompt): string {
@@ -29,11 +40,19 @@ interface Arrived {
   usage: Usage;
 }
 
-/** Why a request is retried. */
-export type RetryReason = 'rateLimited' | 'serverError' | 'connection' | 'timeout' | 'brokenReply';
-
 type Outcome =
-  { kind: 'arrived'; reply: Arrived } | { kind: 'again'; reason: RetryReason; afterMs?: number; message: string };
+  /** `key` is that of the reply: it follows from what was left out of the request. */
+  | { kind: 'arrived'; key: string; reply: Arrived }
+  /** The row's `reply` where the endpoint answers other rows, and else the stage's `failure`. */
+  | { kind: 'refused'; key: string; reply: Arrived; failure: StageFailure }
+  | {
+      kind: 'again';
+      reason: RetryReason;
+      afterMs?: number;
+      message: string;
+      /** What the row has in the end where asking `times` times did not help. */
+      lastly?: { times: number; key: string; reply: Arrived };
+    };
 
 type ResponseFormat = Exclude<EndpointModel['responseFormat'], 'auto'>;
 const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'];
@@ -42,21 +61,31 @@ const FORMATS: readonly ResponseFormat[] = ['json_schema', 'json_object', 'text'
 interface Dialect {
   format: ResponseFormat;
   limit: 'max_tokens' | 'max_completion_tokens';
+  /** Whether it has answered any request. */
+  answered: boolean;
+  /** Tokens of the longest reply that it takes. */
+  mostTokens: number;
+  /** Tokens of its context, and tokens of a byte of a prompt, once it has told. */
+  context?: { tokens: number; perByte: number };
 }
+
+/** One way of asking for one row. */
+interface Way extends Pick<Dialect, 'format' | 'limit'>, Sent {}
 
 const dialects = new Map<string, Dialect>();
 
 /** Bytes of a body that are kept: more than a reply within a model's limits, less than a document of the store. */
 const BODY_BYTES = 1024 * 1024;
+/** Bytes of an error's body that are kept. */
+const ERROR_BYTES = 64 * 1024;
 
-/** Refusals that concern one seed and no other. */
-const OF_THE_ROW = new Set([
-  'content_filter',
-  'content_policy_violation',
-  'invalid_prompt',
-  'context_length_exceeded',
-  'string_above_max_length',
-]);
+/** How much longer than reckoned a prompt may be, as a share and in tokens, where its reply has to fit behind it. */
+const PROMPT_MARGIN = { share: 0.1, tokens: 32 };
+/** Tokens of a reply that are asked for at least. */
+const LEAST_TOKENS = 64;
+
+/** Bodies of errors by their headers: the client hands out what it understands of one, and not every vendor's form. */
+const bodies = new WeakMap<object, string>();
 
 /** A batch's file may hold ten thousand replies: it gets as many times the time of one reply. */
 const TRANSFER_TIMES_REPLY = 20;
@@ -85,6 +114,25 @@ function batchLine(line: string): BatchLine[] {
   }
 }
 
+/** What an endpoint tells of itself while it is asked. */
+interface Listener {
+  /** A request was made once more, in another way. */
+  count: (name: `retries.${RetryReason}`) => void;
+  /** How requests differ from the configuration, in a sentence that is the same for every row. */
+  say: (sentence: string) => void;
+}
+
+/** An error of an answer: its status, or the one that an error inside HTTP 200 names. */
+interface Trouble {
+  status: number;
+  /** Of the answer, or of the error that it wraps. */
+  body: string;
+  /** The reply as it came, where it came with HTTP 200. */
+  whole?: Arrived;
+  message: string;
+  afterMs?: number;
+}
+
 export class Endpoint {
   readonly #client: OpenAI;
   readonly #dialect: Dialect;
@@ -94,6 +142,8 @@ export class Endpoint {
     private readonly model: EndpointModel,
     private readonly execution: Pick<EndpointExecution, 'baseUrl' | 'timeoutSeconds'>,
     private readonly key: string | undefined,
+    private readonly refusals: Refusals,
+    private readonly listener: Listener,
   ) {
     this.#client = new OpenAI({
       // The client reads absent options from the environment, which is no part of the configuration.
@@ -112,9 +162,17 @@ export class Endpoint {
     const known = dialects.get(name) ?? {
       format: model.responseFormat === 'auto' ? FORMATS[0]! : model.responseFormat,
       limit: 'max_tokens',
+      answered: false,
+      mostTokens: Infinity,
     };
     dialects.set(name, known);
     this.#dialect = known;
+    if (refusals.names.length > 0) this.#sayLeftOut();
+  }
+
+  /** Whether the endpoint has answered any request of this process with this model. */
+  get answered(): boolean {
+    return this.#dialect.answered;
   }
 
   /** The most tokens that a request can be charged for: no token is shorter than a byte. */
@@ -128,34 +186,89 @@ export class Endpoint {
   /**
    * Asks once. Where the endpoint refuses a way of asking, the next way is tried at once.
    *
-   * `rowKey` names the request. A retry carries the same `Idempotency-Key`, so a provider that heeds it charges once.
-   * `seed` is the sampling seed, which endpoints may ignore.
+   * `baseKey` names what is asked. A retry carries the same `Idempotency-Key`, so a provider that heeds it charges
+   * once. `seed` is the sampling seed, which endpoints may ignore; null: it is not sent.
    *
-   * @throws StageFailure `TeacherRejected` for errors that no retry mends: key, model, money, parameters.
+   * @throws StageFailure `TeacherRejected` for errors that no retry mends: key, model, money.
    */
-  async ask(prompt: Prompt, seed: number, rowKey: string, signal: AbortSignal): Promise<Outcome> {
+  async ask(prompt: Prompt, seed: number | null, baseKey: string, signal: AbortSignal): Promise<Outcome> {
+    let plain = false;
+    let maxTokens = this.#room(prompt);
     for (;;) {
-      const dialect = { ...this.#dialect };
+      const way = { ...this.#way(seed, maxTokens), ...(plain ? { format: 'text' as const } : {}) };
+      const key = this.refusals.keyOf(baseKey);
       const timeout = AbortSignal.timeout(this.execution.timeoutSeconds * 1000);
+      let trouble: Trouble | Outcome;
       try {
         const response = await this.#client.chat.completions
-          .create(this.#request(prompt, seed, dialect), {
+          .create(this.#request(prompt, way), {
             signal: AbortSignal.any([signal, timeout]),
-            headers: { 'Idempotency-Key': idempotencyKey(rowKey, dialect) },
+            headers: { 'Idempotency-Key': this.#idempotencyKey(key, way) },
           })
           .asResponse();
-        return { kind: 'arrived', reply: this.#arrived(response.status, await readBody(response), prompt) };
+        const whole = this.#arrived(response.status, await readBody(response), prompt);
+        const inside = errorInside(whole.body);
+        if (!inside) {
+          this.#dialect.answered = true;
+          return { kind: 'arrived', key, reply: whole };
+        }
+        trouble = { ...inside, whole, message: inside.said.text.slice(0, 500), ...pauseOf(response.headers) };
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        if (timeout.aborted)
+        trouble = timeout.aborted
+          ? { kind: 'again', reason: 'timeout', message: `no whole reply within ${this.execution.timeoutSeconds} s` }
+          : this.#troubleOf(error);
+      }
+      if ('kind' in trouble) return trouble;
+      const { status, body, message } = trouble;
+      const meaning = meaningOf(status, saidIn(body), way);
+      const reply = rowOf(trouble);
+      switch (meaning.kind) {
+        case 'again': {
+          const { reason, atMost } = meaning;
           return {
             kind: 'again',
-            reason: 'timeout',
-            message: `no whole reply within ${this.execution.timeoutSeconds} s`,
+            reason,
+            message,
+            ...(trouble.afterMs === undefined ? {} : { afterMs: trouble.afterMs }),
+            ...(atMost === undefined
+              ? {}
+              : {
+                  lastly: {
+                    times: atMost,
+                    key,
+                    reply: meaning.failure === 'brokenReply' ? (trouble.whole ?? reply) : reply,
+                  },
+                }),
           };
-        const outcome = this.#meaning(error, prompt, dialect);
-        if (outcome !== 'askOtherwise') return outcome;
+        }
+        case 'row':
+          return { kind: 'arrived', key, reply };
+        case 'stage':
+          throw this.#refusal(trouble);
+        case 'plainText':
+          if (way.format === 'text' || prompt.schema === undefined) return { kind: 'arrived', key, reply };
+          plain = true;
+          this.listener.count('retries.invalidJson');
+          continue;
+        case 'leaveOut':
+          await this.refusals.add(meaning.parameters, message);
+          this.#sayLeftOut();
+          continue;
+        case 'shorter':
+          maxTokens = meaning.maxTokens;
+          this.#learnLengths(meaning, prompt);
+          continue;
+        case 'otherLimit':
+          if (way.limit === 'max_completion_tokens') break;
+          this.#dialect.limit = 'max_completion_tokens';
+          continue;
+        case 'otherFormat':
+          if (!plain && this.#nextFormat(way.format)) continue;
+          break;
+        case 'refused':
       }
+      return { kind: 'refused', key, reply, failure: this.#refusal(trouble) };
     }
   }
 
@@ -166,7 +279,7 @@ export class Endpoint {
    */
   async createBatch(
     name: string,
-    requests: readonly { key: string; prompt: Prompt; seed: number }[],
+    requests: readonly { key: string; prompt: Prompt; seed: number | null }[],
     signal: AbortSignal,
   ): Promise<string> {
     const lines = requests.map(({ key, prompt, seed }) =>
@@ -174,7 +287,7 @@ export class Endpoint {
         custom_id: key,
         method: 'POST',
         url: '/v1/chat/completions',
-        body: this.#request(prompt, seed, this.#dialect),
+        body: this.#request(prompt, this.#way(seed, this.#room(prompt))),
       }),
     );
     const file = await this.#sure(signal, (limited) =>
@@ -234,12 +347,12 @@ export class Endpoint {
 
   /** The reply in a line of a batch; undefined where its request must be asked by itself. */
   batched({ status, body }: BatchLine, prompt: Prompt): Arrived | undefined {
-    if (status === 200)
-      return this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
-    const code = /"code"\s*:\s*"(\w+)"/.exec(body)?.[1] ?? '';
-    return OF_THE_ROW.has(code)
-      ? { status, body: this.#withoutKey(body), usage: { promptTokens: 0, completionTokens: 0, estimated: false } }
-      : undefined;
+    if (status === 200) {
+      const arrived = this.#arrived(status, { text: body.slice(0, BODY_BYTES), cut: body.length > BODY_BYTES }, prompt);
+      return errorInside(arrived.body) ? undefined : arrived;
+    }
+    const meaning = meaningOf(status, saidIn(body), this.#way(null, this.model.maxTokens));
+    return meaning.kind === 'row' ? rowOf({ status, body: this.#withoutKey(body), message: '' }) : undefined;
   }
 
   /**
@@ -252,29 +365,38 @@ export class Endpoint {
         return await work(AbortSignal.any([signal, timeout]));
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const outcome: Outcome | 'askOtherwise' = timeout.aborted
-          ? { kind: 'again', reason: 'timeout', message: 'the batch request did not end in time' }
-          : this.#meaning(error, { user: '' }, this.#dialect);
-        if (outcome === 'askOtherwise' || outcome.kind !== 'again') {
-          const reason = error instanceof Error ? this.#withoutKey(error.message) : String(error);
-          throw this.#rejected(`refuses a batch: ${reason}`);
+        const trouble = timeout.aborted ? undefined : this.#troubleOf(error);
+        if (trouble && !('kind' in trouble)) {
+          const meaning = meaningOf(trouble.status, saidIn(trouble.body), this.#way(null, this.model.maxTokens));
+          if (meaning.kind === 'stage') throw this.#refusal(trouble);
+          if (meaning.kind !== 'again') throw this.#rejected(`refuses a batch: ${trouble.message}`);
         }
-        await sleep(pauseMs(attempt, outcome.afterMs, Math.random()), undefined, { signal });
+        await sleep(pauseMs(attempt, trouble?.afterMs, Math.random()), undefined, { signal });
       }
     }
   }
 
+  /** The parameters of sampling that a request carries: those that are set and not refused. */
+  #way(seed: number | null, maxTokens: number): Way {
+    const { temperature, topP } = this.model;
+    const { format, limit } = this.#dialect;
+    const set: [Refusable, number | null][] = [
+      ['temperature', temperature],
+      ['topP', topP],
+      ['seed', seed],
+    ];
+    const refused = this.refusals.names;
+    const parameters = Object.fromEntries(set.filter(([name, value]) => value !== null && !refused.includes(name)));
+    return { format, limit, maxTokens, parameters };
+  }
+
   #request(
     { system, user, schema }: Prompt,
-    seed: number,
-    { format, limit }: Dialect,
+    { format, limit, maxTokens, parameters }: Way,
   ): OpenAI.Chat.ChatCompletionCreateParamsNonStreaming {
-    const { model, temperature, topP, maxTokens } = this.model;
     return {
-      model,
-      temperature,
-      top_p: topP,
-      seed,
+      model: this.model.model,
+      ...Object.fromEntries(Object.entries(parameters).map(([name, value]) => [REFUSABLE[name as Refusable], value])),
       [limit]: maxTokens,
       messages: [
         ...(system === undefined ? [] : [{ role: 'system' as const, content: system }]),
@@ -289,18 +411,52 @@ export class Endpoint {
     };
   }
 
+  /** The limit of a reply to this prompt: what the endpoint is known to leave for it. */
+  #room(prompt: Prompt): number {
+    const { mostTokens, context } = this.#dialect;
+    const most = Math.min(this.model.maxTokens, mostTokens);
+    if (!context) return most;
+    const prompted = bytesOf(prompt) * context.perByte * (1 + PROMPT_MARGIN.share) + PROMPT_MARGIN.tokens;
+    return Math.min(most, Math.max(LEAST_TOKENS, Math.floor(context.tokens - prompted)));
+  }
+
+  /** Keeps what the endpoint said of its context, for later rows. */
+  #learnLengths({ maxTokens, context }: Extract<Meaning, { kind: 'shorter' }>, prompt: Prompt): void {
+    const { maxTokens: configured } = this.model;
+    if (context) {
+      const perByte = Math.max(context.prompt / bytesOf(prompt), this.#dialect.context?.perByte ?? 0);
+      this.#dialect.context = { tokens: context.tokens, perByte };
+      this.listener.say(
+        `maxTokens ${configured} is more than the context of ${context.tokens} tokens leaves; it is lowered to fit`,
+      );
+    } else {
+      this.#dialect.mostTokens = Math.min(this.#dialect.mostTokens, maxTokens);
+      this.listener.say(`maxTokens ${configured} is more than the model takes; it is lowered`);
+    }
+  }
+
+  #sayLeftOut(): void {
+    const names = this.refusals.names.map((name) => REFUSABLE[name]).join(', ');
+    this.listener.say(`the model '${this.model.model}' refuses ${names}; requests leave that out`);
+  }
+
   #arrived(status: number, { text, cut }: { text: string; cut: boolean }, prompt: Prompt): Arrived {
     const body = this.#withoutKey(text);
     return { status, body, ...(cut ? { cut: true } : {}), usage: usageOf(body, prompt) };
   }
 
-  #meaning(error: unknown, prompt: Prompt, dialect: Dialect): Outcome | 'askOtherwise' {
+  /**
+   * What went wrong with a request, or that it is asked again because no whole answer came.
+   *
+   * @throws StageFailure `TeacherRejected` for a redirect.
+   */
+  #troubleOf(error: unknown): Trouble | (Extract<Outcome, { kind: 'again' }> & { afterMs?: number }) {
     const message = withoutSecrets(this.#withoutKey(error instanceof Error ? causesOf(error) : String(error))).slice(
       0,
       500,
     );
     if (!(error instanceof APIError)) return { kind: 'again', reason: 'brokenReply', message };
-    const { status, code, headers } = error as APIError;
+    const { status, headers } = error as APIError;
     if (status !== undefined && status >= 300 && status < 400) {
       const location = headers?.get('location') ?? '';
       const target = URL.canParse(location, this.execution.baseUrl)
@@ -313,48 +469,33 @@ export class Endpoint {
     }
     if (status === undefined)
       return { kind: 'again', reason: error instanceof APIConnectionTimeoutError ? 'timeout' : 'connection', message };
-    // An account without money gets the status of a rate limit too.
-    if (status === 429 && code !== 'insufficient_quota') {
-      const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
-      return { kind: 'again', reason: 'rateLimited', message, ...(afterMs === undefined ? {} : { afterMs }) };
-    }
-    if (status >= 500 || status === 408 || status === 409 || status === 425) {
-      const afterMs = headers ? retryAfterMs(headers, Date.now()) : undefined;
-      return { kind: 'again', reason: 'serverError', message, ...(afterMs === undefined ? {} : { afterMs }) };
-    }
-    if (status === 400 || status === 422) {
-      if (this.#askOtherwise(message, dialect)) return 'askOtherwise';
-      if (OF_THE_ROW.has(code ?? '')) {
-        const body = this.#withoutKey(JSON.stringify({ error: (error.error as unknown) ?? { code, message } }));
-        return {
-          kind: 'arrived',
-          reply: { status, body, usage: { promptTokens: 0, completionTokens: 0, estimated: false } },
-        };
-      }
-    }
-    const answer = code ? `${status} (${code})` : String(status);
-    throw this.#rejected(`refuses model '${this.model.model}' with ${answer}: ${message}`);
+    const body = this.#withoutKey((headers && bodies.get(headers)) ?? message);
+    const said = withoutSecrets(saidIn(body).text).trim().slice(0, 500);
+    return { status, body, message: said === '' ? message : said, ...(headers ? pauseOf(headers) : {}) };
+  }
+
+  /** That no row gets a reply. */
+  #refusal({ status, body, message }: Trouble): StageFailure {
+    const code = saidIn(body).codes.find((each) => !/^\d+$/.test(each) && each !== 'invalid_request_error');
+    const answer = code === undefined ? String(status) : `${status} (${code})`;
+    return this.#rejected(`refuses model '${this.model.model}' with ${answer}: ${message}`);
   }
 
   #rejected(what: string): StageFailure {
     return new StageFailure('TeacherRejected', `the endpoint ${this.execution.baseUrl} ${what}`);
   }
 
-  /** Whether the endpoint refused a way of asking that has an alternative. */
-  #askOtherwise(message: string, tried: Dialect): boolean {
-    if (/max_completion_tokens/.test(message) && tried.limit === 'max_tokens') {
-      this.#dialect.limit = 'max_completion_tokens';
-      return true;
-    }
-    const next = FORMATS[FORMATS.indexOf(tried.format) + 1];
-    if (
-      this.model.responseFormat !== 'auto' ||
-      next === undefined ||
-      !/response_format|json_schema|json_object|json mode|structured output/i.test(message)
-    )
-      return false;
-    if (this.#dialect.format === tried.format) this.#dialect.format = next;
+  /** Whether there is a format behind one that the endpoint refused. */
+  #nextFormat(tried: ResponseFormat): boolean {
+    const next = FORMATS[FORMATS.indexOf(tried) + 1];
+    if (this.model.responseFormat !== 'auto' || next === undefined) return false;
+    if (this.#dialect.format === tried) this.#dialect.format = next;
     return true;
+  }
+
+  /** The key of one request. It includes the way of asking, because equal keys must carry equal bodies. */
+  #idempotencyKey(rowKey: string, { format, limit, maxTokens }: Way): string {
+    return `${rowKey}-${format}-${limit}${maxTokens === this.model.maxTokens ? '' : `-${maxTokens}`}`;
   }
 
   #withoutKey(text: string): string {
@@ -366,17 +507,39 @@ export class Endpoint {
  * Sends a request of the client with headers of our own: the client adds those of `OPENAI_CUSTOM_HEADERS`. A redirect
  * is an answer and is not followed, so that neither key nor prompts go to another host.
  */
-function request(url: string | URL | Request, init: RequestInit = {}, key?: string): Promise<Response> {
+async function request(url: string | URL | Request, init: RequestInit = {}, key?: string): Promise<Response> {
   const headers = new Headers({ accept: 'application/json', authorization: `Bearer ${key ?? 'none'}` });
   if (typeof init.body === 'string') headers.set('content-type', 'application/json');
   const idempotencyKey = new Headers(init.headers).get('idempotency-key');
   if (idempotencyKey !== null) headers.set('idempotency-key', idempotencyKey);
-  return fetch(url, { ...init, headers, redirect: 'manual' });
+  const response = await fetch(url, { ...init, headers, redirect: 'manual' });
+  if (response.status < 400) return response;
+  const { text } = await readBody(response);
+  const { status, statusText } = response;
+  const answer = new Response(text, { status, statusText, headers: response.headers });
+  bodies.set(answer.headers, text);
+  return answer;
 }
 
-/** The key of one request. It includes the way of asking, because equal keys must carry equal bodies. */
-function idempotencyKey(rowKey: string, { format, limit }: Dialect): string {
-  return `${rowKey}-${format}-${limit}`;
+/** The row that a trouble of its own leaves: the error as it came, and nothing to pay. */
+function rowOf({ status, body }: Trouble): Arrived {
+  return {
+    // An error inside HTTP 200 that names no status is a refusal.
+    status: status === 0 ? 400 : status,
+    body: body.slice(0, ERROR_BYTES),
+    usage: { promptTokens: 0, completionTokens: 0, estimated: false },
+  };
+}
+
+/** Bytes of a prompt's messages. */
+function bytesOf(prompt: Prompt): number {
+  return Math.max(1, Buffer.byteLength(textOf(prompt)));
+}
+
+/** The pause that headers ask for, where they do. */
+function pauseOf(headers: Pick<Headers, 'get'>): { afterMs?: number } {
+  const afterMs = retryAfterMs(headers, Date.now());
+  return afterMs === undefined ? {} : { afterMs };
 }
 
 /**

@@ -22,8 +22,10 @@ import { count, eachOf } from '../artifacts/collections.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { KeyOf } from './allowed.js';
-import { Endpoint, textOf, type RetryReason } from './endpoint.js';
+import { Endpoint, textOf } from './endpoint.js';
+import type { RetryReason } from './meaning.js';
 import { Pace, pauseMs } from './pace.js';
+import { Refusals } from './refusals.js';
 
 /** How a shard asks: the stage's settings of the endpoint, and the shard's share of its limits. */
 export const RequestExecution = z.object({
@@ -37,21 +39,28 @@ export const RequestExecution = z.object({
 });
 export type RequestExecution = z.infer<typeof RequestExecution>;
 
-/** One question to the endpoint: the seed that it is about, its key, its prompt, and the sampling seed. */
+/**
+ * One question to the endpoint: the seed that it is about, its key, its prompt, and the sampling seed; null: none is
+ * sent. {@link Refusals.keyOf} makes the key of the reply out of `key`.
+ */
 export interface Ask {
   seedId: string;
   key: string;
   prompt: Prompt;
-  seed: number;
+  seed: number | null;
 }
 
-/** A batch that was sent: its id at the endpoint, and the keys of its requests. */
-const BatchDocument = z.object({ id: z.string(), keys: z.array(z.string()) });
+/** A batch that was sent: its id at the endpoint, the keys of its requests, and what they left out. */
+const BatchDocument = z.object({ id: z.string(), keys: z.array(z.string()), leftOut: z.array(z.string()).optional() });
 
 /** How long requests in flight may go on after the activity is told to end, because their replies are paid for. */
 const GRACE_MS = 20_000;
 /** Reads of stored replies at once. */
 const READS = 32;
+/** Rows that an endpoint refuses for no known reason before it has answered any: then it refuses the stage. */
+const REFUSED_AT_FIRST = 3;
+/** The same, one after another, of an endpoint that has answered. */
+const REFUSED_IN_A_ROW = 16;
 
 /** What asking needs of the store. */
 type Documents = Pick<ArtifactStore, 'following' | 'getJson' | 'putJson'>;
@@ -71,17 +80,21 @@ export interface Asking {
 export interface Asked {
   replies: RawReply[] | undefined;
   metrics: Record<string, number>;
+  /** How requests differed from the configuration, in sentences: each is said once. */
+  notes: { endpoint?: string[] };
 }
 
 /**
  * The replies to a shard's questions, in their order: stored ones, and the others from the endpoint.
  *
- * Rate limits, errors of the server and broken connections are retried without a limit.
+ * Rate limits, errors of the server and broken connections are retried without a limit. What the endpoint refuses of
+ * one row is that row's reply.
  *
  * @throws StageFailure `TeacherRejected` for errors that no retry mends.
  */
 export async function askForReplies(asking: Asking): Promise<Asked> {
-  return new ShardOfRequests(asking).run();
+  const { store, model, execution } = asking;
+  return new ShardOfRequests(asking, await Refusals.of(store, execution.endpoint, model)).run();
 }
 
 class ShardOfRequests {
@@ -106,8 +119,15 @@ class ShardOfRequests {
   #reservedUsd = 0;
   #inFlight = new Set<Promise<void>>();
   #lastTrouble = '';
+  readonly #said = new Set<string>();
+  /** Rows that were refused before the endpoint answered any. */
+  readonly #held: { index: number; reply: RawReply; failure: StageFailure }[] = [];
+  #refusedInARow = 0;
 
-  constructor(asking: Asking) {
+  constructor(
+    asking: Asking,
+    private readonly refusals: Refusals,
+  ) {
     const {
       model,
       asks,
@@ -115,7 +135,10 @@ class ShardOfRequests {
       secret,
     } = asking;
     this.#asking = asking;
-    this.#endpoint = new Endpoint(model, endpoint, secret(endpoint));
+    this.#endpoint = new Endpoint(model, endpoint, secret(endpoint), refusals, {
+      count: (name) => this.#count(name),
+      say: (sentence) => void this.#said.add(sentence),
+    });
     this.#replies = asks.map(() => undefined);
     this.#replyTokens = model.expectedReplyTokens;
     this.#requests = new Pace(share.requestsPerMinute, Date.now());
@@ -125,7 +148,7 @@ class ShardOfRequests {
   async run(): Promise<Asked> {
     const { asks, signal } = this.#asking;
     await eachOf(asks.length, READS, async (index) => {
-      const stored = await findReply(this.#asking.store, asks[index]!.key);
+      const stored = await findReply(this.#asking.store, ...this.refusals.keysOf(asks[index]!.key));
       if (stored) this.#have(index, stored);
     });
     const missing = asks.map((_, index) => index).filter((index) => !this.#replies[index]);
@@ -150,7 +173,11 @@ class ShardOfRequests {
       clearTimeout(timer);
     }
     const replies = this.#replies.filter((reply) => reply !== undefined);
-    return { replies: replies.length === asks.length ? replies : undefined, metrics: this.#metrics(replies) };
+    return {
+      replies: replies.length === asks.length ? replies : undefined,
+      metrics: this.#metrics(replies),
+      notes: this.#said.size > 0 ? { endpoint: [...this.#said].sort() } : {},
+    };
   }
 
   /** Asks for the missing replies, as many at once as the share allows. Ends early where it pays for no further one. */
@@ -171,6 +198,30 @@ class ShardOfRequests {
     }
     await Promise.all(this.#inFlight);
     signal.throwIfAborted();
+    const [held] = this.#held;
+    if (!held) return;
+    if (!this.#answers()) throw held.failure;
+    await this.#settle();
+  }
+
+  /** Whether the endpoint answers this model, now or before. */
+  #answers(): boolean {
+    return this.#endpoint.answered || this.#replies.some((reply) => reply?.status === 200);
+  }
+
+  /** Stores the rows that were refused before the endpoint answered any: it refuses them and no others. */
+  async #settle(): Promise<void> {
+    for (const { index, reply } of this.#held.splice(0)) this.#have(index, await this.#store(reply));
+    this.#tell();
+  }
+
+  /** A row that is refused for no known reason. @throws StageFailure where the endpoint refuses all. */
+  async #refuse(index: number, reply: RawReply, failure: StageFailure): Promise<void> {
+    this.#refusedInARow += 1;
+    this.#held.push({ index, reply, failure });
+    const answers = this.#answers();
+    if (this.#refusedInARow >= (answers ? REFUSED_IN_A_ROW : REFUSED_AT_FIRST)) throw failure;
+    if (answers) await this.#settle();
   }
 
   /**
@@ -190,9 +241,8 @@ class ShardOfRequests {
       },
     } = this.#asking;
     const { signal } = this.#soft;
-    const indexOf = new Map(asks.map(({ key }, index) => [key, index]));
     const shard = sha256(asks.map(({ key }) => key).join());
-    const tried = new Set<string>();
+    const tried = new Set<number>();
     for (let number = 0; ; number += 1) {
       const name = `${shard.slice(0, 40)}-${number}`;
       let batch = BatchDocument.optional().parse(await store.getJson(objectKeys.batch(name)));
@@ -200,25 +250,29 @@ class ShardOfRequests {
         const rows: number[] = [];
         let most = this.#spentUsd;
         for (const index of missing) {
-          if (this.#replies[index] || tried.has(asks[index]!.key)) continue;
+          if (this.#replies[index] || tried.has(index)) continue;
           most += costOf(this.#endpoint.atMost(asks[index]!.prompt), prices) * settings!.priceFactor;
           if (share.usd !== undefined && most > share.usd) break;
           rows.push(index);
         }
         if (rows.length === 0) return;
+        const leftOut = this.refusals.names;
+        const keyOf = (index: number): string => this.refusals.keyOf(asks[index]!.key, leftOut);
         let id = await this.#endpoint.findBatch(name, signal);
         if (id === undefined) {
           id = await this.#endpoint.createBatch(
             name,
-            rows.map((index) => asks[index]!),
+            rows.map((index) => ({ ...asks[index]!, key: keyOf(index) })),
             signal,
           );
           this.#count('requests', rows.length);
         }
-        batch = { id, keys: rows.map((index) => asks[index]!.key) };
+        batch = { id, keys: rows.map(keyOf), ...(leftOut.length > 0 ? { leftOut } : {}) };
         await this.#put(objectKeys.batch(name), batch);
       }
-      for (const key of batch.keys) tried.add(key);
+      const { leftOut = [] } = batch;
+      const indexOf = new Map(asks.map(({ key }, index) => [this.refusals.keyOf(key, leftOut), index]));
+      for (const key of batch.keys) tried.add(indexOf.get(key)!);
       if (batch.keys.every((key) => this.#replies[indexOf.get(key)!])) continue;
       for (;;) {
         const state = await this.#endpoint.batch(batch.id, signal);
@@ -257,15 +311,26 @@ class ShardOfRequests {
         await this.#until(Math.max(this.#requests.take(1, Date.now()), this.#tokens.take(expectedTokens, Date.now())));
         this.#count('requests');
         const outcome = await this.#endpoint.ask(prompt, seed, key, this.#hard.signal);
-        if (outcome.kind === 'arrived') {
-          const { usage } = outcome.reply;
-          const reply = await this.#store({ seedId, key, ...outcome.reply });
+        if (outcome.kind === 'refused') {
+          this.#tokens.giveBack(expectedTokens);
+          return await this.#refuse(index, { seedId, key: outcome.key, ...outcome.reply }, outcome.failure);
+        }
+        const last =
+          outcome.kind === 'again' && outcome.lastly && attempt + 1 >= outcome.lastly.times
+            ? outcome.lastly
+            : undefined;
+        if (outcome.kind === 'arrived' || last) {
+          const { key: own, reply: arrived } = outcome.kind === 'arrived' ? outcome : last!;
+          const { usage } = arrived;
+          if (arrived.status === 200) this.#refusedInARow = 0;
+          const reply = await this.#store({ seedId, key: own, ...arrived });
           this.#tokens.giveBack(expectedTokens - usage.promptTokens - usage.completionTokens);
-          this.#replyTokens += (usage.completionTokens - this.#replyTokens) / 8;
+          if (reply.status === 200) this.#replyTokens += (usage.completionTokens - this.#replyTokens) / 8;
           this.#have(index, reply);
           this.#tell();
           return;
         }
+        if (outcome.kind !== 'again') continue;
         this.#tokens.giveBack(expectedTokens);
         this.#count(`retries.${outcome.reason satisfies RetryReason}`);
         this.#lastTrouble = `${outcome.reason}: ${outcome.message}`;
@@ -383,23 +448,33 @@ export function paidMetrics(
   };
 }
 
-/** A stored reply; undefined where there is none. @throws StageFailure `ArtifactCorrupt` for any other document. */
-export async function findReply(store: Pick<Documents, 'getJson'>, key: string): Promise<RawReply | undefined> {
-  const document = await store.getJson(objectKeys.reply(key));
-  if (document === undefined) return undefined;
-  const parsed = RawReply.safeParse(document);
-  if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${objectKeys.reply(key)} is no reply`);
-  return parsed.data;
+/**
+ * A stored reply, under the first key that has one; undefined where there is none.
+ *
+ * @throws StageFailure `ArtifactCorrupt` for any other document.
+ */
+export async function findReply(
+  store: Pick<Documents, 'getJson'>,
+  ...keys: readonly string[]
+): Promise<RawReply | undefined> {
+  for (const key of keys) {
+    const document = await store.getJson(objectKeys.reply(key));
+    if (document === undefined) continue;
+    const parsed = RawReply.safeParse(document);
+    if (!parsed.success) throw new StageFailure('ArtifactCorrupt', `${objectKeys.reply(key)} is no reply`);
+    return parsed.data;
+  }
+  return undefined;
 }
 
 /** What those of the replies that are stored cost, in US dollars. `stored` are the keys of all stored replies. */
 export async function costOfStored(
   store: Pick<Documents, 'getJson'>,
-  asks: readonly Ask[],
+  asks: readonly { keys: readonly string[] }[],
   endpoint: EndpointExecution,
   stored: ReadonlySet<string>,
 ): Promise<number> {
-  const keys = asks.map(({ key }) => key).filter((key) => stored.has(objectKeys.reply(key)));
+  const keys = asks.flatMap((ask) => ask.keys.find((key) => stored.has(objectKeys.reply(key))) ?? []);
   let cost = 0;
   await eachOf(keys.length, READS, async (index) => {
     const reply = await findReply(store, keys[index]!);

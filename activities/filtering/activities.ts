@@ -20,7 +20,7 @@ import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
 import { keyedLanguage } from '../languages/index.js';
 import { programOfReply } from '../policy/prompt.js';
-import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
+import { asksOfQuestions, modelOf, requestOf, SampledText, textsOf } from '../policy/source.js';
 import { filterQuestion, repeatedTests, splitQuestions, type Filtered, type FilterQuality } from './filter.js';
 import { agreement, anyOf, weighted, type OracleVerdict } from './oracle.js';
 import { count } from '../artifacts/collections.js';
@@ -57,6 +57,10 @@ type DroppedTestRow = z.infer<typeof DroppedTestRow>;
 export const filteringAsks = shardAsks({
   config: StageConfigs.filtering,
   row: QuestionRow,
+  model({ oracle }) {
+    const request = requestOf.oracle(oracle);
+    return request && modelOf(request);
+  },
   asks({ oracle }, questions) {
     const request = requestOf.oracle(oracle);
     return request
@@ -99,7 +103,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       const questions = rows;
       // A question without test cases has nothing to be decided.
       const asked = questions.filter(({ testCases }) => testCases.length > 0);
-      const { texts, metrics } = await textsOf(
+      const { texts, metrics, notes } = await textsOf(
         requestOf.oracle(config.oracle)!,
         asked,
         {
@@ -116,6 +120,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
       return {
         rows: questions.map((question): AskedQuestion => ({ question, samples: samples.get(question.id) ?? [] })),
         metrics,
+        notes,
       };
     },
   });
@@ -283,6 +288,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               entryPoint,
               reference,
               language,
+              form,
               testCases: { length },
               checker,
             },
@@ -296,6 +302,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             entryPoint,
             reference,
             ...keyedLanguage(language),
+            ...(form === undefined ? {} : { form }),
             tests: result.kept,
             ...(checker === undefined ? {} : { checker }),
             testCases: length,

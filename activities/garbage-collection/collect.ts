@@ -25,7 +25,17 @@ const CHECKPOINTS = 'checkpoints/';
 const UPLOADS = 'uploads/';
 const SWEEPS = 'sweeps/';
 /** What is counted and never removed. */
-const OTHERS = ['batches/', 'cells/', 'datasets/', 'experiments/', 'kept/', 'pruned/', 'replies/', 'results/'];
+const OTHERS = [
+  'batches/',
+  'cells/',
+  'datasets/',
+  'experiments/',
+  'kept/',
+  'pruned/',
+  'refusals/',
+  'replies/',
+  'results/',
+];
 /** Documents that are read at once. Each listens to the activity's signal, of which Node warns from 11 on. */
 const LANES = 8;
 /** Digests after which what was read is stored, so that a killed worker's successor need not read it again. */

@@ -39,10 +39,36 @@ export interface LanguageDefinition<Name extends string = string> {
   isFence: (label: string) => boolean;
   /** Names of the functions that a text defines at its top level, in order. */
   functionsOf: (code: string) => string[];
+  /** Names of the functions and classes that a text defines at its top level, in order. */
+  definitionsOf: (code: string) => string[];
+  /** Whether a text defines a name at its top level, as a function, a class or a value. */
+  defines: (code: string, name: string) => boolean;
+  /** Whether a text ends inside of a text literal that spans lines, such as a docstring. */
+  isInsideText: (code: string) => boolean;
+  /** Whether a text ends inside of a literal or a bracket, so that the next line goes on with it. */
+  isOpen: (code: string) => boolean;
+  /** Whether a line is a sentence or a mark of a page, and no code. */
+  isProse: (line: string) => boolean;
+  /** Whether a line begins a program: an import or a definition. */
+  beginsCode: (line: string) => boolean;
+  /** What a program is, where it is no function to be called: see the forms of questions. */
+  formOf: (code: string) => 'class' | 'async' | 'script' | undefined;
+  /** Whether a program reads what is typed. */
+  readsInput: (code: string) => boolean;
+  /** Whether the function of a text has to be waited for. */
+  isAsync: (code: string, name: string) => boolean;
   /** Name of the first function of a text, wherever it stands. */
   firstFunctionOf: (code: string) => string | undefined;
   /** Name of the function that a header declares; undefined where it declares none. */
   functionOfHeader: (header: string) => string | undefined;
+  /** Name of the class that a header declares; undefined where it declares none. */
+  classOfHeader: (header: string) => string | undefined;
+  /** The class that tests make objects of, and the method where all that they do is to call one of a new object. */
+  classUnderTest: (tests: readonly string[]) => { name: string; method?: string } | undefined;
+  /** A test that calls a method of a new object as a call of a function. */
+  withoutHolder: (test: string, holder: string) => string;
+  /** A test in which calls of an asynchronous function are waited for. */
+  awaited: (test: string, entryPoint: string) => string;
   /** A header as a question shows it, without what only the source needs. */
   shownHeader: (header: string) => string;
   /** A text without comments on what it does. Two programs are compared by the rest. */

@@ -2,6 +2,7 @@
 import type { LanguageDefinition, TestFault } from './language.js';
 
 const DEFINITION = /^(?:async\s+)?def\s+(\w+)/gm;
+const TOP_LEVEL = /^(?:(?:async\s+)?def|class)\s+(\w+)/gm;
 
 /** Modules and functions by what they need; a function of the same name under test needs nothing. */
 const NEEDS: [TestFault, RegExp][] = [
@@ -43,10 +44,36 @@ export const python: LanguageDefinition<'python'> = {
   name: 'python',
   answerRequest: 'Answer with one Python code block that holds the complete function and nothing else.',
   fence: 'python',
-  isFence: (label) => /^(py(thon)?3?)?$/i.test(label),
+  isFence: (label) => /^(?:i?py(?:thon)?[\d.]*|sage)?$/i.test(label),
   functionsOf,
+  definitionsOf: (code) => [...code.matchAll(TOP_LEVEL)].map(([, name]) => name!),
+  defines: (code, name) =>
+    new RegExp(`^(?:(?:async[ \\t]+)?def|class)[ \\t]+${name}\\b|^${name}[ \\t]*(?::[^=\\n]*)?=(?!=)`, 'm').test(code),
+  isInsideText: (code) => masked(code).open.length === 3,
+  isOpen: (code) => !masked(code).whole,
+  isProse: (line) => PROSE.test(line) && !/^[\w\s,:.[\]]+=(?!=)/.test(line),
+  beginsCode: (line) => /^(?:(?:async\s+)?def\s+\w+|class\s+\w+|import\s+\w|from\s+[\w.]+\s+import\b|@\w)/.test(line),
+  formOf(code) {
+    const functions = functionsOf(code);
+    if (functions.length > 0) return functions.every((name) => python.isAsync(code, name)) ? 'async' : undefined;
+    return python.definitionsOf(code).length > 0 ? 'class' : python.readsInput(code) ? 'script' : undefined;
+  },
+  readsInput: (code) => /(?<![\w.])input\s*\(|\bstdin\b/.test(masked(code).code),
+  isAsync: (code, name) => new RegExp(`^async\\s+def\\s+${name}\\b`, 'm').test(code),
   firstFunctionOf: (code) => /^\s*def\s+(\w+)/m.exec(code)?.[1],
   functionOfHeader: (header) => /\bdef\s+(\w+)/.exec(header)?.[1] ?? /^\s*(\w+)\s*\(/.exec(header)?.[1],
+  classOfHeader: (header) => /^\s*class\s+(\w+)/.exec(header)?.[1],
+  classUnderTest(tests) {
+    const made = tests.map((test) => /(?<![\w.])([A-Z]\w*)\(/.exec(masked(test).code)?.[1]);
+    const [name] = mostOften(made);
+    if (name === undefined) return undefined;
+    const method = new RegExp(`^assert\\s+(?:not\\s+)?(?:\\w+\\(\\s*)*${name}\\(\\)\\.(\\w+)\\(`);
+    const methods = tests.map((test) => method.exec(masked(test).code)?.[1]);
+    const [called] = mostOften(methods);
+    return called !== undefined && methods.every((each) => each === called) ? { name, method: called } : { name };
+  },
+  withoutHolder: (test, holder) => test.replaceAll(new RegExp(`(?<![\\w.])${holder}\\(\\)\\.(?=\\w+\\()`, 'g'), ''),
+  awaited,
   shownHeader: (header) => header.replace(/:$/, ''),
   withoutDocumentation: (code) => code.replace(/"""[\s\S]*?"""|'''[\s\S]*?'''/g, ''),
   functionUnderTest(tests, functions) {
@@ -96,8 +123,50 @@ export const python: LanguageDefinition<'python'> = {
   },
 };
 
+/** A sentence, a heading, an item of a list or a quotation of a page: nothing of it can begin a statement. */
+const PROSE = new RegExp(
+  [
+    String.raw`^#{2,6} |^\*\*|^[-*+] |^\d+[.)] |^> |^\`[^\`]+\` \w`,
+    String.raw`^[A-Z][A-Za-z'’-]*(?:[,:!]|\.$|[,:]? [\`"'(*]?[A-Za-z])`,
+    String.raw`^(?:here|this|the|it|note|sure|we|you|where|which)[ ,:!]`,
+  ].join('|'),
+);
+
 function functionsOf(code: string): string[] {
   return [...code.matchAll(DEFINITION)].map(([, name]) => name!);
+}
+
+/** The values that are there, the most frequent first. */
+function mostOften(values: readonly (string | undefined)[]): string[] {
+  const counts = new Map<string, number>();
+  for (const value of values) if (value !== undefined) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return [...counts].sort(([, a], [, b]) => b - a).map(([value]) => value);
+}
+
+/** Puts each call of a coroutine function into `asyncio.run`, where nothing of the test waits for it yet. */
+function awaited(test: string, name: string): string {
+  const { code } = masked(test, true);
+  if (/\basyncio\s*\.|\brun\s*\(|\basync\s+def\b/.test(code)) return withAsyncio(test);
+  let out = '';
+  let done = 0;
+  for (const match of code.matchAll(new RegExp(`(?<![\\w.])(?:await\\s+)?${name}\\s*\\(`, 'g'))) {
+    if (match.index < done) continue;
+    let depth = 1;
+    let end = match.index + match[0].length;
+    while (end < code.length && depth > 0) {
+      if ('([{'.includes(code[end]!)) depth += 1;
+      else if (')]}'.includes(code[end]!)) depth -= 1;
+      end += 1;
+    }
+    const call = test.slice(match.index, end).replace(/^await\s+/, '');
+    out += `${test.slice(done, match.index)}asyncio.run(${call})`;
+    done = end;
+  }
+  return done === 0 ? test : withAsyncio(out + test.slice(done));
+}
+
+function withAsyncio(test: string): string {
+  return /^import asyncio\b/m.test(test) ? test : `import asyncio\n${test}`;
 }
 
 function calls(code: string, name: string): boolean {
@@ -106,8 +175,11 @@ function calls(code: string, name: string): boolean {
 
 const CLOSING: Record<string, string> = { '(': ')', '[': ']', '{': '}' };
 
-/** Code with the insides of its strings and comments blanked, and whether all strings and brackets are closed. */
-function masked(text: string): { code: string; whole: boolean } {
+/**
+ * Code with the insides of its strings and comments blanked, and whether all strings and brackets are closed. With
+ * `inPlace`, comments leave spaces, so that places in it are places in the text.
+ */
+function masked(text: string, inPlace = false): { code: string; whole: boolean; open: string } {
   let code = '';
   let quote = '';
   const open: string[] = [];
@@ -123,21 +195,23 @@ function masked(text: string): { code: string; whole: boolean } {
         at += quote.length - 1;
         quote = '';
       } else if (character === '\n' && quote.length === 1) {
-        return { code, whole: false };
+        return { code, whole: false, open: quote };
       } else code += ' ';
     } else if (character === '"' || character === "'") {
       quote = text.startsWith(character.repeat(3), at) ? character.repeat(3) : character;
       code += quote;
       at += quote.length - 1;
     } else if (character === '#') {
+      const from = at;
       while (at + 1 < text.length && text[at + 1] !== '\n') at += 1;
+      if (inPlace) code += ' '.repeat(at + 1 - from);
     } else {
       if (CLOSING[character]) open.push(CLOSING[character]);
       else if (')]}'.includes(character) && open.pop() !== character) balanced = false;
       code += character;
     }
   }
-  return { code, whole: balanced && quote === '' && open.length === 0 };
+  return { code, whole: balanced && quote === '' && open.length === 0, open: quote };
 }
 
 /** Where the last `==` outside strings and brackets begins; -1 where there is none. */

@@ -19,7 +19,7 @@ import { count } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
 import { RowIndex } from '../artifacts/row-index.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import { askForReplies, RequestExecution, type Ask, type Asking } from '../endpoint/replies.js';
+import { askForReplies, RequestExecution, type Ask, type Asked, type Asking } from '../endpoint/replies.js';
 import { contentOf } from '../endpoint/content.js';
 import { questionWithTests } from './prompt.js';
 
@@ -84,6 +84,21 @@ export function asksOfQuestions(
   });
 }
 
+/** The model that a request asks at an endpoint; undefined where it asks none. */
+export function modelOf({ source, temperature, topP, maxNewTokens }: ProgramRequest): EndpointModel | undefined {
+  const programs = SOURCES.of(source);
+  return programs.from === 'endpoint'
+    ? {
+        model: programs.model,
+        temperature,
+        topP,
+        maxTokens: maxNewTokens,
+        responseFormat: 'text',
+        expectedReplyTokens: programs.tokens(1, maxNewTokens).completion,
+      }
+    : undefined;
+}
+
 /** Texts of each question's programs, in question order; undefined where the share of the budget did not do. */
 export async function textsOf(
   request: ProgramRequest,
@@ -91,10 +106,10 @@ export async function textsOf(
   { store, ...asking }: Pick<Asking, 'secret' | 'signal' | 'onProgress'> & { store: ArtifactStore },
   samples: ArtifactRef | undefined,
   execution: unknown,
-): Promise<{ texts: SampledText[][] | undefined; metrics: Record<string, number> }> {
-  const { source, n, temperature, topP, maxNewTokens } = request;
-  const programs = SOURCES.of(source);
-  if (programs.from === 'recorded') {
+): Promise<{ texts: SampledText[][] | undefined; metrics: Record<string, number>; notes: Asked['notes'] }> {
+  const { n } = request;
+  const model = modelOf(request);
+  if (!model) {
     const texts = await recordedTexts(store, samples!, questions, n);
     return {
       texts,
@@ -102,24 +117,17 @@ export async function textsOf(
         recordedSamples: texts.reduce((sum, each) => sum + each.length, 0),
         questionsWithoutSamples: texts.filter((each) => each.length === 0).length,
       },
+      notes: {},
     };
   }
-  const model: EndpointModel = {
-    model: programs.model,
-    temperature,
-    topP,
-    maxTokens: maxNewTokens,
-    responseFormat: 'text',
-    expectedReplyTokens: programs.tokens(1, maxNewTokens).completion,
-  };
-  const { replies, metrics } = await askForReplies({
+  const { replies, metrics, notes } = await askForReplies({
     model,
     asks: asksOfQuestions(request, questions),
     execution: RequestExecution.parse(execution),
     store,
     ...asking,
   });
-  if (!replies) return { texts: undefined, metrics };
+  if (!replies) return { texts: undefined, metrics, notes };
   const failures: Record<string, number> = {};
   const texts = replies.map((reply): SampledText => {
     const content = contentOf(reply);
@@ -127,7 +135,11 @@ export async function textsOf(
     count(failures, `failures.${content.failure}`);
     return { text: '', finish: 'stop', failure: content.failure };
   });
-  return { texts: questions.map((_, at) => texts.slice(at * n, (at + 1) * n)), metrics: { ...metrics, ...failures } };
+  return {
+    texts: questions.map((_, at) => texts.slice(at * n, (at + 1) * n)),
+    metrics: { ...metrics, ...failures },
+    notes,
+  };
 }
 
 /** The first `n` stored samples of each question's seed. */

@@ -26,6 +26,10 @@ export interface PreviewArtifacts {
   filtered: ArtifactRef;
   programs?: ArtifactRef;
   pairs?: ArtifactRef;
+  /** The version of the teacher's prompt, where others are compared with it. */
+  prompt?: string;
+  /** What other versions of the prompt made of the same seeds. */
+  compared?: readonly { prompt: string; questions: ArtifactRef }[];
 }
 
 /** The page in the store, with the path of its copy on the worker's disk where there is one. */
@@ -51,7 +55,10 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
     },
 
     /** Stores `preview.html` as an artifact; in the reports folder too, where the worker keeps results on its disk. */
-    'preview.page': async ({ name, ...refs }: PreviewArtifacts): Promise<PublishedPage> => {
+    'preview.page': async ({ name, prompt, compared = [], ...refs }: PreviewArtifacts): Promise<PublishedPage> => {
+      const others: { prompt: string; questions: QuestionRow[] }[] = [];
+      for (const { prompt: version, questions } of compared)
+        others.push({ prompt: version, questions: await rows(questions, QuestionRow) });
       const page = renderPreview({
         name,
         seeds: await rows(refs.seeds, SeedRow),
@@ -59,9 +66,14 @@ export function previewActivities({ store, settings }: Pick<Services, 'store' | 
         filtered: await rows(refs.filtered, FilteredQuestionRow),
         programs: await rows(refs.programs, ProgramRow),
         pairs: await rows(refs.pairs, PairRow),
+        ...(prompt === undefined ? {} : { prompt }),
+        others,
       });
       const producer = currentProducer();
-      const made = { ...refs };
+      const made = {
+        ...refs,
+        ...Object.fromEntries(compared.map(({ prompt: version, questions }) => [`questions:${version}`, questions])),
+      };
       const report = await storeTexts(store, 'report', { 'preview.html': page }, made, producer);
       const published = await publish(store, settings, producer, { page: report, ...made }, 'preview.html');
       if (!settings.localResults) return published;

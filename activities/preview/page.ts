@@ -16,17 +16,30 @@ export interface PreviewRows {
   filtered: readonly FilteredQuestionRow[];
   programs: readonly ProgramRow[];
   pairs: readonly PairRow[];
+  /** The version of the prompt that `questions` were asked by, and the questions of other versions. */
+  prompt?: string;
+  others?: readonly { prompt: string; questions: readonly QuestionRow[] }[];
 }
 
 const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 pre{background:#f5f6f8;padding:.6rem .8rem;overflow-x:auto;border-radius:4px;font-size:13px}
 h2{border-top:1px solid #d5d9df;padding-top:1rem}
+.prompts{display:flex;gap:1rem}.prompts>section{flex:1;min-width:0;overflow-wrap:anywhere}
 li.dropped{color:#a1260d}code{font-size:13px}summary{cursor:pointer}.why{color:#a1260d}`;
 
 const LEFT_OUT = html`<p class="why">Left out before the teacher was asked: a duplicate, or part of a benchmark.</p>`;
 
 /** One HTML page that needs no network. */
-export function renderPreview({ name, seeds, questions, filtered, programs, pairs }: PreviewRows): string {
+export function renderPreview({
+  name,
+  seeds,
+  questions,
+  filtered,
+  programs,
+  pairs,
+  prompt = '',
+  others = [],
+}: PreviewRows): string {
   const asked = questions.filter(({ failure }) => failure === undefined).length;
   const counts = [
     `${seeds.length} seeds, ${asked} questions, ${filtered.length} after the filter`,
@@ -40,7 +53,7 @@ ${seeds.map((seed) => {
   const question = questions.find(({ seedId }) => seedId === seed.id);
   const kept = filtered.find(({ seedId }) => seedId === seed.id);
   return html`<h2>${seed.id}</h2><details><summary>seed</summary><pre>${seed.code}</pre></details>
-${question ? questionOf(question, kept) : LEFT_OUT}
+${question ? sideBySide(prompt, questionOf(question, kept), seed, others) : LEFT_OUT}
 ${
   kept
     ? programsOf(
@@ -53,6 +66,25 @@ ${
 </body></html>
 `;
   return page.markup;
+}
+
+/** What each version of the prompt made of a seed; the one column alone where there is one version. */
+function sideBySide(prompt: string, own: Html, seed: SeedRow, others: NonNullable<PreviewRows['others']>): Html {
+  if (others.length === 0) return own;
+  return html`<div class="prompts"><section><h3>prompt ${prompt}</h3>${own}</section>
+${others.map(({ prompt: version, questions }) => {
+  const question = questions.find(({ seedId }) => seedId === seed.id);
+  return html`<section><h3>prompt ${version}</h3>${question ? askedOf(question) : LEFT_OUT}</section>`;
+})}</div>`;
+}
+
+/** A question as the teacher wrote it, before any filter. */
+function askedOf({ question, failure, testCases, rejectedTests = [] }: QuestionRow): Html {
+  if (failure !== undefined) return html`<p class="why">No question: ${failure}</p>`;
+  return html`<p>${question}</p>
+<p>${testCases.length} test cases, before the filter.</p>
+<ul>${testCases.map(({ test }) => html`<li><code>${testText(test)}</code></li>`)}
+${rejectedTests.map(({ test, reason }) => html`<li class="dropped"><code>${test}</code> (${reason})</li>`)}</ul>`;
 }
 
 function questionOf(question: QuestionRow, kept: FilteredQuestionRow | undefined): Html {

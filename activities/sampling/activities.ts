@@ -21,7 +21,7 @@ import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics } from '../endpoint/replies.js';
 import { extractProgram, programOfReply, promptOf, questionWithTests } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
-import { asksOfQuestions, requestOf, SampledText, textsOf } from '../policy/source.js';
+import { asksOfQuestions, modelOf, requestOf, SampledText, textsOf } from '../policy/source.js';
 
 const SampledQuestion = z.strictObject({
   question: FilteredQuestionRow,
@@ -32,6 +32,10 @@ type SampledQuestion = z.infer<typeof SampledQuestion>;
 export const samplingAsks = shardAsks({
   config: StageConfigs.sampling,
   row: FilteredQuestionRow,
+  model(config) {
+    const request = requestOf.sampler(config);
+    return request && modelOf(request);
+  },
   asks(config, questions) {
     const request = requestOf.sampler(config);
     return request ? asksOfQuestions(request, questions) : [];
@@ -66,7 +70,7 @@ export function samplingActivities(services: Services) {
     row: SampledQuestion,
     async run({ config, inputs, rows, execution }) {
       const questions = rows;
-      const { texts, metrics } = await textsOf(
+      const { texts, metrics, notes } = await textsOf(
         requestOf.sampler(config)!,
         questions,
         {
@@ -82,6 +86,7 @@ export function samplingActivities(services: Services) {
       return {
         rows: questions.map((question, at): SampledQuestion => ({ question, samples: texts[at]! })),
         metrics,
+        notes,
       };
     },
   });

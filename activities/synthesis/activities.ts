@@ -38,6 +38,10 @@ type AskedRow = z.infer<typeof AskedRow>;
 export const synthesisAsks = shardAsks({
   config: StageConfigs.synthesis,
   row: SeedRow,
+  model({ teacher }) {
+    const { answers } = TEACHERS.of(teacher);
+    return answers.from === 'endpoint' ? answers.model : undefined;
+  },
   asks({ teacher }, seeds, stored) {
     const { answers } = TEACHERS.of(teacher);
     return answers.from === 'endpoint' ? knownAsks(answers, seeds, stored) : [];
@@ -151,7 +155,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         const asked = rows.map((seed) => askedRow(seed, recorded.get(seed.id)!));
         return { rows: asked, metrics: { replies: asked.filter(({ reply }) => reply).length } };
       }
-      const { replies, metrics } = await askTeacher(answers, rows, {
+      const { replies, metrics, notes } = await askTeacher(answers, rows, {
         execution: RequestExecution.parse(execution),
         store,
         secret,
@@ -159,7 +163,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         onProgress: (done, total, message) => reportProgress({ done, total, message }),
       });
       if (!replies) return { incomplete: true, metrics };
-      return { rows: rows.map((seed, index) => askedRow(seed, replies[index]!)), metrics };
+      return { rows: rows.map((seed, index) => askedRow(seed, replies[index]!)), metrics, notes };
     },
   });
 
@@ -169,9 +173,13 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     run({ config, rows }) {
       const { answers } = TEACHERS.of(config.teacher);
       if (answers.from === 'sandbox') throw new Error(`the teacher '${config.teacher.kind}' reads no replies`);
-      return Promise.resolve({
-        rows: rows.map((row) => questionOf(row.seed, answers.read(row.seed, repliesIn(row)))),
+      const repairs: Record<string, number> = {};
+      const questions = rows.map((row): QuestionRow => {
+        const taught = answers.read(row.seed, repliesIn(row));
+        for (const repair of new Set(taught.repairs)) count(repairs, `repairs.${repair}`);
+        return questionOf(row.seed, taught);
       });
+      return Promise.resolve({ rows: questions, metrics: repairs });
     },
   });
 
@@ -200,18 +208,20 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   return stage.activities(store, {
     plan,
     steps: { ask, request, parse },
-    async seal({ stageKey, config, inputs, rows, counts, planMetrics }) {
+    async seal({ stageKey, config, inputs, rows, counts, notes, planMetrics }) {
       const { from } = TEACHERS.of(config.teacher).answers;
       let questions = 0;
       let testCases = 0;
       const failures: Record<string, number> = {};
       const rejectedTests: Record<string, number> = {};
       const testOrigins: Record<string, number> = {};
+      const forms: Record<string, number> = {};
       for await (const row of rows(ask, parse)) {
         if (row.failure === undefined) questions += 1;
         else count(failures, row.failure);
         testCases += row.testCases.length;
         for (const { origin } of row.testCases) if (origin !== undefined) count(testOrigins, origin);
+        if (row.form !== undefined) count(forms, row.form);
         for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
       const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
@@ -224,8 +234,11 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         metrics: {
           ...made,
           rejectedTests,
+          ...countsOf('repairs', counts),
+          ...(Object.keys(forms).length > 0 ? { forms } : {}),
           ...paidMetrics(counts),
           ...(replies ? { repliesArtifact: replies } : {}),
+          ...(notes['endpoint'] ? { notes } : {}),
         },
       };
     },
@@ -242,6 +255,17 @@ function understood(
   } catch (error) {
     return { calls: [], failure: (error as Error).message };
   }
+}
+
+/** The counts of a name, without it: a metric that is there where something was counted. */
+function countsOf<N extends string>(
+  name: N,
+  counts: Record<string, number>,
+): Partial<Record<N, Record<string, number>>> {
+  const own = Object.entries(counts).filter(([each]) => each.startsWith(`${name}.`));
+  if (own.length === 0) return {};
+  const counted = Object.fromEntries(own.map(([each, times]) => [each.slice(name.length + 1), times]));
+  return { [name]: counted } as Record<N, Record<string, number>>;
 }
 
 function askedRow(seed: SeedRow, [reply, ...more]: readonly ReplyRow[]): AskedRow {

@@ -12,7 +12,7 @@ import type { FromEndpoint, Taught } from './teachers/teacher.js';
  * @example
  * questionOf(seed, { question: '', entryPoint: '', testCases: [], failure: 'noReply' }).seedId;
  */
-export function questionOf({ id, source, code, language }: SeedRow, taught: Taught): QuestionRow {
+export function questionOf({ id, source, code, language }: SeedRow, { repairs: _, ...taught }: Taught): QuestionRow {
   const keyed = keyedLanguage(language);
   return {
     id: rowId('q', source, code, ...Object.values(keyed)),
@@ -43,9 +43,10 @@ export async function askTeacher(
   teacher: FromEndpoint,
   seeds: readonly SeedRow[],
   asking: Omit<Asking, 'model' | 'asks'>,
-): Promise<{ replies: RawReply[][] | undefined; metrics: Asked['metrics'] }> {
+): Promise<{ replies: RawReply[][] | undefined } & Pick<Asked, 'metrics' | 'notes'>> {
   const replies: RawReply[][] = seeds.map(() => []);
   const metrics: Asked['metrics'] = {};
+  let notes: Asked['notes'] = {};
   for (let round = 0; round < teacher.rounds; round += 1) {
     const asks = seeds.map((seed, at) => asksOf(teacher, seed, replies[at]));
     const { usd } = asking.execution.share;
@@ -57,11 +58,12 @@ export async function askTeacher(
       execution: { ...asking.execution, share: { ...asking.execution.share, ...left } },
     });
     for (const [name, value] of Object.entries(asked.metrics)) metrics[name] = (metrics[name] ?? 0) + value;
-    if (!asked.replies) return { replies: undefined, metrics };
+    if (asked.notes.endpoint) notes = { endpoint: [...new Set([...(notes.endpoint ?? []), ...asked.notes.endpoint])] };
+    if (!asked.replies) return { replies: undefined, metrics, notes };
     const arrived = asked.replies.values();
     asks.forEach((each, at) => each.forEach(() => replies[at]!.push(arrived.next().value!)));
   }
-  return { replies, metrics };
+  return { replies, metrics, notes };
 }
 
 /** Seeds whose stored replies are read at once. */

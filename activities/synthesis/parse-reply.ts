@@ -3,10 +3,20 @@
  * parser parses stored replies again, and nothing is paid twice.
  */
 import { canonicalJson } from '../../workflows/contract/canonical.js';
-import { judgedTest, MAX_TESTS, QuestionTest, type ReplyRow, type SeedRow } from '../../workflows/contract/rows.js';
+import {
+  judgedTest,
+  MAX_TESTS,
+  QuestionTest,
+  type QuestionForm,
+  type ReplyRow,
+  type SeedRow,
+} from '../../workflows/contract/rows.js';
 import { languageOf } from '../languages/index.js';
 import type { LanguageDefinition, TestFault } from '../languages/language.js';
-import { contentOf, isHtml, isObject, jsonOf, type EnvelopeFailure } from '../endpoint/content.js';
+import { contentOf, type EnvelopeFailure } from '../endpoint/content.js';
+import { isHtml, isObject, jsonOf } from '../endpoint/json.js';
+import { withoutThoughts } from '../endpoint/thoughts.js';
+import { lenientObjects, type Repair } from './lenient-json.js';
 import type { Taught } from './teachers/teacher.js';
 
 /** Why a reply gave no question. */
@@ -49,35 +59,104 @@ export function parseReply(
   if (reply === undefined) return none('noReply');
   const content = contentOf(reply);
   if ('failure' in content) return none(content.failure);
-  if (content.cut) return none('cutReply');
+  // A body that was cut off here is not whole, whatever it looks like.
+  if (content.cut && 'cut' in reply) return none('cutReply');
   const answer = answerOf(content.text);
+  if (content.cut && ('failure' in answer || answer.repairs.includes('truncated'))) return none('cutReply');
   if ('failure' in answer) return none(answer.failure);
   const { question, signature } = answer;
   const checker = checked ? answer.checker : undefined;
-  const tests = checked ? answer.tests.map((test) => readTest(test, checker)) : answer.tests;
-  const functions = language.functionsOf(seed.code);
-  const texts = tests.flatMap((test) => writtenTest(test) ?? []);
-  const entryPoint = language.functionOfHeader(signature) ?? language.functionUnderTest(texts, functions);
-  if (entryPoint === undefined) return none('noEntryPoint', { question });
+  const given = checked ? answer.tests.map((test) => readTest(test, checker)) : answer.tests;
+  const asked = formOf(
+    language,
+    seed.code,
+    signature,
+    given.flatMap((test) => writtenTest(test) ?? []),
+  );
+  const { entryPoint, form } = asked;
+  const repairs = [...(content.cut ? (['cutButWhole'] as const) : []), ...answer.repairs];
+  const told = repairs.length > 0 ? { repairs } : {};
+  if (entryPoint === undefined) return none('noEntryPoint', { question, ...told });
+  const tests =
+    form === 'script'
+      ? given.map((test) => streamTest(test))
+      : given.map((test) => (typeof test === 'string' ? asked.rewrite(test) : test));
+  if (tests.some((test, at) => test !== given[at] && form === undefined)) repairs.push('methodOfSolution');
   const maximum = Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases);
   const { kept, rejected } = sortTests(tests, entryPoint, maximum, language);
   const rejectedTests = rejected.length > 0 ? { rejectedTests: rejected } : {};
-  // Where the seed has functions, the question has to be about one of them: the seed is a right answer then.
-  if (functions.length > 0 && !functions.includes(entryPoint))
-    return none('otherQuestion', { question, entryPoint, ...rejectedTests });
+  const definitions = language.definitionsOf(seed.code);
+  // Where the seed defines something, the question has to be about one of them: the seed is a right answer then.
+  if (form !== 'script' && definitions.length > 0 && !definitions.includes(entryPoint))
+    return none('otherQuestion', { question, entryPoint, ...rejectedTests, ...told });
   if (kept.length === 0) {
     return none(
       rejected.length > 0 && rejected.every(({ reason }) => reason === 'wrongFunction') ? 'otherQuestion' : 'noTests',
-      { question, entryPoint, ...rejectedTests },
+      { question, entryPoint, ...rejectedTests, ...told },
     );
   }
   return {
-    question: withSignature(question, language.shownHeader(signature), entryPoint),
+    question: form === 'script' ? question : withSignature(question, language.shownHeader(signature), entryPoint, form),
     entryPoint,
+    ...(form === undefined ? {} : { form }),
     testCases: kept.map((test) => ({ test })),
     ...(checker !== undefined && kept.some((test) => typeof test !== 'string') ? { checker } : {}),
     ...rejectedTests,
+    ...(repairs.length > 0 ? { repairs } : {}),
   };
+}
+
+/** What the question is about: a name at the top level of the program, or what the whole program does. */
+interface Form {
+  entryPoint: string | undefined;
+  /** Absent: a function. */
+  form?: QuestionForm;
+  /** A test as it is run: a call that the program does not offer becomes the one that it does. */
+  rewrite: (test: string) => string;
+}
+
+/** The form of a question about a seed, from its signature and its tests. */
+function formOf(language: LanguageDefinition, code: string, signature: string, tests: readonly string[]): Form {
+  const as = (entryPoint: string | undefined, form?: QuestionForm, rewrite = (test: string) => test): Form => ({
+    entryPoint,
+    ...(form === undefined ? {} : { form }),
+    rewrite,
+  });
+  const functions = language.functionsOf(code);
+  const definitions = language.definitionsOf(code);
+  if (definitions.length === 0 && language.readsInput(code)) return as('', 'script');
+  const header = language.functionOfHeader(signature);
+  const holder = language.classOfHeader(signature);
+  const called = language.classUnderTest(tests);
+  // `Solution().f(1)` about a function f of the seed is the call `f(1)`.
+  if (
+    called !== undefined &&
+    !definitions.includes(called.name) &&
+    called.method !== undefined &&
+    functions.includes(called.method)
+  )
+    return as(called.method, undefined, (test) => language.withoutHolder(test, called.name));
+  const ofTests = called && definitions.includes(called.name) ? called.name : undefined;
+  const name = holder ?? (header !== undefined && functions.includes(header) ? undefined : ofTests);
+  if (name !== undefined && (definitions.length === 0 || definitions.includes(name)))
+    return as(name, called?.name === name && called.method !== undefined ? 'method' : 'class');
+  const entryPoint = header ?? language.functionUnderTest(tests, functions);
+  return entryPoint !== undefined && language.isAsync(code, entryPoint)
+    ? as(entryPoint, 'async', (test) => language.awaited(test, entryPoint))
+    : as(entryPoint);
+}
+
+/** A test of a program without a function, under any of the names that models have for its input and its output. */
+function streamTest(test: unknown): unknown {
+  if (!isObject(test)) return test;
+  const of = (...names: string[]): string | undefined => {
+    const value = names.map((name) => test[name]).find((each) => typeof each === 'string' || typeof each === 'number');
+    return value === undefined ? undefined : String(value);
+  };
+  const [stdin, stdout] = [of('stdin', 'input'), of('stdout', 'output', 'expected_output', 'expected')];
+  return stdin === undefined || stdout === undefined
+    ? test
+    : new Data({ stdin: writable(stdin), stdout: writable(stdout) });
 }
 
 interface Answer {
@@ -85,6 +164,7 @@ interface Answer {
   signature: string;
   tests: unknown[];
   checker: string | undefined;
+  repairs: Repair[];
 }
 
 /** A test of a reply that is data, as a row holds it; anything else as it is. */
@@ -104,25 +184,86 @@ function writtenTest(test: unknown): string | undefined {
   return test instanceof Data && 'call' in test.test ? `assert ${test.test.call}` : undefined;
 }
 
-/** The object in what the model wrote: the whole text, a fenced block, or the outermost braces. */
+/** The object in what the model wrote: the whole text, a fenced block, or the outermost braces; strictly at first. */
 function answerOf(content: string): Answer | { failure: ReplyFailure } {
-  const text = content
-    .replace(/^\ufeff/, '')
-    .replace(/^\s*<think>[\s\S]*?<\/think>/, '')
-    .trim();
-  if (text === '') return { failure: 'emptyReply' };
+  const text = withoutThoughts(content.replace(/^\ufeff/, '')).trim();
+  if (text === '') return { failure: content.trim() === '' ? 'emptyReply' : 'onlyReasoning' };
   const fenced = text.split('```')[1]?.replace(/^json\b/, '');
   const braces = text.includes('{') ? text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1) : '';
   const value = [text, fenced, braces].map((each) => (each ? jsonOf(each) : undefined)).find(isObject);
-  if (value === undefined) return { failure: isHtml(text) ? 'htmlReply' : isRefusal(text) ? 'refused' : 'invalidJson' };
-  const { question, signature, checker, tests = value['test_cases'] } = value;
-  if (typeof question !== 'string' || question.trim() === '' || !Array.isArray(tests)) return { failure: 'wrongShape' };
-  return {
-    question: writable(question).trim(),
-    signature: typeof signature === 'string' ? writable(signature).trim() : '',
-    tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
-    checker: typeof checker === 'string' ? writable(checker) : undefined,
-  };
+  const strict = value && shapeOf(value);
+  if (strict) return strict;
+  let cut = false;
+  for (const lenient of lenientObjects(text)) {
+    const answer = shapeOf(lenient.value);
+    if (!answer) continue;
+    const { tests, repairs } = answer;
+    cut = lenient.cut;
+    const whole = cut ? tests.slice(0, -1) : tests;
+    if (whole.length > 0 || !lenient.repairs.includes('truncated'))
+      return { ...answer, tests: whole, repairs: [...lenient.repairs, ...repairs] };
+  }
+  if (value) return { failure: 'wrongShape' };
+  if (isHtml(text)) return { failure: 'htmlReply' };
+  return { failure: isRefusal(text) ? 'refused' : cut ? 'invalidJson' : lenientFailure(text) };
+}
+
+/** Why a text without an answer has none: there is an object that is none, or no object at all. */
+function lenientFailure(text: string): ReplyFailure {
+  const [first] = lenientObjects(text);
+  return first && !first.repairs.includes('truncated') && isObject(first.value) ? 'wrongShape' : 'invalidJson';
+}
+
+/** Names of the members as models write them, in small letters and without what is no letter. */
+const MEMBERS = {
+  question: ['question', 'exercise', 'problem', 'problemstatement', 'instruction', 'prompt'],
+  signature: ['signature', 'functionsignature', 'header', 'functionheader'],
+  tests: ['tests', 'testcases', 'unittests', 'assertions', 'asserts', 'testlist'],
+  checker: ['checker'],
+} as const;
+
+/** Objects that are around an answer, at most. */
+const WRAPPERS = 3;
+
+/** The question and its tests in an object, whatever its members are called, and whatever is around it. */
+function shapeOf(value: unknown, depth = 0): Answer | undefined {
+  if (typeof value === 'string') return depth > 0 && depth <= WRAPPERS ? shapeOf(jsonOf(value), depth + 1) : undefined;
+  if (Array.isArray(value)) return value.length === 1 && depth <= WRAPPERS ? shapeOf(value[0], depth + 1) : undefined;
+  if (!isObject(value)) return undefined;
+  const byName = new Map(
+    Object.entries(value).map(([name, member]) => [name.toLowerCase().replace(/[^a-z]/g, ''), member]),
+  );
+  const member = (name: keyof typeof MEMBERS): unknown =>
+    MEMBERS[name].map((each) => byName.get(each)).find((each) => each !== undefined);
+  const [question, signature, checker, given] = [
+    member('question'),
+    member('signature'),
+    member('checker'),
+    member('tests'),
+  ];
+  const asText = typeof given === 'string';
+  const tests = asText ? given.split(/\n(?=\s*assert\b)/) : given;
+  if (typeof question === 'string' && question.trim() !== '' && Array.isArray(tests)) {
+    const known = 'question' in value && ('tests' in value || 'test_cases' in value);
+    return {
+      question: writable(question).trim(),
+      signature: typeof signature === 'string' ? writable(signature).trim() : '',
+      tests: tests.map((test: unknown) => (typeof test === 'string' ? writable(test) : test)),
+      checker: typeof checker === 'string' ? writable(checker) : undefined,
+      repairs: [
+        ...(depth > 0 ? (['wrapperObject'] as const) : []),
+        ...(known ? [] : (['otherKeys'] as const)),
+        ...(asText ? (['testsAsText'] as const) : []),
+      ],
+    };
+  }
+  if (depth >= WRAPPERS) return undefined;
+  for (const inner of Object.values(value)) {
+    const found =
+      isObject(inner) || Array.isArray(inner) || typeof inner === 'string' ? shapeOf(inner, depth + 1) : undefined;
+    if (found) return found;
+  }
+  return undefined;
 }
 
 /** A text without what no UTF-8 file or program can hold: halves of surrogate pairs and NUL. */
@@ -140,15 +281,20 @@ function sortTests(
   const kept = new Map<string, QuestionTest>();
   const rejected: { test: string; reason: TestRejection }[] = [];
   for (const test of tests) {
+    const stream = test instanceof Data && 'stdin' in test.test;
     const text = writtenTest(test)?.trim();
     const used = test instanceof Data ? test.test : text;
     const name = test instanceof Data ? canonicalJson(test.test) : text;
     const reason =
-      text === undefined || name === undefined
+      name === undefined || (text === undefined && !stream) || (entryPoint === '' && !stream)
         ? 'notText'
         : kept.has(name)
           ? 'duplicate'
-          : (rejectionOf(text, entryPoint, language) ?? (kept.size >= maximum ? 'tooMany' : undefined));
+          : ((text === undefined
+              ? name.length > TEST_CHARACTERS
+                ? 'tooLong'
+                : undefined
+              : rejectionOf(text, entryPoint, language)) ?? (kept.size >= maximum ? 'tooMany' : undefined));
     if (reason === undefined) kept.set(name!, used!);
     else
       rejected.push({
@@ -166,10 +312,11 @@ function rejectionOf(text: string, entryPoint: string, language: LanguageDefinit
 }
 
 /** The question with its signature where the text does not name the function: a program must know what it is called. */
-function withSignature(question: string, signature: string, entryPoint: string): string {
+function withSignature(question: string, signature: string, entryPoint: string, form?: QuestionForm): string {
+  const what = form === 'class' || form === 'method' ? 'class' : 'function';
   return new RegExp(`\\b${entryPoint}\\b`).test(question)
     ? question
-    : `${question}\n\nThe function: \`${signature || `${entryPoint}(...)`}\``;
+    : `${question}\n\nThe ${what}: \`${signature || `${entryPoint}(...)`}\``;
 }
 
 const REFUSAL =

@@ -26,13 +26,14 @@ import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { teachers } from './data/teachers.js';
 import { report, type Measure } from './table.js';
 import { seedMeasures } from './data/seeds.js';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 
 const HELP = `npm run bench:data -- [options]
 
-  --only NAME    only this part: store, pairs, teacher, seeds (may be given several times)
+  --only NAME    only this part: store, pairs, teacher, seeds, teachers (may be given several times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
   --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
   --tree NAME    of the seeds part only this tree: standard library, more_itertools, toolz, boltons (several times)
@@ -385,9 +386,22 @@ async function main(): Promise<void> {
     seeds: (surroundings) =>
       seedMeasures(surroundings.stack.home, (type, input) => onWorker(surroundings, type, input), values.tree),
   };
-  const chosen = values.only ?? Object.keys(parts);
+  /** Parts that need no server, each a file of `data/`. */
+  const alone: Record<string, () => Promise<Measure[]>> = { teachers };
+  const names = [...Object.keys(parts), ...Object.keys(alone)];
+  const chosen = values.only ?? names;
   for (const name of chosen)
-    if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
+    if (!names.includes(name)) throw new Error(`--only is ${name}: the parts are ${names.join(', ')}.`);
+  const measures: Measure[] = [];
+  for (const name of chosen.filter((each) => each in alone)) {
+    console.error(`${name} ...`);
+    measures.push(...(await alone[name]!()));
+  }
+  const served = chosen.filter((each) => each in parts);
+  if (served.length === 0) {
+    report('data', measures, values.json);
+    return;
+  }
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
@@ -405,8 +419,7 @@ async function main(): Promise<void> {
       client: new Client({ connection, namespace: stack.namespace }),
       store: createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
-    const measures: Measure[] = [];
-    for (const name of chosen) {
+    for (const name of served) {
       console.error(`${name} ...`);
       measures.push(...(await Promise.race([parts[name]!(surroundings), stopped])));
     }

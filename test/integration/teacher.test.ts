@@ -33,6 +33,8 @@ import {
   temporalClient,
   workerProcess,
 } from '../fixtures/harness.js';
+import { NAMED_REPLIES } from '../fixtures/endpoint-replies.js';
+import { TEACHER_TEXTS } from '../fixtures/teacher-texts.js';
 import { Gate } from '../fixtures/gate.js';
 import { until } from '../fixtures/until.js';
 
@@ -245,6 +247,96 @@ describe('a second run', () => {
       type: 'InvalidExperiment',
       message: expect.stringContaining('inputs.replies.path: line 1: ') as string,
     });
+  });
+});
+
+describe('a reply of a vendor to the second of three seeds', () => {
+  /**
+   * One flow for each reply, all at once: each has a model of its own, so that none learns from another. What a worker
+   * counted before it was killed `during` them is lost, and the rows are not.
+   */
+  async function flows(queue: string, during?: () => Promise<void>): Promise<void> {
+    const byModel = new Map(NAMED_REPLIES.map((reply) => [`vendor-${randomUUID()}`, reply]));
+    const times = new Map<string, number>();
+    fake.behave = (request, response) => {
+      const { model } = request.body as { model?: unknown };
+      const reply = byModel.get(String(model))!;
+      const nth = (times.get(String(model)) ?? 0) + (request.name === 'times_1' ? 1 : 0);
+      times.set(String(model), nth);
+      if (request.name !== 'times_1' || !reply.when(request, nth)) return undefined;
+      const body = typeof reply.body === 'string' ? reply.body : reply.body(request);
+      return answer(response, reply.status, body, reply.headers ?? {});
+    };
+    const seeds = seedsFile(3);
+    const handles = await Promise.all([...byModel.keys()].map((model) => synthesis(seeds, config({ model }), queue)));
+    await during?.();
+    const results = await Promise.all(handles.map((handle) => handle.result() as Promise<StageResult>));
+    [...byModel.values()].forEach(({ whose, right, note }, at) => {
+      const { questions, failures, retries, notes, repairs } = results[at]!.metrics as Record<string, object | number>;
+      const failure = 'failure' in right ? right.failure : undefined;
+      expect({ whose, questions, failures }).toEqual({
+        whose,
+        questions: failure === undefined ? 3 : 2,
+        failures: failure === undefined ? {} : { [failure]: 1 },
+      });
+      if (!during && 'question' in right && right.question === 'again') expect(retries, whose).not.toEqual({});
+      if ('question' in right && right.question === 'whole') expect(repairs, whose).toEqual({ cutButWhole: 1 });
+      if (!during && note) expect(JSON.stringify(notes), whose).toMatch(note);
+    });
+  }
+
+  it('costs one row at most, and is asked again, mended or used where that is possible', async () => {
+    await flows(SHARED_QUEUE);
+  });
+
+  it('does the same where the llm worker is killed in between', async () => {
+    const queue = `vendors-${randomUUID()}`;
+    const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
+    let llm = workerProcess(queue, inject('environment'), 'llm');
+    try {
+      await flows(queue, async () => {
+        for (const more of [3, 15]) {
+          const seen = fake.requests.length;
+          await expect.poll(() => fake.requests.length).toBeGreaterThanOrEqual(seen + more);
+          await llm.kill();
+          llm = workerProcess(queue, inject('environment'), 'llm');
+        }
+      });
+    } finally {
+      await Promise.all([llm.stop(), pipeline.stop()]);
+    }
+  });
+});
+
+describe('questions that ask for no plain function', () => {
+  it('are confirmed by their seeds as any others, and keep their form', async () => {
+    const texts = TEACHER_TEXTS.filter(({ right }) => 'form' in right);
+    const named = texts.map((text, at) => ({ ...text, id: `forms/${at}` }));
+    const seeds = join(folder, 'forms.jsonl');
+    const replies = join(folder, 'forms-replies.jsonl');
+    const lines = (rows: object[]): string => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
+    // A comment tells seeds apart that several texts are about.
+    writeFileSync(seeds, lines(named.map(({ id, code }) => ({ id, source: 'forms', code: `${code}# ${id}\n` }))));
+    writeFileSync(replies, lines(named.map(({ id, text }) => ({ seedId: id, text }))));
+    const settings = { decontaminate: [], nearDuplicate: null };
+    const { ref, metrics } = (await (
+      await replay(seeds, { kind: 'replies', path: replies }, settings)
+    ).result()) as StageResult;
+    expect(metrics).toMatchObject({
+      questions: named.length,
+      failures: {},
+      forms: { class: 2, method: 2, async: 3, script: 1 },
+    });
+    const filtering = await startWorkflow('filtering', {
+      inputs: { questions: ref },
+      config: { minimumTestCases: 1, minimumDistinctOutputs: 1 },
+    });
+    const filtered = (await filtering.result()) as StageResult;
+    const rows: FilteredQuestionRow[] = [];
+    for await (const row of artifactStore().rowsOf(filtered.ref, FilteredQuestionRow)) rows.push(row);
+    expect(rows.map(({ seedId, form, tests }) => [seedId, form, tests.length])).toEqual(
+      named.map(({ id, right }) => [id, 'form' in right ? right.form : '', 'tests' in right ? right.tests : 0]),
+    );
   });
 });
 

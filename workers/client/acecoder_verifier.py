@@ -36,8 +36,27 @@ _RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 30.0
 
 _log = logging.getLogger(__name__)
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-_BLOCK = re.compile(r"^[ \t]*```([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_THOUGHTS = [
+    *((f"<{name}>", f"</{name}>") for name in ("think", "thinking", "thought", "thoughts", "reasoning", "analysis")),
+    ("<scratchpad>", "</scratchpad>"),
+    ("[think]", "[/think]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+]
+_FINAL = "<|channel|>final<|message|>"
+_OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?[^`\n]*$")
+_ONE_LINE = re.compile(r"^[ \t]*`{3,}[ \t]*([^`\n]*\S)[ \t]*`{3,}[ \t]*$")
+_LABEL = re.compile(r"^(?:i?py(?:thon)?[\d.]*|sage)?$", re.IGNORECASE)
+_TAGS = re.compile(r"<(answer|code|solution|program|final_answer|final)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_MEMBERS = ("code", "program", "solution", "answer", "completion", "response", "python")
+_PROSE = re.compile(
+    r"^#{2,6} |^\*\*|^[-*+] |^\d+[.)] |^> |^`[^`]+` \w"
+    r"|^[A-Z][A-Za-z\'\u2019-]*(?:[,:!]|\.$|[,:]? [`\"\'(*]?[A-Za-z])"
+    r"|^(?:here|this|the|it|note|sure|we|you|where|which)[ ,:!]"
+)
+_ASSIGNMENT = re.compile(r"^[\w\s,:.\[\]]+=(?!=)")
+_BEGINS = re.compile(r"^(?:(?:async\s+)?def\s+\w+|class\s+\w+|import\s+\w|from\s+[\w.]+\s+import\b|@\w)")
+_LOOKS = 20
+"""Lines of an answer for which the text before them is read again, at most."""
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 _PLAIN = """
@@ -62,17 +81,176 @@ class VerifierUnavailable(RuntimeError):
     """The server could not be reached, or judged nothing, for as long as was waited. It says nothing about programs."""
 
 
-def program_of(completion: Any) -> str:
+def program_of(completion: Any, entry_point: str = "") -> str:
     """The program of a completion: a text, or chat messages, of which the last one counts.
 
-    It is the last fenced block of Python or without a language, or else the whole text.
+    It is the last fenced block of Python or without a language that defines `entry_point`, or else a part outside of
+    fences that does. Where nothing defines it, it is the last block that is code, or the text without prose around.
+    `activities/policy/programs.ts` does the same, and both are tested by the same answers.
 
     >>> program_of("Here it is:\\n```python\\nx = 1\\n```\\nGood luck!")
     'x = 1'
     """
-    text = _THOUGHT.sub("", _text_of(completion))
-    blocks = [body for label, body in _BLOCK.findall(text) if label.lower() in ("", "python", "python3", "py")]
-    return (blocks[-1] if blocks else text).rstrip()
+    text = _inside_of(_without_thoughts(_text_of(completion)))
+    pieces = _pieces_of(text)
+    blocks = [code for code, fenced in pieces if fenced]
+    others = [_without_prose(code) for code, fenced in pieces if not fenced]
+
+    def last(codes: list[str], test: Any) -> str | None:
+        return next((code for code in reversed(codes) if test(code)), None)
+
+    def defines(code: str) -> bool:
+        name = re.escape(entry_point)
+        pattern = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+        return entry_point != "" and re.search(pattern, code, re.MULTILINE) is not None
+
+    for codes, test in (
+        (blocks, defines),
+        (others, defines),
+        (blocks, lambda code: code.strip() != "" and not _is_prose(_first_line(code))),
+        (others, lambda code: re.search(r"^(?:async\s+)?def\s+\w+", code, re.MULTILINE) is not None),
+        (blocks, lambda _: True),
+    ):
+        found = last(codes, test)
+        if found is not None:
+            return found.rstrip()
+    return _without_prose(text).rstrip()
+
+
+def _without_thoughts(text: str) -> str:
+    """A text without the thoughts before it, whose opening mark may be missing."""
+    if _FINAL in text:
+        return re.sub(r"<\|(?:return|end)\|>\s*$", "", text[text.rindex(_FINAL) + len(_FINAL) :])
+    start = text.lstrip("\ufeff \t\r\n")
+    lower = start.lower()
+    for opening, closing in _THOUGHTS:
+        end = lower.find(closing)
+        opened = lower.startswith(opening)
+        if opened and end < 0:
+            return ""
+        if opened or (end >= 0 and opening not in lower[:end] and start[:1] not in ("{", "[")):
+            return _without_thoughts(re.sub(r"^\s*\n", "", start[end + len(closing) :]))
+    return text
+
+
+def _inside_of(text: str) -> str:
+    """What tags or an object of JSON hold, where the whole answer is in them."""
+    try:
+        value = json.loads(re.sub(r"^```(?:json)?\s*\n(.*)\n```$", r"\1", text.strip(), flags=re.DOTALL))
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        program = next((value[name] for name in _MEMBERS if isinstance(value.get(name), str)), None)
+        if program is not None:
+            return program
+    tagged = [match for match in _TAGS.finditer(text) if match[2].strip() != ""]
+    code_before = r"```|~~~|^(?:def|class|import|from) "
+    if tagged and not re.search(code_before, text[: tagged[0].start()], re.MULTILINE):
+        return tagged[-1][2].lstrip("\n")
+    return text
+
+
+def _pieces_of(text: str) -> list[tuple[str, bool]]:
+    """Fenced blocks of Python, and what stands between them, in order; with each whether it is a block."""
+    pieces: list[tuple[str, bool]] = []
+    outside: list[str] = []
+    lines = text.split("\n")
+    at = looks = 0
+
+    def flush() -> None:
+        if any(line.strip() for line in outside):
+            pieces.append(("\n".join(outside), False))
+        outside.clear()
+
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        inline, opening = _ONE_LINE.match(line), _OPENING.match(line)
+        if inline:
+            flush()
+            label, _, rest = inline[1].partition(" ")
+            pieces.append((rest.strip() if label and rest and _LABEL.match(label) else inline[1], True))
+        elif opening and (looks >= _LOOKS or len(_open_text("\n".join(outside))[0]) != 3):
+            looks += 1
+            flush()
+            code, at = _body_of(lines, at, opening[1])
+            if _LABEL.match(opening[2]):
+                pieces.append((code, True))
+        else:
+            outside.append(line)
+    flush()
+    return pieces
+
+
+def _body_of(lines: list[str], start: int, marks: str) -> tuple[str, int]:
+    """The lines up to the fence that closes a block, and the line behind it. One in a docstring closes nothing."""
+    closing = re.compile(rf"^(.*?)[ \t]*{re.escape(marks[0])}{{{len(marks)},}}[ \t]*$")
+    candidate: tuple[str, int] | None = None
+    looks = 0
+    for at in range(start, len(lines)):
+        match = closing.match(lines[at])
+        if not match or looks > _LOOKS:
+            continue
+        looks += 1
+        last = match[1]
+        code = "\n".join([*lines[start:at], *([last] if last.strip() else [])])
+        if len(_open_text(code)[0]) != 3:
+            return code, at + 1
+        if candidate is None and not last.strip() and lines[at][:1] not in (" ", "\t"):
+            candidate = code, at + 1
+    return candidate or ("\n".join(lines[start:]), len(lines))
+
+
+def _open_text(code: str) -> tuple[str, bool]:
+    """The quotes of the text that code ends in, if any, and whether all texts and brackets in it are closed."""
+    quote, depth, at = "", 0, 0
+    while at < len(code):
+        character = code[at]
+        if quote:
+            if character == "\\":
+                at += 1
+            elif code.startswith(quote, at):
+                at += len(quote) - 1
+                quote = ""
+            elif character == "\n" and len(quote) == 1:
+                return quote, False
+        elif character in "\"'":
+            quote = character * 3 if code.startswith(character * 3, at) else character
+            at += len(quote) - 1
+        elif character == "#":
+            end = code.find("\n", at)
+            at = len(code) if end < 0 else end - 1
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        at += 1
+    return quote, quote == "" and depth == 0
+
+
+def _is_prose(line: str) -> bool:
+    return _PROSE.search(line) is not None and not _ASSIGNMENT.match(line)
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.split("\n") if line.strip()), "")
+
+
+def _without_prose(text: str) -> str:
+    """A text from the first line that begins code to the first line behind it that is prose; whole where it is code."""
+    lines = text.split("\n")
+    start = 0
+    if _is_prose(_first_line(text)):
+        start = next((at for at, line in enumerate(lines) if _BEGINS.match(line)), -1)
+        if start < 0:
+            return text
+    looks = 0
+    for at in range(start, len(lines)):
+        if _is_prose(lines[at]) and looks < _LOOKS:
+            looks += 1
+            if _open_text("\n".join(lines[start:at]))[1]:
+                return "\n".join(lines[start:at])
+    return "\n".join(lines[start:])
 
 
 def _text_of(completion: Any) -> str:
@@ -234,14 +412,14 @@ class Verifier:
         rows: list[dict[str, Any]] = []
         rewards: list[float | None] = [None] * len(completions)
         for at, completion in enumerate(completions):
-            program = program_of(completion)
+            entry_point = of("entry_point", at)
+            program = program_of(completion, entry_point if isinstance(entry_point, str) else "")
             try:
                 tests = as_tests(given[at], program, of("fn_name", at))
             except (ValueError, TypeError) as error:
                 _log.warning("completion %d has no reward: %s", at, error)
                 continue
             row: dict[str, Any] = {"id": str(at), "program": program, "tests": tests}
-            entry_point = of("entry_point", at)
             if isinstance(entry_point, str) and all(isinstance(test, str) for test in tests):
                 row["entryPoint"] = entry_point
             rows.append(row)

@@ -17,8 +17,10 @@ export interface Prompt {
 export interface EndpointModel {
   /** Its name at the endpoint. */
   model: string;
-  temperature: number;
-  topP: number;
+  /** Null: it is not sent, and the endpoint chooses. */
+  temperature: number | null;
+  /** As `temperature`. */
+  topP: number | null;
   /** Upper limit of a reply, in tokens. */
   maxTokens: number;
   responseFormat: (typeof RESPONSE_FORMATS)[number];

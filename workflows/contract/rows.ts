@@ -394,6 +394,10 @@ export type ReplyRow = z.infer<typeof ReplyRow>;
 export const SampleRow = z.strictObject({ seedId: z.string().min(1), text: z.string() });
 export type SampleRow = z.infer<typeof SampleRow>;
 
+/** What a question asks for, where that is no function that is called. */
+export const QuestionForm = z.enum(['class', 'method', 'async', 'script']);
+export type QuestionForm = z.infer<typeof QuestionForm>;
+
 /**
  * A question with test cases. `failure` is the reason why the teacher gave none, `rejectedTests` which of its tests cannot be
  * used. `checker` judges the tests that leave that open.
@@ -414,6 +418,8 @@ export const QuestionRow = z
     entryPoint: z.string(),
     reference: z.string(),
     language: Language.optional(),
+    /** A class, a method of one, an asynchronous function, or a whole program; absent: a function. */
+    form: QuestionForm.optional(),
     testCases: z.array(TestCase).max(MAX_TESTS),
     checker: questionChecker,
     failure: z.string().optional(),
@@ -464,6 +470,7 @@ export const FilteredQuestionRow = z
     entryPoint: z.string(),
     reference: z.string(),
     language: Language.optional(),
+    form: QuestionForm.optional(),
     /** Kept tests, in the teacher's order. */
     tests: z.array(QuestionTest).min(1).max(MAX_TESTS),
     /** The checker program of the tests that leave it open how an answer is judged. */

@@ -37,9 +37,16 @@ export async function executeAlone(
   }
 }
 
-/** The result of a stage, also of one that made nothing: its artifact says why. */
-export async function stageOrNothing(stage: StageName, input: object, staticSummary: string): Promise<StageResult> {
-  const workflowId = `${workflowInfo().workflowId}/${stage}`;
+/**
+ * The result of a stage, also of one that made nothing: its artifact says why. `name` tells apart stages of one kind.
+ */
+export async function stageOrNothing(
+  stage: StageName,
+  input: object,
+  staticSummary: string,
+  name: string = stage,
+): Promise<StageResult> {
+  const workflowId = `${workflowInfo().workflowId}/${name}`;
   try {
     return (await executeAlone(stage, { workflowId, args: [input], staticSummary }, stage)) as StageResult;
   } catch (error) {

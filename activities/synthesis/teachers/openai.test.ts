@@ -1,7 +1,8 @@
 /** Keys of replies: what they follow from, and what they do not. */
 import { describe, expect, it } from 'vitest';
-import { configOf, teacherOf } from '../../../test/fixtures/asking.js';
+import { answersOf, configOf, teacherOf } from '../../../test/fixtures/asking.js';
 import { canonicalJson, semanticsOf } from '../../../workflows/contract/index.js';
+import { asksOf } from '../asking.js';
 import { replyKeyOf } from './openai.js';
 
 const replyKey = (...of: Parameters<typeof replyKeyOf>): string => canonicalJson(replyKeyOf(...of));
@@ -30,5 +31,41 @@ describe('the configuration', () => {
         replyKey(own, { code: 'code', instruction: 'what for' }),
       ]).size,
     ).toBe(10);
+  });
+});
+
+describe('a version of the prompt', () => {
+  const FUNCTION = 'def triple(n):\n    return 3 * n\n';
+  const SEEDS = {
+    function: FUNCTION,
+    class: 'class Stack:\n    def push(self, item):\n        pass\n',
+    async: 'async def triple(n):\n    return 3 * n\n',
+    script: 'print(3 * int(input()))\n',
+  };
+  const promptOf = (prompt: string, code: string, more: object = {}) =>
+    asksOf(answersOf({ prompt }), { id: 's', source: 's', code, ...more })[0]!.prompt;
+
+  it('2 is version 1 for a function, and asks for what the seed is otherwise', () => {
+    expect(promptOf('v2', FUNCTION)).toEqual(promptOf('v1', FUNCTION));
+    expect(promptOf('v2', SEEDS.class).user).toContain('solvable by one class');
+    expect(promptOf('v2', SEEDS.async).user).toContain('one asynchronous function');
+    expect(promptOf('v2', SEEDS.script).user).toContain('"stdin", what the program reads');
+    for (const code of Object.values(SEEDS)) expect(promptOf('v2', code).user).toContain(code.trim());
+    expect(JSON.stringify(promptOf('v2', SEEDS.script).schema)).toContain('"required":["stdin","stdout"]');
+  });
+
+  it('of the paper has one message, with the instruction where there is one, and no signature', () => {
+    const { system, user, schema } = promptOf('paper', FUNCTION);
+    expect(system).toBeUndefined();
+    expect(user).toContain(FUNCTION.trim());
+    expect(JSON.stringify(schema)).not.toContain('signature');
+    expect(promptOf('paper', FUNCTION, { instruction: 'Triple it.' }).user).toContain('The question:\nTriple it.');
+  });
+
+  it('is in the key of the reply', () => {
+    const keys = ['v1', 'v2', 'paper'].map(
+      (prompt) => asksOf(answersOf({ prompt }), { id: 's', source: 's', code: FUNCTION })[0]!.key,
+    );
+    expect(new Set(keys).size).toBe(3);
   });
 });

@@ -14,8 +14,11 @@ import type { QuestionRow, ReplyRow, SeedRow, TestOrigin } from '../../../workfl
 /** What a teacher makes of a seed: the part of a question's row that is not the seed's. */
 export type Taught = Pick<
   QuestionRow,
-  'question' | 'entryPoint' | 'testCases' | 'checker' | 'failure' | 'failureDetail' | 'rejectedTests'
->;
+  'question' | 'entryPoint' | 'form' | 'testCases' | 'checker' | 'failure' | 'failureDetail' | 'rejectedTests'
+> & {
+  /** What was mended in the reply, in names that are counted. No part of the row. */
+  repairs?: readonly string[];
+};
 
 /**
  * A request about a seed. `key` holds all that the reply depends on: the digest of it is the key of the reply.
@@ -25,8 +28,8 @@ export type Taught = Pick<
 export interface TeacherRequest {
   prompt: Prompt;
   key: object;
-  /** The sampling seed, sent with the request. */
-  seed: number;
+  /** The sampling seed, sent with the request; null: none is sent. */
+  seed: number | null;
 }
 
 /**

@@ -20,6 +20,9 @@ export const SOURCE = [
   'activities/policy/sources/',
 ] as const;
 
+/** How an answer becomes a program. */
+export const PROGRAMS = ['activities/endpoint/thoughts.ts', 'activities/policy/programs.ts'] as const;
+
 /** How programs are judged. */
 export const JUDGE = [
   'activities/execution/execution.ts',

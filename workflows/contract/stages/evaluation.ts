@@ -19,7 +19,7 @@ import {
 import { Comparison, Counts, EvaluationResult, Notes } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
-import { JUDGE, SAMPLE } from './code.js';
+import { JUDGE, PROGRAMS, SAMPLE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 /**
@@ -273,7 +273,7 @@ export const evaluation = defineStage({
       version: 1,
       code: ['activities/evaluation/references.ts', 'activities/benchmarks/', ...JUDGE],
     },
-    judge: { queue: 'sandbox', version: 2, code: [...OWN, 'activities/policy/prompt.ts', ...JUDGE] },
+    judge: { queue: 'sandbox', version: 3, code: [...OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [...OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
     // Figures are outside the digest: those of an older artifact are fewer, and its answers are the same.
     seal: {

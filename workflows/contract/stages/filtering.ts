@@ -7,7 +7,7 @@ import { asking, PaidMetrics, priced } from '../endpoint.js';
 import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, share, shownTests, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
-import { JUDGE, SOURCE } from './code.js';
+import { JUDGE, PROGRAMS, SOURCE } from './code.js';
 import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
@@ -144,12 +144,13 @@ export const filtering = defineStage({
     },
     judge: {
       queue: 'sandbox',
-      version: 4,
+      version: 5,
       code: [
         ...CODE,
         'activities/filtering/oracle.ts',
         'activities/languages/',
         'activities/statistics/verifier-quality.ts',
+        ...PROGRAMS,
         ...JUDGE,
       ],
     },

@@ -6,7 +6,7 @@ import { count, Decoding, EXECUTION, limits, maxRows, salt, seed, trainingExecut
 import { Counts, Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { merge } from '../presets.js';
-import { JUDGE, SAMPLE } from './code.js';
+import { JUDGE, PROGRAMS, SAMPLE } from './code.js';
 import { defineStage, stageInput, type ArtifactStep } from '../stage-definition.js';
 
 /**
@@ -333,9 +333,9 @@ export const reinforcement = defineStage({
     }),
     judge: step({
       queue: 'sandbox',
-      version: 2,
+      version: 3,
       kind: 'verdicts',
-      code: [OWN, 'activities/policy/prompt.ts', ...JUDGE],
+      code: [OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
       semantics: ({ limits }) => ({ limits }),
     }),
     score: step({

@@ -8,7 +8,7 @@ import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, Decoding, deviceClass, EXECUTION, limits, maxRows, salt, seed, shownTests, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
 import { ModelInput } from '../models.js';
-import { JUDGE, SAMPLE, SOURCE } from './code.js';
+import { JUDGE, PROGRAMS, SAMPLE, SOURCE } from './code.js';
 import { alone, keyedConfig, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
@@ -126,8 +126,8 @@ export const sampling = defineStage({
     generate: { queue: 'gpu', version: 1, code: ['activities/sampling/', ...SAMPLE] },
     judge: {
       queue: 'sandbox',
-      version: 2,
-      code: ['activities/sampling/', 'activities/languages/', 'activities/policy/prompt.ts', ...JUDGE],
+      version: 3,
+      code: ['activities/sampling/', 'activities/languages/', 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
     },
     seal: { queue: 'pipeline', version: 1, code: ['activities/sampling/'] },
   },

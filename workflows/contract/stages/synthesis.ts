@@ -80,7 +80,13 @@ export const synthesis = defineStage({
     testOrigins: Counts.optional(),
     /** Test cases that cannot be used, by reason. */
     rejectedTests: Counts.optional(),
+    /** Replies that were read although something in them was wrong, by what was mended. */
+    repairs: Counts.optional(),
+    /** Questions that ask for no plain function, by what they ask for. */
+    forms: Counts.optional(),
     ...PaidMetrics,
+    /** How requests differed from the configuration, because the endpoint refused it. */
+    notes: z.record(z.string(), z.array(z.string())).optional(),
     /** Key of the artifact of raw replies. */
     repliesArtifact: z.string().optional(),
   }),
@@ -117,11 +123,15 @@ export const synthesis = defineStage({
     },
     parse: {
       queue: 'pipeline',
-      version: 1,
+      version: 2,
       code: [
         'activities/endpoint/content.ts',
+        'activities/endpoint/meaning.ts',
+        'activities/endpoint/said.ts',
+        'activities/endpoint/thoughts.ts',
         'activities/languages/',
         'activities/synthesis/asking.ts',
+        'activities/synthesis/lenient-json.ts',
         'activities/synthesis/parse-reply.ts',
         'activities/synthesis/teachers/',
       ],
