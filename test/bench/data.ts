@@ -22,16 +22,19 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { root } from '../../infra/setup/paths.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { contamination } from './data/contamination.js';
+import { hub } from './data/hub.js';
 import { report, type Measure } from './table.js';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 
 const HELP = `npm run bench:data -- [options]
 
-  --only NAME    only this part: store, pairs, teacher (may be given several times)
+  --only NAME    only this part: store, pairs, teacher, contamination, hub (may be given several times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
   --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
   --json         one JSON object on the last line
@@ -380,9 +383,25 @@ async function main(): Promise<void> {
     pairs: (surroundings) => pairs(surroundings, questions),
     teacher: (surroundings) => teacher(surroundings, sizes),
   };
-  const chosen = values.only ?? Object.keys(parts);
+  /** Parts that need no server, each a file of `data/`. */
+  const alone: Record<string, () => Promise<Measure[]>> = {
+    contamination: () => contamination(join(process.env['ACECODER_SHARED'] ?? join(root, '../shared'), 'data')),
+    hub,
+  };
+  const names = [...Object.keys(parts), ...Object.keys(alone)];
+  const chosen = values.only ?? names;
   for (const name of chosen)
-    if (!(name in parts)) throw new Error(`--only is ${name}: the parts are ${Object.keys(parts).join(', ')}.`);
+    if (!names.includes(name)) throw new Error(`--only is ${name}: the parts are ${names.join(', ')}.`);
+  const measures: Measure[] = [];
+  for (const name of chosen.filter((each) => each in alone)) {
+    console.error(`${name} ...`);
+    measures.push(...(await alone[name]!()));
+  }
+  const served = chosen.filter((each) => each in parts);
+  if (served.length === 0) {
+    report('data', measures, values.json);
+    return;
+  }
 
   const home = mkdtempSync(join(tmpdir(), 'acecoder-bench-'));
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
@@ -400,8 +419,7 @@ async function main(): Promise<void> {
       client: new Client({ connection, namespace: stack.namespace }),
       store: createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache'))),
     };
-    const measures: Measure[] = [];
-    for (const name of chosen) {
+    for (const name of served) {
       console.error(`${name} ...`);
       measures.push(...(await Promise.race([parts[name]!(surroundings), stopped])));
     }
