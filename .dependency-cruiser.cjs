@@ -122,7 +122,9 @@ module.exports = {
       'shared-rooms-know-no-stage',
       'A room that stages share would otherwise be one floor of a staircase of stages.',
       {
-        path: '^activities/(artifacts|benchmarks|endpoint|execution|languages|policy|runtime|similarity|statistics)/',
+        path:
+          '^activities/(artifacts|benchmarks|contamination|endpoint|execution|languages|policy|runtime|similarity|' +
+          'statistics)/',
         pathNot: '\\.test\\.ts$',
       },
       { path: `^activities/(${stages})/` },

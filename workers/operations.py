@@ -375,6 +375,8 @@ class CheckTableParams(TypedDict):
     dataset: NotRequired[str]
     revision: NotRequired[str]
     files: NotRequired[list[str]]
+    configuration: NotRequired[str]
+    split: NotRequired[str]
     package: NotRequired[str]
     heldOutShare: float
 
@@ -390,6 +392,8 @@ class ImportTableParams(TypedDict):
     dataset: NotRequired[str]
     revision: NotRequired[str]
     files: NotRequired[list[str]]
+    configuration: NotRequired[str]
+    split: NotRequired[str]
     package: NotRequired[str]
     heldOutShare: float
     output: str

@@ -5,7 +5,7 @@ import { parseInput, resolveInputs } from './lib/inputs.js';
 import { resultMemo } from './lib/result-memo.js';
 
 export interface DatasetExportResult {
-  /** `data.parquet` and its card in the store. */
+  /** A repository of the Hugging Face hub in the store: `README.md` and `data/train-00000-of-00001.parquet`. */
   export: ArtifactRef;
   /** The command that gets them, without a worker. */
   fetch: string;
@@ -17,7 +17,8 @@ export interface DatasetExportResult {
 }
 
 /**
- * Stores questions or pairs as a Parquet file with a public schema and a data card.
+ * Stores questions or pairs as a data set repository of the Hugging Face hub: a Parquet file with the columns of a
+ * published one, and its card.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
  * @example

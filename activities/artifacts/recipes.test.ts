@@ -1,6 +1,7 @@
 /**
  * Keys of what stands in stores and was paid for: a change of code must still find it. `golden-keys.json` was written
- * by version 0.1.0, out of recorded runs and of configurations of all kinds.
+ * by version 0.1.0, out of recorded runs and of configurations of all kinds. Keys of syntheses that decontaminate are
+ * those of the step that runs seeds: it drops others than version 0.1.0, and paid replies keep their keys.
  */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

@@ -90,8 +90,7 @@ export const livecodebench = defineBenchmark({
   },
   data: { from: 'file' },
   references: false,
-  // Seeds are compared by code, and its tasks have none.
-  public: false,
+  public: true,
   size: ({ every, offset }) => Math.ceil((PROBLEMS - offset) / every),
   tasks: (slice, rows) => {
     const problems = rows

@@ -31,6 +31,8 @@ interface Made {
   harness?: object;
   change?: (row: ComparedRow) => ComparedRow;
   samples?: string;
+  /** Tasks that its training may have seen; absent: nobody looked. */
+  suspects?: string[];
 }
 
 function side(name: string, { right, policy = 'trained', benchmark = 'humaneval', ...made }: Made): Side {
@@ -57,6 +59,7 @@ function side(name: string, { right, policy = 'trained', benchmark = 'humaneval'
     },
     results: [result],
     rows,
+    suspectsOf: () => made.suspects && new Set(made.suspects),
   };
 }
 
@@ -78,6 +81,22 @@ describe('compareSides', () => {
     const { shared, differences } = compareSides([side('base', { right: 60 }), side('other', { right: 60 })]);
     expect(shared).toEqual([{ stage: 'sampling', key: 'artifacts/programs/one.json', sides: ['base', 'other'] }]);
     expect(differences).toEqual([]);
+  });
+
+  it('says the same of the tasks that neither training may have seen, and of the others', () => {
+    const sides = [
+      side('base', { right: 60, suspects: ['t0', 't1'] }),
+      side('other', { right: 74, suspects: ['t1', 't60', 't61'] }),
+    ];
+    const [verdict] = compareSides(sides).verdicts;
+    expect(verdict!.comparison).toMatchObject({
+      ...{ tasks: 164, gained: 14 },
+      clean: { tasks: 160, gained: 12, lost: 0 },
+      suspect: { tasks: 4, gained: 2, lost: 0 },
+    });
+    expect(verdictText(verdict!)).toContain(' On the 160 clean tasks: 43.8 % against 36.3 %, +7.5 points, p = ');
+    const [unknown] = compareSides([side('base', { right: 60 }), sides[1]!]).verdicts;
+    expect(unknown!.comparison!.clean, 'nobody looked at the first one').toBeUndefined();
   });
 
   it('allows for the number of comparisons', () => {

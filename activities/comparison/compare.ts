@@ -16,7 +16,7 @@ import {
   type Manifest,
   type Summary,
 } from '../../workflows/contract/index.js';
-import { adjusted, comparePolicies, type FigureRow } from '../evaluation/figures.js';
+import { adjusted, compareParts, comparePolicies, type FigureRow, type SuspectsOf } from '../evaluation/figures.js';
 
 /** What a verdict reads of an answer; questions are digests, so that many sides fit in memory. */
 export type ComparedRow = FigureRow & { question: string } & Pick<EvaluationRow, 'harness'>;
@@ -34,6 +34,8 @@ export interface Side {
   /** Figures of its evaluation. */
   results: readonly EvaluationResult[];
   rows: readonly ComparedRow[];
+  /** Tasks of a benchmark that questions of its training repeat; undefined where nobody looked. */
+  suspectsOf: SuspectsOf;
 }
 
 /** A setting with its value on each side; undefined where the side has none. */
@@ -131,7 +133,11 @@ function verdictsOf(sides: readonly Side[], policies: readonly string[]): Verdic
       ) as [ComparedRow[], ComparedRow[]];
       const refused = whyNot(before, after) ?? differingConditions(first, side, benchmark, chosen);
       if (refused !== undefined) return { ...about, benchmark, refused };
-      return { ...about, comparison: comparePolicies(before, after) };
+      const whole = comparePolicies(before, after);
+      const [own, others] = [first.suspectsOf(benchmark), side.suspectsOf(benchmark)];
+      // A task is clean where neither training saw it.
+      const suspects = own && others && new Set([...own, ...others]);
+      return { ...about, comparison: suspects ? { ...whole, ...compareParts(before, after, suspects) } : whole };
     });
   });
   const compared = adjusted(verdicts.flatMap(({ comparison }) => comparison ?? []));

@@ -1,4 +1,5 @@
 /** A comparison as one HTML file that loads nothing else. */
+import { TASK_PARTS } from '../../workflows/contract/index.js';
 import { html, Html, nothing, type HtmlValue } from '../report/html.js';
 import type { ComparisonReport } from './compare.js';
 import { percent, verdictText } from './text.js';
@@ -50,21 +51,38 @@ ${
 
 function figures({ sides }: ComparisonReport): Html {
   return table(
-    ['experiment', 'policy', 'benchmark', 'tasks', 'greedy', 'mean', 'Best-of-N by the reward model', 'time', 'cost'],
+    [
+      'experiment',
+      'policy',
+      'benchmark',
+      'problems',
+      'tasks',
+      'greedy',
+      'mean',
+      'Best-of-N by the reward model',
+      'time',
+      'cost',
+    ],
     sides.flatMap(({ name, policy, seconds, costUsd, figures: results }) =>
-      results.map((result) => [
-        name,
-        policy,
-        result.benchmark,
-        result.tasks,
-        rate(result.greedy, result.greedyInterval),
-        rate(result.mean, result.intervals?.mean),
-        Object.entries(result.bestOfN)
-          .map(([N, value]) => `${N}: ${percent(value)}`)
-          .join(', ') || '–',
-        `${Math.round(seconds)} s`,
-        costUsd === null ? 'not recorded' : `${costUsd.toFixed(2)} USD`,
-      ]),
+      results.flatMap((result) =>
+        [
+          { of: 'all', figures: result },
+          ...TASK_PARTS.flatMap((part) => (result[part] ? [{ of: part, figures: result[part] }] : [])),
+        ].map(({ of, figures: own }) => [
+          name,
+          policy,
+          result.benchmark,
+          of,
+          own.tasks,
+          rate(own.greedy, own.greedyInterval),
+          rate(own.mean, own.intervals?.mean),
+          Object.entries(own.bestOfN)
+            .map(([N, value]) => `${N}: ${percent(value)}`)
+            .join(', ') || '–',
+          `${Math.round(seconds)} s`,
+          costUsd === null ? 'not recorded' : `${costUsd.toFixed(2)} USD`,
+        ]),
+      ),
     ),
   );
 }

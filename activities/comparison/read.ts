@@ -46,8 +46,21 @@ export async function readSide(store: ReadStore, name: string): Promise<Side> {
       question: sha256(question),
     });
   }
-  const { results } = metricsOf('evaluation', manifests['evaluation']);
-  return { name, artifacts, manifests, summary: await summaryOf(store, artifacts['report']), results, rows };
+  const { results, benchmarks = [] } = metricsOf('evaluation', manifests['evaluation']);
+  const suspects = new Map(
+    benchmarks.flatMap(({ results: names, suspects: tasks }) =>
+      tasks ? names.map((each) => [each, new Set(tasks.map(({ taskId }) => taskId))] as const) : [],
+    ),
+  );
+  return {
+    name,
+    artifacts,
+    manifests,
+    summary: await summaryOf(store, artifacts['report']),
+    results,
+    rows,
+    suspectsOf: (benchmark) => suspects.get(benchmark),
+  };
 }
 
 async function evaluationOf(store: ReadStore, key: string): Promise<Record<string, ArtifactRef>> {

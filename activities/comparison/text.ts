@@ -1,5 +1,5 @@
 /** A comparison in words: the sentences that the page, the terminal and the details of a workflow share. Pure. */
-import type { Comparison } from '../../workflows/contract/index.js';
+import { TASK_PARTS, type Comparison, type EvaluationResult, type TaskPart } from '../../workflows/contract/index.js';
 import type { ComparisonReport, Verdict } from './compare.js';
 
 export const percent = (rate: number): string => `${(100 * rate).toFixed(1)} %`;
@@ -32,7 +32,19 @@ export function comparisonText(comparison: Comparison): string {
     `${gained} gained, ${lost} lost, ${points(difference)} points ` +
     `(95 % interval ${points(interval[0])} to ${points(interval[1])}), ${test} p = ${pText(p)}` +
     `${adjustedP === p ? '' : `, ${pText(adjustedP)} with allowance for all comparisons (Holm)`}; ${detectable}.` +
-    (notCompared > 0 ? ` ${notCompared} tasks of one of them alone are not compared.` : '')
+    (notCompared > 0 ? ` ${notCompared} tasks of one of them alone are not compared.` : '') +
+    TASK_PARTS.map((part) => partText(part, comparison[part])).join('')
+  );
+}
+
+/** The same on the clean or the suspect tasks; empty where nobody looked which ones these are. */
+function partText(part: TaskPart, compared: Comparison[TaskPart]): string {
+  if (compared === undefined) return '';
+  if (compared === null) return ` No ${part} task is compared.`;
+  const { tasks, rateBefore, rateAfter, difference, p } = compared;
+  return (
+    ` On the ${tasks} ${part} tasks: ${percent(rateAfter)} against ${percent(rateBefore)}, ` +
+    `${points(difference)} points, p = ${pText(p)}.`
   );
 }
 
@@ -42,6 +54,16 @@ export function verdictText(verdict: Verdict): string {
   return `${verdict.benchmark}: no verdict on ${verdict.side}, because ${verdict.refused}.`;
 }
 
+/** The rate of a policy on all tasks, and on the parts of them that are known. */
+function figureText(result: EvaluationResult): string {
+  const rate = ({ greedy, mean }: Pick<EvaluationResult, 'greedy' | 'mean'>): string => percent(greedy ?? mean ?? 0);
+  const parts = TASK_PARTS.flatMap((part) => {
+    const own = result[part];
+    return own ? [`${part} ${rate(own)} of ${own.tasks}`] : [];
+  });
+  return `${result.benchmark} ${rate(result)}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`;
+}
+
 /** The whole comparison for a terminal. */
 export function reportText({ sides, verdicts, differences, shared }: ComparisonReport): string {
   const lines = [
@@ -49,7 +71,7 @@ export function reportText({ sides, verdicts, differences, shared }: ComparisonR
       ({ name, policy, seconds, costUsd, figures }, at) =>
         `${at === 0 ? 'base' : `${at + 1}.  `}  ${name} (policy ${policy}, ${Math.round(seconds)} s of stages` +
         `${costUsd === null ? '' : `, ${costUsd.toFixed(2)} USD`}): ` +
-        figures.map(({ benchmark, greedy, mean }) => `${benchmark} ${percent(greedy ?? mean ?? 0)}`).join(', '),
+        figures.map(figureText).join(', '),
     ),
     '',
     ...verdicts.map(verdictText),

@@ -21,6 +21,7 @@ import { collect } from '../artifacts/collections.js';
 import { deriveSeed, rowId, safeName } from '../artifacts/keys.js';
 import type { Task } from '../benchmarks/benchmark.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
+import { problemOf, problemsOf, readProblems } from '../contamination/problems.js';
 import { keyedLanguage } from '../languages/index.js';
 import { faultsOf, judgePrograms, notesOf, settled, shortNotes } from '../execution/execution.js';
 import { score } from '../policy/score.js';
@@ -30,10 +31,11 @@ import { intoShards, readPrepared, ShardedStage } from '../runtime/sharded-stage
 import { generate, type SampleRequest } from '../policy/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
-import { comparisonsOf, evaluate } from './figures.js';
+import { comparisonsOf, evaluate, evaluateParts, type SuspectsOf } from './figures.js';
 import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
 import { referencesOf, refuseBroken } from './references.js';
 import { givenAnswers } from './samples.js';
+import { Suspects, suspectsOf, suspectTasks } from './suspects.js';
 import {
   AnsweredTask,
   judgedTask,
@@ -46,8 +48,12 @@ import {
   type Answer,
 } from './tasks.js';
 
-/** References of each benchmark that has some, by its name. */
-const Prepared = z.strictObject({ references: z.record(z.string(), ArtifactRef) });
+/** What is known before anybody is asked: references of each benchmark that has some, by its name. */
+const Prepared = z.strictObject({
+  references: z.record(z.string(), ArtifactRef),
+  /** Tasks that the training may have seen; absent where no question was given. */
+  suspects: Suspects.optional(),
+});
 
 /** Prefixes of the names of a policy, and of a file of samples, among the stage's inputs. */
 const POLICY_INPUT = 'policy:';
@@ -332,12 +338,16 @@ export function evaluationActivities(services: Services) {
   return stage.activities(store, {
     plan,
     steps: { generate: answer, judge, score: scored },
-    async prepare({ config, rows }) {
+    async prepare({ stageKey, config, inputs, rows }) {
       const byBenchmark = new Map<string, Map<string, PlannedTask['task']>>();
       for await (const { benchmark, task } of rows(plan)) {
         const known = byBenchmark.get(benchmark) ?? new Map<string, PlannedTask['task']>();
         byBenchmark.set(benchmark, known.set(task.id, task));
       }
+      /** The experiment's own questions, which no training saw. */
+      const own = new Set(
+        config.benchmarks.flatMap((each) => (benchmarkOf(each).data.from === 'questions' ? [benchmarkName(each)] : [])),
+      );
       const references: Record<string, ArtifactRef> = {};
       for (const benchmark of config.benchmarks.filter(hasReferences)) {
         const name = benchmarkName(benchmark);
@@ -351,7 +361,21 @@ export function evaluationActivities(services: Services) {
         refuseBroken(name, await collect(store.rowsOf(ref, ReferenceRow)), config.references);
         references[name] = ref;
       }
-      return { references } satisfies z.infer<typeof Prepared>;
+      const asked = [...byBenchmark].flatMap(([name, tasks]) =>
+        own.has(name) ? [] : [...tasks.values()].map((task) => problemOf(name, task)),
+      );
+      const questions = inputs['questions'];
+      if (!questions || asked.length === 0) return { references } satisfies z.infer<typeof Prepared>;
+      const common = { memoryBytes: config.limits.memoryBytes, signal: cancellationSignal() };
+      const problems = await problemsOf({ store, sandbox }, asked, currentProducer(), {
+        ...common,
+        onProgress: (done, total) => reportProgress({ done, total, message: 'problems prepared' }),
+      });
+      const suspects = await suspectsOf({ store, sandbox }, stageKey, questions, await readProblems(store, problems), {
+        ...common,
+        onProgress: (done, total) => reportProgress({ done, total, message: 'questions run against benchmarks' }),
+      });
+      return { references, suspects } satisfies z.infer<typeof Prepared>;
     },
     async seal({ config, rows, files, counts, notes, planMetrics, stageKey }) {
       const groups = new Map<string, EvaluationRow[]>();
@@ -374,10 +398,14 @@ export function evaluationActivities(services: Services) {
         ([a], [b]) => order.indexOf(a!.benchmark) - order.indexOf(b!.benchmark) || (a!.policy < b!.policy ? -1 : 1),
       );
       const { temperature, topP, seed } = config;
+      const prepared = await readPrepared(store, stageKey);
+      const { suspects } = prepared === undefined ? {} : Prepared.parse(prepared);
+      const suspectsIn: SuspectsOf = suspects ? suspectsByResult(config, suspects) : () => undefined;
       const results = ordered.map((group) => {
         const { benchmark } = group[0]!;
+        const known = suspectsIn(benchmark);
         return {
-          ...evaluate(group, config),
+          ...(known ? evaluateParts(group, config, known) : evaluate(group, config)),
           conditions: {
             temperature,
             topP,
@@ -390,6 +418,9 @@ export function evaluationActivities(services: Services) {
       const references = await referenceRows(stageKey);
       const benchmarks = planMetrics.benchmarks?.map((benchmark) => ({
         ...benchmark,
+        ...(suspects && benchmark.results.some((name) => suspectsIn(name))
+          ? { suspects: suspectTasks(suspects, benchmark.name) }
+          : {}),
         leftOut: [...references].flatMap(([key, { taskId, failure }]) =>
           failure !== undefined && key === taskKey(benchmark.name, taskId) ? [{ taskId, reason: failure }] : [],
         ),
@@ -398,7 +429,7 @@ export function evaluationActivities(services: Services) {
         files: [...files, ...(await resultFilesOf(config, groups))],
         metrics: {
           results,
-          comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed }),
+          comparisons: comparisonsOf(ordered, { base: POLICIES.before, seed, suspectsOf: suspectsIn }),
           ...(benchmarks ? { benchmarks } : {}),
           notes: shortNotes(notes),
           tokens: counts['tokens'] ?? 0,
@@ -407,6 +438,19 @@ export function evaluationActivities(services: Services) {
       };
     },
   });
+}
+
+/** The suspect tasks of each result; a benchmark may have several. The experiment's own questions have none. */
+function suspectsByResult({ benchmarks }: StageConfig['evaluation'], suspects: Suspects): SuspectsOf {
+  const byResult = new Map(
+    benchmarks
+      .filter((benchmark) => benchmarkOf(benchmark).data.from !== 'questions')
+      .flatMap((benchmark) => {
+        const tasks = new Set(suspectTasks(suspects, benchmarkName(benchmark)).map(({ taskId }) => taskId));
+        return benchmarkResults(benchmark).map(({ name }) => [name, tasks] as const);
+      }),
+  );
+  return (benchmark) => byResult.get(benchmark);
 }
 
 /** Names of inputs behind a prefix, in order. */

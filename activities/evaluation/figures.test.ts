@@ -1,6 +1,6 @@
 /** The figures of one policy on one benchmark, from its rows. */
 import { describe, expect, it } from 'vitest';
-import { adjusted, comparePolicies, comparisonsOf, evaluate } from './figures.js';
+import { adjusted, comparePolicies, comparisonsOf, evaluate, evaluateParts } from './figures.js';
 import { Comparison, EvaluationResult, type EvaluationRow } from '../../workflows/contract/index.js';
 import { Random } from '../statistics/random.js';
 
@@ -36,6 +36,34 @@ const task = (id: string, greedy: boolean, samples: [boolean, number?][]): Evalu
 ];
 
 const CONFIG = { passAtK: [1, 2, 4], bestOf: [2, 4] };
+
+describe('evaluateParts', () => {
+  const rows = [...task('a', true, [[true], [false]]), ...task('b', false, [[true], [true]]), ...task('c', true, [])];
+
+  it('gives every figure for all, clean and suspect tasks', () => {
+    const { clean, suspect, ...all } = evaluateParts(rows, { passAtK: [1] }, new Set(['a']));
+    expect(all).toEqual(evaluate(rows, { passAtK: [1] }));
+    expect(clean).toMatchObject({ tasks: 2, greedy: 0.5 });
+    expect(suspect).toMatchObject({ tasks: 1, greedy: 1, mean: 0.5, passAtK: { '1': 0.5 } });
+    expect(EvaluationResult.safeParse({ ...all, clean, suspect }).success).toBe(true);
+  });
+
+  it('has no figure of a part without a task', () => {
+    expect(evaluateParts(rows, { passAtK: [1] }, new Set())).toMatchObject({ clean: { tasks: 3 }, suspect: null });
+  });
+
+  it('compares two policies on each part, and allows for the number of comparisons in it', () => {
+    const policy = (name: string, passed: boolean): EvaluationRow[] =>
+      ['a', 'b', 'c'].map((id) => ({ ...row(id, 'greedy', 0, passed), policy: name }));
+    const [comparison] = comparisonsOf([policy('one', false), policy('two', true)], {
+      suspectsOf: () => new Set(['c']),
+    });
+    expect(comparison).toMatchObject({ tasks: 3, clean: { tasks: 2, gained: 2 }, suspect: { tasks: 1, gained: 1 } });
+    expect(Comparison.safeParse(comparison).success).toBe(true);
+    const [whole] = comparisonsOf([policy('one', false), policy('two', true)], { suspectsOf: () => undefined });
+    expect(whole!.clean).toBeUndefined();
+  });
+});
 
 describe('evaluate', () => {
   const rows = [

@@ -4,12 +4,14 @@
  *
  * An answer that could not be judged is left out of every rate and counted; it is never a wrong one.
  */
-import type {
-  Comparison,
-  EvaluationResult,
-  EvaluationRow,
-  Selection,
-  Verdict,
+import {
+  TASK_PARTS,
+  type Comparison,
+  type EvaluationResult,
+  type EvaluationRow,
+  type TaskPart,
+  type Selection,
+  type Verdict,
 } from '../../workflows/contract/index.js';
 import { deriveSeed } from '../artifacts/keys.js';
 import { bootstrapMeans, type BootstrappedMean } from '../statistics/bootstrap.js';
@@ -36,11 +38,22 @@ export interface FigureSettings {
   seed?: number | undefined;
 }
 
+/** Figures of a part of the tasks, which is no policy on a benchmark of its own. */
+type PartFigures = NonNullable<EvaluationResult[TaskPart]>;
+
 /** What figures read of a row. */
 export type FigureRow = Pick<
   EvaluationRow,
   'benchmark' | 'policy' | 'taskId' | 'mode' | 'passed' | 'outcomes' | 'finish' | 'program' | 'score'
 >;
+
+/** Ids of a benchmark's tasks that a question of the training repeats; undefined where nobody looked. */
+export type SuspectsOf = (benchmark: string) => ReadonlySet<string> | undefined;
+
+/** Rows of a part of the tasks. */
+function rowsOf(part: TaskPart, rows: readonly FigureRow[], suspects: ReadonlySet<string>): FigureRow[] {
+  return rows.filter(({ taskId }) => suspects.has(taskId) === (part === 'suspect'));
+}
 
 interface TaskAnswers {
   id: string;
@@ -127,6 +140,47 @@ export function evaluate(rows: readonly FigureRow[], settings: FigureSettings): 
 }
 
 /**
+ * The figures of one policy on one benchmark, and those of its clean and its suspect tasks. A part without a judged task
+ * is null.
+ *
+ * @throws RangeError as {@link evaluate}.
+ * @example
+ * evaluateParts(rows, settings, new Set(['HumanEval/0'])).clean?.greedy; // 0.36
+ */
+export function evaluateParts(
+  rows: readonly FigureRow[],
+  settings: FigureSettings,
+  suspects: ReadonlySet<string>,
+): EvaluationResult {
+  const parts = TASK_PARTS.map((part): [TaskPart, PartFigures | null] => {
+    const own = rowsOf(part, rows, suspects);
+    if (own.length === 0) return [part, null];
+    const { benchmark: _benchmark, policy: _policy, ...figures } = evaluate(own, settings);
+    return [part, figures.tasks === 0 ? null : figures];
+  });
+  return { ...evaluate(rows, settings), ...Object.fromEntries(parts) };
+}
+
+/** What {@link comparePolicies} says of a part of the tasks; null where both have no judged answer to one of them. */
+export function compareParts(
+  before: readonly FigureRow[],
+  after: readonly FigureRow[],
+  suspects: ReadonlySet<string>,
+  options: { seed?: number | undefined } = {},
+): Pick<Comparison, TaskPart> {
+  const judged = (rows: readonly FigureRow[]): Set<string> =>
+    new Set(rows.flatMap((row) => (isUnjudged(row) ? [] : [`${row.mode} ${row.taskId}`])));
+  return Object.fromEntries(
+    TASK_PARTS.map((part) => {
+      const [was, is] = [rowsOf(part, before, suspects), rowsOf(part, after, suspects)];
+      const common = judged(is);
+      const isComparable = [...judged(was)].some((key) => common.has(key));
+      return [part, isComparable ? comparePolicies(was, is, options) : null];
+    }),
+  );
+}
+
+/**
  * Two policies on the tasks that both were asked and judged on: by their greedy answers where both have them, else by
  * the mean over samples. `verdict` holds for this comparison alone; {@link adjusted} allows for several.
  *
@@ -192,8 +246,22 @@ export function comparePolicies(
   };
 }
 
-/** The comparisons with p-values and verdicts that allow for their number (Holm). */
+/**
+ * The comparisons with p-values and verdicts that allow for their number (Holm): those of all tasks together, and those
+ * of each part.
+ */
 export function adjusted(comparisons: readonly Comparison[]): Comparison[] {
+  const parts = TASK_PARTS.map((part) => ({
+    part,
+    own: allowedFor(comparisons.flatMap((comparison) => comparison[part] ?? [])),
+  }));
+  return allowedFor(comparisons).map((comparison) => ({
+    ...comparison,
+    ...Object.fromEntries(parts.flatMap(({ part, own }) => (comparison[part] ? [[part, own.shift()!]] : []))),
+  }));
+}
+
+function allowedFor<C extends Pick<Comparison, 'p' | 'difference'>>(comparisons: readonly C[]): C[] {
   const pValues = holm(comparisons.map(({ p }) => p));
   return comparisons.map((comparison, at) => ({
     ...comparison,
@@ -205,7 +273,7 @@ export function adjusted(comparisons: readonly Comparison[]): Comparison[] {
 /** The other policies of each benchmark against `base`, or against the first one where it was not asked. */
 export function comparisonsOf(
   groups: readonly (readonly FigureRow[])[],
-  { base, seed }: { base?: string; seed?: number | undefined } = {},
+  { base, seed, suspectsOf }: { base?: string; seed?: number | undefined; suspectsOf?: SuspectsOf } = {},
 ): Comparison[] {
   const byBenchmark = new Map<string, (readonly FigureRow[])[]>();
   for (const rows of groups) {
@@ -215,7 +283,12 @@ export function comparisonsOf(
   return adjusted(
     [...byBenchmark.values()].flatMap((policies) => {
       const first = policies.find(([row]) => row!.policy === base) ?? policies[0]!;
-      return policies.flatMap((rows) => (rows === first ? [] : [comparePolicies(first, rows, { seed })]));
+      const suspects = suspectsOf?.(first[0]!.benchmark);
+      return policies.flatMap((rows): Comparison[] => {
+        if (rows === first) return [];
+        const whole = comparePolicies(first, rows, { seed });
+        return [suspects ? { ...whole, ...compareParts(first, rows, suspects, { seed }) } : whole];
+      });
     }),
   );
 }

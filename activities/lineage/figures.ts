@@ -1,6 +1,6 @@
 /** The figures of an experiment's report by name, each with the artifact and the rows that it comes from. Pure. */
 import { z } from 'zod';
-import { figureName, type Summary } from '../../workflows/contract/index.js';
+import { figureName, TASK_PARTS, type Summary } from '../../workflows/contract/index.js';
 
 /** A line of `figures.json`: a number of the page. */
 export const PageFigure = z.object({
@@ -101,7 +101,12 @@ const OF_BOTH: readonly string[] = ['tasks', 'samples', 'unjudged', 'tasksWithou
 
 /** Greedy figures come from greedy answers, other rates from samples. */
 function modeOf(field: string): { mode?: 'greedy' | 'sample' } {
-  if (OF_BOTH.includes(field)) return {};
+  // Figures of the clean and the suspect tasks are named as those of all tasks, behind the part.
+  const name = TASK_PARTS.reduce(
+    (rest, part) => (rest.startsWith(`${part}.`) ? rest.slice(part.length + 1) : rest),
+    field,
+  );
+  if (OF_BOTH.includes(name)) return {};
   return { mode: /(^|\.)greedy/.test(field) ? 'greedy' : 'sample' };
 }
 

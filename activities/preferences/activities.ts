@@ -29,8 +29,13 @@ export function preferencesActivities({ store }: Pick<Services, 'store'>) {
         }
       };
       const shards = async function* (): AsyncGenerator<QuestionPrograms[]> {
+        let last: string | undefined;
         for await (const shard of inShards(byQuestion(counted(), config.denominator), config.shardSize)) {
-          metrics.questions += shard.length;
+          // A question of several samplers comes once for each.
+          for (const { questionId } of shard) {
+            if (questionId !== last) metrics.questions += 1;
+            last = questionId;
+          }
           yield shard;
         }
       };

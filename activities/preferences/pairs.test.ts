@@ -176,6 +176,16 @@ describe('byQuestion', () => {
     return questions;
   };
 
+  it('keeps the programs of several samplers of one question apart', async () => {
+    const [first, second] = [{ sampler: '7b' }, { sampler: '32b' }];
+    const rows = [row('a', 0, first), row('a', 1, second), row('a', 2, { ...first, passRate: 1 }), row('b', 0)];
+    expect(await grouped(rows)).toEqual([
+      ['a', [0.5, 1]],
+      ['a', [0.5]],
+      ['b', [0.5]],
+    ]);
+  });
+
   it('keeps the order of questions and programs', async () => {
     expect(await grouped([row('b', 0), row('b', 1), row('a', 0)])).toEqual([
       ['b', [0.5, 0.5]],

@@ -56,7 +56,8 @@ function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, tes
 }
 
 /**
- * Programs question by question, in their order; a question's programs stand together in what sampling makes.
+ * Programs question by question, and in a question sampler by sampler, in their order; a question's programs stand
+ * together in what sampling makes.
  *
  * @throws StageFailure `InvalidExperiment` naming a question whose programs stand apart.
  */
@@ -65,27 +66,31 @@ export async function* byQuestion(
   denominator: 'kept' | 'all',
 ): AsyncGenerator<QuestionPrograms> {
   const finished = new Set<string>();
-  let current: QuestionPrograms | undefined;
+  let questionId: string | undefined;
+  const bySampler = new Map<string | undefined, QuestionPrograms>();
   for await (const row of programs) {
-    if (row.questionId !== current?.questionId) {
-      if (current) yield current;
+    if (row.questionId !== questionId) {
+      yield* bySampler.values();
+      bySampler.clear();
       if (finished.has(row.questionId))
         throw new StageFailure(
           'InvalidExperiment',
           `the programs of question ${row.questionId} do not stand together: sort the rows by questionId`,
         );
       finished.add(row.questionId);
-      current = {
-        questionId: row.questionId,
-        question: row.question,
-        ...keyedLanguage(row.language),
-        split: row.split,
-        programs: [],
-      };
+      questionId = row.questionId;
     }
-    current.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
+    const own = bySampler.get(row.sampler) ?? {
+      questionId,
+      question: row.question,
+      ...keyedLanguage(row.language),
+      split: row.split,
+      programs: [],
+    };
+    bySampler.set(row.sampler, own);
+    own.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
   }
-  if (current) yield current;
+  yield* bySampler.values();
 }
 
 export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaximum' | 'duplicatePrograms';

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import {
   fetchCommand,
   figureName,
+  TASK_PARTS,
   TRAINED,
   type ArtifactRef,
   type EvaluationResult,
@@ -124,8 +125,59 @@ ${
     : sentences(statements)
 }
 ${tallies.paired.map((tasks) => pairedSentence(tasks, figures, artifact))}
+${partsTable(evaluation, figures, artifact)}
 ${selectionsTable(evaluation, figures, artifact)}
 <div class="plots">${tallies.curves.map((curve) => bestOfPlot(curve, figures, artifact))}</div>`;
+}
+
+/** The same figures over the problems that the training cannot have seen, and over the others. */
+function partsTable(
+  evaluation: readonly EvaluationResult[],
+  figures: Figures,
+  artifact: ArtifactRef | undefined,
+): Html {
+  const looked = evaluation.filter(({ clean }) => clean !== undefined);
+  if (looked.length === 0)
+    return html`<p>No question of the training was run against these benchmarks, so nothing is said of contamination.</p>`;
+  const rows = looked.flatMap((result) =>
+    TASK_PARTS.flatMap((part) => {
+      const own = result[part];
+      if (!own) return [];
+      const show = (name: string, value: number | null | undefined): HtmlValue =>
+        value === null || value === undefined
+          ? '–'
+          : figures.show(
+              figureName('evaluation', result.benchmark, result.policy, part, name),
+              value,
+              artifact,
+              percent(value),
+            );
+      const highest = (rates: Record<string, number>): string | undefined =>
+        Object.keys(rates).sort((a, b) => Number(b) - Number(a))[0];
+      const [k, n] = [highest(own.passAtK), highest(own.bestOfN)];
+      return [
+        {
+          cells: [
+            html`<bdi>${result.benchmark}</bdi>`,
+            html`<bdi>${result.policy}</bdi>`,
+            part,
+            figures.show(figureName('evaluation', result.benchmark, result.policy, part, 'tasks'), own.tasks, artifact),
+            html`${show('greedy', own.greedy)}${
+              own.greedyInterval ? html`<br><small>${percentRange(own.greedyInterval)}</small>` : nothing
+            }`,
+            show('mean', own.mean),
+            k === undefined ? '–' : html`${show(`pass@${k}`, own.passAtK[k])}<br><small>k = ${k}</small>`,
+            n === undefined ? '–' : html`${show(`bestOf${n}`, own.bestOfN[n])}<br><small>N = ${n}</small>`,
+            show('oracle', own.oracle),
+          ],
+        },
+      ];
+    }),
+  );
+  return html`<h3>Clean and suspect problems</h3>
+<p>A problem is suspect where a question of the training solves it, all of its tests passing, or is written like it.
+The evaluation's artifact names the questions.</p>
+${table(['benchmark', 'policy', 'problems', '#tasks', '#greedy', '#mean', '#pass@k', '#Best-of-N', '#oracle'], rows)}`;
 }
 
 /** Who chooses one of N samples, and what that gains over a sample at random. */

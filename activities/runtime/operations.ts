@@ -113,6 +113,8 @@ const table = {
   dataset: z.string().min(1).optional(),
   revision: z.string().min(1).optional(),
   files: z.array(z.string().min(1)).optional(),
+  configuration: z.string().min(1).optional(),
+  split: z.string().min(1).optional(),
   package: z.string().min(1).optional(),
   heldOutShare: number.min(0).max(1),
 };

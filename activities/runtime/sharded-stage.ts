@@ -98,7 +98,9 @@ export interface PlanStep<C, R, M> extends RowSource<R> {
 }
 
 /** What a step that runs once, before the first shard, is given. */
-interface PrepareArguments<C> extends StageArguments<C> {
+interface PrepareArguments<C, M> extends StageArguments<C> {
+  stageKey: string;
+  planMetrics: M;
   /** The rows of the plan, shard after shard. */
   rows: <R>(source: RowSource<R>) => AsyncGenerator<R>;
 }
@@ -152,7 +154,7 @@ export interface StageParts<D extends ShardedDefinition> {
   plan: PlanStep<ConfigOf<D>, unknown, Partial<MetricsOf<D>>>;
   steps: { [N in Exclude<keyof D['steps'], 'plan' | 'prepare' | 'seal'>]: ShardStep<ConfigOf<D>> };
   /** Runs once, after the plan and before the first shard. Steps read what it returns by {@link readPrepared}. */
-  prepare?: (args: PrepareArguments<ConfigOf<D>>) => Promise<object>;
+  prepare?: (args: PrepareArguments<ConfigOf<D>, Partial<MetricsOf<D>>>) => Promise<object>;
   /** Metrics, and where the stage's rows need a look at all shards, other files than the last step's. */
   seal: (
     args: SealArguments<ConfigOf<D>, Partial<MetricsOf<D>>>,
@@ -293,9 +295,12 @@ function shardedStageActivities<D extends ShardedDefinition>(
     const config = plannedConfig(planned);
     refuseOtherVersion(key, config, planned);
     const prepared = await parts.prepare!({
+      stageKey: key,
       config,
       inputs: planned.inputs,
       rows: ({ row }) => store.readRows(planned.shards, row),
+      // Stored by this stage's plan, and typed by it.
+      planMetrics: planned.metrics as Partial<MetricsOf<D>>,
     });
     await store.putJson(objectKeys.prepared(key), prepared);
     return { reused: false };

@@ -1,7 +1,5 @@
-/** Likeness of texts: near-duplicates among questions, and seeds that repeat a benchmark problem. */
+/** Likeness of texts: near-duplicates among seeds and questions. */
 import { describe, expect, it } from 'vitest';
-import { Contamination } from './contamination.js';
-import type { Task } from '../benchmarks/benchmark.js';
 import { jaccard, NearDuplicates, nearDuplicateGroups, shingles, tokens } from './similarity.js';
 import { Random } from '../statistics/random.js';
 
@@ -81,46 +79,6 @@ describe('nearDuplicateGroups', () => {
   it('takes a similarity of exactly the threshold as a duplicate', () => {
     expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.6)).toEqual([0, 0]);
     expect(nearDuplicateGroups(['a b c d e f', 'a b c d e x'], 0.61)).toEqual([0, 1]);
-  });
-});
-
-describe('contamination', () => {
-  const solution =
-    'def has_close_elements(numbers, threshold):\n' +
-    '    for i, a in enumerate(numbers):\n' +
-    '        for j, b in enumerate(numbers):\n' +
-    '            if i != j and abs(a - b) < threshold:\n                return True\n    return False\n';
-  const task: Task = {
-    id: 'HumanEval/0',
-    question: '',
-    entryPoint: 'has_close_elements',
-    programPrefix: '',
-    tests: [],
-    reference: solution,
-  };
-
-  it('finds a seed by the name of its function, however it is written', () => {
-    for (const name of ['has_close_elements', 'hasCloseElements', 'HAS_close_Elements']) {
-      expect(new Contamination([task]).reasonOf({ name, code: 'def f(x):\n    return x' })).toBe(
-        'same function name as HumanEval/0',
-      );
-    }
-  });
-
-  it('finds a seed by its code, whatever its name and docstring', () => {
-    const docstring = Array.from({ length: 80 }, (_, index) => `word${index}`).join(' ');
-    const code = solution.replace('has_close_elements', 'near').replace(':\n', `:\n    """${docstring}"""\n`);
-    expect(new Contamination([task]).reasonOf({ name: 'near', code })).toBe('code like HumanEval/0');
-  });
-
-  it('leaves other seeds alone', () => {
-    expect(
-      new Contamination([task]).reasonOf({
-        name: 'double',
-        code: 'def double(n):\n    """Return twice n."""\n    return 2 * n\n',
-      }),
-    ).toBeUndefined();
-    expect(new Contamination([]).reasonOf({ name: 'has_close_elements', code: 'x' })).toBeUndefined();
   });
 });
 

@@ -1,19 +1,23 @@
 /** Synthesis: seeds to questions with test cases. */
 import { z } from 'zod';
 import {
+  ArtifactRef,
   QuestionRow,
   ReplyRow,
   SeedRow,
   STAGE,
   StageConfigs,
   TEACHERS,
-  type ArtifactRef,
 } from '../../workflows/contract/index.js';
-import { count } from '../artifacts/collections.js';
+import { collect, count } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
-import { produce, digestsOf } from '../artifacts/produce.js';
+import { refOf } from '../artifacts/manifests.js';
+import { digestsOf, importRows, produce } from '../artifacts/produce.js';
 import { RowIndex } from '../artifacts/row-index.js';
-import { Contamination } from '../similarity/contamination.js';
+import { solvedBy } from '../contamination/by-running.js';
+import { ProblemTexts } from '../contamination/likeness.js';
+import { problemOf, ProblemRow, problemsOf, readProblems } from '../contamination/problems.js';
+import type { Task } from '../benchmarks/benchmark.js';
 import { loadBenchmarks } from '../benchmarks/load.js';
 import { shardAsks } from '../endpoint/activities.js';
 import { paidMetrics, RequestExecution } from '../endpoint/replies.js';
@@ -22,7 +26,7 @@ import { NearDuplicates } from '../similarity/similarity.js';
 import { evaluateCalls } from '../execution/execution.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
+import { inShards, readPrepared, ShardedStage } from '../runtime/sharded-stage.js';
 import { askTeacher, knownAsks, questionOf } from './asking.js';
 import { searchSeeds } from './seed-search.js';
 import type { FromSandbox, Taught } from './teachers/teacher.js';
@@ -31,9 +35,18 @@ import type { FromSandbox, Taught } from './teachers/teacher.js';
 const LEAST_TESTS = 5;
 const NOTHING = { question: '', entryPoint: '', testCases: [] };
 
+/** Why a seed is left out that repeats a problem of a benchmark. */
+const CONTAMINATION = 'benchmarkContamination';
+
 /** A seed with the replies to it: the first one, and the others. Without one where no reply is stored for the seed. */
 const AskedRow = z.strictObject({ seed: SeedRow, reply: ReplyRow.optional(), more: z.array(ReplyRow).optional() });
 type AskedRow = z.infer<typeof AskedRow>;
+
+/** Problems that no seed may solve: see `problems.ts`. */
+const Prepared = z.strictObject({ problems: ArtifactRef });
+
+/** A seed that is left out, and why; a note of the step that runs seeds. */
+const ContaminatedSeed = z.strictObject({ seed: z.string(), why: z.string() });
 
 export const synthesisAsks = shardAsks({
   config: StageConfigs.synthesis,
@@ -49,11 +62,18 @@ export const synthesisAsks = shardAsks({
 });
 
 /**
- * `synthesis.plan`; `synthesis.ask` of a teacher that runs seeds, or `synthesis.request` and `synthesis.parse`;
+ * `synthesis.plan`; `synthesis.prepare` and `synthesis.decontaminate`; `synthesis.ask` of a teacher that runs seeds, or `synthesis.request` and `synthesis.parse`;
  * `synthesis.seal`.
  */
 export function synthesisActivities({ store, sandbox, settings, secret }: Services) {
   const stage = new ShardedStage(STAGE.synthesis);
+
+  /** The problems that no seed may repeat as an artifact: sandbox workers have no benchmarks of their own. */
+  async function storedProblems(benchmarks: readonly { name: string; tasks: readonly Task[] }[]): Promise<ArtifactRef> {
+    const problems = benchmarks.flatMap(({ name, tasks }) => tasks.map((task) => problemOf(name, task)));
+    const file = await store.putRows('rows.jsonl', ProblemRow, problems);
+    return (await importRows(store, 'tasks', [file], currentProducer())).ref;
+  }
 
   const plan = stage.plan({
     row: SeedRow,
@@ -64,12 +84,17 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         inputs,
         questions: () => Promise.resolve([]),
       });
-      const contamination = new Contamination(benchmarks.flatMap(({ tasks }) => tasks));
+      const texts = new ProblemTexts(benchmarks.flatMap(({ tasks }) => tasks));
       const seen = new Set<string>();
       const near = config.nearDuplicate === null ? undefined : new NearDuplicates(config.nearDuplicate);
       const droppedSeeds: Record<string, number> = {};
       const contaminated: { seed: string; why: string }[] = [];
-      const metrics = { seeds: 0, droppedSeeds, contaminated };
+      const metrics = {
+        seeds: 0,
+        droppedSeeds,
+        contaminated,
+        ...(benchmarks.length > 0 ? { sameName: 0, problemsArtifact: (await storedProblems(benchmarks)).key } : {}),
+      };
       const drop = (reason: string): void => count(droppedSeeds, reason);
       const kept = async function* (): AsyncGenerator<SeedRow> {
         for await (const row of store.rowsOf(inputs['seeds']!, SeedRow)) {
@@ -77,11 +102,12 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
           const { code, language } = row;
           const name = row.entryPoint ?? languageOf(row).firstFunctionOf(code) ?? '';
           const digest = sha256(code);
-          const why = contamination.reasonOf({ name, code, language });
+          const [copied] = texts.likeCode({ code, language });
+          if (metrics.sameName !== undefined && texts.hasName(name)) metrics.sameName += 1;
           if (seen.has(digest)) drop('duplicateSeed');
-          else if (why !== undefined) {
-            drop('benchmarkContamination');
-            contaminated.push({ seed: row.id, why });
+          else if (copied !== undefined) {
+            drop(CONTAMINATION);
+            contaminated.push({ seed: row.id, why: `code like ${copied}` });
           } else if (near?.isDuplicate(code)) drop('nearDuplicateSeed');
           else yield row;
           seen.add(digest);
@@ -91,8 +117,37 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
     },
   });
 
-  const ask = stage.step({
+  const decontaminate = stage.step({
     after: [plan],
+    row: SeedRow,
+    async run({ config, rows, stageKey }) {
+      const { problems } = Prepared.parse(await readPrepared(store, stageKey));
+      const { solved, notRun } = await solvedBy(
+        sandbox,
+        rows.flatMap(({ code, language = 'python' }, at) =>
+          language === 'python' ? [{ id: String(at), program: code }] : [],
+        ),
+        await readProblems(store, problems),
+        {
+          memoryBytes: config.limits.memoryBytes,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'seeds run against benchmarks' }),
+        },
+      );
+      const contaminated = [...solved].map(([at, found]) => ({
+        seed: rows[Number(at)]!.id,
+        why: found.map(({ taskId, by }) => `${by} solves ${taskId}`).join('; '),
+      }));
+      return {
+        rows: rows.filter((_, at) => !solved.has(String(at))),
+        metrics: { [CONTAMINATION]: solved.size, notRun: notRun.length },
+        notes: { [CONTAMINATION]: contaminated.map((each) => JSON.stringify(each)) },
+      };
+    },
+  });
+
+  const ask = stage.step({
+    after: [plan, decontaminate],
     row: QuestionRow,
     async run({ config, rows }) {
       const { answers } = TEACHERS.of(config.teacher);
@@ -144,7 +199,7 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
   });
 
   const request = stage.step({
-    after: [plan],
+    after: [plan, decontaminate],
     row: AskedRow,
     async run({ config: { teacher }, inputs, rows, execution }) {
       const { answers } = TEACHERS.of(teacher);
@@ -207,7 +262,21 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
 
   return stage.activities(store, {
     plan,
-    steps: { ask, request, parse },
+    steps: { decontaminate, ask, request, parse },
+    async prepare({ config, planMetrics }) {
+      const stored = await store.findManifest(planMetrics.problemsArtifact!);
+      const problems = await problemsOf(
+        { store, sandbox },
+        await collect(store.rowsOf(refOf(stored!), ProblemRow)),
+        currentProducer(),
+        {
+          memoryBytes: config.limits.memoryBytes,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: 'problems prepared' }),
+        },
+      );
+      return { problems } satisfies z.infer<typeof Prepared>;
+    },
     async seal({ stageKey, config, inputs, rows, counts, notes, planMetrics }) {
       const { from } = TEACHERS.of(config.teacher).answers;
       let questions = 0;
@@ -224,7 +293,19 @@ export function synthesisActivities({ store, sandbox, settings, secret }: Servic
         if (row.form !== undefined) count(forms, row.form);
         for (const { reason } of row.rejectedTests ?? []) count(rejectedTests, reason);
       }
-      const made = { questions, testCases, failures, seeds: planMetrics['seeds'] ?? 0 };
+      const { droppedSeeds = {}, contaminated = [] } = planMetrics;
+      const byRunning = counts[CONTAMINATION] ?? 0;
+      if (byRunning > 0) count(droppedSeeds, CONTAMINATION, byRunning);
+      const told = (notes[CONTAMINATION] ?? []).map((note) => ContaminatedSeed.parse(JSON.parse(note)));
+      const made = {
+        questions,
+        testCases,
+        failures,
+        seeds: planMetrics['seeds'] ?? 0,
+        droppedSeeds,
+        contaminated: [...contaminated, ...told],
+        ...(config.decontaminate.length > 0 ? { notRun: counts['notRun'] ?? 0 } : {}),
+      };
       if (from === 'sandbox') {
         const searched = Object.keys(testOrigins).length > 0 ? { testOrigins } : {};
         return { metrics: { ...made, failedCalls: counts['failedCalls'] ?? 0, ...searched } };

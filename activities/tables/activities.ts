@@ -1,7 +1,7 @@
 /** Tables of others and source trees become artifacts; artifacts become tables with a public schema. */
 import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { z } from 'zod';
 import {
   FAILURES,
@@ -57,7 +57,8 @@ export interface ExportResult extends PublishedResult {
   folder?: string;
 }
 
-const TABLE_FILE = 'data.parquet';
+/** The only file of the only split, where the hub and its client look for it. */
+const TABLE_FILE = 'data/train-00000-of-00001.parquet';
 
 /** `tables.check`, `tables.import`, `tables.export`. */
 export function tableActivities({ store, models, settings }: Pick<Services, 'store' | 'models' | 'settings'>) {
@@ -110,7 +111,8 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
     },
 
     /**
-     * Stores `data.parquet` and a data card as an artifact, or finds the one that an equal export stored. Where the
+     * Stores a repository of the Hugging Face hub as an artifact: the table and its card. Or finds the one that an
+     * equal export stored. Where the
      * worker keeps results on its disk, they are in a folder of the name in `exports` of its home too.
      */
     'tables.export': async (input: ExportInput): Promise<ExportResult> => {
@@ -120,7 +122,8 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       const semantics = { format, name, ...(model === null ? {} : { model }) };
       const recipe = {
         stage: 'datasetExport',
-        version: 1,
+        // 2: columns in the order of the published cards, in the folders of a repository of the hub.
+        version: 2,
         kind: 'export',
         semantics,
         inputs: digestsOf(inputs),
@@ -153,13 +156,13 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
       return path;
     };
     try {
-      await mkdir(building, { recursive: true });
+      await mkdir(join(building, dirname(TABLE_FILE)), { recursive: true });
       const rows =
         format === 'aceCodePair300K'
           ? await spool(inputs['pairs']!, PairRow)
           : await spool(inputs['questions']!, FilteredQuestionRow);
       const programs = inputs['programs'] ? await spool(inputs['programs'], ProgramRow) : null;
-      const { rows: written } = await models.call(
+      const { rows: written, bytes } = await models.call(
         'exportTable',
         { format, rows, programs, model, output: join(building, TABLE_FILE) },
         { signal: cancellationSignal(), ...progress },
@@ -171,7 +174,10 @@ export function tableActivities({ store, models, settings }: Pick<Services, 'sto
             .map(([role, ref]) => `${role} ${ref.key} has ${ref.rows ?? 'no'} rows`)
             .join(', ')}; give other inputs`,
         );
-      await writeFile(join(building, 'README.md'), dataCard({ name, format, rows: written }, inputs, manifests));
+      await writeFile(
+        join(building, 'README.md'),
+        dataCard({ name, format, rows: written, bytes, file: TABLE_FILE }, inputs, manifests),
+      );
       return { files: await store.putFolder(building), rows: written, metrics: {} };
     } finally {
       await rm(building, { recursive: true, force: true });

@@ -4,9 +4,48 @@
  */
 import { figuresOf, type ArtifactRef, type Manifest } from '../../workflows/contract/index.js';
 
-/** Markdown with a YAML head: what the rows are, how many, out of which artifacts, by which configuration and code. */
+/** A column as the head of a card says it. */
+type Feature = { name: string; dtype: string } | { name: string; sequence: string } | { name: string; list: Feature[] };
+
+const texts = (...names: string[]): Feature[] => names.map((name) => ({ name, dtype: 'string' }));
+
+/** Columns of the published data sets, in the order of their cards. The Parquet file has the same. */
+const FEATURES: Readonly<Record<string, Feature[]>> = {
+  aceCodePair300K: texts('instruction', 'input', 'chosen', 'rejected', 'id'),
+  aceCode87K: [
+    ...texts('id', 'source', 'question'),
+    { name: 'test_cases', sequence: 'string' },
+    {
+      name: 'inferences',
+      list: [
+        ...texts('completion'),
+        { name: 'completion_id', dtype: 'int64' },
+        ...texts('model_name'),
+        { name: 'pass_rate', dtype: 'float64' },
+      ],
+    },
+    { name: 'context_messages', list: texts('content', 'role') },
+  ],
+};
+
+/** Columns as lines of YAML. */
+function featureLines(features: readonly Feature[], indent: string): string[] {
+  return features.flatMap((feature) => [
+    `${indent}- name: ${feature.name}`,
+    ...('list' in feature
+      ? [`${indent}  list:`, ...featureLines(feature.list, `${indent}  `)]
+      : [`${indent}  ${'dtype' in feature ? `dtype: ${feature.dtype}` : `sequence: ${feature.sequence}`}`]),
+  ]);
+}
+
+/**
+ * Markdown with a YAML head by the conventions of the hub: what the rows are, how many, where they stand, and out of
+ * which artifacts, by which configuration and code they were made.
+ *
+ * @param about `bytes` is the size of `file`.
+ */
 export function dataCard(
-  { name, format, rows }: { name: string; format: string; rows: number },
+  { name, format, rows, bytes, file }: { name: string; format: string; rows: number; bytes: number; file: string },
   inputs: Record<string, ArtifactRef>,
   manifests: Record<string, Manifest>,
 ): string {
@@ -17,11 +56,22 @@ export function dataCard(
   return [
     '---',
     `pretty_name: ${JSON.stringify(name)}`,
-    'task_categories: [text-generation]',
-    'tags: [code]',
+    'task_categories:',
+    '- text-generation',
+    'tags:',
+    '- code',
+    'dataset_info:',
+    '  features:',
+    ...featureLines(FEATURES[format] ?? [], '  '),
+    '  splits:',
+    '  - name: train',
+    `    num_examples: ${rows}`,
+    `  download_size: ${bytes}`,
     'configs:',
     '- config_name: default',
-    '  data_files: data.parquet',
+    '  data_files:',
+    '  - split: train',
+    `    path: ${file.replace(/-\d{5}-of-\d{5}\.parquet$/, '-*')}`,
     '---',
     `# ${name}`,
     '',

@@ -22,10 +22,13 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
+import { root } from '../../infra/setup/paths.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { contamination } from './data/contamination.js';
+import { hub } from './data/hub.js';
 import { teachers } from './data/teachers.js';
 import { report, type Measure } from './table.js';
 import { seedMeasures } from './data/seeds.js';
@@ -33,7 +36,8 @@ import { onEndSignal } from '../../infra/setup/processes.mjs';
 
 const HELP = `npm run bench:data -- [options]
 
-  --only NAME    only this part: store, pairs, teacher, seeds, teachers (may be given several times)
+  --only NAME    only this part: store, pairs, teacher, seeds, teachers, contamination, hub (may be given several
+                 times)
   --questions N  questions of the pairs part (87149, as many as AceCode-87K)
   --seeds LIST   numbers of seeds of the teacher part (1000,10000,124006, the last as many as the paper used)
   --tree NAME    of the seeds part only this tree: standard library, more_itertools, toolz, boltons (several times)
@@ -387,7 +391,11 @@ async function main(): Promise<void> {
       seedMeasures(surroundings.stack.home, (type, input) => onWorker(surroundings, type, input), values.tree),
   };
   /** Parts that need no server, each a file of `data/`. */
-  const alone: Record<string, () => Promise<Measure[]>> = { teachers };
+  const alone: Record<string, () => Promise<Measure[]>> = {
+    contamination: () => contamination(join(process.env['ACECODER_SHARED'] ?? join(root, '../shared'), 'data')),
+    hub,
+    teachers,
+  };
   const names = [...Object.keys(parts), ...Object.keys(alone)];
   const chosen = values.only ?? names;
   for (const name of chosen)

@@ -1,7 +1,7 @@
 /** What `npm run bench:real` makes of published data: questions to train on, and the tasks of MBPP's test split. Pure. */
 import { z } from 'zod';
 import type { Task } from '../../activities/benchmarks/benchmark.js';
-import { Contamination } from '../../activities/similarity/contamination.js';
+import { ProblemTexts } from '../../activities/contamination/likeness.js';
 import type { QuestionRow } from '../../workflows/contract/index.js';
 
 /** A row of MBXP's Python part: MBPP as a function head with a docstring, and its tests in a function `check`. */
@@ -41,9 +41,9 @@ export function trainQuestion(given: unknown): QuestionRow {
 
 /** The questions that repeat none of the tasks, by the name of their function or by their code. */
 export function withoutTasks(questions: readonly QuestionRow[], tasks: readonly Task[]): QuestionRow[] {
-  const contamination = new Contamination(tasks);
+  const texts = new ProblemTexts(tasks);
   return questions.filter(
-    ({ entryPoint, reference }) => contamination.reasonOf({ name: entryPoint, code: reference }) === undefined,
+    ({ entryPoint, reference }) => !texts.hasName(entryPoint) && texts.likeCode({ code: reference }).length === 0,
   );
 }
 

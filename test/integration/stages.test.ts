@@ -360,7 +360,7 @@ describe('tables of others', () => {
           pairs: {
             kind: 'pairs',
             format: 'aceCodePair300K',
-            path: join(exported.folder, 'data.parquet'),
+            path: exported.folder,
             heldOutShare: 0,
           },
         },

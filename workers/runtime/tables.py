@@ -1,4 +1,4 @@
-"""The border to the formats of others: Parquet, JSON Lines, Hugging Face data sets and source trees, as rows.
+"""The border to the formats of others: Parquet, JSON Lines, CSV, Hugging Face data sets and source trees, as rows.
 
 Schemas are those of the data sets' cards. What a pre-filter of the paper (section 2.2, and the authors' preprocessing
 scripts) leaves out is counted by its reason.
@@ -6,10 +6,14 @@ scripts) leaves out is counted by its reason.
 
 from __future__ import annotations
 
+import ast
+import builtins
+import csv
 import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import itertools
 import json
 import re
@@ -104,6 +108,8 @@ def benchmark_lines(source: Mapping[str, Any]) -> Iterator[bytes]:
                 for row in batch.to_pylist():
                     # Dates and times are the only values of a table that JSON lacks and a benchmark has.
                     yield json.dumps(row, ensure_ascii=False, default=lambda value: value.isoformat()).encode()
+        elif _suffix_of(file.name) in TABLE_SUFFIXES[2]:
+            yield from (json.dumps(row, ensure_ascii=False).encode() for row in rows_of_file(file))
         else:
             with opened(file) as lines:
                 yield from (line for line in lines if line.strip())
@@ -130,36 +136,16 @@ def export_table(params: ExportTableParams, call: Call) -> ExportTableResult:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = published_schema(params["format"])
     if params["format"] == "aceCode87K":
-        schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("source", pa.string()),
-                ("question", pa.string()),
-                ("test_cases", pa.list_(pa.string())),
-                (
-                    "inferences",
-                    pa.list_(
-                        pa.struct(
-                            [
-                                ("model_name", pa.string()),
-                                ("completion_id", pa.int64()),
-                                ("completion", pa.string()),
-                                ("pass_rate", pa.float64()),
-                            ]
-                        )
-                    ),
-                ),
-                ("context_messages", pa.list_(pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())])))),
-            ]
-        )
         inferences: dict[str, list[Row]] = {}
-        for row in lines_of(params.get("programs"), ("questionId", "index", "program", "passRate")):
+        programs = lines_of(params.get("programs"), ("questionId", "index", "program", "passRate"), ("sampler",))
+        for row in programs:
             inferences.setdefault(row["questionId"], []).append(
                 {
-                    "model_name": params["model"],
-                    "completion_id": row["index"],
                     "completion": row["program"],
+                    "completion_id": row["index"],
+                    "model_name": row.get("sampler", params["model"]),
                     "pass_rate": row["passRate"],
                 }
             )
@@ -170,12 +156,11 @@ def export_table(params: ExportTableParams, call: Call) -> ExportTableResult:
                 "question": row["question"],
                 "test_cases": [_test_text(test, row.get("checker")) for test in row["tests"]],
                 "inferences": inferences.get(row["id"], []),
-                "context_messages": [[{"content": row["question"], "role": "user"}]],
+                "context_messages": [{"content": row["question"], "role": "user"}],
             }
             for row in lines_of(params["rows"], ("id", "source", "question", "tests"), ("checker",))
         )
     else:
-        schema = pa.schema([(name, pa.string()) for name in ("instruction", "input", "chosen", "rejected", "id")])
         rows = (
             {
                 "instruction": row["question"],
@@ -198,6 +183,30 @@ def export_table(params: ExportTableParams, call: Call) -> ExportTableResult:
             call.progress(count, 0, "rows written")
     part.replace(params["output"])
     return {"rows": count, "bytes": Path(params["output"]).stat().st_size}
+
+
+def published_schema(format: str) -> Any:
+    """Columns of a published data set, in the order of its card: members of structs have an order too."""
+    import pyarrow as pa
+
+    if format == "aceCodePair300K":
+        return pa.schema([(name, pa.string()) for name in ("instruction", "input", "chosen", "rejected", "id")])
+    inference = [
+        ("completion", pa.string()),
+        ("completion_id", pa.int64()),
+        ("model_name", pa.string()),
+        ("pass_rate", pa.float64()),
+    ]
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("source", pa.string()),
+            ("question", pa.string()),
+            ("test_cases", pa.list_(pa.string())),
+            ("inferences", pa.list_(pa.struct(inference))),
+            ("context_messages", pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))),
+        ]
+    )
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -295,8 +304,12 @@ def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[
 
     def rows() -> Iterator[Row]:
         for row in read_table(source, columns):
-            tests = [_test_of(test) for test in row[tests_column] or [] if test and test.strip()]
-            name = entry_point(test if isinstance(test, str) else f"assert {test.get('call')}" for test in tests)
+            texts = [test for test in _listed(row[tests_column]) if test and test.strip()]
+            tests = [_test_of(test) for test in with_imports(texts)]
+            inferences = _listed(row.get("inferences"))
+            passing = [item for item in inferences if item.get("pass_rate") == 1]
+            reference = program_of(passing[0]["completion"]) if passing else ""
+            name = entry_point(tests, reference)
             reason = (
                 "noQuestion"
                 if not (row["question"] or "").strip()
@@ -309,14 +322,13 @@ def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[
             if reason is not None:
                 drops[reason] += 1
                 continue
-            passing = [item for item in row.get("inferences") or [] if item.get("pass_rate") == 1]
             yield {
                 "id": row["id"],
                 "seedId": row["id"],
                 "source": row["source"],
                 "question": row["question"],
                 "entryPoint": name,
-                "reference": program_of(passing[0]["completion"]) if passing else "",
+                "reference": reference,
                 "tests": tests,
                 "split": split_of(row["question"], params["heldOutShare"]),
             }
@@ -333,7 +345,10 @@ def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[R
 
     def rows() -> Iterator[Row]:
         for row in read_table(source, columns):
-            for index, item in enumerate(row["inferences"] or []):
+            inferences = _listed(row["inferences"])
+            # Programs of several samplers for one question are no competitors: pairs are made within a sampler.
+            several = len({item["model_name"] for item in inferences}) > 1
+            for index, item in enumerate(inferences):
                 program = program_of(item["completion"] or "")
                 if not program.strip() or item["pass_rate"] is None:
                     drops["emptyProgram" if not program.strip() else "noPassRate"] += 1
@@ -348,7 +363,7 @@ def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[R
                     "finish": "stop",
                     "outcomes": [],
                     "passRate": min(1.0, max(0.0, float(item["pass_rate"]))),
-                }
+                } | ({"sampler": item["model_name"]} if several and item["model_name"] else {})
 
     return source["name"], rows()
 
@@ -376,22 +391,32 @@ def acecode_pairs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]
     return source["name"], rows()
 
 
-TABLE_PATTERNS = (["*.parquet"], ["*.jsonl", "*.jsonl.gz", "*.json"])
+TABLE_SUFFIXES = ((".parquet",), (".jsonl", ".jsonl.gz", ".json", ".json.gz"), (".csv", ".csv.gz"))
 """What the rows of a data set stand in, the first that it has."""
+NO_TABLES = {"dataset_info.json", "dataset_infos.json", "state.json", "config.json"}
+"""Files of a data set that describe it."""
+CARD = "README.md"
 
 
 def table_of(params: TableParams) -> dict[str, Any]:
     """The files of a path, or of a data set of the Hugging Face hub (or its local copy), with a name for both.
 
-    The name of a data set holds the commit that was read. Errors: `InvalidInput` that names what is missing.
+    The name of a data set holds the commit that was read. Errors: `InvalidInput` that names what is missing, or lists
+    the configurations or splits of which one has to be named.
     """
     if (path := params.get("path")) is not None:
         place = Path(path)
-        files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
-        if not place.exists() or not files:
-            what = "file" if params["format"] == "benchmarkRows" else "Parquet file"
+        named = [name for name in ("configuration", "split") if params.get(name) is not None]
+        if place.is_file():
+            if named:
+                raise ServiceError("InvalidInput", f"{path} is one file, which has no {named[0]}.")
+            return {"name": place.name, "files": [place]}
+        present = sorted(file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file())
+        chosen = table_files(f"the folder {path}", present, _card_of(place), params) if present else []
+        if not chosen:
+            what = "file" if params["format"] == "benchmarkRows" else "Parquet, JSON Lines or CSV file"
             raise ServiceError("InvalidInput", f"There is no {what} at {path} on the GPU worker.")
-        return {"name": place.name, "files": files}
+        return {"name": place.name, "files": [place / file for file in chosen]}
     dataset = _given(params, "dataset")
     if wanted := params.get("files"):
         folder = hub_folder(dataset, params.get("revision"), wanted)
@@ -399,11 +424,150 @@ def table_of(params: TableParams) -> dict[str, Any]:
         if missing:
             raise ServiceError("InvalidInput", f"The data set {dataset}@{folder.name} has no file {missing[0]}.")
         return {"name": f"{dataset}@{folder.name}", "files": [folder / file for file in wanted]}
-    for patterns in TABLE_PATTERNS:
-        folder = hub_folder(dataset, params.get("revision"), patterns)
-        if files := sorted({file for pattern in patterns for file in folder.rglob(pattern)}):
-            return {"name": f"{dataset}@{folder.name}", "files": files}
-    raise ServiceError("InvalidInput", f"The data set {dataset} has no Parquet and no JSON Lines file.")
+    folder = hub_folder(dataset, params.get("revision"), [CARD])
+    present = hub_files(dataset, folder)
+    chosen = table_files(f"the data set {dataset}", present, _card_of(folder), params)
+    if not chosen:
+        raise ServiceError("InvalidInput", f"The data set {dataset} has no Parquet, no JSON Lines and no CSV file.")
+    folder = hub_folder(dataset, folder.name, chosen)
+    missing = [file for file in chosen if not (folder / file).is_file()]
+    if missing:
+        raise ServiceError("InvalidInput", f"The local copy of {dataset}@{folder.name} has no file {missing[0]}.")
+    part = ":".join(value for name in ("configuration", "split") if (value := params.get(name)) is not None)
+    return {"name": f"{dataset}@{folder.name}{part and f':{part}'}", "files": [folder / file for file in chosen]}
+
+
+def table_files(place: str, present: list[str], card: Mapping[str, Any], params: TableParams) -> list[str]:
+    """The files of one split of one configuration of a data set, in the order of their names.
+
+    What there is, the head of the card says by the conventions of the hub; else the folders and names of the files.
+    Errors: `InvalidInput` with the list where there are several and none is named, or where that one is not there.
+    """
+    tables = [file for file in present if _suffix_of(file) is not None and Path(file).name not in NO_TABLES]
+    found = _configurations_of_card(card, tables) or _configurations_of_names(tables)
+    if not found:
+        return []
+    configuration = _chosen(place, "configuration", found, params.get("configuration"))
+    of = place if len(found) == 1 else f"the configuration {configuration} of {place}"
+    return sorted(found[configuration][_chosen(of, "split", found[configuration], params.get("split"))])
+
+
+def _chosen(place: str, what: str, found: Mapping[str, Any], wanted: str | None) -> str:
+    if wanted is None and len(found) == 1:
+        return next(iter(found))
+    if wanted in found:
+        return cast(str, wanted)
+    has = f"{place} has the {what}{'s' if len(found) > 1 else ''} {', '.join(sorted(found))}"
+    raise ServiceError(
+        "InvalidInput",
+        f"{has[0].upper()}{has[1:]}: name one of them as '{what}'."
+        if wanted is None
+        else f"{has[0].upper()}{has[1:]}, and no {what} {wanted}.",
+    )
+
+
+def _card_of(folder: Path) -> Mapping[str, Any]:
+    """The YAML head of a data set's card; empty where there is none."""
+    import yaml
+
+    try:
+        text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    head = re.match(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", text, re.DOTALL)
+    try:
+        read = yaml.safe_load(head.group(1)) if head else None
+    except yaml.YAMLError:
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _configurations_of_card(card: Mapping[str, Any], tables: list[str]) -> dict[str, dict[str, list[str]]]:
+    """Files by split by configuration, as the field `configs` of a card says. One without a file here is left out."""
+    found: dict[str, dict[str, list[str]]] = {}
+    configs = card.get("configs")
+    for config in configs if isinstance(configs, list) else []:
+        if not isinstance(config, dict):
+            continue
+        name, folder = str(config.get("config_name", "default")), str(config.get("data_dir") or "").strip("./")
+        inside = [file for file in tables if not folder or file.startswith(f"{folder}/")]
+        splits: dict[str, list[str]] = {}
+        for split, patterns in _patterns_of(config.get("data_files")):
+            own = [f"{folder}/{pattern}" if folder else pattern.removeprefix("./") for pattern in patterns]
+            matched = [file for file in tables if any(_matches(file, pattern) for pattern in own)]
+            if matched:
+                splits.setdefault(split, []).extend(matched)
+        if "data_files" not in config and inside:
+            splits = _splits_of(inside)
+        if splits:
+            found[name] = splits
+    return found
+
+
+def _patterns_of(data_files: Any) -> Iterator[tuple[str, list[str]]]:
+    """Splits with their patterns, in each of the forms that a card may have them in."""
+    if isinstance(data_files, dict):
+        data_files = [{"split": split, "path": path} for split, path in data_files.items()]
+    if not isinstance(data_files, list):
+        data_files = [data_files] if data_files else []
+    for entry in data_files:
+        split, path = (entry.get("split", "train"), entry.get("path")) if isinstance(entry, dict) else ("train", entry)
+        yield str(split), [str(each) for each in (path if isinstance(path, list) else [path])]
+
+
+def _matches(file: str, pattern: str) -> bool:
+    """Whether a path fits a pattern in which `*` stays in a folder and `**` does not."""
+    spelled = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    return re.fullmatch(spelled.replace(r"\?", "[^/]"), file) is not None
+
+
+SPLITS = "train|validation|valid|val|dev|test|eval"
+
+
+def _configurations_of_names(tables: list[str]) -> dict[str, dict[str, list[str]]]:
+    """Files by split by configuration, where no card says so: a folder with tables is a configuration, but one that is
+    named as a split is.
+    """
+    of_kind: list[str] = []
+    for suffixes in TABLE_SUFFIXES:
+        of_kind = of_kind or [file for file in tables if _suffix_of(file) in suffixes]
+    folders: dict[str, list[str]] = {}
+    for file in of_kind:
+        parts = [part for part in file.split("/")[:-1] if re.fullmatch(SPLITS, part) is None]
+        folders.setdefault("/".join(parts) or "default", []).append(file)
+    return {folder: _splits_of(files) for folder, files in folders.items()}
+
+
+def _splits_of(files: list[str]) -> dict[str, list[str]]:
+    """Files by split: what stands in front of `-00000-of-00001`, a name that begins with one, a folder, or `train`."""
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        *folders, name = file.split("/")
+        numbered = re.match(r"(.+?)-\d{5}-of-\d{5}\b", name)
+        begins = re.match(rf"({SPLITS})(?![a-zA-Z])", name)
+        within = next((part for part in reversed(folders) if re.fullmatch(SPLITS, part)), None)
+        split = numbered.group(1) if numbered else begins.group(1) if begins else within or "train"
+        splits.setdefault(split, []).append(file)
+    return splits
+
+
+def _suffix_of(file: str) -> str | None:
+    return next((suffix for kind in TABLE_SUFFIXES for suffix in kind if file.endswith(suffix)), None)
+
+
+def hub_files(dataset: str, folder: Path) -> list[str]:
+    """Files of a commit of a data set; of its local copy where the hub cannot be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        return HfApi().list_repo_files(dataset, repo_type="dataset", revision=folder.name)
+    except OfflineModeIsEnabled:
+        return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    except Exception as error:
+        raise ServiceError(
+            "InvalidInput", f"The files of {dataset} cannot be listed at the hub: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def hub_folder(dataset: str, revision: str | None, patterns: list[str]) -> Path:
@@ -426,12 +590,18 @@ def opened(file: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
 
 
-def rows_of_lines(file: Path) -> Iterator[Row]:
-    """Rows of a file of JSON Lines. Errors: `InvalidInput` that names the line."""
+def rows_of_file(file: Path) -> Iterator[Row]:
+    """Rows of a file of JSON Lines, of one JSON list, or of CSV. Errors: `InvalidInput` that names the line."""
+    if _suffix_of(file.name) in TABLE_SUFFIXES[2]:
+        yield from _rows_of_csv(file)
+        return
     with opened(file) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
+            if number == 1 and line.lstrip().startswith(b"["):
+                yield from _rows_of_list(file)
+                return
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -439,6 +609,52 @@ def rows_of_lines(file: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise ServiceError("InvalidInput", f"{file.name}: line {number} is no object.")
             yield row
+
+
+def _rows_of_list(file: Path) -> Iterator[Row]:
+    with opened(file) as document:
+        try:
+            rows = json.load(document)
+        except ValueError as error:
+            raise ServiceError("InvalidInput", f"{file.name} is no JSON: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ServiceError("InvalidInput", f"{file.name}: row {number} is no object.")
+        yield row
+
+
+MAX_CELL = 64 * 1024 * 1024
+"""Characters of one cell of a CSV file."""
+
+
+def _rows_of_csv(file: Path) -> Iterator[Row]:
+    """Rows of a CSV file with a head, as texts; an empty cell is an empty text."""
+    csv.field_size_limit(MAX_CELL)
+    with opened(file) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ServiceError(
+                        "InvalidInput", f"{file.name}: line {reader.line_num} has not as many cells as the head."
+                    )
+                yield row
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ServiceError("InvalidInput", f"{file.name}: line {reader.line_num} is no CSV: {error}") from error
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list as a table has it: itself, or, in CSV, a JSON or Python text of it."""
+    if not isinstance(value, str):
+        return list(value) if value is not None else []
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return []
 
 
 def _given(params: TableParams, name: Literal["path", "dataset", "package"]) -> str:
@@ -456,7 +672,7 @@ def columns_of(source: Mapping[str, Any], format: str) -> list[str]:
 
     first = source["files"][0]
     try:
-        present = list(next(rows_of_lines(first), {})) if is_lines(first) else pq.read_schema(first).names
+        present = pq.read_schema(first).names if is_parquet(first) else list(next(rows_of_file(first), {}))
     except (OSError, pa.ArrowInvalid) as error:
         raise ServiceError("InvalidInput", f"{first} is no Parquet file: {error}") from error
     wanted = COLUMNS[format]
@@ -477,16 +693,16 @@ def read_table(source: Mapping[str, Any], columns: list[str]) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     for file in source["files"]:
-        if is_lines(file):
-            yield from ({name: row.get(name) for name in columns} for row in rows_of_lines(file))
+        if not is_parquet(file):
+            yield from ({name: row.get(name) for name in columns} for row in rows_of_file(file))
             continue
         for batch in pq.ParquetFile(file).iter_batches(batch_size=PROGRESS_ROWS, columns=columns):
             yield from batch.to_pylist()
 
 
-def is_lines(file: Path) -> bool:
-    """Whether a file has JSON Lines, by its name."""
-    return file.name.removesuffix(".gz").endswith((".jsonl", ".json"))
+def is_parquet(file: Path) -> bool:
+    """Whether a file is read as Parquet: its name does not say JSON Lines or CSV."""
+    return _suffix_of(file.name) in (None, ".parquet")
 
 
 # --- source trees -----------------------------------------------------------------------------------------------------
@@ -543,12 +759,70 @@ def fenced(program: str) -> str:
     return f"```python\n{program.rstrip()}\n```"
 
 
-def entry_point(tests: Iterable[str]) -> str | None:
-    """The function that the first test calls."""
+def entry_point(tests: Iterable[Any], reference: str) -> str | None:
+    """The function or class that tests are about: what most of them call.
+
+    A name that the reference defines comes before one that it does not. Builtins, and what tests import or bind
+    themselves, only change how values are compared.
+    """
+    texts = [test if isinstance(test, str) else f"assert {test.get('call')}" for test in tests]
+    trees = [tree for text in texts if (tree := _parsed(text)) is not None]
+    defined = _defined(reference)
+    bound = {name for tree in trees for name in _bound(tree)}
+    counts: Counter[str] = Counter()
+    for tree in trees:
+        called = dict.fromkeys(
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        )
+        counts.update(name for name in called if name not in bound)
+    own = [name for name in counts if name in defined]
+    others = [name for name in counts if not hasattr(builtins, name)]
+    # Of names that are called equally often the first stands, because `max` keeps it.
+    return max(own or others, key=lambda name: counts[name], default=None)
+
+
+def with_imports(tests: list[str]) -> list[str]:
+    """Tests with the import lines that stand in front of them as tests of their own, each where it is used."""
+    imports: list[tuple[set[str], str]] = []
+    kept: list[str] = []
     for test in tests:
-        if match := re.search(r"assert\s+(?:not\s+)?\(?\s*([A-Za-z_]\w*)\s*\(", test):
-            return match.group(1)
-    return None
+        tree = _parsed(test)
+        if tree is not None and tree.body and all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body):
+            imports.append((_bound(tree), test.strip()))
+            continue
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} if tree is not None else set[str]()
+        needed = [text for names, text in imports if "*" in names or names & used]
+        kept.append("\n".join([*needed, test]))
+    return kept
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text.strip())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _defined(program: str) -> set[str]:
+    """Functions and classes at the top level of a program."""
+    tree = _parsed(program)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {node.name for node in tree.body if isinstance(node, kinds)} if tree is not None else set()
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Names that a text imports, defines or binds."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+    return names
 
 
 _BARE = {"call", "expect", "stdin", "stdout"}

@@ -94,6 +94,9 @@ export const TABLE_FORMATS = {
 } as const satisfies Record<string, readonly ArtifactKind[]>;
 export type TableFormat = keyof typeof TABLE_FORMATS;
 
+/** Name of a configuration or split of a data set. */
+const TablePart = z.string().regex(/^[\w.+/-]{1,100}$/, 'letters, digits, dot, plus, dash, underscore and slash');
+
 /** What the formats are read from that are not read from a path or a data set. */
 const SOURCES_OF_FORMAT: Partial<Record<TableFormat, readonly string[]>> = {
   package: ['package'],
@@ -112,11 +115,11 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
       format: z
         .enum(Object.keys(TABLE_FORMATS) as [TableFormat, ...TableFormat[]])
         .describe(
-          'Parquet or JSON Lines with the columns of Magicoder Evol-Instruct, OSS-Instruct, ' +
+          'Parquet, JSON Lines or CSV with the columns of Magicoder Evol-Instruct, OSS-Instruct, ' +
             'stack-dedup-python-fns, ' +
             'AceCode-87K or AceCodePair-300K; functions of a source tree, or of a package in the Python ' +
             'environment; the three seed sets of the paper, of the hub; or rows of a benchmark as they are, in ' +
-            'Parquet or JSON Lines',
+            'Parquet, JSON Lines or CSV',
         ),
       path: z
         .string()
@@ -130,8 +133,13 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
         .min(1)
         .optional()
         .describe(
-          'files of the data set that hold the rows, in their order; absent: all Parquet files, else all JSON Lines',
+          'files of the data set that hold the rows, in their order; absent: those of the split, or all Parquet files, ' +
+            'else all JSON Lines, else all CSV',
         ),
+      configuration: TablePart.optional().describe(
+        'configuration of the data set or folder, as its card or its folders name it; needed where there are several',
+      ),
+      split: TablePart.optional().describe('split of the configuration; needed where there are several'),
       package: PackageName.optional().describe('name of the package, for the format package'),
       heldOutShare: z
         .number()
@@ -141,7 +149,7 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
         .describe('share of questions that are held out, by a hash of their text; not for seeds'),
     })
     .superRefine((table, context) => {
-      const { format, path, dataset, revision, files, package: packageName } = table;
+      const { format, path, dataset, revision, files, configuration, split, package: packageName } = table;
       const fields: object = table;
       const kind = 'kind' in fields ? fields.kind : undefined;
       const kinds: readonly string[] = TABLE_FORMATS[format];
@@ -169,6 +177,14 @@ const artifactTable = <K extends z.ZodType<ArtifactKind>>(kindSchema: K) =>
       for (const [name, value] of Object.entries({ revision, files }))
         if (value !== undefined && dataset === undefined)
           context.addIssue({ code: 'custom', path: [name], message: 'belongs to a dataset', input: value });
+      for (const [name, value] of Object.entries({ configuration, split })) {
+        if (value === undefined) continue;
+        const ofTree = format === 'sourceTree' || (path === undefined && dataset === undefined);
+        const message = ofTree
+          ? `belongs to a dataset or a folder of tables, and ${format} is none`
+          : files && 'chooses files, which are named already; leave one of them out';
+        if (message) context.addIssue({ code: 'custom', path: [name], message, input: value });
+      }
     });
 export const ArtifactTable = artifactTable(ArtifactKind.describe('what is read out of it'));
 export type ArtifactTable = z.infer<typeof ArtifactTable>;

@@ -47,13 +47,8 @@ export const Conditions = z.strictObject({
 });
 export type Conditions = z.infer<typeof Conditions>;
 
-/**
- * One policy on one benchmark. Every figure is over `tasks` tasks; `mean`, pass@k, Best-of-N and oracle need samples.
- * What version 0.1.0 did not record is optional.
- */
-export const EvaluationResult = z.strictObject({
-  benchmark: z.string(),
-  policy: z.string(),
+/** Figures over tasks. `mean`, pass@k, Best-of-N and oracle need samples. */
+const TaskFigures = z.strictObject({
   /** Tasks with a judged answer. */
   tasks: z.number().int().nonnegative(),
   /** Judged samples of the task that has fewest. */
@@ -77,12 +72,29 @@ export const EvaluationResult = z.strictObject({
   unjudged: z.number().int().nonnegative().optional(),
   /** Tasks without a judged answer: they are in no rate. */
   tasksWithoutVerdict: z.number().int().nonnegative().optional(),
+});
+
+/**
+ * The parts of a benchmark by contamination: problems that no question of the training solves or is like, and the
+ * others. A part without a judged task is null; without questions that were looked at, both are absent.
+ */
+export const TASK_PARTS = ['clean', 'suspect'] as const;
+export type TaskPart = (typeof TASK_PARTS)[number];
+
+/**
+ * One policy on one benchmark. Every figure is over `tasks` tasks, and stands once more for the clean and for the
+ * suspect ones. What version 0.1.0 did not record is optional.
+ */
+export const EvaluationResult = TaskFigures.extend({
+  benchmark: z.string(),
+  policy: z.string(),
   conditions: Conditions.optional(),
+  clean: TaskFigures.nullable().optional(),
+  suspect: TaskFigures.nullable().optional(),
 });
 export type EvaluationResult = z.infer<typeof EvaluationResult>;
 
-/** Two policies on the same tasks of one benchmark. */
-export const Comparison = z.strictObject({
+const ComparedTasks = z.strictObject({
   benchmark: z.string(),
   before: z.string(),
   after: z.string(),
@@ -106,5 +118,11 @@ export const Comparison = z.strictObject({
   /** Smallest true difference that a test on these tasks finds in 80 % of runs. */
   minimalDetectable: z.number(),
   verdict: z.enum(['higher', 'lower', 'noDifference']),
+});
+
+/** Two policies on the same tasks of one benchmark, and on its clean and its suspect ones. */
+export const Comparison = ComparedTasks.extend({
+  clean: ComparedTasks.nullable().optional(),
+  suspect: ComparedTasks.nullable().optional(),
 });
 export type Comparison = z.infer<typeof Comparison>;

@@ -514,6 +514,8 @@ export type TestOutcome = z.infer<typeof TestOutcome>;
 export const ProgramRow = z.strictObject({
   id: z.string().min(1),
   questionId: z.string().min(1),
+  /** Model that wrote it, where programs of several stand with one question: pairs are made within each of them. */
+  sampler: z.string().min(1).optional(),
   split: Split,
   question: z.string(),
   index: z.number().int().nonnegative(),

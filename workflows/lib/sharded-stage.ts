@@ -5,6 +5,9 @@ import type { ActivityName, ArtifactRef, ShardedStageName, StageExecution, Stage
 import { shardedCalls } from './activities.js';
 import { historyIsLong, type StageRun } from './stage.js';
 
+/** A step that reads what the stage prepared, and that earlier versions did not have. */
+const DECONTAMINATE = 'decontaminate';
+
 /** Carried over a continue-as-new: a second argument of the workflow that no user passes. */
 export interface ShardedCarry {
   nextShard: number;
@@ -60,14 +63,16 @@ export async function runShardedStage(
       await callStep(config.execution);
     });
   await run.progress({ done, total, unit: 'shards' });
-  // Evaluations of earlier versions prepared nothing, and go on without it.
-  if (prepares && patched('prepared-shards')) {
+  // Stages of earlier versions prepared nothing, and go on without it, and without the steps that read it.
+  const isPrepared = prepares && patched('prepared-shards');
+  if (isPrepared) {
     await run.gate();
     await shardedCalls.prepare(stage, { summary: `${stage}: prepare` }, { stageKey: plan.stageKey });
   }
+  const ownSteps = isPrepared ? steps : steps.filter((name) => name !== DECONTAMINATE);
 
   const runShard = async (shard: number): Promise<void> => {
-    for (const name of steps) {
+    for (const name of ownSteps) {
       const step = `${stage}.${name}` as ActivityName;
       await run.gate();
       const options = { deviceClass: execution.deviceClass, summary: `${step}: shard ${shard + 1} of ${total}` };

@@ -134,6 +134,95 @@ def test_a_data_set_of_json_lines_alone_is_read_as_a_table_too(hub: Hub, tmp_pat
     assert result["dropped"] == {"noFunctionOrClass": 1}
 
 
+ANSWER = "```python\ndef double(n):\n    return 2 * n\n```"
+
+
+def lines(*instructions: str) -> bytes:
+    rows = ({"instruction": instruction, "response": ANSWER} for instruction in instructions)
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+def test_the_published_file_of_evol_instruct_is_json_lines_with_its_own_name(hub: Hub, tmp_path: Path) -> None:
+    files = {"README.md": b"---\nlicense: apache-2.0\n---\n", ".gitattributes": b""}
+    hub.put("own/evol", "main", {**files, "data-evol_instruct-decontaminated.jsonl": lines("Double it.")})
+    _, result = imported(tmp_path, format="evolInstruct", kind="seeds", dataset="own/evol")
+    assert result == {"rows": 1, "dropped": {}, "source": f"own/evol@{COMMITS['main']}"}
+
+
+def pairs(name: str, count: int) -> bytes:
+    rows = (
+        {"id": f"{name}{number}", "instruction": "Say it.", "input": "", "chosen": f"{name}{number}", "rejected": "no"}
+        for number in range(count)
+    )
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+CARD = b"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*
+- config_name: 32B
+  data_files:
+  - split: train
+    path: 32B/train-*
+---
+# About
+"""
+
+
+@pytest.mark.parametrize(("card", "first"), [(CARD, "default"), (None, "data")])
+def test_one_configuration_of_several_is_read_by_its_name(
+    hub: Hub, tmp_path: Path, card: bytes | None, first: str
+) -> None:
+    files = {"data/train-00000-of-00001.jsonl": pairs("a", 3), "32B/train-00000-of-00001.jsonl": pairs("b", 2)}
+    hub.put("own/pairs", "main", {**files, **({"README.md": card} if card else {})})
+    table = {"format": "aceCodePair300K", "kind": "pairs", "dataset": "own/pairs"}
+    with pytest.raises(ServiceError, match=f"has the configurations 32B, {first}: name one of them as 'configuration'"):
+        imported(tmp_path, **table)
+    with pytest.raises(ServiceError, match=f"has the configurations 32B, {first}, and no configuration 7B"):
+        imported(tmp_path, **table, configuration="7B")
+    assert not [name for name in hub.asked if name.endswith(".jsonl")]
+    rows, result = imported(tmp_path, **table, configuration="32B")
+    assert [json.loads(line)["id"] for line in rows.splitlines()] == ["b0", "b1"]
+    assert result["source"] == f"own/pairs@{COMMITS['main']}:32B"
+    # Nothing of the other configuration is downloaded.
+    assert [name for name in hub.asked if name.endswith(".jsonl")] == ["32B/train-00000-of-00001.jsonl"]
+    assert imported(tmp_path, **table, configuration=first)[1]["rows"] == 3
+
+
+def test_one_split_of_several_is_read_by_its_name(hub: Hub, tmp_path: Path) -> None:
+    hub.put("own/evol", "main", {"train.jsonl": lines("A", "B"), "test.jsonl": lines("C"), "dataset_infos.json": b"{}"})
+    table = {"format": "evolInstruct", "kind": "seeds", "dataset": "own/evol"}
+    with pytest.raises(ServiceError, match=r"has the splits test, train: name one of them as 'split'"):
+        check_table({"heldOutShare": 0.0, **table}, Call(1, lambda message: None))
+    assert imported(tmp_path, **table, split="train")[1]["rows"] == 2
+    assert imported(tmp_path, **table, split="test")[1]["source"] == f"own/evol@{COMMITS['main']}:test"
+
+
+@pytest.mark.parametrize(
+    ("configs", "found"),
+    [
+        ("- config_name: default\n  data_files: a/*.jsonl", {"train": ["a/train.jsonl", "a/x.jsonl"]}),
+        ("- config_name: default\n  data_files: [a/x.jsonl, b/y.jsonl]", {"train": ["a/x.jsonl", "b/y.jsonl"]}),
+        (
+            "- config_name: default\n  data_files: {train: a/x.jsonl, test: '**/y.jsonl'}",
+            {"train": ["a/x.jsonl"], "test": ["b/y.jsonl"]},
+        ),
+        ("- config_name: default\n  data_dir: b", {"train": ["b/y.jsonl"]}),
+        ("- config_name: default\n  data_dir: a\n  data_files: x.jsonl", {"train": ["a/x.jsonl"]}),
+    ],
+)
+def test_the_forms_in_which_a_card_names_files(hub: Hub, tmp_path: Path, configs: str, found: dict[str, Any]) -> None:
+    files = {name: lines(name) for name in ("a/x.jsonl", "a/train.jsonl", "b/y.jsonl")}
+    hub.put("own/evol", "main", {**files, "README.md": f"---\nconfigs:\n{configs}\n---\n".encode()})
+    for split, names in found.items():
+        named = {"split": split} if len(found) > 1 else {}
+        rows, _ = imported(tmp_path, format="evolInstruct", kind="seeds", dataset="own/evol", **named)
+        assert [json.loads(line)["instruction"] for line in rows.splitlines()] == sorted(names)
+
+
 def test_the_seeds_of_the_paper_are_those_of_its_three_sets(hub: Hub, tmp_path: Path) -> None:
     fenced = "```python\ndef double(n):\n    return 2 * n\n```"
     long = "def thrice(n):\n    return 3 * n\n" + "# far from anything else\n" * 5
@@ -165,7 +254,7 @@ def test_the_seeds_of_the_paper_are_those_of_its_three_sets(hub: Hub, tmp_path: 
         ({"dataset": "own/bench", "files": ["*.jsonl"]}, r"has no file \*\.jsonl"),
         ({"dataset": "own/bench", "revision": "v2"}, "data set own/bench cannot be had from the hub"),
         ({"dataset": "own/nothing"}, "data set own/nothing cannot be had from the hub"),
-        ({"dataset": "own/text"}, "has no Parquet and no JSON Lines file"),
+        ({"dataset": "own/text"}, "has no Parquet, no JSON Lines and no CSV file"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(hub: Hub, params: dict[str, Any], message: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runtime.tables import check_table, export_table, import_table, split_of
+from runtime.tables import (
+    check_table,
+    entry_point,
+    export_table,
+    import_table,
+    split_of,
+    with_imports,
+)
 from serve import Call, ServiceError
 
 QUESTION = "Write a function double(n) that returns twice n."
@@ -156,9 +166,194 @@ def test_questions_are_exported_with_the_published_columns(tmp_path: Path) -> No
             "inferences": [
                 {"model_name": "tiny", "completion_id": 0, "completion": "def double(n): ...", "pass_rate": 0.25}
             ],
-            "context_messages": [[{"content": QUESTION, "role": "user"}]],
+            "context_messages": [{"content": QUESTION, "role": "user"}],
         }
     ]
+
+
+def published_features() -> Any:
+    """Features of AceCode-87K as its card has them: a struct's members have an order."""
+    from datasets import Features, List, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "id": text,
+            "source": text,
+            "question": text,
+            "test_cases": List(text),
+            "inferences": List(
+                {
+                    "completion": text,
+                    "completion_id": Value("int64"),
+                    "model_name": text,
+                    "pass_rate": Value("float64"),
+                }
+            ),
+            "context_messages": List({"content": text, "role": text}),
+        }
+    )
+
+
+def test_an_export_has_the_features_of_the_published_data_set_and_comes_back_row_by_row(tmp_path: Path) -> None:
+    import datasets
+
+    questions, programs = tmp_path / "questions.jsonl", tmp_path / "programs.jsonl"
+    texts = [f"Question {number}: {QUESTION}" for number in range(3)]
+    tests = ["assert double(1) == 2", "import math\nassert math.isclose(double(0.5), 1)"]
+    given = [{"id": f"q{at}", "source": "own", "question": text, "tests": tests} for at, text in enumerate(texts)]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in given))
+    sampled = [
+        {
+            "questionId": f"q{at}",
+            "index": index,
+            "program": f"def double(n):\n    return {index} * n\n",
+            "passRate": rate,
+        }
+        | ({"sampler": sampler} if sampler else {})
+        for at in (0, 2)
+        for index, rate, sampler in ((0, 1.0, None), (1, 0.5, "other"))
+    ]
+    programs.write_text("".join(json.dumps(row) + "\n" for row in sampled))
+    output = str(tmp_path / "data" / "train-00000-of-00001.parquet")
+    settings: Any = {"format": "aceCode87K", "rows": str(questions), "programs": str(programs), "model": "tiny"}
+    export_table({**settings, "output": output}, Call(1, lambda message: None))
+    own = datasets.Dataset.from_parquet(output, cache_dir=str(tmp_path / "cache"))
+    assert isinstance(own, datasets.Dataset)
+    assert own.features == published_features()
+    # Equal features are compared without the order of members, which Arrow minds.
+    assert own.features.arrow_schema == published_features().arrow_schema
+    assert own.cast(published_features()).features == published_features()
+    published = datasets.Dataset.from_dict({name: [] for name in published_features()}, features=published_features())
+    both = datasets.concatenate_datasets([published, own])
+    assert [row["id"] for row in both] == ["q0", "q1", "q2"]
+    assert [item["model_name"] for item in both[0]["inferences"]] == ["tiny", "other"]
+    # What a chat template takes: a list of messages.
+    assert [message["role"] for message in both[0]["context_messages"]] == ["user"]
+    back, _ = imported(tmp_path, format="aceCode87K", kind="filteredQuestions", path=str(tmp_path / "data"))
+    assert [{name: row[name] for name in ("id", "source", "question", "tests")} for row in back] == given
+    rows, _ = imported(tmp_path, format="aceCode87K", kind="programs", path=str(tmp_path / "data"))
+    assert [(row["questionId"], row["index"], row["program"], row["passRate"]) for row in rows] == [
+        (row["questionId"], row["index"], row["program"], row["passRate"]) for row in sampled
+    ]
+
+
+def test_the_context_messages_of_an_export_are_what_a_chat_template_takes(tmp_path: Path) -> None:
+    from jinja2 import Template
+
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        json.dumps({"id": "q", "source": "own", "question": QUESTION, "tests": ["assert f(1)"]}) + "\n"
+    )
+    output = str(tmp_path / "data.parquet")
+    settings: Any = {"format": "aceCode87K", "rows": str(questions), "programs": None, "model": None, "output": output}
+    export_table(settings, Call(1, lambda message: None))
+    (messages,) = pq.read_table(output).column("context_messages").to_pylist()
+    template = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
+    assert Template(template).render(messages=messages) == f"<|user|>{QUESTION}"
+
+
+@pytest.mark.parametrize(
+    ("tests", "reference", "name"),
+    [
+        (["assert abs(area(2) - 12.56) < 0.1", "assert abs(area(1) - 3.14) < 0.1"], "", "area"),
+        (["assert sorted(pick([3, 1])) == [1, 3]"], "", "pick"),
+        (["assert set(list(unique([1, 1]))) == {1}"], "", "unique"),
+        (["assert not is_prime(4)", "assert is_prime(3) is True"], "", "is_prime"),
+        (["assert math.isclose(root(4), 2.0)"], "", "root"),
+        (["from math import isclose\nassert isclose(root(4), 2.0)"], "", "root"),
+        (["assert Stack().push(1).size() == 1"], "", "Stack"),
+        (["stack = Stack()\nstack.push(1)\nassert stack.size() == 1"], "", "Stack"),
+        (["assert len(encode('a')) == 1", "assert decode(encode('a')) == 'a'"], "", "encode"),
+        (["assert is_sorted(arrange([2, 1]))"], "def arrange(values):\n    return sorted(values)\n", "arrange"),
+        (["assert sum([1, 2]) == 3"], "def sum(values):\n    return 3\n", "sum"),
+        (["assert all(check(n) for n in range(3))"], "", "check"),
+        ([{"call": "double(2)", "expect": "4"}], "", "double"),
+        (["assert ("], "", None),
+        (["assert 1 == 1"], "", None),
+    ],
+)
+def test_the_entry_point_is_what_the_tests_are_about(tests: list[Any], reference: str, name: str | None) -> None:
+    assert entry_point(tests, reference) == name
+
+
+def test_import_lines_of_tests_stand_in_front_of_the_tests_that_use_them(tmp_path: Path) -> None:
+    tests = ["import math", "from itertools import *", "assert math.floor(half(3)) == 1", "assert half(2) == 1"]
+    assert with_imports(tests) == [
+        "import math\nfrom itertools import *\nassert math.floor(half(3)) == 1",
+        "from itertools import *\nassert half(2) == 1",
+    ]
+    path = parquet(tmp_path, [{"id": "a", "source": "evol", "question": QUESTION, "test_cases": [tests[0], tests[2]]}])
+    questions, result = imported(tmp_path, format="aceCode87K", kind="filteredQuestions", path=path)
+    assert result["dropped"] == {}
+    assert (questions[0]["entryPoint"], questions[0]["tests"]) == (
+        "half",
+        ["import math\nassert math.floor(half(3)) == 1"],
+    )
+
+
+def test_programs_of_several_samplers_are_told_apart(tmp_path: Path) -> None:
+    def item(model: str, number: int) -> dict[str, Any]:
+        program = f"def f():\n    return {number}\n"
+        return {"model_name": model, "completion_id": number, "completion": program, "pass_rate": 0.5}
+
+    row = {"source": "evol", "question": QUESTION, "test_cases": ["assert f() == 1"]}
+    several = {"id": "a", **row, "inferences": [item("7b", 0), item("7b", 1), item("32b", 0)]}
+    path = parquet(tmp_path, [several, {"id": "b", **row, "inferences": [item("7b", 0)]}])
+    programs, _ = imported(tmp_path, format="aceCode87K", kind="programs", path=path)
+    assert [(program["questionId"], program.get("sampler")) for program in programs] == [
+        ("a", "7b"),
+        ("a", "7b"),
+        ("a", "32b"),
+        # With one sampler there is nothing to tell apart.
+        ("b", None),
+    ]
+
+
+FENCED = "```python\ndef double(n):\n    return 2 * n\n```"
+
+
+@pytest.mark.parametrize(
+    "name", ["seeds.jsonl", "seeds.json", "seeds.csv", "seeds.parquet", "seeds.jsonl.gz", "s.csv.gz"]
+)
+def test_a_table_is_read_from_every_form_of_file(tmp_path: Path, name: str) -> None:
+    rows = [{"instruction": 'Double "it",\nplease.', "response": FENCED}]
+    if name.endswith(".parquet"):
+        parquet(tmp_path, rows, name)
+    elif ".csv" in name:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["instruction", "response"])
+        writer.writeheader()
+        writer.writerows(rows)
+        body = ("\ufeff" + text.getvalue()).encode()
+        (tmp_path / name).write_bytes(gzip.compress(body) if name.endswith(".gz") else body)
+    elif name.endswith(".json"):
+        (tmp_path / name).write_text(json.dumps(rows, indent=1))
+    else:
+        body = json.dumps(rows[0]).encode() + b"\n"
+        (tmp_path / name).write_bytes(gzip.compress(body) if name.endswith(".gz") else body)
+    seeds, _ = imported(tmp_path, format="evolInstruct", kind="seeds", path=str(tmp_path / name))
+    assert [(row["instruction"], row["code"]) for row in seeds] == [
+        (rows[0]["instruction"], "def double(n):\n    return 2 * n\n")
+    ]
+
+
+def test_lists_of_a_csv_file_are_texts_of_json_or_of_python(tmp_path: Path) -> None:
+    path = tmp_path / "questions.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "source", "question", "test_cases"])
+        writer.writerow(["a", "evol", QUESTION, json.dumps(["assert double(1) == 2"])])
+        writer.writerow(["b", "evol", QUESTION, str(["assert double('x') == 'xx'"])])
+    rows, _ = imported(tmp_path, format="aceCode87K", kind="filteredQuestions", path=str(path))
+    assert [row["tests"] for row in rows] == [["assert double(1) == 2"], ["assert double('x') == 'xx'"]]
+
+
+def test_a_broken_line_of_a_csv_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.csv"
+    path.write_text("instruction,response\nonly one cell\n")
+    with pytest.raises(ServiceError, match=r"seeds.csv: line 2 has not as many cells as the head"):
+        imported(tmp_path, format="evolInstruct", kind="seeds", path=str(path))
 
 
 def test_checked_tests_come_back_as_they_were_exported(tmp_path: Path) -> None:
@@ -210,7 +405,10 @@ def test_the_split_is_a_stated_share_of_texts() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"format": "evolInstruct", "path": "/nowhere/x.parquet"}, "There is no Parquet file at /nowhere/x.parquet"),
+        (
+            {"format": "evolInstruct", "path": "/nowhere/x.parquet"},
+            "There is no Parquet, JSON Lines or CSV file at /nowhere/x.parquet",
+        ),
         ({"format": "sourceTree", "path": "/nowhere"}, "There is no source tree /nowhere"),
         ({"format": "package", "package": "no_such_package"}, "There is no package no_such_package"),
     ],

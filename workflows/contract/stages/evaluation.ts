@@ -1,7 +1,7 @@
 /** Evaluation: policies on benchmarks, greedy and by samples, Best-of-N by the reward model. */
 import { z } from 'zod';
 import { artifactInput, artifactRef } from '../artifacts.js';
-import { Benchmark, benchmarkName, benchmarkOf, hasReferences, keyedBenchmark } from '../benchmarks.js';
+import { Benchmark, benchmarkName, benchmarkOf, keyedBenchmark } from '../benchmarks.js';
 import { MEASURED_RUN } from '../estimation.js';
 import {
   count,
@@ -168,6 +168,18 @@ const AskedBenchmark = z.strictObject({
   source: z.string().optional(),
   tasks: z.number(),
   leftOut: z.array(z.strictObject({ taskId: z.string(), reason: z.string() })),
+  /** Tasks that a question of the training solves or is like; absent where no question was looked at. */
+  suspects: z
+    .array(
+      z.strictObject({
+        taskId: z.string(),
+        /** Questions that do, and the first of them. */
+        questions: z.number().int().positive(),
+        question: z.string(),
+        why: z.string(),
+      }),
+    )
+    .optional(),
 });
 export type AskedBenchmark = z.infer<typeof AskedBenchmark>;
 
@@ -271,7 +283,13 @@ export const evaluation = defineStage({
     prepare: {
       queue: 'sandbox',
       version: 1,
-      code: ['activities/evaluation/references.ts', 'activities/benchmarks/', ...JUDGE],
+      code: [
+        'activities/evaluation/references.ts',
+        'activities/evaluation/suspects.ts',
+        'activities/benchmarks/',
+        'activities/contamination/',
+        ...JUDGE,
+      ],
     },
     judge: { queue: 'sandbox', version: 3, code: [...OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [...OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
@@ -286,7 +304,7 @@ export const evaluation = defineStage({
     sampler.kind === 'policy'
       ? ['generate', 'judge', 'score']
       : ['judge', ...(sampler.scored ? ['score' as const] : [])],
-  prepares: ({ benchmarks }) => benchmarks.some(hasReferences),
+  prepares: ({ benchmarks }) => benchmarks.some((benchmark) => benchmarkOf(benchmark).data.from !== 'questions'),
   semantics: ({ benchmarks, sampler, references, ...semantics }) => ({
     ...semantics,
     ...keyedBenchmarks(benchmarks),

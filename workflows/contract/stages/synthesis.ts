@@ -9,6 +9,7 @@ import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, window } from '../fields.js';
 import { Counts } from '../metrics.js';
 import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
+import { JUDGE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 const SynthesisConfig = priced(
@@ -27,7 +28,10 @@ const SynthesisConfig = priced(
     decontaminate: z
       .array(PublicBenchmark)
       .default([{ kind: 'humaneval', every: 1, offset: 0 }])
-      .describe('benchmarks whose problems no seed may match'),
+      .describe(
+        'benchmarks whose problems no seed may solve, whatever its names are, nor be written like; empty: none is ' +
+          'looked at',
+      ),
     limits,
     shardSize: count.default(256).describe('seeds per shard'),
     salt,
@@ -46,6 +50,7 @@ export const OFFLINE_NEEDS =
   "choose a language model as teacher ('openai').";
 
 const CODE = ['activities/synthesis/activities.ts'] as const;
+const BY_RUNNING = ['activities/contamination/', ...JUDGE] as const;
 
 export const synthesis = defineStage({
   name: 'synthesis',
@@ -70,6 +75,12 @@ export const synthesis = defineStage({
     droppedSeeds: Counts,
     /** Seeds that repeat a benchmark, and which problem. */
     contaminated: z.array(z.object({ seed: z.string(), why: z.string() })),
+    /** Key of the artifact of the problems that seeds are compared with. */
+    problemsArtifact: z.string().optional(),
+    /** Seeds whose function has the name of a benchmark's: a name alone drops none. */
+    sameName: z.number().optional(),
+    /** Seeds that do not load alone, so that they were compared as texts only. */
+    notRun: z.number().optional(),
     questions: z.number(),
     testCases: z.number(),
     /** Seeds without a question, by reason. */
@@ -102,7 +113,14 @@ export const synthesis = defineStage({
         : 'Give other seeds, another teacher, or another nearDuplicate or decontaminate, as the reasons say.',
   }),
   steps: {
-    plan: { queue: 'pipeline', version: 1, code: [...CODE, 'activities/languages/', 'activities/similarity/'] },
+    plan: {
+      queue: 'pipeline',
+      version: 1,
+      code: [...CODE, 'activities/languages/', 'activities/similarity/', 'activities/contamination/likeness.ts'],
+    },
+    prepare: { queue: 'sandbox', version: 1, code: ['activities/benchmarks/', ...BY_RUNNING] },
+    // Not 1, because the key of a stage whose steps are all at one number does not say which steps they are.
+    decontaminate: { queue: 'sandbox', version: 2, code: [...CODE, ...BY_RUNNING] },
     ask: {
       queue: 'sandbox',
       version: 2,
@@ -138,7 +156,11 @@ export const synthesis = defineStage({
     },
     seal: { queue: 'pipeline', version: 1, code: CODE },
   },
-  shardSteps: ({ teacher }) => TEACHERS.of(teacher).steps,
+  shardSteps: ({ teacher, decontaminate }) => [
+    ...(decontaminate.length > 0 ? ['decontaminate' as const] : []),
+    ...TEACHERS.of(teacher).steps,
+  ],
+  prepares: ({ decontaminate }) => decontaminate.length > 0,
   semantics: (config, inputs) => ({
     ...keyedConfig('synthesis', config, inputs),
     decontaminate: config.decontaminate.map(keyedBenchmark),
