@@ -272,6 +272,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               language,
               testCases: { length },
               checker,
+              contract,
             },
             limits,
           } = row;
@@ -285,6 +286,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             ...keyedLanguage(language),
             tests: result.kept,
             ...(checker === undefined ? {} : { checker }),
+            ...(contract === undefined ? {} : { contract }),
             testCases: length,
             ...(limits ? { limits } : {}),
             split: splits[next++]!,
