@@ -29,14 +29,15 @@ describe('chooseTests', () => {
     expect(first!.offer.call).toBe('f(2)');
   });
 
-  test('leaves out a test whose victims later ones kill', () => {
+  test('leaves out a test whose victims later ones kill, and one that is too strange', () => {
     const offers = [
-      offer('f(1)', { kills: ['a'] }),
-      offer('f(2)', { strange: 1, kills: ['a', 'b'] }),
-      offer('f(9)', { strange: 9, kills: ['c'] }),
+      offer('f(1)', { kills: ['a', 'b', 'c', 'd'] }),
+      offer('f(2)', { kills: ['a', 'b', 'e'] }),
+      offer('f(3)', { kills: ['c', 'd', 'g'] }),
+      offer('f(9)', { strange: 9, kills: ['z'] }),
     ];
     const chosen = chooseTests(offers, [], { ...RULE, asksUpTo: -1 });
-    expect(chosen.map(({ offer: { call } }) => call)).toEqual(['f(2)']);
+    expect(chosen.map(({ offer: { call } }) => call)).toEqual(['f(2)', 'f(3)']);
   });
 
   test('fills the budget with answers that nothing asked for', () => {

@@ -28,7 +28,7 @@ export interface ChoosingRule {
  * The tests that a question keeps, those that kill first.
  *
  * 1. Tests that kill: the least strange inputs first, and of these the one that kills most of the survivors.
- * 2. Of them, those whose victims the others kill too are left out again: they add no rank to the matrix of kills.
+ * 2. Of them, those whose victims others kill too are left out again, if the others are no stranger.
  * 3. The rest of the budget goes to inputs whose answer, path and form were asked for least.
  *
  * @param known the inputs that the question has already.
@@ -40,7 +40,12 @@ export function chooseTests<O extends Offer>(
   known: readonly Pick<Offer, 'answer' | 'kinds'>[],
   { maximum, killsUpTo, asksUpTo }: ChoosingRule,
 ): Chosen<O>[] {
-  const killers = withoutRedundant(cover(offers.filter(({ strange }) => strange <= killsUpTo), maximum));
+  const killers = withoutRedundant(
+    cover(
+      offers.filter(({ strange }) => strange <= killsUpTo),
+      maximum,
+    ),
+  );
   const chosen = killers.map(({ offer, kills }): Chosen<O> => ({ offer, why: { kills } }));
   const asked = new Asked();
   for (const each of known) asked.add(each);
@@ -77,7 +82,10 @@ class Asked {
   }
 
   worth({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): number {
-    return kinds.reduce((sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2, ANSWER_WORTH / (1 + this.#of(`= ${answer}`)));
+    return kinds.reduce(
+      (sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2,
+      ANSWER_WORTH / (1 + this.#of(`= ${answer}`)),
+    );
   }
 
   /** The kind of an input that was asked least. */
@@ -116,11 +124,15 @@ function cover<O extends Offer>(offers: readonly O[], maximum: number): { offer:
   return found;
 }
 
-/** Without those whose victims the others kill, the last ones first asked; each keeps the names of its own victims. */
+/** Without those whose victims others kill that are no stranger; each keeps the names of its own victims. */
 function withoutRedundant<O extends Offer>(found: readonly { offer: O; kills: string[] }[]): typeof found {
   let kept = [...found];
   for (const each of found) {
-    const others = new Set(kept.filter((other) => other !== each).flatMap(({ offer }) => offer.kills));
+    const others = new Set(
+      kept
+        .filter((other) => other !== each && other.offer.strange <= each.offer.strange)
+        .flatMap(({ offer }) => offer.kills),
+    );
     if (each.offer.kills.every((victim) => others.has(victim))) kept = kept.filter((other) => other !== each);
   }
   const named = new Set<string>();

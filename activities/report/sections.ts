@@ -370,7 +370,7 @@ cut at the token limit.</p>`
 
 /** What hardening did to tests, pass rates and pairs; no section where the stage did not run. */
 function hardeningSections(
-  { metrics: { hardening }, about }: ReportInput,
+  { metrics: { hardening } }: ReportInput,
   figures: Figures,
   artifact: ArtifactRef | undefined,
 ): Section[] {
@@ -383,7 +383,7 @@ function hardeningSections(
     Object.entries(counts)
       .sort(([, a], [, b]) => b - a)
       .map(([reason, times]) => row(reason, `${name}.${reason}`, times));
-  const content = html`<p>What vouches for an input is ${TRUST_TEXT[experiment.stages.hardening?.trust ?? 'reference']}.
+  const content = html`<p>What vouches for an input is ${TRUST_TEXT[hardening.trust]}.
 The rates and pairs of all later stages are those after hardening.</p>
 ${table(
   ['', '#count'],
@@ -410,11 +410,7 @@ ${table(
       ],
     },
     {
-      cells: [
-        "pairs by the paper's rule",
-        show('pairs.before', pairs.before),
-        show('pairs.after', pairs.after),
-      ],
+      cells: ["pairs by the paper's rule", show('pairs.before', pairs.before), show('pairs.after', pairs.after)],
     },
   ],
 )}

@@ -41,7 +41,10 @@ const STRUCTURED: FilteredQuestionRow = {
 };
 
 /** Programs of a question, with what its own tests say of them. */
-function programs({ id, question, split }: FilteredQuestionRow, given: Record<string, [string, boolean[]]>): ProgramRow[] {
+function programs(
+  { id, question, split }: FilteredQuestionRow,
+  given: Record<string, [string, boolean[]]>,
+): ProgramRow[] {
   return Object.entries(given).map(([name, [program, passes]], index) => ({
     id: name,
     questionId: id,
@@ -58,7 +61,10 @@ function programs({ id, question, split }: FilteredQuestionRow, given: Record<st
 const questions = file('questions.jsonl', [EVENS, STRUCTURED]);
 const sampled = file('programs.jsonl', [
   ...programs(EVENS, {
-    right: ['def evens(xs):\n    t = 0\n    for x in xs:\n        if not x % 2: t += x\n    return t', [true, true, true]],
+    right: [
+      'def evens(xs):\n    t = 0\n    for x in xs:\n        if not x % 2: t += x\n    return t',
+      [true, true, true],
+    ],
     // Right as long as no even number comes twice.
     wrong: ['def evens(xs):\n    return sum({x for x in xs if x % 2 == 0})', [true, true, true]],
     worse: ['def evens(xs):\n    return sum(xs[1:2])', [false, false, true]],

@@ -28,14 +28,17 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
 _STEPS = 20_000
 """Steps of one call of the reference, at most."""
-_MORE_STEPS = 10_000
-"""A mutant may take ten times the steps of the reference, and this many more."""
+_MORE_STEPS = 5_000
+"""A mutant may take five times the steps of the reference, and this many more."""
+_PATIENCE = 20
+"""Its steps stop it, and its time only where it counts none: a multiple of what the reference has."""
 _SMALL_INT = 2**53
 """Beyond it a right program that calculates in floats differs by rounding alone."""
 _LONGEST = 2_000
@@ -47,11 +50,15 @@ class _Stopped(BaseException):
     """Out of steps or time; no Exception, so that `except Exception` lets it pass."""
 
 
+FAILURES = (Exception, _Stopped)
+"""What a call of a program may end with."""
+
+
 class Meter:
     """Counts the steps of a call, and where they are taken."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self._seconds = self._most = seconds
         self._limit = math.inf
         self._start = 0.0
         self.steps = 0
@@ -60,7 +67,7 @@ class Meter:
         signal.signal(signal.SIGVTALRM, self._ring)
 
     def _ring(self, _signal: int, _frame: types.FrameType | None) -> None:
-        if time.process_time() - self._start >= self._seconds and self._limit < math.inf:
+        if time.process_time() - self._start >= self._most and self._limit < math.inf:
             raise _Stopped("time")
 
     def tick(self, site: int) -> bool:
@@ -70,11 +77,14 @@ class Meter:
             raise _Stopped("steps")
         return True
 
-    def run(self, limit: float, body: Callable[[], Any]) -> Any:
-        """What `body` returns. `_Stopped` where it takes more steps than `limit`, or more than the seconds."""
+    def run(self, limit: float, body: Callable[[], Any], times: float = 1) -> Any:
+        """What `body` returns. `_Stopped` where it takes more steps than `limit`, or more than so many times the
+        seconds.
+        """
+        seconds = self._most = times * self._seconds
         self.steps, self.sites, self._limit = 0, {}, limit
         self._start = time.process_time()
-        signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds, self._seconds / 4)
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds / 4)
         try:
             return body()
         finally:
@@ -129,7 +139,7 @@ def loaded(tree: ast.Module, meter: Meter) -> dict[str, Any]:
     counted = ast.fix_missing_locations(_Counted().visit(copy.deepcopy(tree)))
     names: dict[str, Any] = {"__name__": "program", "__tick__": meter.tick}
     code = compile(counted, "program", "exec")
-    meter.run(10 * _STEPS, lambda: exec(code, names))  # noqa: S102 - the sandbox is where programs run
+    meter.run(10 * _STEPS, lambda: exec(code, names), _PATIENCE)  # noqa: S102 - the sandbox is where programs run
     return names
 
 
@@ -205,7 +215,7 @@ def _near(wanted: Any, got: Any) -> bool:
     if type(wanted) is not type(got):
         return False
     if type(wanted) in (list, tuple):
-        return len(wanted) == len(got) and all(same(ours, theirs) for ours, theirs in zip(wanted, got))
+        return len(wanted) == len(got) and all(same(ours, theirs) for ours, theirs in zip(wanted, got, strict=True))
     if type(wanted) is dict:
         return wanted.keys() == got.keys() and all(same(item, got[key]) for key, item in wanted.items())
     return False
@@ -226,7 +236,7 @@ class Form:
         self._code = compile(ast.fix_missing_locations(ast.Expression(around)), "test", "eval") if around else None
 
     def value(self, names: dict[str, Any], answer: Any) -> Any:
-        return eval(self._code, {**names, _CALL: answer}) if self._code else answer  # noqa: S307 - in the sandbox
+        return eval(self._code, {**names, _CALL: answer}) if self._code else answer
 
     def text(self, call: str) -> str:
         return ast.unparse(self.around).replace(_CALL, call) if self.around else call
@@ -239,14 +249,17 @@ class Input:
         self.values = list(values)
         self.names = tuple(names)
         """Names of the last arguments."""
+        self.strange: float | None = None
         given = [repr(value) for value in self.values]
         first = len(given) - len(self.names)
-        self.text = ", ".join([*given[:first], *(f"{name}={text}" for name, text in zip(self.names, given[first:]))])
+        self.text = ", ".join(
+            [*given[:first], *(f"{name}={text}" for name, text in zip(self.names, given[first:], strict=True))]
+        )
 
     def call(self, function: Callable[..., Any]) -> Any:
         values = [copied(value) for value in self.values]
         first = len(values) - len(self.names)
-        return function(*values[:first], **dict(zip(self.names, values[first:])))
+        return function(*values[:first], **dict(zip(self.names, values[first:], strict=True)))
 
     def replaced(self, values: Sequence[Any]) -> Input:
         return Input(values, self.names)
@@ -284,14 +297,22 @@ def _read(condition: ast.expr, entry_point: str) -> tuple[Form, ast.Call] | None
     match condition:
         case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
             return Form(around(left if holds(left) else right)), call
-        case ast.Compare(left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(op=ast.Sub(), left=first, right=second)])):
+        case ast.Compare(
+            left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(op=ast.Sub(), left=first, right=second)])
+        ):
             bound = condition.comparators[0]
-            if isinstance(bound, ast.Constant) and type(bound.value) in (int, float) and (first is call or second is call):
+            if (
+                isinstance(bound, ast.Constant)
+                and type(bound.value) in (int, float)
+                and (first is call or second is call)
+            ):
                 return Form(None, float(bound.value)), call
         case ast.Call(func=ast.Attribute(attr="isclose") | ast.Name(id="isclose"), keywords=keywords):
             if any(argument is call for argument in condition.args):
                 given = [word.value.value for word in keywords if isinstance(word.value, ast.Constant)]
-                return Form(None, max([float(each) for each in given if type(each) in (int, float)], default=1e-9)), call
+                return Form(
+                    None, max([float(each) for each in given if type(each) in (int, float)], default=1e-9)
+                ), call
         case ast.UnaryOp(op=ast.Not(), operand=operand) if operand is call:
             return Form(truth), call
         case _ if condition is call:
@@ -312,10 +333,7 @@ def read_tests(tests: Sequence[str], entry_point: str, names: dict[str, Any]) ->
                     continue
                 form, call = read
                 given = [*call.args, *(word.value for word in call.keywords)]
-                values = [
-                    eval(compile(ast.Expression(each), "test", "eval"), dict(names))  # noqa: S307 - in the sandbox
-                    for each in given
-                ]
+                values = [eval(compile(ast.Expression(each), "test", "eval"), dict(names)) for each in given]
                 if all(_is_plain(value) for value in values):
                     found.append((form, Input(values, [word.arg or "" for word in call.keywords])))
     if not found:
@@ -367,7 +385,7 @@ class Domain:
         self.distinct = bool(longer) and all(_is_distinct(value) for value in self.sequences)
         nested = [value for value in self.sequences if len(value) > 1 and all(_has_size(item) for item in value)]
         self.rectangular = bool(nested) and all(len({len(item) for item in value}) == 1 for value in nested)
-        self.square = self.rectangular and all(len(value) == len(value[0]) for value in nested)
+        self.square = len(nested) > 1 and self.rectangular and all(len(value) == len(value[0]) for value in nested)
         self.uniform = bool(holders) and all(len({type(item) for item in value}) < 2 for value in holders)
         """Whether no value holds members of several types."""
 
@@ -409,7 +427,12 @@ class Domain:
             strange += 1 if each in ("lower", "upper") and letters else 8 if each == "other" else 2
         if len(self.alphabet) <= 4 and len(self.texts) > 1 and set(value) - set(self.alphabet):
             strange += 2
-        if value and len(self.texts) > 1 and len(self.first_classes) == 1 and _class_of(value[0]) not in self.first_classes:
+        if (
+            value
+            and len(self.texts) > 1
+            and len(self.first_classes) == 1
+            and _class_of(value[0]) not in self.first_classes
+        ):
             strange += 0.5
         return strange
 
@@ -431,7 +454,7 @@ class Domain:
         if self.is_record:
             if len(members) != self.longest:
                 return strange + 6
-            return strange + sum(domain.strangeness(item) for domain, item in zip(self.places, members))
+            return strange + sum(domain.strangeness(item) for domain, item in zip(self.places, members, strict=True))
         if len(self.sequences) > 1 and self.shortest == self.longest != len(members) and type(value) is tuple:
             strange += 1
         if self.item:
@@ -472,7 +495,7 @@ def _has_size(value: Any) -> bool:
 
 def _ascends(value: Sequence[Any]) -> bool:
     try:
-        return all(first <= second for first, second in zip(value, value[1:]))
+        return all(first <= second for first, second in pairwise(value))
     except TypeError:
         return False
 
@@ -581,7 +604,12 @@ class Proposer:
 
     def strangeness(self, given: Input) -> float:
         """How far an input is from what the known ones have in common."""
-        strange = sum(domain.strangeness(value) for domain, value in zip(self.domains, given.values))
+        if given.strange is None:
+            given.strange = self._strangeness(given)
+        return given.strange
+
+    def _strangeness(self, given: Input) -> float:
+        strange = sum(domain.strangeness(value) for domain, value in zip(self.domains, given.values, strict=True))
         for _, holds, _ in self.relations:
             try:
                 strange += 0 if holds(given.values) else 3
@@ -1078,9 +1106,9 @@ class Attack:
     def _refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def _answer(self, names: dict[str, Any], given: Input, form: Form, limit: float) -> Any:
+    def _answer(self, names: dict[str, Any], given: Input, form: Form, limit: float, times: float = 1) -> Any:
         self._left -= 1
-        return form.value(names, self._meter.run(limit, lambda: given.call(names[self._entry_point])))
+        return form.value(names, self._meter.run(limit, lambda: given.call(names[self._entry_point]), times))
 
     def _contract(self) -> Callable[[Input], bool]:
         """Whether the row's contract allows an input; its asserts name the parameters of the reference."""
@@ -1101,7 +1129,7 @@ class Attack:
             try:
                 self._left -= 1
                 return bool(self._meter.run(_STEPS, lambda: given.call(names["__contract__"])))
-            except (Exception, _Stopped):
+            except FAILURES:
                 return False
 
         return allows
@@ -1119,7 +1147,7 @@ class Attack:
             return {"reason": "referenceFails"}
         inputs = [given for given, _, _ in base]
         huge = any(is_huge(value) for given, value, _ in base) or any(is_huge(given.values) for given in inputs)
-        proposer = Proposer(inputs, random.Random(given["seed"]))  # noqa: S311 - it must be repeatable
+        proposer = Proposer(inputs, random.Random(given["seed"]))
         allows = self._contract()
         known = [{"answer": literal(value) or "", "kinds": kinds(given.values)} for given, value, _ in base]
         found: list[dict[str, Any]] = []
@@ -1159,8 +1187,10 @@ class Attack:
             "relations": [name for name, _, _ in proposer.relations],
             "mutants": {
                 "made": self._made,
-                "survivors": [{"id": name, "killed": any(at in each["kills"] for each in found)} for at, (name, _) in
-                              enumerate(attackers)],
+                "survivors": [
+                    {"id": name, "killed": any(at in each["kills"] for each in found)}
+                    for at, (name, _) in enumerate(attackers)
+                ],
             },
             "candidates": found,
             "refused": self.refused,
@@ -1172,8 +1202,8 @@ class Attack:
         answered: list[tuple[Input, Any, int]] = []
         for given in inputs:
             try:
-                value = self._answer(self._names, given, form, 100 * _STEPS)
-            except (Exception, _Stopped):
+                value = self._answer(self._names, given, form, 100 * _STEPS, _PATIENCE)
+            except FAILURES:
                 continue
             answered.append((given, value, self._meter.steps))
         return answered
@@ -1197,7 +1227,7 @@ class Attack:
             return self._refuse("huge")
         try:
             again = self._answer(self._names, proposed, form, _STEPS)
-        except (Exception, _Stopped):
+        except FAILURES:
             return self._refuse("unsteady")
         return (value, expect, steps) if literal(again) == expect else self._refuse("unsteady")
 
@@ -1212,7 +1242,7 @@ class Attack:
         for name, tree in made:
             try:
                 names = loaded(tree, self._meter)
-            except (Exception, _Stopped):
+            except FAILURES:
                 continue
             if all(not self._is_killed(names, given, value, steps, form) for given, value, steps in base):
                 survivors.append((name, names))
@@ -1220,8 +1250,8 @@ class Attack:
 
     def _is_killed(self, names: dict[str, Any], given: Input, value: Any, steps: int, form: Form) -> bool:
         try:
-            got = self._answer(names, given, form, 10 * steps + _MORE_STEPS)
-        except (Exception, _Stopped):
+            got = self._answer(names, given, form, 5 * steps + _MORE_STEPS, _PATIENCE)
+        except FAILURES:
             return True
         if form.tolerance is not None and type(got) in (int, float) and type(value) in (int, float):
             return not math.isclose(got, value, rel_tol=form.tolerance, abs_tol=form.tolerance)
@@ -1237,7 +1267,7 @@ class Attack:
         most: int = self._given["killsPerMutant"]
         for at, (_, names) in enumerate(attackers):
             kills = 0
-            for candidate, (given, value, steps) in zip(found, runs):
+            for candidate, (given, value, steps) in zip(found, runs, strict=True):
                 if kills >= most or self._left <= 0:
                     break
                 if self._is_killed(names, given, value, steps, form):
@@ -1264,7 +1294,7 @@ def main() -> None:
     sys.stdout = sys.stderr = io.StringIO()
     try:
         told = Attack(given).run()
-    except (Exception, _Stopped) as error:
+    except FAILURES as error:
         told = {"reason": f"{type(error).__name__}: {error}"[:200]}
     out.write("\n" + json.dumps(told) + "\n")
     out.flush()

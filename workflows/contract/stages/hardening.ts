@@ -8,8 +8,7 @@ import { defineStage, stageInput } from '../stage-definition.js';
 import { JUDGE } from './code.js';
 
 /** What vouches for an input, beside the reference, which answers it. */
-export const TRUSTS = ['reference', 'contract', 'agreement'] as const;
-export type Trust = (typeof TRUSTS)[number];
+const TRUSTS = ['reference', 'contract', 'agreement'] as const;
 
 const HardeningConfig = z.strictObject({
   trust: z
@@ -63,6 +62,7 @@ export const hardening = defineStage({
     config: { maximumTests: 20 },
   },
   metrics: z.object({
+    trust: z.enum(TRUSTS),
     /** Questions with programs, and those that got tests. */
     questions: z.number(),
     hardened: z.number(),
