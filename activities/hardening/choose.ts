@@ -22,6 +22,8 @@ export interface ChoosingRule {
   killsUpTo: number;
   /** Strangeness up to which an input may stand for what it asks. */
   asksUpTo: number;
+  /** What one unit of strangeness takes from the worth of an input that asks something new. */
+  strangeCosts: number;
 }
 
 /**
@@ -33,12 +35,12 @@ export interface ChoosingRule {
  *
  * @param known the inputs that the question has already.
  * @example
- * chooseTests(offers, known, { maximum: 20, killsUpTo: 6, asksUpTo: 2 });
+ * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 });
  */
 export function chooseTests<O extends Offer>(
   offers: readonly O[],
   known: readonly Pick<Offer, 'answer' | 'kinds'>[],
-  { maximum, killsUpTo, asksUpTo }: ChoosingRule,
+  { maximum, killsUpTo, asksUpTo, strangeCosts }: ChoosingRule,
 ): Chosen<O>[] {
   const killers = withoutRedundant(
     cover(
@@ -56,7 +58,7 @@ export function chooseTests<O extends Offer>(
     let best: O | undefined;
     let most = -Infinity;
     for (const offer of left) {
-      const worth = asked.worth(offer) - STRANGENESS_COST * offer.strange;
+      const worth = asked.worth(offer) - strangeCosts * offer.strange;
       if (worth <= most) continue;
       most = worth;
       best = offer;
@@ -68,8 +70,6 @@ export function chooseTests<O extends Offer>(
   return chosen;
 }
 
-/** What one unit of strangeness takes from the worth of an input. */
-const STRANGENESS_COST = 0.3;
 /** What an answer that was never asked for is worth, next to 1 for each other kind. */
 const ANSWER_WORTH = 4;
 

@@ -75,9 +75,9 @@ export interface Hardening {
 
 /** How strange an input may be that kills, and one that only asks something new, by what vouches for it. */
 const STRANGENESS: Record<Trust, Omit<ChoosingRule, 'maximum'>> = {
-  reference: { killsUpTo: 4, asksUpTo: 2 },
-  contract: { killsUpTo: 8, asksUpTo: 4 },
-  agreement: { killsUpTo: 8, asksUpTo: 4 },
+  reference: { killsUpTo: 4, asksUpTo: 4, strangeCosts: 0.2 },
+  contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
+  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
 };
 
 /** Tests that survivors are judged on, as a multiple of those that are added. */
@@ -122,6 +122,7 @@ export async function harden(
     })),
     {
       budget: { ...budget, seconds: ATTACK_SECONDS },
+      strangest: Math.max(rule.killsUpTo, rule.asksUpTo),
       ...(signal ? { signal } : {}),
       onProgress: (done) => onProgress(done, asked.length, 'questions attacked'),
     },

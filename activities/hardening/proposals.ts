@@ -78,8 +78,6 @@ const Told = z.union([z.strictObject({ reason: z.string() }), Attack]);
 /** What was proposed for a question, or why nothing could be. */
 export type Proposals = z.infer<typeof Told>;
 
-/** Beyond it an input is not even tried. */
-const STRANGEST = 12;
 /** Kills of one mutant that are looked for, at most: more of them choose no better. */
 const KILLS_PER_MUTANT = 40;
 const MEMORY_BYTES = 1024 ** 3;
@@ -97,13 +95,24 @@ function attackers(): Promise<string> {
  *
  * @throws StageFailure `SandboxUnavailable` where the host could not run a question.
  * @example
- * const [proposals] = await propose(sandbox, [target], { budget, signal });
+ * const [proposals] = await propose(sandbox, [target], { budget, strangest: 4, signal });
  * if ('reason' in proposals!) console.log(proposals.reason);
  */
 export async function propose(
   sandbox: PythonProcess<SandboxOperation>,
   targets: readonly Target[],
-  { budget, signal, onProgress }: { budget: AttackBudget; signal?: AbortSignal; onProgress?: (done: number) => void },
+  {
+    budget,
+    strangest,
+    signal,
+    onProgress,
+  }: {
+    budget: AttackBudget;
+    /** Inputs that are stranger are not even tried. */
+    strangest: number;
+    signal?: AbortSignal;
+    onProgress?: (done: number) => void;
+  },
 ): Promise<Proposals[]> {
   if (targets.length === 0) return [];
   const text = await attackers();
@@ -123,7 +132,7 @@ export async function propose(
           mutants: budget.mutants,
           executions: budget.executions,
           callSeconds: budget.callSeconds,
-          strangest: STRANGEST,
+          strangest,
           killsPerMutant: KILLS_PER_MUTANT,
         }),
       })),

@@ -349,6 +349,10 @@ def read_tests(tests: Sequence[str], entry_point: str, names: dict[str, Any]) ->
 # --- the domain of a question's inputs -------------------------------------------------------------------------------
 
 
+_TOO_LARGE = 100.0
+"""So strange is what is much larger than anything known: it tells how fast a program is, and not how right."""
+
+
 class Domain:
     """What the values at one place of the known inputs have in common."""
 
@@ -408,15 +412,15 @@ class Domain:
 
     def _number(self, value: float) -> float:
         size = max(abs(self.low), abs(self.high))
+        if abs(value) > 3 * size + 20:
+            return _TOO_LARGE
         strange = 0.0
         if value < 0 <= self.low:
-            strange += 4
+            strange += 3
         elif value == 0 < self.low:
             strange += 2
         if abs(value) > 2 * size + 10:
             strange += 1
-        if abs(value) > 10 * size + 100:
-            strange += 4
         return strange
 
     def _text(self, value: str) -> float:
@@ -444,9 +448,7 @@ class Domain:
             strange += 2
         elif size < min(2, self.shortest):
             strange += 1
-        if size > 2 * self.longest + 4:
-            strange += 4
-        return strange
+        return _TOO_LARGE if size > 2 * self.longest + 4 else strange
 
     def _holder(self, value: Any) -> float:
         strange = self._size(len(value))
@@ -454,15 +456,15 @@ class Domain:
         if self.is_record:
             if len(members) != self.longest:
                 return strange + 6
-            return strange + sum(domain.strangeness(item) for domain, item in zip(self.places, members, strict=True))
+            return strange + max(domain.strangeness(item) for domain, item in zip(self.places, members, strict=True))
         if len(self.sequences) > 1 and self.shortest == self.longest != len(members) and type(value) is tuple:
             strange += 1
         if self.item:
-            strange += sum(sorted((self.item.strangeness(item) for item in members), reverse=True)[:3])
+            strange += max((self.item.strangeness(item) for item in members), default=0)
         elif members:
             strange += 2
         if self.value and type(value) is dict:
-            strange += sum(sorted((self.value.strangeness(item) for item in value.values()), reverse=True)[:3])
+            strange += max((self.value.strangeness(item) for item in value.values()), default=0)
         if self.uniform and len({type(item) for item in members}) > 1:
             strange += 4
         if type(value) in (list, tuple):
@@ -504,7 +506,10 @@ def _is_distinct(value: Sequence[Any]) -> bool:
     return len({repr(item) for item in value}) == len(value)
 
 
-Relation = tuple[str, Callable[[Sequence[Any]], bool], Callable[[list[Any]], None]]
+_CLEAR, _LIKELY, _CHANCE = 3.0, 2.0, 1.0
+"""How strange it is that a relation does not hold: two numbers are in order by chance, a length is none."""
+
+Relation = tuple[float, str, Callable[[Sequence[Any]], bool], Callable[[list[Any]], None]]
 
 
 def relations(inputs: Sequence[Input]) -> list[Relation]:
@@ -515,10 +520,12 @@ def relations(inputs: Sequence[Input]) -> list[Relation]:
     width = len(known[0])
     found: list[Relation] = []
 
-    def add(name: str, holds: Callable[[Sequence[Any]], bool], mend: Callable[[list[Any]], None]) -> None:
+    def add(
+        weight: float, name: str, holds: Callable[[Sequence[Any]], bool], mend: Callable[[list[Any]], None]
+    ) -> None:
         try:
             if all(holds(values) for values in known):
-                found.append((name, holds, mend))
+                found.append((weight, name, holds, mend))
         except Exception:  # noqa: BLE001 - says nothing of these values
             return
 
@@ -534,13 +541,13 @@ def _pairwise(one: int, two: int) -> Iterator[Relation]:
     def length_mend(values: list[Any]) -> None:
         values[one] = len(values[two])
 
-    yield f"{one} is the length of {two}", lambda v: _int(v[one]) == len(v[two]), length_mend
+    yield _CLEAR, f"{one} is the length of {two}", lambda v: _int(v[one]) == len(v[two]), length_mend
 
     def shorten(values: list[Any]) -> None:
         values[one] = min(max(values[one], 1), len(values[two]))
 
-    yield f"{one} is at most the length of {two}", lambda v: 0 <= _int(v[one]) <= len(v[two]), shorten
-    yield f"{one} is from 1 to the length of {two}", lambda v: 1 <= _int(v[one]) <= len(v[two]), shorten
+    yield _CLEAR, f"{one} is at most the length of {two}", lambda v: 0 <= _int(v[one]) <= len(v[two]), shorten
+    yield _CLEAR, f"{one} is from 1 to the length of {two}", lambda v: 1 <= _int(v[one]) <= len(v[two]), shorten
 
     def cut(values: list[Any]) -> None:
         size = min(len(values[one]), len(values[two]))
@@ -548,6 +555,7 @@ def _pairwise(one: int, two: int) -> Iterator[Relation]:
 
     if one < two:
         yield (
+            _CLEAR,
             f"{one} and {two} are equally long",
             lambda v: _sized(v[one]) == _sized(v[two]) and not (len(v[one]) == len(v[two]) == 1),
             cut,
@@ -556,14 +564,14 @@ def _pairwise(one: int, two: int) -> Iterator[Relation]:
     def swap(values: list[Any]) -> None:
         values[one], values[two] = sorted((values[one], values[two]))
 
-    yield f"{one} is at most {two}", lambda v: _number(v[one]) <= _number(v[two]), swap
+    yield _CHANCE, f"{one} is at most {two}", lambda v: _number(v[one]) <= _number(v[two]), swap
 
     def pick(values: list[Any]) -> None:
         members = list(values[two])
         if members:
             values[one] = members[len(members) // 2]
 
-    yield f"{one} is in {two}", lambda v: _simple(v[one]) in v[two], pick
+    yield _LIKELY, f"{one} is in {two}", lambda v: _simple(v[one]) in v[two], pick
 
 
 def _int(value: Any) -> int:
@@ -593,6 +601,12 @@ def _simple(value: Any) -> Any:
 # --- proposing inputs ------------------------------------------------------------------------------------------------
 
 
+_USUAL = 4
+"""Inputs that are no stranger are changed further."""
+_TRIES = 4
+"""Changes for each input that is wanted, at most: many repeat others or are refused."""
+
+
 class Proposer:
     """Inputs by type, boundary and domain: the known ones changed, crossed and grown."""
 
@@ -610,31 +624,45 @@ class Proposer:
 
     def _strangeness(self, given: Input) -> float:
         strange = sum(domain.strangeness(value) for domain, value in zip(self.domains, given.values, strict=True))
-        for _, holds, _ in self.relations:
+        for weight, _, holds, _ in self.relations:
             try:
-                strange += 0 if holds(given.values) else 3
+                strange += 0 if holds(given.values) else weight
             except Exception:  # noqa: BLE001 - of other types
-                strange += 3
+                strange += weight
         return strange
 
-    def propose(self, count: int) -> list[Input]:
-        """As many different inputs as there are, `count` at most, those that are least strange first."""
-        found = {given.text: given for given in self._known}
-        known = set(found)
+    def propose(self, count: int, why_refused: Callable[[Input], str | None]) -> tuple[list[Input], dict[str, int]]:
+        """Different inputs that are not refused, `count` at most, those that are least strange first; and how many were
+        refused, by reason.
+        """
+        found: dict[str, Input] = {}
+        seen = {given.text for given in self._known}
+        refused: dict[str, int] = {}
+        pool = list(self._known)
+
+        def consider(given: Input) -> None:
+            if given.text in seen or len(given.text) > _LONGEST:
+                return
+            seen.add(given.text)
+            reason = why_refused(given)
+            if reason is not None:
+                refused[reason] = refused.get(reason, 0) + 1
+                return
+            found[given.text] = given
+            if self.strangeness(given) <= _USUAL:
+                pool.append(given)
+
         for given in self._small():
             if len(found) < count // 2:
-                found.setdefault(given.text, given)
-        tries = 0
-        pool = list(found.values())
-        while len(found) < count and tries < 4 * count:
-            tries += 1
-            given = self._changed(pool)
-            if given is not None and given.text not in found and len(given.text) <= _LONGEST:
-                found[given.text] = given
-                if self.strangeness(given) <= 4:
-                    pool.append(given)
-        fresh = [given for text, given in found.items() if text not in known]
-        return sorted(fresh, key=lambda given: (self.strangeness(given), len(given.text), given.text))
+                consider(given)
+        for _ in range(_TRIES * count):
+            if len(found) >= count:
+                break
+            changed = self._changed(pool)
+            if changed is not None:
+                consider(changed)
+        order = sorted(found.values(), key=lambda given: (self.strangeness(given), len(given.text), given.text))
+        return order, refused
 
     def _small(self) -> Iterator[Input]:
         """Every small number in the place of each number, alone."""
@@ -649,11 +677,10 @@ class Proposer:
                         yield self._mended(given, values)
 
     def _mended(self, given: Input, values: list[Any]) -> Input:
-        if self._chance.random() < 0.9:
-            for _, holds, mend in self.relations:
-                with contextlib.suppress(Exception):
-                    if not holds(values):
-                        mend(values)
+        for weight, _, holds, mend in self.relations:
+            with contextlib.suppress(Exception):
+                if self._chance.random() < weight / (weight + 0.5) and not holds(values):
+                    mend(values)
         return given.replaced(values)
 
     def _changed(self, pool: Sequence[Input]) -> Input | None:
@@ -666,7 +693,7 @@ class Proposer:
             at = chance.randrange(len(values))
             if chance.random() < 0.1:
                 values[at] = copied(chance.choice(pool).values[at])
-            elif chance.random() < 0.1 and len(values) > 1:
+            elif chance.random() < 0.2 and len(values) > 1:
                 other = chance.choice(values)
                 if type(other) is type(values[at]):
                     values[at] = copied(other)
@@ -798,12 +825,14 @@ class Proposer:
         chance = self._chance
         items = [copied(item) for item in value]
         inner = domain.item
-        if domain.is_record and len(items) == len(domain.places):
+        if domain.is_record and len(items) == len(domain.places) and chance.random() < 0.95:
             at = chance.randrange(len(items))
             items[at] = self._value(items[at], domain.places[at], depth + 1)
             return type(value)(items) if type(value) is not set else items
 
         def member() -> Any:
+            if chance.random() < 0.02:
+                return chance.choice((0, 1, "a", None, 1.5, True))
             source = items or domain.members or [0]
             known = copied(chance.choice(domain.members or source) if chance.random() < 0.4 else chance.choice(source))
             return known if inner is None or chance.random() < 0.3 else self._value(known, inner, depth + 1)
@@ -906,19 +935,20 @@ def kinds(values: Sequence[Any]) -> list[str]:
     if len(set(texts)) < len(texts):
         found.add("equal arguments")
     numbers = [value for value in values if type(value) in (int, float)]
-    if len(numbers) == 2 and len(values) == 2:
-        found.add("rises" if numbers[0] < numbers[1] else "falls")
+    if 2 <= len(numbers) <= 4:
+        ranks = sorted(set(numbers))
+        found.add(f"order {' '.join(str(ranks.index(number)) for number in numbers)}")
     return sorted(found)
 
 
 # --- mutants ---------------------------------------------------------------------------------------------------------
 
 _COMPARED: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.Gt, ast.GtE),
-    ast.Gt: (ast.GtE, ast.LtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.Lt, ast.LtE),
-    ast.Eq: (ast.NotEq, ast.LtE, ast.GtE),
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
     ast.NotEq: (ast.Eq,),
     ast.In: (ast.NotIn,),
     ast.NotIn: (ast.In,),
@@ -958,8 +988,11 @@ _CALLED = {
 }
 
 
-class _Undocumented(ast.NodeTransformer):
-    """Drops documentation, which no input tells from other documentation."""
+class _Bare(ast.NodeTransformer):
+    """Drops documentation and asserts: no input that the reference answers tells them from others."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        return ast.copy_location(ast.Pass(), node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         return ast.copy_location(ast.Pass(), node) if isinstance(node.value, ast.Constant) else self.generic_visit(node)
@@ -968,7 +1001,7 @@ class _Undocumented(ast.NodeTransformer):
 def mutants(tree: ast.Module, most: int) -> list[tuple[str, ast.Module]]:
     """Programs that differ from the given one in one place, with what was changed."""
     found: list[tuple[str, ast.Module]] = []
-    tree = _Undocumented().visit(copy.deepcopy(tree))
+    tree = _Bare().visit(copy.deepcopy(tree))
     seen = {ast.dump(tree)}
     originals = list(ast.walk(tree))
     for at, original in enumerate(originals):
@@ -1020,7 +1053,7 @@ def _changes(node: ast.AST) -> int:
         case ast.Constant(value=bool()):
             return 1
         case ast.Constant(value=int() | float()):
-            return 3
+            return 2
         case ast.Constant(value=str()):
             return 1 if node.value else 0
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
@@ -1028,7 +1061,7 @@ def _changes(node: ast.AST) -> int:
         case ast.Return(value=ast.expr()):
             return 1
         case ast.Slice():
-            return sum(part is not None for part in (node.lower, node.upper, node.step))
+            return len(_bounds(node))
         case ast.Break() | ast.Continue():
             return 1
         case ast.comprehension():
@@ -1037,6 +1070,16 @@ def _changes(node: ast.AST) -> int:
             return len(node.body) if len(node.body) > 1 else 0
         case _:
             return 0
+
+
+def _bounds(node: ast.Slice) -> list[str]:
+    """The parts of a slice that say something: a beginning at 0 does not."""
+    named = [("lower", node.lower), ("upper", node.upper), ("step", node.step)]
+    return [name for name, part in named if part is not None and not (name == "lower" and _is_zero(part))]
+
+
+def _is_zero(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 0
 
 
 def _change(node: Any, number: int) -> None:
@@ -1061,7 +1104,7 @@ def _change(node: Any, number: int) -> None:
         case ast.Constant(value=bool()):
             node.value = not node.value
         case ast.Constant(value=int() | float()):
-            node.value = (node.value + 1, node.value - 1, 0 if node.value else 2)[number]
+            node.value += (1, -1)[number]
         case ast.Constant(value=str()):
             node.value = ""
         case ast.Call(func=func):
@@ -1076,8 +1119,7 @@ def _change(node: Any, number: int) -> None:
         case ast.Return():
             node.value = ast.Constant(None)
         case ast.Slice():
-            name = [part for part in ("lower", "upper", "step") if getattr(node, part) is not None][number]
-            setattr(node, name, None)
+            setattr(node, _bounds(node)[number], None)
         case ast.Break() | ast.Continue():
             node.__class__ = ast.Pass  # a break or continue that is left out
         case ast.comprehension():
@@ -1152,16 +1194,16 @@ class Attack:
         known = [{"answer": literal(value) or "", "kinds": kinds(given.values)} for given, value, _ in base]
         found: list[dict[str, Any]] = []
         runs: list[tuple[Input, Any, int]] = []
-        for proposed in proposer.propose(given["pool"]):
-            strange = proposer.strangeness(proposed)
-            if strange > given["strangest"]:
-                self._refuse("strange")
-                continue
+
+        def why_refused(proposed: Input) -> str | None:
+            if proposer.strangeness(proposed) > given["strangest"]:
+                return "strange"
+            return None if allows(proposed) else "contract"
+
+        proposals, self.refused = proposer.propose(given["pool"], why_refused)
+        for proposed in proposals:
             if self._left <= 0:
                 self._refuse("budget")
-                continue
-            if not allows(proposed):
-                self._refuse("contract")
                 continue
             answered = self._asked(proposed, form, huge)
             if answered is None:
@@ -1173,7 +1215,7 @@ class Attack:
                     "call": f"{self._entry_point}({proposed.text})",
                     "answer": expect,
                     "inexact": has_float(value),
-                    "strange": strange,
+                    "strange": proposer.strangeness(proposed),
                     "kinds": [f"path {self._path}", *kinds(proposed.values)],
                     "kills": [],
                 }
@@ -1184,7 +1226,7 @@ class Attack:
             "known": known,
             "form": form.text(_CALL),
             "tolerance": form.tolerance,
-            "relations": [name for name, _, _ in proposer.relations],
+            "relations": [name for _, name, _, _ in proposer.relations],
             "mutants": {
                 "made": self._made,
                 "survivors": [
