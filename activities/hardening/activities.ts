@@ -60,8 +60,8 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
     async run({ config, inputs }) {
       const questions = new Map<string, FilteredQuestionRow>();
       for await (const row of store.rowsOf(inputs['questions']!, FilteredQuestionRow)) questions.set(row.id, row);
-      const metrics = { questions: 0, programs: 0 };
-      const notHardened: Record<string, number> = {};
+      // Counted while the shards are taken.
+      const metrics = { questions: 0, programs: 0, notHardened: {} as Record<string, number> };
       const withQuestion = async function* (): AsyncGenerator<QuestionWithPrograms> {
         let current: QuestionWithPrograms | undefined;
         for await (const program of store.rowsOf(inputs['programs']!, ProgramRow)) {
@@ -72,7 +72,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
             if (current) metrics.questions += 1;
           }
           if (!current) {
-            count(notHardened, 'programsWithoutQuestion');
+            count(metrics.notHardened, 'programsWithoutQuestion');
             continue;
           }
           metrics.programs += 1;
@@ -80,7 +80,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
         }
         if (current) yield current;
       };
-      return { shards: inShards(withQuestion(), config.shardSize), metrics: { ...metrics, notHardened } };
+      return { shards: inShards(withQuestion(), config.shardSize), metrics };
     },
   });
 
