@@ -474,7 +474,7 @@ class Domain:
                 strange += 1
             if self.rectangular and len({len(item) if _has_size(item) else -1 for item in members}) > 1:
                 strange += 4
-            elif self.square and members and len(members[0]) != len(members):
+            elif self.square and members and any(_has_size(item) and len(item) != len(members) for item in members):
                 strange += 3
         return strange
 
@@ -603,6 +603,7 @@ def _simple(value: Any) -> Any:
 
 _USUAL = 4
 """Inputs that are no stranger are changed further."""
+_SMALL = 200
 _TRIES = 4
 """Changes for each input that is wanted, at most: many repeat others or are refused."""
 
@@ -665,12 +666,14 @@ class Proposer:
         return order, refused
 
     def _small(self) -> Iterator[Input]:
-        """Every small number in the place of each number, alone."""
+        """Every small number in the place of each number, and those next to the largest one, alone."""
         for at, domain in enumerate(self.domains):
             if domain.kinds <= {int}:
-                top = int(min(max(2 * domain.high, 20), domain.high + 150))
-                bottom = int(max(min(2 * domain.low, -2), domain.low - 50)) if domain.low < 0 else 0
-                for value in range(bottom, top + 1):
+                low, high = int(domain.low), int(domain.high)
+                bottom = max(min(2 * low, -2), -_SMALL) if low < 0 else 0
+                top = min(max(2 * high, 20), _SMALL)
+                near = range(max(top + 1, high - 20), high + 20)
+                for value in (*range(bottom, top + 1), *near):
                     for given in self._known[:2]:
                         values = [copied(each) for each in given.values]
                         values[at] = value
