@@ -80,6 +80,11 @@ const STRANGENESS: Record<Trust, Omit<ChoosingRule, 'maximum'>> = {
   agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
 };
 
+/** How strange an input may be at all, by what vouches for it. */
+export function strangestOf(trust: Trust): number {
+  return Math.max(STRANGENESS[trust].killsUpTo, STRANGENESS[trust].asksUpTo);
+}
+
 /** Tests that survivors are judged on, as a multiple of those that are added. */
 const SHORTLIST = 5;
 /** CPU time of one question's attack, in seconds. */
@@ -122,7 +127,7 @@ export async function harden(
     })),
     {
       budget: { ...budget, seconds: ATTACK_SECONDS },
-      strangest: Math.max(rule.killsUpTo, rule.asksUpTo),
+      strangest: strangestOf(trust),
       ...(signal ? { signal } : {}),
       onProgress: (done) => onProgress(done, asked.length, 'questions attacked'),
     },

@@ -10,11 +10,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
+import { z } from 'zod';
 import { sha256 } from '../../activities/artifacts/keys.js';
 import { publishedRows } from '../../activities/benchmarks/published.js';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { testOf } from '../../activities/hardening/choose.js';
-import { harden, type Hardening, type Subject } from '../../activities/hardening/harden.js';
+import { harden, strangestOf, type Hardening, type Subject } from '../../activities/hardening/harden.js';
 import { propose } from '../../activities/hardening/proposals.js';
 import { root } from '../../infra/setup/paths.mjs';
 import { testText } from '../../workflows/contract/index.js';
@@ -96,19 +97,19 @@ function publishedOf(benchmark: string): Record<string, Published> {
 /** A seed of a question, for a run of the bench. */
 const seedOf = (id: string, run = 0): number => parseInt(sha256(`${id} ${run}`).slice(0, 12), 16);
 
-interface MbppTask {
-  task_id: string;
-  entry_point: string;
-  canonical_solution: string;
-  contract: string;
-  assertion: string;
-}
+const MbppTask = z.object({
+  task_id: z.string(),
+  entry_point: z.string(),
+  canonical_solution: z.string(),
+  contract: z.string(),
+  assertion: z.string(),
+});
 
 async function mbpp(): Promise<Problem[]> {
   const published = publishedOf('mbpp');
   const problems: Problem[] = [];
   for await (const { row } of publishedRows(MBPP)) {
-    const { task_id: id, entry_point: entryPoint, canonical_solution: reference, ...task } = row as MbppTask;
+    const { task_id: id, entry_point: entryPoint, canonical_solution: reference, ...task } = MbppTask.parse(row);
     const tests = task.assertion.split('\n').filter((line) => line.startsWith('assert '));
     const asked = AS_SETS.includes(entryPoint)
       ? tests.map((test) => test.replace(/^assert (?!set\()(.+?)\s*==\s*(.+)$/, 'assert set($1) == set($2)'))
@@ -123,21 +124,27 @@ async function mbpp(): Promise<Problem[]> {
   return problems;
 }
 
-interface HumanEvalTask {
-  task_id: string;
-  entry_point: string;
-  prompt: string;
-  canonical_solution: string;
-  test: string;
-}
+const HumanEvalTask = z.object({
+  task_id: z.string(),
+  entry_point: z.string(),
+  prompt: z.string(),
+  canonical_solution: z.string(),
+  test: z.string(),
+});
 
 /** HumanEval, with the programs of other models that pass its tests by the verdicts of their origin. */
 async function humaneval(): Promise<Problem[]> {
   const published = publishedOf('humaneval');
   const vouchers = new Map<string, string[]>();
   for (const model of ['codellama', 'gpt-3.5-turbo-0613', 'gpt-4-1106-preview', 'starcoder'])
-    for (const line of readFileSync(join(VOUCHERS, `${model}.jsonl`), 'utf8').trim().split('\n')) {
-      const { task_id: id, solution, is_solved: solved } = JSON.parse(line) as {
+    for (const line of readFileSync(join(VOUCHERS, `${model}.jsonl`), 'utf8')
+      .trim()
+      .split('\n')) {
+      const {
+        task_id: id,
+        solution,
+        is_solved: solved,
+      } = JSON.parse(line) as {
         task_id: string;
         solution: string;
         is_solved: boolean;
@@ -146,7 +153,7 @@ async function humaneval(): Promise<Problem[]> {
     }
   const problems: Problem[] = [];
   for await (const { row } of publishedRows(HUMANEVAL)) {
-    const { task_id: id, entry_point: entryPoint, prompt, canonical_solution: body, test } = row as HumanEvalTask;
+    const { task_id: id, entry_point: entryPoint, prompt, canonical_solution: body, test } = HumanEvalTask.parse(row);
     const imports = prompt.split('\n').filter((line) => /^(from|import) /.test(line));
     problems.push({
       subject: {
@@ -247,7 +254,12 @@ async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
   if (values.again) {
     const again = await harden(sandbox, subjects, rule);
     const text = ({ hardened: each }: Hardening): string => JSON.stringify(each.map(({ added }) => added));
-    measures.push({ name: `${trust}: same seed, same tests`, value: Number(text(again) === text(hardening)), unit: '', bar: 1 });
+    measures.push({
+      name: `${trust}: same seed, same tests`,
+      value: Number(text(again) === text(hardening)),
+      unit: '',
+      bar: 1,
+    });
   }
   if (values.more && bars.survivors) await measureMore(trust, subjects, hardening);
 }
@@ -261,7 +273,9 @@ async function measureMore(trust: Trust, subjects: readonly Subject[], { hardene
   }));
   let theirs = 0;
   let ours = 0;
-  for (const [at, attack] of (await propose(sandbox, targets, { budget: MORE })).entries()) {
+  for (const [at, attack] of (
+    await propose(sandbox, targets, { budget: MORE, strangest: strangestOf(trust) })
+  ).entries()) {
     const own = hardened[at]!.attack;
     if ('reason' in attack || !own) continue;
     const tests = new Set(hardened[at]!.added.map(({ test }) => testText(test)));

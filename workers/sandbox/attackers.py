@@ -473,7 +473,7 @@ class Domain:
             if self.distinct and not _is_distinct(value):
                 strange += 1
             if self.rectangular and len({len(item) if _has_size(item) else -1 for item in members}) > 1:
-                strange += 4
+                strange += 5
             elif self.square and members and any(_has_size(item) and len(item) != len(members) for item in members):
                 strange += 3
         return strange
@@ -611,7 +611,8 @@ _TRIES = 4
 class Proposer:
     """Inputs by type, boundary and domain: the known ones changed, crossed and grown."""
 
-    def __init__(self, inputs: Sequence[Input], chance: random.Random) -> None:
+    def __init__(self, inputs: Sequence[Input], chance: random.Random, *, bold: bool = False) -> None:
+        self._bold = bold
         self._known = list(inputs)
         self._chance = chance
         self.domains = [Domain([given.values[at] for given in inputs]) for at in range(len(inputs[0].values))]
@@ -631,6 +632,18 @@ class Proposer:
             except Exception:  # noqa: BLE001 - of other types
                 strange += weight
         return strange
+
+    def broken(self, given: Input) -> list[str]:
+        """The relations that do not hold for an input, in words."""
+        names: list[str] = []
+        for _, name, holds, _ in self.relations:
+            try:
+                if holds(given.values):
+                    continue
+            except Exception:  # noqa: BLE001, S110 - of other types
+                pass
+            names.append(f"not: {name}")
+        return names
 
     def propose(self, count: int, why_refused: Callable[[Input], str | None]) -> tuple[list[Input], dict[str, int]]:
         """Different inputs that are not refused, `count` at most, those that are least strange first; and how many were
@@ -680,9 +693,10 @@ class Proposer:
                         yield self._mended(given, values)
 
     def _mended(self, given: Input, values: list[Any]) -> Input:
+        mended = 0.6 if self._bold else 1
         for weight, _, holds, mend in self.relations:
             with contextlib.suppress(Exception):
-                if self._chance.random() < weight / (weight + 0.5) and not holds(values):
+                if self._chance.random() < mended * weight / (weight + 0.5) and not holds(values):
                     mend(values)
         return given.replaced(values)
 
@@ -828,7 +842,7 @@ class Proposer:
         chance = self._chance
         items = [copied(item) for item in value]
         inner = domain.item
-        if domain.is_record and len(items) == len(domain.places) and chance.random() < 0.95:
+        if domain.is_record and len(items) == len(domain.places) and chance.random() < (0.85 if self._bold else 0.95):
             at = chance.randrange(len(items))
             items[at] = self._value(items[at], domain.places[at], depth + 1)
             return type(value)(items) if type(value) is not set else items
@@ -1192,7 +1206,8 @@ class Attack:
             return {"reason": "referenceFails"}
         inputs = [given for given, _, _ in base]
         huge = any(is_huge(value) for given, value, _ in base) or any(is_huge(given.values) for given in inputs)
-        proposer = Proposer(inputs, random.Random(given["seed"]))
+        bold = given["strangest"] > _USUAL
+        proposer = Proposer(inputs, random.Random(given["seed"]), bold=bold)
         allows = self._contract()
         known = [{"answer": literal(value) or "", "kinds": kinds(given.values)} for given, value, _ in base]
         found: list[dict[str, Any]] = []
@@ -1219,7 +1234,7 @@ class Attack:
                     "answer": expect,
                     "inexact": has_float(value),
                     "strange": proposer.strangeness(proposed),
-                    "kinds": [f"path {self._path}", *kinds(proposed.values)],
+                    "kinds": [f"path {self._path}", *kinds(proposed.values), *proposer.broken(proposed)],
                     "kills": [],
                 }
             )
