@@ -640,7 +640,7 @@ class Proposer:
             try:
                 if holds(given.values):
                     continue
-            except Exception:  # noqa: BLE001, S110 - of other types
+            except Exception:  # noqa: BLE001 - of other types
                 pass
             names.append(f"not: {name}")
         return names
