@@ -3,6 +3,7 @@
 import { evaluationActivities } from './evaluation/activities.js';
 import { filteringActivities, filteringAsks } from './filtering/activities.js';
 import { fineTuningActivities } from './fine-tuning/activities.js';
+import { hardeningActivities } from './hardening/activities.js';
 import { preferencesActivities } from './preferences/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
@@ -14,6 +15,7 @@ export const stageActivities = (services: Services): object[] => [
   synthesisActivities(services),
   filteringActivities(services),
   samplingActivities(services),
+  hardeningActivities(services),
   preferencesActivities(services),
   rewardModelActivities(services),
   fineTuningActivities(services),

@@ -85,7 +85,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const carry = carriedOver(given);
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
-  const { questions } = inputs;
+  const { questions, hardened } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
   const { rounds, execution, asynchronous, referenceRefresh } = config;
   const doing = (round: number, summary: string) => ({
@@ -118,7 +118,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
     // are asked for.
     const planning = planned.then(() =>
-      call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs } }),
+      call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs, hardened } }),
     );
     planned = planning.catch(() => undefined);
     const { reward } = roundSettings(config, round);

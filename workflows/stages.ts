@@ -78,6 +78,31 @@ export const filtering = shardedStage('filtering');
 export const sampling = shardedStage('sampling');
 
 /**
+ * The stage `hardening`: programs to programs rated by more tests.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { hardening } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof hardening>('hardening', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'hardening-1',
+ *   args: [{
+ *     inputs: {
+ *       questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+ *       programs: { kind: 'programs', path: '/data/programs.jsonl' },
+ *     },
+ *     config: { maximumTests: 20 },
+ *   }],
+ * });
+ * ```
+ */
+export const hardening = shardedStage('hardening');
+
+/**
  * The stage `preferences`: programs to preference pairs.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.

@@ -291,6 +291,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
               form,
               testCases: { length },
               checker,
+              contract,
             },
             limits,
           } = row;
@@ -305,6 +306,7 @@ export function filteringActivities({ store, sandbox, secret }: Services) {
             ...(form === undefined ? {} : { form }),
             tests: result.kept,
             ...(checker === undefined ? {} : { checker }),
+            ...(contract === undefined ? {} : { contract }),
             testCases: length,
             ...(limits ? { limits } : {}),
             split: splits[next++]!,

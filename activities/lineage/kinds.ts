@@ -154,7 +154,7 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
     shows: ({ tests, seeds }) => `${seeds.length} samples, ${tests.length} tests`,
     links: [
       { input: /^questions$/, ...byQuestion },
-      { input: /^programs$/, of: (row) => [row.questionId], is: questionId },
+      { input: /^(programs|hardened)$/, of: (row) => [row.questionId], is: questionId },
     ],
   }),
   policy: {
@@ -197,6 +197,7 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
       `pass rate ${passRate.toFixed(3)}, ${outcomesText(outcomes)}: ${lineOf(program)}`,
     outcomes: (row) => row.outcomes,
     links: [
+      { input: /^programs$/, ...byId },
       { input: /^questions$/, ...byQuestion },
       { input: /^(policy|samples)$/, brief: true },
     ],

@@ -50,7 +50,7 @@ import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
 import { generate } from '../policy/generate.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
-import { selectQuestions } from '../policy/questions.js';
+import { selectQuestions, withHardenedTests } from '../policy/questions.js';
 import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
 
@@ -156,11 +156,16 @@ export function reinforcementActivities(services: Services) {
      * Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around.
      */
     'reinforcement.plan': (
-      input: RoundInput<{ questions: ArtifactRef; programs?: ArtifactRef | undefined }>,
+      input: RoundInput<{
+        questions: ArtifactRef;
+        programs?: ArtifactRef | undefined;
+        hardened?: ArtifactRef | undefined;
+      }>,
     ): Promise<Produced> =>
       step('plan', input, async (config) => {
-        const all = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
-        const { programs } = input.inputs;
+        const { programs, hardened } = input.inputs;
+        const selected = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
+        const all = hardened ? await withHardenedTests(store, selected, hardened) : selected;
         const hard = programs && (await hardQuestions(trainPrograms(programs)));
         const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
         if (questions.length < config.promptsPerRound) {

@@ -38,6 +38,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
     { id: 'stages', title: 'Stages', content: stagesSection(input, figures) },
     ...(input.fork ? [{ id: 'fork', title: 'Fork', content: forkSection(input.fork, figures, artifacts) }] : []),
     { id: 'data', title: 'Data', content: dataSection(input, figures, artifacts) },
+    ...hardeningSections(input, figures, artifacts.hardening),
     { id: 'reward-model', title: 'Reward model', content: rewardModelSection(input, figures, artifacts.rewardModel) },
     ...otherTrainings(input, figures, artifacts),
     { id: 'reinforcement', title: 'Reinforcement learning', content: reinforcementSection(input, figures) },
@@ -482,6 +483,67 @@ the first bin. ${source(figures, artifact)}`,
           ),
         )
   }<div>${table(['per question', '#mean', '#95 % interval'], rows)}</div></div>`;
+}
+
+/** What hardening did to tests, pass rates and pairs; no section where the stage did not run. */
+function hardeningSections(
+  { metrics: { hardening } }: ReportInput,
+  figures: Figures,
+  artifact: ArtifactRef | undefined,
+): Section[] {
+  if (!hardening) return [];
+  const show = (name: string, value: number, text?: string): HtmlValue =>
+    figures.show(`hardening.${name}`, value, artifact, text);
+  const row = (what: string, name: string, value: number) => ({ cells: [what, show(name, value)] });
+  const { tests, mutants, survivors, meanPassRate, pairs, notHardened, refused } = hardening;
+  const reasons = (counts: Record<string, number>, name: string) =>
+    Object.entries(counts)
+      .sort(([, a], [, b]) => b - a)
+      .map(([reason, times]) => row(reason, `${name}.${reason}`, times));
+  const content = html`<p>What vouches for an input is ${TRUST_TEXT[hardening.trust]}.
+The rates and pairs of all later stages are those after hardening.</p>
+${table(
+  ['', '#count'],
+  [
+    row('questions with programs', 'questions', hardening.questions),
+    row('questions with added tests', 'hardened', hardening.hardened),
+    row('tests added because they kill a sampled program', 'tests.program', tests.program),
+    row('tests added because they kill a mutant of the reference alone', 'tests.mutant', tests.mutant),
+    row('tests added because they ask something new', 'tests.kind', tests.kind),
+    row('programs that pass all tests of their question', 'survivors.programs', survivors.programs),
+    row('of them, programs that fail an added test', 'survivors.killed', survivors.killed),
+    row('mutants that pass all tests of their question', 'mutants.survive', mutants.survive),
+    row('of them, mutants that fail an added test', 'mutants.killed', mutants.killed),
+  ],
+)}
+${table(
+  ['', '#before', '#after'],
+  [
+    {
+      cells: [
+        'mean pass rate',
+        show('meanPassRate.before', meanPassRate.before, percent(meanPassRate.before)),
+        show('meanPassRate.after', meanPassRate.after, percent(meanPassRate.after)),
+      ],
+    },
+    {
+      cells: ["pairs by the paper's rule", show('pairs.before', pairs.before), show('pairs.after', pairs.after)],
+    },
+  ],
+)}
+${reasonsTable('questions without added tests', reasons(notHardened, 'notHardened'))}
+${reasonsTable('inputs that became no test', reasons(refused, 'refused'))}`;
+  return [{ id: 'hardening', title: 'Hardening', content }];
+}
+
+const TRUST_TEXT = {
+  reference: 'the reference alone: where the reference is wrong, or the input is not meant, a right program may fail',
+  contract: "the contract of the question's row, next to the reference",
+  agreement: 'a sampled program that passes all tests of the question and answers as the reference does',
+} as const;
+
+function reasonsTable(title: string, rows: { cells: HtmlValue[] }[]): Html {
+  return rows.length === 0 ? nothing : html`${table([title, '#count'], rows)}`;
 }
 
 /** What was dropped by reason; a reason opens to examples. */

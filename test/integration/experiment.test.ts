@@ -51,8 +51,11 @@ interface Result {
   stages: { name: StageName; artifact: ArtifactRef; reused: boolean }[];
 }
 
-const micro = (name: string): Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> } =>
-  microExperiment(name, inject('seeds'), inject('model')) as never;
+const micro = (name: string): Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> } => {
+  const { stages, ...experiment } = microExperiment(name, inject('seeds'), inject('model'));
+  const hardening = { maximumTests: 4, inputs: 100, mutants: 20, shardSize: 8 };
+  return { ...experiment, stages: { ...(stages as object), hardening } } as never;
+};
 
 const artifactsOf = ({ stages }: Result): Record<StageName, ArtifactRef> =>
   Object.fromEntries(stages.map(({ name, artifact }) => [name, artifact])) as never;

@@ -122,6 +122,11 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
       return alone({ questions: { kind: 'questions', path: '/data/all.jsonl' } }, { execution: { window } });
     case 'sampling':
       return alone({ questions: QUESTIONS, policy: POLICY }, sampling);
+    case 'hardening':
+      return alone(
+        { questions: QUESTIONS, programs: { kind: 'programs', path: '/data/programs.jsonl' } },
+        { execution: { window } },
+      );
     case 'preferences':
       return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' } }, { execution: { window } });
     case 'rewardModel':

@@ -83,13 +83,13 @@ describe('inputs of a stage', () => {
   it('hold what a setting asks for, and only then', () => {
     const inputs = (questions: string) =>
       chainInputs('reinforcement', configOf('reinforcement', { questions }), everything);
-    expect(inputs('hard')).toHaveProperty('programs', thing('sampling'));
+    expect(inputs('hard')).toHaveProperty('programs', thing('hardening'));
     expect(inputs('all')).not.toHaveProperty('programs');
   });
 
   it('leave out what is optional and does not exist', () => {
     const { outputs } = everything;
-    const { rewardModel: _rewardModel, reinforcement: _reinforcement, ...before } = outputs;
+    const { hardening: _hardening, rewardModel: _rewardModel, reinforcement: _reinforcement, ...before } = outputs;
     expect(chainInputs('reinforcement', configOf('reinforcement'), { ...everything, outputs: before })).toEqual({
       questions: thing('filtering'),
       policy: thing('policy'),
@@ -132,9 +132,9 @@ describe('a stage that is optional', () => {
       seeds: { kind: 'seeds', path: 's.jsonl' },
       models: { policy: { kind: 'folder', path: 'm' } },
     });
-    const usual = STAGES.filter((stage) => stage !== 'fineTuning');
+    const usual = STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning');
     expect(stagesOf(stages)).toEqual(usual);
-    expect(stagesOf({ ...stages, fineTuning: {} })).toEqual([...STAGES]);
+    expect(stagesOf({ ...stages, hardening: {}, fineTuning: {} })).toEqual([...STAGES]);
     expect(stagesOf({ ...stages, sampling: null, preferences: undefined })).toEqual(
       usual.filter((stage) => stage !== 'sampling' && stage !== 'preferences'),
     );

@@ -24,7 +24,7 @@ const experiment = (reinforcement: object = {}): Experiment =>
 
 /** An experiment that has done the stages before `running`. */
 function source(running?: StageName, reinforcement: object = {}): ForkSource {
-  const ran = STAGES.filter((name) => name !== 'fineTuning');
+  const ran = STAGES.filter((name) => name !== 'hardening' && name !== 'fineTuning');
   const at = running === undefined ? ran.length : ran.indexOf(running as (typeof ran)[number]);
   return {
     workflowId: 'base-run',

@@ -343,6 +343,13 @@ export const PRESETS: Record<string, Preset> = {
     extends: ['paper-7b'],
     values: { stages: { reinforcement: { algorithm: { name: 'reinforce++' } } } },
   },
+  'paper-7b-hardened': {
+    about:
+      'up to 20 more tests per question, which kill wrong programs that pass its own; an input counts where a sampled ' +
+      'program that passes them all answers as the reference does',
+    extends: ['paper-7b'],
+    values: { stages: { hardening: { trust: 'agreement' } } },
+  },
   'paper-7b-recommended': {
     about: 'all recommended deviations together',
     extends: [

@@ -152,6 +152,12 @@ export function testText(test: QuestionTest | SuiteTest | ModuleTest): string {
 /** The checker program of a question's tests `{call, expect?}` and `{stdin, stdout?}`. */
 const questionChecker = Checker.optional();
 
+/**
+ * Statements over the parameters of a reference that raise where an input is none that the question means, such as
+ * `assert n >= 0`. Hardening proposes no input that they refuse, where they are trusted.
+ */
+const Contract = z.string().min(1).max(65_536);
+
 /** Whether a test leaves it to its question how its answer is judged. */
 function isBare(test: object): boolean {
   return Object.keys(test).every((name) => ['call', 'expect', 'stdin', 'stdout'].includes(name));
@@ -422,6 +428,7 @@ export const QuestionRow = z
     form: QuestionForm.optional(),
     testCases: z.array(TestCase).max(MAX_TESTS),
     checker: questionChecker,
+    contract: Contract.optional(),
     failure: z.string().optional(),
     /** What a person wants to know of the failure, such as the exception that most calls end with. */
     failureDetail: z.string().max(2_000).optional(),
@@ -475,6 +482,7 @@ export const FilteredQuestionRow = z
     tests: z.array(QuestionTest).min(1).max(MAX_TESTS),
     /** The checker program of the tests that leave it open how an answer is judged. */
     checker: questionChecker,
+    contract: Contract.optional(),
     /** Test cases before filtering. */
     testCases: z.number().int().positive().optional(),
     /** Absent in artifacts made elsewhere: the limits of the stage's configuration then hold. */

@@ -11,7 +11,7 @@ const ARTIFACT: ArtifactRef = {
 };
 
 /** The stages of an experiment without optional ones. */
-const USUAL = STAGES.filter((stage) => stage !== 'fineTuning');
+const USUAL = STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning');
 
 function statusOf(
   state: ExperimentStatus['state'],

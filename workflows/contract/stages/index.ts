@@ -5,6 +5,7 @@ import { readsRecorded } from '../recorded.js';
 import { evaluation } from './evaluation.js';
 import { filtering } from './filtering.js';
 import { fineTuning } from './fine-tuning.js';
+import { hardening } from './hardening.js';
 import { preferences } from './preferences.js';
 import { reinforcement } from './reinforcement.js';
 import { rewardModel } from './reward-model.js';
@@ -15,6 +16,7 @@ export const STAGE_LIST = [
   synthesis,
   filtering,
   sampling,
+  hardening,
   preferences,
   rewardModel,
   fineTuning,
@@ -102,14 +104,16 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
     policy: ['models.sampler', 'models.policy'],
     samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
   },
-  preferences: { programs: 'sampling' },
+  hardening: { questions: 'filtering', programs: 'sampling' },
+  preferences: { programs: ['hardening', 'sampling'] },
   rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
-  fineTuning: { programs: 'sampling', policy: 'models.policy' },
+  fineTuning: { programs: ['hardening', 'sampling'], policy: 'models.policy' },
   reinforcement: {
     questions: 'filtering',
     policy: 'models.policy',
     rewardModel: 'rewardModel',
-    programs: { from: 'sampling', when: ({ questions }) => questions === 'hard' },
+    programs: { from: ['hardening', 'sampling'], when: ({ questions }) => questions === 'hard' },
+    hardened: 'hardening',
   },
   evaluation: {
     policies: {

@@ -257,6 +257,9 @@ export const reinforcement = defineStage({
       policy: ModelInput.describe('the model that is trained'),
       rewardModel: artifactRef('rewardModel').describe('a trained reward model').optional(),
       programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
+      hardened: artifactRef('programs')
+        .optional()
+        .describe('what hardening made: rewards are by its tests; absent: by those of the questions'),
     },
     ReinforcementConfig.prefault({}),
   ).superRefine(

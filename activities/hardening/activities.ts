@@ -1,0 +1,220 @@
+/**
+ * Hardening: tests that kill wrong programs which pass a question's own tests, and the programs rated by all tests.
+ *
+ * The reference and its mutants run in one process of the sandbox, and programs of the sampler in theirs, judged as all
+ * programs are. The reference is judged so too: a test that it fails is none.
+ */
+import { z } from 'zod';
+import {
+  CheckedTest,
+  FilteredQuestionRow,
+  ProgramRow,
+  STAGE,
+  type TestOutcome,
+} from '../../workflows/contract/index.js';
+import { count } from '../artifacts/collections.js';
+import { deriveSeed } from '../artifacts/keys.js';
+import { notesOf } from '../execution/execution.js';
+import { HARDENED_QUESTIONS } from '../policy/questions.js';
+import { cancellationSignal, reportProgress } from '../runtime/context.js';
+import type { Services } from '../runtime/services.js';
+import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
+import { pairsOf } from './choose.js';
+import { harden } from './harden.js';
+
+const QuestionWithPrograms = z.strictObject({ question: FilteredQuestionRow, programs: z.array(ProgramRow) });
+type QuestionWithPrograms = z.infer<typeof QuestionWithPrograms>;
+
+/** A test that was added to a question, and why it stands. */
+const AddedTest = z.strictObject({
+  test: z.union([z.string(), CheckedTest]),
+  /** Programs of the sampler, by their ids, and mutants of the reference that pass all tests before it and fail it. */
+  kills: z.strictObject({ programs: z.array(z.string()), mutants: z.array(z.string()) }).optional(),
+  /** What nothing asked before it, where it kills nobody else. */
+  asks: z.string().optional(),
+  /** How far its input is from what those of the question have in common. */
+  strange: z.number(),
+});
+
+/** What hardening came to for one question. */
+const HardenedRow = z.strictObject({
+  questionId: z.string(),
+  /** Why no test could be added. */
+  reason: z.string().optional(),
+  added: z.array(AddedTest),
+  mutants: z.strictObject({ made: z.int(), survive: z.int(), killed: z.int() }),
+});
+
+const HardenedQuestion = QuestionWithPrograms.extend({ hardened: HardenedRow, before: z.array(z.number()) });
+type HardenedQuestion = z.infer<typeof HardenedQuestion>;
+
+/** Names of the artifact's files next to the rated programs. */
+const FILES = { questions: HARDENED_QUESTIONS, hardened: 'hardened.jsonl' } as const;
+
+/** `hardening.plan`, `hardening.attack`, `hardening.seal`. */
+export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' | 'sandbox'>) {
+  const stage = new ShardedStage(STAGE.hardening);
+
+  const plan = stage.plan({
+    row: QuestionWithPrograms,
+    async run({ config, inputs }) {
+      const questions = new Map<string, FilteredQuestionRow>();
+      for await (const row of store.rowsOf(inputs['questions']!, FilteredQuestionRow)) questions.set(row.id, row);
+      // Counted while the shards are taken.
+      const metrics = { questions: 0, programs: 0, notHardened: {} as Record<string, number> };
+      const withQuestion = async function* (): AsyncGenerator<QuestionWithPrograms> {
+        let current: QuestionWithPrograms | undefined;
+        for await (const program of store.rowsOf(inputs['programs']!, ProgramRow)) {
+          if (program.questionId !== current?.question.id) {
+            if (current) yield current;
+            const question = questions.get(program.questionId);
+            current = question && { question, programs: [] };
+            if (current) metrics.questions += 1;
+          }
+          if (!current) {
+            count(metrics.notHardened, 'programsWithoutQuestion');
+            continue;
+          }
+          metrics.programs += 1;
+          current.programs.push(program);
+        }
+        if (current) yield current;
+      };
+      return { shards: inShards(withQuestion(), config.shardSize), metrics };
+    },
+  });
+
+  const attack = stage.step({
+    after: [plan],
+    row: HardenedQuestion,
+    async run({ config, rows }) {
+      const { trust, maximumTests, inputs, mutants, executions, callSeconds, limits } = config;
+      const { hardened, refused, about, ...spent } = await harden(
+        sandbox,
+        rows.map(({ question, programs }) => ({
+          question,
+          programs: programs.map(({ id, program, passRate }) => ({ id, program, passes: passRate === 1 })),
+          seed: deriveSeed(config.seed, question.id),
+        })),
+        { trust, maximumTests, budget: { inputs, mutants, executions, callSeconds }, limits },
+        {
+          signal: cancellationSignal(),
+          onProgress: (done, total, message) => reportProgress({ done, total, message }),
+        },
+      );
+      const metrics: Record<string, number> = { executions: spent.executions, cpuSeconds: spent.cpuSeconds };
+      for (const [reason, times] of Object.entries(refused)) count(metrics, `refused.${reason}`, times);
+      for (const { reason } of hardened) if (reason !== undefined) count(metrics, `notHardened.${reason}`);
+      return {
+        rows: rows.map(({ question, programs }, at): HardenedQuestion => {
+          const { reason, added, outcomes, mutants: of } = hardened[at]!;
+          const { testCases, tests } = question;
+          return {
+            question: {
+              ...question,
+              tests: [...tests, ...added.map(({ test }) => test)],
+              ...(testCases === undefined ? {} : { testCases: testCases + added.length }),
+            },
+            programs: programs.map((program) => rated(program, outcomes.get(program.id) ?? [])),
+            before: programs.map(({ passRate }) => passRate),
+            hardened: { questionId: question.id, ...(reason === undefined ? {} : { reason }), added, mutants: of },
+          };
+        }),
+        metrics,
+        notes: notesOf(about),
+      };
+    },
+  });
+
+  return stage.activities(store, {
+    plan,
+    steps: { attack },
+    async seal({ config, rows, counts, notes, planMetrics }) {
+      const tests = { program: 0, mutant: 0, kind: 0 };
+      const mutants = { made: 0, survive: 0, killed: 0 };
+      const survivors = { programs: 0, killed: 0 };
+      const sums = { before: 0, after: 0 };
+      const pairs = { before: 0, after: 0 };
+      let hardened = 0;
+      let total = 0;
+      const all = async function* (): AsyncGenerator<ProgramRow> {
+        for await (const row of rows(attack)) {
+          const { added, mutants: of } = row.hardened;
+          if (added.length > 0) hardened += 1;
+          pairs.before += pairsOf(row.before);
+          pairs.after += pairsOf(row.programs.map(({ passRate }) => passRate));
+          for (const { kills } of added) tests[!kills ? 'kind' : kills.programs.length > 0 ? 'program' : 'mutant'] += 1;
+          for (const name of ['made', 'survive', 'killed'] as const) mutants[name] += of[name];
+          for (const [at, program] of row.programs.entries()) {
+            const before = row.before[at]!;
+            total += 1;
+            sums.before += before;
+            sums.after += program.passRate;
+            if (before < 1) continue;
+            survivors.programs += 1;
+            if (program.passRate < 1) survivors.killed += 1;
+          }
+          yield* row.programs;
+        }
+      };
+      const programs = await store.putRows('rows.jsonl', ProgramRow, all());
+      const each = async function* <T>(of: (row: HardenedQuestion) => T): AsyncGenerator<T> {
+        for await (const row of rows(attack)) yield of(row);
+      };
+      return {
+        files: [
+          programs,
+          await store.putRows(
+            FILES.questions,
+            FilteredQuestionRow,
+            each(({ question }) => question),
+          ),
+          await store.putRows(
+            FILES.hardened,
+            HardenedRow,
+            each((row) => row.hardened),
+          ),
+        ],
+        rows: programs.rows!,
+        metrics: {
+          trust: config.trust,
+          hardened,
+          tests,
+          mutants,
+          survivors,
+          pairs,
+          meanPassRate: { before: sums.before / Math.max(1, total), after: sums.after / Math.max(1, total) },
+          notHardened: {
+            ...(planMetrics.notHardened ?? {}),
+            ...named(counts, 'notHardened.'),
+          },
+          refused: named(counts, 'refused.'),
+          executions: counts['executions'] ?? 0,
+          cpuSeconds: counts['cpuSeconds'] ?? 0,
+          notes,
+        },
+      };
+    },
+  });
+}
+
+/** A program with the outcomes of added tests. */
+function rated(program: ProgramRow, more: readonly TestOutcome[]): ProgramRow {
+  if (more.length === 0) return program;
+  const outcomes = [...program.outcomes, ...more];
+  return {
+    ...program,
+    outcomes,
+    passRate: outcomes.filter(({ status }) => status === 'pass').length / outcomes.length,
+    ...(program.testCases === undefined ? {} : { testCases: program.testCases + more.length }),
+  };
+}
+
+/** The counts whose names begin so, without that beginning. */
+function named(counts: Record<string, number>, prefix: string): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(counts)
+      .filter(([name]) => name.startsWith(prefix))
+      .map(([name, times]) => [name.slice(prefix.length), times]),
+  );
+}

@@ -1,0 +1,186 @@
+/** Which of the proposed tests a question keeps, and why. Pure. */
+import type { CheckedTest } from '../../workflows/contract/index.js';
+import type { Candidate } from './proposals.js';
+
+/** A proposed test with everybody whom it kills: mutants of the reference, and programs of the sampler. */
+export interface Offer extends Omit<Candidate, 'kills'> {
+  kills: readonly string[];
+}
+
+/** Why a test stands: it kills who survives all others, or it asks something new. */
+export type Standing = { kills: string[] } | { asks: string };
+
+export interface Chosen<O extends Offer> {
+  offer: O;
+  why: Standing;
+}
+
+export interface ChoosingRule {
+  /** Tests that are added, at most. */
+  maximum: number;
+  /** Strangeness up to which an input may stand for what it kills. */
+  killsUpTo: number;
+  /** Strangeness up to which an input may stand for what it asks. */
+  asksUpTo: number;
+  /** What one unit of strangeness takes from the worth of an input that asks something new. */
+  strangeCosts: number;
+}
+
+/**
+ * The tests that a question keeps, those that kill first.
+ *
+ * 1. Tests that kill: the least strange inputs first, and of these the one that kills most of the survivors.
+ * 2. Of them, those whose victims others kill too are left out again, if the others are no stranger.
+ * 3. The rest of the budget goes to inputs whose answer, path and form were asked for least.
+ *
+ * @param known the inputs that the question has already.
+ * @example
+ * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 });
+ */
+export function chooseTests<O extends Offer>(
+  offers: readonly O[],
+  known: readonly Pick<Offer, 'answer' | 'kinds'>[],
+  { maximum, killsUpTo, asksUpTo, strangeCosts }: ChoosingRule,
+): Chosen<O>[] {
+  const killers = withoutRedundant(
+    cover(
+      offers.filter(({ strange }) => strange <= killsUpTo),
+      maximum,
+    ),
+  );
+  const chosen = killers.map(({ offer, kills }): Chosen<O> => ({ offer, why: { kills } }));
+  const asked = new Asked();
+  for (const each of known) asked.add(each);
+  for (const { offer } of chosen) asked.add(offer);
+  const left = new Set(offers.filter(({ strange }) => strange <= asksUpTo));
+  for (const { offer } of chosen) left.delete(offer);
+  while (chosen.length < maximum && left.size > 0) {
+    let best: O | undefined;
+    let most = -Infinity;
+    for (const offer of left) {
+      const worth = asked.worth(offer) - strangeCosts * offer.strange;
+      if (worth <= most) continue;
+      most = worth;
+      best = offer;
+    }
+    left.delete(best!);
+    chosen.push({ offer: best!, why: { asks: asked.newest(best!) } });
+    asked.add(best!);
+  }
+  return chosen;
+}
+
+/** What an answer that was never asked for is worth, next to 1 for each other kind. */
+const ANSWER_WORTH = 4;
+
+/** How often each kind of answer and input was asked. */
+class Asked {
+  readonly #times = new Map<string, number>();
+
+  add(offer: Pick<Offer, 'answer' | 'kinds'>): void {
+    for (const kind of this.#kinds(offer)) this.#times.set(kind, this.#of(kind) + 1);
+  }
+
+  worth({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): number {
+    return kinds.reduce(
+      (sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2,
+      ANSWER_WORTH / (1 + this.#of(`= ${answer}`)),
+    );
+  }
+
+  /** The kind of an input that was asked least. */
+  newest(offer: Pick<Offer, 'answer' | 'kinds'>): string {
+    return this.#kinds(offer).reduce((least, kind) => (this.#of(kind) < this.#of(least) ? kind : least));
+  }
+
+  #kinds({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): string[] {
+    return [`= ${answer}`, ...kinds];
+  }
+
+  #of(kind: string): number {
+    return this.#times.get(kind) ?? 0;
+  }
+}
+
+/** Offers that kill all who can be killed, greedily, each with those who survive all before it. */
+function cover<O extends Offer>(offers: readonly O[], maximum: number): { offer: O; kills: string[] }[] {
+  const found: { offer: O; kills: string[] }[] = [];
+  const killed = new Set<string>();
+  const levels = [...new Set(offers.map(({ strange }) => strange))].sort((a, b) => a - b);
+  for (const level of levels) {
+    const here = offers.filter(({ strange, kills }) => strange === level && kills.length > 0);
+    while (found.length < maximum) {
+      let best: O | undefined;
+      let most: string[] = [];
+      for (const offer of here) {
+        const fresh = offer.kills.filter((victim) => !killed.has(victim));
+        if (fresh.length > most.length) [best, most] = [offer, fresh];
+      }
+      if (!best) break;
+      found.push({ offer: best, kills: most });
+      for (const victim of most) killed.add(victim);
+    }
+  }
+  return found;
+}
+
+/** Without those whose victims others kill that are no stranger; each keeps the names of its own victims. */
+function withoutRedundant<O extends Offer>(found: readonly { offer: O; kills: string[] }[]): typeof found {
+  let kept = [...found];
+  for (const each of found) {
+    const others = new Set(
+      kept
+        .filter((other) => other !== each && other.offer.strange <= each.offer.strange)
+        .flatMap(({ offer }) => offer.kills),
+    );
+    if (each.offer.kills.every((victim) => others.has(victim))) kept = kept.filter((other) => other !== each);
+  }
+  const named = new Set<string>();
+  return kept.map(({ offer }) => {
+    const kills = offer.kills.filter((victim) => !named.has(victim));
+    for (const victim of kills) named.add(victim);
+    return { offer, kills };
+  });
+}
+
+const INEXACT = 1e-6;
+
+/**
+ * A candidate as a test of its question: an assert, or a comparison with a tolerance where the answer holds floats.
+ *
+ * @example
+ * testOf({ call: 'f(2)', answer: '4', inexact: false }, { form: '__call__', tolerance: null }); // assert f(2) == 4
+ */
+export function testOf(
+  { call, answer, inexact }: Pick<Candidate, 'call' | 'answer' | 'inexact'>,
+  { form, tolerance }: { form: string; tolerance: number | null },
+): string | CheckedTest {
+  const asked = form.replaceAll('__call__', () => call);
+  if (tolerance === null && !inexact) return `assert ${asked} == ${answer}`;
+  return { call: asked, expect: answer, compare: 'tolerance', tolerance: tolerance ?? INEXACT };
+}
+
+/**
+ * Whether a program that was written without the reference answers as the reference does.
+ *
+ * @example
+ * vouchedFor([{ program: 'def f(n): return n + n', status: 'pass' }], 'def f(n): return 2 * n'); // true
+ */
+export function vouchedFor(said: readonly { program: string; status: string }[], reference: string): boolean {
+  const text = reference.replace(/\s+/g, '');
+  return said.some(({ program, status }) => status === 'pass' && program.replace(/\s+/g, '') !== text);
+}
+
+/**
+ * Preference pairs that pass rates of one question give by the rule of the paper (section 2.3, equation 3): the chosen
+ * program passes 0.8 at least, and the rejected one 0.4 less, but something. Equal texts are not told apart.
+ *
+ * @example
+ * pairsOf([1, 0.5, 0]); // 1
+ */
+export function pairsOf(rates: readonly number[]): number {
+  const close = 1e-9;
+  return rates
+    .filter((rate) => rate >= 0.8 - close)
+    .reduce((pairs, best) => pairs + rates.filter((rate) => rate > close && best - rate >= 0.4 - close).length, 0);
+}

@@ -1,0 +1,139 @@
+/** The stage `hardening` on real servers: what it adds, whom that kills, and what later stages make of it. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { selectQuestions, withHardenedTests } from '../../activities/policy/questions.js';
+import {
+  PairRow,
+  ProgramRow,
+  type ArtifactRef,
+  type FilteredQuestionRow,
+  type StageResult,
+} from '../../workflows/contract/index.js';
+import { artifactStore, startWorkflow } from '../fixtures/harness.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'acecoder-hardening-'));
+
+function file(name: string, rows: readonly object[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return path;
+}
+
+const EVENS: FilteredQuestionRow = {
+  id: 'q-evens',
+  seedId: 's-evens',
+  source: 'own',
+  question: 'Write evens(xs), which gives the sum of the even numbers of a list.',
+  entryPoint: 'evens',
+  reference: 'def evens(xs):\n    return sum(x for x in xs if x % 2 == 0)\n',
+  tests: ['assert evens([1, 2, 3, 4]) == 6', 'assert evens([2, 8, 5]) == 10', 'assert evens([7, 6]) == 6'],
+  split: 'train',
+};
+const STRUCTURED: FilteredQuestionRow = {
+  ...EVENS,
+  id: 'q-echo',
+  seedId: 's-echo',
+  entryPoint: 'echo',
+  reference: 'print(input())\n',
+  tests: [{ stdin: 'a', stdout: 'a' }],
+};
+
+/** Programs of a question, with what its own tests say of them. */
+function programs(
+  { id, question, split }: FilteredQuestionRow,
+  given: Record<string, [string, boolean[]]>,
+): ProgramRow[] {
+  return Object.entries(given).map(([name, [program, passes]], index) => ({
+    id: name,
+    questionId: id,
+    split,
+    question,
+    index,
+    program,
+    finish: 'stop',
+    outcomes: passes.map((pass) => ({ status: pass ? 'pass' : 'assertion_failed' })),
+    passRate: passes.filter(Boolean).length / passes.length,
+  }));
+}
+
+const questions = file('questions.jsonl', [EVENS, STRUCTURED]);
+const sampled = file('programs.jsonl', [
+  ...programs(EVENS, {
+    right: [
+      'def evens(xs):\n    t = 0\n    for x in xs:\n        if not x % 2: t += x\n    return t',
+      [true, true, true],
+    ],
+    // Right as long as no even number comes twice.
+    wrong: ['def evens(xs):\n    return sum({x for x in xs if x % 2 == 0})', [true, true, true]],
+    worse: ['def evens(xs):\n    return sum(xs[1:2])', [false, false, true]],
+  }),
+  ...programs(STRUCTURED, { echo: ['print(input())', [true]] }),
+]);
+
+async function harden(config: object): Promise<StageResult> {
+  const inputs = {
+    questions: { kind: 'filteredQuestions', path: questions },
+    programs: { kind: 'programs', path: sampled },
+  };
+  return (await (await startWorkflow('hardening', { inputs, config })).result()) as StageResult;
+}
+
+async function ratesOf(ref: ArtifactRef): Promise<Record<string, number>> {
+  const rates: Record<string, number> = {};
+  for await (const { id, passRate } of artifactStore().rowsOf(ref, ProgramRow)) rates[id] = passRate;
+  return rates;
+}
+
+describe('hardening', () => {
+  it('kills the wrong program that passes the tests of its question, and no right one', async () => {
+    const { ref, metrics } = await harden({ maximumTests: 8 });
+    expect(metrics).toMatchObject({
+      questions: 2,
+      hardened: 1,
+      programs: 4,
+      notHardened: { noAsserts: 1 },
+      survivors: { programs: 3, killed: 1 },
+    });
+    const rates = await ratesOf(ref);
+    expect(rates).toMatchObject({ right: 1, echo: 1 });
+    expect(rates['wrong']).toBeLessThan(1);
+
+    // Rewards of RL are by the same tests.
+    const plain = await selectQuestions(artifactStore(), await questionsRef(ref), 'train', undefined, '');
+    const hardened = await withHardenedTests(artifactStore(), plain, ref);
+    expect(hardened.find(({ id }) => id === EVENS.id)!.tests).toHaveLength(EVENS.tests.length + 8);
+    expect(hardened.find(({ id }) => id === STRUCTURED.id)!.tests).toEqual(STRUCTURED.tests);
+
+    // Where all that passed was equal, pairs come of it.
+    const pairsOf = async (programsOf: object): Promise<number> => {
+      const inputs = { programs: programsOf };
+      const config = { labels: 'strict' };
+      const result = (await (await startWorkflow('preferences', { inputs, config })).result()) as StageResult;
+      const pairs: PairRow[] = [];
+      for await (const pair of artifactStore().rowsOf(result.ref, PairRow)) pairs.push(pair);
+      return pairs.filter(({ rejected }) => rejected.includes('sum({x')).length;
+    };
+    expect(await pairsOf({ kind: 'programs', path: sampled })).toBe(0);
+    expect(await pairsOf(ref)).toBe(1);
+  });
+
+  it('makes the same tests again, whatever the size of its shards', async () => {
+    const one = await harden({ maximumTests: 4, salt: 'one', shardSize: 1 });
+    const two = await harden({ maximumTests: 4, salt: 'two' });
+    expect(one.reused || two.reused).toBe(false);
+    expect(two.ref.digest).toBe(one.ref.digest);
+  });
+
+  it('takes an input only where another program agrees, if that is asked for', async () => {
+    const { metrics } = await harden({ maximumTests: 4, trust: 'agreement', salt: 'agreement' });
+    expect(metrics).toMatchObject({ hardened: 1, survivors: { programs: 3 } });
+  });
+});
+
+/** The questions that an artifact was made of. */
+async function questionsRef(ref: ArtifactRef): Promise<ArtifactRef> {
+  const { inputs } = await artifactStore().manifest(ref);
+  return inputs['questions'] as ArtifactRef;
+}
