@@ -8,7 +8,7 @@ export interface Offer extends Omit<Candidate, 'kills'> {
 }
 
 /** Why a test stands: it kills who survives all others, or it asks something new. */
-export type Standing = { kills: string[] } | { asks: string };
+type Standing = { kills: string[] } | { asks: string };
 
 export interface Chosen<O extends Offer> {
   offer: O;

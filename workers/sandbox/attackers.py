@@ -188,6 +188,11 @@ def has_float(value: Any) -> bool:
     return any(has_float(item) for item in value.values()) if kind is dict else kind is float
 
 
+def _as_float(value: Any) -> float:
+    """A constant of a test that is a number."""
+    return float(value)
+
+
 def is_huge(value: Any) -> bool:
     """Whether a number in it is so large that floats cannot tell it from its neighbours."""
     kind = type(value)
@@ -306,13 +311,12 @@ def _read(condition: ast.expr, entry_point: str) -> tuple[Form, ast.Call] | None
                 and type(bound.value) in (int, float)
                 and (first is call or second is call)
             ):
-                return Form(None, float(bound.value)), call
+                return Form(None, _as_float(bound.value)), call
         case ast.Call(func=ast.Attribute(attr="isclose") | ast.Name(id="isclose"), keywords=keywords):
             if any(argument is call for argument in condition.args):
                 given = [word.value.value for word in keywords if isinstance(word.value, ast.Constant)]
-                return Form(
-                    None, max([float(each) for each in given if type(each) in (int, float)], default=1e-9)
-                ), call
+                tolerances = [_as_float(each) for each in given if type(each) in (int, float)]
+                return Form(None, max(tolerances, default=1e-9)), call
         case ast.UnaryOp(op=ast.Not(), operand=operand) if operand is call:
             return Form(truth), call
         case _ if condition is call:
@@ -468,9 +472,9 @@ class Domain:
         if self.uniform and len({type(item) for item in members}) > 1:
             strange += 4
         if type(value) in (list, tuple):
-            if self.ascending and not _ascends(value):
+            if self.ascending and not _ascends(members):
                 strange += 3
-            if self.distinct and not _is_distinct(value):
+            if self.distinct and not _is_distinct(members):
                 strange += 1
             if self.rectangular and len({len(item) if _has_size(item) else -1 for item in members}) > 1:
                 strange += 5
@@ -1100,6 +1104,7 @@ def _is_zero(node: ast.expr) -> bool:
 
 
 def _change(node: Any, number: int) -> None:
+    changed: Any = node  # the parts of a pattern have types that forbid what makes a mutant
     match node:
         case ast.Compare(ops=[op]):
             node.ops = [_COMPARED[type(op)][number]()]
@@ -1121,10 +1126,11 @@ def _change(node: Any, number: int) -> None:
         case ast.Constant(value=bool()):
             node.value = not node.value
         case ast.Constant(value=int() | float()):
-            node.value += (1, -1)[number]
+            changed.value += (1, -1)[number]
         case ast.Constant(value=str()):
             node.value = ""
-        case ast.Call(func=func):
+        case ast.Call():
+            func = changed.func
             name = func.id if isinstance(func, ast.Name) else func.attr
             if number == 0 and name in _CALLED:
                 if isinstance(func, ast.Name):
@@ -1138,7 +1144,7 @@ def _change(node: Any, number: int) -> None:
         case ast.Slice():
             setattr(node, _bounds(node)[number], None)
         case ast.Break() | ast.Continue():
-            node.__class__ = ast.Pass  # a break or continue that is left out
+            changed.__class__ = ast.Pass  # a break or continue that is left out
         case ast.comprehension():
             del node.ifs[number]
         case ast.FunctionDef() | ast.For():
@@ -1205,7 +1211,7 @@ class Attack:
         if not base:
             return {"reason": "referenceFails"}
         inputs = [given for given, _, _ in base]
-        huge = any(is_huge(value) for given, value, _ in base) or any(is_huge(given.values) for given in inputs)
+        huge = any(is_huge(value) for _, value, _ in base) or any(is_huge(given.values) for given in inputs)
         bold = given["strangest"] > _USUAL
         proposer = Proposer(inputs, random.Random(given["seed"]), bold=bold)
         allows = self._contract()

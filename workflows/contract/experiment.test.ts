@@ -27,7 +27,9 @@ describe('Experiment', () => {
   it('fills in every stage from a name, seeds and a policy', () => {
     const experiment = Experiment.parse(VALID);
     // Fine-tuning is off where it has no settings.
-    expect(Object.keys(experiment.stages).sort()).toEqual(STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning').sort());
+    expect(Object.keys(experiment.stages).sort()).toEqual(
+      STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning').sort(),
+    );
     expect(experiment.onFailure).toBe('park');
     expect(experiment.stages.evaluation.benchmarks).toEqual([{ kind: 'heldOut' }]);
     expect(experiment.stages.preferences).toMatchObject({ minimumBest: 0.8, minimumGap: 0.4, worstAbove: 0 });
