@@ -16,8 +16,11 @@ import { NEXT } from '../replay/histories.js';
 
 type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> };
 
-const micro = (): Micro =>
-  ({ ...microExperiment('micro', inject('seeds'), inject('model')), onFailure: 'park' }) as never;
+const micro = (): Micro => {
+  const { stages, ...experiment } = microExperiment('micro', inject('seeds'), inject('model'));
+  const hardening = { maximumTests: 4, inputs: 100, mutants: 20, shardSize: 8 };
+  return { ...experiment, stages: { ...(stages as object), hardening }, onFailure: 'park' } as never;
+};
 
 /** What names this machine, and what stands for it; the longer path first. */
 const MACHINE: [string, string][] = [
