@@ -1,5 +1,5 @@
 /**
- * A backup of the Temporal dev server's database and of a store, as files.
+ * A backup of the database of an embedded Temporal server, on a file or on PostgreSQL, and of a store, as files.
  *
  * Histories name artifacts, and no artifact names a history. So the database is copied first: what its histories name
  * is in the store by then. In the store, documents name blobs, so that documents are copied before blobs. What is
@@ -15,12 +15,16 @@ import { z } from 'zod';
 import { eachOf } from '../../activities/artifacts/collections.js';
 import { S3Objects, type S3Options } from '../../activities/artifacts/objects.js';
 import { venvPython } from '../setup/paths.mjs';
+import { rememberedTemporal, temporalData } from '../setup/temporal-choice.mjs';
+import { databasePort } from '../stack/embedded-stack.js';
+import { backUpPostgresql, restorePostgresql } from '../stack/temporal-server.js';
 
 const BLOBS = 'blobs/';
 /** What concerns processes that run now. */
 const PASSING = ['probes/', 'sweeps/', 'uploads/'];
 const OBJECTS = 'objects';
 const DATABASE = 'temporal.db';
+const POSTGRESQL = 'postgresql';
 /** Written last: a backup without it was interrupted. */
 const COMPLETE = 'complete.json';
 const LANES = 8;
@@ -29,11 +33,14 @@ const Complete = z.object({ documents: z.number(), blobs: z.number(), bytes: z.n
 /** What a backup holds: objects and their bytes as stored. */
 export type Complete = z.infer<typeof Complete>;
 
-/** Copies the database of a dev server that may run. @throws Error where there is none. */
+/** Copies the database of an embedded server that may run. @throws Error where there is none. */
 export async function backUpDatabase(home: string, folder: string): Promise<void> {
+  const server = rememberedTemporal(home);
+  if (server === undefined)
+    throw new Error(`${home} holds no workflows; name the home by ACECODER_HOME, or copy the store with --store-only.`);
   await mkdir(folder, { recursive: true });
-  const [from, to] = [join(home, 'data', DATABASE), join(folder, DATABASE)];
-  await stat(from);
+  if (server === 'postgresql') return backUpPostgresql(home, join(folder, POSTGRESQL), databasePort(home));
+  const [from, to] = [temporalData(home, server), join(folder, DATABASE)];
   const part = `${to}.part`;
   await rm(part, { force: true });
   // SQLite's own copy of a database that is in use.
@@ -49,9 +56,12 @@ export async function backUpDatabase(home: string, folder: string): Promise<void
 
 /** Puts the database of a backup into a home that has none. @throws Error where it has one. */
 export async function restoreDatabase(folder: string, home: string): Promise<void> {
-  const to = join(home, 'data', DATABASE);
-  if (await stat(to).catch(() => undefined))
-    throw new Error(`${to} exists: restore into a fresh home (ACECODER_HOME).`);
+  const held = rememberedTemporal(home);
+  if (held !== undefined)
+    throw new Error(`${temporalData(home, held)} exists: restore into a fresh home (ACECODER_HOME).`);
+  if (await stat(join(folder, POSTGRESQL)).catch(() => undefined))
+    return restorePostgresql(join(folder, POSTGRESQL), home);
+  const to = temporalData(home, 'dev-server');
   await mkdir(dirname(to), { recursive: true });
   const part = `${to}.part`;
   await writeFile(part, await readFile(join(folder, DATABASE)));

@@ -11,7 +11,7 @@ const HELP = `npm run backup -- FOLDER [options]
 Copies the database of the embedded Temporal server and then the store into FOLDER. Servers and workers may run; no
 garbage collection may. A second backup into the same folder copies new blobs only.
 
-  --store-only  the store alone: after pg_dump of a Temporal server on PostgreSQL
+  --store-only  the store alone: after a backup of the database of your own Temporal server
   --embedded    the store of the embedded stack, whatever ACECODER_S3_ENDPOINT says
   --help        print this
 

@@ -176,6 +176,12 @@ export async function attachStack(options: { home: string }): Promise<Stack | un
   return healthy.every(Boolean) ? describe(home, store, server, state, credentials) : undefined;
 }
 
+/** The port on which PostgreSQL of a home runs; undefined where it does not. */
+export function databasePort(home: string): number | undefined {
+  const { postgresql: database } = readState(home);
+  return isRunning(database) ? database.port : undefined;
+}
+
 /** Stops all servers and leaves no process; their data stays. Returns false when nothing ran. */
 export async function stopStack(options: { home: string; log?: Log }): Promise<boolean> {
   const { home, log = () => {} } = options;

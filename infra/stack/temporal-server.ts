@@ -5,7 +5,8 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmod, cp, mkdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import * as paths from '../setup/paths.mjs';
 import { writeWhole } from '../setup/processes.mjs';
 import { temporalData } from '../setup/temporal-choice.mjs';
@@ -52,6 +53,9 @@ const SERVICES = ['frontend', 'history', 'matching', 'worker'] as const;
 /** Fixed when a database is made; a cluster of several hosts wants 512. */
 const HISTORY_SHARDS = 4;
 
+/** Parts of a backup: files of PostgreSQL, and what lies next to them in a home. */
+const [DATA, MARKS] = ['data', 'home'];
+
 const folderOf = (home: string): string => join(home, 'postgresql');
 const passwordFile = (home: string): string => join(folderOf(home), 'password');
 const schemaMark = (home: string): string => join(folderOf(home), 'tables');
@@ -96,6 +100,43 @@ async function ensureCluster(home: string): Promise<void> {
   ]);
   await run(command, args);
   renameSync(draft, data);
+}
+
+/**
+ * Copies PostgreSQL of a home into `folder`, with the password of its owner: while it runs on `port` by its own base
+ * backup, and else as the files that it left.
+ */
+export async function backUpPostgresql(home: string, folder: string, port: number | undefined): Promise<void> {
+  const draft = `${folder}.part`;
+  const data = join(draft, DATA);
+  await rm(draft, { recursive: true, force: true });
+  await mkdir(draft, { recursive: true, mode: 0o700 });
+  if (port === undefined) {
+    await cp(temporalData(home, 'postgresql'), data, { recursive: true });
+    await rm(join(data, 'postmaster.pid'), { force: true });
+  } else {
+    const [command, ...args] = unprivileged('pg_basebackup', [
+      ...['--pgdata', data, '--host', HOST, '--port', `${port}`, '--username', USER, '--no-password'],
+      ...['--checkpoint', 'fast', '--wal-method', 'stream'],
+    ]);
+    await run(command, args, { PGPASSWORD: password(home) });
+  }
+  await cp(folderOf(home), join(draft, MARKS), { recursive: true });
+  await rm(folder, { recursive: true, force: true });
+  await rename(draft, folder);
+}
+
+/** Puts PostgreSQL of a backup into a home that has none. */
+export async function restorePostgresql(folder: string, home: string): Promise<void> {
+  const data = temporalData(home, 'postgresql');
+  const draft = `${data}.draft`;
+  await rm(draft, { recursive: true, force: true });
+  await mkdir(dirname(data), { recursive: true });
+  await cp(join(folder, MARKS), folderOf(home), { recursive: true });
+  await cp(join(folder, DATA), draft, { recursive: true });
+  // It refuses files that others may read.
+  await Promise.all([folderOf(home), draft].map((each) => chmod(each, 0o700)));
+  await rename(draft, data);
 }
 
 /** Brings the tables to what this version of the server wants. */

@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
-import { STAGES } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
 import {
   checkDigests,
@@ -275,7 +274,7 @@ function measuresOf(
       name: 'experiments',
       value: figure('experiments'),
       unit: '',
-      note: `undisturbed ${reference.seconds.toFixed(0)} s, ${STAGES.length} stages each`,
+      note: `undisturbed ${reference.seconds.toFixed(0)} s each`,
     },
     { name: 'digests other than undisturbed', value: figure('otherDigests'), unit: '', ...none },
     {

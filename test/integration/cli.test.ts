@@ -12,7 +12,6 @@ import { objectKeys } from '../../activities/artifacts/keys.js';
 import { stackEnvironment } from '../../infra/stack/embedded-stack.js';
 import { temporal as temporalPath } from '../../infra/setup/paths.mjs';
 import {
-  STAGES,
   type ArtifactRef,
   type ExperimentStatus,
   type StageName,
@@ -311,7 +310,9 @@ describe('an experiment by Temporal CLI', () => {
     );
     expect(result.reused).toBe(false);
     expect(result.ref.rows).toBeGreaterThan(artifacts.preferences.rows!);
-    expect(await details('alone')).toBe(`**preferences**: done\n\n\`${result.ref.key}\``);
+    // What it left out stands between, by reason.
+    expect((await details('alone')).split('\n\n').at(0)).toBe('**preferences**: done');
+    expect((await details('alone')).split('\n\n').at(-1)).toBe(`\`${result.ref.key}\``);
   });
 });
 
@@ -348,7 +349,8 @@ describe('going back while the experiment runs', () => {
     await runtime.held('trainRewardModel');
     await temporalCli('workflow', 'reset', '--workflow-id', id, '--type', 'LastWorkflowTask', '--reason', 'test');
     runtime.release('trainRewardModel');
-    expect(Object.keys(await finished(id))).toHaveLength(STAGES.length);
+    const asked = Object.keys((microExperiment('', '', '') as { stages: object }).stages);
+    expect(Object.keys(await finished(id)).sort()).toEqual(asked.sort());
     for (const stage of ['rewardModel', 'reinforcement'] as const)
       await expect.poll(() => runsOf(id, stage)).toEqual(['COMPLETED']);
   });

@@ -377,7 +377,7 @@ describe('tables of others', () => {
         )
       ).message;
     expect(await failed({ kind: 'pairs', format: 'aceCodePair300K', path: '/nowhere/x.parquet' })).toContain(
-      'inputs.pairs.path: There is no Parquet file at /nowhere/x.parquet on the GPU worker',
+      'inputs.pairs.path: There is no Parquet, JSON Lines or CSV file at /nowhere/x.parquet on the GPU worker',
     );
     expect(await failed({ kind: 'pairs', format: 'evolInstruct', path: 'x.parquet' })).toContain(
       'inputs.pairs.format: must be a format that holds pairs; evolInstruct holds seeds',
