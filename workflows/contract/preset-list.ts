@@ -345,8 +345,8 @@ export const PRESETS: Record<string, Preset> = {
   },
   'paper-7b-hardened': {
     about:
-      'up to 20 more tests per question, which kill wrong programs that pass its own; an input counts where a sampled ' +
-      'program that passes them all answers as the reference does',
+      'up to 20 more tests per question, which kill wrong programs; an input counts where a sampled program that passes ' +
+      'all tests answers as the reference does',
     extends: ['paper-7b'],
     values: { stages: { hardening: { trust: 'agreement' } } },
   },

@@ -12,9 +12,9 @@ import { StageConfigs } from './stages/index.js';
 
 /** What else is in the key of each stage. */
 const KEYED = {
-  synthesis: { version: 1, kind: 'questions' },
-  filtering: { version: { plan: 3, request: 3, judge: 4, seal: 4 }, kind: 'filteredQuestions' },
-  sampling: { version: { plan: 1, request: 1, judge: 2, seal: 1 }, kind: 'programs' },
+  synthesis: { version: { plan: 1, request: 1, parse: 2, seal: 1 }, kind: 'questions' },
+  filtering: { version: { plan: 3, request: 3, judge: 5, seal: 4 }, kind: 'filteredQuestions' },
+  sampling: { version: { plan: 1, request: 1, judge: 3, seal: 1 }, kind: 'programs' },
 } as const;
 
 interface GoldenKey {
