@@ -22,7 +22,7 @@ const ROWS: readonly { name: string; tests: readonly string[] }[] = [
 export function hub(): Promise<Measure[]> {
   const files = ['runtime/tests/test_hub.py', 'runtime/tests/test_tables.py'];
   const chosen = ROWS.flatMap(({ tests }) => tests).join(' or ');
-  const { stdout } = spawnSync(venvPython(), ['-m', 'pytest', '-v', '-p', 'no:cacheprovider', '-k', chosen, ...files], {
+  const { stdout } = spawnSync(venvPython(), ['-m', 'pytest', '-vv', '-p', 'no:cacheprovider', '-k', chosen, ...files], {
     cwd: join(root, 'workers'),
     encoding: 'utf8',
   });
