@@ -22,10 +22,14 @@ const ROWS: readonly { name: string; tests: readonly string[] }[] = [
 export function hub(): Promise<Measure[]> {
   const files = ['runtime/tests/test_hub.py', 'runtime/tests/test_tables.py'];
   const chosen = ROWS.flatMap(({ tests }) => tests).join(' or ');
-  const { stdout } = spawnSync(venvPython(), ['-m', 'pytest', '-vv', '-p', 'no:cacheprovider', '-k', chosen, ...files], {
-    cwd: join(root, 'workers'),
-    encoding: 'utf8',
-  });
+  const { stdout } = spawnSync(
+    venvPython(),
+    ['-m', 'pytest', '-vv', '-p', 'no:cacheprovider', '-k', chosen, ...files],
+    {
+      cwd: join(root, 'workers'),
+      encoding: 'utf8',
+    },
+  );
   const ended = [...stdout.matchAll(/::(test_\S+).* (PASSED|FAILED|ERROR|SKIPPED)/g)].map(([, name, how]) => ({
     name: name!,
     passed: how === 'PASSED',
