@@ -1,31 +1,11 @@
 /** Programs that solve problems of benchmarks, found in the real sandbox: every form of tests, and what is no solution. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Task } from '../benchmarks/benchmark.js';
-import { OPERATIONS } from '../runtime/operations.js';
-import { PythonService } from '../runtime/python-service.js';
-import { settingsFromEnvironment } from '../runtime/settings.js';
+import { ownSandbox } from '../../test/fixtures/own-sandbox.js';
 import { solvedBy } from './by-running.js';
 import { problemOf, withInputs } from './problems.js';
 
-const home = mkdtempSync(join(tmpdir(), 'acecoder-contamination-'));
-const settings = settingsFromEnvironment({ ...process.env });
-const sandbox = new PythonService(OPERATIONS, {
-  name: 'sandbox-contamination',
-  python: settings.sandboxPython,
-  args: ['-m', 'sandbox', '--workers', '1'],
-  pythonPath: settings.pythonPath,
-  logs: home,
-  startSeconds: 60,
-  graceSeconds: 5,
-  lostAs: 'SandboxUnavailable',
-});
-afterAll(async () => {
-  await sandbox.close();
-  rmSync(home, { recursive: true });
-});
+const sandbox = ownSandbox();
 
 const OPTIONS = { memoryBytes: 512 * 2 ** 20 };
 

@@ -1,31 +1,11 @@
 /** Problems that questions of the training repeat, by running and by their words, and batches that are done already. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import type { ArtifactRef, FilteredQuestionRow } from '../../workflows/contract/index.js';
 import { problemOf, withInputs } from '../contamination/problems.js';
-import { OPERATIONS } from '../runtime/operations.js';
-import { PythonService } from '../runtime/python-service.js';
-import { settingsFromEnvironment } from '../runtime/settings.js';
+import { ownSandbox } from '../../test/fixtures/own-sandbox.js';
 import { suspectsOf } from './suspects.js';
 
-const home = mkdtempSync(join(tmpdir(), 'acecoder-suspects-'));
-const settings = settingsFromEnvironment({ ...process.env });
-const sandbox = new PythonService(OPERATIONS, {
-  name: 'sandbox-suspects',
-  python: settings.sandboxPython,
-  args: ['-m', 'sandbox', '--workers', '1'],
-  pythonPath: settings.pythonPath,
-  logs: home,
-  startSeconds: 60,
-  graceSeconds: 5,
-  lostAs: 'SandboxUnavailable',
-});
-afterAll(async () => {
-  await sandbox.close();
-  rmSync(home, { recursive: true });
-});
+const sandbox = ownSandbox();
 
 const OPTIONS = { memoryBytes: 512 * 2 ** 20 };
 const WORDS = 'Write a function that says how many of the given numbers are even and larger than a limit.';

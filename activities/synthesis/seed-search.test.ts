@@ -1,36 +1,16 @@
 /** The search for calls of seeds, from outside: over a real sandbox, with seeds that do what they can against it. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
 import { SandboxLimits, SeedRow } from '../../workflows/contract/index.js';
 import { deriveSeed } from '../artifacts/keys.js';
 import { judgePrograms } from '../execution/execution.js';
-import { OPERATIONS } from '../runtime/operations.js';
-import { PythonService } from '../runtime/python-service.js';
-import { settingsFromEnvironment } from '../runtime/settings.js';
+import { ownSandbox } from '../../test/fixtures/own-sandbox.js';
 import { searchSeeds } from './seed-search.js';
 import { offline } from './teachers/offline.js';
 import type { Searched } from './teachers/teacher.js';
 
-const home = mkdtempSync(join(tmpdir(), 'acecoder-seeds-'));
-const settings = settingsFromEnvironment({ ...process.env });
-const sandbox = new PythonService(OPERATIONS, {
-  name: 'sandbox',
-  python: settings.sandboxPython,
-  args: ['-m', 'sandbox', '--workers', '1'],
-  pythonPath: settings.pythonPath,
-  logs: home,
-  startSeconds: 60,
-  graceSeconds: 5,
-  lostAs: 'SandboxUnavailable',
-});
+const sandbox = ownSandbox();
 const limits = SandboxLimits.parse({});
-
-afterAll(async () => {
-  await sandbox.close();
-  rmSync(home, { recursive: true, force: true });
-});
 
 const search = (...codes: string[]): Promise<Searched[]> =>
   searchSeeds(
