@@ -50,7 +50,8 @@ const SHARDED: readonly ShardedStageName[] = ['synthesis', 'filtering', 'samplin
 /** The input of the schedules, with a window of one shard. */
 function usualInput(workflow: SimulatedWorkflow): Record<string, unknown> {
   const input = structuredClone(caseOf(workflow, VARIANT).input) as Record<string, unknown>;
-  const { stages, config } = input as { stages?: Record<string, object>; config?: object };
+  const { base, config } = input as { base?: Record<string, unknown>; config?: object };
+  const { stages } = (base ?? input) as { stages?: Record<string, object> };
   const one = { execution: { window: 1 } };
   for (const stage of SHARDED) {
     if (stages) stages[stage] = { ...stages[stage], ...one };
@@ -268,7 +269,7 @@ export class ScriptedActivities {
   readonly #begun = new Map<string, number>();
   readonly #ended = new Map<string, number>();
 
-  constructor(private readonly script: Script) {}
+  constructor(readonly script: Script) {}
 
   /** An attempt begins: what happens while it is held, if it is. */
   begins({ name }: Attempt): readonly Deed[] | undefined {

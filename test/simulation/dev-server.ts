@@ -21,6 +21,7 @@ import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { startStack, stopStack } from '../../infra/stack/embedded-stack.js';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import { FAILURES, QUEUES, queueName, STAGES, type QueueRole } from '../../workflows/contract/index.js';
+import { CELL_NAMES } from './schedules.js';
 import { inputOf, ScriptedActivities, told, type Courses, type Deed, type Script } from './conformance.js';
 import { eventText } from './recorded.js';
 import { ActivityFails, type Attempt } from './server.js';
@@ -115,7 +116,7 @@ export class DevServer {
     }
     await this.#until(async () => (await this.#openIds(root)).length === 0);
     const courses: Courses = {};
-    for (const id of idsOf(root)) {
+    for (const id of idsOf(root, script)) {
       const texts = (await this.#runs(id)).flatMap((events) =>
         afterReset(events).flatMap((event) => eventText(event) ?? []),
       );
@@ -216,7 +217,8 @@ export class DevServer {
 
   async #openIds(root: string): Promise<string[]> {
     const open: string[] = [];
-    for (const id of idsOf(root)) if (await this.#isOpen(id)) open.push(id);
+    const { script } = this.#playing.get(root)!;
+    for (const id of idsOf(root, script)) if (await this.#isOpen(id)) open.push(id);
     return open;
   }
 
@@ -269,8 +271,11 @@ export class DevServer {
   }
 }
 
-/** Ids that a script may start. */
-const idsOf = (root: string): string[] => [root, ...STAGES.map((stage) => `${root}/${stage}`)];
+/** Ids that a script may start: its stages, and of a sweep its cells and their stages. */
+function idsOf(root: string, { workflow }: Script): string[] {
+  const cells = workflow === 'sweep' ? CELL_NAMES.map((cell) => `${root}/${cell}`) : [];
+  return [root, ...cells].flatMap((id) => [id, ...STAGES.map((stage) => `${id}/${stage}`)]);
+}
 
 /** What a run did itself: a reset gives it the events of another one first. */
 function afterReset(events: readonly Event[]): Event[] {

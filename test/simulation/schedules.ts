@@ -199,6 +199,7 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
 const VARIANTS = 6;
 /** What the names of a sweep's cells begin with, and how many there are. */
 const [CELL, CELLS] = ['cell', 4];
+export const CELL_NAMES: readonly string[] = Array.from({ length: CELLS }, (_, at) => `${CELL}-${at + 1}`);
 /** Workflows that run beside an experiment, on the same store and the same devices. */
 const NEIGHBOURS = ['garbageCollection', 'preview', 'datasetRefresh', 'datasetExport'] as const;
 /** Attempts that the workers of each queue take at once. */

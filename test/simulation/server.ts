@@ -276,6 +276,17 @@ export class Server {
     return happens;
   }
 
+  /**
+   * Does what one workflow causes in another. A script has an order of its own, as commands of one workflow task usually
+   * have on a server; otherwise the seed decides what arrives first.
+   */
+  #underWay(arrives: () => void): void {
+    if (!this.pace) return this.timeline.after(this.random.int(1, 20), arrives);
+    this.#lastArrives = Math.max(this.timeline.now + 0.5, this.#lastArrives + 0.001);
+    this.timeline.after(this.#lastArrives - this.timeline.now, arrives);
+  }
+  #lastArrives = 0;
+
   /** Whether a workflow id has an open run. */
   isOpen(workflowId: string): boolean {
     return this.#runs.get(workflowId)?.open ?? false;
@@ -640,12 +651,12 @@ export class Server {
       history.cancellationSent(child.workflowId);
       child.cancelled = true;
       if (child.runId !== undefined)
-        this.timeline.after(this.random.int(1, 20), () => void this.cancel(child.workflowId));
+        this.#underWay(() => void this.cancel(child.workflowId));
     } else if (command.signalExternalWorkflowExecution) {
       const { seq, workflowExecution, childWorkflowId, signalName, args } = command.signalExternalWorkflowExecution;
       const target = workflowExecution?.workflowId ?? childWorkflowId!;
       history.signalInitiated(target, signalName!, args ?? []);
-      this.timeline.after(this.random.int(1, 20), () => {
+      this.#underWay(() => {
         const taken = this.#signal(target, signalName!, args ?? [], run.workflowId);
         if (!run.open) return;
         history.signalAnswered(target, !taken);
@@ -656,7 +667,7 @@ export class Server {
       const { seq, workflowExecution } = command.requestCancelExternalWorkflowExecution;
       const target = workflowExecution!.workflowId!;
       history.cancellationSent(target);
-      this.timeline.after(this.random.int(1, 20), () => {
+      this.#underWay(() => {
         const taken = this.cancel(target);
         const failure = taken ? undefined : { message: 'workflow execution not found', source: 'Server' };
         this.#tell(run, { resolveRequestCancelExternalWorkflow: { seq: seq!, ...(failure ? { failure } : {}) } });
@@ -740,7 +751,7 @@ export class Server {
   }
 
   #tellParent(run: Run, { outcome, ...told }: Told): void {
-    this.timeline.after(this.random.int(1, 20), () => {
+    this.#underWay(() => {
       if (!run.parent) return;
       // Its parent may be another run by now, since a reset.
       const { run: parent, seq } = run.parent;
@@ -787,7 +798,7 @@ export class Server {
   #beginChild(run: Run, child: PendingChild): void {
     const { command } = child;
     const { input, searchAttributes } = command.startChildWorkflowExecution!;
-    this.timeline.after(this.random.int(1, 20), () => {
+    this.#underWay(() => {
       if (!run.open) return;
       if (this.isOpen(child.workflowId)) {
         run.children.delete(child.seq);
@@ -811,7 +822,7 @@ export class Server {
       child.runId = begun.runId;
       run.history.childStarted(child.workflowType, child.workflowId);
       this.#tell(run, { resolveChildWorkflowExecutionStart: { seq: child.seq, succeeded: { runId: begun.runId } } });
-      if (child.cancelled) this.timeline.after(this.random.int(1, 20), () => void this.cancel(child.workflowId));
+      if (child.cancelled) this.#underWay(() => void this.cancel(child.workflowId));
     });
   }
 
