@@ -650,8 +650,7 @@ export class Server {
       if (!child) return;
       history.cancellationSent(child.workflowId);
       child.cancelled = true;
-      if (child.runId !== undefined)
-        this.#underWay(() => void this.cancel(child.workflowId));
+      if (child.runId !== undefined) this.#underWay(() => void this.cancel(child.workflowId));
     } else if (command.signalExternalWorkflowExecution) {
       const { seq, workflowExecution, childWorkflowId, signalName, args } = command.signalExternalWorkflowExecution;
       const target = workflowExecution?.workflowId ?? childWorkflowId!;
