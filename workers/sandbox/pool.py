@@ -295,15 +295,16 @@ class Pool:
             job = jobs[place]
             return _Task(place, _frame(job), job.limits.patience_seconds)
 
-        def run(places: Iterable[int], width: int, on_report: Callable[[int, Report], None]) -> None:
-            self._dispatch(map(task_of, places), width, call, on_report)
+        def run(places: Iterable[int], alone: bool, on_report: Callable[[int, Report], None]) -> None:
+            width, ahead = (1, 1) if alone else (self.size, _AHEAD)
+            self._dispatch(map(task_of, places), width, ahead, call, on_report)
 
-        run(range(len(jobs)), 1 if alone else self.size, on_first_run)
+        run(range(len(jobs)), alone, on_first_run)
         for task in sorted(suspects):
             report = None
             for _ in range(_TRIES_ALONE):
                 again: list[Report] = []
-                run([task], 1, lambda _, report, again=again: again.append(report))
+                run([task], True, lambda _, report, again=again: again.append(report))
                 report = again[0] if again else None
                 if report is None or report.is_sound:
                     break
@@ -323,12 +324,13 @@ class Pool:
         self,
         tasks: Iterable[_Task],
         width: int,
+        ahead: int,
         call: Call,
         on_report: Callable[[int, Report], None],
     ) -> None:
-        """Give each task to one of the first `width` zygotes and hand over its report.
+        """Give each task to one of the first `width` zygotes, of which each has up to `ahead`, and hand over its report.
 
-        A zygote gets its next small frame while it works on one, so that it need not wait for this side. Returns early
+        With two, a zygote has its next small frame while it works on one, and need not wait for this side. Returns early
         when no zygote can be started any more.
         """
         waiting, again = iter(tasks), deque[_Task]()
@@ -356,7 +358,7 @@ class Pool:
 
             def fill(zygote: _Zygote) -> bool:
                 """Send the zygote a task where it can take one; whether there may be more to send."""
-                if len(zygote.sent) >= (1 if width == 1 else _AHEAD):
+                if len(zygote.sent) >= ahead:
                     return False
                 if zygote.sent and len(zygote.sent[0].frame) > _SMALL_FRAME:
                     return False  # it may not be read yet, and sending would block
