@@ -110,7 +110,7 @@ module.exports = {
       'store-stands-alone',
       'The store is below the stages. Of the runtime it may know where files of a configuration lie.',
       { path: '^activities/artifacts/', pathNot: '\\.test\\.ts$' },
-      { path: '^activities/', pathNot: '^activities/artifacts/' },
+      { path: '^activities/', pathNot: '^activities/(artifacts/|metrics\\.ts$)' },
     ),
     rule(
       'stages-are-neighbours',
@@ -139,7 +139,7 @@ module.exports = {
       'runtime-knows-no-stage',
       'The runtime serves every stage: contract, store and itself.',
       { path: '^activities/runtime/', pathNot: '\\.test\\.ts$' },
-      { path: '^activities/', pathNot: '^activities/(runtime|artifacts)/' },
+      { path: '^activities/', pathNot: '^activities/((runtime|artifacts)/|metrics\\.ts$)' },
     ),
     rule(
       'activities-packages',
@@ -195,7 +195,7 @@ module.exports = {
         'server, and a comparison reads the store alone.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
-        pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/operations\\.ts$'],
+        pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/(operations|metrics)\\.ts$'],
       },
       {
         path: ['^(workflows|activities|workers|test)/', '^node_modules/'],

@@ -17,6 +17,7 @@ import {
   type NvidiaSmiCommand,
 } from './gpu-launcher.js';
 import { keepRunningWithoutLog } from './log.js';
+import { PROCESS_NUMBER } from './observability/addresses.js';
 import { onEndSignal } from './signals.js';
 
 const HELP = `workers/gpu.ts [options]
@@ -41,6 +42,7 @@ Environment:
 /** This entry again as the worker of an assignment: see {@link runAsChild}. */
 function forkWorker(
   { name, deviceClass, devices, cudaVisibleDevices }: Assignment,
+  number: number,
   wait: string | undefined,
 ): ChildProcess {
   return fork(fileURLToPath(import.meta.url), ['--device', name, ...(wait === undefined ? [] : ['--wait', wait])], {
@@ -53,6 +55,7 @@ function forkWorker(
       ACECODER_PROCESSES: String(devices.length),
       ACECODER_DEVICE: name,
       ACECODER_DEVICE_CLASS: deviceClass,
+      [PROCESS_NUMBER]: String(number),
     },
   });
 }
@@ -118,12 +121,18 @@ async function run(): Promise<void> {
   const nvidiaSmi = nvidiaSmiOfPath();
   if (values.list) return printPlan(nvidiaSmi, host);
 
+  // The same number at each start, because it decides the ports of the process.
+  const numbers: string[] = [];
+  const numberOf = ({ name }: Assignment): number => {
+    if (!numbers.includes(name)) numbers.push(name);
+    return numbers.indexOf(name);
+  };
   const stop = new AbortController();
   const giveBack = onEndSignal(() => stop.abort());
   const result = await launch({
     ...host,
     nvidiaSmi,
-    startChild: (assignment) => forkWorker(assignment, values.wait),
+    startChild: (assignment) => forkWorker(assignment, numberOf(assignment), values.wait),
     signal: stop.signal,
     log: console.log,
     healthSeconds,

@@ -11,7 +11,7 @@ import type { ArtifactStore } from '../activities/artifacts/store.js';
 import { shellWord } from '../workflows/contract/index.js';
 
 /** Conditions by name. Each gives the obstacle as a sentence, or undefined when it holds. */
-type Conditions = Record<string, () => Promise<string | undefined>>;
+export type Conditions = Record<string, () => Promise<string | undefined>>;
 
 interface Waiting {
   /** Seconds after which waiting ends in an error; without it the waiting has no limit. */
@@ -39,7 +39,7 @@ export async function waitFor(
   for (let pause = 1; ; pause = Math.min(2 * pause, maximumPauseSeconds)) {
     await Promise.all(
       Object.entries(conditions).map(async ([name, look]) => {
-        const obstacle = await withTimeLimit(look, signal);
+        const obstacle = await looked(look, signal);
         if (obstacle === told.get(name)) return;
         if (obstacle === undefined) {
           told.delete(name);
@@ -61,7 +61,8 @@ export async function waitFor(
   }
 }
 
-async function withTimeLimit(
+/** The obstacle that a look finds, or that it takes too long. Of an error its message. */
+export async function looked(
   look: () => Promise<string | undefined>,
   signal: AbortSignal,
 ): Promise<string | undefined> {

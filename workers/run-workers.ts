@@ -21,7 +21,11 @@ import { createServices, type OwnedServices } from './plugins/services.js';
 import { taskQueuesOf } from './plugins/task-queues.js';
 import { workflowBundle } from './workflow-bundle.js';
 import { keepRunningWithoutLog } from './log.js';
-import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor } from './readiness.js';
+import { addressOf } from './observability/addresses.js';
+import { workingConditions } from './observability/conditions.js';
+import { Health } from './observability/health.js';
+import { installTelemetry } from './observability/telemetry.js';
+import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor, type Conditions } from './readiness.js';
 import { onEndSignal } from './signals.js';
 
 interface CreateWorkersOptions {
@@ -119,6 +123,7 @@ export interface RunOptions {
  * ```
  */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
+  for (const line of installTelemetry(process.env)) console.log(line);
   // With much memory, V8 lets garbage grow to several times the live heap. Models and programs need that memory.
   setFlagsFromString('--heap-growing-percent=20');
   const config = loadClientConnectConfig();
@@ -140,17 +145,17 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       () => namespace,
     ),
   });
+  const needs: Conditions = {
+    'Temporal server': () => server.obstacle(),
+    'Artifact store': () => storeObstacle(services.store),
+    Disk: () => diskObstacle(join(services.settings.home, 'cache')),
+  };
+  const health = new Health();
+  const listen = addressOf(process.env, 'ACECODER_HEALTH');
   try {
-    await untilSignal((signal) =>
-      waitFor(
-        {
-          'Temporal server': () => server.obstacle(),
-          'Artifact store': () => storeObstacle(services.store),
-          Disk: () => diskObstacle(join(services.settings.home, 'cache')),
-        },
-        { seconds: waitSeconds, signal, log: (line) => console.warn(line) },
-      ),
-    );
+    if (listen) console.log(`health: ${await health.listen(listen)}`);
+    health.watch({ ...needs, Workers: () => Promise.resolve('not started yet') });
+    await untilSignal((signal) => waitFor(needs, { seconds: waitSeconds, signal, log: (line) => console.warn(line) }));
     await services.searchAttributes();
     if (roles.includes('sandbox')) {
       const { level, isolation, trouble } = await services.sandbox.versions();
@@ -171,6 +176,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
     });
     // The model runtime takes seconds to import, so it starts before the first task arrives.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
+    health.watch({ ...needs, ...workingConditions(roles, workers, services, server, namespace) });
     const queues = workers.map(({ options }) => options.taskQueue).join(', ');
     console.log(`workers of ${roles.join(', ')} serve ${queues} of namespace '${namespace}' at ${address}`);
     if (roles.includes('gpu') && device === undefined)
@@ -188,6 +194,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       console.warn('Activities did not end in the grace time. They are left alone, and start again on other workers.');
     else if (failed) throw failed.reason;
   } finally {
+    await health.close();
     await services.close();
     // An activity that was left alone may still hold the connection. It ends with the process.
     await server.close().catch(() => undefined);

@@ -5,7 +5,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { bundleWorkflowCode, type WorkflowBundle } from '@temporalio/worker';
+import { bundleWorkflowCode, Runtime, type WorkflowBundle } from '@temporalio/worker';
 import { sha256 } from '../activities/artifacts/keys.js';
 import { fileDigest, filesOf } from '../activities/artifacts/files.js';
 import { AceCoderPlugin, workflowsPath } from './plugins/acecoder-plugin.js';
@@ -22,6 +22,7 @@ export async function workflowBundle(folder: string, services: OwnedServices): P
   const { code } = await bundleWorkflowCode({
     workflowsPath: workflowsPath.all,
     plugins: [new AceCoderPlugin({ services })],
+    logger: Runtime.instance().logger,
   });
   await mkdir(folder, { recursive: true });
   const unfinished = join(folder, `${process.pid}.unfinished`);

@@ -12,6 +12,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { StageFailure, type ManifestFile } from '../../workflows/contract/index.js';
+import { set } from '../metrics.js';
 import { eachOf } from './collections.js';
 import { evict, type Evicted } from './eviction.js';
 import { fileDigest, filesOf, isDiskFull, linkInto, place, sweepUntouched } from './files.js';
@@ -135,9 +136,14 @@ export class BlobCache {
 
   #evict(most: (bytes: number) => number): Promise<Evicted> {
     const folders = { blobs: this.#blobs, folders: this.#folders, spool: this.#spool };
-    return (this.#evicting ??= evict(folders, most).finally(() => {
-      this.#evicting = undefined;
-    }));
+    return (this.#evicting ??= evict(folders, most)
+      .then((evicted) => {
+        set('cacheBytes', evicted.after, {});
+        return evicted;
+      })
+      .finally(() => {
+        this.#evicting = undefined;
+      }));
   }
 
   /**

@@ -5,6 +5,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { ClientRequest, type IncomingHttpHeaders, type IncomingMessage, type RequestOptions } from 'node:http';
+import { add } from '../metrics.js';
 
 /** Bytes of a request's body that are written at once. The store's taking them is seen after each. */
 const SLICE_BYTES = 256 * 1024;
@@ -77,6 +78,8 @@ export class StoreTransport {
 
 class StoreRequest extends ClientRequest {
   #response: IncomingMessage | undefined;
+  /** What its socket had read and written before this request. */
+  #before = { bytesRead: 0, bytesWritten: 0 };
 
   constructor(
     options: RequestOptions,
@@ -87,6 +90,7 @@ class StoreRequest extends ClientRequest {
     super(options);
     exchange.method = this.method;
     this.once('error', (error) => (exchange.broken ??= error));
+    this.once('socket', ({ bytesRead, bytesWritten }) => (this.#before = { bytesRead, bytesWritten }));
     this.once('response', (response) => this.#take(response, respond));
     this.#watch();
   }
@@ -154,10 +158,21 @@ class StoreRequest extends ClientRequest {
     const abort = (): void => this.#fail(signal?.reason instanceof Error ? signal.reason : new Error('aborted'));
     signal?.addEventListener('abort', abort, { once: true });
     this.once('close', () => {
+      this.#meter();
       clearInterval(timer);
       signal?.removeEventListener('abort', abort);
       if (this.#response?.complete) moved();
     });
+  }
+
+  #meter(): void {
+    const { status, broken } = this.exchange;
+    add('storeRequests', 1, {
+      outcome: status !== undefined && isError(status) ? 'refused' : broken ? 'broken' : 'ok',
+    });
+    const { bytesRead = 0, bytesWritten = 0 } = this.socket ?? {};
+    add('storeBytes', bytesWritten - this.#before.bytesWritten, { direction: 'sent' });
+    add('storeBytes', bytesRead - this.#before.bytesRead, { direction: 'received' });
   }
 
   #fail(error: Error): void {

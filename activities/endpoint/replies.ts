@@ -21,6 +21,7 @@ import {
 import { count, eachOf } from '../artifacts/collections.js';
 import { objectKeys, sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
+import { add, set } from '../metrics.js';
 import type { KeyOf } from './allowed.js';
 import { Endpoint, textOf } from './endpoint.js';
 import type { RetryReason } from './meaning.js';
@@ -96,6 +97,8 @@ export async function askForReplies(asking: Asking): Promise<Asked> {
   const { store, model, execution } = asking;
   return new ShardOfRequests(asking, await Refusals.of(store, execution.endpoint, model)).run();
 }
+
+const MICRODOLLARS = 1_000_000;
 
 class ShardOfRequests {
   readonly #asking: Asking;
@@ -327,12 +330,14 @@ class ShardOfRequests {
           this.#tokens.giveBack(expectedTokens - usage.promptTokens - usage.completionTokens);
           if (reply.status === 200) this.#replyTokens += (usage.completionTokens - this.#replyTokens) / 8;
           this.#have(index, reply);
+          this.#meter(reply);
           this.#tell();
           return;
         }
         if (outcome.kind !== 'again') continue;
         this.#tokens.giveBack(expectedTokens);
         this.#count(`retries.${outcome.reason satisfies RetryReason}`);
+        add('repliesAgain', 1, { reason: outcome.reason });
         this.#lastTrouble = `${outcome.reason}: ${outcome.message}`;
         this.#tell();
         const until = Date.now() + pauseMs(attempt, outcome.afterMs, Math.random());
@@ -394,6 +399,16 @@ class ShardOfRequests {
     if (!this.#replies[index]) this.#done += 1;
     this.#replies[index] = { ...reply, seedId: this.#asking.asks[index]!.seedId };
     this.#spentUsd += costOfReply(reply, this.#asking.execution.endpoint);
+  }
+
+  /** Counts a reply that has come now; one that was stored before costs nothing. */
+  #meter(reply: RawReply): void {
+    const { execution } = this.#asking;
+    const { model } = this.#asking.model;
+    add('tokens', reply.usage.promptTokens, { model, direction: 'prompt' });
+    add('tokens', reply.usage.completionTokens, { model, direction: 'completion' });
+    add('cost', MICRODOLLARS * costOfReply(reply, execution.endpoint), { model });
+    if (execution.share.usd !== undefined) set('budgetLeft', execution.share.usd - this.#spentUsd, { model });
   }
 
   #count(name: string, by = 1): void {

@@ -2,6 +2,7 @@
  * Verdicts of untrusted programs. A program's pass rate is passed over kept test cases; where one test could not be
  * judged there is no rate, and the type makes it impossible to read one.
  */
+import { add } from '../metrics.js';
 import type { Result, SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 import {
@@ -126,6 +127,7 @@ export async function judgePrograms(
       verdict.flags,
     );
   });
+  add('verdicts', judgements.length, {});
   return {
     judgements,
     cpuSeconds: result.measurements.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),

@@ -53,6 +53,7 @@ import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
 import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
+import { add, set } from '../metrics.js';
 
 /** What every activity of a round receives; `inputs` are the artifacts that it reads. */
 export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
@@ -448,6 +449,8 @@ export function reinforcementActivities(services: Services) {
             ];
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
+            add('rounds', 1, {});
+            set('reward', trained.reduce((sum, { reward }) => sum + reward!, 0) / trained.length, {});
             return {
               files,
               metrics: {

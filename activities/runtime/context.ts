@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { asyncLocalStorage, Context } from '@temporalio/activity';
 import type { Logger } from '@temporalio/common';
 import { MESSAGES, type Producer } from '../../workflows/contract/index.js';
+import { add } from '../metrics.js';
 import { PACKAGE, gitCommit } from './package.js';
 
 /** Progress shown by `temporal workflow describe` and by follow. But for `resume` it is for display alone. */
@@ -20,7 +21,9 @@ const latest = new WeakMap<Context, HeartbeatDetails>();
 
 /** Sets the details that the heartbeat interceptor sends with its next beat. */
 export function reportProgress(details: HeartbeatDetails): void {
-  latest.set(Context.current(), details);
+  const context = Context.current();
+  latest.set(context, details);
+  add('progress', 1, { activity: context.info.activityType });
   moved();
 }
 

@@ -22,7 +22,8 @@ import type {
 import { FAILURES, StageFailure, type FailureType, type QueueRole } from '../../workflows/contract/index.js';
 import { isDiskFull } from '../artifacts/files.js';
 import { holdingFiles } from '../artifacts/holds.js';
-import { lastProgress, onLeavingDevice, watchMovement, type Movement } from './context.js';
+import { add, observe } from '../metrics.js';
+import { lastProgress, leaveDevice, onLeavingDevice, watchMovement, type Movement } from './context.js';
 
 const HEARTBEAT_SECONDS = 4;
 /**
@@ -116,10 +117,14 @@ class Inbound implements ActivityInboundCallsInterceptor {
     const key = keyOf(this.context.info);
     let ended: (() => void) | undefined;
     const { leave } = this.options;
-    if (leave)
+    if (leave) {
+      const began = performance.now();
+      observe('deviceWait', Date.now() - this.context.info.currentAttemptScheduledTimestampMs, {});
       onLeavingDevice(this.context, () => {
+        if (!ended) add('deviceBusy', performance.now() - began, { activity: this.context.info.activityType });
         ended ??= leave();
       });
+    }
     const given = this.#givenUp();
     try {
       const result = await Promise.race([holdingFiles(() => next(input)), given.up]);
@@ -129,10 +134,13 @@ class Inbound implements ActivityInboundCallsInterceptor {
       // The next attempt goes on from here, although no beat was due.
       const progress = lastProgress(this.context);
       if (progress?.resume !== undefined) this.context.heartbeat(progress);
-      throw this.#classify(error, key);
+      const failure = this.#classify(error, key);
+      add('failures', 1, { activity: this.context.info.activityType, class: classOf(failure) });
+      throw failure;
     } finally {
       clearInterval(timer);
       given.stop();
+      if (leave) leaveDevice();
       ended?.();
     }
   }
@@ -260,6 +268,13 @@ class Inbound implements ActivityInboundCallsInterceptor {
 
 /** Failures that may last a night, and that nobody mends by asking more often. */
 const PATIENT: ReadonlySet<string> = new Set(['StoreUnavailable', 'DiskFull', 'VersionMismatch']);
+
+/** The class of a failure for a label: never a text of its own. */
+function classOf(failure: unknown): string {
+  if (failure instanceof ApplicationFailure && failure.type && Object.hasOwn(FAILURES, failure.type))
+    return failure.type;
+  return failure instanceof CancelledFailure ? 'Cancelled' : 'Unknown';
+}
 
 function keyOf(info: Info): string {
   return `${info.workflowExecution?.workflowId}/${info.workflowExecution?.runId}/${info.activityId}`;

@@ -23,6 +23,7 @@ import { stageRecipe } from '../artifacts/recipes.js';
 import { collect, count } from '../artifacts/collections.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { currentProducer, leaveDevice } from './context.js';
+import { add } from '../metrics.js';
 
 const PlanDocument = z.object({
   config: z.json(),
@@ -285,6 +286,7 @@ function shardedStageActivities<D extends ShardedDefinition>(
         workflowId,
       };
       await store.putJson(objectKeys.shard(key, shard, name), document);
+      add('rows', result.rows.length, { activity: `${stage}.${name}` });
       return { rows: result.rows.length, reused: false, metrics: document.metrics };
     };
   }

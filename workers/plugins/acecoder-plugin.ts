@@ -7,9 +7,16 @@
  */
 import { fileURLToPath } from 'node:url';
 import { SimplePlugin } from '@temporalio/plugin';
-import type { BundleOptions, NativeConnection, Worker, WorkerOptions } from '@temporalio/worker';
+import {
+  Runtime,
+  type BundleOptions,
+  type NativeConnection,
+  type Worker,
+  type WorkerOptions,
+} from '@temporalio/worker';
 import { composeActivities, createActivities, type Activity } from '../../activities/index.js';
 import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
+import { useMeter } from '../../activities/metrics.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
 import { storeObstacle } from '../readiness.js';
 import { DeviceSlots } from './device-slots.js';
@@ -194,6 +201,7 @@ export class AceCoderPlugin extends SimplePlugin {
       throw new Error(`A plugin after ${this.name} replaces the activities ${replaced.join(', ')}.`);
     const obstacle = this.#own && (await storeObstacle(this.#own.store));
     if (obstacle !== undefined) console.warn(obstacle);
+    useMeter(Runtime.instance().metricMeter);
     return super.runWorker(worker, next);
   }
 }
