@@ -10,8 +10,6 @@ import { healthOf, planAssignments, type Assignment, type DeviceClasses, type He
 
 /** Timeout of nvidia-smi in seconds. A GPU that fell off its bus makes it hang. */
 const NVIDIA_SMI_SECONDS = 15;
-/** Seconds that a worker gets to finish its step, write a checkpoint and end Python. */
-export const GRACE_SECONDS = 95;
 /** Seconds before a worker restarts: `first`, doubled with each early end in a row, up to `last`. */
 const BACKOFF_SECONDS = { first: 1, last: 300 };
 /** A worker that ran for so many seconds restarts after the first waiting time. */
@@ -128,7 +126,8 @@ export interface LaunchOptions extends HostConfig {
   signal: AbortSignal;
   log: (line: string) => void;
   healthSeconds: number;
-  graceSeconds?: number;
+  /** Seconds that a worker gets to finish its step, write a checkpoint and end Python. */
+  graceSeconds: number;
   backoffSeconds?: { first: number; last: number };
 }
 
@@ -144,7 +143,7 @@ export async function launch({
   signal,
   log,
   healthSeconds,
-  graceSeconds = GRACE_SECONDS,
+  graceSeconds,
   backoffSeconds = BACKOFF_SECONDS,
   ...host
 }: LaunchOptions): Promise<'noGpu' | 'stopped'> {

@@ -6,9 +6,9 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { QUEUES, queueName } from '../workflows/contract/index.js';
+import { graceOf } from '../activities/runtime/settings.js';
 import { healthOf, readDeviceClasses, type Assignment } from './devices.js';
 import {
-  GRACE_SECONDS,
   launch,
   nvidiaSmiOfPath,
   planHost,
@@ -64,7 +64,7 @@ function forkWorker(
 async function runAsChild(wait: string | undefined): Promise<void> {
   process.once('disconnect', () => {
     process.kill(process.pid, 'SIGTERM');
-    setTimeout(() => process.exit(1), GRACE_SECONDS * 1000).unref();
+    setTimeout(() => process.exit(1), graceOf(process.env).process * 1000).unref();
   });
   process.channel?.unref();
   await serve(wait);
@@ -136,6 +136,7 @@ async function run(): Promise<void> {
     signal: stop.signal,
     log: console.log,
     healthSeconds,
+    graceSeconds: graceOf(process.env).process,
   });
   // An nvidia-smi that hangs in the driver would keep this process alive.
   if (result === 'stopped') process.exit(0);

@@ -123,7 +123,7 @@ describe('an activity that moves', () => {
 describe('the next attempt', () => {
   /** The pauses that one worker asks for, one failure after another. */
   async function pauses(type: FailureType, failures: { attempt?: number; done?: number }[]): Promise<unknown[]> {
-    const worker = activityInterceptor({ limits: { idle: 60, silent: 60 } });
+    const worker = activityInterceptor({ graceSeconds: 45, limits: { idle: 60, silent: 60 } });
     const asked: unknown[] = [];
     for (const { attempt, done } of failures) {
       const work = (): Promise<never> => {
@@ -167,7 +167,7 @@ describe('an unknown error', () => {
   const broken = (text: string): Promise<never> => Promise.reject(new TypeError(text));
 
   it('that comes back four times in a row on one worker, without progress, is final', async () => {
-    const worker = activityInterceptor({ limits: { idle: 60, silent: 60 } });
+    const worker = activityInterceptor({ graceSeconds: 45, limits: { idle: 60, silent: 60 } });
     const fails = (text: string, done?: number): Promise<unknown> =>
       failureOf(
         new Attempt({ worker }).run(() => {

@@ -26,11 +26,6 @@ import { add, observe } from '../metrics.js';
 import { lastProgress, leaveDevice, onLeavingDevice, watchMovement, type Movement } from './context.js';
 
 const HEARTBEAT_SECONDS = 4;
-/**
- * Time in which an activity that was told to end has to do so. A Python process is killed after 30 s of it, and a
- * worker's shutdown is forced after 60 s.
- */
-const GRACE_SECONDS = 45;
 /** Longest pause between attempts while the store is away or a disk is full. Other failures have the workflow's. */
 const LONGEST_PAUSE_SECONDS = 60;
 const IDENTICAL_FAILURES = 4;
@@ -81,7 +76,7 @@ export interface InterceptorOptions {
   leave?: LeaveDevice | undefined;
   limits: MovementLimits;
   /** Seconds in which an activity that was told to end has to do so. */
-  graceSeconds?: number;
+  graceSeconds: number;
   heartbeatSeconds?: number;
 }
 
@@ -89,7 +84,7 @@ export interface InterceptorOptions {
 export function activityInterceptor({
   leave,
   limits,
-  graceSeconds = GRACE_SECONDS,
+  graceSeconds,
   heartbeatSeconds = HEARTBEAT_SECONDS,
 }: InterceptorOptions): (context: Context) => ActivityInterceptors {
   const seen = new Map<string, Seen>();

@@ -88,6 +88,37 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   };
 }
 
+/** Seconds from the signal that ends a worker until it is forced to end, unless told, and the least. */
+const GRACE_SECONDS = { usual: 60, least: 5 };
+/** Seconds beyond those of a worker until the GPU launcher kills its process. */
+const LAUNCHER_MORE_SECONDS = 35;
+
+/** How long what ends has, in seconds. Each has to end before what waits for it. */
+export interface Grace {
+  /** A process of the model runtime, which ends its step and writes a checkpoint. */
+  python: number;
+  /** An activity that was told to end. */
+  activity: number;
+  worker: number;
+  /** The process of a worker, until the GPU launcher kills it. */
+  process: number;
+}
+
+/**
+ * The grace times that follow from `ACECODER_GRACE_SECONDS`. A host that is taken away with 30 s notice wants 25.
+ *
+ * @throws Error where it is no number of seconds.
+ * @example
+ * graceOf({}); // { python: 30, activity: 45, worker: 60, process: 95 }
+ */
+export function graceOf(env: NodeJS.ProcessEnv): Grace {
+  const text = env['ACECODER_GRACE_SECONDS'];
+  const worker = text ? Number(text) : GRACE_SECONDS.usual;
+  if (!(worker >= GRACE_SECONDS.least && worker <= 3600))
+    throw new Error(`ACECODER_GRACE_SECONDS is ${text}; it is a number of seconds from ${GRACE_SECONDS.least} to 3600.`);
+  return { python: worker / 2, activity: (3 * worker) / 4, worker, process: worker + LAUNCHER_MORE_SECONDS };
+}
+
 /** A path of a configuration: absolute, or relative to the worker's working folder, or else to the package. */
 export function resolvePath(path: string, exists: (path: string) => boolean): string {
   if (isAbsolute(path)) return path;

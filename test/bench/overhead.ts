@@ -67,7 +67,7 @@ function configOf(preset: string, salt: string): Experiment {
 /** The experiment without Temporal: the same activities, one after the other, shards in the same window. */
 class PlainScript {
   readonly #activities: Record<string, Activity>;
-  readonly #worker = activityInterceptor({ limits: movementLimits('gpu') });
+  readonly #worker = activityInterceptor({ graceSeconds: 45, limits: movementLimits('gpu') });
   readonly #attempts = new Set<Attempt>();
 
   constructor(services: ReturnType<typeof createServices>) {

@@ -18,6 +18,7 @@ import { composeActivities, createActivities, type Activity } from '../../activi
 import { activityInterceptor, movementLimits } from '../../activities/runtime/interceptor.js';
 import { useMeter } from '../../activities/metrics.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
+import { graceOf } from '../../activities/runtime/settings.js';
 import { storeObstacle } from '../readiness.js';
 import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
@@ -140,6 +141,7 @@ export class AceCoderPlugin extends SimplePlugin {
           activityInterceptor({
             leave: typeof slots === 'number' ? undefined : () => slots.leave(),
             limits: movementLimits(role),
+            graceSeconds: graceOf(process.env).activity,
           }),
         ],
       },
@@ -166,7 +168,7 @@ export class AceCoderPlugin extends SimplePlugin {
       // A killed worker keeps its workflows for so long: then the server gives them to another one.
       stickyQueueScheduleToStartTimeout: options.stickyQueueScheduleToStartTimeout ?? '4s',
       // Long enough for a training to reach the end of its step and write a checkpoint.
-      shutdownForceTime: options.shutdownForceTime ?? '60s',
+      shutdownForceTime: options.shutdownForceTime ?? `${graceOf(process.env).worker}s`,
     };
   }
 

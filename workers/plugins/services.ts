@@ -12,7 +12,7 @@ import { activitySignal, moved } from '../../activities/runtime/context.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
-import { settingsFromEnvironment } from '../../activities/runtime/settings.js';
+import { graceOf, settingsFromEnvironment } from '../../activities/runtime/settings.js';
 
 /**
  * Where services come from.
@@ -91,6 +91,7 @@ export function createServices({
   label,
 }: ServicesOptions = {}): OwnedServices {
   const settings = settingsFromEnvironment(env);
+  const grace = graceOf(env);
   const endpoints = readEndpoints(env['ACECODER_ENDPOINTS']);
   const logs = join(settings.home, 'logs');
   const named = (name: string): string => (label ? `${name}-${safeName(label, { keepCase: true })}` : name);
@@ -106,7 +107,7 @@ export function createServices({
     },
     // Importing torch and transformers takes 5 to 13 s, and longer on a busy host.
     startSeconds: 180,
-    graceSeconds: 30,
+    graceSeconds: grace.python,
     lostAs: 'RuntimeLost',
   });
   const vllm = new PythonService(OPERATIONS, {
@@ -116,7 +117,7 @@ export function createServices({
     pythonPath: settings.pythonPath,
     logs,
     startSeconds: 300,
-    graceSeconds: 30,
+    graceSeconds: grace.python,
     lostAs: 'RuntimeLost',
   });
   const sandbox = new PythonService(OPERATIONS, {
