@@ -662,7 +662,8 @@ export const EvaluationRow = z.strictObject({
   /** What the policy wrote after the opened answer; the program is `programPrefix` and this. */
   response: z.string(),
   programPrefix: z.string(),
-  finish: z.enum(['stop', 'length']),
+  /** `promptTooLong`: the policy could not read the task, and wrote nothing. */
+  finish: z.enum(['stop', 'length', 'promptTooLong']),
   outcomes: z.array(TestOutcome),
   /** True when every test passed. */
   passed: z.boolean(),
