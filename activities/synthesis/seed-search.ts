@@ -98,7 +98,11 @@ async function runSearches(
   const { runs } = await sandbox.call(
     'run',
     {
-      jobs: seeds.map((seed, at) => ({ id: String(at), program: sentProgram('search.py'), stdin: JSON.stringify(seed) })),
+      jobs: seeds.map((seed, at) => ({
+        id: String(at),
+        program: sentProgram('search.py'),
+        stdin: JSON.stringify(seed),
+      })),
       limits: { memoryBytes: limits.memoryBytes, cpuSecondsPerTest: SEARCH_SECONDS },
     },
     { ...(signal ? { signal } : {}), onProgress: ({ done }) => onDone?.(done) },

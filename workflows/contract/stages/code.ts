@@ -34,8 +34,4 @@ export const JUDGE = [
 ] as const;
 
 /** Which programs solve which problems of benchmarks. */
-export const CONTAMINATION = [
-  'activities/contamination/',
-  'workers/sent/record.py',
-  'workers/sent/screen.py',
-] as const;
+export const CONTAMINATION = ['activities/contamination/', 'workers/sent/record.py', 'workers/sent/screen.py'] as const;
