@@ -411,26 +411,29 @@ describe('what stored replies cost', () => {
     expect(fake.requests).toHaveLength(3);
     // This one is looked at where its first shard has dropped a seed and its second one has not come so far.
     const store = artifactStore();
-    const [stageKey, written] = [sha256(randomUUID()), { metrics: {}, notes: {}, seconds: 0, workflowId: 'w' }];
+    const [stageKey, otherKey] = [sha256(randomUUID()), sha256(randomUUID())];
     const rowsOf = (name: string, rows: typeof seeds) => store.putRows(name, SeedRow, rows);
     const shards = [await rowsOf('a', seeds.slice(0, 2)), await rowsOf('b', seeds.slice(2))];
     const planned = { ...settings, decontaminate: [{ kind: 'humaneval' }] };
     await store.putJson(objectKeys.plan(stageKey), { config: planned, inputs: {}, shards, metrics: {} });
     await store.putJson(objectKeys.shard(stageKey, 0, 'decontaminate'), {
-      ...written,
       file: await rowsOf('c', seeds.slice(0, 1)),
+      metrics: {},
+      notes: {},
+      seconds: 0,
+      workflowId: 'w',
     });
     const { execution } = STAGE.synthesis.config.parse(settings);
     const activities = endpointActivities({ store }, stageAsks);
-    const paid = (): Promise<unknown> =>
+    const paid = (key: string): Promise<unknown> =>
       new Attempt({ activityType: 'endpoint.paid', idle: 3600 }).run(() =>
-        activities['endpoint.paid']({ stage: 'synthesis', stageKey, execution }),
+        activities['endpoint.paid']({ stage: 'synthesis', stageKey: key, execution }),
       );
-    expect(await paid()).toEqual({ 0: expect.closeTo(REPLY_USD, 9) as number });
+    expect(await paid(stageKey)).toEqual({ 0: expect.closeTo(REPLY_USD, 9) as number });
     // Nothing is dropped where nothing is looked for.
-    await store.putJson(objectKeys.plan(stageKey), { config: settings, inputs: {}, shards, metrics: {} });
+    await store.putJson(objectKeys.plan(otherKey), { config: settings, inputs: {}, shards, metrics: {} });
     const [two, one] = [2 * REPLY_USD, REPLY_USD].map((usd) => expect.closeTo(usd, 9) as number);
-    expect(await paid()).toEqual({ 0: two, 1: one });
+    expect(await paid(otherKey)).toEqual({ 0: two, 1: one });
   });
 });
 
