@@ -9,8 +9,9 @@ import { z } from 'zod';
 import { judgedTests, type CpuLimits, type SandboxLimits, type Test } from '../../workflows/contract/index.js';
 import { evaluateCalls, judgePrograms } from '../execution/execution.js';
 import type { SandboxOperation } from '../runtime/operations.js';
+import { sentProgram } from '../runtime/package.js';
 import type { PythonProcess } from '../runtime/python-service.js';
-import { pythonFile, told, type ProblemRow } from './problems.js';
+import { told, type ProblemRow } from './problems.js';
 
 /** A program that may repeat a problem. */
 export interface Candidate {
@@ -122,7 +123,7 @@ async function screened(
 ): Promise<{ hits: { candidate: Candidate; hit: Hit }[]; notRun: string[] }> {
   const known = problems.flatMap(({ inputs }, at) => (inputs ? [[at, inputs.arguments, inputs.packed] as const] : []));
   if (known.length === 0) return { hits: [], notRun: [] };
-  const screen = pythonFile('screen.py');
+  const screen = sentProgram('screen.py');
   const driver = `\n\n\n${screen}\n__acecoder_problems__ = ${JSON.stringify(known)}\n`;
   const callOf = (from: number, to: number): string =>
     `__acecoder_screen__(__acecoder_problems__[${from}:${to}], ${STEPS})`;

@@ -4,8 +4,6 @@
  *
  * The rows are an artifact under a key of their content, so that all stages and experiments share them.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { z } from 'zod';
 import {
   canonicalJson,
@@ -25,7 +23,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import type { Task } from '../benchmarks/benchmark.js';
 import { evaluateCalls } from '../execution/execution.js';
 import type { SandboxOperation } from '../runtime/operations.js';
-import { ROOT } from '../runtime/package.js';
+import { sentProgram } from '../runtime/package.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 
 /** Raised when other inputs are recorded, or other programs count as solutions. */
@@ -58,9 +56,6 @@ const SECONDS = 10;
 const PROBLEMS_AT_ONCE = 64;
 /** Problems whose references share a process: starting one takes longer than the first tests of most. */
 const PROBLEMS_PER_PROCESS = 8;
-
-/** A Python file of this room. The package has it next to this module's source. */
-export const pythonFile = (name: string): string => readFileSync(join(ROOT, 'activities/contamination', name), 'utf8');
 
 /** What of a task makes a problem. */
 type ProblemTask = Omit<Task, 'programPrefix' | 'completes'>;
@@ -150,7 +145,7 @@ export async function withInputs(
     cpuSecondsPerProgram: PROBLEMS_PER_PROCESS * SECONDS,
     memoryBytes,
   };
-  const record = pythonFile('record.py');
+  const record = sentProgram('record.py');
   const done: ProblemRow[] = [];
   for (let from = 0; from < problems.length; from += PROBLEMS_AT_ONCE) {
     const batch = problems.slice(from, from + PROBLEMS_AT_ONCE);
@@ -197,7 +192,7 @@ function recordable({ language, entryPoint, tests }: ProblemRow): object[] {
 }
 
 /**
- * What a Python file of this room says: JSON in base64, which every literal of a text holds as it is.
+ * What `record.py` and `screen.py` say: JSON in base64, which every literal of a text holds as it is.
  *
  * @throws Error where a program has said something else in its place.
  */

@@ -2,7 +2,13 @@
  * What stored replies cost, for every stage that asks an endpoint. Knows no stage: each one says itself what it asks.
  */
 import type { z } from 'zod';
-import type { AskingStage, EndpointExecution, EndpointModel, RawReply } from '../../workflows/contract/index.js';
+import {
+  STAGE,
+  type AskingStage,
+  type EndpointExecution,
+  type EndpointModel,
+  type RawReply,
+} from '../../workflows/contract/index.js';
 import { reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { readPlan, readShard } from '../runtime/sharded-stage.js';
@@ -11,7 +17,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import { Refusals } from './refusals.js';
 import { costOfStored, findReply, type Ask } from './replies.js';
 
-/** What a stage asks about the rows that its plan gives a shard. */
+/** What a stage asks about the rows of a shard, as its request step gets them. */
 export interface ShardAsks<C, R> {
   config: z.ZodType<C>;
   row: z.ZodType<R>;
@@ -21,7 +27,7 @@ export interface ShardAsks<C, R> {
   asks: (config: C, rows: R[], stored: (key: string) => Promise<RawReply | undefined>) => Ask[] | Promise<Ask[]>;
 }
 
-/** How the asks of a shard are made again from its plan, as the keys of their replies: see {@link shardAsks}. */
+/** How the asks of a shard are made again from its rows, as the keys of their replies: see {@link shardAsks}. */
 export type AsksReader = (
   config: unknown,
   rows: <R>(row: z.ZodType<R>) => Promise<R[]>,
@@ -41,6 +47,9 @@ export function shardAsks<C, R>({ config, row, model: modelOf, asks }: ShardAsks
   };
 }
 
+/** The step that asks, of every stage that asks an endpoint. */
+const REQUEST = 'request';
+
 /** `endpoint.paid`. */
 export function endpointActivities(
   { store }: Pick<Services, 'store'>,
@@ -49,6 +58,9 @@ export function endpointActivities(
   return {
     /**
      * What stored replies cost by shard, in US dollars: those of finished shards, and those that other attempts stored.
+     *
+     * A step before the requests may drop rows. Their replies, which another stage may have stored, are none of this
+     * one. A shard that has not come so far has asked for nothing yet.
      */
     'endpoint.paid': async ({
       stage,
@@ -61,15 +73,18 @@ export function endpointActivities(
     }): Promise<Record<string, number>> => {
       const plan = await readPlan(store, stageKey);
       const costs: Record<string, number> = {};
+      const steps = STAGE[stage].withSettings(plan.config).shardSteps();
+      const before = steps[steps.indexOf(REQUEST) - 1];
       let stored: Set<string> | undefined;
       for (const [index, file] of plan.shards.entries()) {
-        const done = await readShard(store, stageKey, index, 'request');
+        const done = await readShard(store, stageKey, index, REQUEST);
         stored ??= done ? undefined : await store.keys('replies/');
         let cost = done?.metrics['costUsd'] ?? 0;
-        if (!done && stored!.size > 0)
+        const asked = before === undefined ? file : (await readShard(store, stageKey, index, before))?.file;
+        if (!done && asked && stored!.size > 0)
           cost = await costOfStored(
             store,
-            await stages[stage](plan.config, (row) => collect(store.readRows([file], row)), store, endpoint),
+            await stages[stage](plan.config, (row) => collect(store.readRows([asked], row)), store, endpoint),
             endpoint,
             stored!,
           );

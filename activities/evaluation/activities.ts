@@ -235,7 +235,7 @@ export function evaluationActivities(services: Services) {
             mode: at === 0 ? 'greedy' : 'sample',
             sample: Math.max(0, at - 1),
             text,
-            finish: finish === 'promptTooLong' ? 'length' : finish,
+            finish,
           })),
         })),
         metrics: { tokens: answers.reduce((sum, { completionIds }) => sum + completionIds.length, 0) },

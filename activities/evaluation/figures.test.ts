@@ -37,6 +37,19 @@ const task = (id: string, greedy: boolean, samples: [boolean, number?][]): Evalu
 
 const CONFIG = { passAtK: [1, 2, 4], bestOf: [2, 4] };
 
+describe('a task that the policy cannot read', () => {
+  it('counts as failed, in a number of its own, and as no answer that a limit cut', () => {
+    const unread = task('b', false, [[false], [false]]).map((each): EvaluationRow => ({
+      ...each,
+      finish: 'promptTooLong',
+    }));
+    const result = evaluate([...task('a', true, [[true], [true]]), ...unread], { passAtK: [1] });
+    expect(result).toMatchObject({ tasks: 2, greedy: 0.5, mean: 0.5, promptTooLong: 1 });
+    expect(result.truncated).toEqual({ greedy: 0, samples: 0 });
+    expect(evaluate(task('a', true, [[true]]), { passAtK: [1] })).not.toHaveProperty('promptTooLong');
+  });
+});
+
 describe('evaluateParts', () => {
   const rows = [...task('a', true, [[true], [false]]), ...task('b', false, [[true], [true]]), ...task('c', true, [])];
 

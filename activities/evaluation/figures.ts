@@ -102,6 +102,7 @@ export function evaluate(rows: readonly FigureRow[], settings: FigureSettings): 
     );
   const rate = ({ mean: value }: BootstrappedMean): number => value;
   const interval = ({ interval: ends }: BootstrappedMean): [number, number] => ends;
+  const tooLong = new Set(rows.flatMap(({ finish, taskId }) => (finish === 'promptTooLong' ? [taskId] : []))).size;
   const cut = (mode: EvaluationRow['mode']): number | null =>
     mean(rows.filter((row) => row.mode === mode).map(({ finish }) => (finish === 'length' ? 1 : 0)));
 
@@ -134,6 +135,7 @@ export function evaluate(rows: readonly FigureRow[], settings: FigureSettings): 
       };
     }),
     truncated: { greedy: cut('greedy'), samples: cut('sample') },
+    ...(tooLong > 0 ? { promptTooLong: tooLong } : {}),
     unjudged,
     tasksWithoutVerdict: asked - tasks.length,
   };

@@ -2,13 +2,13 @@
 import { z } from 'zod';
 import {
   CpuLimits,
+  EvaluationRow,
   judgedTests,
   Language,
   ModuleTest,
   QuestionTest,
   StageFailure,
   SuiteTest,
-  type EvaluationRow,
   type ReferenceRow,
   type StageConfig,
   type Test,
@@ -23,7 +23,7 @@ export const Answer = z.strictObject({
   mode: z.enum(['greedy', 'sample']),
   sample: z.number().int(),
   text: z.string(),
-  finish: z.enum(['stop', 'length']),
+  finish: EvaluationRow.shape.finish,
   /** A program that stands as it is; absent: it is read out of the text. */
   program: z.string().optional(),
 });

@@ -153,6 +153,30 @@ describe('pairPrograms', () => {
   });
 });
 
+describe('the tests of a question as a verifier', () => {
+  const verifier = { programs: 2, tests: 3, duplicates: 1, constant: 0, rank: 2, discrimination: 0.5, j: 0.5 };
+  const question = { ...questionOf([1, 0.2]), verifier };
+  const skipped = (rule: PairRule['verifier'], of: QuestionPrograms = question): unknown =>
+    pairPrograms(of, { ...PAPER, verifier: rule }).skipped;
+
+  it('stand in its pairs, and are weak where a figure is below what is asked, or is not known', () => {
+    const [pair] = pairPrograms(question, { ...PAPER, verifier: {} }).pairs;
+    expect(PairRow.parse(pair).verifier).toEqual(verifier);
+    expect(pairPrograms(questionOf([1, 0.2]), PAPER).pairs[0]).not.toHaveProperty('verifier');
+    const weak = { weakVerifier: 1 };
+    expect(skipped({ minimumDiscrimination: 0.5, minimumRank: 2, minimumJ: 0.5 })).toEqual({});
+    expect(skipped({ minimumDiscrimination: 0.51 })).toEqual(weak);
+    expect(skipped({ minimumRank: 3 })).toEqual(weak);
+    expect(skipped({ minimumJ: 0.6 })).toEqual(weak);
+    expect(skipped({ minimumMutationScore: 0 })).toEqual(weak);
+    expect(
+      skipped({ minimumMutationScore: 0.9 }, { ...question, verifier: { ...verifier, mutationScore: 0.9 } }),
+    ).toEqual({});
+    expect(skipped({ minimumJ: -1 }, questionOf([1, 0.2]))).toEqual(weak);
+    expect(skipped({}, questionOf([1, 0.2]))).toEqual({});
+  });
+});
+
 describe('byQuestion', () => {
   const row = (questionId: string, index: number, rest: Partial<ProgramRow> = {}): ProgramRow => ({
     id: `${questionId}/${index}`,
@@ -166,6 +190,29 @@ describe('byQuestion', () => {
     outcomes: [{ status: 'pass' }, { status: 'timeout' }],
     ...rest,
   });
+  it('has what the tests are worth to the programs of all samplers, where somebody asks', async () => {
+    async function* all(): AsyncGenerator<ProgramRow> {
+      yield* [row('a', 0, { sampler: '7b' }), row('a', 1, { sampler: '32b' }), row('b', 0)];
+    }
+    const asked: [string, number][] = [];
+    const verifier = { programs: 2, tests: 2, duplicates: 0, constant: 2, rank: 1, discrimination: 0 };
+    const found: unknown[] = [];
+    for await (const question of byQuestion(all(), 'kept', (id, outcomes) => {
+      asked.push([id, outcomes.length]);
+      return id === 'a' ? verifier : undefined;
+    }))
+      found.push([question.questionId, question.verifier]);
+    expect(asked).toEqual([
+      ['a', 2],
+      ['b', 1],
+    ]);
+    expect(found).toEqual([
+      ['a', verifier],
+      ['a', verifier],
+      ['b', undefined],
+    ]);
+  });
+
   const grouped = async (rows: ProgramRow[], denominator: 'kept' | 'all' = 'kept'): Promise<[string, number[]][]> => {
     const questions: [string, number[]][] = [];
     async function* all(): AsyncGenerator<ProgramRow> {

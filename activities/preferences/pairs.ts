@@ -1,5 +1,5 @@
 /** Preference pairs from pass rates (paper, section 2.3, equation 3). */
-import { StageFailure, type PairRow, type ProgramRow } from '../../workflows/contract/index.js';
+import { StageFailure, type PairRow, type ProgramRow, type VerifierQuality } from '../../workflows/contract/index.js';
 import { rowId } from '../artifacts/keys.js';
 import { keyedLanguage } from '../languages/index.js';
 
@@ -16,6 +16,8 @@ export interface PairRule {
   worstAbove: number;
   /** Most pairs of one question; undefined is all of them. */
   maximumPerQuestion?: number | undefined;
+  /** What the tests must be worth; absent: anything. */
+  verifier?: VerifierRule | undefined;
 }
 
 export interface QuestionPrograms {
@@ -24,6 +26,16 @@ export interface QuestionPrograms {
   language?: ProgramRow['language'];
   split: ProgramRow['split'];
   programs: Pick<ProgramRow, 'id' | 'program' | 'passRate'>[];
+  /** What its tests are worth, by the verdicts of all its programs, those of other samplers included. */
+  verifier?: VerifierQuality | undefined;
+}
+
+/** Least figures of a question's tests as a verifier. */
+interface VerifierRule {
+  minimumDiscrimination?: number | undefined;
+  minimumRank?: number | undefined;
+  minimumJ?: number | undefined;
+  minimumMutationScore?: number | undefined;
 }
 
 /** A pair that was made of judged programs. */
@@ -59,19 +71,27 @@ function passRateOver(denominator: 'kept' | 'all', { id, passRate, outcomes, tes
  * Programs question by question, and in a question sampler by sampler, in their order; a question's programs stand
  * together in what sampling makes.
  *
+ * @param verifierOf what the tests of a question are worth; absent: nobody asks.
  * @throws StageFailure `InvalidExperiment` naming a question whose programs stand apart.
  */
 export async function* byQuestion(
   programs: AsyncIterable<ProgramRow>,
   denominator: 'kept' | 'all',
+  verifierOf?: (questionId: string, outcomes: ProgramRow['outcomes'][]) => VerifierQuality | undefined,
 ): AsyncGenerator<QuestionPrograms> {
   const finished = new Set<string>();
   let questionId: string | undefined;
   const bySampler = new Map<string | undefined, QuestionPrograms>();
+  let outcomes: ProgramRow['outcomes'][] = [];
+  const whole = (): QuestionPrograms[] => {
+    const verifier = questionId === undefined ? undefined : verifierOf?.(questionId, outcomes);
+    return [...bySampler.values()].map((own) => (verifier ? { ...own, verifier } : own));
+  };
   for await (const row of programs) {
     if (row.questionId !== questionId) {
-      yield* bySampler.values();
+      yield* whole();
       bySampler.clear();
+      outcomes = [];
       if (finished.has(row.questionId))
         throw new StageFailure(
           'InvalidExperiment',
@@ -89,20 +109,37 @@ export async function* byQuestion(
     };
     bySampler.set(row.sampler, own);
     own.programs.push({ id: row.id, program: row.program, passRate: passRateOver(denominator, row) });
+    if (verifierOf) outcomes.push(row.outcomes);
   }
-  yield* bySampler.values();
+  yield* whole();
 }
 
-export type SkipReason = 'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaximum' | 'duplicatePrograms';
+export type SkipReason =
+  'noProgramAboveBest' | 'noProgramBelowGap' | 'overMaximum' | 'duplicatePrograms' | 'weakVerifier';
+
+/** Whether a question's tests reach all that is asked of them. A figure that nobody knows reaches nothing. */
+function reachesAll(verifier: VerifierQuality | undefined, rule: VerifierRule): boolean {
+  const least = {
+    discrimination: rule.minimumDiscrimination,
+    rank: rule.minimumRank,
+    j: rule.minimumJ,
+    mutationScore: rule.minimumMutationScore,
+  };
+  return Object.entries(least).every(([name, minimum]) => {
+    const value = verifier?.[name as keyof typeof least];
+    return minimum === undefined || (value !== undefined && value >= minimum - TOLERANCE);
+  });
+}
 
 /**
  * All pairs of one question that the rule allows, the widest gap first, ties in program order. Pairs of the same two
  * texts count once. A question that gives no pair is skipped for the first condition that nothing meets.
  */
 export function pairPrograms(
-  { questionId, question, language, split, programs }: QuestionPrograms,
+  { questionId, question, language, split, programs, verifier }: QuestionPrograms,
   rule: PairRule,
 ): { pairs: RatedPair[]; skipped: Partial<Record<SkipReason, number>> } {
+  if (rule.verifier && !reachesAll(verifier, rule.verifier)) return { pairs: [], skipped: { weakVerifier: 1 } };
   const strict = rule.labels === 'strict';
   const { minimumBest, minimumGap, worstAbove } = strict ? STRICT : rule;
   const margin = rule.thresholds === 'exclusive' && !strict ? TOLERANCE : -TOLERANCE;
@@ -133,6 +170,7 @@ export function pairPrograms(
         rejected: rejected.program,
         chosenPassRate: chosen.passRate,
         rejectedPassRate: rejected.passRate,
+        ...(verifier ? { verifier } : {}),
       });
     }
   }

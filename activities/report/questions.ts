@@ -14,6 +14,7 @@ import {
   testText,
   type ArtifactRef,
   type EvaluationRow,
+  type VerifierQuality,
   type FilteredQuestionRow,
   type ProgramRow,
   type QuestionRow,
@@ -32,7 +33,8 @@ import { isUnjudged } from '../evaluation/figures.js';
 import { extractProgram } from '../policy/prompt.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
 import type { RewardParts } from '../reinforcement/rewards.js';
-import { VerifierTallies, verifierOf, type VerifierOfQuestion, type VerifierTally } from './verifiers.js';
+import { verifierOf } from '../statistics/verifier-quality.js';
+import { VerifierTallies, type VerifierTally } from './verifiers.js';
 import {
   Ends,
   rewarded,
@@ -149,7 +151,7 @@ interface ShownQuestion {
   /** Samples of which the programs are some. */
   samples?: number;
   /** The quality of the kept tests, from the sampled programs. */
-  verifier?: VerifierOfQuestion;
+  verifier?: VerifierQuality;
   /** The first and the last RL round with this question. */
   rounds?: RoundOfQuestion[];
 }
@@ -161,7 +163,7 @@ type Part =
   | { part: 'dropped'; reason: string }
   | { part: 'test'; test: ShownTest }
   | { part: 'task'; name: string; reference: string; tests: ShownTest[]; moreTests?: number }
-  | { part: 'programs'; programs: ShownProgram[]; samples: number; verifier?: VerifierOfQuestion; flags: number }
+  | { part: 'programs'; programs: ShownProgram[]; samples: number; verifier?: VerifierQuality; flags: number }
   | { part: 'rollouts'; programs: ShownProgram[]; round: RoundOfQuestion; flags: number }
   | { part: 'answers'; programs: ShownProgram[]; flags: number; greedy?: boolean; policy: string; task?: string[] };
 
@@ -801,7 +803,7 @@ function noAnswers(): Answers {
   return { answers: 0, truncated: 0, unjudged: 0, weak: 0, tests: 0 };
 }
 
-function tally(answers: Answers, finish: 'stop' | 'length', outcomes: readonly TestOutcome[]): void {
+function tally(answers: Answers, finish: EvaluationRow['finish'], outcomes: readonly TestOutcome[]): void {
   answers.answers += 1;
   if (finish === 'length') answers.truncated += 1;
   for (const { status, weak } of outcomes) {
@@ -811,7 +813,7 @@ function tally(answers: Answers, finish: 'stop' | 'length', outcomes: readonly T
   }
 }
 
-function flagsOf(rows: readonly { finish: 'stop' | 'length'; outcomes: readonly TestOutcome[] }[]): number {
+function flagsOf(rows: readonly { finish: EvaluationRow['finish']; outcomes: readonly TestOutcome[] }[]): number {
   let flags = 0;
   for (const { finish, outcomes } of rows) {
     if (finish === 'length') flags |= BITS.truncated;
@@ -847,7 +849,7 @@ function shown(
   program: string,
   rate: number,
   outcomes: readonly TestOutcome[],
-  finish: 'stop' | 'length',
+  finish: EvaluationRow['finish'],
 ): ShownProgram {
   const why: [number, string][] = [];
   let verdicts = '';
@@ -894,7 +896,7 @@ function short(value: number): number {
 }
 
 /** The figures of a verifier as far as a report shows them. */
-function shortVerifier(verifier: VerifierOfQuestion): VerifierOfQuestion {
+function shortVerifier(verifier: VerifierQuality): VerifierQuality {
   const { discrimination, truePositive, falsePositive, j } = verifier;
   return {
     ...verifier,

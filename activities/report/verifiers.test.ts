@@ -1,7 +1,8 @@
 /** The quality of verifiers in a report, from verdicts of sampled programs. */
 import { describe, expect, it } from 'vitest';
 import type { TestOutcome } from '../../workflows/contract/index.js';
-import { VerifierTallies, verifierOf } from './verifiers.js';
+import { verifierOf } from '../statistics/verifier-quality.js';
+import { VerifierTallies } from './verifiers.js';
 
 const outcomes = (...rows: string[]): TestOutcome[][] =>
   rows.map((row) => [...row].map((letter) => ({ status: letter === 'p' ? 'pass' : 'assertion_failed' })));

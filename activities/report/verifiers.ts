@@ -1,18 +1,9 @@
 /**
- * The quality of the tests of each question as a verifier, from the verdicts of the sampled programs, and over all
- * questions. Pure. Nobody says here which programs are right: rates are estimates, as
- * `docs/explanation/verifier-quality.md` explains.
+ * The tests of all questions as verifiers, from the verdicts of the sampled programs. Pure. Nobody says here which
+ * programs are right: rates are estimates, as `docs/explanation/verifier-quality.md` explains.
  */
-import type { TestOutcome } from '../../workflows/contract/index.js';
+import type { VerifierQuality } from '../../workflows/contract/index.js';
 import { bootstrapMeans } from '../statistics/bootstrap.js';
-import { consensusRates, testSetFigures, type TestSetFigures } from '../statistics/verifier-quality.js';
-
-/** The tests of one question. Rates are absent where all programs are alike, so that nothing can be estimated. */
-export interface VerifierOfQuestion extends TestSetFigures {
-  truePositive?: number;
-  falsePositive?: number;
-  j?: number;
-}
 
 /** A mean over questions, with the 95 % interval of a bootstrap over them. */
 interface MeanOfQuestions {
@@ -39,31 +30,11 @@ const RESAMPLES = 1_000;
 /** What draws the intervals: a report is the same every time. */
 const SEED = 2027;
 
-/**
- * The quality of one question's tests.
- *
- * @param outcomes `outcomes[program][test]`; what could not be judged counts as not passed.
- * @returns undefined where there is no program, no test, or programs were judged by different tests.
- * @example
- * verifierOf([[{ status: 'pass' }], [{ status: 'timeout' }]])?.j; // 1
- */
-export function verifierOf(outcomes: readonly (readonly TestOutcome[])[]): VerifierOfQuestion | undefined {
-  const matrix = outcomes.map((each) => each.map(({ status }) => status === 'pass'));
-  const tests = matrix[0]?.length ?? 0;
-  if (tests === 0 || matrix.some(({ length }) => length !== tests)) return undefined;
-  const rates = consensusRates(matrix);
-  const { truePositive, falsePositive, j } = rates ?? {};
-  return {
-    ...testSetFigures(matrix),
-    ...(rates ? { truePositive: truePositive!, falsePositive: falsePositive!, j: j! } : {}),
-  };
-}
-
 /** Adds up the questions of a report. */
 export class VerifierTallies {
   readonly #columns = new Map<VerifierFigure, number[]>(FIGURES.map((name) => [name, []]));
 
-  add(verifier: VerifierOfQuestion): void {
+  add(verifier: VerifierQuality): void {
     for (const name of FIGURES) {
       const value = verifier[name];
       if (value !== undefined) this.#columns.get(name)!.push(value);

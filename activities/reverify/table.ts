@@ -19,6 +19,7 @@ import { judgementOf } from '../execution/execution.js';
 import type { FigureRow } from '../evaluation/figures.js';
 import { byQuestion, pairPrograms, type RatedPair } from '../preferences/pairs.js';
 import { rewardRollouts } from '../reinforcement/rewards.js';
+import { verifierOf } from '../statistics/verifier-quality.js';
 import {
   harnessText,
   type EvaluationSource,
@@ -191,8 +192,11 @@ function programNow(
 /** The pairs of one question by their texts. */
 async function pairsOf(rows: readonly ProgramRow[], rule: PairSettings): Promise<Map<string, RatedPair>> {
   const pairs = new Map<string, RatedPair>();
-  for await (const question of byQuestion(Readable.from(rows), rule.denominator))
-    for (const pair of pairPrograms(question, rule).pairs)
+  // Mutants are not judged again, so what they say of a question decides nothing here.
+  const verifier = rule.verifier && { ...rule.verifier, minimumMutationScore: undefined };
+  const quality = verifier && ((_: string, outcomes: TestOutcome[][]) => verifierOf(outcomes));
+  for await (const question of byQuestion(Readable.from(rows), rule.denominator, quality))
+    for (const pair of pairPrograms(question, { ...rule, verifier }).pairs)
       pairs.set(JSON.stringify([pair.chosen, pair.rejected]), pair);
   return pairs;
 }

@@ -12,6 +12,19 @@ export const PACKAGE = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8
   version: string;
 };
 
+/**
+ * A program that is sent into the sandbox, as text. Each is read once.
+ *
+ * @example
+ * const script = sentProgram('search.py');
+ */
+export function sentProgram(name: string): string {
+  let text = sent.get(name);
+  if (text === undefined) sent.set(name, (text = readFileSync(join(ROOT, 'workers/sent', name), 'utf8')));
+  return text;
+}
+const sent = new Map<string, string>();
+
 let commit: string | null | undefined;
 
 /** The commit of the checkout, with `+changes` when files differ from it; undefined outside a checkout. */

@@ -6,6 +6,7 @@
  * to be right or wrong. {@link qualityWeights}, {@link consensusRates} and {@link latentClassRates} know no truth, and
  * hold as far as their assumptions do.
  */
+import type { TestOutcome, VerifierQuality } from '../../workflows/contract/index.js';
 import { quantile } from './bootstrap.js';
 import { wilsonInterval } from './intervals.js';
 import { Random } from './random.js';
@@ -437,6 +438,26 @@ function ratesOf(matrix: VerdictMatrix, chances: readonly number[]): number[] {
   const passed = passing(matrix, chances);
   const mean = sum(passed) / (size * passed.length);
   return passed.map((own) => Math.min(1 - TINY, Math.max(TINY, (own + SHRINKAGE * mean) / (size + SHRINKAGE))));
+}
+
+/**
+ * The quality of one question's tests.
+ *
+ * @param outcomes `outcomes[program][test]`; what could not be judged counts as not passed.
+ * @returns undefined where there is no program, no test, or programs were judged by different tests.
+ * @example
+ * verifierOf([[{ status: 'pass' }], [{ status: 'timeout' }]])?.j; // 1
+ */
+export function verifierOf(outcomes: readonly (readonly TestOutcome[])[]): VerifierQuality | undefined {
+  const matrix = outcomes.map((each) => each.map(({ status }) => status === 'pass'));
+  const tests = matrix[0]?.length ?? 0;
+  if (tests === 0 || matrix.some(({ length }) => length !== tests)) return undefined;
+  const rates = consensusRates(matrix);
+  const { truePositive, falsePositive, j } = rates ?? {};
+  return {
+    ...testSetFigures(matrix),
+    ...(rates ? { truePositive: truePositive!, falsePositive: falsePositive!, j: j! } : {}),
+  };
 }
 
 /**

@@ -1,14 +1,12 @@
 /**
- * The search for calls of seeds, from outside: what the script `workers/seeds/search.py` is asked and answers.
+ * The search for calls of seeds, from outside: what the script `workers/sent/search.py` is asked and answers.
  *
  * The synthesis step calls it, and the bench of own code. Whatever a run prints is hostile, because the seed ran in the
  * same process: it is parsed here, and the oracle runs every test again before anybody trusts it.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { StageFailure, type SandboxLimits } from '../../workflows/contract/index.js';
-import { ROOT } from '../runtime/package.js';
+import { sentProgram } from '../runtime/package.js';
 import type { SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
 import type { ScriptRun } from '../execution/lanes.js';
@@ -46,9 +44,6 @@ const Answer = z.object({
   reason: z.enum(SEARCH_FAILURES).optional(),
   detail: z.string().max(1_000).optional(),
 });
-
-let script: string | undefined;
-const searchScript = (): string => (script ??= readFileSync(join(ROOT, 'workers/seeds/search.py'), 'utf8'));
 
 /**
  * Searches tests of seeds, in order. One seed is one run of the sandbox.
@@ -103,7 +98,11 @@ async function runSearches(
   const { runs } = await sandbox.call(
     'run',
     {
-      jobs: seeds.map((seed, at) => ({ id: String(at), program: searchScript(), stdin: JSON.stringify(seed) })),
+      jobs: seeds.map((seed, at) => ({
+        id: String(at),
+        program: sentProgram('search.py'),
+        stdin: JSON.stringify(seed),
+      })),
       limits: { memoryBytes: limits.memoryBytes, cpuSecondsPerTest: SEARCH_SECONDS },
     },
     { ...(signal ? { signal } : {}), onProgress: ({ done }) => onDone?.(done) },

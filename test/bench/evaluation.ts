@@ -5,7 +5,7 @@
  * Data of others are not in the repository: a part whose data are not there is told and left out.
  */
 import { spawnSync } from 'node:child_process';
-import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -22,11 +22,10 @@ import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { judgedTests, type ReferenceRow } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
 import { statisticsMeasures } from './statistics.js';
-import { report, type Measure } from './table.js';
+import { reportParts, type BenchPart, type Measure } from './table.js';
 import { traceMeasures } from './trace.js';
 
 const PARTS = ['statistics', 'trace', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
-type Part = (typeof PARTS)[number];
 
 const HELP = `npm run bench:evaluation -- [options]
 
@@ -283,7 +282,7 @@ async function measureBigCodeBench(): Promise<void> {
   }
 }
 
-const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }> = {
+const RUNS: Record<(typeof PARTS)[number], BenchPart> = {
   statistics: {
     needs: [],
     run: () => {
@@ -309,20 +308,8 @@ const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }>
   bigcodebench: { needs: [BIGCODEBENCH, OUTPUTS, LIBRARIES], run: measureBigCodeBench },
 };
 
-const unknown = values.only?.find((part) => !PARTS.some((known) => known === part));
-if (values.help) console.log(HELP);
-else if (unknown !== undefined) {
-  console.error(`there is no part ${unknown}; parts are ${PARTS.join(', ')}`);
-  process.exitCode = 2;
-} else {
-  try {
-    for (const part of PARTS.filter((each) => values.only?.includes(each) ?? true)) {
-      const missing = RUNS[part].needs.find((path) => !existsSync(path));
-      if (missing === undefined) await RUNS[part].run();
-      else console.log(`${part}: NOT MEASURED, because ${missing} is not there`);
-    }
-    report('evaluation', measures, values.json);
-  } finally {
-    await services.close();
-  }
+try {
+  await reportParts('evaluation', RUNS, measures, { help: HELP, values });
+} finally {
+  await services.close();
 }

@@ -1,4 +1,5 @@
 /** What every bench prints: a table for people, and with `--json` one object on the last line (design, section 9). */
+import { existsSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 
 export interface Measure {
@@ -51,6 +52,41 @@ export function report(bench: string, measures: readonly Measure[], json: boolea
       })),
     }),
   );
+}
+
+/** A part of a bench: the data of others that it reads, which may not be there, and what measures it. */
+export interface BenchPart {
+  needs: readonly string[];
+  run: () => Promise<void>;
+}
+
+/**
+ * Runs the parts that `--only` names, or all, and reports what they measured. A part whose data are not there is told
+ * and left out. `--help`, and a part that does not exist, run nothing; the exit code is 2 for the latter.
+ */
+export async function reportParts(
+  bench: string,
+  parts: Readonly<Record<string, BenchPart>>,
+  measures: readonly Measure[],
+  {
+    help,
+    values: { only, json, help: asked },
+  }: { help: string; values: { only?: string[] | undefined; json: boolean; help: boolean } },
+): Promise<void> {
+  const unknown = only?.find((name) => !Object.hasOwn(parts, name));
+  if (asked) return console.log(help);
+  if (unknown !== undefined) {
+    console.error(`there is no part ${unknown}; parts are ${Object.keys(parts).join(', ')}`);
+    process.exitCode = 2;
+    return;
+  }
+  for (const [name, { needs, run }] of Object.entries(parts)) {
+    if (only && !only.includes(name)) continue;
+    const missing = needs.find((path) => !existsSync(path));
+    if (missing === undefined) await run();
+    else console.log(`${name}: NOT MEASURED, because ${missing} is not there`);
+  }
+  report(bench, measures, json);
 }
 
 function round(value: number): string {

@@ -4,7 +4,6 @@
  *
  * Published data are not in the repository: a part whose data are not there is told and left out.
  */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { agreement, anyOf, weighted, type OracleVerdict } from '../../activities/filtering/oracle.js';
@@ -25,10 +24,9 @@ import { root } from '../../infra/setup/paths.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { FAMILIES } from '../lab/questions.js';
 import { corruptedProblems, laboratory, measuredProblems, type MeasuredProblem } from './codet.js';
-import { report, type Measure } from './table.js';
+import { reportParts, type BenchPart, type Measure } from './table.js';
 
 const PARTS = ['asserts', 'corrupted', 'gpt4', 'planted', 'laboratory'] as const;
-type Part = (typeof PARTS)[number];
 
 const HELP = `npm run bench:verifier -- [options]
 
@@ -365,7 +363,7 @@ function laboratoryJ(passed: readonly (readonly boolean[])[], shares: readonly n
     : rate(right!) - wrong.reduce((sum, { row, share }) => sum + share * rate(row), 0) / total;
 }
 
-const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }> = {
+const RUNS: Record<(typeof PARTS)[number], BenchPart> = {
   asserts: { needs: [CODET, join(SHARED, 'humaneval')], run: measureAsserts },
   corrupted: { needs: [CODET, join(SHARED, 'humaneval')], run: measureCorrupted },
   gpt4: { needs: [CODET, join(SHARED, 'humaneval'), GPT4], run: measureGpt4 },
@@ -373,20 +371,8 @@ const RUNS: Record<Part, { needs: readonly string[]; run: () => Promise<void> }>
   laboratory: { needs: [], run: measureLaboratory },
 };
 
-const unknown = values.only?.find((part) => !PARTS.some((known) => known === part));
-if (values.help) console.log(HELP);
-else if (unknown !== undefined) {
-  console.error(`there is no part ${unknown}; parts are ${PARTS.join(', ')}`);
-  process.exitCode = 2;
-} else {
-  try {
-    for (const part of PARTS.filter((each) => values.only?.includes(each) ?? true)) {
-      const missing = RUNS[part].needs.find((path) => !existsSync(path));
-      if (missing === undefined) await RUNS[part].run();
-      else console.log(`${part}: NOT MEASURED, because ${missing} is not there`);
-    }
-    report('verifier', measures, values.json);
-  } finally {
-    await services.close();
-  }
+try {
+  await reportParts('verifier', RUNS, measures, { help: HELP, values });
+} finally {
+  await services.close();
 }

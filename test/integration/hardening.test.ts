@@ -3,10 +3,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { collect } from '../../activities/artifacts/collections.js';
 import { selectQuestions, withHardenedTests } from '../../activities/policy/questions.js';
 import {
   PairRow,
   ProgramRow,
+  VerifierRow,
   type ArtifactRef,
   type FilteredQuestionRow,
   type StageResult,
@@ -137,3 +139,36 @@ async function questionsRef(ref: ArtifactRef): Promise<ArtifactRef> {
   const { inputs } = await artifactStore().manifest(ref);
   return inputs['questions'] as ArtifactRef;
 }
+
+describe('preferences of hardened programs', () => {
+  it('know how good the tests of each question are, and drop those that are worth too little', async () => {
+    const { ref: programs } = await harden({ maximumTests: 8 });
+    const made = async (config: object): Promise<StageResult> =>
+      (await (
+        await startWorkflow('preferences', { inputs: { programs }, config: { labels: 'strict', ...config } })
+      ).result()) as StageResult;
+    const store = artifactStore();
+    const { ref, metrics } = await made({ verifier: {} });
+    const files = (await store.manifest(ref)).files.filter(({ name }) => name === 'verifiers.jsonl');
+    const verifiers = await collect(store.readRows(files, VerifierRow));
+    // A question without a pair has its row too, and one without mutants no mutation score.
+    expect(verifiers.map(({ questionId }) => questionId)).toEqual([EVENS.id, STRUCTURED.id]);
+    const [{ questionId: _evens, ...evens }, structured] = verifiers as [VerifierRow, VerifierRow];
+    expect(evens).toMatchObject({ programs: 3, tests: EVENS.tests.length + 8, discrimination: 1 });
+    expect(evens.mutationScore).toBeGreaterThan(0.5);
+    expect(structured).not.toHaveProperty('mutationScore');
+    const pairs = await collect(store.rowsOf(ref, PairRow));
+    expect(pairs.length).toBeGreaterThan(0);
+    for (const { verifier } of pairs) expect(verifier).toEqual(evens);
+
+    const plain = await made({});
+    expect((await store.manifest(plain.ref)).files.map(({ name }) => name)).not.toContain('verifiers.jsonl');
+    expect(plain.ref.key).not.toBe(ref.key);
+    const without = pairs.map(({ verifier: _, ...pair }) => pair);
+    expect(await collect(store.rowsOf(plain.ref, PairRow))).toEqual(without);
+
+    const weak = await made({ verifier: { minimumRank: 100 } });
+    expect(weak.metrics).toMatchObject({ pairs: 0, skipped: { weakVerifier: 2 } });
+    expect(metrics['skipped']).not.toHaveProperty('weakVerifier');
+  });
+});

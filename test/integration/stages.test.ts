@@ -7,10 +7,12 @@ import { describe, expect, inject, it } from 'vitest';
 import { collect } from '../../activities/artifacts/collections.js';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import {
+  EvaluationRow,
   FilteredQuestionRow,
   PairRow,
   ProgramRow,
   type ArtifactRef,
+  type EvaluationResult,
   type StageResult,
 } from '../../workflows/contract/index.js';
 import type { CompareResult } from '../../workflows/compare.js';
@@ -252,10 +254,10 @@ describe('a preview', () => {
 });
 
 describe('a benchmark from a file', () => {
-  const problem = (task_id: number, factor: number): string =>
+  const problem = (task_id: number, factor: number, more = ''): string =>
     JSON.stringify({
       task_id,
-      text: `Write a function that returns a number times ${factor}.`,
+      text: `Write a function that returns a number times ${factor}. ${more}`.trim(),
       code:
         `def times_${factor}(n: int) -> int:\n    """Return the number n times ${factor}."""\n` +
         `    return n * ${factor}\n`,
@@ -296,6 +298,100 @@ describe('a benchmark from a file', () => {
       type: 'InvalidExperiment',
       message: expect.stringContaining('config.benchmarks.0') as string,
     });
+  });
+
+  it('has a finish of its own for a problem that the policy cannot read, which counts as failed', async () => {
+    writeFileSync(path, [problem(11, 3), problem(12, 7, 'Mind the zero. '.repeat(3000))].join('\n'));
+    const handle = await startWorkflow('evaluation', {
+      inputs: { policies: { micro: { kind: 'folder', path: inject('model') } } },
+      config: { benchmarks: [mbpp], samples: 2, maxNewTokens: 8 },
+    });
+    const { ref, metrics } = (await handle.result()) as StageResult;
+    const [result] = metrics['results'] as EvaluationResult[];
+    expect(result).toMatchObject({ tasks: 2, promptTooLong: 1 });
+    // What the policy never began was cut at no limit.
+    const rows = await collect(artifactStore().rowsOf(ref, EvaluationRow));
+    const unread = rows.filter(({ finish }) => finish === 'promptTooLong');
+    expect(unread.map(({ taskId, mode, passed, response }) => [taskId, mode, passed, response])).toEqual(
+      ['greedy', 'sample', 'sample'].map((mode) => ['Mbpp/12', mode, false, '']),
+    );
+    const cut = rows.filter(({ mode, finish }) => mode === 'sample' && finish === 'length').length;
+    expect(result!.truncated!.samples).toBe(cut / 4);
+  });
+
+  it('has every figure for all, clean and suspect problems, which are found by running', async () => {
+    writeFileSync(path, [problem(11, 3), problem(12, 7), problem(13, 5), problem(14, 9)].join('\n'));
+    // The first question's reference is another program for a problem, and of the problem it has neither a name nor a
+    // word. The third one is the solution of a problem, and no training sees it.
+    const references = [
+      'def grow(amount):\n    total = 0\n    for _ in range(3):\n        total += amount\n    return total\n',
+      'def shout(text):\n    return text.upper()\n',
+      'def times_7(n):\n    return n * 7\n',
+    ];
+    const questions = join(folder, 'trained.jsonl');
+    const trained = references.map((reference, at): FilteredQuestionRow => ({
+      id: `q-${at}`,
+      seedId: `s-${at}`,
+      source: 'own',
+      question: ['Let it grow.', 'Say it loudly.', 'Week by week.'][at]!,
+      entryPoint: /def (\w+)/.exec(reference)![1]!,
+      reference,
+      tests: ['assert True'],
+      split: at === 2 ? 'heldOut' : 'train',
+    }));
+    writeFileSync(questions, trained.map((row) => JSON.stringify(row)).join('\n'));
+    // Of two samples of each problem, so many are right.
+    const samples = (name: string, right: number[]): object => {
+      const file = join(folder, `${name}.jsonl`);
+      const rows = [3, 7, 5, 9].flatMap((factor, at) =>
+        [0, 1].map((sample) => ({
+          task_id: `Mbpp/${11 + at}`,
+          solution: `def times_${factor}(n):\n    return n * ${sample < right[at]! ? factor : factor + 1}\n`,
+        })),
+      );
+      writeFileSync(file, rows.map((row) => JSON.stringify(row)).join('\n'));
+      return { kind: 'benchmarkSamples', path: file };
+    };
+    const inputs = {
+      questions: { kind: 'filteredQuestions', path: questions },
+      samples: { initial: samples('initial', [2, 1, 0, 0]), trained: samples('trained', [2, 2, 1, 0]) },
+    };
+    const config = { benchmarks: [mbpp], sampler: { kind: 'recorded' }, passAtK: [1, 2] };
+    const { metrics } = (await (await startWorkflow('evaluation', { inputs, config })).result()) as StageResult;
+    expect(metrics['benchmarks']).toMatchObject([
+      { tasks: 4, suspects: [{ taskId: 'Mbpp/11', questions: 1, question: 'q-0', why: 'grow solves it' }] },
+    ]);
+    const results = metrics['results'] as EvaluationResult[];
+    const figures = results.map(({ policy, clean, suspect, ...all }) =>
+      [all, clean!, suspect!].map(({ tasks, mean, passAtK, oracle }) => [policy, tasks, mean, passAtK, oracle]),
+    );
+    const third = (of: number): unknown => expect.closeTo(of / 3, 9);
+    expect(figures).toEqual([
+      [
+        ['initial', 4, 0.375, { 1: 0.375, 2: 0.5 }, 0.5],
+        ['initial', 3, third(0.5), { 1: third(0.5), 2: third(1) }, third(1)],
+        ['initial', 1, 1, { 1: 1, 2: 1 }, 1],
+      ],
+      [
+        ['trained', 4, 0.625, { 1: 0.625, 2: 0.75 }, 0.75],
+        ['trained', 3, 0.5, { 1: 0.5, 2: third(2) }, third(2)],
+        ['trained', 1, 1, { 1: 1, 2: 1 }, 1],
+      ],
+    ]);
+    // No figure is of all problems alone.
+    for (const { benchmark: _b, policy: _p, conditions: _c, clean, suspect, ...all } of results)
+      for (const part of [clean!, suspect!]) expect(Object.keys(part)).toEqual(Object.keys(all));
+    expect(metrics['comparisons']).toMatchObject([
+      {
+        before: 'initial',
+        after: 'trained',
+        tasks: 4,
+        gained: 2,
+        lost: 0,
+        clean: { tasks: 3, gained: 2, lost: 0 },
+        suspect: { tasks: 1, gained: 0, lost: 0 },
+      },
+    ]);
   });
 
   it('keeps its problems out of the questions', async () => {

@@ -5,11 +5,16 @@ import { join } from 'node:path';
 import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { objectKeys, sha256 } from '../../activities/artifacts/keys.js';
 import { refOf } from '../../activities/artifacts/manifests.js';
+import { endpointActivities } from '../../activities/endpoint/activities.js';
+import { stageAsks } from '../../activities/stages.js';
 import {
   FilteredQuestionRow,
   ProgramRow,
   QuestionRow,
+  SeedRow,
+  STAGE,
   type ArtifactRef,
   type Metrics,
   type StageResult,
@@ -35,6 +40,7 @@ import {
 } from '../fixtures/harness.js';
 import { NAMED_REPLIES } from '../fixtures/endpoint-replies.js';
 import { TEACHER_TEXTS } from '../fixtures/teacher-texts.js';
+import { Attempt } from '../fixtures/attempt.js';
 import { Gate } from '../fixtures/gate.js';
 import { until } from '../fixtures/until.js';
 
@@ -389,6 +395,93 @@ describe('what a teacher answers', () => {
     expect(fake.requests).toHaveLength(40);
     // Four shards begin with a request each. The others follow at ten per second, after the start of their shard.
     expect(last - started).toBeGreaterThanOrEqual(3_400);
+  });
+});
+
+describe('what stored replies cost', () => {
+  it('is counted of the seeds that the stage asks about, not of those that it drops before', async () => {
+    const model = `fake-${randomUUID()}`;
+    const names = ['kept', 'dropped', 'not_yet'];
+    const seeds = names.map((name) => ({ id: name, source: 'fake', code: `def ${name}(n):\n    return n * 3\n` }));
+    const path = join(folder, `${randomUUID()}.jsonl`);
+    writeFileSync(path, seeds.map((seed) => JSON.stringify(seed)).join('\n'));
+    const settings = config({ model });
+    // Another stage asks about all of them.
+    await (await synthesis(path, settings)).result();
+    expect(fake.requests).toHaveLength(3);
+    // This one is looked at where its first shard has dropped a seed and its second one has not come so far.
+    const store = artifactStore();
+    const [stageKey, otherKey] = [sha256(randomUUID()), sha256(randomUUID())];
+    const rowsOf = (name: string, rows: typeof seeds) => store.putRows(name, SeedRow, rows);
+    const shards = [await rowsOf('a', seeds.slice(0, 2)), await rowsOf('b', seeds.slice(2))];
+    const planned = { ...settings, decontaminate: [{ kind: 'humaneval' }] };
+    await store.putJson(objectKeys.plan(stageKey), { config: planned, inputs: {}, shards, metrics: {} });
+    await store.putJson(objectKeys.shard(stageKey, 0, 'decontaminate'), {
+      file: await rowsOf('c', seeds.slice(0, 1)),
+      metrics: {},
+      notes: {},
+      seconds: 0,
+      workflowId: 'w',
+    });
+    const { execution } = STAGE.synthesis.config.parse(settings);
+    const activities = endpointActivities({ store }, stageAsks);
+    const paid = (key: string): Promise<unknown> =>
+      new Attempt({ activityType: 'endpoint.paid', idle: 3600 }).run(() =>
+        activities['endpoint.paid']({ stage: 'synthesis', stageKey: key, execution }),
+      );
+    expect(await paid(stageKey)).toEqual({ 0: expect.closeTo(REPLY_USD, 9) as number });
+    // Nothing is dropped where nothing is looked for.
+    await store.putJson(objectKeys.plan(otherKey), { config: settings, inputs: {}, shards, metrics: {} });
+    const [two, one] = [2 * REPLY_USD, REPLY_USD].map((usd) => expect.closeTo(usd, 9) as number);
+    expect(await paid(otherKey)).toEqual({ 0: two, 1: one });
+  });
+});
+
+describe('a preview', () => {
+  it('shows what versions of the prompt make of the same seeds, and leaves their replies to the experiment', async () => {
+    // Synthesis runs once for each version, with two seeds: every two requests are of the next version.
+    fake.behave = (request, response) => {
+      const nth = Math.floor(fake.requests.indexOf(request) / 2);
+      const question = `Version ${nth} of the function ${request.name}.`;
+      return answer(response, 200, completion(exercise(request.name, { question })));
+    };
+    const input = {
+      name: 'prompts',
+      seeds: { kind: 'seeds', path: seedsFile(5) },
+      models: { policy: { kind: 'folder', path: inject('model') } },
+      stages: { synthesis: config({ prompt: 'v1' }), sampling: { samples: 1, maxNewTokens: 4 } },
+    };
+    const client = await temporalClient();
+    const preview = async (options: object): Promise<{ html: string; seeds: number }> =>
+      (await client.workflow.execute('preview', {
+        taskQueue: SHARED_QUEUE,
+        workflowId: `preview-${randomUUID()}`,
+        args: [input, options],
+      })) as { html: string; seeds: number };
+    const { html, seeds } = await preview({ first: 2, prompts: ['v2', 'paper'] });
+    expect(seeds).toBe(2);
+    expect(fake.requests).toHaveLength(6);
+    const page = readFileSync(html, 'utf8');
+    // Each column holds what its own version was answered about its own seed.
+    const columns = [...page.matchAll(/<h3>prompt (\w+)<\/h3>[^]*?Version (\d) of the function (\w+)\./g)];
+    expect(columns.map(([, version, nth, name]) => [name, version, nth])).toEqual(
+      ['times_0', 'times_1'].flatMap((name) => [
+        [name, 'v1', '0'],
+        [name, 'v2', '1'],
+        [name, 'paper', '2'],
+      ]),
+    );
+    // Again, now side by side with one of them: nothing is asked twice.
+    await preview({ first: 2, prompts: ['paper'] });
+    expect(fake.requests).toHaveLength(6);
+    const refused = client.workflow.execute('preview', {
+      taskQueue: SHARED_QUEUE,
+      workflowId: `preview-${randomUUID()}`,
+      args: [{ ...input, stages: { synthesis: {} } }, { prompts: ['v2'] }],
+    });
+    await expect(refused).rejects.toMatchObject({
+      cause: { message: expect.stringContaining("the teacher 'offline' has no prompt") as string },
+    });
   });
 });
 

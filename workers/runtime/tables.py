@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from client.acecoder_verifier import program_of
+
 from operations import (
     CheckTableParams,
     CheckTableResult,
@@ -42,7 +44,7 @@ STACK_CHARACTERS = 100
 PROGRESS_ROWS = 2_000
 
 PYTHON_FENCE = re.compile(r"```python[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-
+"""The code of a seed, as the authors' preprocessing takes it. Programs in answers are found by `program_in`."""
 
 TableParams = ImportTableParams | CheckTableParams
 
@@ -308,7 +310,8 @@ def acecode_questions(params: TableParams, drops: Drops) -> tuple[str, Iterator[
             tests = [_test_of(test) for test in with_imports(texts)]
             inferences = _listed(row.get("inferences"))
             passing = [item for item in inferences if item.get("pass_rate") == 1]
-            reference = program_of(passing[0]["completion"]) if passing else ""
+            completion = passing[0]["completion"] or "" if passing else ""
+            reference = program_in(completion, entry_point(tests, completion) or "")
             name = entry_point(tests, reference)
             reason = (
                 "noQuestion"
@@ -340,6 +343,7 @@ def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[R
     """The samples of AceCode-87K as programs. It holds their pass rates and no verdicts of single tests."""
     source = table_of(params)
     columns = columns_of(source, "aceCode87K")
+    tests_column = "test_cases" if "test_cases" in columns else "tests"
     if "inferences" not in columns:
         raise ServiceError("InvalidInput", f"{source['name']} has no column inferences, which holds the programs.")
 
@@ -348,8 +352,9 @@ def acecode_programs(params: TableParams, drops: Drops) -> tuple[str, Iterator[R
             inferences = _listed(row["inferences"])
             # Programs of several samplers for one question are no competitors: pairs are made within a sampler.
             several = len({item["model_name"] for item in inferences}) > 1
+            name = entry_point([_test_of(test) for test in _listed(row[tests_column]) if test], "") or ""
             for index, item in enumerate(inferences):
-                program = program_of(item["completion"] or "")
+                program = program_in(item["completion"] or "", name)
                 if not program.strip() or item["pass_rate"] is None:
                     drops["emptyProgram" if not program.strip() else "noPassRate"] += 1
                     continue
@@ -375,7 +380,8 @@ def acecode_pairs(params: TableParams, drops: Drops) -> tuple[str, Iterator[Row]
 
     def rows() -> Iterator[Row]:
         for row in read_table(source, columns):
-            chosen, rejected = program_of(row["chosen"] or ""), program_of(row["rejected"] or "")
+            name = shared_name(row["chosen"] or "", row["rejected"] or "")
+            chosen, rejected = program_in(row["chosen"] or "", name), program_in(row["rejected"] or "", name)
             if not chosen.strip() or not rejected.strip() or chosen == rejected:
                 drops["emptyProgram" if not chosen.strip() or not rejected.strip() else "equalPrograms"] += 1
                 continue
@@ -749,10 +755,21 @@ def without_prints(code: str) -> str:
     return "\n".join(line for line in code.split("\n") if not line.startswith("print"))
 
 
-def program_of(text: str) -> str:
-    """The program of an answer: the text of its first Python fence, or all of it."""
-    fence = PYTHON_FENCE.search(text)
-    return fence.group(1) if fence else text
+def program_in(text: str, entry_point: str) -> str:
+    """The program in a completion: itself where it is Python as it stands, such as what this system exports.
+
+    Anything else is an answer, whose program is found as everywhere: `activities/policy/programs.ts` says how.
+    """
+    tree = _parsed(text)
+    # A word, a list or an object of JSON is an expression of Python too.
+    is_program = tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
+    return text if is_program else program_of(text, entry_point)
+
+
+def shared_name(one: str, other: str) -> str:
+    """The first function or class that two answers to one question both define; empty where there is none."""
+    defined = [re.findall(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)", text, re.MULTILINE) for text in (one, other)]
+    return next((name for name in defined[0] if name in defined[1]), "")
 
 
 def fenced(program: str) -> str:

@@ -68,6 +68,8 @@ const TaskFigures = z.strictObject({
   selections: z.array(Selection).optional(),
   /** Share of the answers that the limit of tokens cut. */
   truncated: z.strictObject({ greedy: rate.nullable(), samples: rate.nullable() }).optional(),
+  /** Tasks that the policy could not read, because their prompt is too long for it: they count as failed. */
+  promptTooLong: z.number().int().positive().optional(),
   /** Answers without a verdict: they are in no rate. */
   unjudged: z.number().int().nonnegative().optional(),
   /** Tasks without a judged answer: they are in no rate. */

@@ -540,6 +540,33 @@ export const ProgramRow = z.strictObject({
 export type ProgramRow = z.infer<typeof ProgramRow>;
 
 /**
+ * How good the tests of a question are as a verifier, from the verdicts of its programs on them. Rates are estimates
+ * without a reference: `docs/explanation/verifier-quality.md` says what each figure means. They are absent where all
+ * programs are alike.
+ */
+export const VerifierQuality = z.strictObject({
+  programs: z.number().int().positive(),
+  tests: z.number().int().positive(),
+  /** Tests with the verdicts of an earlier one on all programs. */
+  duplicates: z.number().int().nonnegative(),
+  /** Tests with one verdict for all programs. */
+  constant: z.number().int().nonnegative(),
+  rank: z.number().int().nonnegative(),
+  /** Share of the pairs of programs that at least one test tells apart. */
+  discrimination: z.number().min(0).max(1),
+  truePositive: z.number().min(0).max(1).optional(),
+  falsePositive: z.number().min(0).max(1).optional(),
+  j: z.number().min(-1).max(1).optional(),
+  /** Share of the mutants of the reference that a test fails, where hardening made some. */
+  mutationScore: z.number().min(0).max(1).optional(),
+});
+export type VerifierQuality = z.infer<typeof VerifierQuality>;
+
+/** The tests of one question as a verifier. */
+export const VerifierRow = VerifierQuality.extend({ questionId: z.string().min(1) });
+export type VerifierRow = z.infer<typeof VerifierRow>;
+
+/**
  * A preference pair: two programs for one question, the first with the higher pass rate.
  *
  * @example
@@ -560,6 +587,8 @@ export const PairRow = z.strictObject({
   /** Absent where pairs come from elsewhere without them. */
   chosenPassRate: z.number().min(0).max(1).optional(),
   rejectedPassRate: z.number().min(0).max(1).optional(),
+  /** The tests that rated the programs, where the stage was told to look at them. */
+  verifier: VerifierQuality.optional(),
 });
 export type PairRow = z.infer<typeof PairRow>;
 
@@ -633,7 +662,8 @@ export const EvaluationRow = z.strictObject({
   /** What the policy wrote after the opened answer; the program is `programPrefix` and this. */
   response: z.string(),
   programPrefix: z.string(),
-  finish: z.enum(['stop', 'length']),
+  /** `promptTooLong`: the policy could not read the task, and wrote nothing. */
+  finish: z.enum(['stop', 'length', 'promptTooLong']),
   outcomes: z.array(TestOutcome),
   /** True when every test passed. */
   passed: z.boolean(),

@@ -18,6 +18,7 @@ from runtime.tables import (
     entry_point,
     export_table,
     import_table,
+    program_in,
     split_of,
     with_imports,
 )
@@ -106,7 +107,7 @@ def test_acecode_is_read_as_questions_and_programs(tmp_path: Path, column: str) 
             "source": "evol",
             "question": QUESTION,
             "entryPoint": "double",
-            "reference": "def double(n):\n    return 2 * n\n",
+            "reference": "def double(n):\n    return 2 * n",
             "tests": tests,
             "split": "train",
         }
@@ -114,9 +115,34 @@ def test_acecode_is_read_as_questions_and_programs(tmp_path: Path, column: str) 
     assert result["dropped"] == {"noTests": 1}
     programs, _ = imported(tmp_path, format="aceCode87K", kind="programs", path=path)
     assert [(row["id"], row["questionId"], row["passRate"], row["program"]) for row in programs] == [
-        ("evol_1/m/0", "evol_1", 1.0, "def double(n):\n    return 2 * n\n"),
+        ("evol_1/m/0", "evol_1", 1.0, "def double(n):\n    return 2 * n"),
         ("evol_1/m/1", "evol_1", 0.5, "def double(n): return n"),
     ]
+
+
+ANSWERS = json.loads((Path(__file__).parents[3] / "test/fixtures/answers.json").read_text(encoding="utf-8"))["replies"]
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=[row["what"] for row in ANSWERS])
+def test_a_completion_has_the_program_that_is_found_in_it_everywhere(row: dict[str, str]) -> None:
+    assert program_in(row["answer"], row["entryPoint"]) == row["program"]
+
+
+def test_an_answer_with_an_example_of_its_use_gives_the_program_without_a_name_in_the_table(tmp_path: Path) -> None:
+    answer = "```python\ndef double(n):\n    return {} * n\n```\nUse it so:\n```python\nprint(double(1))\n```"
+    tests = ["assert double(1) == 2"]
+    items = [{"model_name": "m", "completion_id": 0, "completion": answer.format(2), "pass_rate": 1.0}]
+    rows = [{"id": "q", "source": "own", "question": QUESTION, "test_cases": tests, "inferences": items}]
+    pairs = [{"id": "p", "instruction": QUESTION, "chosen": answer.format(2), "rejected": answer.format(3)}]
+    right = "def double(n):\n    return 2 * n"
+    tables = {"aceCode87K": parquet(tmp_path, rows, "a"), "aceCodePair300K": parquet(tmp_path, pairs, "b")}
+    for form, kind, column in (
+        ("aceCode87K", "filteredQuestions", "reference"),
+        ("aceCode87K", "programs", "program"),
+        ("aceCodePair300K", "pairs", "chosen"),
+    ):
+        (row,), _ = imported(tmp_path, format=form, kind=kind, path=tables[form])
+        assert row[column] == right
 
 
 def test_pairs_come_back_as_they_were_exported(tmp_path: Path) -> None:
@@ -125,8 +151,8 @@ def test_pairs_come_back_as_they_were_exported(tmp_path: Path) -> None:
         "questionId": "q1",
         "split": "train",
         "question": QUESTION,
-        "chosen": "def f():\n    return 1\n",
-        "rejected": "def f():\n    return 2\n",
+        "chosen": "def f():\n    return 1",
+        "rejected": "def f():\n    return 2",
     }
     rows = tmp_path / "pairs.jsonl"
     rows.write_text(json.dumps(pair) + "\n")

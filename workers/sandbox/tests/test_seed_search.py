@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.tests.service import Service
 
-SCRIPT = (Path(__file__).parents[2] / "seeds" / "search.py").read_text()
+SCRIPT = (Path(__file__).parents[2] / "sent" / "search.py").read_text()
 
 
 def search(service: Service, code: str, tests: int = 12, attempts: int = 300, **given: Any) -> dict[str, Any]:

@@ -32,3 +32,6 @@ export const JUDGE = [
   'workers/sandbox/verdicts.py',
   'workers/sandbox/inside/',
 ] as const;
+
+/** Which programs solve which problems of benchmarks. */
+export const CONTAMINATION = ['activities/contamination/', 'workers/sent/record.py', 'workers/sent/screen.py'] as const;

@@ -19,7 +19,7 @@ import {
 import { Comparison, Counts, EvaluationResult, Notes } from '../metrics.js';
 import { MOVED_FIELDS } from '../mistakes.js';
 import { ModelInput } from '../models.js';
-import { JUDGE, PROGRAMS, SAMPLE } from './code.js';
+import { CONTAMINATION, JUDGE, PROGRAMS, SAMPLE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 /**
@@ -287,7 +287,7 @@ export const evaluation = defineStage({
         'activities/evaluation/references.ts',
         'activities/evaluation/suspects.ts',
         'activities/benchmarks/',
-        'activities/contamination/',
+        ...CONTAMINATION,
         ...JUDGE,
       ],
     },

@@ -31,6 +31,21 @@ const PreferencesConfig = z.strictObject({
   minimumBest: share.default(0.8).describe('the chosen program passes at least this share (paper, equation 3)'),
   minimumGap: share.default(0.4).describe('pass rates of a pair differ by at least this'),
   worstAbove: share.default(0).describe('the rejected program passes more than this share'),
+  verifier: z
+    .strictObject({
+      minimumDiscrimination: share.optional().describe('share of the pairs of programs that some test tells apart'),
+      minimumRank: count.optional().describe('tests whose verdicts are no linear combination of the others'),
+      minimumJ: z.number().min(-1).max(1).optional().describe('estimated J = TPR - FPR of the tests'),
+      minimumMutationScore: share
+        .optional()
+        .describe('share of the mutants of the reference that a test fails; known where hardening ran'),
+    })
+    .optional()
+    .describe(
+      "how good each question's tests are as a verifier goes into its pairs and into the file `verifiers.jsonl`, and " +
+        'a question with less than the figures below, or without one of them, gives no pair ' +
+        '(docs/explanation/verifier-quality.md); absent: nothing is looked at',
+    ),
   maximumPerQuestion: count.optional().describe('pairs per question at most; absent: all pairs, as the paper'),
   shardSize: count.default(2048).describe('questions per shard'),
   salt,
@@ -67,7 +82,8 @@ export const preferences = defineStage({
     count: pairs,
     of: `${programs} programs for ${questions} questions (${heldOutPairs} pairs are held out)`,
     leftOut: [skipped],
-    advice: 'Lower minimumBest or minimumGap, or sample more programs (sampling.samples) by a better model.',
+    advice:
+      'Lower minimumBest, minimumGap or the minima of verifier, or sample more programs (sampling.samples) by a better model.',
   }),
   steps: {
     plan: { queue: 'pipeline', version: 1, code: ['activities/preferences/'] },

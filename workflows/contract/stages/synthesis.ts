@@ -9,7 +9,7 @@ import { MEASURED_RUN, repliesOf } from '../estimation.js';
 import { count, EXECUTION, limits, salt, window } from '../fields.js';
 import { Counts } from '../metrics.js';
 import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
-import { JUDGE } from './code.js';
+import { CONTAMINATION, JUDGE } from './code.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 
 const SynthesisConfig = priced(
@@ -50,7 +50,7 @@ export const OFFLINE_NEEDS =
   "choose a language model as teacher ('openai').";
 
 const CODE = ['activities/synthesis/activities.ts'] as const;
-const BY_RUNNING = ['activities/contamination/', ...JUDGE] as const;
+const BY_RUNNING = [...CONTAMINATION, ...JUDGE] as const;
 
 export const synthesis = defineStage({
   name: 'synthesis',
@@ -131,7 +131,7 @@ export const synthesis = defineStage({
         'activities/synthesis/seed-search.ts',
         'activities/statistics/random.ts',
         'activities/synthesis/teachers/',
-        'workers/seeds/search.py',
+        'workers/sent/search.py',
       ],
     },
     request: {

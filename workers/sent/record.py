@@ -12,12 +12,15 @@ def record(reference, name, tests, most_calls, most_inputs, most_bytes):
     """
     import ast
     import base64
+    import contextlib
     import copy
     import inspect
     import json
     import pickle
     import types
+    import typing
     import unittest
+
     class Enough(BaseException):
         pass
 
@@ -31,10 +34,10 @@ def record(reference, name, tests, most_calls, most_inputs, most_bytes):
             return all(is_plain(each) for each in value)
         return kind is dict and all(is_plain(each) for pair in value.items() for each in pair)
 
-    names = {"__name__": "reference"}
+    names: dict[str, typing.Any] = {"__name__": "reference"}
     real = None
     if reference:
-        exec(compile(reference, "<reference>", "exec"), names)
+        exec(compile(reference, "<reference>", "exec"), names)  # noqa: S102 - the sandbox is where programs run
         real = names[name]
     calls = []
     pending = []
@@ -87,12 +90,12 @@ def record(reference, name, tests, most_calls, most_inputs, most_bytes):
             eval(test["call"], scope)
         elif "module" in test:
             scope["__name__"] = "__acecoder_test__"
-            exec(compile(test["module"], "<test>", "exec"), scope)
+            exec(compile(test["module"], "<test>", "exec"), scope)  # noqa: S102 - the sandbox is where programs run
             for kind in list(scope.values()):
                 if isinstance(kind, type) and issubclass(kind, unittest.TestCase):
                     unittest.TestLoader().loadTestsFromTestCase(kind).run(unittest.TestResult())
         else:
-            exec(compile(test["text"], "<test>", "exec"), scope)
+            exec(compile(test["text"], "<test>", "exec"), scope)  # noqa: S102 - the sandbox is where programs run
 
     for test in json.loads(tests):
         try:
@@ -101,13 +104,13 @@ def record(reference, name, tests, most_calls, most_inputs, most_bytes):
             if type(error).__name__ == "TimeOut":
                 raise
         if real is None and pending:
-            try:
+            # What a test says may fail as it likes: such a test gives no input.
+            with contextlib.suppress(Exception):
                 keep(pending.pop(), expected_of(test))
-            except Exception:
-                pass
             pending.clear()
         if len(calls) >= most_calls:
             break
+
     def told(value):
         return base64.b64encode(json.dumps(value).encode("ascii")).decode("ascii")
 

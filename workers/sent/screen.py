@@ -1,4 +1,5 @@
-# Stands behind a seed or another program in the sandbox, and looks which problems of benchmarks its functions may solve.
+# Stands behind a seed or another program in the sandbox, and looks which problems of benchmarks its functions may
+# solve.
 #
 # It runs in the process of the program, so everything is imported inside, and what it says is a suspicion alone: the
 # tests of the problem decide, in a process of their own.
@@ -12,17 +13,17 @@ def __acecoder_screen__(problems, most_steps):
     `problems` are (index, number of arguments, base64 of what `record.py` pickled). A call may take as many
     steps as lines of a program; the number is the same on every host.
     """
-    import base64
+    import base64  # noqa: I001 - the names below stay in their lines
     import itertools
     import json
     import math
     import pickle
     import sys
     import types
-    from builtins import (
+    from builtins import (  # noqa: UP029 - the program may have given other things these names
         BaseException, all, bool, bytes, callable, complex, dict, enumerate, filter, float, frozenset, getattr, int,
         isinstance, iter, len, list, map, range, set, staticmethod, str, tuple, type, vars, zip,
-    )
+    )  # fmt: skip
 
     class Slow(BaseException):
         pass
@@ -58,11 +59,18 @@ def __acecoder_screen__(problems, most_steps):
                 if function is None or method.startswith("_"):
                     continue
                 if (fits := takes(function, 0 if is_static else 1)) is not None:
-                    called = lambda *given, _class=value, _method=method: getattr(_class(), _method)(*given)
+
+                    def called(*given, _class=value, _method=method):
+                        return getattr(_class(), _method)(*given)
+
                     functions.append((f"(lambda *given: {name}().{method}(*given))", called, *fits))
-        elif callable(value) and (function := code_of(value)) is not None and function.__module__ == module:
-            if (fits := takes(function, 0)) is not None:
-                functions.append((name, value, *fits))
+        elif (
+            callable(value)
+            and (function := code_of(value)) is not None
+            and function.__module__ == module
+            and (fits := takes(function, 0)) is not None
+        ):
+            functions.append((name, value, *fits))
 
     def same(found, wanted, depth=0):
         if depth > 20:
@@ -71,15 +79,17 @@ def __acecoder_screen__(problems, most_steps):
             return (
                 type(found) in (list, tuple)
                 and len(found) == len(wanted)
-                and all(same(one, other, depth + 1) for one, other in zip(found, wanted))
+                and all(same(one, other, depth + 1) for one, other in zip(found, wanted, strict=True))
             )
         if isinstance(wanted, float) or type(found) is float:
             if type(found) not in (int, float) or not isinstance(wanted, (int, float)):
                 return False
             return math.isclose(found, wanted, rel_tol=1e-3, abs_tol=1e-3) or (found != found and wanted != wanted)
         if isinstance(wanted, dict):
-            return type(found) is dict and found.keys() == wanted.keys() and all(
-                same(found[key], wanted[key], depth + 1) for key in wanted
+            return (
+                type(found) is dict
+                and found.keys() == wanted.keys()
+                and all(same(found[key], wanted[key], depth + 1) for key in wanted)
             )
         if type(found) not in (bool, int, str, bytes, complex, set, frozenset, type(None)):
             return False
