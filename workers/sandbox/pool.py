@@ -328,7 +328,7 @@ class Pool:
         call: Call,
         on_report: Callable[[int, Report], None],
     ) -> None:
-        """Give each task to one of the first `width` zygotes, which has up to `ahead` of them, and hand over its report.
+        """Give each task to one of the first `width` zygotes, at most `ahead` at once, and hand over its report.
 
         With two, a zygote has its next small frame while it works on one, and need not wait for this side. Returns
         early when no zygote can be started any more.
