@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { chooseTests, pairsOf, testOf, vouchedFor, type Offer } from './choose.js';
 
-const RULE = { maximum: 3, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 };
+const RULE = { maximum: 3, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3, answersAre: 4 };
 
 function offer(call: string, given: Partial<Offer> = {}): Offer {
   return { call, answer: '1', inexact: false, strange: 0, kinds: [], kills: [], ...given };

@@ -24,6 +24,8 @@ export interface ChoosingRule {
   asksUpTo: number;
   /** What one unit of strangeness takes from the worth of an input that asks something new. */
   strangeCosts: number;
+  /** What an answer that was never asked for is worth, next to 1 for each other kind. */
+  answersAre: number;
 }
 
 /**
@@ -35,12 +37,12 @@ export interface ChoosingRule {
  *
  * @param known the inputs that the question has already.
  * @example
- * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 });
+ * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3, answersAre: 4 });
  */
 export function chooseTests<O extends Offer>(
   offers: readonly O[],
   known: readonly Pick<Offer, 'answer' | 'kinds'>[],
-  { maximum, killsUpTo, asksUpTo, strangeCosts }: ChoosingRule,
+  { maximum, killsUpTo, asksUpTo, strangeCosts, answersAre }: ChoosingRule,
 ): Chosen<O>[] {
   const killers = withoutRedundant(
     cover(
@@ -49,16 +51,20 @@ export function chooseTests<O extends Offer>(
     ),
   );
   const chosen = killers.map(({ offer, kills }): Chosen<O> => ({ offer, why: { kills } }));
-  const asked = new Asked();
+  const asked = new Asked(answersAre);
   for (const each of known) asked.add(each);
   for (const { offer } of chosen) asked.add(offer);
   const left = new Set(offers.filter(({ strange }) => strange <= asksUpTo));
   for (const { offer } of chosen) left.delete(offer);
+  // Whatever is asked, an input is worth no more than before: what it was worth says whether it must be looked at.
+  const was = new Map<O, number>();
   while (chosen.length < maximum && left.size > 0) {
     let best: O | undefined;
     let most = -Infinity;
     for (const offer of left) {
+      if ((was.get(offer) ?? Infinity) <= most) continue;
       const worth = asked.worth(offer) - strangeCosts * offer.strange;
+      was.set(offer, worth);
       if (worth <= most) continue;
       most = worth;
       best = offer;
@@ -70,12 +76,11 @@ export function chooseTests<O extends Offer>(
   return chosen;
 }
 
-/** What an answer that was never asked for is worth, next to 1 for each other kind. */
-const ANSWER_WORTH = 4;
-
 /** How often each kind of answer and input was asked. */
 class Asked {
   readonly #times = new Map<string, number>();
+
+  constructor(readonly answersAre: number) {}
 
   add(offer: Pick<Offer, 'answer' | 'kinds'>): void {
     for (const kind of this.#kinds(offer)) this.#times.set(kind, this.#of(kind) + 1);
@@ -84,7 +89,7 @@ class Asked {
   worth({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): number {
     return kinds.reduce(
       (sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2,
-      ANSWER_WORTH / (1 + this.#of(`= ${answer}`)),
+      this.answersAre / (1 + this.#of(`= ${answer}`)),
     );
   }
 

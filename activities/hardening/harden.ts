@@ -73,16 +73,16 @@ export interface Hardening {
   about: Pick<Judged, 'harness' | 'host'>;
 }
 
-/** How strange an input may be that kills, and one that only asks something new, by what vouches for it. */
-const STRANGENESS: Record<Trust, Omit<ChoosingRule, 'maximum'>> = {
-  reference: { killsUpTo: 4, asksUpTo: 4, strangeCosts: 0.2 },
-  contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
-  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
+/** How tests are chosen, by what vouches for an input: `npm run bench:hardening -- --held-out` tries others. */
+export const CHOOSING: Readonly<Record<Trust, Omit<ChoosingRule, 'maximum'>>> = {
+  reference: { killsUpTo: 4, asksUpTo: 4, strangeCosts: 0.2, answersAre: 4 },
+  contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
+  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
 };
 
 /** How strange an input may be at all, by what vouches for it. */
 export function strangestOf(trust: Trust): number {
-  return Math.max(STRANGENESS[trust].killsUpTo, STRANGENESS[trust].asksUpTo);
+  return Math.max(CHOOSING[trust].killsUpTo, CHOOSING[trust].asksUpTo);
 }
 
 /** Tests that survivors are judged on, as a multiple of those that are added. */
@@ -111,7 +111,7 @@ export async function harden(
     onProgress = () => undefined,
   }: { signal?: AbortSignal; onProgress?: (done: number, total: number, message: string) => void } = {},
 ): Promise<Hardening> {
-  const rule: ChoosingRule = { maximum: maximumTests, ...STRANGENESS[trust] };
+  const rule: ChoosingRule = { maximum: maximumTests, ...CHOOSING[trust] };
   const refused: Record<string, number> = {};
   const reasons = subjects.map((subject) => reasonAgainst(subject, trust));
   const asked = subjects.flatMap((subject, at) => (reasons[at] === undefined ? [{ subject, at }] : []));
