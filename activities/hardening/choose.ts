@@ -3,7 +3,7 @@ import type { CheckedTest } from '../../workflows/contract/index.js';
 import type { Candidate } from './proposals.js';
 
 /** A proposed test with everybody whom it kills: mutants of the reference, and programs of the sampler. */
-export interface Offer extends Omit<Candidate, 'kills'> {
+export interface Offer extends Omit<Candidate, 'kills' | 'allowed'> {
   kills: readonly string[];
 }
 
@@ -146,6 +146,51 @@ function withoutRedundant<O extends Offer>(found: readonly { offer: O; kills: st
     for (const victim of kills) named.add(victim);
     return { offer, kills };
   });
+}
+
+/** A prime below 2^26: products of two remainders are exact. */
+const PRIME = 67_108_859;
+
+/**
+ * Rank of the matrix of tests and those whom they fail, modulo a large prime: in how many independent ways attackers fail.
+ *
+ * @param columns for each test, whom it kills.
+ * @example
+ * rankOf([['a'], ['b'], ['a', 'b']]); // 2: the third test says nothing that the others do not
+ */
+export function rankOf(columns: readonly (readonly string[])[]): number {
+  const names = [...new Set(columns.flat())];
+  const place = new Map(names.map((name, at) => [name, at]));
+  const different = new Map(columns.map((column) => [JSON.stringify([...column].sort()), column]));
+  /** Columns that are independent of each other, each 1 at a place of its own, where those after it are 0. */
+  const basis: { lead: number; values: number[] }[] = [];
+  for (const column of different.values()) {
+    const values = names.map(() => 0);
+    for (const name of column) values[place.get(name)!] = 1;
+    for (const { lead, values: known } of basis) {
+      const times = values[lead]!;
+      if (times !== 0)
+        for (const [at, value] of known.entries())
+          values[at] = (((values[at]! - ((times * value) % PRIME)) % PRIME) + PRIME) % PRIME;
+    }
+    const lead = values.findIndex((value) => value !== 0);
+    if (lead < 0) continue;
+    const inverse = inverseOf(values[lead]!);
+    basis.push({ lead, values: values.map((value) => (value * inverse) % PRIME) });
+    if (basis.length === names.length) break;
+  }
+  return basis.length;
+}
+
+/** What times `value` is 1 modulo the prime, by Fermat. */
+function inverseOf(value: number): number {
+  let [result, base, exponent] = [1, value, PRIME - 2];
+  while (exponent > 0) {
+    if (exponent % 2 === 1) result = (result * base) % PRIME;
+    base = (base * base) % PRIME;
+    exponent = Math.floor(exponent / 2);
+  }
+  return result;
 }
 
 const INEXACT = 1e-6;

@@ -5,6 +5,7 @@
  * The stage and the bench call it. It knows no Temporal and stores nothing.
  */
 import {
+  StageConfigs,
   type CheckedTest,
   type FilteredQuestionRow,
   type SandboxLimits,
@@ -14,11 +15,12 @@ import { count } from '../artifacts/collections.js';
 import { judgePrograms, settled, type Job, type Judged } from '../execution/execution.js';
 import type { SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
-import { chooseTests, testOf, vouchedFor, type Chosen, type ChoosingRule, type Offer } from './choose.js';
-import { propose, type Attack, type AttackBudget } from './proposals.js';
+import { chooseTests, rankOf, testOf, vouchedFor, type Chosen, type ChoosingRule, type Offer } from './choose.js';
+import { propose, type Attack, type AttackBudget, type Candidate } from './proposals.js';
 
+export const TRUSTS = StageConfigs.hardening.shape.trust.unwrap().options;
 /** What vouches for an input, beside the reference, which answers it. */
-export type Trust = 'reference' | 'contract' | 'agreement';
+export type Trust = (typeof TRUSTS)[number];
 
 /** A question with its sampled programs. */
 export interface Subject {
@@ -41,7 +43,7 @@ export interface HardeningRule {
 }
 
 /** A test that was added, and why it stands. */
-interface AddedTest {
+export interface AddedTest {
   test: string | CheckedTest;
   /** Programs, by their ids, and mutants of the reference that pass all tests before it and fail it. */
   kills?: { programs: string[]; mutants: string[] };
@@ -49,6 +51,8 @@ interface AddedTest {
   asks?: string;
   /** How far its input is from what those of the question have in common. */
   strange: number;
+  /** What vouches for its input next to the reference, whatever was asked for. */
+  vouched: Exclude<Trust, 'reference'>[];
 }
 
 interface Hardened {
@@ -59,6 +63,8 @@ interface Hardened {
   outcomes: ReadonlyMap<string, readonly TestOutcome[]>;
   /** Mutants that were made; those that the question's own tests leave alive; and of them those that added tests kill. */
   mutants: { made: number; survive: number; killed: number };
+  /** In how many independent ways attackers fail on the proposed tests, and on the added ones. */
+  rank: { proposed: number; added: number };
   /** The attack itself, for a bench. */
   attack?: Attack;
 }
@@ -122,7 +128,8 @@ export async function harden(
       reference: question.reference,
       entryPoint: question.entryPoint,
       tests: question.tests,
-      ...(trust === 'contract' ? { contract: question.contract } : {}),
+      contract: question.contract,
+      obeysContract: trust === 'contract',
       seed,
     })),
     {
@@ -178,11 +185,17 @@ export async function harden(
       if (reference[place]?.status !== 'pass') return refuse('unconfirmed');
       const said = survivors.map(({ id, program }) => ({ id, program, status: verdicts.get(id)![place]!.status }));
       if (said.some(({ status }) => OUT_OF_RESOURCES.has(status))) return refuse('slowForProgram');
-      if (trust === 'agreement' && !vouchedFor(said, question.reference)) return refuse('noAgreement');
+      const agreed = vouchedFor(said, question.reference);
+      if (trust === 'agreement' && !agreed) return refuse('noAgreement');
       const kills = said.filter(({ status }) => status !== 'pass').map(({ id }) => `${PROGRAM}${id}`);
-      return [{ ...offer, kills: [...offer.kills, ...kills], place }];
+      return [{ ...offer, kills: [...offer.kills, ...kills], place, agreed }];
     });
-    return { ...each, chosen: chooseTests(offers, attack.known, rule) };
+    const kept = chooseTests(offers, attack.known, rule);
+    const rank = {
+      proposed: rankOf(offers.map(({ kills }) => kills)),
+      added: rankOf(kept.map(({ offer: { kills } }) => kills)),
+    };
+    return { ...each, chosen: kept, rank };
   });
 
   // The programs that fail a test already are judged on the added ones too: a rate is over all tests.
@@ -212,8 +225,9 @@ export async function harden(
           added: [],
           outcomes: new Map(),
           mutants: { made: 0, survive: 0, killed: 0 },
+          rank: { proposed: 0, added: 0 },
         };
-      const { attack, chosen: tests } = found;
+      const { attack, chosen: tests, rank } = found;
       return {
         ...(tests.length === 0 ? { reason: 'noTest' } : {}),
         added: tests.map((each) => addedTest(each, attack)),
@@ -224,6 +238,7 @@ export async function harden(
           ]),
         ),
         mutants: mutantsOf(attack, tests),
+        rank,
         attack,
       };
     }),
@@ -245,20 +260,27 @@ function reasonAgainst(
   return trust === 'contract' && contract === undefined ? 'noContract' : undefined;
 }
 
-function offersOf({ candidates, mutants: { survivors } }: Attack): (Offer & { call: string })[] {
+/** A proposed test, and whether its row's contract allows the input. */
+type Proposed = Offer & Pick<Candidate, 'allowed'>;
+
+function offersOf({ candidates, mutants: { survivors } }: Attack): Proposed[] {
   return candidates.map((candidate) => ({
     ...candidate,
     kills: candidate.kills.map((at) => `${MUTANT}${survivors[at]!.id}`),
   }));
 }
 
-function addedTest({ offer, why }: Chosen<Offer>, attack: Attack): AddedTest {
+function addedTest({ offer, why }: Chosen<Proposed & { agreed: boolean }>, attack: Attack): AddedTest {
   const test = testOf(offer, attack);
-  const { strange } = offer;
-  if ('asks' in why) return { test, asks: why.asks, strange };
+  const { strange, allowed, agreed } = offer;
+  const vouched: AddedTest['vouched'] = [
+    ...(allowed ? ['contract' as const] : []),
+    ...(agreed ? ['agreement' as const] : []),
+  ];
+  if ('asks' in why) return { test, asks: why.asks, strange, vouched };
   const of = (kind: string): string[] =>
     why.kills.filter((each) => each.startsWith(kind)).map((each) => each.slice(kind.length));
-  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange };
+  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange, vouched };
 }
 
 function mutantsOf({ mutants: { made, survivors } }: Attack, kept: readonly Chosen<Offer>[]): Hardened['mutants'] {

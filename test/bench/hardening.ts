@@ -11,7 +11,14 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { testOf } from '../../activities/hardening/choose.js';
-import { harden, strangestOf, type Hardening, type Subject, type Trust } from '../../activities/hardening/harden.js';
+import {
+  harden,
+  strangestOf,
+  TRUSTS,
+  type Hardening,
+  type Subject,
+  type Trust,
+} from '../../activities/hardening/harden.js';
 import { propose } from '../../activities/hardening/proposals.js';
 import { testText } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
@@ -28,8 +35,6 @@ import {
   type Problem,
 } from './hardening/problems.js';
 import { report, type Measure } from './table.js';
-
-const TRUSTS = ['reference', 'contract', 'agreement'] as const;
 
 const HELP = `npm run bench:hardening -- [options]
 
@@ -71,14 +76,18 @@ const BARS: Record<Trust, { killed?: number; lost: number; survivors: boolean }>
   agreement: { lost: 1, survivors: false },
 };
 
-/** As many problems as `--tasks` says, chosen by their ids. */
+/** As many tasks as `--tasks` says, chosen by their ids. */
+function sampledIds(ids: readonly string[]): ReadonlySet<string> {
+  if (values.tasks === undefined) return new Set(ids);
+  const order = ids.map((id) => ({ id, seed: seedOf(id, 3) })).sort((a, b) => a.seed - b.seed);
+  const some = new Set(order.slice(0, Number(values.tasks)).map(({ id }) => id));
+  console.log(`tasks: ${ids.filter((id) => some.has(id)).join(' ')}`);
+  return some;
+}
+
 function sampled(all: readonly Problem[]): readonly Problem[] {
-  if (values.tasks === undefined) return all;
-  const order = [...all].sort((a, b) => seedOf(a.subject.question.id, 3) - seedOf(b.subject.question.id, 3));
-  const some = new Set(order.slice(0, Number(values.tasks)));
-  const problems = all.filter((problem) => some.has(problem));
-  console.log(`tasks: ${problems.map(({ subject }) => subject.question.id).join(' ')}`);
-  return problems;
+  const some = sampledIds(all.map(({ subject }) => subject.question.id));
+  return all.filter(({ subject }) => some.has(subject.question.id));
 }
 
 async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
@@ -187,15 +196,15 @@ async function measureHeldOut(trust: Trust): Promise<void> {
   };
   const cross = async (name: string, all: readonly Problem[]): Promise<void> => {
     const options = { maximum: MAXIMUM_TESTS, budget: { ...BUDGET, seconds: 20 } };
-    const { own, best, crossed } = await heldOut(sandbox, sampled(all), trust, options);
+    const { own, best, crossed } = await heldOut(sandbox, all, trust, options);
     told(`${name}, the product's rule`, own);
     told(`${name}, the rule that wins on one half, on the other half`, crossed);
     told(`${name}, the rule that wins on all`, best);
   };
   if (trust === 'agreement') return;
-  await cross('MBPP', await mbpp(values.data));
+  await cross('MBPP', sampled(await mbpp(values.data)));
   if (trust !== 'reference') return;
-  await cross('HumanEval by three asserts', await humanevalByFew(values.data, sandbox));
+  await cross('HumanEval by three asserts', await humanevalByFew(values.data, sandbox, sampledIds));
   const rule = { trust, maximumTests: MAXIMUM_TESTS, budget: BUDGET, limits: LIMITS };
   for (const [name, problems] of [
     ['HumanEval by all its tests', sampled(await humaneval(values.data))],
@@ -220,9 +229,9 @@ async function measureHeldOut(trust: Trust): Promise<void> {
 
 /** Mutants that inputs of another seed kill, and those of them that the added tests kill. */
 async function measureMore(trust: Trust, subjects: readonly Subject[], { hardened }: Hardening): Promise<void> {
-  const targets = subjects.map(({ question: { contract, ...question } }) => ({
+  const targets = subjects.map(({ question }) => ({
     ...question,
-    ...(trust === 'contract' ? { contract } : {}),
+    obeysContract: trust === 'contract',
     seed: seedOf(question.id, 1),
   }));
   let theirs = 0;

@@ -42,8 +42,8 @@ export const gain = ({ wrong, killed, right, lost }: Tally): number =>
 function rulesOf(trust: Trust): Rule[] {
   const far = CHOOSING[trust].killsUpTo;
   const others = [far / 8, far / 4, far / 2, far].flatMap((upTo) =>
-    [0, 0.1, 0.2, 0.4].flatMap((strangeCosts) =>
-      [1, 4, 16].map((answersAre): Rule => ({ killsUpTo: upTo, asksUpTo: upTo, strangeCosts, answersAre })),
+    [0, 0.2].flatMap((strangeCosts) =>
+      [1, 4].map((answersAre): Rule => ({ killsUpTo: upTo, asksUpTo: upTo, strangeCosts, answersAre })),
     ),
   );
   const [own, ...rest] = [CHOOSING[trust], ...others].map((rule) => JSON.stringify(rule));
@@ -65,7 +65,7 @@ async function tried(
     sandbox,
     problems.map(({ subject: { question, seed } }) => ({
       ...question,
-      contract: trust === 'contract' ? question.contract : undefined,
+      obeysContract: trust === 'contract',
       seed,
     })),
     { budget, strangest: strangestOf(trust) },

@@ -170,9 +170,14 @@ const CodeGenRow = z.object({ prompt: z.string(), samples: z.array(z.string()) }
 
 /**
  * HumanEval by the first three asserts of each task, as many as MBPP has; the task's other tests judge. The programs are
- * those of Qwen2.5-Coder-1.5B, of four other models, and 16 of CodeGen-16B, each text once.
+ * those of Qwen2.5-Coder-1.5B, of four other models, and 16 of CodeGen-16B, each text once. Only tasks that `sampled`
+ * chooses are judged.
  */
-export async function humanevalByFew(data: string, sandbox: Sandbox): Promise<Problem[]> {
+export async function humanevalByFew(
+  data: string,
+  sandbox: Sandbox,
+  sampled: (ids: readonly string[]) => ReadonlySet<string>,
+): Promise<Problem[]> {
   const published = publishedOf(data, 'humaneval');
   const models = programsOfModels(data);
   const samples = new Map(
@@ -192,7 +197,7 @@ export async function humanevalByFew(data: string, sandbox: Sandbox): Promise<Pr
       ],
     ),
   );
-  const asked = (await humanevalTasks(data)).flatMap(
+  const all = (await humanevalTasks(data)).flatMap(
     ({ task_id: id, entry_point: entryPoint, reference, imports, test }) => {
       const asserts = test
         .split('\n')
@@ -215,6 +220,8 @@ export async function humanevalByFew(data: string, sandbox: Sandbox): Promise<Pr
       ];
     },
   );
+  const some = sampled(all.map(({ question }) => question.id));
+  const asked = all.filter(({ question }) => some.has(question.id));
   const jobs = asked.flatMap(({ question, whole, texts }) =>
     [question.reference, ...texts].map((program, at): Job => ({
       id: `${question.id} ${at}`,
