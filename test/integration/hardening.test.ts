@@ -96,7 +96,16 @@ describe('hardening', () => {
       programs: 4,
       notHardened: { noAsserts: 1 },
       survivors: { programs: 3, killed: 1 },
+      // No row has a contract, and the right program agrees with the reference everywhere.
+      trusts: {
+        reference: { tests: 8, killed: 1 },
+        contract: { tests: 0, killed: 0 },
+        agreement: { tests: 8, killed: 1 },
+      },
     });
+    const { rank } = metrics as { rank: { proposed: number; added: number } };
+    expect(rank.added).toBeGreaterThan(0);
+    expect(rank.proposed).toBeGreaterThanOrEqual(rank.added);
     const rates = await ratesOf(ref);
     expect(rates).toMatchObject({ right: 1, echo: 1 });
     expect(rates['wrong']).toBeLessThan(1);

@@ -100,10 +100,10 @@ export const hardening = defineStage({
     plan: { queue: 'pipeline', version: 1, code: CODE },
     attack: {
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       code: [...CODE, 'activities/languages/', 'workers/sandbox/attackers.py', ...JUDGE],
     },
-    seal: { queue: 'pipeline', version: 1, code: CODE },
+    seal: { queue: 'pipeline', version: 2, code: CODE },
   },
   shardSteps: () => ['attack'],
   estimate(_, run) {
