@@ -76,36 +76,48 @@ export function chooseTests<O extends Offer>(
   return chosen;
 }
 
-/** How often each kind of answer and input was asked. */
+type Asking = Pick<Offer, 'answer' | 'kinds'>;
+
+/** How often each kind of answer and input was asked. Kinds are numbered, because each is looked at many times. */
 class Asked {
-  readonly #times = new Map<string, number>();
+  readonly #numbers = new Map<string, number>();
+  readonly #times: number[] = [];
+  readonly #kinds = new Map<Asking, number[]>();
 
   constructor(readonly answersAre: number) {}
 
-  add(offer: Pick<Offer, 'answer' | 'kinds'>): void {
-    for (const kind of this.#kinds(offer)) this.#times.set(kind, this.#of(kind) + 1);
+  add(offer: Asking): void {
+    for (const kind of this.#of(offer)) this.#times[kind]! += 1;
   }
 
-  worth({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): number {
-    return kinds.reduce(
-      (sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2,
-      this.answersAre / (1 + this.#of(`= ${answer}`)),
-    );
+  worth(offer: Asking): number {
+    const kinds = this.#of(offer);
+    let sum = this.answersAre / (1 + this.#times[kinds[0]!]!);
+    for (let at = 1; at < kinds.length; at += 1) sum += 1 / (1 + this.#times[kinds[at]!]!) ** 2;
+    return sum;
   }
 
   /** The kind of an input that was asked least. */
-  newest(offer: Pick<Offer, 'answer' | 'kinds'>): string {
-    return this.#kinds(offer).reduce((least, kind) => (this.#of(kind) < this.#of(least) ? kind : least));
+  newest(offer: Asking): string {
+    const times = this.#of(offer).map((kind) => this.#times[kind]!);
+    return namesOf(offer)[times.indexOf(Math.min(...times))]!;
   }
 
-  #kinds({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): string[] {
-    return [`= ${answer}`, ...kinds];
-  }
-
-  #of(kind: string): number {
-    return this.#times.get(kind) ?? 0;
+  /** Numbers of the kinds, that of the answer first. */
+  #of(offer: Asking): readonly number[] {
+    const known = this.#kinds.get(offer);
+    if (known) return known;
+    const numbers = namesOf(offer).map((name) => {
+      const number = this.#numbers.get(name) ?? this.#times.push(0) - 1;
+      this.#numbers.set(name, number);
+      return number;
+    });
+    this.#kinds.set(offer, numbers);
+    return numbers;
   }
 }
+
+const namesOf = ({ answer, kinds }: Asking): string[] => [`= ${answer}`, ...kinds];
 
 /** Offers that kill all who can be killed, greedily, each with those who survive all before it. */
 function cover<O extends Offer>(offers: readonly O[], maximum: number): { offer: O; kills: string[] }[] {

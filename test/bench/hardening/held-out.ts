@@ -38,29 +38,32 @@ const sum = (tallies: readonly Tally[]): Tally =>
 export const gain = ({ wrong, killed, right, lost }: Tally): number =>
   killed / Math.max(1, wrong) - lost / Math.max(1, right);
 
-/** Rules that are tried; the first is the product's. */
-function rulesOf(trust: Trust): Rule[] {
-  const far = CHOOSING[trust].killsUpTo;
-  const others = [far / 8, far / 4, far / 2, far].flatMap((upTo) =>
-    [0, 0.2].flatMap((strangeCosts) =>
-      [1, 4].map((answersAre): Rule => ({ killsUpTo: upTo, asksUpTo: upTo, strangeCosts, answersAre })),
-    ),
-  );
-  const [own, ...rest] = [CHOOSING[trust], ...others].map((rule) => JSON.stringify(rule));
-  return [...new Set([own!, ...rest])].map((text) => JSON.parse(text) as Rule);
+/** Rules that are tried, each with one constant of the product's changed; that is the first. */
+export function rulesOf(trust: Trust): Rule[] {
+  const own = CHOOSING[trust];
+  return [
+    own,
+    ...[own.killsUpTo / 2, own.killsUpTo / 4, own.killsUpTo / 8].map((upTo) => ({
+      ...own,
+      killsUpTo: upTo,
+      asksUpTo: upTo,
+    })),
+    ...[0, 2 * own.strangeCosts].map((strangeCosts) => ({ ...own, strangeCosts })),
+    ...[1, 16].map((answersAre) => ({ ...own, answersAre })),
+  ];
 }
 
 const nameOf = ({ killsUpTo, strangeCosts, answersAre }: Rule): string =>
   `up to ${killsUpTo}, strangeness costs ${strangeCosts}, answers are ${answersAre}`;
 
-/** Each problem's tally under each rule. */
-async function tried(
+/** Each problem's tally under each rule, and the programs that fail tests of the first one. */
+export async function tried(
   sandbox: PythonProcess<SandboxOperation>,
   problems: readonly Problem[],
   trust: Trust,
   rules: readonly Rule[],
   { maximum, budget }: { maximum: number; budget: AttackBudget },
-): Promise<Tally[][]> {
+): Promise<{ byRule: Tally[]; failed: { id: string; right: boolean; tests: string[] }[] }[]> {
   const attacks = await propose(
     sandbox,
     problems.map(({ subject: { question, seed } }) => ({
@@ -108,14 +111,21 @@ async function tried(
       );
     const none = failedBy(0);
     const failed = programs.map((_, which) => failedBy(which + 1));
-    return byRule.map((texts) =>
-      sum(
-        programs.map(({ right }, which) => {
-          const fails = Number(texts.some((text) => !none.has(text) && failed[which]!.has(text)));
-          return right ? { ...NOTHING, right: 1, lost: fails } : { ...NOTHING, wrong: 1, killed: fails };
-        }),
+    const failing = (texts: readonly string[], which: number): string[] =>
+      texts.filter((text) => !none.has(text) && failed[which]!.has(text));
+    return {
+      byRule: byRule.map((texts) =>
+        sum(
+          programs.map(({ right }, which) => {
+            const fails = Number(failing(texts, which).length > 0);
+            return right ? { ...NOTHING, right: 1, lost: fails } : { ...NOTHING, wrong: 1, killed: fails };
+          }),
+        ),
       ),
-    );
+      failed: programs
+        .map(({ id, right }, which) => ({ id, right, tests: failing(byRule[0]!, which) }))
+        .filter(({ tests: each }) => each.length > 0),
+    };
   });
 }
 
@@ -129,24 +139,39 @@ export async function heldOut(
   const rules = rulesOf(trust);
   const asked = problems.filter(({ programs }) => programs.length > 0);
   const tallies = await tried(sandbox, asked, trust, rules, options);
-  const of = (isIn: (at: number) => boolean, rule: number): Tally =>
-    sum(tallies.flatMap((byRule, at) => (isIn(at) ? [byRule[rule]!] : [])));
+  return compared(
+    trust,
+    rules,
+    asked.map(({ subject }, at) => ({ id: subject.question.id, byRule: tallies[at]!.byRule })),
+  );
+}
+
+/** What rules did, told, from the tallies of each problem under each of them. */
+export function compared(
+  trust: Trust,
+  rules: readonly Rule[],
+  tallies: readonly { id: string; byRule: readonly Tally[] }[],
+): { own: Tally; best: Tally; crossed: Tally } {
+  type Side = (id: string) => boolean;
+  const of = (isIn: Side, rule: number): Tally =>
+    sum(tallies.flatMap(({ id, byRule }) => (isIn(id) ? [byRule[rule]!] : [])));
   /** The best rule of some problems; of equal ones the first. */
-  const winner = (isIn: (at: number) => boolean): number =>
+  const winner = (isIn: Side): number =>
     rules.reduce((best, _, rule) => (gain(of(isIn, rule)) > gain(of(isIn, best)) ? rule : best), 0);
-  const first = (at: number): boolean => seedOf(asked[at]!.subject.question.id, 2) % 2 === 0;
-  const second = (at: number): boolean => !first(at);
-  const all = (): boolean => true;
+  const first: Side = (id) => seedOf(id, 2) % 2 === 0;
+  const second: Side = (id) => !first(id);
+  const all: Side = () => true;
+  const told = ({ wrong, killed, right, lost }: Tally): string =>
+    `killed ${killed} of ${wrong}, lost ${lost} of ${right}`;
   const crossed = [[first, second] as const, [second, first] as const].map(([here, there]) => {
     const rule = winner(here);
-    const [before, after] = [of(here, rule), of(there, rule)];
     console.log(
-      `  ${trust}: wins one half (${JSON.stringify(before)}): ${nameOf(rules[rule]!)}; on the other ${JSON.stringify(after)}, ` +
-        `where the product's rule has ${JSON.stringify(of(there, 0))}`,
+      `  ${trust}: one half chooses "${nameOf(rules[rule]!)}", there ${told(of(here, rule))}; on the other half ` +
+        `${told(of(there, rule))}, and the product's rule ${told(of(there, 0))}`,
     );
-    return after;
+    return of(there, rule);
   });
   for (const [rule, each] of rules.entries())
-    console.log(`  ${trust}: ${nameOf(each)}: ${JSON.stringify(of(all, rule))}, J ${gain(of(all, rule)).toFixed(3)}`);
+    console.log(`  ${trust}: ${nameOf(each)}: ${told(of(all, rule))}, J ${gain(of(all, rule)).toFixed(3)}`);
   return { own: of(all, 0), best: of(all, winner(all)), crossed: sum(crossed) };
 }
