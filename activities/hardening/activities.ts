@@ -20,7 +20,7 @@ import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
 import { pairsOf } from './choose.js';
-import { harden } from './harden.js';
+import { harden, TRUSTS, type Trust } from './harden.js';
 
 const QuestionWithPrograms = z.strictObject({ question: FilteredQuestionRow, programs: z.array(ProgramRow) });
 type QuestionWithPrograms = z.infer<typeof QuestionWithPrograms>;
@@ -34,6 +34,8 @@ const AddedTest = z.strictObject({
   asks: z.string().optional(),
   /** How far its input is from what those of the question have in common. */
   strange: z.number(),
+  /** What vouches for its input next to the reference, whatever was asked for. */
+  vouched: z.array(z.enum(['contract', 'agreement'])),
 });
 
 /** What hardening came to for one question. */
@@ -43,6 +45,8 @@ const HardenedRow = z.strictObject({
   reason: z.string().optional(),
   added: z.array(AddedTest),
   mutants: z.strictObject({ made: z.int(), survive: z.int(), killed: z.int() }),
+  /** In how many independent ways attackers fail on the proposed tests, and on the added ones. */
+  rank: z.strictObject({ proposed: z.int(), added: z.int() }),
 });
 
 const HardenedQuestion = QuestionWithPrograms.extend({ hardened: HardenedRow, before: z.array(z.number()) });
@@ -107,7 +111,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
       for (const { reason } of hardened) if (reason !== undefined) count(metrics, `notHardened.${reason}`);
       return {
         rows: rows.map(({ question, programs }, at): HardenedQuestion => {
-          const { reason, added, outcomes, mutants: of } = hardened[at]!;
+          const { reason, added, outcomes, mutants: of, rank } = hardened[at]!;
           const { testCases, tests } = question;
           return {
             question: {
@@ -117,7 +121,13 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
             },
             programs: programs.map((program) => rated(program, outcomes.get(program.id) ?? [])),
             before: programs.map(({ passRate }) => passRate),
-            hardened: { questionId: question.id, ...(reason === undefined ? {} : { reason }), added, mutants: of },
+            hardened: {
+              questionId: question.id,
+              ...(reason === undefined ? {} : { reason }),
+              added,
+              mutants: of,
+              rank,
+            },
           };
         }),
         metrics,
@@ -133,18 +143,25 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
       const tests = { program: 0, mutant: 0, kind: 0 };
       const mutants = { made: 0, survive: 0, killed: 0 };
       const survivors = { programs: 0, killed: 0 };
+      const rank = { proposed: 0, added: 0 };
+      const trusts = mapTrusts(() => ({ tests: 0, killed: 0 }));
       const sums = { before: 0, after: 0 };
       const pairs = { before: 0, after: 0 };
       let hardened = 0;
       let total = 0;
       const all = async function* (): AsyncGenerator<ProgramRow> {
         for await (const row of rows(attack)) {
-          const { added, mutants: of } = row.hardened;
+          const { added, mutants: of, rank: ways } = row.hardened;
           if (added.length > 0) hardened += 1;
           pairs.before += pairsOf(row.before);
           pairs.after += pairsOf(row.programs.map(({ passRate }) => passRate));
           for (const { kills } of added) tests[!kills ? 'kind' : kills.programs.length > 0 ? 'program' : 'mutant'] += 1;
           for (const name of ['made', 'survive', 'killed'] as const) mutants[name] += of[name];
+          for (const name of ['proposed', 'added'] as const) rank[name] += ways[name];
+          const vouchedBy = mapTrusts((trust) =>
+            added.map(({ vouched }) => trust === 'reference' || vouched.includes(trust)),
+          );
+          for (const trust of TRUSTS) trusts[trust].tests += vouchedBy[trust].filter(Boolean).length;
           for (const [at, program] of row.programs.entries()) {
             const before = row.before[at]!;
             total += 1;
@@ -153,6 +170,10 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
             if (before < 1) continue;
             survivors.programs += 1;
             if (program.passRate < 1) survivors.killed += 1;
+            const outcomes = added.length === 0 ? [] : program.outcomes.slice(-added.length);
+            for (const trust of TRUSTS)
+              if (outcomes.some(({ status }, place) => status !== 'pass' && vouchedBy[trust][place]))
+                trusts[trust].killed += 1;
           }
           yield* row.programs;
         }
@@ -182,6 +203,8 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
           tests,
           mutants,
           survivors,
+          rank,
+          trusts,
           pairs,
           meanPassRate: { before: sums.before / Math.max(1, total), after: sums.after / Math.max(1, total) },
           notHardened: {
@@ -196,6 +219,10 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
       };
     },
   });
+}
+
+function mapTrusts<T>(of: (trust: Trust) => T): Record<Trust, T> {
+  return { reference: of('reference'), contract: of('contract'), agreement: of('agreement') };
 }
 
 /** A program with the outcomes of added tests. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { chooseTests, pairsOf, testOf, vouchedFor, type Offer } from './choose.js';
+import { chooseTests, pairsOf, rankOf, testOf, vouchedFor, type Offer } from './choose.js';
 
-const RULE = { maximum: 3, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 };
+const RULE = { maximum: 3, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3, answersAre: 4 };
 
 function offer(call: string, given: Partial<Offer> = {}): Offer {
   return { call, answer: '1', inexact: false, strange: 0, kinds: [], kills: [], ...given };
@@ -66,6 +66,28 @@ describe('testOf', () => {
     expect(testOf(asked, { form: '__call__', tolerance: null })).toMatchObject({ expect: '0.5', tolerance: 1e-6 });
     expect(testOf(asked, { form: '__call__', tolerance: 0.001 })).toMatchObject({ tolerance: 0.001 });
   });
+});
+
+test('rank counts the independent ways in which attackers fail', () => {
+  expect(rankOf([])).toBe(0);
+  expect(rankOf([[], ['a'], ['a']])).toBe(1);
+  expect(rankOf([['a'], ['b'], ['a', 'b']])).toBe(2);
+  // Over numbers these are independent; over bits the third would be the sum of the others.
+  expect(
+    rankOf([
+      ['a', 'b'],
+      ['b', 'c'],
+      ['a', 'c'],
+    ]),
+  ).toBe(3);
+  expect(
+    rankOf([
+      ['a', 'b', 'c'],
+      ['c', 'd'],
+      ['a', 'b', 'd'],
+      ['a', 'b'],
+    ]),
+  ).toBe(3);
 });
 
 test('a program vouches for an input only where it is another one than the reference', () => {

@@ -3,7 +3,7 @@ import type { CheckedTest } from '../../workflows/contract/index.js';
 import type { Candidate } from './proposals.js';
 
 /** A proposed test with everybody whom it kills: mutants of the reference, and programs of the sampler. */
-export interface Offer extends Omit<Candidate, 'kills'> {
+export interface Offer extends Omit<Candidate, 'kills' | 'allowed'> {
   kills: readonly string[];
 }
 
@@ -24,6 +24,8 @@ export interface ChoosingRule {
   asksUpTo: number;
   /** What one unit of strangeness takes from the worth of an input that asks something new. */
   strangeCosts: number;
+  /** What an answer that was never asked for is worth, next to 1 for each other kind. */
+  answersAre: number;
 }
 
 /**
@@ -35,12 +37,12 @@ export interface ChoosingRule {
  *
  * @param known the inputs that the question has already.
  * @example
- * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3 });
+ * chooseTests(offers, known, { maximum: 20, killsUpTo: 4, asksUpTo: 2, strangeCosts: 0.3, answersAre: 4 });
  */
 export function chooseTests<O extends Offer>(
   offers: readonly O[],
   known: readonly Pick<Offer, 'answer' | 'kinds'>[],
-  { maximum, killsUpTo, asksUpTo, strangeCosts }: ChoosingRule,
+  { maximum, killsUpTo, asksUpTo, strangeCosts, answersAre }: ChoosingRule,
 ): Chosen<O>[] {
   const killers = withoutRedundant(
     cover(
@@ -49,16 +51,20 @@ export function chooseTests<O extends Offer>(
     ),
   );
   const chosen = killers.map(({ offer, kills }): Chosen<O> => ({ offer, why: { kills } }));
-  const asked = new Asked();
+  const asked = new Asked(answersAre);
   for (const each of known) asked.add(each);
   for (const { offer } of chosen) asked.add(offer);
   const left = new Set(offers.filter(({ strange }) => strange <= asksUpTo));
   for (const { offer } of chosen) left.delete(offer);
+  // Whatever is asked, an input is worth no more than before: what it was worth says whether it must be looked at.
+  const was = new Map<O, number>();
   while (chosen.length < maximum && left.size > 0) {
     let best: O | undefined;
     let most = -Infinity;
     for (const offer of left) {
+      if ((was.get(offer) ?? Infinity) <= most) continue;
       const worth = asked.worth(offer) - strangeCosts * offer.strange;
+      was.set(offer, worth);
       if (worth <= most) continue;
       most = worth;
       best = offer;
@@ -70,37 +76,48 @@ export function chooseTests<O extends Offer>(
   return chosen;
 }
 
-/** What an answer that was never asked for is worth, next to 1 for each other kind. */
-const ANSWER_WORTH = 4;
+type Asking = Pick<Offer, 'answer' | 'kinds'>;
 
-/** How often each kind of answer and input was asked. */
+/** How often each kind of answer and input was asked. Kinds are numbered, because each is looked at many times. */
 class Asked {
-  readonly #times = new Map<string, number>();
+  readonly #numbers = new Map<string, number>();
+  readonly #times: number[] = [];
+  readonly #kinds = new Map<Asking, number[]>();
 
-  add(offer: Pick<Offer, 'answer' | 'kinds'>): void {
-    for (const kind of this.#kinds(offer)) this.#times.set(kind, this.#of(kind) + 1);
+  constructor(readonly answersAre: number) {}
+
+  add(offer: Asking): void {
+    for (const kind of this.#of(offer)) this.#times[kind]! += 1;
   }
 
-  worth({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): number {
-    return kinds.reduce(
-      (sum, kind) => sum + 1 / (1 + this.#of(kind)) ** 2,
-      ANSWER_WORTH / (1 + this.#of(`= ${answer}`)),
-    );
+  worth(offer: Asking): number {
+    const kinds = this.#of(offer);
+    let sum = this.answersAre / (1 + this.#times[kinds[0]!]!);
+    for (let at = 1; at < kinds.length; at += 1) sum += 1 / (1 + this.#times[kinds[at]!]!) ** 2;
+    return sum;
   }
 
   /** The kind of an input that was asked least. */
-  newest(offer: Pick<Offer, 'answer' | 'kinds'>): string {
-    return this.#kinds(offer).reduce((least, kind) => (this.#of(kind) < this.#of(least) ? kind : least));
+  newest(offer: Asking): string {
+    const times = this.#of(offer).map((kind) => this.#times[kind]!);
+    return namesOf(offer)[times.indexOf(Math.min(...times))]!;
   }
 
-  #kinds({ answer, kinds }: Pick<Offer, 'answer' | 'kinds'>): string[] {
-    return [`= ${answer}`, ...kinds];
-  }
-
-  #of(kind: string): number {
-    return this.#times.get(kind) ?? 0;
+  /** Numbers of the kinds, that of the answer first. */
+  #of(offer: Asking): readonly number[] {
+    const known = this.#kinds.get(offer);
+    if (known) return known;
+    const numbers = namesOf(offer).map((name) => {
+      const number = this.#numbers.get(name) ?? this.#times.push(0) - 1;
+      this.#numbers.set(name, number);
+      return number;
+    });
+    this.#kinds.set(offer, numbers);
+    return numbers;
   }
 }
+
+const namesOf = ({ answer, kinds }: Asking): string[] => [`= ${answer}`, ...kinds];
 
 /** Offers that kill all who can be killed, greedily, each with those who survive all before it. */
 function cover<O extends Offer>(offers: readonly O[], maximum: number): { offer: O; kills: string[] }[] {
@@ -141,6 +158,51 @@ function withoutRedundant<O extends Offer>(found: readonly { offer: O; kills: st
     for (const victim of kills) named.add(victim);
     return { offer, kills };
   });
+}
+
+/** A prime below 2^26: products of two remainders are exact. */
+const PRIME = 67_108_859;
+
+/**
+ * Rank of the matrix of tests and those whom they fail, modulo a large prime: in how many independent ways attackers fail.
+ *
+ * @param columns for each test, whom it kills.
+ * @example
+ * rankOf([['a'], ['b'], ['a', 'b']]); // 2: the third test says nothing that the others do not
+ */
+export function rankOf(columns: readonly (readonly string[])[]): number {
+  const names = [...new Set(columns.flat())];
+  const place = new Map(names.map((name, at) => [name, at]));
+  const different = new Map(columns.map((column) => [JSON.stringify([...column].sort()), column]));
+  /** Columns that are independent of each other, each 1 at a place of its own, where those after it are 0. */
+  const basis: { lead: number; values: number[] }[] = [];
+  for (const column of different.values()) {
+    const values = names.map(() => 0);
+    for (const name of column) values[place.get(name)!] = 1;
+    for (const { lead, values: known } of basis) {
+      const times = values[lead]!;
+      if (times !== 0)
+        for (const [at, value] of known.entries())
+          values[at] = (((values[at]! - ((times * value) % PRIME)) % PRIME) + PRIME) % PRIME;
+    }
+    const lead = values.findIndex((value) => value !== 0);
+    if (lead < 0) continue;
+    const inverse = inverseOf(values[lead]!);
+    basis.push({ lead, values: values.map((value) => (value * inverse) % PRIME) });
+    if (basis.length === names.length) break;
+  }
+  return basis.length;
+}
+
+/** What times `value` is 1 modulo the prime, by Fermat. */
+function inverseOf(value: number): number {
+  let [result, base, exponent] = [1, value, PRIME - 2];
+  while (exponent > 0) {
+    if (exponent % 2 === 1) result = (result * base) % PRIME;
+    base = (base * base) % PRIME;
+    exponent = Math.floor(exponent / 2);
+  }
+  return result;
 }
 
 const INEXACT = 1e-6;

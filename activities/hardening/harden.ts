@@ -5,6 +5,7 @@
  * The stage and the bench call it. It knows no Temporal and stores nothing.
  */
 import {
+  StageConfigs,
   type CheckedTest,
   type FilteredQuestionRow,
   type SandboxLimits,
@@ -14,11 +15,12 @@ import { count } from '../artifacts/collections.js';
 import { judgePrograms, settled, type Job, type Judged } from '../execution/execution.js';
 import type { SandboxOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
-import { chooseTests, testOf, vouchedFor, type Chosen, type ChoosingRule, type Offer } from './choose.js';
-import { propose, type Attack, type AttackBudget } from './proposals.js';
+import { chooseTests, rankOf, testOf, vouchedFor, type Chosen, type ChoosingRule, type Offer } from './choose.js';
+import { propose, type Attack, type AttackBudget, type Candidate } from './proposals.js';
 
+export const TRUSTS = StageConfigs.hardening.shape.trust.unwrap().options;
 /** What vouches for an input, beside the reference, which answers it. */
-export type Trust = 'reference' | 'contract' | 'agreement';
+export type Trust = (typeof TRUSTS)[number];
 
 /** A question with its sampled programs. */
 export interface Subject {
@@ -41,7 +43,7 @@ export interface HardeningRule {
 }
 
 /** A test that was added, and why it stands. */
-interface AddedTest {
+export interface AddedTest {
   test: string | CheckedTest;
   /** Programs, by their ids, and mutants of the reference that pass all tests before it and fail it. */
   kills?: { programs: string[]; mutants: string[] };
@@ -49,6 +51,8 @@ interface AddedTest {
   asks?: string;
   /** How far its input is from what those of the question have in common. */
   strange: number;
+  /** What vouches for its input next to the reference, whatever was asked for. */
+  vouched: Exclude<Trust, 'reference'>[];
 }
 
 interface Hardened {
@@ -59,6 +63,8 @@ interface Hardened {
   outcomes: ReadonlyMap<string, readonly TestOutcome[]>;
   /** Mutants that were made; those that the question's own tests leave alive; and of them those that added tests kill. */
   mutants: { made: number; survive: number; killed: number };
+  /** In how many independent ways attackers fail on the proposed tests, and on the added ones. */
+  rank: { proposed: number; added: number };
   /** The attack itself, for a bench. */
   attack?: Attack;
 }
@@ -73,16 +79,19 @@ export interface Hardening {
   about: Pick<Judged, 'harness' | 'host'>;
 }
 
-/** How strange an input may be that kills, and one that only asks something new, by what vouches for it. */
-const STRANGENESS: Record<Trust, Omit<ChoosingRule, 'maximum'>> = {
-  reference: { killsUpTo: 4, asksUpTo: 4, strangeCosts: 0.2 },
-  contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
-  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1 },
+/**
+ * How tests are chosen, by what vouches for an input: `npm run bench:hardening -- --held-out` tries others. Where nothing
+ * but the reference does, an input that only asks something new is less strange than one that kills.
+ */
+export const CHOOSING: Readonly<Record<Trust, Omit<ChoosingRule, 'maximum'>>> = {
+  reference: { killsUpTo: 4, asksUpTo: 3, strangeCosts: 0.2, answersAre: 4 },
+  contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
+  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
 };
 
 /** How strange an input may be at all, by what vouches for it. */
 export function strangestOf(trust: Trust): number {
-  return Math.max(STRANGENESS[trust].killsUpTo, STRANGENESS[trust].asksUpTo);
+  return Math.max(CHOOSING[trust].killsUpTo, CHOOSING[trust].asksUpTo);
 }
 
 /** Tests that survivors are judged on, as a multiple of those that are added. */
@@ -111,7 +120,7 @@ export async function harden(
     onProgress = () => undefined,
   }: { signal?: AbortSignal; onProgress?: (done: number, total: number, message: string) => void } = {},
 ): Promise<Hardening> {
-  const rule: ChoosingRule = { maximum: maximumTests, ...STRANGENESS[trust] };
+  const rule: ChoosingRule = { maximum: maximumTests, ...CHOOSING[trust] };
   const refused: Record<string, number> = {};
   const reasons = subjects.map((subject) => reasonAgainst(subject, trust));
   const asked = subjects.flatMap((subject, at) => (reasons[at] === undefined ? [{ subject, at }] : []));
@@ -122,7 +131,8 @@ export async function harden(
       reference: question.reference,
       entryPoint: question.entryPoint,
       tests: question.tests,
-      ...(trust === 'contract' ? { contract: question.contract } : {}),
+      contract: question.contract,
+      obeysContract: trust === 'contract',
       seed,
     })),
     {
@@ -178,11 +188,17 @@ export async function harden(
       if (reference[place]?.status !== 'pass') return refuse('unconfirmed');
       const said = survivors.map(({ id, program }) => ({ id, program, status: verdicts.get(id)![place]!.status }));
       if (said.some(({ status }) => OUT_OF_RESOURCES.has(status))) return refuse('slowForProgram');
-      if (trust === 'agreement' && !vouchedFor(said, question.reference)) return refuse('noAgreement');
+      const agreed = vouchedFor(said, question.reference);
+      if (trust === 'agreement' && !agreed) return refuse('noAgreement');
       const kills = said.filter(({ status }) => status !== 'pass').map(({ id }) => `${PROGRAM}${id}`);
-      return [{ ...offer, kills: [...offer.kills, ...kills], place }];
+      return [{ ...offer, kills: [...offer.kills, ...kills], place, agreed }];
     });
-    return { ...each, chosen: chooseTests(offers, attack.known, rule) };
+    const kept = chooseTests(offers, attack.known, rule);
+    const rank = {
+      proposed: rankOf(offers.map(({ kills }) => kills)),
+      added: rankOf(kept.map(({ offer: { kills } }) => kills)),
+    };
+    return { ...each, chosen: kept, rank };
   });
 
   // The programs that fail a test already are judged on the added ones too: a rate is over all tests.
@@ -212,8 +228,9 @@ export async function harden(
           added: [],
           outcomes: new Map(),
           mutants: { made: 0, survive: 0, killed: 0 },
+          rank: { proposed: 0, added: 0 },
         };
-      const { attack, chosen: tests } = found;
+      const { attack, chosen: tests, rank } = found;
       return {
         ...(tests.length === 0 ? { reason: 'noTest' } : {}),
         added: tests.map((each) => addedTest(each, attack)),
@@ -224,6 +241,7 @@ export async function harden(
           ]),
         ),
         mutants: mutantsOf(attack, tests),
+        rank,
         attack,
       };
     }),
@@ -245,20 +263,27 @@ function reasonAgainst(
   return trust === 'contract' && contract === undefined ? 'noContract' : undefined;
 }
 
-function offersOf({ candidates, mutants: { survivors } }: Attack): (Offer & { call: string })[] {
+/** A proposed test, and whether its row's contract allows the input. */
+type Proposed = Offer & Pick<Candidate, 'allowed'>;
+
+function offersOf({ candidates, mutants: { survivors } }: Attack): Proposed[] {
   return candidates.map((candidate) => ({
     ...candidate,
     kills: candidate.kills.map((at) => `${MUTANT}${survivors[at]!.id}`),
   }));
 }
 
-function addedTest({ offer, why }: Chosen<Offer>, attack: Attack): AddedTest {
+function addedTest({ offer, why }: Chosen<Proposed & { agreed: boolean }>, attack: Attack): AddedTest {
   const test = testOf(offer, attack);
-  const { strange } = offer;
-  if ('asks' in why) return { test, asks: why.asks, strange };
+  const { strange, allowed, agreed } = offer;
+  const vouched: AddedTest['vouched'] = [
+    ...(allowed ? ['contract' as const] : []),
+    ...(agreed ? ['agreement' as const] : []),
+  ];
+  if ('asks' in why) return { test, asks: why.asks, strange, vouched };
   const of = (kind: string): string[] =>
     why.kills.filter((each) => each.startsWith(kind)).map((each) => each.slice(kind.length));
-  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange };
+  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange, vouched };
 }
 
 function mutantsOf({ mutants: { made, survivors } }: Attack, kept: readonly Chosen<Offer>[]): Hardened['mutants'] {

@@ -34,6 +34,8 @@ export interface Target {
   tests: readonly QuestionTest[];
   /** Asserts over the parameters of the reference that hold for the inputs it is made for. */
   contract?: string | undefined;
+  /** Whether an input that the contract refuses is none; else it is only told of each. */
+  obeysContract: boolean;
   /** Chooses the inputs. */
   seed: number;
 }
@@ -47,6 +49,8 @@ const Candidate = z.strictObject({
   inexact: z.boolean(),
   /** How far the input is from what the known inputs have in common: 0 where nothing tells it apart. */
   strange: z.number(),
+  /** Whether the contract of the question allows the input; null where it has none that can be run. */
+  allowed: z.boolean().nullable(),
   /** What input, path and answer are like, in a few words. */
   kinds: z.array(z.string()),
   /** Numbers of the surviving mutants that answer otherwise. */
@@ -119,7 +123,7 @@ export async function propose(
   const { runs } = await sandbox.call(
     'run',
     {
-      jobs: targets.map(({ id, reference, entryPoint, tests, contract, seed }) => ({
+      jobs: targets.map(({ id, reference, entryPoint, tests, contract, obeysContract, seed }) => ({
         id,
         program: text,
         stdin: JSON.stringify({
@@ -127,6 +131,7 @@ export async function propose(
           entryPoint,
           tests: tests.filter((test) => typeof test === 'string'),
           ...(contract === undefined ? {} : { contract }),
+          obeysContract,
           seed,
           pool: budget.inputs,
           mutants: budget.mutants,

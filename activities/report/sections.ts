@@ -495,7 +495,7 @@ function hardeningSections(
   const show = (name: string, value: number, text?: string): HtmlValue =>
     figures.show(`hardening.${name}`, value, artifact, text);
   const row = (what: string, name: string, value: number) => ({ cells: [what, show(name, value)] });
-  const { tests, mutants, survivors, meanPassRate, pairs, notHardened, refused } = hardening;
+  const { tests, mutants, survivors, rank, trusts, meanPassRate, pairs, notHardened, refused } = hardening;
   const reasons = (counts: Record<string, number>, name: string) =>
     Object.entries(counts)
       .sort(([, a], [, b]) => b - a)
@@ -514,7 +514,22 @@ ${table(
     row('of them, programs that fail an added test', 'survivors.killed', survivors.killed),
     row('mutants that pass all tests of their question', 'mutants.survive', mutants.survive),
     row('of them, mutants that fail an added test', 'mutants.killed', mutants.killed),
+    row('independent ways in which attackers fail on proposed tests', 'rank.proposed', rank.proposed),
+    row('of them, told apart by added tests', 'rank.added', rank.added),
   ],
+)}
+<p>What each trust would keep of the added tests, and what it costs: a program that fails only tests for which nothing
+vouches but the reference may be right.</p>
+${table(
+  ['who vouches', '#added tests', '#programs that fail one', '#programs that fail only others'],
+  Object.entries(trusts).map(([trust, { tests: kept, killed }]) => ({
+    cells: [
+      trust,
+      show(`trusts.${trust}.tests`, kept),
+      show(`trusts.${trust}.killed`, killed),
+      show(`trusts.${trust}.others`, trusts.reference.killed - killed),
+    ],
+  })),
 )}
 ${table(
   ['', '#before', '#after'],

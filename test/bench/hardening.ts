@@ -6,74 +6,58 @@
  * models vouch, which are there for HumanEval alone. Data of others are not in the repository: where they are not there,
  * nothing is measured and that is told.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { gunzipSync } from 'node:zlib';
-import { z } from 'zod';
-import { sha256 } from '../../activities/artifacts/keys.js';
-import { publishedRows } from '../../activities/benchmarks/published.js';
 import { judgePrograms, type Job } from '../../activities/execution/execution.js';
 import { testOf } from '../../activities/hardening/choose.js';
-import { harden, strangestOf, type Hardening, type Subject } from '../../activities/hardening/harden.js';
+import {
+  harden,
+  strangestOf,
+  TRUSTS,
+  type Hardening,
+  type Subject,
+  type Trust,
+} from '../../activities/hardening/harden.js';
 import { propose } from '../../activities/hardening/proposals.js';
-import { root } from '../../infra/setup/paths.mjs';
 import { testText } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
+import { gain, heldOut, type Tally } from './hardening/held-out.js';
+import {
+  FILES,
+  humaneval,
+  humanevalByFew,
+  LIMITS,
+  mbpp,
+  mbppTrain,
+  seedOf,
+  SHARED,
+  type Problem,
+} from './hardening/problems.js';
 import { report, type Measure } from './table.js';
-
-const TRUSTS = ['reference', 'contract', 'agreement'] as const;
-type Trust = (typeof TRUSTS)[number];
 
 const HELP = `npm run bench:hardening -- [options]
 
   --trust KIND  ${TRUSTS.join(', ')}; may be repeated (all)
-  --tasks N     only the first N tasks
+  --tasks N     only N tasks, chosen by their ids
+  --held-out    the rule's constants on data that did not choose them, in the place of the table
   --more        5,000 inputs of another seed: which mutants they kill
   --again       the same once more: the tests must be the same
   --list        every program that is killed or lost
+  --data DIR    folder of the published data (data in ACECODER_SHARED, or in the folder shared next to the checkout)
   --json        one JSON object on the last line
-  --help        print this
+  --help        print this`;
 
-Published data are read from ACECODER_SHARED, the folder shared next to the checkout by default.`;
-
-const SHARED = join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data');
-const MBPP = join(SHARED, 'evalplus-mbpp/MbppPlus-v0.1.0.jsonl.gz');
-const HUMANEVAL = join(SHARED, 'humaneval/HumanEval.jsonl.gz');
-const OUTPUTS = join(SHARED, 'qwen2.5-coder-1.5b-base-outputs');
-const VOUCHERS = join(SHARED, 'llmdebugger-humaneval-4models');
 const BUDGET = { inputs: 1500, mutants: 60, executions: 60_000, callSeconds: 0.05 };
 const MORE = { ...BUDGET, inputs: 5000, executions: 500_000, seconds: 120 };
-const LIMITS = { cpuSecondsPerTest: 1, cpuSecondsPerProgram: 20, memoryBytes: 1024 ** 3 };
-
-interface Published {
-  solution: string;
-  base_status: string;
-  plus_status: string;
-}
-
-/** A problem with a program of the model, which passes the base tests or not, and the further ones or not. */
-interface Problem {
-  subject: Subject;
-  published: Published;
-}
-
-/** Entry points of MBPP+ whose answers EvalPlus compares as sets. */
-const AS_SETS = [
-  'similar_elements',
-  'find_char_long',
-  'common_in_nested_lists',
-  'extract_singly',
-  'larg_nnum',
-  'intersection_array',
-  'find_dissimilar',
-  'Diff',
-];
+const MAXIMUM_TESTS = 20;
 
 const { values } = parseArgs({
   options: {
     trust: { type: 'string', multiple: true },
     tasks: { type: 'string' },
+    data: { type: 'string', default: SHARED },
+    'held-out': { type: 'boolean', default: false },
     more: { type: 'boolean', default: false },
     again: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
@@ -86,102 +70,31 @@ const services = createServices({ label: 'bench' });
 const { sandbox } = services;
 const measures: Measure[] = [];
 
-function publishedOf(benchmark: string): Record<string, Published> {
-  const path = join(OUTPUTS, `evalplus-${benchmark}-generated_eval_results.json.gz`);
-  const { eval: results } = JSON.parse(gunzipSync(readFileSync(path)).toString('utf8')) as {
-    eval: Record<string, [Published]>;
-  };
-  return Object.fromEntries(Object.entries(results).map(([id, [first]]) => [id, first]));
-}
-
-/** A seed of a question, for a run of the bench. */
-const seedOf = (id: string, run = 0): number => parseInt(sha256(`${id} ${run}`).slice(0, 12), 16);
-
-const MbppTask = z.object({
-  task_id: z.string(),
-  entry_point: z.string(),
-  canonical_solution: z.string(),
-  contract: z.string(),
-  assertion: z.string(),
-});
-
-async function mbpp(): Promise<Problem[]> {
-  const published = publishedOf('mbpp');
-  const problems: Problem[] = [];
-  for await (const { row } of publishedRows(MBPP)) {
-    const { task_id: id, entry_point: entryPoint, canonical_solution: reference, ...task } = MbppTask.parse(row);
-    const tests = task.assertion.split('\n').filter((line) => line.startsWith('assert '));
-    const asked = AS_SETS.includes(entryPoint)
-      ? tests.map((test) => test.replace(/^assert (?!set\()(.+?)\s*==\s*(.+)$/, 'assert set($1) == set($2)'))
-      : tests;
-    // Task 582 has no contract, and nothing that one could refuse.
-    const contract = task.contract.trim() === '' ? 'pass' : task.contract;
-    problems.push({
-      subject: { question: { id, entryPoint, reference, tests: asked, contract }, programs: [], seed: seedOf(id) },
-      published: published[id]!,
-    });
-  }
-  return problems;
-}
-
-const HumanEvalTask = z.object({
-  task_id: z.string(),
-  entry_point: z.string(),
-  prompt: z.string(),
-  canonical_solution: z.string(),
-  test: z.string(),
-});
-
-/** HumanEval, with the programs of other models that pass its tests by the verdicts of their origin. */
-async function humaneval(): Promise<Problem[]> {
-  const published = publishedOf('humaneval');
-  const vouchers = new Map<string, string[]>();
-  for (const model of ['codellama', 'gpt-3.5-turbo-0613', 'gpt-4-1106-preview', 'starcoder'])
-    for (const line of readFileSync(join(VOUCHERS, `${model}.jsonl`), 'utf8')
-      .trim()
-      .split('\n')) {
-      const {
-        task_id: id,
-        solution,
-        is_solved: solved,
-      } = JSON.parse(line) as {
-        task_id: string;
-        solution: string;
-        is_solved: boolean;
-      };
-      if (solved) vouchers.set(id, [...(vouchers.get(id) ?? []), solution]);
-    }
-  const problems: Problem[] = [];
-  for await (const { row } of publishedRows(HUMANEVAL)) {
-    const { task_id: id, entry_point: entryPoint, prompt, canonical_solution: body, test } = HumanEvalTask.parse(row);
-    const imports = prompt.split('\n').filter((line) => /^(from|import) /.test(line));
-    problems.push({
-      subject: {
-        question: { id, entryPoint, reference: `${prompt}${body}`, tests: [test] },
-        programs: (vouchers.get(id) ?? []).map((solution, at) => ({
-          id: `${id} ${at}`,
-          program: [...imports, solution].join('\n'),
-          passes: true,
-        })),
-        seed: seedOf(id),
-      },
-      published: published[id]!,
-    });
-  }
-  return problems;
-}
-
 const BARS: Record<Trust, { killed?: number; lost: number; survivors: boolean }> = {
   reference: { killed: 33, lost: 20, survivors: true },
   contract: { killed: 34, lost: 8, survivors: true },
   agreement: { lost: 1, survivors: false },
 };
 
+/** As many tasks as `--tasks` says, chosen by their ids. */
+function sampledIds(ids: readonly string[]): ReadonlySet<string> {
+  if (values.tasks === undefined) return new Set(ids);
+  const order = ids.map((id) => ({ id, seed: seedOf(id, 3) })).sort((a, b) => a.seed - b.seed);
+  const some = new Set(order.slice(0, Number(values.tasks)).map(({ id }) => id));
+  console.log(`tasks: ${ids.filter((id) => some.has(id)).join(' ')}`);
+  return some;
+}
+
+function sampled(all: readonly Problem[]): readonly Problem[] {
+  const some = sampledIds(all.map(({ subject }) => subject.question.id));
+  return all.filter(({ subject }) => some.has(subject.question.id));
+}
+
 async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
   const whole = values.tasks === undefined;
-  const problems = all.slice(0, whole ? undefined : Number(values.tasks));
+  const problems = sampled(all);
   const bars = BARS[trust];
-  const rule = { trust, maximumTests: 20, budget: BUDGET, limits: LIMITS };
+  const rule = { trust, maximumTests: MAXIMUM_TESTS, budget: BUDGET, limits: LIMITS };
   const subjects = problems.map(({ subject }) => subject);
   const start = performance.now();
   const hardening = await harden(sandbox, subjects, rule);
@@ -191,32 +104,7 @@ async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
   for (const { reason } of hardened) if (reason) reasons[reason] = (reasons[reason] ?? 0) + 1;
   console.log(`${trust}: without added tests ${JSON.stringify(reasons)}, inputs refused ${JSON.stringify(refused)}`);
 
-  const jobs = problems.flatMap(({ subject: { question }, published }, at): Job[] => {
-    const tests = hardened[at]!.added.map(({ test }) => test);
-    const passes = published.base_status === 'pass';
-    return passes && tests.length > 0 ? [{ id: question.id, program: published.solution, tests }] : [];
-  });
-  const { judgements } = await judgePrograms(sandbox, jobs, { limits: LIMITS });
-  const outcomes = new Map(judgements.map((each) => [each.id, each.outcomes]));
-  const tally = { wrong: 0, killed: 0, right: 0, lost: 0, bySize: 0 };
-  for (const [at, { subject, published }] of problems.entries()) {
-    if (published.base_status !== 'pass') continue;
-    const { id } = subject.question;
-    const isRight = published.plus_status === 'pass';
-    tally[isRight ? 'right' : 'wrong'] += 1;
-    const failed = (outcomes.get(id) ?? []).flatMap((each, place) => (each.status === 'pass' ? [] : [place]));
-    if (failed.length > 0) tally[isRight ? 'lost' : 'killed'] += 1;
-    if (isRight && failed.some((place) => ['timeout', 'killed'].includes(outcomes.get(id)![place]!.status)))
-      tally.bySize += 1;
-    if (!values.list) continue;
-    if (failed.length === 0 && !isRight) console.log(`  SURVIVES ${id}`);
-    for (const place of failed.slice(0, isRight ? 3 : 1)) {
-      const { test, strange, kills, asks } = hardened[at]!.added[place]!;
-      const { status, reason = '' } = outcomes.get(id)![place]!;
-      const why = kills ? `kills ${kills.mutants.join('; ').slice(0, 80)}` : `asks ${asks}`;
-      console.log(`  ${isRight ? 'LOST' : 'killed'} ${id} ${testText(test)}: ${status} ${reason} (${strange}; ${why})`);
-    }
-  }
+  const { tally, bySize } = await tallied(problems, hardening);
   const sum = (of: (each: Hardening['hardened'][number]) => number): number =>
     hardened.reduce((total, each) => total + of(each), 0);
   const survive = sum(({ mutants }) => mutants.survive);
@@ -234,7 +122,7 @@ async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
       unit: `of ${tally.right}`,
       ...(whole ? { bar: bars.lost, at: 'most' as const } : {}),
     },
-    { name: `${trust}: lost by size or time`, value: tally.bySize, unit: '', bar: 0, at: 'most' },
+    { name: `${trust}: lost by size or time`, value: bySize, unit: '', bar: 0, at: 'most' },
     {
       name: `${trust}: survivors of the base tests among mutants, killed`,
       value: killed / Math.max(1, survive),
@@ -247,7 +135,7 @@ async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
       name: `${trust}: tests added per question`,
       value: sum(({ added }) => added.length) / problems.length,
       unit: '',
-      bar: 20,
+      bar: MAXIMUM_TESTS,
       at: 'most',
     },
   );
@@ -264,11 +152,86 @@ async function measure(trust: Trust, all: readonly Problem[]): Promise<void> {
   if (values.more && bars.survivors) await measureMore(trust, subjects, hardening);
 }
 
+/** What the added tests do to the programs of each problem; with `--list` one line for each that they decide. */
+async function tallied(
+  problems: readonly Problem[],
+  { hardened }: Hardening,
+): Promise<{ tally: Tally; bySize: number }> {
+  const jobs = problems.flatMap(({ programs }, at): Job[] => {
+    const tests = hardened[at]!.added.map(({ test }) => test);
+    return tests.length === 0 ? [] : programs.map(({ id, program }) => ({ id, program, tests }));
+  });
+  const { judgements } = await judgePrograms(sandbox, jobs, { limits: LIMITS });
+  const outcomes = new Map(judgements.map((each) => [each.id, each.outcomes]));
+  const tally = { wrong: 0, killed: 0, right: 0, lost: 0 };
+  let bySize = 0;
+  for (const [at, { programs }] of problems.entries())
+    for (const { id, right } of programs) {
+      const failed = (outcomes.get(id) ?? []).flatMap((each, place) =>
+        each.status === 'pass' ? [] : [{ ...each, place }],
+      );
+      tally[right ? 'right' : 'wrong'] += 1;
+      if (failed.length > 0) tally[right ? 'lost' : 'killed'] += 1;
+      if (right && failed.some(({ status }) => status === 'timeout' || status === 'killed')) bySize += 1;
+      if (!values.list) continue;
+      if (failed.length === 0 && !right) console.log(`  SURVIVES ${id}`);
+      for (const { place, status, reason = '' } of failed.slice(0, right ? 3 : 1)) {
+        const { test, strange, kills, asks } = hardened[at]!.added[place]!;
+        const why = kills ? `kills ${kills.mutants.join('; ').slice(0, 80)}` : `asks ${asks}`;
+        console.log(`  ${right ? 'LOST' : 'killed'} ${id} ${testText(test)}: ${status} ${reason} (${strange}; ${why})`);
+      }
+    }
+  return { tally, bySize };
+}
+
+/**
+ * The constants of the rule were chosen on MBPP's programs. Here rules that win on one half of these are measured on the
+ * other, and the product's rule is measured on HumanEval and on MBPP's training tasks, which chose nothing.
+ */
+async function measureHeldOut(trust: Trust): Promise<void> {
+  const told = (name: string, { wrong, killed, right, lost }: Tally): void => {
+    const value = gain({ wrong, killed, right, lost });
+    const note = `killed ${killed} of ${wrong}, lost ${lost} of ${right}`;
+    measures.push({ name: `${trust}: ${name}`, value, unit: 'J', note });
+  };
+  const cross = async (name: string, all: readonly Problem[]): Promise<void> => {
+    const options = { maximum: MAXIMUM_TESTS, budget: { ...BUDGET, seconds: 20 } };
+    const { own, best, crossed } = await heldOut(sandbox, all, trust, options);
+    told(`${name}, the product's rule`, own);
+    told(`${name}, the rule that wins on one half, on the other half`, crossed);
+    told(`${name}, the rule that wins on all`, best);
+  };
+  if (trust === 'agreement') return;
+  await cross('MBPP', sampled(await mbpp(values.data)));
+  if (trust !== 'reference') return;
+  await cross('HumanEval by three asserts', await humanevalByFew(values.data, sandbox, sampledIds));
+  const rule = { trust, maximumTests: MAXIMUM_TESTS, budget: BUDGET, limits: LIMITS };
+  for (const [name, problems] of [
+    ['HumanEval by all its tests', sampled(await humaneval(values.data))],
+    ["MBPP's training tasks", sampled(mbppTrain(values.data))],
+  ] as const) {
+    // Nobody else vouches or attacks.
+    const subjects = problems.map(({ subject }) => ({ ...subject, programs: [] }));
+    const hardening = await harden(sandbox, subjects, rule);
+    const { tally } = await tallied(problems, hardening);
+    if (tally.wrong > 0) told(`${name}, the product's rule`, tally);
+    const [survive, killed] = (['survive', 'killed'] as const).map((of) =>
+      hardening.hardened.reduce((total, { mutants }) => total + mutants[of], 0),
+    );
+    measures.push({
+      name: `${trust}: ${name}, surviving mutants killed`,
+      value: killed! / Math.max(1, survive!),
+      unit: 'share',
+      note: `${killed} of ${survive}`,
+    });
+  }
+}
+
 /** Mutants that inputs of another seed kill, and those of them that the added tests kill. */
 async function measureMore(trust: Trust, subjects: readonly Subject[], { hardened }: Hardening): Promise<void> {
-  const targets = subjects.map(({ question: { contract, ...question } }) => ({
+  const targets = subjects.map(({ question }) => ({
     ...question,
-    ...(trust === 'contract' ? { contract } : {}),
+    obeysContract: trust === 'contract',
     seed: seedOf(question.id, 1),
   }));
   let theirs = 0;
@@ -301,13 +264,17 @@ async function measureMore(trust: Trust, subjects: readonly Subject[], { hardene
 }
 
 async function main(): Promise<void> {
-  for (const trust of TRUSTS)
-    if (values.trust?.includes(trust) ?? true)
-      await measure(trust, await (trust === 'agreement' ? humaneval() : mbpp()));
+  for (const trust of TRUSTS) {
+    if (!(values.trust?.includes(trust) ?? true)) continue;
+    if (values['held-out']) await measureHeldOut(trust);
+    else await measure(trust, await (trust === 'agreement' ? humaneval : mbpp)(values.data));
+  }
   report('hardening', measures, values.json);
 }
 
-const missing = [MBPP, HUMANEVAL, OUTPUTS, VOUCHERS].find((path) => !existsSync(path));
+const missing = Object.values(FILES)
+  .map((path) => join(values.data, path))
+  .find((path) => !existsSync(path));
 const unknown = values.trust?.find((kind) => !TRUSTS.some((known) => known === kind));
 try {
   if (values.help) console.log(HELP);

@@ -2,7 +2,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, inject, it } from 'vitest';
 import { collect } from '../../activities/artifacts/collections.js';
 import { selectQuestions, withHardenedTests } from '../../activities/policy/questions.js';
 import {
@@ -13,7 +13,8 @@ import {
   type FilteredQuestionRow,
   type StageResult,
 } from '../../workflows/contract/index.js';
-import { artifactStore, startWorkflow } from '../fixtures/harness.js';
+import { HeldRuntime } from '../fixtures/held-runtime.js';
+import { artifactStore, startWorkflow, workerProcess } from '../fixtures/harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-hardening-'));
 
@@ -97,7 +98,16 @@ describe('hardening', () => {
       programs: 4,
       notHardened: { noAsserts: 1 },
       survivors: { programs: 3, killed: 1 },
+      // No row has a contract, and the right program agrees with the reference everywhere.
+      trusts: {
+        reference: { tests: 8, killed: 1 },
+        contract: { tests: 0, killed: 0 },
+        agreement: { tests: 8, killed: 1 },
+      },
     });
+    const { rank } = metrics as { rank: { proposed: number; added: number } };
+    expect(rank.added).toBeGreaterThan(0);
+    expect(rank.proposed).toBeGreaterThanOrEqual(rank.added);
     const rates = await ratesOf(ref);
     expect(rates).toMatchObject({ right: 1, echo: 1 });
     expect(rates['wrong']).toBeLessThan(1);
@@ -126,6 +136,57 @@ describe('hardening', () => {
     const two = await harden({ maximumTests: 4, salt: 'two' });
     expect(one.reused || two.reused).toBe(false);
     expect(two.ref.digest).toBe(one.ref.digest);
+  });
+
+  it('loses the shard in which its worker is killed, and no other', async () => {
+    const named = (name: string): FilteredQuestionRow => ({
+      ...EVENS,
+      id: `q-${name}`,
+      seedId: `s-${name}`,
+      entryPoint: name,
+      reference: EVENS.reference.replace('evens', name),
+      tests: EVENS.tests.map((test) => String(test).replace('evens', name)),
+    });
+    const asked = ['first', 'second', 'third'].map(named);
+    const written = asked.flatMap((question) =>
+      programs(question, { [`${question.id} a`]: [question.reference, [true, true, true]] }),
+    );
+    const inputs = {
+      questions: { kind: 'filteredQuestions', path: file('three-questions.jsonl', asked) },
+      programs: { kind: 'programs', path: file('three-programs.jsonl', written) },
+    };
+    const config = { maximumTests: 4, shardSize: 1, execution: { window: 1 } };
+    const undisturbed = (await (
+      await startWorkflow('hardening', { inputs, config: { ...config, salt: 'undisturbed' } })
+    ).result()) as StageResult;
+
+    const queue = 'hardening-killed';
+    const held = new HeldRuntime(join(inject('stack').home, queue));
+    held.hold('run', 'def second');
+    const first = workerProcess(queue, { ...inject('environment'), ACECODER_SANDBOX_PYTHON: held.python });
+    const handle = await startWorkflow(
+      'hardening',
+      { inputs, config: { ...config, salt: 'killed' } },
+      { taskQueue: queue },
+    );
+    await held.held('run');
+    await first.kill();
+    const second = workerProcess(queue);
+    try {
+      const { ref } = (await handle.result()) as StageResult;
+      expect(ref.key).not.toBe(undisturbed.ref.key);
+      expect(ref.digest).toBe(undisturbed.ref.digest);
+      const attempts = new Map<string, number>();
+      for (const event of (await handle.fetchHistory()).events ?? []) {
+        const { activityTaskScheduledEventAttributes: asks, activityTaskStartedEventAttributes: starts } = event;
+        if (asks?.activityType?.name === 'hardening.attack') attempts.set(String(event.eventId), 0);
+        const started = String(starts?.scheduledEventId);
+        if (attempts.has(started)) attempts.set(started, starts!.attempt!);
+      }
+      expect([...attempts.values()]).toEqual([1, 2, 1]);
+    } finally {
+      await second.stop();
+    }
   });
 
   it('takes an input only where another program agrees, if that is asked for', async () => {

@@ -1175,11 +1175,21 @@ class Attack:
         self._left -= 1
         return form.value(names, self._meter.run(limit, lambda: given.call(names[self._entry_point]), times))
 
-    def _contract(self) -> Callable[[Input], bool]:
-        """Whether the row's contract allows an input; its asserts name the parameters of the reference."""
+    def _contract(self) -> Callable[[Input], bool] | None:
+        """Whether the row's contract allows an input; its asserts name the parameters of the reference. None where it
+        has none, or where it cannot be run and none has to obey it.
+        """
         text: str | None = self._given.get("contract")
         if text is None:
-            return lambda _: True
+            return None
+        try:
+            return self._checks(text)
+        except Exception:
+            if self._given["obeysContract"]:
+                raise
+            return None
+
+    def _checks(self, text: str) -> Callable[[Input], bool]:
         parameters = next(
             ast.unparse(node.args)
             for node in self._tree.body
@@ -1215,6 +1225,7 @@ class Attack:
         bold = given["strangest"] > _USUAL
         proposer = Proposer(inputs, random.Random(given["seed"]), bold=bold)
         allows = self._contract()
+        obeys = allows is not None and given["obeysContract"]
         known = [{"answer": literal(value) or "", "kinds": kinds(given.values)} for given, value, _ in base]
         found: list[dict[str, Any]] = []
         runs: list[tuple[Input, Any, int]] = []
@@ -1222,7 +1233,7 @@ class Attack:
         def why_refused(proposed: Input) -> str | None:
             if proposer.strangeness(proposed) > given["strangest"]:
                 return "strange"
-            return None if allows(proposed) else "contract"
+            return "contract" if obeys and allows and not allows(proposed) else None
 
         proposals, self.refused = proposer.propose(given["pool"], why_refused)
         for proposed in proposals:
@@ -1246,6 +1257,9 @@ class Attack:
             )
         attackers = self._attackers(base, form)
         self._kill(attackers, runs, found, form)
+        # Last, because it spends what is left of the budget.
+        for candidate, (proposed, _, _) in zip(found, runs, strict=True):
+            candidate["allowed"] = (obeys or allows(proposed)) if allows else None
         return {
             "known": known,
             "form": form.text(_CALL),
@@ -1351,8 +1365,9 @@ def _indented(text: str) -> str:
 def main() -> None:
     """Read a question, attack it, and write what came out.
 
-    In: {reference, entryPoint, tests, contract?, seed, pool, mutants, executions, callSeconds, strangest,
-    killsPerMutant}. Out: {reason}, or {form, tolerance, relations, mutants, candidates, refused, executions}.
+    In: {reference, entryPoint, tests, contract?, obeysContract, seed, pool, mutants, executions, callSeconds,
+    strangest, killsPerMutant}. Out: {reason}, or {known, form, tolerance, relations, mutants, candidates, refused,
+    executions}.
     """
     given = json.loads(sys.stdin.read())
     out = sys.stdout

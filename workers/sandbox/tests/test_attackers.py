@@ -27,6 +27,7 @@ def attack(reference: str = EVENS, tests: list[str] = TESTS, entry_point: str = 
         "callSeconds": 0.05,
         "strangest": 12,
         "killsPerMutant": 40,
+        "obeysContract": True,
         **more,
     }
     return attackers.Attack(given).run()
@@ -79,6 +80,18 @@ def test_an_input_that_takes_too_many_steps_is_none() -> None:
 def test_a_contract_refuses_inputs(contract: str | None, negative: bool) -> None:
     told = attack(**({} if contract is None else {"contract": contract}))
     assert any("-" in candidate["call"] for candidate in told["candidates"]) == negative
+
+
+def test_a_contract_that_nothing_has_to_obey_is_told_of_each_input() -> None:
+    contract = "assert all(x >= 0 for x in xs)"
+    told = attack(contract=contract, obeysContract=False)
+    for candidate in told["candidates"]:
+        assert candidate["allowed"] == ("-" not in candidate["call"])
+    without = attack()
+    assert [each["call"] for each in told["candidates"]] == [each["call"] for each in without["candidates"]]
+    assert {each["allowed"] for each in without["candidates"]} == {None}
+    broken = attack(contract="assert (", obeysContract=False)
+    assert {each["allowed"] for each in broken["candidates"]} == {None}
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,10 @@ export const hardening = defineStage({
     mutants: z.object({ made: z.number(), survive: z.number(), killed: z.number() }),
     /** Programs that pass all of the questions' own tests, and those of them that fail an added test. */
     survivors: z.object({ programs: z.number(), killed: z.number() }),
+    /** In how many independent ways attackers fail on the proposed tests, and on the added ones: the sum over questions. */
+    rank: z.object({ proposed: z.number(), added: z.number() }),
+    /** For each trust the added tests for which it vouches, and the survivors that fail one of them. */
+    trusts: z.record(z.enum(TRUSTS), z.object({ tests: z.number(), killed: z.number() })),
     /** Mean pass rate of all programs over the questions' own tests, and over all tests. */
     meanPassRate: z.object({ before: z.number(), after: z.number() }),
     /** Pairs that the rule of the paper gives by the questions' own tests, and by all tests. */
@@ -96,10 +100,10 @@ export const hardening = defineStage({
     plan: { queue: 'pipeline', version: 1, code: CODE },
     attack: {
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       code: [...CODE, 'activities/languages/', 'workers/sandbox/attackers.py', ...JUDGE],
     },
-    seal: { queue: 'pipeline', version: 1, code: CODE },
+    seal: { queue: 'pipeline', version: 2, code: CODE },
   },
   shardSteps: () => ['attack'],
   estimate(_, run) {
