@@ -108,9 +108,16 @@ class SampleResult(TypedDict):
     tokens: int
 
 
+class ConversationForm(TypedDict):
+    request: str
+    opening: str
+
+
 class ScoreParams(TypedDict):
     model: str
     rows: str
+    forms: dict[str, ConversationForm]
+    """What stands around question and program, by language; the first is the default."""
     output: str
     microBatch: int
 
@@ -166,6 +173,8 @@ class TrainRewardModelParams(TypedDict):
     model: str
     train: str
     heldOut: str
+    forms: dict[str, ConversationForm]
+    """What stands around question and program, by language; the first is the default."""
     config: TrainRewardModelConfig
 
 

@@ -309,7 +309,7 @@ export function reinforcementActivities(services: Services) {
           const prompts = new Map(
             (await rows(input.inputs.plan, RoundPromptRow)).map(({ questionId, question, language }) => [
               questionId,
-              promptOf(question, '', language),
+              { question, language },
             ]),
           );
           const rollouts = await rows(input.inputs.rollouts, RolloutRow);
@@ -318,8 +318,8 @@ export function reinforcementActivities(services: Services) {
             store,
             rollouts.map(({ id, questionId, text }) => ({
               id,
-              prompt: prompts.get(questionId)!,
-              response: extractProgram(text),
+              ...prompts.get(questionId)!,
+              program: extractProgram(text),
             })),
             {
               model: await store.materialise(input.inputs.rewardModel),

@@ -83,6 +83,10 @@ const training = {
   sharding: z.enum(['none', 'fsdp']).optional(),
 };
 
+const forms = z
+  .record(z.string(), named('ConversationForm', z.strictObject({ request: z.string(), opening: z.string() })))
+  .describe('what stands around question and program, by language; the first is the default');
+
 const schedule = {
   maxLength: z.int().positive().describe('longer rows are left out and counted, in tokens'),
   warmupRatio: number.min(0).max(1).describe('share of the steps in which the learning rate rises'),
@@ -182,7 +186,7 @@ const runtime = {
   },
   score: {
     does: 'scores the responses of a file by a reward model',
-    params: z.strictObject({ model: path, rows: path, output: path, microBatch: z.int().positive() }),
+    params: z.strictObject({ model: path, rows: path, forms, output: path, microBatch: z.int().positive() }),
     progress: NO_METRICS,
     result: z.strictObject({
       rows: count,
@@ -198,6 +202,7 @@ const runtime = {
       model: path,
       train: path,
       heldOut: path,
+      forms,
       config: z.strictObject({
         ...training,
         ...schedule,

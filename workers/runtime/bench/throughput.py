@@ -128,7 +128,7 @@ def reward_model(model: str, folder: Path, batch: int, repeats: int) -> Measure:
     pairs = str(folder / "pairs.jsonl")
     write_rows(pairs, (
         {
-            "id": f"p{number}", "questionId": f"q{number}", "messages": [QUESTION], "assistantPrefix": PREFIX,
+            "id": f"p{number}", "questionId": f"q{number}", "messages": [QUESTION],
             "chosen": PROGRAM * repeats, "rejected": PROGRAM.replace("==", "!=") * repeats,
         }
         for number in range(8 * batch)
@@ -138,6 +138,7 @@ def reward_model(model: str, folder: Path, batch: int, repeats: int) -> Measure:
     train_reward_model(
         {
             "model": model, "train": pairs, "heldOut": str(folder / "none.jsonl"), "output": str(folder / "reward"),
+            "forms": {"python": {"request": "", "opening": PREFIX}},
             "checkpoints": str(folder / "checkpoints"),
             "config": {
                 "learningRate": 1e-6, "epochs": 1, "batchSize": batch, "microBatch": batch, "maxLength": 2048,
