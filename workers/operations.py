@@ -242,6 +242,12 @@ class TrainRewardModelResult(TypedDict):
     before: NotRequired[HeldOutFigures]
 
 
+class WarmUp(TypedDict):
+    ratio: float
+    round: int
+    rounds: int
+
+
 class UpdatePolicyConfig(TypedDict):
     learningRate: float
     epochs: int
@@ -260,6 +266,8 @@ class UpdatePolicyConfig(TypedDict):
     clipHigh: NotRequired[float]
     rewardClip: float
     maxGradNorm: float
+    endWeight: float
+    """Of the loss of ends that the policy did not sample."""
     maxNewTokens: int
     """Of the sampling."""
     temperature: float
@@ -281,7 +289,9 @@ class UpdatePolicyParams(TypedDict):
     resumeState: NotRequired[str]
     """State folder of the round before."""
     importanceCap: NotRequired[float]
-    """Rollouts are of an older policy, and weigh at most this."""
+    """Rollouts are of another sampler, and weigh at most this."""
+    warmUp: NotRequired[WarmUp]
+    """Of the learning rate, over that share of the rounds."""
     config: UpdatePolicyConfig
 
 
@@ -310,6 +320,7 @@ class UpdatePolicyMetrics(TypedDict):
     nonZeroAdvantages: int
     importanceMean: NotRequired[float]
     importanceCapped: NotRequired[float]
+    endProbability: NotRequired[float]
 
 
 class UpdatePolicyResult(TypedDict):

@@ -245,7 +245,10 @@ const runtime = {
       rollouts: path,
       state: path.describe("folder for the optimizer's state"),
       resumeState: path.optional().describe('state folder of the round before'),
-      importanceCap: number.min(1).optional().describe('rollouts are of an older policy, and weigh at most this'),
+      importanceCap: number.min(1).optional().describe('rollouts are of another sampler, and weigh at most this'),
+      warmUp: named('WarmUp', z.strictObject({ ratio: number.min(0).max(1), round: count, rounds: count }))
+        .optional()
+        .describe('of the learning rate, over that share of the rounds'),
       config: z.strictObject({
         ...training,
         name: named('MethodName', z.enum(ALGORITHMS)),
@@ -254,6 +257,7 @@ const runtime = {
         clipHigh: number.positive().optional(),
         rewardClip: number.positive(),
         maxGradNorm: number.positive(),
+        endWeight: number.nonnegative().describe('of the loss of ends that the policy did not sample'),
         maxNewTokens: z.int().positive().describe('of the sampling'),
         temperature: number.positive().describe('of the sampling'),
       }),
@@ -274,6 +278,7 @@ const runtime = {
         nonZeroAdvantages: count,
         importanceMean: number.optional(),
         importanceCapped: number.optional(),
+        endProbability: number.optional(),
       }),
       curve: z.array(
         named('PolicyStep', z.strictObject({ step: count, loss: number, clipFraction: number, gradNorm: number })),
