@@ -32,6 +32,7 @@ from runtime.checkpoints import (
     optimizer_tensors,
 )
 from runtime.files import Row, new_folder, read_rows
+from runtime.learning_rates import warmed_up
 from runtime.log_probabilities import (
     FIXED,
     fixed_log_probabilities,
@@ -41,7 +42,6 @@ from runtime.log_probabilities import (
 )
 from runtime.methods.base import Advantages, Method, MicroBatch, Round, importance_weights, masked_mean, masked_std
 from runtime.models import DEVICE, load_policy, out_of_memory, save_model
-from runtime.learning_rates import warmed_up
 from runtime.parallel import shares, sum_over_processes
 from runtime.processes import PROCESSES, RANK
 from runtime.training import Curve, Training, adam, steps_of

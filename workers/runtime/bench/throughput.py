@@ -173,6 +173,7 @@ def policy_update(model: str, folder: Path, batch: int, micro_batch: int, tokens
                 "name": "grpo", "learningRate": 1e-6, "beta": 0.01, "clip": 0.2, "maxNewTokens": tokens,
                 "rewardClip": 10, "batchSize": batch, "microBatch": micro_batch, "epochs": 1, "upperLayers": None,
                 "maxGradNorm": 1.0, "seed": 1, "temperature": 1.0, "checkpointSeconds": 1e9,
+                "endWeight": 0.0,
             },
         },
         steps.call,

@@ -404,6 +404,7 @@ export const reinforcement = defineStage({
         'activities/languages/',
         'activities/policy/prompt.ts',
         'activities/policy/score.ts',
+        'workers/runtime/conversation.py',
         'workers/runtime/scoring.py',
       ],
       semantics: () => ({}),
