@@ -425,7 +425,7 @@ export function reinforcementActivities(services: Services) {
             const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
             const output = join(work, 'policy');
             const { execution, seed, temperature, rounds } = config;
-            const { warmupRatio, ...algorithm } = config.algorithm;
+            const { warmupRatio, endWeight = 1, ...algorithm } = config.algorithm;
             const correction = correctionOf(
               config,
               [...rollouts.values()].some(({ logProbs }) => logProbs !== undefined),
@@ -442,6 +442,7 @@ export function reinforcementActivities(services: Services) {
               ...(warmupRatio ? { warmUp: { ratio: warmupRatio, round: input.round, rounds } } : {}),
               config: {
                 ...algorithm,
+                endWeight,
                 seed,
                 temperature,
                 maxNewTokens: config.maxNewTokens,

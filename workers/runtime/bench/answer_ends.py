@@ -40,7 +40,7 @@ def corpus() -> list[Row]:
     for name, sign in (("add", "+"), ("subtract", "-"), ("multiply", "*"), ("join", "|")):
         for number in range(2, 6):
             right, wrong = (f"def {name}_{number}(n):\n    return n {sign} {value}" for value in (number, number + 3))
-            prose = " ".join(f"It takes n and gives back n {sign} {number}, step {step}." for step in range(40))
+            prose = " ".join(f"It takes n and gives back n {sign} {number}, step {step}." for step in range(10))
             rows.append(
                 {
                     "messages": [{"role": "user", "content": f"Write {name}_{number}(n)."}], "assistantPrefix": OPENING,
@@ -109,7 +109,7 @@ def measured(folder: Path, rounds: int) -> dict[str, float]:
     """Shares of answers that end by themselves: `before` RL, `after` it, and after it `without` the loss of ends."""
     rows, model = corpus(), str(folder / "model")
     write_rows(str(folder / "corpus.jsonl"), rows)
-    build_micro_model({"corpus": str(folder / "corpus.jsonl"), "output": model, "seed": 7, "steps": 200}, quiet())
+    build_micro_model({"corpus": str(folder / "corpus.jsonl"), "output": model, "seed": 7, "steps": 120}, quiet())
     shares = {"before": ended(model, rows, folder)}
     for name, weight in (("after", 1.0), ("without", 0.0)):
         shares[name] = ended(rounds_of_rl(model, rows, folder, rounds, weight)[0], rows, folder)

@@ -134,9 +134,10 @@ const RoundSettings = z
         endWeight: z
           .number()
           .nonnegative()
-          .default(1)
+          .optional()
           .describe(
-            'weight of the loss that teaches the policy to end an answer where the closing fence ended it; 0: none',
+            'weight of the loss that teaches the policy to end an answer where the closing fence ended it; 0: none, ' +
+              'absent: 1',
           ),
         upperLayers,
         maxGradNorm: z.number().positive().default(1).describe('the gradient is scaled down to this norm'),
