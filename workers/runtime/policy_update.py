@@ -53,20 +53,22 @@ LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     """Update `policy` once over the rollouts of a file.
 
-    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
-    output (model folder), state (folder for the optimizer's state), resumeState? (state folder of the round before),
-    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), importanceCap? (rows then carry
-    logProbs, the sampler's of each completion token, and weigh as `importance_weights` says), config = {name (of
-    `methods.FILES`), learningRate, beta, clip, clipHigh? (default: the method's), maxNewTokens (of the sampling),
-    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null
-    = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" | "fsdp": models are
-    shared by the processes)}.
+    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward,
+    finish? ("stop" | "length")}), output (model folder), state (folder for the optimizer's state), resumeState? (state
+    folder of the round before), checkpoints (folder), resumeFrom? (a checkpoint folder of the same update),
+    importanceCap? (rows then carry logProbs, the sampler's of each completion token, and weigh as `importance_weights`
+    says), warmUp? (of `learning_rates.warmed_up`), config = {name (of `methods.FILES`), learningRate, beta, clip,
+    clipHigh? (default: the method's), endWeight (of the loss in `answer_ends`; 0: none), maxNewTokens (of the
+    sampling), rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs,
+    upperLayers (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" |
+    "fsdp": models are shared by the processes)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), trainedIds (the rollout of every use, in
     order), metrics: {loss, rewardMean, rewardStd (rewards as given), kl (nats a token, k1), entropy (nats a token,
     before the update), clipFraction (of tokens), gradNorm (before clipping, mean over steps), advantageStd (of the
     returns, before baseline and scale), nonZeroAdvantages (rollouts that pull at the policy), importanceMean? and
-    importanceCapped? (mean weight, share of tokens at the cap)}, curve: [{step, loss, clipFraction, gradNorm}]}.
+    importanceCapped? (mean weight, share of tokens at the cap), endProbability? (before the update, where a fence closed
+    answers)}, curve: [{step, loss, clipFraction, gradNorm}]}.
     Bit-identical whether or not it was interrupted, in one environment.
     Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
