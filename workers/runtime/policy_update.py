@@ -67,8 +67,8 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     order), metrics: {loss, rewardMean, rewardStd (rewards as given), kl (nats a token, k1), entropy (nats a token,
     before the update), clipFraction (of tokens), gradNorm (before clipping, mean over steps), advantageStd (of the
     returns, before baseline and scale), nonZeroAdvantages (rollouts that pull at the policy), importanceMean? and
-    importanceCapped? (mean weight, share of tokens at the cap), endProbability? (before the update, where a fence closed
-    answers)}, curve: [{step, loss, clipFraction, gradNorm}]}.
+    importanceCapped? (mean weight, share of tokens at the cap), endProbability? (before the update, where a fence
+    closed answers)}, curve: [{step, loss, clipFraction, gradNorm}]}.
     Bit-identical whether or not it was interrupted, in one environment.
     Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
