@@ -108,9 +108,16 @@ class SampleResult(TypedDict):
     tokens: int
 
 
+class ConversationForm(TypedDict):
+    request: str
+    opening: str
+
+
 class ScoreParams(TypedDict):
     model: str
     rows: str
+    forms: dict[str, ConversationForm]
+    """What stands around question and program, by language; the first is the default."""
     output: str
     microBatch: int
 
@@ -166,6 +173,8 @@ class TrainRewardModelParams(TypedDict):
     model: str
     train: str
     heldOut: str
+    forms: dict[str, ConversationForm]
+    """What stands around question and program, by language; the first is the default."""
     config: TrainRewardModelConfig
 
 
@@ -233,6 +242,12 @@ class TrainRewardModelResult(TypedDict):
     before: NotRequired[HeldOutFigures]
 
 
+class WarmUp(TypedDict):
+    ratio: float
+    round: int
+    rounds: int
+
+
 class UpdatePolicyConfig(TypedDict):
     learningRate: float
     epochs: int
@@ -251,6 +266,8 @@ class UpdatePolicyConfig(TypedDict):
     clipHigh: NotRequired[float]
     rewardClip: float
     maxGradNorm: float
+    endWeight: float
+    """Of the loss of ends that the policy did not sample."""
     maxNewTokens: int
     """Of the sampling."""
     temperature: float
@@ -272,7 +289,9 @@ class UpdatePolicyParams(TypedDict):
     resumeState: NotRequired[str]
     """State folder of the round before."""
     importanceCap: NotRequired[float]
-    """Rollouts are of an older policy, and weigh at most this."""
+    """Rollouts are of another sampler, and weigh at most this."""
+    warmUp: NotRequired[WarmUp]
+    """Of the learning rate, over that share of the rounds."""
     config: UpdatePolicyConfig
 
 
@@ -301,6 +320,7 @@ class UpdatePolicyMetrics(TypedDict):
     nonZeroAdvantages: int
     importanceMean: NotRequired[float]
     importanceCapped: NotRequired[float]
+    endProbability: NotRequired[float]
 
 
 class UpdatePolicyResult(TypedDict):

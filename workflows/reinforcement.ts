@@ -112,21 +112,32 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     return work;
   };
 
-  let planned: Promise<unknown> = Promise.resolve();
+  /** Until the rollouts of the round before are asked for. */
+  let asked = Promise.resolve();
   const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
     // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
     // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
-    // are asked for.
-    const planning = planned.then(() =>
+    // are asked for, also where a pause keeps them.
+    const planning = asked.then(() =>
       call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs, hardened } }),
     );
-    planned = planning.catch(() => undefined);
+    let tellAsked = (): void => undefined;
+    asked = new Promise((resolve) => {
+      tellAsked = resolve;
+    });
+    planning.catch(tellAsked);
     const { reward } = roundSettings(config, round);
     const { ref: plan } = counted('plan', round, await planning);
     const sampled = await withWeights(() =>
-      run.interruptible(() =>
-        call('reinforcement.rollouts', doing(round, 'rollouts'), { config, round, inputs: { plan, policy } }),
-      ),
+      run.interruptible(() => {
+        const sampling = call('reinforcement.rollouts', doing(round, 'rollouts'), {
+          config,
+          round,
+          inputs: { plan, policy },
+        });
+        tellAsked();
+        return sampling;
+      }),
     );
     const { ref: rollouts } = counted('rollouts', round, sampled);
     const [verdicts, scores] = await Promise.all([

@@ -314,8 +314,9 @@ export function evaluationActivities(services: Services) {
         store,
         [...samples].map(([id, { question, response, programPrefix, language }]) => ({
           id,
-          prompt: promptOf(question, programPrefix, language),
-          response,
+          question,
+          language,
+          program: `${programPrefix}${response}`,
         })),
         {
           model: await store.materialise(rewardModel),

@@ -6,7 +6,7 @@
  * It ends at the closing fence. `programs.ts` takes the program out of it.
  */
 import { testText, type QuestionTest } from '../../workflows/contract/rows.js';
-import { languageOf } from '../languages/index.js';
+import { LANGUAGES, languageOf } from '../languages/index.js';
 
 export { extractProgram, programOfReply } from './programs.js';
 
@@ -34,6 +34,22 @@ export function promptOf(question: string, programPrefix = '', language?: string
     assistantPrefix: `${FENCE}${fence}\n${programPrefix}`,
     stop: [`\n${FENCE}`],
   };
+}
+
+/**
+ * What stands around question and program in a conversation of a reward model, by language: the request behind the
+ * question, and what opens the answer. It is what {@link promptOf} gives a policy; the first language is the default.
+ *
+ * @example
+ * conversationForms()['python']!.opening; // '```python\n'
+ */
+export function conversationForms(): Record<string, { request: string; opening: string }> {
+  return Object.fromEntries(
+    LANGUAGES.map(({ name, answerRequest, fence }) => [
+      name,
+      { request: `\n\n${answerRequest}`, opening: `${FENCE}${fence}\n` },
+    ]),
+  );
 }
 
 /**

@@ -7,7 +7,7 @@ import { readLines, writeRows } from '../artifacts/rows.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { RuntimeOperation } from '../runtime/operations.js';
 import type { PythonProcess } from '../runtime/python-service.js';
-import type { Prompt } from './prompt.js';
+import { conversationForms } from './prompt.js';
 
 /** File in the model's folder: mean and standard deviation of its held-out scores, by which RL normalises. */
 export const SCORE_SCALE_FILE = 'acecoder_score_scale.json';
@@ -16,9 +16,9 @@ export type ScoreScale = z.infer<typeof ScoreScale>;
 
 export interface ScoreRequest {
   id: string;
-  prompt: Prompt;
-  /** What the policy wrote after the opened answer. */
-  response: string;
+  question: string;
+  language?: string | undefined;
+  program: string;
 }
 
 /** Scores in request order. A conversation that is longer than the reward model's context has none. */
@@ -39,16 +39,16 @@ export async function score(
   try {
     await writeRows(
       rows,
-      requests.map(({ id, prompt: { messages, assistantPrefix }, response }) => ({
+      requests.map(({ id, question, language, program }) => ({
         id,
-        messages,
-        assistantPrefix,
-        response,
+        messages: [{ role: 'user', content: question }],
+        ...(language === undefined ? {} : { language }),
+        response: program,
       })),
     );
     await models.call(
       'score',
-      { model: options.model, rows, output, microBatch: options.microBatch },
+      { model: options.model, rows, forms: conversationForms(), output, microBatch: options.microBatch },
       {
         ...(options.signal ? { signal: options.signal } : {}),
         onProgress: ({ done, total }) => options.onProgress?.(done, total),

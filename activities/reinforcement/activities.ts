@@ -51,6 +51,7 @@ import { generate } from '../policy/generate.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
+import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { hardQuestions } from './hard-questions.js';
 import { rewardRollouts } from './rewards.js';
 import { add, set } from '../metrics.js';
@@ -101,6 +102,12 @@ const MOST_HELD = 20;
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
+
+/** Share of the answers that the limit of tokens cut. */
+function shareOfTruncated(rollouts: readonly Pick<RolloutRow, 'promptIds' | 'finish'>[]): number {
+  const answers = rollouts.filter(({ promptIds }) => promptIds.length > 0);
+  return answers.filter(({ finish }) => finish === 'length').length / Math.max(1, answers.length);
+}
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
@@ -210,6 +217,7 @@ export function reinforcementActivities(services: Services) {
         input,
         async (config) => {
           const prompts = await rows(input.inputs.plan, RoundPromptRow);
+          const { device } = await models.versions();
           const answers = await generate(
             services,
             prompts.map(({ questionId, question, language, seeds }) => ({
@@ -225,7 +233,7 @@ export function reinforcementActivities(services: Services) {
               engine: config.engine,
               model: await store.materialise(input.inputs.policy),
               maxRows: config.execution.maxRows,
-              logProbs: config.asynchronous !== null,
+              logProbs: wantsLogProbabilities(config, device ?? 'cpu'),
               signal: cancellationSignal(),
               onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
             },
@@ -309,7 +317,7 @@ export function reinforcementActivities(services: Services) {
           const prompts = new Map(
             (await rows(input.inputs.plan, RoundPromptRow)).map(({ questionId, question, language }) => [
               questionId,
-              promptOf(question, '', language),
+              { question, language },
             ]),
           );
           const rollouts = await rows(input.inputs.rollouts, RolloutRow);
@@ -318,8 +326,8 @@ export function reinforcementActivities(services: Services) {
             store,
             rollouts.map(({ id, questionId, text }) => ({
               id,
-              prompt: prompts.get(questionId)!,
-              response: extractProgram(text),
+              ...prompts.get(questionId)!,
+              program: extractProgram(text),
             })),
             {
               model: await store.materialise(input.inputs.rewardModel),
@@ -356,9 +364,10 @@ export function reinforcementActivities(services: Services) {
               )
             : undefined;
         const rewarded = rewardRollouts(
-          (await rows(rollouts, RolloutRow)).map(({ id, questionId, promptIds, completionIds }) => ({
+          (await rows(rollouts, RolloutRow)).map(({ id, questionId, promptIds, completionIds, finish }) => ({
             id,
             questionId,
+            truncated: finish === 'length',
             promptTokens: promptIds.length,
             completionTokens: completionIds.length,
             passRate: judged.get(id)?.passRate,
@@ -407,15 +416,20 @@ export function reinforcementActivities(services: Services) {
             await writeRows(
               path,
               trained.map(({ id, questionId, reward }) => {
-                const { promptIds, completionIds, logProbs } = rollouts.get(id)!;
-                return { id, questionId, promptIds, completionIds, reward, ...(logProbs ? { logProbs } : {}) };
+                const { promptIds, completionIds, finish, logProbs } = rollouts.get(id)!;
+                return { id, questionId, promptIds, completionIds, finish, reward, ...(logProbs ? { logProbs } : {}) };
               }),
             );
             const policy = await store.materialise(input.inputs.policy, { trainingState: input.round > 1 });
             const reference = await store.materialise(input.inputs.reference);
             const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
             const output = join(work, 'policy');
-            const { algorithm, execution, seed, temperature } = config;
+            const { execution, seed, temperature, rounds } = config;
+            const { warmupRatio, endWeight = 1, ...algorithm } = config.algorithm;
+            const correction = correctionOf(
+              config,
+              [...rollouts.values()].some(({ logProbs }) => logProbs !== undefined),
+            );
             const result = await train({ store, models }, key, 'updatePolicy', (folders) => ({
               policy,
               reference,
@@ -424,9 +438,11 @@ export function reinforcementActivities(services: Services) {
               state: join(work, TRAINING_STATE),
               ...previous,
               ...folders,
-              ...(config.asynchronous ?? {}),
+              ...(correction.cap === undefined ? {} : { importanceCap: correction.cap }),
+              ...(warmupRatio ? { warmUp: { ratio: warmupRatio, round: input.round, rounds } } : {}),
               config: {
                 ...algorithm,
+                endWeight,
                 seed,
                 temperature,
                 maxNewTokens: config.maxNewTokens,
@@ -460,6 +476,8 @@ export function reinforcementActivities(services: Services) {
                 rollouts: rewards.length,
                 trained: trained.length,
                 dropped,
+                truncated: shareOfTruncated([...rollouts.values()]),
+                correction: correction.why,
                 environments: result.environments,
               },
             };

@@ -97,6 +97,28 @@ describe('rewardRollouts', () => {
     ).toEqual(['empty', 1, 0]);
   });
 
+  it('keeps, masks or penalises an answer that the limit cut, as it is told', () => {
+    const reward = { testsWeight: 1, tests: 'passRate', rewardModelWeight: 0.5 } as const;
+    const ruleOf = (truncated?: 'keep' | 'mask' | 'penalise'): RewardRule => ({
+      ...TESTS,
+      reward: { ...reward, ...(truncated ? { truncated } : {}), lengthPenalty: { tokens: 10, weight: 0.25 } },
+      scale: { mean: 0, std: 1 },
+    });
+    const rollouts = [
+      rollout('whole', { passRate: 1, score: 1 }),
+      rollout('cut', { passRate: 0.5, score: 2, truncated: true, completionTokens: 100 }),
+      rollout('cut and unjudged', { truncated: true, completionTokens: 100 }),
+      rollout('failed', { passRate: 0, score: 0 }),
+    ];
+    for (const kept of [undefined, 'keep'] as const)
+      expect(rewardsOf(rollouts, ruleOf(kept))).toEqual([1.5, 1.25, 'tooLongToScore', 0]);
+    expect(rewardsOf(rollouts, ruleOf('mask'))).toEqual([1.5, 'truncated', 'truncated', 0]);
+    expect(rewardsOf(rollouts, ruleOf('penalise'))).toEqual([1.5, -1, -1, 0]);
+    const alone = rewardRollouts([rollouts[0]!, rollouts[1]!], ruleOf('mask'));
+    expect(alone.map(({ dropped }) => dropped)).toEqual(['smallGroup', 'truncated']);
+    for (const row of alone) RewardRow.parse(row);
+  });
+
   it('drops a degenerate group where asked, and only then', () => {
     const rollouts = [
       rollout('a', { passRate: 0.5 }),

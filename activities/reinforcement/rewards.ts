@@ -4,10 +4,15 @@ import type { RewardConfig, RewardRow } from '../../workflows/contract/index.js'
 import type { ScoreScale } from '../policy/score.js';
 import { qualityWeights, weightedShares } from '../statistics/verifier-quality.js';
 
+/** Penalty of an answer that the limit of tokens cut: the last case of DAPO's equation 13 (arXiv 2503.14476). */
+const CUT_PENALTY = 1;
+
 export interface JudgedRollout {
   id: string;
   questionId: string;
   completionTokens: number;
+  /** Whether the limit of tokens cut the answer; absent: it did not. */
+  truncated?: boolean;
   /** 0 where the policy has no room for an answer to the question. */
   promptTokens: number;
   /** Absent where some test could not be judged. */
@@ -33,7 +38,8 @@ export interface RewardRule {
  * by the held-out scores and clipped to ±`rewardClip` (the clip of the authors' OpenRLHF fork), less the penalty of
  * long answers.
  *
- * An unjudged or unscored rollout leaves its group, and one without tokens has nothing to train; a group below two is
+ * An answer that the limit of tokens cut is rewarded as any other, leaves its group, or loses {@link CUT_PENALTY} and earns nothing, as
+ * `reward.truncated` says. An unjudged or unscored rollout leaves its group, and one without tokens has nothing to train; a group below two is
  * dropped, and where asked for a group whose rewards are all equal. Every row of the round comes back, trained or with
  * the reason.
  */
@@ -51,7 +57,10 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
     };
     if (rollout.promptTokens === 0) return { ...known, dropped: 'promptTooLong' };
     if (rollout.completionTokens === 0) return { ...known, dropped: 'empty' };
-    if (rule.reward.rewardModelWeight > 0 && score === undefined) return { ...known, dropped: 'tooLongToScore' };
+    if (rollout.truncated && rule.reward.truncated === 'mask') return { ...known, dropped: 'truncated' };
+    const isPenalised = rollout.truncated && rule.reward.truncated === 'penalise';
+    if (rule.reward.rewardModelWeight > 0 && score === undefined && !isPenalised)
+      return { ...known, dropped: 'tooLongToScore' };
     const reward = rewardOf({ ...rollout, weightedPassRate }, rule);
     return reward === undefined ? { ...known, dropped: 'unjudged' } : { ...known, reward };
   });
@@ -91,7 +100,8 @@ function weightedPassRates(rollouts: readonly JudgedRollout[]): Map<string, numb
 }
 
 /** What a reward is computed from; `weightedPassRate` is needed where the reward asks for it. */
-type Earned = Pick<JudgedRollout, 'passRate' | 'score' | 'completionTokens'> & Pick<RewardRow, 'weightedPassRate'>;
+type Earned = Pick<JudgedRollout, 'passRate' | 'score' | 'completionTokens' | 'truncated'> &
+  Pick<RewardRow, 'weightedPassRate'>;
 
 function rewardOf(rollout: Earned, rule: RewardRule): number | undefined {
   const parts = rewardParts(rollout, rule);
@@ -113,9 +123,10 @@ export interface RewardParts {
  * rewardParts({ completionTokens: 40, passRate: 1, score: 0.5 }, rule); // { tests: 1, rewardModel: 0.1, … }
  */
 export function rewardParts(
-  { passRate, weightedPassRate, score, completionTokens }: Earned,
+  { passRate, weightedPassRate, score, completionTokens, truncated }: Earned,
   { reward, rewardClip, scale, maxNewTokens }: Omit<RewardRule, 'dropDegenerateGroups'>,
 ): RewardParts | undefined {
+  if (truncated && reward.truncated === 'penalise') return { lengthPenalty: CUT_PENALTY };
   const parts: RewardParts = { lengthPenalty: lengthPenalty(completionTokens, reward.lengthPenalty, maxNewTokens) };
   if (reward.testsWeight > 0) {
     const rate = reward.tests === 'weightedPassRate' ? weightedPassRate : passRate;

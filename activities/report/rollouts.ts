@@ -136,7 +136,18 @@ export function rewarded(
     dropped,
     passRate,
     score,
-    parts: rule && rewardParts({ completionTokens: completionIds.length, passRate, weightedPassRate, score }, rule),
+    parts:
+      rule &&
+      rewardParts(
+        {
+          completionTokens: completionIds.length,
+          truncated: finish === 'length',
+          passRate,
+          weightedPassRate,
+          score,
+        },
+        rule,
+      ),
   };
 }
 

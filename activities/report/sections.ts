@@ -947,14 +947,21 @@ ${table(
 )}`;
 }
 
-/** Python that loads a model folder with Hugging Face transformers and uses it once. */
-function loadingSnippet({ artifact, folder }: Summary['models'][number]): string {
+/**
+ * Python that loads a model folder with Hugging Face transformers and uses it once. docs/how-to/results.md shows the
+ * same for a reward model, and workers/runtime/tests/test_reward_model.py runs that.
+ *
+ * @example
+ * loadingSnippet({ name: 'rewardModel', artifact, folder: 'models/rewardModel' });
+ */
+export function loadingSnippet({ artifact, folder }: Pick<Summary['models'][number], 'artifact' | 'folder'>): string {
   const isRewardModel = artifact.kind === 'rewardModel';
   const auto = isRewardModel ? 'AutoModelForSequenceClassification' : 'AutoModelForCausalLM';
   const template = 'tokenizer.apply_chat_template(messages';
   const use = isRewardModel
     ? [
-        'messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]',
+        '# The bare question and the bare program: the folder has the template that the model was trained with.',
+        'messages = [{"role": "user", "content": question}, {"role": "assistant", "content": program}]',
         `inputs = ${template}, return_tensors="pt", return_dict=True)`,
         'score = model(**inputs).logits[0, 0].item()',
       ]

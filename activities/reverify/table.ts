@@ -254,6 +254,7 @@ async function* compareRound(source: RoundSource, rules: Rules, sums: Sums): Asy
       questionId: item.questionId,
       promptTokens: row.promptIds.length,
       completionTokens: row.completionIds.length,
+      truncated: row.finish === 'length',
       passRate: judgement?.judged ? judgement.passRate : undefined,
       passed: now?.map(({ status }) => status === 'pass'),
       score: scores.get(item.id),

@@ -16,7 +16,7 @@ import { writeRows } from '../artifacts/rows.js';
 import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
-import { promptOf } from '../policy/prompt.js';
+import { conversationForms } from '../policy/prompt.js';
 import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
 import { bootstrapMeans } from '../statistics/bootstrap.js';
 import { accuracyByGap, calibration } from '../statistics/intervals.js';
@@ -61,6 +61,7 @@ export function rewardModelActivities({ store, models }: Services) {
             model: backbone,
             train: trainPath,
             heldOut: heldOutPath,
+            forms: conversationForms(),
             output,
             ...folders,
             config: {
@@ -144,6 +145,6 @@ function asConversation({
   chosenPassRate,
   rejectedPassRate,
 }: PairRow) {
-  const { messages, assistantPrefix } = promptOf(question, '', language);
-  return { id, questionId, messages, assistantPrefix, chosen, rejected, chosenPassRate, rejectedPassRate };
+  const messages = [{ role: 'user', content: question }];
+  return { id, questionId, messages, language, chosen, rejected, chosenPassRate, rejectedPassRate };
 }

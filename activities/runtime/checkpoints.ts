@@ -5,7 +5,7 @@
  * content names blobs.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, rmdir, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
@@ -31,10 +31,13 @@ const FAST_STORE = 1024 ** 3;
 /** What a killed worker left on this host goes when nothing touched it for this long. */
 const LEFT_BEHIND_MS = 24 * 3_600_000;
 /**
- * The same for an earlier attempt at a training, once another one has begun. An equal training next to it reads its
- * checkpoint as soon as it starts, so that ten minutes are enough.
+ * The same for an earlier attempt at a training, once another one has begun or ended. An attempt that runs touches its
+ * folder every {@link TOUCH_MS}, also where no checkpoint is due for hours.
  */
 const EARLIER_ATTEMPT_MS = 600_000;
+const TOUCH_MS = 60_000;
+/** File in the folder of an attempt while the attempt runs. */
+const IN_USE = 'in-use';
 
 export interface Checkpoint {
   step: number;
@@ -155,12 +158,48 @@ export async function newestOnHost(bootFolder: string): Promise<Checkpoint | und
 }
 
 /**
- * Removes the checkpoints of a finished training: its documents in the store and its folder on this host. Garbage
- * collection sweeps the blobs.
+ * Removes the checkpoints of a finished training: its documents in the store and its folders on this host, but for
+ * those of equal trainings that still run here. Garbage collection sweeps the blobs.
  */
 export async function dropCheckpoints(store: ArtifactStore, stageKey: string): Promise<void> {
   await store.remove((await store.list(objectKeys.checkpoints(stageKey))).map(({ key }) => key));
-  await rm(hostFolder(store, stageKey), { recursive: true, force: true });
+  const folder = hostFolder(store, stageKey);
+  for (const boot of await readdir(folder).catch(() => [])) {
+    const attempts = await readdir(join(folder, boot)).catch(() => []);
+    const used = await Promise.all(attempts.map((attempt) => isInUse(join(folder, boot, attempt))));
+    const over = used.every((inUse) => !inUse) ? [''] : attempts.filter((_, at) => !used[at]);
+    for (const attempt of over) await rm(join(folder, boot, attempt), { recursive: true, force: true });
+  }
+  // Fails, as it should, where an equal training runs.
+  await rmdir(folder).catch(() => undefined);
+}
+
+/** Whether an attempt that runs has this folder. */
+const isInUse = (attempt: string): Promise<boolean> =>
+  stat(join(attempt, IN_USE)).then(
+    ({ mtimeMs }) => Date.now() - mtimeMs < EARLIER_ATTEMPT_MS,
+    () => false,
+  );
+
+/** The newest checkpoint of this host, linked into `checkpoints`; undefined where there is none. */
+async function linkNewestOnHost(
+  store: ArtifactStore,
+  bootFolder: string,
+  checkpoints: string,
+): Promise<Checkpoint | undefined> {
+  for (;;) {
+    const found = await newestOnHost(bootFolder);
+    if (!found) return undefined;
+    const path = checkpointFolder(checkpoints, found.step);
+    try {
+      await store.linkFolder(found.path, path);
+      return { step: found.step, path };
+    } catch (error) {
+      // An equal training may have replaced it by a newer one meanwhile.
+      if (!(await isGone(found.path))) throw error;
+      await rm(path, { recursive: true, force: true });
+    }
+  }
 }
 
 /**
@@ -169,8 +208,9 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
  * or fails. A store that is away does not end the training: progress and log say so at once. `params` receives the
  * folder to write checkpoints to and the one to resume from.
  *
- * @throws StageFailure of the operation's class, the reason of a cancellation, or an Error, which is retried, where an
- *   equal training on this host ended meanwhile and removed the checkpoints of both ({@link dropCheckpoints}).
+ * @throws StageFailure of the operation's class, the reason of a cancellation, or an Error, which is retried, where the
+ *   checkpoints of the training were removed, because its worker stood still while an equal training ended
+ *   ({@link dropCheckpoints}).
  */
 export async function train<O extends TrainingOperation>(
   { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
@@ -181,13 +221,32 @@ export async function train<O extends TrainingOperation>(
   // Where a host does not say when it was started, no earlier attempt's files are trusted.
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomUUID());
   const bootFolder = join(hostFolder(store, stageKey), boot.trim());
-  const onHost = await newestOnHost(bootFolder);
   const checkpoints = join(bootFolder, randomUUID());
   await mkdir(checkpoints, { recursive: true });
+  const inUse = join(checkpoints, IN_USE);
+  await writeFile(inUse, '');
+  const touch = setInterval(() => void utimes(inUse, new Date(), new Date()).catch(() => undefined), TOUCH_MS).unref();
+  try {
+    return await trainIn(checkpoints, bootFolder, { store, models }, stageKey, op, params);
+  } finally {
+    clearInterval(touch);
+    await rm(inUse, { force: true });
+  }
+}
+
+/** {@link train} with its checkpoints in a folder that is its own. */
+async function trainIn<O extends TrainingOperation>(
+  checkpoints: string,
+  bootFolder: string,
+  { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
+  stageKey: string,
+  op: O,
+  params: (folders: { checkpoints: string; resumeFrom?: string }) => Params<O>,
+): Promise<Result<O>> {
+  const onHost = await newestOnHost(bootFolder);
   const stored = await restoreCheckpoint(store, stageKey, checkpoints, onHost?.step);
-  const resume = stored ?? (onHost && { step: onHost.step, path: checkpointFolder(checkpoints, onHost.step) });
+  const resume = stored ?? (await linkNewestOnHost(store, bootFolder, checkpoints));
   if (resume) {
-    if (!stored) await store.linkFolder(onHost!.path, resume.path);
     const message = `resuming from step ${resume.step}, of a checkpoint of ${stored ? 'the store' : 'this host'}`;
     reportProgress({ done: resume.step, total: 0, message });
     log().info(message);

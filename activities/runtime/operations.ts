@@ -83,6 +83,10 @@ const training = {
   sharding: z.enum(['none', 'fsdp']).optional(),
 };
 
+const forms = z
+  .record(z.string(), named('ConversationForm', z.strictObject({ request: z.string(), opening: z.string() })))
+  .describe('what stands around question and program, by language; the first is the default');
+
 const schedule = {
   maxLength: z.int().positive().describe('longer rows are left out and counted, in tokens'),
   warmupRatio: number.min(0).max(1).describe('share of the steps in which the learning rate rises'),
@@ -182,7 +186,7 @@ const runtime = {
   },
   score: {
     does: 'scores the responses of a file by a reward model',
-    params: z.strictObject({ model: path, rows: path, output: path, microBatch: z.int().positive() }),
+    params: z.strictObject({ model: path, rows: path, forms, output: path, microBatch: z.int().positive() }),
     progress: NO_METRICS,
     result: z.strictObject({
       rows: count,
@@ -198,6 +202,7 @@ const runtime = {
       model: path,
       train: path,
       heldOut: path,
+      forms,
       config: z.strictObject({
         ...training,
         ...schedule,
@@ -240,7 +245,10 @@ const runtime = {
       rollouts: path,
       state: path.describe("folder for the optimizer's state"),
       resumeState: path.optional().describe('state folder of the round before'),
-      importanceCap: number.min(1).optional().describe('rollouts are of an older policy, and weigh at most this'),
+      importanceCap: number.min(1).optional().describe('rollouts are of another sampler, and weigh at most this'),
+      warmUp: named('WarmUp', z.strictObject({ ratio: number.min(0).max(1), round: count, rounds: count }))
+        .optional()
+        .describe('of the learning rate, over that share of the rounds'),
       config: z.strictObject({
         ...training,
         name: named('MethodName', z.enum(ALGORITHMS)),
@@ -249,6 +257,7 @@ const runtime = {
         clipHigh: number.positive().optional(),
         rewardClip: number.positive(),
         maxGradNorm: number.positive(),
+        endWeight: number.nonnegative().describe('of the loss of ends that the policy did not sample'),
         maxNewTokens: z.int().positive().describe('of the sampling'),
         temperature: number.positive().describe('of the sampling'),
       }),
@@ -269,6 +278,7 @@ const runtime = {
         nonZeroAdvantages: count,
         importanceMean: number.optional(),
         importanceCapped: number.optional(),
+        endProbability: number.optional(),
       }),
       curve: z.array(
         named('PolicyStep', z.strictObject({ step: count, loss: number, clipFraction: number, gradNorm: number })),

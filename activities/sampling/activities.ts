@@ -252,8 +252,10 @@ export function samplingActivities(services: Services) {
       const programsLeft = counts['programsCheckerFailed'] ?? 0;
       let programs = 0;
       let sum = 0;
-      for await (const { passRate, outcomes } of rows(judge)) {
+      let cut = 0;
+      for await (const { passRate, outcomes, finish } of rows(judge)) {
         programs += 1;
+        if (finish === 'length') cut += 1;
         sum += passRate;
         histogram[Math.min(9, Math.floor(passRate * 10))]! += 1;
         for (const { status } of outcomes) count(verdicts, status);
@@ -262,6 +264,7 @@ export function samplingActivities(services: Services) {
         metrics: {
           programs,
           meanPassRate: programs === 0 ? 0 : sum / programs,
+          truncated: programs === 0 ? 0 : cut / programs,
           histogram,
           verdicts,
           questions:

@@ -133,7 +133,7 @@ const SETTINGS: readonly { what: string; paper: string; field: string }[] = [
   { what: 'tokens of an answer', paper: '2,048 (code)', field: 'stages.reinforcement.maxNewTokens' },
   {
     what: 'update',
-    paper: 'Reinforce++, learning rate 5e-7, batch 128 (3.2); KL 0.01, clip 0.2 (code)',
+    paper: 'Reinforce++, learning rate 5e-7, batch 128 (3.2); KL 0.01, clip 0.2, warm-up 3 % (code)',
     field: 'stages.reinforcement.algorithm',
   },
   { what: 'reward of the rule', paper: '1 where all tests pass, else 0 (3.2)', field: 'stages.reinforcement.reward' },

@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../../infra/setup/paths.mjs';
-import { promptOf } from '../../activities/policy/prompt.js';
+import { conversationForms } from '../../activities/policy/prompt.js';
 import {
   Experiment,
   expandPreset,
@@ -126,7 +126,7 @@ export async function stageOverhead(
       const conversations = some.map(({ id, questionId, question, chosen, rejected }) => ({
         id,
         questionId,
-        ...promptOf(question),
+        messages: [{ role: 'user', content: question }],
         chosen,
         rejected,
       }));
@@ -139,6 +139,7 @@ export async function stageOverhead(
           model: backbone,
           train: writeRows(join(folder, 'train.jsonl'), conversations),
           heldOut: writeRows(join(folder, 'heldOut.jsonl'), []),
+          forms: conversationForms(),
           output: join(folder, 'model'),
           checkpoints: join(folder, 'checkpoints'),
           config: { ...semanticsOf(config), microBatch, checkpointSeconds, gradientCheckpointing, baseline: true },

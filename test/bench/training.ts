@@ -1,6 +1,6 @@
 /**
  * `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own, and what the
- * policy update costs beside TRL's.
+ * policy update costs beside TRL's. Its part `ends` measures whether RL teaches a policy to end its answers.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ import { waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting, update, overhead (may be given several times)
+  --only NAME   only this part: waiting, update, overhead, ends (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
@@ -52,6 +52,7 @@ async function main(): Promise<void> {
     waiting: (surroundings) => waiting(surroundings, rounds, device),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
     overhead: (surroundings) => stageOverhead(surroundings, steps),
+    ends: async () => pythonMeasures('answer_ends', []),
   };
   const chosen = values.only ?? Object.keys(parts);
   for (const name of chosen)

@@ -220,6 +220,7 @@ describe('the model runtime', () => {
           model: folder,
           train: folder,
           heldOut: folder,
+          forms: {},
           output: folder,
           checkpoints: folder,
           config: {

@@ -10,13 +10,13 @@ import {
   readSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ApplicationFailure } from '@temporalio/common';
 import { Client } from 'minio';
 import { describe, expect, inject, it, vi } from 'vitest';
 import { z } from 'zod';
@@ -42,13 +42,13 @@ import {
 import type { Params, RuntimeOperation } from '../../activities/runtime/operations.js';
 import type { PythonProcess } from '../../activities/runtime/python-service.js';
 import {
-  StageFailure,
   type ArtifactRef,
   type Manifest,
   type ManifestFile,
   type Producer,
 } from '../../workflows/contract/index.js';
-import { Attempt, failureOf as failed } from '../fixtures/attempt.js';
+import { Attempt } from '../fixtures/attempt.js';
+import { Gate } from '../fixtures/gate.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';
 
 const Row = z.strictObject({ id: z.string(), value: z.number() });
@@ -250,29 +250,62 @@ describe('a checkpoint', () => {
 });
 
 describe('two equal trainings on one host', () => {
-  it('do not fail each other: what the first one ends is tried again, and finds its result', async () => {
+  it('do not fail each other: the one goes on that the other leaves behind, and both end well', async () => {
     const store = artifactStore();
     const key = sha256(randomUUID());
-    const folders: string[] = [];
-    const models = {
-      versions: () => Promise.resolve({ device: 'cpu' }),
-      // As the runtime fails that looks for the checkpoint to resume from.
-      call: async () => {
+    // Both run at once, and the second one resumes from what the first one wrote.
+    const [firstWrote, firstEnded, secondBegan] = [new Gate(), new Gate(), new Gate()];
+    const folders: { checkpoints: string; resumeFrom?: string }[] = [];
+    const training = (run: (checkpoints: string) => Promise<void>) =>
+      new Attempt({ activityType: 'rewardModel.train', idle: 60 }).run(async () => {
+        const models = {
+          versions: () => Promise.resolve({ device: 'cpu' }),
+          call: (_op: string, { checkpoints }: { checkpoints: string }) => run(checkpoints),
+        } as unknown as PythonProcess<RuntimeOperation>;
+        await train({ store, models }, key, 'trainRewardModel', (given) => {
+          folders.push(given);
+          return given as unknown as Params<'trainRewardModel'>;
+        });
         await dropCheckpoints(store, key);
-        throw new StageFailure('InvalidExperiment', 'the checkpoint or state folder is incomplete');
-      },
-    } as unknown as PythonProcess<RuntimeOperation>;
-    const attempt = new Attempt({ activityType: 'rewardModel.train', idle: 60 });
-    const training = attempt.run(() =>
-      train({ store, models }, key, 'trainRewardModel', ({ checkpoints }) => {
-        folders.push(checkpoints);
-        return {} as Params<'trainRewardModel'>;
-      }),
-    );
-    const error = (await failed(training)) as Error;
-    expect(error.message).toMatch(/^an equal training on this host has ended/);
-    expect(error).not.toBeInstanceOf(ApplicationFailure);
-    expect(folders.map((folder) => existsSync(folder))).toEqual([false]);
+      });
+    const checkpoint = (checkpoints: string, step: number): void => {
+      mkdirSync(join(checkpoints, `checkpoint-${step}`));
+      writeFileSync(join(checkpoints, `checkpoint-${step}`, 'weights'), String(step));
+    };
+    const first = training(async (checkpoints) => {
+      checkpoint(checkpoints, 1);
+      firstWrote.open();
+      await secondBegan.passed();
+      // As the runtime does that has newer ones.
+      rmSync(join(checkpoints, 'checkpoint-1'), { recursive: true });
+      checkpoint(checkpoints, 2);
+    });
+    await firstWrote.passed();
+    const second = training(async (checkpoints) => {
+      secondBegan.open();
+      await firstEnded.passed();
+      expect(readFileSync(join(checkpoints, 'checkpoint-1', 'weights'), 'utf8')).toBe('1');
+      checkpoint(checkpoints, 3);
+    });
+    await first;
+    expect(folders.map(({ checkpoints }) => existsSync(checkpoints))).toEqual([false, true]);
+    firstEnded.open();
+    await second;
+    expect(folders.map(({ resumeFrom }) => resumeFrom !== undefined)).toEqual([false, true]);
+    expect(existsSync(store.hostPath('checkpoints', key)), 'the last one leaves nothing').toBe(false);
+  });
+
+  it('are told by a fresh mark: what a killed attempt left goes with the end of another one', async () => {
+    const store = artifactStore();
+    const key = sha256(randomUUID());
+    const [running, killed] = ['running', 'killed'].map((name) => store.hostPath('checkpoints', key, 'boot', name));
+    for (const folder of [running!, killed!]) {
+      mkdirSync(folder, { recursive: true });
+      writeFileSync(join(folder, 'in-use'), '');
+    }
+    utimesSync(join(killed!, 'in-use'), 0, 0);
+    await dropCheckpoints(store, key);
+    expect([running, killed].map((folder) => existsSync(folder!))).toEqual([true, false]);
   });
 });
 

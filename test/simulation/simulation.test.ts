@@ -12,7 +12,7 @@ import { simulateNights } from './nights.js';
 import { compared } from './recorded.js';
 import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
 import { shrunk } from './search.js';
-import { replacementsOf, SIMULATED, Simulator } from './schedules.js';
+import { caseOf, replacementsOf, SIMULATED, Simulator } from './schedules.js';
 import { NO_FAULTS, Server } from './server.js';
 import { bundledWorkflows, checkSdk, WorkflowCode } from './workflow-vm.js';
 
@@ -212,6 +212,37 @@ describe('simulated workflows', () => {
       faults += schedule.faults.length;
     }
     expect(faults).toBeGreaterThan(0);
+  });
+
+  it('of asynchronous rounds never ask for two samplings at once, also where a pause keeps the first', async () => {
+    const asked: { activity: string; task: number }[] = [];
+    const activities = new SimulatedActivities(() => 2);
+    let isPaused = false;
+    const server = new Server(code, 1, (attempt) => activities.run(attempt), NO_FAULTS, {
+      pace: {
+        takes: ({ name }) => {
+          if (name === 'reinforcement.plan' && !isPaused) {
+            isPaused = true;
+            // While the first plan is made; the end of the pause comes when nothing can be in work any more.
+            server.timeline.after(10, () => void server.signal('rounds', MESSAGES.pause));
+            server.timeline.after(60_000, () => void server.signal('rounds', MESSAGES.resume));
+          }
+          return 50;
+        },
+      },
+    });
+    activities.now = () => server.timeline.now;
+    server.onScheduled = (workflowId, activity) => asked.push({ activity, task: server.tasksOf(workflowId).at(-1)! });
+    try {
+      server.start('reinforcement', 'rounds', [caseOf('reinforcement', 1).input]);
+      await server.run();
+    } finally {
+      await server.close();
+    }
+    const samplings = asked.filter(({ activity }) => activity === 'reinforcement.rollouts').map(({ task }) => task);
+    expect(isPaused).toBe(true);
+    expect(samplings.length).toBe(6);
+    expect(new Set(samplings).size, `asked for by workflow tasks ${samplings.join()}`).toBe(samplings.length);
   });
 
   it('have the same course again from the same seed, and from its list of faults', async () => {

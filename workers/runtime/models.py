@@ -51,6 +51,8 @@ WARM_MODELS = 2
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the messages of the allocators of CUDA and CPU, of a kernel that cannot be loaded, and of cuBLAS."""
 HEADS_WITH_BIAS = ("v_head.summary.", "score.")
+SCORE_SCALE_FILE = "acecoder_score_scale.json"
+"""What every reward model that was trained here has next to its weights."""
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 # Size and time of a folder's weight files: a folder may be replaced under the same path.
@@ -122,6 +124,19 @@ def load_reward_model(
     model, tokenizer = _load(AutoModelForSequenceClassification, path, dtype, num_labels=1)
     model.score = ScoreHead(_head_with_bias(Path(path)) or model.score).eval()
     return _place(model, upper_layers, sharding), tokenizer
+
+
+def has_own_conversations(path: str) -> bool:
+    """Whether the model in folder `path` is a reward model that others trained, on conversations by its own template.
+
+    Such are the published AceCodeRM checkpoints: Qwen's template ends an answer with the end of turn and a line break,
+    at which they learnt to score. What was trained here has its own template or, before that, its prompts.
+    """
+    folder = Path(path)
+    if (folder / SCORE_SCALE_FILE).is_file():
+        return False
+    architectures = AutoConfig.from_pretrained(path, local_files_only=True).architectures or []
+    return any("SequenceClassification" in name for name in architectures) or _head_with_bias(folder) is not None
 
 
 class ScoreHead(nn.Linear):

@@ -4,7 +4,8 @@ The operation only consumes what is stored: prompts, completions and rewards com
 update costs neither tokens nor executions. `runtime/methods` has a file for each method, `runtime/training.py` says
 what they share, and docs/reference/algorithms.md compares them in words.
 
-Gradient norm is clipped, the learning rate is constant, and the optimizer's state is carried over between rounds.
+Gradient norm is clipped, the learning rate is constant after a warm-up, and the optimizer's state is carried over
+between rounds.
 
 Tensor names end in their shape: B rollouts, T completion positions.
 """
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 
 from operations import UpdatePolicyConfig, UpdatePolicyMetrics, UpdatePolicyParams, UpdatePolicyResult
 from runtime import methods
+from runtime.answer_ends import end_loss, end_probability, sampled_length, split_ends, with_ends
 from runtime.checkpoints import (
     OPTIMIZER_FILE,
     clear_checkpoints,
@@ -30,6 +32,7 @@ from runtime.checkpoints import (
     optimizer_tensors,
 )
 from runtime.files import Row, new_folder, read_rows
+from runtime.learning_rates import warmed_up
 from runtime.log_probabilities import (
     FIXED,
     fixed_log_probabilities,
@@ -50,20 +53,22 @@ LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     """Update `policy` once over the rollouts of a file.
 
-    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward}),
-    output (model folder), state (folder for the optimizer's state), resumeState? (state folder of the round before),
-    checkpoints (folder), resumeFrom? (a checkpoint folder of the same update), importanceCap? (rows then carry
-    logProbs, the sampler's of each completion token, and weigh as `importance_weights` says), config = {name (of
-    `methods.FILES`), learningRate, beta, clip, clipHigh? (default: the method's), maxNewTokens (of the sampling),
-    rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs, upperLayers (null
-    = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" | "fsdp": models are
-    shared by the processes)}.
+    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward,
+    finish? ("stop" | "length")}), output (model folder), state (folder for the optimizer's state), resumeState? (state
+    folder of the round before), checkpoints (folder), resumeFrom? (a checkpoint folder of the same update),
+    importanceCap? (rows then carry logProbs, the sampler's of each completion token, and weigh as `importance_weights`
+    says), warmUp? (of `learning_rates.warmed_up`), config = {name (of `methods.FILES`), learningRate, beta, clip,
+    clipHigh? (default: the method's), endWeight (of the loss in `answer_ends`; 0: none), maxNewTokens (of the
+    sampling), rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs,
+    upperLayers (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" |
+    "fsdp": models are shared by the processes)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), trainedIds (the rollout of every use, in
     order), metrics: {loss, rewardMean, rewardStd (rewards as given), kl (nats a token, k1), entropy (nats a token,
     before the update), clipFraction (of tokens), gradNorm (before clipping, mean over steps), advantageStd (of the
     returns, before baseline and scale), nonZeroAdvantages (rollouts that pull at the policy), importanceMean? and
-    importanceCapped? (mean weight, share of tokens at the cap)}, curve: [{step, loss, clipFraction, gradNorm}]}.
+    importanceCapped? (mean weight, share of tokens at the cap), endProbability? (before the update, where a fence
+    closed answers)}, curve: [{step, loss, clipFraction, gradNorm}]}.
     Bit-identical whether or not it was interrupted, in one environment.
     Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
@@ -76,6 +81,8 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     policy, tokenizer = load_policy(
         params["policy"], upper_layers=config["upperLayers"], sharding=config.get("sharding", "none")
     )
+    if config["endWeight"] > 0:
+        rollouts = with_ends(rollouts, policy, tokenizer)
     training = Training(policy, adam(policy, config["learningRate"]), been_in, params["checkpoints"], config)
     if resume_from:
         logs = load_tensors(Path(resume_from) / LOG_PROBABILITIES_FILE)
@@ -87,6 +94,7 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
         if resume_state := params.get("resumeState"):
             load_optimizer(training.optimizer, policy, Path(resume_state))
 
+    logs["mask_BT"], logs["end_BT"] = split_ends(rollouts, logs["mask_BT"])
     mask_BT = logs["mask_BT"]
     reward_B = torch.tensor([row["reward"] for row in rollouts], dtype=torch.float64, device=DEVICE)
     made = method.advantages(_round(rollouts, reward_B, logs, config))
@@ -99,13 +107,17 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
         logs["importance_BT"] = importance_weights(logs["old_BT"], sampler_BT, mask_BT, method.ratio, cap)
 
     steps = steps_of(len(rollouts), config)
-    curve = training.run(
-        steps,
-        lambda indices, _: _optimizer_step(training, rollouts, indices, logs, method),
-        call,
-        "updating the policy",
-        lambda folder: save_file({name: logs[name] for name in FIXED}, folder / LOG_PROBABILITIES_FILE),
-    )
+
+    def step(indices: Sequence[int], index: int) -> dict[str, float]:
+        for group in training.optimizer.param_groups:
+            group["lr"] = config["learningRate"] * warmed_up(index, len(steps), params.get("warmUp"))
+        return _optimizer_step(training, rollouts, indices, logs, method)
+
+    def write_fixed(folder: Path) -> None:
+        fixed = {**{name: logs[name] for name in FIXED}, "mask_BT": logs["mask_BT"] + logs["end_BT"]}
+        save_file(fixed, folder / LOG_PROBABILITIES_FILE)
+
+    curve = training.run(steps, step, call, "updating the policy", write_fixed)
     save_model(policy, tokenizer, params["output"])
     state = optimizer_tensors(training.optimizer, policy)
     if RANK == 0:
@@ -152,6 +164,8 @@ def _metrics(
         capped_BT = (logs["importance_BT"] >= cap * (1 - 1e-6)).to(mask_BT.dtype)
         metrics["importanceMean"] = masked_mean(logs["importance_BT"], mask_BT).item()
         metrics["importanceCapped"] = masked_mean(capped_BT, mask_BT).item()
+    if (ending := end_probability(logs["old_BT"], logs["end_BT"])) is not None:
+        metrics["endProbability"] = ending
     return metrics
 
 
@@ -187,21 +201,21 @@ def _optimizer_step(
     logs: Mapping[str, torch.Tensor],
     method: Method,
 ) -> dict[str, float]:
-    """One step over the rollouts `indices`; `logs` holds `FIXED`, `advantage_BT` and `importance_BT` of the round."""
+    """One step over the rollouts `indices`; `logs` holds `FIXED`, `advantage_BT` and `importance_BT` of the round, and
+    `end_BT`, which `mask_BT` leaves out."""
     config = training.config
-    lengths = [len(rollouts[index]["completionIds"]) for index in indices]
+    lengths = [sampled_length(rollouts[index]) for index in indices]
     sums = torch.zeros(2, dtype=torch.float64)
     training.optimizer.zero_grad()
     for chunk, counts in shares(micro_batches(rollouts, indices, config["microBatch"])):
         rows = [rollouts[index] for index in chunk]
-        logp_BT, mask_BT = log_probabilities(training.model, rows, config["temperature"])
-        width = mask_BT.shape[-1]
-        names = ("old_BT", "reference_BT", "advantage_BT", "importance_BT")
+        logp_BT, _ = log_probabilities(training.model, rows, config["temperature"])
+        width = logp_BT.shape[-1]
+        names = ("old_BT", "reference_BT", "advantage_BT", "importance_BT", "mask_BT")
         loss = method.loss(
             MicroBatch(
                 logp_BT=logp_BT,
                 **{name: logs[name][chunk, :width] for name in names},
-                mask_BT=mask_BT,
                 step=lengths,
                 max_new_tokens=config["maxNewTokens"],
                 clip=config["clip"],
@@ -210,8 +224,11 @@ def _optimizer_step(
                 counts=counts,
             )
         )
-        loss.value.backward()
-        sums += torch.tensor([loss.value.item(), loss.clipped.item()], dtype=torch.float64)
+        value = loss.value + counts * end_loss(
+            logp_BT, logs["end_BT"][chunk, :width], config["endWeight"], sum(lengths)
+        )
+        value.backward()
+        sums += torch.tensor([value.item(), loss.clipped.item()], dtype=torch.float64)
     loss_sum, clipped_sum = sum_over_processes(sums).tolist()
     grad_norm = training.apply_gradients(config["maxGradNorm"], loss_sum)
     return {"loss": loss_sum, "clipFraction": clipped_sum / sum(lengths), "gradNorm": grad_norm}

@@ -60,29 +60,38 @@ from runtime.checkpoints import (
     load_trainable,
     write_checkpoint,
 )
-from runtime.conversation import conversation_ids
+from runtime.conversation import scored_ids, with_reward_template
 from runtime.files import Row, read_rows
-from runtime.models import DEVICE, as_used, deterministic, load_reward_model, out_of_memory, save_model
+from runtime.models import (
+    DEVICE,
+    as_used,
+    deterministic,
+    has_own_conversations,
+    load_reward_model,
+    out_of_memory,
+    save_model,
+)
 from runtime.parallel import clip_gradients, decided, shares, sum_gradients, sum_over_processes
 from runtime.processes import PROCESSES
 from runtime.scoring import mean_and_std, score_conversations
 from runtime.training import diverged
 from serve import Call, Cancelled, ServiceError
 
-PAIR_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "chosen", "rejected")
+PAIR_FIELDS = ("id", "questionId", "messages", "chosen", "rejected")
 
 
 def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewardModelResult:
     """Train a reward model on preference pairs and judge it on held-out pairs.
 
     params: model (start model's folder: a causal LM, which gets a fresh score head, or a reward model), train and
-    heldOut (rows {id, questionId, messages, assistantPrefix, chosen, rejected}), output (model folder), checkpoints
-    (folder), resumeFrom? (a checkpoint of the same training), config = {learningRate, epochs, batchSize (pairs an
-    optimizer step), microBatch (pairs a backward pass of one process; times processes a divisor of batchSize),
-    sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens), upperLayers (null = all), lora?
-    ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?, warmupRatio,
-    schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and gradientCheckpointing? (default:
-    on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
+    heldOut (rows {id, questionId, messages, chosen, rejected, language?}: the conversation before the two programs),
+    forms (of `conversation.reward_template`), output (model folder, whose chat template renders a question and a
+    program as in the training), checkpoints (folder), resumeFrom? (a checkpoint of the same training), config =
+    {learningRate, epochs, batchSize (pairs an optimizer step), microBatch (pairs a backward pass of one process; times
+    processes a divisor of batchSize), sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens),
+    upperLayers (null = all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged into the result),
+    questionWeighting?, warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and
+    gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), pairs, tooLong and heldOutTooLong (pairs
     longer than maxLength, left out), curve: [{step, loss, accuracy}], heldOut, before?}, the last two as `_judge`
@@ -107,8 +116,10 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     set_seed(config["seed"])  # the fresh score head is drawn from it, alike in all processes
     model: Any  # adapters make another class of it
     model, tokenizer = load_reward_model(params["model"], upper_layers=config["upperLayers"], sharding=sharding)
-    _separate_padding(tokenizer)
+    if not has_own_conversations(params["model"]):
+        with_reward_template(tokenizer, params["forms"])
     fitting, fitting_held_out = (_fitting(tokenizer, rows, config["maxLength"]) for rows in (train_rows, held_out_rows))
+    _separate_padding(tokenizer, {pair[side][-1] for pair in fitting for side in ("chosen_ids", "rejected_ids")})
     if not fitting:
         raise ServiceError(
             "InvalidInput",
@@ -127,7 +138,7 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     pad_id: Any = tokenizer.pad_token_id  # `_separate_padding` has seen to it that there is one
     trainer = _Trainer(
         model=model,
-        args=_arguments(config, params["checkpoints"]),
+        args=_arguments(config, params["checkpoints"], len(steps)),
         train_dataset=Dataset.from_list(_share(fitting, steps, config["microBatch"])),
         processing_class=tokenizer,
         data_collator=_Collator(pad_id),
@@ -319,7 +330,7 @@ class _Watch(TrainerCallback):
         self._call.checkpoint(state.global_step, checkpoint_folder(str(args.output_dir), state.global_step))
 
 
-def _arguments(config: TrainRewardModelConfig, checkpoints: str) -> RewardConfig:
+def _arguments(config: TrainRewardModelConfig, checkpoints: str, steps: int) -> RewardConfig:
     on_gpu = DEVICE.type == "cuda"
     bf16, gradient_checkpointing = config.get("bf16"), config.get("gradientCheckpointing")
     return RewardConfig(
@@ -329,7 +340,8 @@ def _arguments(config: TrainRewardModelConfig, checkpoints: str) -> RewardConfig
         train_sampling_strategy="sequential",
         per_device_train_batch_size=config["microBatch"],
         gradient_accumulation_steps=config["batchSize"] // (config["microBatch"] * PROCESSES),
-        warmup_steps=config["warmupRatio"],
+        # A number from 1 on would be one of steps.
+        warmup_steps=config["warmupRatio"] if config["warmupRatio"] < 1 else steps,
         lr_scheduler_type="cosine" if config["schedule"] == "cosine" else "constant_with_warmup",
         center_rewards_coefficient=config["centerRewardsCoefficient"],
         max_length=None,
@@ -346,11 +358,12 @@ def _arguments(config: TrainRewardModelConfig, checkpoints: str) -> RewardConfig
     )
 
 
-def _separate_padding(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give the tokenizer a padding token other than the end of sequence that closes every conversation."""
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        candidates = [*sorted(tokenizer.all_special_ids), 0, 1]
-        other = next(index for index in candidates if index != tokenizer.eos_token_id)
+def _separate_padding(tokenizer: PreTrainedTokenizerBase, last_ids: set[int]) -> None:
+    """Give the tokenizer a padding token other than the end of sequence and the tokens that close conversations."""
+    taken = {tokenizer.eos_token_id, *last_ids}
+    if tokenizer.pad_token_id in {None, *taken}:
+        candidates = [*sorted(tokenizer.all_special_ids), *range(len(taken) + 1)]
+        other = next(index for index in candidates if index not in taken)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(other)
 
 
@@ -370,8 +383,7 @@ def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length
     pairs = []
     for row in rows:
         chosen, rejected = (
-            conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row[side])
-            for side in ("chosen", "rejected")
+            scored_ids(tokenizer, row["messages"], row[side], row.get("language")) for side in ("chosen", "rejected")
         )
         if max(len(chosen), len(rejected)) <= max_length:
             ids = {"chosen_ids": chosen, "rejected_ids": rejected}

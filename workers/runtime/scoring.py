@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedModel
 
 from operations import ScoreParams, ScoreResult
-from runtime.conversation import conversation_ids
+from runtime.conversation import scored_ids, with_reward_template
 from runtime.files import read_rows, write_rows
-from runtime.models import DEVICE, out_of_memory, warm_reward_model
+from runtime.models import DEVICE, has_own_conversations, out_of_memory, warm_reward_model
 from runtime.parallel import forward_by, raise_if_cancelled, shares, sum_over_processes
 from runtime.processes import PROCESSES, RANK
 from serve import Call, ServiceError
@@ -20,16 +20,17 @@ from serve import Call, ServiceError
 def score(params: ScoreParams, call: Call) -> ScoreResult:
     """Score the responses of a file.
 
-    params: model (folder of a reward model), rows (rows {id, messages, assistantPrefix, response}), output, microBatch.
-    Output rows in input order: {id, score}, the score unbounded; a conversation that is longer than the model's context
-    has no row. Result: {rows, tooLong, scoreMean, scoreStd} (population standard deviation; null without rows). Errors:
-    `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `Cancelled`.
+    params: model (folder of a reward model), rows (rows {id, messages, response, language?}: the conversation before
+    the program, and the program), forms (of `conversation.reward_template`), output, microBatch. Output rows in input
+    order: {id, score}, the score unbounded; a conversation that is longer than the model's context has no row. Result:
+    {rows, tooLong, scoreMean, scoreStd} (population standard deviation; null without rows). Errors: `InvalidInput`,
+    `ModelNotFound`, `OutOfMemory`, `Cancelled`.
     """
-    rows = read_rows(params["rows"], ("id", "messages", "assistantPrefix", "response"))
+    rows = read_rows(params["rows"], ("id", "messages", "response"))
     model, tokenizer = warm_reward_model(params["model"])
-    conversations = [
-        conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row["response"]) for row in rows
-    ]
+    if not has_own_conversations(params["model"]):
+        with_reward_template(tokenizer, params["forms"])
+    conversations = [scored_ids(tokenizer, row["messages"], row["response"], row.get("language")) for row in rows]
     context = model.config.max_position_embeddings
     fitting = [index for index, ids in enumerate(conversations) if len(ids) <= context]
     scores = score_conversations(model, [conversations[index] for index in fitting], params["microBatch"], call)

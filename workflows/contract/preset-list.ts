@@ -211,6 +211,7 @@ export const PRESETS: Record<string, Preset> = {
             rewardClip: 10,
             batchSize: 128,
             epochs: 1,
+            warmupRatio: 0.03,
             maxGradNorm: 1,
           },
           limits: { cpuSecondsPerTest: 4, cpuSecondsPerProgram: 16, memoryBytes: 4 * GIBIBYTE },

@@ -642,9 +642,11 @@ export const RewardRow = z.strictObject({
   reward: z.number().optional(),
   /**
    * `promptTooLong`: the policy has no room for an answer to its question; `tooLongToScore`: the reward model cannot
-   * read it; `empty`: the answer has no token.
+   * read it; `empty`: the answer has no token; `truncated`: the limit of tokens cut it, and such answers are masked.
    */
-  dropped: z.enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty', 'promptTooLong', 'tooLongToScore']).optional(),
+  dropped: z
+    .enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty', 'promptTooLong', 'tooLongToScore', 'truncated'])
+    .optional(),
 });
 export type RewardRow = z.infer<typeof RewardRow>;
 

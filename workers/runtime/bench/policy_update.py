@@ -35,7 +35,7 @@ ROWS = GROUP * GROUPS
 CONFIG = {
     "name": "grpo", "learningRate": 1e-6, "beta": 0.04, "clip": 0.2, "maxNewTokens": 128, "rewardClip": 10,
     "batchSize": ROWS, "microBatch": ROWS, "upperLayers": None, "maxGradNorm": 1.0, "seed": 1, "temperature": 0.8,
-    "checkpointSeconds": 1e9,
+    "checkpointSeconds": 1e9, "endWeight": 0.0,
 }  # fmt: skip
 SAME_LOSS = 1e-3
 """The most by which the two losses of a step may differ: both sides must compute the same thing."""

@@ -128,7 +128,7 @@ def reward_model(model: str, folder: Path, batch: int, repeats: int) -> Measure:
     pairs = str(folder / "pairs.jsonl")
     write_rows(pairs, (
         {
-            "id": f"p{number}", "questionId": f"q{number}", "messages": [QUESTION], "assistantPrefix": PREFIX,
+            "id": f"p{number}", "questionId": f"q{number}", "messages": [QUESTION],
             "chosen": PROGRAM * repeats, "rejected": PROGRAM.replace("==", "!=") * repeats,
         }
         for number in range(8 * batch)
@@ -138,6 +138,7 @@ def reward_model(model: str, folder: Path, batch: int, repeats: int) -> Measure:
     train_reward_model(
         {
             "model": model, "train": pairs, "heldOut": str(folder / "none.jsonl"), "output": str(folder / "reward"),
+            "forms": {"python": {"request": "", "opening": PREFIX}},
             "checkpoints": str(folder / "checkpoints"),
             "config": {
                 "learningRate": 1e-6, "epochs": 1, "batchSize": batch, "microBatch": batch, "maxLength": 2048,
@@ -172,6 +173,7 @@ def policy_update(model: str, folder: Path, batch: int, micro_batch: int, tokens
                 "name": "grpo", "learningRate": 1e-6, "beta": 0.01, "clip": 0.2, "maxNewTokens": tokens,
                 "rewardClip": 10, "batchSize": batch, "microBatch": micro_batch, "epochs": 1, "upperLayers": None,
                 "maxGradNorm": 1.0, "seed": 1, "temperature": 1.0, "checkpointSeconds": 1e9,
+                "endWeight": 0.0,
             },
         },
         steps.call,

@@ -33,6 +33,8 @@ SETTINGS = (
     "batchSize",
     "epochs",
     "upperLayers",
+    "endWeight",
+    "warmupRatio",
     "maxGradNorm",
 )
 """The settings that a configuration gives a method, whichever it is."""

@@ -40,6 +40,8 @@ FUNCTIONS = [
     "def sign(n):\n    if n > 0:\n        return 1\n    if n < 0:\n        return -1\n    return 0",
 ]
 PREFIX = "```python\n"
+FORMS = {"python": {"request": "", "opening": PREFIX}}
+"""Around question and program in conversations of reward models: what the micro model was asked and answered."""
 WORKERS = Path(__file__).parents[2]
 GUARD_SECONDS = 600
 """How long a test waits for what must come. It guards against hanging and is no bar."""

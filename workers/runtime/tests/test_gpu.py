@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from conftest import FORMS, FUNCTIONS, Recorder, question, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_policy_update import update
 from test_reward_model import train
 
-from runtime.conversation import conversation_ids
+from runtime.conversation import scored_ids
 from runtime.methods import FILES
 from runtime.models import load_reward_model, make_deterministic, warm_policy
 from runtime.sampling import sample
@@ -77,7 +77,7 @@ def sampled(model: Path, requests: str, output: Path, max_rows: int = 128) -> li
 
 def score_rows(tmp_path: Path) -> str:
     rows = [
-        {"id": f"{asked}/{answered}", "messages": question(asked), "assistantPrefix": PREFIX, "response": answered}
+        {"id": f"{asked}/{answered}", "messages": question(asked), "response": answered}
         for asked in FUNCTIONS
         for answered in FUNCTIONS[:4]
     ]
@@ -137,13 +137,12 @@ def test_a_reward_model_learns_and_resumes(
 
 def test_scores_equal_those_of_the_cpu(micro_model: Path, pairs: str, tmp_path: Path, on_cpu: OnCpu) -> None:
     train(micro_model, pairs, tmp_path)
-    params = {"model": str(tmp_path / "output"), "rows": score_rows(tmp_path), "microBatch": 16}
+    params = {"model": str(tmp_path / "output"), "rows": score_rows(tmp_path), "forms": FORMS, "microBatch": 16}
     on_cpu(scored, {**params, "output": str(tmp_path / "cpu.jsonl")})
     cpu = torch.tensor([row["score"] for row in read_jsonl(tmp_path / "cpu.jsonl")])
     model, tokenizer = load_reward_model(params["model"], torch.float32)
     conversations = [
-        conversation_ids(tokenizer, row["messages"], row["assistantPrefix"], row["response"])
-        for row in read_jsonl(Path(params["rows"]))
+        scored_ids(tokenizer, row["messages"], row["response"]) for row in read_jsonl(Path(params["rows"]))
     ]
     exact = torch.tensor(score_conversations(model, conversations, 16, Recorder().call))
     torch.testing.assert_close(exact, cpu, atol=1e-4, rtol=1e-4)

@@ -19,7 +19,7 @@ from serve import Cancelled, ServiceError
 
 CONFIG = {
     "name": "reinforce++", "maxNewTokens": 64, "learningRate": 1e-4, "beta": 0.01, "clip": 0.2, "rewardClip": 10,
-    "batchSize": 32, "microBatch": 8, "epochs": 1, "upperLayers": None, "maxGradNorm": 1.0, "seed": 5,
+    "batchSize": 32, "microBatch": 8, "epochs": 1, "upperLayers": None, "maxGradNorm": 1.0, "endWeight": 1.0, "seed": 5,
     "temperature": 0.8, "checkpointSeconds": 1e9,
 }  # fmt: skip
 MASK_BT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import GUARD_SECONDS, WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
+from conftest import FORMS, GUARD_SECONDS, WORKERS, Process, Recorder, read_jsonl, weight_digests, write_jsonl
 from safetensors.torch import load_file
 from test_fine_tuning import CONFIG as FINE_TUNING_CONFIG
 from test_policy_update import CONFIG as UPDATE_CONFIG
@@ -118,7 +118,7 @@ def params_of(
             own = {"model": str(micro_model), "rows": programs}
         else:
             config = {**REWARD_CONFIG, "microBatch": 3, "baseline": True, "questionWeighting": True}
-            own = {"model": str(micro_model), "train": pairs, "heldOut": pairs}
+            own = {"model": str(micro_model), "train": pairs, "heldOut": pairs, "forms": FORMS}
         config |= changes.pop("config", {})
         return {**common, **own, "config": config, **changes}
 
@@ -221,7 +221,7 @@ def test_samples_and_scores_are_those_of_one_process(
     sampling = {"model": str(micro_model), "requests": sampling_requests(), "maxRows": 24, "logProbs": True}
     rows = [{**row, "response": row["chosen"]} for row in read_jsonl(Path(pairs))]
     scoring = {
-        "model": str(undisturbed("trainRewardModel")[0] / "output"), "microBatch": 4,
+        "model": str(undisturbed("trainRewardModel")[0] / "output"), "microBatch": 4, "forms": FORMS,
         "rows": write_jsonl(tmp_path / "rows.jsonl", rows),
     }  # fmt: skip
     for op, operation, params in (("sample", sample, sampling), ("score", score, scoring)):

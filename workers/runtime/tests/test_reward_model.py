@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, PREFIX, Recorder, question, read_jsonl, weight_digests, write_jsonl
+from conftest import FORMS, FUNCTIONS, Recorder, question, read_jsonl, weight_digests, write_jsonl
 from datasets import Dataset
+from jinja2 import TemplateError
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from runtime.conversation import conversation_ids
-from runtime.models import import_model, load_reward_model
+from runtime.conversation import REWARD_TEMPLATE, answer_ids, prompt_ids, scored_ids, with_reward_template
+from runtime.models import SCORE_SCALE_FILE, import_model, load_reward_model
 from runtime.mutation import mutants
 from runtime.reward_model import (
     _arguments,
@@ -38,7 +40,7 @@ CONFIG = {
 
 def train(model: Path, pairs: str, folder: Path, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
     params = {
-        "model": str(model), "train": pairs, "heldOut": pairs, "output": str(folder / "output"),
+        "model": str(model), "train": pairs, "heldOut": pairs, "forms": FORMS, "output": str(folder / "output"),
         "checkpoints": str(folder / "checkpoints"), "config": {**CONFIG, **changes.pop("config", {})}, **changes,
     }  # fmt: skip
     return train_reward_model(params, (recorder or Recorder()).call)
@@ -67,6 +69,7 @@ def test_score_gives_the_held_out_scores_again(micro_model: Path, pairs: str, tm
     params = {
         "model": str(tmp_path / "output"),
         "rows": requests,
+        "forms": FORMS,
         "output": str(tmp_path / "scores.jsonl"),
         "microBatch": 4,
     }
@@ -82,15 +85,16 @@ def test_scoring_reads_the_token_that_the_trainer_reads(micro_model: Path, pairs
     train(micro_model, pairs, tmp_path)
     model, tokenizer = load_reward_model(str(tmp_path / "output"))
     assert tokenizer.pad_token_id == model.config.pad_token_id != tokenizer.eos_token_id
-    rows = [{"id": name, "messages": question(name), "assistantPrefix": PREFIX, "response": name} for name in FUNCTIONS]
+    rows = [{"id": name, "messages": question(name), "response": name} for name in FUNCTIONS]
     params = {
         "model": str(tmp_path / "output"),
         "rows": write_jsonl(tmp_path / "rows.jsonl", rows),
+        "forms": FORMS,
         "output": str(tmp_path / "s.jsonl"),
         "microBatch": 16,
     }
     score(params, Recorder().call)
-    texts = [tokenizer.decode(conversation_ids(tokenizer, row["messages"], PREFIX, row["response"])) for row in rows]
+    texts = [tokenizer.decode(scored_ids(tokenizer, row["messages"], row["response"])) for row in rows]
     assert all(text.endswith("\n```<|im_end|>") for text in texts)
     with torch.no_grad():
         pooled = model(**tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)).logits
@@ -99,12 +103,106 @@ def test_scoring_reads_the_token_that_the_trainer_reads(micro_model: Path, pairs
     )
 
 
-def test_an_unfinished_fence_is_closed_and_a_plain_answer_left_alone(micro_model: Path) -> None:
+def test_the_folder_scores_right_by_itself(micro_model: Path, pairs: str, tmp_path: Path) -> None:
+    request = "\n\nAnswer with one Python code block."
+    train(micro_model, pairs, tmp_path, forms={"python": {"request": request, "opening": "```python\n"}})
+    rows = [
+        {"id": f"{asked}/{answered}", "messages": question(asked), "response": f"{answered}\n"}
+        for asked in FUNCTIONS[:4]
+        for answered in FUNCTIONS
+    ]
+    folder, output = str(tmp_path / "output"), tmp_path / "scores.jsonl"
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    # The forms of the training count, whichever are given later.
+    score({"model": folder, "rows": path, "forms": {}, "output": str(output), "microBatch": 8}, Recorder().call)
+    page = (Path(__file__).parents[3] / "docs/how-to/results.md").read_text()
+    snippet = next(block for block in re.findall(r"```python\n(.*?)^```$", page, re.S | re.M) if "logits" in block)
+    for row, scored in zip(rows, read_jsonl(output), strict=True):
+        given = {"question": row["messages"][0]["content"], "program": row["response"]}
+        # Run as a user does, but for the folder.
+        exec(snippet.replace('"models/rewardModel"', repr(folder)), given)
+        assert given["score"] == pytest.approx(scored["score"], abs=1e-5)
+    ids = given["inputs"]["input_ids"][0].tolist()
+    asked, answered = rows[-1]["messages"][0]["content"], rows[-1]["response"]
+    assert given["tokenizer"].decode(ids) == (
+        f"<|im_start|>user\n{asked}{request}<|im_end|>\n<|im_start|>assistant\n```python\n{answered}```<|im_end|>"
+    )
+
+
+# The template of Qwen2.5-Coder-Instruct without its tools, with which AceCodeRM was trained.
+QWEN = r"""{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
+{%- else %}
+    {{- '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant") %}
+        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+{%- endif %}
+"""
+LEADING = """  {{ bos_token }}{% for message in messages %}
+[{{ message['role'] }}] {{ message['content'] }}
+{% endfor %}
+"""
+
+
+@pytest.mark.parametrize("base", [None, QWEN, LEADING], ids=["micro", "qwen", "without generation prompt"])
+def test_a_template_of_a_reward_model_ends_the_prompt_of_the_policy(micro_model: Path, base: str | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
-    fenced = conversation_ids(tokenizer, question("def f():"), PREFIX, "pass\n")
-    plain = conversation_ids(tokenizer, question("def f():"), "", "pass\n")
-    assert tokenizer.decode(fenced).endswith("```python\npass\n```<|im_end|>")
-    assert tokenizer.decode(plain).endswith("assistant\npass<|im_end|>")
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.chat_template = base or tokenizer.chat_template
+    asked = [{"role": "user", "content": "Write f().\n\nCode only."}]
+    fenced = prompt_ids(tokenizer, asked, "```python\n") + answer_ids(tokenizer, "```python\n", "pass\n")
+    plain = prompt_ids(tokenizer, asked, "") + answer_ids(tokenizer, "", "pass\n")
+    forms = {
+        "python": {"request": "\n\nCode only.", "opening": "```python\n"},
+        "other": {"request": "\n\nCode only.", "opening": ""},
+    }
+    for _ in range(2):  # the second time changes nothing
+        with_reward_template(tokenizer, forms)
+    bare = [{"role": "user", "content": "Write f()."}]
+    assert tokenizer.decode(scored_ids(tokenizer, bare, "pass\n")) == tokenizer.decode(fenced)
+    assert tokenizer.decode(scored_ids(tokenizer, bare, "pass\n", "other")) == tokenizer.decode(plain)
+    with pytest.raises(TemplateError, match="last message is the program"):
+        tokenizer.apply_chat_template(bare, tokenize=False)
+
+
+def test_a_published_reward_model_is_scored_at_the_end_of_its_own_template(
+    micro_model: Path, pairs: str, tmp_path: Path, call: Call
+) -> None:
+    published = tmp_path / "published"
+    shutil.copytree(micro_model, published)
+    head = {"v_head.summary.weight": torch.randn(1, 128), "v_head.summary.bias": torch.zeros(1)}
+    save_file(head, published / "value_head.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(published)
+    tokenizer.chat_template = QWEN
+    tokenizer.save_pretrained(published)
+    import_model({"source": {"kind": "folder", "path": str(published)}, "output": str(tmp_path / "imported")}, call)
+    body = AutoModelForCausalLM.from_pretrained(micro_model).model
+    line_break = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    rows = [{"id": code, "messages": question(code), "response": code} for code in FUNCTIONS]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    for folder in (published, tmp_path / "imported"):
+        params = {"model": str(folder), "rows": path, "forms": FORMS, "output": str(tmp_path / "s.jsonl")}
+        score({**params, "microBatch": 8}, call)
+        for row, scored in zip(rows, read_jsonl(tmp_path / "s.jsonl"), strict=True):
+            conversation = [*row["messages"], {"role": "assistant", "content": row["response"]}]
+            inputs = tokenizer.apply_chat_template(conversation, return_tensors="pt", return_dict=True)
+            ids = inputs["input_ids"][0].tolist()
+            assert ids[-2:] == [tokenizer.eos_token_id, *line_break]
+            with torch.no_grad():
+                last_H = body(input_ids=inputs["input_ids"]).last_hidden_state[0, -1]
+            assert scored["score"] == pytest.approx((head["v_head.summary.weight"] @ last_H).item(), abs=1e-4)
+    # A training goes on with the conversations that the model knows; what this project trained keeps its own.
+    train(tmp_path / "imported", pairs, tmp_path / "more")
+    assert AutoTokenizer.from_pretrained(tmp_path / "more/output").chat_template.strip() == QWEN.strip()
+    (tmp_path / "imported" / SCORE_SCALE_FILE).write_text("{}")
+    train(tmp_path / "imported", pairs, tmp_path / "old")
+    assert AutoTokenizer.from_pretrained(tmp_path / "old/output").chat_template.startswith(REWARD_TEMPLATE)
 
 
 @pytest.mark.parametrize(("upper_layers", "stop_at"), [(None, 5), (2, 6), (None, STEPS)])
@@ -160,13 +258,13 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
     torch.manual_seed(0)
     model, tokenizer = load_reward_model(str(micro_model), torch.float64)
     pairs = [
-        {f"{side}_ids": conversation_ids(tokenizer, question(code), PREFIX, text) for side, text in sides.items()}
+        {f"{side}_ids": scored_ids(tokenizer, question(code), text) for side, text in sides.items()}
         for code in FUNCTIONS
         for wrong in mutants(code)[:2]
         for sides in [{"chosen": code, "rejected": wrong}]
     ]
     trainer = _Trainer(
-        model=model, args=_arguments(CONFIG, str(tmp_path)), train_dataset=Dataset.from_list(pairs),
+        model=model, args=_arguments(CONFIG, str(tmp_path), STEPS), train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer, data_collator=_Collator(tokenizer.pad_token_id),
     )  # fmt: skip
     model.train()
@@ -226,7 +324,7 @@ def test_a_published_value_head_scores_with_its_bias(micro_model: Path, pairs: s
     import_model({"source": {"kind": "folder", "path": str(published)}, "output": str(imported)}, call)
     body = AutoModelForCausalLM.from_pretrained(micro_model).model
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
-    conversation = conversation_ids(tokenizer, question(FUNCTIONS[0]), PREFIX, FUNCTIONS[0])
+    conversation = scored_ids(tokenizer, question(FUNCTIONS[0]), FUNCTIONS[0])
     with torch.no_grad():
         last_H = body(input_ids=torch.tensor([conversation])).last_hidden_state[0, -1]
     expected = (head["v_head.summary.weight"] @ last_H).item() + 2.5
@@ -240,7 +338,7 @@ def test_a_published_value_head_scores_with_its_bias(micro_model: Path, pairs: s
 
 def test_padding_may_equal_the_end_of_a_conversation(micro_model: Path, pairs: str, tmp_path: Path, call: Call) -> None:
     model, tokenizer = load_reward_model(str(micro_model))
-    conversations = [conversation_ids(tokenizer, question(code), PREFIX, code) for code in FUNCTIONS]
+    conversations = [scored_ids(tokenizer, question(code), code) for code in FUNCTIONS]
     alone = [score_conversations(model, [ids], 1, call)[0] for ids in conversations]
     model.config.pad_token_id = tokenizer.eos_token_id
     assert score_conversations(model, conversations, 16, call) == pytest.approx(alone, abs=1e-5)

@@ -2,7 +2,18 @@
 import { z } from 'zod';
 import { artifactInput, artifactRef, YOUNG_BLOB_SECONDS } from '../artifacts.js';
 import { MEASURED_RUN } from '../estimation.js';
-import { count, Decoding, EXECUTION, limits, maxRows, salt, seed, trainingExecution, upperLayers } from '../fields.js';
+import {
+  count,
+  Decoding,
+  EXECUTION,
+  limits,
+  maxRows,
+  salt,
+  seed,
+  share,
+  trainingExecution,
+  upperLayers,
+} from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { merge } from '../presets.js';
@@ -36,6 +47,14 @@ export const RewardConfig = z.strictObject({
     })
     .optional()
     .describe('soft penalty of long answers (DAPO, arXiv 2503.14476, equation 13); absent: none'),
+  truncated: z
+    .enum(['keep', 'mask', 'penalise'])
+    .optional()
+    .describe(
+      'an answer that maxNewTokens cut is rewarded as if it were whole (keep), left out of the update (mask: the ' +
+        'overlong filtering of DAPO, section 3.4), or earns -1 whatever it does (penalise: the last case of equation ' +
+        '13); absent: keep',
+    ),
 });
 
 /** What holds for one round, and for all rounds where nothing changes. */
@@ -74,6 +93,16 @@ const RoundSettings = z
           'programs run (and, with two devices, trains); importance weights correct for it; null: each round ' +
           'samples the newest policy',
       ),
+    importanceCap: z
+      .number()
+      .min(1)
+      .nullable()
+      .optional()
+      .describe(
+        'importance weights of synchronous rounds are cut at this; they correct for a sampler that computes otherwise ' +
+          'than the trainer. null: no weights; absent: 2 where the engine is vllm or the device samples in bfloat16, ' +
+          'and topP is 1',
+      ),
     dropDegenerateGroups: z.boolean().default(false).describe('leave out groups whose rewards are all equal'),
     algorithm: z
       .strictObject({
@@ -81,7 +110,13 @@ const RoundSettings = z
           .enum(ALGORITHMS)
           .default('reinforce++')
           .describe('method of the update; docs/reference/algorithms.md says what each is'),
-        learningRate: z.number().positive().default(5e-7).describe('constant learning rate of Adam'),
+        learningRate: z.number().positive().default(5e-7).describe('learning rate of Adam, constant after the warm-up'),
+        warmupRatio: share
+          .optional()
+          .describe(
+            'share of the rounds in which the learning rate rises to its peak, step by step; absent: none (the ' +
+              "authors' fork has 0.03)",
+          ),
         beta: z
           .number()
           .nonnegative()
@@ -96,6 +131,14 @@ const RoundSettings = z
         rewardClip: z.number().positive().default(10).describe('rewards are clipped to this magnitude'),
         batchSize: count.default(128).describe('rollouts of one optimizer step'),
         epochs: count.default(1).describe("passes over a round's rollouts"),
+        endWeight: z
+          .number()
+          .nonnegative()
+          .optional()
+          .describe(
+            'weight of the loss that teaches the policy to end an answer where the closing fence ended it; 0: none, ' +
+              'absent: 1',
+          ),
         upperLayers,
         maxGradNorm: z.number().positive().default(1).describe('the gradient is scaled down to this norm'),
       })
@@ -120,10 +163,13 @@ const RoundSettings = z
       .prefault({})
       .describe(EXECUTION),
   })
-  .refine(({ engine, asynchronous, topP }) => engine !== 'vllm' || asynchronous === null || topP === 1, {
+  .refine(({ asynchronous, importanceCap, topP }) => (asynchronous === null && !importanceCap) || topP === 1, {
     path: ['topP'],
-    error:
-      "1 where rounds are asynchronous and the engine is 'vllm', which gives no log-probabilities of a cut nucleus",
+    error: '1 where importance weights are taken (asynchronous or importanceCap), which are of the whole vocabulary',
+  })
+  .refine(({ asynchronous, importanceCap }) => asynchronous === null || importanceCap === undefined, {
+    path: ['importanceCap'],
+    error: 'absent where rounds are asynchronous, which have a cap of their own',
   });
 
 /**
@@ -305,6 +351,12 @@ export const reinforcement = defineStage({
     entropy: z.number(),
     clipFraction: z.number(),
     nonZeroAdvantages: z.number(),
+    /** Share of the rollouts that the limit of tokens cut; absent in what version 0.1.0 made. */
+    truncated: z.number().optional(),
+    /** Mean probability, before the update, that the policy ends an answer where the fence closed it. */
+    endProbability: z.number().optional(),
+    /** Why importance weights were taken; absent in what version 0.1.0 made. */
+    correction: z.enum(['asynchronous', 'setting', 'engine', 'dtype', 'none']).optional(),
     environments: Environments,
   }),
   steps: {
@@ -326,12 +378,15 @@ export const reinforcement = defineStage({
       version: 1,
       kind: 'rollouts',
       code: [OWN, ...SAMPLE],
-      semantics: ({ engine, temperature, topP, maxNewTokens, asynchronous }) => ({
+      // Without a setting the device decides, too, whether rollouts carry log-probabilities. No key may hold that.
+      semantics: ({ engine, temperature, topP, maxNewTokens, asynchronous, importanceCap }) => ({
         ...(engine ? { engine } : {}),
         temperature,
         topP,
         maxNewTokens,
-        ...(asynchronous ? { logProbs: true } : {}),
+        ...(asynchronous || importanceCap || (engine && topP === 1 && importanceCap === undefined)
+          ? { logProbs: true }
+          : {}),
       }),
     }),
     judge: step({
@@ -350,6 +405,7 @@ export const reinforcement = defineStage({
         'activities/languages/',
         'activities/policy/prompt.ts',
         'activities/policy/score.ts',
+        'workers/runtime/conversation.py',
         'workers/runtime/scoring.py',
       ],
       semantics: () => ({}),
@@ -368,22 +424,28 @@ export const reinforcement = defineStage({
     }),
     update: step({
       queue: 'gpu',
-      version: 1,
+      version: 2,
       kind: 'policy',
       code: [
         OWN,
+        'activities/reinforcement/correction.ts',
+        'workers/runtime/answer_ends.py',
+        'workers/runtime/learning_rates.py',
         'workers/runtime/policy_update.py',
         'workers/runtime/training.py',
         'workers/runtime/log_probabilities.py',
         'workers/runtime/methods/',
         'workers/runtime/models.py',
       ],
-      semantics: ({ algorithm, seed, temperature, maxNewTokens, asynchronous }) => ({
+      semantics: ({ algorithm, seed, temperature, maxNewTokens, asynchronous, importanceCap, rounds }) => ({
         algorithm,
         seed,
         temperature,
         maxNewTokens,
         ...(asynchronous ? { asynchronous } : {}),
+        ...(importanceCap === undefined ? {} : { importanceCap }),
+        // More rounds are a longer warm-up.
+        ...(algorithm.warmupRatio ? { rounds } : {}),
       }),
     }),
     prune: { queue: 'pipeline', version: 1, code: [] },

@@ -107,7 +107,7 @@ export const rewardModel = defineStage({
   steps: {
     train: {
       queue: 'gpu',
-      version: 2,
+      version: 3,
       code: [
         'activities/reward-model/',
         'activities/languages/',

@@ -95,6 +95,8 @@ export const sampling = defineStage({
     questions: z.number(),
     programs: z.number(),
     meanPassRate: z.number(),
+    /** Share of the programs that the limit of tokens cut; absent in what version 0.1.0 made. */
+    truncated: z.number().optional(),
     /** Programs per tenth of the pass rate; the last bin holds 1 too. */
     histogram: z.array(z.number()),
     /** Verdicts of all test cases. */
