@@ -368,13 +368,15 @@ export const reinforcement = defineStage({
     }),
     update: step({
       queue: 'gpu',
-      version: 1,
+      version: 2,
       kind: 'policy',
       code: [
         OWN,
         'workers/runtime/policy_update.py',
         'workers/runtime/training.py',
         'workers/runtime/log_probabilities.py',
+        'workers/runtime/micro_batches.py',
+        'workers/runtime/output_head.py',
         'workers/runtime/methods/',
         'workers/runtime/models.py',
       ],
