@@ -126,8 +126,9 @@ def _head_is_all(model: PreTrainedModel) -> bool:
     of one alone could all be 0, which is what an embedding has for padding.
     """
     if model not in _heads_that_are_all:
+        embedding: Any = model.get_input_embeddings()
         with torch.no_grad():
-            ids_BX = torch.arange(8, device=DEVICE)[None] % model.get_input_embeddings().num_embeddings
+            ids_BX = torch.arange(8, device=DEVICE)[None] % embedding.num_embeddings
             _heads_that_are_all[model] = forward_by(_logits_are_of_head, model, ids_BX)
     return _heads_that_are_all[model]
 

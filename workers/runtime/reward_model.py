@@ -83,10 +83,10 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     (folder), resumeFrom? (a checkpoint of the same training), config = {learningRate, epochs, batchSize (pairs an
     optimizer step), microBatch (pairs a backward pass of one process; times processes a divisor of batchSize),
     microBatchTokens? (as `micro_batches.cut` has it, of both conversations of the pairs; held-out pairs are scored by
-    microBatch), sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens), upperLayers (null = all), lora?
-    ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?, warmupRatio,
-    schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and gradientCheckpointing? (default:
-    on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
+    microBatch), sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens), upperLayers (null =
+    all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged into the result), questionWeighting?,
+    warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and
+    gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), pairs, tooLong and heldOutTooLong (pairs
     longer than maxLength, left out), curve: [{step, loss, accuracy}], heldOut, before?}, the last two as `_judge`
@@ -228,7 +228,7 @@ class _Trainer(RewardTrainer):
         """That of the newest micro-batch."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        rows = self._remove_unused_columns(self._held.train_dataset, description="training")
+        rows: Any = self._remove_unused_columns(self._held.train_dataset, description="training")
         ends = list(accumulate(self.sizes))
         batches = [list(range(end - size, end)) for size, end in zip(self.sizes, ends, strict=True)]
         return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator))

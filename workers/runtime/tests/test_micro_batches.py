@@ -62,15 +62,15 @@ def take_gradients(model: Any) -> dict[str, torch.Tensor]:
     return taken
 
 
-def assert_same(one: Taken, other: Taken) -> None:
-    """Equal losses and gradients to 1e-6, the latter of their norm."""
+def assert_same(one: Taken, other: Taken, of_norm: float) -> None:
+    """Losses are equal to 1e-6, and gradients to `of_norm` of their norm."""
     assert len(one) == len(other) > 0
     for (loss, grads), (other_loss, other_grads) in zip(one, other, strict=True):
         assert loss == pytest.approx(other_loss, abs=1e-6)
         assert grads.keys() == other_grads.keys()
         apart = sum(((grads[name] - other_grads[name]).double() ** 2).sum().item() for name in grads)
         whole = sum((grads[name].double() ** 2).sum().item() for name in grads)
-        assert (apart / whole) ** 0.5 < 1e-6
+        assert (apart / whole) ** 0.5 < of_norm
 
 
 @pytest.mark.parametrize("name", ["reinforce++", "dapo"])
@@ -91,7 +91,7 @@ def test_a_policy_step_is_the_same_for_any_budget(
         result = update(micro_model, rollouts, tmp_path / str(key), config={"name": name, **budget})
         assert result["environments"][0].get("microBatchTokens") == budget.get("microBatchTokens")
     for key in (1, 150, 700, ALL):
-        assert_same(steps["rows"], steps[key])
+        assert_same(steps["rows"], steps[key], 1e-6)
 
 
 @pytest.mark.parametrize("weighting", [False, True])
@@ -118,7 +118,8 @@ def test_a_reward_model_step_is_the_same_for_any_budget(
         losses = [point["loss"] for point in result["curve"]]
         taken[key] = list(zip(losses, steps[key], strict=True))
     for key in (1, 300, ALL):
-        assert_same(taken["rows"], taken[key])
+        # Float32 leaves no more of it: a pair's gradient is a difference of two that are nearly the same.
+        assert_same(taken["rows"], taken[key], 1e-5)
 
 
 def test_computing_blocks_again_gives_the_same_bits(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
