@@ -139,7 +139,8 @@ def test_blocks_are_computed_again_and_keep_their_inputs_alone(micro_model: Path
         if again:
             recompute_blocks(model)
         seen: list[int] = []
-        decoder_blocks(model)[0].mlp.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        mlp: Any = decoder_blocks(model)[0].mlp  # the last part of a block, which is left before its end
+        mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
         saved: list[int] = []
         pack = partial(_note_size, saved)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
