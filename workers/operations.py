@@ -146,6 +146,10 @@ class TrainRewardModelConfig(TypedDict):
     seed: int
     microBatch: int
     """Rows of one backward pass."""
+    microBatchTokens: NotRequired[int]
+    """Tokens of one backward pass at most, padding included; instead of microBatch."""
+    gradientCheckpointing: NotRequired[bool]
+    """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
     sharding: NotRequired[Literal["none", "fsdp"]]
     maxLength: int
@@ -158,7 +162,6 @@ class TrainRewardModelConfig(TypedDict):
     questionWeighting: NotRequired[bool]
     centerRewardsCoefficient: float | None
     bf16: NotRequired[bool | None]
-    gradientCheckpointing: NotRequired[bool | None]
     baseline: NotRequired[bool]
     """Judge the start model too."""
 
@@ -192,6 +195,7 @@ class TrainingEnvironment(TypedDict):
     threads: int
     processes: int
     microBatch: int
+    microBatchTokens: NotRequired[int]
     sharding: str
 
 
@@ -258,6 +262,10 @@ class UpdatePolicyConfig(TypedDict):
     seed: int
     microBatch: int
     """Rows of one backward pass."""
+    microBatchTokens: NotRequired[int]
+    """Tokens of one backward pass at most, padding included; instead of microBatch."""
+    gradientCheckpointing: NotRequired[bool]
+    """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
     sharding: NotRequired[Literal["none", "fsdp"]]
     name: MethodName
@@ -343,6 +351,10 @@ class FineTuneConfig(TypedDict):
     seed: int
     microBatch: int
     """Rows of one backward pass."""
+    microBatchTokens: NotRequired[int]
+    """Tokens of one backward pass at most, padding included; instead of microBatch."""
+    gradientCheckpointing: NotRequired[bool]
+    """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
     sharding: NotRequired[Literal["none", "fsdp"]]
     maxLength: int

@@ -575,7 +575,10 @@ function failureOf(
 
 /** The execution settings with which a stage that failed in this way may succeed. */
 function helpfulPatch(type: string, execution: object): Record<string, number> | undefined {
-  if (type === 'OutOfMemory') return { microBatch: 1 };
+  if (type === 'OutOfMemory') {
+    const tokens = 'microBatchTokens' in execution ? Number(execution.microBatchTokens) : undefined;
+    return tokens === undefined ? { microBatch: 1 } : { microBatchTokens: Math.ceil(tokens / 2) };
+  }
   if (type !== 'BudgetExceeded') return undefined;
   const budgetUsd = 'budgetUsd' in execution ? Number(execution.budgetUsd) : 0;
   return { budgetUsd: 2 * budgetUsd };

@@ -13,7 +13,7 @@ import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
 import { promptOf } from '../policy/prompt.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 
@@ -42,7 +42,6 @@ export function fineTuningActivities({ store, models }: Services) {
           await writeRows(rows, programs.map(asConversation));
           const model = await store.materialise(policy);
           const { learningRate, epochs, batchSize, maxLength, upperLayers, warmupRatio, schedule, seed } = config;
-          const { microBatch, checkpointSeconds, sharding } = config.execution;
           const result = await train({ store, models }, key, 'fineTune', (folders) => ({
             ...folders,
             model,
@@ -50,7 +49,7 @@ export function fineTuningActivities({ store, models }: Services) {
             output,
             config: {
               ...{ learningRate, epochs, batchSize, maxLength, upperLayers, warmupRatio, schedule, seed },
-              ...{ microBatch, checkpointSeconds, sharding },
+              ...trainingSettings(config.execution),
             },
           }));
           return {

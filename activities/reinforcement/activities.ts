@@ -43,7 +43,7 @@ import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
 import { faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
@@ -446,9 +446,7 @@ export function reinforcementActivities(services: Services) {
                 seed,
                 temperature,
                 maxNewTokens: config.maxNewTokens,
-                microBatch: execution.microBatch,
-                checkpointSeconds: execution.checkpointSeconds,
-                sharding: execution.sharding,
+                ...trainingSettings(execution),
               },
             }));
             const expected = trained.map(({ id }) => id).sort();

@@ -13,7 +13,7 @@ import { deriveSeed, stageKey } from '../artifacts/keys.js';
 import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
-import { dropCheckpoints, train, withWorkFolder } from '../runtime/checkpoints.js';
+import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { conversationForms } from '../policy/prompt.js';
@@ -66,10 +66,7 @@ export function rewardModelActivities({ store, models }: Services) {
             ...folders,
             config: {
               ...semantics,
-              microBatch: execution.microBatch,
-              checkpointSeconds: execution.checkpointSeconds,
-              sharding: execution.sharding,
-              gradientCheckpointing: execution.gradientCheckpointing,
+              ...trainingSettings(execution),
               baseline: true,
             },
           }));

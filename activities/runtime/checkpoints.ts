@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, rmdir, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ManifestFile, StageFailure } from '../../workflows/contract/index.js';
+import { ManifestFile, StageFailure, type StageConfigs } from '../../workflows/contract/index.js';
 import { objectKeys } from '../artifacts/keys.js';
 import { folderBytes, sweepUntouched } from '../artifacts/files.js';
 import type { ArtifactStore } from '../artifacts/store.js';
@@ -38,6 +38,20 @@ const EARLIER_ATTEMPT_MS = 600_000;
 const TOUCH_MS = 60_000;
 /** File in the folder of an attempt while the attempt runs. */
 const IN_USE = 'in-use';
+
+/** Settings of how a training uses its device, which all trainings have. */
+type TrainingExecution = z.infer<typeof StageConfigs.fineTuning>['execution'];
+
+/**
+ * Those of the settings that the model runtime takes.
+ *
+ * @example
+ * trainingSettings(config.execution); // { microBatch: 8, checkpointSeconds: 30, sharding: 'none' }
+ */
+export function trainingSettings(execution: TrainingExecution): Omit<TrainingExecution, 'deviceClass'> {
+  const { microBatch, microBatchTokens, gradientCheckpointing, checkpointSeconds, sharding } = execution;
+  return { microBatch, microBatchTokens, gradientCheckpointing, checkpointSeconds, sharding };
+}
 
 export interface Checkpoint {
   step: number;

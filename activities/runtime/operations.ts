@@ -62,6 +62,7 @@ const TrainingEnvironment = named(
     threads: whole,
     processes: whole,
     microBatch: whole,
+    microBatchTokens: whole.optional(),
     sharding: z.string(),
   }),
 );
@@ -79,6 +80,12 @@ const training = {
   upperLayers: z.int().positive().nullable().describe('train only the upper n decoder blocks and the head; null: all'),
   seed: whole,
   microBatch: z.int().positive().describe('rows of one backward pass'),
+  microBatchTokens: z
+    .int()
+    .positive()
+    .optional()
+    .describe('tokens of one backward pass at most, padding included; instead of microBatch'),
+  gradientCheckpointing: z.boolean().optional().describe('blocks are computed again in the backward pass'),
   checkpointSeconds: number.nonnegative(),
   sharding: z.enum(['none', 'fsdp']).optional(),
 };
@@ -213,7 +220,6 @@ const runtime = {
         questionWeighting: z.boolean().optional(),
         centerRewardsCoefficient: number.nonnegative().nullable(),
         bf16: z.boolean().nullable().optional(),
-        gradientCheckpointing: z.boolean().nullable().optional(),
         baseline: z.boolean().optional().describe('judge the start model too'),
       }),
     }),

@@ -1,6 +1,7 @@
 /**
  * `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own, and what the
- * policy update costs beside TRL's. Its part `ends` measures whether RL teaches a policy to end its answers.
+ * policy update costs beside TRL's, in time, and in memory without its chunks and checkpointing. Its part `ends`
+ * measures whether RL teaches a policy to end its answers.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,10 +20,11 @@ import { waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting, update, overhead, ends (may be given several times)
+  --only NAME   only this part: waiting, update, memory, overhead, ends (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
+  --tokens N    tokens of the one row of the memory part (2048)
   --steps N     optimizer steps of the overhead part, in each of its four trainings (24)
   --json        one JSON object on the last line
   --help        print this`;
@@ -35,22 +37,24 @@ async function main(): Promise<void> {
       device: { type: 'string', default: 'fake' },
       turns: { type: 'string', default: '9' },
       steps: { type: 'string', default: '24' },
+      tokens: { type: 'string', default: '2048' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return console.log(HELP);
-  const [rounds, turns, steps] = (['rounds', 'turns', 'steps'] as const).map((name) => {
+  const [rounds, turns, steps, tokens] = (['rounds', 'turns', 'steps', 'tokens'] as const).map((name) => {
     const value = Number(values[name]);
     if (!Number.isInteger(value) || value < 2)
       throw new Error(`--${name} is ${values[name]}: give a number from 2 on.`);
     return value;
-  }) as [number, number, number];
+  }) as [number, number, number, number];
   const device = WAITING_DEVICES.find((name) => name === values.device);
   if (!device) throw new Error(`--device is ${values.device}: the devices are ${WAITING_DEVICES.join(', ')}.`);
   const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
     waiting: (surroundings) => waiting(surroundings, rounds, device),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
+    memory: async () => pythonMeasures('step_memory', ['--tokens', String(tokens)]),
     overhead: (surroundings) => stageOverhead(surroundings, steps),
     ends: async () => pythonMeasures('answer_ends', []),
   };

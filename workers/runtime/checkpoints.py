@@ -64,7 +64,7 @@ def environment() -> dict[str, Any]:
 
 def environments(config: Mapping[str, Any], resume_from: str | None, call: Call) -> list[TrainingEnvironment]:
     """The environments of a training in order, each {step (the first in it is the next), **`environment`, microBatch,
-    sharding}.
+    microBatchTokens?, sharding}.
 
     Two or more mean that the training resumed in another environment, so that its bits cannot be repeated. A message
     says so when it happens. The training continues, because the steps that are done are worth more than the last bits.
@@ -75,6 +75,8 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
         "microBatch": config["microBatch"],
         "sharding": config.get("sharding") or "none",
     }
+    if config.get("microBatchTokens"):
+        current["microBatchTokens"] = config["microBatchTokens"]
     if resume_from is None:
         return [_at_step(0, current)]
     document = _read_environments(Path(resume_from))
@@ -82,7 +84,9 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
     if before == current:
         return document["environments"]
     changes = ", ".join(
-        f"{key} {before.get(key)} -> {current[key]}" for key in current if before.get(key) != current[key]
+        f"{key} {before.get(key)} -> {current.get(key)}"
+        for key in {**before, **current}
+        if before.get(key) != current.get(key)
     )
     message = f"goes on from step {document['step']} in another environment ({changes}): no longer bit-identical"
     print(message, file=sys.stderr, flush=True)
@@ -91,7 +95,7 @@ def environments(config: Mapping[str, Any], resume_from: str | None, call: Call)
 
 
 def _at_step(step: int, current: Mapping[str, Any]) -> TrainingEnvironment:
-    return {
+    place: TrainingEnvironment = {
         "step": step,
         "torch": current["torch"],
         "device": current["device"],
@@ -101,6 +105,9 @@ def _at_step(step: int, current: Mapping[str, Any]) -> TrainingEnvironment:
         "microBatch": current["microBatch"],
         "sharding": current["sharding"],
     }
+    if "microBatchTokens" in current:
+        place["microBatchTokens"] = current["microBatchTokens"]
+    return place
 
 
 def _read_environments(folder: Path) -> dict[str, Any]:

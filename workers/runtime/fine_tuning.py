@@ -23,8 +23,9 @@ from operations import FineTuneConfig, FineTuneParams, FineTuneResult
 from runtime.checkpoints import clear_checkpoints, environments
 from runtime.conversation import answer_ids, prompt_ids
 from runtime.files import Row, read_rows
-from runtime.log_probabilities import log_probabilities, micro_batches
-from runtime.models import load_policy, save_model
+from runtime.log_probabilities import log_probabilities
+from runtime.micro_batches import micro_batches
+from runtime.models import load_policy, recompute_blocks, save_model
 from runtime.parallel import shares, sum_over_processes
 from runtime.processes import PROCESSES
 from runtime.training import Training, adam, steps_of
@@ -56,6 +57,8 @@ def fine_tune(params: FineTuneParams, call: Call) -> FineTuneResult:
             f"None of the {len(rows)} rows has at most {config['maxLength']} tokens (maxLength) and fits into the "
             "model's context; raise maxLength or sample shorter programs.",
         )
+    if config.get("gradientCheckpointing"):
+        recompute_blocks(policy)
     training = Training(policy, adam(policy, config["learningRate"]), been_in, params["checkpoints"], config)
     if resume_from:
         training.resume(Path(resume_from))
@@ -98,7 +101,7 @@ def _optimizer_step(training: Training, rows: Sequence[Row], indices: Sequence[i
     tokens = sum(len(rows[index]["completionIds"]) for index in indices)
     loss_sum = torch.zeros(1, dtype=torch.float64)
     training.optimizer.zero_grad()
-    for chunk, counts in shares(micro_batches(rows, indices, training.config["microBatch"])):
+    for chunk, counts in shares(micro_batches(rows, indices, training.config)):
         logp_BT, mask_BT = log_probabilities(training.model, [rows[index] for index in chunk], temperature=1.0)
         loss = -(logp_BT * (counts * mask_BT / tokens)).sum()
         loss.backward()

@@ -1,21 +1,27 @@
 """Log-probabilities of completions by a policy: of each token, with a mask, and the entropy where it is wanted.
 
-They are those of logits / temperature, by the models as they are trained here and not as the sampler saw them.
+They are those of logits / temperature, by the models as they are trained here and not as the sampler saw them. The
+output head sees no prompt and no padding, and `output_head.py` sees to it that it sees a chunk of tokens at a time.
 
-Tensor names end in their shape: B rollouts, T completion positions, X prompt and completion positions, V vocabulary.
+Tensor names end in their shape: B rollouts, T completion positions, X prompt and completion positions, N completion
+tokens of all rows, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from runtime.files import Row
+from runtime.micro_batches import micro_batches
 from runtime.models import DEVICE, autocast, load_policy, warm_policy
-from runtime.parallel import raise_if_cancelled, shares, sum_over_processes
+from runtime.output_head import token_log_probabilities
+from runtime.parallel import forward_by, raise_if_cancelled, shares, sum_over_processes
 from runtime.processes import PROCESSES
 from serve import Call, ServiceError
 
@@ -29,10 +35,39 @@ def log_probabilities(
     """Log-probability of each completion token, and mask: float32 [B, T], 0 outside the mask.
 
     Rows are {promptIds, completionIds}. Prompts are padded on the left and completions on the right: the completions of
-    a batch then share their columns, and the output head sees no prompt.
+    a batch then share their columns.
     """
-    all_logp_BTV, ids_BT, mask_BT = _distributions(model, rows, temperature)
-    return _of_tokens(all_logp_BTV, ids_BT, mask_BT), mask_BT
+    logp_BT, _, mask_BT = log_probabilities_and_entropies(model, rows, temperature, entropies=False)
+    return logp_BT, mask_BT
+
+
+def log_probabilities_and_entropies(
+    model: PreTrainedModel, rows: Sequence[Row], temperature: float, entropies: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `log_probabilities`, with the entropy of each token's distribution in nats between the two, [B, T]."""
+    width_P, width_T = (max(len(row[name]) for row in rows) for name in ("promptIds", "completionIds"))
+    ids, attended, mask = [], [], []
+    for row in rows:
+        prompt, completion = row["promptIds"], row["completionIds"]
+        before, behind = width_P - len(prompt), width_T - len(completion)
+        ids.append([0] * before + prompt + completion + [0] * behind)
+        attended.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * behind)
+        mask.append([1.0] * len(completion) + [0.0] * behind)
+    at = [index * width_T + place for index, row in enumerate(rows) for place in range(len(row["completionIds"]))]
+    mask_BT = torch.tensor(mask, device=DEVICE)
+    at_N = torch.tensor(at, device=DEVICE)
+    inputs = (torch.tensor(ids, device=DEVICE), torch.tensor(attended, device=DEVICE), width_T, at_N)
+    with autocast():
+        if _head_is_all(model):
+            logp_N, entropy_N = forward_by(_by_chunks, model, *inputs, temperature, entropies)
+        else:
+            logp_N, entropy_N = _by_all_logits(model, *inputs, temperature, entropies)
+    zero = torch.zeros(mask_BT.numel(), device=DEVICE)
+    return (
+        zero.index_copy(0, at_N, logp_N).view_as(mask_BT),
+        zero.index_copy(0, at_N, entropy_N).view_as(mask_BT),
+        mask_BT,
+    )
 
 
 def fixed_log_probabilities(
@@ -50,13 +85,10 @@ def fixed_log_probabilities(
     elif reference_path:
         reference = load_policy(reference_path, sharding=config["sharding"])[0]
     done = 0
-    for chunk, counts in shares(micro_batches(rollouts, range(len(rollouts)), config["microBatch"])):
+    for chunk, counts in shares(micro_batches(rollouts, range(len(rollouts)), config)):
         raise_if_cancelled(call)
         rows = [rollouts[index] for index in chunk]
-        all_logp_bTV, ids_bT, mask_bT = _distributions(policy, rows, config["temperature"])
-        old_bT = _of_tokens(all_logp_bTV, ids_bT, mask_bT)
-        entropy_bT = -(all_logp_bTV.exp() * all_logp_bTV).sum(-1) * mask_bT
-        del all_logp_bTV  # the largest tensor, and the reference makes another one
+        old_bT, entropy_bT, mask_bT = log_probabilities_and_entropies(policy, rows, config["temperature"])
         reference_bT = log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bT
         if not counts:
             continue
@@ -84,37 +116,60 @@ def sampler_log_probabilities(rollouts: Sequence[Row], mask_BT: torch.Tensor) ->
     return sampler_BT
 
 
-def micro_batches(rows: Sequence[Row], indices: Sequence[int], micro_batch: int) -> list[list[int]]:
-    """`indices` in chunks of `micro_batch`, longest completion first; a loss that is a sum leaves their order free."""
-    ordered = sorted(indices, key=lambda index: (-len(rows[index]["completionIds"]), index))
-    return [ordered[start : start + micro_batch] for start in range(0, len(ordered), micro_batch)]
+_heads_that_are_all: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
-def _distributions(
-    model: PreTrainedModel, rows: Sequence[Row], temperature: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the whole vocabulary [B, T, V], ids of the completions [B, T], and mask [B, T]."""
-    width_P, width_T = (max(len(row[name]) for row in rows) for name in ("promptIds", "completionIds"))
-    ids, attended, mask = [], [], []
-    for row in rows:
-        prompt, completion = row["promptIds"], row["completionIds"]
-        before, behind = width_P - len(prompt), width_T - len(completion)
-        ids.append([0] * before + prompt + completion + [0] * behind)
-        attended.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * behind)
-        mask.append([1.0] * len(completion) + [0.0] * behind)
-    ids_BX = torch.tensor(ids, device=DEVICE)
-    attended_BX = torch.tensor(attended, device=DEVICE)
-    mask_BT = torch.tensor(mask, device=DEVICE)
-    with autocast():
-        logits_BTV = model(
-            input_ids=ids_BX,
-            attention_mask=attended_BX,
-            position_ids=(attended_BX.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=width_T + 1,
-        ).logits[:, :-1]
-    return (logits_BTV.float() / temperature).log_softmax(-1), ids_BX[:, width_P:], mask_BT
+def _head_is_all(model: PreTrainedModel) -> bool:
+    """Whether the model's logits are its output head over its last hidden states and nothing else.
+
+    Some models scale or cap them, each by a setting of its own. So the model is asked with a few tokens, once; those
+    of one alone could all be 0, which is what an embedding has for padding.
+    """
+    if model not in _heads_that_are_all:
+        embedding: Any = model.get_input_embeddings()
+        with torch.no_grad():
+            ids_BX = torch.arange(8, device=DEVICE)[None] % embedding.num_embeddings
+            _heads_that_are_all[model] = forward_by(_logits_are_of_head, model, ids_BX)
+    return _heads_that_are_all[model]
 
 
-def _of_tokens(all_logp_BTV: torch.Tensor, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    return all_logp_BTV.gather(-1, ids_BT[..., None]).squeeze(-1) * mask_BT
+def _logits_are_of_head(model: Any, ids_BX: torch.Tensor) -> bool:
+    head, body = model.get_output_embeddings(), model.base_model
+    if not isinstance(head, nn.Linear) or body is model:
+        return False
+    hidden_BXH = body(input_ids=ids_BX, use_cache=False).last_hidden_state
+    return torch.equal(head(hidden_BXH), model.forward(input_ids=ids_BX, use_cache=False).logits)
+
+
+def _by_chunks(
+    model: Any, ids_BX: torch.Tensor, attended_BX: torch.Tensor, width_T: int, at_N: torch.Tensor, temperature: float,
+    entropies: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Log-probabilities and entropies [N] of the completion tokens at `at_N` of [B, T] in a row."""
+    hidden_BXH = model.base_model(**_inputs(ids_BX, attended_BX)).last_hidden_state
+    # What stands before a token tells of it.
+    hidden_NH = hidden_BXH[:, -width_T - 1 : -1].flatten(0, 1).index_select(0, at_N)
+    ids_N = ids_BX[:, -width_T:].flatten()[at_N]
+    return token_log_probabilities(hidden_NH, model.get_output_embeddings(), ids_N, temperature, entropies)
+
+
+def _by_all_logits(
+    model: Any, ids_BX: torch.Tensor, attended_BX: torch.Tensor, width_T: int, at_N: torch.Tensor, temperature: float,
+    entropies: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """The same by the logits as the model gives them."""
+    logits_BTV = model(**_inputs(ids_BX, attended_BX), logits_to_keep=width_T + 1).logits[:, :-1]
+    all_logp_NV = (logits_BTV.flatten(0, 1).index_select(0, at_N).float() / temperature).log_softmax(-1)
+    logp_N = all_logp_NV.gather(-1, ids_BX[:, -width_T:].flatten()[at_N, None]).squeeze(-1)
+    if not entropies:
+        return logp_N, torch.zeros_like(logp_N)
+    return logp_N, -(all_logp_NV.exp() * all_logp_NV).sum(-1)
+
+
+def _inputs(ids_BX: torch.Tensor, attended_BX: torch.Tensor) -> dict[str, Any]:
+    return {
+        "input_ids": ids_BX,
+        "attention_mask": attended_BX,
+        "position_ids": (attended_BX.cumsum(-1) - 1).clamp(min=0),
+        "use_cache": False,
+    }

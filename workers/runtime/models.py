@@ -14,6 +14,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -253,6 +255,17 @@ def _free_memory() -> int:
 def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The model's decoder blocks, lowest first."""
     return next(child for child in model.base_model.children() if isinstance(child, nn.ModuleList))
+
+
+def recompute_blocks(model: PreTrainedModel) -> None:
+    """Have the backward pass compute each decoder block again from its input, the one thing that is kept of it.
+
+    It is less memory for more time, and the same bits. Transformers' own way needs a model in training mode, which
+    would switch dropout on. A sharded block is whole both times that it computes.
+    """
+    for block in decoder_blocks(model):
+        again: Any = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        block.forward = again
 
 
 def train_upper_layers(model: PreTrainedModel, upper_layers: int | None) -> None:

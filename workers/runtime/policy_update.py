@@ -37,11 +37,11 @@ from runtime.log_probabilities import (
     FIXED,
     fixed_log_probabilities,
     log_probabilities,
-    micro_batches,
     sampler_log_probabilities,
 )
 from runtime.methods.base import Advantages, Method, MicroBatch, Round, importance_weights, masked_mean, masked_std
-from runtime.models import DEVICE, load_policy, out_of_memory, save_model
+from runtime.micro_batches import limit, micro_batches
+from runtime.models import DEVICE, load_policy, out_of_memory, recompute_blocks, save_model
 from runtime.parallel import shares, sum_over_processes
 from runtime.processes import PROCESSES, RANK
 from runtime.training import Curve, Training, adam, steps_of
@@ -59,7 +59,9 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     importanceCap? (rows then carry logProbs, the sampler's of each completion token, and weigh as `importance_weights`
     says), warmUp? (of `learning_rates.warmed_up`), config = {name (of `methods.FILES`), learningRate, beta, clip,
     clipHigh? (default: the method's), endWeight (of the loss in `answer_ends`; 0: none), maxNewTokens (of the
-    sampling), rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass), epochs,
+    sampling), rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass),
+    microBatchTokens? (as `micro_batches.cut` has it), gradientCheckpointing? (blocks are computed again in the backward
+    pass), epochs,
     upperLayers (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" |
     "fsdp": models are shared by the processes)}.
 
@@ -83,12 +85,14 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     )
     if config["endWeight"] > 0:
         rollouts = with_ends(rollouts, policy, tokenizer)
+    if config.get("gradientCheckpointing"):
+        recompute_blocks(policy)
     training = Training(policy, adam(policy, config["learningRate"]), been_in, params["checkpoints"], config)
     if resume_from:
         logs = load_tensors(Path(resume_from) / LOG_PROBABILITIES_FILE)
         training.resume(Path(resume_from))
     else:
-        with torch.no_grad(), out_of_memory("microBatch", config["microBatch"]):
+        with torch.no_grad(), out_of_memory(*limit(config)):
             reference = params["reference"] if params["reference"] != params["policy"] else None
             logs = fixed_log_probabilities(policy, reference, rollouts, config, call)
         if resume_state := params.get("resumeState"):
@@ -207,7 +211,7 @@ def _optimizer_step(
     lengths = [sampled_length(rollouts[index]) for index in indices]
     sums = torch.zeros(2, dtype=torch.float64)
     training.optimizer.zero_grad()
-    for chunk, counts in shares(micro_batches(rollouts, indices, config["microBatch"])):
+    for chunk, counts in shares(micro_batches(rollouts, indices, config)):
         rows = [rollouts[index] for index in chunk]
         logp_BT, _ = log_probabilities(training.model, rows, config["temperature"])
         width = logp_BT.shape[-1]

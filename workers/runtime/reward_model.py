@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -62,6 +64,7 @@ from runtime.checkpoints import (
 )
 from runtime.conversation import scored_ids, with_reward_template
 from runtime.files import Row, read_rows
+from runtime.micro_batches import cut, into, limit
 from runtime.models import (
     DEVICE,
     as_used,
@@ -88,9 +91,11 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     forms (of `conversation.reward_template`), output (model folder, whose chat template renders a question and a
     program as in the training), checkpoints (folder), resumeFrom? (a checkpoint of the same training), config =
     {learningRate, epochs, batchSize (pairs an optimizer step), microBatch (pairs a backward pass of one process; times
-    processes a divisor of batchSize), sharding? ("none" | "fsdp": the processes share the model), maxLength (tokens),
-    upperLayers (null = all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged into the result),
-    questionWeighting?, warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null = off), bf16? and
+    processes a divisor of batchSize), microBatchTokens? (as `micro_batches.cut` has it, of both conversations of the
+    pairs; held-out pairs are scored by microBatch), sharding? ("none" | "fsdp": the processes share the model),
+    maxLength (tokens), upperLayers (null = all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged
+    into the result), questionWeighting?, warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null
+    = off), bf16? and
     gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), pairs, tooLong and heldOutTooLong (pairs
@@ -100,7 +105,8 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     """
     config, resume_from = params["config"], params.get("resumeFrom")
     sharding, lora = config.get("sharding", "none"), config.get("lora")
-    if config["batchSize"] % (config["microBatch"] * PROCESSES):
+    by_rows = config.get("microBatchTokens") is None
+    if by_rows and config["batchSize"] % (config["microBatch"] * PROCESSES):
         of_processes = f" times {PROCESSES} processes" if PROCESSES > 1 else ""
         raise ServiceError(
             "InvalidInput",
@@ -135,17 +141,24 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     together = bool(config.get("questionWeighting"))
     steps = _training_steps(fitting, config["epochs"], config["batchSize"], config["seed"], together)
     watch = _Watch(call, config)
+    micro_batches = _micro_batches(fitting, steps, config)
     pad_id: Any = tokenizer.pad_token_id  # `_separate_padding` has seen to it that there is one
     trainer = _Trainer(
         model=model,
-        args=_arguments(config, params["checkpoints"], len(steps)),
-        train_dataset=Dataset.from_list(_share(fitting, steps, config["microBatch"])),
+        args=_arguments(
+            config,
+            params["checkpoints"],
+            accumulated=-(-max(map(len, micro_batches)) // PROCESSES),
+            steps=len(steps),
+        ),
+        train_dataset=Dataset.from_list(_share(fitting, micro_batches)),
         processing_class=tokenizer,
         data_collator=_Collator(pad_id),
         callbacks=[watch],
     )
     trainer.environments = been_in
-    with out_of_memory("microBatch", config["microBatch"]):
+    trainer.sizes = [len(chunk) for step in micro_batches for chunk, _ in shares(step)]
+    with out_of_memory(*limit(config)):
         trainer.train(resume_from_checkpoint=resume_from)
     if watch.cancelled:
         raise Cancelled
@@ -220,6 +233,8 @@ class _Trainer(RewardTrainer):
     """TRL's trainer with weighted pairs, steps taken with the other processes, and checkpoints of our own."""
 
     environments: list[TrainingEnvironment]
+    sizes: list[int]
+    """Rows of each micro-batch, in order."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -228,6 +243,12 @@ class _Trainer(RewardTrainer):
         self._right_and_all = torch.zeros(2, dtype=torch.float64)
         self._last_loss = 0.0
         """That of the newest micro-batch."""
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        rows: Any = self._remove_unused_columns(self._held.train_dataset, description="training")
+        ends = list(accumulate(self.sizes))
+        batches = [list(range(end - size, end)) for size, end in zip(self.sizes, ends, strict=True)]
+        return self.accelerator.prepare(DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -330,7 +351,8 @@ class _Watch(TrainerCallback):
         self._call.checkpoint(state.global_step, checkpoint_folder(str(args.output_dir), state.global_step))
 
 
-def _arguments(config: TrainRewardModelConfig, checkpoints: str, steps: int) -> RewardConfig:
+def _arguments(config: TrainRewardModelConfig, checkpoints: str, accumulated: int, steps: int) -> RewardConfig:
+    """`accumulated` is the number of micro-batches that a process has in a step; the last step may have fewer."""
     on_gpu = DEVICE.type == "cuda"
     bf16, gradient_checkpointing = config.get("bf16"), config.get("gradientCheckpointing")
     return RewardConfig(
@@ -338,8 +360,7 @@ def _arguments(config: TrainRewardModelConfig, checkpoints: str, steps: int) -> 
         learning_rate=config["learningRate"],
         num_train_epochs=1,  # `_training_steps` holds all epochs
         train_sampling_strategy="sequential",
-        per_device_train_batch_size=config["microBatch"],
-        gradient_accumulation_steps=config["batchSize"] // (config["microBatch"] * PROCESSES),
+        gradient_accumulation_steps=accumulated,
         # A number from 1 on would be one of steps.
         warmup_steps=config["warmupRatio"] if config["warmupRatio"] < 1 else steps,
         lr_scheduler_type="cosine" if config["schedule"] == "cosine" else "constant_with_warmup",
@@ -416,18 +437,34 @@ def _training_steps(
     return [sorted(step, key=lambda index: (lengths[index], index)) for step in steps]
 
 
-def _share(pairs: Sequence[Mapping[str, Any]], steps: Sequence[list[int]], micro_batch: int) -> list[dict[str, Any]]:
+def _micro_batches(
+    pairs: Sequence[Mapping[str, Any]], steps: Sequence[list[int]], config: TrainRewardModelConfig
+) -> list[list[list[int]]]:
+    """The micro-batches of each step.
+
+    The trainer accumulates the same number in all steps but the last one, so that steps which need fewer get more.
+    """
+
+    def widths(index: int) -> tuple[int, int]:
+        longest = max(len(pairs[index]["chosen_ids"]), len(pairs[index]["rejected_ids"]))
+        return longest, longest  # the two conversations of a pair are rows of one batch
+
+    cuts = [cut(step, widths, config) for step in steps]
+    most = -(-max(map(len, cuts)) // PROCESSES) * PROCESSES
+    return [*(into(chunks, most) for chunks in cuts[:-1]), cuts[-1]]
+
+
+def _share(pairs: Sequence[Mapping[str, Any]], micro_batches: Sequence[list[list[int]]]) -> list[dict[str, Any]]:
     """The pairs of this process in training order: its micro-batches of each step, with weights.
 
     The trainer takes the mean over a micro-batch and over its own micro-batches of a step, and gradients are summed
     over processes: weights make of it the mean over the step's pairs, also in the last step, which may be smaller.
     """
     rows = []
-    for step in steps:
-        chunks = [step[start : start + micro_batch] for start in range(0, len(step), micro_batch)]
+    for chunks in micro_batches:
         own = list(shares(chunks))
         for chunk, counts in own:
-            scale = counts * len(own) * len(chunk) / len(step)
+            scale = counts * len(own) * len(chunk) / sum(map(len, chunks))
             rows += [
                 {name: pairs[index][name] for name in ("chosen_ids", "rejected_ids")}
                 | {"weight": scale * pairs[index].get("weight", 1.0)}

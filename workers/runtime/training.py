@@ -26,6 +26,7 @@ from runtime.checkpoints import (
     trainable_parameters,
     write_checkpoint,
 )
+from runtime.micro_batches import limit
 from runtime.models import deterministic, out_of_memory
 from runtime.parallel import clip_gradients, decided, sum_gradients
 from serve import Call, Cancelled, ServiceError
@@ -96,7 +97,7 @@ class Training:
         """
         clock = CheckpointClock(self.config["checkpointSeconds"])
         for index in range(len(self.curve), len(steps)):
-            with deterministic(), out_of_memory("microBatch", self.config["microBatch"]):
+            with deterministic(), out_of_memory(*limit(self.config)):
                 metrics = step(steps[index], index)
             done = index + 1
             self.curve.append({"step": done, **metrics})

@@ -64,8 +64,19 @@ export const upperLayers = count
   .nullable()
   .default(null)
   .describe('train only the upper n decoder blocks and the head; null: all');
+/** How a training uses its device. */
 export const trainingExecution = {
   microBatch,
+  microBatchTokens: count
+    .optional()
+    .describe(
+      'tokens of one backward pass at most, padding included, instead of microBatch rows; a longer row is alone in ' +
+        'one; absent: microBatch rows',
+    ),
+  gradientCheckpointing: z
+    .boolean()
+    .optional()
+    .describe('compute the blocks again in the backward pass: less memory for more time; absent: no'),
   checkpointSeconds: z.number().positive().default(30).describe('time between checkpoints of a training, in seconds'),
   sharding: z
     .enum(['none', 'fsdp'])

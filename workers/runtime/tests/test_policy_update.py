@@ -289,5 +289,6 @@ def test_an_update_reads_the_settings_of_the_list_and_those_of_the_round(
     folders = {name: str(tmp_path / name) for name in ("output", "state", "checkpoints")}
     models = {"policy": str(micro_model), "reference": str(micro_model)}
     update_policy({**models, **folders, "rollouts": rollouts, "config": config}, Recorder().call)
-    of_the_round = {"maxNewTokens", "temperature", "seed", "microBatch", "sharding", "checkpointSeconds"}
-    assert config.names == {*SETTINGS, *of_the_round}
+    of_the_round = {"maxNewTokens", "temperature", "seed"}
+    of_the_device = {"microBatch", "microBatchTokens", "gradientCheckpointing", "sharding", "checkpointSeconds"}
+    assert config.names == {*SETTINGS, *of_the_round, *of_the_device}

@@ -198,6 +198,21 @@ def test_two_processes_train_as_one(
         assert together["heldOut"]["meanMargin"] == pytest.approx(alone["heldOut"]["meanMargin"], rel=1e-3)
 
 
+@pytest.mark.parametrize("op", TRAININGS)
+def test_two_processes_share_a_model_and_cut_by_tokens_as_one_cuts_by_rows(
+    runtime: Runtime, params_of: Callable[..., Any], micro_model: Path, tmp_path: Path, op: str
+) -> None:
+    plain = {"sharding": "none", "epochs": 1}
+    alone = TRAININGS[op](params_of(op, tmp_path / "alone", config=plain), Recorder().call)
+    lean = {"sharding": "fsdp", "epochs": 1, "microBatchTokens": 400, "gradientCheckpointing": True}
+    together = runtime.result(op, params_of(op, tmp_path / "together", config=lean))
+    assert together["environments"][0]["microBatchTokens"] == 400
+    assert [point["loss"] for point in together["curve"]] == pytest.approx(
+        [point["loss"] for point in alone["curve"]], rel=1e-3, abs=1e-5
+    )
+    assert distance(micro_model, tmp_path / "alone/output", tmp_path / "together/output") < 0.01
+
+
 @pytest.mark.parametrize(
     ("op", "more"), [("updatePolicy", {}), ("trainRewardModel", {"gradientCheckpointing": True, "baseline": False})]
 )

@@ -67,12 +67,14 @@ export const fineTuning = defineStage({
   steps: {
     train: {
       queue: 'gpu',
-      version: 1,
+      version: 2,
       code: [
         'activities/fine-tuning/',
         'activities/policy/prompt.ts',
         'workers/runtime/fine_tuning.py',
         'workers/runtime/log_probabilities.py',
+        'workers/runtime/micro_batches.py',
+        'workers/runtime/output_head.py',
         'workers/runtime/conversation.py',
         'workers/runtime/training.py',
         'workers/runtime/models.py',

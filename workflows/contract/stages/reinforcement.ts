@@ -434,6 +434,8 @@ export const reinforcement = defineStage({
         'workers/runtime/policy_update.py',
         'workers/runtime/training.py',
         'workers/runtime/log_probabilities.py',
+        'workers/runtime/micro_batches.py',
+        'workers/runtime/output_head.py',
         'workers/runtime/methods/',
         'workers/runtime/models.py',
       ],

@@ -45,7 +45,9 @@ const RewardModelConfig = z
     execution: z
       .strictObject({
         ...trainingExecution,
-        gradientCheckpointing: z.boolean().optional().describe('less memory for more time; absent: on a GPU'),
+        gradientCheckpointing: trainingExecution.gradientCheckpointing.describe(
+          'compute the blocks again in the backward pass: less memory for more time; absent: on a GPU',
+        ),
       })
       .prefault({})
       .describe(EXECUTION),
@@ -113,6 +115,7 @@ export const rewardModel = defineStage({
         'activities/languages/',
         'activities/policy/prompt.ts',
         'workers/runtime/reward_model.py',
+        'workers/runtime/micro_batches.py',
         'workers/runtime/conversation.py',
         'workers/runtime/models.py',
       ],
