@@ -19,6 +19,13 @@ class GgufModel(TypedDict):
     """File inside the package."""
 
 
+class GgufFileModel(TypedDict):
+    kind: Literal["ggufFile"]
+    """A GGUF file on the GPU worker, in one part or several."""
+    paths: list[str]
+    """Path of the file, or of its parts in their order: those of `gguf-split`, or pieces of one file; absolute, or relative to the working folder or the package."""
+
+
 class HubModel(TypedDict):
     kind: Literal["hub"]
     """A model of the Hugging Face hub."""
@@ -683,7 +690,7 @@ class ProbeResult(TypedDict):
     workers: int
 
 
-ImportedModelSource = GgufModel | HubModel | FolderModel
+ImportedModelSource = GgufModel | GgufFileModel | HubModel | FolderModel
 MethodName = Literal[
     "reinforce++",
     "reinforce++-acecoder",
