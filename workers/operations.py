@@ -23,7 +23,7 @@ class GgufFileModel(TypedDict):
     kind: Literal["ggufFile"]
     """A GGUF file on the GPU worker, in one part or several."""
     paths: list[str]
-    """Path of the file, or of its parts in their order: those of `gguf-split`, or pieces of one file; absolute, or relative to the working folder or the package."""
+    """Paths on the GPU worker: the file, or its parts in order, of `gguf-split` or pieces of one file."""
 
 
 class HubModel(TypedDict):

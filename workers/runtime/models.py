@@ -330,17 +330,25 @@ def import_model(params: ImportModelParams, call: Call) -> ImportModelResult:
     """
     source = params["source"]
     call.progress(0, 2, "loading")
-    with tempfile.TemporaryDirectory(prefix="gguf-", dir=Path(params["output"]).parent) as room:
-        name, options = _locate(source)
-        if source["kind"] == "ggufFile" and len(source["paths"]) > 1:
-            name, options = room, {"gguf_file": "model.gguf"}
-            join_parts([Path(part) for part in source["paths"]], Path(room, "model.gguf"))
+    with _whole(source, Path(params["output"]).parent) as (name, options):
         model, tokenizer = _from_pretrained(name, **options)
     if not tokenizer.chat_template:
         raise ServiceError("InvalidInput", f"The model of {source} has no chat template; use an instruction-tuned one.")
     call.raise_if_cancelled()
     call.progress(1, 2, "saving")
     return save_model(model, tokenizer, params["output"])
+
+
+@contextmanager
+def _whole(source: ImportedModelSource, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `_locate`; a file in several parts is joined, in a room of `folder` that is there as long as the block."""
+    name, options = _locate(source)
+    if source["kind"] != "ggufFile" or len(source["paths"]) == 1:
+        yield name, options
+        return
+    with tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as room:
+        join_parts([Path(part) for part in source["paths"]], Path(room, "model.gguf"))
+        yield room, {"gguf_file": "model.gguf"}
 
 
 def _locate(source: ImportedModelSource) -> tuple[str, dict[str, Any]]:
@@ -365,7 +373,9 @@ def _locate(source: ImportedModelSource) -> tuple[str, dict[str, Any]]:
     if source["kind"] == "folder":
         _weight_files(source["path"])
         return source["path"], {"local_files_only": True}
-    raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, ggufFile, hub, folder.")
+    raise ServiceError(
+        "InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, ggufFile, hub, folder."
+    )
 
 
 def _not_found(name: str, error: Exception) -> ServiceError:

@@ -14,10 +14,7 @@ const GgufFileModel = z.strictObject({
     .array(z.string().min(1))
     .min(1)
     .max(1000)
-    .describe(
-      'path of the file, or of its parts in their order: those of `gguf-split`, or pieces of one file; ' +
-        'absolute, or relative to the working folder or the package',
-    ),
+    .describe('paths on the GPU worker: the file, or its parts in order, of `gguf-split` or pieces of one file'),
 });
 const HubModel = z.strictObject({
   kind: z.literal('hub').describe('a model of the Hugging Face hub'),
