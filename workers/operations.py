@@ -19,6 +19,13 @@ class GgufModel(TypedDict):
     """File inside the package."""
 
 
+class GgufFileModel(TypedDict):
+    kind: Literal["ggufFile"]
+    """A GGUF file on the GPU worker, in one part or several."""
+    paths: list[str]
+    """Paths on the GPU worker: the file, or its parts in order, of `gguf-split` or pieces of one file."""
+
+
 class HubModel(TypedDict):
     kind: Literal["hub"]
     """A model of the Hugging Face hub."""
@@ -715,7 +722,7 @@ class ProbeResult(TypedDict):
     workers: int
 
 
-ImportedModelSource = GgufModel | HubModel | FolderModel
+ImportedModelSource = GgufModel | GgufFileModel | HubModel | FolderModel
 MethodName = Literal[
     "reinforce++",
     "reinforce++-acecoder",

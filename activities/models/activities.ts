@@ -21,7 +21,7 @@ import { resolvePath } from '../runtime/settings.js';
 
 /** `models.check`, `models.import`. */
 export function modelActivities({ store, models, settings }: Services) {
-  /** A source whose folder, if it is one, is an absolute path of this worker. @throws StageFailure `ModelNotFound`. */
+  /** A source whose folder or files, where it has them, are absolute paths of this worker. @throws StageFailure `ModelNotFound`. */
   function located(source: Exclude<ModelSource, { kind: 'artifact' }>): Exclude<ModelSource, { kind: 'artifact' }> {
     // The library that fetches from the hub would take a folder of this name in its place.
     if (source.kind === 'hub' && existsSync(source.id))
@@ -29,11 +29,14 @@ export function modelActivities({ store, models, settings }: Services) {
         'ModelNotFound',
         `${source.id} is a folder of the GPU worker too; to use it, give {"kind": "folder", "path": "${source.id}"}`,
       );
-    if (source.kind !== 'folder') return source;
-    const path = resolvePath(source.path, existsSync);
-    if (!existsSync(path))
-      throw new StageFailure('ModelNotFound', `there is no model folder ${source.path} on the GPU worker`);
-    return { ...source, path };
+    const placed = (path: string, what: string): string => {
+      const found = resolvePath(path, existsSync);
+      if (!existsSync(found)) throw new StageFailure('ModelNotFound', `there is no ${what} ${path} on the GPU worker`);
+      return found;
+    };
+    if (source.kind === 'folder') return { ...source, path: placed(source.path, 'model folder') };
+    if (source.kind === 'ggufFile') return { ...source, paths: source.paths.map((path) => placed(path, 'file')) };
+    return source;
   }
 
   return {
@@ -85,7 +88,7 @@ export function modelActivities({ store, models, settings }: Services) {
       }
       const versions = await models.versions();
       const place = located(source);
-      const semantics = place.kind === 'folder' ? { kind: 'folder', content: await folderDigest(place.path) } : place;
+      const semantics = await contentOf(place);
       const recipe = { stage: 'models.import', version: 1, kind: 'model' as const, semantics, inputs: {} };
       return produce(store, recipe, {}, currentProducer(versions), async () => {
         const output = await store.spoolPath('.model');
@@ -105,6 +108,15 @@ export function modelActivities({ store, models, settings }: Services) {
       });
     },
   };
+}
+
+/** What decides an imported model: its content in the place of where it lies. */
+async function contentOf(source: Exclude<ModelSource, { kind: 'artifact' }>): Promise<object> {
+  if (source.kind === 'folder') return { kind: 'folder', content: await folderDigest(source.path) };
+  if (source.kind !== 'ggufFile') return source;
+  const content: string[] = [];
+  for (const path of source.paths) content.push(await fileDigest(path));
+  return { kind: 'ggufFile', content };
 }
 
 /** Whether an interpreter is there and finds vLLM. */

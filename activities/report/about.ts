@@ -150,6 +150,10 @@ function modelText(model: ModelSource): string {
   switch (model.kind) {
     case 'gguf':
       return `${model.file.replace(/\.gguf$/, '')} (GGUF file of the package ${model.package})`;
+    case 'ggufFile': {
+      const parts = model.paths.length > 1 ? `, in ${model.paths.length} parts` : '';
+      return `${basename(model.paths[0]!).replace(/\.gguf$/, '')} (GGUF file${parts})`;
+    }
     case 'hub':
       return `${model.id} (Hugging Face hub, revision ${model.revision})`;
     case 'folder':

@@ -106,11 +106,12 @@ const trained = {
   environments: z.array(TrainingEnvironment).min(1),
 };
 
-const [GgufModel, HubModel, FolderModel] = ModelSource.options;
+const [GgufModel, GgufFileModel, HubModel, FolderModel] = ModelSource.options;
 const source = named(
   'ImportedModelSource',
   z.discriminatedUnion('kind', [
     named('GgufModel', GgufModel),
+    named('GgufFileModel', GgufFileModel),
     named('HubModel', HubModel),
     named('FolderModel', FolderModel),
   ]),

@@ -54,6 +54,7 @@ describe('the example experiments', () => {
       '8-gpus.json',
       'api-key-5-dollars.json',
       'evaluation.json',
+      'local-teacher.json',
       'nightly.json',
       'one-24gb-gpu.json',
       'package-seeds.json',

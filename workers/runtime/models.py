@@ -11,6 +11,7 @@ import gc
 import importlib.util
 import os
 import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -43,6 +44,7 @@ from operations import (
     ReleaseModelsResult,
 )
 from runtime.files import new_folder
+from runtime.gguf_parts import join_parts
 from runtime.parallel import collect, shard
 from runtime.processes import RANK
 from serve import Call, ServiceError
@@ -349,19 +351,32 @@ def check_model(params: CheckModelParams, call: Call) -> CheckModelResult:
 def import_model(params: ImportModelParams, call: Call) -> ImportModelResult:
     """Materialise a model of any source into the canonical folder `output`.
 
-    params: source = {kind: "gguf", package, file} (a GGUF file inside an installed Python package) | {kind: "hub", id,
-    revision} | {kind: "folder", path}; output. Result: {architecture, parameters}. Errors: `ModelNotFound`;
-    `InvalidInput` for an unknown kind or a model without a chat template.
+    params: source = {kind: "gguf", package, file} (a GGUF file inside an installed Python package) | {kind: "ggufFile",
+    paths} (a GGUF file, or its parts in their order) | {kind: "hub", id, revision} | {kind: "folder", path}; output.
+    Result: {architecture, parameters}. Errors: `ModelNotFound`; `InvalidInput` for an unknown kind, parts that make no
+    file, or a model without a chat template.
     """
     source = params["source"]
     call.progress(0, 2, "loading")
-    name, options = _locate(source)
-    model, tokenizer = _from_pretrained(name, **options)
+    with _whole(source, Path(params["output"]).parent) as (name, options):
+        model, tokenizer = _from_pretrained(name, **options)
     if not tokenizer.chat_template:
         raise ServiceError("InvalidInput", f"The model of {source} has no chat template; use an instruction-tuned one.")
     call.raise_if_cancelled()
     call.progress(1, 2, "saving")
     return save_model(model, tokenizer, params["output"])
+
+
+@contextmanager
+def _whole(source: ImportedModelSource, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `_locate`; a file in several parts is joined, in a room of `folder` that is there as long as the block."""
+    name, options = _locate(source)
+    if source["kind"] != "ggufFile" or len(source["paths"]) == 1:
+        yield name, options
+        return
+    with tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as room:
+        join_parts([Path(part) for part in source["paths"]], Path(room, "model.gguf"))
+        yield room, {"gguf_file": "model.gguf"}
 
 
 def _locate(source: ImportedModelSource) -> tuple[str, dict[str, Any]]:
@@ -376,12 +391,19 @@ def _locate(source: ImportedModelSource) -> tuple[str, dict[str, Any]]:
             message = f"No file {source['file']} in the Python package {source['package']}; install the package."
             raise ServiceError("ModelNotFound", message)
         return location, {"gguf_file": source["file"]}
+    if source["kind"] == "ggufFile":
+        if missing := [path for path in source["paths"] if not Path(path).is_file()]:
+            raise ServiceError("ModelNotFound", f"There is no file {missing[0]}.")
+        first = Path(source["paths"][0])
+        return str(first.parent), {"gguf_file": first.name}
     if source["kind"] == "hub":
         return source["id"], {"revision": source["revision"]}
     if source["kind"] == "folder":
         _weight_files(source["path"])
         return source["path"], {"local_files_only": True}
-    raise ServiceError("InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, hub, folder.")
+    raise ServiceError(
+        "InvalidInput", f"Unknown model source '{source['kind']}'; known are gguf, ggufFile, hub, folder."
+    )
 
 
 def _not_found(name: str, error: Exception) -> ServiceError:

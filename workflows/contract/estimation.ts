@@ -98,11 +98,13 @@ export function sizeOf(source: ModelSource): ModelSize | undefined {
   const name =
     source.kind === 'gguf'
       ? source.file
-      : source.kind === 'hub'
-        ? source.id
-        : source.kind === 'folder'
-          ? source.path
-          : '';
+      : source.kind === 'ggufFile'
+        ? source.paths[0]!
+        : source.kind === 'hub'
+          ? source.id
+          : source.kind === 'folder'
+            ? source.path
+            : '';
   const known = KNOWN_MODELS.find(([pattern]) => pattern.test(name))?.[1];
   if (known) return known;
   const [, number, unit] = /(\d+(?:\.\d+)?)([BM])\b/i.exec(name) ?? [];

@@ -76,7 +76,7 @@ describe('Experiment', () => {
         .join('\n');
     expect(message({ ...VALID, onFailure: 'stop' })).toBe('must be one of "park", "fail"');
     expect(message({ ...VALID, models: { policy: { kind: 'ggu' } } })).toBe(
-      'must be one of "gguf", "hub", "folder", "artifact"; did you mean "gguf"?',
+      'must be one of "gguf", "ggufFile", "hub", "folder", "artifact"; did you mean "gguf"?',
     );
     expect(message({ ...VALID, stages: { preferences: { minimumBest: 1.5 } } })).toMatch(/<=1/);
     expect(message({ ...VALID, stages: { evaluation: { samples: 4, bestOf: [16] } } })).toBe(

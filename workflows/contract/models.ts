@@ -8,6 +8,14 @@ const GgufModel = z.strictObject({
   package: PackageName.describe('import name of the Python package'),
   file: FileBelow.describe('file inside the package'),
 });
+const GgufFileModel = z.strictObject({
+  kind: z.literal('ggufFile').describe('a GGUF file on the GPU worker, in one part or several'),
+  paths: z
+    .array(z.string().min(1))
+    .min(1)
+    .max(1000)
+    .describe('paths on the GPU worker: the file, or its parts in order, of `gguf-split` or pieces of one file'),
+});
 const HubModel = z.strictObject({
   kind: z.literal('hub').describe('a model of the Hugging Face hub'),
   id: HubId.describe('id, such as Qwen/Qwen2.5-Coder-0.5B-Instruct'),
@@ -33,11 +41,24 @@ const ArtifactModel = z.strictObject({
 /**
  * Where a model comes from. It becomes an artifact before any stage uses it, so that its digest is an input of the key.
  */
-export const ModelSource = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel]);
+export const ModelSource = z.discriminatedUnion('kind', [
+  GgufModel,
+  GgufFileModel,
+  HubModel,
+  FolderModel,
+  ArtifactModel,
+]);
 export type ModelSource = z.infer<typeof ModelSource>;
 
 /**
  * What a stage that is started alone accepts as a policy or backbone: a reference, or a source that is imported first.
  */
-export const ModelInput = z.discriminatedUnion('kind', [GgufModel, HubModel, FolderModel, ArtifactModel, ModelRef]);
+export const ModelInput = z.discriminatedUnion('kind', [
+  GgufModel,
+  GgufFileModel,
+  HubModel,
+  FolderModel,
+  ArtifactModel,
+  ModelRef,
+]);
 export type ModelInput = z.infer<typeof ModelInput>;

@@ -6,6 +6,7 @@ import { ApplicationFailure } from '@temporalio/workflow';
 import {
   checkInput,
   ENGINES,
+  ModelSource,
   isTable,
   refusalText,
   STAGE,
@@ -18,7 +19,6 @@ import {
   type Engine,
   type Mistake,
   type ModelInput,
-  type ModelSource,
   type PublicBenchmark,
   type StageConfig,
   type StageName,
@@ -150,8 +150,10 @@ export function refused(workflow: WorkflowName, mistakes: Mistake[]): Applicatio
   });
 }
 
+const MODEL_SOURCES: readonly string[] = ModelSource.options.map(({ shape }) => shape.kind.value);
+
 function isModelSource(input: ArtifactInput | ModelInput): input is ModelSource {
-  return input.kind === 'gguf' || input.kind === 'hub' || input.kind === 'folder' || input.kind === 'artifact';
+  return MODEL_SOURCES.includes(input.kind);
 }
 
 /** Every reference, path and model source among inputs, by its path. */
