@@ -43,7 +43,7 @@ export interface HardeningRule {
 }
 
 /** A test that was added, and why it stands. */
-export interface AddedTest {
+interface AddedTest {
   test: string | CheckedTest;
   /** Programs, by their ids, and mutants of the reference that pass all tests before it and fail it. */
   kills?: { programs: string[]; mutants: string[] };

@@ -954,7 +954,7 @@ ${table(
  * @example
  * loadingSnippet({ name: 'rewardModel', artifact, folder: 'models/rewardModel' });
  */
-export function loadingSnippet({ artifact, folder }: Pick<Summary['models'][number], 'artifact' | 'folder'>): string {
+function loadingSnippet({ artifact, folder }: Pick<Summary['models'][number], 'artifact' | 'folder'>): string {
   const isRewardModel = artifact.kind === 'rewardModel';
   const auto = isRewardModel ? 'AutoModelForSequenceClassification' : 'AutoModelForCausalLM';
   const template = 'tokenizer.apply_chat_template(messages';

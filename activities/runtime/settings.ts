@@ -115,7 +115,9 @@ export function graceOf(env: NodeJS.ProcessEnv): Grace {
   const text = env['ACECODER_GRACE_SECONDS'];
   const worker = text ? Number(text) : GRACE_SECONDS.usual;
   if (!(worker >= GRACE_SECONDS.least && worker <= 3600))
-    throw new Error(`ACECODER_GRACE_SECONDS is ${text}; it is a number of seconds from ${GRACE_SECONDS.least} to 3600.`);
+    throw new Error(
+      `ACECODER_GRACE_SECONDS is ${text}; it is a number of seconds from ${GRACE_SECONDS.least} to 3600.`,
+    );
   return { python: worker / 2, activity: (3 * worker) / 4, worker, process: worker + LAUNCHER_MORE_SECONDS };
 }
 

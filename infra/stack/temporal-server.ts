@@ -170,6 +170,18 @@ async function ensureTables(home: string, port: number): Promise<void> {
   writeWhole(schemaMark(home), '');
 }
 
+/**
+ * Removes the members of earlier servers from the database. A server joins every member that was alive a moment ago. In
+ * a restored backup that is the server which was backed up, and if it runs on, both would answer for each other.
+ */
+async function forgetMembers(home: string, port: number): Promise<void> {
+  const [command, ...args] = unprivileged('psql', [
+    ...['--host', HOST, '--port', `${port}`, '--username', USER, '--no-password', '--dbname', 'temporal', '--quiet'],
+    ...['--set', 'ON_ERROR_STOP=1', '--command', 'DELETE FROM cluster_membership'],
+  ]);
+  await run(command, args, { PGPASSWORD: password(home) });
+}
+
 /** The server in its production form: frontend, history, matching and worker in one process. */
 export async function productionServer(
   home: string,
@@ -177,6 +189,7 @@ export async function productionServer(
   dynamicConfig: DynamicConfig,
 ): Promise<Launch> {
   await ensureTables(home, ports.database);
+  await forgetMembers(home, ports.database);
   const folder = folderOf(home);
   const dynamic = join(folder, 'dynamic-config.yaml');
   const values = Object.entries({

@@ -215,7 +215,8 @@ async function judge(
   store: ArtifactStore,
   refOf: (stage: StageName) => ArtifactRef,
 ): Promise<{ tests: JudgedTest[]; questions: Map<string, QuestionRow> }> {
-  const { sandbox, close } = createServices({ label: 'bench' });
+  const services = createServices({ label: 'bench' });
+  const { sandbox } = services;
   try {
     const taught = await rowsOf(store.rowsOf(refOf('synthesis'), QuestionRow));
     const kept = new Map(
@@ -247,7 +248,7 @@ async function judge(
     });
     return { tests, questions: new Map(questions.map((row) => [row.id, row])) };
   } finally {
-    await close();
+    await services.close();
   }
 }
 

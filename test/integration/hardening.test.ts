@@ -145,7 +145,7 @@ describe('hardening', () => {
       seedId: `s-${name}`,
       entryPoint: name,
       reference: EVENS.reference.replace('evens', name),
-      tests: EVENS.tests.map((test) => String(test).replace('evens', name)),
+      tests: EVENS.tests.map((test) => (typeof test === 'string' ? test.replace('evens', name) : test)),
     });
     const asked = ['first', 'second', 'third'].map(named);
     const written = asked.flatMap((question) =>

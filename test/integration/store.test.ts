@@ -41,12 +41,7 @@ import {
 } from '../../activities/runtime/checkpoints.js';
 import type { Params, RuntimeOperation } from '../../activities/runtime/operations.js';
 import type { PythonProcess } from '../../activities/runtime/python-service.js';
-import {
-  type ArtifactRef,
-  type Manifest,
-  type ManifestFile,
-  type Producer,
-} from '../../workflows/contract/index.js';
+import { type ArtifactRef, type Manifest, type ManifestFile, type Producer } from '../../workflows/contract/index.js';
 import { Attempt } from '../fixtures/attempt.js';
 import { Gate } from '../fixtures/gate.js';
 import { artifactStore, breakingStore } from '../fixtures/harness.js';

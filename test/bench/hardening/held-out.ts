@@ -39,7 +39,7 @@ export const gain = ({ wrong, killed, right, lost }: Tally): number =>
   killed / Math.max(1, wrong) - lost / Math.max(1, right);
 
 /** Rules that are tried, each with one constant of the product's changed; that is the first. */
-export function rulesOf(trust: Trust): Rule[] {
+function rulesOf(trust: Trust): Rule[] {
   const own = CHOOSING[trust];
   return [
     own,
@@ -57,7 +57,7 @@ const nameOf = ({ killsUpTo, strangeCosts, answersAre }: Rule): string =>
   `up to ${killsUpTo}, strangeness costs ${strangeCosts}, answers are ${answersAre}`;
 
 /** Each problem's tally under each rule, and the programs that fail tests of the first one. */
-export async function tried(
+async function tried(
   sandbox: PythonProcess<SandboxOperation>,
   problems: readonly Problem[],
   trust: Trust,
@@ -147,7 +147,7 @@ export async function heldOut(
 }
 
 /** What rules did, told, from the tallies of each problem under each of them. */
-export function compared(
+function compared(
   trust: Trust,
   rules: readonly Rule[],
   tallies: readonly { id: string; byRule: readonly Tally[] }[],
