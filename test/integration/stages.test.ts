@@ -328,7 +328,7 @@ describe('a benchmark from a file', () => {
       'def shout(text):\n    return text.upper()\n',
       'def times_7(n):\n    return n * 7\n',
     ];
-    const questions = join(folder, 'trained.jsonl');
+    const questions = join(folder, 'trained-questions.jsonl');
     const trained = references.map((reference, at): FilteredQuestionRow => ({
       id: `q-${at}`,
       seedId: `s-${at}`,

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from operations import ConversationForm
+
 Message = dict[str, str]
 FENCE = "```"
 REWARD_TEMPLATE = "{#- Renders a question and a program as a reward model of acecoder-temporal reads them. -#}"
@@ -28,19 +30,19 @@ def scored_ids(
     default one is meant.
     """
     answered = [*messages, {"role": "assistant", "content": program}]
-    named = {} if language is None else {"language": language}
+    named: dict[str, Any] = {} if language is None else {"language": language}
     text: Any = tokenizer.apply_chat_template(answered, tokenize=False, **named)
     return _encode(tokenizer, text)
 
 
-def with_reward_template(tokenizer: PreTrainedTokenizerBase, forms: Mapping[str, Mapping[str, str]]) -> None:
+def with_reward_template(tokenizer: PreTrainedTokenizerBase, forms: Mapping[str, ConversationForm]) -> None:
     """Give `tokenizer` the template of `reward_template`, made of its own one; nothing changes where it has it."""
     base: Any = tokenizer.chat_template
     if not base.startswith(REWARD_TEMPLATE):
         tokenizer.chat_template = reward_template(base, forms)
 
 
-def reward_template(base: str, forms: Mapping[str, Mapping[str, str]]) -> str:
+def reward_template(base: str, forms: Mapping[str, ConversationForm]) -> str:
     """A chat template that renders [{user: question}, {assistant: program}] as policies are asked and answer.
 
     The prompt is that of the template `base` for the question and a language's `request`. Then come the language's

@@ -381,7 +381,8 @@ def _arguments(config: TrainRewardModelConfig, checkpoints: str, accumulated: in
 
 def _separate_padding(tokenizer: PreTrainedTokenizerBase, last_ids: set[int]) -> None:
     """Give the tokenizer a padding token other than the end of sequence and the tokens that close conversations."""
-    taken = {tokenizer.eos_token_id, *last_ids}
+    eos_id: Any = tokenizer.eos_token_id
+    taken = {eos_id, *last_ids}
     if tokenizer.pad_token_id in {None, *taken}:
         candidates = [*sorted(tokenizer.all_special_ids), *range(len(taken) + 1)]
         other = next(index for index in candidates if index not in taken)
