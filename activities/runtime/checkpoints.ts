@@ -5,7 +5,7 @@
  * content names blobs.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, rmdir, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rm, rmdir, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ManifestFile, StageFailure, type StageConfigs } from '../../workflows/contract/index.js';
@@ -36,7 +36,7 @@ const LEFT_BEHIND_MS = 24 * 3_600_000;
  */
 const EARLIER_ATTEMPT_MS = 600_000;
 const TOUCH_MS = 60_000;
-/** File in the folder of an attempt while the attempt runs. */
+/** File in the folder of an attempt while the attempt runs. It names the process. */
 const IN_USE = 'in-use';
 
 /** Settings of how a training uses its device, which all trainings have. */
@@ -188,12 +188,31 @@ export async function dropCheckpoints(store: ArtifactStore, stageKey: string): P
   await rmdir(folder).catch(() => undefined);
 }
 
-/** Whether an attempt that runs has this folder. */
-const isInUse = (attempt: string): Promise<boolean> =>
-  stat(join(attempt, IN_USE)).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs < EARLIER_ATTEMPT_MS,
-    () => false,
-  );
+/** A process of this host: its namespace, its number in there, and when it started. */
+async function identityOf(pid: number): Promise<string> {
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  // The name of the program is in parentheses, and may hold any character.
+  const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  return [namespace, pid, started].join(' ');
+}
+
+/**
+ * Whether an attempt that runs has this folder. That of a killed worker is free at once. Processes of another container
+ * cannot be seen from here, and count for as long as they touch their file.
+ */
+async function isInUse(attempt: string): Promise<boolean> {
+  const file = join(attempt, IN_USE);
+  try {
+    if (Date.now() - (await stat(file)).mtimeMs >= EARLIER_ATTEMPT_MS) return false;
+    const owner = await readFile(file, 'utf8');
+    const [namespace, pid] = owner.split(' ');
+    const [own] = (await identityOf(process.pid)).split(' ');
+    return own === '' || namespace !== own || (await identityOf(Number(pid))) === owner;
+  } catch {
+    return false;
+  }
+}
 
 /** The newest checkpoint of this host, linked into `checkpoints`; undefined where there is none. */
 async function linkNewestOnHost(
@@ -238,7 +257,7 @@ export async function train<O extends TrainingOperation>(
   const checkpoints = join(bootFolder, randomUUID());
   await mkdir(checkpoints, { recursive: true });
   const inUse = join(checkpoints, IN_USE);
-  await writeFile(inUse, '');
+  await writeFile(inUse, await identityOf(process.pid));
   const touch = setInterval(() => void utimes(inUse, new Date(), new Date()).catch(() => undefined), TOUCH_MS).unref();
   try {
     return await trainIn(checkpoints, bootFolder, { store, models }, stageKey, op, params);

@@ -79,7 +79,10 @@ it('prints what came out of each stage, and how well scores tell right tests fro
       ...{ trust: 'reference', questions: 1, hardened: 1, programs: 8, tests: { program: 2, mutant: 1, kind: 3 } },
       ...{ mutants: { made: 9, survive: 4, killed: 3 }, survivors: { programs: 4, killed: 1 } },
       ...{ meanPassRate: { before: 0.5, after: 0.4 }, pairs: { before: 2, after: 3 }, notHardened: {}, refused: {} },
-      ...{ notes: {}, executions: 1, cpuSeconds: 1 },
+      ...{ notes: {}, executions: 1, cpuSeconds: 1, rank: { proposed: 6, added: 6 } },
+      trusts: Object.fromEntries(
+        ['reference', 'contract', 'agreement'].map((trust) => [trust, { tests: 6, killed: 1 }]),
+      ),
     },
     preferences: {
       ...{ programs: 8, questions: 1, pairs: 5, heldOutPairs: 0, pairedQuestions: 1, heldOutPairedQuestions: 0 },

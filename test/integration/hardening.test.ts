@@ -14,7 +14,7 @@ import {
   type StageResult,
 } from '../../workflows/contract/index.js';
 import { HeldRuntime } from '../fixtures/held-runtime.js';
-import { artifactStore, startWorkflow, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, failureOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-hardening-'));
 
@@ -228,8 +228,12 @@ describe('preferences of hardened programs', () => {
     const without = pairs.map(({ verifier: _, ...pair }) => pair);
     expect(await collect(store.rowsOf(plain.ref, PairRow))).toEqual(without);
 
-    const weak = await made({ verifier: { minimumRank: 100 } });
-    expect(weak.metrics).toMatchObject({ pairs: 0, skipped: { weakVerifier: 2 } });
     expect(metrics['skipped']).not.toHaveProperty('weakVerifier');
+    const config = { labels: 'strict', verifier: { minimumRank: 100 } };
+    expect(await failureOf(await startWorkflow('preferences', { inputs: { programs }, config }))).toMatchObject({
+      message: expect.stringContaining(
+        'made no pairs of 4 programs for 2 questions (0 pairs are held out): weakVerifier 2',
+      ) as string,
+    });
   });
 });

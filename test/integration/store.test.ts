@@ -8,6 +8,7 @@ import {
   openSync,
   readFileSync,
   readSync,
+  readlinkSync,
   rmSync,
   statSync,
   utimesSync,
@@ -290,17 +291,27 @@ describe('two equal trainings on one host', () => {
     expect(existsSync(store.hostPath('checkpoints', key)), 'the last one leaves nothing').toBe(false);
   });
 
-  it('are told by a fresh mark: what a killed attempt left goes with the end of another one', async () => {
+  it('are told by their process: what a killed attempt left goes with the end of another one', async () => {
     const store = artifactStore();
     const key = sha256(randomUUID());
-    const [running, killed] = ['running', 'killed'].map((name) => store.hostPath('checkpoints', key, 'boot', name));
-    for (const folder of [running!, killed!]) {
-      mkdirSync(folder, { recursive: true });
-      writeFileSync(join(folder, 'in-use'), '');
+    const namespace = readlinkSync('/proc/self/ns/pid');
+    const stat = readFileSync('/proc/self/stat', 'utf8');
+    const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const attempts = {
+      'runs here': { owner: `${namespace} ${process.pid} ${started}`, stays: true },
+      'had the number of another process': { owner: `${namespace} ${process.pid} 1`, stays: false },
+      'was killed here': { owner: `${namespace} 99999999 1`, stays: false },
+      'runs in another container': { owner: 'pid:[1] 1 1', stays: true },
+      'was killed in another container': { owner: 'pid:[1] 1 1', stays: false, touched: 0 },
+    };
+    const folderOf = (name: string): string => store.hostPath('checkpoints', key, 'boot', name);
+    for (const [name, { owner, ...attempt }] of Object.entries(attempts)) {
+      mkdirSync(folderOf(name), { recursive: true });
+      writeFileSync(join(folderOf(name), 'in-use'), owner);
+      if ('touched' in attempt) utimesSync(join(folderOf(name), 'in-use'), 0, 0);
     }
-    utimesSync(join(killed!, 'in-use'), 0, 0);
     await dropCheckpoints(store, key);
-    expect([running, killed].map((folder) => existsSync(folder!))).toEqual([true, false]);
+    for (const [name, { stays }] of Object.entries(attempts)) expect(existsSync(folderOf(name)), name).toBe(stays);
   });
 });
 
