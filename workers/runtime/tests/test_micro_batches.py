@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Recorder, weight_digests
+from conftest import FORMS, Recorder, weight_digests
 from test_policy_update import update
 from test_reward_model import CONFIG as REWARD_CONFIG
 
@@ -110,8 +110,8 @@ def test_a_reward_model_step_is_the_same_for_any_budget(
         steps[key] = []
         budget = {} if key == "rows" else {"microBatchTokens": key, "microBatch": 5}  # 5 does not divide a step
         params = {
-            "model": str(micro_model), "train": pairs, "heldOut": pairs, "output": str(tmp_path / f"{key}/output"),
-            "checkpoints": str(tmp_path / f"{key}/checkpoints"),
+            "model": str(micro_model), "train": pairs, "heldOut": pairs, "forms": FORMS,
+            "output": str(tmp_path / f"{key}/output"), "checkpoints": str(tmp_path / f"{key}/checkpoints"),
             "config": {**REWARD_CONFIG, "questionWeighting": weighting, **budget},
         }  # fmt: skip
         result = train_reward_model(params, Recorder().call)

@@ -264,7 +264,7 @@ def test_weights_of_one_give_the_loss_and_gradient_of_trl(micro_model: Path, tmp
         for sides in [{"chosen": code, "rejected": wrong}]
     ]
     trainer = _Trainer(
-        model=model, args=_arguments(CONFIG, str(tmp_path), STEPS), train_dataset=Dataset.from_list(pairs),
+        model=model, args=_arguments(CONFIG, str(tmp_path), 1, STEPS), train_dataset=Dataset.from_list(pairs),
         processing_class=tokenizer, data_collator=_Collator(tokenizer.pad_token_id),
     )  # fmt: skip
     model.train()
