@@ -71,9 +71,6 @@ spec:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
-      {{- if eq $worker.role "sandbox" }}
-      # Programs are walled in by user namespaces. A cluster that forbids these gives the level reduced or weak.
-      {{- end }}
       ports:
         - { name: metrics, containerPort: {{ $.Values.observability.metricsPort }} }
         - { name: health, containerPort: {{ $.Values.observability.healthPort }} }
