@@ -3,8 +3,10 @@
  * Vitest's own JSON report leaves out why a test was skipped; of pytest, by its JUnit file.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { relative } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite, Vitest } from 'vitest/node';
+import { root } from '../setup/paths.mjs';
 
 export interface Outcome {
   name: string;
@@ -54,11 +56,15 @@ function outcomeOf(module: TestModule, test: TestCase): Outcome {
   return { ...outcome, state: 'failed', ...reasonOf(result.errors ?? []) };
 }
 
+/** What the first error says, with its causes and the line of the test: a client's error alone tells only that it failed. */
 function reasonOf(errors: readonly SerializedError[]): { reason?: string } {
   const [error] = errors;
-  return error === undefined
-    ? {}
-    : { reason: stripVTControlCharacters([error.message, error['diff']].filter(Boolean).join('\n')) };
+  if (error === undefined) return {};
+  const causes: string[] = [];
+  for (let { cause } = error; cause !== undefined; { cause } = cause) causes.push(`caused by: ${cause.message}`);
+  const place = error.stacks?.find(({ file }) => file.startsWith(root));
+  const lines = [error.message, ...causes, error['diff'], place && `at ${relative(root, place.file)}:${place.line}`];
+  return { reason: stripVTControlCharacters(lines.filter(Boolean).join('\n')) };
 }
 
 function failuresOf(module: TestModule, part: TestModule | TestSuite): Outcome[] {
