@@ -3,24 +3,26 @@
 They are those of logits / temperature, by the models as they are trained here and not as the sampler saw them. The
 output head sees no prompt and no padding, and `output_head.py` sees to it that it sees a chunk of tokens at a time.
 
-Tensor names end in their shape: B rollouts, T completion positions, X prompt and completion positions, N completion
-tokens of all rows, H hidden, V vocabulary.
+Tensor names end in their shape: B rollouts, T completion positions, X positions of a row as the model takes it, N
+completion tokens of all rollouts, H hidden, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from runtime import packing
 from runtime.files import Row
 from runtime.micro_batches import micro_batches
 from runtime.models import DEVICE, autocast, load_policy, warm_policy
 from runtime.output_head import token_log_probabilities
+from runtime.packing import can_pack, pack
 from runtime.parallel import forward_by, raise_if_cancelled, shares, sum_over_processes
 from runtime.processes import PROCESSES
 from serve import Call, ServiceError
@@ -34,8 +36,8 @@ def log_probabilities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each completion token, and mask: float32 [B, T], 0 outside the mask.
 
-    Rows are {promptIds, completionIds}. Prompts are padded on the left and completions on the right: the completions of
-    a batch then share their columns.
+    Rows are {promptIds, completionIds}. They stand in one row without padding where the model's attention allows it
+    (`packing.py`), and are padded otherwise.
     """
     logp_BT, _, mask_BT = log_probabilities_and_entropies(model, rows, temperature, entropies=False)
     return logp_BT, mask_BT
@@ -45,27 +47,19 @@ def log_probabilities_and_entropies(
     model: PreTrainedModel, rows: Sequence[Row], temperature: float, entropies: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As `log_probabilities`, with the entropy of each token's distribution in nats between the two, [B, T]."""
-    width_P, width_T = (max(len(row[name]) for row in rows) for name in ("promptIds", "completionIds"))
-    ids, attended, mask = [], [], []
-    for row in rows:
-        prompt, completion = row["promptIds"], row["completionIds"]
-        before, behind = width_P - len(prompt), width_T - len(completion)
-        ids.append([0] * before + prompt + completion + [0] * behind)
-        attended.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * behind)
-        mask.append([1.0] * len(completion) + [0.0] * behind)
-    at = [index * width_T + place for index, row in enumerate(rows) for place in range(len(row["completionIds"]))]
-    mask_BT = torch.tensor(mask, device=DEVICE)
-    at_N = torch.tensor(at, device=DEVICE)
-    inputs = (torch.tensor(ids, device=DEVICE), torch.tensor(attended, device=DEVICE), width_T, at_N)
+    width_T = max(len(row["completionIds"]) for row in rows)
+    batch = _packed(rows, width_T) if _packs(model) else _padded(rows, width_T)
+    mask_BT = torch.tensor(
+        [[1.0] * len(row["completionIds"]) + [0.0] * (width_T - len(row["completionIds"])) for row in rows],
+        device=DEVICE,
+    )
+    way = _by_chunks if _head_is_all(model) else _by_all_logits
     with autocast():
-        if _head_is_all(model):
-            logp_N, entropy_N = forward_by(_by_chunks, model, *inputs, temperature, entropies)
-        else:
-            logp_N, entropy_N = _by_all_logits(model, *inputs, temperature, entropies)
+        logp_N, entropy_N = forward_by(way, model, batch, temperature, entropies)
     zero = torch.zeros(mask_BT.numel(), device=DEVICE)
     return (
-        zero.index_copy(0, at_N, logp_N).view_as(mask_BT),
-        zero.index_copy(0, at_N, entropy_N).view_as(mask_BT),
+        zero.index_copy(0, batch.place_N, logp_N).view_as(mask_BT),
+        zero.index_copy(0, batch.place_N, entropy_N).view_as(mask_BT),
         mask_BT,
     )
 
@@ -116,7 +110,73 @@ def sampler_log_probabilities(rollouts: Sequence[Row], mask_BT: torch.Tensor) ->
     return sampler_BT
 
 
+# -- Rows as a model takes them ---------------------------------------------------------------------------------------
+
+
+class _Batch(NamedTuple):
+    """The rows of a micro-batch. Their completion tokens stand in any order, which is one for all tensors."""
+
+    inputs: dict[str, Any]
+    """The arguments of the model's forward pass."""
+    kept: int | torch.Tensor
+    """The positions that tell of completion tokens: so many last ones of each row, or these."""
+    at_N: torch.Tensor | slice
+    """Where, of what is kept of all rows, the position before each completion token is."""
+    ids_N: torch.Tensor
+    place_N: torch.Tensor
+    """The place of each completion token in [B, T]."""
+
+
+def _packed(rows: Sequence[Row], width_T: int) -> _Batch:
+    packed = pack(rows)
+    tokens = [(index, place) for index in packed.order for place in range(len(rows[index]["completionIds"]))]
+    return _Batch(
+        packing.inputs(packed, DEVICE),
+        torch.tensor(packed.before, device=DEVICE),
+        slice(None),
+        torch.tensor([rows[index]["completionIds"][place] for index, place in tokens], device=DEVICE),
+        torch.tensor([index * width_T + place for index, place in tokens], device=DEVICE),
+    )
+
+
+def _padded(rows: Sequence[Row], width_T: int) -> _Batch:
+    """Prompts are padded on the left and completions on the right: the completions then share their columns."""
+    width_P = max(len(row["promptIds"]) for row in rows)
+    ids, attended = [], []
+    for row in rows:
+        prompt, completion = row["promptIds"], row["completionIds"]
+        before, behind = width_P - len(prompt), width_T - len(completion)
+        ids.append([0] * before + prompt + completion + [0] * behind)
+        attended.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * behind)
+    attended_BX = torch.tensor(attended, device=DEVICE)
+    tokens = [(index, place) for index, row in enumerate(rows) for place in range(len(row["completionIds"]))]
+    return _Batch(
+        {
+            "input_ids": torch.tensor(ids, device=DEVICE),
+            "attention_mask": attended_BX,
+            "position_ids": (attended_BX.cumsum(-1) - 1).clamp(min=0),
+            "use_cache": False,
+        },
+        width_T + 1,
+        torch.tensor([index * (width_T + 1) + place for index, place in tokens], device=DEVICE),
+        torch.tensor([rows[index]["completionIds"][place] for index, place in tokens], device=DEVICE),
+        torch.tensor([index * width_T + place for index, place in tokens], device=DEVICE),
+    )
+
+
+# -- What a model can do ----------------------------------------------------------------------------------------------
+
+
 _heads_that_are_all: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_models_that_pack: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _packs(model: PreTrainedModel) -> bool:
+    """Whether the model takes packed rows, as `packing.can_pack` finds, once."""
+    if model not in _models_that_pack:
+        with torch.no_grad():
+            _models_that_pack[model] = forward_by(can_pack, model)
+    return _models_that_pack[model]
 
 
 def _head_is_all(model: PreTrainedModel) -> bool:
@@ -141,35 +201,22 @@ def _logits_are_of_head(model: Any, ids_BX: torch.Tensor) -> bool:
     return torch.equal(head(hidden_BXH), model.forward(input_ids=ids_BX, use_cache=False).logits)
 
 
-def _by_chunks(
-    model: Any, ids_BX: torch.Tensor, attended_BX: torch.Tensor, width_T: int, at_N: torch.Tensor, temperature: float,
-    entropies: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Log-probabilities and entropies [N] of the completion tokens at `at_N` of [B, T] in a row."""
-    hidden_BXH = model.base_model(**_inputs(ids_BX, attended_BX)).last_hidden_state
-    # What stands before a token tells of it.
-    hidden_NH = hidden_BXH[:, -width_T - 1 : -1].flatten(0, 1).index_select(0, at_N)
-    ids_N = ids_BX[:, -width_T:].flatten()[at_N]
-    return token_log_probabilities(hidden_NH, model.get_output_embeddings(), ids_N, temperature, entropies)
+# -- Forward passes ---------------------------------------------------------------------------------------------------
 
 
-def _by_all_logits(
-    model: Any, ids_BX: torch.Tensor, attended_BX: torch.Tensor, width_T: int, at_N: torch.Tensor, temperature: float,
-    entropies: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+def _by_chunks(model: Any, batch: _Batch, temperature: float, entropies: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies [N] of the completion tokens."""
+    hidden_BXH = model.base_model(**batch.inputs).last_hidden_state
+    kept = slice(-batch.kept, None) if isinstance(batch.kept, int) else batch.kept
+    hidden_NH = hidden_BXH[:, kept].flatten(0, 1)[batch.at_N]
+    return token_log_probabilities(hidden_NH, model.get_output_embeddings(), batch.ids_N, temperature, entropies)
+
+
+def _by_all_logits(model: Any, batch: _Batch, temperature: float, entropies: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by the logits as the model gives them."""
-    logits_BTV = model(**_inputs(ids_BX, attended_BX), logits_to_keep=width_T + 1).logits[:, :-1]
-    all_logp_NV = (logits_BTV.flatten(0, 1).index_select(0, at_N).float() / temperature).log_softmax(-1)
-    logp_N = all_logp_NV.gather(-1, ids_BX[:, -width_T:].flatten()[at_N, None]).squeeze(-1)
+    logits_BXV = model(**batch.inputs, logits_to_keep=batch.kept).logits
+    all_logp_NV = (logits_BXV.flatten(0, 1)[batch.at_N].float() / temperature).log_softmax(-1)
+    logp_N = all_logp_NV.gather(-1, batch.ids_N[:, None]).squeeze(-1)
     if not entropies:
         return logp_N, torch.zeros_like(logp_N)
     return logp_N, -(all_logp_NV.exp() * all_logp_NV).sum(-1)
-
-
-def _inputs(ids_BX: torch.Tensor, attended_BX: torch.Tensor) -> dict[str, Any]:
-    return {
-        "input_ids": ids_BX,
-        "attention_mask": attended_BX,
-        "position_ids": (attended_BX.cumsum(-1) - 1).clamp(min=0),
-        "use_cache": False,
-    }

@@ -16,11 +16,14 @@ Widths = tuple[int, ...]
 
 
 def micro_batches(rows: Sequence[Row], indices: Sequence[int], config: Mapping[str, Any]) -> list[list[int]]:
-    """`indices` of rows {promptIds, completionIds} in micro-batches, longest completion first, cut as `cut` does.
+    """`indices` of rows {promptIds, completionIds} in micro-batches, cut as `cut` does.
 
-    A loss that is a sum leaves their order free.
+    Rows of one prompt stay together, because `packing.py` computes it once: prompts in their order, of each the longest
+    completion first. A loss that is a sum leaves their order free.
     """
-    ordered = sorted(indices, key=lambda index: (-len(rows[index]["completionIds"]), index))
+    prompts: dict[tuple[int, ...], int] = {}
+    number = {index: prompts.setdefault(tuple(rows[index]["promptIds"]), len(prompts)) for index in indices}
+    ordered = sorted(indices, key=lambda index: (number[index], -len(rows[index]["completionIds"]), index))
     return cut(ordered, lambda index: (len(rows[index]["promptIds"]), len(rows[index]["completionIds"])), config)
 
 

@@ -181,8 +181,8 @@ def main() -> None:
     ratios = [theirs / own for own, theirs in zip(turns.ours, turns.trl, strict=True)]
     note = f"{ROWS} rollouts, {tokens} tokens, in {len(ratios)} turns; from {min(ratios):.2f} to {max(ratios):.2f}"
     measures = [
-        {"name": "policy update, throughput over TRL's", "value": statistics.median(ratios), "unit": "times", "bar": 1,
-         "at": "least", "note": note},
+        {"name": "policy update, throughput over TRL's", "value": statistics.median(ratios), "unit": "times",
+         "bar": 1.6, "at": "least", "note": note},
         {"name": "policy update", "value": tokens / statistics.median(turns.ours), "unit": "completion tokens/s"},
         {"name": "TRL's GRPO step", "value": tokens / statistics.median(turns.trl), "unit": "completion tokens/s"},
     ]  # fmt: skip

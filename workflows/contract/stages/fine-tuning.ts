@@ -67,7 +67,7 @@ export const fineTuning = defineStage({
   steps: {
     train: {
       queue: 'gpu',
-      version: 2,
+      version: 3,
       code: [
         'activities/fine-tuning/',
         'activities/policy/prompt.ts',
@@ -75,6 +75,7 @@ export const fineTuning = defineStage({
         'workers/runtime/log_probabilities.py',
         'workers/runtime/micro_batches.py',
         'workers/runtime/output_head.py',
+        'workers/runtime/packing.py',
         'workers/runtime/conversation.py',
         'workers/runtime/training.py',
         'workers/runtime/models.py',

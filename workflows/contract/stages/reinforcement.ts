@@ -424,7 +424,7 @@ export const reinforcement = defineStage({
     }),
     update: step({
       queue: 'gpu',
-      version: 2,
+      version: 3,
       kind: 'policy',
       code: [
         OWN,
@@ -436,6 +436,7 @@ export const reinforcement = defineStage({
         'workers/runtime/log_probabilities.py',
         'workers/runtime/micro_batches.py',
         'workers/runtime/output_head.py',
+        'workers/runtime/packing.py',
         'workers/runtime/methods/',
         'workers/runtime/models.py',
       ],
