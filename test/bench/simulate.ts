@@ -3,6 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { difference, SCRIPTS, simulatedCourses } from '../simulation/conformance.js';
+import { CAUSES, OUTAGES, simulateFleet, TIMES, usefulShare } from '../simulation/fleet.js';
 import { DevServer } from '../simulation/dev-server.js';
 import { simulateNights } from '../simulation/nights.js';
 import { BUGS, type BugName } from '../simulation/planted-bugs.js';
@@ -29,6 +30,8 @@ Runs the real workflow code in virtual time, with modelled activities. No server
   --conformance    plays ${SCRIPTS.length} scripts in the simulation and on Temporal's dev server;
                    both must go the same way
   --script TEXT    of the scripts those whose names hold TEXT
+  --fleet          what 125 hosts of eight GPUs lose in 30 days, by cause, at published rates of failures
+  --days N         of the fleet (30)
   --processes P    processes beside each other (2)
   --json           one JSON object on the last line
   --help           print this`;
@@ -318,6 +321,59 @@ async function conformance(part: string): Promise<Measure[]> {
   ];
 }
 
+const HOSTS = 125;
+/** Events per 1,000 host days at which the formulas are tried: enough of them that chance leaves less than the bar. */
+const OFTEN = 4000;
+const FORMULA_BAR = 0.05;
+
+/** What a fleet loses, and each of its causes alone next to its formula. */
+function fleet(days: number, seed: number): Measure[] {
+  const settings = { hosts: HOSTS, days, seed, times: TIMES };
+  const run = (): ReturnType<typeof simulateFleet> => simulateFleet({ ...settings, causes: CAUSES, outages: OUTAGES });
+  const shares = run();
+  const percent = (value: number): number => 100 * value;
+  const { unnoticed, loading, again, out } = shares.parts;
+  const endless = { ...TIMES, training: Number.MAX_SAFE_INTEGER };
+  return [
+    {
+      name: 'device time that trains',
+      value: percent(shares.useful),
+      unit: '%',
+      note: `${HOSTS} hosts, ${days} days, seed ${seed}`,
+    },
+    { name: 'lost to checkpoints that are written', value: percent(shares.checkpoints), unit: '%' },
+    { name: 'lost to a store that is away', value: percent(shares.store), unit: '%' },
+    ...CAUSES.map(({ name, source }) => ({
+      name: `lost to: ${name}`,
+      value: percent(shares.causes[name]!),
+      unit: '%',
+      note: `${shares.events[name]} events; ${source}`,
+    })),
+    { name: 'of all causes: not noticed yet', value: percent(unnoticed), unit: '%' },
+    { name: 'of all causes: trained again', value: percent(again), unit: '%' },
+    { name: 'of all causes: loading', value: percent(loading), unit: '%' },
+    { name: 'of all causes: the host is out', value: percent(out), unit: '%' },
+    {
+      name: 'the same seed loses the same',
+      value: JSON.stringify(run()) === JSON.stringify(shares) ? 1 : 0,
+      unit: 'of 1',
+      bar: 1,
+    },
+    ...CAUSES.map((cause) => {
+      const often = { ...cause, perThousandHostDays: OFTEN };
+      const { useful } = simulateFleet({ ...settings, days: 30, causes: [often], times: endless });
+      return {
+        name: `alone, off its formula: ${cause.name}`,
+        value: Math.abs((1 - useful) / (1 - usefulShare(often, endless)) - 1),
+        unit: 'of the share lost',
+        bar: FORMULA_BAR,
+        at: 'most' as const,
+        note: `${OFTEN / 1000} events per host and day`,
+      };
+    }),
+  ];
+}
+
 const { values } = parseArgs({
   options: {
     schedules: { type: 'string', default: '0' },
@@ -328,6 +384,8 @@ const { values } = parseArgs({
     planted: { type: 'boolean', default: false },
     size: { type: 'string', multiple: true, default: [] },
     conformance: { type: 'boolean', default: false },
+    fleet: { type: 'boolean', default: false },
+    days: { type: 'string', default: '30' },
     script: { type: 'string', default: '' },
     processes: { type: 'string', default: '2' },
     json: { type: 'boolean', default: false },
@@ -346,7 +404,8 @@ if (values.serve) {
   const only = values['replay-faults']?.split(',').filter((fault) => fault !== '');
   const seed = count(values.seed, 'seed');
   const processes = Math.max(1, count(values.processes, 'processes'));
-  if (values.help || (number === 0 && values.size.length === 0 && !values.planted && !values.conformance)) {
+  const asked = number > 0 || values.size.length > 0 || values.planted || values.conformance || values.fleet;
+  if (values.help || !asked) {
     console.log(HELP);
   } else {
     report(
@@ -358,6 +417,7 @@ if (values.serve) {
         ...(values.conformance ? await conformance(values.script) : []),
         ...(values.planted ? await planted(seed, processes, bug) : []),
         ...(values.size.length > 0 ? await sizes(values.size, seed) : []),
+        ...(values.fleet ? fleet(count(values.days, 'days'), seed) : []),
       ],
       values.json,
     );
