@@ -42,6 +42,7 @@ import {
   temporalCli,
   temporalClient,
   workerProcess,
+  updateOf,
 } from '../fixtures/harness.js';
 import { Random } from '../simulation/random.js';
 
@@ -535,8 +536,7 @@ describe('parking', () => {
     expect(stage.failure?.message).toMatch(/promptsPerRound is 1000, there are \d+ train questions/);
     expect(stage.failure?.advice).toContain(`--workflow-id ${handle.workflowId} --name retryStage`);
 
-    const retry = (request: unknown): Promise<string> =>
-      handle.executeUpdate<string, [unknown]>('retryStage', { args: [request] });
+    const retry = (request: unknown): Promise<string> => updateOf(handle, 'retryStage', request);
     const refused = async (request: unknown): Promise<string> =>
       retry(request).then(
         () => 'accepted',
@@ -569,7 +569,7 @@ describe('parking', () => {
       stages: { ...experiment.stages, reinforcement: { ...experiment.stages.reinforcement, promptsPerRound: 1000 } },
     });
     await statusWhere(handle, ({ state }) => state === 'parked');
-    await handle.executeUpdate('abandon', { args: [{ reason: 'not worth it' }] });
+    await updateOf(handle, 'abandon', { reason: 'not worth it' });
     expect(await failureOf(handle)).toEqual({ type: 'Abandoned', message: 'abandoned: not worth it' });
   });
 

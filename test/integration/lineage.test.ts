@@ -29,6 +29,7 @@ import {
   statusWhere,
   sweepPruned,
   temporalClient,
+  updateOf,
 } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
@@ -154,7 +155,7 @@ describe('a fork of an experiment that is parked', { timeout: 600_000 }, () => {
     expect([type, message]).toEqual(['InvalidExperiment', expect.stringContaining('has not done reinforcement')]);
     const handle = await startWorkflow('experiment', fork('reinforcement', patch, parked.workflowId));
     const { frontier, ...result } = (await handle.result()) as Result;
-    await parked.executeUpdate(MESSAGES.abandon, { args: [{ reason: 'tested' }] });
+    await updateOf(parked, MESSAGES.abandon, { reason: 'tested' });
     expect(frontier?.differences).toEqual([{ field: 'stages.reinforcement.promptsPerRound', was: 9999, is: 4 }]);
     // The patched settings are those of the first experiment, whose results the store has.
     expect(artifact(result, 'evaluation')).toEqual(artifact(made, 'evaluation'));

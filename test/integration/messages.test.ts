@@ -5,7 +5,15 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { eachOf } from '../../activities/artifacts/collections.js';
 import { MESSAGES, WORKFLOWS, type ExperimentStatus } from '../../workflows/contract/index.js';
 import { garbage, undecodable } from '../fixtures/garbage.js';
-import { failureOf, queryOf, startWorkflow, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
+import {
+  failureOf,
+  queryOf,
+  startWorkflow,
+  statusWhere,
+  temporalClient,
+  workerProcess,
+  updateOf,
+} from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
 
@@ -95,7 +103,7 @@ describe('a message that is none', () => {
     await target.signal('resume');
     const status = await statusWhere(target, ({ state }) => state === 'running');
     expect(status.stages.every(({ progress }) => progress === undefined)).toBe(true);
-    expect(await target.executeUpdate('abandon', { args: [{ reason: 'enough' }] })).toBe('abandoned: enough');
+    expect(await updateOf(target, 'abandon', { reason: 'enough' })).toBe('abandoned: enough');
     expect(await failureOf(target)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
     await other.cancel();
     await expect(other.result()).rejects.toThrow(/cancelled/i);
@@ -111,7 +119,7 @@ describe('an abandonment', () => {
     for (const milliseconds of [0, 15, 30, 60, 90, 120, 150]) {
       const handle = await startWorkflow('experiment', experimentInput('abandoned'));
       await new Promise((done) => setTimeout(done, milliseconds));
-      expect(await handle.executeUpdate('abandon', { args: [{ reason: 'enough' }] })).toBe('abandoned: enough');
+      expect(await updateOf(handle, 'abandon', { reason: 'enough' })).toBe('abandoned: enough');
       expect(await failureOf(handle)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
     }
   });

@@ -7,7 +7,7 @@ import { WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { StageResult } from '../../workflows/contract/index.js';
-import { failureOf, startWorkflow, statusWhere, temporalCli } from '../fixtures/harness.js';
+import { failureOf, startWorkflow, statusWhere, temporalCli, updateOf } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-no-rows-'));
@@ -78,7 +78,7 @@ describe('an experiment whose seeds give the offline teacher no question', () =>
     expect(failure?.message).toMatch(
       /^synthesis made no questions of 10 seeds: returnsNothing 6, noLiteral 4\. The offline teacher needs a function/,
     );
-    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    await updateOf(handle, 'abandon', { reason: 'test' });
   });
 
   it('has another word where a model teaches', async () => {
@@ -150,7 +150,7 @@ describe('a stage that makes nothing', () => {
       '{"stage": "filtering", "semantics": {"minimumTestCases": 3}, "allowRepeat": true}',
     );
     await statusWhere(handle, ({ stages: now }) => now.find(({ name }) => name === 'filtering')?.state === 'done');
-    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    await updateOf(handle, 'abandon', { reason: 'test' });
   });
 });
 

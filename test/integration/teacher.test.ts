@@ -37,6 +37,7 @@ import {
   temporalCli,
   temporalClient,
   workerProcess,
+  updateOf,
 } from '../fixtures/harness.js';
 import { NAMED_REPLIES } from '../fixtures/endpoint-replies.js';
 import { TEACHER_TEXTS } from '../fixtures/teacher-texts.js';
@@ -513,7 +514,7 @@ describe('an experiment', () => {
       type: 'TeacherRejected',
       message: expect.stringContaining('with 401') as string,
     });
-    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    await updateOf(handle, 'abandon', { reason: 'test' });
   });
 
   it('parks where the worker has no key, naming the variable', async () => {
@@ -535,7 +536,7 @@ describe('an experiment', () => {
       expect(message).toContain(said);
       expect(message).toContain('ACECODER_ENDPOINTS');
       expect(message).not.toContain(process.env['HOME']);
-      await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+      await updateOf(handle, 'abandon', { reason: 'test' });
     }
     expect(fake.requests).toHaveLength(asked);
   });
@@ -552,9 +553,7 @@ describe('an experiment', () => {
     };
     const handle = await startWorkflow('experiment', experiment(config(), 20));
     await expect.poll(() => fake.requests.length).toBeGreaterThan(8);
-    await handle.executeUpdate('retryStage', {
-      args: [{ stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } }],
-    });
+    await updateOf(handle, 'retryStage', { stage: 'synthesis', execution: { endpoint: { concurrency: 4 } } });
     const stage = (await temporalClient()).workflow.getHandle(`${handle.workflowId}/synthesis`);
     const states = async (): Promise<unknown[]> =>
       ((await stage.describe()).raw.pendingActivities ?? []).map(({ state }) => state);
@@ -563,7 +562,7 @@ describe('an experiment', () => {
     const { stages } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done');
     expect(stages[0]!.metrics).toMatchObject({ questions: 20 });
     expect(fake.requests).toHaveLength(20);
-    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    await updateOf(handle, 'abandon', { reason: 'test' });
   });
 
   it('parks before its budget is passed, tells the cost, and goes on with a larger one', async () => {
@@ -582,12 +581,12 @@ describe('an experiment', () => {
     const stdout = await temporalCli('workflow', 'metadata', '--workflow-id', handle.workflowId);
     expect(stdout).toMatch(/Cost so far: 0\.0\d+ USD for the teacher's replies \(at most 0\.0400, estimated /);
 
-    await handle.executeUpdate('retryStage', { args: [{ stage: 'synthesis', execution: { budgetUsd: 1 } }] });
+    await updateOf(handle, 'retryStage', { stage: 'synthesis', execution: { budgetUsd: 1 } });
     const { stages, cost } = await statusWhere(handle, (status) => status.stages[0]!.state === 'done');
     expect(fake.requests).toHaveLength(40);
     expect(stages[0]!.metrics).toMatchObject({ questions: 40, replies: 40 });
     expect(cost).toMatchObject({ usd: expect.closeTo(40 * REPLY_USD, 9) as number, budgetUsd: 1 });
-    await handle.executeUpdate('abandon', { args: [{ reason: 'test' }] });
+    await updateOf(handle, 'abandon', { reason: 'test' });
   });
 });
 
