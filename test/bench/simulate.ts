@@ -9,7 +9,7 @@ import { simulateNights } from '../simulation/nights.js';
 import { BUGS, type BugName } from '../simulation/planted-bugs.js';
 import { SIMULATED, type Schedule, type SimulatedWorkflow } from '../simulation/schedules.js';
 import { isBug, Searcher, type Answer, type Task } from '../simulation/search.js';
-import { grow, LARGEST_HISTORY_BYTES, SIZES, type SizeName } from '../simulation/sizes.js';
+import { grow, LARGEST_HISTORY_BYTES, LARGEST_PAYLOAD_BYTES, SIZES, type SizeName } from '../simulation/sizes.js';
 import { bundledWorkflows, WorkflowCode } from '../simulation/workflow-vm.js';
 import { report, type Measure } from './table.js';
 
@@ -133,6 +133,13 @@ async function sizes(wanted: readonly string[], seed: number): Promise<Measure[]
         note: `${large.largestEvents} events`,
       },
       { name: `${name}=${size}: runs`, value: large.runs, unit: 'runs' },
+      {
+        name: `${name}=${size}: largest event, with its payloads`,
+        value: large.largestEventBytes,
+        unit: 'bytes',
+        bar: LARGEST_PAYLOAD_BYTES,
+        at: 'most',
+      },
       { name: `${name}=${size}: all histories`, value: large.totalBytes, unit: 'bytes' },
       {
         name: `${name}=${size}: all histories, over those of a tenth in proportion`,

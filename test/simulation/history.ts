@@ -49,6 +49,8 @@ export interface Started {
 export class History {
   events = 0;
   bytes = 0;
+  /** Bytes of the largest event: no payload is larger. */
+  largestEvent = 0;
   /** Bytes by type of event. */
   readonly byType = new Map<string, number>();
   readonly #scheduled = new Map<number, number>();
@@ -528,6 +530,7 @@ export class History {
     });
     const size = HistoryEvent.encode(whole).finish().length + AROUND_EVENT;
     this.bytes += size;
+    this.largestEvent = Math.max(this.largestEvent, size);
     const name = EventType[event.eventType].replace('EVENT_TYPE_', '');
     this.byType.set(name, (this.byType.get(name) ?? 0) + size);
   }

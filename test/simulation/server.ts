@@ -89,6 +89,7 @@ export interface ClosedRun {
   workflowType: string;
   events: number;
   bytes: number;
+  largestEvent: number;
 }
 
 interface PendingActivity {
@@ -729,8 +730,8 @@ export class Server {
     run.open = false;
     run.waiting = [];
     run.timers.clear();
-    const { events, bytes } = run.history;
-    this.closed.push({ workflowId: run.workflowId, workflowType: run.workflowType, events, bytes });
+    const { events, bytes, largestEvent } = run.history;
+    this.closed.push({ workflowId: run.workflowId, workflowType: run.workflowType, events, bytes, largestEvent });
     await run.vm.evict();
   }
 

@@ -10,7 +10,7 @@ import { difference, inputOf, SCRIPTS, simulatedCourses, type Script } from './c
 import { History } from './history.js';
 import { simulateNights } from './nights.js';
 import { compared } from './recorded.js';
-import { grow, LARGEST_HISTORY_BYTES } from './sizes.js';
+import { grow, LARGEST_HISTORY_BYTES, LARGEST_PAYLOAD_BYTES } from './sizes.js';
 import { shrunk } from './search.js';
 import { caseOf, replacementsOf, SIMULATED, Simulator } from './schedules.js';
 import { NO_FAULTS, Server } from './server.js';
@@ -193,6 +193,12 @@ describe('simulated workflows', () => {
     const { runs, largestBytes } = await grow(code, 'rounds', 100, 1);
     expect(runs).toBeGreaterThan(1);
     expect(largestBytes).toBeLessThan(LARGEST_HISTORY_BYTES);
+  });
+
+  it('of 1,000 shards have no payload above 64 KiB', async () => {
+    const { runs, largestEventBytes } = await grow(code, 'shards', 1000, 1);
+    expect(runs).toBeGreaterThan(1);
+    expect(largestEventBytes).toBeLessThan(LARGEST_PAYLOAD_BYTES);
   });
 
   it('of whole experiments in schedules with faults make what they make without', async () => {

@@ -8,6 +8,9 @@ import type { WorkflowCode } from './workflow-vm.js';
 /** No run's history may be larger. The server warns at 10 MiB and ends a run at 50 MiB. */
 export const LARGEST_HISTORY_BYTES = 2 * 1024 * 1024;
 
+/** No payload may be larger. The server refuses 2 MiB, and a codec or a proxy of yours may refuse less. */
+export const LARGEST_PAYLOAD_BYTES = 64 * 1024;
+
 /** What grows: the name of a size, and the workflow that it makes long. */
 export const SIZES = {
   /** Rounds of `reinforcement`. */
@@ -106,6 +109,8 @@ export interface Grown {
   runs: number;
   largestBytes: number;
   largestEvents: number;
+  /** Bytes of the largest event: no payload is larger. */
+  largestEventBytes: number;
   totalBytes: number;
 }
 
@@ -128,6 +133,7 @@ function grown(runs: readonly ClosedRun[]): Grown {
     runs: runs.length,
     largestBytes: Math.max(...runs.map(({ bytes }) => bytes)),
     largestEvents: Math.max(...runs.map(({ events }) => events)),
+    largestEventBytes: Math.max(...runs.map(({ largestEvent }) => largestEvent)),
     totalBytes: runs.reduce((sum, { bytes }) => sum + bytes, 0),
   };
 }
