@@ -15,7 +15,7 @@ import {
 import { count } from '../artifacts/collections.js';
 import { deriveSeed } from '../artifacts/keys.js';
 import { notesOf } from '../execution/execution.js';
-import { HARDENED_QUESTIONS } from '../policy/questions.js';
+import { HARDENED, HARDENED_QUESTIONS } from '../policy/questions.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, ShardedStage } from '../runtime/sharded-stage.js';
@@ -53,7 +53,7 @@ const HardenedQuestion = QuestionWithPrograms.extend({ hardened: HardenedRow, be
 type HardenedQuestion = z.infer<typeof HardenedQuestion>;
 
 /** Names of the artifact's files next to the rated programs. */
-const FILES = { questions: HARDENED_QUESTIONS, hardened: 'hardened.jsonl' } as const;
+const FILES = { questions: HARDENED_QUESTIONS, hardened: HARDENED } as const;
 
 /** `hardening.plan`, `hardening.attack`, `hardening.seal`. */
 export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' | 'sandbox'>) {

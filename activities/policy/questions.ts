@@ -20,6 +20,9 @@ export async function selectQuestions(
 /** Name of the file of a hardening's artifact that holds its questions, with all their tests. */
 export const HARDENED_QUESTIONS = 'questions.jsonl';
 
+/** Its file of what it did for each question. */
+export const HARDENED = 'hardened.jsonl';
+
 /**
  * Questions with the tests that hardening gave them. One that it did not see keeps its own.
  *

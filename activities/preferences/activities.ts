@@ -10,6 +10,7 @@ import {
   VerifierRow,
   type ArtifactRef,
 } from '../../workflows/contract/index.js';
+import { HARDENED } from '../policy/questions.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import type { Services } from '../runtime/services.js';
 import { inShards, readPlan, ShardedStage } from '../runtime/sharded-stage.js';
@@ -26,8 +27,7 @@ const PlannedQuestion = z.strictObject({
   verifier: VerifierQuality.optional(),
 });
 
-/** What hardening says of the mutants of a reference, in a file next to the programs that it rates. */
-const HARDENED = 'hardened.jsonl';
+/** What hardening says of the mutants of a reference. */
 const HardenedRow = z.object({
   questionId: z.string(),
   mutants: z.object({ made: z.number(), survive: z.number(), killed: z.number() }),
