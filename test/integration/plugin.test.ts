@@ -251,15 +251,15 @@ describe('the packed command', () => {
       },
     );
     const id = `preferences-${queue}`;
-    const { artifact } = (await pairsOf(queue, {}, id)) as StageResult;
+    const { ref } = (await pairsOf(queue, {}, id)) as StageResult;
     const said = (...args: string[]): string => {
       const { status, stdout, stderr } = command(...args);
       expect(status, stderr).toBe(0);
       return stdout;
     };
     expect(said('follow', id)).toContain('The workflow has finished.');
-    expect(said('trace', artifact.key)).toContain(artifact.key);
-    expect(said('fetch', artifact.key, 'fetched')).toContain('pairs');
+    expect(said('trace', ref.key)).toContain(ref.key);
+    expect(said('fetch', ref.key, 'fetched')).toContain('pairs');
     const report = command('report', id);
     expect([report.status, report.stderr]).toEqual([1, expect.stringContaining("is no experiment, but 'preferences'")]);
     worker.kill('SIGTERM');
