@@ -20,7 +20,7 @@ import { root } from '../../infra/setup/paths.mjs';
 import { goPrograms } from '../../infra/setup/programs.mjs';
 import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
-import { breakingStore, temporalClient, workerProcess } from '../fixtures/harness.js';
+import { breakingStore, statusWhere, temporalClient, workerProcess } from '../fixtures/harness.js';
 import { HeldRuntime } from '../fixtures/held-runtime.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
@@ -176,26 +176,14 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
   }
 
   /** The micro experiment, of which nothing is in the store. */
-  async function start(queue: string, stages: readonly string[], synthesis = {}): Promise<WorkflowHandle> {
-    const micro = microExperiment(queue, inject('seeds'), inject('model')) as { stages: Record<string, object> };
-    const chosen = Object.entries(micro.stages).filter(([stage]) => stages.includes(stage));
+  async function start(queue: string, synthesis = {}): Promise<WorkflowHandle> {
     const workflowId = `${queue}-${randomUUID().slice(0, 8)}`;
-    return client.workflow.start('experiment', {
-      taskQueue: queue,
-      workflowId,
-      args: [
-        {
-          ...micro,
-          onFailure: 'park',
-          stages: Object.fromEntries(
-            chosen.map(([stage, settings]) => [
-              stage,
-              { ...settings, salt: workflowId, ...(stage === 'synthesis' ? synthesis : {}) },
-            ]),
-          ),
-        },
-      ],
-    });
+    const micro = microExperiment(queue, inject('seeds'), inject('model')) as { stages: Record<string, object> };
+    for (const stage of ['synthesis', 'filtering', 'sampling'])
+      micro.stages[stage] = { ...micro.stages[stage], salt: workflowId };
+    micro.stages['synthesis'] = { ...micro.stages['synthesis'], ...synthesis };
+    const started = { taskQueue: queue, workflowId, args: [{ ...micro, onFailure: 'park' }] };
+    return client.workflow.start('experiment', started);
   }
 
   beforeAll(async () => {
@@ -225,15 +213,17 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
       (ready) => ready === 1,
     );
     const taken = scrapes();
-    const experiment = await start(queue, ['synthesis', 'filtering', 'sampling', 'preferences']);
-    let ended = false;
-    const end = experiment.result().finally(() => (ended = true));
-    while (!ended) {
+    const experiment = await start(queue);
+    let isWatched = true;
+    const pairs = statusWhere(experiment, ({ stages }) =>
+      stages.some(({ name, state }) => name === 'preferences' && state === 'done'),
+    ).finally(() => (isWatched = false));
+    while (isWatched) {
       await taken.take();
       await sleep(1000);
     }
-    await end;
-    await taken.take();
+    await pairs;
+    await experiment.terminate('the test is over');
     const atOnce = changed(({ for: waits, ...rule }) => (SLOW.includes(rule.alert) ? { ...rule, for: waits! } : rule));
     expectAlerts(taken, [], { every: '1s', using: atOnce });
   });
@@ -278,7 +268,7 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
       ACECODER_PYTHON: held.python,
     });
     held.hold('sample');
-    const experiment = await start(queue, ['synthesis', 'filtering', 'sampling']);
+    const experiment = await start(queue);
     await held.held('sample');
 
     const still = scrapes();
@@ -330,7 +320,7 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
     const taken = scrapes();
     await taken.take(2);
     held.fail('sample', 'OutOfMemory');
-    const experiment = await start(queue, ['synthesis', 'filtering', 'sampling']);
+    const experiment = await start(queue);
     await until(
       () => target.sum('acecoder_failures_total', 'class="OutOfMemory"'),
       (failures) => failures > 0,
@@ -360,7 +350,7 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
 
   it('fire for work that waits, by a limit of one second in the place of half an hour', async () => {
     const { queue } = await worker({}, 'pipeline');
-    const experiment = await start(queue, ['synthesis'], { shardSize: 1 });
+    const experiment = await start(queue, { shardSize: 1 });
     const handle = client.workflow.getHandle(`${experiment.workflowId}/synthesis`);
     await until(
       () =>
