@@ -237,7 +237,9 @@ async function experiment(images: Images, folder: string): Promise<number> {
     // The environment of this checkout has absolute paths, of which some may lie in a folder of root's.
     const mounted = new Set([dirname(dirname(venvPython())), dirname(dirname(realpathSync(venvPython())))]);
     const volumes = [...mounted].flatMap((path) => ['--volume', `${path}:${path}:ro`]);
-    const gpu = ['--env', `ACECODER_PYTHON=${venvPython()}`, '--user', '0', '--cap-drop', 'ALL', ...volumes];
+    const writable = ['HOME', 'ACECODER_HOME'].flatMap((name) => ['--env', `${name}=/tmp`]);
+    const python = ['--env', `ACECODER_PYTHON=${venvPython()}`, ...volumes];
+    const gpu = [...python, ...writable, '--user', '0', '--cap-drop', 'ALL'];
     const program = 'node_modules/acecoder-temporal/dist/workers/gpu.js';
     workers.push(images.start(imageOf('pipeline'), [...options, ...gpu], ['node', `/app/${program}`]));
     connection = await Connection.connect({ address: stack.address });
