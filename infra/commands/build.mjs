@@ -20,5 +20,4 @@ for (const [mode, project] of [
 
 // The set-up is JavaScript as it stands, because a checkout runs it before anything is compiled.
 for (const name of readdirSync(join(root, 'infra/setup')))
-  if (/\.mjs$|\.lock\.txt$/.test(name))
-    cpSync(join(root, 'infra/setup', name), join(root, 'dist/infra/setup', name));
+  if (/\.mjs$|\.lock\.txt$/.test(name)) cpSync(join(root, 'infra/setup', name), join(root, 'dist/infra/setup', name));
