@@ -259,7 +259,7 @@ describe('the packed command', () => {
     };
     expect(said('follow', id)).toContain('The workflow has finished.');
     expect(said('trace', ref.key)).toContain(ref.key);
-    expect(said('fetch', ref.key, 'fetched')).toContain('pairs');
+    expect(said('fetch', ref.key, 'fetched')).toContain('fetched/');
     const report = command('report', id);
     expect([report.status, report.stderr]).toEqual([1, expect.stringContaining("is no experiment, but 'preferences'")]);
     worker.kill('SIGTERM');
