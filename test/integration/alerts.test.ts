@@ -28,7 +28,7 @@ import { until } from '../fixtures/until.js';
 const RULES = join(root, 'infra/deploy/prometheus/acecoder-rules.yaml');
 /** What the rules read of a scrape. */
 const READ =
-  /^(acecoder_\w+|temporal_num_pollers|temporal_worker_task_slots_used|temporal_activity_schedule_to_start_latency_seconds_bucket)\{/;
+  /^(acecoder_\w+|temporal_num_pollers|temporal_worker_task_slots_used|temporal_activity_schedule_to_start_latency_seconds_bucket)[{ ]/;
 /** Alerts whose expression or duration is half an hour: they keep it where other alerts may fire at once. */
 const SLOW = ['AceCoderNoProgress', 'AceCoderBacklog'];
 
@@ -67,8 +67,9 @@ class Target {
     return new Map(
       text.split('\n').flatMap((line): [string, number][] => {
         if (!READ.test(line)) return [];
-        const [, name, labels, value] = /^(\w+)\{(.*)\} (\S+)$/.exec(line)!;
-        return [[`${name}{${labels},instance="${this.address}"}`, Number(value)]];
+        const [, name, labels, value] = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line)!;
+        const own = `instance="${this.address}"`;
+        return [[`${name}{${labels === undefined ? own : `${labels},${own}`}}`, Number(value)]];
       }),
     );
   }
