@@ -37,7 +37,7 @@ module.exports = {
     rule(
       'no-development-package',
       'The published package has no development dependencies.',
-      { path: '^(workflows|activities|workers)/', pathNot: '\\.test\\.ts$' },
+      { path: '^(workflows|activities|workers|infra/(setup|stack))/', pathNot: '\\.test\\.ts$' },
       { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm-peer'] },
     ),
 

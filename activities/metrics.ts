@@ -56,7 +56,8 @@ export const METRICS = {
     name: 'acecoder_budget_left_dollars',
     unit: 'dollars',
     labels: ['model'],
-    about: "US dollars left of a shard's share of the budget, when a reply was last paid for.",
+    about:
+      "US dollars left of a shard's share of the budget when a reply was last paid for; 0: too little for one more.",
   },
   repliesAgain: {
     kind: 'counter',

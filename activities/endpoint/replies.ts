@@ -193,7 +193,12 @@ class ShardOfRequests {
         (this.#inFlight.size >= share.concurrency || (!this.#affordable(index) && this.#inFlight.size > 0))
       )
         await Promise.race(this.#inFlight);
-      if (signal.aborted || !this.#affordable(index)) break;
+      if (signal.aborted) break;
+      if (!this.#affordable(index)) {
+        // What is left pays for no reply, and would be told as money for ever.
+        set('budgetLeft', 0, { model: this.#asking.model.model });
+        break;
+      }
       const asked: Promise<void> = this.#ask(index)
         .catch((error: unknown) => this.#soft.abort(error))
         .finally(() => this.#inFlight.delete(asked));

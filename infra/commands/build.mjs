@@ -1,6 +1,6 @@
 // npm run build: compiles what the package publishes. A workflow bundle takes no TypeScript from node_modules.
 import { spawnSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../setup/paths.mjs';
 
@@ -17,3 +17,7 @@ for (const [mode, project] of [
   );
   if (status !== 0) process.exit(status ?? 1);
 }
+
+// The set-up is JavaScript as it stands, because a checkout runs it before anything is compiled.
+for (const name of readdirSync(join(root, 'infra/setup')))
+  if (/\.mjs$|\.lock\.txt$/.test(name)) cpSync(join(root, 'infra/setup', name), join(root, 'dist/infra/setup', name));

@@ -1,4 +1,7 @@
-/** `npm run check:package`: packs the package as it would be published, and has publint and attw look at it. */
+/**
+ * `npm run check:package`: packs the package as it would be published, and has publint and attw look at it. npm then
+ * publishes it without sending anything. test/integration/plugin.test.ts installs and uses it.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -22,6 +25,11 @@ try {
   run(bin('publint'), ['run', tarball, '--strict']);
   // Temporal's own libraries are loaded by require; this package is for import alone.
   run(bin('attw'), [tarball, '--profile', 'esm-only']);
+  const publish = ['publish', tarball, '--dry-run', '--loglevel=warn'];
+  const { status, stderr } = spawnSync('npm', publish, { cwd: root, encoding: 'utf8' });
+  // Nobody is logged in here, and nothing is sent.
+  const warnings = stderr.split('\n').filter((line) => line !== '' && !line.includes('requires you to be logged in'));
+  if (status !== 0 || warnings.length > 0) throw new Error(`npm publish would warn:\n${stderr}`);
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = 1;

@@ -1,14 +1,26 @@
 /** What commands do alike: they read their options, print their help, and say in one sentence what is wrong. */
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { didYouMean } from '../../workflows/contract/index.js';
+import { home, isPackage } from '../setup/paths.mjs';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
 /** An option without a value. */
 export const FLAG = { type: 'boolean', default: false } as const;
 
+/** A text with its commands as they are typed here: a checkout has npm scripts, the package one command. */
+export function asTyped(text: string, packaged = isPackage): string {
+  if (!packaged) return text;
+  return text.replace(/npm run ([a-z][a-z:]*)( \[)?( ?-- )?/g, (_, name: string, bracket = '', dashes = '') =>
+    name === 'clean' ? `rm -r ${home()}` : `npx acecoder-temporal ${name}${bracket || (dashes && ' ')}`,
+  );
+}
+
+/** What `parseArgs` gives for options. */
+type Parsed<O extends Options> = ReturnType<typeof parseArgs<{ allowPositionals: true; options: O; args: string[] }>>;
+
 /** Reads options and words, without `--help`. @throws Error in one sentence. */
-function given<const O extends Options>(options: O, args: string[], command: string) {
+function given<const O extends Options>(options: O, args: string[], command: string): Parsed<O> {
   try {
     return parseArgs({ allowPositionals: true, options, args });
   } catch (error) {
@@ -23,7 +35,7 @@ function given<const O extends Options>(options: O, args: string[], command: str
 }
 
 /** What stands in a command line: values of the options, and the other words. */
-export type CommandLine<O extends Options> = ReturnType<typeof given<O>>;
+export type CommandLine<O extends Options> = Parsed<O>;
 
 /**
  * Runs a command and ends the process: with the exit code that `run` gives (none is 0), or with 1 and the message of
@@ -54,13 +66,13 @@ export function runCommand<const O extends Options>({
       if (!words && word !== undefined) throw new Error(`${command} takes options alone, and '${word}' is none.`);
       return (await run(line)) ?? 0;
     }
-    console.log(help);
+    console.log(asTyped(help));
     return 0;
   };
   main().then(
     (code) => process.exit(code),
     (error: unknown) => {
-      console.error(reasonOf(error));
+      console.error(asTyped(reasonOf(error)));
       process.exit(1);
     },
   );

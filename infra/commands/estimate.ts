@@ -22,7 +22,7 @@ import {
   type StageName,
 } from '../../workflows/contract/index.js';
 import { root } from '../setup/paths.mjs';
-import { FLAG, runCommand, type CommandLine } from './command.js';
+import { asTyped, FLAG, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run estimate -- FILE [options]
 
@@ -320,7 +320,7 @@ const OPTIONS = {
 
 function run({ values, positionals }: CommandLine<typeof OPTIONS>): void {
   const [file, ...more] = positionals;
-  if (file === undefined || more.length > 0) return void console.log(HELP);
+  if (file === undefined || more.length > 0) return void console.log(asTyped(HELP));
   const number = (name: 'devices' | 'price' | 'seeds' | 'parameters' | 'blocks'): number | undefined => {
     const text = values[name];
     if (text !== undefined && !(Number(text) > 0))
@@ -344,4 +344,9 @@ function run({ values, positionals }: CommandLine<typeof OPTIONS>): void {
   console.log(values.json ? JSON.stringify(estimated.result) : table(estimated));
 }
 
-if (process.argv[1] === import.meta.filename) runCommand({ help: HELP, options: OPTIONS, run });
+/** Runs the command with the words of this process, and ends it. */
+export function estimateCommand(): void {
+  runCommand({ help: HELP, options: OPTIONS, run });
+}
+
+if (process.argv[1] === import.meta.filename) estimateCommand();

@@ -1,7 +1,7 @@
 /** `npm run follow -- <workflow id>`: an experiment's progress in the terminal, until it ends or parks. */
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { fetchCommand, figuresOf, type StageStatus } from '../../workflows/contract/index.js';
-import { FLAG, runCommand, type CommandLine } from './command.js';
+import { asTyped, FLAG, runCommand, type CommandLine } from './command.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
 import { connectToServer, SERVER_HELP } from '../stack/server.js';
 import { onEndSignal } from '../setup/processes.mjs';
@@ -90,7 +90,7 @@ async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promis
       const report = last.status?.report;
       if (!report) console.log('The workflow has finished.');
       else if (report.html !== undefined) console.log(`Report: ${report.html}`);
-      else console.log(`Report: ${report.artifact?.key} in the store; to get it: ${fetchCommand(workflowId)}`);
+      else console.log(asTyped(`Report: ${report.artifact?.key} in the store; to get it: ${fetchCommand(workflowId)}`));
       return 0;
     }
     const why = await client.workflow

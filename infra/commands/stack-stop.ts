@@ -2,7 +2,16 @@
 import { stopStack } from '../stack/embedded-stack.js';
 import { home } from '../setup/paths.mjs';
 import { stopWorkers } from '../stack/worker-process.js';
+import { runCommand } from './command.js';
 
-if (await stopWorkers(home())) console.log('The workers are stopped.');
-const stopped = await stopStack({ home: home(), log: console.log });
-console.log(stopped ? 'The stack is stopped; its data stays.' : 'No stack is running.');
+const HELP = `npm run stack:stop
+
+Stops the embedded stack of ACECODER_HOME (.acecoder), and the workers that quickstart started on it. The data stays.`;
+
+async function run(): Promise<void> {
+  if (await stopWorkers(home())) console.log('The workers are stopped.');
+  const stopped = await stopStack({ home: home(), log: console.log });
+  console.log(stopped ? 'The stack is stopped; its data stays.' : 'No stack is running.');
+}
+
+runCommand({ help: HELP, options: {}, words: false, run });

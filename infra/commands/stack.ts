@@ -1,12 +1,13 @@
 /** `npm run stack`: the embedded stack in the foreground until Ctrl-C, or left running with `--detach`. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attachStack, startStack, stopStack, type Stack } from '../stack/embedded-stack.js';
-import { home as acecoderHome, logs, temporal } from '../setup/paths.mjs';
+import { home as acecoderHome, isPackage, logs, temporal } from '../setup/paths.mjs';
+import { setup } from '../setup/setup.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
 import { checkTemporal } from '../setup/temporal-choice.mjs';
 import { credentialsFile } from '../stack/object-store.js';
 import { identify, onEndSignal } from '../setup/processes.mjs';
-import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
+import { asTyped, FLAG, portOf, runCommand, type CommandLine } from './command.js';
 
 const HELP = `npm run stack [-- options]
 
@@ -68,11 +69,13 @@ async function run({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
   const [store, temporalServer] = [checkStore(values.store), checkTemporal(values.temporal)];
   const home = acecoderHome();
   const log = (line: string): void => console.log(line);
+  // In a checkout, the set-up comes before every command.
+  if (isPackage) await setup({ quiet: true, store, temporal: temporalServer });
   const askedToEnd = endAsked();
   const stack = await startStack({ home, ports, store, temporal: temporalServer, log });
   console.log(summary(stack));
   if (values.detach) {
-    console.log('The stack is left running; npm run stack:stop ends it.');
+    console.log(asTyped('The stack is left running; npm run stack:stop ends it.'));
     return 0;
   }
   console.log('Ctrl-C stops it; the data stays.');

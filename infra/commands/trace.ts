@@ -9,7 +9,7 @@ import { createArtifactStore, storeOptionsFromEnvironment } from '../../activiti
 import { named } from '../../activities/lineage/target.js';
 import { traceText } from '../../activities/lineage/text.js';
 import { Tracer } from '../../activities/lineage/trace.js';
-import { FLAG, runCommand, type CommandLine } from './command.js';
+import { asTyped, FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
 const HELP = `npm run trace -- EXPERIMENT [FIGURE | ROW] [options]
@@ -89,7 +89,7 @@ function list(
   json: boolean,
 ): void {
   if (json) return console.log(JSON.stringify({ experiment: workflowId, figures, results }, null, 2));
-  console.log(`${workflowId}: ${figures.length} figures; npm run trace -- ${workflowId} FIGURE follows one`);
+  console.log(asTyped(`${workflowId}: ${figures.length} figures; npm run trace -- ${workflowId} FIGURE follows one`));
   for (const { id, value } of figures) console.log(`  ${id} = ${value}`);
   for (const [name, { key }] of Object.entries(results)) console.log(`  ${name}: ${key}`);
 }

@@ -1,3 +1,4 @@
+export const isPackage: boolean;
 export const root: string;
 export function home(): string;
 export function cache(): string;

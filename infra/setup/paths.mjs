@@ -2,15 +2,24 @@
 import { createHash } from 'node:crypto';
 import { accessSync, constants, readFileSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
+import { basename, delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The repository root. */
-export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+const above = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
-/** The folder of all state outside node_modules: `ACECODER_HOME`, or `.acecoder` in the repository. */
+/** Whether this is the installed package, which is compiled below `dist`, and no checkout. */
+export const isPackage = basename(above) === 'dist';
+
+/** The root of the repository or of the package. */
+export const root = isPackage ? dirname(above) : above;
+
+/**
+ * The folder of all state outside node_modules: `ACECODER_HOME`, or `.acecoder` in the repository. A package is replaced
+ * by the next installation, so that its state lies in the working folder.
+ */
 export function home() {
-  return process.env.ACECODER_HOME ? resolve(process.env.ACECODER_HOME) : join(root, '.acecoder');
+  if (process.env.ACECODER_HOME) return resolve(process.env.ACECODER_HOME);
+  return join(isPackage ? process.cwd() : root, '.acecoder');
 }
 
 /** The user's cache folder of this project, shared by all checkouts. */

