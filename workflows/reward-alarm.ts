@@ -35,13 +35,13 @@ export function alarmOf(seen: readonly SeenRound[], rule: AlarmRule): Alarm | un
   const decided = Math.max(0, ...(rule.decisions ?? []).map(({ round }) => round));
   const last = seen.filter(({ round }) => round > decided).slice(-rule.rounds);
   if (last.length < rule.rounds) return undefined;
-  for (const of of ['gap', 'rewardModelGap'] as const) {
-    const gaps = last.flatMap((round) => round[of] ?? []);
+  for (const name of ['gap', 'rewardModelGap'] as const) {
+    const gaps = last.flatMap((round) => round[name] ?? []);
     if (gaps.length < last.length || gaps.some(({ value }) => value <= rule.gap)) continue;
     const value = gaps.reduce((sum, each) => sum + each.value, 0) / gaps.length;
     const own = Math.hypot(...gaps.map((each) => each.error)) / gaps.length;
     const error = Math.hypot(own, ...gaps.slice(-1).map(({ shared = 0 }) => shared));
-    if (value > rule.gap + rule.deviations * error) return { of, value, error };
+    if (value > rule.gap + rule.deviations * error) return { of: name, value, error };
   }
   return undefined;
 }

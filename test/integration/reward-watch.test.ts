@@ -7,6 +7,7 @@ import { hiddenTests } from '../../activities/reinforcement/hidden-tests.js';
 import {
   ArtifactRef,
   FilteredQuestionRow,
+  MESSAGES,
   metricsOf,
   RewardRow,
   RoundPromptRow,
@@ -50,6 +51,15 @@ describe('an alarm', { timeout: 600_000 }, () => {
         patch: { stages: { reinforcement: { watch: ALWAYS } } },
       },
     });
+    // A fork answers queries once it has looked up what it forks.
+    await until(
+      () =>
+        handle.query(MESSAGES.status).then(
+          () => true,
+          () => false,
+        ),
+      Boolean,
+    );
     const parkedAt = async (round: number): Promise<ExperimentStatus> =>
       statusWhere(handle, ({ state, stages }) =>
         state === 'parked' ? stages.some(({ failure }) => failure?.round === round) : false,
