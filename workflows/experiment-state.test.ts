@@ -11,6 +11,7 @@ import {
   inputsOf,
   isParked,
   nextStage,
+  resumeOf,
   trainedPassAt1,
   retryOf,
   statusOf,
@@ -435,5 +436,47 @@ describe('the cost', () => {
       usd: 0,
       budgetUsd: 4,
     });
+  });
+});
+
+describe('resume after an alarm of the watch', () => {
+  const alarm = (round: number): ExperimentEvent => ({
+    type: 'stageFailed',
+    stage: 'reinforcement',
+    at: 10_000,
+    failure: { type: 'RewardHacked', message: 'look', advice: 'type this', round },
+  });
+  const before = STAGES.slice(0, STAGES.indexOf('reinforcement')).filter(
+    (stage) => stage !== 'hardening' && stage !== 'fineTuning',
+  );
+  const watched = run(
+    initialState(configOf({ stages: { reinforcement: { rounds: 9, watch: { rounds: 3 } } } })),
+    ...before.flatMap((stage) => done(stage)),
+    ...started('reinforcement'),
+  );
+
+  it('writes the decision into the settings and runs the stage again', () => {
+    const parked = after(watched, alarm(4));
+    expect(isParked(parked, 'reinforcement')).toBe(true);
+    const { config, text, stage } = resumeOf(parked, { flagged: 'drop' }).accepted!;
+    expect(text).toBe('reinforcement goes on with round 4, without flagged rollouts');
+    expect(config.stages.reinforcement?.watch).toMatchObject({
+      rounds: 3,
+      decisions: [{ round: 4, flagged: 'drop' }],
+    });
+    const again = run(after(parked, { type: 'retried', stage, config }), ...started(stage), alarm(7));
+    const { config: second } = resumeOf(again, { flagged: 'keep' }).accepted!;
+    expect(second.stages.reinforcement?.watch?.decisions).toEqual([
+      { round: 4, flagged: 'drop' },
+      { round: 7, flagged: 'keep' },
+    ]);
+  });
+
+  it('refuses what is no decision, and where nothing waits for one', () => {
+    expect(resumeOf(after(watched, alarm(4)), { flagged: 'maybe' }).refused).toContain('flagged');
+    expect(resumeOf(watched, { flagged: 'keep' }).refused).toContain('no round was stopped');
+    expect(resumeOf(after(watched, failed('reinforcement')), { flagged: 'keep' }).refused).toContain(
+      'no round was stopped',
+    );
   });
 });

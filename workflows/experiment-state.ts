@@ -16,6 +16,7 @@ import {
   merge,
   mistakesOf,
   POLICIES,
+  Resume,
   RetryStage,
   StageConfigs,
   stagesOf,
@@ -274,6 +275,28 @@ export function retryOf(state: ExperimentState, request: unknown): Answer<Retry>
   const whole = { ...state.config, stages: { ...state.config.stages, [stage]: settings.accepted } };
   const config = parsed<Experiment>(Experiment, whole);
   return config.accepted ? { accepted: { stage, config: config.accepted, text } } : config;
+}
+
+/**
+ * What a `resume` request does: the stage that an alarm of the watch for reward hacking has parked runs again, with the
+ * decision in its settings, so that it is found again wherever they are.
+ *
+ * @example
+ * resumeOf(state, { flagged: 'drop' }).accepted?.text
+ */
+export function resumeOf(state: ExperimentState, request: unknown): Answer<Retry> {
+  const { accepted, refused } = parsed(Resume, request);
+  if (!accepted) return { refused };
+  const stage = 'reinforcement';
+  const round = stageOf(state, stage)?.failure?.round;
+  const watch = state.config.stages[stage]?.watch;
+  if (!watch || round === undefined || !isParked(state, stage))
+    return { refused: 'no round was stopped by the watch for reward hacking; the signal resume ends a pause' };
+  const decisions = [...(watch.decisions ?? []), { round, ...accepted }];
+  const retry = retryOf(state, { stage, semantics: { watch: { decisions } }, allowRepeat: true });
+  if (!retry.accepted) return retry;
+  const how = accepted.flagged === 'drop' ? 'without' : 'with';
+  return { accepted: { ...retry.accepted, text: `${stage} goes on with round ${round}, ${how} flagged rollouts` } };
 }
 
 /** What an `abandon` request does: see {@link retryOf}. */

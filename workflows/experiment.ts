@@ -55,16 +55,18 @@ import {
   inputsOf,
   isParked,
   nextStage,
+  resumeOf,
   trainedPassAt1,
   retryOf,
   statusOf,
   type Answer,
+  type Retry,
   type ExperimentEvent,
   type ExperimentState,
 } from './experiment-state.js';
 import { call } from './lib/activities.js';
 import { z } from 'zod';
-import { currentDetails, retryAdvice } from './lib/details.js';
+import { currentDetails, resumeAdvice, retryAdvice } from './lib/details.js';
 import { lookupsOf, parseInput, refused, resolveInputs } from './lib/inputs.js';
 import { resultMemo } from './lib/result-memo.js';
 import {
@@ -74,6 +76,7 @@ import {
   forkSourceQuery,
   pauseSignal,
   resumeSignal,
+  resumeUpdate,
   retryStageUpdate,
   stageProgressSignal,
   statusQuery,
@@ -201,11 +204,17 @@ class ExperimentRun {
       },
       { description: 'What a fork of the experiment starts from.' },
     );
-    setHandler(retryStageUpdate, (request) => this.#retryStage(request), {
+    setHandler(retryStageUpdate, (request) => this.#retryStage(accepted(retryOf(this.#state, request))), {
       validator: (request: unknown) => {
         accepted(retryOf(this.#state, request));
       },
       description: 'Run a stage again, optionally with a patch: {stage, execution?, semantics?, allowRepeat?}.',
+    });
+    setHandler(resumeUpdate, (request) => this.#retryStage(accepted(resumeOf(this.#state, request))), {
+      validator: (request: unknown) => {
+        accepted(resumeOf(this.#state, request));
+      },
+      description: 'Go on after an alarm of the watch for reward hacking: {flagged: "keep" or "drop"}.',
     });
     setHandler(abandonUpdate, (request) => this.#abandon(request), {
       validator: (request: unknown) => {
@@ -480,8 +489,7 @@ class ExperimentRun {
     );
   }
 
-  #retryStage(request: unknown): string {
-    const { stage, config, text } = accepted(retryOf(this.#state, request));
+  #retryStage({ stage, config, text }: Retry): string {
     this.#apply({ type: 'retried', stage, config });
     if (this.#state.current === stage) this.#running?.cancel();
     return text;
@@ -570,7 +578,15 @@ function failureOf(
       : cause instanceof Error
         ? cause.message
         : String(cause);
+  const round = type === 'RewardHacked' ? roundOf(cause) : undefined;
+  if (round !== undefined) return { type, message, round, advice: resumeAdvice(workflowId) };
   return { type, message, advice: retryAdvice(workflowId, stage, helpfulPatch(type, stages[stage]?.execution ?? {})) };
+}
+
+/** The round of an alarm. */
+function roundOf(cause: unknown): number | undefined {
+  const [round] = (cause instanceof ApplicationFailure && cause.details) || [];
+  return typeof round === 'number' ? round : undefined;
 }
 
 /** The execution settings with which a stage that failed in this way may succeed. */

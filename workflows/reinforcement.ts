@@ -2,6 +2,7 @@ import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import {
   roundSettings,
+  RoundWatch,
   type ArtifactRef,
   type Metrics,
   type Produced,
@@ -10,11 +11,20 @@ import {
 } from './contract/index.js';
 import { call } from './lib/activities.js';
 import { carriedOver, historyIsLong, stageInput, StageRun } from './lib/stage.js';
+import { alarmOf, alarmText, type SeenRound } from './reward-alarm.js';
 
 /** What a round prepares for its policy update. */
 interface Round {
   rollouts: ArtifactRef;
   rewards: ArtifactRef;
+}
+
+/** What the watch for reward hacking keeps from round to round. */
+interface Watching {
+  /** The last rounds, as many as an alarm reads. */
+  seen: SeenRound[];
+  /** Rewards of the first round with scores and verdicts: what the reward model promises was fitted to it. */
+  calibrated?: ArtifactRef;
 }
 
 /**
@@ -35,6 +45,8 @@ interface Carry {
   by?: string;
   /** Absent in what a run of version 0.1.0 carried over. */
   steps?: StepCounts;
+  /** Where rounds are watched. */
+  watching?: Watching;
 }
 
 /** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
@@ -61,7 +73,10 @@ function prunedArtifact(error: unknown): string | undefined {
  *
  * Settings may change from a round on. Every step works by those of its round, so that earlier rounds keep their keys.
  *
- * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * Where rounds are watched for reward hacking, an alarm ends the stage before it trains on that round. With a decision
+ * about the alarm in the settings, the stage goes on from there.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input, or `RewardHacked` with the round.
  * @example
  * ```ts
  * import { Client, Connection } from '@temporalio/client';
@@ -87,7 +102,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions, hardened } = inputs;
   const programs = config.questions === 'hard' ? inputs.programs : undefined;
-  const { rounds, execution, asynchronous, referenceRefresh } = config;
+  const { rounds, execution, asynchronous, referenceRefresh, watch } = config;
   const doing = (round: number, summary: string) => ({
     deviceClass: execution.deviceClass,
     summary: `round ${round}: ${summary}`,
@@ -112,9 +127,17 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     return work;
   };
 
+  /** The round that was prepared before; absent: nobody waits for it. */
+  let before: Promise<Round> | undefined;
   /** Until the rollouts of the round before are asked for. */
   let asked = Promise.resolve();
-  const prepare = async (round: number, policy: ArtifactRef): Promise<Round> => {
+  const prepare = (round: number, policy: ArtifactRef): Promise<Round> => {
+    const prepared = preparing(round, policy, before);
+    // Rewards of a watched round read what the watch saw before, whatever the speed of either round.
+    if (watch) before = prepared;
+    return prepared;
+  };
+  const preparing = async (round: number, policy: ArtifactRef, earlier: Promise<Round> | undefined): Promise<Round> => {
     // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
     // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
     // are asked for, also where a pause keeps them.
@@ -127,6 +150,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     });
     planning.catch(tellAsked);
     const { reward } = roundSettings(config, round);
+    const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const { ref: plan } = counted('plan', round, await planning);
     const sampled = await withWeights(() =>
       run.interruptible(() => {
@@ -141,7 +165,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     );
     const { ref: rollouts } = counted('rollouts', round, sampled);
     const [verdicts, scores] = await Promise.all([
-      reward.testsWeight > 0
+      isJudged
         ? beside(
             call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }),
           )
@@ -158,6 +182,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     ]);
     if (verdicts) counted('judge', round, verdicts);
     if (scores) counted('score', round, scores);
+    if (earlier) await earlier;
     const rewarded = await call('reinforcement.reward', doing(round, 'rewards'), {
       config,
       round,
@@ -166,10 +191,31 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
         verdicts: verdicts?.ref,
         scores: scores?.ref,
         rewardModel: scores ? inputs.rewardModel : undefined,
+        verifiers: reward.verifier ? inputs.verifiers : undefined,
+        plan: watch ? plan : undefined,
+        calibrated: watching.calibrated,
       },
     });
     const { ref: rewards } = counted('reward', round, rewarded);
+    if (watch) look(round, watch, rewarded);
     return { rollouts, rewards };
+  };
+  const watching: Watching = carry?.watching ?? { seen: [] };
+  /** Takes what was seen of a round. @throws ApplicationFailure `RewardHacked` where it is an alarm. */
+  const look = (round: number, rule: NonNullable<typeof watch>, { ref, metrics }: Produced): void => {
+    const seen = RoundWatch.parse(metrics['watch']);
+    if (seen.rewardModelGap) watching.calibrated ??= ref;
+    const { gap, rewardModelGap } = seen;
+    watching.seen.push({ round, ...(gap ? { gap } : {}), ...(rewardModelGap ? { rewardModelGap } : {}) });
+    watching.seen = watching.seen.slice(-rule.rounds);
+    const alarm = alarmOf(watching.seen, rule);
+    if (alarm)
+      throw ApplicationFailure.create({
+        type: 'RewardHacked',
+        message: alarmText(round, alarm, rule, seen),
+        nonRetryable: true,
+        details: [round],
+      });
   };
   /** Prepares a round ahead. It may fail before anybody waits for it. */
   const ahead = (round: number, policy: ArtifactRef): Promise<Round> => {
@@ -244,6 +290,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
         await continueAsNew({ inputs, config }, {
           ...{ round, policy, reference, metrics, anyNew, pruned: { from, held }, steps },
           ...(prepared ? { prepared } : {}),
+          ...(watch ? { watching } : {}),
           ...(by === undefined ? {} : { by }),
         } satisfies Carry);
       }

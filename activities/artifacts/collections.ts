@@ -7,6 +7,17 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   return all;
 }
 
+/** Items by a name that each has, in the order in which names first come. */
+export function groupedBy<T>(items: Iterable<T>, nameOf: (item: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const item of items) {
+    const group = groups.get(nameOf(item));
+    if (group) group.push(item);
+    else groups.set(nameOf(item), [item]);
+  }
+  return groups;
+}
+
 /** Adds to the count of a name, which starts at 0. */
 export function count<K extends string>(counts: Partial<Record<K, number>>, name: K, by = 1): void {
   counts[name] = (counts[name] ?? 0) + by;

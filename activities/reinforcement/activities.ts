@@ -16,10 +16,12 @@ import {
   RolloutRow,
   RoundPromptRow,
   roundSettings,
+  RoundWatch,
   ScoreRow,
   STAGE,
   StageFailure,
   VerdictRow,
+  VerifierRow,
   type Produced,
   type StepName,
 } from '../../workflows/contract/index.js';
@@ -53,7 +55,9 @@ import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
 import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { hardQuestions } from './hard-questions.js';
-import { rewardRollouts } from './rewards.js';
+import { hiddenTests, judgedRollouts } from './hidden-tests.js';
+import { rewardRollouts, type VerifierRates } from './rewards.js';
+import { watchRound, type WatchedQuestion } from './watch.js';
 import { add, set } from '../metrics.js';
 
 /** What every activity of a round receives; `inputs` are the artifacts that it reads. */
@@ -107,6 +111,80 @@ const JUDGE_ATTEMPTS = 3;
 function shareOfTruncated(rollouts: readonly Pick<RolloutRow, 'promptIds' | 'finish'>[]): number {
   const answers = rollouts.filter(({ promptIds }) => promptIds.length > 0);
   return answers.filter(({ finish }) => finish === 'length').length / Math.max(1, answers.length);
+}
+
+/** What the watch saw, in a file next to the rewards. */
+const WATCH_FILE = 'watch.jsonl';
+
+/** What the watch saw of the round of these rewards. @throws StageFailure `ArtifactCorrupt` where they have none. */
+async function roundWatch(
+  store: Pick<Services['store'], 'manifest' | 'readRows'>,
+  rewards: ArtifactRef,
+): Promise<RoundWatch> {
+  const file = (await store.manifest(rewards)).files.find(({ name }) => name === WATCH_FILE);
+  const [watch] = file ? await collect(store.readRows([file], RoundWatch)) : [];
+  if (!watch) throw new StageFailure('ArtifactCorrupt', `${rewards.key} has no ${WATCH_FILE}`);
+  return watch;
+}
+
+/** Tests by question, with the places of the hidden ones. Where rewards read no test, none is hidden from them. */
+function watchedQuestions(plan: readonly RoundPromptRow[], usesTests: boolean): Map<string, WatchedQuestion> {
+  return new Map(
+    plan.map(({ questionId, tests, hiddenTests = [] }) => [
+      questionId,
+      { tests, hidden: usesTests ? hiddenTests : [] },
+    ]),
+  );
+}
+
+/** Whether a program never ran: it does not load, or the sandbox refuses it. */
+function neverRan({ outcomes }: VerdictRow): boolean {
+  return outcomes.length > 0 && outcomes.every(({ status }) => status === 'load_error' || status === 'refused');
+}
+
+/** What rewards see of verdicts, and the pass rate of the rest. An unjudged rollout has neither. */
+function visiblePart(
+  passed: readonly boolean[] | undefined,
+  passRate: number | undefined,
+  hidden: readonly number[],
+): { passed?: boolean[] | undefined; passRate?: number | undefined; hiddenPassRate?: number } {
+  if (!passed || passRate === undefined || hidden.length === 0) return { passed: passed && [...passed], passRate };
+  const places = new Set(hidden);
+  const rateOf = (of: readonly boolean[]): number => of.filter(Boolean).length / of.length;
+  const visible = passed.filter((_, at) => !places.has(at));
+  return {
+    passed: visible,
+    passRate: rateOf(visible),
+    hiddenPassRate: rateOf(passed.filter((_, at) => places.has(at))),
+  };
+}
+
+/**
+ * The rates of the tests of each question as a verifier, out of the artifact of `preferences`. For the share of passed
+ * tests these are the means over tests. For all tests together, the FPR is the share of the mutants of the reference
+ * that no test fails, and the TPR is 1, because the reference passes. Questions without rates are left out.
+ *
+ * @throws StageFailure `InvalidExperiment` where `preferences` measured nothing.
+ */
+async function verifierRates(
+  store: Pick<Services['store'], 'manifest' | 'readRows'>,
+  pairs: ArtifactRef,
+  tests: ReinforcementConfig['reward']['tests'],
+): Promise<Map<string, VerifierRates>> {
+  const file = (await store.manifest(pairs)).files.find(({ name }) => name === 'verifiers.jsonl');
+  if (!file)
+    throw new StageFailure(
+      'InvalidExperiment',
+      'reward.verifier: the pairs say nothing of the quality of tests; set "verifier": {} in stages.preferences',
+    );
+  const rates = new Map<string, VerifierRates>();
+  for await (const { questionId, truePositive, falsePositive, mutationScore } of store.readRows([file], VerifierRow)) {
+    if (tests === 'allPass') {
+      if (mutationScore !== undefined) rates.set(questionId, { truePositive: 1, falsePositive: 1 - mutationScore });
+    } else if (truePositive !== undefined && falsePositive !== undefined)
+      rates.set(questionId, { truePositive, falsePositive });
+  }
+  return rates;
 }
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
@@ -199,6 +277,9 @@ export function reinforcementActivities(services: Services) {
             seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
               deriveSeed(config.seed, input.round, id, sample),
             ),
+            ...(config.watch
+              ? { hiddenTests: hiddenTests(tests, config.watch.hiddenShare, { seed: config.seed, questionId: id }) }
+              : {}),
           };
         });
         const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
@@ -274,7 +355,9 @@ export function reinforcementActivities(services: Services) {
           (await rows(input.inputs.plan, RoundPromptRow)).map((prompt) => [prompt.questionId, prompt]),
         );
         const tests = new Map([...prompts].map(([id, prompt]) => [id, judgedTests(prompt)]));
-        const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+        const all = await rows(input.inputs.rollouts, RolloutRow);
+        const { watch, reward } = config;
+        const rollouts = watch && reward.testsWeight === 0 ? judgedRollouts(all, watch.judgedShare, input.round) : all;
         const { judgements, cpuSeconds, ...about } = await judgePrograms(
           sandbox,
           rollouts.map(({ id, questionId, text }): Job => {
@@ -349,10 +432,15 @@ export function reinforcementActivities(services: Services) {
         verdicts: ArtifactRef | undefined;
         scores: ArtifactRef | undefined;
         rewardModel: ArtifactRef | undefined;
+        /** Where the settings use the measured quality of tests. */
+        verifiers?: ArtifactRef | undefined;
+        /** Where rounds are watched: the plan, and the rewards of the first round with scores and verdicts. */
+        plan?: ArtifactRef | undefined;
+        calibrated?: ArtifactRef | undefined;
       }>,
     ): Promise<Produced> =>
       step('reward', input, async (config) => {
-        const { rollouts, verdicts, scores, rewardModel } = input.inputs;
+        const { rollouts, verdicts, scores, rewardModel, verifiers, plan, calibrated } = input.inputs;
         const judged = new Map(
           (verdicts ? await rows(verdicts, VerdictRow) : []).map((verdict) => [verdict.id, verdict]),
         );
@@ -363,21 +451,43 @@ export function reinforcementActivities(services: Services) {
                 JSON.parse(await readFile(join(await store.materialise(rewardModel), SCORE_SCALE_FILE), 'utf8')),
               )
             : undefined;
+        const rates = verifiers ? await verifierRates(store, verifiers, config.reward.tests) : undefined;
+        const sampled = (await rows(rollouts, RolloutRow)).map((row) => {
+          const verdict = judged.get(row.id);
+          const passed = verdict?.outcomes.map(({ status }) => status === 'pass');
+          return { ...row, verdict, passed, score: scoreById.get(row.id) };
+        });
+        const usesTests = config.reward.testsWeight > 0;
+        const questions =
+          config.watch && plan ? watchedQuestions(await rows(plan, RoundPromptRow), usesTests) : undefined;
+        const watched =
+          questions &&
+          watchRound(
+            sampled.map(({ id, questionId, text, completionIds, verdict, passed, score }) => ({
+              ...{ id, questionId, score, program: extractProgram(text), completionTokens: completionIds.length },
+              passed: verdict?.passRate === undefined ? undefined : passed,
+            })),
+            questions,
+            calibrated && (await roundWatch(store, calibrated)).calibration,
+          );
         const rewarded = rewardRollouts(
-          (await rows(rollouts, RolloutRow)).map(({ id, questionId, promptIds, completionIds, finish }) => ({
+          sampled.map(({ id, questionId, promptIds, completionIds, finish, verdict, passed, score }) => ({
             id,
             questionId,
             truncated: finish === 'length',
             promptTokens: promptIds.length,
             completionTokens: completionIds.length,
-            passRate: judged.get(id)?.passRate,
-            passed: judged.get(id)?.outcomes.map(({ status }) => status === 'pass'),
-            score: scoreById.get(id),
+            ...visiblePart(passed, verdict?.passRate, questions?.get(questionId)?.hidden ?? []),
+            invalid: verdict ? neverRan(verdict) : false,
+            rates: rates?.get(questionId),
+            flagged: watched?.flagged.get(id),
+            score,
           })),
           {
             reward: config.reward,
             rewardClip: config.algorithm.rewardClip,
             dropDegenerateGroups: config.dropDegenerateGroups,
+            dropFlagged: config.watch?.decisions?.at(-1)?.flagged === 'drop',
             maxNewTokens: config.maxNewTokens,
             scale,
           },
@@ -385,9 +495,12 @@ export function reinforcementActivities(services: Services) {
         const dropped: Record<string, number> = {};
         for (const row of rewarded) if (row.dropped) count(dropped, row.dropped);
         return {
-          files: [await store.putRows('rows.jsonl', RewardRow, rewarded)],
+          files: [
+            await store.putRows('rows.jsonl', RewardRow, rewarded),
+            ...(watched ? [await store.putRows(WATCH_FILE, RoundWatch, [watched.measured])] : []),
+          ],
           rows: rewarded.length,
-          metrics: { rollouts: rewarded.length, dropped },
+          metrics: { rollouts: rewarded.length, dropped, ...(watched ? { watch: watched.measured } : {}) },
         };
       }),
 
@@ -475,6 +588,7 @@ export function reinforcementActivities(services: Services) {
                 trained: trained.length,
                 dropped,
                 truncated: shareOfTruncated([...rollouts.values()]),
+                ...(config.watch ? { watch: await roundWatch(store, input.inputs.rewards) } : {}),
                 correction: correction.why,
                 environments: result.environments,
               },

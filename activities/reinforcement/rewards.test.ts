@@ -1,6 +1,6 @@
 /** Rewards of a round: what a rollout earns, which ones are left out, and that none gets lost. */
 import { describe, expect, it } from 'vitest';
-import { rewardRollouts, type JudgedRollout, type RewardRule } from './rewards.js';
+import { correctedBy, rareWeights, rewardRollouts, type JudgedRollout, type RewardRule } from './rewards.js';
 import { Random } from '../statistics/random.js';
 import { RewardRow } from '../../workflows/contract/index.js';
 
@@ -208,5 +208,128 @@ describe('rewardRollouts', () => {
         expect(new Set(group.map(({ reward }) => reward)).size).toBeGreaterThan(1);
       }
     }
+  });
+
+  describe('noise-aware rewards', () => {
+    const RATES = { truePositive: 0.9, falsePositive: 0.2 };
+    const withReward = (more: Partial<RewardRule['reward']>): RewardRule => ({
+      ...TESTS,
+      reward: { ...TESTS.reward, tests: 'allPass', ...more },
+    });
+
+    it('corrects by the rates of the tests of the question, to 1e-6 of the formulas', () => {
+      const rollouts = [1, 0, 0.5].map((passRate, at) => rollout(`r${at}`, { passRate, rates: RATES }));
+      const corrected = (correction: 'backward' | 'forward' | 'informedness') =>
+        rewardsOf(rollouts, withReward({ testsWeight: 2, verifier: { correction } })) as number[];
+      // (r - FPR) / (TPR - FPR), r - TPR, r (TPR - FPR), each times the weight.
+      for (const [at, value] of [(2 * 0.8) / 0.7, (2 * -0.2) / 0.7, (2 * -0.2) / 0.7].entries())
+        expect(corrected('backward')[at]).toBeCloseTo(value, 6);
+      for (const [at, value] of [0.2, -1.8, -1.8].entries()) expect(corrected('forward')[at]).toBeCloseTo(value, 6);
+      for (const [at, value] of [1.4, 0, 0].entries()) expect(corrected('informedness')[at]).toBeCloseTo(value, 6);
+      const [row] = rewardRollouts(rollouts, withReward({ verifier: { correction: 'backward' } }));
+      expect(row!.earned).toBeCloseTo(0.8 / 0.7, 6);
+      for (const each of rewardRollouts(rollouts, withReward({ verifier: {} }))) RewardRow.parse(each);
+    });
+
+    it('is unbiased for errors by chance (backward), and points the same way (forward)', () => {
+      const { truePositive, falsePositive } = RATES;
+      const expected = (correction: 'backward' | 'forward', pass: number): number =>
+        pass * correctedBy(correction, 1, RATES) + (1 - pass) * correctedBy(correction, 0, RATES);
+      expect(expected('backward', truePositive)).toBeCloseTo(1, 9);
+      expect(expected('backward', falsePositive)).toBeCloseTo(0, 9);
+      expect(expected('forward', truePositive)).toBeCloseTo(0, 9);
+      expect(expected('forward', falsePositive)).toBeCloseTo(-(truePositive - falsePositive), 9);
+      // With rates of 1 and 0 every correction but a shift leaves rewards as they are.
+      const exact = { truePositive: 1, falsePositive: 0 };
+      for (const r of [0, 0.3, 1]) {
+        expect(correctedBy('backward', r, exact)).toBe(r);
+        expect(correctedBy('informedness', r, exact)).toBe(r);
+        expect(correctedBy('forward', r, exact)).toBe(r - 1);
+      }
+      expect(correctedBy('backward', 1, { truePositive: 0.5, falsePositive: 0.5 })).toBeCloseTo(5, 6);
+      expect(correctedBy('informedness', 1, { truePositive: 0.2, falsePositive: 0.5 })).toBe(0);
+    });
+
+    it('leaves out questions whose tests are too weak, and no question that was not measured', () => {
+      const rollouts = [
+        ...[1, 0].map((passRate, at) => rollout(`weak${at}`, { passRate, rates: RATES })),
+        ...[1, 0].map((passRate, at) => rollout(`unknown${at}`, { questionId: 'q-2', passRate })),
+      ];
+      expect(rewardsOf(rollouts, withReward({ verifier: { minimumJ: 0.8 } }))).toEqual([
+        'weakVerifier',
+        'weakVerifier',
+        1,
+        0,
+      ]);
+      expect(rewardsOf(rollouts, withReward({ verifier: { minimumJ: 0.7 - 1e-9 } }))).toEqual([1, 0, 1, 0]);
+    });
+
+    it('weighs tests by how rarely they pass', () => {
+      const matrix = [
+        [true, true, false],
+        [true, false, false],
+        [true, true, true],
+        [true, false, false],
+      ];
+      for (const [at, value] of [1 / 6, 3 / 6, 4 / 6].entries()) expect(rareWeights(matrix)[at]).toBeCloseTo(value, 9);
+      const rollouts = matrix.map((passed, at) =>
+        rollout(`r${at}`, { passed, passRate: passed.filter(Boolean).length / 3 }),
+      );
+      const rewards = rewardsOf(rollouts, withReward({ tests: 'rareTests' })) as number[];
+      for (const [at, value] of [4 / 8, 1 / 8, 1, 1 / 8].entries()) expect(rewards[at]).toBeCloseTo(value, 6);
+      const [row] = rewardRollouts(rollouts, withReward({ tests: 'rareTests' }));
+      expect(row).not.toHaveProperty('weightedPassRate');
+      expect(row!.earned).toBeCloseTo(0.5, 6);
+    });
+
+    it('rewards no invalid answer above a valid one', () => {
+      const rule: RewardRule = {
+        ...withReward({ tests: 'passRate', rewardModelWeight: 1, invalidBelowValid: true }),
+        scale: { mean: 0, std: 1 },
+      };
+      const rollouts = [
+        rollout('invalid', { passRate: 0, score: 3, invalid: true }),
+        rollout('worst', { passRate: 0.2, score: -1 }),
+        rollout('best', { passRate: 1, score: 1 }),
+        rollout('low', { passRate: 0, score: -5, invalid: true }),
+        ...['x', 'y'].map((id, at) => rollout(id, { questionId: 'q-2', passRate: 0, score: at, invalid: true })),
+      ];
+      expect(rewardsOf(rollouts, rule)).toEqual([-0.8, -0.8, 2, -5, 0, 1]);
+      const plain = { ...rule, reward: { ...rule.reward, invalidBelowValid: false } };
+      expect(rewardsOf(rollouts, plain)).toEqual([3, -0.8, 2, -5, 0, 1]);
+    });
+
+    it('asks the reward model only where tests do not separate a group', () => {
+      const rule: RewardRule = {
+        ...withReward({ rewardModelWeight: 0.5, rewardModelWhere: 'unseparated' }),
+        scale: { mean: 0, std: 1 },
+      };
+      const rollouts = [
+        rollout('a', { passRate: 1, score: 0 }),
+        rollout('b', { passRate: 0, score: 4 }),
+        // Nobody needs a score where tests separate.
+        rollout('c', { passRate: 0 }),
+        rollout('d', { questionId: 'q-2', passRate: 0.5, score: 2 }),
+        rollout('e', { questionId: 'q-2', passRate: 0, score: -2 }),
+        rollout('f', { questionId: 'q-2', passRate: 0.5 }),
+      ];
+      expect(rewardsOf(rollouts, rule)).toEqual([1, 0, 0, 1, -1, 'tooLongToScore']);
+      expect(rewardRollouts(rollouts, rule).map(({ separated }) => separated ?? false)).toEqual([
+        ...[true, true, true],
+        ...[false, false, false],
+      ]);
+    });
+
+    it('leaves flagged rollouts out where an operator said so, and keeps the flag otherwise', () => {
+      const rollouts = [
+        rollout('a', { passRate: 1, hiddenPassRate: 0, flagged: 'hiddenTests' }),
+        rollout('b', { passRate: 1, hiddenPassRate: 1 }),
+        rollout('c', { passRate: 0, hiddenPassRate: 0 }),
+      ];
+      expect(rewardsOf(rollouts, TESTS)).toEqual([1, 1, 0]);
+      expect(rewardsOf(rollouts, { ...TESTS, dropFlagged: true })).toEqual(['flagged', 1, 0]);
+      expect(rewardRollouts(rollouts, TESTS)[0]).toMatchObject({ flagged: 'hiddenTests', hiddenPassRate: 0 });
+      for (const row of rewardRollouts(rollouts, { ...TESTS, dropFlagged: true })) RewardRow.parse(row);
+    });
   });
 });

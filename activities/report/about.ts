@@ -7,6 +7,7 @@ import { z } from 'zod';
 import {
   ArtifactRef,
   RewardRow,
+  RoundWatch,
   STAGE,
   STAGES,
   TEACHERS,
@@ -44,6 +45,8 @@ interface RoundDetails {
   passRate?: number;
   score?: number;
   rewardDeviation?: number;
+  /** What the watch for reward hacking saw, where there is one. */
+  watch?: RoundWatch;
 }
 
 export interface About {
@@ -231,6 +234,7 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     for await (const row of store.rowsOf(rewards, RewardRow))
       for (const [name, mean] of Object.entries(sums)) mean.add(row[name as keyof typeof sums]);
   const { tokens, rollouts: count, truncated } = recorded;
+  const { watch } = z.looseObject({ watch: RoundWatch.optional() }).parse(policy.metrics);
   return {
     ...(rollouts ? { rollouts } : {}),
     ...(rewards ? { rewards } : {}),
@@ -240,6 +244,7 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     ...sums.passRate.as('passRate'),
     ...sums.score.as('score'),
     ...(sums.reward.count === 0 ? {} : { rewardDeviation: sums.reward.deviation }),
+    ...(watch ? { watch } : {}),
   };
 }
 

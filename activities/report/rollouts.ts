@@ -127,7 +127,7 @@ export function rewarded(
   verdict: VerdictRow | undefined,
   rule: Rule | undefined,
 ): RewardedRollout {
-  const { reward, dropped, passRate, weightedPassRate, score } = row ?? {};
+  const { reward, dropped, passRate, weightedPassRate, earned, separated, score } = row ?? {};
   return {
     text,
     finish,
@@ -144,6 +144,8 @@ export function rewarded(
           truncated: finish === 'length',
           passRate,
           weightedPassRate,
+          earned,
+          separated,
           score,
         },
         rule,

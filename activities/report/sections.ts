@@ -845,6 +845,23 @@ ${plot('Length', 'Mean tokens of an answer.', 'tokens', [series('tokens', ({ det
 ${plot('Cut answers', 'Answers that were cut at the token limit, in per cent.', 'per cent', [
   series('cut answers', ({ details }) => details.truncated, 100),
 ])}
+${plot(
+  'Hidden tests',
+  'Share of passed tests, of those that rewards read and of those that they do not; and programs that pass all of the ' +
+    'former less those that pass all tests. If they part, the policy learns the tests.',
+  'share',
+  [
+    series('visible tests', ({ details }) => details.watch?.visiblePassRate),
+    series('hidden tests', ({ details }) => details.watch?.hiddenPassRate),
+    series('gap', ({ details }) => details.watch?.gap?.value),
+  ],
+)}
+${plot(
+  'Promise of the reward model',
+  'Programs that it promises to pass, less those that pass, by the curve of the first round.',
+  'share',
+  [series('gap', ({ details }) => details.watch?.rewardModelGap?.value)],
+)}
 ${plot('Clipped', 'Tokens whose probability ratio was clipped, in per cent.', 'per cent', [
   series('clipped', ({ clipFraction }) => clipFraction, 100),
 ])}</div>

@@ -121,7 +121,12 @@ const PlannedTask = z.object({
 });
 const EvaluationSettings = z.object({ passAtK: z.array(z.number()).default([1]) });
 const RewardsManifest = z.object({
-  config: z.object({ reward: RewardConfig, rewardClip: z.number(), dropDegenerateGroups: z.boolean() }),
+  config: z.object({
+    reward: RewardConfig,
+    rewardClip: z.number(),
+    dropDegenerateGroups: z.boolean(),
+    watch: z.object({}).optional(),
+  }),
   inputs: z.object({
     verdicts: ArtifactRef.optional(),
     scores: ArtifactRef.optional(),
@@ -267,6 +272,14 @@ async function roundSource(
   changes: TestChanges,
 ): Promise<RoundSource> {
   const rewarded = RewardsManifest.parse(await store.manifest(rewards));
+  const { watch, reward } = rewarded.config;
+  const readsMore = [reward, opening.settings.reward].some((each) => each?.verifier || each?.invalidBelowValid);
+  if (watch || readsMore)
+    throw new StageFailure(
+      'InvalidExperiment',
+      `inputs.policy: round ${round} has hidden tests, or rewards that more than verdicts decide (reinforcement.watch, ` +
+        'reward.verifier or reward.invalidBelowValid); its rewards are not made again from verdicts alone',
+    );
   const sampled = RolloutsManifest.parse(await store.manifest(rollouts));
   const { verdicts, scores, rewardModel } = rewarded.inputs;
   const scale = rewardModel && scores ? await scoreScale(store, rewardModel) : undefined;

@@ -1,5 +1,6 @@
 /**
- * `npm run lab`: whether the whole chain learns, shown in minutes on a micro model, on a stack of its own.
+ * `npm run lab`: whether the whole chain learns, shown in minutes on a micro model, on a stack of its own. The parts
+ * `watch` and `noise` ask what rewards are worth; they need dozens of runs, which a table of chances makes cheap.
  *
  * The settings are those of infra/experiments/lab.json; its hyperparameters were chosen with `--validation`, whose
  * questions no other run asks.
@@ -15,12 +16,22 @@ import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { noiseMeasures } from '../lab/noise.js';
 import { FAMILIES, type Family } from '../lab/questions.js';
 import { runSeed, type LabSettings, type SeedFigures } from '../lab/run.js';
+import { judgedQuestions } from '../lab/tabular.js';
+import { watchMeasures } from '../lab/watch.js';
 import { report, type Measure } from './table.js';
+
+/** The chain on the micro model, and what is shown by a cheap model of RL. */
+const PARTS = ['chain', 'watch', 'noise'] as const;
+type LabPart = (typeof PARTS)[number];
+/** Questions of the cheap parts. */
+const CHEAP_QUESTIONS = 400;
 
 const HELP = `npm run lab -- [options]
 
+  --only PART     only this part: ${PARTS.join(', ')} (may be given several times); chain where none is given
   --family NAME   only this family: ${FAMILIES.join(', ')} (may be given several times)
   --seed N        only this seed (may be given several times)
   --recipe NAME   only this recipe of the file (may be given several times); one at least has a reward model
@@ -121,6 +132,7 @@ function spreadOf(measures: readonly Measure[]): Measure[] {
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
+      only: { type: 'string', multiple: true },
       family: { type: 'string', multiple: true },
       seed: { type: 'string', multiple: true },
       recipe: { type: 'string', multiple: true },
@@ -131,6 +143,40 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return console.log(HELP);
+  const parts = (values.only ?? ['chain']) as LabPart[];
+  for (const part of parts)
+    if (!PARTS.includes(part)) throw new Error(`--only ${part}: give one of ${PARTS.join(', ')}`);
+  const measures = await cheapMeasures(parts);
+  if (parts.includes('chain')) measures.push(...(await chainMeasures(values)));
+  report('lab', measures, values.json);
+}
+
+/** The parts that need the sandbox alone. */
+async function cheapMeasures(parts: readonly LabPart[]): Promise<Measure[]> {
+  const measures: Measure[] = [];
+  if (!parts.includes('watch') && !parts.includes('noise')) return measures;
+  const services = createServices({ label: 'lab' });
+  const say = (line: string): void => console.error(line);
+  try {
+    const judged = await judgedQuestions(services.sandbox, 1, CHEAP_QUESTIONS);
+    if (parts.includes('watch')) measures.push(...watchMeasures(judged, say));
+    if (parts.includes('noise')) measures.push(...noiseMeasures(judged, say));
+  } finally {
+    await services.close();
+  }
+  return measures;
+}
+
+/** What the options of the chain say. */
+interface ChainOptions {
+  settings: string;
+  validation: boolean;
+  family?: string[] | undefined;
+  seed?: string[] | undefined;
+  recipe?: string[] | undefined;
+}
+
+async function chainMeasures(values: ChainOptions): Promise<Measure[]> {
   const file = JSON.parse(readFileSync(values.settings, 'utf8')) as LabFile;
   const families = (values.family ?? file.families) as Family[];
   for (const family of families)
@@ -178,7 +224,7 @@ async function main(): Promise<void> {
         ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed), file));
       measures.push(...ofFamily, ...spreadOf(ofFamily));
     }
-    report('lab', measures, values.json);
+    return measures;
   } finally {
     await end();
   }

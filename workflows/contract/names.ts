@@ -120,6 +120,8 @@ export const FAILURES = {
   BudgetExceeded: 'final',
   OutOfMemory: 'final',
   TrainingDiverged: 'final',
+  /** Rewards rise and what they do not see does not: somebody must look at the programs. */
+  RewardHacked: 'final',
   ArtifactCorrupt: 'final',
   ArtifactPruned: 'final',
   ModelNotFound: 'final',

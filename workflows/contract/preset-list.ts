@@ -351,6 +351,12 @@ export const PRESETS: Record<string, Preset> = {
     extends: ['paper-7b'],
     values: { stages: { hardening: { trust: 'agreement' } } },
   },
+  'paper-7b-watched': {
+    about:
+      'a quarter of the tests of each question is never reward, and RL stops where programs pass the visible tests alone',
+    extends: ['paper-7b'],
+    values: { stages: { reinforcement: { watch: {} } } },
+  },
   'paper-7b-recommended': {
     about: 'all recommended deviations together',
     extends: [

@@ -601,6 +601,8 @@ export const RoundPromptRow = z.strictObject({
   checker: questionChecker,
   limits: CpuLimits.optional(),
   seeds: z.array(z.number().int().nonnegative()),
+  /** Places of the tests that no reward reads; absent where nothing is hidden. */
+  hiddenTests: z.array(z.number().int().nonnegative()).optional(),
 });
 export type RoundPromptRow = z.infer<typeof RoundPromptRow>;
 
@@ -638,14 +640,33 @@ export const RewardRow = z.strictObject({
   passRate: z.number().min(0).max(1).optional(),
   /** Share of passed tests by their weights, where the reward asks for it. */
   weightedPassRate: z.number().min(0).max(1).optional(),
+  /** Share of passed tests of those that no reward reads, where some are hidden. */
+  hiddenPassRate: z.number().min(0).max(1).optional(),
+  /** What its tests earn before their weight, where tests are weighed by their rarity or corrected by their quality. */
+  earned: z.number().optional(),
+  /** True where tests tell the rollouts of its question apart, and the reward model is asked only where they do not. */
+  separated: z.literal(true).optional(),
   score: z.number().optional(),
   reward: z.number().optional(),
+  /** Why the watch for reward hacking flags it. */
+  flagged: z.enum(['hiddenTests', 'rewardModel']).optional(),
   /**
    * `promptTooLong`: the policy has no room for an answer to its question; `tooLongToScore`: the reward model cannot
-   * read it; `empty`: the answer has no token; `truncated`: the limit of tokens cut it, and such answers are masked.
+   * read it; `empty`: the answer has no token; `truncated`: the limit of tokens cut it, and such answers are masked;
+   * `weakVerifier`: the tests of its question are not good enough; `flagged`: an operator left out what the watch flags.
    */
   dropped: z
-    .enum(['unjudged', 'degenerateGroup', 'smallGroup', 'empty', 'promptTooLong', 'tooLongToScore', 'truncated'])
+    .enum([
+      'unjudged',
+      'degenerateGroup',
+      'smallGroup',
+      'empty',
+      'promptTooLong',
+      'tooLongToScore',
+      'truncated',
+      'weakVerifier',
+      'flagged',
+    ])
     .optional(),
 });
 export type RewardRow = z.infer<typeof RewardRow>;

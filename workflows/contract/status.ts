@@ -4,6 +4,7 @@ import type { ArtifactRef, Metrics } from './artifacts.js';
 import type { Frontier, StepCounts } from './frontier.js';
 import { EvaluationResult } from './metrics.js';
 import type { PublishedResult } from './results.js';
+import { FlaggedChoice } from './reward-watch.js';
 import { STAGES, type StageConfig, type StageName } from './stages/index.js';
 
 /**
@@ -57,8 +58,8 @@ export interface StageStatus {
   resetEventId?: number;
   /** The run that has this event, where the experiment has continued as a new run since. */
   resetRunId?: string;
-  /** Why the stage is parked, and what can be done. */
-  failure?: { type: string; message: string; advice: string };
+  /** Why the stage is parked, and what can be done; `round` is that of an alarm of the watch for reward hacking. */
+  failure?: { type: string; message: string; advice: string; round?: number };
 }
 
 /**
@@ -179,6 +180,21 @@ export const RetryStage = z.strictObject({
   allowRepeat: z.boolean().optional(),
 });
 export type RetryStage = z.infer<typeof RetryStage>;
+
+/**
+ * What the update `resume` takes, which answers the alarm of the watch for reward hacking. The signal of that name ends
+ * a pause.
+ *
+ * @example
+ * ```ts
+ * import { MESSAGES, type Resume } from 'acecoder-temporal/contract';
+ *
+ * const request: Resume = { flagged: 'drop' };
+ * await handle.executeUpdate(MESSAGES.resume, { args: [request] });
+ * ```
+ */
+export const Resume = z.strictObject({ flagged: FlaggedChoice });
+export type Resume = z.infer<typeof Resume>;
 
 /**
  * What the update `abandon` takes.

@@ -76,6 +76,11 @@ export function retryAdvice(workflowId: string, stage: StageName, execution?: Re
   return `${update(shellWord(workflowId), 'retryStage')} '{"stage": "${stage}"${patch}}'`;
 }
 
+/** The command that goes on after an alarm of the watch for reward hacking, without what it flags. */
+export function resumeAdvice(workflowId: string): string {
+  return `${update(shellWord(workflowId), 'resume')} '{"flagged": "drop"}'`;
+}
+
 /** The command that sends an update, up to its input. `id` is a word of the shell. */
 function update(id: string, name: string): string {
   return `temporal workflow update execute --workflow-id ${id} --name ${name} --input`;

@@ -7,6 +7,7 @@ import {
   type Abandon,
   type ExperimentStatus,
   type ForkSource,
+  type Resume,
   type RetryStage,
   type StageProgress,
   type StageProgressMessage,
@@ -39,6 +40,7 @@ export const stageStatusQuery = defineQuery<{ state: 'running' | 'paused'; progr
   MESSAGES.status,
 );
 export const retryStageUpdate = defineUpdate<string, [RetryStage]>(MESSAGES.retryStage);
+export const resumeUpdate = defineUpdate<string, [Resume]>(MESSAGES.resume);
 export const abandonUpdate = defineUpdate<string, [Abandon]>(MESSAGES.abandon);
 export const pauseSignal = defineSignal<[PauseMessage?]>(MESSAGES.pause);
 export const resumeSignal = defineSignal<[PauseMessage?]>(MESSAGES.resume);

@@ -7,7 +7,7 @@ import { filtering } from './filtering.js';
 import { fineTuning } from './fine-tuning.js';
 import { hardening } from './hardening.js';
 import { preferences } from './preferences.js';
-import { reinforcement } from './reinforcement.js';
+import { reinforcement, usesVerifiers } from './reinforcement.js';
 import { rewardModel } from './reward-model.js';
 import { sampling } from './sampling.js';
 import { synthesis } from './synthesis.js';
@@ -114,6 +114,7 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
     rewardModel: 'rewardModel',
     programs: { from: ['hardening', 'sampling'], when: ({ questions }) => questions === 'hard' },
     hardened: 'hardening',
+    verifiers: { from: 'preferences', when: usesVerifiers },
   },
   evaluation: {
     policies: {

@@ -15,6 +15,7 @@ import {
   upperLayers,
 } from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
+import { FlaggedChoice, RoundWatch } from '../reward-watch.js';
 import { ModelInput } from '../models.js';
 import { merge } from '../presets.js';
 import { JUDGE, PROGRAMS, SAMPLE } from './code.js';
@@ -29,17 +30,54 @@ export const ALGORITHMS = ['reinforce++', 'reinforce++-acecoder', 'grpo', 'rloo'
 export const RewardConfig = z.strictObject({
   testsWeight: z.number().nonnegative().default(1).describe('weight of the tests; 0: none are run'),
   tests: z
-    .enum(['passRate', 'weightedPassRate', 'allPass'])
+    .enum(['passRate', 'weightedPassRate', 'rareTests', 'allPass'])
     .default('allPass')
     .describe(
       'passRate: share of passed tests; weightedPassRate: the same, each test by its weight from the rollouts of its ' +
-        'question (docs/explanation/verifier-quality.md); allPass: 1 where all pass, else 0',
+        'question (docs/explanation/verifier-quality.md); rareTests: the same, each test by the share of the rollouts ' +
+        'that fail it (after VeRPO, arXiv 2601.03525); allPass: 1 where all pass, else 0',
+    ),
+  verifier: z
+    .strictObject({
+      correction: z
+        .enum(['backward', 'forward', 'informedness'])
+        .optional()
+        .describe(
+          'what tests earn, corrected by the TPR and FPR of the tests of the question: (earned - FPR) / (TPR - FPR) ' +
+            '(backward), earned - TPR (forward; both arXiv 2510.00915), or earned x (TPR - FPR) (informedness); ' +
+            'absent: as it is',
+        ),
+      minimumJ: z
+        .number()
+        .min(-1)
+        .max(1)
+        .optional()
+        .describe('leave out the rollouts of questions whose tests have a lower TPR - FPR; absent: none'),
+    })
+    .optional()
+    .describe(
+      'use the measured quality of the tests of each question, from preferences.verifier; a question that was not ' +
+        'measured is rewarded as it is; absent: not used',
+    ),
+  invalidBelowValid: z
+    .boolean()
+    .optional()
+    .describe(
+      'whether an answer that is no program that runs earns at most what the worst valid answer to its question ' +
+        'does; absent: false',
     ),
   rewardModelWeight: z
     .number()
     .nonnegative()
     .default(0)
     .describe("weight of the reward model's score, in its held-out standard deviations; 0: not asked"),
+  rewardModelWhere: z
+    .enum(['always', 'unseparated'])
+    .optional()
+    .describe(
+      'always: the score counts for every rollout; unseparated: only in groups whose rollouts earn the same by tests; ' +
+        'absent: always',
+    ),
   lengthPenalty: z
     .strictObject({
       tokens: count.describe('the penalty rises from 0 to its weight over the last so many of maxNewTokens'),
@@ -55,6 +93,51 @@ export const RewardConfig = z.strictObject({
         'overlong filtering of DAPO, section 3.4), or earns -1 whatever it does (penalise: the last case of equation ' +
         '13); absent: keep',
     ),
+});
+
+/** What an operator decided about an alarm of the watch: it holds from its round on, until the next one. */
+const WatchDecision = z.strictObject({
+  round: count.describe('round of the alarm'),
+  flagged: FlaggedChoice,
+});
+
+/** Tests that no reward reads, and when a round is stopped because of them. */
+const Watch = z.strictObject({
+  hiddenShare: share
+    .default(0.25)
+    .describe(
+      "share of each question's tests that no reward reads; at least one where there are two that differ, chosen by " +
+        'a seed from that of the stage',
+    ),
+  judgedShare: share
+    .default(0.04)
+    .describe(
+      'share of the rollouts whose programs run in rounds without reward from tests; at least one, and four times as ' +
+        'many in the first round',
+    ),
+  gap: z
+    .number()
+    .min(-1)
+    .max(1)
+    .default(0.05)
+    .describe(
+      'an alarm needs a larger gap: pass rate by the visible tests less that by all tests, or what the reward model ' +
+        'promises less what tests find; -1: nearly every round is an alarm, to try one',
+    ),
+  deviations: z
+    .number()
+    .nonnegative()
+    .default(2)
+    .describe('the mean gap of these rounds must be so many standard errors above that'),
+  rounds: count.default(2).describe('the gap must be larger in so many rounds in a row'),
+  decisions: z
+    .array(WatchDecision)
+    .min(1)
+    .refine((all) => all.every(({ round }, at) => at === 0 || round > all[at - 1]!.round), {
+      error: 'in the order of their rounds, one for each',
+    })
+    .optional()
+    .describe('what was decided about earlier alarms, in the order of their rounds; the update resume writes it'),
 });
 
 /** What holds for one round, and for all rounds where nothing changes. */
@@ -76,6 +159,10 @@ const RoundSettings = z
         error: 'at least one of testsWeight and rewardModelWeight must be above 0',
       })
       .describe('reward of a rollout: a weighted sum'),
+    watch: Watch.optional().describe(
+      'watch for reward hacking: a part of the tests is never reward, each round says what rewards do not see, and an ' +
+        'alarm parks the stage (docs/explanation/rewards.md); absent: none',
+    ),
     referenceRefresh: count
       .nullable()
       .default(null)
@@ -258,9 +345,21 @@ function changed(
  * roundSettings(config, 3).topP; // 0.9
  */
 export function roundSettings(config: ReinforcementConfig, round: number): ReinforcementConfig {
-  if (config.changes === undefined) return config;
-  const { length } = config.changes.filter(({ fromRound }) => fromRound <= round);
-  return ReinforcementConfig.parse(changed(config, length));
+  const settings = { ...config, ...(config.watch ? { watch: watchOf(config.watch, round) } : {}) };
+  if (settings.changes === undefined) return settings;
+  const { length } = settings.changes.filter(({ fromRound }) => fromRound <= round);
+  return ReinforcementConfig.parse(changed(settings, length));
+}
+
+/** The watch with the decision that holds for a round, if there is one. */
+function watchOf({ decisions = [], ...watch }: z.infer<typeof Watch>, round: number): z.infer<typeof Watch> {
+  const held = decisions.findLast((decision) => decision.round <= round);
+  return { ...watch, ...(held ? { decisions: [held] } : {}) };
+}
+
+/** Whether some round uses the measured quality of tests. */
+export function usesVerifiers({ reward, changes = [] }: ReinforcementConfig): boolean {
+  return [reward, ...changes.map(({ settings }) => settings.reward)].some((each) => VERIFIED.safeParse(each).success);
 }
 
 /** Runs of rounds with the same settings, in order. */
@@ -280,11 +379,12 @@ const REWARDED = z.object({
   inputs: z.looseObject({}),
   config: z.object({
     questions: z.string(),
-    reward: z.object({ rewardModelWeight: z.number() }),
+    reward: z.looseObject({ rewardModelWeight: z.number() }),
     changes: z.array(z.object({ settings: z.record(z.string(), z.unknown()) })).optional(),
   }),
 });
 const WEIGHTED = z.object({ rewardModelWeight: z.number().positive() });
+const VERIFIED = z.object({ verifier: z.object({}) });
 
 /** Each step of a round makes an artifact of its own. */
 const step = (definition: ArtifactStep<ReinforcementConfig>): ArtifactStep<ReinforcementConfig> => definition;
@@ -306,6 +406,9 @@ export const reinforcement = defineStage({
       hardened: artifactRef('programs')
         .optional()
         .describe('what hardening made: rewards are by its tests; absent: by those of the questions'),
+      verifiers: artifactRef('pairs')
+        .optional()
+        .describe('pairs with the quality of the tests of each question, for config.reward.verifier'),
     },
     ReinforcementConfig.prefault({}),
   ).superRefine(
@@ -318,6 +421,15 @@ export const reinforcement = defineStage({
           code: 'custom',
           path: ['inputs', 'rewardModel'],
           message: `needed, because config.${place}.rewardModelWeight is above 0`,
+        });
+      }
+      const measured = rewards.findIndex((reward) => VERIFIED.safeParse(reward).success);
+      if (measured >= 0 && inputs['verifiers'] === undefined) {
+        const place = measured === 0 ? 'reward' : `changes.${measured - 1}.settings.reward`;
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', 'verifiers'],
+          message: `needed, because config.${place}.verifier is set`,
         });
       }
       if (config.questions === 'hard' && inputs['programs'] === undefined) {
@@ -355,6 +467,8 @@ export const reinforcement = defineStage({
     truncated: z.number().optional(),
     /** Mean probability, before the update, that the policy ends an answer where the fence closed it. */
     endProbability: z.number().optional(),
+    /** What the watch for reward hacking saw; absent where there is none. */
+    watch: RoundWatch.optional(),
     /** Why importance weights were taken; absent in what version 0.1.0 made. */
     correction: z.enum(['asynchronous', 'setting', 'engine', 'dtype', 'none']).optional(),
     environments: Environments,
@@ -364,13 +478,19 @@ export const reinforcement = defineStage({
       queue: 'pipeline',
       version: 1,
       kind: 'roundPlan',
-      code: [OWN, 'activities/reinforcement/hard-questions.ts', 'activities/policy/questions.ts'],
-      semantics: ({ promptsPerRound, samplesPerPrompt, seed, salt, questions }) => ({
+      code: [
+        OWN,
+        'activities/reinforcement/hard-questions.ts',
+        'activities/reinforcement/hidden-tests.ts',
+        'activities/policy/questions.ts',
+      ],
+      semantics: ({ promptsPerRound, samplesPerPrompt, seed, salt, questions, watch }) => ({
         promptsPerRound,
         samplesPerPrompt,
         seed,
         salt,
         questions,
+        ...(watch ? { hiddenShare: watch.hiddenShare } : {}),
       }),
     }),
     rollouts: step({
@@ -393,8 +513,11 @@ export const reinforcement = defineStage({
       queue: 'sandbox',
       version: 3,
       kind: 'verdicts',
-      code: [OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
-      semantics: ({ limits }) => ({ limits }),
+      code: [OWN, 'activities/reinforcement/hidden-tests.ts', 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
+      semantics: ({ limits, watch, reward }) => ({
+        limits,
+        ...(watch && reward.testsWeight === 0 ? { judgedShare: watch.judgedShare } : {}),
+      }),
     }),
     score: step({
       queue: 'gpu',
@@ -414,12 +537,19 @@ export const reinforcement = defineStage({
       queue: 'pipeline',
       version: 1,
       kind: 'rewards',
-      code: [OWN, 'activities/reinforcement/rewards.ts', 'activities/statistics/verifier-quality.ts'],
-      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens }) => ({
+      code: [
+        OWN,
+        'activities/reinforcement/rewards.ts',
+        'activities/reinforcement/watch.ts',
+        'activities/statistics/verifier-quality.ts',
+      ],
+      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens, watch }) => ({
         reward,
         dropDegenerateGroups,
         rewardClip: algorithm.rewardClip,
         ...(reward.lengthPenalty ? { maxNewTokens } : {}),
+        // The plan, which is an input then, says which tests are hidden.
+        ...(watch ? { watch: { flagged: watch.decisions?.at(-1)?.flagged ?? 'keep' } } : {}),
       }),
     }),
     update: step({
@@ -469,7 +599,8 @@ export const reinforcement = defineStage({
         rollouts,
         generated,
         trained: conversations * settings.algorithm.epochs,
-        sandboxCpuSeconds: reward.testsWeight > 0 ? rollouts * MEASURED_RUN.sandboxSeconds : 0,
+        sandboxCpuSeconds:
+          rollouts * (reward.testsWeight > 0 ? 1 : (settings.watch?.judgedShare ?? 0)) * MEASURED_RUN.sandboxSeconds,
         deviceSeconds:
           of * 3 * run.load +
           run.generating(policy, generated, perRound, execution.maxRows) +
