@@ -31,7 +31,8 @@ main()
 """The engine's process, in an arithmetic that its device does not choose by itself."""
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-3), ("bfloat16", 0.02)])
+# Both round logits to the dtype, in bfloat16 to 1/16 from 8 on: single tokens differ by such a step, over 0.8.
+@pytest.mark.parametrize(("dtype", "bound", "largest"), [("float32", 1e-3, 1e-3), ("bfloat16", 0.02, 0.0625 / 0.8)])
 def test_log_probabilities_are_those_of_the_trainers_forward_pass(
     micro_model: Path,
     sampling_requests: Callable[..., str],
@@ -39,6 +40,7 @@ def test_log_probabilities_are_those_of_the_trainers_forward_pass(
     capsys: pytest.CaptureFixture[str],
     dtype: str,
     bound: float,
+    largest: float,
 ) -> None:
     (tmp_path / "engine_with_dtype.py").write_text(ENGINE_WITH_DTYPE.format(dtype=dtype))
     environment = {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, WORKERS)))}
@@ -53,9 +55,11 @@ def test_log_probabilities_are_those_of_the_trainers_forward_pass(
             logp_BT, _ = log_probabilities(model, [row], 0.8)
             pairs: Any = zip(logp_BT[0].tolist(), row["logProbs"], strict=True)
             differences += [abs(ours - theirs) for ours, theirs in pairs]
+    mean, at_99 = statistics.fmean(differences), statistics.quantiles(differences, n=100)[-1]
     with capsys.disabled():
         print(
             f"\nlog-probabilities of vLLM next to the runtime's, {dtype} on {DEVICE.type}: {len(differences)} tokens, "
-            f"largest difference {max(differences):.2g}, mean {statistics.fmean(differences):.2g}"
+            f"largest difference {max(differences):.2g}, 99th percentile {at_99:.2g}, mean {mean:.2g}"
         )
-    assert max(differences) <= bound
+    assert mean <= bound
+    assert max(differences) <= largest
