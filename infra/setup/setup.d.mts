@@ -5,6 +5,7 @@ export function setup(options?: {
   quiet?: boolean;
   python?: boolean;
   vllm?: boolean;
+  vllmCpu?: boolean;
   libraries?: string | undefined;
   store?: StoreName | undefined;
   temporal?: TemporalName | undefined;

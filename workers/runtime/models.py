@@ -44,7 +44,6 @@ from operations import (
     ReleaseModelsResult,
 )
 from runtime.files import new_folder
-from runtime.gguf_parts import join_parts
 from runtime.parallel import collect, shard
 from runtime.processes import RANK
 from serve import Call, ServiceError
@@ -374,6 +373,9 @@ def _whole(source: ImportedModelSource, folder: Path) -> Iterator[tuple[str, dic
     if source["kind"] != "ggufFile" or len(source["paths"]) == 1:
         yield name, options
         return
+    # The environments of the vLLM engine, which has its device and its errors from this module, are without gguf.
+    from runtime.gguf_parts import join_parts
+
     with tempfile.TemporaryDirectory(prefix="gguf-", dir=folder) as room:
         join_parts([Path(part) for part in source["paths"]], Path(room, "model.gguf"))
         yield room, {"gguf_file": "model.gguf"}

@@ -14,6 +14,8 @@ import signal
 # requests alone, and an error of the device arrives here as what it is.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
+# How long a prompt may be is decided by `read_samples`, for each engine alike.
+os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -33,15 +35,25 @@ def end_group() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
+def _take_threads() -> None:
+    """Compute by as many threads as the model runtime does; vLLM takes one where `OMP_NUM_THREADS` is not set."""
+    threads = os.environ.get("OMP_NUM_THREADS") or os.environ.get("ACECODER_TORCH_THREADS") or str(os.cpu_count() or 1)
+    os.environ["OMP_NUM_THREADS"] = threads
+    torch.set_num_threads(int(threads))
+
+
 def main() -> None:
     """Serve until the parent is gone."""
     keep_running_without_log()
+    if DEVICE.type == "cpu":
+        _take_threads()
     versions = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "vllm": vllm.__version__,
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "threads": str(torch.get_num_threads()),
     }
     serve(vllm_operations(sample=sample), versions, end_group)
 

@@ -1,7 +1,8 @@
-"""Sampling by vLLM 0.33, its offline `LLM` with token-id prompts: requests and answers as in `runtime/samples.py`.
+"""Sampling by vLLM (0.33 on GPUs, 0.32 on CPUs), its offline `LLM` with token-id prompts.
 
-Texts differ from those of the transformers engine, because vLLM has its own generators. Each sample is
-a request with the sample's seed; where it ends and what its text is, the same code decides as there.
+Requests and answers are as in `runtime/samples.py`. Texts differ from those of the transformers engine, because vLLM
+has its own generators. Each sample is a request with the sample's seed; where it ends and what its text is, the same
+code decides as there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
@@ -24,6 +26,9 @@ from serve import Call, ServiceError
 
 # The rest is for what the model runtime's process holds without a model.
 DEVICE_MEMORY_SHARE = 0.85
+# On a CPU, where a share would be one of the host's whole memory. A row of 32,768 tokens of a 7B model with 28 layers
+# and 4 key-value heads of 128 needs 3.5 GiB in float32. vLLM itself prefers VLLM_CPU_KVCACHE_SPACE, in GiB.
+CPU_CACHE_BYTES = 4 * 2**30
 
 # The one engine of the process, with what it was made of; asleep between calls, its weights in the host's memory.
 _warm: tuple[tuple[str, Stamp, int], LLM] | None = None
@@ -170,17 +175,43 @@ def _load(path: str, max_rows: int) -> LLM:
             model=path,
             dtype=str(INFERENCE_DTYPE).removeprefix("torch."),
             tensor_parallel_size=size,
-            gpu_memory_utilization=DEVICE_MEMORY_SHARE,
+            # That of `read_samples`, and not a smaller one of the tokenizer, by which vLLM would refuse a whole file.
+            max_model_len=config.max_position_embeddings,
             max_num_seqs=max_rows,
             # Of logits / temperature; the default mode gives those of the logits.
             logprobs_mode="processed_logprobs",
-            enable_sleep_mode=True,
+            **_device_options(),
         )
+    except ValidationError:
+        raise  # a ValueError, which quotes its input
     except ValueError as error:
         # vLLM refuses by this error a device that has less memory free than it is to use, or than one row needs.
         if "memory" not in str(error):
             raise
-        raise ServiceError("OutOfMemory", f"vLLM: {str(error).splitlines()[0]}") from error
+        raise ServiceError("OutOfMemory", f"vLLM: {str(error).splitlines()[0]} {_ROOM}") from error
+
+
+def _device_options() -> dict[str, Any]:
+    """Arguments of `LLM` that differ between devices."""
+    if DEVICE.type == "cuda":
+        return {"gpu_memory_utilization": DEVICE_MEMORY_SHARE, "enable_sleep_mode": True}
+    return {
+        "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+        # Where a step's budget of tokens cuts a prompt, vLLM 0.32 rewinds the generator of a seeded row by a call that
+        # only those of CUDA have.
+        "enable_chunked_prefill": False,
+        # Compiled, a first load takes minutes.
+        "enforce_eager": True,
+    }
+
+
+_ROOM = (
+    "End what else uses the device, or give its worker a larger one."
+    if DEVICE.type == "cuda"
+    else "Lower VLLM_CPU_KVCACHE_SPACE (GiB, 4 unless told) in the GPU worker's environment, or raise it where one row "
+    "does not fit."
+)
+"""What to do where memory is short."""
 
 
 def _drop() -> None:

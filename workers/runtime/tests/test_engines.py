@@ -1,12 +1,17 @@
-"""The contract of the sampling engines, held by each of them as a process: transformers, and vLLM over a fake vLLM."""
+"""The contract of the sampling engines, held by each of them as a process: transformers, and vLLM.
+
+vLLM is a fake one in `npm test`, and the real one in `npm run test:vllm`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,16 @@ from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_js
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
-ENGINES = {
-    "transformers": ("runtime", {}),
-    "vllm": ("vllm_engine", {"PYTHONPATH": os.pathsep.join(map(str, (FAKE_VLLM, WORKERS)))}),
+REAL_VLLM = os.environ.get("ACECODER_TEST_VLLM", "")
+"""The interpreter of an environment with the real vLLM; only `npm run test:vllm` sets it."""
+Started = tuple[str, dict[str, str], str]
+ENGINES: dict[str, Started] = {
+    "transformers": ("runtime", {}, sys.executable),
+    "fake vllm": ("vllm_engine", {"PYTHONPATH": os.pathsep.join(map(str, (FAKE_VLLM, WORKERS)))}, sys.executable),
+    "vllm": ("vllm_engine", {}, REAL_VLLM),
 }
+needs_real_vllm = pytest.mark.skipif(not REAL_VLLM, reason="the real vLLM is asked by npm run test:vllm")
+VLLMS = ["fake vllm", pytest.param("vllm", marks=needs_real_vllm)]
 N = 2
 
 
@@ -49,6 +60,9 @@ class Engine:
     def cancel(self) -> None:
         self._process.send({"id": self._id, "cancel": True})
 
+    def next_message(self) -> dict[str, Any]:
+        return self._process.receive()
+
     def answer(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         return self._process.answer(self._id)
 
@@ -65,11 +79,19 @@ class Engine:
         return reply["error"]
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+def copied(model: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in model.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+@pytest.fixture(scope="module", params=["transformers", *VLLMS])
 def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Process]]:
     with running(tmp_path_factory.mktemp("engine") / "log", *ENGINES[request.param]) as process:
-        assert request.param in process.receive()["versions"]
-        yield request.param, process
+        name = request.param.removeprefix("fake ")
+        assert name in process.receive()["versions"]
+        yield name, process
 
 
 @pytest.fixture
@@ -194,36 +216,128 @@ def test_a_cancelled_call_leaves_no_output_and_the_next_one_works(engine: Engine
     assert len(engine.rows("after.jsonl", maxNewTokens=2)) == N * len(FUNCTIONS)
 
 
-def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
-    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path
+def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(engine: Engine, tmp_path: Path) -> None:
+    requests = read_jsonl(Path(engine.requests(n=N, seeds=list(range(N)), maxNewTokens=900, stop=[], temperature=1.5)))
+    requests[0]["maxNewTokens"] = 2
+    path = engine.send("middle.jsonl", params={"requests": write_jsonl(tmp_path / "long-rows.jsonl", requests)})
+    assert engine.next_message()["type"] == "progress"
+    engine.cancel()
+    progress, reply = engine.answer()
+    assert reply["error"]["type"] == "Cancelled"
+    assert not path.exists()
+    assert len(progress) + 1 < N * len(requests)
+    engine.send("next.jsonl", maxNewTokens=2)
+    progress, _ = engine.answer()
+    assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
+
+
+def test_many_seeded_rows_at_once_are_those_of_few(engine: Engine) -> None:
+    n = 16
+    changes = {"n": n, "seeds": list(range(n)), "maxNewTokens": 8}
+    many = engine.rows("many.jsonl", params={"maxRows": 256, "logProbs": True}, **changes)
+    # More than vLLM reads in a step of its own choice, which then cuts a prompt.
+    assert sum(len(row["promptIds"]) for row in many) > 4096
+    few = engine.rows("few.jsonl", params={"maxRows": 16}, **changes)
+    same = [a["completionIds"] == b["completionIds"] for a, b in zip(many, few, strict=True)]
+    assert sum(same) / len(same) > 0.9
+
+
+def test_an_end_at_the_limit_of_tokens_is_an_end(engine: Engine, tmp_path: Path) -> None:
+    rows = engine.rows("ended.jsonl")
+    requests = []
+    for asked in read_jsonl(Path(engine.requests(n=N, seeds=list(range(N))))):
+        for row in rows:
+            if row["id"] == asked["id"] and row["finish"] == "stop":
+                length = {"maxNewTokens": len(row["completionIds"])}
+                requests.append(
+                    {**asked, **length, "n": 1, "seeds": [row["index"]], "id": f"{row['id']}/{row['index']}"}
+                )
+    assert requests
+    again = engine.rows("again.jsonl", params={"requests": write_jsonl(tmp_path / "exact.jsonl", requests)})
+    assert [row["finish"] for row in again] == ["stop"] * len(requests)
+
+
+def test_the_first_of_several_stop_strings_ends_a_row_however_tokens_spell_it(engine: Engine) -> None:
+    stops = ["return", "\n    r", "é", " n"]
+    for row in engine.rows("stops.jsonl", stop=stops, temperature=1.5):
+        assert not any(stop in row["text"] for stop in stops)
+    assert all(row["finish"] == "length" for row in engine.rows("none.jsonl", stop=["é"], maxNewTokens=3))
+
+
+def test_seeds_may_be_as_large_as_a_number_of_json(engine: Engine) -> None:
+    large = {"n": 1, "seeds": [2**53 - 1], "maxNewTokens": 8}
+    assert engine.rows("large.jsonl", **large) == engine.rows("large-again.jsonl", **large)
+
+
+def test_the_models_context_decides_what_is_too_long_and_not_the_tokenizers(
+    engine: Engine, micro_model: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for file in micro_model.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    model = copied(micro_model, tmp_path / "short-tokenizer")
+    config = model / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 32}))
+    changes = {"n": 1, "seeds": [0], "maxNewTokens": 40}
+    rows = engine.rows("tokenizer.jsonl", model=model, **changes)
+    assert {row["finish"] for row in rows} <= {"stop", "length"}
+    # A row that fills the context to its last token is sampled; one token more is a row's drop.
+    room = 1024 - max(len(row["promptIds"]) for row in rows)
+    longest = engine.rows("full.jsonl", n=1, seeds=[0], maxNewTokens=room, stop=[])
+    assert "promptTooLong" not in {row["finish"] for row in longest}
+    over = engine.rows("over.jsonl", n=1, seeds=[0], maxNewTokens=room + 1, stop=[])
+    assert {row["finish"] for row in over} > {"promptTooLong"}
+
+
+@pytest.mark.parametrize("vllm", VLLMS)
+def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
+    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, vllm: str
+) -> None:
+    other = copied(micro_model, tmp_path / "other")
     log = tmp_path / "log"
-    with running(log, *ENGINES["vllm"]) as process:
+    with running(log, *ENGINES[vllm]) as process:
         process.receive()
         engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
         expected = engine.rows("a.jsonl", maxNewTokens=4)
         engine.rows("b.jsonl", maxNewTokens=4)
         assert engine.rows("c.jsonl", model=other, maxNewTokens=4) == expected
-        loads = [line for line in log.read_text().splitlines() if line.startswith("fake vLLM loads")]
-        assert loads == [f"fake vLLM loads {micro_model}", f"fake vLLM loads {other}"]
+        loads = re.findall(r"Starting to load model (\S+)\.\.\.", log.read_text())
+        assert loads == [str(micro_model), str(other)]
         process.close_requests()
         process.child.wait(timeout=GUARD_SECONDS)
 
 
-def test_vllm_without_room_on_the_device_is_out_of_memory(
-    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path
+@pytest.mark.parametrize("vllm", VLLMS)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU vLLM takes a share of the device's memory")
+def test_vllm_without_room_for_its_cache_is_out_of_memory_and_names_what_to_lower(
+    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, vllm: str
 ) -> None:
-    module, environment = ENGINES["vllm"]
-    with running(tmp_path / "log", module, {**environment, "FAKE_VLLM_FREE_MEMORY": "0.4"}) as process:
+    module, environment, python = ENGINES[vllm]
+    with running(tmp_path / "log", module, {**environment, "VLLM_CPU_KVCACHE_SPACE": "9000"}, python) as process:
         process.receive()
         engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
         error = engine.error()
         assert error["type"] == "OutOfMemory"
-        assert "Free memory on device" in error["message"]
+        assert re.match(r"vLLM: Available memory on node \d", error["message"])
+        assert "9000.0" in error["message"]
+        assert "Lower VLLM_CPU_KVCACHE_SPACE" in error["message"]
+        # The process lives, and refuses again.
+        assert engine.error()["type"] == "OutOfMemory"
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements.cpu.lock"])
+def test_the_engine_imports_nothing_that_its_own_environment_lacks(lock: str) -> None:
+    def packages(folder: str, name: str) -> set[str]:
+        return set(re.findall(r"^([\w.-]+)==", (WORKERS / folder / name).read_text(), re.MULTILINE))
+
+    lacking = packages("runtime", "requirements.lock") - packages("vllm_engine", lock)
+    modules = [
+        module
+        for module, owners in packages_distributions().items()
+        if all(re.sub(r"[._]", "-", owner).lower() in lacking for owner in owners)
+    ]
+    assert {"gguf", "trl"} <= set(modules)
+    # A module that is None in there cannot be imported.
+    script = "import json, sys; sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\nimport vllm_engine.__main__"
+    environment = {**os.environ, **ENGINES["fake vllm"][1]}
+    subprocess.run([sys.executable, "-c", script, json.dumps(modules)], env=environment, check=True)
 
 
 def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it() -> None:
@@ -242,7 +356,7 @@ def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it() -> None:
         "print(json.dumps([tensor_parallel_size(SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, "
         "intermediate_size=inner), devices) for heads, shared, inner, devices in json.loads(sys.argv[1])]))"
     )
-    environment = {**os.environ, **ENGINES["vllm"][1]}
+    environment = {**os.environ, **ENGINES["fake vllm"][1]}
     command = [sys.executable, "-c", script, json.dumps([given for given, _ in cases])]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == [size for _, size in cases]
