@@ -86,7 +86,7 @@ class Recorder:
 class Process:
     """A Python process as a Node worker starts it: requests on descriptor 3, replies on 4."""
 
-    def __init__(self, log: Path, module: str, environment: Mapping[str, str], python: str) -> None:
+    def __init__(self, log: Path, module: str, environment: Mapping[str, str], python: str = sys.executable) -> None:
         child_requests, self._requests = os.pipe()
         replies, child_replies = os.pipe()
         # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
