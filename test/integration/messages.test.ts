@@ -21,9 +21,9 @@ import { until } from '../fixtures/until.js';
 const queue = `messages-${randomUUID().slice(0, 8)}`;
 const experimentInput = (name: string): unknown => microExperiment(name, inject('seeds'), inject('model'));
 const AT_ONCE = 20;
-/** The server takes ten updates of a workflow at once, of both kinds together. */
-const UPDATES_AT_ONCE = 4;
-const UPDATES = [MESSAGES.retryStage, MESSAGES.abandon] as const;
+/** The server takes ten updates of a workflow at once, of all kinds together. */
+const UPDATES_AT_ONCE = 3;
+const UPDATES = [MESSAGES.retryStage, MESSAGES.abandon, MESSAGES.resume] as const;
 const SIGNALS = [MESSAGES.stageProgress, MESSAGES.pause, MESSAGES.resume] as const;
 
 let worker: ReturnType<typeof workerProcess>;
