@@ -144,6 +144,12 @@ def _readable(setting: Setting) -> list[str]:
     return [*places, *(["/etc/hosts"] if setting.processes else [])]
 
 
+def _hidden_by_scratch(setting: Setting) -> str | None:
+    """A folder that programs need and that their own folder for files would hide."""
+    needed = [str(_INSIDE), *_bound(), *([setting.libraries.folder] if setting.libraries else [])]
+    return next((folder for folder in needed if Path(folder).is_relative_to(SCRATCH)), None)
+
+
 def _library_devices() -> list[str]:
     """Devices that libraries read where Python asks the kernel: TensorFlow takes random numbers from a file."""
     return [device for device in ("/dev/urandom",) if Path(device).exists()]
@@ -227,6 +233,8 @@ def start(way: str, index: int, setting: Setting = Setting()) -> Wall:
     """Start zygote number `index` behind the wall `way`, one of `ways()`; `WallError` when it does not come up."""
     if setting.scratch_bytes and not way.startswith("bubblewrap"):
         raise WallError(f"{way}: only bubblewrap can give programs a folder to write to")
+    if setting.scratch_bytes and (hidden := _hidden_by_scratch(setting)):
+        raise WallError(f"{hidden} lies in {SCRATCH}, which programs with files have as a folder of their own; move it")
     if setting.processes and not setting.scratch_bytes:
         raise WallError(f"{way}: programs that start processes need a folder to write to")
     ours, theirs = socket.socketpair()

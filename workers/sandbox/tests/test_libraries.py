@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from service import Service
 
+from sandbox import wall
 from sandbox.libraries import Libraries, NotUsable
 
 NUMPY = "import numpy as np\ndef f(x):\n    return np.mean(x)\n"
@@ -20,8 +22,21 @@ FILE = "def f(x):\n    with open('data.txt', 'w') as out:\n        out.write(x)\
 def equipped() -> Iterator[Service]:
     """A service with the libraries of this interpreter's environment, and 8 MiB of files."""
     service = Service("--workers", "1", "--libraries", sys.prefix, "--scratch-mib", "8")
+    trouble = service.versions.get("trouble", "")
+    if f"lies in {wall.SCRATCH}" in trouble:
+        service.close()
+        pytest.skip(f"LIBRARIES AND FILES NOT TRIED: {trouble}")
     yield service
     service.close()
+
+
+def test_what_the_folder_for_files_would_hide_is_refused_by_name() -> None:
+    with tempfile.TemporaryDirectory(dir=wall.SCRATCH) as folder:
+        Path(folder, "thing-1.0.dist-info").mkdir()
+        Path(folder, "thing-1.0.dist-info/RECORD").write_text("thing.py,sha256=a,1\n")
+        setting = wall.Setting(Libraries.find(folder), scratch_bytes=1024)
+        with pytest.raises(wall.WallError, match=rf"/.* lies in {wall.SCRATCH}, .*; move it"):
+            wall.start("bubblewrap", 0, setting)
 
 
 def test_the_name_of_the_environment_is_part_of_what_verdicts_depend_on(equipped: Service, service: Service) -> None:
