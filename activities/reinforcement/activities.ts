@@ -55,7 +55,7 @@ import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
 import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { hardQuestions } from './hard-questions.js';
-import { hiddenTests, judgedRollouts } from './hidden-tests.js';
+import { hiddenTests, judgedRollouts, visiblePart } from './hidden-tests.js';
 import { rewardRollouts, type VerifierRates } from './rewards.js';
 import { watchRound, type WatchedQuestion } from './watch.js';
 import { add, set } from '../metrics.js';
@@ -140,23 +140,6 @@ function watchedQuestions(plan: readonly RoundPromptRow[], usesTests: boolean): 
 /** Whether a program never ran: it does not load, or the sandbox refuses it. */
 function neverRan({ outcomes }: VerdictRow): boolean {
   return outcomes.length > 0 && outcomes.every(({ status }) => status === 'load_error' || status === 'refused');
-}
-
-/** What rewards see of verdicts, and the pass rate of the rest. An unjudged rollout has neither. */
-function visiblePart(
-  passed: readonly boolean[] | undefined,
-  passRate: number | undefined,
-  hidden: readonly number[],
-): { passed?: boolean[] | undefined; passRate?: number | undefined; hiddenPassRate?: number } {
-  if (!passed || passRate === undefined || hidden.length === 0) return { passed: passed && [...passed], passRate };
-  const places = new Set(hidden);
-  const rateOf = (of: readonly boolean[]): number => of.filter(Boolean).length / of.length;
-  const visible = passed.filter((_, at) => !places.has(at));
-  return {
-    passed: visible,
-    passRate: rateOf(visible),
-    hiddenPassRate: rateOf(passed.filter((_, at) => places.has(at))),
-  };
 }
 
 /**

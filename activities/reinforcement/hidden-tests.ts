@@ -31,6 +31,28 @@ export function hiddenTests(
   return texts.flatMap((text, at) => (hidden.has(text) ? [at] : []));
 }
 
+/**
+ * What rewards see of verdicts, and the pass rate of the rest. An unjudged rollout has neither.
+ *
+ * @example
+ * visiblePart([true, true, false], 2 / 3, [2]); // { passed: [true, true], passRate: 1, hiddenPassRate: 0 }
+ */
+export function visiblePart(
+  passed: readonly boolean[] | undefined,
+  passRate: number | undefined,
+  hidden: readonly number[],
+): { passed?: boolean[] | undefined; passRate?: number | undefined; hiddenPassRate?: number } {
+  if (!passed || passRate === undefined || hidden.length === 0) return { passed: passed && [...passed], passRate };
+  const places = new Set(hidden);
+  const rateOf = (of: readonly boolean[]): number => of.filter(Boolean).length / of.length;
+  const visible = passed.filter((_, at) => !places.has(at));
+  return {
+    passed: visible,
+    passRate: rateOf(visible),
+    hiddenPassRate: rateOf(passed.filter((_, at) => places.has(at))),
+  };
+}
+
 /** So many times as many rollouts are judged in the first round: what the reward model promises is fitted to them. */
 const FIRST_ROUND = 4;
 

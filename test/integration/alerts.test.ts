@@ -8,7 +8,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +15,7 @@ import { Client, type WorkflowHandle } from '@temporalio/client';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
+import { freePorts } from '../../infra/stack/server-process.js';
 import { root } from '../../infra/setup/paths.mjs';
 import { goPrograms } from '../../infra/setup/programs.mjs';
 import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
@@ -44,14 +44,6 @@ interface Rules {
   groups: { name: string; rules: Rule[] }[];
 }
 const rules = parse(readFileSync(RULES, 'utf8')) as Rules;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A worker process as Prometheus sees it. */
 class Target {
@@ -165,7 +157,7 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
     role: 'all' | 'sandbox' | 'llm' | 'pipeline' = 'all',
     queue = `alerts-${randomUUID().slice(0, 8)}`,
   ) {
-    const target = new Target(`127.0.0.1:${await freePort()}`);
+    const target = new Target(`127.0.0.1:${(await freePorts(1))[0]!}`);
     const own = { ...inject('environment'), TEMPORAL_NAMESPACE: namespace, ACECODER_METRICS: target.address };
     const started = workerProcess(queue, { ...own, ...environment }, role);
     stops.push(() => started.stop());

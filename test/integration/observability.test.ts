@@ -1,23 +1,14 @@
 /** What a shop sees of a worker process: metrics, health and logs, from a real process on the real stack. */
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import { METRICS } from '../../activities/metrics.js';
 import { scrapedName } from '../../infra/docs-tools/metrics.js';
+import { freePorts } from '../../infra/stack/server-process.js';
 import { breakingStore, startWorkflow, statusWhere, workerProcess } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
-
-/** A port that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 async function get(url: string): Promise<{ status: number; text: string } | undefined> {
   return fetch(url).then(
@@ -49,7 +40,7 @@ describe('a worker process that is told to be watched', () => {
   it('lives and says that it is not ready, and why, while its store is away', async () => {
     const store = await breakingStore(() => isStoreAway);
     stops.push(store.close);
-    const ports = { metrics: await freePort(), health: await freePort() };
+    const ports = { metrics: (await freePorts(1))[0]!, health: (await freePorts(1))[0]! };
     metrics = `http://127.0.0.1:${ports.metrics}/metrics`;
     health = `http://127.0.0.1:${ports.health}`;
     const worker = workerProcess(queue, {
