@@ -152,18 +152,20 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     const { reward } = roundSettings(config, round);
     const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const { ref: plan } = counted('plan', round, await planning);
-    const sampled = await withWeights(() =>
+    const sampling = withWeights(() =>
       run.interruptible(() => {
-        const sampling = call('reinforcement.rollouts', doing(round, 'rollouts'), {
+        const calling = call('reinforcement.rollouts', doing(round, 'rollouts'), {
           config,
           round,
           inputs: { plan, policy },
         });
         tellAsked();
-        return sampling;
+        return calling;
       }),
     );
-    const { ref: rollouts } = counted('rollouts', round, sampled);
+    // A cancellation that comes together with the plan leaves nothing to ask for, and the next round waits for that.
+    sampling.catch(tellAsked);
+    const { ref: rollouts } = counted('rollouts', round, await sampling);
     const [verdicts, scores] = await Promise.all([
       isJudged
         ? beside(

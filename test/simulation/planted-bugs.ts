@@ -105,8 +105,8 @@ export const BUGS = {
   pauseNotTold: {
     what: 'a stage that starts in a pause is not told of it',
     replacement: {
-      search: '_class_private_field_set(this, _pauseUntold, _class_private_field_get(this, _state).paused);',
-      replace: '_class_private_field_set(this, _pauseUntold, false);',
+      search: 'if (_class_private_field_get(this, _state).paused) _class_private_field_set(this, _pauseUntold, true);',
+      replace: '',
     },
   },
   pausesUnordered: {
@@ -127,8 +127,9 @@ export const BUGS = {
     workflow: 'preview',
     replacement: {
       search:
-        'if (error instanceof _temporalio_common__WEBPACK_IMPORTED_MODULE_0__.WorkflowExecutionAlreadyStartedError) {',
-      replace: 'if (false) {',
+        'if (!(error instanceof ' +
+        '_temporalio_common__WEBPACK_IMPORTED_MODULE_0__.WorkflowExecutionAlreadyStartedError)) throw error;',
+      replace: 'throw error;',
     },
   },
   gateForgotten: {

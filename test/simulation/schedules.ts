@@ -577,7 +577,10 @@ class ScheduleRun {
     });
   }
 
-  /** Some time after a resumption, no stage is paused: whoever lost the message would wait for ten minutes. */
+  /**
+   * Some time after a resumption, no stage is paused: whoever lost the message would wait for ten minutes. One that a
+   * reset left behind is nobody's: it stays as it was until the experiment turns to it.
+   */
   #goesOn(): void {
     const { server } = this;
     const start = this.#starts;
@@ -589,7 +592,8 @@ class ScheduleRun {
         return;
       if (others.some((kind) => this.#asked.has(kind))) return;
       for (const id of this.#pausedStages)
-        if (id !== ID && server.isOpen(id)) this.#violations.add(`${id} stays paused after it was resumed`);
+        if (id !== ID && server.isOpen(id) && !server.isLeftBehind(id))
+          this.#violations.add(`${id} stays paused after it was resumed`);
     });
   }
 
@@ -597,7 +601,9 @@ class ScheduleRun {
   #scheduled(workflowId: string, activity: string): void {
     if (!HELD_BY_PAUSE.test(activity) || (workflowId !== ID && !workflowId.startsWith(`${ID}/`))) return;
     this.#pauseAtWork();
-    const since = this.#pausedAt ?? Number.POSITIVE_INFINITY;
+    // A stage that a reset left behind goes on until the experiment turns to it: no pause reaches it.
+    const told = !this.server.isLeftBehind(workflowId);
+    const since = (told ? this.#pausedAt : undefined) ?? Number.POSITIVE_INFINITY;
     if (this.#pausedStages.has(workflowId) || this.server.timeline.now - since > PAUSE_SETTLES_MS)
       this.#violations.add(`${workflowId} asks for ${activity} while it is paused`);
   }

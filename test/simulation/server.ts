@@ -293,6 +293,12 @@ export class Server {
     return this.#runs.get(workflowId)?.open ?? false;
   }
 
+  /** Whether a child is open whose parent, a run that a reset or a termination ended, waits for it no more. */
+  isLeftBehind(workflowId: string): boolean {
+    const run = this.#runs.get(workflowId);
+    return run?.open === true && run.parent !== undefined && !run.parent.run.open;
+  }
+
   get open(): string[] {
     return [...this.#runs.values()].filter((run) => run.open).map(({ workflowId }) => workflowId);
   }

@@ -9,6 +9,7 @@ import { SimulatedActivities } from './activities.js';
 import { difference, inputOf, SCRIPTS, simulatedCourses, type Script } from './conformance.js';
 import { History } from './history.js';
 import { simulateNights } from './nights.js';
+import { BUGS, type Bug } from './planted-bugs.js';
 import { compared } from './recorded.js';
 import { grow, LARGEST_HISTORY_BYTES, LARGEST_PAYLOAD_BYTES } from './sizes.js';
 import { shrunk } from './search.js';
@@ -251,6 +252,35 @@ describe('simulated workflows', () => {
     expect(new Set(samplings).size, `asked for by workflow tasks ${samplings.join()}`).toBe(samplings.length);
   });
 
+  it('of asynchronous rounds end when a cancellation comes together with the result of any activity', async () => {
+    const slow = new Set(Array.from({ length: 60 }, (_, task) => `slow:rounds.1/t${task}`));
+    const ended: string[] = [];
+    for (let cancelled = 1; cancelled <= 12; cancelled += 1) {
+      const activities = new SimulatedActivities(() => 2);
+      let begun = 0;
+      // A slow workflow task takes what comes within a second of its first news.
+      const server = new Server(code, 1, (attempt) => activities.run(attempt), NO_FAULTS, {
+        only: slow,
+        pace: {
+          takes: () => {
+            begun += 1;
+            if (begun === cancelled) server.timeline.after(60, () => void server.cancel('rounds'));
+            return 50;
+          },
+        },
+      });
+      activities.now = () => server.timeline.now;
+      try {
+        server.start('reinforcement', 'rounds', [caseOf('reinforcement', 1).input]);
+        await server.run();
+      } finally {
+        await server.close();
+      }
+      ended.push(`${cancelled}: ${server.outcomes.get('rounds')?.how ?? 'hangs'}`);
+    }
+    expect(ended).toEqual(ended.map((_, index) => `${index + 1}: cancelled`));
+  });
+
   it('have the same course again from the same seed, and from its list of faults', async () => {
     const schedule = await simulator.schedule(3);
     expect(await simulator.schedule(3)).toEqual(schedule);
@@ -345,6 +375,14 @@ describe('simulated workflows', () => {
     expect(() => checkSdk('1.25.0')).toThrow(
       /^The simulation drives the workflow VM of @temporalio\/worker 1\.24\.0, and 1\.25\.0 is installed: compare /,
     );
+  });
+
+  it('have a place for each planted bug that changes them', () => {
+    const places = Object.entries(BUGS).flatMap(([name, { replacement }]: [string, Bug]) =>
+      replacement ? [[name, bundle.split(replacement.search).length - 1]] : [],
+    );
+    expect(places.length).toBeGreaterThan(10);
+    expect(places.filter(([, count]) => count !== 1)).toEqual([]);
   });
 
   it('are refused where the text of a planted bug no longer stands in the bundle', async () => {
