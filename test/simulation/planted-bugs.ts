@@ -105,8 +105,10 @@ export const BUGS = {
   pauseNotTold: {
     what: 'a stage that starts in a pause is not told of it',
     replacement: {
-      search: 'if (_class_private_field_get(this, _state).paused) _class_private_field_set(this, _pauseUntold, true);',
-      replace: '',
+      search:
+        '_class_private_field_set(this, _pauseUntold, true);\n                ' +
+        'await _class_private_method_get(this, _tellPause, tellPause).call(this);',
+      replace: '_class_private_field_set(this, _pauseUntold, false);',
     },
   },
   pausesUnordered: {
