@@ -684,7 +684,10 @@ class ScheduleRun {
     this.server.timeline.after(lasts, () => this.server.serve(queue, true));
   }
 
-  /** An operator looks every minute, and runs parked stages again. */
+  /**
+   * An operator looks every minute, and runs parked stages again. A reset may go back to a run that was paused and whose
+   * end of the pause went to another one: then the operator resumes it.
+   */
   #operate(start: number): void {
     const { server, what } = this;
     if (what.workflow !== 'experiment' || !server.isOpen(ID)) return;
@@ -693,6 +696,8 @@ class ScheduleRun {
       const { state, stages } = (server.memo(ID, 'acecoder') ?? {}) as Partial<ExperimentFigures>;
       const parked = Object.entries(stages ?? {}).find(([, how]) => how.startsWith('parked'));
       if (state === 'parked' && parked) this.#runAgain(...parked);
+      const isReset = (['reset', 'resetAfter'] as const).some((kind) => this.#asked.has(kind));
+      if (state === 'paused' && isReset && this.#pauses === this.#resumptions) server.signal(ID, MESSAGES.resume);
       this.#operate(start);
     });
   }
