@@ -34,8 +34,18 @@ export default defineConfig({
       },
       {
         test: {
+          // On the same stack, but too long for every run: npm run test:long.
+          name: 'long',
+          include: ['test/long/**/*.test.ts'],
+          exclude,
+          globalSetup: 'test/global-setup.ts',
+          ...guards,
+        },
+      },
+      {
+        test: {
           name: 'replay',
-          include: ['test/{bench,chaos,replay,simulation}/**/*.test.ts'],
+          include: ['test/{bench,chaos,lab,replay,simulation}/**/*.test.ts'],
           exclude,
           ...guards,
         },

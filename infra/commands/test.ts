@@ -22,6 +22,7 @@ failed or nothing ran.
   --store S    integration tests on minio, seaweedfs or versitygw; by default on the store of this checkout
   --temporal T integration tests on dev-server (default), or on postgresql: the server in its production form
   --integration  only the integration tests
+  --long       only the tests that take minutes each, and are no part of a plain npm test
   --vllm       only the tests of the vLLM engine, with the real vLLM of this checkout (or ACECODER_VLLM_PYTHON)
   --quick      checks of TypeScript and documents, unit and replay tests: no server, no Python
   --help       print this
@@ -103,23 +104,26 @@ function pytest(name: string, args: string[]): Part {
 function partsOf(options: {
   quick: boolean;
   integration: boolean;
+  long: boolean;
   vllm: boolean;
   files: string[];
   pattern: string | undefined;
 }): Part[] {
-  const { quick, integration, vllm, pattern } = options;
+  const { quick, integration, long, vllm, pattern } = options;
   if (options.files.length === 0) {
     if (pattern !== undefined)
       throw new Error(`-t ${pattern} needs the test files to look in: npm test -- FILE -t ${pattern}`);
     const checks = [typeCheck, lint, format, importRules, unusedExports, documents];
     if (vllm) return [pytest('pytest vllm', VLLM_TESTS), vitest(['test/integration/vllm.test.ts'])];
+    const runtime = 'workers/runtime/tests';
+    if (long) return [vitest(['--project=long']), pytest('pytest long', [runtime, '-m', 'long'])];
     if (integration) return [vitest(['--project=integration'])];
     if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
     // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
     // it alone keeps two cores busy when the other lane has nothing left.
-    const processes = 'workers/runtime/tests/test_processes.py';
+    const processes = `${runtime}/test_processes.py`;
     return [
-      vitest([]),
+      vitest(['--project=unit', '--project=integration', '--project=replay']),
       ...checks,
       packed,
       ...(existsSync(join(root, 'pyrightconfig.json')) ? [pythonTypes] : []),
@@ -128,7 +132,7 @@ function partsOf(options: {
       pytest('pytest sandbox', ['workers/sandbox/tests']),
       pytest('pytest client', ['workers/client/tests']),
       pytest('pytest trackers', ['workers/trackers/tests']),
-      pytest('pytest runtime', ['workers/runtime/tests', `--ignore=${processes}`]),
+      pytest('pytest runtime', [runtime, '-m', 'not long', `--ignore=${processes}`]),
       pytest('pytest processes', [processes]),
     ];
   }
@@ -266,6 +270,7 @@ function askRealVllm(): void {
 const OPTIONS = {
   quick: FLAG,
   integration: FLAG,
+  long: FLAG,
   vllm: FLAG,
   store: { type: 'string' },
   temporal: { type: 'string' },
@@ -277,9 +282,9 @@ async function main({ values, positionals: files }: CommandLine<typeof OPTIONS>)
   if (store) environment['ACECODER_TEST_STORE'] = store;
   const temporal = checkTemporal(values.temporal);
   if (temporal) environment['ACECODER_TEST_TEMPORAL'] = temporal;
-  const { quick, integration, vllm } = values;
+  const { quick, integration, long, vllm } = values;
   if (vllm) askRealVllm();
-  const parts = partsOf({ quick, integration, vllm, files, pattern: values.testNamePattern });
+  const parts = partsOf({ quick, integration, long, vllm, files, pattern: values.testNamePattern });
   mkdirSync(logs(), { recursive: true });
   const run = new Run(files.length > 0 || vllm);
   const stopped = await run.all(parts);

@@ -13,11 +13,12 @@ import json
 import os
 import platform
 import sys
+from importlib import metadata
 
-from operations import runtime_operations
+from operations import TrainRewardModelParams, TrainRewardModelResult, runtime_operations
 from runtime import methods
 from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
-from serve import keep_running_without_log, serve
+from serve import Call, keep_running_without_log, serve
 
 # Read by the libraries while they are imported. The first is how long a thread spins before it sleeps. The work of a
 # small model comes in pieces of microseconds: to sleep between them takes as long as they do, and threads that never
@@ -31,6 +32,13 @@ OF_RANK_0 = ("checkModel", "importModel", "buildMicroModel", "checkTable", "impo
 """Operations of which the other ranks know nothing."""
 
 
+def _train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewardModelResult:
+    """Train a reward model. What only it needs is imported now: that takes half as long as all other imports."""
+    from runtime.reward_model import train_reward_model
+
+    return train_reward_model(params, call)
+
+
 def main() -> None:
     """Start the other processes, and serve, deterministically, until the parent is gone."""
     if sys.argv[1:] == ["--describe"]:
@@ -42,7 +50,6 @@ def main() -> None:
     # Imported with the device taken, and by all processes at the same time.
     import torch
     import transformers
-    import trl
 
     from runtime.checkpoints import environment
     from runtime.fine_tuning import fine_tune
@@ -50,7 +57,6 @@ def main() -> None:
     from runtime.models import check_model, import_model, make_deterministic, release_models
     from runtime.parallel import join_processes
     from runtime.policy_update import update_policy
-    from runtime.reward_model import train_reward_model
     from runtime.sampling import sample
     from runtime.scoring import score
     from runtime.tables import check_table, export_table, import_table
@@ -64,7 +70,7 @@ def main() -> None:
         releaseModels=release_models,
         sample=sample,
         score=score,
-        trainRewardModel=train_reward_model,
+        trainRewardModel=_train_reward_model,
         updatePolicy=update_policy,
         fineTune=fine_tune,
         checkTable=check_table,
@@ -74,7 +80,7 @@ def main() -> None:
     versions = {
         "python": platform.python_version(),
         "transformers": transformers.__version__,
-        "trl": trl.__version__,
+        "trl": metadata.version("trl"),
         **{name: str(value) for name, value in environment().items()},
     }
     # An error of the device itself stays with the process: every later use of the device would meet it.

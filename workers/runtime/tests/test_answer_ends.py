@@ -125,6 +125,7 @@ def test_a_warm_up_makes_smaller_steps(micro_model: Path, finished: str, tmp_pat
     assert weight_digests(tmp_path / "warm/output") == weight_digests(tmp_path / "slow/output")
 
 
+@pytest.mark.long
 def test_rl_teaches_a_policy_to_end_its_answers(tmp_path: Path) -> None:
     shares = measured(tmp_path, rounds=6)
     assert shares["before"] < 0.05

@@ -7,7 +7,6 @@ import labFile from '../../infra/experiments/lab.json' with { type: 'json' };
 import { merge } from '../../workflows/contract/presets.js';
 import { createServices } from '../../workers/plugins/services.js';
 import { artifactStore, SHARED_QUEUE, temporalClient } from '../fixtures/harness.js';
-import { allQuestions, FAMILIES, labQuestions } from '../lab/questions.js';
 import { runSeed, type LabSettings } from '../lab/run.js';
 
 const SMALL = {
@@ -28,37 +27,6 @@ const SMALL = {
   // What a policy learns is looked at with reward from tests.
   recipes: { best: { rewardModel: { epochs: 3 }, reinforcement: { rounds: 1 } } },
 };
-
-it('asks validation questions of nobody else', () => {
-  for (const family of FAMILIES) {
-    const of = (seed: number): string[] =>
-      (['seen', 'unseen'] as const).flatMap((kinds) =>
-        labQuestions(family, seed, Infinity, kinds).map(({ seed: { id } }) => id),
-      );
-    const validation = new Set(of(0));
-    const others = of(1);
-    expect(others.filter((id) => validation.has(id))).toEqual([]);
-    expect(validation.size + others.length).toBe(allQuestions(family).length);
-  }
-});
-
-it('keeps whole kinds of question for the end', () => {
-  for (const family of FAMILIES) {
-    const [seen, unseen] = (['seen', 'unseen'] as const).map(
-      (kinds) => new Set(labQuestions(family, 1, Infinity, kinds).map(({ kind }) => kind)),
-    );
-    expect([...unseen!].filter((kind) => seen!.has(kind))).toEqual([]);
-    expect(unseen!.size).toBe(2);
-  }
-});
-
-it('gives every question one right answer and wrong ones that differ, in shares of one', () => {
-  for (const { answers, shares } of FAMILIES.flatMap(allQuestions)) {
-    expect(new Set(answers).size).toBe(answers.length);
-    expect(shares).toHaveLength(answers.length);
-    expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 9);
-  }
-});
 
 it('learns from tests, and its reward model ranks programs of questions never seen', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'acecoder-lab-'));
