@@ -59,6 +59,9 @@ const SHARE_WHEN_FULL = 0.5;
 /** Times that a blob is fetched for a link where others remove it in between. */
 const FETCHES = 3;
 
+/** Where a file goes besides staying where it is: into the cache of this host, and to the store. Both by default. */
+export type PutOptions = { cached?: boolean; sent?: true } | { cached?: true; sent: boolean };
+
 export class BlobCache {
   readonly #blobs: string;
   readonly #spool: string;
@@ -170,10 +173,11 @@ export class BlobCache {
   }
 
   /**
-   * Stores a file, which stays where it is. The cache takes it too, unless `cached` is false. A file below the cache's
-   * folder is linked instead of copied, because such files are written once.
+   * Stores a file, which stays where it is. The cache takes it too, unless `cached` is false. With `sent` false the
+   * cache alone takes it. A file below the cache's folder is linked instead of copied, because such files are written
+   * once.
    */
-  async putFile(path: string, name: string, { cached = true } = {}): Promise<ManifestFile> {
+  async putFile(path: string, name: string, { cached = true, sent = true }: PutOptions = {}): Promise<ManifestFile> {
     const spooled = await this.spoolPath();
     try {
       await this.makingRoom(() =>
@@ -181,7 +185,8 @@ export class BlobCache {
       );
       const sha256 = await fileDigest(spooled);
       const { size } = await stat(spooled);
-      await this.putBlob(sha256, cached ? await this.adopt(spooled, sha256) : spooled);
+      const blob = cached ? await this.adopt(spooled, sha256) : spooled;
+      if (sent) await this.putBlob(sha256, blob);
       return { name, sha256, bytes: size, encoding: 'identity' };
     } finally {
       await rm(spooled, { force: true });
@@ -189,7 +194,7 @@ export class BlobCache {
   }
 
   /** Stores all files of a folder under their relative names, in name order; as {@link putFile}. */
-  async putFolder(folder: string, prefix = '', options?: { cached: boolean }): Promise<ManifestFile[]> {
+  async putFolder(folder: string, prefix = '', options?: PutOptions): Promise<ManifestFile[]> {
     const names = await filesOf(folder);
     const files: ManifestFile[] = [];
     // Two at once: while one is sent, the next is hashed.

@@ -71,6 +71,8 @@ export function safeName(text: string, { keepCase = false } = {}): string {
 
 /** Folder in a policy with the optimizer's state. The next round alone reads it. */
 export const TRAINING_STATE = 'training-state';
+/** Whether a file of a policy belongs to the state of its optimizer. */
+export const isTrainingState = (file: string): boolean => file.startsWith(`${TRAINING_STATE}/`);
 
 export const objectKeys = {
   blob: (hex: string) => `blobs/sha256/${hex}`,

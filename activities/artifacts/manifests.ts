@@ -16,7 +16,7 @@ import {
 } from '../../workflows/contract/index.js';
 import type { BlobCache } from './cache.js';
 import { corrupt } from './corrupt.js';
-import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
+import { artifactDigest, isTrainingState, objectKeys, TRAINING_STATE } from './keys.js';
 import type { S3Objects } from './objects.js';
 import { PrunedDocument, type Part } from './pruned.js';
 
@@ -31,6 +31,8 @@ export interface Draft {
   config: unknown;
   metrics: Metrics;
   seconds: number;
+  /** Why the optimizer's state among the files is in the cache of this host alone; absent: the store holds it. */
+  hostOnly?: PrunedDocument | undefined;
 }
 
 /** A manifest, and whether this writer's draft became it. */
@@ -83,9 +85,10 @@ export class Manifests {
     return manifest;
   }
 
-  /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
-  async commit(draft: Draft, producer: Producer): Promise<Committed> {
-    await requireBlobs(this.cache, draft.files, { fresh: MODELS.has(draft.kind) });
+  /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. See {@link Draft}. */
+  async commit({ hostOnly, ...draft }: Draft, producer: Producer): Promise<Committed> {
+    const sent = hostOnly ? draft.files.filter(({ name }) => !isTrainingState(name)) : draft.files;
+    await requireBlobs(this.cache, sent, { fresh: MODELS.has(draft.kind) });
     const files = [...draft.files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
     const manifest = Manifest.parse({
       ...draft,
@@ -97,6 +100,8 @@ export class Manifests {
       createdAt: new Date().toISOString(),
     });
     const key = objectKeys.manifest(draft.kind, draft.stageKey);
+    // Before the manifest: whoever reads that finds out why the store lacks files.
+    if (hostOnly) await this.objects.putJson(objectKeys.pruned(key, 'trainingState'), hostOnly);
     if (await this.objects.putJson(key, manifest)) return { manifest, won: true };
     const winner = await this.find(key);
     if (!winner) throw new StageFailure('StoreUnavailable', `${key} was refused as existing and cannot be read`);

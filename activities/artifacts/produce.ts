@@ -11,6 +11,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { artifactDigest, objectKeys, stageKey, type Recipe } from './keys.js';
 import { refOf, requireBlobs } from './manifests.js';
+import type { PrunedDocument } from './pruned.js';
 import type { ArtifactStore } from './store.js';
 
 /** What making an artifact gives: stored files, and metrics, which are outside the digest. */
@@ -18,6 +19,8 @@ export interface Product {
   files: ManifestFile[];
   rows?: number;
   metrics: Metrics;
+  /** Why the optimizer's state among the files stays on this host; absent: the store holds it. */
+  hostOnly?: PrunedDocument | undefined;
   /** Overrides the measured seconds where the work was spread over shards. */
   seconds?: number;
 }
@@ -48,6 +51,7 @@ export async function produce(
       inputs: inputRefs,
       config: recipe.semantics,
       metrics: product.metrics,
+      hostOnly: product.hostOnly,
       seconds: product.seconds ?? (performance.now() - started) / 1000,
     },
     producer,

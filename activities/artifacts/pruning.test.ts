@@ -1,7 +1,7 @@
 /** What may be pruned of RL rounds, and which blobs documents still need. Pure. */
 import { describe, expect, it } from 'vitest';
 import type { Part } from './pruned.js';
-import { namedBy, neededBlobs, prunable, type Named } from './pruning.js';
+import { namedBy, neededBlobs, newestStored, prunable, type Named } from './pruning.js';
 import type { ArtifactRef } from '../../workflows/contract/index.js';
 
 const policy = (name: string): ArtifactRef => ({
@@ -58,6 +58,20 @@ describe('prunable', () => {
       4: 'trainingState',
     });
     expect(partsOf({ policies: new Map([...ROUNDS].slice(0, 1)) })).toEqual({});
+  });
+
+  it('leaves the newest state that the store holds, and what the rounds since then are trained again from', () => {
+    const stateless = new Set([1, 2, 4, 5].map((round) => POLICIES[round - 1]!.key));
+    const parts = prunable({ policies: ROUNDS, needed: [BASE], keepRounds: 1 }, documents(), new Set(), stateless);
+    const rounds = [...parts].map(([key, part]) => [POLICIES.findIndex((policy) => policy.key === key) + 1, part]);
+    expect(rounds).toEqual([
+      [1, 'all'],
+      [2, 'all'],
+      [4, 'trainingState'],
+    ]);
+    expect(newestStored(ROUNDS, stateless)).toBe(3);
+    // Of the first rounds, the store may hold no state: the start model is where they are trained again from.
+    expect(newestStored(ROUNDS, new Set(POLICIES.map(({ key }) => key)))).toBe(0);
   });
 
   it('decides about rounds alike, however many older ones it is given', () => {

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod';
 import { ArtifactRef, YOUNG_BLOB_SECONDS } from '../../workflows/contract/index.js';
-import { objectKeys, TRAINING_STATE } from './keys.js';
+import { isTrainingState, objectKeys } from './keys.js';
 import type { Part } from './pruned.js';
 import type { ArtifactStore } from './store.js';
 
@@ -104,7 +104,7 @@ export function neededBlobs(
 
 /** Whether a file belongs to one of the parts. */
 export function isPruned(file: string, parts: ReadonlySet<Part>): boolean {
-  return parts.has('all') || (parts.has('trainingState') && file.startsWith(`${TRAINING_STATE}/`));
+  return parts.has('all') || (parts.has('trainingState') && isTrainingState(file));
 }
 
 /**
@@ -143,8 +143,9 @@ export interface Rounds {
 /**
  * The parts that may go, by the policy's key.
  *
- * - The optimizer's state of all rounds except the newest, because the next round starts from that one.
- * - Every file of a round older than `keepRounds` that nothing needs. A finished round no longer needs the policy that
+ * - The optimizer's state of all rounds except the newest one whose state the store holds (`stateless` are the keys of
+ *   those without), because the next round starts from there, and trains again what came after it if it must.
+ * - Every file of a round older than `keepRounds` and than that one that nothing needs. A finished round no longer needs the policy that
  *   it updated or sampled. Every other document that names a policy goes on needing it.
  *
  * `kept` are the keys of the artifacts that other stages keep.
@@ -153,10 +154,12 @@ export function prunable(
   { policies, needed, keepRounds }: Rounds,
   documents: ReadonlyMap<string, Named>,
   kept: ReadonlySet<string>,
+  stateless: ReadonlySet<string> = new Set(),
 ): Map<string, Part> {
   const parts = new Map<string, Part>();
   if (keepRounds === null) return parts;
   const newest = Math.max(...policies.keys());
+  const start = newestStored(policies, stateless);
   const own = new Set([...policies.values()].map(({ key }) => key));
   const foreign = new Set<string>();
   for (const [document, { policies: names, round }] of documents) {
@@ -172,11 +175,16 @@ export function prunable(
   }
   const stays = new Set(needed.map(({ key }) => key));
   for (const [round, { key }] of policies) {
-    if (round === newest || kept.has(key)) continue;
-    const isNeeded = round > newest - keepRounds || stays.has(key) || foreign.has(key);
+    if (round === newest || round === start || kept.has(key)) continue;
+    const isNeeded = round > Math.min(newest - keepRounds, start) || stays.has(key) || foreign.has(key);
     parts.set(key, isNeeded ? 'trainingState' : 'all');
   }
   return parts;
+}
+
+/** The newest round whose optimizer state the store holds; 0 where it holds none. */
+export function newestStored(policies: Rounds['policies'], stateless: ReadonlySet<string>): number {
+  return Math.max(0, ...[...policies].flatMap(([round, { key }]) => (stateless.has(key) ? [] : [round])));
 }
 
 /** The pruned parts of all artifacts, by manifest key. */

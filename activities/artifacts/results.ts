@@ -15,7 +15,7 @@ import {
   type PublishedResult,
 } from '../../workflows/contract/index.js';
 import { linkOrCopy } from './files.js';
-import { artifactDigest, objectKeys, TRAINING_STATE } from './keys.js';
+import { artifactDigest, isTrainingState, objectKeys } from './keys.js';
 import { digestsOf, produce } from './produce.js';
 import type { ArtifactStore } from './store.js';
 
@@ -134,7 +134,7 @@ export async function resultsOf(
 
 /** The files of an artifact that people want: a policy's, without the optimizer's state. */
 export function filesOfResult({ files }: Pick<Manifest, 'files'>): ManifestFile[] {
-  return files.filter(({ name }) => !name.startsWith(`${TRAINING_STATE}/`));
+  return files.filter(({ name }) => !isTrainingState(name));
 }
 
 /**

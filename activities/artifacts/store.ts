@@ -10,8 +10,8 @@ import {
   type ManifestFile,
   type Producer,
 } from '../../workflows/contract/index.js';
-import { BlobCache, type BlobFile, type BlobTimes } from './cache.js';
-import { objectKeys, safeName, TRAINING_STATE } from './keys.js';
+import { BlobCache, type BlobFile, type BlobTimes, type PutOptions } from './cache.js';
+import { isTrainingState, objectKeys, safeName, TRAINING_STATE } from './keys.js';
 import { Manifests, type Committed, type Draft } from './manifests.js';
 import { S3Objects, type ListedObject, type ListedPage, type S3Options } from './objects.js';
 import { rowFiles, RowFiles, type Rows } from './rows.js';
@@ -62,10 +62,13 @@ interface BlobStore {
   sweepHost(milliseconds: number): Promise<void>;
   /** A new path in the spool folder for a file that is being written. */
   spoolPath(suffix?: string): Promise<string>;
-  /** Stores a file, which stays where it is. The cache takes it too, unless `cached` is false. */
-  putFile(path: string, name: string, options?: { cached?: boolean }): Promise<ManifestFile>;
+  /**
+   * Stores a file, which stays where it is. The cache takes it too, unless `cached` is false. With `sent` false the cache
+   * alone takes it.
+   */
+  putFile(path: string, name: string, options?: PutOptions): Promise<ManifestFile>;
   /** Stores all files of a folder under their relative names, in name order. */
-  putFolder(folder: string, prefix?: string, options?: { cached: boolean }): Promise<ManifestFile[]>;
+  putFolder(folder: string, prefix?: string, options?: PutOptions): Promise<ManifestFile[]>;
   /** Path on this host of a blob's uncompressed bytes. @throws StageFailure `ArtifactCorrupt`. */
   fetch(file: BlobFile): Promise<string>;
   /** A link with which anybody may read a file, under its name, for so many seconds; a week at most. */
@@ -107,7 +110,10 @@ interface ManifestStore {
   manifest(ref: ArtifactRef): Promise<Manifest>;
   /** As {@link manifest}, of an artifact whose files are wanted. @throws StageFailure `ArtifactPruned` too. */
   wholeManifest(ref: ArtifactRef): Promise<Manifest>;
-  /** Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. */
+  /**
+   * Writes the manifest of a draft whose blobs are stored, or returns that of an earlier writer. Of files that its
+   * `hostOnly` names, this host has the only copy.
+   */
   commit(draft: Draft, producer: Producer): Promise<Committed>;
   /**
    * Why an artifact can no longer be read; undefined where it can. `trainingState` asks for the optimizer's state too.
@@ -249,7 +255,7 @@ async function materialise(
   const existing = await cache.folderNamed(name);
   if (existing) return existing;
   const { files } = await manifests.of(ref);
-  const wanted = files.filter((file) => trainingState || !file.name.startsWith(`${TRAINING_STATE}/`));
+  const wanted = files.filter((file) => trainingState || !isTrainingState(file.name));
   try {
     return await cache.makeFolder(name, wanted);
   } catch (error) {

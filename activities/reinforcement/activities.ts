@@ -34,6 +34,7 @@ import {
   keptArtifacts,
   MODEL_DOCUMENTS,
   neededBlobs,
+  newestStored,
   prunable,
   prunedParts,
   pruningHorizon,
@@ -168,6 +169,16 @@ async function verifierRates(
       rates.set(questionId, { truePositive, falsePositive });
   }
   return rates;
+}
+
+/** What the store says of a round's optimizer state that stays on the host that trained. */
+function onThisHost(round: number, storeStateEvery: number): PrunedDocument {
+  return {
+    workflowId: currentProducer().workflowId,
+    at: new Date().toISOString(),
+    policy: `round ${round}, reinforcement.execution.storeStateEvery ${storeStateEvery}`,
+    advice: 'The stage trains the rounds since the last stored one again where it needs it.',
+  };
 }
 
 /** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
@@ -553,9 +564,12 @@ export function reinforcementActivities(services: Services) {
                   `${expected.length}`,
               );
             }
+            // What is made again is asked for by somebody who lacks it.
+            const { storeStateEvery } = execution;
+            const isSent = 'again' in given || input.round % storeStateEvery === 0 || input.round === rounds;
             const files = [
               ...(await store.putFolder(output)),
-              ...(await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`)),
+              ...(await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`, { sent: isSent })),
             ];
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
@@ -563,6 +577,7 @@ export function reinforcementActivities(services: Services) {
             set('reward', trained.reduce((sum, { reward }) => sum + reward!, 0) / trained.length, {});
             return {
               files,
+              hostOnly: isSent ? undefined : onThisHost(input.round, storeStateEvery),
               metrics: {
                 ...result.metrics,
                 round: input.round,
@@ -580,6 +595,9 @@ export function reinforcementActivities(services: Services) {
         await models.versions(),
       );
       if (await store.prunedFailure(produced.ref)) return { ...produced, pruned: true };
+      // The next round reads it here. In a folder it stays in the cache, which may be its only place.
+      if (!produced.reused && (await store.prunedFailure(produced.ref, { trainingState: true })))
+        await store.materialise(produced.ref, { trainingState: true });
       // Nothing on this host reads the policy before the one that was updated any more, unless it is the reference.
       const { inputs } = await store.manifest(input.inputs.policy);
       const before = ArtifactRef.optional().parse(inputs['policy']);
@@ -613,8 +631,9 @@ export function reinforcementActivities(services: Services) {
       const read = () =>
         documents.read((count) => reportProgress({ done: count, total: 0, message: 'documents read' }));
       const kept = await keptArtifacts(store);
-      const parts = prunable({ policies, needed, keepRounds }, await read(), kept);
       const marked = await prunedParts(store);
+      const stateless = new Set([...marked.keys()]);
+      const parts = prunable({ policies, needed, keepRounds }, await read(), kept, stateless);
       const at = new Date().toISOString();
       for (const [round, { key, digest, bytes, kind }] of policies) {
         const part = parts.get(key);
@@ -644,7 +663,8 @@ export function reinforcementActivities(services: Services) {
       const neededNow = neededBlobs(await read(), pruned);
       const result = { rounds: 0, swept: 0, sweptBytes: 0 };
       // The first round about which a later look has something to do.
-      let next = keepRounds === null ? last : Math.max(1, last - keepRounds + 1);
+      let next =
+        keepRounds === null ? last : Math.max(1, Math.min(last - keepRounds + 1, newestStored(policies, stateless)));
       const holding: ArtifactRef[] = [];
       for (const [round, ref] of policies) {
         const gone = pruned.get(ref.key);

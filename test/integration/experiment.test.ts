@@ -8,7 +8,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
 import { root } from '../../infra/setup/paths.mjs';
-import { objectKeys } from '../../activities/artifacts/keys.js';
+import { isTrainingState, objectKeys } from '../../activities/artifacts/keys.js';
 import { digestsOf } from '../../activities/artifacts/produce.js';
 import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
 import { resultsOf } from '../../activities/artifacts/results.js';
@@ -21,6 +21,7 @@ import {
   Summary,
   type ArtifactRef,
   type ExperimentStatus,
+  type ManifestFile,
   type StageName,
 } from '../../workflows/contract/index.js';
 import { checkModels, checkNoneTrainedAgain, checkStored, checkTrainings, trainingsOf } from '../chaos/checks.js';
@@ -361,6 +362,78 @@ describe('the whole chain', () => {
     const reader = artifactStore();
     expect(await reader.materialise(second)).toBeTruthy();
     expect(await keptArtifacts(store)).toContain(second.key);
+  });
+
+  it('trains rounds again whose optimizer state was on a host that is lost, and ends in the same bytes', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const {
+      inputs: { reference: policy },
+    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const input = (salt: string, execution: object): object => ({
+      inputs: { questions: filtering, policy },
+      config: { ...micro('states').stages.reinforcement, reward: {}, seed: 9, rounds: 4, salt, execution },
+    });
+    const statesOf = async (ref: ArtifactRef): Promise<ManifestFile[]> =>
+      (await store.manifest(ref)).files.filter(({ name }) => isTrainingState(name));
+    const homes = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'acecoder-host-')));
+    const hostOf = (home: string) => workerProcess('states', { ...inject('environment'), ACECODER_HOME: home });
+    let worker = hostOf(homes[0]!);
+    try {
+      const handle = await startWorkflow('reinforcement', input('host', { storeStateEvery: 3, keepRounds: 1 }), {
+        taskQueue: 'states',
+      });
+      const updates = async (): Promise<number> => (await requestsFor(handle, 'reinforcement.update')).length;
+      await expect.poll(updates).toBeGreaterThanOrEqual(3);
+      await worker.kill();
+      const before = await updates();
+      rmSync(homes[0]!, { recursive: true, force: true });
+      worker = hostOf(homes[1]!);
+      const { ref } = (await handle.result()) as { ref: ArtifactRef };
+      const [first, second, third, last] = [...(await roundsOf(store, ref)).values()];
+      const isStored = async (round: ArtifactRef): Promise<boolean> =>
+        !(await store.missingBlob(await statesOf(round), { fresh: false }));
+      if (before === 3) {
+        // The third round lacked the second one's state, and that the first one's: both asked twice, and two were made
+        // again.
+        expect(await updates()).toBe(4 + 2 + 2);
+        expect(await Promise.all([first!, second!].map(isStored))).toEqual([true, true]);
+      }
+      expect(await Promise.all([third!, last!].map(isStored))).toEqual([true, true]);
+
+      const plain = await startWorkflow('reinforcement', input('plain', {}));
+      const { ref: same } = (await plain.result()) as { ref: ArtifactRef };
+      expect(same.key).not.toBe(ref.key);
+      const digests = async (newest: ArtifactRef): Promise<string[]> =>
+        [...(await roundsOf(store, newest)).values()].map(({ digest }) => digest);
+      expect(await digests(ref)).toEqual(await digests(same));
+    } finally {
+      await worker.stop();
+      for (const home of homes) rmSync(home, { recursive: true, force: true });
+    }
+  });
+
+  it('keeps the optimizer state of rounds between two stored ones on the host', async () => {
+    const { filtering, reinforcement } = artifactsOf(await firstRun());
+    const store = artifactStore();
+    const {
+      inputs: { reference: policy },
+    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const config = { ...micro('sent').stages.reinforcement, reward: {}, seed: 11, rounds: 3 };
+    const handle = await startWorkflow('reinforcement', {
+      inputs: { questions: filtering, policy },
+      config: { ...config, execution: { storeStateEvery: 2, keepRounds: null } },
+    });
+    const { ref } = (await handle.result()) as { ref: ArtifactRef };
+    const isSent = await Promise.all(
+      [...(await roundsOf(store, ref)).values()].map(async (round) => {
+        const states = (await store.manifest(round)).files.filter(({ name }) => isTrainingState(name));
+        expect(states.length).toBeGreaterThan(0);
+        return !(await store.missingBlob(states, { fresh: false }));
+      }),
+    );
+    expect(isSent).toEqual([false, true, true]);
+    expect(await requestsFor(handle, 'reinforcement.update')).toHaveLength(3);
   });
 
   it('reuses every stage of an equal experiment, and says whose work it is', async () => {

@@ -246,6 +246,13 @@ const RoundSettings = z
               'of older ones the manifests stay, and what was pruned is made again where it is needed; null: all ' +
               'stay, with the state of their optimizers',
           ),
+        storeStateEvery: count
+          .default(1)
+          .describe(
+            'rounds from one stored optimizer state to the next; between them the state stays on the host that ' +
+              'trained, and where that host is lost, the rounds since the last stored one are trained again from ' +
+              'their stored rollouts',
+          ),
       })
       .prefault({})
       .describe(EXECUTION),
@@ -650,12 +657,14 @@ function storedCopies(
   {
     rounds,
     referenceRefresh,
-    execution: { keepRounds },
+    execution: { keepRounds, storeStateEvery },
   }: Pick<ReinforcementConfig, 'rounds' | 'referenceRefresh' | 'execution'>,
   secondsPerRound: number,
 ): number {
   if (keepRounds === null) return 3 * rounds;
   const whole = Math.min(rounds, 1 + Math.ceil(YOUNG_BLOB_SECONDS / secondsPerRound));
-  const weights = Math.min(rounds, keepRounds + (referenceRefresh === null ? 0 : 1));
-  return 3 * whole + Math.max(0, weights - whole);
+  const reference = referenceRefresh === null ? 0 : 1;
+  const weights = Math.min(rounds, Math.max(whole, keepRounds + reference, storeStateEvery + reference));
+  const states = Math.min(whole, 1 + Math.ceil(whole / storeStateEvery));
+  return weights + 2 * states;
 }
