@@ -565,7 +565,7 @@ export function reinforcementActivities(services: Services) {
               );
             }
             // What is made again is asked for by somebody who lacks it.
-            const { storeStateEvery } = execution;
+            const { storeStateEvery = 1 } = execution;
             const isSent = 'again' in given || input.round % storeStateEvery === 0 || input.round === rounds;
             const files = [
               ...(await store.putFolder(output)),

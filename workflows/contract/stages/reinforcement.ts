@@ -247,11 +247,11 @@ const RoundSettings = z
               'stay, with the state of their optimizers',
           ),
         storeStateEvery: count
-          .default(1)
+          .optional()
           .describe(
             'rounds from one stored optimizer state to the next; between them the state stays on the host that ' +
               'trained, and where that host is lost, the rounds since the last stored one are trained again from ' +
-              'their stored rollouts',
+              'their stored rollouts; absent: 1',
           ),
       })
       .prefault({})
@@ -657,7 +657,7 @@ function storedCopies(
   {
     rounds,
     referenceRefresh,
-    execution: { keepRounds, storeStateEvery },
+    execution: { keepRounds, storeStateEvery = 1 },
   }: Pick<ReinforcementConfig, 'rounds' | 'referenceRefresh' | 'execution'>,
   secondsPerRound: number,
 ): number {
