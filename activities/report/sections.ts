@@ -8,8 +8,8 @@ import {
   type ArtifactRef,
   type EvaluationResult,
   type Frontier,
-  type Summary,
 } from '../../workflows/contract/index.js';
+import { loadingSnippet } from './model-card.js';
 import { comparisons } from './compared.js';
 import { facts, sentences, table } from './elements.js';
 import type { Figures } from './figures.js';
@@ -964,40 +964,6 @@ ${table(
 )}`;
 }
 
-/**
- * Python that loads a model folder with Hugging Face transformers and uses it once. docs/how-to/results.md shows the
- * same for a reward model, and workers/runtime/tests/test_reward_model.py runs that.
- *
- * @example
- * loadingSnippet({ name: 'rewardModel', artifact, folder: 'models/rewardModel' });
- */
-function loadingSnippet({ artifact, folder }: Pick<Summary['models'][number], 'artifact' | 'folder'>): string {
-  const isRewardModel = artifact.kind === 'rewardModel';
-  const auto = isRewardModel ? 'AutoModelForSequenceClassification' : 'AutoModelForCausalLM';
-  const template = 'tokenizer.apply_chat_template(messages';
-  const use = isRewardModel
-    ? [
-        '# The bare question and the bare program: the folder has the template that the model was trained with.',
-        'messages = [{"role": "user", "content": question}, {"role": "assistant", "content": program}]',
-        `inputs = ${template}, return_tensors="pt", return_dict=True)`,
-        'score = model(**inputs).logits[0, 0].item()',
-      ]
-    : [
-        'messages = [{"role": "user", "content": question}]',
-        `inputs = ${template}, add_generation_prompt=True, return_tensors="pt", return_dict=True)`,
-        'output = model.generate(**inputs, max_new_tokens=256)',
-        'answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)',
-      ];
-  return [
-    `from transformers import ${auto}, AutoTokenizer`,
-    '',
-    `folder = ${JSON.stringify(folder)}`,
-    'tokenizer = AutoTokenizer.from_pretrained(folder)',
-    `model = ${auto}.from_pretrained(folder)`,
-    ...use,
-  ].join('\n');
-}
-
 function modelsSection({ experiment, models }: ReportInput, figures: Figures): Html {
   if (models.length === 0) return html`<p>No model was trained.</p>`;
   return html`${models.map((model) => {
@@ -1010,7 +976,7 @@ function modelsSection({ experiment, models }: ReportInput, figures: Figures): H
     return html`<h3>${model.name}</h3>
 <p>${figures.key(model.artifact)}, ${bytesText(model.artifact.bytes)}, ${place}.</p>
 <details><summary>How to load it</summary>
-<pre tabindex="0"><code>${loadingSnippet({ ...model, folder: model.folder || fetched })}</code></pre></details>
+<pre tabindex="0"><code>${loadingSnippet(model.artifact.kind, model.folder || fetched)}</code></pre></details>
 `;
   })}`;
 }

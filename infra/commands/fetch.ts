@@ -1,6 +1,6 @@
 /** `npm run fetch -- WORKFLOW_ID [FOLDER]`: gets what a workflow made out of the store, without a worker. */
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { safeName } from '../../activities/artifacts/keys.js';
 import { refOf } from '../../activities/artifacts/manifests.js';
@@ -10,7 +10,8 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
-import { TRAINED, type ArtifactRef, type ManifestFile } from '../../workflows/contract/index.js';
+import { modelCard, startModel } from '../../activities/report/model-card.js';
+import { TRAINED, type ArtifactRef, type Manifest, type ManifestFile } from '../../workflows/contract/index.js';
 import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';
 
@@ -22,7 +23,7 @@ set. It asks the store alone, so no worker and no Temporal server need run. FOLD
 without it, it is a folder of the workflow's name in the working folder. With the key of an artifact, such as
 artifacts/pairs/….json, it gets that one.
 
-  --models      the trained models too, as Hugging Face folders in FOLDER/models
+  --models      the trained models too, as Hugging Face folders in FOLDER/models, each with a model card
   --all         every artifact of the stages too, each in a folder of the stage's name
   --run RUN_ID  of this run, where a workflow id had several (default: the newest)
   --link        get nothing, and print links that open without a key
@@ -32,10 +33,15 @@ artifacts/pairs/….json, it gets that one.
 
 ${WHICH_STORE}`;
 
+/** The model card, by the name that the hub shows. */
+const CARD = 'README.md';
+
 /** A file that is wanted, and its folder below the target. */
 interface Wanted {
   folder: string;
   files: ManifestFile[];
+  /** Of a trained model, which gets a card. */
+  trained?: { name: string; manifest: Manifest };
 }
 
 /** The artifact of a key, in the folder itself. */
@@ -61,7 +67,14 @@ async function resultOf(
   const wanted: Wanted[] = [];
   for (const [name, ref] of Object.entries(results)) {
     const folder = folderOf(name, ref);
-    if (folder !== undefined) wanted.push({ folder, files: filesOfResult(await store.wholeManifest(ref)) });
+    if (folder === undefined) continue;
+    const manifest = await store.wholeManifest(ref);
+    const model = TRAINED.find((each) => each.name === name)?.model;
+    wanted.push({
+      folder,
+      files: filesOfResult(manifest),
+      ...(model === undefined ? {} : { trained: { name: `${workflowId}, ${model}`, manifest } }),
+    });
   }
   return wanted;
 }
@@ -98,10 +111,14 @@ async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promis
     return;
   }
   try {
-    for (const each of wanted)
-      await placeFiles(store, each.files, join(folder, each.folder), 'link', (path) =>
-        console.log(relative(process.cwd(), path) || path),
-      );
+    const told = (path: string): void => console.log(relative(process.cwd(), path) || path);
+    for (const { files, folder: below, trained } of wanted) {
+      await placeFiles(store, files, join(folder, below), 'link', told);
+      if (!trained || files.some(({ name }) => name === CARD)) continue;
+      const card = join(folder, below, CARD);
+      await writeFile(card, modelCard(trained.name, trained.manifest, await startModel(store, trained.manifest)));
+      told(card);
+    }
   } finally {
     await rm(cache, { recursive: true, force: true });
   }

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
-import { root } from '../../infra/setup/paths.mjs';
+import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { isTrainingState, objectKeys } from '../../activities/artifacts/keys.js';
 import { digestsOf } from '../../activities/artifacts/produce.js';
 import { keptArtifacts, prunedParts, roundsOf } from '../../activities/artifacts/pruning.js';
@@ -209,6 +209,40 @@ describe('the whole chain', () => {
     expect((await fetch(new URL('../../etc/passwd', address))).status).toBe(404);
     watching.kill('SIGINT');
     expect(await ended).toEqual([0, null]);
+  });
+
+  it('gives its models with cards, whose Python loads and uses them', async () => {
+    await firstRun();
+    const { workflowId } = await startedFirst!;
+    const target = mkdtempSync(join(tmpdir(), 'models-'));
+    const fetching = spawn(
+      process.execPath,
+      ['--import', 'tsx', join(root, 'infra/commands/fetch.ts'), workflowId, target, '--models'],
+      { cwd: root, env: { ...process.env, ...inject('environment') }, stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    const said = text(fetching.stderr);
+    expect(await once(fetching, 'exit'), await said).toEqual([0, null]);
+    const names = readdirSync(join(target, 'models')).sort();
+    expect(names).toEqual(['fineTuned', 'policy', 'rewardModel']);
+    for (const name of names) {
+      const folder = join(target, 'models', name);
+      const card = readFileSync(join(folder, 'README.md'), 'utf8');
+      expect(card).toMatch(/^---\nlibrary_name: transformers\n/);
+      const [, code] = /```python\n([^]*?)\n```/.exec(card)!;
+      const given = 'question = "Write double(n)."\nprogram = "def double(n):\\n    return 2 * n"\n';
+      const python = spawn(
+        venvPython(),
+        ['-c', `${given}${code}\nprint(${name === 'rewardModel' ? 'score' : 'answer'})`],
+        {
+          cwd: folder,
+          stdio: ['ignore', 'pipe', 'pipe'],
+        },
+      );
+      const [told, wrong] = [text(python.stdout), text(python.stderr)];
+      expect(await once(python, 'exit'), await wrong).toEqual([0, null]);
+      expect((await told).trim()).not.toBe('');
+    }
+    rmSync(target, { recursive: true });
   });
 
   it('trains each round on exactly the planned rollouts less the recorded drops', async () => {
