@@ -9,7 +9,7 @@ import {
   type EvaluationResult,
   type Frontier,
 } from '../../workflows/contract/index.js';
-import { loadingSnippet } from './model-card.js';
+import { loadingSnippet } from '../artifacts/model-card.js';
 import { comparisons } from './compared.js';
 import { facts, sentences, table } from './elements.js';
 import type { Figures } from './figures.js';

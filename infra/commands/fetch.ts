@@ -10,7 +10,7 @@ import {
   storeOptionsFromEnvironment,
   type ArtifactStore,
 } from '../../activities/artifacts/store.js';
-import { modelCard, startModel } from '../../activities/report/model-card.js';
+import { modelCard, startModel } from '../../activities/artifacts/model-card.js';
 import { TRAINED, type ArtifactRef, type Manifest, type ManifestFile } from '../../workflows/contract/index.js';
 import { FLAG, runCommand, type CommandLine } from './command.js';
 import { environmentOfStore, WHICH_STORE } from './store-of-environment.js';

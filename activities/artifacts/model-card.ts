@@ -1,6 +1,6 @@
 /** Model cards of trained models, in the form of the Hugging Face hub, out of manifests. */
 import { ArtifactRef, figuresOf, type ArtifactKind, type Manifest } from '../../workflows/contract/index.js';
-import type { ArtifactStore } from '../artifacts/store.js';
+import type { ArtifactStore } from './store.js';
 
 /**
  * Python that loads a model folder with Hugging Face transformers and uses it once. docs/how-to/results.md shows the
