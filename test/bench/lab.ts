@@ -1,6 +1,7 @@
 /**
  * `npm run lab`: whether the whole chain learns, shown in minutes on a micro model, on a stack of its own. The parts
- * `watch` and `noise` ask what rewards are worth; they need dozens of runs, which a table of chances makes cheap.
+ * `watch` and `noise` ask what rewards are worth, and `curriculum` what chosen questions save. They need dozens of runs,
+ * which a table of chances makes cheap.
  *
  * The settings are those of infra/experiments/lab.json; its hyperparameters were chosen with `--validation`, whose
  * questions no other run asks.
@@ -16,6 +17,7 @@ import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { curriculumMeasures } from '../lab/curriculum.js';
 import { noiseMeasures } from '../lab/noise.js';
 import { FAMILIES, type Family } from '../lab/questions.js';
 import { runSeed, type LabSettings, type SeedFigures } from '../lab/run.js';
@@ -24,7 +26,7 @@ import { watchMeasures } from '../lab/watch.js';
 import { report, type Measure } from './table.js';
 
 /** The chain on the micro model, and what is shown by a cheap model of RL. */
-const PARTS = ['chain', 'watch', 'noise'] as const;
+const PARTS = ['chain', 'watch', 'noise', 'curriculum'] as const;
 type LabPart = (typeof PARTS)[number];
 /** Questions of the cheap parts. */
 const CHEAP_QUESTIONS = 400;
@@ -154,13 +156,16 @@ async function main(): Promise<void> {
 /** The parts that need the sandbox alone. */
 async function cheapMeasures(parts: readonly LabPart[]): Promise<Measure[]> {
   const measures: Measure[] = [];
-  if (!parts.includes('watch') && !parts.includes('noise')) return measures;
+  if (parts.every((part) => part === 'chain')) return measures;
   const services = createServices({ label: 'lab' });
   const say = (line: string): void => console.error(line);
   try {
-    const judged = await judgedQuestions(services.sandbox, 1, CHEAP_QUESTIONS);
+    const judgedOf = (family: Family) => judgedQuestions(services.sandbox, 1, CHEAP_QUESTIONS, family);
+    const judged = await judgedOf('structural');
     if (parts.includes('watch')) measures.push(...watchMeasures(judged, say));
     if (parts.includes('noise')) measures.push(...noiseMeasures(judged, say));
+    if (parts.includes('curriculum'))
+      measures.push(...curriculumMeasures({ structural: judged, nearMiss: await judgedOf('nearMiss') }, say));
   } finally {
     await services.close();
   }

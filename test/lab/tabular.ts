@@ -11,7 +11,7 @@ import { rewardRollouts, type JudgedRollout, type RewardRule } from '../../activ
 import type { Services } from '../../activities/runtime/services.js';
 import { Random } from '../../activities/statistics/random.js';
 import { SandboxLimits } from '../../workflows/contract/index.js';
-import { labQuestions } from './questions.js';
+import { labQuestions, type Family } from './questions.js';
 
 /** What a policy can answer to a question. */
 export interface Answer {
@@ -56,9 +56,14 @@ export interface Judged {
  * The laboratory's questions with one test per value of their domain, and the verdicts of the sandbox on all their
  * programs. What is made of them needs no more runs, because verdicts on a part of the tests are a part of these.
  */
-export async function judgedQuestions(sandbox: Services['sandbox'], seed: number, count: number): Promise<Judged[]> {
+export async function judgedQuestions(
+  sandbox: Services['sandbox'],
+  seed: number,
+  count: number,
+  family: Family,
+): Promise<Judged[]> {
   const limits = SandboxLimits.parse({});
-  const questions = labQuestions('structural', seed, count);
+  const questions = labQuestions(family, seed, count);
   const values = await evaluateCalls(
     sandbox,
     questions.map(({ seed: { id }, answers }) => ({
@@ -208,14 +213,26 @@ export function sampled(
   round: number,
 ): TableRollout[] {
   const chosen = random.shuffle(policy.world.questions.map((_, at) => at)).slice(0, questions);
-  return chosen.flatMap((question) => {
+  return rolloutsOf(policy, first, chosen, samples, random, `${round}`);
+}
+
+/** Samples several answers to each of some questions; `name` is in the ids of the rollouts. */
+export function rolloutsOf(
+  policy: TabularPolicy,
+  first: TabularPolicy,
+  questions: readonly number[],
+  samples: number,
+  random: Random,
+  name: string,
+): TableRollout[] {
+  return questions.flatMap((question) => {
     const [chances, before] = [policy.chances(question), first.chances(question)];
     return Array.from({ length: samples }, (_, sample): TableRollout => {
       let rest = random.next();
       let answer = chances.findIndex((chance) => (rest -= chance) < 0);
       if (answer < 0) answer = chances.length - 1;
       return {
-        id: `${round}-${question}-${sample}`,
+        id: `${name}-${question}-${sample}`,
         question,
         answer,
         logRatio: Math.log(chances[answer]! / before[answer]!),
