@@ -1,6 +1,7 @@
 import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import {
+  RoundCurriculum,
   roundSettings,
   RoundWatch,
   type ArtifactRef,
@@ -17,6 +18,13 @@ import { alarmOf, alarmText, type SeenRound } from './reward-alarm.js';
 interface Round {
   rollouts: ArtifactRef;
   rewards: ArtifactRef;
+}
+
+/** A draw of a round's questions, with what was made of it. */
+interface Draw extends Round {
+  plan: ArtifactRef;
+  verdicts: ArtifactRef | undefined;
+  scores: ArtifactRef | undefined;
 }
 
 /** What the watch for reward hacking keeps from round to round. */
@@ -47,6 +55,18 @@ interface Carry {
   steps?: StepCounts;
   /** Where rounds are watched. */
   watching?: Watching;
+  /** Where rounds have a curriculum: the last draw, whose plan says what is known of every question. */
+  drawn?: Pick<Draw, 'plan' | 'rewards'>;
+}
+
+/** What the details say of the draws of a round. */
+function curriculumText(
+  round: number,
+  { groups, firstWithoutSignal, withoutSignal, draws, extraRollouts, pools }: RoundCurriculum,
+): string {
+  const again = draws > 1 ? `, ${withoutSignal} after ${draws - 1} more draws of ${extraRollouts} rollouts` : '';
+  const sizes = Object.entries(pools).map(([pool, size]) => `${size} ${pool}`);
+  return `round ${round}: ${firstWithoutSignal} of ${groups} groups without signal${again}; ${sizes.join(', ')}`;
 }
 
 /** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
@@ -70,6 +90,9 @@ function prunedArtifact(error: unknown): string | undefined {
  * After a round that is new, the policies that nobody needs any more are pruned, next to the following round's work. A
  * round that the store answers needs no weights. Where another round or the end needs pruned ones, the round that made
  * them runs again.
+ *
+ * With a curriculum, a round's plan follows from the plan of the round before and from its rewards. Where groups without
+ * signal are drawn again, a round has several draws, each with the artifacts of the whole round.
  *
  * Settings may change from a round on. Every step works by those of its round, so that earlier rounds keep their keys.
  *
@@ -101,8 +124,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions, hardened } = inputs;
-  const programs = config.questions === 'hard' ? inputs.programs : undefined;
-  const { rounds, execution, asynchronous, referenceRefresh, watch } = config;
+  const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum } = config;
   const doing = (round: number, summary: string) => ({
     deviceClass: execution.deviceClass,
     summary: `round ${round}: ${summary}`,
@@ -132,17 +154,40 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   /** Until the rollouts of the round before are asked for. */
   let asked = Promise.resolve();
   const prepare = (round: number, policy: ArtifactRef): Promise<Round> => {
-    const prepared = preparing(round, policy, before);
+    const prepared = curriculum ? redrawing(round, policy, before) : drawing(round, policy, before);
     // Rewards of a watched round read what the watch saw before, whatever the speed of either round.
     if (watch) before = prepared;
     return prepared;
   };
-  const preparing = async (round: number, policy: ArtifactRef, earlier: Promise<Round> | undefined): Promise<Round> => {
+  /** Draws a round's questions until no group is left to replace. */
+  const redrawing = async (round: number, policy: ArtifactRef, before: Promise<Round> | undefined): Promise<Round> => {
+    let draw = await drawing(round, policy, before);
+    for (let number = 1; draw.incomplete; number += 1) {
+      await run.gate();
+      draw = await drawing(round, policy, before, { ...draw.incomplete, number });
+    }
+    return draw;
+  };
+  /** The last draw of all. What it made of questions that stay in the round is taken over by the next one. */
+  let drawn = carry?.drawn;
+  const drawing = async (
+    round: number,
+    policy: ArtifactRef,
+    before: Promise<Round> | undefined,
+    again?: Draw & { number: number },
+  ): Promise<Round & { incomplete?: Draw }> => {
+    const named = (what: string): string => (again ? `${what}, drawn again ${again.number}` : what);
+    const isFirst = drawn === undefined;
+    const programs = config.questions === 'hard' || (curriculum && isFirst) ? inputs.programs : undefined;
     // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
     // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
     // are asked for, also where a pause keeps them.
     const planning = asked.then(() =>
-      call('reinforcement.plan', doing(round, 'plan'), { config, round, inputs: { questions, programs, hardened } }),
+      call('reinforcement.plan', doing(round, named('plan')), {
+        config,
+        round,
+        inputs: { questions, programs, hardened, ...(drawn ? { earlier: drawn.plan, rewards: drawn.rewards } : {}) },
+      }),
     );
     let tellAsked = (): void => undefined;
     asked = new Promise((resolve) => {
@@ -152,12 +197,13 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     const { reward } = roundSettings(config, round);
     const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const { ref: plan } = counted('plan', round, await planning);
+    const takenOver = (earlier: ArtifactRef | undefined) => (earlier ? { earlier } : {});
     const sampling = withWeights(() =>
       run.interruptible(() => {
-        const calling = call('reinforcement.rollouts', doing(round, 'rollouts'), {
+        const calling = call('reinforcement.rollouts', doing(round, named('rollouts')), {
           config,
           round,
-          inputs: { plan, policy },
+          inputs: { plan, policy, ...takenOver(again?.rollouts) },
         });
         tellAsked();
         return calling;
@@ -169,23 +215,27 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     const [verdicts, scores] = await Promise.all([
       isJudged
         ? beside(
-            call('reinforcement.judge', doing(round, 'run programs'), { config, round, inputs: { plan, rollouts } }),
+            call('reinforcement.judge', doing(round, named('run programs')), {
+              config,
+              round,
+              inputs: { plan, rollouts, ...takenOver(again?.verdicts) },
+            }),
           )
         : undefined,
       reward.rewardModelWeight > 0
         ? beside(
-            call('reinforcement.score', doing(round, 'score'), {
+            call('reinforcement.score', doing(round, named('score')), {
               config,
               round,
-              inputs: { plan, rollouts, rewardModel: inputs.rewardModel! },
+              inputs: { plan, rollouts, rewardModel: inputs.rewardModel!, ...takenOver(again?.scores) },
             }),
           )
         : undefined,
     ]);
     if (verdicts) counted('judge', round, verdicts);
     if (scores) counted('score', round, scores);
-    if (earlier) await earlier;
-    const rewarded = await call('reinforcement.reward', doing(round, 'rewards'), {
+    if (before) await before;
+    const rewarded = await call('reinforcement.reward', doing(round, named('rewards')), {
       config,
       round,
       inputs: {
@@ -194,13 +244,18 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
         scores: scores?.ref,
         rewardModel: scores ? inputs.rewardModel : undefined,
         verifiers: reward.verifier ? inputs.verifiers : undefined,
-        plan: watch ? plan : undefined,
+        plan: watch || curriculum ? plan : undefined,
         calibrated: watching.calibrated,
       },
     });
     const { ref: rewards } = counted('reward', round, rewarded);
     if (watch) look(round, watch, rewarded);
-    return { rollouts, rewards };
+    if (!curriculum) return { rollouts, rewards };
+    drawn = { plan, rewards };
+    const told = RoundCurriculum.parse(rewarded.metrics['curriculum']);
+    await run.progress({ done: round - 1, total: rounds, unit: 'rounds', message: curriculumText(round, told) });
+    if (told.replace === 0) return { rollouts, rewards };
+    return { rollouts, rewards, incomplete: { plan, rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewards } };
   };
   const watching: Watching = carry?.watching ?? { seen: [] };
   /** Takes what was seen of a round. @throws ApplicationFailure `RewardHacked` where it is an alarm. */
@@ -293,6 +348,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
           ...{ round, policy, reference, metrics, anyNew, pruned: { from, held }, steps },
           ...(prepared ? { prepared } : {}),
           ...(watch ? { watching } : {}),
+          ...(drawn ? { drawn } : {}),
           ...(by === undefined ? {} : { by }),
         } satisfies Carry);
       }

@@ -6,14 +6,17 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { z } from 'zod';
+import { z } from 'zod';
 import {
   ArtifactRef,
+  CurriculumDraw,
+  CurriculumRow,
   judgedTests,
   ProgramRow,
   ReinforcementConfig,
   RewardRow,
   RolloutRow,
+  RoundCurriculum,
   RoundPromptRow,
   roundSettings,
   RoundWatch,
@@ -22,10 +25,11 @@ import {
   StageFailure,
   VerdictRow,
   VerifierRow,
+  type FilteredQuestionRow,
   type Produced,
   type StepName,
 } from '../../workflows/contract/index.js';
-import { collect, count } from '../artifacts/collections.js';
+import { collect, count, groupedBy } from '../artifacts/collections.js';
 import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
 import { produce, restore, type Product } from '../artifacts/produce.js';
 import {
@@ -55,6 +59,7 @@ import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
 import { correctionOf, wantsLogProbabilities } from './correction.js';
+import { countedPrograms, firstDraw, nextDraw, roundCurriculum, type NextDraw } from './curriculum.js';
 import { hardQuestions } from './hard-questions.js';
 import { hiddenTests, judgedRollouts, visiblePart } from './hidden-tests.js';
 import { rewardRollouts, type VerifierRates } from './rewards.js';
@@ -66,6 +71,16 @@ export interface RoundInput<I extends Record<string, ArtifactRef | undefined>> {
   config: unknown;
   round: number;
   inputs: I;
+}
+
+/** What a plan reads. */
+interface PlanInputs extends Record<string, ArtifactRef | undefined> {
+  questions: ArtifactRef;
+  programs?: ArtifactRef | undefined;
+  hardened?: ArtifactRef | undefined;
+  /** With a curriculum: the plan before, of this round or of the last one, and its rewards. */
+  earlier?: ArtifactRef | undefined;
+  rewards?: ArtifactRef | undefined;
 }
 
 /** What a policy update consumes. */
@@ -114,18 +129,39 @@ function shareOfTruncated(rollouts: readonly Pick<RolloutRow, 'promptIds' | 'fin
   return answers.filter(({ finish }) => finish === 'length').length / Math.max(1, answers.length);
 }
 
-/** What the watch saw, in a file next to the rewards. */
-const WATCH_FILE = 'watch.jsonl';
+/** What sampling counts. */
+const RolloutMetrics = z.object({ rollouts: z.number(), tokens: z.number(), truncated: z.number() });
+const NO_ROLLOUTS = { rollouts: 0, tokens: 0, truncated: 0 };
 
-/** What the watch saw of the round of these rewards. @throws StageFailure `ArtifactCorrupt` where they have none. */
-async function roundWatch(
+/** What the watch saw, and what came of the draws: files next to the rewards. */
+const WATCH_FILE = 'watch.jsonl';
+const CURRICULUM_FILE = 'curriculum.jsonl';
+/** What a plan with a curriculum knows of each question, and how it drew: files next to its prompts. */
+const KNOWN_FILE = 'known.jsonl';
+const DRAW_FILE = 'draw.jsonl';
+
+/** The rows of one file of an artifact. @throws StageFailure `ArtifactCorrupt` where it has none. */
+async function rowsIn<T>(
   store: Pick<Services['store'], 'manifest' | 'readRows'>,
-  rewards: ArtifactRef,
-): Promise<RoundWatch> {
-  const file = (await store.manifest(rewards)).files.find(({ name }) => name === WATCH_FILE);
-  const [watch] = file ? await collect(store.readRows([file], RoundWatch)) : [];
-  if (!watch) throw new StageFailure('ArtifactCorrupt', `${rewards.key} has no ${WATCH_FILE}`);
-  return watch;
+  ref: ArtifactRef,
+  name: string,
+  schema: z.ZodType<T>,
+): Promise<T[]> {
+  const file = (await store.manifest(ref)).files.find((each) => each.name === name);
+  const found = file ? await collect(store.readRows([file], schema)) : [];
+  if (found.length === 0) throw new StageFailure('ArtifactCorrupt', `${ref.key} has no ${name}`);
+  return found;
+}
+
+/** The only row of such a file. */
+async function rowIn<T>(
+  store: Pick<Services['store'], 'manifest' | 'readRows'>,
+  ref: ArtifactRef,
+  name: string,
+  schema: z.ZodType<T>,
+): Promise<T> {
+  const [row] = await rowsIn(store, ref, name, schema);
+  return row!;
 }
 
 /** Tests by question, with the places of the hidden ones. Where rewards read no test, none is hidden from them. */
@@ -136,6 +172,16 @@ function watchedQuestions(plan: readonly RoundPromptRow[], usesTests: boolean): 
       { tests, hidden: usesTests ? hiddenTests : [] },
     ]),
   );
+}
+
+/** What the draw before made for these rollouts, and the rollouts for which it made nothing. */
+function takenOver<R extends { id: string }, T extends { id: string }>(
+  rollouts: readonly R[],
+  earlier: readonly T[],
+): { kept: T[]; rest: R[] } {
+  const ids = new Set(rollouts.map(({ id }) => id));
+  const made = new Set(earlier.map(({ id }) => id));
+  return { kept: earlier.filter(({ id }) => ids.has(id)), rest: rollouts.filter(({ id }) => !made.has(id)) };
 }
 
 /** Whether a program never ran: it does not load, or the sandbox refuses it. */
@@ -231,22 +277,42 @@ export function reinforcementActivities(services: Services) {
     for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
   }
 
+  /**
+   * The next draw of a curriculum: the very first one by sampled programs, where there are some, every other one by the
+   * plan and the rewards before it. Gives the prompts that stay, too.
+   */
+  async function curriculumDraw(
+    config: ReinforcementConfig & Required<Pick<ReinforcementConfig, 'curriculum'>>,
+    { round, inputs: { programs, earlier, rewards } }: RoundInput<PlanInputs>,
+    questions: readonly FilteredQuestionRow[],
+  ): Promise<NextDraw & { kept: RoundPromptRow[] }> {
+    const settings = { ...config, round, tests: config.reward.tests };
+    if (!earlier || !rewards) {
+      const sampled = countedPrograms(programs ? await collect(trainPrograms(programs)) : [], settings.tests);
+      const ids = questions.map(({ id }) => id);
+      return { ...firstDraw(settings, ids, sampled), kept: [] };
+    }
+    const prompts = await rows(earlier, RoundPromptRow);
+    const about = await rowIn(store, earlier, DRAW_FILE, CurriculumDraw);
+    const next = nextDraw(settings, {
+      ...{ about, prompts, known: await rowsIn(store, earlier, KNOWN_FILE, CurriculumRow) },
+      rewards: await rows(rewards, RewardRow),
+    });
+    const isRedraw = about.round === round;
+    return { ...next, kept: isRedraw ? prompts.filter(({ questionId }) => !next.replaced.has(questionId)) : [] };
+  }
+
   return {
     /**
-     * Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around.
+     * Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around;
+     * or those that a curriculum draws, with what it knows of all questions.
      */
-    'reinforcement.plan': (
-      input: RoundInput<{
-        questions: ArtifactRef;
-        programs?: ArtifactRef | undefined;
-        hardened?: ArtifactRef | undefined;
-      }>,
-    ): Promise<Produced> =>
+    'reinforcement.plan': (input: RoundInput<PlanInputs>): Promise<Produced> =>
       step('plan', input, async (config) => {
         const { programs, hardened } = input.inputs;
         const selected = await selectQuestions(store, input.inputs.questions, 'train', undefined, config.salt);
         const all = hardened ? await withHardenedTests(store, selected, hardened) : selected;
-        const hard = programs && (await hardQuestions(trainPrograms(programs)));
+        const hard = programs && config.questions === 'hard' && (await hardQuestions(trainPrograms(programs)));
         const questions = hard ? all.filter(({ id }) => hard.has(id)) : all;
         if (questions.length < config.promptsPerRound) {
           throw new StageFailure(
@@ -255,27 +321,45 @@ export function reinforcementActivities(services: Services) {
               `${hard ? 'hard ' : ''}train questions`,
           );
         }
+        const promptFor = (
+          { id, question, language, tests, checker, limits }: FilteredQuestionRow,
+          draw = 0,
+        ): RoundPromptRow => ({
+          questionId: id,
+          question,
+          ...keyedLanguage(language),
+          tests,
+          ...(checker === undefined ? {} : { checker }),
+          ...(limits ? { limits } : {}),
+          seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
+            deriveSeed(config.seed, input.round, id, sample),
+          ),
+          ...(config.watch
+            ? { hiddenTests: hiddenTests(tests, config.watch.hiddenShare, { seed: config.seed, questionId: id }) }
+            : {}),
+          ...(draw > 0 ? { draw } : {}),
+        });
+        const { curriculum } = config;
+        if (curriculum) {
+          const { about, known, ask, kept } = await curriculumDraw({ ...config, curriculum }, input, questions);
+          const byId = new Map(questions.map((question) => [question.id, question]));
+          const prompts = [...kept, ...ask.map((id) => promptFor(byId.get(id)!, about.draw))];
+          return {
+            files: [
+              await store.putRows('rows.jsonl', RoundPromptRow, prompts),
+              await store.putRows(KNOWN_FILE, CurriculumRow, known),
+              await store.putRows(DRAW_FILE, CurriculumDraw, [about]),
+            ],
+            rows: prompts.length,
+            metrics: { prompts: prompts.length, rollouts: prompts.length * config.samplesPerPrompt, ...about },
+          };
+        }
         const order = questions
           .map((question) => ({ question, at: sha256(`${config.seed}/${question.id}`) }))
           .sort((a, b) => (a.at < b.at ? -1 : 1));
-        const prompts = Array.from({ length: config.promptsPerRound }, (_, index): RoundPromptRow => {
-          const { id, question, language, tests, checker, limits } =
-            order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question;
-          return {
-            questionId: id,
-            question,
-            ...keyedLanguage(language),
-            tests,
-            ...(checker === undefined ? {} : { checker }),
-            ...(limits ? { limits } : {}),
-            seeds: Array.from({ length: config.samplesPerPrompt }, (_, sample) =>
-              deriveSeed(config.seed, input.round, id, sample),
-            ),
-            ...(config.watch
-              ? { hiddenTests: hiddenTests(tests, config.watch.hiddenShare, { seed: config.seed, questionId: id }) }
-              : {}),
-          };
-        });
+        const prompts = Array.from({ length: config.promptsPerRound }, (_, index) =>
+          promptFor(order[((input.round - 1) * config.promptsPerRound + index) % order.length]!.question),
+        );
         const file = await store.putRows('rows.jsonl', RoundPromptRow, prompts);
         return {
           files: [file],
@@ -284,14 +368,19 @@ export function reinforcementActivities(services: Services) {
         };
       }),
 
+    /** Answers to a plan's prompts. What `earlier` has of them, from the draw before, is taken over. */
     'reinforcement.rollouts': async (
-      input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef }>,
+      input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef; earlier?: ArtifactRef | undefined }>,
     ): Promise<Produced> =>
       step(
         'rollouts',
         input,
         async (config) => {
-          const prompts = await rows(input.inputs.plan, RoundPromptRow);
+          const { earlier } = input.inputs;
+          const planned = await rows(input.inputs.plan, RoundPromptRow);
+          const before = groupedBy(earlier ? await rows(earlier, RolloutRow) : [], ({ questionId }) => questionId);
+          const kept = planned.flatMap(({ questionId }) => before.get(questionId) ?? []);
+          const prompts = planned.filter(({ questionId }) => !before.has(questionId));
           const { device } = await models.versions();
           const answers = await generate(
             services,
@@ -314,7 +403,7 @@ export function reinforcementActivities(services: Services) {
             },
           );
           leaveDevice();
-          const rollouts = answers.map(
+          const sampled = answers.map(
             ({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
               id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index),
               questionId: id,
@@ -326,14 +415,17 @@ export function reinforcementActivities(services: Services) {
               ...(logProbs ? { logProbs } : {}),
             }),
           );
+          const rollouts = [...kept, ...sampled];
           const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
+          // Of all draws: groups that were replaced have cost as much as the others.
+          const drawn = earlier ? RolloutMetrics.parse((await store.manifest(earlier)).metrics) : NO_ROLLOUTS;
           return {
             files: [file],
             rows: rollouts.length,
             metrics: {
-              rollouts: rollouts.length,
-              tokens: rollouts.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
-              truncated: rollouts.filter(({ finish }) => finish === 'length').length,
+              rollouts: drawn.rollouts + sampled.length,
+              tokens: drawn.tokens + sampled.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+              truncated: drawn.truncated + sampled.filter(({ finish }) => finish === 'length').length,
             },
           };
         },
@@ -341,7 +433,7 @@ export function reinforcementActivities(services: Services) {
       ),
 
     'reinforcement.judge': (
-      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef }>,
+      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; earlier?: ArtifactRef | undefined }>,
       attempt: number = currentProducer().attempt,
     ): Promise<Produced> =>
       step('judge', input, async (config) => {
@@ -351,7 +443,9 @@ export function reinforcementActivities(services: Services) {
         const tests = new Map([...prompts].map(([id, prompt]) => [id, judgedTests(prompt)]));
         const all = await rows(input.inputs.rollouts, RolloutRow);
         const { watch, reward } = config;
-        const rollouts = watch && reward.testsWeight === 0 ? judgedRollouts(all, watch.judgedShare, input.round) : all;
+        const chosen = watch && reward.testsWeight === 0 ? judgedRollouts(all, watch.judgedShare, input.round) : all;
+        const { earlier } = input.inputs;
+        const { kept, rest: rollouts } = takenOver(chosen, earlier ? await rows(earlier, VerdictRow) : []);
         const { judgements, cpuSeconds, ...about } = await judgePrograms(
           sandbox,
           rollouts.map(({ id, questionId, text }): Job => {
@@ -377,15 +471,21 @@ export function reinforcementActivities(services: Services) {
             harness: about.harness,
           };
         });
+        const both = [...kept, ...verdicts];
         return {
-          files: [await store.putRows('rows.jsonl', VerdictRow, verdicts)],
-          rows: verdicts.length,
+          files: [await store.putRows('rows.jsonl', VerdictRow, both)],
+          rows: both.length,
           metrics: { cpuSeconds, ...faults.counts, notes: { ...notesOf(about), ...faults.notes } },
         };
       }),
 
     'reinforcement.score': async (
-      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; rewardModel: ArtifactRef }>,
+      input: RoundInput<{
+        plan: ArtifactRef;
+        rollouts: ArtifactRef;
+        rewardModel: ArtifactRef;
+        earlier?: ArtifactRef | undefined;
+      }>,
     ): Promise<Produced> =>
       step(
         'score',
@@ -397,7 +497,11 @@ export function reinforcementActivities(services: Services) {
               { question, language },
             ]),
           );
-          const rollouts = await rows(input.inputs.rollouts, RolloutRow);
+          const { earlier } = input.inputs;
+          const { kept, rest: rollouts } = takenOver(
+            await rows(input.inputs.rollouts, RolloutRow),
+            earlier ? await rows(earlier, ScoreRow) : [],
+          );
           const scores = await score(
             models,
             store,
@@ -415,7 +519,8 @@ export function reinforcementActivities(services: Services) {
             },
           );
           leaveDevice();
-          return { files: [await store.putRows('rows.jsonl', ScoreRow, scores)], rows: scores.length, metrics: {} };
+          const both = [...kept, ...scores];
+          return { files: [await store.putRows('rows.jsonl', ScoreRow, both)], rows: both.length, metrics: {} };
         },
         await models.versions(),
       ),
@@ -428,8 +533,9 @@ export function reinforcementActivities(services: Services) {
         rewardModel: ArtifactRef | undefined;
         /** Where the settings use the measured quality of tests. */
         verifiers?: ArtifactRef | undefined;
-        /** Where rounds are watched: the plan, and the rewards of the first round with scores and verdicts. */
+        /** Where rounds are watched or have a curriculum. */
         plan?: ArtifactRef | undefined;
+        /** Where rounds are watched: the rewards of the first round with scores and verdicts. */
         calibrated?: ArtifactRef | undefined;
       }>,
     ): Promise<Produced> =>
@@ -462,7 +568,7 @@ export function reinforcementActivities(services: Services) {
               passed: verdict?.passRate === undefined ? undefined : passed,
             })),
             questions,
-            calibrated && (await roundWatch(store, calibrated)).calibration,
+            calibrated && (await rowIn(store, calibrated, WATCH_FILE, RoundWatch)).calibration,
           );
         const rewarded = rewardRollouts(
           sampled.map(({ id, questionId, promptIds, completionIds, finish, verdict, passed, score }) => ({
@@ -486,15 +592,24 @@ export function reinforcementActivities(services: Services) {
             scale,
           },
         );
+        const curriculum =
+          config.curriculum && plan
+            ? roundCurriculum(await rowIn(store, plan, DRAW_FILE, CurriculumDraw), rewarded)
+            : undefined;
         const dropped: Record<string, number> = {};
         for (const row of rewarded) if (row.dropped) count(dropped, row.dropped);
         return {
           files: [
             await store.putRows('rows.jsonl', RewardRow, rewarded),
             ...(watched ? [await store.putRows(WATCH_FILE, RoundWatch, [watched.measured])] : []),
+            ...(curriculum ? [await store.putRows(CURRICULUM_FILE, RoundCurriculum, [curriculum])] : []),
           ],
           rows: rewarded.length,
-          metrics: { rollouts: rewarded.length, dropped, ...(watched ? { watch: watched.measured } : {}) },
+          metrics: {
+            ...{ rollouts: rewarded.length, dropped },
+            ...(watched ? { watch: watched.measured } : {}),
+            ...(curriculum ? { curriculum } : {}),
+          },
         };
       }),
 
@@ -586,7 +701,10 @@ export function reinforcementActivities(services: Services) {
                 trained: trained.length,
                 dropped,
                 truncated: shareOfTruncated([...rollouts.values()]),
-                ...(config.watch ? { watch: await roundWatch(store, input.inputs.rewards) } : {}),
+                ...(config.watch ? { watch: await rowIn(store, input.inputs.rewards, WATCH_FILE, RoundWatch) } : {}),
+                ...(config.curriculum
+                  ? { curriculum: await rowIn(store, input.inputs.rewards, CURRICULUM_FILE, RoundCurriculum) }
+                  : {}),
                 correction: correction.why,
                 environments: result.environments,
               },

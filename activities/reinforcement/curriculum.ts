@@ -4,18 +4,22 @@
  * All of it follows from stored rows and seeds, so that a repeated activity draws alike. What a round knows follows
  * from what the round before knew and from its verdicts.
  */
+import type { z } from 'zod';
 import {
   POOLS,
+  type Curriculum,
+  type CurriculumDraw,
   type CurriculumRow,
   type DrawRule,
   type Pool,
   type PoolSizes,
   type RewardConfig,
   type RewardRow,
+  type RoundCurriculum,
+  type RoundPromptRow,
 } from '../../workflows/contract/index.js';
-import type { z } from 'zod';
 import { groupedBy } from '../artifacts/collections.js';
-import { sha256 } from '../artifacts/keys.js';
+import { deriveSeed, sha256 } from '../artifacts/keys.js';
 
 /** Programs of a question, and how many of them passed. */
 export interface Counted {
@@ -47,36 +51,47 @@ export function countedPrograms(
   return counted;
 }
 
-/** What is known before the first round: the programs of the sampling stage. A question without any is unknown. */
+/**
+ * What is known before the first round, in the order of ids: the programs of the sampling stage. A question without any
+ * is unknown.
+ */
 export function knownAtFirst(questions: readonly string[], sampled: ReadonlyMap<string, Counted>): CurriculumRow[] {
-  return questions.map((questionId) => {
+  return [...questions].sort().map((questionId) => {
     const { seen, passed } = sampled.get(questionId) ?? { seen: 0, passed: 0 };
     return { questionId, seen, passed, asked: 0, last: 0 };
   });
 }
 
-/** What is known in the next round: every question's programs count `memory` times as much as before. */
-export function aged(known: readonly CurriculumRow[], memory: number): CurriculumRow[] {
-  return known.map((row) => ({ ...row, seen: memory * row.seen, passed: memory * row.passed }));
+/** In one pass over all questions, what is known of each comes to count this much: policies change elsewhere too. */
+const FADING = 0.8;
+
+/** What is known in the next round. `share` of all questions is what a round asks. */
+export function faded(known: readonly CurriculumRow[], share: number): CurriculumRow[] {
+  const factor = FADING ** share;
+  return known.map((row) => ({ ...row, seen: factor * row.seen, passed: factor * row.passed }));
 }
 
-/** What is known after a draw of a round: the programs of the questions that it asked are added. */
+/**
+ * What is known after a draw of a round: the programs of the questions that it asked are added, and earlier ones count
+ * `memory` times as much as before.
+ */
 export function learned(
   known: readonly CurriculumRow[],
   asked: ReadonlySet<string>,
   counted: ReadonlyMap<string, Counted>,
-  round: number,
+  { round, memory }: { round: number; memory: number },
 ): CurriculumRow[] {
   return known.map((row) => {
     if (!asked.has(row.questionId)) return row;
-    const { seen, passed } = counted.get(row.questionId) ?? { seen: 0, passed: 0 };
-    return { ...row, seen: row.seen + seen, passed: row.passed + passed, asked: row.asked + 1, last: round };
+    const told = counted.get(row.questionId);
+    const programs = told && { seen: memory * row.seen + told.seen, passed: memory * row.passed + told.passed };
+    return { ...row, ...programs, asked: row.asked + 1, last: round };
   });
 }
 
-/** Passes and fails of the Beta posterior from the uniform prior: mean passes / (passes + fails). */
+/** Passes and fails of the Beta posterior from Jeffreys' prior: its mean is passes / (passes + fails). */
 function posterior({ seen, passed }: Counted): { passes: number; fails: number } {
-  return { passes: passed + 1, fails: seen - passed + 1 };
+  return { passes: passed + 0.5, fails: seen - passed + 0.5 };
 }
 
 /**
@@ -99,21 +114,24 @@ export function poolSizes(known: readonly Counted[]): PoolSizes {
 }
 
 /**
- * What a question weighs, under the Beta posterior of its pass rate p:
+ * The value of asking a question, under the Beta posterior of its pass rate p:
  *
  * - `uniform`: 1.
  * - `signal`: the chance that n rollouts neither all pass nor all fail, E[1 - pⁿ - (1 - p)ⁿ].
  * - `learnability`: the variance of passing, E[p (1 - p)].
+ * - `headroom`: that times what is left to win, E[p (1 - p)²].
  *
  * @param samples n, the rollouts of a group.
  * @example
- * weightOf('signal', { seen: 0, passed: 0 }, 8); // 7 / 9
+ * valueOf('learnability', { seen: 0, passed: 0 }, 8); // 0.125
  */
-export function weightOf(rule: DrawRule, counted: Counted, samples: number): number {
+export function valueOf(rule: DrawRule, counted: Counted, samples: number): number {
   if (rule === 'uniform') return 1;
   const { passes, fails } = posterior(counted);
   const all = passes + fails;
-  if (rule === 'learnability') return (passes * fails) / (all * (all + 1));
+  const variance = (passes * fails) / (all * (all + 1));
+  if (rule === 'learnability') return variance;
+  if (rule === 'headroom') return (variance * (fails + 1)) / (all + 2);
   let [allPass, allFail] = [1, 1];
   for (let sample = 0; sample < samples; sample += 1) {
     allPass *= (passes + sample) / (all + sample);
@@ -135,52 +153,22 @@ export interface Draw {
 }
 
 /**
- * The questions that a draw asks, in the order of their hash. How many come from each pool is in proportion to what its
- * questions weigh together (by the method of Sainte-Laguë). In a pool those come first that were asked longest ago, and
- * of those the ones whose hash under the seed is least.
+ * The questions that a draw asks: those of the highest value. Of equal ones those come first that were asked longest
+ * ago, and of these the ones whose hash under the seed is least.
  *
  * @example
- * drawn(known, { rule: 'learnability', count: 256, samples: 8, seed: 7 }); // ids
+ * drawn(known, { rule: 'headroom', count: 256, samples: 8, seed: 7 }); // ids
  */
 export function drawn(
   known: readonly CurriculumRow[],
   { rule, count, samples, seed, without = new Set() }: Draw,
 ): string[] {
-  const candidates = known
+  return known
     .filter(({ questionId }) => !without.has(questionId))
-    .map((row) => ({ row, at: sha256(`${seed}/${row.questionId}`) }));
-  const byPool = groupedBy(candidates, ({ row }) => poolOf(row));
-  const pools = Object.keys(POOLS).map((pool) => {
-    const members = byPool.get(pool) ?? [];
-    return {
-      weight: members.reduce((sum, { row }) => sum + weightOf(rule, row, samples), 0),
-      members: members.sort((a, b) => a.row.last - b.row.last || (a.at < b.at ? -1 : 1)),
-    };
-  });
-  const shares = apportioned(
-    pools.map(({ weight, members }) => ({ weight, most: members.length })),
-    count,
-  );
-  return pools
-    .flatMap(({ members }, at) => members.slice(0, shares[at]))
-    .sort((a, b) => (a.at < b.at ? -1 : 1))
+    .map((row) => ({ row, value: valueOf(rule, row, samples), at: sha256(`${seed}/${row.questionId}`) }))
+    .sort((a, b) => b.value - a.value || a.row.last - b.row.last || (a.at < b.at ? -1 : 1))
+    .slice(0, count)
     .map(({ row }) => row.questionId);
-}
-
-/**
- * Whole shares of `count` in proportion to weights, none above its most: each goes to the one whose weight over twice
- * its share and one is largest (Sainte-Laguë).
- */
-function apportioned(parts: readonly { weight: number; most: number }[], count: number): number[] {
-  const shares = parts.map(() => 0);
-  const claim = (at: number): number => parts[at]!.weight / (2 * shares[at]! + 1);
-  for (let left = count; left > 0; left -= 1) {
-    const open = parts.flatMap(({ most }, at) => (shares[at]! < most ? [at] : []));
-    if (open.length === 0) break;
-    const next = open.reduce((best, at) => (claim(at) > claim(best) ? at : best));
-    shares[next]! += 1;
-  }
-  return shares;
 }
 
 /**
@@ -194,4 +182,127 @@ export function withoutSignal(rewards: readonly Pick<RewardRow, 'questionId' | '
       new Set(group.flatMap(({ reward }) => reward ?? [])).size < 2 ? [questionId] : [],
     ),
   );
+}
+
+/** A draw with what came of it. */
+export interface Drawn {
+  about: CurriculumDraw;
+  /** What was known before it. */
+  known: readonly CurriculumRow[];
+  /** Prompts of the round after it, those of earlier draws among them. */
+  prompts: readonly Pick<RoundPromptRow, 'questionId' | 'draw'>[];
+  rewards: readonly Pick<RewardRow, 'questionId' | 'passRate' | 'reward'>[];
+}
+
+/** Settings of a round that a draw reads. */
+interface DrawSettings {
+  curriculum: Curriculum;
+  round: number;
+  promptsPerRound: number;
+  samplesPerPrompt: number;
+  seed: number;
+  tests: z.infer<typeof RewardConfig>['tests'];
+}
+
+/** A draw, the questions that it asks, and those of earlier draws of the round whose groups it replaces. */
+export interface NextDraw {
+  about: CurriculumDraw;
+  known: CurriculumRow[];
+  ask: string[];
+  replaced: ReadonlySet<string>;
+}
+
+/** The first draw of the first round, by the programs of the sampling stage. */
+export function firstDraw(
+  settings: DrawSettings,
+  questions: readonly string[],
+  sampled: ReadonlyMap<string, Counted>,
+): NextDraw {
+  return firstOfRound(settings, knownAtFirst(questions, sampled));
+}
+
+/**
+ * The draw after another one: of the same round, where it replaces groups without signal, or the first of the next one.
+ */
+export function nextDraw(settings: DrawSettings, { about, known, prompts, rewards }: Drawn): NextDraw {
+  const { curriculum, round, promptsPerRound, tests } = settings;
+  const asked = new Set(prompts.filter(({ draw = 0 }) => draw === about.draw).map(({ questionId }) => questionId));
+  const now = learned(
+    known,
+    asked,
+    countedPrograms(
+      rewards.filter(({ questionId }) => asked.has(questionId)),
+      tests,
+    ),
+    { round: about.round, memory: curriculum.memory },
+  );
+  if (about.round !== round) return firstOfRound(settings, faded(now, Math.min(1, promptsPerRound / now.length)));
+  const without = [...withoutSignal(rewards)];
+  const draw = about.draw + 1;
+  const before = new Set(now.filter(({ last }) => last === round).map(({ questionId }) => questionId));
+  const seed = drawSeed(settings, draw);
+  const ask = drawn(now, {
+    ...{ rule: curriculum.rule, samples: settings.samplesPerPrompt, seed, without: before },
+    count: Math.min(without.length, about.mayReplace),
+  });
+  const replaced = about.extraRollouts / settings.samplesPerPrompt + ask.length;
+  return {
+    about: {
+      ...{ round, draw, seed, pools: poolSizes(now), asked: poolsOf(now, ask) },
+      firstWithoutSignal: about.firstWithoutSignal ?? without.length,
+      extraRollouts: replaced * settings.samplesPerPrompt,
+      mayReplace: mayReplace(settings, { draw, replaced, left: now.length - before.size - ask.length }),
+    },
+    known: now,
+    ask,
+    replaced: new Set(without.slice(0, ask.length)),
+  };
+}
+
+function firstOfRound(settings: DrawSettings, known: CurriculumRow[]): NextDraw {
+  const { curriculum, round, promptsPerRound: count, samplesPerPrompt: samples } = settings;
+  const seed = drawSeed(settings, 0);
+  const ask = drawn(known, { rule: curriculum.rule, count, samples, seed });
+  const left = known.length - ask.length;
+  return {
+    about: {
+      ...{ round, draw: 0, seed, pools: poolSizes(known), asked: poolsOf(known, ask), extraRollouts: 0 },
+      mayReplace: mayReplace(settings, { draw: 0, replaced: 0, left }),
+    },
+    known,
+    ask,
+    replaced: new Set(),
+  };
+}
+
+function drawSeed({ seed, round }: DrawSettings, draw: number): number {
+  return deriveSeed(seed, 'curriculum', round, draw);
+}
+
+function poolsOf(known: readonly CurriculumRow[], ids: readonly string[]): PoolSizes {
+  const wanted = new Set(ids);
+  return poolSizes(known.filter(({ questionId }) => wanted.has(questionId)));
+}
+
+/** How many questions the draw after this one may ask: what is left of the budget, and of the questions. */
+function mayReplace(
+  { curriculum: { redraw }, promptsPerRound }: DrawSettings,
+  { draw, replaced, left }: { draw: number; replaced: number; left: number },
+): number {
+  if (!redraw || draw >= redraw.draws) return 0;
+  return Math.max(0, Math.min(left, Math.floor(redraw.budget * promptsPerRound) - replaced));
+}
+
+/** What came of the draws of a round so far, and how many groups another draw replaces. */
+export function roundCurriculum(about: CurriculumDraw, rewards: Drawn['rewards']): RoundCurriculum {
+  const without = withoutSignal(rewards).size;
+  return {
+    pools: about.pools,
+    groups: new Set(rewards.map(({ questionId }) => questionId)).size,
+    firstWithoutSignal: about.firstWithoutSignal ?? without,
+    withoutSignal: without,
+    draws: about.draw + 1,
+    extraRollouts: about.extraRollouts,
+    replace: Math.min(without, about.mayReplace),
+  };
 }

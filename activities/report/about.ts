@@ -7,6 +7,7 @@ import { z } from 'zod';
 import {
   ArtifactRef,
   RewardRow,
+  RoundCurriculum,
   RoundWatch,
   STAGE,
   STAGES,
@@ -47,6 +48,8 @@ interface RoundDetails {
   rewardDeviation?: number;
   /** What the watch for reward hacking saw, where there is one. */
   watch?: RoundWatch;
+  /** What came of the draws, where questions are chosen. */
+  curriculum?: RoundCurriculum;
 }
 
 export interface About {
@@ -234,7 +237,9 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     for await (const row of store.rowsOf(rewards, RewardRow))
       for (const [name, mean] of Object.entries(sums)) mean.add(row[name as keyof typeof sums]);
   const { tokens, rollouts: count, truncated } = recorded;
-  const { watch } = z.looseObject({ watch: RoundWatch.optional() }).parse(policy.metrics);
+  const { watch, curriculum } = z
+    .looseObject({ watch: RoundWatch.optional(), curriculum: RoundCurriculum.optional() })
+    .parse(policy.metrics);
   return {
     ...(rollouts ? { rollouts } : {}),
     ...(rewards ? { rewards } : {}),
@@ -245,6 +250,7 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     ...sums.score.as('score'),
     ...(sums.reward.count === 0 ? {} : { rewardDeviation: sums.reward.deviation }),
     ...(watch ? { watch } : {}),
+    ...(curriculum ? { curriculum } : {}),
   };
 }
 

@@ -210,6 +210,20 @@ describe('the page', () => {
     expect(rounds).toContain('58.8');
   });
 
+  it('draws what came of a curriculum, where there is one', async () => {
+    const pools = { unsolved: 2, hard: 5, medium: 4, easy: 3, solved: 6 };
+    const drawn = { groups: 4, firstWithoutSignal: 3, withoutSignal: 1, draws: 2, extraRollouts: 12, replace: 0 };
+    const { shown } = await built(
+      { questions: 20 },
+      { 'reinforcement.update': (metrics) => ({ ...metrics, curriculum: { pools, ...drawn } }) },
+    );
+    const titled = (title: string): string =>
+      textOf(new RegExp(`<figure[^>]*><h3>${title}</h3>[^]*?</figure>`).exec(shown)![0]);
+    for (const name of ['first draw', 'trained on', 'extra rollouts'])
+      expect(titled('Groups without signal')).toContain(name);
+    for (const pool of Object.keys(pools)) expect(titled('Pools')).toContain(pool);
+  });
+
   it('is the same, byte for byte, when it is built again', async () => {
     const { page, made, folder } = await built({ questions: 20 });
     await buildReport(made.store, made.source, folder);

@@ -3,11 +3,13 @@ import { z } from 'zod';
 import {
   fetchCommand,
   figureName,
+  POOLS,
   TASK_PARTS,
   TRAINED,
   type ArtifactRef,
   type EvaluationResult,
   type Frontier,
+  type Pool,
 } from '../../workflows/contract/index.js';
 import { loadingSnippet } from '../artifacts/model-card.js';
 import { comparisons } from './compared.js';
@@ -861,6 +863,36 @@ ${plot(
   'Programs that it promises to pass, less those that pass, by the curve of the first round.',
   'share',
   [series('gap', ({ details }) => details.watch?.rewardModelGap?.value)],
+)}
+${plot(
+  'Groups without signal',
+  'Groups whose rewards are all equal: of the first draw of a round, and after groups were drawn again; and the ' +
+    'rollouts that drawing again cost, against those of the round.',
+  'per cent',
+  [
+    series(
+      'first draw',
+      ({ details: { curriculum } }) => curriculum && curriculum.firstWithoutSignal / curriculum.groups,
+      100,
+    ),
+    series(
+      'trained on',
+      ({ details: { curriculum } }) => curriculum && curriculum.withoutSignal / curriculum.groups,
+      100,
+    ),
+    series(
+      'extra rollouts',
+      ({ rollouts, details: { curriculum } }) => curriculum && curriculum.extraRollouts / rollouts,
+      100,
+    ),
+  ],
+)}
+${plot(
+  'Pools',
+  'Questions by what is known of their pass rate before the last draw of a round: unsolved below 10 %, hard below 35 %, ' +
+    'medium below 65 %, easy below 90 %, solved above that.',
+  'questions',
+  (Object.keys(POOLS) as Pool[]).map((pool) => series(pool, ({ details: { curriculum } }) => curriculum?.pools[pool])),
 )}
 ${plot('Clipped', 'Tokens whose probability ratio was clipped, in per cent.', 'per cent', [
   series('clipped', ({ clipFraction }) => clipFraction, 100),

@@ -30,6 +30,26 @@ describe('the time line of a round', () => {
       ],
     ]);
   });
+
+  it('has every draw of a round, where groups were drawn again', () => {
+    const manifests = new Map([
+      [keyOf('first'), manifest({}, 6, 6)],
+      [keyOf('judged'), manifest({ rollouts: ref('first') }, 8, 2)],
+      [keyOf('rollouts'), manifest({ earlier: ref('first') }, 10, 2)],
+      [keyOf('verdicts'), manifest({ rollouts: ref('rollouts'), earlier: ref('judged') }, 11, 1)],
+      [keyOf('rewards'), manifest({ rollouts: ref('rollouts'), verdicts: ref('verdicts') }, 11, 0)],
+      [keyOf('policy'), manifest({ rollouts: ref('rollouts'), rewards: ref('rewards') }, 16, 5)],
+    ]);
+    expect(timeLine([ref('policy')], manifests)).toEqual([
+      [
+        { step: 'sampling', from: 0, to: 6 },
+        { step: 'sampling', from: 8, to: 10 },
+        { step: 'judging', from: 6, to: 8 },
+        { step: 'judging', from: 10, to: 11 },
+        { step: 'training', from: 11, to: 16 },
+      ],
+    ]);
+  });
 });
 
 describe('the waiting of the device', () => {

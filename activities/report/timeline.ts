@@ -14,6 +14,9 @@ const STEPS = [
   ['scores', 'scoring'],
 ] as const;
 
+/** What an artifact takes over from the draw before, where groups without signal are drawn again. */
+const EARLIER = 'earlier';
+
 /** Manifests of the rounds' results and of their inputs, by key. */
 export async function manifestsOfRounds(
   policies: readonly ArtifactRef[],
@@ -33,7 +36,7 @@ export async function manifestsOfRounds(
 /** The inputs of a policy or its rewards that the time line needs. */
 function madeOf(manifest: Pick<Manifest, 'inputs'>): Record<string, ArtifactRef> {
   return Object.fromEntries(
-    ['rollouts', 'rewards', 'verdicts', 'scores'].flatMap((name) =>
+    ['rollouts', 'rewards', 'verdicts', 'scores', EARLIER].flatMap((name) =>
       manifest.inputs[name] ? [[name, ArtifactRef.parse(manifest.inputs[name])]] : [],
     ),
   );
@@ -51,14 +54,17 @@ export function timeLine(policies: readonly ArtifactRef[], manifests: ReadonlyMa
     const to = Date.parse(createdAt) / 1000;
     return { step, from: to - seconds, to };
   };
+  /** The spans of an artifact and of those that it took over from, oldest first. */
+  const spans = (step: RoundStep['step'], { key }: ArtifactRef): RoundStep[] => {
+    const manifest = manifests.get(key)!;
+    const { [EARLIER]: earlier } = madeOf(manifest);
+    return [...(earlier ? spans(step, earlier) : []), span(step, manifest)];
+  };
   const rounds = policies.map(({ key }): RoundStep[] => {
     const policy = manifests.get(key)!;
     const { rewards, ...inputs } = madeOf(policy);
     const all = { ...inputs, ...(rewards ? madeOf(manifests.get(rewards.key)!) : {}) };
-    return [
-      ...STEPS.flatMap(([name, step]) => (all[name] ? [span(step, manifests.get(all[name].key)!)] : [])),
-      span('training', policy),
-    ];
+    return [...STEPS.flatMap(([name, step]) => (all[name] ? spans(step, all[name]) : [])), span('training', policy)];
   });
   const start = Math.min(...rounds.flat().map(({ from }) => from));
   return rounds.map((steps) => steps.map(({ step, from, to }) => ({ step, from: from - start, to: to - start })));

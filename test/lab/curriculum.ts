@@ -1,9 +1,9 @@
 /** `npm run lab -- --only curriculum`: what rounds save that choose their questions, next to rounds that ask all alike. */
 import { sha256 } from '../../activities/artifacts/keys.js';
 import {
-  aged,
   countedPrograms,
   drawn,
+  faded,
   knownAtFirst,
   learned,
   withoutSignal,
@@ -13,7 +13,15 @@ import { Random } from '../../activities/statistics/random.js';
 import { Curriculum, ReinforcementConfig } from '../../workflows/contract/index.js';
 import type { Measure } from '../bench/table.js';
 import type { Family } from './questions.js';
-import { answerOf, rolloutsOf, TabularPolicy, trainRound, type Judged, type TableRollout, type World } from './tabular.js';
+import {
+  answerOf,
+  rolloutsOf,
+  TabularPolicy,
+  trainRound,
+  type Judged,
+  type TableRollout,
+  type World,
+} from './tabular.js';
 
 const { samplesPerPrompt: SAMPLES } = ReinforcementConfig.parse({});
 /** A round asks a sixth of the questions. With the default of 256 of 400 no choice would be left. */
@@ -25,19 +33,33 @@ const BETA = 0.01;
 const SPEED = { shared: 0.1, own: 0.6 };
 /** Programs of the sampling stage for each question. */
 const SAMPLED = 16;
-/** The log-odds of the right answer are normal over the questions: many are nearly always solved or never. */
+/**
+ * How difficulties differ. `spread`: the log-odds of the right answer are normal over the questions, so that some are
+ * nearly always solved and others never. `alike`: the right answer has 0.24 or 0.46, as in the chain of the laboratory.
+ */
+type Kind = 'spread' | 'alike';
 const LOG_ODDS = { mean: -1, deviation: 2 };
+const ALIKE = [0.24, 0.46] as const;
 
-/** The design that the bar is for. */
-const BEST = 'learnability';
+/** Over what rewards are normalised: the rollouts of their question, as GRPO does, or the round, as REINFORCE++ does. */
+type Baseline = 'group' | 'round';
+
+const SETTINGS = [
+  ['spread', 'group'],
+  ['spread', 'round'],
+  ['alike', 'group'],
+] as const satisfies readonly (readonly [Kind, Baseline])[];
+
+/** The design, the world and the baseline that the bar is for. */
+const BEST = { design: 'headroom', world: 'spread', baseline: 'group' };
 
 /** What a curriculum may be; `undefined` asks all questions in turn. */
 const DESIGNS: Record<string, object | undefined> = {
   uniform: undefined,
-  'uniform, redraw': { rule: 'uniform', redraw: {} },
   signal: { rule: 'signal' },
-  [BEST]: { rule: 'learnability' },
-  'learnability, redraw': { rule: 'learnability', redraw: {} },
+  learnability: { rule: 'learnability' },
+  headroom: { rule: 'headroom' },
+  'headroom, redraw': { rule: 'headroom', redraw: {} },
 };
 
 const RULE: RewardRule = {
@@ -45,21 +67,19 @@ const RULE: RewardRule = {
   ...{ rewardClip: 10, dropDegenerateGroups: false, maxNewTokens: 1024 },
 };
 
-/** Questions whose difficulties differ as `LOG_ODDS` says. */
-function worldOf(judged: readonly Judged[], seed: number): World {
+function worldOf(judged: readonly Judged[], kind: Kind, seed: number): World {
   const random = new Random(seed);
   const normal = (): number => Math.sqrt(-2 * Math.log(1 - random.next())) * Math.cos(2 * Math.PI * random.next());
   return {
     questions: judged.map(({ id, tests, right, wrong }) => {
       const places = tests.map((_, at) => at);
-      const share = 1 / (1 + Math.exp(-(LOG_ODDS.mean + LOG_ODDS.deviation * normal())));
+      const share =
+        kind === 'alike' ? random.pick(ALIKE) : 1 / (1 + Math.exp(-(LOG_ODDS.mean + LOG_ODDS.deviation * normal())));
       return {
         ...{ id, tests },
         answers: [
           answerOf(right, { kind: 'right', share, places }),
-          ...wrong.map((run, at) =>
-            answerOf(run, { kind: `wrong ${at}`, share: (1 - share) / wrong.length, places }),
-          ),
+          ...wrong.map((run, at) => answerOf(run, { kind: `wrong ${at}`, share: (1 - share) / wrong.length, places })),
         ],
       };
     }),
@@ -76,8 +96,12 @@ interface Point {
   last: number;
 }
 
-/** One run, round by round, until it has sampled so many rollouts. */
-function run(world: World, settings: object | undefined, seed: number, rollouts: number): Point[] {
+/** One run, round by round, until it has sampled so many rollouts or its true pass@1 is as high as asked. */
+function run(
+  world: World,
+  settings: object | undefined,
+  { seed, baseline, rollouts, until }: { seed: number; baseline: Baseline; rollouts: number; until: number },
+): Point[] {
   const random = new Random(seed);
   const curriculum = settings && Curriculum.parse(settings);
   const [policy, first] = [new TabularPolicy(world), new TabularPolicy(world)];
@@ -85,7 +109,14 @@ function run(world: World, settings: object | undefined, seed: number, rollouts:
   const at = new Map(ids.map((id, index) => [id, index]));
   const inTurn = [...ids].sort((a, b) => (sha256(`${seed}/${a}`) < sha256(`${seed}/${b}`) ? -1 : 1));
   const ask = (asked: readonly string[], samples: number, name: string): [TableRollout[], JudgedRollout[]] => {
-    const sampled = rolloutsOf(policy, first, asked.map((id) => at.get(id)!), samples, random, name);
+    const sampled = rolloutsOf(
+      policy,
+      first,
+      asked.map((id) => at.get(id)!),
+      samples,
+      random,
+      name,
+    );
     const judged = sampled.map(({ id, question, answer }): JudgedRollout => {
       const { id: questionId, answers } = world.questions[question]!;
       const { passed, program } = answers[answer]!;
@@ -94,12 +125,10 @@ function run(world: World, settings: object | undefined, seed: number, rollouts:
     });
     return [sampled, judged];
   };
-  let known = curriculum
-    ? knownAtFirst(ids, countedPrograms(ask(ids, SAMPLED, 'sampling')[1], 'allPass'))
-    : [];
+  let known = curriculum ? knownAtFirst(ids, countedPrograms(ask(ids, SAMPLED, 'sampling')[1], 'allPass')) : [];
   const points: Point[] = [];
   let sum = 0;
-  for (let round = 1; sum < rollouts; round += 1) {
+  for (let round = 1; sum < rollouts && !(policy.right >= until); round += 1) {
     let asked = curriculum
       ? drawn(known, { rule: curriculum.rule, count: PROMPTS, samples: SAMPLES, seed: 1000 * seed + 10 * round })
       : Array.from({ length: PROMPTS }, (_, index) => inTurn[((round - 1) * PROMPTS + index) % inTurn.length]!);
@@ -109,7 +138,7 @@ function run(world: World, settings: object | undefined, seed: number, rollouts:
     const before = without.size / PROMPTS;
     if (curriculum) {
       const learn = (from: readonly string[], counts: readonly JudgedRollout[]): void => {
-        known = learned(known, new Set(from), countedPrograms(counts, 'allPass'), round);
+        known = learned(known, new Set(from), countedPrograms(counts, 'allPass'), { round, memory: curriculum.memory });
       };
       learn(asked, judged);
       const tried = new Set(asked);
@@ -129,63 +158,72 @@ function run(world: World, settings: object | undefined, seed: number, rollouts:
         judged = [...judged.filter(({ questionId }) => !replaced.has(questionId)), ...verdicts];
         without = withoutSignal(rewardRollouts(judged, RULE));
       }
-      known = aged(known, curriculum.memory);
+      known = faded(known, PROMPTS / ids.length);
     }
-    trainRound(policy, sampled, judged, RULE, { beta: BETA, speed: SPEED });
+    trainRound(policy, sampled, judged, RULE, { beta: BETA, speed: SPEED, baseline });
     points.push({ rollouts: sum, right: policy.right, first: before, last: without.size / PROMPTS });
   }
   return points;
 }
+
+const mean = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
+const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
 
 /** The measures of `--only curriculum`. */
 export function curriculumMeasures(
   families: Readonly<Record<Family, readonly Judged[]>>,
   say: (line: string) => void,
 ): Measure[] {
-  const mean = (values: readonly number[]): number => values.reduce((sum, each) => sum + each, 0) / values.length;
-  return Object.entries(families).flatMap(([family, judged]): Measure[] => {
-    const shares = new Map<string, number[]>();
-    const [finals, firsts]: [number[], number[]] = [[], []];
-    const signal = new Map<string, Point[]>();
-    for (const seed of SEEDS) {
-      const world = worldOf(judged, seed);
-      const all = ROUNDS * PROMPTS * SAMPLES;
-      const uniform = run(world, undefined, seed, all);
-      const target = uniform.at(-1)!.right;
-      finals.push(target);
-      firsts.push(new TabularPolicy(world).right);
-      for (const [name, settings] of Object.entries(DESIGNS)) {
-        const points = settings ? run(world, settings, seed, 2 * all) : uniform;
-        const reached = points.find(({ right }) => right >= target)?.rollouts ?? Infinity;
-        const until = points.filter(({ rollouts }) => rollouts <= reached);
-        signal.set(name, [...(signal.get(name) ?? []), ...until]);
-        shares.set(name, [...(shares.get(name) ?? []), (100 * reached) / all]);
-        say(
-          `curriculum ${family} ${seed}: ${name}: ${reached} of ${all} rollouts for ${target.toFixed(3)}, ` +
-            `at the end ${points.at(-1)!.right.toFixed(3)}`,
-        );
-      }
-    }
-    return [
-      {
-        name: `${family}: true pass@1 of the uniform run`,
-        value: mean(finals),
-        unit: '',
-        note: `${ROUNDS} rounds of ${PROMPTS} questions; before RL ${mean(firsts).toFixed(3)}`,
-      },
-      ...[...shares].map(([name, values]): Measure => {
-        const points = signal.get(name)!;
-        const percent = (of: (point: Point) => number): string => (100 * mean(points.map(of))).toFixed(0);
-        return {
-          name: `${family}: rollouts for that, ${name}`,
-          value: mean(values),
-          unit: '% of uniform',
-          ...(name === BEST ? { bar: 60, at: 'most' as const } : {}),
-          note:
-            `by seed: ${values.map((each) => each.toFixed(0)).join(' ')}; groups without signal ` +
-            `${percent(({ first }) => first)} %, after drawing again ${percent(({ last }) => last)} %`,
-        };
-      }),
-    ];
-  });
+  return Object.entries(families).flatMap(([family, judged]) =>
+    SETTINGS.flatMap(([world, baseline]) =>
+      compared(judged, { world, baseline, name: `${family}, ${world}, ${baseline}` }, say),
+    ),
+  );
+}
+
+/** All designs in one world, the uniform one first: how many rollouts each needs for what that comes to. */
+function compared(
+  judged: readonly Judged[],
+  { world: kind, baseline, name }: { world: Kind; baseline: Baseline; name: string },
+  say: (line: string) => void,
+): Measure[] {
+  const all = ROUNDS * PROMPTS * SAMPLES;
+  const worlds = SEEDS.map((seed) => worldOf(judged, kind, seed));
+  const uniform = worlds.map((world, at) =>
+    run(world, undefined, { seed: SEEDS[at]!, baseline, rollouts: all, until: Infinity }),
+  );
+  const finals = uniform.map((points) => points.at(-1)!.right);
+  const before = mean(worlds.map((world) => new TabularPolicy(world).right));
+  return [
+    {
+      name: `${name}: true pass@1 of the uniform run`,
+      value: mean(finals),
+      unit: '',
+      note: `${ROUNDS} rounds of ${PROMPTS} questions; before RL ${before.toFixed(3)}`,
+    },
+    ...Object.entries(DESIGNS).map(([design, settings]): Measure => {
+      const runs = worlds.map((world, at) =>
+        settings
+          ? run(world, settings, { seed: SEEDS[at]!, baseline, rollouts: 1.5 * all, until: finals[at]! })
+          : uniform[at]!,
+      );
+      const shares = runs.map((points, at) => {
+        const { right, rollouts } = points.at(-1)!;
+        return right >= finals[at]! ? (100 * rollouts) / all : Infinity;
+      });
+      const points = runs.flat();
+      say(`curriculum ${name}: ${design}: ${shares.map((share) => share.toFixed(0)).join(' ')} % of uniform`);
+      const isBest = design === BEST.design && kind === BEST.world && baseline === BEST.baseline;
+      return {
+        name: `${name}: rollouts for that, ${design}`,
+        value: mean(shares),
+        unit: '% of uniform',
+        ...(isBest ? { bar: 60, at: 'most' as const } : {}),
+        note:
+          `by seed: ${shares.map((share) => share.toFixed(0)).join(' ')}; groups without signal ` +
+          `${percent(mean(points.map(({ first }) => first)))}, trained on ` +
+          percent(mean(points.map(({ last }) => last))),
+      };
+    }),
+  ];
 }

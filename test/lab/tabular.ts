@@ -5,6 +5,7 @@
  * What is real: the programs, their tests and the verdicts of the sandbox; hidden tests, rewards, the watch and its rule
  * by the code that rounds use. What is modelled: the policy, its update, the scores of the reward model.
  */
+import { groupedBy } from '../../activities/artifacts/collections.js';
 import { sha256 } from '../../activities/artifacts/keys.js';
 import { evaluateCalls, judgePrograms } from '../../activities/execution/execution.js';
 import { rewardRollouts, type JudgedRollout, type RewardRule } from '../../activities/reinforcement/rewards.js';
@@ -242,26 +243,48 @@ export function rolloutsOf(
 }
 
 /**
- * Trains on a round: rewards by the code of rounds, less `beta` times the log-ratio (k1, as REINFORCE++ has it), and
- * normalised over the round.
+ * Trains on a round: rewards by the code of rounds, and the KL penalty k1, `beta` times the log-ratio. As REINFORCE++
+ * has it, rewards less the penalty are normalised over the round. Where `baseline` is `group`, rewards are normalised
+ * over the rollouts of their question, and the penalty is apart, as GRPO has it in the loss.
  */
 export function trainRound(
   policy: TabularPolicy,
   rollouts: readonly TableRollout[],
   judged: readonly JudgedRollout[],
   rule: RewardRule,
-  { beta, speed }: { beta: number; speed: Speed },
+  { beta, speed, baseline = 'round' }: { beta: number; speed: Speed; baseline?: 'round' | 'group' },
 ): void {
   const rewards = rewardRollouts(judged, rule);
   const trained = rollouts.flatMap((rollout, at) => {
     const { reward } = rewards[at]!;
-    return reward === undefined ? [] : [{ ...rollout, reward: reward - beta * rollout.logRatio }];
+    return reward === undefined ? [] : [{ ...rollout, reward, penalty: beta * rollout.logRatio }];
   });
-  const mean = trained.reduce((sum, { reward }) => sum + reward, 0) / trained.length;
-  const variance = trained.reduce((sum, { reward }) => sum + (reward - mean) ** 2, 0) / trained.length;
-  const deviation = Math.sqrt(Math.max(1e-8, variance));
+  if (baseline === 'round') {
+    const normal = normalised(
+      trained.map(({ reward, penalty }) => reward - penalty),
+      (variance) => Math.sqrt(Math.max(1e-8, variance)),
+    );
+    policy.step(
+      trained.map((rollout, at) => ({ ...rollout, advantage: normal[at]! })),
+      speed,
+    );
+    return;
+  }
+  const groups = [...groupedBy(trained, ({ question }) => String(question)).values()];
   policy.step(
-    trained.map(({ question, answer, reward }) => ({ question, answer, advantage: (reward - mean) / deviation })),
+    groups.flatMap((group) => {
+      const normal = normalised(
+        group.map(({ reward }) => reward),
+        (variance) => Math.sqrt(variance) + 1e-4,
+      );
+      return group.map((rollout, at) => ({ ...rollout, advantage: normal[at]! - rollout.penalty }));
+    }),
     speed,
   );
+}
+
+function normalised(values: readonly number[], deviationOf: (variance: number) => number): number[] {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const deviation = deviationOf(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+  return values.map((value) => (value - mean) / deviation);
 }

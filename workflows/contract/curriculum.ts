@@ -7,25 +7,25 @@ export const POOLS = { unsolved: 0.1, hard: 0.35, medium: 0.65, easy: 0.9, solve
 export type Pool = keyof typeof POOLS;
 
 /** Rules by which a round draws from the pools; docs/reference/algorithms.md has their formulas. */
-export const DRAW_RULES = ['uniform', 'signal', 'learnability'] as const;
+export const DRAW_RULES = ['uniform', 'signal', 'learnability', 'headroom'] as const;
 export type DrawRule = (typeof DRAW_RULES)[number];
 
 /** Settings of a curriculum. */
 export const Curriculum = z.strictObject({
   rule: z
     .enum(DRAW_RULES)
-    .default('learnability')
+    .default('headroom')
     .describe(
-      'what a question weighs, and with it how many a round draws from each pool: 1 (uniform), the chance that the ' +
-        'rewards of its rollouts differ (signal; arXiv 2503.14476), or the variance of passing (learnability; arXiv ' +
-        '2502.12272)',
+      'a round asks the questions of the highest value: 1 (uniform), the chance that the rewards of its rollouts ' +
+        'differ (signal; arXiv 2503.14476), the variance of passing p (1 - p) (learnability; arXiv 2502.12272), or ' +
+        'that times what is left to win, p (1 - p)^2 (headroom)',
     ),
   memory: z
     .number()
-    .positive()
+    .min(0)
     .max(1)
-    .default(0.9)
-    .describe('factor by which what is known of every question counts less with each round (arXiv 2507.04632)'),
+    .default(0.25)
+    .describe('how much earlier programs of a question count when its new ones come (arXiv 2507.04632)'),
   redraw: z
     .strictObject({
       budget: z
@@ -35,11 +35,10 @@ export const Curriculum = z.strictObject({
         .describe('most rollouts that replace groups without signal, as a multiple of the rollouts of the round'),
       draws: count.default(4).describe('most draws after the first one of a round'),
     })
-    .nullable()
-    .default(null)
+    .optional()
     .describe(
       'replace a group whose rewards are all equal by the group of another question (dynamic sampling, arXiv ' +
-        '2503.14476, section 3.2); null: such groups stay',
+        '2503.14476, section 3.2); absent: such groups stay',
     ),
 });
 export type Curriculum = z.infer<typeof Curriculum>;
@@ -68,9 +67,9 @@ export const CurriculumDraw = z.strictObject({
   /** 0 for the first draw of a round. */
   draw: whole,
   seed: whole,
+  /** All questions, and those that this draw asks. */
   pools: PoolSizes,
-  /** Questions that this draw asks. */
-  questions: whole,
+  asked: PoolSizes,
   /** Groups of the first draw without signal; absent in the first draw. */
   firstWithoutSignal: whole.optional(),
   /** Rollouts of all draws of the round but the first. */
@@ -82,6 +81,7 @@ export type CurriculumDraw = z.infer<typeof CurriculumDraw>;
 
 /** What came of the draws of a round. */
 export const RoundCurriculum = z.strictObject({
+  /** Of all questions before the last draw. */
   pools: PoolSizes,
   groups: whole,
   /** Groups whose rewards are all equal: of the first draw, and now. */

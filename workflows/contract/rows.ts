@@ -603,6 +603,8 @@ export const RoundPromptRow = z.strictObject({
   seeds: z.array(z.number().int().nonnegative()),
   /** Places of the tests that no reward reads; absent where nothing is hidden. */
   hiddenTests: z.array(z.number().int().nonnegative()).optional(),
+  /** The draw of the round that asks it, where it replaces a group without signal; absent: the first. */
+  draw: z.number().int().positive().optional(),
 });
 export type RoundPromptRow = z.infer<typeof RoundPromptRow>;
 

@@ -15,6 +15,7 @@ import {
   upperLayers,
 } from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
+import { Curriculum, RoundCurriculum } from '../curriculum.js';
 import { FlaggedChoice, RoundWatch } from '../reward-watch.js';
 import { ModelInput } from '../models.js';
 import { merge } from '../presets.js';
@@ -163,6 +164,10 @@ const RoundSettings = z
       'watch for reward hacking: a part of the tests is never reward, each round says what rewards do not see, and an ' +
         'alarm parks the stage (docs/explanation/rewards.md); absent: none',
     ),
+    curriculum: Curriculum.optional().describe(
+      'choose the questions of each round by their known pass rates: those of the sampled programs, then those of ' +
+        'earlier rounds (docs/explanation/curriculum.md); absent: all questions in turn',
+    ),
     referenceRefresh: count
       .nullable()
       .default(null)
@@ -264,6 +269,22 @@ const RoundSettings = z
   .refine(({ asynchronous, importanceCap }) => asynchronous === null || importanceCap === undefined, {
     path: ['importanceCap'],
     error: 'absent where rounds are asynchronous, which have a cap of their own',
+  })
+  .refine(({ curriculum, asynchronous }) => !curriculum || asynchronous === null, {
+    path: ['curriculum'],
+    error: 'absent where rounds are asynchronous, which are planned before the verdicts of the round before are known',
+  })
+  .refine(({ curriculum, watch }) => !curriculum || !watch, {
+    path: ['curriculum'],
+    error: 'absent where rounds are watched: groups that are chosen by their rewards would decide what the watch sees',
+  })
+  .refine(({ curriculum, reward }) => !curriculum || reward.testsWeight > 0, {
+    path: ['curriculum'],
+    error: 'absent where reward.testsWeight is 0: without verdicts nothing is learnt about the questions',
+  })
+  .refine(({ curriculum, reward }) => !curriculum || reward.verifier?.minimumJ === undefined, {
+    path: ['curriculum'],
+    error: 'absent with reward.verifier.minimumJ: groups that it leaves out would be drawn again and again',
   });
 
 /**
@@ -409,7 +430,9 @@ export const reinforcement = defineStage({
       questions: artifactInput('filteredQuestions').describe('filtered questions'),
       policy: ModelInput.describe('the model that is trained'),
       rewardModel: artifactRef('rewardModel').describe('a trained reward model').optional(),
-      programs: artifactInput('programs').optional().describe("programs with pass rates, for config.questions 'hard'"),
+      programs: artifactInput('programs')
+        .optional()
+        .describe("programs with pass rates, for config.questions 'hard' and for config.curriculum"),
       hardened: artifactRef('programs')
         .optional()
         .describe('what hardening made: rewards are by its tests; absent: by those of the questions'),
@@ -476,6 +499,8 @@ export const reinforcement = defineStage({
     endProbability: z.number().optional(),
     /** What the watch for reward hacking saw; absent where there is none. */
     watch: RoundWatch.optional(),
+    /** What came of the draws; absent where the questions are asked in turn. */
+    curriculum: RoundCurriculum.optional(),
     /** Why importance weights were taken; absent in what version 0.1.0 made. */
     correction: z.enum(['asynchronous', 'setting', 'engine', 'dtype', 'none']).optional(),
     environments: Environments,
@@ -487,17 +512,19 @@ export const reinforcement = defineStage({
       kind: 'roundPlan',
       code: [
         OWN,
+        'activities/reinforcement/curriculum.ts',
         'activities/reinforcement/hard-questions.ts',
         'activities/reinforcement/hidden-tests.ts',
         'activities/policy/questions.ts',
       ],
-      semantics: ({ promptsPerRound, samplesPerPrompt, seed, salt, questions, watch }) => ({
+      semantics: ({ promptsPerRound, samplesPerPrompt, seed, salt, questions, watch, curriculum, reward }) => ({
         promptsPerRound,
         samplesPerPrompt,
         seed,
         salt,
         questions,
         ...(watch ? { hiddenShare: watch.hiddenShare } : {}),
+        ...(curriculum ? { curriculum, tests: reward.tests } : {}),
       }),
     }),
     rollouts: step({
@@ -546,17 +573,20 @@ export const reinforcement = defineStage({
       kind: 'rewards',
       code: [
         OWN,
+        'activities/reinforcement/curriculum.ts',
         'activities/reinforcement/rewards.ts',
         'activities/reinforcement/watch.ts',
         'activities/statistics/verifier-quality.ts',
       ],
-      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens, watch }) => ({
+      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens, watch, curriculum }) => ({
         reward,
         dropDegenerateGroups,
         rewardClip: algorithm.rewardClip,
         ...(reward.lengthPenalty ? { maxNewTokens } : {}),
         // The plan, which is an input then, says which tests are hidden.
         ...(watch ? { watch: { flagged: watch.decisions?.at(-1)?.flagged ?? 'keep' } } : {}),
+        // The plan says what another draw may cost.
+        ...(curriculum ? { curriculum: true } : {}),
       }),
     }),
     update: step({
@@ -596,8 +626,9 @@ export const reinforcement = defineStage({
     const { policy, backbone } = run.facts;
     const segments = segmentsOf(config).map(({ rounds: of, ...settings }) => {
       const { promptsPerRound, samplesPerPrompt, maxNewTokens, reward } = settings;
-      const perRound = promptsPerRound * samplesPerPrompt;
-      const rollouts = of * perRound;
+      // At the most, where groups without signal are drawn again.
+      const perRound = promptsPerRound * samplesPerPrompt * (1 + (settings.curriculum?.redraw?.budget ?? 0));
+      const rollouts = Math.round(of * perRound);
       const generated = Math.round(rollouts * run.answerTokens(maxNewTokens));
       const conversations = rollouts * MEASURED_RUN.promptTokens + generated;
       const scored = reward.rewardModelWeight > 0 ? run.forward(backbone, conversations) + of * run.load : 0;
