@@ -75,6 +75,18 @@ describe('pointsOf', () => {
     expect(points.filter(({ tag }) => tag.startsWith('evaluation/heldOut'))).toEqual([]);
   });
 
+  it('has what came of a curriculum, where there is one', () => {
+    const pools = { unsolved: 2, hard: 5, medium: 4, easy: 3, solved: 6 };
+    const drawn = { groups: 4, firstWithoutSignal: 3, withoutSignal: 1, draws: 2, extraRollouts: 12, replace: 0 };
+    const { metrics } = round(1);
+    const all = pointsOf({ stages: {}, rounds: [manifest('policy', { ...metrics, curriculum: { pools, ...drawn } })] });
+    expect(of(all, 'reinforcement/firstWithoutSignal')).toEqual([[1, 0.75]]);
+    expect(of(all, 'reinforcement/withoutSignal')).toEqual([[1, 0.25]]);
+    expect(of(all, 'reinforcement/extraRollouts')).toEqual([[1, 12]]);
+    expect(of(all, 'reinforcement/pools/hard')).toEqual([[1, 5]]);
+    expect(of(points, 'reinforcement/withoutSignal')).toEqual([]);
+  });
+
   it('has the loss of any other training', () => {
     const fineTuning = manifest('policy', { curve: [{ step: 3, loss: 0.5 }], environments: [] });
     const synthesis = manifest('questions', { seeds: 4 });

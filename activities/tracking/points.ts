@@ -3,7 +3,13 @@
  * stored, so that a tracker that is away never stands in the way of a training, and nothing is lost to it. Pure.
  */
 import { z } from 'zod';
-import { metricsOf, STAGES, type Manifest, type StageName } from '../../workflows/contract/index.js';
+import {
+  metricsOf,
+  STAGES,
+  type Manifest,
+  type RoundCurriculum,
+  type StageName,
+} from '../../workflows/contract/index.js';
 
 export interface Point {
   /** Such as `reinforcement/reward`. */
@@ -105,8 +111,25 @@ function rewarded(manifest: Manifest): Point[] {
 function trained(manifest: Manifest): Point[] {
   const metrics = metricsOf('reinforcement', manifest);
   const { round, rewardMean, kl, entropy, clipFraction, nonZeroAdvantages, rollouts, trained: used } = metrics;
-  const values = { reward: rewardMean, kl, entropy, clipFraction, nonZeroAdvantages, rollouts, trained: used };
+  const values = {
+    ...{ reward: rewardMean, kl, entropy, clipFraction, nonZeroAdvantages, rollouts, trained: used },
+    ...(metrics.curriculum ? drawn(metrics.curriculum) : {}),
+  };
   return Object.entries(values).map(([name, value]) => single(`reinforcement/${name}`, manifest, value, round));
+}
+
+/** Shares of groups without signal, what drawing again cost, and questions by pool. */
+function drawn({
+  groups,
+  firstWithoutSignal: first,
+  withoutSignal: last,
+  extraRollouts,
+  pools,
+}: RoundCurriculum): Record<string, number> {
+  return {
+    ...{ firstWithoutSignal: first / groups, withoutSignal: last / groups, extraRollouts },
+    ...Object.fromEntries(Object.entries(pools).map(([pool, size]) => [`pools/${pool}`, size])),
+  };
 }
 
 function evaluated(manifest: Manifest): Point[] {

@@ -23,8 +23,8 @@ const { stages } = microExperiment('curriculum', inject('seeds'), inject('model'
   stages: Record<string, Record<string, unknown>>;
 };
 
+const MODEL = { kind: 'folder', path: inject('model') };
 let outputs: Record<'filtering' | 'sampling', ArtifactRef>;
-let model: ArtifactRef;
 beforeAll(async () => {
   const made = async (stage: StageName, inputs: object): Promise<ArtifactRef> => {
     const handle = await startWorkflow(stage, { inputs, config: stages[stage] });
@@ -32,9 +32,7 @@ beforeAll(async () => {
   };
   const questions = await made('synthesis', { seeds: { kind: 'seeds', path: inject('seeds') } });
   const filtering = await made('filtering', { questions });
-  const policy = { kind: 'folder', path: inject('model') };
-  outputs = { filtering, sampling: await made('sampling', { questions: filtering, policy }) };
-  model = await inputOf(outputs.sampling, 'policy');
+  outputs = { filtering, sampling: await made('sampling', { questions: filtering, policy: MODEL }) };
 }, 600_000);
 
 const inputOf = async (ref: ArtifactRef, name: string): Promise<ArtifactRef> =>
@@ -44,7 +42,7 @@ const ROUNDS = 2;
 const PROMPTS = 3;
 const SAMPLES = 2;
 const input = (salt: string): object => ({
-  inputs: { questions: outputs.filtering, programs: outputs.sampling, policy: model },
+  inputs: { questions: outputs.filtering, programs: outputs.sampling, policy: MODEL },
   config: {
     ...stages['reinforcement'],
     ...{ rounds: ROUNDS, promptsPerRound: PROMPTS, samplesPerPrompt: SAMPLES, seed: 43, salt },

@@ -202,6 +202,23 @@ it('RL rounds of which one was pruned and is made again', async () => {
   await record('reinforcement-pruned', 'shorter');
 });
 
+it('RL rounds that draw groups without signal again', async () => {
+  const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
+  const { filtering: questions, sampling: programs } = artifacts;
+  const config = {
+    ...micro().stages.reinforcement,
+    ...{ promptsPerRound: 3, samplesPerPrompt: 2, seed: 43, reward: {} },
+    curriculum: { redraw: { budget: 2, draws: 2 } },
+  };
+  const handle = await startWorkflow(
+    'reinforcement',
+    { inputs: { questions, programs, policy: inputs['reference'] }, config },
+    { id: 'redrawn' },
+  );
+  await handle.result();
+  await record('reinforcement-redrawn', 'redrawn');
+});
+
 it('a stage that continues as new', async () => {
   const handle = await startWorkflow(
     'synthesis',
