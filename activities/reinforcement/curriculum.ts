@@ -22,7 +22,7 @@ import { groupedBy } from '../artifacts/collections.js';
 import { deriveSeed, sha256 } from '../artifacts/keys.js';
 
 /** Programs of a question, and how many of them passed. */
-export interface Counted {
+interface Counted {
   seen: number;
   passed: number;
 }
@@ -140,7 +140,7 @@ export function valueOf(rule: DrawRule, counted: Counted, samples: number): numb
   return 1 - allPass - allFail;
 }
 
-export interface Draw {
+interface Draw {
   rule: DrawRule;
   /** How many questions; fewer are drawn where there are no more. */
   count: number;
@@ -185,7 +185,7 @@ export function withoutSignal(rewards: readonly Pick<RewardRow, 'questionId' | '
 }
 
 /** A draw with what came of it. */
-export interface Drawn {
+interface Drawn {
   about: CurriculumDraw;
   /** What was known before it. */
   known: readonly CurriculumRow[];

@@ -7,7 +7,7 @@ export const POOLS = { unsolved: 0.1, hard: 0.35, medium: 0.65, easy: 0.9, solve
 export type Pool = keyof typeof POOLS;
 
 /** Rules by which a round draws from the pools; docs/reference/algorithms.md has their formulas. */
-export const DRAW_RULES = ['uniform', 'signal', 'learnability', 'headroom'] as const;
+const DRAW_RULES = ['uniform', 'signal', 'learnability', 'headroom'] as const;
 export type DrawRule = (typeof DRAW_RULES)[number];
 
 /** Settings of a curriculum. */
