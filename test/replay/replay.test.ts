@@ -52,6 +52,7 @@ describe('recorded histories', () => {
         'synthesis-overBudget.json',
         'rewardModel-paused.json',
         'reinforcement-pruned.json',
+        'reinforcement-redrawn.json',
       ]),
     );
   });
