@@ -143,7 +143,7 @@ module.exports = {
     ),
     rule(
       'activities-packages',
-      'Activities need Temporal, the store and schemas; plots and event files are made where the report is built.',
+      'Activities need Temporal, the store, schemas and the interface of traces; plots and event files are made where the report is built.',
       { path: '^activities/', pathNot: '\\.test\\.ts$' },
       {
         path: '^node_modules/',
@@ -156,6 +156,7 @@ module.exports = {
           'jsonrepair',
           'minio',
           'openai',
+          '@opentelemetry/api',
           '@types',
           '@temporalio/activity',
           '@temporalio/common',

@@ -25,6 +25,7 @@ import { addressOf } from './observability/addresses.js';
 import { workingConditions } from './observability/conditions.js';
 import { Health } from './observability/health.js';
 import { installTelemetry } from './observability/telemetry.js';
+import { startTraces, workflowSpans, type Traces } from './observability/traces.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor, type Conditions } from './readiness.js';
 import { onEndSignal } from './signals.js';
 
@@ -38,6 +39,8 @@ interface CreateWorkersOptions {
   deviceClass?: string | undefined;
   /** Built once and shared by the workers of a process. */
   workflowBundle?: WorkflowBundleOption | undefined;
+  /** What sends traces, before the plugin's own interceptors. */
+  traces?: Traces['options'] | undefined;
   identity?: string;
 }
 
@@ -50,6 +53,7 @@ async function createWorkers({
   queueBase = QUEUES.pipeline,
   deviceClass,
   workflowBundle,
+  traces,
   identity,
 }: CreateWorkersOptions): Promise<Worker[]> {
   // Temporal refuses a worker without activities and workflows.
@@ -62,6 +66,7 @@ async function createWorkers({
         namespace,
         taskQueue: queueName(role, queueBase, role === 'gpu' ? deviceClass : undefined),
         plugins: [new AceCoderPlugin({ role, services })],
+        ...traces,
         ...deploymentVersion(),
         ...(role === 'pipeline' && workflowBundle ? { workflowBundle } : {}),
         ...(identity ? { identity } : {}),
@@ -124,6 +129,9 @@ export interface RunOptions {
  */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
   for (const line of installTelemetry(process.env)) console.log(line);
+  const given = await startTraces(process.env);
+  const traces = typeof given === 'string' ? undefined : given;
+  if (given) console.log(traces ? traces.says : given);
   // With much memory, V8 lets garbage grow to several times the live heap. Models and programs need that memory.
   setFlagsFromString('--heap-growing-percent=20');
   const config = loadClientConnectConfig();
@@ -163,7 +171,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       console.log(`untrusted programs run at isolation level ${level} (${isolation})`);
     }
     const bundle = roles.includes('pipeline')
-      ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services)
+      ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services, traces && workflowSpans)
       : undefined;
     const workers = await createWorkers({
       connection: server.connection,
@@ -173,6 +181,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       queueBase,
       deviceClass,
       workflowBundle: bundle,
+      traces: traces?.options,
     });
     // The model runtime takes seconds to import, so it starts before the first task arrives.
     if (roles.includes('gpu')) services.models.versions().catch(() => undefined);
@@ -196,6 +205,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
   } finally {
     await health.close();
     await services.close();
+    await traces?.close();
     // An activity that was left alone may still hold the connection. It ends with the process.
     await server.close().catch(() => undefined);
   }

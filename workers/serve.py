@@ -4,12 +4,15 @@ The parent (a Node worker) opens file descriptor 3 for requests and 4 for replie
 are left to libraries and go to a log file. Requests run one after the other on the main thread, because neither torch
 nor a fork server is safe to drive from several threads. A reader thread takes requests and cancellations as they come.
 
-    -> {"id": 1, "op": "sample", "params": {...}}     -> {"id": 1, "cancel": true}
+    -> {"id": 1, "op": "sample", "params": {...}, "traceparent": "00-..."}     -> {"id": 1, "cancel": true}
     <- {"type": "ready", "versions": {...}}
     <- {"id": 1, "type": "progress", "done": 3, "total": 8, "message": "...", "metrics": {...}}
     <- {"id": 1, "type": "checkpoint", "step": 20, "path": "..."}
-    <- {"id": 1, "type": "result", "result": {...}}
-    <- {"id": 1, "type": "error", "error": {"type": "...", "message": "..."}}
+    <- {"id": 1, "type": "result", "result": {...}, "timing": {"waited": 0.1, "ran": 7.5}}
+    <- {"id": 1, "type": "error", "error": {"type": "...", "message": "..."}, "timing": {...}}
+
+`traceparent` (W3C Trace Context) may be absent. It is written next to the traceback of an unexpected error, so that the
+log leads to the trace; the parent makes the span. `timing` is in seconds: before and in the operation.
 
 When the parent's end of descriptor 3 closes, the process ends its children and itself at once. A parent that was killed
 cannot ask for it, and an orphaned training would hold a GPU.
@@ -24,6 +27,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -60,8 +64,10 @@ class Cancelled(ServiceError):
 class Call:
     """One running request: how an operation reports progress and notices that it should stop."""
 
-    def __init__(self, id: int, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, id: int, send: Callable[[dict[str, Any]], None], traceparent: str | None = None) -> None:
         self.id = id
+        self.traceparent = traceparent
+        self.asked_at = time.monotonic()
         self._send = send
         self._cancelled = threading.Event()
         self.on_cancel: Callable[[], None] = lambda: None
@@ -216,7 +222,7 @@ def serve(
                 if call := calls.get(message["id"]):
                     call.cancel()
                 continue
-            call = Call(message["id"], send)
+            call = Call(message["id"], send, message.get("traceparent"))
             calls[call.id] = call
             pending.put((call, message["op"], message.get("params", {})))
         leave()
@@ -226,6 +232,7 @@ def serve(
         send({"type": "ready", "versions": dict(versions)})
         while True:
             call, op, params = pending.get()
+            began_at = time.monotonic()
             try:
                 call.raise_if_cancelled()
                 if op not in operations:
@@ -238,9 +245,11 @@ def serve(
                 leave(1)
             except Exception as error:  # noqa: BLE001 - every failure must reach the parent as one reply
                 if not isinstance(error, ServiceError):
+                    if call.traceparent:
+                        print(f"{op} of trace {call.traceparent}:", file=sys.stderr)
                     traceback.print_exc()
                 reply = _error_reply(call.id, as_service_error(error))
             calls.pop(call.id, None)
-            send(reply)
+            send({**reply, "timing": {"waited": began_at - call.asked_at, "ran": time.monotonic() - began_at}})
     except BrokenPipeError:
         leave()

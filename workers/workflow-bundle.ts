@@ -4,7 +4,7 @@
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import { bundleWorkflowCode, Runtime, type WorkflowBundle } from '@temporalio/worker';
 import { sha256 } from '../activities/artifacts/keys.js';
 import { fileDigest, filesOf } from '../activities/artifacts/files.js';
@@ -14,14 +14,23 @@ import type { OwnedServices } from './plugins/services.js';
 /** Packages whose code is in the bundle, or builds it. */
 const PACKAGES = ['@temporalio/common', '@temporalio/worker', '@temporalio/workflow', 'zod'];
 
-/** The bundle from `folder`, or a new one, which replaces older ones there. */
-export async function workflowBundle(folder: string, services: OwnedServices): Promise<WorkflowBundle> {
+/**
+ * The bundle from the folder `parent`, or a new one, which replaces older ones there. `interceptors` names a module of workflow
+ * interceptors; bundles with it have a folder of their own.
+ */
+export async function workflowBundle(
+  parent: string,
+  services: OwnedServices,
+  interceptors?: string,
+): Promise<WorkflowBundle> {
+  const folder = interceptors ? join(parent, basename(interceptors, extname(interceptors))) : parent;
   const name = `${await digestOfSources()}.js`;
   const built = await readFile(join(folder, name), 'utf8').catch(() => undefined);
   if (built !== undefined) return { code: built };
   const { code } = await bundleWorkflowCode({
     workflowsPath: workflowsPath.all,
     plugins: [new AceCoderPlugin({ services })],
+    workflowInterceptorModules: interceptors ? [interceptors] : [],
     logger: Runtime.instance().logger,
   });
   await mkdir(folder, { recursive: true });

@@ -24,6 +24,7 @@ import { isDiskFull } from '../artifacts/files.js';
 import { holdingFiles } from '../artifacts/holds.js';
 import { add, observe } from '../metrics.js';
 import { lastProgress, leaveDevice, onLeavingDevice, watchMovement, type Movement } from './context.js';
+import { annotate } from './spans.js';
 
 const HEARTBEAT_SECONDS = 4;
 /** Longest pause between attempts while the store is away or a disk is full. Other failures have the workflow's. */
@@ -107,6 +108,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
   }
 
   async execute(input: ActivityExecuteInput, next: Next<ActivityInboundCallsInterceptor, 'execute'>): Promise<unknown> {
+    annotate({ 'acecoder.attempt': this.context.info.attempt });
     this.#beat();
     const timer = setInterval(() => this.#beat(), this.options.heartbeatSeconds * 1000);
     const key = keyOf(this.context.info);
@@ -131,6 +133,7 @@ class Inbound implements ActivityInboundCallsInterceptor {
       if (progress?.resume !== undefined) this.context.heartbeat(progress);
       const failure = this.#classify(error, key);
       add('failures', 1, { activity: this.context.info.activityType, class: classOf(failure) });
+      annotate({ 'acecoder.failure': classOf(failure) });
       throw failure;
     } finally {
       clearInterval(timer);

@@ -14,6 +14,7 @@ import { z } from 'zod';
 import { StageFailure, type FailureType } from '../../workflows/contract/index.js';
 import { moved, waitingForChild } from './context.js';
 import type { Operations, OPERATIONS, Params, ProgressMetrics, Result } from './operations.js';
+import { annotate, inSpan, traceparent } from './spans.js';
 
 export interface PythonServiceOptions {
   /** Name in logs and errors. */
@@ -140,13 +141,13 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
     const progressSchema: T[O]['progress'] = this.operations[op]!.progress;
     const resultSchema: T[O]['result'] = this.operations[op]!.result;
     const { onProgress } = options;
-    const result = await this.#ask(op, params, {
-      ...options,
-      onProgress: ({ metrics, ...progress }) => {
-        const shown = z.safeParse(progressSchema, metrics);
-        onProgress?.({ ...progress, metrics: shown.success ? shown.data : {} });
-      },
-    });
+    const onShown = ({ metrics, ...progress }: Progress): void => {
+      const shown = z.safeParse(progressSchema, metrics);
+      onProgress?.({ ...progress, metrics: shown.success ? shown.data : {} });
+    };
+    const result = await inSpan(`Python:${op}`, { 'acecoder.process': this.options.name }, () =>
+      this.#ask(op, params, { ...options, onProgress: onShown }),
+    );
     const parsed = z.safeParse(resultSchema, result);
     if (!parsed.success)
       throw new Error(`${this.options.name} answered ${op} with something else: ${z.prettifyError(parsed.error)}`);
@@ -181,7 +182,7 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
           inCallersContext,
           checkpoints: Promise.resolve(),
         });
-        process.requests.write(`${JSON.stringify({ id, op, params })}\n`);
+        process.requests.write(`${JSON.stringify({ id, op, params, traceparent: traceparent() })}\n`);
         options.signal?.addEventListener('abort', cancel, { once: true });
       });
       return await this.#watching(answer);
@@ -299,16 +300,26 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
   }
 }
 
+/** Seconds that a request waited in the process, and that it ran for. */
+interface Timing {
+  waited: number;
+  ran: number;
+}
+
 type Reply =
   | { type: 'ready'; versions: Record<string, string> }
   | ({ type: 'progress'; id: number } & Progress)
   | { type: 'checkpoint'; id: number; step: number; path: string }
-  | { type: 'result'; id: number; result: unknown }
-  | { type: 'error'; id: number; error: { type: string; message: string } };
+  | { type: 'result'; id: number; result: unknown; timing?: Timing }
+  | { type: 'error'; id: number; error: { type: string; message: string }; timing?: Timing };
 
 function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 'ready' }>): void {
   const call = pending.get(message.id);
   if (!call) return;
+  if ('timing' in message && message.timing) {
+    const { waited, ran } = message.timing;
+    call.inCallersContext(() => annotate({ 'acecoder.waited_ms': 1000 * waited, 'acecoder.ran_ms': 1000 * ran }));
+  }
   switch (message.type) {
     case 'progress':
       call.inCallersContext(() => call.onProgress(message));

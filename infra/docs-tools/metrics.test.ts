@@ -1,11 +1,11 @@
-/** Metrics are documented, and rules and dashboards name none that does not exist. */
+/** Metrics and spans are documented, and rules and dashboards name none that does not exist. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { describe, expect, it } from 'vitest';
 import { METRICS } from '../../activities/metrics.js';
 import { root } from '../setup/paths.mjs';
-import { METRICS_FILE, metricsPage, scrapedName } from './metrics.js';
+import { METRICS_FILE, metricsPage, scrapedName, SPANS_FILE, spansPage } from './metrics.js';
 
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 
@@ -33,6 +33,10 @@ const NAMES = new Set([
 
 it(`${METRICS_FILE} is up to date: npm run docs:metrics`, () => {
   expect(read(METRICS_FILE)).toBe(metricsPage());
+});
+
+it(`${SPANS_FILE} is up to date: npm run docs:metrics`, () => {
+  expect(read(SPANS_FILE)).toBe(spansPage());
 });
 
 describe('names in expressions', () => {

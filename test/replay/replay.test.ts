@@ -1,4 +1,4 @@
-/** Recorded histories (`npm run histories`) replay on the code as it is. */
+/** Recorded histories (`npm run histories`) replay on the code as it is, with traces and without. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import {
@@ -9,6 +9,7 @@ import {
   type WorkflowBundleWithSourceMap,
 } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { workflowSpans } from '../../workers/observability/traces.js';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import * as workflows from '../../workflows/index.js';
 import { HISTORIES, NEXT } from './histories.js';
@@ -29,14 +30,12 @@ const next = readdirSync(NEXT);
 const historyOf = (name: string): History => JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')) as History;
 const startOf = ({ events: [started] }: History) => started!.workflowExecutionStartedEventAttributes!;
 
-describe('recorded histories', () => {
-  let workflowBundle: WorkflowBundleWithSourceMap;
-  beforeAll(async () => {
-    const logger = new DefaultLogger('ERROR');
-    Runtime.install({ logger });
-    workflowBundle = await bundleWorkflowCode({ workflowsPath: workflowsPath.all, logger });
-  });
+const logger = new DefaultLogger('ERROR');
+Runtime.install({ logger });
+/** Where the spans of a replay would go. */
+const sinks = { acecoderSpans: { ended: { fn: () => undefined } } };
 
+describe('recorded histories', () => {
   it('exist for every workflow, and for the main forms of the experiment', () => {
     const types = new Set(next.map((name) => startOf(historyOf(`next/${name}`)).workflowType.name));
     expect([...types].sort()).toEqual(Object.keys(workflows).sort());
@@ -69,12 +68,27 @@ describe('recorded histories', () => {
       ).toEqual([]);
     }
   });
+});
+
+/** A worker may begin to send traces, or stop it, in the middle of any run. */
+describe.each([
+  ['without traces', []],
+  ['with traces', [workflowSpans]],
+])('histories replay %s', (_, workflowInterceptorModules) => {
+  let workflowBundle: WorkflowBundleWithSourceMap;
+  beforeAll(async () => {
+    workflowBundle = await bundleWorkflowCode({
+      workflowsPath: workflowsPath.all,
+      workflowInterceptorModules,
+      logger,
+    });
+  });
 
   it.each(names)('%s', async (name) => {
     const history = historyOf(name);
     // The ids of stages follow from the experiment's.
     await expect(
-      Worker.runReplayHistory({ workflowBundle }, history, startOf(history).workflowId),
+      Worker.runReplayHistory({ workflowBundle, sinks }, history, startOf(history).workflowId),
     ).resolves.toBeUndefined();
   });
 
@@ -93,7 +107,7 @@ describe('recorded histories', () => {
     const tasks = all.filter((_, index) => index % Math.ceil(all.length / TASKS_WITHOUT_CACHE) === 0);
     expect(tasks.length).toBeGreaterThan(0);
     let replayed = 0;
-    for await (const { error } of Worker.runReplayHistories({ workflowBundle }, tasks)) {
+    for await (const { error } of Worker.runReplayHistories({ workflowBundle, sinks }, tasks)) {
       expect(error, `the history up to event ${tasks[replayed]!.history.events?.length}`).toBeUndefined();
       replayed += 1;
     }

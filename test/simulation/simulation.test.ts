@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { workflowSpans } from '../../workers/observability/traces.js';
 import { MESSAGES } from '../../workflows/contract/index.js';
 import { HISTORIES, NEXT } from '../replay/histories.js';
 import { SimulatedActivities } from './activities.js';
@@ -166,10 +167,13 @@ describe('the byte model', () => {
   });
 });
 
-describe('recorded histories', () => {
+describe.each([
+  ['without traces', []],
+  ['with traces', [workflowSpans]],
+])('recorded histories %s', (_, interceptors) => {
   let code: WorkflowCode;
   beforeAll(async () => {
-    code = await WorkflowCode.load(await bundledWorkflows());
+    code = await WorkflowCode.load(await bundledWorkflows(interceptors));
   });
 
   it.each(recordings)('%s gives the same commands', async (name) => {

@@ -273,11 +273,12 @@ export function isTakenBack(command: Command, all: readonly Command[]): boolean 
   return false;
 }
 
-/** The bundle of all workflows. */
-export async function bundledWorkflows(): Promise<string> {
+/** The bundle of all workflows, and of modules with interceptors. */
+export async function bundledWorkflows(workflowInterceptorModules: string[] = []): Promise<string> {
   checkSdk();
   const { code } = await bundleWorkflowCode({
     workflowsPath: workflowsPath.all,
+    workflowInterceptorModules,
     preloadModules: SHARED_MODULES,
     logger: new DefaultLogger('ERROR'),
   });

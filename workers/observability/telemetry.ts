@@ -1,6 +1,6 @@
 /**
  * What the environment says about metrics and logs of a worker process. All of it is off by default. It is installed
- * once, before the process first connects to a Temporal server.
+ * once, before the process first connects to a Temporal server. For traces see traces.ts.
  */
 import { Runtime, type MetricsExporterConfig } from '@temporalio/worker';
 import { addressOf, textOfAddress } from './addresses.js';
@@ -13,21 +13,20 @@ const WAIT_BUCKETS_MS = [10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_
 
 /**
  * Installs what the environment asks for: `ACECODER_METRICS` (`host:port` that Prometheus scrapes), `ACECODER_OTLP` (the
- * address of an OpenTelemetry collector) and `ACECODER_LOG` (`json`).
+ * address of an OpenTelemetry collector, which gets them where nobody scrapes) and `ACECODER_LOG` (`json`).
  *
  * @returns lines that say what is installed.
  * @throws Error that names a variable with a wrong value. Temporal has one runtime in a process: an application that
  *   installs its own gives it the exporter itself.
  */
 export function installTelemetry(env: NodeJS.ProcessEnv): string[] {
-  const { ACECODER_LOG: format = 'text', ACECODER_OTLP: collector } = env;
+  const { ACECODER_LOG: format = 'text' } = env;
   if (!LOG_FORMATS.includes(format))
     throw new Error(`ACECODER_LOG is ${JSON.stringify(format)}; known are ${LOG_FORMATS.join(' and ')}.`);
   const address = addressOf(env, 'ACECODER_METRICS');
-  if (address && collector)
-    throw new Error('ACECODER_METRICS and ACECODER_OTLP are both set; metrics go to one of them.');
+  const url = collectorOf(env);
   const isJson = format === 'json';
-  const exporter = address ? prometheus(textOfAddress(address)) : collector ? openTelemetry(collector) : undefined;
+  const exporter = address ? prometheus(textOfAddress(address)) : url ? openTelemetry(url) : undefined;
   if (!isJson && !exporter) return [];
   if (isJson) printJson();
   Runtime.install({
@@ -38,7 +37,7 @@ export function installTelemetry(env: NodeJS.ProcessEnv): string[] {
     },
   });
   if (address) return [`metrics: http://${textOfAddress(address)}/metrics`];
-  return collector ? [`metrics go to ${new URL(collector).origin}`] : [];
+  return url ? [`metrics go to ${url.origin}`] : [];
 }
 
 function prometheus(bindAddress: string): MetricsExporterConfig {
@@ -53,15 +52,20 @@ function prometheus(bindAddress: string): MetricsExporterConfig {
   };
 }
 
-/** @throws Error where the address is none. */
-function openTelemetry(address: string): MetricsExporterConfig {
+/** The collector that `ACECODER_OTLP` names. @throws Error where it is no address. */
+export function collectorOf({ ACECODER_OTLP: address }: NodeJS.ProcessEnv): URL | undefined {
+  if (!address) return undefined;
   if (!URL.canParse(address) || !/^https?:$/.test(new URL(address).protocol))
     throw new Error(
       `ACECODER_OTLP is ${JSON.stringify(address)}; it is the address of a collector, such as http://127.0.0.1:4318.`,
     );
+  return new URL(address);
+}
+
+function openTelemetry(collector: URL): MetricsExporterConfig {
   return {
     otel: {
-      url: new URL('/v1/metrics', address).href,
+      url: new URL('/v1/metrics', collector).href,
       http: true,
       useSecondsForDurations: true,
       metricsExportInterval: '15s',
