@@ -192,8 +192,8 @@ module.exports = {
     ),
     rule(
       'infra-imports',
-      'Tools talk to servers from outside: contract, store, lineage, report and Temporal client. The sandbox has no ' +
-        'server, and a comparison reads the store alone.',
+      'Tools talk to servers from outside: contract, store, lineage, report, and Temporal client with its encryption. ' +
+        'The sandbox has no server, and a comparison reads the store alone.',
       {
         path: '^infra/(?!nvidia-smi-parser/)',
         pathNot: ['\\.test\\.ts$', '^infra/commands/sandbox\\.ts$', '^infra/docs-tools/(operations|metrics)\\.ts$'],
@@ -204,6 +204,7 @@ module.exports = {
           contract,
           '^activities/(artifacts|comparison|lineage|tracking)/',
           '^activities/(report/build|experiment/fork-source)\\.ts$',
+          '^workers/payloads/',
           ...packages(
             'minio',
             'zod',

@@ -26,6 +26,7 @@ import { workingConditions } from './observability/conditions.js';
 import { Health } from './observability/health.js';
 import { installTelemetry } from './observability/telemetry.js';
 import { startTraces, workflowSpans, type Traces } from './observability/traces.js';
+import { dataConverterOf, payloadCodec } from './payloads/codec.js';
 import { diskObstacle, parseDuration, storeObstacle, TemporalServer, waitFor, type Conditions } from './readiness.js';
 import { onEndSignal } from './signals.js';
 
@@ -129,6 +130,7 @@ export interface RunOptions {
  */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
   for (const line of installTelemetry(process.env)) console.log(line);
+  const { failureConverterPath } = dataConverterOf(payloadCodec(process.env)) ?? {};
   const given = await startTraces(process.env);
   const traces = typeof given === 'string' ? undefined : given;
   if (given) console.log(traces ? traces.says : given);
@@ -171,7 +173,10 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
       console.log(`untrusted programs run at isolation level ${level} (${isolation})`);
     }
     const bundle = roles.includes('pipeline')
-      ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services, traces && workflowSpans)
+      ? await workflowBundle(join(services.settings.home, 'cache', 'workflows'), services, {
+          ...(traces ? { workflowInterceptorModules: [workflowSpans] } : {}),
+          ...(failureConverterPath ? { failureConverterPath } : {}),
+        })
       : undefined;
     const workers = await createWorkers({
       connection: server.connection,

@@ -21,3 +21,6 @@ for (const [mode, project] of [
 // The set-up is JavaScript as it stands, because a checkout runs it before anything is compiled.
 for (const name of readdirSync(join(root, 'infra/setup')))
   if (/\.mjs$|\.lock\.txt$/.test(name)) cpSync(join(root, 'infra/setup', name), join(root, 'dist/infra/setup', name));
+
+// The SDK requires this one by its path.
+cpSync(join(root, 'workers/payloads/failure-converter.cjs'), join(root, 'dist/workers/payloads/failure-converter.cjs'));

@@ -29,6 +29,7 @@ const COMMANDS: Record<string, Command> = {
   fetch: { does: 'what a workflow made, out of the store', run: () => import('./fetch.js') },
   compare: { does: 'finished experiments against the first one', run: () => import('./compare.js') },
   trace: { does: 'what a figure, row or artifact comes from', run: () => import('./trace.js') },
+  codec: { does: 'show encrypted payloads to the Temporal CLI and UI', run: () => import('./codec.js') },
   setup: { does: 'install what these commands need next to Node', run: () => import('./setup.js') },
 };
 

@@ -1,5 +1,6 @@
 /** `npm run follow -- <workflow id>`: an experiment's progress in the terminal, until it ends or parks. */
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
+import { dataConverterOf, payloadCodec } from '../../workers/payloads/codec.js';
 import { fetchCommand, figuresOf, type StageStatus } from '../../workflows/contract/index.js';
 import { asTyped, FLAG, runCommand, type CommandLine } from './command.js';
 import { lineTeller, parkedText, watch, type Snapshot } from './progress.js';
@@ -68,7 +69,7 @@ async function run({ values, positionals }: CommandLine<typeof OPTIONS>): Promis
   const stop = new AbortController();
   onEndSignal((signal) => stop.abort(signal));
   try {
-    const client = new Client({ connection, namespace });
+    const client = new Client({ connection, namespace, dataConverter: dataConverterOf(payloadCodec(process.env)) });
     const see = process.stdout.isTTY ? redrawer(process.stdout) : lineTeller((line) => console.log(line));
     const last = await watch(client, workflowId, { see, lost: (why) => console.error(why), signal: stop.signal }).catch(
       (error: unknown) => {

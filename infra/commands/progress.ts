@@ -1,7 +1,7 @@
 /** Following an experiment from outside: its status, and the heartbeats of what is being worked on. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
-import { defaultPayloadConverter } from '@temporalio/common';
+import type { Payload } from '@temporalio/common';
 import { figuresOf, type ExperimentStatus, type StageStatus } from '../../workflows/contract/index.js';
 
 export interface Snapshot {
@@ -33,6 +33,20 @@ async function snapshot(client: Client, workflowId: string): Promise<Snapshot> {
   return { execution: execution.name, status: status && 'stages' in status ? status : undefined, activity };
 }
 
+/** The value of the payload of an event, the first one unless told; undefined where there is none. */
+export async function valueOf(
+  { options: { loadedDataConverter } }: Client,
+  given: { payloads?: Payload[] | null } | null | undefined,
+  index = 0,
+): Promise<unknown> {
+  const { payloadCodecs, payloadConverter } = loadedDataConverter;
+  const payload = given?.payloads?.[index];
+  if (!payload) return undefined;
+  let decoded = [payload];
+  for (const codec of payloadCodecs.toReversed()) decoded = await codec.decode(decoded);
+  return payloadConverter.fromPayload(decoded[0]!);
+}
+
 /** What an activity of a workflow last said of its progress. */
 export async function newestHeartbeat(client: Client, workflowId: string): Promise<string | undefined> {
   const description = await client.workflow
@@ -40,8 +54,7 @@ export async function newestHeartbeat(client: Client, workflowId: string): Promi
     .describe()
     .catch(() => undefined);
   for (const { heartbeatDetails, activityType } of description?.raw.pendingActivities ?? []) {
-    const [payload] = heartbeatDetails?.payloads ?? [];
-    const details = payload && defaultPayloadConverter.fromPayload<Details | null>(payload);
+    const details = (await valueOf(client, heartbeatDetails)) as Details | null | undefined;
     if (!details) continue;
     const total = details.total ? ` of ${details.total}` : '';
     return `${activityType?.name}: ${details.message ?? 'working'} ${details.done}${total}`;

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { dataConverterOf, payloadCodec } from '../../workers/payloads/codec.js';
 import { safeName } from '../../activities/artifacts/keys.js';
 import { placeFiles } from '../../activities/artifacts/results.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
@@ -169,7 +170,11 @@ async function run({ values }: CommandLine<typeof OPTIONS>): Promise<number> {
       if (!findWorkers(home) && ensureWorkers(stack).started) say('The workers had died and were started again.');
     }, 2_000);
     connection = await Connection.connect({ address: stack.address });
-    const client = new Client({ connection, namespace: stack.namespace });
+    const client = new Client({
+      connection,
+      namespace: stack.namespace,
+      dataConverter: dataConverterOf(payloadCodec(process.env)),
+    });
     await startExperiment(stack, client, file, workflowId, say);
     const last = await watch(client, workflowId, {
       see: lineTeller(say),

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
-import { defaultPayloadConverter } from '@temporalio/common';
+import { dataConverterOf, payloadCodec } from '../../workers/payloads/codec.js';
+import { valueOf } from './progress.js';
 import { resultsOf } from '../../activities/artifacts/results.js';
 import {
   createArtifactStore,
@@ -87,13 +88,12 @@ export class Watched {
       maximumPageSize: 1,
     });
     const started = history?.events?.[0]?.workflowExecutionStartedEventAttributes;
-    const [payload] = started?.input?.payloads ?? [];
-    if (!payload || started?.workflowType?.name !== 'experiment')
+    const input = await valueOf(this.client, started?.input);
+    if (input === undefined || started?.workflowType?.name !== 'experiment')
       throw new Error(
         `The workflow ${this.workflowId} is no experiment, but '${started?.workflowType?.name ?? 'unknown'}': ` +
           'give the id of an experiment.',
       );
-    const input = defaultPayloadConverter.fromPayload<unknown>(payload);
     if (!asksForFork(input)) return Experiment.parse(expandPreset(input));
     const asked = await this.#ask<ForkSource>(MESSAGES.forkSource);
     const { source } = asked
@@ -129,14 +129,13 @@ export class Watched {
     const updates = new Set<string>();
     let newest: ArtifactRef | undefined;
     for (const event of history?.events ?? []) {
-      const carried = event.workflowExecutionStartedEventAttributes?.input?.payloads?.[1];
-      if (carried) newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(carried), 'policy') ?? newest;
+      const started = event.workflowExecutionStartedEventAttributes;
+      newest = policyOf(await valueOf(this.client, started?.input, 1), 'policy') ?? newest;
       if (event.activityTaskScheduledEventAttributes?.activityType?.name === 'reinforcement.update')
         updates.add(String(event.eventId));
       const completed = event.activityTaskCompletedEventAttributes;
-      const [result] = completed?.result?.payloads ?? [];
-      if (result && updates.has(String(completed!.scheduledEventId)))
-        newest = policyOf(defaultPayloadConverter.fromPayload<unknown>(result), 'ref') ?? newest;
+      if (completed && updates.has(String(completed.scheduledEventId)))
+        newest = policyOf(await valueOf(this.client, completed.result), 'ref') ?? newest;
     }
     return newest;
   }
@@ -165,7 +164,15 @@ export async function watching<T>(
   onEndSignal((signal) => stop.abort(signal));
   try {
     const store = createArtifactStore(storeOptionsFromEnvironment(await environmentOfStore(embedded), cache));
-    return await use(new Watched(new Client({ connection, namespace }), store, workflowId), store, stop.signal);
+    return await use(
+      new Watched(
+        new Client({ connection, namespace, dataConverter: dataConverterOf(payloadCodec(process.env)) }),
+        store,
+        workflowId,
+      ),
+      store,
+      stop.signal,
+    );
   } catch (error) {
     throw error instanceof WorkflowNotFoundError
       ? new Error(

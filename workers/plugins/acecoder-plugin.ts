@@ -6,6 +6,7 @@
  * another plugin defines as well is an error.
  */
 import { fileURLToPath } from 'node:url';
+import type { DataConverter, PayloadCodec } from '@temporalio/common';
 import { SimplePlugin } from '@temporalio/plugin';
 import {
   Runtime,
@@ -19,6 +20,7 @@ import { activityInterceptor, movementLimits } from '../../activities/runtime/in
 import { useMeter } from '../../activities/metrics.js';
 import { HEARTBEAT_TIMEOUT_SECONDS, workflowsOf, type Part, type QueueRole } from '../../workflows/contract/index.js';
 import { graceOf } from '../../activities/runtime/settings.js';
+import { dataConverterOf, payloadCodec } from '../payloads/codec.js';
 import { storeObstacle } from '../readiness.js';
 import { DeviceSlots } from './device-slots.js';
 import { refuseHiddenWorkflows } from './hidden-workflows.js';
@@ -34,6 +36,8 @@ import { taskQueuesOf } from './task-queues.js';
  * - `role`: the kind of work of the worker's queue, `pipeline` by default.
  * - `services`: shared with other workers of the process. Without them the plugin makes its own and closes them with
  * the   worker.
+ * - `payloadCodec`: what encrypts payloads; by default that of `ACECODER_PAYLOAD_KEY`. Clients need the same one. Codecs
+ * that   the worker itself has come first: then the plugin brings none.
  *
  * @example
  * ```ts
@@ -46,6 +50,7 @@ import { taskQueuesOf } from './task-queues.js';
  */
 export type AceCoderPluginOptions = {
   services?: OwnedServices;
+  payloadCodec?: PayloadCodec | undefined;
 } & ({ part?: Exclude<Part, 'sandbox'>; role?: QueueRole } | { part: 'sandbox'; role?: 'sandbox' });
 
 const module = (name: string): string =>
@@ -105,12 +110,14 @@ export class AceCoderPlugin extends SimplePlugin {
   readonly #own: OwnedServices | undefined;
   /** Where the worker's namespace is; empty until the worker is configured. */
   readonly #server: { connection?: NativeConnection | undefined; namespace?: string | undefined };
+  readonly #failureConverterPath: string | undefined;
 
   /** @throws Error that names the missing settings of the store, or a part without activities for the role. */
   constructor({
     part = 'all',
     role = part === 'sandbox' ? 'sandbox' : 'pipeline',
     services: shared,
+    payloadCodec: codec = payloadCodec(process.env),
   }: AceCoderPluginOptions = {}) {
     const server: { connection?: NativeConnection | undefined; namespace?: string | undefined } = {};
     const services =
@@ -128,11 +135,17 @@ export class AceCoderPlugin extends SimplePlugin {
       });
     const activities = createActivities(services, role, part);
     const slots = role === 'gpu' ? new DeviceSlots() : SLOTS[role];
+    const encrypted = dataConverterOf(codec);
     if (Object.keys(activities).length === 0)
       throw new Error(`The part '${part}' has no activity for '${role}' workers.`);
     super({
       name: 'acecoder.AceCoderPlugin',
       activities: (others: object | undefined) => composeActivities(others ?? {}, activities),
+      ...(encrypted
+        ? {
+            dataConverter: (own: DataConverter | undefined) => (own?.payloadCodecs ? own : { ...encrypted, ...own }),
+          }
+        : {}),
       ...(role === 'pipeline' && part !== 'sandbox'
         ? { workflowsPath: (own: string | undefined) => own ?? workflowsPath[part] }
         : {}),
@@ -152,6 +165,7 @@ export class AceCoderPlugin extends SimplePlugin {
     this.#slots = slots;
     this.#activities = activities;
     this.#server = server;
+    this.#failureConverterPath = encrypted?.failureConverterPath;
   }
 
   override configureWorker(options: WorkerOptions): WorkerOptions {
@@ -187,7 +201,13 @@ export class AceCoderPlugin extends SimplePlugin {
   }
 
   override configureBundler(options: BundleOptions): BundleOptions {
-    return refuseHiddenWorkflows(super.configureBundler(options), workflowsOf(this.#part), workflowsPath.all);
+    const configured = super.configureBundler(options);
+    const failureConverterPath = options.failureConverterPath ?? this.#failureConverterPath;
+    return refuseHiddenWorkflows(
+      { ...configured, ...(failureConverterPath ? { failureConverterPath } : {}) },
+      workflowsOf(this.#part),
+      workflowsPath.all,
+    );
   }
 
   /**
