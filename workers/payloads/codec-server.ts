@@ -59,7 +59,7 @@ export async function startCodecServer(
     );
   const routes: Record<string, PayloadCodec['encode']> = {
     '/encode': (payloads) => codec.encode(payloads),
-    '/decode': (payloads) => Promise.all(payloads.map((payload) => shown(codec, payload))),
+    '/decode': (payloads) => Promise.all(payloads.map((payload) => legible(codec, payload))),
   };
   const answer = async (request: IncomingMessage): Promise<[status: number, body: object]> => {
     // A page that the browser shows from elsewhere may reach loopback, too.
@@ -106,7 +106,7 @@ export async function startCodecServer(
  * A payload for a person's eyes. Where it cannot be decrypted, the reason stands in its place: an error would hide all
  * others, and the CLI asks again until its time is over, without saying why.
  */
-async function shown(codec: PayloadCodec, payload: Payload): Promise<Payload> {
+async function legible(codec: PayloadCodec, payload: Payload): Promise<Payload> {
   try {
     return (await codec.decode([payload]))[0]!;
   } catch (error) {
