@@ -32,7 +32,8 @@ module.exports = {
       'no-undeclared-package',
       'A package that package.json does not name may be gone after the next install.',
       {},
-      { dependencyTypes: ['npm-no-pkg', 'npm-unknown'] },
+      // A peer that may be absent counts as not named, too.
+      { dependencyTypes: ['npm-no-pkg', 'npm-unknown'], dependencyTypesNot: ['npm-peer'] },
     ),
     rule(
       'no-development-package',
@@ -182,7 +183,7 @@ module.exports = {
       'workers-import-no-workflow-code',
       'A worker names workflows by path: they run in their own bundle.',
       { path: '^workers/', pathNot: '\\.test\\.ts$' },
-      { path: '^workflows/', pathNot: contract },
+      { path: '^workflows/', pathNot: contract, dependencyTypesNot: ['type-only'] },
     ),
     rule(
       'workers-import-no-tools',

@@ -197,8 +197,9 @@ describe('a wrong key', () => {
       (text) => text.includes(says),
     );
     await wrong.stop();
-    startWorker(queue, `${keyOf('summer')},${KEY}`);
-    const readers = await clientWith(`${keyOf('summer')},${KEY}`);
+    const changed = `${keyOf('summer')},${KEY}`;
+    startWorker(queue, changed);
+    const readers = await clientWith(changed);
     expect(await readers.workflow.getHandle(queue).result()).toMatchObject({ metrics: { pairs: 25 } });
     await expect(handle.result()).rejects.toThrow("the key 'summer'");
     const url = await codecProcess(KEY);

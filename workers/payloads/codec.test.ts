@@ -69,9 +69,14 @@ describe('the codec', () => {
     ['2026:c2VjcmV0', "The key '2026' of ACECODER_PAYLOAD_KEY has 6 bytes; it needs 32."],
     [`${FIRST} ${FIRST}`, "ACECODER_PAYLOAD_KEY has two keys with the id '2025'."],
   ])('refuses %s, and does not tell it', (text, says) => {
-    const read = (): unknown => payloadCodec({ ACECODER_PAYLOAD_KEY: text });
-    expect(read).toThrow(says);
-    expect(read).not.toThrow(new RegExp(text.slice(-6).replaceAll(/\W/g, '.')));
+    let message = '';
+    try {
+      payloadCodec({ ACECODER_PAYLOAD_KEY: text });
+    } catch (error) {
+      ({ message } = error as Error);
+    }
+    expect(message).toContain(says);
+    for (const part of text.split(/[,: ]/).filter(({ length }) => length > 5)) expect(message).not.toContain(part);
   });
 });
 
