@@ -3,7 +3,8 @@
 const rule = (name, comment, from, to) => ({ name, severity: 'error', comment, from, to });
 
 /** The rooms of the stages of an experiment. */
-const stages = 'synthesis|filtering|sampling|hardening|preferences|reward-model|fine-tuning|reinforcement|evaluation';
+const stages =
+  'synthesis|filtering|sampling|hardening|preferences|reward-model|reward-model-card|fine-tuning|reinforcement|evaluation';
 
 const contract = '^workflows/contract/';
 /** What the contract is built of beside itself: pure definitions that stand with the code that they belong to. */

@@ -7,6 +7,7 @@ import { hardeningActivities } from './hardening/activities.js';
 import { preferencesActivities } from './preferences/activities.js';
 import { reinforcementActivities } from './reinforcement/activities.js';
 import { rewardModelActivities } from './reward-model/activities.js';
+import { rewardModelCardActivities } from './reward-model-card/activities.js';
 import { samplingActivities, samplingAsks } from './sampling/activities.js';
 import { synthesisActivities, synthesisAsks } from './synthesis/activities.js';
 import type { Services } from './runtime/services.js';
@@ -18,6 +19,7 @@ export const stageActivities = (services: Services): object[] => [
   hardeningActivities(services),
   preferencesActivities(services),
   rewardModelActivities(services),
+  rewardModelCardActivities(services),
   fineTuningActivities(services),
   reinforcementActivities(services),
   evaluationActivities(services),

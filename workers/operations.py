@@ -741,6 +741,7 @@ ArtifactKind = Literal[
     "pairs",
     "model",
     "rewardModel",
+    "rewardModelCard",
     "policy",
     "roundPlan",
     "rollouts",

@@ -96,7 +96,7 @@ describe('stages', () => {
         });
       state = run(state, ...done(stage));
     }
-    expect(order).toEqual(STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning'));
+    expect(order).toEqual(STAGES.filter((stage) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(stage)));
     expect(statusOf(state).state, 'before the report').toBe('running');
     const report = { html: 'r.html', summary: 's.json' };
     state = run(state, { type: 'reported', report });
@@ -447,7 +447,7 @@ describe('resume after an alarm of the watch', () => {
     failure: { type: 'RewardHacked', message: 'look', advice: 'type this', round },
   });
   const before = STAGES.slice(0, STAGES.indexOf('reinforcement')).filter(
-    (stage) => stage !== 'hardening' && stage !== 'fineTuning',
+    (stage) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(stage),
   );
   const watched = run(
     initialState(configOf({ stages: { reinforcement: { rounds: 9, watch: { rounds: 3 } } } })),

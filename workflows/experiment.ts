@@ -580,13 +580,22 @@ function failureOf(
         : String(cause);
   const round = type === 'RewardHacked' ? roundOf(cause) : undefined;
   if (round !== undefined) return { type, message, round, advice: resumeAdvice(workflowId) };
-  return { type, message, advice: retryAdvice(workflowId, stage, helpfulPatch(type, stages[stage]?.execution ?? {})) };
+  const gate = type === 'RewardModelRefused' ? gatePatchOf(cause) : undefined;
+  if (gate) return { type, message, advice: retryAdvice(workflowId, stage, { semantics: { rewardModelGate: gate } }) };
+  const execution = helpfulPatch(type, stages[stage]?.execution ?? {});
+  return { type, message, advice: retryAdvice(workflowId, stage, execution && { execution }) };
 }
 
 /** The round of an alarm. */
 function roundOf(cause: unknown): number | undefined {
   const [round] = (cause instanceof ApplicationFailure && cause.details) || [];
   return typeof round === 'number' ? round : undefined;
+}
+
+/** Settings of the gate that would let the reward model pass. */
+function gatePatchOf(cause: unknown): object | undefined {
+  const [patch] = (cause instanceof ApplicationFailure && cause.details) || [];
+  return typeof patch === 'object' && patch !== null ? patch : undefined;
 }
 
 /** The execution settings with which a stage that failed in this way may succeed. */

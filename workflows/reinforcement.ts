@@ -99,7 +99,10 @@ function prunedArtifact(error: unknown): string | undefined {
  * Where rounds are watched for reward hacking, an alarm ends the stage before it trains on that round. With a decision
  * about the alarm in the settings, the stage goes on from there.
  *
- * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input, or `RewardHacked` with the round.
+ * With a gate, the card of the reward model is looked at before anything is trained.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input, `RewardModelRefused` by the gate, or
+ *   `RewardHacked` with the round.
  * @example
  * ```ts
  * import { Client, Connection } from '@temporalio/client';
@@ -124,7 +127,13 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions, hardened } = inputs;
-  const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum } = config;
+  const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum, rewardModelGate: gate } = config;
+  if (gate && carry === undefined)
+    await call(
+      'reinforcement.gate',
+      { summary: 'gate of the reward model' },
+      { gate, card: inputs.rewardModelCard!, rewardModel: inputs.rewardModel! },
+    );
   const doing = (round: number, summary: string) => ({
     deviceClass: execution.deviceClass,
     summary: `round ${round}: ${summary}`,

@@ -152,6 +152,32 @@ export const preferences = shardedStage('preferences');
 export const rewardModel = trainingStage('rewardModel');
 
 /**
+ * The stage `rewardModelCard`: a reward model to its card.
+ *
+ * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.
+ * @example
+ * ```ts
+ * import { Client, Connection } from '@temporalio/client';
+ * import type { rewardModelCard } from 'acecoder-temporal/workflows';
+ *
+ * const client = new Client({ connection: await Connection.connect() });
+ * const { ref, metrics } = await client.workflow.execute<typeof rewardModelCard>('rewardModelCard', {
+ *   taskQueue: 'acecoder',
+ *   workflowId: 'reward-model-card-1',
+ *   args: [{
+ *     inputs: {
+ *       rewardModel: { kind: 'rewardModel', key: 'artifacts/rewardModel/0000000000000000000000000000000000000000000000000000000000000000.json', digest: '0000000000000000000000000000000000000000000000000000000000000000', bytes: 1 },
+ *       questions: { kind: 'filteredQuestions', path: '/data/questions.jsonl' },
+ *       programs: { kind: 'programs', path: '/data/programs.jsonl' },
+ *     },
+ *     config: { questions: 200 },
+ *   }],
+ * });
+ * ```
+ */
+export const rewardModelCard = shardedStage('rewardModelCard');
+
+/**
  * The stage `fineTuning`: programs that pass to a fine-tuned policy.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input.

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import {
+  CardRow,
   EvaluationRow,
   FilteredQuestionRow,
   PairRow,
@@ -167,6 +168,17 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
     ],
   },
   rewardModel: { what: 'reward model', links: [{ input: /^pairs$/ }, { input: /^backbone$/ }] },
+  rewardModelCard: kind<CardRow>({
+    what: 'texts of a question for the card of a reward model',
+    row: CardRow,
+    id: (row) => row.questionId,
+    shows: ({ texts, question }) => `${texts.length} texts: ${lineOf(question)}`,
+    links: [
+      { input: /^questions$/, ...byQuestion },
+      { input: /^(programs|hardened)$/, of: (row) => [row.questionId], is: questionId },
+      { input: /^rewardModel$/ },
+    ],
+  }),
   model: { what: 'model as it was given', links: [] },
   pairs: kind<PairRow>({
     what: 'preference pair',

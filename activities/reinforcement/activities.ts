@@ -11,7 +11,9 @@ import {
   ArtifactRef,
   CurriculumDraw,
   CurriculumRow,
+  gateFaults,
   judgedTests,
+  metricsOf,
   ProgramRow,
   ReinforcementConfig,
   RewardRow,
@@ -27,6 +29,7 @@ import {
   VerifierRow,
   type FilteredQuestionRow,
   type Produced,
+  type RewardModelGate,
   type StepName,
 } from '../../workflows/contract/index.js';
 import { collect, count, groupedBy } from '../artifacts/collections.js';
@@ -227,13 +230,13 @@ function onThisHost(round: number, storeStateEvery: number): PrunedDocument {
   };
 }
 
-/** `reinforcement.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
+/** `reinforcement.gate`, `.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
   const documents = new Documents(store, MODEL_DOCUMENTS);
   /** One artifact of a round, under the key that the step's definition says. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
-    name: Exclude<StepName<'reinforcement'>, 'prune'>,
+    name: Exclude<StepName<'reinforcement'>, 'prune' | 'gate'>,
     { round, inputs, config: unparsed, again = false }: RoundInput<I> & { again?: boolean },
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
@@ -303,6 +306,40 @@ export function reinforcementActivities(services: Services) {
   }
 
   return {
+    /**
+     * Refuses a reward model whose card says what the gate forbids.
+     *
+     * @throws StageFailure `RewardModelRefused` with the settings that would let it pass, or `InvalidExperiment` where
+     *   the card is that of another reward model.
+     */
+    'reinforcement.gate': async ({
+      gate,
+      card,
+      rewardModel,
+    }: {
+      gate: RewardModelGate;
+      card: ArtifactRef;
+      rewardModel: ArtifactRef;
+    }): Promise<void> => {
+      const manifest = await store.manifest(card);
+      const of = ArtifactRef.optional().parse(manifest.inputs['rewardModel']);
+      if (of?.digest !== rewardModel.digest)
+        throw new StageFailure(
+          'InvalidExperiment',
+          `inputs.rewardModelCard is the card of ${of?.key ?? 'no reward model'}, and inputs.rewardModel is ` +
+            `${rewardModel.key}: give the card that the stage rewardModelCard made of it`,
+        );
+      const faults = gateFaults(metricsOf('rewardModelCard', manifest), gate);
+      if (faults.length === 0) return;
+      throw new StageFailure(
+        'RewardModelRefused',
+        `the gate of reinforcement.rewardModelGate refuses the reward model: ` +
+          `${faults.map(({ text }) => text).join('; ')}. Nothing was trained on it. Train it on other pairs and ` +
+          'fork from rewardModel, or go on with limits that you accept',
+        { details: [Object.assign({}, ...faults.map(({ patch }) => patch)) as object] },
+      );
+    },
+
     /**
      * Prompts and sample seeds of a round: the questions in a fixed shuffled order, round after round, wrapping around;
      * or those that a curriculum draws, with what it knows of all questions.

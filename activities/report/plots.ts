@@ -233,6 +233,47 @@ export function calibrationPlot(
   };
 }
 
+/** Values with their intervals, one below the other, between two limits around 0. */
+export function intervalPlot(
+  title: string,
+  caption: HtmlValue,
+  { x, limit }: { x: string; limit: number },
+  rows: readonly { name: string; value: number; interval: readonly [number, number] }[],
+): PlotFigure {
+  const text = ({ name, value, interval: [low, high] }: (typeof rows)[number]): string =>
+    `${name}: ${numberText(value)}, ${numberText(low)} to ${numberText(high)}`;
+  return {
+    title,
+    caption,
+    label: `${title}. ${rows.map(text).join('; ')}.`,
+    svg: draw({
+      marginLeft: 90,
+      height: 60 + 22 * rows.length,
+      x: { label: x, grid: true, ticks: 5, nice: true },
+      y: { label: null, domain: rows.map(({ name }) => name) },
+      marks: [
+        Plot.ruleX([-limit, limit], { stroke: 'var(--soft)', strokeDasharray: '5 5' }),
+        Plot.ruleX([0], { stroke: 'var(--soft)' }),
+        Plot.link(rows, {
+          x1: ({ interval }: (typeof rows)[number]) => interval[0],
+          x2: ({ interval }: (typeof rows)[number]) => interval[1],
+          y1: 'name',
+          y2: 'name',
+          stroke: COLOURS[0]!,
+          strokeWidth: 2,
+        }),
+        Plot.dot(rows, { x: 'value', y: 'name', r: 4, fill: COLOURS[0]!, title: text }),
+      ],
+    }),
+    table: table(
+      ['', `#${x}`, '#from', '#to'],
+      rows.map(({ name, value, interval: [low, high] }) => ({
+        cells: [name, numberText(value), numberText(low), numberText(high)],
+      })),
+    ),
+  };
+}
+
 /** Rows of spans on one axis of time, in seconds. Each kind has its own height within a row. */
 export function timePlot(
   title: string,

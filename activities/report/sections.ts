@@ -20,6 +20,7 @@ import { html, nothing, type Html, type HtmlValue } from './html.js';
 import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series } from './plots.js';
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
+import { rewardModelCardContent } from './reward-model-card.js';
 import { passRateHistogram } from './summarise.js';
 import { countedRates, type VerifierRates } from '../statistics/verifier-quality.js';
 import type { VerifierFigure } from './verifiers.js';
@@ -42,6 +43,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
     { id: 'data', title: 'Data', content: dataSection(input, figures, artifacts) },
     ...hardeningSections(input, figures, artifacts.hardening),
     { id: 'reward-model', title: 'Reward model', content: rewardModelSection(input, figures, artifacts.rewardModel) },
+    ...cardSections(input, figures, artifacts),
     ...otherTrainings(input, figures, artifacts),
     { id: 'reinforcement', title: 'Reinforcement learning', content: reinforcementSection(input, figures) },
     { id: 'recipe', title: 'Recipe', content: recipeSection(input, figures) },
@@ -714,6 +716,12 @@ ${
         })),
       )}`
 }`;
+}
+
+/** What the card of the reward model says; no section where the stage did not run. */
+function cardSections(input: ReportInput, figures: Figures, { rewardModelCard }: StageArtifacts): Section[] {
+  const content = rewardModelCardContent(input, figures, rewardModelCard);
+  return content ? [{ id: 'reward-model-card', title: 'Card of the reward model', content }] : [];
 }
 
 function trainingCurve(

@@ -38,6 +38,19 @@ export function calibration(margins: readonly number[]): CalibrationBin[] {
     .map(({ predicted, observed, count }) => ({ predicted: predicted / count, observed: observed / count, count }));
 }
 
+/**
+ * Expected calibration error (Naeini, Cooper and Hauskrecht 2015): mean over pairs of how far the bin's observed share
+ * is from what it predicts. Null without a pair.
+ *
+ * @example
+ * calibrationError([{ predicted: 0.9, observed: 0.7, count: 10 }]); // 0.2
+ */
+export function calibrationError(bins: readonly CalibrationBin[]): number | null {
+  const pairs = bins.reduce((sum, { count }) => sum + count, 0);
+  if (pairs === 0) return null;
+  return bins.reduce((sum, { predicted, observed, count }) => sum + count * Math.abs(observed - predicted), 0) / pairs;
+}
+
 export interface GapBin {
   /** The bin's pairs have pass rates that differ by more than `above` and at most `atMost`. */
   above: number;

@@ -1,7 +1,8 @@
 /**
  * `npm run lab`: whether the whole chain learns, shown in minutes on a micro model, on a stack of its own. The parts
  * `watch` and `noise` ask what rewards are worth, and `curriculum` what chosen questions save. They need dozens of runs,
- * which a table of chances makes cheap.
+ * which a table of chances makes cheap. The part `card` plants biases in reward models, and lets a trained one choose
+ * among samples.
  *
  * The settings are those of infra/experiments/lab.json; its hyperparameters were chosen with `--validation`, whose
  * questions no other run asks.
@@ -17,16 +18,17 @@ import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { createServices } from '../../workers/plugins/services.js';
 import { workerProcess } from '../fixtures/harness.js';
+import { bestOfMeasures, plantedMeasures } from '../lab/card.js';
 import { curriculumMeasures } from '../lab/curriculum.js';
 import { noiseMeasures } from '../lab/noise.js';
-import { FAMILIES, type Family } from '../lab/questions.js';
+import { FAMILIES, labQuestions, type Family } from '../lab/questions.js';
 import { runSeed, type LabSettings, type SeedFigures } from '../lab/run.js';
 import { judgedQuestions } from '../lab/tabular.js';
 import { watchMeasures } from '../lab/watch.js';
 import { report, type Measure } from './table.js';
 
 /** The chain on the micro model, and what is shown by a cheap model of RL. */
-const PARTS = ['chain', 'watch', 'noise', 'curriculum'] as const;
+const PARTS = ['chain', 'watch', 'noise', 'curriculum', 'card'] as const;
 type LabPart = (typeof PARTS)[number];
 /** Questions of the cheap parts. */
 const CHEAP_QUESTIONS = 400;
@@ -149,7 +151,7 @@ async function main(): Promise<void> {
   for (const part of parts)
     if (!PARTS.includes(part)) throw new Error(`--only ${part}: give one of ${PARTS.join(', ')}`);
   const measures = await cheapMeasures(parts);
-  if (parts.includes('chain')) measures.push(...(await chainMeasures(values)));
+  if (parts.includes('chain') || parts.includes('card')) measures.push(...(await stackMeasures(parts, values)));
   report('lab', measures, values.json);
 }
 
@@ -160,12 +162,13 @@ async function cheapMeasures(parts: readonly LabPart[]): Promise<Measure[]> {
   const services = createServices({ label: 'lab' });
   const say = (line: string): void => console.error(line);
   try {
-    const judgedOf = (family: Family) => judgedQuestions(services.sandbox, 1, CHEAP_QUESTIONS, family);
+    const judgedOf = (family: Family) => judgedQuestions(services.sandbox, labQuestions(family, 1, CHEAP_QUESTIONS));
     const judged = await judgedOf('structural');
     if (parts.includes('watch')) measures.push(...watchMeasures(judged, say));
     if (parts.includes('noise')) measures.push(...noiseMeasures(judged, say));
     if (parts.includes('curriculum'))
       measures.push(...curriculumMeasures({ structural: judged, nearMiss: await judgedOf('nearMiss') }, say));
+    if (parts.includes('card')) measures.push(...(await plantedMeasures(services.sandbox, judged, say)));
   } finally {
     await services.close();
   }
@@ -181,7 +184,8 @@ interface ChainOptions {
   recipe?: string[] | undefined;
 }
 
-async function chainMeasures(values: ChainOptions): Promise<Measure[]> {
+/** The parts that need servers and workers. */
+async function stackMeasures(parts: readonly LabPart[], values: ChainOptions): Promise<Measure[]> {
   const file = JSON.parse(readFileSync(values.settings, 'utf8')) as LabFile;
   const families = (values.family ?? file.families) as Family[];
   for (const family of families)
@@ -223,7 +227,13 @@ async function chainMeasures(values: ChainOptions): Promise<Measure[]> {
       say,
     };
     const measures: Measure[] = [];
-    for (const family of families) {
+    if (parts.includes('card')) {
+      const ofCard: Measure[] = [];
+      for (const seed of seeds)
+        ofCard.push(...(await bestOfMeasures({ ...context, sandbox: services.sandbox }, file, seed)));
+      measures.push(...ofCard, ...spreadOf(ofCard));
+    }
+    for (const family of parts.includes('chain') ? families : []) {
       const ofFamily: Measure[] = [];
       for (const seed of seeds)
         ofFamily.push(...measuresOf(await runSeed(context, { ...file, recipes }, family, seed), file));

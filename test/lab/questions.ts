@@ -195,6 +195,9 @@ function question(family: Family, kind: Kind, number: number): LabQuestion {
 /** Kinds that nothing is trained on, one in which the right answer leads and one in which a wrong one does. */
 const UNSEEN = [3, 12];
 
+/** Whether a question of this kind has a boundary: an answer that is off by one there is wrong for one value of n. */
+export const hasBoundary = (kind: number): boolean => kind >= 7;
+
 /**
  * The questions of one laboratory seed, of seen kinds or of those that nothing is trained on. Seed 0 is for choosing
  * hyperparameters: its questions are two fifths of all, by hash, that no other seed is ever asked.
@@ -204,13 +207,17 @@ export function labQuestions(
   seed: number,
   count: number,
   of: 'seen' | 'unseen' = 'seen',
+  ofKinds: (kind: number) => boolean = () => true,
 ): LabQuestion[] {
   const forValidation = ({ seed: { id } }: LabQuestion): boolean =>
     Number.parseInt(sha256(`validation/${id}`).slice(0, 8), 16) % 5 < 2;
   const order = (question: LabQuestion): string => sha256(`${seed}/${question.seed.id}`);
   return allQuestions(family)
     .filter(
-      (question) => forValidation(question) === (seed === 0) && UNSEEN.includes(question.kind) === (of === 'unseen'),
+      (question) =>
+        forValidation(question) === (seed === 0) &&
+        UNSEEN.includes(question.kind) === (of === 'unseen') &&
+        ofKinds(question.kind),
     )
     .sort((x, y) => (order(x) < order(y) ? -1 : 1))
     .slice(0, count);

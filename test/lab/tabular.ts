@@ -12,7 +12,7 @@ import { rewardRollouts, type JudgedRollout, type RewardRule } from '../../activ
 import type { Services } from '../../activities/runtime/services.js';
 import { Random } from '../../activities/statistics/random.js';
 import { SandboxLimits } from '../../workflows/contract/index.js';
-import { labQuestions, type Family } from './questions.js';
+import type { LabQuestion } from './questions.js';
 
 /** What a policy can answer to a question. */
 export interface Answer {
@@ -59,12 +59,9 @@ export interface Judged {
  */
 export async function judgedQuestions(
   sandbox: Services['sandbox'],
-  seed: number,
-  count: number,
-  family: Family,
+  questions: readonly LabQuestion[],
 ): Promise<Judged[]> {
   const limits = SandboxLimits.parse({});
-  const questions = labQuestions(family, seed, count);
   const values = await evaluateCalls(
     sandbox,
     questions.map(({ seed: { id }, answers }) => ({

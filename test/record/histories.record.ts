@@ -19,7 +19,15 @@ type Micro = Record<string, unknown> & { stages: Record<StageName, Record<string
 const micro = (): Micro => {
   const { stages, ...experiment } = microExperiment('micro', inject('seeds'), inject('model'));
   const hardening = { maximumTests: 4, inputs: 100, mutants: 20, shardSize: 8 };
-  return { ...experiment, stages: { ...(stages as object), hardening }, onFailure: 'park' } as never;
+  const rewardModelCard = { split: 'train', questions: 6, samples: 4, mutants: 2, shardSize: 3 };
+  const { reinforcement, ...others } = stages as Record<string, object>;
+  // Nothing of this model is good enough for a gate that asks for something.
+  const gated = { ...reinforcement, rewardModelGate: { accuracy: 0, shift: 1000 } };
+  return {
+    ...experiment,
+    stages: { ...others, hardening, rewardModelCard, reinforcement: gated },
+    onFailure: 'park',
+  } as never;
 };
 
 /** What names this machine, and what stands for it; the longer path first. */

@@ -555,7 +555,7 @@ export class SimulatedActivities {
 
   #roundRecipe(config: ReinforcementConfig, step: string, refs: Record<string, ArtifactRef>, round: number): Recipe {
     const { steps } = STAGE.reinforcement;
-    const definition = steps[step as Exclude<keyof typeof steps, 'prune'>];
+    const definition = steps[step as Exclude<keyof typeof steps, 'prune' | 'gate'>];
     const named = this.bugs.has('planWithoutRound') && step === 'plan' ? 0 : round;
     return stepRecipe('reinforcement', step, definition, config, refs, { round: named });
   }

@@ -131,6 +131,10 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
       return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' } }, { execution: { window } });
     case 'rewardModel':
       return alone({ pairs: { kind: 'pairs', path: '/data/pairs.jsonl' }, backbone: POLICY }, stages.rewardModel);
+    case 'rewardModelCard': {
+      const { example } = STAGE.rewardModelCard;
+      return alone({ ...example.inputs, questions: QUESTIONS }, { execution: { window } });
+    }
     case 'fineTuning':
       return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' }, policy: POLICY }, stages.fineTuning);
     case 'reinforcement':

@@ -12,6 +12,7 @@ export const ARTIFACT_KINDS = [
   'pairs',
   'model',
   'rewardModel',
+  'rewardModelCard',
   'policy',
   'roundPlan',
   'rollouts',

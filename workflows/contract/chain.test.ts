@@ -132,9 +132,9 @@ describe('a stage that is optional', () => {
       seeds: { kind: 'seeds', path: 's.jsonl' },
       models: { policy: { kind: 'folder', path: 'm' } },
     });
-    const usual = STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning');
+    const usual = STAGES.filter((stage) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(stage));
     expect(stagesOf(stages)).toEqual(usual);
-    expect(stagesOf({ ...stages, hardening: {}, fineTuning: {} })).toEqual([...STAGES]);
+    expect(stagesOf({ ...stages, hardening: {}, rewardModelCard: {}, fineTuning: {} })).toEqual([...STAGES]);
     expect(stagesOf({ ...stages, sampling: null, preferences: undefined })).toEqual(
       usual.filter((stage) => stage !== 'sampling' && stage !== 'preferences'),
     );

@@ -28,7 +28,7 @@ describe('Experiment', () => {
     const experiment = Experiment.parse(VALID);
     // Fine-tuning is off where it has no settings.
     expect(Object.keys(experiment.stages).sort()).toEqual(
-      STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning').sort(),
+      STAGES.filter((stage) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(stage)).sort(),
     );
     expect(experiment.onFailure).toBe('park');
     expect(experiment.stages.evaluation.benchmarks).toEqual([{ kind: 'heldOut' }]);

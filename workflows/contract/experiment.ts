@@ -31,6 +31,14 @@ const ExperimentFields = z.strictObject({
     .describe('park: a stage that failed for good waits for retryStage; fail: the experiment fails'),
 });
 
+/** Settings with a gate that nothing gives a card to. */
+const GatesWithoutCard = z.object({
+  stages: z.object({
+    rewardModelCard: z.undefined().optional(),
+    reinforcement: z.object({ rewardModelGate: z.object({}) }),
+  }),
+});
+
 /**
  * An experiment after the preset that it extends has been merged in.
  *
@@ -49,17 +57,28 @@ const EvaluatesRecorded = z.object({
 export const Experiment = withRecorded(
   ExperimentFields,
   (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),
-).superRefine(
-  (_, context) => {
-    context.addIssue({
-      code: 'custom',
-      path: ['stages', 'evaluation', 'sampler', 'kind'],
-      message: "must be 'policy': samples of others are read where the stage evaluation is started alone",
-      input: 'recorded',
-    });
-  },
-  { when: ({ value }) => EvaluatesRecorded.safeParse(value).success },
-);
+)
+  .superRefine(
+    (_, context) => {
+      context.addIssue({
+        code: 'custom',
+        path: ['stages', 'evaluation', 'sampler', 'kind'],
+        message: "must be 'policy': samples of others are read where the stage evaluation is started alone",
+        input: 'recorded',
+      });
+    },
+    { when: ({ value }) => EvaluatesRecorded.safeParse(value).success },
+  )
+  .superRefine(
+    (_, context) => {
+      context.addIssue({
+        code: 'custom',
+        path: ['stages', 'rewardModelCard'],
+        message: 'needed, because stages.reinforcement.rewardModelGate is set: {} makes the card with its defaults',
+      });
+    },
+    { when: ({ value }) => GatesWithoutCard.safeParse(value).success },
+  );
 export type Experiment = z.infer<typeof Experiment>;
 
 /** What a user writes: where it extends a preset, the preset gives what is left out. */

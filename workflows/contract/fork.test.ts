@@ -24,8 +24,8 @@ const experiment = (reinforcement: object = {}): Experiment =>
 
 /** An experiment that has done the stages before `running`. */
 function source(running?: StageName, reinforcement: object = {}): ForkSource {
-  const ran = STAGES.filter((name) => name !== 'hardening' && name !== 'fineTuning');
-  const at = running === undefined ? ran.length : ran.indexOf(running as (typeof ran)[number]);
+  const ran = STAGES.filter((name) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(name));
+  const at = running === undefined ? ran.length : ran.indexOf(running);
   return {
     workflowId: 'base-run',
     experiment: experiment(reinforcement),

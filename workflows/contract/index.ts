@@ -20,6 +20,7 @@ export * from './mistakes.js';
 export * from './models.js';
 export * from './names.js';
 export * from './curriculum.js';
+export * from './reward-model-card.js';
 export * from './reward-watch.js';
 export * from './preset-list.js';
 export * from './presets.js';

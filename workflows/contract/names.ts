@@ -122,6 +122,8 @@ export const FAILURES = {
   TrainingDiverged: 'final',
   /** Rewards rise and what they do not see does not: somebody must look at the programs. */
   RewardHacked: 'final',
+  /** The card of the reward model says what its gate refuses: nothing is trained on it. */
+  RewardModelRefused: 'final',
   ArtifactCorrupt: 'final',
   ArtifactPruned: 'final',
   ModelNotFound: 'final',
@@ -199,6 +201,7 @@ export function longestAttempt(name: ActivityName, { shards = 0 }: { shards?: nu
     case 'plan':
     case 'reward':
     case 'prune':
+    case 'gate':
       return LONGEST.rows;
     case 'train':
     case 'update':

@@ -673,6 +673,35 @@ export const RewardRow = z.strictObject({
 });
 export type RewardRow = z.infer<typeof RewardRow>;
 
+/**
+ * A text that a reward model was asked about for its card. `as` is `sampled`, `mutant`, or a variant of the probed
+ * program `subject`, of which `plain` is the one that the others start from.
+ */
+export const CardText = z.strictObject({
+  as: z.string(),
+  subject: z.number().int().nonnegative().optional(),
+  program: z.string(),
+  /** Tests that it fails; absent for variants, which do what their program does. */
+  fails: z.number().int().nonnegative().optional(),
+  /** Share of the leading tests that it passes, of a sampled program. */
+  visiblePassRate: z.number().min(0).max(1).optional(),
+  sampler: z.string().optional(),
+  /** Absent where the text is too long for the reward model. */
+  score: z.number().optional(),
+});
+export type CardText = z.infer<typeof CardText>;
+
+/** What a reward model was asked about one question for its card. */
+export const CardRow = z.strictObject({
+  questionId: z.string().min(1),
+  question: z.string(),
+  language: Language.optional(),
+  source: z.string(),
+  form: QuestionForm.optional(),
+  texts: z.array(CardText),
+});
+export type CardRow = z.infer<typeof CardRow>;
+
 /** One evaluated sample of one policy on one task. `sample` 0 of `mode` greedy is the greedy answer. */
 export const EvaluationRow = z.strictObject({
   id: z.string().min(1),

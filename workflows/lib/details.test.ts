@@ -11,7 +11,7 @@ const ARTIFACT: ArtifactRef = {
 };
 
 /** The stages of an experiment without optional ones. */
-const USUAL = STAGES.filter((stage) => stage !== 'hardening' && stage !== 'fineTuning');
+const USUAL = STAGES.filter((stage) => !['hardening', 'rewardModelCard', 'fineTuning'].includes(stage));
 
 function statusOf(
   state: ExperimentStatus['state'],
@@ -190,7 +190,7 @@ describe('currentDetails', () => {
 
   it("stays within the server's 20,000 bytes, however long the workflow id and a failure's message are", () => {
     const id = "'".repeat(1000);
-    const advice = retryAdvice(id, 'evaluation', { maxRows: 8 });
+    const advice = retryAdvice(id, 'evaluation', { execution: { maxRows: 8 } });
     const long = { ...failure, message: 'x'.repeat(1_000_000), advice };
     const stages = Object.fromEntries(
       USUAL.map((name) => [

@@ -66,13 +66,20 @@ function secondsOf(stages: readonly StageStatus[]): number {
 }
 
 /**
- * The command that runs a parked stage again. It changes how the stage runs where the failure says what helps.
+ * The command that runs a parked stage again. It changes how the stage runs, or what it asks, where the failure says
+ * what helps.
  *
  * @example
- * retryAdvice('my-run', 'rewardModel', { microBatch: 1 })
+ * retryAdvice('my-run', 'rewardModel', { execution: { microBatch: 1 } })
  */
-export function retryAdvice(workflowId: string, stage: StageName, execution?: Record<string, number>): string {
-  const patch = execution ? `, "execution": ${JSON.stringify(execution)}` : '';
+export function retryAdvice(
+  workflowId: string,
+  stage: StageName,
+  { execution, semantics }: { execution?: Record<string, number>; semantics?: object } = {},
+): string {
+  const patch =
+    (execution ? `, "execution": ${JSON.stringify(execution)}` : '') +
+    (semantics ? `, "semantics": ${JSON.stringify(semantics)}, "allowRepeat": true` : '');
   return `${update(shellWord(workflowId), 'retryStage')} '{"stage": "${stage}"${patch}}'`;
 }
 

@@ -9,6 +9,7 @@ import { hardening } from './hardening.js';
 import { preferences } from './preferences.js';
 import { reinforcement, usesVerifiers } from './reinforcement.js';
 import { rewardModel } from './reward-model.js';
+import { rewardModelCard } from './reward-model-card.js';
 import { sampling } from './sampling.js';
 import { synthesis } from './synthesis.js';
 
@@ -19,6 +20,7 @@ export const STAGE_LIST = [
   hardening,
   preferences,
   rewardModel,
+  rewardModelCard,
   fineTuning,
   reinforcement,
   evaluation,
@@ -107,6 +109,12 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
   hardening: { questions: 'filtering', programs: 'sampling' },
   preferences: { programs: ['hardening', 'sampling'] },
   rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
+  rewardModelCard: {
+    rewardModel: 'rewardModel',
+    questions: 'filtering',
+    programs: ['hardening', 'sampling'],
+    hardened: 'hardening',
+  },
   fineTuning: { programs: ['hardening', 'sampling'], policy: 'models.policy' },
   reinforcement: {
     questions: 'filtering',
@@ -118,6 +126,7 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
     },
     hardened: 'hardening',
     verifiers: { from: 'preferences', when: usesVerifiers },
+    rewardModelCard: { from: 'rewardModelCard', when: ({ rewardModelGate }) => rewardModelGate !== undefined },
   },
   evaluation: {
     policies: {

@@ -16,6 +16,7 @@ import {
 } from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
 import { Curriculum, RoundCurriculum } from '../curriculum.js';
+import { RewardModelGate } from '../reward-model-card.js';
 import { FlaggedChoice, RoundWatch } from '../reward-watch.js';
 import { ModelInput } from '../models.js';
 import { merge } from '../presets.js';
@@ -167,6 +168,10 @@ const RoundSettings = z
     curriculum: Curriculum.optional().describe(
       'choose the questions of each round by their known pass rates: those of the sampled programs, then those of ' +
         'earlier rounds (docs/explanation/curriculum.md); absent: all questions in turn',
+    ),
+    rewardModelGate: RewardModelGate.optional().describe(
+      'what the card of the reward model must say before anything is trained (stages.rewardModelCard makes the card); ' +
+        'absent: nothing is asked',
     ),
     referenceRefresh: count
       .nullable()
@@ -408,6 +413,7 @@ const REWARDED = z.object({
   config: z.object({
     questions: z.string(),
     reward: z.looseObject({ rewardModelWeight: z.number() }),
+    rewardModelGate: z.object({}).optional(),
     changes: z.array(z.object({ settings: z.record(z.string(), z.unknown()) })).optional(),
   }),
 });
@@ -439,6 +445,9 @@ export const reinforcement = defineStage({
       verifiers: artifactRef('pairs')
         .optional()
         .describe('pairs with the quality of the tests of each question, for config.reward.verifier'),
+      rewardModelCard: artifactRef('rewardModelCard')
+        .optional()
+        .describe('the card of the reward model, for config.rewardModelGate'),
     },
     ReinforcementConfig.prefault({}),
   ).superRefine(
@@ -460,6 +469,13 @@ export const reinforcement = defineStage({
           code: 'custom',
           path: ['inputs', 'verifiers'],
           message: `needed, because config.${place}.verifier is set`,
+        });
+      }
+      if (config.rewardModelGate && (inputs['rewardModelCard'] === undefined || inputs.rewardModel === undefined)) {
+        context.addIssue({
+          code: 'custom',
+          path: ['inputs', inputs.rewardModel === undefined ? 'rewardModel' : 'rewardModelCard'],
+          message: 'needed, because config.rewardModelGate is set',
         });
       }
       if (config.questions === 'hard' && inputs['programs'] === undefined) {
@@ -619,6 +635,7 @@ export const reinforcement = defineStage({
       }),
     }),
     prune: { queue: 'pipeline', version: 1, code: [] },
+    gate: { queue: 'pipeline', version: 1, code: [] },
   },
   names: ({ engine }) => ({ engine }),
   estimate(config, run) {
