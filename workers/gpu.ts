@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { QUEUES, queueName } from '../workflows/contract/index.js';
 import { graceOf } from '../activities/runtime/settings.js';
+import { deadlineOf, sayDeadline, watchDeadline } from './deadline.js';
 import { healthOf, readDeviceClasses, type Assignment } from './devices.js';
 import {
   launch,
@@ -36,6 +37,7 @@ Environment:
                                per GPU; GPUs that no class takes serve the queue without a class
   ACECODER_GPU_HEALTH_SECONDS  seconds between two looks at the health of the GPUs (30)
   ACECODER_QUEUE               base of the queue names (${QUEUES.pipeline})
+  ACECODER_DEADLINE            when the host is taken away; the workers end before
   CUDA_VISIBLE_DEVICES         GPUs that may be used: UUIDs, or indices as nvidia-smi counts; all when not set
   TEMPORAL_*, ACECODER_S3_*    as for all workers`;
 
@@ -56,6 +58,8 @@ function forkWorker(
       ACECODER_DEVICE: name,
       ACECODER_DEVICE_CLASS: deviceClass,
       [PROCESS_NUMBER]: String(number),
+      // This process ends it in time.
+      ACECODER_DEADLINE: undefined,
     },
   });
 }
@@ -129,6 +133,11 @@ async function run(): Promise<void> {
   };
   const stop = new AbortController();
   const giveBack = onEndSignal(() => stop.abort());
+  const deadline = deadlineOf(process.env, Date.now());
+  const forgetDeadline = watchDeadline(deadline, () => {
+    if (!stop.signal.aborted) console.log(sayDeadline(deadline!));
+    stop.abort();
+  });
   const result = await launch({
     ...host,
     nvidiaSmi,
@@ -141,6 +150,7 @@ async function run(): Promise<void> {
   // An nvidia-smi that hangs in the driver would keep this process alive.
   if (result === 'stopped') process.exit(0);
   giveBack();
+  forgetDeadline();
   console.log(noGpu(host));
   await serve(values.wait);
 }

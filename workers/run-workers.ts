@@ -20,6 +20,7 @@ import { searchAttributesOf } from './plugins/search-attributes.js';
 import { createServices, type OwnedServices } from './plugins/services.js';
 import { taskQueuesOf } from './plugins/task-queues.js';
 import { workflowBundle } from './workflow-bundle.js';
+import { deadlineOf, sayDeadline, watchDeadline } from './deadline.js';
 import { keepRunningWithoutLog } from './log.js';
 import { addressOf } from './observability/addresses.js';
 import { workingConditions } from './observability/conditions.js';
@@ -116,8 +117,8 @@ export interface RunOptions {
 }
 
 /**
- * Runs the workers of `roles` in this process until SIGINT, SIGTERM or SIGHUP, then ends the Python processes. Settings
- * come from the environment (`TEMPORAL_*`, `ACECODER_*`).
+ * Runs the workers of `roles` in this process until SIGINT, SIGTERM or SIGHUP, or until its allocation is about to end
+ * (`ACECODER_DEADLINE`), then ends the Python processes. Settings come from the environment (`TEMPORAL_*`, `ACECODER_*`).
  *
  * @throws Error that names what is missing when `waitSeconds` are over, or the failure of a worker.
  * @example
@@ -129,6 +130,7 @@ export interface RunOptions {
  * ```
  */
 export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: RunOptions = {}): Promise<void> {
+  const deadline = deadlineOf(process.env, Date.now());
   for (const line of installTelemetry(process.env)) console.log(line);
   const { failureConverterPath } = dataConverterOf(payloadCodec(process.env)) ?? {};
   const given = await startTraces(process.env);
@@ -162,10 +164,24 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
   };
   const health = new Health();
   const listen = addressOf(process.env, 'ACECODER_HEALTH');
+  const drain = new AbortController();
+  let workers: Worker[] = [];
+  // A worker that ends shuts the others down, because half a process would look healthy.
+  const shutDown = (): void => {
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  const forgetDeadline = watchDeadline(deadline, () => {
+    if (!drain.signal.aborted) console.log(sayDeadline(deadline!));
+    drain.abort();
+    shutDown();
+  });
   try {
     if (listen) console.log(`health: ${await health.listen(listen)}`);
     health.watch({ ...needs, Workers: () => Promise.resolve('not started yet') });
-    await untilSignal((signal) => waitFor(needs, { seconds: waitSeconds, signal, log: (line) => console.warn(line) }));
+    await untilSignal((ended) => {
+      const signal = AbortSignal.any([ended, drain.signal]);
+      return waitFor(needs, { seconds: waitSeconds, signal, log: (line) => console.warn(line) });
+    });
     await services.searchAttributes();
     if (roles.includes('sandbox')) {
       const { level, isolation, trouble } = await services.sandbox.versions();
@@ -178,7 +194,7 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
           ...(failureConverterPath ? { failureConverterPath } : {}),
         })
       : undefined;
-    const workers = await createWorkers({
+    workers = await createWorkers({
       connection: server.connection,
       namespace,
       roles,
@@ -195,19 +211,16 @@ export async function runWorkers(roles: readonly QueueRole[], { waitSeconds }: R
     console.log(`workers of ${roles.join(', ')} serve ${queues} of namespace '${namespace}' at ${address}`);
     if (roles.includes('gpu') && device === undefined)
       console.log('GPU work runs on the first GPU that PyTorch sees, or else on CPU');
-    const results = await Promise.allSettled(
-      workers.map((worker) =>
-        worker.run().finally(() => {
-          // A worker that ends shuts the others down, because half a process would look healthy.
-          for (const other of workers) if (other.getState() === 'RUNNING') other.shutdown();
-        }),
-      ),
-    );
+    const results = await Promise.allSettled(workers.map((worker) => worker.run().finally(shutDown)));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed?.reason instanceof GracefulShutdownPeriodExpiredError)
       console.warn('Activities did not end in the grace time. They are left alone, and start again on other workers.');
     else if (failed) throw failed.reason;
+  } catch (error) {
+    if (!drain.signal.aborted || workers.length > 0) throw error;
+    // It still waited, and no work is lost.
   } finally {
+    forgetDeadline();
     await health.close();
     await services.close();
     await traces?.close();

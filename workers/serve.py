@@ -14,6 +14,9 @@ nor a fork server is safe to drive from several threads. A reader thread takes r
 `traceparent` (W3C Trace Context) may be absent. It is written next to the traceback of an unexpected error, so that the
 log leads to the trace; the parent makes the span. `timing` is in seconds: before and in the operation.
 
+SIGTERM is left to the parent: service managers and Slurm send it to every process of a job, and a training that ends by
+it writes no checkpoint. The parent cancels what runs, and ends this process afterwards.
+
 When the parent's end of descriptor 3 closes, the process ends its children and itself at once. A parent that was killed
 cannot ask for it, and an orphaned training would hold a GPU.
 """
@@ -25,12 +28,14 @@ import io
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
@@ -187,6 +192,10 @@ def _error_reply(id: int, error: ServiceError) -> dict[str, Any]:
     return {"id": id, "type": "error", "error": {"type": error.type, "message": str(error)}}
 
 
+def _leave_to_parent(_signal: int, _frame: FrameType | None) -> None:
+    """Takes a signal without ending. That it is ignored, programs that are started would inherit."""
+
+
 def serve(
     operations: Mapping[str, Operation],
     versions: Mapping[str, str],
@@ -199,6 +208,7 @@ def serve(
     the process has started itself; after an error of `useless_after` nothing would work any more, so that the process
     ends and the parent starts another one. Never returns.
     """
+    signal.signal(signal.SIGTERM, _leave_to_parent)
     replies = os.fdopen(4, "wb", buffering=0)
     os.set_inheritable(3, False)
     os.set_inheritable(4, False)

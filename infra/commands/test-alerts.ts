@@ -4,14 +4,18 @@ import { join } from 'node:path';
 import { makeShared } from '../setup/jobs.mjs';
 import { root } from '../setup/paths.mjs';
 import { findGo, goOptions, goPrograms } from '../setup/programs.mjs';
-import { runCommand } from './command.js';
+import { runCommand, type CommandLine } from './command.js';
 
-const HELP = `npm run test:alerts
+const OPTIONS = { only: { type: 'string' } } as const;
+
+const HELP = `npm run test:alerts [-- --only WORDS]
 
 Provokes the fault of each alert in infra/deploy/prometheus on real workers, and evaluates the rules on what was scraped.
-The first run builds promtool by Go 1.26 or newer, in 3 minutes of CPU time; without Go the test is skipped.`;
+The first run builds promtool by Go 1.26 or newer, in 3 minutes of CPU time; without Go the test is skipped.
 
-async function run(): Promise<number> {
+  --only WORDS  the tests whose names hold these words, such as --only 'a disk'`;
+
+async function run({ values: { only } }: CommandLine<typeof OPTIONS>): Promise<number> {
   const { isBuilt, folder, packages } = goPrograms('prometheus');
   const go = findGo();
   if (!isBuilt && go.reason !== undefined) {
@@ -32,8 +36,8 @@ async function run(): Promise<number> {
         return Promise.resolve();
       },
     );
-  const file = 'test/integration/alerts.test.ts';
-  return spawnSync(join(root, 'node_modules/.bin/vitest'), ['run', file], { cwd: root, stdio: 'inherit' }).status ?? 1;
+  const args = ['run', 'test/integration/alerts.test.ts', ...(only === undefined ? [] : ['-t', only])];
+  return spawnSync(join(root, 'node_modules/.bin/vitest'), args, { cwd: root, stdio: 'inherit' }).status ?? 1;
 }
 
-runCommand({ help: HELP, options: {}, words: false, run });
+runCommand({ help: HELP, options: OPTIONS, words: false, run });

@@ -89,11 +89,11 @@ const StepEvent = z.object({
 });
 type StepEvent = z.infer<typeof StepEvent>;
 
-/** The trainings' record, by the key of the training. */
-export function trainingsOf(site: Site): Map<string, StepEvent[]> {
+/** The trainings' record in a file, by the key of the training. */
+export function trainingsOf({ record }: { record: string }): Map<string, StepEvent[]> {
   const trainings = new Map<string, StepEvent[]>();
-  if (!existsSync(site.record)) return trainings;
-  for (const line of readFileSync(site.record, 'utf8').split('\n').filter(Boolean)) {
+  if (!existsSync(record)) return trainings;
+  for (const line of readFileSync(record, 'utf8').split('\n').filter(Boolean)) {
     const event = StepEvent.parse(JSON.parse(line));
     trainings.set(event.key, [...(trainings.get(event.key) ?? []), event]);
   }

@@ -44,7 +44,8 @@ export async function lookAt(client: Client, workflowId: string): Promise<Look> 
       pending.add(key);
       if (Number(activity.state) !== STARTED || LOOKING.test(type)) continue;
       const data = activity.heartbeatDetails?.payloads?.[0]?.data;
-      const details = Details.safeParse(data ? JSON.parse(Buffer.from(data).toString()) : undefined);
+      // An attempt that has said nothing yet passes on that the one before had said nothing.
+      const details = Details.safeParse(data?.length ? JSON.parse(Buffer.from(data).toString()) : undefined);
       const { seconds, nanos } = activity.lastStartedTime ?? {};
       running.set(key, {
         type,

@@ -169,12 +169,11 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
   }
 
   /** The micro experiment, of which nothing is in the store. */
-  async function start(queue: string, synthesis = {}): Promise<WorkflowHandle> {
+  async function start(queue: string): Promise<WorkflowHandle> {
     const workflowId = `${queue}-${randomUUID().slice(0, 8)}`;
     const micro = microExperiment(queue, inject('seeds'), inject('model')) as { stages: Record<string, object> };
     for (const stage of ['synthesis', 'filtering', 'sampling'])
       micro.stages[stage] = { ...micro.stages[stage], salt: workflowId };
-    micro.stages['synthesis'] = { ...micro.stages['synthesis'], ...synthesis };
     const started = { taskQueue: queue, workflowId, args: [{ ...micro, onFailure: 'park' }] };
     return client.workflow.start('experiment', started);
   }
@@ -343,15 +342,17 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
 
   it('fire for work that waits, by a limit of one second in the place of half an hour', async () => {
     const { queue } = await worker({}, 'pipeline');
-    const experiment = await start(queue, { shardSize: 1 });
-    const handle = client.workflow.getHandle(`${experiment.workflowId}/synthesis`);
+    const seeds = { kind: 'seeds', path: inject('seeds') };
+    // All shards wait at once, so that each of them waits long.
+    const execution = { window: 100 };
+    const stage = await client.workflow.start('synthesis', {
+      taskQueue: queue,
+      workflowId: queue,
+      args: [{ inputs: { seeds }, config: { decontaminate: [], shardSize: 1, salt: queue, execution } }],
+    });
     await until(
-      () =>
-        handle.describe().then(
-          ({ raw }) => raw.pendingActivities?.length ?? 0,
-          () => 0,
-        ),
-      (waiting) => waiting > 0,
+      async () => ((await stage.describe()).raw.pendingActivities ?? []).map(({ activityType }) => activityType?.name),
+      (pending) => pending.includes('synthesis.ask'),
     );
     await sleep(3000);
     const { scrapes, target } = await worker({}, 'sandbox', queue);
@@ -363,12 +364,14 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
     const first = await waited();
     await until(waited, (count) => count > first);
     await taken.take(70);
+    const finite = [...(await target.scrape())!.keys()].filter((series) => series.includes('le="3600"'));
+    expect(finite, 'a bucket beyond the limit of the rule').not.toEqual([]);
     const short = changed((rule) =>
       rule.alert === 'AceCoderBacklog' ? { ...rule, for: '10m', expr: rule.expr.replace('> 1800', '> 1') } : rule,
     );
     expect(short).not.toEqual(rules);
     expectAlerts(taken, ['AceCoderBacklog'], { using: short });
-    await experiment.terminate('the test is over');
+    await stage.terminate('the test is over');
   });
 
   it('are all provoked here', () => {

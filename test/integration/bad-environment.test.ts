@@ -233,6 +233,28 @@ describe('servers that are not there', () => {
     expect(output()).toContain('Ended by SIGTERM while waiting.');
   });
 
+  it('are waited for until the allocation of the host is about to end, which is no failure', async () => {
+    const temporal = await Door.to(1);
+    // With the most grace, a worker ends more than an hour before.
+    const end = new Date(Date.now() + 3_600_000).toISOString();
+    const { exit, output } = worker({
+      TEMPORAL_ADDRESS: temporal.address,
+      ACECODER_GRACE_SECONDS: '3600',
+      ACECODER_DEADLINE: end,
+    });
+    expect(await exit).toBe(0);
+    expect(output()).toContain(`The allocation ends at ${end} (ACECODER_DEADLINE): this worker takes no more work.`);
+  });
+
+  it('and a deadline that is none, are refused at once', async () => {
+    const { exit, output } = worker({ ACECODER_DEADLINE: 'tomorrow' });
+    expect(await exit).toBe(1);
+    expect(output().trim()).toBe(
+      'ACECODER_DEADLINE is "tomorrow"; it is a time with its zone, such as 2026-12-01T18:00:00Z, ' +
+        'or seconds since 1970.',
+    );
+  });
+
   it('and a duration that is none, are refused at once', async () => {
     const { exit, output } = worker({}, { args: ['--wait', 'soon'] });
     expect(await exit).toBe(1);

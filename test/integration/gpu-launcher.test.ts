@@ -285,13 +285,27 @@ describe('workers/gpu.ts', () => {
     });
   });
 
+  it('starts no worker for an allocation that is about to end', async () => {
+    fake.report([A, B]);
+    // With the most grace, workers end more than an hour before.
+    const end = new Date(Date.now() + 3_600_000).toISOString();
+    const env = environmentOf({ ACECODER_GRACE_SECONDS: '3600', ACECODER_DEADLINE: end });
+    const { stdout } = await promisify(execFile)(process.execPath, command, { env });
+    expect(stdout).toBe(`The allocation ends at ${end} (ACECODER_DEADLINE): this worker takes no more work.\n`);
+  });
+
   it.each(['SIGTERM', 'SIGKILL'] as const)(
     'binds workers to GPUs and queues, and leaves no process after %s',
     async (signal) => {
       fake.report([A, B, { uuid: 'GPU-c' }]);
       const base = `launcher-${signal.toLowerCase()}`;
       const launcher = spawn(process.execPath, command, {
-        env: environmentOf({ ACECODER_QUEUE: base, ACECODER_GPU_CLASSES: '{"train": {"gpus": 2}}' }),
+        env: environmentOf({
+          ACECODER_QUEUE: base,
+          ACECODER_GPU_CLASSES: '{"train": {"gpus": 2}}',
+          // The launcher ends its workers, and tells them no time.
+          ACECODER_DEADLINE: '2100-01-01T00:00:00Z',
+        }),
         stdio: ['ignore', 'pipe', 'ignore'],
       });
       let output = '';
@@ -307,7 +321,7 @@ describe('workers/gpu.ts', () => {
       const environments = pids().map((pid) =>
         readFileSync(`/proc/${pid}/environ`, 'utf8')
           .split('\0')
-          .filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_DEVICE|ACECODER_PROCESSES)/.test(entry))
+          .filter((entry) => /^(CUDA_VISIBLE_DEVICES|ACECODER_(DEVICE|PROCESSES|DEADLINE))/.test(entry))
           .sort(),
       );
       expect(environments).toEqual([

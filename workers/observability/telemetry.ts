@@ -10,6 +10,15 @@ const LOG_FORMATS = ['text', 'json'];
 
 /** Upper ends of the buckets of `acecoder_device_wait`, in milliseconds: a queue for a device may last hours. */
 const WAIT_BUCKETS_MS = [10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000];
+/**
+ * The same of Temporal's time from when an activity is due until a worker takes it, in seconds. The SDK's own end at
+ * 1,000 s, where no alert can tell an hour from a day.
+ */
+const BACKLOG_BUCKETS_S = [0.1, 0.5, 1, 5, 10, 60, 600, 1_800, 3_600, 21_600, 86_400];
+const BUCKETS = {
+  acecoder_device_wait: WAIT_BUCKETS_MS,
+  activity_schedule_to_start_latency: BACKLOG_BUCKETS_S,
+};
 
 /**
  * Installs what the environment asks for: `ACECODER_METRICS` (`host:port` that Prometheus scrapes), `ACECODER_OTLP` (the
@@ -47,7 +56,7 @@ function prometheus(bindAddress: string): MetricsExporterConfig {
       countersTotalSuffix: true,
       unitSuffix: true,
       useSecondsForDurations: true,
-      histogramBucketOverrides: { acecoder_device_wait: WAIT_BUCKETS_MS },
+      histogramBucketOverrides: BUCKETS,
     },
   };
 }
@@ -69,7 +78,7 @@ function openTelemetry(collector: URL): MetricsExporterConfig {
       http: true,
       useSecondsForDurations: true,
       metricsExportInterval: '15s',
-      histogramBucketOverrides: { acecoder_device_wait: WAIT_BUCKETS_MS },
+      histogramBucketOverrides: BUCKETS,
     },
   };
 }

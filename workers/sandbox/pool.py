@@ -150,11 +150,12 @@ class Report:
     def is_sound(self) -> bool:
         """Whether the run says something about the program and need not be repeated.
 
-        A process that somebody killed for a reason unknown here may have met the host's out-of-memory killer.
+        A process that somebody killed for a reason unknown here may have met the host's out-of-memory killer, or the
+        end of its service: SIGTERM goes to every process of it.
         """
         if self.kind in (FELL, TROUBLE) or not self.records.startswith(bytes(4)):
             return False
-        return self.kind != ENDED or signal.SIGKILL not in (self.signal, self.tester_status & 0x7F)
+        return self.kind != ENDED or not {self.signal, self.tester_status & 0x7F} & {signal.SIGKILL, signal.SIGTERM}
 
 
 class _Task(NamedTuple):

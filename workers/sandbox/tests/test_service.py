@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,26 @@ def test_killed_zygotes_lose_no_program(service: Service) -> None:
         stop.set()
         killer.join()
     assert killed
+    assert statuses(result) == ["pass"] * 30
+
+
+def test_the_end_of_the_host_is_no_verdict(service: Service) -> None:
+    """Service managers and Slurm send SIGTERM to every process of a job."""
+
+    def tell_all() -> None:
+        while True:
+            processes = descendants(service.process.pid)
+            if any(b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes() and descendants(pid) for pid in processes):
+                break
+            time.sleep(0.01)
+        for pid in [service.process.pid, *processes]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    teller = threading.Thread(target=tell_all)
+    teller.start()
+    result = service.ask("judge", jobs=[job(number, BUSY, "assert f(3) == 3") for number in range(30)])
+    teller.join()
     assert statuses(result) == ["pass"] * 30
 
 
