@@ -131,7 +131,7 @@ describe('keys of version 0.1.0', () => {
       ...golden.recorded.map(({ activity }) => activity.replace(/\.(plan|train)$/, '')),
       ...golden.configured.map(({ step }) => step),
     ]);
-    const steps = Object.keys(STAGE.reinforcement.steps).filter((step) => step !== 'prune');
+    const steps = Object.entries(STAGE.reinforcement.steps).flatMap(([step, of]) => ('kind' in of ? [step] : []));
     for (const stage of ['synthesis', 'filtering', 'sampling', 'preferences', 'rewardModel', 'evaluation'])
       expect(seen).toContain(stage);
     for (const step of steps) expect(seen).toContain(`reinforcement.${step}`);
