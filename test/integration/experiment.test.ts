@@ -56,7 +56,8 @@ interface Result {
 const micro = (name: string): Record<string, unknown> & { stages: Record<StageName, Record<string, unknown>> } => {
   const { stages, ...experiment } = microExperiment(name, inject('seeds'), inject('model'));
   const hardening = { maximumTests: 4, inputs: 100, mutants: 20, shardSize: 8 };
-  return { ...experiment, stages: { ...(stages as object), hardening } } as never;
+  const rewardModelCard = { split: 'train', questions: 10, samples: 6, mutants: 3, shardSize: 5 };
+  return { ...experiment, stages: { ...(stages as object), hardening, rewardModelCard } } as never;
 };
 
 const artifactsOf = ({ stages }: Result): Record<StageName, ArtifactRef> =>
