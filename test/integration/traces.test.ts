@@ -132,7 +132,9 @@ describe('an experiment whose first worker is killed', () => {
     }
     const roots = spans().filter(({ parentSpanId }) => parentSpanId === undefined);
     expect(roots.map(({ name }) => name)).toEqual(['StartWorkflow:experiment']);
-    expect(new Set(collector.spans.map(({ spanId }) => spanId)).size).toBe(collector.spans.length);
+    // A batch whose answer is late on a busy host is sent again.
+    const known = new Map(collector.spans.map((span) => [span.spanId, span]));
+    for (const span of collector.spans) expect(span).toEqual(known.get(span.spanId));
   });
 
   it('begins with the workflow where the client sends no trace', () => {
