@@ -122,6 +122,8 @@ class Run {
   /** When each timer fires, in milliseconds since 1970. */
   readonly timers = new Map<number, number>();
   readonly children = new Map<number, PendingChild>();
+  /** Signals and cancellations to other workflows that nobody has answered. */
+  readonly sent = new Set<Command>();
   /** Before each workflow task so far: to where a reset can go back. */
   readonly before: Before[] = [];
   /** Who started it. Its parent may be another run since a reset. */
@@ -168,6 +170,7 @@ interface Before {
   awaited: number[];
   timers: [number, number][];
   children: PendingChild[];
+  sent: Command[];
   updates: [string, { name: string; input: Payload[] }][];
   memo: Record<string, Payload>;
   searchAttributes: Record<string, Payload>;
@@ -394,6 +397,7 @@ export class Server {
       if (cancelled) this.#cancelActivity(next, seq);
     }
     for (const child of point.children) this.#adopt(base, next, { ...child });
+    for (const command of point.sent) this.#sendOut(next, command);
     const later = [...base.before.slice(task + 1).flatMap(({ jobs }) => jobs), ...base.waiting];
     // Runs that the base went on as are part of what came later.
     for (let after = run + 1; after < chain.length - 1 && chain[after]!.continues; after += 1)
@@ -659,25 +663,12 @@ export class Server {
       child.cancelled = true;
       if (child.runId !== undefined) this.#underWay(() => void this.cancel(child.workflowId));
     } else if (command.signalExternalWorkflowExecution) {
-      const { seq, workflowExecution, childWorkflowId, signalName, args } = command.signalExternalWorkflowExecution;
-      const target = workflowExecution?.workflowId ?? childWorkflowId!;
-      history.signalInitiated(target, signalName!, args ?? []);
-      this.#underWay(() => {
-        const taken = this.#signal(target, signalName!, args ?? [], run.workflowId);
-        if (!run.open) return;
-        history.signalAnswered(target, !taken);
-        const failure = taken ? undefined : { message: 'workflow execution not found', source: 'Server' };
-        this.#tell(run, { resolveSignalExternalWorkflow: { seq: seq!, ...(failure ? { failure } : {}) } });
-      });
+      const { workflowExecution, childWorkflowId, signalName, args } = command.signalExternalWorkflowExecution;
+      history.signalInitiated(workflowExecution?.workflowId ?? childWorkflowId!, signalName!, args ?? []);
+      this.#sendOut(run, command);
     } else if (command.requestCancelExternalWorkflowExecution) {
-      const { seq, workflowExecution } = command.requestCancelExternalWorkflowExecution;
-      const target = workflowExecution!.workflowId!;
-      history.cancellationSent(target);
-      this.#underWay(() => {
-        const taken = this.cancel(target);
-        const failure = taken ? undefined : { message: 'workflow execution not found', source: 'Server' };
-        this.#tell(run, { resolveRequestCancelExternalWorkflow: { seq: seq!, ...(failure ? { failure } : {}) } });
-      });
+      history.cancellationSent(command.requestCancelExternalWorkflowExecution.workflowExecution!.workflowId!);
+      this.#sendOut(run, command);
     } else if (command.upsertWorkflowSearchAttributes) {
       const fields = command.upsertWorkflowSearchAttributes.searchAttributes?.indexedFields ?? {};
       history.searchAttributesUpserted(fields);
@@ -829,6 +820,28 @@ export class Server {
       run.history.childStarted(child.workflowType, child.workflowId);
       this.#tell(run, { resolveChildWorkflowExecutionStart: { seq: child.seq, succeeded: { runId: begun.runId } } });
       if (child.cancelled) this.#underWay(() => void this.cancel(child.workflowId));
+    });
+  }
+
+  /** Sends a signal or a cancellation to another workflow. Whoever is reset before the answer sends it again. */
+  #sendOut(run: Run, command: Command): void {
+    const { signalExternalWorkflowExecution: signal, requestCancelExternalWorkflowExecution: cancellation } = command;
+    const target = (signal ?? cancellation)!.workflowExecution?.workflowId ?? signal!.childWorkflowId!;
+    run.sent.add(command);
+    this.#underWay(() => {
+      run.sent.delete(command);
+      const taken = signal
+        ? this.#signal(target, signal.signalName!, signal.args ?? [], run.workflowId)
+        : this.cancel(target);
+      if (!run.open) return;
+      const failure = taken ? {} : { failure: { message: 'workflow execution not found', source: 'Server' } };
+      if (signal) run.history.signalAnswered(target, !taken);
+      this.#tell(
+        run,
+        signal
+          ? { resolveSignalExternalWorkflow: { seq: signal.seq!, ...failure } }
+          : { resolveRequestCancelExternalWorkflow: { seq: cancellation!.seq!, ...failure } },
+      );
     });
   }
 
@@ -1080,6 +1093,7 @@ function beforeTask(run: Run, jobs: readonly Job[]): Before {
     awaited: [...run.awaited],
     timers: [...timers],
     children: [...children.values()].map((child) => ({ ...child })),
+    sent: [...run.sent],
     updates: [...updates],
     memo: { ...memo },
     searchAttributes: { ...searchAttributes },
