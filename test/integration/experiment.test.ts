@@ -72,6 +72,10 @@ async function rowsOf<T>(
   return rows as T[];
 }
 
+/** The model that RL rounds started from: the reference of their first policy update. */
+const startOf = async (rounds: ArtifactRef): Promise<ArtifactRef> =>
+  (await artifactStore().manifest(rounds)).inputs['reference'] as unknown as ArtifactRef;
+
 /** Keys of the stored checkpoints of a training, by the folder of one on its host. */
 const checkpointsOf = (path: string | null) => async (): Promise<string[]> => {
   const stageKey = /\/checkpoints\/([^/]+)\//.exec(path!)![1]!;
@@ -306,10 +310,7 @@ describe('the whole chain', () => {
 
   it('samples by another engine under a key of its own, and only where the worker has it', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
-    const store = artifactStore();
-    const {
-      inputs: { reference: policy },
-    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const policy = await startOf(reinforcement);
     const config = {
       ...micro('vllm').stages.sampling,
       samples: 2,
@@ -349,9 +350,7 @@ describe('the whole chain', () => {
   it('prunes rounds by number, answers an equal stage without them, and makes again what others need', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const {
-      inputs: { reference: policy },
-    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const policy = await startOf(reinforcement);
     const config = { ...micro('pruned').stages.reinforcement, reward: {}, seed: 7, execution: { keepRounds: 1 } };
     const run = async (rounds: number): Promise<{ ref: ArtifactRef; reused: boolean; handle: WorkflowHandle }> => {
       const handle = await startWorkflow('reinforcement', {
@@ -402,9 +401,7 @@ describe('the whole chain', () => {
   it('trains rounds again whose optimizer state was on a host that is lost, and ends in the same bytes', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const {
-      inputs: { reference: policy },
-    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const policy = await startOf(reinforcement);
     const { algorithm, ...stage } = micro('states').stages.reinforcement;
     const input = (options: object, execution: object): object => ({
       inputs: { questions: filtering, policy },
@@ -456,9 +453,7 @@ describe('the whole chain', () => {
   it('keeps the optimizer state of rounds between two stored ones on the host', async () => {
     const { filtering, reinforcement } = artifactsOf(await firstRun());
     const store = artifactStore();
-    const {
-      inputs: { reference: policy },
-    } = (await store.manifest(reinforcement)) as unknown as { inputs: { reference: ArtifactRef } };
+    const policy = await startOf(reinforcement);
     const config = { ...micro('sent').stages.reinforcement, reward: {}, seed: 11, rounds: 3 };
     const handle = await startWorkflow('reinforcement', {
       inputs: { questions: filtering, policy },
