@@ -39,7 +39,10 @@ export interface WorkflowSpan {
   runId: string;
 }
 
-/** Where spans go. It is called outside of replays alone, so that each span is sent once. */
+/**
+ * Where spans go. It is called outside of replays alone. A span is sent again, with the same id, where the server refuses
+ * the task that ended it because something else came in; how the last one ends is what holds.
+ */
 export interface SpanSinks extends Sinks {
   acecoderSpans: { ended(span: WorkflowSpan): void };
 }
