@@ -97,6 +97,8 @@ class ReleaseModelsResult(TypedDict):
 
 class SampleParams(TypedDict):
     model: str
+    adapter: NotRequired[str]
+    """Folder of adapters on top of the model; the engine transformers alone."""
     requests: str
     output: str
     maxRows: int
@@ -158,7 +160,7 @@ class TrainRewardModelConfig(TypedDict):
     gradientCheckpointing: NotRequired[bool]
     """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
-    sharding: NotRequired[Literal["none", "fsdp"]]
+    sharding: NotRequired[Literal["none", "fsdp", "fsdpStep"]]
     maxLength: int
     """Longer rows are left out and counted, in tokens."""
     warmupRatio: float
@@ -259,6 +261,14 @@ class WarmUp(TypedDict):
     rounds: int
 
 
+class PolicyAdapters(TypedDict):
+    rank: int
+    alpha: float
+    targetModules: NotRequired[list[str] | None]
+    base: str
+    """What tells the model below."""
+
+
 class UpdatePolicyConfig(TypedDict):
     learningRate: float
     epochs: int
@@ -274,7 +284,7 @@ class UpdatePolicyConfig(TypedDict):
     gradientCheckpointing: NotRequired[bool]
     """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
-    sharding: NotRequired[Literal["none", "fsdp"]]
+    sharding: NotRequired[Literal["none", "fsdp", "fsdpStep"]]
     name: MethodName
     beta: float
     clip: float
@@ -287,6 +297,8 @@ class UpdatePolicyConfig(TypedDict):
     """Of the sampling."""
     temperature: float
     """Of the sampling."""
+    lora: NotRequired[PolicyAdapters]
+    """Adapters are trained and written, and no whole model."""
 
 
 class UpdatePolicyParams(TypedDict):
@@ -297,6 +309,8 @@ class UpdatePolicyParams(TypedDict):
     resumeFrom: NotRequired[str]
     """A checkpoint folder of the same training."""
     policy: str
+    adapter: NotRequired[str]
+    """Folder of the adapters that the policy has, and the reference has not."""
     reference: str
     rollouts: str
     state: str
@@ -348,6 +362,17 @@ class UpdatePolicyResult(TypedDict):
     curve: list[PolicyStep]
 
 
+class MergeAdaptersParams(TypedDict):
+    model: str
+    adapter: str
+    output: str
+
+
+class MergeAdaptersResult(TypedDict):
+    architecture: str
+    parameters: int
+
+
 class FineTuneConfig(TypedDict):
     learningRate: float
     epochs: int
@@ -363,7 +388,7 @@ class FineTuneConfig(TypedDict):
     gradientCheckpointing: NotRequired[bool]
     """Blocks are computed again in the backward pass."""
     checkpointSeconds: float
-    sharding: NotRequired[Literal["none", "fsdp"]]
+    sharding: NotRequired[Literal["none", "fsdp", "fsdpStep"]]
     maxLength: int
     """Longer rows are left out and counted, in tokens."""
     warmupRatio: float
@@ -801,6 +826,7 @@ def runtime_operations(
     score: Callable[[ScoreParams, Call], ScoreResult],
     trainRewardModel: Callable[[TrainRewardModelParams, Call], TrainRewardModelResult],
     updatePolicy: Callable[[UpdatePolicyParams, Call], UpdatePolicyResult],
+    mergeAdapters: Callable[[MergeAdaptersParams, Call], MergeAdaptersResult],
     fineTune: Callable[[FineTuneParams, Call], FineTuneResult],
     checkTable: Callable[[CheckTableParams, Call], CheckTableResult],
     importTable: Callable[[ImportTableParams, Call], ImportTableResult],
@@ -816,6 +842,7 @@ def runtime_operations(
         "score": score,
         "trainRewardModel": trainRewardModel,
         "updatePolicy": updatePolicy,
+        "mergeAdapters": mergeAdapters,
         "fineTune": fineTune,
         "checkTable": checkTable,
         "importTable": importTable,

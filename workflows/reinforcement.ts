@@ -99,6 +99,9 @@ function prunedArtifact(error: unknown): string | undefined {
  * Where rounds are watched for reward hacking, an alarm ends the stage before it trains on that round. With a decision
  * about the alarm in the settings, the stage goes on from there.
  *
+ * Where adapters are trained, the policy of a round is its adapters, and the stage ends with the last ones merged into
+ * the model below them.
+ *
  * With a gate, the card of the reward model is looked at before anything is trained.
  *
  * @throws ApplicationFailure `InvalidExperiment` with all mistakes of the input, `RewardModelRefused` by the gate, or
@@ -389,6 +392,16 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     throw error;
   }
   await run.progress({ done: rounds, total: rounds, unit: 'rounds' });
+  if (config.algorithm.lora) {
+    const inputs = { policy, reference };
+    const merged = await withWeights(() =>
+      run.interruptible(() =>
+        call('reinforcement.merge', doing(rounds, 'merge the adapters'), { config, round: rounds, inputs }),
+      ),
+    );
+    policy = counted('merge', rounds, merged).ref;
+    anyNew ||= !merged.reused;
+  }
   return run.finish({
     ref: policy,
     reused: !anyNew,

@@ -39,6 +39,12 @@ export const UpdateManifest = z.object({
   inputs: z.object({ policy: ArtifactRef, reference: ArtifactRef, rollouts: ArtifactRef, rewards: ArtifactRef }),
 });
 
+/** The manifest of a whole model into which the adapters of the last round were merged. */
+const MergeManifest = z.object({
+  stage: z.literal('reinforcement.merge'),
+  inputs: z.object({ policy: ArtifactRef }),
+});
+
 /** What a document names, at any depth. */
 export function namedBy(document: unknown): Named {
   const named: Named = { blobs: [], policies: [] };
@@ -109,7 +115,7 @@ export function isPruned(file: string, parts: ReadonlySet<Part>): boolean {
 
 /**
  * Policies of RL rounds by their number, from the newest back to round `from`. Each names the one before it among the
- * inputs of its manifest, so that no list of rounds is kept anywhere else.
+ * inputs of its manifest, so that no list of rounds is kept anywhere else. `newest` may be what was merged from a round.
  *
  * @throws StageFailure where a manifest is missing; Error where `newest` is not the policy of an RL round.
  * @example
@@ -122,7 +128,13 @@ export async function roundsOf(
 ): Promise<Map<number, ArtifactRef>> {
   const back: [number, ArtifactRef][] = [];
   for (let ref = newest; ;) {
-    const update = UpdateManifest.safeParse(await store.manifest(ref));
+    const manifest = await store.manifest(ref);
+    const merged = MergeManifest.safeParse(manifest);
+    if (merged.success) {
+      ref = merged.data.inputs.policy;
+      continue;
+    }
+    const update = UpdateManifest.safeParse(manifest);
     if (!update.success) throw new Error(`${ref.key} is not the policy of an RL round`);
     const { round } = update.data.config;
     back.push([round, ref]);

@@ -71,7 +71,7 @@ function keyOf(
   const [name, step] = activity.split('.');
   if (name === 'reinforcement') {
     const steps = STAGE.reinforcement.steps;
-    const definition = steps[z.enum(['plan', 'rollouts', 'judge', 'score', 'reward', 'update']).parse(step)];
+    const definition = steps[z.enum(['plan', 'rollouts', 'judge', 'score', 'reward', 'update', 'merge']).parse(step)];
     const parsed = ReinforcementConfig.parse(config);
     return stageKey(stepRecipe(name, step!, definition, parsed, inputs, { round }));
   }

@@ -208,7 +208,10 @@ export class Tracer {
         if (row !== undefined && link.named && link.named(row) !== name) continue;
         if (brief && !link.brief) continue;
         // One after the other, because a step that was told is not told again.
-        next.push(...(await this.#inputs(key, link, row, depth - 1)));
+        // What adapters were merged from is the round itself, and not a model that it began with.
+        const { brief: _, ...whole } = link;
+        const isRound = !brief && name === 'policy' && manifest.stage === 'reinforcement.merge';
+        next.push(...(await this.#inputs(key, isRound ? whole : link, row, depth - 1)));
       }
     }
     if (row === undefined || !kind.part) return { ...step, next };

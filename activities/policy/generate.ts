@@ -1,7 +1,9 @@
 /** Sampling from a policy by an engine's process: requests out, answers in, by files. */
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import type { Engine } from '../../workflows/contract/index.js';
+import { withWorkFolder } from '../runtime/checkpoints.js';
 import type { Services } from '../runtime/services.js';
 import { collect } from '../artifacts/collections.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
@@ -36,6 +38,8 @@ export interface GenerateOptions {
   engine: Engine;
   /** Model folder. */
   model: string;
+  /** Folder of adapters on top of the model. */
+  adapter?: string | undefined;
   /** Rows of one batch; memory and speed only. */
   maxRows: number;
   /** Whether answers carry the log-probability of each completion token. */
@@ -46,11 +50,28 @@ export interface GenerateOptions {
 
 /** Answers in request order, then sample order. */
 export async function generate(
-  { models, engines, store }: Pick<Services, 'models' | 'engines' | 'store'>,
+  services: Pick<Services, 'models' | 'engines' | 'store'>,
   requests: readonly SampleRequest[],
   options: GenerateOptions,
 ): Promise<Answer[]> {
   if (requests.length === 0) return [];
+  const { models, engines, store } = services;
+  const { model, adapter } = options;
+  const engine = engines[options.engine];
+  if (engine === models || adapter === undefined) return ask(services, requests, options);
+  // Such an engine gets the merged model, which exists on this host for as long as it samples.
+  return withWorkFolder(store, async (work) => {
+    const output = join(work, 'policy');
+    await models.call('mergeAdapters', { model, adapter, output }, options.signal ? { signal: options.signal } : {});
+    return ask(services, requests, { ...options, model: output, adapter: undefined });
+  });
+}
+
+async function ask(
+  { models, engines, store }: Pick<Services, 'models' | 'engines' | 'store'>,
+  requests: readonly SampleRequest[],
+  options: GenerateOptions,
+): Promise<Answer[]> {
   const engine = engines[options.engine];
   // An engine beside the runtime shares its device, and finds no room while the runtime keeps models warm.
   if (engine !== models && models.isRunning)
@@ -66,6 +87,7 @@ export async function generate(
       'sample',
       {
         model: options.model,
+        ...(options.adapter === undefined ? {} : { adapter: options.adapter }),
         requests: input,
         output,
         maxRows: options.maxRows,

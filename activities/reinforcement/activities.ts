@@ -58,6 +58,7 @@ import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
 import { generate } from '../policy/generate.js';
+import { materialisePolicy } from '../policy/adapters.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
@@ -432,7 +433,7 @@ export function reinforcementActivities(services: Services) {
             })),
             {
               engine: config.engine,
-              model: await store.materialise(input.inputs.policy),
+              ...(await materialisePolicy(store, input.inputs.policy)),
               maxRows: config.execution.maxRows,
               logProbs: wantsLogProbabilities(config, device ?? 'cpu'),
               signal: cancellationSignal(),
@@ -679,18 +680,21 @@ export function reinforcementActivities(services: Services) {
                 return { id, questionId, promptIds, completionIds, finish, reward, ...(logProbs ? { logProbs } : {}) };
               }),
             );
-            const policy = await store.materialise(input.inputs.policy, { trainingState: input.round > 1 });
+            const { model: policy, adapter } = await materialisePolicy(store, input.inputs.policy, {
+              trainingState: input.round > 1,
+            });
             const reference = await store.materialise(input.inputs.reference);
-            const previous = input.round > 1 ? { resumeState: join(policy, TRAINING_STATE) } : {};
+            const previous = input.round > 1 ? { resumeState: join(adapter ?? policy, TRAINING_STATE) } : {};
             const output = join(work, 'policy');
             const { execution, seed, temperature, rounds } = config;
-            const { warmupRatio, endWeight = 1, ...algorithm } = config.algorithm;
+            const { warmupRatio, endWeight = 1, lora, ...algorithm } = config.algorithm;
             const correction = correctionOf(
               config,
               [...rollouts.values()].some(({ logProbs }) => logProbs !== undefined),
             );
             const result = await train({ store, models }, key, 'updatePolicy', (folders) => ({
               policy,
+              ...(adapter === undefined ? {} : { adapter }),
               reference,
               rollouts: path,
               output,
@@ -706,6 +710,7 @@ export function reinforcementActivities(services: Services) {
                 temperature,
                 maxNewTokens: config.maxNewTokens,
                 ...trainingSettings(execution),
+                ...(lora ? { lora: { ...lora, base: input.inputs.reference.digest } } : {}),
               },
             }));
             const expected = trained.map(({ id }) => id).sort();
@@ -759,6 +764,26 @@ export function reinforcementActivities(services: Services) {
       if (input.round > 2 && before && before.key !== input.inputs.reference.key) await store.forget(before);
       return produced;
     },
+
+    /** The policy of the last round as a whole model, where rounds train adapters, for every later stage. */
+    'reinforcement.merge': async (
+      input: RoundInput<{ policy: ArtifactRef; reference: ArtifactRef }>,
+    ): Promise<Produced> =>
+      step(
+        'merge',
+        input,
+        () =>
+          withWorkFolder(store, async (work) => {
+            const { model, adapter } = await materialisePolicy(store, input.inputs.policy);
+            if (adapter === undefined) throw new Error(`${input.inputs.policy.key} is a whole model already`);
+            const output = join(work, 'policy');
+            await models.call('mergeAdapters', { model, adapter, output }, { signal: cancellationSignal() });
+            leaveDevice();
+            const { metrics } = await store.manifest(input.inputs.policy);
+            return { files: await store.putFolder(output), metrics };
+          }),
+        await models.versions(),
+      ),
 
     /**
      * Takes out of the store what no round needs any more: marks it, then removes what is old enough of all that was

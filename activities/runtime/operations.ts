@@ -87,12 +87,14 @@ const training = {
     .describe('tokens of one backward pass at most, padding included; instead of microBatch'),
   gradientCheckpointing: z.boolean().optional().describe('blocks are computed again in the backward pass'),
   checkpointSeconds: number.nonnegative(),
-  sharding: z.enum(['none', 'fsdp']).optional(),
+  sharding: z.enum(['none', 'fsdp', 'fsdpStep']).optional(),
 };
 
 const forms = z
   .record(z.string(), named('ConversationForm', z.strictObject({ request: z.string(), opening: z.string() })))
   .describe('what stands around question and program, by language; the first is the default');
+
+const lowRank = { rank: z.int().positive(), alpha: number.positive() };
 
 const schedule = {
   maxLength: z.int().positive().describe('longer rows are left out and counted, in tokens'),
@@ -184,6 +186,7 @@ const runtime = {
     does: 'samples programs for the requests of a file',
     params: z.strictObject({
       model: path,
+      adapter: path.optional().describe('folder of adapters on top of the model; the engine transformers alone'),
       requests: path,
       output: path,
       maxRows: z.int().positive().describe('rows at once'),
@@ -215,9 +218,7 @@ const runtime = {
         ...training,
         ...schedule,
         epochs: number.positive(),
-        lora: named('LowRankAdapters', z.strictObject({ rank: z.int().positive(), alpha: number.positive() }))
-          .nullable()
-          .optional(),
+        lora: named('LowRankAdapters', z.strictObject(lowRank)).nullable().optional(),
         questionWeighting: z.boolean().optional(),
         centerRewardsCoefficient: number.nonnegative().nullable(),
         bf16: z.boolean().nullable().optional(),
@@ -248,6 +249,7 @@ const runtime = {
     params: z.strictObject({
       ...folders,
       policy: path,
+      adapter: path.optional().describe('folder of the adapters that the policy has, and the reference has not'),
       reference: path,
       rollouts: path,
       state: path.describe("folder for the optimizer's state"),
@@ -267,6 +269,16 @@ const runtime = {
         endWeight: number.nonnegative().describe('of the loss of ends that the policy did not sample'),
         maxNewTokens: z.int().positive().describe('of the sampling'),
         temperature: number.positive().describe('of the sampling'),
+        lora: named(
+          'PolicyAdapters',
+          z.strictObject({
+            ...lowRank,
+            targetModules: z.array(z.string().min(1)).min(1).nullable().optional(),
+            base: z.string().min(1).describe('what tells the model below'),
+          }),
+        )
+          .optional()
+          .describe('adapters are trained and written, and no whole model'),
       }),
     }),
     progress: z.strictObject({ loss: number, clipFraction: number, gradNorm: number }),
@@ -291,6 +303,12 @@ const runtime = {
         named('PolicyStep', z.strictObject({ step: count, loss: number, clipFraction: number, gradNorm: number })),
       ),
     }),
+  },
+  mergeAdapters: {
+    does: 'writes a model with adapters added to its weights as a model folder',
+    params: z.strictObject({ model: path, adapter: path, output: path }),
+    progress: NO_METRICS,
+    result: z.strictObject({ architecture: z.string(), parameters: count }),
   },
   fineTune: {
     does: 'trains a policy on programs by the cross-entropy of their tokens',

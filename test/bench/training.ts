@@ -1,6 +1,7 @@
 /**
  * `npm run bench:training`: what the system costs a training, on a Temporal server and a MinIO of its own, and what the
- * policy update costs beside TRL's, in time, and in memory without its chunks and checkpointing. Its part `ends`
+ * policy update costs beside TRL's, in time, and in memory without its chunks and checkpointing. Its part `sharding`
+ * holds memory and traffic of a sharded model against their formulas, and its part `ends`
  * measures whether RL teaches a policy to end its answers.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -20,7 +21,7 @@ import { waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting, update, memory, overhead, ends (may be given several times)
+  --only NAME   only this part: waiting, update, memory, sharding, overhead, ends (may be given several times)
   --rounds N    rounds of the waiting part, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
@@ -55,6 +56,7 @@ async function main(): Promise<void> {
     waiting: (surroundings) => waiting(surroundings, rounds, device),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
     memory: async () => pythonMeasures('step_memory', ['--tokens', String(tokens)]),
+    sharding: async () => pythonMeasures('sharding', []),
     overhead: (surroundings) => stageOverhead(surroundings, steps),
     ends: async () => pythonMeasures('answer_ends', []),
   };

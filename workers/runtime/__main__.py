@@ -28,7 +28,15 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-OF_RANK_0 = ("checkModel", "importModel", "buildMicroModel", "checkTable", "importTable", "exportTable")
+OF_RANK_0 = (
+    "checkModel",
+    "importModel",
+    "buildMicroModel",
+    "mergeAdapters",
+    "checkTable",
+    "importTable",
+    "exportTable",
+)
 """Operations of which the other ranks know nothing."""
 
 
@@ -51,6 +59,7 @@ def main() -> None:
     import torch
     import transformers
 
+    from runtime.adapters import merge_adapters
     from runtime.checkpoints import environment
     from runtime.fine_tuning import fine_tune
     from runtime.micro_model import build_micro_model
@@ -72,6 +81,7 @@ def main() -> None:
         score=score,
         trainRewardModel=_train_reward_model,
         updatePolicy=update_policy,
+        mergeAdapters=merge_adapters,
         fineTune=fine_tune,
         checkTable=check_table,
         importTable=import_table,

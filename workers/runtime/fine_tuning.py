@@ -26,9 +26,9 @@ from runtime.files import Row, read_rows
 from runtime.log_probabilities import log_probabilities
 from runtime.micro_batches import micro_batches
 from runtime.models import load_policy, recompute_blocks, save_model
-from runtime.parallel import shares, sum_over_processes
+from runtime.parallel import accumulated, sum_over_processes
 from runtime.processes import PROCESSES
-from runtime.training import Training, adam, steps_of
+from runtime.training import Training, adam, steps_of, whole_steps
 from serve import Call, ServiceError
 
 ROW_FIELDS = ("id", "questionId", "messages", "assistantPrefix", "completion")
@@ -101,7 +101,9 @@ def _optimizer_step(training: Training, rows: Sequence[Row], indices: Sequence[i
     tokens = sum(len(rows[index]["completionIds"]) for index in indices)
     loss_sum = torch.zeros(1, dtype=torch.float64)
     training.optimizer.zero_grad()
-    for chunk, counts in shares(micro_batches(rows, indices, training.config)):
+    for chunk, counts in accumulated(
+        training.model, micro_batches(rows, indices, training.config), whole_steps(training.config)
+    ):
         logp_BT, mask_BT = log_probabilities(training.model, [rows[index] for index in chunk], temperature=1.0)
         loss = -(logp_BT * (counts * mask_BT / tokens)).sum()
         loss.backward()

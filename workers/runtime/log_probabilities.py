@@ -10,6 +10,7 @@ completion tokens of all rollouts, H hidden, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from runtime import packing
+from runtime.adapters import switched_off
 from runtime.files import Row
 from runtime.micro_batches import micro_batches
 from runtime.models import DEVICE, autocast, load_policy, warm_policy
@@ -69,12 +71,15 @@ def fixed_log_probabilities(
 ) -> dict[str, torch.Tensor]:
     """The tensors that `FIXED` names, over all rollouts.
 
-    Without `reference_path` the policy is its own reference, as in a first round, and is asked once.
+    Without `reference_path` the policy is its own reference, as in a first round, and is asked once. The reference of a
+    policy with adapters is the policy with its adapters switched off, and no second copy of the weights is loaded.
     """
     shape = (len(rollouts), max(len(row["completionIds"]) for row in rollouts))
     logs = {name: torch.zeros(shape, device=DEVICE) for name in FIXED}
-    reference = None
-    if reference_path and config.get("sharding", "none") == "none":
+    reference, below = None, bool(config.get("lora"))
+    if reference_path and below:
+        reference = policy
+    elif reference_path and config.get("sharding", "none") == "none":
         reference = warm_policy(reference_path, torch.float32)[0]
     elif reference_path:
         reference = load_policy(reference_path, sharding=config["sharding"])[0]
@@ -83,7 +88,8 @@ def fixed_log_probabilities(
         raise_if_cancelled(call)
         rows = [rollouts[index] for index in chunk]
         old_bT, entropy_bT, mask_bT = log_probabilities_and_entropies(policy, rows, config["temperature"])
-        reference_bT = log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bT
+        with switched_off(policy) if below else nullcontext():
+            reference_bT = log_probabilities(reference, rows, config["temperature"])[0] if reference else old_bT
         if not counts:
             continue
         for name, values_bT in zip(FIXED, (old_bT, reference_bT, entropy_bT, mask_bT), strict=True):

@@ -50,6 +50,8 @@ from serve import Call, ServiceError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INFERENCE_DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
+_AUTOCAST = torch.bfloat16 if DEVICE.type == "cuda" else None
+"""The type in which `autocast` computes; None: it does nothing."""
 WARM_MODELS = 2
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """In the messages of the allocators of CUDA and CPU, of a kernel that cannot be loaded, and of cuBLAS."""
@@ -108,11 +110,11 @@ def load_policy(
 ) -> Loaded:
     """A causal LM that the caller may train, in evaluation mode. Raises `ModelNotFound`.
 
-    `upper_layers` as `train_upper_layers` has it. With `sharding` "fsdp" the processes of this runtime share the
-    model, which is then never whole on a device.
+    `upper_layers` as `train_upper_layers` has it. With `sharding` other than "none" the processes of this runtime share
+    the model, as `parallel.shard` does it.
     """
     model, tokenizer = _load(AutoModelForCausalLM, path, dtype)
-    return _place(model, upper_layers, sharding), tokenizer
+    return _place(model, upper_layers, sharding, _AUTOCAST), tokenizer
 
 
 def load_reward_model(
@@ -206,14 +208,16 @@ def _load(auto_class: Any, path: str, dtype: torch.dtype, **config: Any) -> Load
     return model.eval(), tokenizer
 
 
-def _place(model: Any, upper_layers: int | None, sharding: str) -> PreTrainedModel:
+def _place(
+    model: Any, upper_layers: int | None, sharding: str, computed_in: torch.dtype | None = None
+) -> PreTrainedModel:
     """Put a model onto the device, or its shards onto those of all processes, which must know what is trained."""
     train_upper_layers(model, upper_layers)
     try:
         if sharding == "none":
             return model.to(DEVICE)
         make_room(sys.maxsize)  # a model is sharded because memory is short
-        shard(model, decoder_blocks(model))
+        shard(model, decoder_blocks(model), computed_in)
         return model
     except RuntimeError as error:
         if not _is_out_of_memory(error):
@@ -223,6 +227,12 @@ def _place(model: Any, upper_layers: int | None, sharding: str) -> PreTrainedMod
 
 
 def _weight_files(path: str) -> list[Path]:
+    if Path(path, "adapter_config.json").is_file():
+        raise ServiceError(
+            "ModelNotFound",
+            f"{path} holds adapters and no whole model: take the policy that the stage of RL ended with, into which "
+            "the last ones are merged.",
+        )
     if not Path(path, "config.json").is_file():
         raise ServiceError(
             "ModelNotFound", f"No model folder at {path}: there is no config.json; import the model first."
@@ -292,7 +302,7 @@ def train_upper_layers(model: PreTrainedModel, upper_layers: int | None) -> None
 
 def autocast() -> AbstractContextManager[Any]:
     """bfloat16 arithmetic over float32 weights on a GPU; float32 on a CPU, where bfloat16 is slower."""
-    return torch.autocast("cuda", torch.bfloat16) if DEVICE.type == "cuda" else nullcontext()
+    return torch.autocast(DEVICE.type, _AUTOCAST) if _AUTOCAST else nullcontext()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from runtime.processes import PROCESSES, RANK, OtherProcesses
@@ -106,6 +106,30 @@ def shares(chunks: Sequence[T]) -> Iterator[tuple[T, bool]]:
         yield chunks[min(index, len(chunks) - 1)], index < len(chunks)
 
 
+def accumulated(model: nn.Module, chunks: Sequence[T], whole_steps: bool) -> Iterator[tuple[T, bool]]:
+    """`shares` of the micro-batches of one optimizer step, each for a forward and a backward pass of `model`.
+
+    With `whole_steps`, a sharded model is gathered once for all of them and its gradients are summed after the last
+    one. Between them, each device holds whole weights and gradients.
+    """
+    own = list(shares(chunks))
+    sharded = model if whole_steps and isinstance(model, FSDPModule) else None
+    for index, share in enumerate(own):
+        if sharded is not None:
+            is_last = index == len(own) - 1
+            sharded.set_reshard_after_forward(False)
+            sharded.set_reshard_after_backward(is_last)
+            sharded.set_requires_gradient_sync(is_last)
+            sharded.set_is_last_backward(is_last)
+        yield share
+    if sharded is not None:
+        sharded.set_reshard_after_forward(True)
+        # The backward pass does not come to what lies below the lowest trained block.
+        for unit in sharded.modules():
+            if isinstance(unit, FSDPModule):
+                unit.reshard()
+
+
 # -- Gradients and parameters -----------------------------------------------------------------------------------------
 
 
@@ -121,11 +145,15 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float
     return whole(nn.utils.clip_grad_norm_(list(parameters), max_norm)).item()
 
 
-def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
+def shard(model: nn.Module, blocks: Iterable[nn.Module], computed_in: torch.dtype | None = None) -> None:
     """Shard the parameters of a model over the ranks by FSDP2 (`fully_shard`), each of `blocks` as one unit.
 
     A unit is whole on a device only while it computes; the model's arithmetic stays the same. It may lie on the CPU
     before and is moved to the device unit by unit.
+
+    With `computed_in`, autocast's type, weights of blocks go between devices as that type instead of float32, which is
+    half of the bytes. Matrices are cast to it before they are multiplied anyway; of a block, only the weights of its
+    norms are rounded that would not be. What stands outside of blocks, and all gradients, go as float32.
     """
     if PROCESSES == 1:
         raise ServiceError(
@@ -134,8 +162,11 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
             "(execution.deviceClass), or set sharding to 'none'.",
         )
     mesh = init_device_mesh("cuda" if ON_GPU else "cpu", (PROCESSES,))
+    # Inputs stay as autocast has them: the residual stream is float32.
+    of_blocks = MixedPrecisionPolicy(param_dtype=computed_in, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for unit in (*blocks, model):
-        sharded: FSDPModule = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
+        policy = of_blocks if computed_in and unit is not model else MixedPrecisionPolicy()
+        sharded: FSDPModule = fully_shard(unit, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
         # The sum, which gloo has too, instead of the mean.
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from operations import UpdatePolicyConfig, UpdatePolicyMetrics, UpdatePolicyParams, UpdatePolicyResult
 from runtime import methods
+from runtime.adapters import add_adapters, load_adapters, save_adapters
 from runtime.answer_ends import end_loss, end_probability, sampled_length, split_ends, with_ends
 from runtime.checkpoints import (
     OPTIMIZER_FILE,
@@ -42,9 +43,9 @@ from runtime.log_probabilities import (
 from runtime.methods.base import Advantages, Method, MicroBatch, Round, importance_weights, masked_mean, masked_std
 from runtime.micro_batches import limit, micro_batches
 from runtime.models import DEVICE, load_policy, out_of_memory, recompute_blocks, save_model
-from runtime.parallel import shares, sum_over_processes
+from runtime.parallel import accumulated, sum_over_processes
 from runtime.processes import PROCESSES, RANK
-from runtime.training import Curve, Training, adam, steps_of
+from runtime.training import Curve, Training, adam, steps_of, whole_steps
 from serve import Call, ServiceError
 
 LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
@@ -53,17 +54,18 @@ LOG_PROBABILITIES_FILE = "log-probabilities.safetensors"
 def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     """Update `policy` once over the rollouts of a file.
 
-    params: policy and reference (model folders), rollouts (rows {id, questionId, promptIds, completionIds, reward,
-    finish? ("stop" | "length")}), output (model folder), state (folder for the optimizer's state), resumeState? (state
-    folder of the round before), checkpoints (folder), resumeFrom? (a checkpoint folder of the same update),
+    params: policy and reference (model folders), adapter? (folder of adapters that the policy has on top, and the
+    reference has not), rollouts (rows {id, questionId, promptIds, completionIds, reward, finish? ("stop" | "length")}),
+    output (model folder; with config.lora one of adapters), state (folder for the optimizer's state), resumeState?
+    (state folder of the round before), checkpoints (folder), resumeFrom? (a checkpoint folder of the same update),
     importanceCap? (rows then carry logProbs, the sampler's of each completion token, and weigh as `importance_weights`
     says), warmUp? (of `learning_rates.warmed_up`), config = {name (of `methods.FILES`), learningRate, beta, clip,
     clipHigh? (default: the method's), endWeight (of the loss in `answer_ends`; 0: none), maxNewTokens (of the
     sampling), rewardClip, batchSize (rollouts an optimizer step), microBatch (rollouts a backward pass),
     microBatchTokens? (as `micro_batches.cut` has it), gradientCheckpointing? (blocks are computed again in the backward
-    pass), epochs,
-    upperLayers (null = all), maxGradNorm, seed, temperature (of the sampling), checkpointSeconds, sharding? ("none" |
-    "fsdp": models are shared by the processes)}.
+    pass), epochs, upperLayers (null = all), lora? (as `adapters_config` has it, with base, what tells the model below:
+    adapters alone are trained, fresh ones or those of `adapter`), maxGradNorm, seed, temperature (of the sampling),
+    checkpointSeconds, sharding? ("none" | "fsdp": models are shared by the processes)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), trainedIds (the rollout of every use, in
     order), metrics: {loss, rewardMean, rewardStd (rewards as given), kl (nats a token, k1), entropy (nats a token,
@@ -74,7 +76,9 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     Bit-identical whether or not it was interrupted, in one environment.
     Errors: `InvalidInput`, `ModelNotFound`, `OutOfMemory`, `TrainingDiverged`, `Cancelled` (after a last checkpoint).
     """
-    config, resume_from = params["config"], params.get("resumeFrom")
+    config, resume_from, lora = params["config"], params.get("resumeFrom"), params["config"].get("lora")
+    if lora and (config["upperLayers"] is not None or config.get("sharding", "none") != "none"):
+        raise ServiceError("InvalidInput", "lora excludes upperLayers and sharding; leave those null and 'none'.")
     rollouts = read_rows(params["rollouts"], ("id", "questionId", "promptIds", "completionIds", "reward"))
     _check(rollouts, params["rollouts"])
     method = _method(config["name"], rollouts)
@@ -83,6 +87,10 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
     policy, tokenizer = load_policy(
         params["policy"], upper_layers=config["upperLayers"], sharding=config.get("sharding", "none")
     )
+    if lora and (adapter := params.get("adapter")):
+        load_adapters(policy, adapter)
+    elif lora:
+        add_adapters(policy, lora, config["seed"])
     if config["endWeight"] > 0:
         rollouts = with_ends(rollouts, policy, tokenizer)
     if config.get("gradientCheckpointing"):
@@ -93,7 +101,8 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
         training.resume(Path(resume_from))
     else:
         with torch.no_grad(), out_of_memory(*limit(config)):
-            reference = params["reference"] if params["reference"] != params["policy"] else None
+            is_other = params["reference"] != params["policy"] or "adapter" in params
+            reference = params["reference"] if is_other else None
             logs = fixed_log_probabilities(policy, reference, rollouts, config, call)
         if resume_state := params.get("resumeState"):
             load_optimizer(training.optimizer, policy, Path(resume_state))
@@ -122,7 +131,10 @@ def update_policy(params: UpdatePolicyParams, call: Call) -> UpdatePolicyResult:
         save_file(fixed, folder / LOG_PROBABILITIES_FILE)
 
     curve = training.run(steps, step, call, "updating the policy", write_fixed)
-    save_model(policy, tokenizer, params["output"])
+    if lora:
+        save_adapters(policy, lora, params["output"])
+    else:
+        save_model(policy, tokenizer, params["output"])
     state = optimizer_tensors(training.optimizer, policy)
     if RANK == 0:
         with new_folder(params["state"]) as folder:
@@ -211,7 +223,7 @@ def _optimizer_step(
     lengths = [sampled_length(rollouts[index]) for index in indices]
     sums = torch.zeros(2, dtype=torch.float64)
     training.optimizer.zero_grad()
-    for chunk, counts in shares(micro_batches(rollouts, indices, config)):
+    for chunk, counts in accumulated(training.model, micro_batches(rollouts, indices, config), whole_steps(config)):
         rows = [rollouts[index] for index in chunk]
         logp_BT, _ = log_probabilities(training.model, rows, config["temperature"])
         width = logp_BT.shape[-1]

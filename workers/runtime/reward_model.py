@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedTokenizerBase,
@@ -53,6 +53,7 @@ from operations import (
     TrainRewardModelParams,
     TrainRewardModelResult,
 )
+from runtime.adapters import adapters_config
 from runtime.checkpoints import (
     CheckpointClock,
     checkpoint_folder,
@@ -134,7 +135,8 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
         )
     before = _judge(model, fitting_held_out, config["microBatch"], call) if config.get("baseline") else None
     if lora:
-        model = get_peft_model(model, _adapters(lora))
+        # Low-rank adapters on every linear layer; the score head is trained as a whole.
+        model = get_peft_model(model, adapters_config(lora, task_type="SEQ_CLS", modules_to_save=["score"]))
     if config.get("questionWeighting"):
         weights = question_weights([pair["questionId"] for pair in fitting])
         fitting = [{**pair, "weight": weight} for pair, weight in zip(fitting, weights, strict=True)]
@@ -387,17 +389,6 @@ def _separate_padding(tokenizer: PreTrainedTokenizerBase, last_ids: set[int]) ->
         candidates = [*sorted(tokenizer.all_special_ids), *range(len(taken) + 1)]
         other = next(index for index in candidates if index not in taken)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(other)
-
-
-def _adapters(lora: Mapping[str, Any]) -> LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685) on every linear layer; the score head is trained as a whole."""
-    return LoraConfig(
-        task_type="SEQ_CLS",
-        r=lora["rank"],
-        lora_alpha=lora["alpha"],
-        target_modules="all-linear",
-        modules_to_save=["score"],
-    )
 
 
 def _fitting(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from operations import SampleParams, SampleProgress, SampleResult
+from runtime.adapters import adapted
 from runtime.models import DEVICE, out_of_memory, warm_policy
 from runtime.parallel import gather_rows, shares
 from runtime.processes import RANK
@@ -41,7 +42,8 @@ def sample(params: SampleParams, call: Call) -> SampleResult:
     total, done, tokens = sum(map(len, own)), 0, 0
     finished: list[tuple[int, Sample]] | None
     try:
-        with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]):
+        # The model below stays warm and plain: the next call may come with other adapters.
+        with torch.inference_mode(), out_of_memory("maxRows", params["maxRows"]), adapted(model, params.get("adapter")):
             for batch in own:
                 rows = [samples[index] for index in batch]
                 for row in _generate(model, endings, rows, call, params.get("logProbs", False)):

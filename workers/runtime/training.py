@@ -49,6 +49,11 @@ def _steps(rows: int, epochs: int, seed: int, batch_size: int) -> Iterator[list[
             yield order[start : start + batch_size]
 
 
+def whole_steps(config: Mapping[str, Any]) -> bool:
+    """Whether a sharded model is whole from the first micro-batch of a step to the last; config = {sharding?}."""
+    return config.get("sharding") == "fsdpStep"
+
+
 def adam(model: PreTrainedModel, learning_rate: float) -> torch.optim.Adam:
     """The optimizer of what is trainable in `model`."""
     parameters = trainable_parameters(model).values()

@@ -96,6 +96,33 @@ describe('Experiment', () => {
     expect(mistakes({ ...VALID, stages: { rewardModel: { ...rewardModel, lora: null } } })).toEqual([]);
   });
 
+  it('refuses adapters in RL with what excludes them, before anything runs', () => {
+    const lora = { rank: 8, targetModules: ['q_proj'] };
+    const wrong = (reinforcement: object): [string, string][] =>
+      mistakes({ ...VALID, stages: { reinforcement } }).map(({ path, message }) => [path, message]);
+    expect(wrong({ algorithm: { lora } })).toEqual([]);
+    expect(
+      wrong({ algorithm: { lora, upperLayers: 2 }, referenceRefresh: 1, execution: { sharding: 'fsdp' } }).map(
+        ([path]) => path,
+      ),
+    ).toEqual([
+      'stages.reinforcement.algorithm.lora',
+      'stages.reinforcement.execution.sharding',
+      'stages.reinforcement.referenceRefresh',
+    ]);
+    expect(wrong({ algorithm: { lora: { rank: 0, targetModules: [] } } }).map(([path]) => path)).toEqual([
+      'stages.reinforcement.algorithm.lora.rank',
+      'stages.reinforcement.algorithm.lora.targetModules',
+    ]);
+    const changes = [{ fromRound: 2, settings: { algorithm: { lora: { ...lora, rank: 4 } } } }];
+    expect(wrong({ rounds: 2, algorithm: { lora }, changes })).toEqual([
+      [
+        'stages.reinforcement.changes.0.settings.algorithm.lora',
+        'the same in all rounds: the optimizer goes on with the state of the round before',
+      ],
+    ]);
+  });
+
   it('allows k and N up to the number of samples', () => {
     expect(mistakes({ ...VALID, stages: { evaluation: { samples: 4, passAtK: [1, 4], bestOf: [2, 4] } } })).toEqual([]);
   });

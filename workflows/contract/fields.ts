@@ -64,6 +64,11 @@ export const upperLayers = count
   .nullable()
   .default(null)
   .describe('train only the upper n decoder blocks and the head; null: all');
+/** Low-rank adapters, as every training with them has them. */
+export const lowRank = {
+  rank: count.default(16).describe('rank of the adapters'),
+  alpha: z.number().positive().default(32).describe('the adapters are scaled by alpha / rank'),
+};
 /** How a training uses its device. */
 export const trainingExecution = {
   microBatch,
@@ -79,11 +84,12 @@ export const trainingExecution = {
     .describe('compute the blocks again in the backward pass: less memory for more time; absent: no'),
   checkpointSeconds: z.number().positive().default(30).describe('time between checkpoints of a training, in seconds'),
   sharding: z
-    .enum(['none', 'fsdp'])
+    .enum(['none', 'fsdp', 'fsdpStep'])
     .default('none')
     .describe(
       'fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the ' +
-        'optimizer; none: each has all of it',
+        'optimizer; fsdpStep: the same, but weights and gradients are whole during a step and travel once, not in ' +
+        'each micro-batch; none: each has all of it',
     ),
   deviceClass,
 };

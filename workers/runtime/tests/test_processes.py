@@ -213,6 +213,21 @@ def test_two_processes_share_a_model_and_cut_by_tokens_as_one_cuts_by_rows(
     assert distance(micro_model, tmp_path / "alone/output", tmp_path / "together/output") < 0.01
 
 
+@pytest.mark.parametrize(("op", "upper_layers"), [("updatePolicy", None), ("updatePolicy", 1), ("fineTune", None)])
+def test_a_model_that_is_whole_during_a_step_is_trained_as_one_that_is_sharded_again(
+    runtime: Runtime, params_of: Callable[..., Any], micro_model: Path, tmp_path: Path, op: str,
+    upper_layers: int | None,
+) -> None:  # fmt: skip
+    config = {"epochs": 1, "upperLayers": upper_layers}
+    folders = {}
+    for sharding in ("fsdp", "fsdpStep"):
+        folders[sharding] = tmp_path / sharding
+        result = runtime.result(op, params_of(op, folders[sharding], config={**config, "sharding": sharding}))
+        assert result["environments"][0]["sharding"] == sharding
+    # Sums over micro-batches and over processes are taken in another order.
+    assert distance(micro_model, *(folder / "output" for folder in folders.values())) < 0.01
+
+
 @pytest.mark.parametrize(
     ("op", "more"), [("updatePolicy", {}), ("trainRewardModel", {"gradientCheckpointing": True, "baseline": False})]
 )

@@ -1,12 +1,14 @@
 /** Reinforcement: rounds of rollouts, rewards and policy updates. */
 import { z } from 'zod';
 import { artifactInput, artifactRef, YOUNG_BLOB_SECONDS } from '../artifacts.js';
+import { canonicalJson } from '../canonical.js';
 import { MEASURED_RUN } from '../estimation.js';
 import {
   count,
   Decoding,
   EXECUTION,
   limits,
+  lowRank,
   maxRows,
   salt,
   seed,
@@ -237,6 +239,22 @@ const RoundSettings = z
               'absent: 1',
           ),
         upperLayers,
+        lora: z
+          .strictObject({
+            ...lowRank,
+            targetModules: z
+              .array(z.string().min(1))
+              .min(1)
+              .refine((names) => new Set(names).size === names.length, { error: 'each once' })
+              .optional()
+              .describe('names of the linear layers that get adapters; absent: all but the output head'),
+          })
+          .optional()
+          .describe(
+            'train low-rank adapters (LoRA, arXiv 2106.09685) without dropout: the policy of a round is its adapters, ' +
+              'and the last ones are merged into a whole model (docs/explanation/rl-rounds.md); absent: the weights ' +
+              'themselves',
+          ),
         maxGradNorm: z.number().positive().default(1).describe('the gradient is scaled down to this norm'),
       })
       .prefault({})
@@ -274,6 +292,18 @@ const RoundSettings = z
   .refine(({ asynchronous, importanceCap }) => asynchronous === null || importanceCap === undefined, {
     path: ['importanceCap'],
     error: 'absent where rounds are asynchronous, which have a cap of their own',
+  })
+  .refine(({ algorithm: { lora, upperLayers } }) => !lora || upperLayers === null, {
+    path: ['algorithm', 'lora'],
+    error: 'absent where upperLayers is set: adapters and upper layers exclude each other',
+  })
+  .refine(({ algorithm: { lora }, execution }) => !lora || execution.sharding === 'none', {
+    path: ['execution', 'sharding'],
+    error: 'none where algorithm.lora is set: what adapters train needs no sharding',
+  })
+  .refine(({ algorithm: { lora }, referenceRefresh }) => !lora || referenceRefresh === null, {
+    path: ['referenceRefresh'],
+    error: 'null where algorithm.lora is set: the reference is the model below the adapters',
   })
   .refine(({ curriculum, asynchronous }) => !curriculum || asynchronous === null, {
     path: ['curriculum'],
@@ -315,10 +345,13 @@ const RoundChange = z.strictObject({
     .describe(`settings that are others from that round on: ${ROUND_CHANGES.join(', ')}; merged member by member`),
 });
 
+/** Settings of the algorithm that say which parameters the optimizer has. */
+const FIXED = ['upperLayers', 'lora'] as const;
+
 /** What the check of changes reads. */
 const CHANGED = z.object({
   rounds: z.number(),
-  algorithm: z.object({ upperLayers: z.number().nullable() }),
+  algorithm: z.object({ upperLayers: z.number().nullable(), lora: z.object({}).optional() }),
   changes: z.array(z.object({ fromRound: z.number(), settings: z.record(z.string(), z.unknown()) })).optional(),
 });
 
@@ -344,14 +377,16 @@ export const ReinforcementConfig = RoundSettings.safeExtend({
       const { error } = RoundSettings.safeParse(changed(config, index + 1));
       for (const issue of error?.issues ?? [])
         context.addIssue({ ...issue, code: 'custom', path: [...at, 'settings', ...issue.path] });
-      const layers = changed(config, index + 1).algorithm?.upperLayers;
-      if (!error && layers !== config.algorithm.upperLayers)
-        context.addIssue({
-          code: 'custom',
-          path: [...at, 'settings', 'algorithm', 'upperLayers'],
-          input: layers,
-          message: 'the same in all rounds: the optimizer goes on with the state of the round before',
-        });
+      if (error) continue;
+      const { algorithm } = changed(config, index + 1);
+      for (const fixed of FIXED)
+        if (canonicalJson(algorithm[fixed] ?? null) !== canonicalJson(config.algorithm[fixed] ?? null))
+          context.addIssue({
+            code: 'custom',
+            path: [...at, 'settings', 'algorithm', fixed],
+            input: algorithm[fixed],
+            message: 'the same in all rounds: the optimizer goes on with the state of the round before',
+          });
     }
   },
   { when: ({ value }) => CHANGED.safeParse(value).success },
@@ -423,6 +458,26 @@ const VERIFIED = z.object({ verifier: z.object({}) });
 /** Each step of a round makes an artifact of its own. */
 const step = (definition: ArtifactStep<ReinforcementConfig>): ArtifactStep<ReinforcementConfig> => definition;
 const OWN = 'activities/reinforcement/activities.ts';
+
+/** The settings that a policy update depends on; a card of what is merged from it shows the same. */
+const updateSemantics: ArtifactStep<ReinforcementConfig>['semantics'] = ({
+  algorithm,
+  seed,
+  temperature,
+  maxNewTokens,
+  asynchronous,
+  importanceCap,
+  rounds,
+}) => ({
+  algorithm,
+  seed,
+  temperature,
+  maxNewTokens,
+  ...(asynchronous ? { asynchronous } : {}),
+  ...(importanceCap === undefined ? {} : { importanceCap }),
+  // More rounds are a longer warm-up.
+  ...(algorithm.warmupRatio ? { rounds } : {}),
+});
 
 export const reinforcement = defineStage({
   name: 'reinforcement',
@@ -547,7 +602,7 @@ export const reinforcement = defineStage({
       queue: 'gpu',
       version: 1,
       kind: 'rollouts',
-      code: [OWN, ...SAMPLE],
+      code: [OWN, ...SAMPLE, 'activities/policy/adapters.ts', 'workers/runtime/adapters.py'],
       // Without a setting the device decides, too, whether rollouts carry log-probabilities. No key may hold that.
       semantics: ({ engine, temperature, topP, maxNewTokens, asynchronous, importanceCap }) => ({
         ...(engine ? { engine } : {}),
@@ -620,19 +675,18 @@ export const reinforcement = defineStage({
         'workers/runtime/micro_batches.py',
         'workers/runtime/output_head.py',
         'workers/runtime/packing.py',
+        'workers/runtime/adapters.py',
         'workers/runtime/methods/',
         'workers/runtime/models.py',
       ],
-      semantics: ({ algorithm, seed, temperature, maxNewTokens, asynchronous, importanceCap, rounds }) => ({
-        algorithm,
-        seed,
-        temperature,
-        maxNewTokens,
-        ...(asynchronous ? { asynchronous } : {}),
-        ...(importanceCap === undefined ? {} : { importanceCap }),
-        // More rounds are a longer warm-up.
-        ...(algorithm.warmupRatio ? { rounds } : {}),
-      }),
+      semantics: updateSemantics,
+    }),
+    merge: step({
+      queue: 'gpu',
+      version: 1,
+      kind: 'policy',
+      code: [OWN, 'workers/runtime/adapters.py', 'workers/runtime/models.py'],
+      semantics: updateSemantics,
     }),
     prune: { queue: 'pipeline', version: 1, code: [] },
     gate: { queue: 'pipeline', version: 1, code: [] },
@@ -671,7 +725,10 @@ export const reinforcement = defineStage({
     const hard = config.questions === 'hard';
     const available = hard ? Math.round(run.train / 4) : run.train;
     run.policies += 1;
-    const trainedBytes = run.storedTrained(policy, algorithm.upperLayers);
+    // Adapters are about a hundredth of a model, and the merged one is stored once.
+    const layers = algorithm.lora ? 0 : algorithm.upperLayers;
+    const trainedBytes = run.storedTrained(policy, layers);
+    const mergedBytes = algorithm.lora ? run.stored(policy) : 0;
     const copies = storedCopies(config, deviceSeconds / rounds);
     return run.stage({
       rows: { rounds, rollouts },
@@ -681,11 +738,11 @@ export const reinforcement = defineStage({
         trained: sum((each) => each.trained),
       },
       sandboxCpuSeconds: sum((each) => each.sandboxCpuSeconds),
-      bytes: trainedBytes * copies + rollouts * MEASURED_RUN.rowBytes.rollout,
+      bytes: trainedBytes * copies + mergedBytes + rollouts * MEASURED_RUN.rowBytes.rollout,
       // A host's cache holds the last three rounds.
       uncachedBytes: trainedBytes * Math.max(0, copies - 3 * 3),
       deviceSeconds,
-      memoryBytes: run.memory(policy, algorithm.upperLayers, 1),
+      memoryBytes: run.memory(policy, layers, 1),
       warnings:
         mostPrompts > available
           ? [

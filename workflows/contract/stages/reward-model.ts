@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { artifactInput } from '../artifacts.js';
 import { MEASURED_RUN } from '../estimation.js';
-import { count, EXECUTION, salt, seed, share, trainingExecution, upperLayers } from '../fields.js';
+import { count, EXECUTION, lowRank, salt, seed, share, trainingExecution, upperLayers } from '../fields.js';
 import { Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { defineStage, stageInput } from '../stage-definition.js';
@@ -23,10 +23,7 @@ const RewardModelConfig = z
       ),
     upperLayers,
     lora: z
-      .strictObject({
-        rank: count.default(16).describe('rank of the adapters'),
-        alpha: z.number().positive().default(32).describe('the adapters are scaled by alpha / rank'),
-      })
+      .strictObject(lowRank)
       .nullable()
       .default(null)
       .describe(
@@ -45,6 +42,13 @@ const RewardModelConfig = z
     execution: z
       .strictObject({
         ...trainingExecution,
+        sharding: z
+          .enum(['none', 'fsdp'])
+          .default('none')
+          .describe(
+            'fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the ' +
+              'optimizer; none: each has all of it',
+          ),
         gradientCheckpointing: trainingExecution.gradientCheckpointing.describe(
           'compute the blocks again in the backward pass: less memory for more time; absent: on a GPU',
         ),
@@ -115,6 +119,7 @@ export const rewardModel = defineStage({
         'activities/languages/',
         'activities/policy/prompt.ts',
         'workers/runtime/reward_model.py',
+        'workers/runtime/adapters.py',
         'workers/runtime/micro_batches.py',
         'workers/runtime/conversation.py',
         'workers/runtime/models.py',
