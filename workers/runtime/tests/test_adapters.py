@@ -33,17 +33,25 @@ def merged(model: Path, adapter: Path, output: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(micro_model: Path, rollouts: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(rollouts: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Rollouts of a round of two optimizer steps, with right and wrong programs."""
+    rows = read_jsonl(Path(rollouts))[:64]
+    assert {row["reward"] for row in rows} == {0.0, 1.0}
+    return write_jsonl(tmp_path_factory.mktemp("few") / "rollouts.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def first(micro_model: Path, few: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a first round with adapters leaves: its folders `output` and `state`."""
     folder = tmp_path_factory.mktemp("first")
-    update(micro_model, rollouts, folder, config=CONFIG)
+    update(micro_model, few, folder, config=CONFIG)
     return folder
 
 
 def test_base_with_adapters_and_the_merged_model_have_the_same_log_probabilities(
-    micro_model: Path, rollouts: str, first: Path, tmp_path: Path
+    micro_model: Path, few: str, first: Path, tmp_path: Path
 ) -> None:
-    rows = read_jsonl(Path(rollouts))
+    rows = read_jsonl(Path(few))
     whole = merged(micro_model, first / "output", tmp_path / "merged")
     assert [file.name for file in sorted(whole.iterdir())] == [file.name for file in sorted(micro_model.iterdir())]
     carrying = load_policy(str(micro_model))[0]
@@ -58,9 +66,9 @@ def test_base_with_adapters_and_the_merged_model_have_the_same_log_probabilities
 
 
 def test_adapters_that_are_switched_off_are_the_model_below_to_the_bit(
-    micro_model: Path, rollouts: str, first: Path
+    micro_model: Path, few: str, first: Path
 ) -> None:
-    row = read_jsonl(Path(rollouts))[0]
+    row = read_jsonl(Path(few))[0]
     plain, model = load_policy(str(micro_model))[0], load_policy(str(micro_model))[0]
     load_adapters(model, str(first / "output"))
     trained = log_probability(model, row)
@@ -71,12 +79,12 @@ def test_adapters_that_are_switched_off_are_the_model_below_to_the_bit(
 
 
 def test_the_kl_of_a_second_round_is_to_the_model_below(
-    micro_model: Path, rollouts: str, first: Path, tmp_path: Path
+    micro_model: Path, few: str, first: Path, tmp_path: Path
 ) -> None:
-    result = second(micro_model, rollouts, first, tmp_path)
+    result = second(micro_model, few, first, tmp_path)
     whole = AutoModelForCausalLM.from_pretrained(merged(micro_model, first / "output", tmp_path / "merged"))
     below = AutoModelForCausalLM.from_pretrained(micro_model)
-    rows = read_jsonl(Path(rollouts))
+    rows = read_jsonl(Path(few))
     log_ratio = sum(log_probability(whole, row) - log_probability(below, row) for row in rows)
     tokens = sum(len(row["completionIds"]) for row in rows)
     assert result["metrics"]["kl"] == pytest.approx(log_ratio / tokens, abs=1e-5)
@@ -84,25 +92,25 @@ def test_the_kl_of_a_second_round_is_to_the_model_below(
 
 
 def second(
-    model: Path, rollouts: str, first: Path, folder: Path, recorder: Recorder | None = None, **changes: Any
+    model: Path, few: str, first: Path, folder: Path, recorder: Recorder | None = None, **changes: Any
 ) -> dict[str, Any]:
     """A second round, which goes on with the adapters and the optimizer of the first."""
     config = {**CONFIG, **changes.pop("config", {})}
     carried = {"adapter": str(first / "output"), "resumeState": str(first / "state")}
-    return update(model, rollouts, folder, recorder, config=config, **carried, **changes)
+    return update(model, few, folder, recorder, config=config, **carried, **changes)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_resumed_update_of_adapters_ends_in_the_same_bytes(
-    micro_model: Path, rollouts: str, first: Path, tmp_path: Path, is_first: bool
+    micro_model: Path, few: str, first: Path, tmp_path: Path, is_first: bool
 ) -> None:
     def run(folder: str, recorder: Recorder | None = None, **changes: Any) -> dict[str, Any]:
         if is_first:
-            return update(micro_model, rollouts, tmp_path / folder, recorder, config=CONFIG, **changes)
-        return second(micro_model, rollouts, first, tmp_path / folder, recorder, **changes)
+            return update(micro_model, few, tmp_path / folder, recorder, config=CONFIG, **changes)
+        return second(micro_model, few, first, tmp_path / folder, recorder, **changes)
 
     undisturbed = run("a")
-    recorder = Recorder(cancel_at=("updating the policy", 2))
+    recorder = Recorder(cancel_at=("updating the policy", 1))
     with pytest.raises(Cancelled):
         run("b", recorder)
     (checkpoint,) = recorder.checkpoints()
@@ -112,17 +120,17 @@ def test_a_resumed_update_of_adapters_ends_in_the_same_bytes(
     assert (tmp_path / "a/output" / CONFIG_FILE).read_bytes() == (tmp_path / "b/output" / CONFIG_FILE).read_bytes()
 
 
-def test_adapters_follow_from_the_seed(micro_model: Path, rollouts: str, first: Path, tmp_path: Path) -> None:
+def test_adapters_follow_from_the_seed(micro_model: Path, few: str, first: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)  # what came before draws nothing of them
-    update(micro_model, rollouts, tmp_path / "again", config=CONFIG)
+    update(micro_model, few, tmp_path / "again", config=CONFIG)
     assert weight_digests(tmp_path / "again/output") == weight_digests(first / "output")
-    update(micro_model, rollouts, tmp_path / "other", config={**CONFIG, "seed": 6})
+    update(micro_model, few, tmp_path / "other", config={**CONFIG, "seed": 6})
     assert weight_digests(tmp_path / "other/output") != weight_digests(first / "output")
 
 
-def test_a_round_writes_adapters_and_their_optimizer_alone(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
-    update(micro_model, rollouts, tmp_path / "whole")
-    update(micro_model, rollouts, tmp_path / "small", config={"lora": SMALL})
+def test_a_round_writes_adapters_and_their_optimizer_alone(micro_model: Path, few: str, tmp_path: Path) -> None:
+    update(micro_model, few, tmp_path / "whole")
+    update(micro_model, few, tmp_path / "small", config={"lora": SMALL})
 
     def size(folder: str) -> int:
         return sum(file.stat().st_size for file in (tmp_path / folder).glob("*.safetensors"))
@@ -159,21 +167,21 @@ def test_samples_are_those_of_base_and_adapters_and_the_warm_model_stays_plain(
         assert sum(row["logProbs"]) == pytest.approx(log_probability(plain, row), abs=1e-5 * len(row["logProbs"]))
 
 
-def test_chosen_layers_alone_get_adapters(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
+def test_chosen_layers_alone_get_adapters(micro_model: Path, few: str, tmp_path: Path) -> None:
     chosen = {**SMALL, "targetModules": ["q_proj", "v_proj"]}
-    update(micro_model, rollouts, tmp_path / "chosen", config={"lora": chosen})
+    update(micro_model, few, tmp_path / "chosen", config={"lora": chosen})
     names = load_file(tmp_path / "chosen/output" / ADAPTERS_FILE)
     assert {name.split(".")[-3] for name in names} == {"q_proj", "v_proj"}
     with pytest.raises(ServiceError, match=r"algorithm\.lora\.targetModules: .*no_such_layer"):
-        update(micro_model, rollouts, tmp_path, config={"lora": {**SMALL, "targetModules": ["no_such_layer"]}})
+        update(micro_model, few, tmp_path, config={"lora": {**SMALL, "targetModules": ["no_such_layer"]}})
 
 
 @pytest.mark.parametrize("more", [{"upperLayers": 1}, {"sharding": "fsdp"}])
 def test_adapters_exclude_other_ways_to_train_a_part(
-    micro_model: Path, rollouts: str, tmp_path: Path, more: dict[str, Any]
+    micro_model: Path, few: str, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     with pytest.raises(ServiceError, match="lora excludes upperLayers and sharding"):
-        update(micro_model, rollouts, tmp_path, config={"lora": SMALL, **more})
+        update(micro_model, few, tmp_path, config={"lora": SMALL, **more})
 
 
 def test_a_folder_of_adapters_is_no_model_and_no_other_models_adapters(
@@ -188,14 +196,13 @@ def test_a_folder_of_adapters_is_no_model_and_no_other_models_adapters(
 
 
 def test_micro_batches_and_recomputed_blocks_do_not_change_adapters(
-    micro_model: Path, rollouts: str, first: Path, tmp_path: Path
+    micro_model: Path, few: str, first: Path, tmp_path: Path
 ) -> None:
-    some = write_jsonl(tmp_path / "some.jsonl", read_jsonl(Path(rollouts))[:32])
-    plain = second(micro_model, some, first, tmp_path / "plain")
-    recomputed = second(micro_model, some, first, tmp_path / "recomputed", config={"gradientCheckpointing": True})
+    plain = second(micro_model, few, first, tmp_path / "plain")
+    recomputed = second(micro_model, few, first, tmp_path / "recomputed", config={"gradientCheckpointing": True})
     assert recomputed == plain
     assert weight_digests(tmp_path / "recomputed/output") == weight_digests(tmp_path / "plain/output")
-    other = second(micro_model, some, first, tmp_path / "other", config={"microBatch": 5})
+    other = second(micro_model, few, first, tmp_path / "other", config={"microBatch": 5})
     assert [point["gradNorm"] for point in other["curve"]] == pytest.approx(
         [point["gradNorm"] for point in plain["curve"]], rel=1e-3
     )

@@ -195,6 +195,29 @@ def test_trainings_repeat_bit_for_bit(micro_model: Path, rollouts: str, pairs: s
         assert weight_digests(tmp_path / f"a/{model}/output") != weight_digests(micro_model)
 
 
+def test_adapters_are_those_of_the_cpu_and_sample_in_bfloat16(
+    micro_model: Path,
+    rollouts: str,
+    sampling_requests: Callable[..., str],
+    tmp_path: Path,
+    on_cpu: OnCpu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = {"lora": {"rank": 16, "alpha": 16, "base": "0" * 64}, "learningRate": 1e-3}
+    for run in ("a", "b"):
+        update(micro_model, rollouts, tmp_path / run, config=config)
+    assert weight_digests(tmp_path / "a/output") == weight_digests(tmp_path / "b/output")
+    monkeypatch.setattr("runtime.log_probabilities.autocast", nullcontext)
+    update(micro_model, rollouts, tmp_path / "gpu", config=config)
+    on_cpu(update, micro_model, rollouts, tmp_path / "cpu", config=config)
+    own, theirs = (weights(tmp_path / run / "output") for run in ("gpu", "cpu"))
+    assert (own - theirs).norm() < 0.05 * theirs.norm()  # the start is drawn on the CPU by both
+    params = {"model": str(micro_model), "requests": sampling_requests(), "maxRows": 128}
+    for name in ("one", "two"):
+        sample({**params, "adapter": str(tmp_path / "a/output"), "output": str(tmp_path / name)}, Recorder().call)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 # -- Memory -----------------------------------------------------------------------------------------------------------
 
 

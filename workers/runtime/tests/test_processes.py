@@ -213,6 +213,19 @@ def test_two_processes_share_a_model_and_cut_by_tokens_as_one_cuts_by_rows(
     assert distance(micro_model, tmp_path / "alone/output", tmp_path / "together/output") < 0.01
 
 
+def test_two_processes_train_adapters_as_one(runtime: Runtime, params_of: Callable[..., Any], tmp_path: Path) -> None:
+    config = {"lora": {"rank": 8, "alpha": 16, "base": "0" * 64}, "epochs": 1}
+    update_policy(params_of("updatePolicy", tmp_path / "one", config=config), Recorder().call)
+    runtime.result("updatePolicy", params_of("updatePolicy", tmp_path / "two", config=config))
+    # B starts at 0, so that all of it is what the training moved.
+    one, two = (
+        {name: tensor for name, tensor in weights(tmp_path / run / "output").items() if "lora_B" in name}
+        for run in ("one", "two")
+    )
+    apart = sum((one[name] - two[name]).square().sum() for name in one)
+    assert apart < 0.01**2 * sum(tensor.square().sum() for tensor in one.values())
+
+
 @pytest.mark.parametrize(("op", "upper_layers"), [("updatePolicy", None), ("updatePolicy", 1), ("fineTune", None)])
 def test_a_model_that_is_whole_during_a_step_is_trained_as_one_that_is_sharded_again(
     runtime: Runtime, params_of: Callable[..., Any], micro_model: Path, tmp_path: Path, op: str,
