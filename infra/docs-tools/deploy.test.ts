@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, parseAllDocuments } from 'yaml';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import { SEARCH_ATTRIBUTES } from '../../workflows/contract/index.js';
 import { PACKAGE } from '../../activities/runtime/package.js';
+import { definitions } from '../deploy/check/environment.js';
 import { home, root } from '../setup/paths.mjs';
 
 const deploy = join(root, 'infra/deploy');
@@ -142,10 +143,42 @@ describe('the compose file', () => {
 
 describe('the chart, rendered', () => {
   const python = join(home(), 'deploy-check', 'bin/python');
-  it('is what the golden files have, and right by the schemas of Kubernetes', { timeout: 120_000 }, (context) => {
+  const checked = (context: TestContext, ...args: string[]) => {
     context.skip(!existsSync(python), 'npm run check:deploy has not made its environment (350 MB)');
-    const { status, stderr } = spawnSync(python, [join(deploy, 'check/chart.py')], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(python, args, { encoding: 'utf8', cwd: join(deploy, 'check') });
+    return { status, stdout, stderr };
+  };
+  const fetched = definitions();
+  const ofOthers = 'paths' in fetched ? fetched.paths : [];
+
+  it('is what the golden files have, and right by schemas', { timeout: 120_000 }, (context) => {
+    const { status, stderr } = checked(context, 'chart.py', '--crds', ...ofOthers);
     expect(stderr).toBe('');
     expect(status).toBe(0);
+  });
+
+  it('is checked in every kind', { timeout: 120_000 }, (context) => {
+    context.skip(
+      'reason' in fetched,
+      `KINDS OF KEDA AND THE PROMETHEUS OPERATOR NOT CHECKED: ${Object.values(fetched)[0]}`,
+    );
+    expect(checked(context, 'chart.py', '--crds', ...ofOthers).stdout).not.toContain('NOT CHECKED');
+  });
+
+  it('would be wrong with a field that a kind does not have', { timeout: 120_000 }, (context) => {
+    const wrong = [
+      ['Connection', { hostPort: 'temporal' }],
+      ['WorkerDeployment', { replica: 1 }],
+      ['WorkerResourceTemplate', { template: { apiVersion: 'v1', kind: 'ConfigMap', spec: {} } }],
+    ].map(([kind, spec]) => ({ apiVersion: 'temporal.io/v1alpha1', kind, metadata: { name: 'x' }, spec }));
+    const script =
+      'import chart, json, sys\n' +
+      'for each in json.loads(sys.argv[1]): print(chart.mistakes_of(each, chart.controller_schemas()))';
+    const { stdout, stderr } = checked(context, '-c', script, JSON.stringify(wrong));
+    expect(stderr).toBe('');
+    const lines = stdout.trim().split('\n');
+    expect(lines[0]).toContain("'temporal' does not match");
+    expect(lines[1]).toContain("'replica' was unexpected");
+    expect(lines[2]).toContain("'workerDeploymentRef' is a required property");
   });
 });
