@@ -36,10 +36,11 @@ isolation of the sandbox in them, and runs a micro experiment with workers in co
 pipeline with the Python environment of this checkout, as the image gpu takes 6 GB. It needs root, buildah, podman, runc
 and debootstrap.
 
-  --keep     keep the images in the user's cache folder, for another run
-  --no-run   build and measure, without the experiment
-  --json     one JSON object on the last line
-  --help     print this`;
+  --keep          keep the images in the user's cache folder, for another run
+  --package FILE  a package that npm pack has made, instead of packing this checkout
+  --no-run        build and measure, without the experiment
+  --json          one JSON object on the last line
+  --help          print this`;
 
 const TARGETS = ['pipeline', 'llm', 'sandbox'] as const;
 /** Megabytes (10^6 bytes), uncompressed. */
@@ -159,11 +160,12 @@ class Images {
 }
 
 /** The folder that the Dockerfile is built in: its own files and the packed package. */
-function contextIn(folder: string): string {
+function contextIn(folder: string, packed?: string): string {
   const context = join(folder, 'context');
   cpSync(join(root, 'infra/deploy/images'), context, { recursive: true });
-  const packed = run('npm', ['pack', '--silent', '--pack-destination', context]).split('\n').at(-1)!;
-  renameSync(join(context, packed), join(context, 'acecoder-temporal.tgz'));
+  const made = (): string =>
+    join(context, run('npm', ['pack', '--silent', '--pack-destination', context]).split('\n').at(-1)!);
+  cpSync(packed ?? made(), join(context, 'acecoder-temporal.tgz'));
   return context;
 }
 
@@ -274,7 +276,9 @@ async function experiment(images: Images, folder: string): Promise<number> {
 
 async function main(): Promise<void> {
   const FLAG = { type: 'boolean', default: false } as const;
-  const { values } = parseArgs({ options: { keep: FLAG, 'no-run': FLAG, json: FLAG, help: FLAG } });
+  const { values } = parseArgs({
+    options: { keep: FLAG, package: { type: 'string' }, 'no-run': FLAG, json: FLAG, help: FLAG },
+  });
   if (values.help) return console.log(HELP);
   const missing = PROGRAMS.filter((name) => findOnPath(name) === undefined);
   if (missing.length > 0 || process.getuid?.() !== 0) {
@@ -289,7 +293,7 @@ async function main(): Promise<void> {
   try {
     images.base(folder);
     const started = performance.now();
-    const context = contextIn(folder);
+    const context = contextIn(folder, values.package);
     for (const target of TARGETS) images.build(target, context);
     measures.push({ name: 'pack and build', value: (performance.now() - started) / 1000, unit: 's' });
     for (const target of TARGETS) {
