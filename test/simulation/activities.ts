@@ -20,6 +20,7 @@ import {
   type Given,
   type Metrics,
   type Produced,
+  type RoundCurriculum,
   type StageName,
   type TrainingStageName,
 } from '../../workflows/contract/index.js';
@@ -86,6 +87,16 @@ interface ShardedPlan {
   recipe: Recipe;
   inputs: Record<string, ArtifactRef>;
 }
+
+/** The questions of a draw, in the order in which its rollouts come. Without a curriculum a round has one draw. */
+interface Plan {
+  round: number;
+  draw: number;
+  questions: string[];
+}
+
+/** Draws after the first one of a round that a curriculum may make. */
+const MOST_DRAWS = 3;
 
 /** What was trained in an RL round, or by a training alone, for those who check it. */
 export interface TrainedRound {
@@ -187,6 +198,8 @@ export class SimulatedActivities {
         return { artifact: this.#report(attempt) };
       case 'reinforcement.prune':
         return this.#prune(input as PruneInput);
+      case 'reinforcement.gate':
+        return this.#gate(input as { card: ArtifactRef; rewardModel: ArtifactRef });
       case 'tables.import':
         return { ref: this.#import(attempt, (input as { table: { kind: ArtifactKind } }).table) };
       case 'tables.export':
@@ -545,11 +558,13 @@ export class SimulatedActivities {
     const recipe = this.#roundRecipe(config, step, refs, round);
     const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
     if (step === 'update') return this.#update(attempt, config, recipe, refs, round);
-    if (step === 'rollouts' && !this.artifacts.has(key)) this.#needFiles(refs['policy']!);
+    if (['rollouts', 'merge'].includes(step) && !this.artifacts.has(key)) this.#needFiles(refs['policy']!);
     return this.#produce(attempt, recipe, refs, () => {
       const content = this.#roundContent(step, config, refs, round, attempt);
       const rollouts = config.promptsPerRound * config.samplesPerPrompt;
-      return { content, metrics: { rollouts, tokens: rollouts * 71 } };
+      const curriculum: Metrics =
+        config.curriculum && step === 'reward' ? { curriculum: this.#drawn(refs['plan']!) } : {};
+      return { content, metrics: { rollouts, tokens: rollouts * 71, ...curriculum } };
     });
   }
 
@@ -569,12 +584,9 @@ export class SimulatedActivities {
   ): unknown {
     switch (step) {
       case 'plan':
-        return plannedQuestions(config, round);
-      case 'rollouts': {
-        const plan = this.#content(refs['plan']!) as string[];
-        const salt = this.bugs.has('seedOfAttempt') ? attempt : 1;
-        return rolloutsOf(plan, config, refs['plan']!, refs['policy']!, salt);
-      }
+        return this.#planned(config, round, refs['earlier'], refs['rewards']);
+      case 'rollouts':
+        return this.#rolloutsOf(config, refs, this.bugs.has('seedOfAttempt') ? attempt : 1);
       case 'reward': {
         const rollouts = this.#content(refs['rollouts']!) as string[];
         const judged = ['verdicts', 'scores'].flatMap((name) => refs[name]?.digest ?? []);
@@ -617,8 +629,7 @@ export class SimulatedActivities {
     ]);
     if (attempt.share < 1) return undefined;
     const trained = training.steps.flat();
-    const plan = this.artifacts.get(this.artifacts.get(refs['rollouts']!.key)?.inputs['plan']?.key ?? '');
-    const planned = rolloutsOf(plan?.content as string[], config, plan!.ref, this.#sampledFrom(refs['rollouts']!));
+    const planned = this.#rolloutsOf(config, this.artifacts.get(refs['rollouts']!.key)!.inputs);
     this.trainedRounds.push({ key, round, trained, planned });
     if (again) {
       this.pruned.delete(key);
@@ -631,8 +642,69 @@ export class SimulatedActivities {
     }));
   }
 
-  #sampledFrom(rollouts: ArtifactRef): ArtifactRef {
-    return this.artifacts.get(rollouts.key)!.inputs['policy']!;
+  /** The questions of a draw: in the fixed order of the seed, or those that a curriculum makes of the draw before. */
+  #planned(config: ReinforcementConfig, round: number, earlier?: ArtifactRef, rewards?: ArtifactRef): Plan {
+    const { seed, promptsPerRound } = config;
+    if (!earlier || !rewards) return { round, draw: 0, questions: plannedQuestions(config, round) };
+    const before = this.#content(earlier) as Plan;
+    // Rewards of another draw say nothing of these questions.
+    if (this.artifacts.get(rewards.key)?.inputs['plan']?.key !== earlier.key)
+      throw new ActivityFails('InvalidExperiment', `${rewards.key} are no rewards of ${earlier.key}`);
+    const draw = before.round === round ? before.draw + 1 : 0;
+    const lacking = draw > 0 ? this.#withoutSignal(earlier) : before.questions;
+    const isKept = (question: string): boolean => draw > 0 && !lacking.includes(question);
+    const questions = Array.from({ length: promptsPerRound }, (_, index) => {
+      const standing = before.questions[index]!;
+      return isKept(standing)
+        ? standing
+        : `q-${seed}-${sha256(`${rewards.digest}/${index}`).slice(0, 8)}/${round}.${draw}`;
+    });
+    return { round, draw, questions };
+  }
+
+  /** Questions of a draw whose rewards are all equal. */
+  #withoutSignal(plan: ArtifactRef): string[] {
+    const { questions } = this.#content(plan) as Plan;
+    return questions.filter((question) => Number.parseInt(sha256(question).slice(0, 4), 16) % 3 === 0);
+  }
+
+  /** What is told of a round's draws. */
+  #drawn(plan: ArtifactRef): RoundCurriculum {
+    const { draw, questions } = this.#content(plan) as Plan;
+    const withoutSignal = this.#withoutSignal(plan).length;
+    return {
+      pools: { unsolved: 3, hard: 7, medium: 9, easy: 3, solved: 1 },
+      groups: questions.length,
+      firstWithoutSignal: withoutSignal,
+      withoutSignal,
+      draws: draw + 1,
+      extraRollouts: draw * questions.length,
+      replace: draw < MOST_DRAWS ? withoutSignal : 0,
+    };
+  }
+
+  /** Ids of the rollouts of a draw: each names the draw that made it and the policy that it came from. */
+  #rolloutsOf(config: ReinforcementConfig, inputs: Record<string, ArtifactRef>, salt = 1): string[] {
+    const { plan, policy, earlier } = inputs as Record<'plan' | 'policy' | 'earlier', ArtifactRef>;
+    const { questions } = this.#content(plan) as Plan;
+    const before = earlier && this.artifacts.get(earlier.key)!.inputs;
+    const asked = before ? (this.#content(before['plan']!) as Plan).questions : [];
+    const standing = before ? this.#rolloutsOf(config, before) : [];
+    const { samplesPerPrompt } = config;
+    return questions.flatMap((question) => {
+      const at = asked.indexOf(question) * samplesPerPrompt;
+      if (at >= 0) return standing.slice(at, at + samplesPerPrompt);
+      return Array.from({ length: samplesPerPrompt }, (_, sample) =>
+        rowId('r', plan.digest, policy.digest, question, sample, ...(salt === 1 ? [] : [salt])),
+      );
+    });
+  }
+
+  /** The gate of the reward model, which lets every one pass. @throws ActivityFails where the card is of another one. */
+  #gate({ card, rewardModel }: { card: ArtifactRef; rewardModel: ArtifactRef }): undefined {
+    if (this.artifacts.get(card.key)?.inputs['rewardModel']?.digest !== rewardModel.digest)
+      throw new ActivityFails('InvalidExperiment', `${card.key} is no card of ${rewardModel.key}`);
+    return undefined;
   }
 
   #again(attempt: Attempt, config: ReinforcementConfig, key: string): Produced | undefined {
@@ -721,21 +793,6 @@ function plannedQuestions({ seed, promptsPerRound }: ReinforcementConfig, round:
   return Array.from(
     { length: promptsPerRound },
     (_, index) => `q-${seed}-${((round - 1) * promptsPerRound + index) % QUESTIONS}/${round}`,
-  );
-}
-
-/** Ids of the rollouts of a plan: each names its plan and the policy that it came from. */
-function rolloutsOf(
-  questions: readonly string[],
-  { samplesPerPrompt }: ReinforcementConfig,
-  plan: ArtifactRef,
-  policy: ArtifactRef,
-  salt = 1,
-): string[] {
-  return questions.flatMap((question) =>
-    Array.from({ length: samplesPerPrompt }, (_, sample) =>
-      rowId('r', plan.digest, policy.digest, question, sample, ...(salt === 1 ? [] : [salt])),
-    ),
   );
 }
 

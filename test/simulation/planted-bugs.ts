@@ -66,6 +66,32 @@ export const BUGS = {
     workflow: 'reinforcement',
     replacement: { search: 'await makeAgain(policy);', replace: 'void policy;' },
   },
+  drawForgotten: {
+    what: 'reinforcement that goes on as a new run has forgotten what it knew of the questions',
+    workflow: 'reinforcement',
+    replacement: {
+      search: 'drawn ? {\n                    drawn\n',
+      replace: 'false ? {\n                    drawn\n',
+    },
+  },
+  takenOverFromFirstDraw: {
+    what: 'a draw takes over nothing of the draw before',
+    workflow: 'reinforcement',
+    replacement: {
+      search: 'takenOver(again === null || again === void 0 ? void 0 : again.rollouts)',
+      replace: 'takenOver(undefined)',
+    },
+  },
+  rewardsOfFirstDraw: {
+    what: 'a round that draws again trains on the rewards of its first draw',
+    workflow: 'reinforcement',
+    replacement: {
+      search: '_object_spread({}, draw.incomplete), {\n                number\n            }));',
+      replace:
+        '_object_spread({}, draw.incomplete), {\n                number\n            })).then((next)=>' +
+        'Object.assign({}, next, { rewards: draw.rewards }));',
+    },
+  },
   progressOnlyLive: {
     what: 'a stage tells its progress only where it is not replayed',
     replacement: {

@@ -93,7 +93,8 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
     samplesPerPrompt: 4,
     asynchronous,
     referenceRefresh: variant % 3 === 0 ? 2 : null,
-    algorithm: { batchSize: 2 },
+    algorithm: { batchSize: 2, ...(variant === ADAPTERS ? { lora: {} } : {}) },
+    ...(variant === CURRICULUM ? { curriculum: { redraw: {} } } : {}),
     execution: { keepRounds: 1 + (variant % 2), deviceClass: 'train' },
   };
   const experiment = microExperiment('simulated', SEEDS.path, POLICY.path) as {
@@ -195,12 +196,23 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
         input: {
           ...experiment,
           onFailure: 'park',
-          stages: { ...stages, synthesis, reinforcement: { ...stages.reinforcement, ...rl } },
+          stages: {
+            ...stages,
+            synthesis,
+            ...(variant === CURRICULUM ? { rewardModelCard: { execution: { window } } } : {}),
+            reinforcement: {
+              ...stages.reinforcement,
+              ...rl,
+              ...(variant === CURRICULUM ? { rewardModelGate: {} } : {}),
+            },
+          },
         },
       };
   }
 }
 const VARIANTS = 6;
+/** The variants, with synchronous rounds, that choose their questions, behind a gate in experiments, and that train adapters. */
+const [CURRICULUM, ADAPTERS] = [2, 4];
 /** What the names of a sweep's cells begin with, and how many there are. */
 const [CELL, CELLS] = ['cell', 4];
 export const CELL_NAMES: readonly string[] = Array.from({ length: CELLS }, (_, at) => `${CELL}-${at + 1}`);
