@@ -6,7 +6,7 @@ const exclude = ['**/node_modules/**', '**/dist/**', '.acecoder/**'];
 const guards = {
   testTimeout: 1_800_000,
   hookTimeout: 1_800_000,
-  expect: { poll: { timeout: 600_000 } },
+  expect: { poll: { timeout: 600_000, interval: 200 } },
 };
 
 export default defineConfig({
@@ -18,6 +18,8 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          // Modules are imported once a worker, and not once a file: that takes longer than most of these tests.
+          isolate: false,
           include: ['{activities,workflows,workers,infra}/**/*.test.ts'],
           exclude,
           ...guards,

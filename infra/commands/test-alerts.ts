@@ -36,7 +36,7 @@ async function run({ values: { only } }: CommandLine<typeof OPTIONS>): Promise<n
         return Promise.resolve();
       },
     );
-  const args = ['run', 'test/integration/alerts.test.ts', ...(only === undefined ? [] : ['-t', only])];
+  const args = ['run', 'test/long/alerts.test.ts', ...(only === undefined ? [] : ['-t', only])];
   return spawnSync(join(root, 'node_modules/.bin/vitest'), args, { cwd: root, stdio: 'inherit' }).status ?? 1;
 }
 

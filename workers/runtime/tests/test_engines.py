@@ -231,6 +231,7 @@ def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(eng
     assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
 
 
+@pytest.mark.long
 def test_many_seeded_rows_at_once_are_those_of_few(engine: Engine) -> None:
     n = 16
     changes = {"n": n, "seeds": list(range(n)), "maxNewTokens": 8}

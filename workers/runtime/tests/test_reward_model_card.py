@@ -58,6 +58,7 @@ def scores_of(folder: Path, texts: dict[str, dict[str, str]], tmp_path: Path) ->
     return scores
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("better", ["filledComments", "filledText"])
 def test_a_trained_bias_moves_the_probe_of_its_name_most(micro_model: Path, tmp_path: Path, better: str) -> None:
     """Pairs say that a program with comments, or with text, is better than one with as long other lines."""
