@@ -366,10 +366,13 @@ describe.skipIf(skipped)(`the alerts${skipped ? ` (${skipped})` : ''}`, () => {
     await taken.take(70);
     const finite = [...(await target.scrape())!.keys()].filter((series) => series.includes('le="3600"'));
     expect(finite, 'a bucket beyond the limit of the rule').not.toEqual([]);
-    const short = changed((rule) =>
-      rule.alert === 'AceCoderBacklog' ? { ...rule, for: '10m', expr: rule.expr.replace('> 1800', '> 1') } : rule,
+    const short = changed((rule) => ({ ...rule, for: '10m', expr: rule.expr.replace('> 1800', '> 1') }));
+    // By this rule alone: on a slow host nothing else goes on meanwhile, which another alert says.
+    for (const group of short.groups) group.rules = group.rules.filter(({ alert }) => alert === 'AceCoderBacklog');
+    short.groups = short.groups.filter((group) => group.rules.length > 0);
+    expect(short.groups[0]!.rules[0]!.expr).not.toBe(
+      rules.groups.flatMap((group) => group.rules).find(({ alert }) => alert === 'AceCoderBacklog')!.expr,
     );
-    expect(short).not.toEqual(rules);
     expectAlerts(taken, ['AceCoderBacklog'], { using: short });
     await stage.terminate('the test is over');
   });
