@@ -605,10 +605,8 @@ class ScheduleRun {
     this.#resumptions += 1;
     const mine = this.#resumptions;
     server.timeline.after(PAUSE_SETTLES_MS, () => {
-      const others = ['reset', 'resetStage', 'resetAfter'] as const;
       if (this.#pausedAt !== undefined || mine !== this.#resumptions || mine !== this.#pauses || start !== this.#starts)
         return;
-      if (others.some((kind) => this.#asked.has(kind))) return;
       for (const id of this.#pausedStages)
         if (id !== ID && server.isOpen(id) && !server.isLeftBehind(id))
           this.#violations.add(`${id} stays paused after it was resumed`);
