@@ -39,6 +39,7 @@ and debootstrap.
   --keep          keep the images in the user's cache folder, for another run
   --package FILE  a package that npm pack has made, instead of packing this checkout
   --no-run        build and measure, without the experiment
+  --only-run      build, and run the experiment alone
   --json          one JSON object on the last line
   --help          print this`;
 
@@ -204,6 +205,28 @@ function isolation(images: Images, folder: string, options: readonly string[]): 
   return ends && level ? `${level}, by ${how}` : `NO PROGRAM IS RUN: ${stderr.trim().split('\n').at(-1)}`;
 }
 
+/** Prints the isolation of the sandbox in each way that its image may be run. */
+function isolations(images: Images, folder: string): void {
+  const programs = join(folder, 'programs');
+  mkdirSync(programs);
+  const row = { id: 'a', program: 'def f(x):\n    return x\n', tests: ['assert f(1) == 1'] };
+  writeFileSync(join(programs, 'programs.jsonl'), `${JSON.stringify(row)}\n`);
+  const ways: Record<string, string[]> = {
+    'as the chart runs it (65534, no capabilities, read-only)': POD,
+    '65534, with the defaults of podman': ['--user', '65534:65534'],
+    'root, without capabilities': ['--user', '0', '--cap-drop', 'ALL'],
+    'root, with the defaults of podman': ['--user', '0'],
+    'as the chart, with /proc unmasked': [...POD, '--security-opt', 'unmask=/proc/*'],
+    'as the chart, without user namespaces': [...POD, '--security-opt', `seccomp=${withoutNamespaces(folder)}`],
+    'as the chart, without user namespaces, minimum weak': [
+      ...[...POD, '--security-opt', `seccomp=${withoutNamespaces(folder)}`],
+      ...['--env', 'ACECODER_SANDBOX_MINIMUM=weak'],
+    ],
+  };
+  for (const [name, options] of Object.entries(ways))
+    console.log(`sandbox ${name}: ${isolation(images, programs, options)}`);
+}
+
 /** Runs the micro experiment with a container for each role. @returns its seconds. */
 async function experiment(images: Images, folder: string): Promise<number> {
   const home = join(folder, 'home');
@@ -277,7 +300,7 @@ async function experiment(images: Images, folder: string): Promise<number> {
 async function main(): Promise<void> {
   const FLAG = { type: 'boolean', default: false } as const;
   const { values } = parseArgs({
-    options: { keep: FLAG, package: { type: 'string' }, 'no-run': FLAG, json: FLAG, help: FLAG },
+    options: { keep: FLAG, package: { type: 'string' }, 'no-run': FLAG, 'only-run': FLAG, json: FLAG, help: FLAG },
   });
   if (values.help) return console.log(HELP);
   const missing = PROGRAMS.filter((name) => findOnPath(name) === undefined);
@@ -306,24 +329,7 @@ async function main(): Promise<void> {
       const { components } = JSON.parse(text) as { components: object[] };
       measures.push({ name: `SBOM of ${name}`, value: components.length, unit: 'components' });
     }
-    const programs = join(folder, 'programs');
-    mkdirSync(programs);
-    const row = { id: 'a', program: 'def f(x):\n    return x\n', tests: ['assert f(1) == 1'] };
-    writeFileSync(join(programs, 'programs.jsonl'), `${JSON.stringify(row)}\n`);
-    const ways: Record<string, string[]> = {
-      'as the chart runs it (65534, no capabilities, read-only)': POD,
-      '65534, with the defaults of podman': ['--user', '65534:65534'],
-      'root, without capabilities': ['--user', '0', '--cap-drop', 'ALL'],
-      'root, with the defaults of podman': ['--user', '0'],
-      'as the chart, with /proc unmasked': [...POD, '--security-opt', 'unmask=/proc/*'],
-      'as the chart, without user namespaces': [...POD, '--security-opt', `seccomp=${withoutNamespaces(folder)}`],
-      'as the chart, without user namespaces, minimum weak': [
-        ...[...POD, '--security-opt', `seccomp=${withoutNamespaces(folder)}`],
-        ...['--env', 'ACECODER_SANDBOX_MINIMUM=weak'],
-      ],
-    };
-    for (const [name, options] of Object.entries(ways))
-      console.log(`sandbox ${name}: ${isolation(images, programs, options)}`);
+    if (!values['only-run']) isolations(images, folder);
     if (!values['no-run']) {
       const seconds = await experiment(images, folder);
       measures.push({ name: 'micro experiment in containers', value: seconds, unit: 's' });

@@ -201,9 +201,8 @@ describe('an application with the plugins of the AI SDK and OpenTelemetry', () =
   });
 
   it('follows the page: a model mends a program that was judged, in one trace, and its history replays', () => {
-    const [install, run] = shellBlocks({ path: OTHERS, text: readFileSync(join(root, OTHERS), 'utf8') }).flatMap(
-      commandsOf,
-    );
+    const page = { path: OTHERS, text: readFileSync(join(root, OTHERS), 'utf8') };
+    const commands = shellBlocks(page).flatMap(commandsOf);
     const PATH = pathWithNode(NODES.find((version) => version.startsWith('22.'))!);
     const profile = inject('stack').configFile;
     const said = (command: string): string => {
@@ -212,10 +211,11 @@ describe('an application with the plugins of the AI SDK and OpenTelemetry', () =
       expect(status, `${command}\n${stdout}\n${stderr}`).toBe(0);
       return stdout;
     };
-    expect(said(install!)).toMatch(/added \d+ packages/);
+    expect(commands).toEqual(['npm install', 'TEMPORAL_CONFIG_FILE=.acecoder/temporal.toml node writing-app.js']);
+    expect(said(commands[0]!)).toMatch(/added \d+ packages/);
     for (const library of ['activity', 'client', 'common', 'plugin', 'proto', 'worker', 'workflow'])
       expect([library, copiesOf(library, others)]).toEqual([library, 1]);
-    const output = said(run!.replace('.acecoder/temporal.toml', profile));
+    const output = said(commands[1]!.replace('.acecoder/temporal.toml', profile));
     expect(output).toMatch(/^passes at attempt 2$/m);
     const spans = [...output.matchAll(/^span (\w+) (\S+)$/gm)];
     expect(new Set(spans.map(([, trace]) => trace)).size).toBe(1);
