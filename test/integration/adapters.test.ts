@@ -1,5 +1,6 @@
 /** RL rounds that train adapters, on real servers: what is stored, what later stages get, and what a kill changes. */
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, inject, it } from 'vitest';
 import type { WorkflowHandle } from '@temporalio/client';
@@ -8,31 +9,39 @@ import { roundsOf } from '../../activities/artifacts/pruning.js';
 import {
   ArtifactRef,
   metricsOf,
+  type FilteredQuestionRow,
   type Manifest,
-  type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
 import { fakeVllmPython } from '../fixtures/fake-vllm.js';
 import { artifactStore, requestsFor, startWorkflow, workerProcess } from '../fixtures/harness.js';
-import { microExperiment } from '../fixtures/micro-experiment.js';
 import { until } from '../fixtures/until.js';
 
-const { stages } = microExperiment('adapters', inject('seeds'), inject('model')) as {
-  stages: Record<string, Record<string, unknown>>;
-};
 const MODEL = { kind: 'folder', path: inject('model') };
 const LORA = { rank: 4, alpha: 8 };
 const ROUNDS = 2;
-const SAMPLING = { ...stages['sampling'], samples: 1, maxNewTokens: 8 };
+const SAMPLING = { samples: 1, maxNewTokens: 8 };
 
-let questions: ArtifactRef;
-const input = (salt: string, algorithm: object = { lora: LORA }, more: object = {}): object => ({
+const path = join(mkdtempSync(join(tmpdir(), 'acecoder-adapters-')), 'questions.jsonl');
+const rows = ['2 * n', 'n + 1', 'n - 1'].map((body, at): FilteredQuestionRow => ({
+  id: `q-${at}`,
+  seedId: `s-${at}`,
+  source: 'own',
+  question: `Write f(n), which returns ${body}.`,
+  entryPoint: 'f',
+  reference: `def f(n):\n    return ${body}\n`,
+  tests: [`assert f(3) == ${[6, 4, 2][at]}`],
+  split: 'train',
+}));
+writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+const questions = { kind: 'filteredQuestions', path };
+const input = (salt: string, more: object = {}): object => ({
   inputs: { questions, policy: MODEL },
   config: {
-    ...stages['reinforcement'],
-    ...{ rounds: ROUNDS, promptsPerRound: 3, samplesPerPrompt: 2, salt },
+    ...{ rounds: ROUNDS, promptsPerRound: 3, samplesPerPrompt: 2, temperature: 1, maxNewTokens: 80, salt },
     reward: { testsWeight: 1, tests: 'passRate' },
-    algorithm: { learningRate: 1e-3, batchSize: 2, ...algorithm },
+    algorithm: { learningRate: 1e-3, batchSize: 2, lora: LORA },
+    execution: { microBatch: 8, checkpointSeconds: 1 },
     ...more,
   },
 });
@@ -44,39 +53,30 @@ const roundsIn = async (ref: ArtifactRef): Promise<Manifest[]> =>
 
 describe('rounds with adapters', { timeout: 600_000 }, () => {
   let result: StageResult;
-  let undisturbed: WorkflowHandle;
   beforeAll(async () => {
-    const made = async (stage: StageName, inputs: object): Promise<ArtifactRef> => {
-      const handle = await startWorkflow(stage, { inputs, config: stages[stage] });
-      return ((await handle.result()) as StageResult).ref;
-    };
-    const all = await made('synthesis', { seeds: { kind: 'seeds', path: inject('seeds') } });
-    questions = await made('filtering', { questions: all });
-    undisturbed = await startWorkflow('reinforcement', input('one'));
-    result = (await undisturbed.result()) as StageResult;
+    result = (await (await startWorkflow('reinforcement', input('one'))).result()) as StageResult;
   }, 600_000);
 
   it('store adapters, of a size that a whole model has many times, and end with a whole model', async () => {
     const store = artifactStore();
-    const plain = (await (await startWorkflow('reinforcement', input('one', {}))).result()) as StageResult;
-    const [adapters, models] = [await roundsIn(result.ref), await roundsIn(plain.ref)];
+    const adapters = await roundsIn(result.ref);
+    const base = await store.manifest(ArtifactRef.parse(adapters[0]!.inputs['reference']));
     const names = ({ files }: Manifest): string[] =>
       files.flatMap(({ name }) => (isTrainingState(name) ? [] : [name])).sort();
     expect(adapters).toHaveLength(ROUNDS);
-    for (const [at, manifest] of adapters.entries()) {
+    for (const manifest of adapters) {
       expect(names(manifest)).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
-      const ratios = [false, true].map((state) => bytesOf(manifest, state) / bytesOf(models[at]!, state));
-      expect(Math.max(...ratios)).toBeLessThan(0.1);
+      expect(bytesOf(manifest, false) / bytesOf(base, false)).toBeLessThan(0.1);
+      // Adam keeps two moments of each parameter.
+      expect(bytesOf(manifest, true) / (2 * bytesOf(base, false))).toBeLessThan(0.1);
     }
     const folder = await store.materialise((await roundsOf(store, result.ref)).get(ROUNDS)!);
-    const { base_model_name_or_path: base } = JSON.parse(
-      readFileSync(join(folder, 'adapter_config.json'), 'utf8'),
-    ) as Record<string, unknown>;
-    expect(base).toBe(ArtifactRef.parse(adapters[0]!.inputs['reference']).digest);
+    const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as Record<string, unknown>;
+    expect(config).toMatchObject({ r: LORA.rank, base_model_name_or_path: base.digest });
 
     const merged = await store.manifest(result.ref);
     expect(merged.stage).toBe('reinforcement.merge');
-    expect(names(merged)).toEqual(names(models.at(-1)!));
+    expect(names(merged)).toEqual(names(base));
     const metrics = metricsOf('reinforcement', merged);
     expect(metrics).toEqual(metricsOf('reinforcement', adapters.at(-1)!));
     // Of the second round, whose reference is the model below: with fresh adapters it would be 0.
@@ -84,8 +84,8 @@ describe('rounds with adapters', { timeout: 600_000 }, () => {
   });
 
   it('give every later stage a whole model, and tell of a stage that was given adapters', async () => {
-    const sampled = async (policy: ArtifactRef, queue = {}, more = {}): Promise<WorkflowHandle> =>
-      startWorkflow('sampling', { inputs: { questions, policy }, config: { ...SAMPLING, ...more } }, queue);
+    const sampled = (policy: ArtifactRef): Promise<WorkflowHandle> =>
+      startWorkflow('sampling', { inputs: { questions, policy }, config: SAMPLING });
     expect(((await (await sampled(result.ref)).result()) as StageResult).ref.kind).toBe('programs');
     const last = (await roundsOf(artifactStore(), result.ref)).get(ROUNDS)!;
     await expect((await sampled(last)).result()).rejects.toMatchObject({
@@ -93,22 +93,16 @@ describe('rounds with adapters', { timeout: 600_000 }, () => {
     });
   });
 
-  it('are found again, and more rounds go on from the adapters', async () => {
+  it('are found again', async () => {
     const again = (await (await startWorkflow('reinforcement', input('one'))).result()) as StageResult;
     expect(again).toMatchObject({ ref: result.ref, reused: true });
-    const more = await startWorkflow('reinforcement', input('one', { lora: LORA }, { rounds: ROUNDS + 1 }));
-    const { ref } = (await more.result()) as StageResult;
-    const [before, after] = [await roundsIn(result.ref), await roundsIn(ref)];
-    expect(after.slice(0, ROUNDS).map(({ digest }) => digest)).toEqual(before.map(({ digest }) => digest));
-    expect(after).toHaveLength(ROUNDS + 1);
   });
 
   it('give the same adapters and the same model after kill -9 in an update and in the merge', async () => {
     const queue = 'adapters-killed';
     const environment = inject('environment');
-    const killed = input('another', { lora: LORA }, { asynchronous: null });
     let worker = workerProcess(queue, environment);
-    const handle = await startWorkflow('reinforcement', killed, { taskQueue: queue });
+    const handle = await startWorkflow('reinforcement', input('another'), { taskQueue: queue });
     try {
       for (const [activity, times] of [
         ['reinforcement.update', ROUNDS],
@@ -139,7 +133,7 @@ describe('rounds with adapters', { timeout: 600_000 }, () => {
       ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home),
     });
     try {
-      const handle = await startWorkflow('reinforcement', input('vllm', { lora: LORA }, { engine: 'vllm' }), {
+      const handle = await startWorkflow('reinforcement', input('vllm', { engine: 'vllm' }), {
         taskQueue: queue,
       });
       const { ref } = (await handle.result()) as StageResult;
