@@ -1,8 +1,8 @@
 /** What may be pruned of RL rounds, and which blobs documents still need. Pure. */
 import { describe, expect, it } from 'vitest';
 import type { Part } from './pruned.js';
-import { namedBy, neededBlobs, newestStored, prunable, type Named } from './pruning.js';
-import type { ArtifactRef } from '../../workflows/contract/index.js';
+import { namedBy, neededBlobs, newestStored, prunable, roundsOf, type Named } from './pruning.js';
+import { MANIFEST_SCHEMA, type ArtifactRef, type Manifest } from '../../workflows/contract/index.js';
 
 const policy = (name: string): ArtifactRef => ({
   kind: 'policy',
@@ -46,6 +46,29 @@ const partsOf = (
       ([key, part]) => [key.replace(/^artifacts\/policy\/|\.json$/g, ''), part],
     ),
   );
+
+const producer = { workflowId: 'w', runId: 'r', activity: 'a', attempt: 1, host: 'h', package: 'p', versions: {} };
+
+describe('roundsOf', () => {
+  it('goes back from the newest policy, also from what was merged from its adapters', async () => {
+    const merged = policy('merged');
+    const of = (stage: string, round: number, inputs: Record<string, ArtifactRef>): Manifest => ({
+      ...{ schema: MANIFEST_SCHEMA, kind: 'policy', stage, stageKey: 'k', digest: BASE.digest, files: [], bytes: 0 },
+      inputs: { reference: BASE, rollouts: BASE, rewards: BASE, ...inputs },
+      ...{ config: { round }, metrics: {}, producer, createdAt: '2026-01-01T00:00:00Z', seconds: 0 },
+    });
+    const manifests = new Map([
+      ...POLICIES.map(
+        ({ key }, at) => [key, of('reinforcement.update', at + 1, { policy: POLICIES[at - 1] ?? BASE })] as const,
+      ),
+      [merged.key, of('reinforcement.merge', 5, { policy: POLICIES[4]! })] as const,
+    ]);
+    const store = { manifest: ({ key }: ArtifactRef) => Promise.resolve(manifests.get(key)!) };
+    expect(await roundsOf(store, POLICIES[4]!)).toEqual(ROUNDS);
+    expect(await roundsOf(store, merged)).toEqual(ROUNDS);
+    expect(await roundsOf(store, merged, 4)).toEqual(new Map([...ROUNDS].slice(3)));
+  });
+});
 
 describe('prunable', () => {
   it('leaves the newest rounds, and of those the state of the newest alone', () => {
