@@ -1,9 +1,7 @@
 /** Sampling from a policy by an engine's process: requests out, answers in, by files. */
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import type { Engine } from '../../workflows/contract/index.js';
-import { withWorkFolder } from '../runtime/checkpoints.js';
 import type { Services } from '../runtime/services.js';
 import { collect } from '../artifacts/collections.js';
 import { readLines, writeRows } from '../artifacts/rows.js';
@@ -60,11 +58,14 @@ export async function generate(
   const engine = engines[options.engine];
   if (engine === models || adapter === undefined) return ask(services, requests, options);
   // Such an engine gets the merged model, which exists on this host for as long as it samples.
-  return withWorkFolder(store, async (work) => {
-    const output = join(work, 'policy');
-    await models.call('mergeAdapters', { model, adapter, output }, options.signal ? { signal: options.signal } : {});
-    return ask(services, requests, { ...options, model: output, adapter: undefined });
-  });
+  const merged = await store.spoolPath('.policy');
+  const { signal } = options;
+  try {
+    await models.call('mergeAdapters', { model, adapter, output: merged }, signal ? { signal } : {});
+    return await ask(services, requests, { ...options, model: merged, adapter: undefined });
+  } finally {
+    await rm(merged, { recursive: true, force: true });
+  }
 }
 
 async function ask(
