@@ -33,6 +33,7 @@ SETTINGS = (
     "batchSize",
     "epochs",
     "upperLayers",
+    "lora",
     "endWeight",
     "warmupRatio",
     "maxGradNorm",
