@@ -203,6 +203,9 @@ class TrainingEnvironment(TypedDict):
     cpuCapability: str
     threads: int
     processes: int
+    """Of all hosts."""
+    hosts: NotRequired[int]
+    """Absent: one."""
     microBatch: int
     microBatchTokens: NotRequired[int]
     sharding: str

@@ -75,7 +75,7 @@ class Call:
         self.asked_at = time.monotonic()
         self._send = send
         self._cancelled = threading.Event()
-        self.on_cancel: Callable[[], None] = lambda: None
+        self.on_cancel: list[Callable[[], None]] = []
         """What else is to hear of a cancellation."""
 
     @property
@@ -85,7 +85,8 @@ class Call:
 
     def cancel(self) -> None:
         self._cancelled.set()
-        self.on_cancel()
+        for hear in self.on_cancel:
+            hear()
 
     def raise_if_cancelled(self) -> None:
         """Raise `Cancelled` when the parent has asked to stop; long operations call this between steps."""

@@ -5,30 +5,35 @@ import {
   STAGE,
   StageConfigs,
   StageFailure,
+  follows,
   type ArtifactRef,
+  type GangMember,
   type Produced,
 } from '../../workflows/contract/index.js';
 import { stageKey } from '../artifacts/keys.js';
-import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
 import { promptOf } from '../policy/prompt.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
+import { produceByGang } from '../runtime/gang.js';
 import type { Services } from '../runtime/services.js';
 
 /** `fineTuning.train`. */
-export function fineTuningActivities({ store, models }: Services) {
+export function fineTuningActivities(services: Services) {
+  const { store, models } = services;
   return {
     'fineTuning.train': async (input: {
       config: unknown;
       inputs: { programs: ArtifactRef; policy: ArtifactRef };
-    }): Promise<Produced> => {
+      gang?: GangMember;
+    }): Promise<Produced | undefined> => {
       const config = StageConfigs.fineTuning.parse(input.config);
       const { programs: programsRef, policy } = input.inputs;
       const recipe = stageRecipe(STAGE.fineTuning, config, input.inputs);
-      const producer = currentProducer(await models.versions());
-      const produced = await produce(store, recipe, input.inputs, producer, (key) =>
+      const { gang } = input;
+      const about = { recipe, inputs: input.inputs, producer: currentProducer(await models.versions()) };
+      const produced = await produceByGang(services, gang, about, (trainer, key) =>
         withWorkFolder(store, async (work) => {
           const programs = await passingPrograms(store.rowsOf(programsRef, ProgramRow), config);
           if (programs.length === 0) {
@@ -42,7 +47,7 @@ export function fineTuningActivities({ store, models }: Services) {
           await writeRows(rows, programs.map(asConversation));
           const model = await store.materialise(policy);
           const { learningRate, epochs, batchSize, maxLength, upperLayers, warmupRatio, schedule, seed } = config;
-          const result = await train({ store, models }, key, 'fineTune', (folders) => ({
+          const result = await train(trainer, key, 'fineTune', (folders) => ({
             ...folders,
             model,
             rows,
@@ -52,6 +57,7 @@ export function fineTuningActivities({ store, models }: Services) {
               ...trainingSettings(config.execution),
             },
           }));
+          if (follows(gang)) return undefined;
           return {
             files: await store.putFolder(output),
             metrics: {
@@ -68,7 +74,7 @@ export function fineTuningActivities({ store, models }: Services) {
         }),
       );
       // Only once the policy is committed: until then the newest checkpoint is all that a lost worker leaves.
-      await dropCheckpoints(store, stageKey(recipe));
+      if (produced) await dropCheckpoints(store, stageKey(recipe));
       return produced;
     },
   };

@@ -205,6 +205,7 @@ const Trained = z.object({
       device: z.string(),
       threads: z.number().optional(),
       processes: z.number().optional(),
+      hosts: z.number().optional(),
       sharding: z.string().optional(),
     }),
   ),
@@ -215,10 +216,11 @@ function devicesOf(manifests: readonly Manifest[]): string[] {
   return distinct(
     manifests.flatMap(({ metrics }) =>
       (Trained.safeParse(metrics).data?.environments ?? []).map(
-        ({ device, processes = 1, threads, sharding = 'none' }) => {
+        ({ device, processes = 1, hosts = 1, threads, sharding = 'none' }) => {
           const many = processes > 1 ? `${processes} x ` : '';
           const cores = device === 'cpu' && threads !== undefined ? `, ${plural(threads, 'thread')}` : '';
-          return `${many}${device}${cores}${sharding === 'none' ? '' : `, ${sharding}`}`;
+          const where = hosts > 1 ? ` on ${hosts} hosts` : '';
+          return `${many}${device}${where}${cores}${sharding === 'none' ? '' : `, ${sharding}`}`;
         },
       ),
     ),

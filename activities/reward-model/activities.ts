@@ -6,15 +6,17 @@ import {
   STAGE,
   StageConfigs,
   StageFailure,
+  follows,
   type ArtifactRef,
+  type GangMember,
   type Produced,
 } from '../../workflows/contract/index.js';
 import { deriveSeed, stageKey } from '../artifacts/keys.js';
-import { produce } from '../artifacts/produce.js';
 import { stageRecipe } from '../artifacts/recipes.js';
 import { writeRows } from '../artifacts/rows.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { currentProducer } from '../runtime/context.js';
+import { produceByGang } from '../runtime/gang.js';
 import type { Services } from '../runtime/services.js';
 import { conversationForms } from '../policy/prompt.js';
 import { SCORE_SCALE_FILE, type ScoreScale } from '../policy/score.js';
@@ -22,16 +24,20 @@ import { bootstrapMeans } from '../statistics/bootstrap.js';
 import { accuracyByGap, calibration } from '../statistics/intervals.js';
 
 /** `rewardModel.train`. */
-export function rewardModelActivities({ store, models }: Services) {
+export function rewardModelActivities(services: Services) {
+  const { store, models } = services;
   return {
     'rewardModel.train': async (input: {
       config: unknown;
       inputs: { pairs: ArtifactRef; backbone: ArtifactRef };
-    }): Promise<Produced> => {
+      gang?: GangMember;
+    }): Promise<Produced | undefined> => {
       const config = StageConfigs.rewardModel.parse(input.config);
       const versions = await models.versions();
       const recipe = stageRecipe(STAGE.rewardModel, config, input.inputs);
-      const produced = await produce(store, recipe, input.inputs, currentProducer(versions), (key) =>
+      const { gang } = input;
+      const about = { recipe, inputs: input.inputs, producer: currentProducer(versions) };
+      const produced = await produceByGang(services, gang, about, (trainer, key) =>
         withWorkFolder(store, async (work) => {
           const [trainPairs, heldOutPairs]: [PairRow[], PairRow[]] = [[], []];
           // By what each row says, because a file of somebody else's may hold both.
@@ -57,7 +63,7 @@ export function rewardModelActivities({ store, models }: Services) {
           await writeRows(heldOutPath, heldOutPairs.map(asConversation));
           const backbone = await store.materialise(input.inputs.backbone);
           const { execution, salt: _salt, ...semantics } = config;
-          const result = await train({ store, models }, key, 'trainRewardModel', (folders) => ({
+          const result = await train(trainer, key, 'trainRewardModel', (folders) => ({
             model: backbone,
             train: trainPath,
             heldOut: heldOutPath,
@@ -70,6 +76,7 @@ export function rewardModelActivities({ store, models }: Services) {
               baseline: true,
             },
           }));
+          if (follows(gang)) return undefined;
           const scale: ScoreScale = { mean: result.heldOut.scoreMean ?? 0, std: result.heldOut.scoreStd || 1 };
           await writeFile(join(output, SCORE_SCALE_FILE), JSON.stringify(scale));
           const stored = await store.putFolder(output);
@@ -106,7 +113,7 @@ export function rewardModelActivities({ store, models }: Services) {
         }),
       );
       // Only once the model is committed: until then the newest checkpoint is all that a lost worker leaves.
-      await dropCheckpoints(store, stageKey(recipe));
+      if (produced) await dropCheckpoints(store, stageKey(recipe));
       return produced;
     },
   };

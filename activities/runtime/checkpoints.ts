@@ -53,6 +53,24 @@ export function trainingSettings(execution: TrainingExecution): Omit<TrainingExe
   return { microBatch, microBatchTokens, gradientCheckpointing, checkpointSeconds, sharding };
 }
 
+/** What a training works with. */
+export interface Trainer {
+  store: ArtifactStore;
+  models: PythonProcess<RuntimeOperation>;
+  /** Where it is a member of a gang. */
+  gang?: GangTraining;
+}
+
+/** What a gang changes about the checkpoints of a training. */
+interface GangTraining {
+  /** Whether another member writes checkpoints. */
+  follows: boolean;
+  /** The stored checkpoint that all members go on from; undefined: they begin. */
+  step: number | undefined;
+  /** @throws Error where a later attempt has taken the place of this one. */
+  requireCurrent: () => Promise<void>;
+}
+
 export interface Checkpoint {
   step: number;
   /** Its folder. */
@@ -121,20 +139,22 @@ export async function saveCheckpoint(store: ArtifactStore, stageKey: string, che
 }
 
 /**
- * Puts the newest stored checkpoint after step `above` that can be read into a folder of `checkpoints`. Returns
- * undefined where there is none.
+ * Puts the newest stored checkpoint after step `above` and up to `atMost` that can be read into a folder of
+ * `checkpoints`. Returns undefined where there is none.
  */
 export async function restoreCheckpoint(
   store: ArtifactStore,
   stageKey: string,
   checkpoints: string,
   above = -1,
+  atMost = Infinity,
 ): Promise<Checkpoint | undefined> {
   const found = await store.list(objectKeys.checkpoints(stageKey));
   for (const { key } of found.reverse()) {
     const document = CheckpointDocument.safeParse(await store.getJson(key));
     if (!document.success) continue;
     const { step, files } = document.data;
+    if (step > atMost) continue;
     if (step <= above) return undefined;
     const path = checkpointFolder(checkpoints, step);
     try {
@@ -214,6 +234,48 @@ async function isInUse(attempt: string): Promise<boolean> {
   }
 }
 
+/**
+ * The checkpoint of the store that all members of a gang go on from.
+ *
+ * @throws Error where it is gone, or cannot be read here.
+ */
+async function gangCheckpoint(
+  store: ArtifactStore,
+  stageKey: string,
+  checkpoints: string,
+  { step }: GangTraining,
+): Promise<Checkpoint | undefined> {
+  if (step === undefined) return undefined;
+  const found = await restoreCheckpoint(store, stageKey, checkpoints, step - 1, step);
+  if (!found) throw new Error(`the checkpoint of step ${step}, which the gang goes on from, cannot be read here`);
+  return found;
+}
+
+/**
+ * The step of the newest checkpoint that every host can go on from, of the store; undefined where there is none. What
+ * this host has above it is stored first.
+ */
+export async function newestForAll(store: ArtifactStore, stageKey: string): Promise<number | undefined> {
+  const onHost = await newestOnHost(await bootFolderOf(store, stageKey));
+  return withWorkFolder(store, async (folder) => {
+    const stored = await restoreCheckpoint(store, stageKey, folder, onHost?.step);
+    if (stored) return stored.step;
+    if (!onHost) return undefined;
+    // It is linked, because an equal training on this host may remove it.
+    const path = checkpointFolder(folder, onHost.step);
+    await store.linkFolder(onHost.path, path);
+    await saveCheckpoint(store, stageKey, { step: onHost.step, path });
+    return onHost.step;
+  });
+}
+
+/** The folder of this boot in {@link hostFolder}. */
+async function bootFolderOf(store: ArtifactStore, stageKey: string): Promise<string> {
+  // Where a host does not say when it was started, no earlier attempt's files are trusted.
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomUUID());
+  return join(hostFolder(store, stageKey), boot.trim());
+}
+
 /** The newest checkpoint of this host, linked into `checkpoints`; undefined where there is none. */
 async function linkNewestOnHost(
   store: ArtifactStore,
@@ -241,29 +303,30 @@ async function linkNewestOnHost(
  * or fails. A store that is away does not end the training: progress and log say so at once. `params` receives the
  * folder to write checkpoints to and the one to resume from.
  *
+ * Of the members of a gang all go on from the same stored checkpoint, and one writes new ones.
+ *
  * @throws StageFailure of the operation's class, the reason of a cancellation, or an Error, which is retried, where the
  *   checkpoints of the training were removed, because its worker stood still while an equal training ended
  *   ({@link dropCheckpoints}).
  */
 export async function train<O extends TrainingOperation>(
-  { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
+  trainer: Trainer,
   stageKey: string,
   op: O,
   params: (folders: { checkpoints: string; resumeFrom?: string }) => Params<O>,
 ): Promise<Result<O>> {
-  // Where a host does not say when it was started, no earlier attempt's files are trusted.
-  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => randomUUID());
-  const bootFolder = join(hostFolder(store, stageKey), boot.trim());
+  const { store, gang } = trainer;
+  const bootFolder = await bootFolderOf(store, stageKey);
   const checkpoints = join(bootFolder, randomUUID());
   await mkdir(checkpoints, { recursive: true });
   const inUse = join(checkpoints, IN_USE);
   await writeFile(inUse, await identityOf(process.pid));
   const touch = setInterval(() => void utimes(inUse, new Date(), new Date()).catch(() => undefined), TOUCH_MS).unref();
   try {
-    return await trainIn(checkpoints, bootFolder, { store, models }, stageKey, op, params);
+    return await trainIn(checkpoints, bootFolder, trainer, stageKey, op, params);
   } finally {
     clearInterval(touch);
-    await rm(inUse, { force: true });
+    await rm(gang?.follows ? checkpoints : inUse, { recursive: true, force: true });
   }
 }
 
@@ -271,14 +334,16 @@ export async function train<O extends TrainingOperation>(
 async function trainIn<O extends TrainingOperation>(
   checkpoints: string,
   bootFolder: string,
-  { store, models }: { store: ArtifactStore; models: PythonProcess<RuntimeOperation> },
+  { store, models, gang }: Trainer,
   stageKey: string,
   op: O,
   params: (folders: { checkpoints: string; resumeFrom?: string }) => Params<O>,
 ): Promise<Result<O>> {
-  const onHost = await newestOnHost(bootFolder);
-  const stored = await restoreCheckpoint(store, stageKey, checkpoints, onHost?.step);
-  const resume = stored ?? (await linkNewestOnHost(store, bootFolder, checkpoints));
+  const onHost = gang ? undefined : await newestOnHost(bootFolder);
+  const stored = gang
+    ? await gangCheckpoint(store, stageKey, checkpoints, gang)
+    : await restoreCheckpoint(store, stageKey, checkpoints, onHost?.step);
+  const resume = stored ?? (gang ? undefined : await linkNewestOnHost(store, bootFolder, checkpoints));
   if (resume) {
     const message = `resuming from step ${resume.step}, of a checkpoint of ${stored ? 'the store' : 'this host'}`;
     reportProgress({ done: resume.step, total: 0, message });
@@ -288,7 +353,10 @@ async function trainIn<O extends TrainingOperation>(
   const signal = cancellationSignal();
   const { device } = await models.versions();
   const sending = new CheckpointSending(
-    (checkpoint) => saveCheckpoint(store, stageKey, checkpoint),
+    async (checkpoint) => {
+      await gang?.requireCurrent();
+      await saveCheckpoint(store, stageKey, checkpoint);
+    },
     ({ path }) => folderBytes(path),
     SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu'],
   );
@@ -298,7 +366,7 @@ async function trainIn<O extends TrainingOperation>(
     const { done, total, message, metrics } = latest;
     const details = { done, total, message: [message, sending.trouble].filter(Boolean).join('; '), metrics };
     // A policy update is one step of many in its stage.
-    if (op === 'updatePolicy') reportProgress(details);
+    if (op === 'updatePolicy' || gang?.follows) reportProgress(details);
     else reportStageProgress(details, 'steps');
   };
   const send = async (how: () => Promise<void>): Promise<void> => {
@@ -316,7 +384,7 @@ async function trainIn<O extends TrainingOperation>(
         latest = progress;
         tell();
       },
-      onCheckpoint: (checkpoint) => send(() => sending.take(checkpoint)),
+      onCheckpoint: (checkpoint) => (gang?.follows ? Promise.resolve() : send(() => sending.take(checkpoint))),
     });
     leaveDevice();
     return result;

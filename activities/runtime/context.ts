@@ -72,6 +72,20 @@ export interface Movement {
   readonly ended: AbortSignal;
 }
 
+/** Sends a signal to the workflow of this activity. @throws Error where the server does not take it. */
+export async function signalWorkflow(signal: string, message: unknown): Promise<void> {
+  const { client, info } = Context.current();
+  if (!client) throw new Error(`This worker has no client, so that its activities cannot send ${signal}.`);
+  const { workflowId, runId } = info.workflowExecution!;
+  await client.workflow.getHandle(workflowId, runId).signal(signal, message);
+}
+
+/** What the workflow of this activity answers to a query, as {@link askWorkflow} does. */
+export async function askOwnWorkflow(query: string): Promise<unknown> {
+  const { workflowId, runId } = Context.current().info.workflowExecution!;
+  return askWorkflow(workflowId, query, runId);
+}
+
 /** Errors of a query that say that nobody there can answer it. */
 const NO_ANSWER: readonly string[] = ['WorkflowNotFoundError', 'QueryNotRegisteredError'];
 
@@ -80,9 +94,9 @@ const NO_ANSWER: readonly string[] = ['WorkflowNotFoundError', 'QueryNotRegister
  *
  * @throws Error where no worker was in time for it.
  */
-export async function askWorkflow(workflowId: string, query: string): Promise<unknown> {
+export async function askWorkflow(workflowId: string, query: string, runId?: string): Promise<unknown> {
   try {
-    return await Context.current().client?.workflow.getHandle(workflowId).query(query);
+    return await Context.current().client?.workflow.getHandle(workflowId, runId).query(query);
   } catch (error) {
     if (error instanceof Error && NO_ANSWER.includes(error.name)) return undefined;
     throw error;

@@ -33,6 +33,8 @@ export interface PythonServiceOptions {
   startSeconds: number;
   /** Time between asking an operation to stop and killing the process group. */
   graceSeconds: number;
+  /** Takes the address at which a process listens that says so before it is ready. */
+  onListening?: (address: string) => void;
   /** Failure class of a process that is lost. */
   lostAs: 'RuntimeLost' | 'SandboxUnavailable';
 }
@@ -292,6 +294,8 @@ export class PythonService<T extends Operations> implements PythonProcess<keyof 
           clearTimeout(timer);
           this.#starting = undefined;
           resolve({ child, requests, pending, versions: message.versions });
+        } else if (message.type === 'listening') {
+          this.options.onListening?.(message.address);
         } else {
           deliver(pending, message);
         }
@@ -308,12 +312,13 @@ interface Timing {
 
 type Reply =
   | { type: 'ready'; versions: Record<string, string> }
+  | { type: 'listening'; address: string }
   | ({ type: 'progress'; id: number } & Progress)
   | { type: 'checkpoint'; id: number; step: number; path: string }
   | { type: 'result'; id: number; result: unknown; timing?: Timing }
   | { type: 'error'; id: number; error: { type: string; message: string }; timing?: Timing };
 
-function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 'ready' }>): void {
+function deliver(pending: Map<number, Pending>, message: Exclude<Reply, { type: 'ready' | 'listening' }>): void {
   const call = pending.get(message.id);
   if (!call) return;
   if ('timing' in message && message.timing) {

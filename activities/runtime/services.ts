@@ -5,6 +5,20 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import type { EngineOperation, RuntimeOperation, SandboxOperation } from './operations.js';
 import type { PythonProcess } from './python-service.js';
 
+/** A Python process with its end. */
+interface ClosablePythonProcess<N extends RuntimeOperation> extends PythonProcess<N> {
+  /** Ends the process with all its children. */
+  close(): Promise<void>;
+}
+
+interface GangRuntimeOptions {
+  /** What `ACECODER_GANG` tells the process. */
+  gang: object;
+  startSeconds: number;
+  /** Takes the address at which the leader's process takes the others in. */
+  onListening?: (address: string) => void;
+}
+
 export interface Services {
   settings: Settings;
   /** The key of an endpoint, out of the variable that a configuration names: `ACECODER_ENDPOINTS` says which may be. */
@@ -12,6 +26,8 @@ export interface Services {
   store: ArtifactStore;
   /** The resident model runtime: GPU workers. */
   models: PythonProcess<RuntimeOperation>;
+  /** A model runtime of its own for one attempt at a training on several hosts. It starts with its first call. */
+  gangRuntime: (options: GangRuntimeOptions) => ClosablePythonProcess<RuntimeOperation>;
   /** What samples, by the engine's name: the model runtime itself, or a process next to it. */
   engines: Record<Engine, PythonProcess<EngineOperation>>;
   /** The sandbox supervisor: sandbox workers. */

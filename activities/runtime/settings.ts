@@ -26,6 +26,8 @@ export interface Settings {
   pythonPath: string;
   /** Processes of the model runtime, each with a GPU of its own. */
   processes: number;
+  /** Address at which the other hosts of a training reach this one; absent: the first that is not loopback. */
+  gangAddress?: string;
   /** Whether results are on this worker's disk too, beside the store. */
   localResults: boolean;
   /** Hours until the link to a result expires; 0: none is made. */
@@ -79,6 +81,7 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
     python,
     vllmPython,
     processes,
+    ...(env['ACECODER_GANG_ADDRESS'] ? { gangAddress: env['ACECODER_GANG_ADDRESS'] } : {}),
     localResults: env['ACECODER_LOCAL_RESULTS'] === '1',
     linkHours,
     sandboxPython: env['ACECODER_SANDBOX_PYTHON'] ?? (existsSync(python) ? python : 'python3'),

@@ -95,7 +95,7 @@ export function createServices({
   const endpoints = readEndpoints(env['ACECODER_ENDPOINTS']);
   const logs = join(settings.home, 'logs');
   const named = (name: string): string => (label ? `${name}-${safeName(label, { keepCase: true })}` : name);
-  const models = new PythonService(OPERATIONS, {
+  const runtime = {
     name: named('runtime'),
     python: settings.python,
     args: ['-m', 'runtime'],
@@ -109,7 +109,8 @@ export function createServices({
     startSeconds: 180,
     graceSeconds: grace.python,
     lostAs: 'RuntimeLost',
-  });
+  } as const;
+  const models = new PythonService(OPERATIONS, runtime);
   const vllm = new PythonService(OPERATIONS, {
     name: named('vllm'),
     python: settings.vllmPython,
@@ -155,6 +156,13 @@ export function createServices({
       }));
     },
     models,
+    gangRuntime: ({ gang, ...options }) =>
+      new PythonService(OPERATIONS, {
+        ...runtime,
+        ...options,
+        name: named('gang'),
+        env: { ...runtime.env, ACECODER_GANG: JSON.stringify(gang) },
+      }),
     engines: { transformers: models, vllm },
     sandbox,
     searchAttributes,

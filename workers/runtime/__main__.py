@@ -1,6 +1,7 @@
 """The resident model runtime process: `PYTHONPATH=<repository>/workers python -m runtime`, spoken to as in `serve.py`.
 
 `ACECODER_PROCESSES` is the number of its processes, each with its own device (default 1; see `processes.py`).
+`ACECODER_GANG` makes it a member of a training on several hosts (see `gang.py`).
 `ACECODER_TORCH_THREADS` fixes the number of CPU threads of each (default: all cores, divided among them). Results are
 bit-identical in the same environment, which the `ready` message states next to the libraries' versions.
 
@@ -17,7 +18,8 @@ from importlib import metadata
 
 from operations import TrainRewardModelParams, TrainRewardModelResult, runtime_operations
 from runtime import methods
-from runtime.processes import PROCESSES, RANK, OtherProcesses, on_all_processes, take_device
+from runtime.gang import MEMBERS, Gang, Rendezvous, on_all_hosts
+from runtime.processes import PROCESSES, PROCESSES_HERE, RANK_HERE, OtherProcesses, on_all_processes, take_device
 from serve import Call, keep_running_without_log, serve
 
 # Read by the libraries while they are imported. The first is how long a thread spins before it sleeps. The work of a
@@ -47,13 +49,26 @@ def _train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewa
     return train_reward_model(params, call)
 
 
+def _rendezvous() -> tuple[Gang | None, Rendezvous | None]:
+    """The links to other hosts, at the first process of each, and where this process finds the others; None without."""
+    if PROCESSES == 1:
+        return None, None
+    if RANK_HERE > 0:
+        return None, Rendezvous.read(os.environ["ACECODER_RENDEZVOUS"])
+    if MEMBERS == 1:
+        return None, Rendezvous.opened("127.0.0.1")
+    gang = Gang(PROCESSES_HERE)
+    return gang, gang.rendezvous
+
+
 def main() -> None:
     """Start the other processes, and serve, deterministically, until the parent is gone."""
     if sys.argv[1:] == ["--describe"]:
         print(json.dumps(methods.describe()))
         return
     keep_running_without_log()
-    others = OtherProcesses() if PROCESSES > 1 and RANK == 0 else None
+    gang, rendezvous = _rendezvous()
+    others = OtherProcesses(rendezvous) if rendezvous and PROCESSES_HERE > 1 and RANK_HERE == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.
     import torch
@@ -70,8 +85,8 @@ def main() -> None:
     from runtime.scoring import score
     from runtime.tables import check_table, export_table, import_table
 
-    make_deterministic(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES)))
-    join_processes(others)
+    make_deterministic(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES_HERE)))
+    join_processes(rendezvous)
     operations = runtime_operations(
         checkModel=check_model,
         importModel=import_model,
@@ -95,9 +110,12 @@ def main() -> None:
     }
     # An error of the device itself stays with the process: every later use of the device would meet it.
     useless_after = (torch.AcceleratorError,)
+    shared = {op: operation for op, operation in operations.items() if op not in OF_RANK_0}
     if others:
-        shared = {op: operation for op, operation in operations.items() if op not in OF_RANK_0}
-        operations |= on_all_processes(shared, others, useless_after)
+        shared = on_all_processes(shared, others, useless_after)
+    if gang:
+        shared = on_all_hosts(shared, gang)
+    operations |= shared
     serve(operations, versions, useless_after=useless_after)
 
 

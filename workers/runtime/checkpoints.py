@@ -23,6 +23,7 @@ from torch import nn
 
 from operations import TrainingEnvironment
 from runtime.files import new_folder
+from runtime.gang import MEMBERS
 from runtime.models import DEVICE
 from runtime.parallel import collect, count_processes, sharded_like
 from runtime.processes import PROCESSES, RANK
@@ -75,12 +76,13 @@ def environment() -> dict[str, Any]:
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": PROCESSES,
+        **({"hosts": MEMBERS} if MEMBERS > 1 else {}),
     }
 
 
 def environments(config: Mapping[str, Any], resume_from: str | None, call: Call) -> list[TrainingEnvironment]:
     """The environments of a training in order, each {step (the first in it is the next), **`environment`, microBatch,
-    microBatchTokens?, sharding}.
+    microBatchTokens?, sharding}. `hosts` is in it where there are several.
 
     Two or more mean that the training resumed in another environment, so that its bits cannot be repeated. A message
     says so when it happens. The training continues, because the steps that are done are worth more than the last bits.
@@ -123,6 +125,8 @@ def _at_step(step: int, current: Mapping[str, Any]) -> TrainingEnvironment:
     }
     if "microBatchTokens" in current:
         place["microBatchTokens"] = current["microBatchTokens"]
+    if "hosts" in current:
+        place["hosts"] = current["hosts"]
     return place
 
 

@@ -1,7 +1,8 @@
-"""What the processes of one runtime do together: agree, add up, share work and shard models.
+"""What the processes of a training do together: agree, add up, share work and shard models.
 
 Every function is called by all ranks, in the same order; with one process each does nothing or all of it. Collectives
-have no timeout, because a long wait is not an error. A rank that is lost ends the runtime by its pipe (`processes.py`).
+have no timeout, because a long wait is not an error. A rank that is lost ends the others by its pipe (`processes.py`)
+or its host's link (`gang.py`).
 """
 
 from __future__ import annotations
@@ -19,36 +20,44 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from runtime.processes import PROCESSES, RANK, OtherProcesses
+from runtime.gang import INTERFACE, Rendezvous
+from runtime.processes import PROCESSES, RANK
 from serve import Call, Cancelled, ServiceError
 
 ON_GPU = torch.cuda.is_available()
+FOREVER = timedelta(days=365)
 T = TypeVar("T")
 
 
 # -- The group --------------------------------------------------------------------------------------------------------
 
 
-def join_processes(others: OtherProcesses | None) -> None:
-    """Make the process group of this runtime; returns when all ranks are in it. `others` is what rank 0 has started."""
-    if PROCESSES == 1:
+def join_processes(rendezvous: Rendezvous | None) -> None:
+    """Make the process group of this runtime, or of those of all hosts of a gang; returns when all are in it."""
+    if rendezvous is None:
         return
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead elsewhere, or nowhere
+    # A host's name may lead elsewhere, or nowhere.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", INTERFACE)
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", INTERFACE)
     if ON_GPU:
         torch.cuda.set_device(0)  # the one that this rank sees
-    port = others.listener.getsockname()[1] if others else int(os.environ["ACECODER_RENDEZVOUS"])
-    listener = others.listener.detach() if others else None
+    listener = rendezvous.listener
     # pyright: ignore below, because torch documents the class and its stubs leave it out.
     store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
-        "127.0.0.1", port, PROCESSES, is_master=others is not None, master_listen_fd=listener
+        rendezvous.host,
+        rendezvous.port,
+        PROCESSES,
+        is_master=listener is not None,
+        timeout=FOREVER,
+        master_listen_fd=listener.detach() if listener else None,
     )
     # Tensors on a GPU go by NCCL; flags, sums of numbers and rows stay on the CPU.
     backend = "cpu:gloo,cuda:nccl" if ON_GPU else "cpu:gloo"
-    dist.init_process_group(backend, store=store, rank=RANK, world_size=PROCESSES, timeout=timedelta(days=365))
+    dist.init_process_group(backend, store=store, rank=RANK, world_size=PROCESSES, timeout=FOREVER)
     count_processes()
     on_gpu = int(sum_over_processes(torch.tensor(ON_GPU, dtype=torch.int64)))
     if on_gpu not in (0, PROCESSES):
-        raise SystemExit(f"{on_gpu} of {PROCESSES} processes see a GPU; ACECODER_PROCESSES is the number of GPUs.")
+        raise SystemExit(f"{on_gpu} of {PROCESSES} processes see a GPU; ACECODER_PROCESSES is a host's number of GPUs.")
 
 
 def count_processes() -> int:
@@ -56,7 +65,7 @@ def count_processes() -> int:
     counted = int(sum_over_processes(torch.ones(())).item())
     if counted != PROCESSES:
         raise ServiceError(
-            "RuntimeLost", f"{counted} processes take part in the training, and ACECODER_PROCESSES is {PROCESSES}."
+            "RuntimeLost", f"{counted} processes take part in the training, and {PROCESSES} were asked for."
         )
     return counted
 

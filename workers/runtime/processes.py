@@ -4,8 +4,11 @@ With `ACECODER_PROCESSES` = N the runtime has one process per device. Rank 0 sta
 as `serve.py` says. They end when their parent's end of the pipe closes, however rank 0 ended. An operation of all ranks
 is sent to each; its result is that of rank 0, and an error of any rank ends it everywhere.
 
-Ranks find each other by a store that rank 0 holds on a loopback port. RANK and WORLD_SIZE are not set: libraries that
-read them wrap models and split data by themselves.
+Ranks find each other by a store that the first rank holds, on a loopback port or at the address of its host. RANK and
+WORLD_SIZE are not set: libraries that read them wrap models and split data by themselves.
+
+A training of several hosts has a runtime on each (`gang.py`). Ranks count through all hosts. In each runtime the first
+rank of its host is what is called rank 0 here.
 
 Only the standard library is imported here, because the others are started before rank 0 imports torch.
 """
@@ -14,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -22,10 +24,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
+from runtime.gang import MEMBER, MEMBERS, Rendezvous
 from serve import Call, Operation, ServiceError, as_service_error, read_messages, write_message
 
-PROCESSES = int(os.environ.get("ACECODER_PROCESSES") or 1)
-RANK = int(os.environ.get("ACECODER_RANK") or 0)
+PROCESSES_HERE = int(os.environ.get("ACECODER_PROCESSES") or 1)
+RANK_HERE = int(os.environ.get("ACECODER_RANK") or 0)
+"""Among the processes of this runtime."""
+PROCESSES = PROCESSES_HERE * MEMBERS
+RANK = MEMBER * PROCESSES_HERE + RANK_HERE
+"""Among the processes of all hosts of a training."""
 GRACE_SECONDS = 5
 """Time in which the other ranks must end an operation that has failed in one; a rank in a collective cannot."""
 
@@ -33,16 +40,15 @@ GRACE_SECONDS = 5
 class OtherProcesses:
     """Ranks 1 to N - 1, as rank 0 sees them. A rank that ends takes the whole runtime with it."""
 
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        """Socket of the store by which the ranks find each other."""
+    def __init__(self, rendezvous: Rendezvous) -> None:
+        self._rendezvous = rendezvous
         self._changed = threading.Condition()
         self._call: Call | None = None
         """The running operation; the three below are about it."""
         self._answers: dict[int, dict[str, str] | None] = {}
         """The error of each rank that has ended it, None where it succeeded."""
         self._first_error: ServiceError | None = None
-        self._requests = [self._start(rank) for rank in range(1, PROCESSES)]
+        self._requests = [self._start(rank) for rank in range(1, PROCESSES_HERE)]
 
     def run(
         self,
@@ -60,10 +66,10 @@ class OtherProcesses:
         """
         with self._changed:
             self._call, self._answers, self._first_error = call, {}, None
-        call.on_cancel = lambda: self._send({"id": call.id, "cancel": True})
+        call.on_cancel.append(lambda: self._send({"id": call.id, "cancel": True}))
         self._send({"id": call.id, "op": op, "params": params})
         if call.cancelled:
-            call.on_cancel()
+            self._send({"id": call.id, "cancel": True})
         error: Exception | None = None
         result: Mapping[str, object] = {}
         try:
@@ -74,7 +80,7 @@ class OtherProcesses:
             error = raised
             self._failed(as_service_error(error))
         with self._changed:
-            self._changed.wait_for(lambda: len(self._answers) == PROCESSES - 1)
+            self._changed.wait_for(lambda: len(self._answers) == PROCESSES_HERE - 1)
             self._call = None
         own = error and {"type": as_service_error(error).type, "message": str(as_service_error(error))}
         # Memory may have run out at another place in each rank.
@@ -88,12 +94,11 @@ class OtherProcesses:
         """Start a rank; returns the file that takes its requests."""
         child_requests, requests = os.pipe()
         replies, child_replies = os.pipe()
-        port = self.listener.getsockname()[1]
         # The pipes' numbers lie above 4, because rank 0 has its own 3 and 4 open.
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "runtime"],
-            {**os.environ, "ACECODER_RANK": str(rank), "ACECODER_RENDEZVOUS": str(port)},
+            {**os.environ, "ACECODER_RANK": str(rank), "ACECODER_RENDEZVOUS": str(self._rendezvous)},
             file_actions=[(os.POSIX_SPAWN_DUP2, child_requests, 3), (os.POSIX_SPAWN_DUP2, child_replies, 4)],
         )
         os.close(child_requests)
@@ -107,7 +112,8 @@ class OtherProcesses:
             if message["type"] not in ("result", "error"):
                 continue  # rank 0 alone says that it is ready, how far it is and what it has written
             if error := message.get("error"):
-                self._failed(ServiceError(error["type"], f"{error['message']} (process {rank + 1} of {PROCESSES})"))
+                of_rank = f"(process {rank + 1} of {PROCESSES_HERE})"
+                self._failed(ServiceError(error["type"], f"{error['message']} {of_rank}"))
             with self._changed:
                 self._answers[rank] = error
                 self._changed.notify()
@@ -115,7 +121,8 @@ class OtherProcesses:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         with self._changed:
             # What rank 0 met in a collective, if anything, is a consequence.
-            self._first_error = ServiceError("RuntimeLost", f"Process {rank + 1} of {PROCESSES} of the runtime {how}.")
+            message = f"Process {rank + 1} of {PROCESSES_HERE} of the runtime {how}."
+            self._first_error = ServiceError("RuntimeLost", message)
             print(self._first_error, file=sys.stderr, flush=True)
             self._end(self._call)
 
@@ -158,10 +165,11 @@ def on_all_processes(
 
 def take_device() -> None:
     """Leave this rank its own GPU alone, because libraries use every GPU that they see; before torch is imported."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(PROCESSES))))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(PROCESSES_HERE))))
     devices = [device.strip() for device in visible.split(",") if device.strip()]
     if not devices:
         return  # on CPU
-    if len(devices) < PROCESSES:
-        sys.exit(f"ACECODER_PROCESSES is {PROCESSES}; CUDA_VISIBLE_DEVICES names {len(devices)} devices: {visible}.")
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices[RANK]
+    if len(devices) < PROCESSES_HERE:
+        named = f"CUDA_VISIBLE_DEVICES names {len(devices)} devices: {visible}"
+        sys.exit(f"ACECODER_PROCESSES is {PROCESSES_HERE}; {named}.")
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[RANK_HERE]

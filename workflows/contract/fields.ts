@@ -93,6 +93,22 @@ export const trainingExecution = {
     ),
   deviceClass,
 };
+/** Seconds in which a gang must be complete, unless told. */
+export const HOSTS_WAIT_SECONDS = 120;
+/** How a training uses several hosts. */
+export const hostsExecution = {
+  hosts: count
+    .optional()
+    .describe('GPU workers, as a rule one a host, that train together; they must reach each other; absent: 1'),
+  hostsWaitSeconds: z
+    .number()
+    .positive()
+    .optional()
+    .describe(
+      'seconds in which all hosts must be free once the first one is; then it gives its device back and comes again ' +
+        `later; absent: ${HOSTS_WAIT_SECONDS}`,
+    ),
+};
 /** How a result is got; never in a key, so that a change repeats nothing. */
 export const EXECUTION = 'how the result is got; never in a key, so that a change repeats nothing';
 

@@ -12,6 +12,7 @@ export * from './failure.js';
 export * from './feeds.js';
 export * from './fork.js';
 export * from './frontier.js';
+export * from './gang.js';
 export { ENGINES, SandboxLimits, type Engine } from './fields.js';
 export * from './inputs.js';
 export * from './made.js';

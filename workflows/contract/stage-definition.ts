@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { ArtifactKind, ArtifactRef } from './artifacts.js';
 import type { Benchmark, PublicBenchmark } from './benchmarks.js';
 import type { EstimateRun, StageEstimate } from './estimation.js';
-import { schemaField, type Engine, ENGINES } from './fields.js';
+import { HOSTS_WAIT_SECONDS, schemaField, type Engine, ENGINES } from './fields.js';
 import { leftOutText, noRowsText, type Made } from './made.js';
 import type { QueueRole } from './queues.js';
 
@@ -39,6 +39,9 @@ const StageExecution = z.object({
   /** Shards in flight at once. */
   window: z.number().int().positive().default(1),
   deviceClass: z.string().optional(),
+  /** Of a training: GPU workers that train together. */
+  hosts: z.number().int().positive().default(1),
+  hostsWaitSeconds: z.number().positive().default(HOSTS_WAIT_SECONDS),
 });
 export type StageExecution = z.infer<typeof StageExecution>;
 

@@ -156,6 +156,8 @@ export const MESSAGES = {
   pause: 'pause',
   resume: 'resume',
   stageProgress: 'stageProgress',
+  gangLeader: 'gangLeader',
+  gang: 'gang',
 } as const;
 
 /** What a stage tells its experiment with the signal `stageProgress`. */

@@ -1,10 +1,10 @@
 /**
  * Workflows call activities here: by name, on the queue of the kind of worker that the work needs.
  *
- * No activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit would turn killed workers
+ * But for the members of a gang, no activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit would turn killed workers
  * into failures. An error that no retry can mend is `nonRetryable`. Everything else is idempotent by its key.
  */
-import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities, type ActivityOptions, workflowInfo } from '@temporalio/workflow';
 import type { comparisonActivities } from '../../activities/comparison/activities.js';
 import type { modelActivities } from '../../activities/models/activities.js';
 import type { experimentActivities } from '../../activities/experiment/activities.js';
@@ -23,6 +23,7 @@ import {
   queueName,
   type ActivityName,
   type ArtifactRef,
+  type GangMember,
   type Produced,
   type ShardedStageName,
   type TrainingStageName,
@@ -47,11 +48,25 @@ export interface CallOptions {
   summary: string;
   /** Shards that the activity goes through. A seal's time follows from it. */
   shards?: number | undefined;
+  /** The member of a gang that the activity is. Its workflow begins a gang again as a whole. */
+  gang?: GangMember | undefined;
+}
+
+/** Before all other work of a queue. */
+const FIRST = 1;
+
+/** How the activity of a gang's member differs: it has one attempt, and its end is waited for. */
+function ofGang({ member, waitSeconds }: GangMember): ActivityOptions {
+  return {
+    retry: { maximumAttempts: 1 },
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    ...(member > 0 ? { scheduleToStartTimeout: `${waitSeconds}s`, priority: { priorityKey: FIRST } } : {}),
+  };
 }
 
 function proxy(
   name: ActivityName,
-  { deviceClass, summary, shards }: CallOptions,
+  { deviceClass, summary, shards, gang }: CallOptions,
 ): (input: unknown) => Promise<unknown> {
   const role = ACTIVITIES[name];
   // The pipeline queue's name is the base of the others, so that two deployments can share a namespace.
@@ -63,7 +78,8 @@ function proxy(
     // A cancelled request waits for the replies that are on their way, so that the next request finds them stored.
     ...(role === 'llm' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
     retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
-    summary: summary.slice(0, 200),
+    summary: (gang ? `${summary}, host ${gang.member + 1} of ${gang.members}` : summary).slice(0, 200),
+    ...(gang ? ofGang(gang) : {}),
   })[name]!;
   return (input) => lookingAfter(taskQueue, () => activity(input));
 }
@@ -93,7 +109,7 @@ export const shardedCalls = {
 export function trainingCall(
   stage: TrainingStageName,
   options: CallOptions,
-  input: { config: unknown; inputs: Record<string, ArtifactRef> },
+  input: { config: unknown; inputs: Record<string, ArtifactRef>; gang?: GangMember },
 ): Promise<Produced> {
   return proxy(`${stage}.train`, options)(input) as Promise<Produced>;
 }

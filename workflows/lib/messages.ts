@@ -7,6 +7,7 @@ import {
   type Abandon,
   type ExperimentStatus,
   type ForkSource,
+  type GangLeader,
   type Resume,
   type RetryStage,
   type StageProgress,
@@ -44,6 +45,9 @@ export const resumeUpdate = defineUpdate<string, [Resume]>(MESSAGES.resume);
 export const abandonUpdate = defineUpdate<string, [Abandon]>(MESSAGES.abandon);
 export const pauseSignal = defineSignal<[PauseMessage?]>(MESSAGES.pause);
 export const resumeSignal = defineSignal<[PauseMessage?]>(MESSAGES.resume);
+export const gangSignal = defineSignal<[GangLeader]>(MESSAGES.gangLeader);
+/** The token of the attempt that runs. */
+export const gangQuery = defineQuery<string | undefined>(MESSAGES.gang);
 export const stageProgressSignal = defineSignal<[StageProgressMessage]>(MESSAGES.stageProgress);
 
 /** Payloads of a signal that stay as they arrived. A signal that has more fails on the first that cannot be decoded. */

@@ -7,6 +7,7 @@ import {
   type TrainingStageName,
 } from '../contract/index.js';
 import { trainingCall } from './activities.js';
+import { byGang } from './gang.js';
 import { paidRequests } from './endpoint.js';
 import { runShardedStage, type ShardedCarry } from './sharded-stage.js';
 import { carriedOver, decidingInputs, stageInput, StageRun } from './stage.js';
@@ -38,13 +39,18 @@ export function trainingStage(stage: TrainingStageName): (input: unknown) => Pro
   return async (input) => {
     const run = new StageRun(stage);
     const { inputs, config, settings } = await stageInput(stage, input);
-    const { deviceClass } = settings.execution();
+    const { deviceClass, hosts, hostsWaitSeconds } = settings.execution();
     const deciding = decidingInputs(inputs, settings);
     await run.progress({ done: 0, total: 1, unit: 'trainings' });
     const [rows] = Object.values(deciding);
     const summary = `train on ${rows?.rows ?? '?'} ${rows?.kind ?? 'rows'}`;
+    const given = { config, inputs: deciding };
     const trained = await run.interruptible(() =>
-      trainingCall(stage, { deviceClass, summary }, { config, inputs: deciding }),
+      hosts === 1
+        ? trainingCall(stage, { deviceClass, summary }, given)
+        : byGang({ members: hosts, waitSeconds: hostsWaitSeconds, progress: () => run.done }, (gang) =>
+            trainingCall(stage, { deviceClass, summary, gang }, { ...given, gang }),
+          ),
     );
     await run.progress({ done: 1, total: 1, unit: 'trainings' });
     return run.finish(trained);

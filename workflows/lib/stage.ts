@@ -84,6 +84,11 @@ export class StageRun {
     });
   }
 
+  /** How far the stage is, in its unit of now. */
+  get done(): number {
+    return this.#progress?.done ?? 0;
+  }
+
   get paused(): boolean {
     return this.#paused;
   }

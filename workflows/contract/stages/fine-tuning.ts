@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { artifactInput } from '../artifacts.js';
 import { MEASURED_RUN } from '../estimation.js';
-import { count, EXECUTION, salt, seed, share, trainingExecution, upperLayers } from '../fields.js';
+import { count, EXECUTION, hostsExecution, salt, seed, share, trainingExecution, upperLayers } from '../fields.js';
 import { Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { defineStage, stageInput } from '../stage-definition.js';
@@ -24,7 +24,10 @@ const FineTuningConfig = z.strictObject({
   schedule: z.enum(['cosine', 'constant']).default('cosine').describe('learning rate after the warm-up'),
   seed: seed.default(0),
   salt,
-  execution: z.strictObject(trainingExecution).prefault({}).describe(EXECUTION),
+  execution: z
+    .strictObject({ ...trainingExecution, ...hostsExecution })
+    .prefault({})
+    .describe(EXECUTION),
 });
 
 export const fineTuning = defineStage({

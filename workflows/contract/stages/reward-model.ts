@@ -2,7 +2,17 @@
 import { z } from 'zod';
 import { artifactInput } from '../artifacts.js';
 import { MEASURED_RUN } from '../estimation.js';
-import { count, EXECUTION, lowRank, salt, seed, share, trainingExecution, upperLayers } from '../fields.js';
+import {
+  count,
+  EXECUTION,
+  hostsExecution,
+  lowRank,
+  salt,
+  seed,
+  share,
+  trainingExecution,
+  upperLayers,
+} from '../fields.js';
 import { Environments } from '../metrics.js';
 import { ModelInput } from '../models.js';
 import { defineStage, stageInput } from '../stage-definition.js';
@@ -49,6 +59,7 @@ const RewardModelConfig = z
             'fsdp: the GPUs of a worker share a model that is too large for one of them, its gradients and the ' +
               'optimizer; none: each has all of it',
           ),
+        ...hostsExecution,
         gradientCheckpointing: trainingExecution.gradientCheckpointing.describe(
           'compute the blocks again in the backward pass: less memory for more time; absent: on a GPU',
         ),
