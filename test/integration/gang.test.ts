@@ -6,20 +6,31 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { StageResult } from '../../workflows/contract/index.js';
 import { countedSteps, gangPairs, gangTraining, memberProcesses, newestStep } from '../fixtures/gang.js';
-import { artifactStore, attemptsOf, startWorkflow, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, attemptsOf, SHARED_QUEUE, startWorkflow, workerProcess } from '../fixtures/harness.js';
 import { until } from '../fixtures/until.js';
 
-const EPOCHS = 40;
+const EPOCHS = 25;
 const STEPS = 6 * EPOCHS;
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-gang-'));
-const queue = `gang-${randomUUID().slice(0, 8)}`;
+/** The workers of the hosts alone serve it. */
+const deviceClass = `gang-${randomUUID().slice(0, 8)}`;
 
 interface Host {
   home: string;
   worker: ReturnType<typeof workerProcess>;
 }
 const start = (home: string): Host['worker'] =>
-  workerProcess(queue, { ...inject('environment'), ACECODER_HOME: home, ACECODER_GANG_ADDRESS: '127.0.0.1' });
+  workerProcess(
+    SHARED_QUEUE,
+    {
+      ...inject('environment'),
+      ACECODER_HOME: home,
+      ACECODER_DEVICE_CLASS: deviceClass,
+      ACECODER_GANG_ADDRESS: '127.0.0.1',
+      CUDA_VISIBLE_DEVICES: '',
+    },
+    'gpu',
+  );
 const hosts: Host[] = [];
 let pairs: string;
 
@@ -49,19 +60,17 @@ function atWork(member: number, above: number, other = ''): Promise<{ host: Host
 }
 
 const training = (salt: string, execution = {}, epochs = EPOCHS): unknown =>
-  gangTraining({ pairs, model: inject('model'), salt, epochs, execution });
+  gangTraining({ pairs, model: inject('model'), salt, epochs, execution: { deviceClass, ...execution } });
 
 describe('a training on two hosts', () => {
   it('makes the same model, and counts no step twice, when either member or a host is killed', async () => {
-    const undisturbed = (await (
-      await startWorkflow('rewardModel', training('calm'), { taskQueue: queue })
-    ).result()) as StageResult;
+    const undisturbed = (await (await startWorkflow('rewardModel', training('calm'))).result()) as StageResult;
     expect(countedSteps(undisturbed.metrics).map(({ step }) => step)).toEqual(
       Array.from({ length: STEPS }, (_, index) => index + 1),
     );
     expect(undisturbed.metrics['environments']).toMatchObject([{ processes: 2, hosts: 2 }]);
 
-    const handle = await startWorkflow('rewardModel', training('killed'), { taskQueue: queue });
+    const handle = await startWorkflow('rewardModel', training('killed'));
     let [above, token] = [0, ''];
     for (const member of [0, 1]) {
       const found = await atWork(member, above, token);
@@ -89,9 +98,7 @@ describe('a training on two hosts', () => {
 
   it('does not wait for ever when two gangs hold one of two devices each', async () => {
     const handles = await Promise.all(
-      ['one', 'other'].map((salt) =>
-        startWorkflow('rewardModel', training(salt, { hostsWaitSeconds: 3 }, 1), { taskQueue: queue }),
-      ),
+      ['one', 'other'].map((salt) => startWorkflow('rewardModel', training(salt, { hostsWaitSeconds: 3 }, 1))),
     );
     const [one, other] = (await Promise.all(handles.map((handle) => handle.result()))) as StageResult[];
     expect(one!.ref.digest).toBe(other!.ref.digest);
