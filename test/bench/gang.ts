@@ -4,13 +4,13 @@
  * is cut, its processes are killed, and a new host with an empty disk comes.
  */
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
-import type { ChildProcess } from 'node:child_process';
 import { home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal, withoutTemporal } from '../../infra/setup/processes.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
@@ -51,9 +51,23 @@ interface Host {
   worker: ChildProcess;
 }
 
+const entry = (role: string): string[] => [
+  ...['--import', import.meta.resolve('tsx')],
+  join(root, `workers/${role}.ts`),
+];
+
+/** Waits until a worker says in its log that it serves. */
+async function serving(log: string): Promise<void> {
+  await until(
+    () => (existsSync(log) ? readFileSync(log, 'utf8') : ''),
+    (text) => /^workers of .* serve /m.test(text),
+  );
+}
+
 class Pair {
   hosts: Host[] = [];
   readonly #network = HostNetwork.make();
+  #pipeline: ChildProcess | undefined;
 
   constructor(
     private readonly stack: Stack,
@@ -61,6 +75,28 @@ class Pair {
     private readonly environment: NodeJS.ProcessEnv,
     readonly queue: string,
   ) {}
+
+  /** What every worker of this bench needs. */
+  get #common(): NodeJS.ProcessEnv {
+    return {
+      ...withoutTemporal(this.environment),
+      TEMPORAL_NAMESPACE: this.stack.namespace,
+      ACECODER_S3_PREFIX: this.queue,
+      ACECODER_QUEUE: this.queue,
+    };
+  }
+
+  /** Starts the worker of workflows, which is on neither host. */
+  async servePipeline(): Promise<void> {
+    const log = join(this.folder, 'pipeline.log');
+    const output = openSync(log, 'a');
+    this.#pipeline = spawn(process.execPath, entry('pipeline'), {
+      stdio: ['ignore', output, output],
+      env: { ...this.#common, TEMPORAL_ADDRESS: this.stack.address, ACECODER_HOME: join(this.folder, 'pipeline') },
+    });
+    closeSync(output);
+    await serving(log);
+  }
 
   /** As many new hosts as are missing. */
   async fill(): Promise<void> {
@@ -84,24 +120,19 @@ class Pair {
     const log = join(this.folder, `${network.name}.log`);
     const worker = network.spawn(
       process.execPath,
-      ['--import', import.meta.resolve('tsx'), join(root, 'workers/all.ts')],
+      entry('gpu'),
       {
-        ...withoutTemporal(this.environment),
+        ...this.#common,
         TEMPORAL_ADDRESS: await network.reach(port(this.stack.address)),
-        TEMPORAL_NAMESPACE: this.stack.namespace,
         ACECODER_S3_ENDPOINT: `http://${await network.reach(port(this.stack.s3.endpoint))}`,
-        ACECODER_S3_PREFIX: this.queue,
-        ACECODER_QUEUE: this.queue,
         ACECODER_HOME: network.disk,
         ACECODER_GANG_ADDRESS: address,
+        CUDA_VISIBLE_DEVICES: '',
         TMPDIR: temporary,
       },
       log,
     );
-    await until(
-      () => (existsSync(log) ? readFileSync(log, 'utf8') : ''),
-      (text) => /^workers of .* serve /m.test(text),
-    );
+    await serving(log);
     return { network, worker };
   }
 
@@ -132,6 +163,7 @@ class Pair {
   async remove(): Promise<void> {
     await Promise.all(this.hosts.map(({ network }) => network.remove()));
     this.#network.remove();
+    this.#pipeline?.kill('SIGKILL');
   }
 }
 
@@ -172,7 +204,7 @@ async function main(): Promise<void> {
       connection = await Connection.connect({ address: stack.address });
       const client = new Client({ connection, namespace: stack.namespace });
       pair = new Pair(stack, folder, environment, `gang-${randomUUID().slice(0, 8)}`);
-      await pair.fill();
+      await Promise.all([pair.servePipeline(), pair.fill()]);
       const epochs = Math.min(MOST_EPOCHS, EPOCHS_PER_KILL * kills + 2);
       const start = (salt: string): Promise<WorkflowHandle> =>
         client.workflow.start('rewardModel', {
