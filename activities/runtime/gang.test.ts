@@ -18,7 +18,7 @@ it.each([
   // A host without a network trains with its own workers.
   [undefined, { lo: interfaces.lo }, '127.0.0.1', 'lo'],
 ] as const)('asked for %s, it takes the address of an interface', (asked, all, host, name) => {
-  expect(ownAddress(asked, { ...all } as NodeJS.Dict<NetworkInterfaceInfo[]>)).toEqual({ host, interface: name });
+  expect(ownAddress(asked, { ...all })).toEqual({ host, interface: name });
 });
 
 it('refuses an address that the host does not have', () => {

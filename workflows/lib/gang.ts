@@ -68,7 +68,7 @@ export async function byGang<T>(options: GangOptions, start: (member: GangMember
     if ('result' in outcome) return outcome.result;
     const { failures } = outcome;
     const final = failures.find(isFinal);
-    if (final) throw final as Error;
+    if (final) throw final;
     if (CancellationScope.current().consideredCancelled)
       throw failures.find(isCancellation) ?? new CancelledFailure('the gang was cancelled');
     const progress = options.progress();
@@ -98,7 +98,7 @@ export async function byGang<T>(options: GangOptions, start: (member: GangMember
 async function attempt<T>(
   { members, waitSeconds }: GangOptions,
   start: (member: GangMember) => Promise<T>,
-): Promise<{ result: T } | { failures: unknown[] }> {
+): Promise<{ result: T } | { failures: Error[] }> {
   const about: { token: string; leader?: GangLeader['leader'] } = { token: uuid4() };
   running = about;
   const scope = new CancellationScope();
@@ -128,7 +128,7 @@ async function attempt<T>(
   running = undefined;
   if (leader?.status === 'fulfilled') return { result: leader.value };
   return {
-    failures: [leader, ...others].flatMap((each) => (each?.status === 'rejected' ? [each.reason as unknown] : [])),
+    failures: [leader, ...others].flatMap((each) => (each?.status === 'rejected' ? [each.reason as Error] : [])),
   };
 }
 
