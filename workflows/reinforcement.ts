@@ -2,6 +2,7 @@ import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import {
   RoundCurriculum,
+  RoundRepair,
   roundSettings,
   RoundWatch,
   type ArtifactRef,
@@ -20,12 +21,16 @@ interface Round {
   rewards: ArtifactRef;
 }
 
-/** A draw of a round's questions, with what was made of it. */
-interface Draw extends Round {
+/** Answers to a plan, with what was made of them. */
+interface Answered {
   plan: ArtifactRef;
+  rollouts: ArtifactRef;
   verdicts: ArtifactRef | undefined;
   scores: ArtifactRef | undefined;
 }
+
+/** A draw of a round's questions, with what was made of it. */
+type Draw = Answered & Round;
 
 /** What the watch for reward hacking keeps from round to round. */
 interface Watching {
@@ -69,6 +74,15 @@ function curriculumText(
   return `round ${round}: ${firstWithoutSignal} of ${groups} groups without signal${again}; ${sizes.join(', ')}`;
 }
 
+/** What the details say of the repair turns of a round. */
+function repairText(round: number, { firstPass, lastPass, repairs, repaired }: RoundRepair): string {
+  const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
+  return (
+    `round ${round}: ${percent(firstPass)} pass at first, ${percent(lastPass)} in the end; ` +
+    `${repaired} of ${repairs} repairs pass`
+  );
+}
+
 /** Key of the pruned artifact whose files an activity needed. Undefined for any other error. */
 function prunedArtifact(error: unknown): string | undefined {
   const cause = error instanceof ActivityFailure ? error.cause : undefined;
@@ -93,6 +107,9 @@ function prunedArtifact(error: unknown): string | undefined {
  *
  * With a curriculum, a round's plan follows from the plan of the round before and from its rewards. Where groups without
  * signal are drawn again, a round has several draws, each with the artifacts of the whole round.
+ *
+ * With repair turns, programs that failed get feedback and are sampled again, before the rewards of the round. Each turn
+ * has the artifacts of the whole round too.
  *
  * Settings may change from a round on. Every step works by those of its round, so that earlier rounds keep their keys.
  *
@@ -130,7 +147,8 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   const run = new StageRun('reinforcement');
   const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions, hardened } = inputs;
-  const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum, rewardModelGate: gate } = config;
+  const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum, repair } = config;
+  const { rewardModelGate: gate } = config;
   if (gate && carry === undefined)
     await call(
       'reinforcement.gate',
@@ -207,8 +225,61 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     });
     planning.catch(tellAsked);
     const { reward } = roundSettings(config, round);
-    const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const { ref: plan } = counted('plan', round, await planning);
+    let turn = await answered(round, { plan, policy, earlier: again, tellAsked }, named);
+    for (let number = 2; number <= (repair?.turns ?? 1); number += 1) {
+      const repairing = (what: string): string => `${what}, turn ${number}`;
+      const next = await mended(round, turn, repairing);
+      if (!next) break;
+      turn = await answered(round, { plan: next, policy, earlier: turn }, repairing);
+    }
+    const { rollouts, verdicts, scores } = turn;
+    if (before) await before;
+    const rewarded = await call('reinforcement.reward', doing(round, named('rewards')), {
+      config,
+      round,
+      inputs: {
+        ...{ rollouts, verdicts, scores },
+        rewardModel: scores ? inputs.rewardModel : undefined,
+        verifiers: reward.verifier ? inputs.verifiers : undefined,
+        plan: watch || curriculum ? plan : undefined,
+        calibrated: watching.calibrated,
+      },
+    });
+    const { ref: rewards } = counted('reward', round, rewarded);
+    if (watch) look(round, watch, rewarded);
+    const said = (message: string) => run.progress({ done: round - 1, total: rounds, unit: 'rounds', message });
+    if (repair) await said(repairText(round, RoundRepair.parse(rewarded.metrics['repair'])));
+    if (!curriculum) return { rollouts, rewards };
+    drawn = { plan, rewards };
+    const told = RoundCurriculum.parse(rewarded.metrics['curriculum']);
+    await said(curriculumText(round, told));
+    if (told.replace === 0) return { rollouts, rewards };
+    return { rollouts, rewards, incomplete: { ...turn, rewards } };
+  };
+  /** The plan of the next turn: feedback on the programs that failed. Undefined where there are none. */
+  const mended = async (
+    round: number,
+    { plan, rollouts, verdicts }: Answered,
+    named: (what: string) => string,
+  ): Promise<ArtifactRef | undefined> => {
+    const produced = await call('reinforcement.repair', doing(round, named('feedback')), {
+      config,
+      round,
+      inputs: { plan, rollouts, verdicts: verdicts! },
+    });
+    const { ref, metrics } = counted('repair', round, produced);
+    return metrics['asked'] === 0 ? undefined : ref;
+  };
+  /** Answers to a plan, with their verdicts and scores. What `earlier` has of them is taken over. */
+  const answered = async (
+    round: number,
+    given: { plan: ArtifactRef; policy: ArtifactRef; earlier?: Answered | undefined; tellAsked?: () => void },
+    named: (what: string) => string,
+  ): Promise<Answered> => {
+    const { plan, policy, earlier: again, tellAsked = () => undefined } = given;
+    const { reward } = roundSettings(config, round);
+    const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const takenOver = (earlier: ArtifactRef | undefined) => (earlier ? { earlier } : {});
     const sampling = withWeights(() =>
       run.interruptible(() => {
@@ -246,28 +317,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     ]);
     if (verdicts) counted('judge', round, verdicts);
     if (scores) counted('score', round, scores);
-    if (before) await before;
-    const rewarded = await call('reinforcement.reward', doing(round, named('rewards')), {
-      config,
-      round,
-      inputs: {
-        rollouts,
-        verdicts: verdicts?.ref,
-        scores: scores?.ref,
-        rewardModel: scores ? inputs.rewardModel : undefined,
-        verifiers: reward.verifier ? inputs.verifiers : undefined,
-        plan: watch || curriculum ? plan : undefined,
-        calibrated: watching.calibrated,
-      },
-    });
-    const { ref: rewards } = counted('reward', round, rewarded);
-    if (watch) look(round, watch, rewarded);
-    if (!curriculum) return { rollouts, rewards };
-    drawn = { plan, rewards };
-    const told = RoundCurriculum.parse(rewarded.metrics['curriculum']);
-    await run.progress({ done: round - 1, total: rounds, unit: 'rounds', message: curriculumText(round, told) });
-    if (told.replace === 0) return { rollouts, rewards };
-    return { rollouts, rewards, incomplete: { plan, rollouts, verdicts: verdicts?.ref, scores: scores?.ref, rewards } };
+    return { plan, rollouts, verdicts: verdicts?.ref, scores: scores?.ref };
   };
   const watching: Watching = carry?.watching ?? { seen: [] };
   /** Takes what was seen of a round. @throws ApplicationFailure `RewardHacked` where it is an alarm. */

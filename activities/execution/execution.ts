@@ -298,7 +298,7 @@ export type CallResult = Result<'evaluate'>['values'][number]['results'][number]
 /** Evaluates call expressions against programs in the sandbox: how the offline teacher learns expected outputs. */
 export async function evaluateCalls(
   sandbox: PythonProcess<SandboxOperation>,
-  jobs: readonly { id: string; program: string; calls: readonly string[] }[],
+  jobs: readonly { id: string; program: string; calls: readonly string[]; limits?: Job['limits'] }[],
   options: ExecutionOptions,
 ): Promise<CallResult[][]> {
   if (jobs.length === 0) return [];

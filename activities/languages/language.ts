@@ -80,6 +80,8 @@ export interface LanguageDefinition<Name extends string = string> {
   functionUnderTest: (tests: readonly string[], functions: readonly string[]) => string | undefined;
   /** Why a test cannot be used; undefined for one that can be run. No parser: what is left over, the sandbox tells. */
   faultOf: (test: string, entryPoint: string) => TestFault | undefined;
+  /** The expression with a call of the program whose value a test compares; undefined where that is not all it does. */
+  comparedCall: (test: string) => string | undefined;
   /** What a test expects. A question whose tests expect one value only is answered by a constant. */
   expectedOutput: (test: string) => string;
   /** Makes tests that do not name the function they test mean `entryPoint`. */

@@ -97,6 +97,17 @@ export const python: LanguageDefinition<'python'> = {
       return name !== undefined && name !== entryPoint;
     })?.[0];
   },
+  comparedCall(test) {
+    const equals = lastTopLevelEquals(test);
+    const left = /^assert\s+(.*)$/s.exec(test.slice(0, Math.max(0, equals)))?.[1]?.trim();
+    if (left === undefined || !/\w\s*\(/.test(left)) return undefined;
+    const [ours, theirs] = [left, test.slice(equals + 2)].map((side) => masked(side).code);
+    if (/[;\n<>]|[=!]=|\b(?:and|or|not|in|is|if|lambda)\b/.test(ours!) || /[;\n]/.test(theirs!.trim()))
+      return undefined;
+    // The side of the expected value may build one, and calls nothing else.
+    const called = [...theirs!.matchAll(/([\w.]+)\s*\(/g)].map(([, name]) => name!);
+    return called.every((name) => BUILDS_VALUE.test(name)) ? left : undefined;
+  },
   expectedOutput(test) {
     const equals = lastTopLevelEquals(test);
     if (equals >= 0) return test.slice(equals + 2).trim();
@@ -122,6 +133,10 @@ export const python: LanguageDefinition<'python'> = {
     },
   },
 };
+
+/** A call that builds a value. */
+const BUILDS_VALUE =
+  /^(?:set|frozenset|list|tuple|dict|int|float|complex|str|bytes|(?:\w+\.)?(?:Counter|Decimal|Fraction))$/;
 
 /** A sentence, a heading, an item of a list or a quotation of a page: nothing of it can begin a statement. */
 const PROSE = new RegExp(

@@ -156,6 +156,9 @@ export const KINDS: Readonly<Record<ArtifactKind, Kind<unknown>>> = {
     links: [
       { input: /^questions$/, ...byQuestion },
       { input: /^(programs|hardened)$/, of: (row) => [row.questionId], is: questionId },
+      // A repair turn asks the questions of the plan before it.
+      { input: /^plan$/, of: (row) => [row.questionId], is: questionId, most: 1 },
+      { input: /^(rollouts|verdicts)$/, brief: true },
     ],
   }),
   policy: {

@@ -16,7 +16,7 @@ export const PROMPT_VERSION = 1;
 const FENCE = '```';
 
 export interface Prompt {
-  messages: { role: 'user'; content: string }[];
+  messages: { role: 'user' | 'assistant'; content: string }[];
   assistantPrefix: string;
   stop: string[];
 }

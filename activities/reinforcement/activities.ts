@@ -16,10 +16,12 @@ import {
   metricsOf,
   ProgramRow,
   ReinforcementConfig,
+  RepairPromptRow,
   RewardRow,
   RolloutRow,
   RoundCurriculum,
   RoundPromptRow,
+  RoundRepair,
   roundSettings,
   RoundWatch,
   ScoreRow,
@@ -52,7 +54,7 @@ import {
 import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
-import { faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
+import { evaluateCalls, faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -66,6 +68,7 @@ import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { countedPrograms, firstDraw, nextDraw, roundCurriculum, type NextDraw } from './curriculum.js';
 import { hardQuestions } from './hard-questions.js';
 import { hiddenTests, judgedRollouts, visiblePart } from './hidden-tests.js';
+import { failuresOf, feedbackOf, groupOf, repairPrompt, roundRepair, visiblePlaces } from './repair.js';
 import { rewardRollouts, type VerifierRates } from './rewards.js';
 import { watchRound, type WatchedQuestion } from './watch.js';
 import { add, set } from '../metrics.js';
@@ -140,6 +143,9 @@ const NO_ROLLOUTS = { rollouts: 0, tokens: 0, truncated: 0 };
 /** What the watch saw, and what came of the draws: files next to the rewards. */
 const WATCH_FILE = 'watch.jsonl';
 const CURRICULUM_FILE = 'curriculum.jsonl';
+const REPAIR_FILE = 'repair.jsonl';
+/** What a plan of a repair turn asks: a file next to the prompts of the round. */
+const TURNS_FILE = 'turns.jsonl';
 /** What a plan with a curriculum knows of each question, and how it drew: files next to its prompts. */
 const KNOWN_FILE = 'known.jsonl';
 const DRAW_FILE = 'draw.jsonl';
@@ -155,6 +161,15 @@ async function rowsIn<T>(
   const found = file ? await collect(store.readRows([file], schema)) : [];
   if (found.length === 0) throw new StageFailure('ArtifactCorrupt', `${ref.key} has no ${name}`);
   return found;
+}
+
+/** What a plan asks in a repair turn; empty for the plan of first answers. */
+async function repairPrompts(
+  store: Pick<Services['store'], 'manifest' | 'readRows'>,
+  plan: ArtifactRef,
+): Promise<RepairPromptRow[]> {
+  const file = (await store.manifest(plan)).files.find(({ name }) => name === TURNS_FILE);
+  return file ? collect(store.readRows([file], RepairPromptRow)) : [];
 }
 
 /** The only row of such a file. */
@@ -231,7 +246,7 @@ function onThisHost(round: number, storeStateEvery: number): PrunedDocument {
   };
 }
 
-/** `reinforcement.gate`, `.plan`, `.rollouts`, `.judge`, `.score`, `.reward`, `.update`. */
+/** `reinforcement.gate`, `.plan`, `.rollouts`, `.judge`, `.repair`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
   const documents = new Documents(store, MODEL_DOCUMENTS);
@@ -406,7 +421,10 @@ export function reinforcementActivities(services: Services) {
         };
       }),
 
-    /** Answers to a plan's prompts. What `earlier` has of them, from the draw before, is taken over. */
+    /**
+     * Answers to a plan's prompts, or to those of its repair turn. What `earlier` has, from the draw or the turn before,
+     * is taken over.
+     */
     'reinforcement.rollouts': async (
       input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef; earlier?: ArtifactRef | undefined }>,
     ): Promise<Produced> =>
@@ -419,18 +437,27 @@ export function reinforcementActivities(services: Services) {
           const before = groupedBy(earlier ? await rows(earlier, RolloutRow) : [], ({ questionId }) => questionId);
           const kept = planned.flatMap(({ questionId }) => before.get(questionId) ?? []);
           const prompts = planned.filter(({ questionId }) => !before.has(questionId));
+          const turns = new Map(
+            (await repairPrompts(store, input.inputs.plan)).map((prompt) => [prompt.repairs, prompt]),
+          );
+          const byQuestion = new Map(planned.map((prompt) => [prompt.questionId, prompt]));
           const { device } = await models.versions();
+          const { temperature, topP, maxNewTokens } = config;
           const answers = await generate(
             services,
-            prompts.map(({ questionId, question, language, seeds }) => ({
-              id: questionId,
-              prompt: promptOf(question, '', language),
-              n: seeds.length,
-              seeds,
-              temperature: config.temperature,
-              topP: config.topP,
-              maxNewTokens: config.maxNewTokens,
-            })),
+            [
+              ...prompts.map(({ questionId, question, language, seeds }) => ({
+                ...{ id: questionId, prompt: promptOf(question, '', language), n: seeds.length, seeds },
+                ...{ temperature, topP, maxNewTokens },
+              })),
+              ...[...turns.values()].map(({ repairs, questionId, messages, seed }) => {
+                const { question, language } = byQuestion.get(questionId)!;
+                return {
+                  ...{ id: repairs, prompt: { ...promptOf(question, '', language), messages }, n: 1, seeds: [seed] },
+                  ...{ temperature, topP, maxNewTokens },
+                };
+              }),
+            ],
             {
               engine: config.engine,
               ...(await materialisePolicy(store, input.inputs.policy)),
@@ -441,19 +468,23 @@ export function reinforcementActivities(services: Services) {
             },
           );
           leaveDevice();
-          const sampled = answers.map(
-            ({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => ({
+          const sampled = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => {
+            const turn = turns.get(id);
+            return {
               id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index),
-              questionId: id,
-              index,
+              questionId: turn?.questionId ?? id,
+              index: turn?.index ?? index,
               text,
               finish: finish === 'promptTooLong' ? 'length' : finish,
               promptIds,
               completionIds,
               ...(logProbs ? { logProbs } : {}),
-            }),
-          );
-          const rollouts = [...kept, ...sampled];
+              ...(turn ? { turn: turn.turn, repairs: turn.repairs } : {}),
+            };
+          });
+          // Those of a question stand together.
+          const all = groupedBy([...kept, ...sampled], ({ questionId }) => questionId);
+          const rollouts = planned.flatMap(({ questionId }) => all.get(questionId) ?? []);
           const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
           // Of all draws: groups that were replaced have cost as much as the others.
           const drawn = earlier ? RolloutMetrics.parse((await store.manifest(earlier)).metrics) : NO_ROLLOUTS;
@@ -514,6 +545,76 @@ export function reinforcementActivities(services: Services) {
           files: [await store.putRows('rows.jsonl', VerdictRow, both)],
           rows: both.length,
           metrics: { cpuSeconds, ...faults.counts, notes: { ...notesOf(about), ...faults.notes } },
+        };
+      }),
+
+    /**
+     * Feedback on the programs of the newest turn that fail a test that feedback may be about, as the prompts of the
+     * next turn. Each program runs again with the calls of such tests alone, so that nothing that it answers comes from
+     * a test that it may not be told of.
+     *
+     * @throws StageFailure `SandboxUnavailable` where calls could not run. The last attempt tells without their values.
+     */
+    'reinforcement.repair': (
+      input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; verdicts: ArtifactRef }>,
+      attempt: number = currentProducer().attempt,
+    ): Promise<Produced> =>
+      step('repair', input, async ({ repair, seed, limits }) => {
+        if (!repair) throw new StageFailure('InvalidExperiment', 'reinforcement.repair is absent');
+        const { plan } = input.inputs;
+        const { round } = input;
+        const planned = await rows(plan, RoundPromptRow);
+        const prompts = new Map(planned.map((prompt) => [prompt.questionId, prompt]));
+        const visible = new Map(
+          planned.map((prompt) => [
+            prompt.questionId,
+            visiblePlaces(prompt, { hiddenShare: repair.hiddenShare, seed }),
+          ]),
+        );
+        const before = new Map((await repairPrompts(store, plan)).map((asked) => [asked.repairs, asked]));
+        const [{ turn } = { turn: 1 }] = before.values();
+        const verdicts = new Map(
+          (await rows(input.inputs.verdicts, VerdictRow)).map((verdict) => [verdict.id, verdict]),
+        );
+        const failed = (await rows(input.inputs.rollouts, RolloutRow)).flatMap((rollout) => {
+          const verdict = verdicts.get(rollout.id);
+          if (!verdict || (rollout.turn ?? 1) !== turn || rollout.promptIds.length === 0) return [];
+          const prompt = prompts.get(rollout.questionId)!;
+          const failures = failuresOf(verdict, prompt, visible.get(rollout.questionId)!);
+          return failures.length === 0 ? [] : [{ rollout, prompt, failures }];
+        });
+        const calling = failed.map(({ rollout, prompt, failures }) => ({
+          ...{ id: rollout.id, program: extractProgram(rollout.text), limits: prompt.limits },
+          calls: failures.flatMap(({ call }) => call ?? []),
+        }));
+        const called = repair.shows === 'kind' ? [] : calling.filter(({ calls }) => calls.length > 0);
+        const values = await evaluateCalls(sandbox, called, {
+          limits,
+          signal: cancellationSignal(),
+          onProgress: (done, total) => reportProgress({ done, total, message: `round ${round}: feedback` }),
+        }).catch((error: unknown) => {
+          if (attempt < JUDGE_ATTEMPTS) throw error;
+          return [];
+        });
+        const valuesOf = new Map(called.map(({ id }, at) => [id, [...(values[at] ?? [])]]));
+        const asked = failed.map(({ rollout, prompt, failures }) => {
+          const own = valuesOf.get(rollout.id) ?? [];
+          const feedback = feedbackOf(
+            failures,
+            failures.map(({ call }) => (call === undefined ? undefined : own.shift())),
+            repair,
+          );
+          const messages = rollout.repairs === undefined ? undefined : before.get(rollout.repairs)?.messages;
+          const shown = failures.map(({ place }) => place);
+          return repairPrompt({ ...rollout, messages }, prompt, { feedback, shown }, { seed, round });
+        });
+        return {
+          files: [
+            await store.putRows('rows.jsonl', RoundPromptRow, planned),
+            await store.putRows(TURNS_FILE, RepairPromptRow, asked),
+          ],
+          rows: planned.length,
+          metrics: { turn: turn + 1, asked: asked.length },
         };
       }),
 
@@ -609,27 +710,32 @@ export function reinforcementActivities(services: Services) {
             calibrated && (await rowIn(store, calibrated, WATCH_FILE, RoundWatch)).calibration,
           );
         const rewarded = rewardRollouts(
-          sampled.map(({ id, questionId, promptIds, completionIds, finish, verdict, passed, score }) => ({
-            id,
-            questionId,
-            truncated: finish === 'length',
-            promptTokens: promptIds.length,
-            completionTokens: completionIds.length,
-            ...visiblePart(passed, verdict?.passRate, questions?.get(questionId)?.hidden ?? []),
-            invalid: verdict ? neverRan(verdict) : false,
-            rates: rates?.get(questionId),
-            flagged: watched?.flagged.get(id),
-            score,
-          })),
+          sampled.map(
+            ({ id, questionId, turn, repairs, promptIds, completionIds, finish, verdict, passed, score }) => ({
+              ...{ id, questionId, turn, repairs },
+              truncated: finish === 'length',
+              promptTokens: promptIds.length,
+              completionTokens: completionIds.length,
+              ...visiblePart(passed, verdict?.passRate, questions?.get(questionId)?.hidden ?? []),
+              invalid: verdict ? neverRan(verdict) : false,
+              rates: rates?.get(questionId),
+              flagged: watched?.flagged.get(id),
+              score,
+            }),
+          ),
           {
             reward: config.reward,
             rewardClip: config.algorithm.rewardClip,
             dropDegenerateGroups: config.dropDegenerateGroups,
             dropFlagged: config.watch?.decisions?.at(-1)?.flagged === 'drop',
             maxNewTokens: config.maxNewTokens,
+            repair: config.repair,
             scale,
           },
         );
+        const repaired =
+          config.repair &&
+          roundRepair(rewarded.map(({ id, passRate }, at) => ({ id, passRate, repairs: sampled[at]!.repairs })));
         const curriculum =
           config.curriculum && plan
             ? roundCurriculum(await rowIn(store, plan, DRAW_FILE, CurriculumDraw), rewarded)
@@ -641,12 +747,14 @@ export function reinforcementActivities(services: Services) {
             await store.putRows('rows.jsonl', RewardRow, rewarded),
             ...(watched ? [await store.putRows(WATCH_FILE, RoundWatch, [watched.measured])] : []),
             ...(curriculum ? [await store.putRows(CURRICULUM_FILE, RoundCurriculum, [curriculum])] : []),
+            ...(repaired ? [await store.putRows(REPAIR_FILE, RoundRepair, [repaired])] : []),
           ],
           rows: rewarded.length,
           metrics: {
             ...{ rollouts: rewarded.length, dropped },
             ...(watched ? { watch: watched.measured } : {}),
             ...(curriculum ? { curriculum } : {}),
+            ...(repaired ? { repair: repaired } : {}),
           },
         };
       }),
@@ -675,9 +783,11 @@ export function reinforcementActivities(services: Services) {
             const path = join(work, 'rollouts.jsonl');
             await writeRows(
               path,
-              trained.map(({ id, questionId, reward }) => {
+              trained.map((row) => {
+                const { id, reward } = row;
                 const { promptIds, completionIds, finish, logProbs } = rollouts.get(id)!;
-                return { id, questionId, promptIds, completionIds, finish, reward, ...(logProbs ? { logProbs } : {}) };
+                const group = { questionId: groupOf(row), promptIds, completionIds };
+                return { id, ...group, finish, reward, ...(logProbs ? { logProbs } : {}) };
               }),
             );
             const { model: policy, adapter } = await materialisePolicy(store, input.inputs.policy, {
@@ -746,6 +856,9 @@ export function reinforcementActivities(services: Services) {
                 ...(config.watch ? { watch: await rowIn(store, input.inputs.rewards, WATCH_FILE, RoundWatch) } : {}),
                 ...(config.curriculum
                   ? { curriculum: await rowIn(store, input.inputs.rewards, CURRICULUM_FILE, RoundCurriculum) }
+                  : {}),
+                ...(config.repair
+                  ? { repair: await rowIn(store, input.inputs.rewards, REPAIR_FILE, RoundRepair) }
                   : {}),
                 correction: correction.why,
                 environments: result.environments,

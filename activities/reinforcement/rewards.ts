@@ -4,6 +4,7 @@ import type { RewardConfig, RewardRow } from '../../workflows/contract/index.js'
 import { groupedBy } from '../artifacts/collections.js';
 import type { ScoreScale } from '../policy/score.js';
 import { qualityWeights, weightedShares } from '../statistics/verifier-quality.js';
+import { credited, groupOf } from './repair.js';
 
 /** Penalty of an answer that the limit of tokens cut: the last case of DAPO's equation 13 (arXiv 2503.14476). */
 const CUT_PENALTY = 1;
@@ -18,6 +19,9 @@ export interface JudgedRollout {
   id: string;
   questionId: string;
   completionTokens: number;
+  /** Of a repair turn: which answer of its conversation it is, and the rollout that it mends. Absent: the first. */
+  turn?: number | undefined;
+  repairs?: string | undefined;
   /** Whether the limit of tokens cut the answer; absent: it did not. */
   truncated?: boolean;
   /** 0 where the policy has no room for an answer to the question. */
@@ -44,6 +48,8 @@ export interface RewardRule {
   dropDegenerateGroups: boolean;
   /** Whether flagged rollouts leave their groups; absent: they do not. */
   dropFlagged?: boolean;
+  /** What a turn earns of what came after it; absent: there are no repair turns. */
+  repair?: Parameters<typeof credited>[1] | undefined;
   /** Upper limit of an answer, in tokens; the length penalty counts from it. */
   maxNewTokens: number;
   scale?: ScoreScale | undefined;
@@ -56,7 +62,8 @@ export interface RewardRule {
  * long answers.
  *
  * An answer that the limit of tokens cut is rewarded as any other, leaves its group, or loses {@link CUT_PENALTY} and
- * earns nothing, as `reward.truncated` says. An unjudged or unscored rollout leaves its group, one without tokens has
+ * earns nothing, as `reward.truncated` says. With repair turns, a turn then earns what `repair` says, and the answers of
+ * each turn to a question are a group. An unjudged or unscored rollout leaves its group, one without tokens has
  * nothing to train, and one whose tests are too weak, or that the watch flags, leaves it where that is asked for. A
  * group below two is dropped, and where asked for a group whose rewards are all equal. Every row of the round comes
  * back, trained or with the reason.
@@ -68,10 +75,11 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
     const { id, questionId, passRate, hiddenPassRate, score, flagged, rates } = rollout;
     const weightedRate = weighted?.get(id);
     const earned = earnedOf({ ...rollout, weightedRate }, rule.reward);
-    const isSeparated = separated.has(questionId);
+    const isSeparated = separated.has(groupOf(rollout));
     const known = {
       id,
       questionId,
+      ...(rollout.turn === undefined ? {} : { turn: rollout.turn }),
       ...(passRate === undefined ? {} : { passRate }),
       ...(weightedRate === undefined || rule.reward.tests !== 'weightedPassRate'
         ? {}
@@ -95,18 +103,19 @@ export function rewardRollouts(rollouts: readonly JudgedRollout[], rule: RewardR
   });
   if (rule.reward.invalidBelowValid)
     capInvalid(rows, new Set(rollouts.filter((each) => each.invalid).map(({ id }) => id)));
+  if (rule.repair) giveCredit(rows, rollouts, rule.repair);
   const groups = groupedBy(
     rows.filter(({ reward }) => reward !== undefined),
-    ({ questionId }) => questionId,
+    groupOf,
   );
   const reasonOf = (group: RewardRow[]): RewardRow['dropped'] => {
     if (group.length < 2) return 'smallGroup';
     if (rule.dropDegenerateGroups && group.every(({ reward }) => reward === group[0]!.reward)) return 'degenerateGroup';
     return undefined;
   };
-  const reasons = new Map([...groups].map(([questionId, group]) => [questionId, reasonOf(group)]));
+  const reasons = new Map([...groups].map(([name, group]) => [name, reasonOf(group)]));
   return rows.map((row) => {
-    const dropped = row.reward === undefined ? undefined : reasons.get(row.questionId);
+    const dropped = row.reward === undefined ? undefined : reasons.get(groupOf(row));
     if (dropped === undefined) return row;
     const { reward: _reward, ...rest } = row;
     return { ...rest, dropped };
@@ -122,6 +131,19 @@ function capInvalid(rows: RewardRow[], invalid: ReadonlySet<string>): void {
   for (const row of rows)
     if (row.reward !== undefined && invalid.has(row.id))
       row.reward = Math.min(row.reward, least.get(row.questionId) ?? Infinity);
+}
+
+/** Gives turns credit for what came after them; changes rows, which are in the order of the rollouts, in place. */
+function giveCredit(
+  rows: RewardRow[],
+  rollouts: readonly JudgedRollout[],
+  repair: NonNullable<RewardRule['repair']>,
+): void {
+  const turns = rows.map(({ id, reward }, at) => ({ id, reward, repairs: rollouts[at]!.repairs }));
+  for (const [at, reward] of credited(turns, repair).entries()) {
+    const row = rows[at]!;
+    if (reward !== undefined && row.reward !== undefined) Object.assign(row, { reward, ownReward: row.reward });
+  }
 }
 
 function isWeak(rates: VerifierRates | undefined, { verifier }: RewardRule['reward']): boolean {
@@ -200,7 +222,7 @@ function earnedOf(
   return verifier?.correction && rates ? correctedBy(verifier.correction, earned, rates) : earned;
 }
 
-/** Questions whose rollouts tests tell apart, where the reward model is asked only for the others. */
+/** Groups whose rollouts tests tell apart, where the reward model is asked only for the others. */
 function separatedGroups(
   rollouts: readonly JudgedRollout[],
   { reward }: RewardRule,
@@ -212,9 +234,10 @@ function separatedGroups(
   for (const rollout of rollouts) {
     const earned = earnedOf({ ...rollout, weightedRate: weighted?.get(rollout.id) }, reward);
     if (earned === undefined) continue;
-    const known = first.get(rollout.questionId) ?? earned;
-    first.set(rollout.questionId, known);
-    if (earned !== known) separated.add(rollout.questionId);
+    const group = groupOf(rollout);
+    const known = first.get(group) ?? earned;
+    first.set(group, known);
+    if (earned !== known) separated.add(group);
   }
   return separated;
 }

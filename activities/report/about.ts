@@ -8,6 +8,7 @@ import {
   ArtifactRef,
   RewardRow,
   RoundCurriculum,
+  RoundRepair,
   RoundWatch,
   STAGE,
   STAGES,
@@ -50,6 +51,8 @@ interface RoundDetails {
   watch?: RoundWatch;
   /** What came of the draws, where questions are chosen. */
   curriculum?: RoundCurriculum;
+  /** What came of the repair turns, where there are some. */
+  repair?: RoundRepair;
 }
 
 export interface About {
@@ -239,8 +242,12 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     for await (const row of store.rowsOf(rewards, RewardRow))
       for (const [name, mean] of Object.entries(sums)) mean.add(row[name as keyof typeof sums]);
   const { tokens, rollouts: count, truncated } = recorded;
-  const { watch, curriculum } = z
-    .looseObject({ watch: RoundWatch.optional(), curriculum: RoundCurriculum.optional() })
+  const { watch, curriculum, repair } = z
+    .looseObject({
+      watch: RoundWatch.optional(),
+      curriculum: RoundCurriculum.optional(),
+      repair: RoundRepair.optional(),
+    })
     .parse(policy.metrics);
   return {
     ...(rollouts ? { rollouts } : {}),
@@ -253,6 +260,7 @@ async function roundDetails(store: Reading, policy: Manifest, manifests: Manifes
     ...(sums.reward.count === 0 ? {} : { rewardDeviation: sums.reward.deviation }),
     ...(watch ? { watch } : {}),
     ...(curriculum ? { curriculum } : {}),
+    ...(repair ? { repair } : {}),
   };
 }
 

@@ -224,6 +224,13 @@ describe('the page', () => {
     for (const pool of Object.keys(pools)) expect(titled('Pools')).toContain(pool);
   });
 
+  it('draws what came of repair turns, where there are some', async () => {
+    const repair = { conversations: 8, firstPass: 0.25, lastPass: 0.5, repairs: 6, repaired: 2 };
+    const { shown } = await built({ questions: 20 }, { 'reinforcement.update': (metrics) => ({ ...metrics, repair }) });
+    const figure = /<figure[^>]*><h3>Repair turns<\/h3>[^]*?<\/figure>/.exec(shown)![0];
+    for (const name of ['first answer', 'last answer']) expect(textOf(figure)).toContain(name);
+  });
+
   it('is the same, byte for byte, when it is built again', async () => {
     const { page, made, folder } = await built({ questions: 20 });
     await buildReport(made.store, made.source, folder);

@@ -902,6 +902,16 @@ ${plot(
   'questions',
   (Object.keys(POOLS) as Pool[]).map((pool) => series(pool, ({ details: { curriculum } }) => curriculum?.pools[pool])),
 )}
+${plot(
+  'Repair turns',
+  'Conversations whose first answer passes all tests that rewards read, and those whose last one does. Between them ' +
+    'are the programs that the policy mended.',
+  'share',
+  [
+    series('first answer', ({ details }) => details.repair?.firstPass),
+    series('last answer', ({ details }) => details.repair?.lastPass),
+  ],
+)}
 ${plot('Clipped', 'Tokens whose probability ratio was clipped, in per cent.', 'per cent', [
   series('clipped', ({ clipFraction }) => clipFraction, 100),
 ])}</div>

@@ -11,6 +11,7 @@ import {
   ManifestFile,
   ProgramRow,
   QuestionTest,
+  Repair,
   RewardConfig,
   RewardRow,
   RolloutRow,
@@ -27,6 +28,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
 import { objectKeys } from '../artifacts/keys.js';
+import type { RewardRule } from '../reinforcement/rewards.js';
 import { roundsOf } from '../artifacts/pruning.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { extractProgram } from '../policy/prompt.js';
@@ -103,6 +105,8 @@ interface RoundRule {
   dropDegenerateGroups: boolean;
   maxNewTokens: number;
   scale?: ScoreScale | undefined;
+  /** Where there are repair turns: what a turn earns of what came after it. */
+  repair?: RewardRule['repair'];
 }
 
 /** What the sources follow from. */
@@ -126,6 +130,7 @@ const RewardsManifest = z.object({
     rewardClip: z.number(),
     dropDegenerateGroups: z.boolean(),
     watch: z.object({}).optional(),
+    repair: Repair.pick({ credit: true, discount: true }).partial({ discount: true }).optional(),
   }),
   inputs: z.object({
     verdicts: ArtifactRef.optional(),

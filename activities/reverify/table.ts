@@ -252,6 +252,7 @@ async function* compareRound(source: RoundSource, rules: Rules, sums: Sums): Asy
     rollouts.push({
       id: item.id,
       questionId: item.questionId,
+      ...(row.turn === undefined ? {} : { turn: row.turn, repairs: row.repairs }),
       promptTokens: row.promptIds.length,
       completionTokens: row.completionIds.length,
       truncated: row.finish === 'length',

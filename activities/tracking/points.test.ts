@@ -87,6 +87,14 @@ describe('pointsOf', () => {
     expect(of(points, 'reinforcement/withoutSignal')).toEqual([]);
   });
 
+  it('has what came of repair turns, where there are some', () => {
+    const repair = { conversations: 8, firstPass: 0.25, lastPass: 0.5, repairs: 6, repaired: 2 };
+    const all = pointsOf({ stages: {}, rounds: [manifest('policy', { ...round(1).metrics, repair })] });
+    expect(of(all, 'reinforcement/firstPass')).toEqual([[1, 0.25]]);
+    expect(of(all, 'reinforcement/lastPass')).toEqual([[1, 0.5]]);
+    expect(of(points, 'reinforcement/lastPass')).toEqual([]);
+  });
+
   it('has the loss of any other training', () => {
     const fineTuning = manifest('policy', { curve: [{ step: 3, loss: 0.5 }], environments: [] });
     const synthesis = manifest('questions', { seeds: 4 });

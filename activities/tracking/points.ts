@@ -114,6 +114,7 @@ function trained(manifest: Manifest): Point[] {
   const values = {
     ...{ reward: rewardMean, kl, entropy, clipFraction, nonZeroAdvantages, rollouts, trained: used },
     ...(metrics.curriculum ? drawn(metrics.curriculum) : {}),
+    ...(metrics.repair ? { firstPass: metrics.repair.firstPass, lastPass: metrics.repair.lastPass } : {}),
   };
   return Object.entries(values).map(([name, value]) => single(`reinforcement/${name}`, manifest, value, round));
 }

@@ -1,7 +1,7 @@
 /**
  * `npm run lab`: whether the whole chain learns, shown in minutes on a micro model, on a stack of its own. The parts
- * `watch` and `noise` ask what rewards are worth, and `curriculum` what chosen questions save. They need dozens of runs,
- * which a table of chances makes cheap. The part `card` plants biases in reward models, and lets a trained one choose
+ * `watch` and `noise` ask what rewards are worth, `curriculum` what chosen questions save, and `repair` what a second try
+ * with feedback wins. They need dozens of runs, which a table of chances makes cheap. The part `card` plants biases in reward models, and lets a trained one choose
  * among samples.
  *
  * The settings are those of infra/experiments/lab.json; its hyperparameters were chosen with `--validation`, whose
@@ -21,6 +21,7 @@ import { workerProcess } from '../fixtures/harness.js';
 import { bestOfMeasures, plantedMeasures } from '../lab/card.js';
 import { curriculumMeasures } from '../lab/curriculum.js';
 import { noiseMeasures } from '../lab/noise.js';
+import { repairMeasures } from '../lab/repair.js';
 import { FAMILIES, labQuestions, type Family } from '../lab/questions.js';
 import { runSeed, type LabSettings, type SeedFigures } from '../lab/run.js';
 import { judgedQuestions } from '../lab/tabular.js';
@@ -28,7 +29,7 @@ import { watchMeasures } from '../lab/watch.js';
 import { report, type Measure } from './table.js';
 
 /** The chain on the micro model, and what is shown by a cheap model of RL. */
-const PARTS = ['chain', 'watch', 'noise', 'curriculum', 'card'] as const;
+const PARTS = ['chain', 'watch', 'noise', 'curriculum', 'repair', 'card'] as const;
 type LabPart = (typeof PARTS)[number];
 /** Questions of the cheap parts. */
 const CHEAP_QUESTIONS = 400;
@@ -150,13 +151,13 @@ async function main(): Promise<void> {
   const parts = (values.only ?? ['chain']) as LabPart[];
   for (const part of parts)
     if (!PARTS.includes(part)) throw new Error(`--only ${part}: give one of ${PARTS.join(', ')}`);
-  const measures = await cheapMeasures(parts);
+  const measures = await cheapMeasures(parts, values.seed?.map(Number));
   if (parts.includes('chain') || parts.includes('card')) measures.push(...(await stackMeasures(parts, values)));
   report('lab', measures, values.json);
 }
 
 /** The parts that need the sandbox alone. */
-async function cheapMeasures(parts: readonly LabPart[]): Promise<Measure[]> {
+async function cheapMeasures(parts: readonly LabPart[], seeds: readonly number[] | undefined): Promise<Measure[]> {
   const measures: Measure[] = [];
   if (parts.every((part) => part === 'chain')) return measures;
   const services = createServices({ label: 'lab' });
@@ -168,6 +169,10 @@ async function cheapMeasures(parts: readonly LabPart[]): Promise<Measure[]> {
     if (parts.includes('noise')) measures.push(...noiseMeasures(judged, say));
     if (parts.includes('curriculum'))
       measures.push(...curriculumMeasures({ structural: judged, nearMiss: await judgedOf('nearMiss') }, say));
+    if (parts.includes('repair')) {
+      const families = { structural: judged, nearMiss: await judgedOf('nearMiss') };
+      measures.push(...(await repairMeasures(services.sandbox, families, seeds, say)));
+    }
     if (parts.includes('card')) measures.push(...(await plantedMeasures(services.sandbox, judged, say)));
   } finally {
     await services.close();

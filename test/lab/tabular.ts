@@ -130,20 +130,26 @@ export interface Speed {
   own: number;
 }
 
-/** A softmax over the answers of each question. */
+/** A softmax over the answers of each question, and over what the conversation so far says of each answer. */
 export class TabularPolicy {
   readonly #kinds = new Map<string, number>();
   readonly #own: number[][];
+  /** Weights of what a conversation says of answers; 0 at first, so that it is not heeded. */
+  readonly #heeded: number[] = [];
 
   constructor(readonly world: World) {
     this.#own = world.questions.map(({ answers }) => answers.map(() => 0));
   }
 
-  /** Chances of the answers to a question. */
-  chances(question: number): number[] {
+  /** Chances of the answers to a question; `said` is what the conversation says of each answer, by kinds of evidence. */
+  chances(question: number, said?: readonly (readonly number[])[]): number[] {
     const { answers } = this.world.questions[question]!;
     const logits = answers.map(
-      ({ share, kind }, at) => Math.log(share) + (this.#kinds.get(kind) ?? 0) + this.#own[question]![at]!,
+      ({ share, kind }, at) =>
+        Math.log(share) +
+        (this.#kinds.get(kind) ?? 0) +
+        this.#own[question]![at]! +
+        (said?.[at] ?? []).reduce((sum, value, evidence) => sum + value * (this.#heeded[evidence] ?? 0), 0),
     );
     const most = Math.max(...logits);
     const weights = logits.map((logit) => Math.exp(logit - most));
@@ -166,24 +172,32 @@ export class TabularPolicy {
   }
 
   /** One step of the policy gradient; `advantage` is that of a sample of an answer to a question. */
-  step(samples: readonly { question: number; answer: number; advantage: number }[], { shared, own }: Speed): void {
+  step(
+    samples: readonly (Pick<TableRollout, 'question' | 'answer' | 'said'> & { advantage: number })[],
+    { shared, own }: Speed,
+  ): void {
+    const heeded: number[] = [];
     const kinds = new Map<string, number>();
     const moves = new Map<number, number[]>();
     const counts = new Map<number, number>();
-    for (const { question, answer, advantage } of samples) {
+    for (const { question, answer, said, advantage } of samples) {
       const { answers } = this.world.questions[question]!;
       const move = moves.get(question) ?? answers.map(() => 0);
-      for (const [at, chance] of this.chances(question).entries()) {
+      for (const [at, chance] of this.chances(question, said).entries()) {
         const gradient = advantage * (Number(at === answer) - chance);
         const { kind } = answers[at]!;
         kinds.set(kind, (kinds.get(kind) ?? 0) + gradient);
         move[at]! += gradient;
+        for (const [evidence, value] of (said?.[at] ?? []).entries())
+          heeded[evidence] = (heeded[evidence] ?? 0) + gradient * value;
       }
       moves.set(question, move);
       counts.set(question, (counts.get(question) ?? 0) + 1);
     }
     for (const [kind, sum] of kinds)
       this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + (shared * sum) / samples.length);
+    for (const [evidence, sum] of heeded.entries())
+      this.#heeded[evidence] = (this.#heeded[evidence] ?? 0) + (shared * sum) / samples.length;
     for (const [question, move] of moves)
       for (const [at, sum] of move.entries()) this.#own[question]![at]! += (own * sum) / counts.get(question)!;
   }
@@ -200,6 +214,8 @@ export interface TableRollout {
   question: number;
   answer: number;
   logRatio: number;
+  /** What the conversation before it says of each answer; absent: it is a first answer. */
+  said?: number[][];
 }
 
 /** Samples a round: some questions, several answers to each. */
@@ -224,19 +240,23 @@ export function rolloutsOf(
   name: string,
 ): TableRollout[] {
   return questions.flatMap((question) => {
-    const [chances, before] = [policy.chances(question), first.chances(question)];
-    return Array.from({ length: samples }, (_, sample): TableRollout => {
-      let rest = random.next();
-      let answer = chances.findIndex((chance) => (rest -= chance) < 0);
-      if (answer < 0) answer = chances.length - 1;
-      return {
-        id: `${name}-${question}-${sample}`,
-        question,
-        answer,
-        logRatio: Math.log(chances[answer]! / before[answer]!),
-      };
-    });
+    const chances = [policy.chances(question), first.chances(question)] as const;
+    return Array.from({ length: samples }, (_, sample) =>
+      rolloutOf({ id: `${name}-${question}-${sample}`, question }, chances, random),
+    );
   });
+}
+
+/** Samples an answer by its chances under the policy; the others are those under the first policy. */
+export function rolloutOf(
+  asked: Pick<TableRollout, 'id' | 'question' | 'said'>,
+  [chances, before]: readonly [number[], number[]],
+  random: Random,
+): TableRollout {
+  let rest = random.next();
+  let answer = chances.findIndex((chance) => (rest -= chance) < 0);
+  if (answer < 0) answer = chances.length - 1;
+  return { ...asked, answer, logRatio: Math.log(chances[answer]! / before[answer]!) };
 }
 
 /**
@@ -267,7 +287,7 @@ export function trainRound(
     );
     return;
   }
-  const groups = [...groupedBy(trained, ({ question }) => String(question)).values()];
+  const groups = [...groupedBy(trained, ({ question, said }) => `${question}${said ? ' mended' : ''}`).values()];
   policy.step(
     groups.flatMap((group) => {
       const normal = normalised(

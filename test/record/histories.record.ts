@@ -227,6 +227,21 @@ it('RL rounds that draw groups without signal again', async () => {
   await record('reinforcement-redrawn', 'redrawn');
 });
 
+it('RL rounds with repair turns', async () => {
+  const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
+  const { rewardModelGate: _gate, ...reinforcement } = micro().stages.reinforcement;
+  const handle = await startWorkflow(
+    'reinforcement',
+    {
+      inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
+      config: { ...reinforcement, rounds: 1, seed: 47, reward: {}, repair: { turns: 3 } },
+    },
+    { id: 'repaired' },
+  );
+  await handle.result();
+  await record('reinforcement-repaired', 'repaired');
+});
+
 it('a stage that continues as new', async () => {
   const handle = await startWorkflow(
     'synthesis',

@@ -46,6 +46,7 @@ describe('recorded histories', () => {
         'rewardModel-paused.json',
         'reinforcement-pruned.json',
         'reinforcement-redrawn.json',
+        'reinforcement-repaired.json',
       ]),
     );
   });

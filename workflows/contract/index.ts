@@ -21,6 +21,7 @@ export * from './mistakes.js';
 export * from './models.js';
 export * from './names.js';
 export * from './curriculum.js';
+export * from './repair.js';
 export * from './reward-model-card.js';
 export * from './reward-watch.js';
 export * from './preset-list.js';

@@ -619,6 +619,9 @@ export const RolloutRow = z.strictObject({
   completionIds: z.array(z.number().int().nonnegative()),
   /** The sampler's log-probability of each completion token, in nats; where the rounds are asynchronous. */
   logProbs: z.array(z.number()).optional(),
+  /** Of a repair turn: which answer of its conversation it is, and the rollout that it mends. Absent: the first. */
+  turn: z.number().int().min(2).optional(),
+  repairs: z.string().min(1).optional(),
 });
 export type RolloutRow = z.infer<typeof RolloutRow>;
 
@@ -650,6 +653,9 @@ export const RewardRow = z.strictObject({
   separated: z.literal(true).optional(),
   score: z.number().optional(),
   reward: z.number().optional(),
+  /** Where there are repair turns: the place of an answer that is not the first, and the reward before credit. */
+  turn: z.number().int().min(2).optional(),
+  ownReward: z.number().optional(),
   /** Why the watch for reward hacking flags it. */
   flagged: z.enum(['hiddenTests', 'rewardModel']).optional(),
   /**

@@ -18,6 +18,7 @@ import {
 } from '../fields.js';
 import { Counts, Environments } from '../metrics.js';
 import { Curriculum, RoundCurriculum } from '../curriculum.js';
+import { Repair, RoundRepair } from '../repair.js';
 import { RewardModelGate } from '../reward-model-card.js';
 import { FlaggedChoice, RoundWatch } from '../reward-watch.js';
 import { ModelInput } from '../models.js';
@@ -171,6 +172,10 @@ const RoundSettings = z
       'choose the questions of each round by their known pass rates: those of the sampled programs, then those of ' +
         'earlier rounds (docs/explanation/curriculum.md); absent: all questions in turn',
     ),
+    repair: Repair.optional().describe(
+      'let the policy mend programs that failed: they get feedback, are sampled again, and both answers are trained ' +
+        '(docs/explanation/repair.md); absent: each question has one answer',
+    ),
     rewardModelGate: RewardModelGate.optional().describe(
       'what the card of the reward model must say before anything is trained (stages.rewardModelCard makes the card); ' +
         'absent: nothing is asked',
@@ -320,6 +325,14 @@ const RoundSettings = z
   .refine(({ curriculum, reward }) => !curriculum || reward.verifier?.minimumJ === undefined, {
     path: ['curriculum'],
     error: 'absent with reward.verifier.minimumJ: groups that it leaves out would be drawn again and again',
+  })
+  .refine(({ repair, reward }) => !repair || reward.testsWeight > 0, {
+    path: ['repair'],
+    error: 'absent where reward.testsWeight is 0: without verdicts no program has failed',
+  })
+  .refine(({ repair, curriculum }) => !repair || !curriculum, {
+    path: ['repair'],
+    error: 'absent with curriculum: what is known of a question is how often its first answers pass',
   });
 
 /**
@@ -455,6 +468,11 @@ const REWARDED = z.object({
 const WEIGHTED = z.object({ rewardModelWeight: z.number().positive() });
 const VERIFIED = z.object({ verifier: z.object({}) });
 
+/** What rewards depend on of repair turns. */
+function creditOf({ credit, discount }: Repair): Pick<Repair, 'credit'> & Partial<Pick<Repair, 'discount'>> {
+  return { credit, ...(credit === 'discounted' ? { discount } : {}) };
+}
+
 /** Each step of a round makes an artifact of its own. */
 const step = (definition: ArtifactStep<ReinforcementConfig>): ArtifactStep<ReinforcementConfig> => definition;
 const OWN = 'activities/reinforcement/activities.ts';
@@ -572,6 +590,8 @@ export const reinforcement = defineStage({
     watch: RoundWatch.optional(),
     /** What came of the draws; absent where the questions are asked in turn. */
     curriculum: RoundCurriculum.optional(),
+    /** What came of the repair turns; absent where each question has one answer. */
+    repair: RoundRepair.optional(),
     /** Why importance weights were taken; absent in what version 0.1.0 made. */
     correction: z.enum(['asynchronous', 'setting', 'engine', 'dtype', 'none']).optional(),
     environments: Environments,
@@ -614,6 +634,25 @@ export const reinforcement = defineStage({
           : {}),
       }),
     }),
+    // Programs that failed run again, alone with the calls that feedback is about.
+    repair: step({
+      queue: 'sandbox',
+      version: 1,
+      kind: 'roundPlan',
+      code: [
+        OWN,
+        'activities/reinforcement/repair.ts',
+        'activities/reinforcement/hidden-tests.ts',
+        'activities/languages/',
+        'activities/policy/prompt.ts',
+        ...PROGRAMS,
+        ...JUDGE,
+      ],
+      semantics: ({ repair, seed, limits }) => {
+        const { hiddenShare, shows, length } = repair ?? Repair.parse({});
+        return { repair: { hiddenShare, shows, length }, seed, limits };
+      },
+    }),
     judge: step({
       queue: 'sandbox',
       version: 3,
@@ -645,11 +684,12 @@ export const reinforcement = defineStage({
       code: [
         OWN,
         'activities/reinforcement/curriculum.ts',
+        'activities/reinforcement/repair.ts',
         'activities/reinforcement/rewards.ts',
         'activities/reinforcement/watch.ts',
         'activities/statistics/verifier-quality.ts',
       ],
-      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens, watch, curriculum }) => ({
+      semantics: ({ reward, dropDegenerateGroups, algorithm, maxNewTokens, watch, curriculum, repair }) => ({
         reward,
         dropDegenerateGroups,
         rewardClip: algorithm.rewardClip,
@@ -658,6 +698,7 @@ export const reinforcement = defineStage({
         ...(watch ? { watch: { flagged: watch.decisions?.at(-1)?.flagged ?? 'keep' } } : {}),
         // The plan says what another draw may cost.
         ...(curriculum ? { curriculum: true } : {}),
+        ...(repair ? { repair: creditOf(repair) } : {}),
       }),
     }),
     update: step({
@@ -697,8 +738,10 @@ export const reinforcement = defineStage({
     const { policy, backbone } = run.facts;
     const segments = segmentsOf(config).map(({ rounds: of, ...settings }) => {
       const { promptsPerRound, samplesPerPrompt, maxNewTokens, reward } = settings;
-      // At the most, where groups without signal are drawn again.
-      const perRound = promptsPerRound * samplesPerPrompt * (1 + (settings.curriculum?.redraw?.budget ?? 0));
+      // At the most, where groups without signal are drawn again, or every program fails in every turn.
+      const { curriculum, repair } = settings;
+      const perRound =
+        promptsPerRound * samplesPerPrompt * (1 + (curriculum?.redraw?.budget ?? 0)) * (repair?.turns ?? 1);
       const rollouts = Math.round(of * perRound);
       const generated = Math.round(rollouts * run.answerTokens(maxNewTokens));
       const conversations = rollouts * MEASURED_RUN.promptTokens + generated;
