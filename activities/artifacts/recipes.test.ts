@@ -71,7 +71,8 @@ function keyOf(
   const [name, step] = activity.split('.');
   if (name === 'reinforcement') {
     const steps = STAGE.reinforcement.steps;
-    const definition = steps[z.enum(['plan', 'rollouts', 'judge', 'score', 'reward', 'update', 'merge']).parse(step)];
+    const definition =
+      steps[z.enum(['plan', 'rollouts', 'judge', 'score', 'reward', 'update', 'merge', 'repair']).parse(step)];
     const parsed = ReinforcementConfig.parse(config);
     return stageKey(stepRecipe(name, step!, definition, parsed, inputs, { round }));
   }
