@@ -229,9 +229,9 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     let turn = await answered(round, { plan, policy, earlier: again, tellAsked }, named);
     for (let number = 2; number <= (repair?.turns ?? 1); number += 1) {
       const repairing = (what: string): string => `${what}, turn ${number}`;
-      const next = await mended(round, turn, repairing);
-      if (!next) break;
-      turn = await answered(round, { plan: next, policy, earlier: turn }, repairing);
+      const feedback = await mended(round, turn, repairing);
+      if (!feedback) break;
+      turn = await answered(round, { plan: feedback, policy, earlier: turn }, repairing);
     }
     const { rollouts, verdicts, scores } = turn;
     if (before) await before;

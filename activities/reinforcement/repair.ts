@@ -138,7 +138,7 @@ function lineOf({ status, test, call }: Failure, value: CallResult | undefined, 
 }
 
 function loadError(value: CallResult | undefined): string {
-  const reason = value && value.status === 'load_error' ? reasonOf(value) : '';
+  const reason = value?.status === 'load_error' ? reasonOf(value) : '';
   return reason === '' ? KINDS.load_error : `The program does not load: ${reason}`;
 }
 
@@ -237,7 +237,7 @@ function conversations<T extends Turn>(turns: readonly T[]): Map<T, T[]> {
  */
 export function credited(
   turns: readonly (Turn & Pick<RewardRow, 'reward'>)[],
-  { credit, discount = 1 }: Pick<Repair, 'credit'> & { discount?: number },
+  { credit, discount = 1 }: Pick<Repair, 'credit'> & { discount?: number | undefined },
 ): (number | undefined)[] {
   return [...conversations(turns)].map(([{ reward }, from]) => {
     if (reward === undefined || credit === 'own') return reward;

@@ -171,7 +171,7 @@ async function cheapMeasures(parts: readonly LabPart[], seeds: readonly number[]
       measures.push(...curriculumMeasures({ structural: judged, nearMiss: await judgedOf('nearMiss') }, say));
     if (parts.includes('repair')) {
       const families = { structural: judged, nearMiss: await judgedOf('nearMiss') };
-      measures.push(...(await repairMeasures(services.sandbox, families, seeds, say)));
+      measures.push(...(await repairMeasures(services.sandbox, families, say, seeds)));
     }
     if (parts.includes('card')) measures.push(...(await plantedMeasures(services.sandbox, judged, say)));
   } finally {

@@ -242,8 +242,8 @@ const figures = (values: readonly number[]): string => values.map((value) => val
 export async function repairMeasures(
   sandbox: Services['sandbox'],
   families: Readonly<Record<Family, readonly Judged[]>>,
-  seeds: readonly number[] = SEEDS,
   say: (line: string) => void,
+  seeds: readonly number[] = SEEDS,
 ): Promise<Measure[]> {
   const measures: Measure[] = [];
   for (const [family, judged] of Object.entries(families)) {
