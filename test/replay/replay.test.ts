@@ -46,7 +46,6 @@ describe('recorded histories', () => {
         'rewardModel-paused.json',
         'reinforcement-pruned.json',
         'reinforcement-redrawn.json',
-        'reinforcement-repaired.json',
       ]),
     );
   });
