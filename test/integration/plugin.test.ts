@@ -2,12 +2,11 @@
  * The packed plugin in an application elsewhere, in an empty folder with the tarball that `npm pack` makes. First
  * INTEGRATION.md is followed word by word, on a stack of its own. Then the code of docs/how-to/own-cluster.md runs as it
  * stands there, on a Temporal server and a store that the application brings, and the commands of the package with it.
- * The application of docs/how-to/other-plugins.md has a folder of its own, as its plugins need a newer Node.
  */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createSecureServer, type Http2SecureServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,8 +16,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vi
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { root } from '../../infra/setup/paths.mjs';
 import { withoutTemporal } from '../../infra/setup/processes.mjs';
-import { commandsOf, filesOf, shellBlocks } from '../fixtures/documentation.js';
-import { NODES, pathWithNode } from '../fixtures/node-versions.js';
+import { commandsOf, copiesOf, filesOf, shellBlocks } from '../fixtures/documentation.js';
 import type { StageResult } from '../../workflows/contract/index.js';
 import { artifactStore } from '../fixtures/harness.js';
 import { programsFile } from '../fixtures/programs.js';
@@ -29,7 +27,6 @@ const running: { child: ChildProcess; output: Promise<string> }[] = [];
 
 const INTEGRATION = 'INTEGRATION.md';
 const PAGES = [INTEGRATION, 'docs/how-to/own-cluster.md'];
-const OTHERS = 'docs/how-to/other-plugins.md';
 
 /** What each command of INTEGRATION.md prints. */
 const SAID: Record<string, RegExp> = {
@@ -100,12 +97,6 @@ async function stopAll(): Promise<string> {
     }),
   );
   return outputs.join('\n');
-}
-
-/** How many copies of a library of Temporal an application has. */
-function copiesOf(library: string, folder: string): number {
-  const installed = readdirSync(join(folder, 'node_modules'), { recursive: true, encoding: 'utf8' });
-  return installed.filter((path) => path.endsWith(`@temporalio/${library}/package.json`)).length;
 }
 
 /** The result of a workflow that is started by the Temporal CLI. */
@@ -188,46 +179,6 @@ describe('an application that follows INTEGRATION.md', () => {
       sdk: 'TypeScript',
       href: expect.stringMatching(/^https:.*\/INTEGRATION\.md$/) as string,
     });
-  });
-});
-
-describe('an application with the plugins of the AI SDK and OpenTelemetry', () => {
-  const others = join(app, 'others');
-  beforeAll(() => {
-    mkdirSync(others);
-    for (const [name, code] of filesOf(OTHERS)) writeFileSync(join(others, name), code);
-    const tarball = readdirSync(app).find((name) => name.endsWith('.tgz'))!;
-    copyFileSync(join(app, tarball), join(others, tarball));
-  });
-
-  it('follows the page: a model mends a program that was judged, in one trace, and its history replays', () => {
-    const page = { path: OTHERS, text: readFileSync(join(root, OTHERS), 'utf8') };
-    const commands = shellBlocks(page).flatMap(commandsOf);
-    const PATH = pathWithNode(NODES.find((version) => version.startsWith('22.'))!);
-    const profile = inject('stack').configFile;
-    const said = (command: string): string => {
-      const env = { ...environmentOfApp(profile), PATH };
-      const { status, stdout, stderr } = spawnSync('bash', ['-c', command], { cwd: others, encoding: 'utf8', env });
-      expect(status, `${command}\n${stdout}\n${stderr}`).toBe(0);
-      return stdout;
-    };
-    expect(commands).toEqual(['npm install', 'TEMPORAL_CONFIG_FILE=.acecoder/temporal.toml node writing-app.js']);
-    expect(said(commands[0]!)).toMatch(/added \d+ packages/);
-    for (const library of ['activity', 'client', 'common', 'plugin', 'proto', 'worker', 'workflow'])
-      expect([library, copiesOf(library, others)]).toEqual([library, 1]);
-    const output = said(commands[1]!.replace('.acecoder/temporal.toml', profile));
-    expect(output).toMatch(/^passes at attempt 2$/m);
-    const spans = [...output.matchAll(/^span (\w+) (\S+)$/gm)];
-    expect(new Set(spans.map(([, trace]) => trace)).size).toBe(1);
-    expect(spans.map(([, , name]) => name)).toEqual(
-      expect.arrayContaining([
-        'StartWorkflow:writeProgram',
-        'RunWorkflow:writeProgram',
-        'RunActivity:invokeModel',
-        'RunActivity:sandbox.judge',
-      ]),
-    );
-    expect(output).toMatch(/^replayed with 0 new spans$/m);
   });
 });
 
