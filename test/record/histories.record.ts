@@ -194,12 +194,13 @@ it('a training that is paused', async () => {
 
 it('RL rounds of which one was pruned and is made again', async () => {
   const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
+  const { rewardModelGate: _gate, ...reinforcement } = micro().stages.reinforcement;
   const start = (id: string, rounds: number) =>
     startWorkflow(
       'reinforcement',
       {
         inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
-        config: { ...micro().stages.reinforcement, reward: {}, seed: 7, rounds, execution: { keepRounds: 1 } },
+        config: { ...reinforcement, reward: {}, seed: 7, rounds, execution: { keepRounds: 1 } },
       },
       { id },
     );
@@ -213,8 +214,9 @@ it('RL rounds of which one was pruned and is made again', async () => {
 it('RL rounds that draw groups without signal again', async () => {
   const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
   const { filtering: questions, sampling: programs } = artifacts;
+  const { rewardModelGate: _gate, ...reinforcement } = micro().stages.reinforcement;
   const config = {
-    ...micro().stages.reinforcement,
+    ...reinforcement,
     ...{ promptsPerRound: 3, samplesPerPrompt: 2, seed: 43, reward: {} },
     curriculum: { redraw: { budget: 2, draws: 2 } },
   };
