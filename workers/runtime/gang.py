@@ -39,6 +39,8 @@ REPLIES = 4
 HANDSHAKE_SECONDS = 30
 IDLE_SECONDS, PROBE_SECONDS, PROBES = 5, 2, 3
 """A silent link is asked after, and given up after 5 + 3 x 2 s without an answer."""
+LOST_SECONDS = IDLE_SECONDS + PROBE_SECONDS * PROBES + 2
+"""Time in which a link tells that its other end is lost."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Gang:
             self._call = call
         if MEMBER == 0:
             try:
-                return operation(params, call)
+                return self._operate(operation, params, call)
             finally:
                 with self._changed:
                     self._has_ended_here = True
@@ -112,12 +114,27 @@ class Gang:
         if call.cancelled:
             self._tell({"cancel": True})
         try:
-            result = operation(params, call)
+            result = self._operate(operation, params, call)
         except Cancelled:
             self._wait_for_leader()
             raise
         self._wait_for_leader()
         return result
+
+    def _operate(self, operation: Operation, params: Mapping[str, Any], call: Call) -> Mapping[str, object]:
+        """Run `operation`. Where a member is lost, that is the error, and not what a collective says of it.
+
+        A collective fails as soon as the other end is closed, which may be before the link to that member tells it.
+        """
+        try:
+            return operation(params, call)
+        except (ServiceError, Cancelled):
+            raise
+        except Exception:
+            with self._changed:
+                # `_lost` ends this process meanwhile.
+                self._changed.wait_for(lambda: False, LOST_SECONDS)
+            raise
 
     def _wait_for_leader(self) -> None:
         with self._changed:
