@@ -1,7 +1,15 @@
 /** Verdicts to pass rates: an infrastructure failure is never a rate, a label or a reward. */
+import type { SandboxOperation } from '../runtime/operations.js';
+import type { PythonProcess } from '../runtime/python-service.js';
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { faultsOf, judgementOf, settled, shortNotes, type Judgement } from './execution.js';
-import { StageFailure, VERDICTS, type TestOutcome, type Verdict } from '../../workflows/contract/index.js';
+import { evaluateCalls, faultsOf, judgementOf, settled, shortNotes, type Judgement } from './execution.js';
+import {
+  SandboxLimits,
+  StageFailure,
+  VERDICTS,
+  type TestOutcome,
+  type Verdict,
+} from '../../workflows/contract/index.js';
 
 const outcomes = (...statuses: Verdict[]): TestOutcome[] => statuses.map((status) => ({ status }));
 
@@ -90,5 +98,28 @@ describe('faults of checkers', () => {
   it('say nothing where there are none', () => {
     expect(faultsOf([judgementOf('a', outcomes('raised'))])).toEqual({ counts: {}, notes: {} });
     expect(shortNotes({ harness: ['6'] })).toEqual({ harness: ['6'] });
+  });
+});
+
+describe('evaluateCalls', () => {
+  const jobs = [{ id: 'p', program: 'def f(n):\n    return n', calls: ['f(1)', 'f(2)'] }];
+  const results = [{ status: 'value', literal: '1' }, { status: 'unjudged' }];
+  const answering = (values: unknown, error?: Error): PythonProcess<SandboxOperation> =>
+    ({ call: () => (error ? Promise.reject(error) : Promise.resolve({ values })) }) as never;
+  const limits = SandboxLimits.parse({});
+
+  it('refuses calls that could not run, or keeps them where that is asked for', async () => {
+    const sandbox = answering([{ id: 'p', results }]);
+    await expect(evaluateCalls(sandbox, jobs, { limits })).rejects.toMatchObject({ type: 'SandboxUnavailable' });
+    await expect(evaluateCalls(sandbox, jobs, { limits, keepUnjudged: true })).resolves.toEqual([results]);
+  });
+
+  it.each([
+    ['a lost sandbox', answering([], new StageFailure('SandboxUnavailable', 'lost'))],
+    ['no answer', answering([])],
+  ])('keeps nothing of %s', async (_, sandbox) => {
+    await expect(evaluateCalls(sandbox, jobs, { limits, keepUnjudged: true })).rejects.toMatchObject({
+      type: 'SandboxUnavailable',
+    });
   });
 });

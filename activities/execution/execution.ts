@@ -295,11 +295,17 @@ export function shortNotes(notes: Record<string, string[]>): Record<string, stri
 /** The value of a call, as a Python literal, or why there is none. */
 export type CallResult = Result<'evaluate'>['values'][number]['results'][number];
 
-/** Evaluates call expressions against programs in the sandbox: how the offline teacher learns expected outputs. */
+/**
+ * Evaluates call expressions against programs in the sandbox: how the offline teacher learns expected outputs.
+ *
+ * @param options.keepUnjudged whether calls that could not run are told as `unjudged`.
+ * @throws StageFailure `SandboxUnavailable` for calls that could not run, unless they are kept, and for another answer
+ *   than that to `jobs`.
+ */
 export async function evaluateCalls(
   sandbox: PythonProcess<SandboxOperation>,
   jobs: readonly { id: string; program: string; calls: readonly string[]; limits?: Job['limits'] }[],
-  options: ExecutionOptions,
+  options: ExecutionOptions & { keepUnjudged?: boolean },
 ): Promise<CallResult[][]> {
   if (jobs.length === 0) return [];
   const { values } = await sandbox.call(
@@ -318,7 +324,7 @@ export async function evaluateCalls(
         `the sandbox answered program ${job.id} with ${results.length} values for ${job.calls.length} calls`,
       );
     }
-    if (results.some(({ status }) => status === 'unjudged'))
+    if (!options.keepUnjudged && results.some(({ status }) => status === 'unjudged'))
       throw new StageFailure('SandboxUnavailable', `the calls of ${id} could not be evaluated`);
     return results;
   });

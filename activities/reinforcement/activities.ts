@@ -68,7 +68,7 @@ import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { countedPrograms, firstDraw, nextDraw, roundCurriculum, type NextDraw } from './curriculum.js';
 import { hardQuestions } from './hard-questions.js';
 import { hiddenTests, judgedRollouts, visiblePart } from './hidden-tests.js';
-import { failuresOf, feedbackOf, groupOf, repairPrompt, roundRepair, visiblePlaces } from './repair.js';
+import { failuresOf, feedbackOf, groupOf, ofFailures, repairPrompt, roundRepair, visiblePlaces } from './repair.js';
 import { rewardRollouts, type VerifierRates } from './rewards.js';
 import { watchRound, type WatchedQuestion } from './watch.js';
 import { add, set } from '../metrics.js';
@@ -553,7 +553,8 @@ export function reinforcementActivities(services: Services) {
      * next turn. Each program runs again with the calls of such tests alone, so that nothing that it answers comes from
      * a test that it may not be told of.
      *
-     * @throws StageFailure `SandboxUnavailable` where calls could not run. The last attempt tells without their values.
+     * @throws StageFailure `SandboxUnavailable` where calls could not run. From the third attempt on, feedback does without
+     *   the values of those calls.
      */
     'reinforcement.repair': (
       input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; verdicts: ArtifactRef }>,
@@ -591,19 +592,12 @@ export function reinforcementActivities(services: Services) {
         const values = await evaluateCalls(sandbox, called, {
           limits,
           signal: cancellationSignal(),
+          keepUnjudged: attempt >= JUDGE_ATTEMPTS,
           onProgress: (done, total) => reportProgress({ done, total, message: `round ${round}: feedback` }),
-        }).catch((error: unknown) => {
-          if (attempt < JUDGE_ATTEMPTS) throw error;
-          return [];
         });
-        const valuesOf = new Map(called.map(({ id }, at) => [id, [...(values[at] ?? [])]]));
+        const valuesOf = new Map(called.map(({ id }, at) => [id, values[at]!]));
         const asked = failed.map(({ rollout, prompt, failures }) => {
-          const own = valuesOf.get(rollout.id) ?? [];
-          const feedback = feedbackOf(
-            failures,
-            failures.map(({ call }) => (call === undefined ? undefined : own.shift())),
-            repair,
-          );
+          const feedback = feedbackOf(failures, ofFailures(failures, valuesOf.get(rollout.id) ?? []), repair);
           const messages = rollout.repairs === undefined ? undefined : before.get(rollout.repairs)?.messages;
           const shown = failures.map(({ place }) => place);
           return repairPrompt({ ...rollout, messages }, prompt, { feedback, shown }, { seed, round });

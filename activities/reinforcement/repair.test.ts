@@ -10,7 +10,16 @@ import {
 } from '../../workflows/contract/index.js';
 import { python } from '../languages/python.js';
 import { rewardRollouts, type RewardRule } from './rewards.js';
-import { credited, failuresOf, feedbackOf, repairPrompt, roundRepair, visiblePlaces, type Failure } from './repair.js';
+import {
+  ofFailures,
+  credited,
+  failuresOf,
+  feedbackOf,
+  repairPrompt,
+  roundRepair,
+  visiblePlaces,
+  type Failure,
+} from './repair.js';
 
 const RULE = Repair.parse({ shows: 'call' });
 const RULE_OF_SEED = { hiddenShare: 0.5, seed: 1 };
@@ -252,4 +261,17 @@ describe('the settings', () => {
     expect(reward.semantics(plain)).not.toHaveProperty('repair');
     expect(reward.semantics(mended)).toHaveProperty('repair', { credit: 'own' });
   });
+});
+
+it('results of calls go to the failures that have one', () => {
+  const of = (call?: string): Failure => ({ place: 0, status: 'raised', test: 'assert f(3) == 9', call });
+  const [seven, nine] = ['7', '9'].map((literal) => ({ status: 'value' as const, literal }));
+  expect(ofFailures([of(), of('f(3)'), of(), of('f(4)')], [seven!, nine!])).toEqual([
+    undefined,
+    seven,
+    undefined,
+    nine,
+  ]);
+  // Nothing ran.
+  expect(ofFailures([of('f(3)')], [])).toEqual([undefined]);
 });

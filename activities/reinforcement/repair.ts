@@ -89,6 +89,17 @@ function callOf(test: QuestionTest, language: string | undefined): string | unde
   return 'call' in test ? test.call : undefined;
 }
 
+/**
+ * What came of each failure's call, of the results of those that have one, in order.
+ *
+ * @example
+ * ofFailures([{ ...script, call: undefined }, { ...test, call: 'f(3)' }], [seven]); // [undefined, seven]
+ */
+export function ofFailures(failures: readonly Failure[], results: readonly CallResult[]): (CallResult | undefined)[] {
+  const left = [...results];
+  return failures.map(({ call }) => (call === undefined ? undefined : left.shift()));
+}
+
 /** What kind of failure a verdict is, in a sentence. */
 const KINDS: Record<TestOutcome['status'], string> = {
   pass: 'A test passes.',

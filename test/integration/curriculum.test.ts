@@ -15,9 +15,8 @@ import {
   type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
-import { artifactStore, requestsFor, startWorkflow, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, requestsFor, resultAfterKill, startWorkflow } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { until } from '../fixtures/until.js';
 
 const { stages } = microExperiment('curriculum', inject('seeds'), inject('model')) as {
   stages: Record<string, Record<string, unknown>>;
@@ -106,22 +105,9 @@ describe('a curriculum', { timeout: 600_000 }, () => {
   });
 
   it('is the same after kill -9 in the middle of a redraw', async () => {
-    const queue = 'curriculum-killed';
-    const environment = inject('environment');
-    const first = workerProcess(queue, environment);
-    const handle = await startWorkflow('reinforcement', input('another'), { taskQueue: queue });
     // The first redraw is planned, and its rollouts are on their way.
-    await until(
-      async () => (await requestsFor(handle, 'reinforcement.rollouts')).length,
-      (asked) => asked > 1,
-    );
-    await first.kill();
-    const second = workerProcess(queue, environment);
-    try {
-      const { ref } = (await handle.result()) as StageResult;
-      expect(await digestsOf(ref)).toEqual(await digestsOf(result.ref));
-    } finally {
-      await second.stop();
-    }
+    const killed = { queue: 'curriculum-killed', activity: 'reinforcement.rollouts', times: 2 };
+    const { ref } = await resultAfterKill<StageResult>('reinforcement', input('another'), killed);
+    expect(await digestsOf(ref)).toEqual(await digestsOf(result.ref));
   });
 });

@@ -28,9 +28,8 @@ import {
   type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
-import { artifactStore, requestsFor, startWorkflow, workerProcess } from '../fixtures/harness.js';
+import { artifactStore, resultAfterKill, startWorkflow } from '../fixtures/harness.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
-import { until } from '../fixtures/until.js';
 
 const { stages } = microExperiment('repair', inject('seeds'), inject('model')) as {
   stages: Record<string, Record<string, unknown>>;
@@ -142,23 +141,10 @@ describe('repair turns', { timeout: 600_000 }, () => {
   });
 
   it('are the same after kill -9 in the middle of a second turn', async () => {
-    const queue = 'repair-killed';
-    const environment = inject('environment');
-    const first = workerProcess(queue, environment);
-    const handle = await startWorkflow('reinforcement', input('another'), { taskQueue: queue });
     // The feedback is stored, and the rollouts of the second turn are on their way.
-    await until(
-      async () => (await requestsFor(handle, 'reinforcement.rollouts')).length,
-      (asked) => asked > 1,
-    );
-    await first.kill();
-    const second = workerProcess(queue, environment);
-    try {
-      const { ref } = (await handle.result()) as StageResult;
-      expect(await digestsOf(ref)).toEqual(await digestsOf(result.ref));
-    } finally {
-      await second.stop();
-    }
+    const killed = { queue: 'repair-killed', activity: 'reinforcement.rollouts', times: 2 };
+    const { ref } = await resultAfterKill<StageResult>('reinforcement', input('another'), killed);
+    expect(await digestsOf(ref)).toEqual(await digestsOf(result.ref));
   });
 });
 

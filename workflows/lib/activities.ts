@@ -1,8 +1,9 @@
 /**
  * Workflows call activities here: by name, on the queue of the kind of worker that the work needs.
  *
- * But for the members of a gang, no activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit would turn killed workers
- * into failures. An error that no retry can mend is `nonRetryable`. Everything else is idempotent by its key.
+ * But for the members of a gang, no activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit
+ * would turn killed workers into failures. An error that no retry can mend is `nonRetryable`. Everything else is
+ * idempotent by its key.
  */
 import { ActivityCancellationType, proxyActivities, type ActivityOptions, workflowInfo } from '@temporalio/workflow';
 import type { comparisonActivities } from '../../activities/comparison/activities.js';
