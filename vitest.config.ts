@@ -14,6 +14,9 @@ export default defineConfig({
     // Integration tests wait for servers more than they compute: three next to each other fill two cores.
     maxWorkers: 3,
     teardownTimeout: guards.hookTimeout,
+    tags: [
+      { name: 'long', description: 'No part of a plain npm test: npm run test:long and npm run test:matrix run it.' },
+    ],
     projects: [
       {
         test: {

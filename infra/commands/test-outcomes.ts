@@ -25,9 +25,12 @@ export default class OutcomeReporter implements Reporter {
   }
 
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
-    const { outputFile, testNamePattern } = this.#vitest!.config;
+    const { outputFile, testNamePattern, tagsFilter = [] } = this.#vitest!.config;
+    // A filter is the name of a tag, or `!` and the name.
+    const isOfTags = ({ tags }: TestCase): boolean =>
+      tagsFilter.every((tag) => (tag.startsWith('!') ? !tags.includes(tag.slice(1)) : tags.includes(tag)));
     const asked = (test: TestCase): boolean =>
-      !testNamePattern || testNamePattern.test(test.fullName.replaceAll(' > ', ' '));
+      isOfTags(test) && (!testNamePattern || testNamePattern.test(test.fullName.replaceAll(' > ', ' ')));
     const outcomes = modules.flatMap((module) => [
       ...[...module.children.allTests()].filter(asked).map((test) => outcomeOf(module, test)),
       // What fails outside a test: an import, a hook.

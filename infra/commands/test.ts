@@ -21,8 +21,8 @@ failed or nothing ran.
   -t PATTERN   with files: only tests whose name matches (Vitest -t, pytest -k)
   --store S    integration tests on minio, seaweedfs or versitygw; by default on the store of this checkout
   --temporal T integration tests on dev-server (default), or on postgresql: the server in its production form
-  --integration  only the integration tests
-  --long       only the tests that take minutes each, and are no part of a plain npm test
+  --integration  only the integration tests, the long ones too
+  --long       only the long tests, which are no part of a plain npm test
   --vllm       only the tests of the vLLM engine, with the real vLLM of this checkout (or ACECODER_VLLM_PYTHON)
   --quick      checks of TypeScript and documents, unit and replay tests: no server, no Python
   --help       print this
@@ -75,10 +75,10 @@ const ruffFormat: Part = {
 };
 const ruff: Part = { name: 'ruff', command: venvPython(), args: ['-m', 'ruff', 'check', 'workers'] };
 
-function vitest(args: string[]): Part {
-  const file = join(logs(), 'test-vitest.json');
+function vitest(args: string[], name = 'vitest'): Part {
+  const file = join(logs(), `test-${name}.json`);
   return {
-    name: 'vitest',
+    name,
     command: bin('vitest'),
     args: [
       'run',
@@ -116,14 +116,19 @@ function partsOf(options: {
     const checks = [typeCheck, lint, format, importRules, unusedExports, documents];
     if (vllm) return [pytest('pytest vllm', VLLM_TESTS), vitest(['test/integration/vllm.test.ts'])];
     const runtime = 'workers/runtime/tests';
-    if (long) return [vitest(['--project=long']), pytest('pytest long', [runtime, '-m', 'long'])];
+    if (long)
+      return [
+        vitest(['--project=long']),
+        vitest(['--project=integration', '--tags-filter=long'], 'vitest-tagged'),
+        pytest('pytest long', [runtime, '-m', 'long']),
+      ];
     if (integration) return [vitest(['--project=integration'])];
     if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
     // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
     // it alone keeps two cores busy when the other lane has nothing left.
     const processes = `${runtime}/test_processes.py`;
     return [
-      vitest(['--project=unit', '--project=integration', '--project=replay']),
+      vitest(['--project=unit', '--project=integration', '--project=replay', '--tags-filter=!long']),
       ...checks,
       packed,
       ...(existsSync(join(root, 'pyrightconfig.json')) ? [pythonTypes] : []),

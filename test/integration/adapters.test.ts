@@ -98,35 +98,39 @@ describe('rounds with adapters', { timeout: 600_000 }, () => {
     expect(again).toMatchObject({ ref: result.ref, reused: true });
   });
 
-  it('give the same adapters and the same model after kill -9 in an update and in the merge', async () => {
-    const queue = 'adapters-killed';
-    const environment = inject('environment');
-    let worker = workerProcess(queue, environment);
-    const handle = await startWorkflow('reinforcement', input('another'), { taskQueue: queue });
-    try {
-      for (const [activity, times] of [
-        ['reinforcement.update', ROUNDS],
-        ['reinforcement.merge', 1],
-      ] as const) {
-        await until(
-          async () => (await requestsFor(handle, activity)).length,
-          (asked) => asked >= times,
-        );
-        await worker.kill();
-        worker = workerProcess(queue, environment);
+  it(
+    'give the same adapters and the same model after kill -9 in an update and in the merge',
+    { tags: 'long' },
+    async () => {
+      const queue = 'adapters-killed';
+      const environment = inject('environment');
+      let worker = workerProcess(queue, environment);
+      const handle = await startWorkflow('reinforcement', input('another'), { taskQueue: queue });
+      try {
+        for (const [activity, times] of [
+          ['reinforcement.update', ROUNDS],
+          ['reinforcement.merge', 1],
+        ] as const) {
+          await until(
+            async () => (await requestsFor(handle, activity)).length,
+            (asked) => asked >= times,
+          );
+          await worker.kill();
+          worker = workerProcess(queue, environment);
+        }
+        const { ref } = (await handle.result()) as StageResult;
+        const digests = async (of: ArtifactRef): Promise<string[]> => [
+          ...(await roundsIn(of)).map(({ digest }) => digest),
+          of.digest,
+        ];
+        expect(await digests(ref)).toEqual(await digests(result.ref));
+      } finally {
+        await worker.stop();
       }
-      const { ref } = (await handle.result()) as StageResult;
-      const digests = async (of: ArtifactRef): Promise<string[]> => [
-        ...(await roundsIn(of)).map(({ digest }) => digest),
-        of.digest,
-      ];
-      expect(await digests(ref)).toEqual(await digests(result.ref));
-    } finally {
-      await worker.stop();
-    }
-  });
+    },
+  );
 
-  it('sample with vLLM from the merged model', async () => {
+  it('sample with vLLM from the merged model', { tags: 'long' }, async () => {
     const queue = 'adapters-vllm';
     const worker = workerProcess(queue, {
       ...inject('environment'),

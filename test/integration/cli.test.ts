@@ -339,7 +339,7 @@ describe('going back while the experiment runs', () => {
     await expect.poll(() => runsOf(id, 'synthesis')).toEqual(['COMPLETED']);
   });
 
-  it('keeps a stage that was started before that point', async () => {
+  it('keeps a stage that was started before that point', { tags: 'long' }, async () => {
     runtime.hold('trainRewardModel');
     runtime.release('sample');
     await until(

@@ -104,7 +104,7 @@ describe('a curriculum', { timeout: 600_000 }, () => {
     }
   });
 
-  it('is the same after kill -9 in the middle of a redraw', async () => {
+  it('is the same after kill -9 in the middle of a redraw', { tags: 'long' }, async () => {
     // The first redraw is planned, and its rollouts are on their way.
     const killed = { queue: 'curriculum-killed', activity: 'reinforcement.rollouts', times: 2 };
     const { ref } = await resultAfterKill<StageResult>('reinforcement', input('another'), killed);

@@ -128,7 +128,7 @@ describe('a data set that refreshes every night', () => {
       input,
     );
     const trigger = (): Promise<string> => temporalCli('schedule', 'trigger', '--schedule-id', schedule);
-    let worker = workerProcess(queue);
+    let worker = workerProcess(queue, undefined, 'without-gpu');
     try {
       write(['a', 'b', 'c']);
       await trigger();
@@ -157,7 +157,7 @@ describe('a data set that refreshes every night', () => {
       await trigger();
       await expect.poll(skipped).toBe(1);
       expect((await nights()).map(({ status }) => status)).toEqual(['COMPLETED', 'RUNNING']);
-      worker = workerProcess(queue);
+      worker = workerProcess(queue, undefined, 'without-gpu');
       expect(await result(second)).toMatchObject({
         version: 2,
         added: 12,

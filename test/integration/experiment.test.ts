@@ -137,7 +137,7 @@ describe('the whole chain', () => {
     expect(await ended).toEqual([0, null]);
   });
 
-  it('gives its models with cards, whose Python loads and uses them', async () => {
+  it('gives its models with cards, whose Python loads and uses them', { tags: 'long' }, async () => {
     await firstRun();
     const { workflowId } = await firstRunHandle();
     const target = mkdtempSync(join(tmpdir(), 'models-'));

@@ -138,7 +138,7 @@ describe('hardening', () => {
     expect(two.ref.digest).toBe(one.ref.digest);
   });
 
-  it('loses the shard in which its worker is killed, and no other', async () => {
+  it('loses the shard in which its worker is killed, and no other', { tags: 'long' }, async () => {
     const named = (name: string): FilteredQuestionRow => ({
       ...EVENS,
       id: `q-${name}`,
@@ -163,7 +163,11 @@ describe('hardening', () => {
     const queue = 'hardening-killed';
     const held = new HeldRuntime(join(inject('stack').home, queue));
     held.hold('run', 'def second');
-    const first = workerProcess(queue, { ...inject('environment'), ACECODER_SANDBOX_PYTHON: held.python });
+    const first = workerProcess(
+      queue,
+      { ...inject('environment'), ACECODER_SANDBOX_PYTHON: held.python },
+      'without-gpu',
+    );
     const handle = await startWorkflow(
       'hardening',
       { inputs, config: { ...config, salt: 'killed' } },
@@ -171,7 +175,7 @@ describe('hardening', () => {
     );
     await held.held('run');
     await first.kill();
-    const second = workerProcess(queue);
+    const second = workerProcess(queue, undefined, 'without-gpu');
     try {
       const { ref } = (await handle.result()) as StageResult;
       expect(ref.key).not.toBe(undisturbed.ref.key);

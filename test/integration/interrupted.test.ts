@@ -84,70 +84,80 @@ describe('a training', () => {
     }
   });
 
-  it('makes the same reward model when the training is paused at a checkpoint and resumed', async () => {
-    const { rewardModel, preferences } = artifactsOf(await firstRun());
-    const { inputs } = await artifactStore().manifest(rewardModel);
-    const config = { ...micro('pause').stages.rewardModel, salt: 'paused' };
-    const { runtime, queue: taskQueue } = heldWorker();
-    runtime.hold('trainRewardModel');
-    const handle = await startWorkflow(
-      'rewardModel',
-      { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
-      { taskQueue },
-    );
-    const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
-    await expect.poll(checkpoints).not.toEqual([]);
-    await handle.signal('pause');
-    const { state } = await queryOf<{ state: string }>(handle, 'status');
-    expect(state).toBe('paused');
-    const pending = async (): Promise<number> => (await handle.describe()).raw.pendingActivities?.length ?? 0;
-    await expect.poll(pending).toBe(0);
-    expect((await handle.describe()).status.name).toBe('RUNNING');
-    expect(await checkpoints()).not.toEqual([]);
-    runtime.release('trainRewardModel');
-    await handle.signal('resume');
-    const result = (await handle.result()) as { ref: ArtifactRef };
-    expect(result.ref.digest).toBe(rewardModel.digest);
-  });
-
-  it('makes the same reward model at once when checkpoints cannot be stored, and says so meanwhile', async () => {
-    const { rewardModel, preferences } = artifactsOf(await firstRun());
-    const { inputs } = await artifactStore().manifest(rewardModel);
-    const config = { ...micro('away').stages.rewardModel, salt: 'away' };
-    const broken: string[] = [];
-    const away = await breakingStore(
-      ({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0,
-    );
-    const runtime = new HeldRuntime(join(inject('stack').home, 'away'));
-    const workers = workerProcess('away', { ...away.environment, ACECODER_PYTHON: runtime.python });
-    try {
+  it(
+    'makes the same reward model when the training is paused at a checkpoint and resumed',
+    { tags: 'long' },
+    async () => {
+      const { rewardModel, preferences } = artifactsOf(await firstRun());
+      const { inputs } = await artifactStore().manifest(rewardModel);
+      const config = { ...micro('pause').stages.rewardModel, salt: 'paused' };
+      const { runtime, queue: taskQueue } = heldWorker();
       runtime.hold('trainRewardModel');
       const handle = await startWorkflow(
         'rewardModel',
         { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
-        { taskQueue: 'away' },
+        { taskQueue },
       );
-      const messages = async (): Promise<string> =>
-        JSON.stringify(
-          ((await handle.describe()).raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) =>
-            (heartbeatDetails?.payloads ?? []).map(({ data }) => JSON.parse(Buffer.from(data!).toString()) as unknown),
-          ),
-        );
-      await expect
-        .poll(messages)
-        .toMatch(
-          /the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/,
-        );
+      const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
+      await expect.poll(checkpoints).not.toEqual([]);
+      await handle.signal('pause');
+      const { state } = await queryOf<{ state: string }>(handle, 'status');
+      expect(state).toBe('paused');
+      const pending = async (): Promise<number> => (await handle.describe()).raw.pendingActivities?.length ?? 0;
+      await expect.poll(pending).toBe(0);
+      expect((await handle.describe()).status.name).toBe('RUNNING');
+      expect(await checkpoints()).not.toEqual([]);
       runtime.release('trainRewardModel');
-      const { ref } = (await handle.result()) as { ref: ArtifactRef };
-      expect(ref.digest).toBe(rewardModel.digest);
-      expect(broken).not.toEqual([]);
-      expect((await artifactStore().manifest(ref)).producer.attempt).toBe(1);
-    } finally {
-      await workers.stop();
-      away.close();
-    }
-  });
+      await handle.signal('resume');
+      const result = (await handle.result()) as { ref: ArtifactRef };
+      expect(result.ref.digest).toBe(rewardModel.digest);
+    },
+  );
+
+  it(
+    'makes the same reward model at once when checkpoints cannot be stored, and says so meanwhile',
+    { tags: 'long' },
+    async () => {
+      const { rewardModel, preferences } = artifactsOf(await firstRun());
+      const { inputs } = await artifactStore().manifest(rewardModel);
+      const config = { ...micro('away').stages.rewardModel, salt: 'away' };
+      const broken: string[] = [];
+      const away = await breakingStore(
+        ({ method, url }) => method === 'PUT' && url!.includes('/checkpoints/') && broken.push(url!) > 0,
+      );
+      const runtime = new HeldRuntime(join(inject('stack').home, 'away'));
+      const workers = workerProcess('away', { ...away.environment, ACECODER_PYTHON: runtime.python });
+      try {
+        runtime.hold('trainRewardModel');
+        const handle = await startWorkflow(
+          'rewardModel',
+          { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
+          { taskQueue: 'away' },
+        );
+        const messages = async (): Promise<string> =>
+          JSON.stringify(
+            ((await handle.describe()).raw.pendingActivities ?? []).flatMap(({ heartbeatDetails }) =>
+              (heartbeatDetails?.payloads ?? []).map(
+                ({ data }) => JSON.parse(Buffer.from(data!).toString()) as unknown,
+              ),
+            ),
+          );
+        await expect
+          .poll(messages)
+          .toMatch(
+            /the checkpoint of step \d+ is not stored: the store at http:\S+ \(ACECODER_S3_ENDPOINT\) does not answer/,
+          );
+        runtime.release('trainRewardModel');
+        const { ref } = (await handle.result()) as { ref: ArtifactRef };
+        expect(ref.digest).toBe(rewardModel.digest);
+        expect(broken).not.toEqual([]);
+        expect((await artifactStore().manifest(ref)).producer.attempt).toBe(1);
+      } finally {
+        await workers.stop();
+        away.close();
+      }
+    },
+  );
 });
 
 describe('cancelling', () => {
@@ -177,7 +187,7 @@ describe('cancelling', () => {
 });
 
 describe('a reset of a terminated experiment', () => {
-  it('starts the stage again that was ended with it, as soon as somebody asks', async () => {
+  it('starts the stage again that was ended with it, as soon as somebody asks', { tags: 'long' }, async () => {
     const { runtime, queue: taskQueue } = heldWorker();
     runtime.hold('sample');
     const experiment = micro('terminated');

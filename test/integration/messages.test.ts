@@ -55,63 +55,67 @@ describe('a message that is none', () => {
     expect(garbage()).toHaveLength(200);
   });
 
-  it('is ignored or refused by every workflow, while another experiment starts on the same worker', async () => {
-    const { workflow } = await temporalClient();
-    const pending = WORKFLOWS.map(async (type) => {
-      const handles = new Map<string, WorkflowHandle>();
-      const messages = [...garbage(), ...undecodable()].flatMap((payload) =>
-        SIGNALS.map((signal) => ({ signal, payload })),
-      );
-      await eachOf(messages.length, AT_ONCE, async (index) => {
-        const { signal, payload } = messages[index]!;
-        // A workflow that needs no other worker ends at once, and the next signal starts it anew.
-        const handle = await workflow.signalWithStart<Workflow, [unknown]>(type, {
-          taskQueue: queue,
-          workflowId: `garbage-${type}-${queue}`,
-          args: [type === 'experiment' ? experimentInput('garbage') : {}],
-          signal,
-          signalArgs: [payload],
-        });
-        handles.set(handle.signaledRunId, workflow.getHandle(handle.workflowId, handle.signaledRunId));
-      });
-      return [...handles.values()];
-    });
-    const target = await startWorkflow('experiment', experimentInput('target'), { taskQueue: queue });
-    const refused = UPDATES.map(async (update) => {
-      const taken: unknown[] = [];
-      const payloads = [...garbage(), ...undecodable()];
-      await eachOf(payloads.length, UPDATES_AT_ONCE, async (index) => {
-        const answer = await until(
-          () => answerOf(target.executeUpdate<unknown, [unknown]>(update, { args: [payloads[index]] })),
-          // A workflow task that came too late on a busy host is repeated. One that fails for ever is seen below.
-          (text) => !/Workflow Task in failed state/.test(text),
+  it(
+    'is ignored or refused by every workflow, while another experiment starts on the same worker',
+    { tags: 'long' },
+    async () => {
+      const { workflow } = await temporalClient();
+      const pending = WORKFLOWS.map(async (type) => {
+        const handles = new Map<string, WorkflowHandle>();
+        const messages = [...garbage(), ...undecodable()].flatMap((payload) =>
+          SIGNALS.map((signal) => ({ signal, payload })),
         );
-        if (answer !== 'refused') taken.push(answer);
+        await eachOf(messages.length, AT_ONCE, async (index) => {
+          const { signal, payload } = messages[index]!;
+          // A workflow that needs no other worker ends at once, and the next signal starts it anew.
+          const handle = await workflow.signalWithStart<Workflow, [unknown]>(type, {
+            taskQueue: queue,
+            workflowId: `garbage-${type}-${queue}`,
+            args: [type === 'experiment' ? experimentInput('garbage') : {}],
+            signal,
+            signalArgs: [payload],
+          });
+          handles.set(handle.signaledRunId, workflow.getHandle(handle.workflowId, handle.signaledRunId));
+        });
+        return [...handles.values()];
       });
-      return taken;
-    });
-    const other = await startWorkflow('experiment', experimentInput('other'), { taskQueue: queue });
-    const taken = (await Promise.all(refused)).flat();
-    expect(await failedTasks(target)).toEqual([]);
-    expect(taken).toEqual([]);
-    const sent = (await Promise.all(pending)).flat();
-    expect((await queryOf<ExperimentStatus>(other, 'status')).state).toBe('running');
+      const target = await startWorkflow('experiment', experimentInput('target'), { taskQueue: queue });
+      const refused = UPDATES.map(async (update) => {
+        const taken: unknown[] = [];
+        const payloads = [...garbage(), ...undecodable()];
+        await eachOf(payloads.length, UPDATES_AT_ONCE, async (index) => {
+          const answer = await until(
+            () => answerOf(target.executeUpdate<unknown, [unknown]>(update, { args: [payloads[index]] })),
+            // A workflow task that came too late on a busy host is repeated. One that fails for ever is seen below.
+            (text) => !/Workflow Task in failed state/.test(text),
+          );
+          if (answer !== 'refused') taken.push(answer);
+        });
+        return taken;
+      });
+      const other = await startWorkflow('experiment', experimentInput('other'), { taskQueue: queue });
+      const taken = (await Promise.all(refused)).flat();
+      expect(await failedTasks(target)).toEqual([]);
+      expect(taken).toEqual([]);
+      const sent = (await Promise.all(pending)).flat();
+      expect((await queryOf<ExperimentStatus>(other, 'status')).state).toBe('running');
 
-    const payloads = [...garbage(), ...undecodable()];
-    for (const signal of SIGNALS)
-      await eachOf(payloads.length, AT_ONCE, (index) => target.signal(signal, payloads[index]));
-    await target.signal('resume');
-    const status = await statusWhere(target, ({ state }) => state === 'running');
-    expect(status.stages.every(({ progress }) => progress === undefined)).toBe(true);
-    expect(await updateOf(target, 'abandon', { reason: 'enough' })).toBe('abandoned: enough');
-    expect(await failureOf(target)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
-    await other.cancel();
-    await expect(other.result()).rejects.toThrow(/cancelled/i);
+      const payloads = [...garbage(), ...undecodable()];
+      for (const signal of SIGNALS)
+        await eachOf(payloads.length, AT_ONCE, (index) => target.signal(signal, payloads[index]));
+      await target.signal('resume');
+      const status = await statusWhere(target, ({ state }) => state === 'running');
+      expect(status.stages.every(({ progress }) => progress === undefined)).toBe(true);
+      expect(await updateOf(target, 'abandon', { reason: 'enough' })).toBe('abandoned: enough');
+      expect(await failureOf(target)).toEqual({ type: 'Abandoned', message: 'abandoned: enough' });
+      await other.cancel();
+      await expect(other.result()).rejects.toThrow(/cancelled/i);
 
-    const tasks = await Promise.all([target, other, ...sent].map(failedTasks));
-    expect(tasks.flat()).toEqual([]);
-    await Promise.all(sent.map((handle) => handle.terminate().catch(() => undefined)));
-  });
+      const tasks = await Promise.all([target, other, ...sent].map(failedTasks));
+      expect(tasks.flat()).toEqual([]);
+      await Promise.all(sent.map((handle) => handle.terminate().catch(() => undefined)));
+    },
+  );
 });
 
 describe('an abandonment', () => {

@@ -140,7 +140,7 @@ describe('repair turns', { timeout: 600_000 }, () => {
     }
   });
 
-  it('are the same after kill -9 in the middle of a second turn', async () => {
+  it('are the same after kill -9 in the middle of a second turn', { tags: 'long' }, async () => {
     // The feedback is stored, and the rollouts of the second turn are on their way.
     const killed = { queue: 'repair-killed', activity: 'reinforcement.rollouts', times: 2 };
     const { ref } = await resultAfterKill<StageResult>('reinforcement', input('another'), killed);

@@ -120,7 +120,7 @@ describe.concurrent('programs that were judged before', () => {
     expect(await collect(artifactStore().rowsOf(programs, ProgramRow))).toHaveLength(QUESTIONS * PROGRAMS);
   });
 
-  it('run each new cell once in 256 shards, and give the rows of one', async () => {
+  it('run each new cell once in 256 shards, and give the rows of one', { tags: 'long' }, async () => {
     const few = questions
       .slice(0, 7)
       .map(({ id }, at) => ({ questionId: id, add: [`assert ${nameOf(at)}(6) == ${6 + at}`] }));
@@ -265,37 +265,41 @@ describe.concurrent('RL rounds', () => {
   });
 });
 
-it.concurrent('a worker that is killed loses a batch at most, and no cell is counted twice', async () => {
-  const taskQueue = `reverify-${randomUUID()}`;
-  const store = artifactStore();
-  const tests = file(
-    'tests',
-    questions.map(({ id }, at) => ({ questionId: id, add: [`assert ${nameOf(at)}(5) == ${5 + at} # ${run}`] })),
-  );
-  const first = workerProcess(taskQueue);
-  const handle = await startWorkflow(
-    'reverify',
-    { inputs: { programs, tests }, execution: { batch: 8 }, compare: 0 },
-    { taskQueue },
-  );
-  const { runId } = await handle.describe();
-  type Cells = { by: { runId: string }; runs: { program: string }[] };
-  const stored = async (): Promise<Map<string, Cells>> => {
-    const names = [...(await store.keys('cells/'))];
-    const all = await Promise.all(names.map(async (name) => [name, (await store.getJson(name)) as Cells] as const));
-    return new Map(all.filter(([, { by }]) => by.runId === runId));
-  };
-  await until(stored, ({ size }) => size > 0);
-  await first.kill();
-  const left = await stored();
-  const second = workerProcess(taskQueue);
-  try {
-    expect(await handle.result()).toMatchObject({ cells: QUESTIONS * PROGRAMS });
-    const ran = await stored();
-    expect([...ran.keys()]).toEqual(expect.arrayContaining([...left.keys()]));
-    const programs = [...ran.values()].flatMap(({ runs }) => runs.map(({ program }) => program));
-    expect([programs.length, new Set(programs).size]).toEqual([QUESTIONS * PROGRAMS, QUESTIONS * PROGRAMS]);
-  } finally {
-    await second.stop();
-  }
-});
+it.concurrent(
+  'a worker that is killed loses a batch at most, and no cell is counted twice',
+  { tags: 'long' },
+  async () => {
+    const taskQueue = `reverify-${randomUUID()}`;
+    const store = artifactStore();
+    const tests = file(
+      'tests',
+      questions.map(({ id }, at) => ({ questionId: id, add: [`assert ${nameOf(at)}(5) == ${5 + at} # ${run}`] })),
+    );
+    const first = workerProcess(taskQueue, undefined, 'without-gpu');
+    const handle = await startWorkflow(
+      'reverify',
+      { inputs: { programs, tests }, execution: { batch: 8 }, compare: 0 },
+      { taskQueue },
+    );
+    const { runId } = await handle.describe();
+    type Cells = { by: { runId: string }; runs: { program: string }[] };
+    const stored = async (): Promise<Map<string, Cells>> => {
+      const names = [...(await store.keys('cells/'))];
+      const all = await Promise.all(names.map(async (name) => [name, (await store.getJson(name)) as Cells] as const));
+      return new Map(all.filter(([, { by }]) => by.runId === runId));
+    };
+    await until(stored, ({ size }) => size > 0);
+    await first.kill();
+    const left = await stored();
+    const second = workerProcess(taskQueue, undefined, 'without-gpu');
+    try {
+      expect(await handle.result()).toMatchObject({ cells: QUESTIONS * PROGRAMS });
+      const ran = await stored();
+      expect([...ran.keys()]).toEqual(expect.arrayContaining([...left.keys()]));
+      const programs = [...ran.values()].flatMap(({ runs }) => runs.map(({ program }) => program));
+      expect([programs.length, new Set(programs).size]).toEqual([QUESTIONS * PROGRAMS, QUESTIONS * PROGRAMS]);
+    } finally {
+      await second.stop();
+    }
+  },
+);

@@ -118,7 +118,7 @@ describe('hidden tests', { timeout: 600_000 }, () => {
     },
   });
 
-  it('are the same after kill -9', async () => {
+  it('are the same after kill -9', { tags: 'long' }, async () => {
     const queue = 'watch-killed';
     const environment = inject('environment');
     const first = workerProcess(queue, environment);

@@ -137,57 +137,61 @@ describe('rounds', () => {
     expect(await requestsFor(handle, 'reinforcement.update')).toHaveLength(3);
   });
 
-  it('trains rounds again whose optimizer state was on a host that is lost, and ends in the same bytes', async () => {
-    const { filtering, reinforcement } = artifactsOf(await firstRun());
-    const store = artifactStore();
-    const policy = await startOf(reinforcement);
-    const { algorithm, ...stage } = micro('states').stages.reinforcement;
-    const input = (options: object, execution: object): object => ({
-      inputs: { questions: filtering, policy },
-      config: {
-        ...stage,
-        ...{ reward: {}, seed: 9, rounds: 4, algorithm: { ...(algorithm as object), ...options }, execution },
-      },
-    });
-    const statesOf = async (ref: ArtifactRef): Promise<ManifestFile[]> =>
-      (await store.manifest(ref)).files.filter(({ name }) => isTrainingState(name));
-    const homes = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'acecoder-host-')));
-    const hostOf = (home: string) => workerProcess('states', { ...inject('environment'), ACECODER_HOME: home });
-    let worker = hostOf(homes[0]!);
-    try {
-      const handle = await startWorkflow('reinforcement', input({}, { storeStateEvery: 3, keepRounds: 1 }), {
-        taskQueue: 'states',
+  it(
+    'trains rounds again whose optimizer state was on a host that is lost, and ends in the same bytes',
+    { tags: 'long' },
+    async () => {
+      const { filtering, reinforcement } = artifactsOf(await firstRun());
+      const store = artifactStore();
+      const policy = await startOf(reinforcement);
+      const { algorithm, ...stage } = micro('states').stages.reinforcement;
+      const input = (options: object, execution: object): object => ({
+        inputs: { questions: filtering, policy },
+        config: {
+          ...stage,
+          ...{ reward: {}, seed: 9, rounds: 4, algorithm: { ...(algorithm as object), ...options }, execution },
+        },
       });
-      const updates = async (): Promise<number> => (await requestsFor(handle, 'reinforcement.update')).length;
-      await expect.poll(updates).toBeGreaterThanOrEqual(3);
-      await worker.kill();
-      const before = await updates();
-      rmSync(homes[0]!, { recursive: true, force: true });
-      worker = hostOf(homes[1]!);
-      const { ref } = (await handle.result()) as { ref: ArtifactRef };
-      const [first, second, third, last] = [...(await roundsOf(store, ref)).values()];
-      const isStored = async (round: ArtifactRef): Promise<boolean> =>
-        !(await store.missingBlob(await statesOf(round), { fresh: false }));
-      if (before === 3) {
-        // The third round lacked the second one's state, and that the first one's: both asked twice, and two were made
-        // again.
-        expect(await updates()).toBe(4 + 2 + 2);
-        expect(await Promise.all([first!, second!].map(isStored))).toEqual([true, true]);
-      }
-      expect(await Promise.all([third!, last!].map(isStored))).toEqual([true, true]);
+      const statesOf = async (ref: ArtifactRef): Promise<ManifestFile[]> =>
+        (await store.manifest(ref)).files.filter(({ name }) => isTrainingState(name));
+      const homes = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'acecoder-host-')));
+      const hostOf = (home: string) => workerProcess('states', { ...inject('environment'), ACECODER_HOME: home });
+      let worker = hostOf(homes[0]!);
+      try {
+        const handle = await startWorkflow('reinforcement', input({}, { storeStateEvery: 3, keepRounds: 1 }), {
+          taskQueue: 'states',
+        });
+        const updates = async (): Promise<number> => (await requestsFor(handle, 'reinforcement.update')).length;
+        await expect.poll(updates).toBeGreaterThanOrEqual(3);
+        await worker.kill();
+        const before = await updates();
+        rmSync(homes[0]!, { recursive: true, force: true });
+        worker = hostOf(homes[1]!);
+        const { ref } = (await handle.result()) as { ref: ArtifactRef };
+        const [first, second, third, last] = [...(await roundsOf(store, ref)).values()];
+        const isStored = async (round: ArtifactRef): Promise<boolean> =>
+          !(await store.missingBlob(await statesOf(round), { fresh: false }));
+        if (before === 3) {
+          // The third round lacked the second one's state, and that the first one's: both asked twice, and two were made
+          // again.
+          expect(await updates()).toBe(4 + 2 + 2);
+          expect(await Promise.all([first!, second!].map(isStored))).toEqual([true, true]);
+        }
+        expect(await Promise.all([third!, last!].map(isStored))).toEqual([true, true]);
 
-      // Its default, written down, gives updates keys of their own, and leaves what they make untouched.
-      const plain = await startWorkflow('reinforcement', input({ endWeight: 1 }, {}));
-      const { ref: same } = (await plain.result()) as { ref: ArtifactRef };
-      expect(same.key).not.toBe(ref.key);
-      const digests = async (newest: ArtifactRef): Promise<string[]> =>
-        [...(await roundsOf(store, newest)).values()].map(({ digest }) => digest);
-      expect(await digests(ref)).toEqual(await digests(same));
-    } finally {
-      await worker.stop();
-      for (const home of homes) rmSync(home, { recursive: true, force: true });
-    }
-  });
+        // Its default, written down, gives updates keys of their own, and leaves what they make untouched.
+        const plain = await startWorkflow('reinforcement', input({ endWeight: 1 }, {}));
+        const { ref: same } = (await plain.result()) as { ref: ArtifactRef };
+        expect(same.key).not.toBe(ref.key);
+        const digests = async (newest: ArtifactRef): Promise<string[]> =>
+          [...(await roundsOf(store, newest)).values()].map(({ digest }) => digest);
+        expect(await digests(ref)).toEqual(await digests(same));
+      } finally {
+        await worker.stop();
+        for (const home of homes) rmSync(home, { recursive: true, force: true });
+      }
+    },
+  );
 });
 
 describe('sampling', () => {

@@ -542,13 +542,17 @@ describe('a worker behind a store that fails', () => {
   /** A worker whose store is the proxy, with objects of its own. */
   function behind(proxy: FaultyProxy): { queue: string; worker: ReturnType<typeof workerProcess> } {
     const queue = `faults-${randomUUID().slice(0, 8)}`;
-    const worker = workerProcess(queue, {
-      ...inject('environment'),
-      ACECODER_S3_ENDPOINT: proxy.endpoint,
-      ACECODER_S3_PREFIX: queue,
-      ACECODER_STORE_RETRY_SECONDS: '2',
-      ACECODER_STORE_IDLE_SECONDS: '1',
-    });
+    const worker = workerProcess(
+      queue,
+      {
+        ...inject('environment'),
+        ACECODER_S3_ENDPOINT: proxy.endpoint,
+        ACECODER_S3_PREFIX: queue,
+        ACECODER_STORE_RETRY_SECONDS: '2',
+        ACECODER_STORE_IDLE_SECONDS: '1',
+      },
+      'without-gpu',
+    );
     return { queue, worker };
   }
   /** The worker has found its store, and works. */

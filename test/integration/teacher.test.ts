@@ -296,7 +296,7 @@ describe('a reply of a vendor to the second of three seeds', () => {
     await flows(SHARED_QUEUE);
   });
 
-  it('does the same where the llm worker is killed in between', async () => {
+  it('does the same where the llm worker is killed in between', { tags: 'long' }, async () => {
     const queue = `vendors-${randomUUID()}`;
     const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
     let llm = workerProcess(queue, inject('environment'), 'llm');
@@ -737,41 +737,45 @@ describe('a batch', () => {
     });
   });
 
-  it('is re-attached after kill -9, whether its id was stored or not, and never sent again', async () => {
-    const queue = `batch-${randomUUID()}`;
-    const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
-    let llm = workerProcess(queue, inject('environment'), 'llm');
-    const made = new Gate();
-    fake.onBatch = (batch) => {
-      batch.status = 'in_progress';
-      made.open();
-      // Its maker dies before it hears of it.
-      return new Promise(() => undefined);
-    };
-    try {
-      const settings = { ...batched({ window: 1 }), shardSize: 5 };
-      const handle = await synthesis(10, settings, queue);
-      await made.passed();
-      await llm.kill();
-      llm = workerProcess(queue, inject('environment'), 'llm');
-      await expect.poll(() => fake.batches[0]!.looks).toBeGreaterThan(0);
-      await llm.kill();
-      fake.batches[0]!.status = 'completed';
-      fake.onBatch = () => undefined;
-      llm = workerProcess(queue, inject('environment'), 'llm');
-      const { metrics } = (await handle.result()) as StageResult;
-      expect(fake.batches).toHaveLength(2);
-      expect(fake.requests).toHaveLength(0);
-      expect(metrics).toMatchObject({
-        questions: 10,
-        replies: 10,
-        costUsd: expect.closeTo(10 * REPLY_USD * 0.5, 9) as number,
-      });
-    } finally {
-      await llm.stop();
-      await pipeline.stop();
-    }
-  });
+  it(
+    'is re-attached after kill -9, whether its id was stored or not, and never sent again',
+    { tags: 'long' },
+    async () => {
+      const queue = `batch-${randomUUID()}`;
+      const pipeline = workerProcess(queue, inject('environment'), 'pipeline');
+      let llm = workerProcess(queue, inject('environment'), 'llm');
+      const made = new Gate();
+      fake.onBatch = (batch) => {
+        batch.status = 'in_progress';
+        made.open();
+        // Its maker dies before it hears of it.
+        return new Promise(() => undefined);
+      };
+      try {
+        const settings = { ...batched({ window: 1 }), shardSize: 5 };
+        const handle = await synthesis(10, settings, queue);
+        await made.passed();
+        await llm.kill();
+        llm = workerProcess(queue, inject('environment'), 'llm');
+        await expect.poll(() => fake.batches[0]!.looks).toBeGreaterThan(0);
+        await llm.kill();
+        fake.batches[0]!.status = 'completed';
+        fake.onBatch = () => undefined;
+        llm = workerProcess(queue, inject('environment'), 'llm');
+        const { metrics } = (await handle.result()) as StageResult;
+        expect(fake.batches).toHaveLength(2);
+        expect(fake.requests).toHaveLength(0);
+        expect(metrics).toMatchObject({
+          questions: 10,
+          replies: 10,
+          costUsd: expect.closeTo(10 * REPLY_USD * 0.5, 9) as number,
+        });
+      } finally {
+        await llm.stop();
+        await pipeline.stop();
+      }
+    },
+  );
 
   it('is as large as the budget pays for, and refused with the reason of the endpoint', async () => {
     // A request reserves its prompt's bytes and its longest reply: two of them fit, half a price each.
