@@ -9,8 +9,9 @@ import { home as acecoderHome, root, venvPython } from '../infra/setup/paths.mjs
 import { checkStore, rememberedStore } from '../infra/setup/store-choice.mjs';
 import { checkTemporal } from '../infra/setup/temporal-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
+import { workflowBundle } from '../workers/workflow-bundle.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
-import { SHARED_QUEUE, workerProcess } from './fixtures/harness.js';
+import { SHARED_QUEUE, startWorker } from './fixtures/harness.js';
 import { startSweeper } from './fixtures/start-sweeper.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -40,10 +41,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const seedsPath = join(home, 'seeds.jsonl');
   writeFileSync(seedsPath, seeds.map((seed) => `${JSON.stringify(seed)}\n`).join(''));
   const services = createServices({ env: environment, label: 'micro' });
+  // Built before the first worker starts, or else each of the first workers builds one.
+  const built = workflowBundle(join(home, 'cache', 'workflows'), services);
   const model = await microModel(services.models, seeds, join(acecoderHome(), 'models')).finally(() =>
     services.close(),
   );
-  const workers = workerProcess(SHARED_QUEUE, environment);
+  await built;
+  const workers = startWorker(SHARED_QUEUE, environment);
   project.provide('stack', stack);
   project.provide('environment', environment);
   project.provide('seeds', seedsPath);

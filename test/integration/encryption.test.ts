@@ -152,7 +152,7 @@ describe('workers and clients with a key', () => {
     expect(await shown(id)).not.toContain(SECRET);
   });
 
-  it('read and go on with what began before encryption', async () => {
+  it('read and go on with what began before encryption', { tags: 'long' }, async () => {
     const before = `${queue}-before`;
     const plain = startWorker(before, undefined);
     const client = await clientWith(undefined);

@@ -33,56 +33,60 @@ function heldWorker(): NonNullable<typeof held> {
 afterAll(() => held?.stop());
 
 describe('a training', () => {
-  it('makes the same reward model when its worker is killed twice: from a checkpoint of its host, and of the store', async () => {
-    const { rewardModel, preferences } = artifactsOf(await firstRun());
-    const store = artifactStore();
-    const { inputs } = await store.manifest(rewardModel);
-    // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
-    const config = { ...micro('kill').stages.rewardModel, salt: 'killed' };
-    const queue = 'kill';
-    const runtime = new HeldRuntime(join(inject('stack').home, queue));
-    const environment: Record<string, string> = { ...inject('environment'), ACECODER_PYTHON: runtime.python };
-    const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
-    const other = { ...environment, ACECODER_HOME: otherHome };
-    let workers = workerProcess(queue, environment);
-    const resumed = ({ ACECODER_HOME: home }: Record<string, string>): RegExpExecArray | null => {
-      const log = readFileSync(join(home!, 'logs', `workers-${queue}.log`), 'utf8');
-      return /resuming from step [1-9]\d*, of a checkpoint of ([a-z]+ [a-z]+)/.exec(log);
-    };
-    try {
-      runtime.hold('trainRewardModel');
-      const handle = await startWorkflow(
-        'rewardModel',
-        { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
-        { taskQueue: queue },
-      );
-      const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
-      await expect.poll(checkpoints).not.toEqual([]);
-      await workers.kill();
-      // What the host has is all there is.
-      await store.remove(await checkpoints());
-      runtime.hold('trainRewardModel');
-      workers = workerProcess(queue, environment);
-      await runtime.held('trainRewardModel');
-      expect(resumed(environment)?.[1]).toBe('this host');
-      await expect.poll(checkpoints).not.toEqual([]);
-      await workers.kill();
-      // What the store has is all that another host finds.
-      runtime.release('trainRewardModel');
-      workers = workerProcess(queue, other);
-      const result = (await handle.result()) as { ref: ArtifactRef; reused: boolean };
-      expect(resumed(other)?.[1]).toBe('the store');
-      expect(result.ref.key).not.toBe(rewardModel.key);
-      expect(result.ref.digest).toBe(rewardModel.digest);
-      const { producer, stageKey } = await store.manifest(result.ref);
-      expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(2);
-      expect(await checkpoints()).toEqual([]);
-      expect(existsSync(join(otherHome, 'cache', 'checkpoints', stageKey))).toBe(false);
-    } finally {
-      await workers.stop();
-      rmSync(otherHome, { recursive: true, force: true });
-    }
-  });
+  it(
+    'makes the same reward model when its worker is killed twice: from a checkpoint of its host, and of the store',
+    { tags: 'long' },
+    async () => {
+      const { rewardModel, preferences } = artifactsOf(await firstRun());
+      const store = artifactStore();
+      const { inputs } = await store.manifest(rewardModel);
+      // A salt of its own gives the training a key of its own, and leaves what it makes untouched.
+      const config = { ...micro('kill').stages.rewardModel, salt: 'killed' };
+      const queue = 'kill';
+      const runtime = new HeldRuntime(join(inject('stack').home, queue));
+      const environment: Record<string, string> = { ...inject('environment'), ACECODER_PYTHON: runtime.python };
+      const otherHome = mkdtempSync(join(tmpdir(), 'acecoder-other-host-'));
+      const other = { ...environment, ACECODER_HOME: otherHome };
+      let workers = workerProcess(queue, environment);
+      const resumed = ({ ACECODER_HOME: home }: Record<string, string>): RegExpExecArray | null => {
+        const log = readFileSync(join(home!, 'logs', `workers-${queue}.log`), 'utf8');
+        return /resuming from step [1-9]\d*, of a checkpoint of ([a-z]+ [a-z]+)/.exec(log);
+      };
+      try {
+        runtime.hold('trainRewardModel');
+        const handle = await startWorkflow(
+          'rewardModel',
+          { inputs: { pairs: preferences, backbone: inputs['backbone'] }, config },
+          { taskQueue: queue },
+        );
+        const checkpoints = checkpointsOf(await runtime.held('trainRewardModel'));
+        await expect.poll(checkpoints).not.toEqual([]);
+        await workers.kill();
+        // What the host has is all there is.
+        await store.remove(await checkpoints());
+        runtime.hold('trainRewardModel');
+        workers = workerProcess(queue, environment);
+        await runtime.held('trainRewardModel');
+        expect(resumed(environment)?.[1]).toBe('this host');
+        await expect.poll(checkpoints).not.toEqual([]);
+        await workers.kill();
+        // What the store has is all that another host finds.
+        runtime.release('trainRewardModel');
+        workers = workerProcess(queue, other);
+        const result = (await handle.result()) as { ref: ArtifactRef; reused: boolean };
+        expect(resumed(other)?.[1]).toBe('the store');
+        expect(result.ref.key).not.toBe(rewardModel.key);
+        expect(result.ref.digest).toBe(rewardModel.digest);
+        const { producer, stageKey } = await store.manifest(result.ref);
+        expect(producer.attempt, 'the attempt that finished the training').toBeGreaterThan(2);
+        expect(await checkpoints()).toEqual([]);
+        expect(existsSync(join(otherHome, 'cache', 'checkpoints', stageKey))).toBe(false);
+      } finally {
+        await workers.stop();
+        rmSync(otherHome, { recursive: true, force: true });
+      }
+    },
+  );
 
   it(
     'makes the same reward model when the training is paused at a checkpoint and resumed',

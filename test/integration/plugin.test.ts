@@ -293,22 +293,26 @@ describe('the packed plugin', () => {
     expect(await stopAll()).not.toContain('Error');
   });
 
-  it('serves an application without workflows of its own, through TLS with an API key', async ({ skip }) => {
-    skip(
-      spawnSync('openssl', ['version']).status !== 0,
-      'TLS NOT CHECKED: there is no openssl on PATH to make a certificate',
-    );
-    const { profile, calls, close } = await tlsInFrontOf(inject('stack').address);
-    try {
-      start([process.execPath, 'plain-worker.js'], profile);
-      expect(await pairsOf('data', { salt: 'tls' })).toMatchObject({ reused: false, metrics: { pairs: 25 } });
-      expect(calls().refused).toBe(0);
-      expect(calls().forwarded).toBeGreaterThan(10);
-    } finally {
-      await stopAll();
-      await close();
-    }
-  });
+  it(
+    'serves an application without workflows of its own, through TLS with an API key',
+    { tags: 'long' },
+    async ({ skip }) => {
+      skip(
+        spawnSync('openssl', ['version']).status !== 0,
+        'TLS NOT CHECKED: there is no openssl on PATH to make a certificate',
+      );
+      const { profile, calls, close } = await tlsInFrontOf(inject('stack').address);
+      try {
+        start([process.execPath, 'plain-worker.js'], profile);
+        expect(await pairsOf('data', { salt: 'tls' })).toMatchObject({ reused: false, metrics: { pairs: 25 } });
+        expect(calls().refused).toBe(0);
+        expect(calls().forwarded).toBeGreaterThan(10);
+      } finally {
+        await stopAll();
+        await close();
+      }
+    },
+  );
 });
 
 /**

@@ -195,42 +195,46 @@ describe('rounds', () => {
 });
 
 describe('sampling', () => {
-  it('samples by another engine under a key of its own, and only where the worker has it', async () => {
-    const { filtering, reinforcement } = artifactsOf(await firstRun());
-    const policy = await startOf(reinforcement);
-    const config = {
-      ...micro('vllm').stages.sampling,
-      samples: 2,
-      maxNewTokens: 24,
-      questions: { train: 3, heldOut: 1 },
-    };
-    const start = (engine: string, taskQueue?: string): Promise<WorkflowHandle> =>
-      startWorkflow(
-        'sampling',
-        { inputs: { questions: filtering, policy }, config: { ...config, engine } },
-        taskQueue ? { taskQueue } : {},
-      );
-    expect(await failureOf(await start('vllm'))).toMatchObject({
-      type: 'InvalidExperiment',
-      message: expect.stringContaining(
-        'config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`',
-      ),
-    });
-    const workers = workerProcess('vllm', {
-      ...inject('environment'),
-      ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home),
-    });
-    try {
-      const { ref } = (await (await start('vllm', 'vllm')).result()) as { ref: ArtifactRef };
-      const programs = await rowsOf<ProgramRow>(ref, ProgramRow);
-      expect(programs).toHaveLength(8);
-      const other = (await (await start('transformers')).result()) as { ref: ArtifactRef };
-      expect(other.ref.key).not.toBe(ref.key);
-      expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(
-        programs.map(({ questionId }) => questionId),
-      );
-    } finally {
-      await workers.stop();
-    }
-  });
+  it(
+    'samples by another engine under a key of its own, and only where the worker has it',
+    { tags: 'long' },
+    async () => {
+      const { filtering, reinforcement } = artifactsOf(await firstRun());
+      const policy = await startOf(reinforcement);
+      const config = {
+        ...micro('vllm').stages.sampling,
+        samples: 2,
+        maxNewTokens: 24,
+        questions: { train: 3, heldOut: 1 },
+      };
+      const start = (engine: string, taskQueue?: string): Promise<WorkflowHandle> =>
+        startWorkflow(
+          'sampling',
+          { inputs: { questions: filtering, policy }, config: { ...config, engine } },
+          taskQueue ? { taskQueue } : {},
+        );
+      expect(await failureOf(await start('vllm'))).toMatchObject({
+        type: 'InvalidExperiment',
+        message: expect.stringContaining(
+          'config.engine: the GPU worker has no vLLM: install it there with `npm run setup -- --vllm`',
+        ),
+      });
+      const workers = workerProcess('vllm', {
+        ...inject('environment'),
+        ACECODER_VLLM_PYTHON: fakeVllmPython(inject('stack').home),
+      });
+      try {
+        const { ref } = (await (await start('vllm', 'vllm')).result()) as { ref: ArtifactRef };
+        const programs = await rowsOf<ProgramRow>(ref, ProgramRow);
+        expect(programs).toHaveLength(8);
+        const other = (await (await start('transformers')).result()) as { ref: ArtifactRef };
+        expect(other.ref.key).not.toBe(ref.key);
+        expect((await rowsOf<ProgramRow>(other.ref, ProgramRow)).map(({ questionId }) => questionId)).toEqual(
+          programs.map(({ questionId }) => questionId),
+        );
+      } finally {
+        await workers.stop();
+      }
+    },
+  );
 });

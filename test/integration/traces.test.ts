@@ -193,7 +193,7 @@ describe('an experiment whose first worker is killed', () => {
 });
 
 describe('a collector that never answers', () => {
-  it('holds up neither a stage nor the end of its worker', async () => {
+  it('holds up neither a stage nor the end of its worker', { tags: 'long' }, async () => {
     const queue = `untraced-${randomUUID().slice(0, 8)}`;
     const collector = await fakeCollector('never');
     const worker = workerProcess(queue, { ...inject('environment'), ACECODER_OTLP: collector.url }, 'without-gpu');
