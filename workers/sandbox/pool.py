@@ -208,7 +208,7 @@ class Pool:
         else:
             raise ServiceError(
                 "SandboxUnavailable",
-                f"No isolation works on this host, so no program is run ({'; '.join(failures)}). Install bubblewrap.",
+                f"No isolation works on this host, so no program is run ({'; '.join(failures)}). {wall.advice()}",
             )
         hello = self._zygotes[0].wall.hello
         self.python_version = str(hello["python"])

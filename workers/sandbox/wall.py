@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -41,6 +42,7 @@ _LIBRARY_ENVIRONMENT = {
 _START_SECONDS = 30
 # Above the ids of people and below those of nobody and of containers; one id for each zygote.
 _FIRST_USER_ID = 59_000
+_CAP_SYS_ADMIN = 21
 
 
 SCRATCH = "/tmp"
@@ -211,6 +213,22 @@ def _unshare() -> list[str]:
 def ways() -> list[str]:
     """Names of the walls to try, strongest first."""
     return [*(["bubblewrap+uid"] if os.getuid() == 0 else []), "bubblewrap", "unshare", "bare"]
+
+
+def advice() -> str:
+    """What to do on a host where no wall works, in one sentence.
+
+    Root without the capability to change namespaces, as containers that drop all capabilities have it, may neither use
+    its rights nor make a user namespace that maps root. Any other user may.
+    """
+    if shutil.which("bwrap") is None:
+        return "Install bubblewrap."
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if os.getuid() == 0 and effective and not int(effective[1], 16) >> _CAP_SYS_ADMIN & 1:
+        return "This process is root without the capability SYS_ADMIN: run it as another user, such as 65534."
+    return (
+        "bubblewrap is installed; where it may make no namespace, allow user namespaces on the host and in containers."
+    )
 
 
 LEVELS = ("weak", "reduced", "full")

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service import Service, descendants, wait_until, zygotes
+from service import WORKERS, Service, descendants, wait_until, zygotes
 
 from sandbox import cgroups, verdicts, wall
 from sandbox import pool as pools
@@ -181,6 +183,19 @@ def test_no_isolation_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServiceError, match="No isolation works") as caught:
         Pool(1)
     assert caught.value.type == "SandboxUnavailable"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can drop its capabilities and stay root")
+def test_root_without_capabilities_is_told_to_be_another_user() -> None:
+    python = [sys.executable, "-c", "from sandbox import wall; print(wall.advice())"]
+    without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"]
+    said = [
+        subprocess.check_output([*words, *python], env={**os.environ, "PYTHONPATH": str(WORKERS), **more}, text=True)
+        for words, more in (([], {}), (without, {}), ([], {"PATH": "/nowhere"}))
+    ]
+    assert "allow user namespaces" in said[0]
+    assert "run it as another user" in said[1]
+    assert said[2] == "Install bubblewrap.\n"
 
 
 @pytest.mark.parametrize("way", wall.ways())
