@@ -24,6 +24,7 @@ cannot ask for it, and an orphaned training would hold a GPU.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -34,7 +35,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
@@ -49,6 +50,20 @@ DISK_FULL_SIGNS = (
 )
 """In the messages of the operating system, whichever library passes them on, of `tempfile`, which tries each folder,
 and of a `torch.save` that came short."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large libraries within the block; no garbage is looked for meanwhile.
+
+    An import makes hundreds of thousands of objects, which stay. To look through them again and again takes a third of
+    its time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class ServiceError(Exception):

@@ -10,6 +10,7 @@ bit-identical in the same environment, which the `ready` message states next to 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from operations import TrainRewardModelParams, TrainRewardModelResult, runtime_o
 from runtime import methods
 from runtime.gang import MEMBERS, Gang, Rendezvous, on_all_hosts
 from runtime.processes import PROCESSES, PROCESSES_HERE, RANK_HERE, OtherProcesses, on_all_processes, take_device
-from serve import Call, keep_running_without_log, serve
+from serve import Call, importing, keep_running_without_log, serve
 
 # Read by the libraries while they are imported. The first is how long a thread spins before it sleeps. The work of a
 # small model comes in pieces of microseconds: to sleep between them takes as long as they do, and threads that never
@@ -44,7 +45,8 @@ OF_RANK_0 = (
 
 def _train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewardModelResult:
     """Train a reward model. What only it needs is imported now: that takes half as long as all other imports."""
-    from runtime.reward_model import train_reward_model
+    with importing():
+        from runtime.reward_model import train_reward_model
 
     return train_reward_model(params, call)
 
@@ -71,19 +73,21 @@ def main() -> None:
     others = OtherProcesses(rendezvous) if rendezvous and PROCESSES_HERE > 1 and RANK_HERE == 0 else None
     take_device()
     # Imported with the device taken, and by all processes at the same time.
-    import torch
-    import transformers
+    with importing():
+        import torch
+        import transformers
 
-    from runtime.adapters import merge_adapters
-    from runtime.checkpoints import environment
-    from runtime.fine_tuning import fine_tune
-    from runtime.micro_model import build_micro_model
-    from runtime.models import check_model, import_model, make_deterministic, release_models
-    from runtime.parallel import join_processes
-    from runtime.policy_update import update_policy
-    from runtime.sampling import sample
-    from runtime.scoring import score
-    from runtime.tables import check_table, export_table, import_table
+        from runtime.adapters import merge_adapters
+        from runtime.checkpoints import environment
+        from runtime.fine_tuning import fine_tune
+        from runtime.micro_model import build_micro_model
+        from runtime.models import check_model, import_model, make_deterministic, release_models
+        from runtime.parallel import join_processes
+        from runtime.policy_update import update_policy
+        from runtime.sampling import sample
+        from runtime.scoring import score
+        from runtime.tables import check_table, export_table, import_table
+    gc.freeze()  # what is there now stays, and a search for garbage may leave it out
 
     make_deterministic(int(os.environ.get("ACECODER_TORCH_THREADS") or max(1, (os.cpu_count() or 1) // PROCESSES_HERE)))
     join_processes(rendezvous)

@@ -19,14 +19,16 @@ os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import torch
-import transformers
-import vllm
-
 from operations import vllm_operations
-from runtime.models import DEVICE
-from serve import keep_running_without_log, serve
-from vllm_engine.sampling import sample
+from serve import importing, keep_running_without_log, serve
+
+with importing():
+    import torch
+    import transformers
+    import vllm
+
+    from runtime.models import DEVICE
+    from vllm_engine.sampling import sample
 
 
 def end_group() -> None:
