@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import json
 import os
@@ -14,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 
-from runtime.micro_model import build_micro_model
-from runtime.models import make_deterministic
-from runtime.mutation import mutants
-from runtime.sampling import sample
-from serve import Call
+from serve import Call, importing
+
+with importing():
+    from runtime.micro_model import build_micro_model
+    from runtime.models import DEVICE, make_deterministic
+    from runtime.mutation import mutants
+    from runtime.sampling import sample
+
+gc.disable()  # until the test modules have imported their libraries
 
 FUNCTIONS = [
     "def twice(n):\n    return n * 2",
@@ -86,9 +92,23 @@ class Recorder:
 class Process:
     """A Python process as a Node worker starts it: requests on descriptor 3, replies on 4."""
 
-    def __init__(self, log: Path, module: str, environment: Mapping[str, str], python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        log: Path,
+        module: str = "runtime",
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        is_forked: bool = False,
+    ) -> None:
+        """Start it; `is_forked`: by `forked.py`, where no device is in use, which no fork survives."""
+        own = {"PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1", **(environment or {})}
         child_requests, self._requests = os.pipe()
         replies, child_replies = os.pipe()
+        self._replies = os.fdopen(replies, "rb")
+        self.child: subprocess.Popen[bytes] | Forked
+        if is_forked and DEVICE.type == "cpu":
+            self.child = Forked(module, child_requests, child_replies, log, own)
+            return
         # Descriptors 3 and 4 of the child cannot be dup'ed by subprocess itself.
         command = f'exec "{python}" -m {module} 3<&{child_requests} 4>&{child_replies}'
         with log.open("wb") as output:
@@ -97,12 +117,11 @@ class Process:
                 pass_fds=(child_requests, child_replies),
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": str(WORKERS), "ACECODER_TORCH_THREADS": "1", **environment},
+                env={**os.environ, **own},
                 start_new_session=True,
             )
         os.close(child_requests)
         os.close(child_replies)
-        self._replies = os.fdopen(replies, "rb")
 
     def send(self, message: dict[str, Any]) -> None:
         os.write(self._requests, json.dumps(message).encode() + b"\n")
@@ -130,13 +149,23 @@ def running(
     module: str = "runtime",
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
+    is_forked: bool = False,
 ) -> Iterator[Process]:
-    process = Process(log, module, environment or {}, python)
+    process = Process(log, module, environment, python, is_forked)
     try:
         yield process
     finally:
         process.child.kill()
         process.child.wait()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is left when the interpreter ends
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -164,16 +193,16 @@ def micro_model(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sampling_requests(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Writes requests for every question, eight samples each, with the given fields changed."""
+    """Writes requests for the first questions (default: all), eight samples each, with the given fields changed."""
 
-    def write(**changes: Any) -> str:
+    def write(questions: int = len(FUNCTIONS), **changes: Any) -> str:
         rows = [
             {
                 "id": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX, "n": 8, "temperature": 0.8,
                 "topP": 1, "maxNewTokens": 64, "stop": ["\n```"], "seeds": [100 * number + index for index in range(8)],
                 **changes,
             }
-            for number, code in enumerate(FUNCTIONS)
+            for number, code in enumerate(FUNCTIONS[:questions])
         ]  # fmt: skip
         return write_jsonl(tmp_path_factory.mktemp("requests") / "requests.jsonl", rows)
 

@@ -11,13 +11,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
+from conftest import GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
@@ -31,14 +33,16 @@ ENGINES: dict[str, Started] = {
 }
 needs_real_vllm = pytest.mark.skipif(not REAL_VLLM, reason="the real vLLM is asked by npm run test:vllm")
 VLLMS = ["fake vllm", pytest.param("vllm", marks=needs_real_vllm)]
-N = 2
+QUESTIONS, N = 8, 2
+"""Of a call, and samples of each."""
 
 
 class Engine:
     """A running engine and the model, requests and output of its calls."""
 
     def __init__(self, name: str, process: Process, model: Path, folder: Path, requests: Callable[..., str]) -> None:
-        self.name, self._process, self._model, self._folder, self._requests = name, process, model, folder, requests
+        self.name, self._process, self._model, self._folder = name, process, model, folder
+        self._requests = partial(requests, questions=QUESTIONS)
         self._id = 0
 
     def send(
@@ -86,30 +90,34 @@ def copied(model: Path, to: Path) -> Path:
     return to
 
 
+Running = tuple[str, Process, Path]
+"""An engine's name, process and log."""
+
+
 @pytest.fixture(scope="module", params=["transformers", *VLLMS])
-def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Process]]:
-    with running(tmp_path_factory.mktemp("engine") / "log", *ENGINES[request.param]) as process:
+def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    log = tmp_path_factory.mktemp("engine") / "log"
+    # The fake one starts as the real one does.
+    with running(log, *ENGINES[request.param], is_forked=request.param == "transformers") as process:
         name = request.param.removeprefix("fake ")
         assert name in process.receive()["versions"]
-        yield name, process
+        yield name, process, log
+        process.close_requests()
+        process.child.wait(timeout=GUARD_SECONDS)
 
 
 @pytest.fixture
-def engine(
-    process: tuple[str, Process], micro_model: Path, tmp_path: Path, sampling_requests: Callable[..., str]
-) -> Engine:
-    return Engine(*process, micro_model, tmp_path, sampling_requests)
+def engine(process: Running, micro_model: Path, tmp_path: Path, sampling_requests: Callable[..., str]) -> Engine:
+    return Engine(*process[:2], micro_model, tmp_path, sampling_requests)
 
 
 def test_rows_come_in_request_and_sample_order_and_repeat_exactly(engine: Engine, tmp_path: Path) -> None:
     engine.send("a.jsonl")
     progress, reply = engine.answer()
     rows = read_jsonl(tmp_path / "a.jsonl")
-    assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
+    assert [message["done"] for message in progress] == list(range(1, N * QUESTIONS + 1))
     assert reply["result"] == {"rows": len(rows), "tokens": sum(len(row["completionIds"]) for row in rows)}
-    assert [(row["id"], row["index"]) for row in rows] == [
-        (f"q{n}", i) for n in range(len(FUNCTIONS)) for i in range(N)
-    ]
+    assert [(row["id"], row["index"]) for row in rows] == [(f"q{n}", i) for n in range(QUESTIONS) for i in range(N)]
     assert rows[0].keys() == {"id", "index", "text", "finish", "promptIds", "completionIds"}
     engine.rows("b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
@@ -213,7 +221,7 @@ def test_a_cancelled_call_leaves_no_output_and_the_next_one_works(engine: Engine
     _, reply = engine.answer()
     assert reply["error"]["type"] == "Cancelled"
     assert not path.exists()
-    assert len(engine.rows("after.jsonl", maxNewTokens=2)) == N * len(FUNCTIONS)
+    assert len(engine.rows("after.jsonl", maxNewTokens=2)) == N * QUESTIONS
 
 
 def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(engine: Engine, tmp_path: Path) -> None:
@@ -228,13 +236,13 @@ def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(eng
     assert len(progress) + 1 < N * len(requests)
     engine.send("next.jsonl", maxNewTokens=2)
     progress, _ = engine.answer()
-    assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
+    assert [message["done"] for message in progress] == list(range(1, N * QUESTIONS + 1))
 
 
 @pytest.mark.long
 def test_many_seeded_rows_at_once_are_those_of_few(engine: Engine) -> None:
     n = 16
-    changes = {"n": n, "seeds": list(range(n)), "maxNewTokens": 8}
+    changes = {"questions": 2 * QUESTIONS, "n": n, "seeds": list(range(n)), "maxNewTokens": 8}
     many = engine.rows("many.jsonl", params={"maxRows": 256, "logProbs": True}, **changes)
     # More than vLLM reads in a step of its own choice, which then cuts a prompt.
     assert sum(len(row["promptIds"]) for row in many) > 4096
@@ -287,22 +295,18 @@ def test_the_models_context_decides_what_is_too_long_and_not_the_tokenizers(
     assert {row["finish"] for row in over} > {"promptTooLong"}
 
 
-@pytest.mark.parametrize("vllm", VLLMS)
+@pytest.mark.parametrize("process", VLLMS, indirect=True)
 def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
-    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, vllm: str
+    process: Running, engine: Engine, micro_model: Path, tmp_path: Path
 ) -> None:
-    other = copied(micro_model, tmp_path / "other")
-    log = tmp_path / "log"
-    with running(log, *ENGINES[vllm]) as process:
-        process.receive()
-        engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
-        expected = engine.rows("a.jsonl", maxNewTokens=4)
-        engine.rows("b.jsonl", maxNewTokens=4)
-        assert engine.rows("c.jsonl", model=other, maxNewTokens=4) == expected
-        loads = re.findall(r"Starting to load model (\S+)\.\.\.", log.read_text())
-        assert loads == [str(micro_model), str(other)]
-        process.close_requests()
-        process.child.wait(timeout=GUARD_SECONDS)
+    log = process[2]
+    one, other = copied(micro_model, tmp_path / "one"), copied(micro_model, tmp_path / "other")
+    before = len(log.read_text())
+    expected = engine.rows("a.jsonl", model=one, maxNewTokens=4)
+    engine.rows("b.jsonl", model=one, maxNewTokens=4)
+    assert engine.rows("c.jsonl", model=other, maxNewTokens=4) == expected
+    loads = re.findall(r"Starting to load model (\S+)\.\.\.", log.read_text()[before:])
+    assert loads == [str(one), str(other)]
 
 
 @pytest.mark.parametrize("vllm", VLLMS)
@@ -311,7 +315,8 @@ def test_vllm_without_room_for_its_cache_is_out_of_memory_and_names_what_to_lowe
     micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, vllm: str
 ) -> None:
     module, environment, python = ENGINES[vllm]
-    with running(tmp_path / "log", module, {**environment, "VLLM_CPU_KVCACHE_SPACE": "9000"}, python) as process:
+    environment = {**environment, "VLLM_CPU_KVCACHE_SPACE": "9000"}
+    with running(tmp_path / "log", module, environment, python, is_forked=vllm != "vllm") as process:
         process.receive()
         engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
         error = engine.error()
@@ -323,12 +328,15 @@ def test_vllm_without_room_for_its_cache_is_out_of_memory_and_names_what_to_lowe
         assert engine.error()["type"] == "OutOfMemory"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements.cpu.lock"])
-def test_the_engine_imports_nothing_that_its_own_environment_lacks(lock: str) -> None:
+def test_the_engine_imports_nothing_that_its_own_environments_lack() -> None:
     def packages(folder: str, name: str) -> set[str]:
         return set(re.findall(r"^([\w.-]+)==", (WORKERS / folder / name).read_text(), re.MULTILINE))
 
-    lacking = packages("runtime", "requirements.lock") - packages("vllm_engine", lock)
+    lacking: set[str] = set()
+    for lock in ("requirements.lock", "requirements.cpu.lock"):
+        of_one = packages("runtime", "requirements.lock") - packages("vllm_engine", lock)
+        assert {"gguf", "trl"} <= of_one
+        lacking |= of_one
     modules = [
         module
         for module, owners in packages_distributions().items()
@@ -341,7 +349,7 @@ def test_the_engine_imports_nothing_that_its_own_environment_lacks(lock: str) ->
     subprocess.run([sys.executable, "-c", script, json.dumps(modules)], env=environment, check=True)
 
 
-def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it() -> None:
+def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # Heads, key-value heads, inner values of a feed-forward layer, devices; then how many of these are used.
     cases = [
         ((28, 4, 18_944, 8), 4),  # Qwen2.5-Coder-7B
@@ -352,12 +360,11 @@ def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it() -> None:
         ((32, 32, 11_008, 6), 4),
         ((7, 1, 512, 8), 1),
     ]
-    script = (
-        "import json, sys; from types import SimpleNamespace; from vllm_engine.sampling import tensor_parallel_size\n"
-        "print(json.dumps([tensor_parallel_size(SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, "
-        "intermediate_size=inner), devices) for heads, shared, inner, devices in json.loads(sys.argv[1])]))"
-    )
-    environment = {**os.environ, **ENGINES["fake vllm"][1]}
-    command = [sys.executable, "-c", script, json.dumps([given for given, _ in cases])]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == [size for _, size in cases]
+    monkeypatch.syspath_prepend(FAKE_VLLM)
+    from vllm_engine.sampling import tensor_parallel_size
+
+    for name in [name for name in sys.modules if name.split(".")[0] in ("vllm", "vllm_engine")]:
+        del sys.modules[name]  # no other test is to find the fake one
+    for (heads, shared, inner, devices), used in cases:
+        config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
+        assert tensor_parallel_size(config, devices) == used

@@ -26,7 +26,7 @@ class Member:
         self.log = folder / f"member-{settings['member']}.log"
         gang = {"token": TOKEN, "members": 2, **HOST, **settings}
         environment = {"ACECODER_GANG": json.dumps(gang), "ACECODER_PROCESSES": str(processes)}
-        self.process = Process(self.log, "runtime", environment)
+        self.process = Process(self.log, environment=environment, is_forked=True)
         self.messages: list[dict[str, Any]] = []
 
     def receive(self, kind: str) -> dict[str, Any]:
@@ -132,21 +132,18 @@ def test_a_cancellation_of_any_member_is_one_of_all(
         assert Path(checkpoint["path"]).is_dir()
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"token": "an earlier attempt"}, "another attempt has taken its place"),
-        ({"member": 2}, "there are 2 hosts"),
-        ({"processes": 2}, "it has 2 processes, and the first host has 1"),
-    ],
-)
-def test_who_does_not_belong_to_the_attempt_is_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+def test_who_does_not_belong_to_the_attempt_is_refused(tmp_path: Path) -> None:
     leader = Member(tmp_path, member=0)
     try:
         address = leader.receive("listening")["address"]
-        stranger = Member(tmp_path, **{"member": 1, "leader": address, **changes})
-        assert stranger.ended() == 1
-        assert stranger.log.read_text() == f"The first host of the gang refuses this one: {why}.\n"
+        for changes, why in (
+            ({"token": "an earlier attempt"}, "another attempt has taken its place"),
+            ({"member": 2}, "there are 2 hosts"),
+            ({"processes": 2}, "it has 2 processes, and the first host has 1"),
+        ):
+            stranger = Member(tmp_path, **{"member": 1, "leader": address, **changes})
+            assert stranger.ended() == 1
+            assert stranger.log.read_text() == f"The first host of the gang refuses this one: {why}.\n"
         # What says nothing that can be understood is refused too, and ends nothing.
         host, port = address.split(":")
         with socket.create_connection((host, int(port))) as link:

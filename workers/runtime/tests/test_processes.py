@@ -41,7 +41,8 @@ class Runtime:
     @property
     def process(self) -> Process:
         if self._process is None or self._process.child.poll() is not None:
-            self._process = Process(self._folder / "runtime.log", "runtime", {"ACECODER_PROCESSES": "2"})
+            environment = {"ACECODER_PROCESSES": "2"}
+            self._process = Process(self._folder / "runtime.log", environment=environment, is_forked=True)
             self.ready = self._process.receive()
         return self._process
 
