@@ -34,7 +34,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn
@@ -53,7 +53,7 @@ and of a `torch.save` that came short."""
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def importing() -> Generator[None, None, None]:
     """Import large libraries within the block; no garbage is looked for meanwhile.
 
     An import makes hundreds of thousands of objects, which stay. To look through them again and again takes a third of
