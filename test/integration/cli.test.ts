@@ -316,7 +316,8 @@ describe('an experiment by Temporal CLI', () => {
   });
 });
 
-describe('going back while the experiment runs', () => {
+// The second test goes on with the experiment of the first, and releases what that holds.
+describe('going back while the experiment runs', { tags: 'long' }, () => {
   const id = 'back';
 
   it('cancels a stage that was started after that point, and starts it again', async () => {
@@ -339,7 +340,7 @@ describe('going back while the experiment runs', () => {
     await expect.poll(() => runsOf(id, 'synthesis')).toEqual(['COMPLETED']);
   });
 
-  it('keeps a stage that was started before that point', { tags: 'long' }, async () => {
+  it('keeps a stage that was started before that point', async () => {
     runtime.hold('trainRewardModel');
     runtime.release('sample');
     await until(
