@@ -1,4 +1,4 @@
-/** `npm test`: every check and every test, two parts at a time, and one line at the end that says how it went. */
+/** `npm test`: every check and every test, three parts at a time, and one line at the end that says how it went. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -29,8 +29,8 @@ failed or nothing ran.
 
 A test file is a path such as infra/commands/estimate.test.ts or workers/sandbox/tests/test_verdicts.py.`;
 
-/** Parts in work at once: the chain of checks and the longest test run fill two cores. */
-const LANES = 2;
+/** Parts in work at once: integration tests wait at times, and the last part shall not be alone with two cores. */
+const LANES = 3;
 /** Lines of a failure's reason that are told at the end. */
 const REASON_LINES = 12;
 const SLOWEST = 10;
@@ -124,21 +124,20 @@ function partsOf(options: {
       ];
     if (integration) return [vitest(['--project=integration'])];
     if (quick) return [vitest(['--project=unit', '--project=replay']), ...checks];
-    // The longest part first; the checks tell what is wrong while it runs. What starts processes of its own goes last:
-    // it alone keeps two cores busy when the other lane has nothing left.
+    // The longest parts first; the checks tell what is wrong while they run.
     const processes = `${runtime}/test_processes.py`;
     return [
       vitest(['--project=unit', '--project=integration', '--project=replay', '--tags-filter=!long']),
+      pytest('pytest runtime', [runtime, '-m', 'not long', `--ignore=${processes}`]),
       ...checks,
       packed,
       ...(existsSync(join(root, 'pyrightconfig.json')) ? [pythonTypes] : []),
       ruff,
       ruffFormat,
       pytest('pytest sandbox', ['workers/sandbox/tests']),
+      pytest('pytest processes', [processes, '-m', 'not long']),
       pytest('pytest client', ['workers/client/tests']),
       pytest('pytest trackers', ['workers/trackers/tests']),
-      pytest('pytest runtime', [runtime, '-m', 'not long', `--ignore=${processes}`]),
-      pytest('pytest processes', [processes]),
     ];
   }
   const files = options.files.map((file) => resolve(file));
