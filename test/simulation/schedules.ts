@@ -22,8 +22,10 @@ import { ReplayDiffers, TaskFailed, type Replacement, type WorkflowCode } from '
 
 /** Virtual time after which a workflow that has not ended is taken to hang, in milliseconds. */
 const LONGEST_MS = 60 * 24 * 3600 * 1000;
-/** Starts that a workflow needs at most until it completes: final failures are rare. */
+/** Starts that a workflow needs at most until it completes. */
 const MOST_STARTS = 30;
+/** Of them, those with final failures: at a rate of 0.03 an activity, each start of a long experiment may meet one. */
+const STARTS_WITH_FAILURES = 20;
 /** Times that an operator runs stages of one experiment again before it is abandoned. */
 const PATIENCE = 40;
 const ID = 'simulated';
@@ -321,6 +323,7 @@ class ScheduleRun {
   readonly #violations = new Set<string>();
   #patience = PATIENCE;
   #starts = 0;
+  readonly #faults: Faults;
   /** Since when the experiment is paused, where nothing has disturbed the pause. In milliseconds since 1970. */
   #pausedAt: number | undefined;
   /** Workflows that have taken a pause. */
@@ -343,9 +346,9 @@ class ScheduleRun {
   ) {
     this.#activities = new SimulatedActivities(() => what.shards, bugs);
     this.random = new Random(seed, 4);
-    const faults = faultsOf(this.random);
+    this.#faults = faultsOf(this.random);
     const historyScale = this.random.pick([1, 15, 60]);
-    this.server = new Server(code, seed, (attempt) => this.#activities.run(attempt), faults, {
+    this.server = new Server(code, seed, (attempt) => this.#activities.run(attempt), this.#faults, {
       historyScale,
       slots: SLOTS,
       only,
@@ -390,6 +393,7 @@ class ScheduleRun {
         return;
       }
       this.#starts += 1;
+      if (this.#starts > STARTS_WITH_FAILURES) this.#faults.final = 0;
       this.#pausedAt = undefined;
       server.answered.length = 0;
       // What a reset starts has gone through what was asked of the run before.
