@@ -193,16 +193,16 @@ def micro_model(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sampling_requests(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Writes requests for the first questions (default: all), eight samples each, with the given fields changed."""
+    """Writes requests for every question, eight samples each, with the given fields changed."""
 
-    def write(questions: int = len(FUNCTIONS), **changes: Any) -> str:
+    def write(**changes: Any) -> str:
         rows = [
             {
                 "id": f"q{number}", "messages": question(code), "assistantPrefix": PREFIX, "n": 8, "temperature": 0.8,
                 "topP": 1, "maxNewTokens": 64, "stop": ["\n```"], "seeds": [100 * number + index for index in range(8)],
                 **changes,
             }
-            for number, code in enumerate(FUNCTIONS[:questions])
+            for number, code in enumerate(FUNCTIONS)
         ]  # fmt: skip
         return write_jsonl(tmp_path_factory.mktemp("requests") / "requests.jsonl", rows)
 

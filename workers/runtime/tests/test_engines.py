@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
+from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
@@ -33,16 +32,14 @@ ENGINES: dict[str, Started] = {
 }
 needs_real_vllm = pytest.mark.skipif(not REAL_VLLM, reason="the real vLLM is asked by npm run test:vllm")
 VLLMS = ["fake vllm", pytest.param("vllm", marks=needs_real_vllm)]
-QUESTIONS, N = 8, 2
-"""Of a call, and samples of each."""
+N = 2
 
 
 class Engine:
     """A running engine and the model, requests and output of its calls."""
 
     def __init__(self, name: str, process: Process, model: Path, folder: Path, requests: Callable[..., str]) -> None:
-        self.name, self._process, self._model, self._folder = name, process, model, folder
-        self._requests = partial(requests, questions=QUESTIONS)
+        self.name, self._process, self._model, self._folder, self._requests = name, process, model, folder, requests
         self._id = 0
 
     def send(
@@ -115,9 +112,11 @@ def test_rows_come_in_request_and_sample_order_and_repeat_exactly(engine: Engine
     engine.send("a.jsonl")
     progress, reply = engine.answer()
     rows = read_jsonl(tmp_path / "a.jsonl")
-    assert [message["done"] for message in progress] == list(range(1, N * QUESTIONS + 1))
+    assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
     assert reply["result"] == {"rows": len(rows), "tokens": sum(len(row["completionIds"]) for row in rows)}
-    assert [(row["id"], row["index"]) for row in rows] == [(f"q{n}", i) for n in range(QUESTIONS) for i in range(N)]
+    assert [(row["id"], row["index"]) for row in rows] == [
+        (f"q{n}", i) for n in range(len(FUNCTIONS)) for i in range(N)
+    ]
     assert rows[0].keys() == {"id", "index", "text", "finish", "promptIds", "completionIds"}
     engine.rows("b.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
@@ -221,7 +220,7 @@ def test_a_cancelled_call_leaves_no_output_and_the_next_one_works(engine: Engine
     _, reply = engine.answer()
     assert reply["error"]["type"] == "Cancelled"
     assert not path.exists()
-    assert len(engine.rows("after.jsonl", maxNewTokens=2)) == N * QUESTIONS
+    assert len(engine.rows("after.jsonl", maxNewTokens=2)) == N * len(FUNCTIONS)
 
 
 def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(engine: Engine, tmp_path: Path) -> None:
@@ -236,13 +235,13 @@ def test_a_call_that_is_cancelled_in_its_middle_leaves_nothing_in_the_engine(eng
     assert len(progress) + 1 < N * len(requests)
     engine.send("next.jsonl", maxNewTokens=2)
     progress, _ = engine.answer()
-    assert [message["done"] for message in progress] == list(range(1, N * QUESTIONS + 1))
+    assert [message["done"] for message in progress] == list(range(1, N * len(FUNCTIONS) + 1))
 
 
 @pytest.mark.long
 def test_many_seeded_rows_at_once_are_those_of_few(engine: Engine) -> None:
     n = 16
-    changes = {"questions": 2 * QUESTIONS, "n": n, "seeds": list(range(n)), "maxNewTokens": 8}
+    changes = {"n": n, "seeds": list(range(n)), "maxNewTokens": 8}
     many = engine.rows("many.jsonl", params={"maxRows": 256, "logProbs": True}, **changes)
     # More than vLLM reads in a step of its own choice, which then cuts a prompt.
     assert sum(len(row["promptIds"]) for row in many) > 4096

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FORMS, Recorder, read_jsonl, weight_digests, write_jsonl
+from conftest import FORMS, Recorder, weight_digests
 from test_policy_update import update
 from test_reward_model import CONFIG as REWARD_CONFIG
 
@@ -73,15 +73,9 @@ def assert_same(one: Taken, other: Taken, of_norm: float) -> None:
         assert (apart / whole) ** 0.5 < of_norm
 
 
-@pytest.fixture(scope="module")
-def few(rollouts: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Rollouts of two optimizer steps."""
-    return write_jsonl(tmp_path_factory.mktemp("few") / "rollouts.jsonl", read_jsonl(Path(rollouts))[:64])
-
-
 @pytest.mark.parametrize("name", ["reinforce++", "dapo"])
 def test_a_policy_step_is_the_same_for_any_budget(
-    micro_model: Path, few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    micro_model: Path, rollouts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     steps: dict[Any, Taken] = {}
 
@@ -94,7 +88,7 @@ def test_a_policy_step_is_the_same_for_any_budget(
     for key in ("rows", 1, 150, 700, ALL):
         steps[key] = []
         budget = {} if key == "rows" else {"microBatchTokens": key}
-        result = update(micro_model, few, tmp_path / str(key), config={"name": name, **budget})
+        result = update(micro_model, rollouts, tmp_path / str(key), config={"name": name, **budget})
         assert result["environments"][0].get("microBatchTokens") == budget.get("microBatchTokens")
     for key in (1, 150, 700, ALL):
         assert_same(steps["rows"], steps[key], 1e-6)
@@ -118,7 +112,7 @@ def test_a_reward_model_step_is_the_same_for_any_budget(
         params = {
             "model": str(micro_model), "train": pairs, "heldOut": pairs, "forms": FORMS,
             "output": str(tmp_path / f"{key}/output"), "checkpoints": str(tmp_path / f"{key}/checkpoints"),
-            "config": {**REWARD_CONFIG, "epochs": 1, "questionWeighting": weighting, **budget},
+            "config": {**REWARD_CONFIG, "questionWeighting": weighting, **budget},
         }  # fmt: skip
         result = train_reward_model(params, Recorder().call)
         losses = [point["loss"] for point in result["curve"]]
@@ -128,11 +122,11 @@ def test_a_reward_model_step_is_the_same_for_any_budget(
         assert_same(taken["rows"], taken[key], 1e-5)
 
 
-def test_computing_blocks_again_gives_the_same_bits(micro_model: Path, few: str, tmp_path: Path) -> None:
+def test_computing_blocks_again_gives_the_same_bits(micro_model: Path, rollouts: str, tmp_path: Path) -> None:
     results = {}
     for again in (False, True):
         config = {"epochs": 1, "gradientCheckpointing": again, "microBatchTokens": 700}
-        results[again] = update(micro_model, few, tmp_path / str(again), config=config)
+        results[again] = update(micro_model, rollouts, tmp_path / str(again), config=config)
     assert results[True] == results[False]
     for part in ("output", "state"):
         assert weight_digests(tmp_path / f"True/{part}") == weight_digests(tmp_path / f"False/{part}")
