@@ -77,6 +77,8 @@ async function startExperiment(
     'AllowDuplicate',
     '--static-summary',
     `experiment ${workflowId}`,
+    '--command-timeout',
+    '30s',
   ]);
   if (code !== 0) throw new Error(`temporal workflow start failed: ${stderr.trim()}`);
   say(

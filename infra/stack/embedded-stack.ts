@@ -79,6 +79,9 @@ type Log = (line: string) => void;
 
 const NAMESPACE = 'default';
 const NAMESPACE_TIMEOUT_MS = 60_000;
+/** How long one command of the Temporal CLI may take, and how long one that asks whether the server answers. */
+const COMMAND_TIMEOUT = ['--command-timeout', '30s'];
+const ANSWER_TIMEOUT = ['--command-timeout', '5s'];
 /** Histories stay readable and resettable for 30 days; the dev server's own default is one day. */
 const RETENTION = '720h';
 const SEARCH_ATTRIBUTES = {
@@ -341,13 +344,13 @@ function temporalPart(
 }
 
 async function temporalAnswers(home: string): Promise<boolean> {
-  return (await runTemporalCli({ home }, ['operator', 'cluster', 'health', '--command-timeout', '5s'])).code === 0;
+  return (await runTemporalCli({ home }, ['operator', 'cluster', 'health', ...ANSWER_TIMEOUT])).code === 0;
 }
 
 /** Makes the namespace where there is none, sets the retention, and registers what search attributes are missing. */
 async function configureTemporal(home: string, server: TemporalName): Promise<void> {
   const operator = async (...args: string[]): Promise<string> => {
-    const command = ['operator', ...args, '--namespace', NAMESPACE];
+    const command = ['operator', ...args, '--namespace', NAMESPACE, ...COMMAND_TIMEOUT];
     const { code, stdout, stderr } = await runTemporalCli({ home }, command);
     if (code !== 0) throw new Error(`temporal ${command.join(' ')} failed: ${stderr.trim()}`);
     return stdout;
@@ -365,12 +368,13 @@ async function configureTemporal(home: string, server: TemporalName): Promise<vo
 async function ensureNamespace(home: string): Promise<void> {
   const name = ['--namespace', NAMESPACE];
   const works = async (): Promise<boolean> =>
-    (await runTemporalCli({ home }, ['workflow', 'count', ...name, '--command-timeout', '5s'])).code === 0;
+    (await runTemporalCli({ home }, ['workflow', 'count', ...name, ...ANSWER_TIMEOUT])).code === 0;
   const deadline = performance.now() + NAMESPACE_TIMEOUT_MS;
   for (let says = ''; !(await works());) {
     if (performance.now() > deadline) throw new Error(`the namespace ${NAMESPACE} cannot be used: ${says}`);
     // Refused where there is one already.
-    const made = await runTemporalCli({ home }, ['operator', 'namespace', 'create', ...name, '--retention', RETENTION]);
+    const create = ['operator', 'namespace', 'create', ...name, '--retention', RETENTION, ...COMMAND_TIMEOUT];
+    const made = await runTemporalCli({ home }, create);
     says = made.stderr.trim();
     await sleep(200);
   }

@@ -4,10 +4,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { Agent } from 'node:http';
+import { Agent, request, type IncomingMessage, type RequestOptions } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'minio';
+import { Client, type ClientOptions } from 'minio';
 import * as paths from '../setup/paths.mjs';
 import { readJson, writeWhole } from '../setup/processes.mjs';
 import { storeFolder, type StoreName } from '../setup/store-choice.mjs';
@@ -22,6 +22,8 @@ export interface Credentials {
 
 export const BUCKET = 'acecoder';
 const READY_TIMEOUT_MS = 60_000;
+/** How long the store may take for one answer; the client of the package waits for ever. */
+const ANSWER_TIMEOUT_MS = 5_000;
 
 /** The file with the keys; a home from before SeaweedFS has it by another name. */
 export function credentialsFile(home: string): string {
@@ -173,16 +175,27 @@ function versitygw(home: string, port: number, credentials: Credentials): Promis
 }
 
 export function storeClient(port: number, { accessKey, secretKey }: Credentials): Client {
-  // A connection kept open would hold up the server's shutdown.
-  const transportAgent = new Agent({ keepAlive: false });
-  return new Client({ endPoint: HOST, port, useSSL: false, region: 'us-east-1', accessKey, secretKey, transportAgent });
+  return new Client({
+    endPoint: HOST,
+    port,
+    useSSL: false,
+    region: 'us-east-1',
+    accessKey,
+    secretKey,
+    // A connection kept open would hold up the server's shutdown.
+    transportAgent: new Agent({ keepAlive: false }),
+    transport: {
+      request: (options: RequestOptions, respond: (response: IncomingMessage) => void) =>
+        request({ ...options, signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) }, respond),
+    } as ClientOptions['transport'],
+  });
 }
 
-/** Whether the store answers to its keys. */
+/** Whether the store lives, and answers to its keys. */
 export async function storeAnswers(port: number, store: StoreName, credentials: Credentials): Promise<boolean> {
   try {
-    // The client of the package waits for ever on a server that hangs, so a request with a time limit goes first.
-    await fetch(`http://${HOST}:${port}/${SERVERS[store].health}`, { signal: AbortSignal.timeout(5_000) });
+    const signal = AbortSignal.timeout(ANSWER_TIMEOUT_MS);
+    await fetch(`http://${HOST}:${port}/${SERVERS[store].health}`, { signal });
     await storeClient(port, credentials).bucketExists(BUCKET);
     return true;
   } catch {

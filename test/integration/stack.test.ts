@@ -1,4 +1,13 @@
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -59,6 +68,14 @@ const DELETE = [
 /** Visibility is written a moment after the start of a workflow is acknowledged. */
 async function expectWorkflows(stack: Stack, ids: string[]): Promise<void> {
   await expect.poll(() => workflowIds(stack), { timeout: 10_000 }).toEqual(ids);
+}
+
+/** Threads of a process that are not stopped. */
+function runningThreads(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/task`).filter((thread) => {
+    const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2)[0] !== 'T';
+  });
 }
 
 /** Programs of a store. A home on SeaweedFS has no MinIO where neither Go nor MinIO is there. */
@@ -254,6 +271,8 @@ describe.each([...STACKS.values()])('embedded stack on %s and %s', { timeout: 12
 
   it('replaces a server that runs and does not answer', async () => {
     process.kill(stack.pids.store, 'SIGSTOP');
+    // Its threads stop one after another: until all have, it may answer once more.
+    await expect.poll(() => runningThreads(stack.pids.store)).toEqual([]);
     const lines: string[] = [];
     const after = await startStack({ home, log: (line) => lines.push(line) });
     expect(lines[0]).toBe(`${stack.store} (process ${stack.pids.store}) does not answer and is replaced`);
