@@ -7,6 +7,7 @@ that return such values run in a real service, whose supervisor is looked at bef
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import checkers
-from sandbox.asserts import Interaction
+from sandbox.asserts import MAX_COMMAS, MAX_TAGS, Interaction
 from sandbox.pool import ENDED, MAX_OUTPUT, Job, Limits, Report
 from sandbox.suites import Suite
 from sandbox.tests.service import Service
@@ -57,6 +58,17 @@ def _many(item: str, opening: str = '["l",[', closing: str = "]]", size: int = _
     """A container with as many of an item as a record holds."""
     count = (size - len(opening) - len(closing) - 40) // (len(item) + 1)
     return opening + ",".join([item] * count) + closing
+
+
+def _most(item: str) -> str:
+    """A list of as many of an item as are read: a record with more tags is not."""
+    count = min(MAX_TAGS // item.count('["') - 1, (_RECORD - 60) // (len(item) + 1))
+    return '["l",[' + ",".join([item] * count) + "]]"
+
+
+def _lists_of(item: str, wide: int) -> str:
+    """Lists of so many of an item each, as many as are read: no list is too long by itself."""
+    return _most('["l",[' + ",".join([item] * wide) + "]]")
 
 
 def _colliding() -> str:
@@ -119,6 +131,26 @@ FORGED: dict[str, tuple[str, Callable[[], bytes]]] = {
     "list of objects without encoding": (EQUAL, lambda: _value(_many('["o",["t",true]]'))),
     "list of decimals": (EQUAL, lambda: _value(_many('["m","1E9"]'))),
     "list of complex numbers": (EQUAL, lambda: _value(_many('["c",["0x1p0","0x1p0"]]'))),
+    **{
+        f"{what}, as many as are read": (EQUAL, functools.partial(lambda item: _value(_lists_of(item, 100)), item))
+        for what, item in {
+            "integers": '["i","1"]',
+            "floats": '["f","0x1.5555555555555p-2"]',
+            "complex numbers": '["c",["0x1.5555555555555p-2","0x1.5555555555555p-2"]]',
+            "decimals": '["m","1E9"]',
+            "fractions": '["q",[["i","1"],["i","3"]]]',
+            "objects without encoding": '["o",["t",true]]',
+            "empty lists": '["l",[]]',
+            "empty dictionaries": '["d",[]]',
+            "dictionaries": '["d",[["a",["i","1"]]]]',
+            "lists in lists": _nested(50),
+            "texts": '["t",["x","y"]]',
+        }.items()
+    },
+    "empty JSON lists, as many as are read": (
+        EQUAL,
+        lambda: _value("[" + ",".join(["[" + ",".join(["[]"] * 20_000) + "]"] * (MAX_COMMAS // 20_001)) + "]"),
+    ),
     "set of one hash value": (EQUAL, lambda: _value(_colliding())),
     "set of integers": (EQUAL, lambda: _value(_numbered("s", _RECORD - 80))),
     "dictionary of integers": (EQUAL, lambda: _value(_numbered("d", _RECORD - 80))),
@@ -173,6 +205,9 @@ OUTPUTS: dict[str, tuple[Test, Callable[[], bytes]]] = {
 
 ANSWERS: dict[str, Callable[[], bytes]] = {
     "answer of 1.4 MB": lambda: _bytes_of('{"status":"answer","answer":"' + "[" * 1_400_000 + '"}'),
+    "answers and more, as many as fit": lambda: _bytes_of(
+        *['{"status":"answer","answer":"","more":' + _many("[]", "[", "]", 1_390_000) + "}"] * 3
+    ),
     "answer that is no text": lambda: _bytes_of('{"status":"answer","answer":' + _many("[]", "[", "]") + "}"),
 }
 """Answers for a checker, by what they are."""

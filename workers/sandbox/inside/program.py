@@ -183,6 +183,7 @@ def encode(value: Any, budget: list[int] | None = None) -> Any:
             spend(2 * bytes.__len__(item))
             return ["b", bytes.hex(item)]
         if type(item) is complex:
+            spend(2 * _NODE_SIZE)
             return ["c", [float.hex(item.real), float.hex(item.imag)]]
         if type(item) is fractions.Fraction:
             return ["q", [walk(item.numerator, depth), walk(item.denominator, depth)]]

@@ -6,12 +6,17 @@ What it costs is measured: `npm run bench:sandbox -- --only supervisor`.
 from __future__ import annotations
 
 import json
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from sandbox import asserts, verdicts
 from sandbox.asserts import Interaction
 from sandbox.bench.supervisor import EQUAL, FORGED, OUTPUTS
+from sandbox.inside import program
 from sandbox.pool import ENDED, Job, Limits, Report
 from sandbox.verdicts import Test, Trial, Work, trial_of
 
@@ -101,6 +106,96 @@ def test_long_outputs_are_compared_as_short_ones(compare: str) -> None:
     assert same("1.5" + "0" * 50, "1.5") == (compare == "floats")
     assert same("x" * 2_000_000, "x" * 2_000_000)
     assert not same("x" * 2_000_000, "x" * 1_000)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\n", "\r\n", "\u3000", "\U0001f600 "])
+def test_white_space_counts_for_nothing_up_to_a_limit_that_is_told(blank: str) -> None:
+    def outcome(bytes_: int, compare: str = "tokens") -> Any:
+        return of_output(Interaction("", "1\n2", compare), f"1\n{blank * (bytes_ // len(blank.encode()))}2".encode())
+
+    assert outcome(900_000).statuses == ["pass" if blank.isspace() else "assertion_failed"]
+    assert outcome(900_000, "exact").statuses == ["assertion_failed"]
+    long = outcome(1_200_000).outcomes[0]
+    assert long["status"] == "assertion_failed"
+    assert re.match(r"1,(199|200),\d{3} bytes, of which at most 1,000,403 are compared: got '1", long["reason"])
+
+
+def test_every_number_of_an_output_may_stand_in_a_wide_column() -> None:
+    wanted = "\n".join(f"{at}.5" for at in range(40_000))
+    written = "\n".join(f"{at}.5".rjust(150) for at in range(40_000))
+    assert of_output(Interaction("", wanted), written.encode()).statuses == ["pass"]
+
+
+HONEST: dict[str, Any] = {
+    "integers": 7,
+    "floats": 1 / 3,
+    "complex numbers": complex(1 / 3, -1e-300),
+    "fractions": Fraction(1, 3),
+    "decimals": Decimal("0.1"),
+    "nothing": None,
+    "texts that end like a tag": '["i["',
+    "empty lists": [],
+    "dictionaries": {"[": "]", 1: {}},
+    "sets": {1, 2},
+    "bytes": b"[",
+}
+
+
+@pytest.mark.parametrize("kind", HONEST)
+def test_as_many_values_as_a_process_sends_are_read(kind: str) -> None:
+    few, many = 1, 30_000
+    while many - few > 1:
+        middle = (few + many) // 2
+        if program.encode([HONEST[kind]] * middle)[0] == "l":
+            few = middle
+        else:
+            many = middle
+    assert few >= 2_000
+    assert _read_back([HONEST[kind]] * few)
+
+
+@pytest.mark.parametrize("text", [",", '["', "é", "😀", "\0", '"', "\\"])
+def test_as_long_texts_as_a_process_sends_are_read(text: str) -> None:
+    length = 199_900 // len(text) // (1 if text.isascii() else 12)
+    assert _read_back(text * length)
+
+
+def _read_back(value: Any) -> bool:
+    """Whether a value comes back as it was, from the text of a record with it."""
+    encoded = program.encode(value)
+    assert encoded[0] != "o"
+    text = json.dumps({"status": "values", "values": [encoded]}, separators=(",", ":")).encode()
+    (_, record) = verdicts._records(Report(ENDED, records=records(text)), 1)
+    return asserts.decode(verdicts._whole(record)["values"][0]) == value
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        ["l", [["o", ["t", True]]]],
+        ["l", [["c", ["0x1p0", "0x1p0"]]] * 7_001],
+        ["l", [["q", [["i", "1"], ["i", "3"]]]] * 7_001],
+        ["d", [[["i", "1"]]]],
+        ["c", ["0x1p0"]],
+        ["q", [["i", "1"], ["f", "0x1p0"]]],
+        ["q", [["i", 1], ["i", "3"]]],
+        ["o", ["t"]],
+        ["l", "x"],
+        ["l", [1]],
+        [["l"], []],
+    ],
+)
+def test_values_in_another_form_are_malformed(encoded: Any) -> None:
+    with pytest.raises(asserts.Malformed):
+        asserts.decode(encoded)
+
+
+def test_of_an_answer_nothing_is_read_but_the_answer() -> None:
+    answer = "x" * 20_000
+    good = f'{{"status":"answer","answer":"{answer}"}}'.encode()
+    assert verdicts._record(good) == {"status": "answer", "answer": answer}
+    for text in (good[:-1] + b',"more":[]}', good + b"}", good[:-2], good[:-1]):
+        assert verdicts._record(text) is None
 
 
 def test_an_output_that_is_no_text_is_told_and_never_equal() -> None:
