@@ -229,6 +229,12 @@ module.exports = {
       { path: '^(workflows|activities|workers|infra/(?!nvidia-smi-parser/)|test)/' },
     ),
     rule(
+      'benches-run-without-vitest',
+      'What a test run provides is not there in a bench: it fails at the first line that asks for it.',
+      { path: '^test/(bench|chaos|simulation)/', pathNot: '\\.test\\.ts$' },
+      { path: ['^node_modules/vitest/', '^test/fixtures/harness\\.ts$'], dependencyTypesNot: ['type-only'] },
+    ),
+    rule(
       'nothing-imports-tests',
       'Tests import everything; nothing imports tests.',
       { pathNot: ['^test/', '\\.test\\.ts$'] },

@@ -11,7 +11,8 @@ import { checkTemporal } from '../infra/setup/temporal-choice.mjs';
 import { createServices } from '../workers/plugins/services.js';
 import { workflowBundle } from '../workers/workflow-bundle.js';
 import { microModel, microSeeds } from './fixtures/micro-model.js';
-import { SHARED_QUEUE, startWorker } from './fixtures/harness.js';
+import { SHARED_QUEUE } from './fixtures/harness.js';
+import { startWorker } from './fixtures/start-worker.js';
 import { startSweeper } from './fixtures/start-sweeper.js';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {

@@ -26,7 +26,7 @@ import { root } from '../../infra/setup/paths.mjs';
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { ProgramRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { fakeEndpoint, fakeSeeds } from '../fixtures/fake-endpoint.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { contamination } from './data/contamination.js';
 import { hub } from './data/hub.js';
 import { teachers } from './data/teachers.js';
@@ -183,7 +183,7 @@ async function onWorker(
   input: unknown,
 ): Promise<{ seconds: number; result: StageResult; memory: number; events: number; bytes: number }> {
   const queue = `bench-${type}`;
-  const worker = workerProcess(queue, surroundings.environment);
+  const worker = startWorker(queue, surroundings.environment);
   const ended = once(worker.child, 'exit').then(() => {
     throw new Error(`The worker of ${queue} ended; its log is in ${surroundings.stack.home}/logs.`);
   });

@@ -20,7 +20,7 @@ import type { HeartbeatDetails } from '../../activities/runtime/context.js';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { venvPython } from '../../infra/setup/paths.mjs';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { report, type Measure } from './table.js';
 
 const HELP = `npm run bench:gc -- [options]
@@ -171,7 +171,7 @@ async function main(): Promise<void> {
   });
   stopped.catch(() => undefined);
   const queue = 'bench-gc';
-  const worker = workerProcess(queue, environment, 'pipeline');
+  const worker = startWorker(queue, environment, 'pipeline');
   worker.child.once('exit', () => fail(new Error(`The worker ended; its log is in ${home}/logs.`)));
   try {
     const options = storeOptionsFromEnvironment(environment, join(home, 'bench-cache'));

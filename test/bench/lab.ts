@@ -17,7 +17,7 @@ import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embed
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { createServices } from '../../workers/plugins/services.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { bestOfMeasures, plantedMeasures } from '../lab/card.js';
 import { curriculumMeasures } from '../lab/curriculum.js';
 import { noiseMeasures } from '../lab/noise.js';
@@ -209,7 +209,7 @@ async function stackMeasures(parts: readonly LabPart[], values: ChainOptions): P
       (entry): entry is [string, string] => entry[1] !== undefined,
     ),
   );
-  const workers = workerProcess(QUEUE, environment);
+  const workers = startWorker(QUEUE, environment);
   const services = createServices({ env: environment, label: 'lab' });
   const connection = await Connection.connect({ address: stack.address });
   let ending: Promise<void> | undefined;

@@ -36,7 +36,7 @@ import { after, initialState, inputsOf, nextStage, type ExperimentState } from '
 import { decidingInputs } from '../../workflows/lib/stage.js';
 import { createServices } from '../../workers/plugins/services.js';
 import { Attempt } from '../fixtures/attempt.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { halvesOfCores, pin, processTree } from './stage-overhead.js';
 import { report } from './table.js';
 
@@ -200,7 +200,7 @@ async function main(): Promise<void> {
   const connection = await Connection.connect({ address: stack.address });
   const client = new Client({ connection, namespace: stack.namespace });
   const queue = 'overhead';
-  const workers = workerProcess(queue, environmentOf('workflows'));
+  const workers = startWorker(queue, environmentOf('workflows'));
   const services = createServices({ env: environmentOf('plain'), label: 'plain' });
   const stopped = new Promise<never>((_, reject) => {
     onEndSignal((signal) => reject(new Error(`Ended by ${signal}.`)));

@@ -9,7 +9,7 @@ import {
 import { home as acecoderHome, venvPython } from '../../infra/setup/paths.mjs';
 import { onEndSignal } from '../../infra/setup/processes.mjs';
 import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embedded-stack.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 
 /** What a bench of a real model runs in. */
 export interface RealSurroundings {
@@ -46,7 +46,7 @@ export async function realSurroundings(home: string, queue: string): Promise<Rea
   const connection = await Connection.connect({ address: stack.address });
   const client = new Client({ connection, namespace: stack.namespace });
   const store = createArtifactStore(storeOptionsFromEnvironment(environment, join(home, 'bench-cache')));
-  const workers = workerProcess(queue, environment);
+  const workers = startWorker(queue, environment);
   const stop = new AbortController();
   onEndSignal((signal) => stop.abort(new Error(`Ended by ${signal}; the same command goes on from here.`)));
   const ended = new Promise<never>((_, reject) => {

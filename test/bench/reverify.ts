@@ -15,7 +15,7 @@ import { startStack, stackEnvironment, stopStack } from '../../infra/stack/embed
 import { createServices } from '../../workers/plugins/services.js';
 import type { FilteredQuestionRow, Harness, ProgramRow } from '../../workflows/contract/index.js';
 import type { ReverifyResult } from '../../workflows/reverify.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { report, type Measure } from './table.js';
 
 const HELP = `npm run bench:reverify -- [options]
@@ -110,7 +110,7 @@ async function main(): Promise<void> {
   const queue = 'bench-reverify';
   const workers = (['pipeline', 'sandbox'] as const).map((role) => ({
     role,
-    ...workerProcess(queue, environment, role),
+    ...startWorker(queue, environment, role),
   }));
   try {
     const { workflow } = new Client({ connection, namespace: stack.namespace });

@@ -19,7 +19,7 @@ import {
   type StageResult,
 } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import type { Surroundings } from './surroundings.js';
 import type { Measure } from './table.js';
 
@@ -106,7 +106,7 @@ export async function stageOverhead(
   const halves = halvesOfCores();
   const environment = { ...all, ACECODER_TORCH_THREADS: String(halves[0].split(',').length) };
   const queue = 'overhead';
-  const workers = workerProcess(queue, environment);
+  const workers = startWorker(queue, environment);
   const services = createServices({ env: environment, label: 'direct' });
   try {
     const staged = async (name: string, some: readonly PairRow[]): Promise<Curve> => {

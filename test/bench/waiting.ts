@@ -13,7 +13,7 @@ import { roundsOf } from '../../activities/artifacts/pruning.js';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/report/timeline.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import type { FilteredQuestionRow, RoundStep, StageResult } from '../../workflows/contract/index.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import type { Surroundings } from './surroundings.js';
 import type { Measure } from './table.js';
 
@@ -91,7 +91,7 @@ export async function waiting(
       .map(({ op, from, to }) => ({ step: op, from, to }));
 
   const queue = 'waiting';
-  const workers = workerProcess(queue, {
+  const workers = startWorker(queue, {
     ...environment,
     ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!,
     ACECODER_PYTHON: fileURLToPath(new URL(`../fixtures/${device.runtime}`, import.meta.url)),

@@ -19,7 +19,7 @@ import { identify, isAlive, type ProcessIdentity } from '../../infra/setup/proce
 import { startStack, stackEnvironment, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { answer, completion, fakeEndpoint, type FakeEndpoint } from '../fixtures/fake-endpoint.js';
 import { FaultyProxy } from '../fixtures/faulty-proxy.js';
-import { workerProcess } from '../fixtures/harness.js';
+import { startWorker } from '../fixtures/start-worker.js';
 import { PROCESS_MARK } from '../fixtures/start-sweeper.js';
 
 /** Time from the end of a process to its next start. */
@@ -54,7 +54,7 @@ export interface SiteOptions {
   disk?: boolean;
 }
 
-type Worker = ReturnType<typeof workerProcess>;
+type Worker = ReturnType<typeof startWorker>;
 
 /** Which Python process of a worker: the model runtime, or the sandbox's supervisor. */
 const PYTHON = { runtime: RUNTIME, sandbox: '-m\0sandbox' } as const;
@@ -175,7 +175,7 @@ export class Site {
   /** Stops the worker without ending it while a second one works next to it, for so long; then it goes on. */
   async suspend(milliseconds: number): Promise<void> {
     const stopped = this.#worker;
-    const second = workerProcess(this.queue, this.environment);
+    const second = startWorker(this.queue, this.environment);
     this.#second = second;
     signal(stopped.child.pid!, 'SIGSTOP');
     await sleep(milliseconds);
@@ -247,7 +247,7 @@ export class Site {
   }
 
   #startWorker(): Worker {
-    return workerProcess(this.queue, this.environment);
+    return startWorker(this.queue, this.environment);
   }
 
   async #supervise(): Promise<void> {

@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { Client } from 'minio';
 import { afterAll, afterEach, describe, expect, inject, it } from 'vitest';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
-import { END_WITH_PARENT, startWorkflow } from '../fixtures/harness.js';
+import { startWorkflow } from '../fixtures/harness.js';
+import { END_WITH_PARENT } from '../fixtures/start-worker.js';
 import { until } from '../fixtures/until.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-environment-'));

@@ -21,6 +21,7 @@ import {
   type Metrics,
   type Produced,
   type RoundCurriculum,
+  type RoundRepair,
   type StageName,
   type TrainingStageName,
 } from '../../workflows/contract/index.js';
@@ -93,6 +94,8 @@ interface Plan {
   round: number;
   draw: number;
   questions: string[];
+  /** Of a repair turn, which asks no question: the rollouts that get feedback, and which answer of theirs comes next. */
+  mends?: { rollouts: string[]; turn: number };
 }
 
 /** Draws after the first one of a round that a curriculum may make. */
@@ -232,6 +235,13 @@ export class SimulatedActivities {
     if (step === 'seal') return this.#seal(attempt, stage);
     if (step === 'train') return this.#train(attempt, stage as TrainingStageName);
     return this.#step(attempt, step);
+  }
+
+  /** Whether the result of a training is in the store. */
+  finds({ name, input }: Attempt): boolean {
+    const { config, inputs } = input as { config: unknown; inputs: Record<string, ArtifactRef> };
+    const recipe = stageRecipe(STAGE[name.split('.')[0] as TrainingStageName], config, inputs);
+    return this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));
   }
 
   #import(attempt: Attempt, input: { kind: ArtifactKind; ref?: unknown }): ArtifactRef {
@@ -562,9 +572,12 @@ export class SimulatedActivities {
     return this.#produce(attempt, recipe, refs, () => {
       const content = this.#roundContent(step, config, refs, round, attempt);
       const rollouts = config.promptsPerRound * config.samplesPerPrompt;
-      const curriculum: Metrics =
-        config.curriculum && step === 'reward' ? { curriculum: this.#drawn(refs['plan']!) } : {};
-      return { content, metrics: { rollouts, tokens: rollouts * 71, ...curriculum } };
+      const told: Metrics = {
+        ...(config.curriculum && step === 'reward' ? { curriculum: this.#drawn(refs['plan']!) } : {}),
+        ...(config.repair && step === 'reward' ? { repair: this.#repaired(refs['rollouts']!) } : {}),
+        ...(step === 'repair' ? { asked: (content as Plan).mends!.rollouts.length } : {}),
+      };
+      return { content, metrics: { rollouts, tokens: rollouts * 71, ...told } };
     });
   }
 
@@ -585,10 +598,13 @@ export class SimulatedActivities {
     switch (step) {
       case 'plan':
         return this.#planned(config, round, refs['earlier'], refs['rewards']);
+      case 'repair':
+        return this.#feedback(round, refs);
       case 'rollouts':
         return this.#rolloutsOf(config, refs, this.bugs.has('seedOfAttempt') ? attempt : 1);
       case 'reward': {
         const rollouts = this.#content(refs['rollouts']!) as string[];
+        for (const name of ['verdicts', 'scores']) this.#needAbout(refs[name], refs['rollouts']!);
         const judged = ['verdicts', 'scores'].flatMap((name) => refs[name]?.digest ?? []);
         if (this.bugs.has('hashByArrival')) {
           const arrived = [...this.artifacts.keys()];
@@ -683,11 +699,51 @@ export class SimulatedActivities {
     };
   }
 
-  /** Ids of the rollouts of a draw: each names the draw that made it and the policy that it came from. */
+  /** Rollouts that fail and have had no feedback. Each that is mended makes way for its next answer. */
+  #feedback(round: number, { plan, rollouts, verdicts }: Record<'plan' | 'rollouts' | 'verdicts', ArtifactRef>): Plan {
+    this.#needAbout(verdicts, rollouts);
+    const { mends } = this.#content(plan) as Plan;
+    const ids = this.#content(rollouts) as string[];
+    const before = new Set(mends?.rollouts);
+    // The last answers of their conversations stand at the end, and one that passes ends a conversation.
+    const last = mends ? ids.slice(ids.length - before.size) : ids;
+    return { round, draw: 0, questions: [], mends: { rollouts: last.filter(isFailed), turn: (mends?.turn ?? 1) + 1 } };
+  }
+
+  /** What is told of a round's repair turns. */
+  #repaired(rollouts: ArtifactRef): RoundRepair {
+    const turns: string[][] = [];
+    for (let ref: ArtifactRef | undefined = rollouts; ref; ref = this.artifacts.get(ref.key)!.inputs['earlier'])
+      turns.unshift(this.#content(ref) as string[]);
+    const first = turns[0]!;
+    const repairs = turns.at(-1)!.slice(first.length);
+    const passing = (ids: readonly string[]): number => ids.filter((id) => !isFailed(id)).length;
+    return {
+      conversations: first.length,
+      firstPass: passing(first) / first.length,
+      lastPass: (passing(first) + passing(repairs)) / first.length,
+      repairs: repairs.length,
+      repaired: passing(repairs),
+    };
+  }
+
+  /** Verdicts and scores are about the rollouts that they are used with. @throws ActivityFails where they are not. */
+  #needAbout(judged: ArtifactRef | undefined, rollouts: ArtifactRef): void {
+    if (judged && this.artifacts.get(judged.key)?.inputs['rollouts']?.key !== rollouts.key)
+      throw new ActivityFails('InvalidExperiment', `${judged.key} is not about ${rollouts.key}`);
+  }
+
+  /** Ids of the rollouts of a draw or turn: each names the plan that made it and the policy that it came from. */
   #rolloutsOf(config: ReinforcementConfig, inputs: Record<string, ArtifactRef>, salt = 1): string[] {
     const { plan, policy, earlier } = inputs as Record<'plan' | 'policy' | 'earlier', ArtifactRef>;
-    const { questions } = this.#content(plan) as Plan;
+    const { questions, mends } = this.#content(plan) as Plan;
     const before = earlier && this.artifacts.get(earlier.key)!.inputs;
+    if (mends) {
+      const next = mends.rollouts.map((id) =>
+        rowId('r', plan.digest, policy.digest, id, mends.turn, ...(salt === 1 ? [] : [salt])),
+      );
+      return [...(before ? this.#rolloutsOf(config, before) : []), ...next];
+    }
     const asked = before ? (this.#content(before['plan']!) as Plan).questions : [];
     const standing = before ? this.#rolloutsOf(config, before) : [];
     const { samplesPerPrompt } = config;
@@ -794,6 +850,11 @@ function plannedQuestions({ seed, promptsPerRound }: ReinforcementConfig, round:
     { length: promptsPerRound },
     (_, index) => `q-${seed}-${((round - 1) * promptsPerRound + index) % QUESTIONS}/${round}`,
   );
+}
+
+/** Whether the program of a rollout fails a test. */
+function isFailed(id: string): boolean {
+  return Number.parseInt(sha256(id).slice(4, 8), 16) % 3 === 0;
 }
 
 /** Whether the reward of a rollout leaves it out, which it records. */

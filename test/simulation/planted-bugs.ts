@@ -92,6 +92,34 @@ export const BUGS = {
         'Object.assign({}, next, { rewards: draw.rewards }));',
     },
   },
+  takenOverFromNoTurn: {
+    what: 'a repair turn forgets the answers that need none',
+    workflow: 'reinforcement',
+    replacement: { search: 'earlier: turn\n            }, repairing);', replace: '}, repairing);' },
+  },
+  rewardsOfFirstTurn: {
+    what: 'a round with repair turns is rewarded for its first answers',
+    workflow: 'reinforcement',
+    replacement: {
+      search: 'turn = await answered(round, {\n                plan: feedback,',
+      replace: 'await answered(round, {\n                plan: feedback,',
+    },
+  },
+  gangEndsWithHost: {
+    what: 'a training on several hosts ends for good where one of them is lost',
+    workflow: 'fineTuning',
+    replacement: { search: 'if (final) throw final;', replace: 'if (failures[0]) throw failures[0];' },
+  },
+  gangNotAwaited: {
+    what: 'a training on several hosts begins again while hosts of the last attempt train',
+    workflow: 'fineTuning',
+    replacement: {
+      search: 'Promise.allSettled(activities))',
+      replace:
+        'Promise.allSettled(activities.map((each)=>Promise.race([each, Promise.resolve()' +
+        ".then(()=>Promise.reject(new Error('it trains on')))]))))",
+    },
+  },
   progressOnlyLive: {
     what: 'a stage tells its progress only where it is not replayed',
     replacement: {

@@ -97,12 +97,18 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
     referenceRefresh: variant % 3 === 0 ? 2 : null,
     algorithm: { batchSize: 2, ...(variant === ADAPTERS ? { lora: {} } : {}) },
     ...(variant === CURRICULUM ? { curriculum: { redraw: {} } } : {}),
+    ...(variant === REPAIR ? { repair: { turns: 3 } } : {}),
     execution: { keepRounds: 1 + (variant % 2), deviceClass: 'train' },
   };
   const experiment = microExperiment('simulated', SEEDS.path, POLICY.path) as {
     stages: Record<StageName, Record<string, unknown>>;
   };
   const { stages } = experiment;
+  const onHosts = (config: Record<string, unknown>): typeof config => ({
+    ...config,
+    execution: { ...(config['execution'] as object | undefined), hosts: 2 },
+  });
+  if (variant === GANG) stages.rewardModel = onHosts(stages.rewardModel);
   const window = 1 + (variant % 4);
   const synthesis =
     variant % 2 === 1
@@ -139,7 +145,10 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
       return alone({ ...example.inputs, questions: QUESTIONS }, { execution: { window } });
     }
     case 'fineTuning':
-      return alone({ programs: { kind: 'programs', path: '/data/programs.jsonl' }, policy: POLICY }, stages.fineTuning);
+      return alone(
+        { programs: { kind: 'programs', path: '/data/programs.jsonl' }, policy: POLICY },
+        variant % 2 === 1 ? onHosts(stages.fineTuning) : stages.fineTuning,
+      );
     case 'reinforcement':
       return alone({ questions: QUESTIONS, policy: POLICY }, { ...rl, rounds: rl.rounds + 2 });
     case 'evaluation':
@@ -213,8 +222,11 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
   }
 }
 const VARIANTS = 6;
-/** The variants, with synchronous rounds, that choose their questions, behind a gate in experiments, and that train adapters. */
-const [CURRICULUM, ADAPTERS] = [2, 4];
+/**
+ * The variants whose reward model is trained on two hosts, that choose their questions, behind a gate in experiments,
+ * that train adapters, and that mend programs which failed.
+ */
+const [GANG, CURRICULUM, ADAPTERS, REPAIR] = [1, 2, 4, 5];
 /** What the names of a sweep's cells begin with, and how many there are. */
 const [CELL, CELLS] = ['cell', 4];
 export const CELL_NAMES: readonly string[] = Array.from({ length: CELLS }, (_, at) => `${CELL}-${at + 1}`);
@@ -301,6 +313,7 @@ export class Simulator {
   async #undisturbedRun({ workflow, input, shards }: Case): Promise<Record<string, string>> {
     const activities = new SimulatedActivities(() => shards);
     const server = new Server(this.code, 0, (attempt) => activities.run(attempt), NO_FAULTS);
+    server.finds = (attempt) => activities.finds(attempt);
     server.start(workflow, ID, [input]);
     await server.run();
     const outcome = server.outcomes.get(ID);
@@ -353,6 +366,7 @@ class ScheduleRun {
       slots: SLOTS,
       only,
     });
+    this.server.finds = (attempt) => this.#activities.finds(attempt);
     this.server.onScheduled = (workflowId, activity) => this.#scheduled(workflowId, activity);
     this.server.onChild = (workflowId) => this.#childAsked(workflowId);
     this.server.onBegin = (workflowId) => void this.#pausedStages.delete(workflowId);
@@ -791,6 +805,8 @@ class ScheduleRun {
   #wrongWork(): void {
     const { trainedRounds, made, madeTogether, efforts, endpoint } = this.#activities;
     const add = (text: string): void => void this.#violations.add(text);
+    for (const workflowId of this.server.trainedAtOnce)
+      this.#violations.add(`two gangs of ${workflowId} train at once`);
     for (const { round, trained, planned } of trainedRounds) {
       const name = round === 0 ? 'a training' : `round ${round}`;
       const wanted = planned.filter((id) => round === 0 || !isDropped(id)).sort();

@@ -5,7 +5,14 @@
  */
 import { defaultPayloadConverter } from '@temporalio/common';
 import proto from '@temporalio/proto';
-import { FAILURES, HEARTBEAT_TIMEOUT_SECONDS, type FailureType } from '../../workflows/contract/index.js';
+import {
+  FAILURES,
+  GangMember,
+  HEARTBEAT_TIMEOUT_SECONDS,
+  MESSAGES,
+  type FailureType,
+  type GangLeader,
+} from '../../workflows/contract/index.js';
 import { History, type Failure, type Payload } from './history.js';
 import { namedRandom, Random, Timeline } from './random.js';
 import { isTakenBack, TaskFailed, WorkflowRun, type Command, type Job, type WorkflowCode } from './workflow-vm.js';
@@ -178,6 +185,29 @@ interface Before {
   bytes: number;
 }
 
+/** A member of a gang whose attempt a worker has taken. */
+interface Joined {
+  /** It leads: it trains for all, and makes the artifact. */
+  leads: boolean;
+  activity: PendingActivity;
+  isCurrent: () => boolean;
+  /** Gives the worker's slot back. */
+  leave: () => void;
+  fate: FaultKind | undefined;
+  /** Share of the training after which its fate takes it. */
+  share: number;
+}
+
+/** One attempt at a training on several hosts. */
+interface Gang {
+  joined: Joined[];
+  /** Trains as its leader does. */
+  work: (share: number) => unknown;
+  /** Since when it trains, and how long that takes. In milliseconds. */
+  trains?: { since: number; takes: number };
+  over: boolean;
+}
+
 /** A task queue whose workers take a number of attempts at once. */
 interface Queue {
   free: number;
@@ -232,6 +262,12 @@ export class Server {
   /** All runs of a workflow id, the newest last. */
   readonly #chains = new Map<string, Run[]>();
   readonly #queues = new Map<string, Queue>();
+  /** By run and token. */
+  readonly #gangs = new Map<string, Gang>();
+  /** Runs of which two gangs trained at once. */
+  readonly trainedAtOnce: string[] = [];
+  /** Whether an attempt finds its result in the store. */
+  finds: (attempt: Attempt) => boolean = () => false;
   #ids = 0;
 
   constructor(
@@ -883,11 +919,26 @@ export class Server {
         });
       } else {
         if (activity.cancelled) return this.#activityCancelled(run, activity);
-        queue.waiting.push({ activity, begin });
+        this.#wait(run, queue, { activity, begin });
       }
     };
     if (pause === 0) begin();
     else this.timeline.after(pause, begin);
+  }
+
+  /** Puts an attempt into a queue: before those of lower priority, and for as long as it may wait. */
+  #wait(run: Run, queue: Queue, waiting: Queue['waiting'][number]): void {
+    const { activity } = waiting;
+    const { scheduleToStartTimeout: most } = activity.command.scheduleActivity!;
+    const behind = isFirst(activity) ? queue.waiting.findIndex((other) => !isFirst(other.activity)) : -1;
+    queue.waiting.splice(behind < 0 ? queue.waiting.length : behind, 0, waiting);
+    if (most)
+      this.timeline.after(millisecondsOf(most), () => {
+        const place = queue.waiting.indexOf(waiting);
+        if (place < 0) return;
+        queue.waiting.splice(place, 1);
+        this.#resolve(run, activity, { failed: { failure: timeoutFailure('SCHEDULE_TO_START') } });
+      });
   }
 
   /** Lets workers of a queue take what waits. */
@@ -921,6 +972,13 @@ export class Server {
       startedAt,
     };
     const work = (part: number): unknown => this.activities({ ...asked, share: part });
+    const { data: gang } = GangMember.safeParse((asked.input as { gang?: unknown } | undefined)?.gang);
+    if (gang && !(gang.member === 0 && this.finds({ ...asked, share: 1 })))
+      return this.#joins(run, gang, work, {
+        ...{ leads: gang.member === 0, activity, leave, fate },
+        isCurrent: () => run.open && run.activities.get(activity.seq) === activity && activity.epoch === epoch,
+        share: namedRandom(this.seed, `share ${name}`).next(),
+      });
     const duration = this.pace?.takes({ ...asked, share: 1 }) ?? drawn;
     const isCurrent = (): boolean => run.activities.get(activity.seq) === activity && activity.epoch === epoch;
     const again = (failure?: Failure): void => {
@@ -974,6 +1032,109 @@ export class Server {
         this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
       }
     });
+  }
+
+  /**
+   * A member of a gang begins. The leader tells its workflow where it is. When all are there they train, and the first
+   * one that is lost or fails ends it for all. Each has one attempt.
+   */
+  #joins(run: Run, { token, member, members, waitSeconds }: GangMember, work: Gang['work'], joined: Joined): void {
+    const name = `${run.runId}/${token}`;
+    const gang = this.#gangs.get(name) ?? { joined: [], work, over: false };
+    this.#gangs.set(name, gang);
+    gang.joined.push(joined);
+    const random = namedRandom(this.seed, `gang ${run.name}/${joined.activity.seq}`);
+    this.#watchMember(run, gang, joined, random);
+    if (member === 0) {
+      gang.work = work;
+      this.timeline.after(random.int(5, 2000), () => {
+        const leader: GangLeader = { token, leader: { address: `${token}:1` } };
+        if (joined.isCurrent() && !joined.activity.cancelled)
+          this.#signal(run.workflowId, MESSAGES.gangLeader, [payloadOf(leader)]);
+      });
+      this.timeline.after(1000 * waitSeconds, () => {
+        if (!gang.trains && joined.isCurrent())
+          this.#memberFails(run, joined, failureOf(new ActivityFails('RuntimeLost', 'the others have not come')));
+      });
+    }
+    if (gang.joined.length === members) this.#trainTogether(run, gang, random);
+  }
+
+  /** A member notices at its heartbeats that it is cancelled, or that nobody waits for it. A leader leaves what it has. */
+  #watchMember(run: Run, gang: Gang, member: Joined, random: Random): void {
+    const { activity, isCurrent, leave } = member;
+    const look = (): void => {
+      if (!isCurrent()) return leave();
+      if (!activity.cancelled) return this.timeline.after(random.int(1000, 10_000), look);
+      leave();
+      gang.over = true;
+      if (gang.trains && member.leads) {
+        const { since, takes } = gang.trains;
+        this.#worked(() => gang.work(Math.min(0.99, (this.timeline.now - since) / takes)));
+      }
+      this.#activityCancelled(run, activity);
+    };
+    this.timeline.after(random.int(1000, 10_000), look);
+  }
+
+  #trainTogether(run: Run, gang: Gang, random: Random): void {
+    const { joined } = gang;
+    const takes = random.chance(0.1) ? random.int(60_000, 600_000) : random.int(500, 60_000);
+    const before = [...this.#gangs].filter(([name]) => name.startsWith(`${run.runId}/`)).map(([, each]) => each);
+    if (before.some((each) => each.trains && !each.over)) this.trainedAtOnce.push(run.workflowId);
+    gang.trains = { since: this.timeline.now, takes };
+    this.count('gang');
+    const timeoutMs = 1000 * HEARTBEAT_TIMEOUT_SECONDS;
+    const givenUp = ({ isCurrent, activity }: Joined): void => {
+      if (isCurrent()) this.#resolve(run, activity, { failed: { failure: timeoutFailure('HEARTBEAT') } });
+    };
+    for (const member of joined) {
+      const { fate, share } = member;
+      if (fate === 'zombie') this.timeline.after(Math.ceil(takes * share) + timeoutMs, () => givenUp(member));
+    }
+    const [lost] = joined
+      .filter(({ fate }) => fate === 'crash' || fate === 'retried' || fate === 'final')
+      .sort((one, other) => one.share - other.share);
+    this.timeline.after(Math.ceil(takes * (lost?.share ?? 1)), () => {
+      const leader = joined.find(({ leads }) => leads);
+      // The leader has left what it has, or nobody waits for it: it stores nothing more.
+      if (gang.over || !leader!.isCurrent()) return;
+      gang.over = true;
+      if (lost) this.#worked(() => gang.work(lost.share));
+      for (const member of joined) {
+        const { activity, fate, leave, isCurrent } = member;
+        if (!isCurrent()) continue;
+        const isSilent = fate === 'lost' || fate === 'zombie' || (member === lost && fate === 'crash');
+        if (fate && (member === lost || isSilent)) this.count(fate);
+        if (isSilent) {
+          leave();
+          if (!lost && member === leader) this.#worked(() => gang.work(1));
+          if (fate !== 'zombie') this.timeline.after(timeoutMs, () => givenUp(member));
+        } else if (member === lost) {
+          const type = fate === 'final' ? activity.doomed! : random.pick(ANY_RETRIED);
+          this.#memberFails(run, member, failureOf(new ActivityFails(type, 'from the seed')));
+        } else if (lost) {
+          this.#memberFails(run, member, failureOf(new ActivityFails('RuntimeLost', 'a member was lost')));
+        } else {
+          this.#memberEnds(run, member, () => (member === leader ? gang.work(1) : undefined));
+        }
+      }
+    });
+  }
+
+  #memberEnds(run: Run, { activity, leave }: Joined, work: () => unknown): void {
+    leave();
+    try {
+      this.#resolve(run, activity, { completed: { result: payloadOf(work()) } });
+    } catch (error) {
+      if (!(error instanceof ActivityFails)) throw error;
+      this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
+    }
+  }
+
+  #memberFails(run: Run, { activity, leave }: Joined, failure: Failure): void {
+    leave();
+    this.#resolve(run, activity, { failed: { failure } });
   }
 
   /** Whether workers serve a queue. */
@@ -1130,6 +1291,16 @@ function isSettled(run: Run, { resolveActivity, fireTimer }: Job, commands: read
 
 function millisecondsOf(duration: proto.google.protobuf.IDuration | null | undefined): number {
   return Number(duration?.seconds ?? 0) * 1000 + (duration?.nanos ?? 0) / 1_000_000;
+}
+
+/** Whether an attempt comes before all other work of its queue. */
+function isFirst({ command }: PendingActivity): boolean {
+  return command.scheduleActivity!.priority?.priorityKey === 1;
+}
+
+function timeoutFailure(type: 'SCHEDULE_TO_START' | 'HEARTBEAT'): Failure {
+  const timeoutType = proto.temporal.api.enums.v1.TimeoutType[`TIMEOUT_TYPE_${type}`];
+  return { message: `activity ${type} timeout`, source: 'Server', timeoutFailureInfo: { timeoutType } };
 }
 
 function cancelledFailure(): Failure {
