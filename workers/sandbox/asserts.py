@@ -28,7 +28,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -142,6 +142,7 @@ def plan(test: Test) -> Plan:
             raise Inside
         # Compiled here once for all programs that have the test.
         codes = [compile(source, "<test>", "eval", dont_inherit=True) for source in sources]
+        weak = weak or _holds_for_all(parts, sources)
         return Plan(("values", codes), len(codes), tuple(parts), weak=weak, repaired=repaired)
     except (Inside, RecursionError, MemoryError):
         return Plan(("text", test), weak=weak, repaired=repaired)
@@ -221,10 +222,46 @@ def _is_weak(text: str, tree: ast.Module) -> bool:
     return bool(found) and all(found)
 
 
+# What programs could return, by the place of a call among the calls of a test.
+_ANYTHING: tuple[Callable[[int], Any], ...] = (
+    lambda place: f"text {place}", lambda _: "text", lambda place: -(10**30) - place, lambda _: None, lambda _: [],
+    lambda _: True, lambda _: False, lambda place: [[place]],
+)  # fmt: skip
+
+
+def _holds_for_all(parts: Sequence[tuple[int, Rest]], sources: Sequence[str]) -> bool:
+    """Whether asserts hold whatever a program returns: in `assert [f(2) == 5]` it does not matter."""
+    places = [sources.index(source) for source in sources]  # equal calls have equal values
+
+    def holds_for(value: Callable[[int], Any]) -> bool:
+        values = list(map(value, places))
+        try:
+            return all(holds(values) for _, holds in parts)
+        except Exception:  # noqa: BLE001 - a value of another kind than the test expects
+            return False
+
+    return all(map(holds_for, _ANYTHING))
+
+
 def _is_weak_condition(node: ast.expr) -> bool:
     match node:
         case ast.Constant(value=value):
             return bool(value)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+            return any(not isinstance(each, ast.Starred) for each in parts)
+        case ast.Dict(keys=keys):
+            return any(each is not None for each in keys)
+        case ast.GeneratorExp() | ast.Lambda():
+            return True
+        case ast.JoinedStr(values=parts):
+            return any(isinstance(each, ast.Constant) or _is_truth(each) for each in parts)
+        case ast.Call(func=ast.Name(id="str" | "repr" | "ascii"), args=[told]):
+            return _is_truth(told)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            parts = [body, orelse]
+            if isinstance(test, ast.Constant):
+                parts = [body if test.value else orelse]
+            return all(map(_is_weak_condition, parts))
         case ast.BoolOp(op=ast.Or(), values=parts):
             return any(map(_is_weak_condition, parts))
         case ast.BoolOp(op=ast.And(), values=parts):
@@ -241,6 +278,17 @@ def _is_weak_condition(node: ast.expr) -> bool:
         case ast.Name():
             return True
     return False
+
+
+def _is_truth(node: ast.expr) -> bool:
+    """Whether an expression is True or False, whose texts are not empty."""
+    match node:
+        case ast.FormattedValue(value=value):
+            return _is_truth(value)
+        case ast.Compare() | ast.UnaryOp(op=ast.Not()):
+            return True
+        case _:
+            return False
 
 
 def _is_type_of(node: ast.expr) -> bool:

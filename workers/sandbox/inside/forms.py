@@ -47,16 +47,33 @@ class Refused(Exception):
 
 
 class Count:
-    """Assertions that were evaluated."""
+    """Assertions about the program that were evaluated."""
 
     def __init__(self) -> None:
         self.evaluated = 0
         self.mutated = 0
         self.ran: set[str] = set()
+        self._seen = 0
 
-    def counted(self, value: Any) -> Any:
-        self.evaluated += 1
+    def seen(self, value: Any) -> Any:
+        """What an assertion names of the program, at the moment in which it is looked at."""
+        self._seen += 1
         return value
+
+    def before(self) -> int:
+        """What `counted` is given, from before the assertion is evaluated."""
+        return self._seen
+
+    def counted(self, before: int, value: Any) -> Any:
+        """The value of an assertion, which counts where something of the program was looked at meanwhile: in
+        `all(f(x) for x in [])` nothing is.
+        """
+        self.evaluated += self._seen > before
+        return value
+
+    def ended(self) -> None:
+        """An assertion has held that is no expression."""
+        self.evaluated += 1
 
     def changed(self, value: Any) -> Any:
         """A value in a test that is known to be false."""
@@ -115,6 +132,11 @@ def concerned(tree: ast.Module, program_names: frozenset[str]) -> set[str]:
                 case ast.comprehension(target=target, iter=source) if _touches(source, known):
                     known |= _bound(target)
                 case ast.With(items=items) | ast.AsyncWith(items=items):
+                    if any(_touches(each, known) for each in node.body):
+                        # `redirect_stdout(text)` fills what it is given.
+                        for item in items:
+                            if isinstance(item.context_expr, ast.Call):
+                                known |= {each.id for each in item.context_expr.args if isinstance(each, ast.Name)}
                     for item in items:
                         if item.optional_vars is not None and any(
                             _touches(each, known) for each in [item.context_expr, *node.body]
@@ -163,7 +185,14 @@ def _always_fails(statements: list[ast.stmt]) -> bool:
 class _Counting(ast.NodeTransformer):
     """Adds the calls that count assertions."""
 
-    def __init__(self, known: set[str], compare: bool) -> None:
+    def __init__(self, tree: ast.Module, known: set[str], compare: bool) -> None:
+        self._suppress = {"suppress"} | {
+            alias.asname
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.name == "suppress" and alias.asname
+        }
         self._known = known
         self._compare = compare
         self._swallowed = 0
@@ -175,11 +204,35 @@ class _Counting(ast.NodeTransformer):
     def _counts(self, node: ast.AST) -> bool:
         return not self._swallowed and _touches(node, self._known)
 
+    def _counted(self, node: ast.expr) -> ast.expr:
+        """An expression that counts as an assertion."""
+        call = self._call("__counted__", self._call("__before__"), _Seen(self._known, self._call).visit(node))
+        return ast.copy_location(call, node)
+
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         counts = self._counts(node.test)
         self.generic_visit(node)
         if counts:
-            node.test = ast.copy_location(self._call("__counted__", node.test), node.test)
+            node.test = self._counted(node.test)
+        return node
+
+    def visit_Match(self, node: ast.Match) -> ast.AST:
+        counts = self._counts(node.subject) and any(_always_fails(case.body) for case in node.cases)
+        self.generic_visit(node)
+        if counts:
+            node.subject = self._counted(node.subject)
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """`f(2) == 4 or fail()` asserts, too."""
+        match node.value:
+            case ast.BoolOp(values=[first, *rest]) if any(_always_fails([ast.Expr(each)]) for each in rest):
+                counts = self._counts(first)
+                self.generic_visit(node)
+                if counts:
+                    node.value.values[0] = self._counted(node.value.values[0])
+            case _:
+                self.generic_visit(node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -194,10 +247,11 @@ class _Counting(ast.NodeTransformer):
                 name, arguments = "", []
         whole = name not in _RAISES or len(node.args) > 1  # else it is a context, which counts at its end
         counts = whole and name.startswith(("assert", "raises", "warns")) and any(map(self._counts, arguments))
+        exits = name in _EXITS and any(map(self._counts, node.args))
         self.generic_visit(node)
-        if counts:
-            return ast.copy_location(self._call("__counted__", node), node)
-        return node
+        if exits:  # it does not come back
+            node.args = [self._counted(each) for each in node.args]
+        return self._counted(node) if counts and not exits else node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         if not self._compare:
@@ -229,7 +283,7 @@ class _Counting(ast.NodeTransformer):
         )
         counts = raising and any(self._counts(each) for each in node.body)
         swallows = any(
-            "suppress" in walk_names(item.context_expr) and _names(item.context_expr) & _SWALLOWING
+            self._suppress & set(walk_names(item.context_expr)) and _names(item.context_expr) & _SWALLOWING
             for item in node.items
         )
         self._swallowed += swallows
@@ -237,7 +291,7 @@ class _Counting(ast.NodeTransformer):
         self._swallowed -= swallows
         if not counts:
             return node
-        return [node, ast.copy_location(ast.Expr(self._call("__counted__", ast.Constant(None))), node)]
+        return [node, ast.copy_location(ast.Expr(self._call("__ended__")), node)]
 
     visit_With = _visit_with
     visit_AsyncWith = _visit_with
@@ -246,7 +300,7 @@ class _Counting(ast.NodeTransformer):
         counts = self._counts(node.test) and (_always_fails(node.body) or _always_fails(node.orelse))
         self.generic_visit(node)
         if counts:
-            node.test = ast.copy_location(self._call("__counted__", node.test), node.test)
+            node.test = self._counted(node.test)
         return node
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
@@ -258,7 +312,8 @@ class _Counting(ast.NodeTransformer):
             and not any(isinstance(part, ast.Assert) for each in handler.body for part in ast.walk(each))
             for handler in node.handlers
         )  # fmt: skip
-        self._swallowed += swallows
+        forgets = any(map(_leaves, node.finalbody))  # nothing that was raised gets past it
+        self._swallowed += swallows + forgets
         node.body = self._visited(node.body)
         self._swallowed -= swallows
         for handler in node.handlers:
@@ -266,6 +321,7 @@ class _Counting(ast.NodeTransformer):
             if expects and not self._swallowed and not _always_fails(handler.body):
                 handler.body.insert(0, ast.copy_location(ast.Expr(self._call("__caught__")), handler.body[0]))
         node.orelse = self._visited(node.orelse)
+        self._swallowed -= forgets
         node.finalbody = self._visited(node.finalbody)
         return node
 
@@ -284,6 +340,34 @@ class _Counting(ast.NodeTransformer):
 
     visit_FunctionDef = _visit_function
     visit_AsyncFunctionDef = _visit_function
+
+
+class _Seen(ast.NodeTransformer):
+    """Tells of each name of the program when it is looked at."""
+
+    def __init__(self, known: set[str], call: Callable[..., ast.Call]) -> None:
+        self._known = known
+        self._call = call
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self._known or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.copy_location(self._call("__seen__", node), node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr not in self._known or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.copy_location(self._call("__seen__", node), node)
+
+
+def _leaves(statement: ast.stmt) -> bool:
+    """Whether a statement leaves the block that it stands in."""
+    if isinstance(statement, (ast.Return, ast.Break, ast.Continue)):
+        return True
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return False
+    return any(_leaves(each) for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt))
 
 
 def _is_copied(node: ast.expr) -> bool:
@@ -358,7 +442,7 @@ class Runner:
         if not _names(tree) & own:  # the program may have nothing but what it imports
             own |= {name for name, value in self._names.items() if not isinstance(value, types.ModuleType)}
         known = concerned(tree, own)
-        counting = _Counting(known, self._compare is not None)
+        counting = _Counting(tree, known, self._compare is not None)
         for statement in tree.body:
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 mark = ast.Expr(ast.Call(ast.Name("__ran__", ast.Load()), [ast.Constant(statement.name)], []))
@@ -372,6 +456,7 @@ class Runner:
         given = dict(self._given)
         given["__import__"] = self.imported
         given["__counted__"], given["__caught__"] = count.counted, count.caught
+        given["__before__"], given["__seen__"], given["__ended__"] = count.before, count.seen, count.ended
         given["__ran__"], given["__mutated__"] = count.ran.add, count.changed
         given["__compare__"] = self._compare
         namespace["__builtins__"] = given

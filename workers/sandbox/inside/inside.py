@@ -21,7 +21,8 @@ from typing import Any
 import forms
 import program
 
-_PLAIN = (int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None), bool)
+_ITERATED = (list, tuple, set, frozenset)
+_DEEP = 20
 _WINDOW = 24
 
 
@@ -131,6 +132,18 @@ def discriminates(ask: Callable[[Any], bool], value: Any, chance: random.Random)
     return answers[0], yes <= len(different) // 4
 
 
+def _all_classes() -> set[type]:
+    """All classes that there are."""
+    found: set[type] = {object}
+    waiting: list[type] = [object]
+    while waiting:
+        for each in type.__subclasses__(waiting.pop()):
+            if each not in found:
+                found.add(each)
+                waiting.append(each)
+    return found
+
+
 class Pristine:
     """Copies of what tests are made of, taken before the program runs."""
 
@@ -148,7 +161,8 @@ class Pristine:
                 self._attributes.append((sys.modules[module], dict(vars(sys.modules[module]))))
         self._run = forms.Runner
         self._chance = random.Random(os.urandom(16))
-        self._plain = dict.fromkeys(_PLAIN)
+        self._classes = _all_classes()
+        self._stdlib = sys.stdlib_module_names
 
     def run(self, text: str, names: dict[str, Any], most_reason: int) -> dict[str, Any]:
         """Run one text as a test; see `forms.Runner`."""
@@ -206,14 +220,45 @@ class Pristine:
                     setattr(owner, name, value)
 
     def _compare(self, operator: str, left: Any, right: Any) -> Any:
+        """What `left == right` says, or another comparison, where an object of the program does not say it alone."""
         if operator in ("In", "NotIn"):
-            return (left in right) is (operator == "In")
-        if type(left) in self._plain and type(right) in self._plain:
+            holds = left in right
+            if holds and type(right) in _ITERATED and not self._is_known(left, 0):
+                holds = any(left is each or self._is_equal(left, each) is True for each in right)
+            return holds is (operator == "In")
+        if self._is_known(left, 0) and self._is_known(right, 0):
             return left == right if operator == "Eq" else left != right
+        equal = self._is_equal(left, right)
+        if type(equal) is not bool:  # such as an array, which compares its members
+            return equal if operator == "Eq" else left != right
+        return equal is (operator == "Eq")
+
+    def _is_known(self, value: Any, depth: int) -> bool:
+        """Whether neither a value nor a member of it is of a class that came with the program. What such a class says
+        of itself, such as its module, proves nothing.
+        """
+        if type(value) not in self._classes or depth > _DEEP:
+            return False
+        if type(value) is dict:
+            return all(self._is_known(each, depth + 1) for pair in value.items() for each in pair)
+        return type(value) not in _ITERATED or all(self._is_known(each, depth + 1) for each in value)
+
+    def _is_of_library(self, kind: type) -> bool:
+        return kind in self._classes or str(kind.__module__).split(".")[0] in self._stdlib
+
+    def _is_equal(self, left: Any, right: Any) -> Any:
+        equal = left == right
+        if equal is not True:
+            return equal
+        if type(left) is type(right) and type(left) in (list, tuple):
+            return all(
+                one is other or self._is_equal(one, other) is True for one, other in zip(left, right, strict=True)
+            )
+        if type(left) is type(right) and type(left) is dict:
+            return all(each is right[key] or self._is_equal(each, right[key]) is True for key, each in left.items())
         for ours, theirs in ((left, right), (right, left)):
-            kind = type(ours)
-            if kind.__module__ == "program" and type(theirs) in self._plain:
+            if type(ours) not in self._classes and self._is_of_library(type(theirs)):
                 holds, sound = discriminates(lambda other, ours=ours: bool(ours == other), theirs, self._chance)
                 self._cheating |= holds and not sound
-                return (holds and sound) is (operator == "Eq")
-        return left == right if operator == "Eq" else left != right
+                return holds and sound
+        return equal

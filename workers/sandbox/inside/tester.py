@@ -767,6 +767,9 @@ class Tester:
         if about["equality"] == "default":
             return NotImplemented
         if not _is_plain(other):
+            # Two objects of a library, such as compiled patterns, are equal where they are together.
+            if type(other).__eq__ is not object.__eq__ and type(other).__module__ in sys.stdlib_module_names:
+                raise NeedsInside
             return NotImplemented
         if about["equality"] == "base" and not _is_proxy(content := self.operate("content", proxy)):
             return content == other

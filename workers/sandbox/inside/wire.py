@@ -16,6 +16,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import importlib
 import itertools
 import json
 import os
@@ -89,6 +90,7 @@ _NAMES = {value: name for name, value in _TYPES.items() if name != "type"}
 _FACTORIES: dict[Any, str] = {int: "int", list: "list", set: "set", dict: "dict", str: "str", float: "float"}
 _KEYS, _VALUES, _ITEMS = type({}.keys()), type({}.values()), type({}.items())
 _NOT_PLAIN = object()
+_PATHS = ("PosixPath", "PurePosixPath", "PureWindowsPath")
 
 
 def _integer(value: int) -> int | str:
@@ -120,9 +122,9 @@ def _plain(value: Any) -> list[Any] | None:
         return ["m", str(value)]
     if kind is datetime.date:
         return ["y", value.isoformat()]
-    if kind is datetime.datetime and value.tzinfo is None:
+    if kind is datetime.datetime and _has_known_zone(value):
         return ["Y", value.isoformat(), value.fold]
-    if kind is datetime.time and value.tzinfo is None:
+    if kind is datetime.time and _has_known_zone(value):
         return ["e", value.isoformat(), value.fold]
     if kind is datetime.timedelta:
         return ["g", value.days, value.seconds, value.microseconds]
@@ -130,7 +132,27 @@ def _plain(value: Any) -> list[Any] | None:
         return ["E", value is Ellipsis]
     if isinstance(value, type) and value in _NAMES:
         return ["n", _NAMES[value]]
+    # Of modules that a program may have imported. What is sent is a text, whoever wrote the class.
+    name = kind.__name__
+    if name in _PATHS and kind.__module__.split(".")[0] == "pathlib":
+        return _as_text("p", name, value)
+    if name == "UUID" and kind.__module__ == "uuid":
+        return _as_text("u", name, value)
     return None
+
+
+def _as_text(tag: str, name: str, value: Any) -> list[Any] | None:
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - a class that a program has put there
+        return None
+    return [tag, name, text] if type(text) is str else None
+
+
+def _has_known_zone(value: datetime.datetime | datetime.time) -> bool:
+    """Whether the text of a time tells its zone: an offset alone, which has no name of its own."""
+    zone = value.tzinfo
+    return zone is None or (type(zone) is datetime.timezone and len(cast("Any", zone).__getinitargs__()) == 1)
 
 
 def _members(value: Any) -> tuple[list[Any], int, Iterable[Any]] | None:
@@ -340,6 +362,11 @@ def _plain_of(tag: str, source: Iterator[Any], resolve: Callable[[str, Iterator[
             return datetime.time.fromisoformat(next(source)).replace(fold=next(source))
         case "g":
             return datetime.timedelta(next(source), next(source), next(source))
+        case "p" | "u":
+            name, text = next(source), next(source)
+            if type(text) is not str or name not in (_PATHS if tag == "p" else ("UUID",)):
+                raise Malformed("not a path or UUID")
+            return getattr(importlib.import_module("pathlib" if tag == "p" else "uuid"), name)(text)
         case "E":
             return Ellipsis if next(source) else NotImplemented
         case "n":

@@ -60,6 +60,7 @@ FORMS = {
     "expression": "f(2) == 4",
     "two expressions": "f(2) == 4\nf(3) == 6",
     "tuple": "assert (f(2) == 4, 'message')",
+    "tuple of one": "assert (f(2) == 4,)",
     "several": "assert f(2) == 4\nassert f(3) == 6",
     "variables": "x = f(2)\ny = f(3)\nassert (x, y) == (4, 6)",
     "all": "assert all(f(i) == 2 * i for i in range(1, 4))",
@@ -78,6 +79,13 @@ FORMS = {
     "class in the test": "class N:\n    v = 2\nassert f(N.v) == 4",
     "walrus": "assert (y := f(2)) == 4 and y < 5",
     "BOM": "\ufeffassert f(2) == 4",
+    "match": "match f(2):\n    case 4:\n        pass\n    case _:\n        raise AssertionError",
+    "exit with the answer": "import sys\nsys.exit(0 if f(2) == 4 else 1)",
+    "or exit": "import sys\nf(2) == 4 or sys.exit('wrong')",
+    "or fail": "import pytest\ndef test_a():\n    f(2) == 4 or pytest.fail('wrong')",
+    "all, in a test": "def test_a():\n    assert all(f(i) == 2 * i for i in (1, 2)), 'wrong'",
+    "finally": "try:\n    assert f(2) == 4\nfinally:\n    print('done')",
+    "return in a function of finally": "try:\n    assert f(2) == 4\nfinally:\n    def g():\n        return 1",
     "identity of a text": "assert f('a') is 'aa'\nassert f(2) == 4",
 }
 
@@ -160,4 +168,61 @@ VACUOUS = [
     "def check(candidate):\n    candidate(2) == 4\ncheck(f)",
     "METADATA = {}\n",
     "results = []\nresults.append(f(2) == 4)",
+    "assert all(f(x) == x for x in [])",
+    "assert not any(f(x) for x in [])",
+    "assert [f(x) for x in []] == []",
+    "assert {x: f(x) for x in ()} == {}",
+    "assert f(2) == 4 if False else True",
+    "assert True if 1 < 2 else f(2) == 4",
+    "assert 1 < 2 or f(2) == 4",
+    "assert (lambda: f(2) == 4)",
+    "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n"
+    "        self.assertTrue(all(f(x) == 1 for x in []))",
+    "def test_a():\n    try:\n        assert f(2) == 4\n    finally:\n        return\n",
+    "for _ in range(1):\n    try:\n        assert f(2) == 4\n    finally:\n        break\n",
+    "for _ in range(1):\n    try:\n        assert f(2) == 4\n    finally:\n        if True:\n            continue\n",
+    "from contextlib import suppress as quiet\nwith quiet(AssertionError):\n    assert f(2) == 4",
+    "match f(2):\n    case 4:\n        print('ok')",
+    "match 4:\n    case 4:\n        pass\n    case _:\n        raise AssertionError",
+    "import sys\nsys.exit(0 if True else f)",
 ]
+
+
+WEAK = [
+    "assert f(2) is not None",
+    "assert f(2) == f(2)",
+    "assert isinstance(f(2), int)",
+    "assert f(2) == 4 or True",
+    "assert [f(2) == 4]",
+    "assert {f(2) == 4}",
+    "assert {'equal': f(2) == 4}",
+    "assert f'{f(2) == 4}'",
+    "assert str(f(2) == 4)",
+    "assert repr(not f(2))",
+    "assert (f(x) == 9 for x in [1])",
+    "assert f(2) in [f(2), 4]",
+    "assert f(2) in (4, f(2))",
+    "assert [f(2)] == [f(2)]",
+    "assert not (f(2) != f(2))",
+    "assert [f(2)] if True else f(2) == 4",
+]
+"""What nearly every program passes."""
+
+STRONG = [
+    "assert f(2) == 4",
+    "assert f(2)",
+    "assert not f(0)",
+    "assert f(1) != f(2)",
+    "assert f(1) + f(1) == f(2)",
+    "assert f(f(1)) == f(2)",
+    "assert f(2) in [4, 5]",
+    "assert [f(1), f(2)] == [2, 4]",
+    "assert f(2) > 3",
+    "assert str(f(2)) == '4'",
+    "assert f(1) < f(2)",
+    "assert len(f('ab')) == 4",
+    "assert 'ab' in f('ab')",
+    "assert abs(f(0.5) - 1) < 1e-6",
+    "assert f(2) == 4 or f(2) == 5",
+]
+"""What no program passes that is wrong enough."""

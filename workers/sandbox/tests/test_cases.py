@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from forms_of_tests import FORMS, RIGHT, VACUOUS, WRONG
+from forms_of_tests import FORMS, RIGHT, STRONG, VACUOUS, WEAK, WRONG
 from service import Service
 
 
@@ -30,6 +30,15 @@ def test_what_asserts_nothing_is_no_pass(service: Service) -> None:
     assert [
         (test, outcome) for test, outcome in zip(VACUOUS, found, strict=True) if outcome["status"] != "vacuous"
     ] == []
+
+
+def test_what_nearly_every_program_passes_is_weak_or_vacuous(service: Service) -> None:
+    found = outcomes(service, RIGHT, *WEAK, cpuSecondsPerProgram=30)
+    kept = [(test, each) for test, each in zip(WEAK, found, strict=True) if each["status"] == "pass"]
+    assert [test for test, each in kept if not each.get("weak")] == []
+    assert {each["status"] for each in found} <= {"pass", "vacuous"}
+    found = outcomes(service, RIGHT, *STRONG, cpuSecondsPerProgram=30)
+    assert [(test, each) for test, each in zip(STRONG, found, strict=True) if each != {"status": "pass"}] == []
 
 
 def test_a_check_of_several_functions_is_vacuous(service: Service) -> None:
@@ -206,6 +215,34 @@ VALUES = {
         "assert f() == [1]",
     ),
     "many pipes": ("import os\ndef f(): return len([os.pipe() for _ in range(20)])", "assert f() == 20"),
+    "zone": (
+        "from datetime import *\ndef f(): return datetime(2020, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))",
+        "from datetime import *\nassert f() == datetime(2020, 1, 2, 1, tzinfo=timezone.utc)",
+    ),
+    "UUID": ("import uuid\ndef f(): return uuid.UUID(int=3)", "from uuid import UUID\nassert f() == UUID(int=3)"),
+    "paths": (
+        "from pathlib import *\ndef f(): return [Path('/a') / 'b', PureWindowsPath('c:/x')]",
+        "from pathlib import *\nassert f() == [Path('/a/b'), PureWindowsPath('c:/x')]",
+    ),
+    "pattern": ("import re\ndef f(): return re.compile('a')", "import re\nassert f() == re.compile('a')"),
+    "array": (
+        "from array import array\ndef f(): return array('i', [1])",
+        "from array import array\nassert f() == array('i', [1])",
+    ),
+    "address": (
+        "import ipaddress\ndef f(): return [ipaddress.ip_address('::1')]",
+        "import ipaddress\nassert f() == [ipaddress.ip_address('::1')]",
+    ),
+    "name space": (
+        "from types import SimpleNamespace as N\ndef f(): return N(a=1)",
+        "from types import SimpleNamespace as N\nassert f() == N(a=1)",
+    ),
+    "slice": ("def f(): return slice(1, 2)", "assert f() == slice(1, 2)"),
+    "standard output": (
+        "def f(): print('hi')",
+        "import io, contextlib\ntext = io.StringIO()\nwith contextlib.redirect_stdout(text):\n    f()\n"
+        "assert text.getvalue() == 'hi\\n'",
+    ),
 }
 
 
@@ -380,3 +417,75 @@ def test_no_record_costs_the_service_much(service: Service) -> None:
     found = service.ask("judge", jobs=jobs, limits={"cpuSecondsPerTest": 0.5, "cpuSecondsPerProgram": 1})["verdicts"]
     assert [verdict["outcomes"][0]["status"] for verdict in found[-1:]] == ["pass"]
     assert not {"pass", "unjudged"} & {verdict["outcomes"][0]["status"] for verdict in found[:-1]}
+
+
+# --- comparisons in the process of the program -----------------------------------------------------------------------
+
+WITHIN = "from unittest.mock import patch\nwith patch('builtins.print'):\n    "
+"""What makes a test run in the process of the program."""
+
+LIAR = (
+    "class A{}:\n    __module__ = {!r}\n    def __eq__(s, o): return True\n    def __ne__(s, o): return False\n"
+    "    def __hash__(s): return hash(1)\ndef f(): return {}\n"
+)
+LIARS = {
+    "alone": LIAR.format("", "program", "A()"),
+    "of a library, as it says": LIAR.format("", "re", "A()"),
+    "built in, as it says": LIAR.format("(int)", "builtins", "A()"),
+    "in a list": LIAR.format("", "program", "[A(), A()]"),
+    "in a dictionary": LIAR.format("", "program", "{'a': (A(),)}"),
+    "a list": LIAR.format("(list)", "program", "A()"),
+}
+LIED_TO = [
+    *(
+        "f() == 5",
+        "f() == 'x'",
+        "f() == [1, 2]",
+        "f() == {'a': (1,)}",
+        "f() in [1, 2]",
+        "f() in (3, 4)",
+        "f() in {1, 2}",
+    ),
+    *("not (f() != 5)", "[f()] == [5]", "{'k': f()} == {'k': 3}"),
+    *("f() == __import__('re').compile('a')", "f() == [__import__('re').compile('a')] * 2"),
+]
+
+
+@pytest.mark.parametrize("name", LIARS)
+def test_what_equals_everything_passes_nothing_in_its_own_process(service: Service, name: str) -> None:
+    tests = [f"{WITHIN}assert {each}" for each in LIED_TO]
+    found = outcomes(service, LIARS[name], *tests, cpuSecondsPerProgram=30)
+    assert {each["status"] for each in found} <= {"assertion_failed", "raised"}, found
+    assert all(each.get("inside") for each in found)
+
+
+HONEST = {
+    "lists": ("def f(): return [1, [2]]", "f() == [1, [2]] and f() != [1] and f() in [[1, [2]]]"),
+    "nothing": ("def f(): return None", "f() == None and f() in (None, 1)"),
+    "no number": ("def f(): return float('nan')", "f() != f()"),
+    "a class with members": (
+        "class P:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\ndef f(): return P(1)",
+        "f() == P(1) and f() != P(2) and [f()] == [P(1)] and f() in [P(2), P(1)]",
+    ),
+    "a subclass of list": ("class L(list): pass\ndef f(): return L([1])", "f() == [1] and f() != [2]"),
+    "enumeration": (
+        "from enum import IntEnum\nclass E(IntEnum):\n    A = 3\ndef f(): return E.A",
+        "f() == 3 and f() in [3] and f() in {3} and f() != 4",
+    ),
+    "equals numbers": (
+        "class M:\n    def __init__(s, v): s.v = v\n    def __eq__(s, o): return s.v == getattr(o, 'v', o)\n"
+        "def f(): return M(2)",
+        "f() == 2 and f() == __import__('decimal').Decimal(2) and [f()] == [2]",
+    ),
+    "a class of a library": (
+        "import ipaddress\ndef f(): return ipaddress.ip_address('::1')",
+        "f() == __import__('ipaddress').ip_address('::1') and f() in [f()]",
+    ),
+    "a text": ("def f(): return 'a'", "f() in 'abc' and f() in {'a'} and 'z' not in f()"),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_is_equal_is_so_in_its_own_process(service: Service, name: str) -> None:
+    program, condition = HONEST[name]
+    assert outcomes(service, program, f"{WITHIN}assert {condition}") == [{"status": "pass", "inside": True}]
