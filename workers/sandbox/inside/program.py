@@ -27,6 +27,7 @@ import builtins
 import contextlib
 import decimal
 import fractions
+import io
 import json
 import math
 import os
@@ -49,6 +50,7 @@ MAX_REASON = 1_000  # characters; the supervisor cleans and cuts further
 # Python's own 1,000 for the program, and the frames of this harness below it.
 _RECURSION_LIMIT = 1_020
 _REFUSED_ERRNOS = frozenset({1, 13, 27, 30})  # EPERM, EACCES, EFBIG, EROFS
+_NO_SCRATCH = "No usable temporary directory found"  # as `tempfile` says it where nothing can be written
 # How often at least a timer rings again once it has rung: it may ring too early, and programs swallow the exception.
 _REPEAT_SECONDS = 0.05
 T = TypeVar("T")
@@ -226,7 +228,7 @@ def failure(error: BaseException) -> dict[str, Any]:
         message = f"<{type_name(broken)} in __str__>"
     name = type_name(error)
     reason = (f"{name}: {message}" if message else name)[:MAX_REASON]
-    denied = isinstance(error, OSError) and error.errno in _REFUSED_ERRNOS
+    denied = isinstance(error, OSError) and (error.errno in _REFUSED_ERRNOS or _NO_SCRATCH in message)
     return {"status": "refused" if denied else "raised", "reason": reason}
 
 
@@ -362,8 +364,25 @@ def _end_as_python_does() -> None:
     if "atexit" in sys.modules:
         sys.modules["atexit"]._run_exitfuncs()
     for stream in (sys.stdout, sys.__stdout__):
-        if stream is not None and not getattr(stream, "closed", True):
-            stream.flush()
+        with contextlib.suppress(ValueError):  # a stream whose buffer another one took over
+            if stream is not None and not getattr(stream, "closed", True):
+                stream.flush()
+
+
+_STREAMS = {
+    f"{folder}{name}": descriptor
+    for descriptor, stream in enumerate(("stdin", "stdout", "stderr"))
+    for folder, name in (("/dev/", stream), ("/dev/fd/", descriptor), ("/proc/self/fd/", descriptor))
+}
+
+
+def _open_by_name(file: Any, *arguments: Any, **settings: Any) -> Any:
+    """`open`, for which the standard streams have the names that they have elsewhere: a script sees no such files."""
+    descriptor = _STREAMS.get(str(file)) if isinstance(file, (str, os.PathLike)) else None
+    return _open(file if descriptor is None else os.dup(descriptor), *arguments, **settings)
+
+
+_open = open
 
 
 def _values(expressions: Sequence[str | types.CodeType], namespace: dict[str, Any]) -> dict[str, Any]:
@@ -471,6 +490,7 @@ class Harness:
         sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
         out = open(1, "w", encoding="utf-8", errors="surrogatepass", closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = out
+        builtins.open = io.open = _open_by_name
 
         def tell(error: BaseException) -> None:
             status[0] = _tell(error)

@@ -263,6 +263,16 @@ SCRIPTS = {
     "sys.exit": "import sys\nprint(int(input()) * 2)\nsys.exit()",
     "open(0)": "print(int(open(0).read()) * 2)",
     "os.read": "import os\nprint(int(os.read(0, 99)) * 2)",
+    "/dev/stdin": "print(int(open('/dev/stdin').read()) * 2)",
+    "/dev/fd/0": "with open('/dev/fd/0', 'rb') as f: print(int(f.read()) * 2)",
+    "/proc/self/fd/0": "import pathlib\nprint(int(pathlib.Path('/proc/self/fd/0').read_text()) * 2)",
+    "/dev/stdout": "n = int(input())\nwith open('/dev/stdout', 'w') as f: f.write(str(n * 2))",
+    "detached": (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), line_buffering=True)\n"
+        "print(int(input()) * 2)"
+    ),
+    "mapped": "import mmap\nprint(int(mmap.mmap(0, 0, access=mmap.ACCESS_READ).read()) * 2)",
+    "size of the file": "import os\nprint(int(os.read(0, os.fstat(0).st_size)) * 2)",
     "os.write": "import os\nos.write(1, b'%d' % (int(input()) * 2))",
     "buffer": "import sys\nsys.stdout.buffer.write(b'%d' % (int(sys.stdin.buffer.read()) * 2))",
     "wrapped": (
@@ -293,6 +303,8 @@ def test_scripts_run_as_python_runs_them(service: Service, script: str) -> None:
 
 def test_what_ends_a_script(service: Service) -> None:
     wanted = {"stdin": "", "stdout": "1\n"}
+    (found,) = outcomes(service, "import tempfile\ntempfile.TemporaryFile()\nprint(1)", wanted)
+    assert found["status"] == "refused", found
     assert outcomes(service, "print(1)\nraise ValueError('no')", wanted) == [
         {"status": "raised", "reason": "ValueError: no"}
     ]
