@@ -798,13 +798,24 @@ class Tester:
         result = self.operate(name, proxy, other)
         if _is_proxy(other) or not isinstance(other, (int, float, complex)) or isinstance(other, bool):
             return result
-        if isinstance(result, (int, float, complex)) and name in ("__add__", "__radd__", "__sub__", "__rsub__"):
+        if (number := self._number(result)) is not None and name in ("__add__", "__radd__", "__sub__", "__rsub__"):
             self.delegated = True
             different = [self.operate(name, proxy, each) for each in inside.others(other, self._chance)[:6]]
-            if sum(each == result for each in different) > 1:
+            if sum(self._number(each) == number for each in different) > 1:
                 self.cheating = True
                 raise AssertionError("an object calculates the same from all numbers")
         return result
+
+    def _number(self, value: Any) -> Any:
+        """The number that a result is, or that an object says it is; None for others."""
+        if isinstance(value, (int, float, complex)):
+            return value
+        if not _is_proxy(value):
+            return None
+        try:
+            return self.operate("__float__", value)
+        except Exception:  # noqa: BLE001 - most are no numbers
+            return None
 
     def contains(self, proxy: Any, other: Any) -> Any:
         result = self.operate("__contains__", proxy, other)

@@ -501,3 +501,31 @@ HONEST = {
 def test_what_is_equal_is_so_in_its_own_process(service: Service, name: str) -> None:
     program, condition = HONEST[name]
     assert outcomes(service, program, f"{WITHIN}assert {condition}") == [{"status": "pass", "inside": True}]
+
+
+# --- objects whose difference to everything is zero ------------------------------------------------------------------
+
+ZERO = (
+    "class A:\n    def __sub__(s, o): return {}\n    __rsub__ = __sub__\n    def __float__(s): return 0.0\n"
+    "    def __abs__(s): return {}\ndef f(x): return A()\n"
+)
+NUMBER = (
+    "class V:\n    def __init__(s, x): s.x = x\n    def __sub__(s, o): return V(s.x - getattr(o, 'x', o))\n"
+    "    def __rsub__(s, o): return V(o - s.x)\n    def __float__(s): return float(s.x)\n"
+    "    def __abs__(s): return abs(s.x)\ndef f(x): return V(2 * x)\n"
+)
+CLOSE = [
+    "assert abs(f(2) - 4) < 1e-6",
+    "assert abs(4 - f(2)) < 1e-6",
+    "import math\nresult = f(2)\nexpected = 4\nassert math.fabs(result - expected) <= 1e-9",
+    "difference = f(2) - 4\nassert -1e-6 < float(difference) < 1e-6",
+    "assert round(float(f(2) - 4), 6) == 0",
+    "import math\nassert math.isclose(float(f(2) - 4), 0, abs_tol=1e-9)",
+    f"{WITHIN}assert abs(f(2) - 4) < 1e-6",
+]
+
+
+def test_what_is_close_to_every_number_passes_nothing(service: Service) -> None:
+    for difference, absolute in (("A()", "A()"), ("0.0", "0.0"), ("A()", "0.0")):
+        assert "pass" not in statuses(service, ZERO.format(difference, absolute), *CLOSE)
+    assert statuses(service, NUMBER, *CLOSE) == ["pass"] * len(CLOSE)
