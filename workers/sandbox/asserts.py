@@ -35,6 +35,7 @@ from fractions import Fraction
 from typing import Any
 
 from operations import TestOutcome
+from sandbox import spelling
 from sandbox.inside import repairs
 
 # Longer tests are not parsed on this side.
@@ -66,6 +67,13 @@ class Inside(Exception):
 
 class Defer(Exception):
     """The values cannot be judged here; the test is to run in a process of its own."""
+
+
+class EmptyText(Exception):
+    """An empty text was looked for in a text."""
+
+
+_NOT_WORKED_OUT = (Inside, Defer, NoLiteral, EmptyText, RecursionError, TypeError, ValueError, ArithmeticError)
 
 
 Values = list[Any]
@@ -313,12 +321,27 @@ def normal(test: str) -> tuple[str, str]:
             node.msg = None
     whole = ast.unparse(tree)
     try:
-        described = [_described(condition) for condition in _conditions(tree)]
-    except (Inside, Defer, NoLiteral, EmptyText, RecursionError, TypeError, ValueError, ArithmeticError):
+        try:
+            statements: list[ast.stmt] = [ast.Assert(each) for each in _conditions(tree)]
+        except Inside:
+            statements = tree.body
+        plain = spelling.conditions(ast.Module(statements, []), _folded)
+        described = list(dict.fromkeys(map(_described, plain)))
+    except (spelling.Other, *_NOT_WORKED_OUT):
         return whole, whole
     if not described:
         return whole, whole
     return "; ".join(f"{left} == {right}" for left, right in described), "; ".join(right for _, right in described)
+
+
+def _folded(node: ast.expr) -> ast.expr | None:
+    """The literal of an expression that names nothing of a program."""
+    sources: list[str] = []
+    try:
+        value = _value(node, sources)
+        return None if sources else ast.parse(literal(value([])), mode="eval").body
+    except _NOT_WORKED_OUT:
+        return None
 
 
 def _described(condition: ast.expr) -> tuple[str, str]:
@@ -465,10 +488,6 @@ _MAX_NUMBER_BITS = 10_000
 _MAX_DECIMAL_DIGITS = 3_000
 _MAX_LENGTH = 1_000_000
 _MAX_EQUAL_HASHES = 100
-
-
-class EmptyText(Exception):
-    """An empty text was looked for in a text."""
 
 
 def _is_in(item: Any, container: Any) -> bool:

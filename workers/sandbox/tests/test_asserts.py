@@ -244,7 +244,25 @@ def test_literals_of_sets_do_not_depend_on_order() -> None:
         "assert f(1) == 2", "assert f( 1 )==2", "assert f(1) == 2, 'message'", "assert 2 == f(1)",
         "assert f(1) == 1 + 1",
         "assert f(1) == int('2')", "assert f(1) == 2.0", "assert (f(1) == 2)", "assert f(1) == 0x2  # two", "f(1) == 2",
-        "assert abs(f(1) - 2) < 1e-6", "assert f(1) == -(-2)",
+        "assert abs(f(1) - 2) < 1e-6", "assert f(1) == -(-2)", "assert not f(1) != 2", "assert not (f(1) != 2)",
+        "assert not not f(1) == 2", "assert [f(1)] == [2]", "assert (f(1),) == (2,)", "assert all([f(1) == 2])",
+        "assert any((f(1) == 2,))", "assert f(1) in [2]", "assert f(1) in {2}", "assert (f(1) == 2) is True",
+        "assert (f(1) == 2) == True", "assert True == (f(1) == 2)", "assert (f(1) != 2) is False",
+        "assert f(1) == 2 and True", "assert f(1) == 2 or False", "assert bool(f(1) == 2)", "assert f(1).__eq__(2)",
+        "assert 2 <= f(1) <= 2", "assert f(3 - 2) == 2", "assert f(int('1')) == 2", "assert f(*[1]) == 2",
+        "assert f(+1) == 2", "assert f(1) == 2\nassert 2 == f(1)", "assert f(1) == 2 and f(1) == 2",
+        "import math\nassert f(1) == 2", "from solution import f\nassert f(1) == 2",
+        "if f(1) != 2:\n    raise ValueError", "def test_f():\n    assert f(1) == 2",
+        "async def test_f():\n    assert f(1) == 2",
+        "def test_f():\n    assert f(1) == 2\ntest_f()",
+        "class TestF:\n    def test_f(self):\n        assert f(1) == 2",
+        "x = f(1)\nassert x == 2", "expected = 2\nassert f(1) == expected",
+        "def test_f():\n    result = f(1)\n    expected: int = 2\n    assert result == expected, 'no'",
+        "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(1), 2)\n"
+        "if __name__ == '__main__':\n    unittest.main()",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertTrue(f(1) == 2)",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_f(self):\n        self.assertFalse(f(1) != 2)",
     ],
 )  # fmt: skip
 def test_spelling_makes_no_other_test(spelling: str) -> None:
@@ -253,7 +271,12 @@ def test_spelling_makes_no_other_test(spelling: str) -> None:
 
 def test_other_tests_are_other_tests() -> None:
     tests = ["assert f(1) == 2", "assert f(2) == 2", "assert f(1) == '2'", "assert f(1) == [2]", "assert f(1) == (2,)"]
-    tests += ["assert f(1)", "assert not f(1)", "x = f(1)\nassert x == 2", "assert f(1) ==", "assert f(1) == None"]
+    tests += ["assert f(1)", "assert not f(1)", "assert f(1) ==", "assert f(1) == None", "assert f(1.0) == 2"]
+    tests += ["assert f(1) != 2", "assert f(1) in [2, 3]", "assert f(1) == 2 or f(1) == 3", "assert not f(1) < 2"]
+    tests += ["assert f(1) >= 2", "assert f(1) == 2 and f(2) == 3", "assert any([f(1) == 2, f(1) == 3])"]
+    tests += ["x = f(1)\nf(1)\nassert x == 2", "for x in [1]:\n    assert f(x) == 2", "x = 1\nx = 2\nassert f(x) == 2"]
+    tests += ["def test_f(x):\n    assert f(1) == 2", "try:\n    assert f(1) == 2\nfinally:\n    pass"]
+    tests += ["class T:\n    x = 3\n    def test_f(self):\n        assert f(1) == 2", "assert f([1], *[x]) == 2"]
     assert len({asserts.normal(test)[0] for test in tests}) == len(tests)
     assert (
         asserts.normal("assert f() == {1: 2, 'a': {1, 2}}")[1] == asserts.normal("assert g() == {'a': {2, 1}, 1: 2}")[1]

@@ -27,6 +27,7 @@ export const PROGRAMS = ['activities/endpoint/thoughts.ts', 'activities/policy/p
 export const JUDGE = [
   'activities/execution/execution.ts',
   'workers/sandbox/asserts.py',
+  'workers/sandbox/spelling.py',
   'workers/sandbox/checkers.py',
   'workers/sandbox/suites.py',
   'workers/sandbox/verdicts.py',

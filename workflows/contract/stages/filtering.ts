@@ -144,7 +144,7 @@ export const filtering = defineStage({
     },
     judge: {
       queue: 'sandbox',
-      version: 5,
+      version: 6,
       code: [
         ...CODE,
         'activities/filtering/oracle.ts',
