@@ -45,6 +45,8 @@ export interface LanguageDefinition<Name extends string = string> {
   defines: (code: string, name: string) => boolean;
   /** Whether a text ends inside of a text literal that spans lines, such as a docstring. */
   isInsideText: (code: string) => boolean;
+  /** Code without what no program has: prompts of an interpreter, and blanks that only look like them. */
+  repaired: (code: string) => string;
   /** Whether a text ends inside of a literal or a bracket, so that the next line goes on with it. */
   isOpen: (code: string) => boolean;
   /** Whether a line is a sentence or a mark of a page, and no code. */

@@ -40,6 +40,9 @@ const NEEDS: [TestFault, RegExp][] = [
 /** The name that an assert calls first, behind functions that only change how values are compared. */
 const CALLED = /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/;
 
+/** Of the interpreter, before a line. */
+const PROMPT = /^[ \t]*(?:>>>|\.\.\.)(?: |$)/;
+
 export const python: LanguageDefinition<'python'> = {
   name: 'python',
   answerRequest: 'Answer with one Python code block that holds the complete function and nothing else.',
@@ -50,6 +53,13 @@ export const python: LanguageDefinition<'python'> = {
   defines: (code, name) =>
     new RegExp(`^(?:(?:async[ \\t]+)?def|class)[ \\t]+${name}\\b|^${name}[ \\t]*(?::[^=\\n]*)?=(?!=)`, 'm').test(code),
   isInsideText: (code) => masked(code).open.length === 3,
+  repaired: (code) => {
+    const lines = code.split('\n');
+    const prompted = PROMPT.test(lines.find((line) => line.trim() !== '') ?? '');
+    return (prompted ? lines.filter((line) => PROMPT.test(line)).map((line) => line.replace(PROMPT, '')) : lines)
+      .map((line) => line.replace(/^[ \t\u00a0]+/, (blanks) => blanks.replaceAll('\u00a0', ' ')))
+      .join('\n');
+  },
   isOpen: (code) => !masked(code).whole,
   isProse: (line) => PROSE.test(line) && !/^[\w\s,:.[\]]+=(?!=)/.test(line),
   beginsCode: (line) => /^(?:(?:async\s+)?def\s+\w+|class\s+\w+|import\s+\w|from\s+[\w.]+\s+import\b|@\w)/.test(line),

@@ -15,7 +15,15 @@ const OPENING = /^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?[^`\n]*$/;
 /** A whole block in one line. */
 const ONE_LINE = /^[ \t]*`{3,}[ \t]*([^`\n]*\S)[ \t]*`{3,}[ \t]*$/;
 /** Tags around an answer. */
-const TAGS = /<(answer|code|solution|program|final_answer|final)>([^]*?)(?:<\/\1>|(?![^]))/gi;
+const TAGS = /<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]*)?>([^]*?)(?:<\/\1>|(?![^]))/gi;
+/** Other marks around an answer: those of prompts, and environments of LaTeX. */
+const MARKS = [
+  /\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n([^]*?)(?:\[(?:DONE|END|\/PYTHON|\/CODE)\]|(?![^]))/,
+  /\\begin\{(?:lstlisting|minted|verbatim)\}[^\n]*\n([^]*?)(?:\\end\{|(?![^]))/,
+];
+/** Marks of chat templates at the end of an answer. */
+const END_MARKS = /(?:\s*(?:<\|[\w ]{1,40}\|>|<\/s>|<eos>|<end_of_turn>))+\s*$/;
+const ENTITIES: Record<string, string> = { '&lt;': '<', '&gt;': '>', '&amp;': '&', '&quot;': '"', '&#39;': "'" };
 /** Members of an object that hold a program. */
 const MEMBERS = ['code', 'program', 'solution', 'answer', 'completion', 'response', 'python'];
 
@@ -39,7 +47,7 @@ interface Piece {
  */
 export function programOfReply(reply: string, entryPoint: string, language?: string): string {
   const words = languageOf({ language });
-  const text = insideOf(withoutThoughts(reply));
+  const text = insideOf(unwrapped(withoutThoughts(reply.replace(/^\ufeff/, '').replace(END_MARKS, '')), words));
   const pieces = piecesOf(text, words);
   const blocks = pieces.filter(({ fenced }) => fenced).map(({ code }) => code);
   const others = pieces.filter(({ fenced }) => !fenced).map(({ code }) => withoutProse(code, words));
@@ -65,7 +73,8 @@ export function programOfReply(reply: string, entryPoint: string, language?: str
  */
 export function extractProgram(text: string, programPrefix = '', language?: string): string {
   const words = languageOf({ language });
-  const lines = text.split('\n');
+  const whole = text.replace(END_MARKS, '');
+  const lines = whole.split('\n');
   const fence = lines.findIndex((line) => OPENING.test(line) || ONE_LINE.test(line));
   const label = fence < 0 ? '' : (OPENING.exec(lines[fence]!)?.[2] ?? '');
   const before = lines.slice(0, Math.max(0, fence)).join('\n');
@@ -81,11 +90,32 @@ export function extractProgram(text: string, programPrefix = '', language?: stri
     const opened = words.functionsOf(programPrefix).at(-1);
     return (opened !== undefined && words.defines(block, opened) ? block : `${programPrefix}${block}`).trimEnd();
   }
-  const labelled = /^[ \t]*([\w.]+)[ \t]*\n/.exec(text);
-  const rest = labelled && words.isFence(labelled[1]!) ? text.slice(labelled[0].length) : text;
-  const { code } = bodyOf(rest.split('\n'), 0, '```', words, { before: programPrefix, anyFence: true });
+  const { code } = bodyOf(withoutLabel(whole, words).split('\n'), 0, '```', words, {
+    before: programPrefix,
+    anyFence: true,
+  });
   return `${programPrefix}${code}`.trimEnd();
 }
+
+/** A text without a label of the language in a line of its own before it. */
+function withoutLabel(text: string, words: LanguageDefinition): string {
+  const labelled = /^[ \t]*([\w.]+)[ \t]*\n/.exec(text);
+  return labelled && words.isFence(labelled[1]!) ? text.slice(labelled[0].length) : text;
+}
+
+/** A text without what stands around all of it: marks of a quotation, a span of code, a label, or marks of prompts. */
+function unwrapped(text: string, words: LanguageDefinition): string {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  if (lines.length > 0 && lines.every((line) => /^>(?!>)/.test(line))) return text.replaceAll(/^> ?/gm, '');
+  const [, span] = /^\s*`([^`\n]+)`\s*$/.exec(text) ?? [];
+  if (span !== undefined) return span;
+  const marked = FENCES.test(text)
+    ? undefined
+    : MARKS.map((mark) => mark.exec(text)?.[1]).find((inner) => inner?.trim());
+  return marked ?? withoutLabel(text, words);
+}
+
+const FENCES = /```|~~~/;
 
 /** What tags or an object of JSON hold, where the whole answer is in them. */
 function insideOf(text: string): string {
@@ -94,11 +124,15 @@ function insideOf(text: string): string {
     const program = MEMBERS.map((name) => object[name]).find((value) => typeof value === 'string');
     if (typeof program === 'string') return program;
   }
-  const tagged = [...text.matchAll(TAGS)].map(([, , inner]) => inner!).filter((inner) => inner.trim() !== '');
-  // A tag in a string of a program is no tag of the answer: an answer in tags has no program before them.
-  return tagged.length > 0 && !/```|~~~|^(?:def|class|import|from) /m.test(text.slice(0, text.search(TAGS)))
-    ? tagged.at(-1)!.replace(/^\n+/, '')
-    : text;
+  const tagged = [...text.matchAll(TAGS)].filter(([, , inner]) => inner!.trim() !== '');
+  // A tag in a string of a program is no tag of the answer, and neither is one in the prose around a block.
+  const isCode = /^(?:def|class|import|from) /m.test(text.slice(0, text.search(TAGS)));
+  const last = tagged.at(-1);
+  if (!last || isCode || FENCES.test(text.replaceAll(TAGS, ''))) return text;
+  const [, tag, inner] = last;
+  const isEscaped = /^(?:pre|code)$/i.test(tag!) && !/[<>]/.test(inner!.replaceAll(TAGS, '$2'));
+  const told = insideOf(inner!.replace(/^\n+/, ''));
+  return isEscaped ? told.replaceAll(/&(?:lt|gt|amp|quot|#39);/g, (entity) => ENTITIES[entity]!) : told;
 }
 
 /** Fenced blocks of the language, and what stands between them, in order. */
@@ -107,7 +141,8 @@ function piecesOf(text: string, words: LanguageDefinition): Piece[] {
   const lines = text.split('\n');
   let outside: string[] = [];
   const flush = (): void => {
-    if (outside.some((line) => line.trim() !== '')) pieces.push({ code: outside.join('\n'), fenced: false });
+    if (outside.some((line) => line.trim() !== ''))
+      pieces.push({ code: words.repaired(outside.join('\n')), fenced: false });
     outside = [];
   };
   let looks = 0;
@@ -123,11 +158,19 @@ function piecesOf(text: string, words: LanguageDefinition): Piece[] {
       flush();
       const { code, next } = bodyOf(lines, at + 1, marks, words);
       at = next - 1;
-      if (words.isFence(label!)) pieces.push({ code, fenced: true });
+      if (words.isFence(label!))
+        pieces.push({ code: words.repaired(dedented(code, /^[ \t]*/.exec(line)![0].length)), fenced: true });
     } else outside.push(line);
   }
   flush();
   return pieces;
+}
+
+/** Code without the indentation that a list gives it, which is at most that of its fence. */
+function dedented(code: string, most: number): string {
+  const indents = code.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.search(/\S/)]));
+  const common = Math.min(most, ...indents);
+  return common > 0 ? code.replaceAll(new RegExp(`^[ \\t]{1,${common}}`, 'gm'), '') : code;
 }
 
 /**

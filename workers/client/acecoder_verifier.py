@@ -46,7 +46,17 @@ _FINAL = "<|channel|>final<|message|>"
 _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?[^`\n]*$")
 _ONE_LINE = re.compile(r"^[ \t]*`{3,}[ \t]*([^`\n]*\S)[ \t]*`{3,}[ \t]*$")
 _LABEL = re.compile(r"^(?:i?py(?:thon)?[\d.]*|sage)?$", re.IGNORECASE)
-_TAGS = re.compile(r"<(answer|code|solution|program|final_answer|final)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_TAGS = re.compile(
+    r"<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]*)?>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE
+)
+_MARKS = [
+    re.compile(r"\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n(.*?)(?:\[(?:DONE|END|/PYTHON|/CODE)\]|\Z)", re.DOTALL),
+    re.compile(r"\\begin\{(?:lstlisting|minted|verbatim)\}[^\n]*\n(.*?)(?:\\end\{|\Z)", re.DOTALL),
+]
+_END_MARKS = re.compile(r"(?:\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z", re.ASCII)
+_FENCES = re.compile(r"```|~~~")
+_ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&#39;": "'"}
+_PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
 _MEMBERS = ("code", "program", "solution", "answer", "completion", "response", "python")
 _PROSE = re.compile(
     r"^#{2,6} |^\*\*|^[-*+] |^\d+[.)] |^> |^`[^`]+` \w"
@@ -91,7 +101,8 @@ def program_of(completion: Any, entry_point: str = "") -> str:
     >>> program_of("Here it is:\\n```python\\nx = 1\\n```\\nGood luck!")
     'x = 1'
     """
-    text = _inside_of(_without_thoughts(_text_of(completion)))
+    reply = _END_MARKS.sub("", _text_of(completion).removeprefix("\ufeff"))
+    text = _inside_of(_unwrapped(_without_thoughts(reply)))
     pieces = _pieces_of(text)
     blocks = [code for code, fenced in pieces if fenced]
     others = [_without_prose(code) for code, fenced in pieces if not fenced]
@@ -144,10 +155,45 @@ def _inside_of(text: str) -> str:
         if program is not None:
             return program
     tagged = [match for match in _TAGS.finditer(text) if match[2].strip() != ""]
-    code_before = r"```|~~~|^(?:def|class|import|from) "
-    if tagged and not re.search(code_before, text[: tagged[0].start()], re.MULTILINE):
-        return tagged[-1][2].lstrip("\n")
-    return text
+    if not tagged or _FENCES.search(_TAGS.sub("", text)):
+        return text
+    if re.search(r"^(?:def|class|import|from) ", text[: tagged[0].start()], re.MULTILINE):
+        return text
+    inner = tagged[-1][2]
+    page = tagged[-1][1].lower() in ("pre", "code") and not re.search("[<>]", _TAGS.sub(r"\2", inner))
+    told = _inside_of(inner.lstrip("\n"))
+    return re.sub(r"&(?:lt|gt|amp|quot|#39);", lambda entity: _ENTITIES[entity[0]], told) if page else told
+
+
+def _unwrapped(text: str) -> str:
+    """A text without what stands around all of it: marks of a quotation, a span of code, a label, or other marks."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if lines and all(re.match(r">(?!>)", line) for line in lines):
+        return re.sub(r"^> ?", "", text, flags=re.MULTILINE)
+    span = re.fullmatch(r"\s*`([^`\n]+)`\s*", text)
+    if span:
+        return span[1]
+    marked = [] if _FENCES.search(text) else [match[1] for mark in _MARKS if (match := mark.search(text))]
+    inner = next((each for each in marked if each.strip()), None)
+    if inner is not None:
+        return inner
+    label = re.match(r"[ \t]*([\w.]+)[ \t]*\n", text)
+    return text[label.end() :] if label and _LABEL.match(label[1]) else text
+
+
+def _repaired(code: str) -> str:
+    """Code without prompts of the interpreter, and with blanks that Python knows."""
+    lines = code.split("\n")
+    if _PROMPT.match(_first_line(code)):
+        lines = [_PROMPT.sub("", line) for line in lines if _PROMPT.match(line)]
+    return "\n".join(re.sub("^[ \t\u00a0]+", lambda blanks: blanks[0].replace("\u00a0", " "), line) for line in lines)
+
+
+def _dedented(code: str, most: int) -> str:
+    """Code without the indentation that a list gives it, which is at most that of its fence."""
+    lines = code.split("\n")
+    common = min([most, *(len(line) - len(line.lstrip()) for line in lines if line.strip())])
+    return re.sub(rf"^[ \t]{{1,{common}}}", "", code, flags=re.MULTILINE) if common > 0 else code
 
 
 def _pieces_of(text: str) -> list[tuple[str, bool]]:
@@ -159,7 +205,7 @@ def _pieces_of(text: str) -> list[tuple[str, bool]]:
 
     def flush() -> None:
         if any(line.strip() for line in outside):
-            pieces.append(("\n".join(outside), False))
+            pieces.append((_repaired("\n".join(outside)), False))
         outside.clear()
 
     while at < len(lines):
@@ -175,7 +221,7 @@ def _pieces_of(text: str) -> list[tuple[str, bool]]:
             flush()
             code, at = _body_of(lines, at, opening[1])
             if _LABEL.match(opening[2]):
-                pieces.append((code, True))
+                pieces.append((_repaired(_dedented(code, len(line) - len(line.lstrip(" \t")))), True))
         else:
             outside.append(line)
     flush()

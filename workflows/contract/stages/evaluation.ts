@@ -291,7 +291,7 @@ export const evaluation = defineStage({
         ...JUDGE,
       ],
     },
-    judge: { queue: 'sandbox', version: 3, code: [...OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE] },
+    judge: { queue: 'sandbox', version: 4, code: [...OWN, 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE] },
     score: { queue: 'gpu', version: 1, code: [...OWN, 'activities/policy/score.ts', 'workers/runtime/scoring.py'] },
     // Figures are outside the digest: those of an older artifact are fewer, and its answers are the same.
     seal: {

@@ -637,7 +637,7 @@ export const reinforcement = defineStage({
     // Programs that failed run again, alone with the calls that feedback is about.
     repair: step({
       queue: 'sandbox',
-      version: 1,
+      version: 2,
       kind: 'roundPlan',
       code: [
         OWN,
@@ -655,7 +655,7 @@ export const reinforcement = defineStage({
     }),
     judge: step({
       queue: 'sandbox',
-      version: 3,
+      version: 4,
       kind: 'verdicts',
       code: [OWN, 'activities/reinforcement/hidden-tests.ts', 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
       semantics: ({ limits, watch, reward }) => ({

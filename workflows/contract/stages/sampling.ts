@@ -128,7 +128,7 @@ export const sampling = defineStage({
     generate: { queue: 'gpu', version: 1, code: ['activities/sampling/', ...SAMPLE] },
     judge: {
       queue: 'sandbox',
-      version: 3,
+      version: 4,
       code: ['activities/sampling/', 'activities/languages/', 'activities/policy/prompt.ts', ...PROGRAMS, ...JUDGE],
     },
     seal: { queue: 'pipeline', version: 1, code: ['activities/sampling/'] },
