@@ -19,6 +19,7 @@ export type Repair =
   | 'wrapperObject'
   | 'otherKeys'
   | 'testsAsText'
+  | 'wrappedTests'
   | 'cutButWhole'
   | 'methodOfSolution';
 

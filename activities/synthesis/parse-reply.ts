@@ -188,6 +188,13 @@ function writtenTest(test: unknown): string | undefined {
 function answerOf(content: string): Answer | { failure: ReplyFailure } {
   const text = withoutThoughts(content.replace(/^\ufeff/, '')).trim();
   if (text === '') return { failure: content.trim() === '' ? 'emptyReply' : 'onlyReasoning' };
+  const quoted = text.startsWith('"') ? jsonOf(text) : undefined;
+  if (typeof quoted === 'string') {
+    const inner = answerOf(quoted);
+    return 'failure' in inner
+      ? inner
+      : { ...inner, repairs: [...new Set([...inner.repairs, 'wrapperObject' as const])] };
+  }
   const fenced = text.split('```')[1]?.replace(/^json\b/, '');
   const braces = text.includes('{') ? text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1) : '';
   const value = [text, fenced, braces].map((each) => (each ? jsonOf(each) : undefined)).find(isObject);
@@ -222,6 +229,18 @@ const MEMBERS = {
   checker: ['checker'],
 } as const;
 
+/** Names of the member that holds a test, where each test is an object. */
+const OF_A_TEST = ['test', 'testcase', 'assertion', 'assert', 'code', 'case', 'statement', 'expression'];
+
+/** A test without an object that only describes it. One whose members say what is called or read is data. */
+function unwrappedTest(test: unknown): unknown {
+  if (!isObject(test) || ['call', 'stdin', 'stdout', 'checker'].some((name) => name in test)) return test;
+  const texts = Object.entries(test).filter(
+    ([name, member]) => OF_A_TEST.includes(name.toLowerCase().replace(/[^a-z]/g, '')) && typeof member === 'string',
+  );
+  return texts.length === 1 ? texts[0]![1] : test;
+}
+
 /** Objects that are around an answer, at most. */
 const WRAPPERS = 3;
 
@@ -242,8 +261,10 @@ function shapeOf(value: unknown, depth = 0): Answer | undefined {
     member('tests'),
   ];
   const asText = typeof given === 'string';
-  const tests = asText ? given.split(/\n(?=\s*assert\b)/) : given;
-  if (typeof question === 'string' && question.trim() !== '' && Array.isArray(tests)) {
+  const list: unknown = asText ? given.split(/\n(?=\s*assert\b)/) : isObject(given) ? Object.values(given) : given;
+  if (typeof question === 'string' && question.trim() !== '' && Array.isArray(list)) {
+    const tests = list.map(unwrappedTest);
+    const isWrapped = isObject(given) || tests.some((test, at) => test !== list[at]);
     const known = 'question' in value && ('tests' in value || 'test_cases' in value);
     return {
       question: writable(question).trim(),
@@ -254,6 +275,7 @@ function shapeOf(value: unknown, depth = 0): Answer | undefined {
         ...(depth > 0 ? (['wrapperObject'] as const) : []),
         ...(known ? [] : (['otherKeys'] as const)),
         ...(asText ? (['testsAsText'] as const) : []),
+        ...(isWrapped ? (['wrappedTests'] as const) : []),
       ],
     };
   }

@@ -141,7 +141,7 @@ export const synthesis = defineStage({
     },
     parse: {
       queue: 'pipeline',
-      version: 2,
+      version: 3,
       code: [
         'activities/endpoint/content.ts',
         'activities/endpoint/meaning.ts',
