@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from operations import TestOutcome
 from sandbox import spelling
@@ -142,6 +142,8 @@ def plan(test: Test) -> Plan:
         for condition in _conditions(tree):
             if isinstance(condition, ast.Constant) and condition.value is True:
                 continue
+            if not all(_runs(each) for each in ast.walk(condition) if isinstance(each, ast.comprehension)):
+                raise Inside  # only where it runs can be seen whether it looks at the program
             holds = _condition(condition, sources)
             if (not parts and not sources) or (parts and parts[-1][0] == len(sources)):
                 raise Inside  # says nothing about the program
@@ -156,6 +158,38 @@ def plan(test: Test) -> Plan:
         return Plan(("text", test), weak=weak, repaired=repaired)
     except (SyntaxError, ValueError):
         return Plan(("text", test), parses=False)
+
+
+def _runs(loop: ast.comprehension) -> bool:
+    """Whether a comprehension certainly has members: those of the program's values, of a literal or of a range."""
+    if loop.ifs:
+        return False
+    match loop.iter:
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.Set(elts=parts):
+            return any(not isinstance(each, ast.Starred) for each in parts)
+        case ast.Constant(value=str() | bytes() as text):
+            return bool(text)
+        case ast.Dict(keys=keys):
+            return any(each is not None for each in keys)
+        case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
+            bounds = [_literal_int(each) for each in arguments]
+            if None in bounds or not 1 <= len(bounds) <= 3 or 0 in bounds[2:]:
+                return False
+            return len(range(*cast("list[int]", bounds))) > 0
+        case ast.Call(func=ast.Name(id="enumerate" | "reversed" | "zip" | "sorted"), args=arguments, keywords=[]):
+            return bool(arguments) and all(_runs(ast.comprehension(loop.target, each, [], 0)) for each in arguments)
+        case _:
+            return False
+
+
+def _literal_int(node: ast.expr) -> int | None:
+    match node:
+        case ast.Constant(value=int() as number):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as number)):
+            return -number
+        case _:
+            return None
 
 
 def _conditions(tree: ast.Module) -> list[ast.expr]:
