@@ -763,7 +763,16 @@ def program_in(text: str, entry_point: str) -> str:
     tree = _parsed(text)
     # A word, a list or an object of JSON is an expression of Python too.
     is_program = tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
-    return text if is_program else program_of(text, entry_point)
+    return text if is_program and not _begins_with_a_mark(tree) else program_of(text, entry_point)
+
+
+def _begins_with_a_mark(tree: ast.Module | None) -> bool:
+    """Whether the first line is a label such as `python`, or a mark such as `[BEGIN]`."""
+    match tree:
+        case ast.Module(body=[ast.Expr(value=ast.Name() | ast.List(elts=[ast.Name()])), *_]):
+            return True
+        case _:
+            return False
 
 
 def shared_name(one: str, other: str) -> str:
