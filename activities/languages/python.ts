@@ -40,7 +40,7 @@ const NEEDS: [TestFault, RegExp][] = [
 /** The name that an assert calls first, behind functions that only change how values are compared. */
 const CALLED = /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/;
 
-/** Of the interpreter, before a line. */
+/** What the interpreter writes before a line that somebody types. */
 const PROMPT = /^[ \t]*(?:>>>|\.\.\.)(?: |$)/;
 
 export const python: LanguageDefinition<'python'> = {
@@ -55,7 +55,7 @@ export const python: LanguageDefinition<'python'> = {
   isInsideText: (code) => masked(code).open.length === 3,
   repaired: (code) => {
     const lines = code.split('\n');
-    const prompted = PROMPT.test(lines.find((line) => line.trim() !== '') ?? '');
+    const prompted = /^[ \t]*>>> /.test(lines.find((line) => line.trim() !== '') ?? '');
     return (prompted ? lines.filter((line) => PROMPT.test(line)).map((line) => line.replace(PROMPT, '')) : lines)
       .map((line) => line.replace(/^[ \t\u00a0]+/, (blanks) => blanks.replaceAll('\u00a0', ' ')))
       .join('\n');

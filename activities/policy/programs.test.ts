@@ -21,6 +21,9 @@ describe('the program of a whole reply', () => {
     const fences = '```\n'.repeat(50_000);
     const prose = 'This is it.\n'.repeat(50_000);
     for (const text of [fences, `(${prose}`, `"""${fences}`, `def f(:\n${prose}`]) programOfReply(text, 'f');
+    // In quadratic time each of these takes minutes, and tags in tags overflow the stack.
+    const [blanks, tags, open] = [' \n', '<code>', '<code '].map((each) => each.repeat(200_000));
+    for (const text of [`f${blanks}x`, tags!, open!, '<|im_end|>'.repeat(50_000)]) programOfReply(text, 'f');
   });
 });
 

@@ -15,14 +15,17 @@ const OPENING = /^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?[^`\n]*$/;
 /** A whole block in one line. */
 const ONE_LINE = /^[ \t]*`{3,}[ \t]*([^`\n]*\S)[ \t]*`{3,}[ \t]*$/;
 /** Tags around an answer. */
-const TAGS = /<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]*)?>([^]*?)(?:<\/\1>|(?![^]))/gi;
+const TAGS = /<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]{0,200})?>([^]*?)(?:<\/\1>|(?![^]))/gi;
 /** Other marks around an answer: those of prompts, and environments of LaTeX. */
 const MARKS = [
   /\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n([^]*?)(?:\[(?:DONE|END|\/PYTHON|\/CODE)\]|(?![^]))/,
   /\\begin\{(?:lstlisting|minted|verbatim)\}[^\n]*\n([^]*?)(?:\\end\{|(?![^]))/,
 ];
-/** Marks of chat templates at the end of an answer. */
-const END_MARKS = /(?:\s*(?:<\|[\w ]{1,40}\|>|<\/s>|<eos>|<end_of_turn>))+\s*$/;
+/** A mark of a chat template at the end of an answer, and how many characters such a mark has at most. */
+const END_MARK = /(?:<\|[\w ]{1,40}\|>|<\/s>|<eos>|<end_of_turn>)$/;
+const END_MARK_CHARACTERS = 44;
+/** Tags in tags that are opened, at most. */
+const NESTED_TAGS = 3;
 const ENTITIES: Record<string, string> = { '&lt;': '<', '&gt;': '>', '&amp;': '&', '&quot;': '"', '&#39;': "'" };
 /** Members of an object that hold a program. */
 const MEMBERS = ['code', 'program', 'solution', 'answer', 'completion', 'response', 'python'];
@@ -47,7 +50,7 @@ interface Piece {
  */
 export function programOfReply(reply: string, entryPoint: string, language?: string): string {
   const words = languageOf({ language });
-  const text = insideOf(unwrapped(withoutThoughts(reply.replace(/^\ufeff/, '').replace(END_MARKS, '')), words));
+  const text = insideOf(unwrapped(withoutThoughts(withoutEndMarks(reply.replace(/^\ufeff/, ''))), words));
   const pieces = piecesOf(text, words);
   const blocks = pieces.filter(({ fenced }) => fenced).map(({ code }) => code);
   const others = pieces.filter(({ fenced }) => !fenced).map(({ code }) => withoutProse(code, words));
@@ -73,7 +76,7 @@ export function programOfReply(reply: string, entryPoint: string, language?: str
  */
 export function extractProgram(text: string, programPrefix = '', language?: string): string {
   const words = languageOf({ language });
-  const whole = text.replace(END_MARKS, '');
+  const whole = withoutEndMarks(text);
   const lines = whole.split('\n');
   const fence = lines.findIndex((line) => OPENING.test(line) || ONE_LINE.test(line));
   const label = fence < 0 ? '' : (OPENING.exec(lines[fence]!)?.[2] ?? '');
@@ -97,6 +100,17 @@ export function extractProgram(text: string, programPrefix = '', language?: stri
   return `${programPrefix}${code}`.trimEnd();
 }
 
+/** A text without marks of chat templates at its end. */
+function withoutEndMarks(text: string): string {
+  let whole = text;
+  for (;;) {
+    const rest = whole.trimEnd();
+    const mark = END_MARK.exec(rest.slice(-END_MARK_CHARACTERS))?.[0];
+    if (mark === undefined) return whole;
+    whole = rest.slice(0, -mark.length);
+  }
+}
+
 /** A text without a label of the language in a line of its own before it. */
 function withoutLabel(text: string, words: LanguageDefinition): string {
   const labelled = /^[ \t]*([\w.]+)[ \t]*\n/.exec(text);
@@ -118,7 +132,7 @@ function unwrapped(text: string, words: LanguageDefinition): string {
 const FENCES = /```|~~~/;
 
 /** What tags or an object of JSON hold, where the whole answer is in them. */
-function insideOf(text: string): string {
+function insideOf(text: string, depth = 0): string {
   const object = jsonOf(text.trim().replace(/^```(?:json)?\s*\n([^]*)\n```$/, '$1'));
   if (isObject(object)) {
     const program = MEMBERS.map((name) => object[name]).find((value) => typeof value === 'string');
@@ -128,10 +142,10 @@ function insideOf(text: string): string {
   // A tag in a string of a program is no tag of the answer, and neither is one in the prose around a block.
   const isCode = /^(?:def|class|import|from) /m.test(text.slice(0, text.search(TAGS)));
   const last = tagged.at(-1);
-  if (!last || isCode || FENCES.test(text.replaceAll(TAGS, ''))) return text;
+  if (!last || depth >= NESTED_TAGS || isCode || FENCES.test(text.replaceAll(TAGS, ''))) return text;
   const [, tag, inner] = last;
   const isEscaped = /^(?:pre|code)$/i.test(tag!) && !/[<>]/.test(inner!.replaceAll(TAGS, '$2'));
-  const told = insideOf(inner!.replace(/^\n+/, ''));
+  const told = insideOf(inner!.replace(/^\n+/, ''), depth + 1);
   return isEscaped ? told.replaceAll(/&(?:lt|gt|amp|quot|#39);/g, (entity) => ENTITIES[entity]!) : told;
 }
 

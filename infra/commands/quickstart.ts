@@ -7,7 +7,14 @@ import { safeName } from '../../activities/artifacts/keys.js';
 import { placeFiles } from '../../activities/artifacts/results.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
 import { QUEUES, Summary, type ArtifactRef } from '../../workflows/contract/index.js';
-import { runTemporalCli, stackEnvironment, startStack, stopStack, type Stack } from '../stack/embedded-stack.js';
+import {
+  COMMAND_TIMEOUT,
+  runTemporalCli,
+  stackEnvironment,
+  startStack,
+  stopStack,
+  type Stack,
+} from '../stack/embedded-stack.js';
 import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
@@ -77,8 +84,7 @@ async function startExperiment(
     'AllowDuplicate',
     '--static-summary',
     `experiment ${workflowId}`,
-    '--command-timeout',
-    '30s',
+    ...COMMAND_TIMEOUT,
   ]);
   if (code !== 0) throw new Error(`temporal workflow start failed: ${stderr.trim()}`);
   say(

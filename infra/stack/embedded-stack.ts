@@ -80,7 +80,7 @@ type Log = (line: string) => void;
 const NAMESPACE = 'default';
 const NAMESPACE_TIMEOUT_MS = 60_000;
 /** How long one command of the Temporal CLI may take, and how long one that asks whether the server answers. */
-const COMMAND_TIMEOUT = ['--command-timeout', '30s'];
+export const COMMAND_TIMEOUT = ['--command-timeout', '30s'];
 const ANSWER_TIMEOUT = ['--command-timeout', '5s'];
 /** Histories stay readable and resettable for 30 days; the dev server's own default is one day. */
 const RETENTION = '720h';

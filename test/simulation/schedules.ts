@@ -805,8 +805,7 @@ class ScheduleRun {
   #wrongWork(): void {
     const { trainedRounds, made, madeTogether, efforts, endpoint } = this.#activities;
     const add = (text: string): void => void this.#violations.add(text);
-    for (const workflowId of this.server.trainedAtOnce)
-      this.#violations.add(`two gangs of ${workflowId} train at once`);
+    for (const workflowId of this.server.trainedAtOnce) add(`two gangs of ${workflowId} train at once`);
     for (const { round, trained, planned } of trainedRounds) {
       const name = round === 0 ? 'a training' : `round ${round}`;
       const wanted = planned.filter((id) => round === 0 || !isDropped(id)).sort();

@@ -47,13 +47,16 @@ _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*\{?\.?([\w+.-]*)\}?[^`\n]*$")
 _ONE_LINE = re.compile(r"^[ \t]*`{3,}[ \t]*([^`\n]*\S)[ \t]*`{3,}[ \t]*$")
 _LABEL = re.compile(r"^(?:i?py(?:thon)?[\d.]*|sage)?$", re.IGNORECASE)
 _TAGS = re.compile(
-    r"<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]*)?>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE
+    r"<(answer|code|pre|solution|program|final_answer|final)(?:\s[^>\n]{0,200})?>(.*?)(?:</\1>|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
 _MARKS = [
     re.compile(r"\[(?:BEGIN|PYTHON|CODE)\][ \t]*\n(.*?)(?:\[(?:DONE|END|/PYTHON|/CODE)\]|\Z)", re.DOTALL),
     re.compile(r"\\begin\{(?:lstlisting|minted|verbatim)\}[^\n]*\n(.*?)(?:\\end\{|\Z)", re.DOTALL),
 ]
-_END_MARKS = re.compile(r"(?:\s*(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z", re.ASCII)
+_END_MARK = re.compile(r"(?:<\|[\w ]{1,40}\|>|</s>|<eos>|<end_of_turn>)\Z", re.ASCII)
+_END_MARK_CHARACTERS = 44
+_NESTED_TAGS = 3
 _FENCES = re.compile(r"```|~~~")
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": '"', "&#39;": "'"}
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)")
@@ -101,7 +104,7 @@ def program_of(completion: Any, entry_point: str = "") -> str:
     >>> program_of("Here it is:\\n```python\\nx = 1\\n```\\nGood luck!")
     'x = 1'
     """
-    reply = _END_MARKS.sub("", _text_of(completion).removeprefix("\ufeff"))
+    reply = _without_end_marks(_text_of(completion).removeprefix("\ufeff"))
     text = _inside_of(_unwrapped(_without_thoughts(reply)))
     pieces = _pieces_of(text)
     blocks = [code for code, fenced in pieces if fenced]
@@ -128,6 +131,16 @@ def program_of(completion: Any, entry_point: str = "") -> str:
     return _without_prose(text).rstrip()
 
 
+def _without_end_marks(text: str) -> str:
+    """A text without marks of chat templates at its end."""
+    while True:
+        rest = text.rstrip()
+        mark = _END_MARK.search(rest[-_END_MARK_CHARACTERS:])
+        if mark is None:
+            return text
+        text = rest[: -len(mark[0])]
+
+
 def _without_thoughts(text: str) -> str:
     """A text without the thoughts before it, whose opening mark may be missing."""
     if _FINAL in text:
@@ -144,7 +157,7 @@ def _without_thoughts(text: str) -> str:
     return text
 
 
-def _inside_of(text: str) -> str:
+def _inside_of(text: str, depth: int = 0) -> str:
     """What tags or an object of JSON hold, where the whole answer is in them."""
     try:
         value = json.loads(re.sub(r"^```(?:json)?\s*\n(.*)\n```$", r"\1", text.strip(), flags=re.DOTALL))
@@ -155,13 +168,13 @@ def _inside_of(text: str) -> str:
         if program is not None:
             return program
     tagged = [match for match in _TAGS.finditer(text) if match[2].strip() != ""]
-    if not tagged or _FENCES.search(_TAGS.sub("", text)):
+    if not tagged or depth >= _NESTED_TAGS or _FENCES.search(_TAGS.sub("", text)):
         return text
     if re.search(r"^(?:def|class|import|from) ", text[: tagged[0].start()], re.MULTILINE):
         return text
     inner = tagged[-1][2]
     page = tagged[-1][1].lower() in ("pre", "code") and not re.search("[<>]", _TAGS.sub(r"\2", inner))
-    told = _inside_of(inner.lstrip("\n"))
+    told = _inside_of(inner.lstrip("\n"), depth + 1)
     return re.sub(r"&(?:lt|gt|amp|quot|#39);", lambda entity: _ENTITIES[entity[0]], told) if page else told
 
 
@@ -184,7 +197,7 @@ def _unwrapped(text: str) -> str:
 def _repaired(code: str) -> str:
     """Code without prompts of the interpreter, and with blanks that Python knows."""
     lines = code.split("\n")
-    if _PROMPT.match(_first_line(code)):
+    if re.match(r"[ \t]*>>> ", _first_line(code)):
         lines = [_PROMPT.sub("", line) for line in lines if _PROMPT.match(line)]
     return "\n".join(re.sub("^[ \t\u00a0]+", lambda blanks: blanks[0].replace("\u00a0", " "), line) for line in lines)
 

@@ -142,7 +142,8 @@ def plan(test: Test) -> Plan:
         for condition in _conditions(tree):
             if isinstance(condition, ast.Constant) and condition.value is True:
                 continue
-            if not all(_runs(each) for each in ast.walk(condition) if isinstance(each, ast.comprehension)):
+            loops = [each for each in ast.walk(condition) if isinstance(each, ast.comprehension)]
+            if not all(_runs(each, loops) for each in loops):
                 raise Inside  # only where it runs can be seen whether it looks at the program
             holds = _condition(condition, sources)
             if (not parts and not sources) or (parts and parts[-1][0] == len(sources)):
@@ -160,8 +161,11 @@ def plan(test: Test) -> Plan:
         return Plan(("text", test), parses=False)
 
 
-def _runs(loop: ast.comprehension) -> bool:
-    """Whether a comprehension certainly has members: those of the program's values, of a literal or of a range."""
+def _runs(loop: ast.comprehension, loops: Sequence[ast.comprehension]) -> bool:
+    """Whether a comprehension certainly looks at the program, or has members: those of a literal or of a range."""
+    bound = {each.id for other in loops for each in ast.walk(other.target) if isinstance(each, ast.Name)}
+    if any(isinstance(each, ast.Name) and each.id not in _BUILTINS | bound for each in ast.walk(loop.iter)):
+        return True
     if loop.ifs:
         return False
     match loop.iter:
@@ -177,7 +181,9 @@ def _runs(loop: ast.comprehension) -> bool:
                 return False
             return len(range(*cast("list[int]", bounds))) > 0
         case ast.Call(func=ast.Name(id="enumerate" | "reversed" | "zip" | "sorted"), args=arguments, keywords=[]):
-            return bool(arguments) and all(_runs(ast.comprehension(loop.target, each, [], 0)) for each in arguments)
+            return bool(arguments) and all(
+                _runs(ast.comprehension(loop.target, each, [], 0), loops) for each in arguments
+            )
         case _:
             return False
 
@@ -273,7 +279,8 @@ _ANYTHING: tuple[Callable[[int], Any], ...] = (
 
 def _holds_for_all(parts: Sequence[tuple[int, Rest]], sources: Sequence[str]) -> bool:
     """Whether asserts hold whatever a program returns: in `assert [f(2) == 5]` it does not matter."""
-    places = [sources.index(source) for source in sources]  # equal calls have equal values
+    first: dict[str, int] = {}
+    places = [first.setdefault(source, place) for place, source in enumerate(sources)]  # equal calls, equal values
 
     def holds_for(value: Callable[[int], Any]) -> bool:
         values = list(map(value, places))
@@ -296,9 +303,10 @@ def _is_weak_condition(node: ast.expr) -> bool:
         case ast.GeneratorExp() | ast.Lambda():
             return True
         case ast.JoinedStr(values=parts):
-            return any(isinstance(each, ast.Constant) or _is_truth(each) for each in parts)
+            told = [each.value if isinstance(each, ast.FormattedValue) else each for each in parts]
+            return any(isinstance(each, ast.Constant) or spelling.is_truth(each) for each in told)
         case ast.Call(func=ast.Name(id="str" | "repr" | "ascii"), args=[told]):
-            return _is_truth(told)
+            return spelling.is_truth(told)
         case ast.IfExp(test=test, body=body, orelse=orelse):
             parts = [body, orelse]
             if isinstance(test, ast.Constant):
@@ -320,17 +328,6 @@ def _is_weak_condition(node: ast.expr) -> bool:
         case ast.Name():
             return True
     return False
-
-
-def _is_truth(node: ast.expr) -> bool:
-    """Whether an expression is True or False, whose texts are not empty."""
-    match node:
-        case ast.FormattedValue(value=value):
-            return _is_truth(value)
-        case ast.Compare() | ast.UnaryOp(op=ast.Not()):
-            return True
-        case _:
-            return False
 
 
 def _is_type_of(node: ast.expr) -> bool:

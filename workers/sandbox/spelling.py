@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable
 Fold = Callable[[ast.expr], ast.expr | None]
 """The literal of an expression that has a value without a program; None for others."""
 
+# Without those of order: where there is none, neither a comparison nor its inverse holds.
 _INVERSE: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt,
+    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 _OF_UNITTEST: dict[str, type[ast.cmpop]] = {
@@ -172,9 +173,7 @@ def _parts(condition: ast.expr) -> list[ast.expr]:
             match operand:
                 case ast.UnaryOp(op=ast.Not(), operand=inner):
                     return _parts(inner)
-                case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) not in (
-                    ast.Lt, ast.LtE, ast.Gt, ast.GtE,
-                ):  # of what has no order, neither holds  # fmt: skip
+                case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _INVERSE:
                     return _parts(ast.Compare(left, [_INVERSE[type(op)]()], [right]))
                 case ast.BoolOp(op=ast.Or(), values=values):
                     return [part for each in values for part in _parts(ast.UnaryOp(ast.Not(), each))]
@@ -191,7 +190,7 @@ def _parts(condition: ast.expr) -> list[ast.expr]:
                 and not any(isinstance(each, ast.Starred) for each in parts)
             ):
                 return [part for each in parts for part in _parts(each)]
-        case ast.Call(func=ast.Name(id="bool"), args=[told], keywords=[]) if _is_truth(told):
+        case ast.Call(func=ast.Name(id="bool"), args=[told], keywords=[]) if is_truth(told):
             return _parts(told)
         case ast.Call(func=ast.Attribute(value=left, attr="__eq__"), args=[right], keywords=[]):
             return _parts(ast.Compare(left, [ast.Eq()], [right]))
@@ -207,7 +206,7 @@ def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> list[ast.expr
     """The conditions that a comparison consists of; None where it is plain."""
     if isinstance(op, (ast.Eq, ast.Is, ast.NotEq, ast.IsNot)):
         for told, truth in ((left, right), (right, left)):
-            if _is_truth(told) and isinstance(truth, ast.Constant) and isinstance(truth.value, bool):
+            if is_truth(told) and isinstance(truth, ast.Constant) and isinstance(truth.value, bool):
                 same = isinstance(op, (ast.Eq, ast.Is)) is truth.value
                 return _parts(told if same else ast.UnaryOp(ast.Not(), told))
     match left, op, right:
@@ -226,13 +225,13 @@ def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> list[ast.expr
     return None
 
 
-def _is_truth(node: ast.expr) -> bool:
+def is_truth(node: ast.expr) -> bool:
     """Whether an expression is True or False."""
     match node:
         case ast.Compare() | ast.UnaryOp(op=ast.Not()):
             return True
         case ast.BoolOp(values=values):
-            return all(map(_is_truth, values))
+            return all(map(is_truth, values))
         case ast.Constant(value=value):
             return isinstance(value, bool)
     return False

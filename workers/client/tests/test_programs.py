@@ -24,3 +24,6 @@ def test_the_program_is_found(row: dict[str, str]) -> None:
 def test_it_is_found_in_linear_time() -> None:
     for text in ("```\n" * 4_000, "(" + "This is it.\n" * 4_000, '"""' + "```\n" * 4_000):
         program_of(text, "f")
+    # In quadratic time each of these takes minutes, and tags in tags overflow the stack.
+    for text in (f"f{' ' * 200_000}x", "<code>" * 200_000, "<code " * 200_000, "<|im_end|>" * 20_000):
+        program_of(text, "f")

@@ -768,7 +768,7 @@ class Tester:
             return NotImplemented
         if not _is_plain(other):
             # Two objects of a library, such as compiled patterns, are equal where they are together.
-            if type(other).__eq__ is not object.__eq__ and type(other).__module__ in sys.stdlib_module_names:
+            if type(other).__eq__ is not object.__eq__ and _root_of(type(other)) in sys.stdlib_module_names:
                 raise NeedsInside
             return NotImplemented
         if about["equality"] == "base" and not _is_proxy(content := self.operate("content", proxy)):
@@ -892,6 +892,10 @@ def _tester_of(value: Any) -> Tester:
 
 def _is_proxy(value: Any) -> bool:
     return id(value) in _HANDLES
+
+
+def _root_of(kind: type) -> str:
+    return str(kind.__module__).split(".")[0]
 
 
 def _is_plain(value: Any) -> bool:
