@@ -1,0 +1,1 @@
+export function replaceFolder(from: string, to: string): void;
