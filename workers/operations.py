@@ -503,7 +503,7 @@ class Limits(TypedDict):
 class StdinTest(TypedDict):
     stdin: str
     stdout: str
-    compare: NotRequired[Literal["floats", "tokens", "exact"]]
+    compare: NotRequired[Literal["floats", "tokens", "exact", "decimals"]]
 
 
 class ComparedCall(TypedDict):
@@ -534,7 +534,7 @@ class CheckedOutput(TypedDict):
 class ComparedOutput(TypedDict):
     stdin: str
     anyOf: list[str]
-    compare: NotRequired[Literal["floats", "tokens", "exact"]]
+    compare: NotRequired[Literal["floats", "tokens", "exact", "decimals"]]
 
 
 class SuiteTest(TypedDict):

@@ -44,6 +44,9 @@ export interface BenchmarkResult {
 type BenchmarkData =
   { from: 'questions' } | { from: 'package'; package: string; module: string; file: string } | { from: 'file' };
 
+/** Projects whose forms of result files exist. */
+export type ResultFiles = 'evalplus' | 'bigcodebench' | 'livecodebench';
+
 /** Settings that a benchmark has of its own where it is evaluated; absent, those of the stage hold. */
 const OWN_SETTINGS = {
   samples: z.number().int().nonnegative().optional().describe("samples per task; absent: the stage's `samples`"),
@@ -78,7 +81,7 @@ export interface BenchmarkDefinition<S extends Shape> {
   /** Results of one run, in order; absent: one with the benchmark's name. */
   results?: (slice: Slice<S>) => readonly BenchmarkResult[];
   /** Whose result files an evaluation writes next to its rows; absent: nobody's. */
-  resultFiles?: 'evalplus' | 'bigcodebench';
+  resultFiles?: ResultFiles;
   /** Names under which keys of stored evaluations hold the benchmark's own settings; absent: inside its entry. */
   keyedAs?: { samples: string; maxNewTokens: string };
 }
@@ -91,7 +94,7 @@ export interface Benchmark {
   references?: false | undefined;
   public: boolean;
   keyedAs?: { samples: string; maxNewTokens: string } | undefined;
-  resultFiles?: 'evalplus' | 'bigcodebench' | undefined;
+  resultFiles?: ResultFiles | undefined;
   name: (given: object) => string;
   size: (given: object, facts: { heldOut: number }) => number;
   tasks: (given: object, rows: readonly unknown[]) => Task[];

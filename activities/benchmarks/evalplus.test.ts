@@ -48,7 +48,26 @@ describe('rows of published files', () => {
     expect(await rowsOf(byId)).toMatchObject([{ row: { task_id: 'B/1' } }, { row: { task_id: 'B/2' } }]);
   });
 
+  it.each<[string, (value: object) => string]>([
+    ['in one line', (value) => JSON.stringify(value)],
+    ['over lines', (value) => JSON.stringify(value, null, 4)],
+  ])('come out of a result file, %s', async (_, written) => {
+    const entry = (task_id: string, solution: string) => ({
+      task_id,
+      solution,
+      base_status: 'pass',
+      plus_status: 'fail',
+    });
+    const results = { date: 'd', hash: 'h', eval: { 'Mbpp/2': [entry('Mbpp/2', 'a'), entry('Mbpp/2', 'b')] } };
+    const rows = (await rowsOf(written(results), 'eval_results.json')).map(({ row }) => row?.['solution']);
+    expect(rows).toEqual(['a', 'b']);
+    const byId = { 'B/1': { task_id: 'B/1' }, 'B/2': { task_id: 'B/2' } };
+    expect((await rowsOf(written(byId), 'b.json')).length).toBe(2);
+    expect((await rowsOf(written([entry('Mbpp/3', 'c')]), 'c.json')).length).toBe(1);
+  });
+
   it.each<[string, string | Buffer, string, string]>([
+    ['an object that does not end', '{\n"task_id": "a",\n', 'd.json', 'no JSON'],
     ['no gzip', 'plain', 'b.jsonl.gz', 'no gzip, although its name ends with .gz'],
     ['no JSON', '{"a": }', 'b.jsonl', 'no JSON'],
     ['a broken array', '[{"a": 1}', 'b.json', 'no JSON'],

@@ -95,10 +95,18 @@ describe('problems of LiveCodeBench', () => {
     expect(task?.entryPoint).toBe('minCost');
     expect(task?.tests[0]).toMatchObject({
       call: expect.stringContaining(
-        `Solution().minCost(*map(__import__('json').loads, ["[1.0]","\\"x\\""]))`,
+        `.minCost if 'Solution' in globals() else minCost)(*map(__import__('json').loads, ["[1.0]","\\"x\\""]))`,
       ) as string,
       expect: `__import__('json').loads("[2]")`,
     });
+  });
+
+  it('find names imported, compare numbers and have the time that LiveCodeBench gives', async () => {
+    const [task] = livecodebench.tasks(slice, await rowsOf(problem('abc_a')));
+    expect(task?.precedes).toMatch(/^from string import \*\n(?:from \w+ import \*\n)+(?:import \w+\n)+sys\.set/);
+    expect(task?.precedes).toContain('from typing import *\n');
+    expect(task?.tests.map((test) => (test as { compare: string }).compare)).toEqual(['decimals', 'decimals']);
+    expect(task?.limits).toEqual({ cpuSecondsPerTest: 6, cpuSecondsPerProgram: 19 });
   });
 
   it('are those of a window of dates, which is part of the name', async () => {

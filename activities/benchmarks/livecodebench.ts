@@ -1,6 +1,8 @@
 /**
  * LiveCodeBench (arXiv 2403.07974), from a file of the user's in its published form: problems of contests with their
- * dates. Public and private tests are judged together.
+ * dates. Public and private tests are judged together, by the rules of its own `testing_util.py`: programs find many
+ * names imported, methods stand in a class `Solution` or at the top level, and numbers on a line may be spelled in
+ * other ways.
  */
 import { z } from 'zod';
 import type { CheckedTest, StdinTest } from '../../workflows/contract/rows.js';
@@ -8,6 +10,21 @@ import { defineBenchmark, everyNth, sliced, sliceName, slicing, taskRows, type T
 
 /** Problems of release v6, for the estimate. */
 const PROBLEMS = 1_055;
+
+/** Modules whose names every program finds imported, in an order that decides which name hides which. */
+const STARRED =
+  'string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json ' +
+  'builtins typing';
+const NAMED = STARRED.split(' ').filter((name) => name !== 'builtins' && name !== 'typing');
+const PRECEDES = [
+  ...STARRED.split(' ').map((name) => `from ${name} import *`),
+  ...NAMED.map((name) => `import ${name}`),
+  'sys.setrecursionlimit(50000)',
+  '',
+].join('\n');
+
+/** CPU seconds of one test. */
+const SECONDS = 6;
 
 /** The field whose pickles an import opens. */
 export const PICKLED_FIELD = 'private_test_cases';
@@ -45,15 +62,17 @@ function methodOf({ question_id: id, metadata, starter_code: starter }: Problem)
   return name;
 }
 
+/** The object whose method is called: one for all tests, as LiveCodeBench makes it. */
+const SOLUTION = "(globals().get('__solution__') or globals().setdefault('__solution__', Solution()))";
+
 /**
  * A call with arguments that are JSON, one on each line. A tuple counts as a list. The program's process reads the
- * JSON,
- * so that numbers stay what they are.
+ * JSON, so that numbers stay what they are.
  */
 function functionalTest(method: string, input: string, output: string): CheckedTest {
   const loads = "__import__('json').loads";
   const lines = JSON.stringify(input.split('\n').filter((line) => line.trim() !== ''));
-  const called = `Solution().${method}(*map(${loads}, ${lines}))`;
+  const called = `(${SOLUTION}.${method} if 'Solution' in globals() else ${method})(*map(${loads}, ${lines}))`;
   return {
     call: `(lambda value: list(value) if isinstance(value, tuple) else value)(${called})`,
     expect: `${loads}(${JSON.stringify(output)})`,
@@ -64,7 +83,9 @@ function testsOf(problem: Problem): Task['tests'] {
   const given = [...problem.public_test_cases, ...problem.private_test_cases];
   if (given.length === 0) throw new Error(`task ${problem.question_id}: it has no tests`);
   return given.map(({ input, output, testtype }): StdinTest | CheckedTest =>
-    testtype === 'stdin' ? { stdin: input, stdout: output } : functionalTest(methodOf(problem), input, output),
+    testtype === 'stdin'
+      ? { stdin: input, stdout: output, compare: 'decimals' }
+      : functionalTest(methodOf(problem), input, output),
   );
 }
 
@@ -83,12 +104,13 @@ export const livecodebench = defineBenchmark({
     ...slicing,
   },
   check: sliced,
-  version: 1,
+  version: 2,
   name: (slice) => {
     const window = (slice.from ?? slice.to) ? `(${slice.from ?? ''}..${slice.to ?? ''})` : '';
     return sliceName(`livecodebench${window}`, slice);
   },
   data: { from: 'file' },
+  resultFiles: 'livecodebench',
   references: false,
   public: true,
   size: ({ every, offset }) => Math.ceil((PROBLEMS - offset) / every),
@@ -100,15 +122,18 @@ export const livecodebench = defineBenchmark({
         return (slice.from === undefined || held >= slice.from) && (slice.to === undefined || held <= slice.to);
       });
     return everyNth(problems, slice).map((problem): Task => {
+      const tests = testsOf(problem);
       const functional = problem.public_test_cases.concat(problem.private_test_cases)[0]?.testtype === 'functional';
       return {
         id: problem.question_id,
         question: questionOf(problem),
         entryPoint: functional ? methodOf(problem) : '',
         programPrefix: '',
-        tests: testsOf(problem),
+        tests,
         reference: '',
-        limits: { cpuSecondsPerTest: 6, cpuSecondsPerProgram: 120 },
+        precedes: PRECEDES,
+        // All tests together have as long as LiveCodeBench waits for them.
+        limits: { cpuSecondsPerTest: SECONDS, cpuSecondsPerProgram: (SECONDS + 1) * tests.length + 5 },
       };
     });
   },

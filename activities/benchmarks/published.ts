@@ -21,7 +21,8 @@ export type PublishedRow = { line: number; text: string } & (
 const MAX_DOCUMENT = 256 * 1024 * 1024;
 
 /**
- * The rows of a file, in order. A file that begins with `[`, or is one object of rows by their ids, is one document.
+ * The rows of a file, in order. A file that begins with `[`, or is one object that holds rows, is one document: rows by
+ * their ids, or a result file, whose rows are programs.
  *
  * @example
  * for await (const { line, row, fault } of publishedRows('MbppPlus.jsonl.gz')) console.log(line, row ?? fault);
@@ -46,7 +47,8 @@ async function* rowsOf(path: string, seen: { lines: number }): AsyncGenerator<Pu
   // Bytes as characters, so that a line that is no UTF-8 is found instead of being read with other characters in it.
   for await (const lines of path.endsWith('.gz') ? linesIn(unzipped(path), 'latin1') : linesOf(path, 'latin1')) {
     for (const text of lines) {
-      if (document === undefined && seen.lines === 0 && text.trimStart().startsWith('[')) document = [];
+      // A document that is written over several lines opens in the first one.
+      if (document === undefined && seen.lines === 0 && /^\s*(?:\[|\{\s*$)/.test(text)) document = [];
       seen.lines += 1;
       const line = seen.lines;
       if (document === undefined) {
@@ -70,30 +72,37 @@ function unzipped(path: string): NodeJS.ReadableStream {
   return unzip;
 }
 
-const RowsById = z.record(z.string(), z.looseObject({ task_id: z.string() }));
+const Row = z.looseObject({ task_id: z.string() });
+/** Documents of one object: rows by their ids, and the result files of EvalPlus and BigCodeBench. */
+const RowsById = z.record(z.string(), Row);
+const Results = z.object({ eval: z.record(z.string(), z.array(Row)) });
 
-/** One row, or all rows of a document of one line that has them by their ids. */
+/** The rows of one object that holds them; undefined where it is a row itself. */
+function rowsInside(value: unknown): Record<string, unknown>[] | undefined {
+  const results = Results.safeParse(value);
+  if (results.success) return Object.values(results.data.eval).flat();
+  const byId = RowsById.safeParse(value);
+  return byId.success && Object.keys(byId.data).length > 0 ? Object.values(byId.data) : undefined;
+}
+
+/** One row, or all rows of a document of one line. */
 function* rowsOfLine(text: string, line: number): Generator<PublishedRow> {
   const { value, fault } = valueOf(text);
-  if (fault !== undefined) {
-    yield { line, text, fault };
-    return;
-  }
-  const byId = line === 1 ? RowsById.safeParse(value) : undefined;
-  if (byId?.success && Object.keys(byId.data).length > 0) {
-    let place = 0;
-    for (const row of Object.values(byId.data)) yield { line: (place += 1), text: '', row };
-  } else if (isObject(value)) yield { line, text, row: value };
+  const rows = line === 1 ? rowsInside(value) : undefined;
+  if (fault !== undefined) yield { line, text, fault };
+  else if (rows) yield* placed(rows);
+  else if (isObject(value)) yield { line, text, row: value };
   else yield { line, text, fault: 'no object' };
 }
 
 function* rowsOfDocument(text: string): Generator<PublishedRow> {
   const { value, fault } = valueOf(text);
-  if (fault !== undefined || !Array.isArray(value)) {
-    yield { line: 1, text: '', fault: fault ?? 'no array' };
-    return;
-  }
-  for (const [index, row] of value.entries())
+  if (fault !== undefined) yield { line: 1, text: '', fault };
+  else yield* placed(Array.isArray(value) ? value : (rowsInside(value) ?? [value]));
+}
+
+function* placed(rows: readonly unknown[]): Generator<PublishedRow> {
+  for (const [index, row] of rows.entries())
     yield isObject(row) ? { line: index + 1, text: '', row } : { line: index + 1, text: '', fault: 'no object' };
 }
 

@@ -32,7 +32,7 @@ import { generate, type SampleRequest } from '../policy/generate.js';
 import { extractProgram, PROMPT_VERSION, promptOf } from '../policy/prompt.js';
 import { selectQuestions } from '../policy/questions.js';
 import { comparisonsOf, evaluate, evaluateParts, type SuspectsOf } from './figures.js';
-import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
+import { resultFiles } from './result-files.js';
 import { referencesOf, refuseBroken } from './references.js';
 import { givenAnswers } from './samples.js';
 import { Suspects, suspectsOf, suspectTasks } from './suspects.js';
@@ -129,11 +129,8 @@ export function evaluationActivities(services: Services) {
         const [name, policy] = z.tuple([z.string(), z.string()]).parse(JSON.parse(key));
         if (name !== whole) continue;
         const folder = [policy, benchmarkName(benchmark)].map((each) => safeName(each, { keepCase: true })).join('/');
-        const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
-        made.push(
-          await store.putRows(`${folder}/samples.jsonl`, z.unknown(), rows.map(sampleRow)),
-          await store.putRows(`${folder}/samples_eval_results.json`, z.unknown(), [results]),
-        );
+        for (const [file, lines] of Object.entries(resultFiles(form, rows)))
+          made.push(await store.putRows(`${folder}/${file}`, z.unknown(), lines));
       }
     }
     return made;

@@ -1,5 +1,19 @@
 /** Results in the forms of others: what their tools read. Pure. */
 import type { EvaluationRow, TestOutcome } from '../../workflows/contract/index.js';
+import type { ResultFiles } from '../benchmarks/benchmark.js';
+
+/**
+ * The files of a policy's programs on one benchmark: the samples and their results, as lines by the name of the file.
+ *
+ * @example
+ * Object.keys(resultFiles('bigcodebench', rows)); // ['samples.jsonl', 'samples_eval_results.json']
+ */
+export function resultFiles(form: ResultFiles, rows: readonly EvaluationRow[]): Record<string, object[]> {
+  if (form === 'livecodebench')
+    return { 'samples.json': [livecodebenchSamples(rows)], 'samples_eval_all.json': [livecodebenchResults(rows)] };
+  const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
+  return { 'samples.jsonl': rows.map(sampleRow), 'samples_eval_results.json': [results] };
+}
 
 /** The words of EvalPlus and BigCodeBench for what became of the tests of a program. */
 type ResultWord = 'pass' | 'fail' | 'timeout';
@@ -10,7 +24,7 @@ type ResultWord = 'pass' | 'fail' | 'timeout';
  * @example
  * sampleRow(row); // { task_id: 'HumanEval/0', solution: 'def …' }
  */
-export function sampleRow({ taskId, program }: EvaluationRow): { task_id: string; solution: string } {
+function sampleRow({ taskId, program }: EvaluationRow): { task_id: string; solution: string } {
   return { task_id: taskId, solution: program };
 }
 
@@ -30,7 +44,7 @@ function byTask<T>(rows: readonly EvaluationRow[], entry: (row: EvaluationRow) =
  * inputs, and has no date, so that equal results are equal files. `plus_status` is null where no further inputs were
  * run.
  */
-export function evalplusResults(rows: readonly EvaluationRow[]): object {
+function evalplusResults(rows: readonly EvaluationRow[]): object {
   return byTask(rows, ({ taskId, program, outcomes: [base, plus] }) => ({
     task_id: taskId,
     solution: program,
@@ -41,8 +55,25 @@ export function evalplusResults(rows: readonly EvaluationRow[]): object {
   }));
 }
 
+/** What LiveCodeBench's `custom_evaluator` reads: all programs of each task, without the imports in front of them. */
+function livecodebenchSamples(rows: readonly EvaluationRow[]): object[] {
+  return livecodebenchResults(rows).map(({ question_id, code_list }) => ({ question_id, code_list }));
+}
+
+/** The content of LiveCodeBench's `eval_all.json`, without the texts of the problems. */
+function livecodebenchResults(
+  rows: readonly EvaluationRow[],
+): { question_id: string; code_list: string[]; graded_list: boolean[]; 'pass@1': number }[] {
+  return Object.entries(byTask(rows, (row) => row).eval).map(([question_id, own]) => ({
+    question_id,
+    code_list: own.map(({ programPrefix, response }) => programPrefix + response),
+    graded_list: own.map(({ passed }) => passed),
+    'pass@1': own.filter(({ passed }) => passed).length / own.length,
+  }));
+}
+
 /** The content of BigCodeBench's `eval_results.json`. */
-export function bigcodebenchResults(rows: readonly EvaluationRow[]): object {
+function bigcodebenchResults(rows: readonly EvaluationRow[]): object {
   return byTask(rows, ({ taskId, program, outcomes: [outcome] }) => ({
     task_id: taskId,
     solution: program,

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BenchmarkSampleRow, EvaluationRow } from '../../workflows/contract/index.js';
 import type { Task } from '../benchmarks/benchmark.js';
-import { bigcodebenchResults, evalplusResults, sampleRow } from './result-files.js';
+import { resultFiles } from './result-files.js';
 import { givenAnswers } from './samples.js';
 
 const task = (id: string, more: Partial<Task> = {}): Task => ({
@@ -37,9 +37,20 @@ describe('samples of a file', () => {
         .answers.get('H/0')
         ?.map(({ text }) => text),
     ).toEqual(['a', 'c']);
-    const lists = TASKS.map(({ id }): BenchmarkSampleRow => ({ question_id: id, output_list: ['```python\n', 'b'] }));
+    const lists = TASKS.map(({ id }): BenchmarkSampleRow => ({ question_id: id, code_list: ['a', 'b'] }));
     expect(givenAnswers(TASKS, lists, RULES)).toMatchObject({ counts: { samplesPerTask: 2 } });
-    expect(givenAnswers(TASKS, lists, RULES).answers.get('H/1')).toEqual([{ text: '```python\n' }, { text: 'b' }]);
+    expect(givenAnswers(TASKS, lists, RULES).answers.get('H/1')).toEqual([
+      { text: 'a', program: 'a' },
+      { text: 'b', program: 'b' },
+    ]);
+  });
+
+  it('are read out of whole replies', () => {
+    const reply =
+      'I try this:\n```python\ndef g(): return 1\n```\nNo, rather:\n```python\ndef f(): return 2\n```\nDone.';
+    const rows = [{ question_id: 'H/1', output_list: [reply, 'I cannot.'] }];
+    const { answers } = givenAnswers(TASKS.slice(1), rows, RULES);
+    expect(answers.get('H/1')?.map(({ program }) => program)).toEqual(['def f(): return 2', 'I cannot.']);
   });
 
   it('count empty programs', () => {
@@ -95,21 +106,46 @@ describe('result files', () => {
 
   it('have the form of EvalPlus', () => {
     const rows = [row('Mbpp/2', 0, 'pass', 'timeout'), row('Mbpp/2', 1, 'raised', 'pass'), row('Mbpp/3', 0, 'pass')];
-    expect(evalplusResults(rows)).toMatchObject({
-      eval: {
-        'Mbpp/2': [
-          { task_id: 'Mbpp/2', solution: 'p0', base_status: 'pass', plus_status: 'timeout', base_fail_tests: [] },
-          { solution: 'p1', base_status: 'fail', plus_status: 'pass' },
-        ],
-        'Mbpp/3': [{ base_status: 'pass', plus_status: null }],
+    const files = resultFiles('evalplus', rows);
+    expect(files['samples_eval_results.json']).toMatchObject([
+      {
+        eval: {
+          'Mbpp/2': [
+            { task_id: 'Mbpp/2', solution: 'p0', base_status: 'pass', plus_status: 'timeout', base_fail_tests: [] },
+            { solution: 'p1', base_status: 'fail', plus_status: 'pass' },
+          ],
+          'Mbpp/3': [{ base_status: 'pass', plus_status: null }],
+        },
       },
+    ]);
+    expect(files['samples.jsonl']?.[1]).toEqual({ task_id: 'Mbpp/2', solution: 'p1' });
+  });
+
+  it('have the form of LiveCodeBench, without the imports in front of a program', () => {
+    const own = (taskId: string, sample: number, status: 'pass' | 'raised'): EvaluationRow => ({
+      ...row(taskId, sample, status),
+      ...{ program: `import re\np${sample}`, response: `p${sample}` },
     });
-    expect(rows.map(sampleRow)[1]).toEqual({ task_id: 'Mbpp/2', solution: 'p1' });
+    const rows = [own('abc', 0, 'pass'), own('abc', 1, 'raised'), own('d', 0, 'pass')];
+    expect(resultFiles('livecodebench', rows)).toEqual({
+      'samples.json': [
+        [
+          { question_id: 'abc', code_list: ['p0', 'p1'] },
+          { question_id: 'd', code_list: ['p0'] },
+        ],
+      ],
+      'samples_eval_all.json': [
+        [
+          { question_id: 'abc', code_list: ['p0', 'p1'], graded_list: [true, false], 'pass@1': 0.5 },
+          { question_id: 'd', code_list: ['p0'], graded_list: [true], 'pass@1': 1 },
+        ],
+      ],
+    });
   });
 
   it('have the form of BigCodeBench', () => {
-    expect(bigcodebenchResults([row('B/1', 0, 'raised')])).toEqual({
-      eval: { 'B/1': [{ task_id: 'B/1', solution: 'p0', status: 'fail', details: { ALL: 'raised!' } }] },
-    });
+    expect(resultFiles('bigcodebench', [row('B/1', 0, 'raised')])['samples_eval_results.json']).toEqual([
+      { eval: { 'B/1': [{ task_id: 'B/1', solution: 'p0', status: 'fail', details: { ALL: 'raised!' } }] } },
+    ]);
   });
 });

@@ -4,11 +4,12 @@
  */
 import { StageFailure, type BenchmarkSampleRow } from '../../workflows/contract/index.js';
 import type { Task } from '../benchmarks/benchmark.js';
+import { programOfReply } from '../policy/programs.js';
 
-/** An answer to a task: a program as it is, or a text that still has to be read. */
+/** An answer to a task: what was written, and the program in it. */
 export interface GivenAnswer {
   text: string;
-  program?: string;
+  program: string;
 }
 
 /** Answers by the id of their task, and how many samples count in a way of their own. */
@@ -112,7 +113,7 @@ function answersOf(row: BenchmarkSampleRow, task: Task): GivenAnswer[] {
   if ('completion' in row)
     return [{ text: row.completion, program: (task.completes ?? task.programPrefix) + row.completion }];
   if ('code_list' in row) return row.code_list.map(program);
-  return row.output_list.map((text) => ({ text }));
+  return row.output_list.map((text) => ({ text, program: programOfReply(text, task.entryPoint) }));
 }
 
 function listed(ids: readonly string[]): string {

@@ -20,8 +20,9 @@ describe('a task', () => {
   });
 
   it('has one answer of a file as its greedy one, and several as samples', () => {
-    expect(recordedAnswer({ text: 'a' }, 0, 1)).toEqual({ mode: 'greedy', sample: 0, text: 'a', finish: 'stop' });
-    expect(recordedAnswer({ text: '', program: 'p' }, 2, 3)).toMatchObject({ mode: 'sample', sample: 2, program: 'p' });
+    const given = { text: 'a', program: 'p' };
+    expect(recordedAnswer(given, 0, 1)).toEqual({ mode: 'greedy', sample: 0, ...given, finish: 'stop' });
+    expect(recordedAnswer(given, 2, 3)).toMatchObject({ mode: 'sample', sample: 2, program: 'p' });
   });
 
   it('with fewer samples than a figure asks for is refused', () => {

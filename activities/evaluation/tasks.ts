@@ -78,7 +78,7 @@ export function recordedAnswer({ text, program }: GivenAnswer, at: number, sampl
     sample: at,
     text,
     finish: 'stop',
-    ...(program === undefined ? {} : { program }),
+    program,
   };
 }
 

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { StageResult } from '../../workflows/contract/index.js';
+import type { ArtifactRef, StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
 import { problem } from '../fixtures/livecodebench.js';
 
@@ -53,6 +53,14 @@ const evaluate = (given: Record<string, object>, config: object = {}) =>
     },
   });
 
+/** The document among the files of an artifact whose name ends so. */
+async function documentOf(ref: ArtifactRef, name: string): Promise<unknown> {
+  const store = artifactStore();
+  const { files } = await store.manifest(ref);
+  const bytes = await readFile(await store.fetch(files.find((each) => each.name.endsWith(name))!));
+  return JSON.parse((bytes[0] === 0x1f ? gunzipSync(bytes) : bytes).toString('utf8'));
+}
+
 const right = { task_id: 'HumanEval/1', completion: '    return [x] * 2' };
 const GOOD = [
   { task_id: 'HumanEval/0', completion: '    return x * 0.5' },
@@ -80,11 +88,7 @@ describe('samples of others', () => {
     ]);
     expect(metrics['samples']).toEqual({ good: { rows: 3, tasks: 3, samplesPerTask: 1 } });
 
-    const store = artifactStore();
-    const { files } = await store.manifest(ref);
-    const written = files.find(({ name }) => name === 'good/humanevalPlus/samples_eval_results.json')!;
-    const bytes = await readFile(await store.fetch(written));
-    const { eval: results } = JSON.parse((bytes[0] === 0x1f ? gunzipSync(bytes) : bytes).toString('utf8')) as {
+    const { eval: results } = (await documentOf(ref, 'good/humanevalPlus/samples_eval_results.json')) as {
       eval: Record<string, object[]>;
     };
     expect(results['HumanEval/1']).toMatchObject([{ base_status: 'pass', plus_status: 'pass' }]);
@@ -169,21 +173,62 @@ describe('files in other forms', () => {
     const data = lines('livecodebench.jsonl', [
       problem('sum'),
       problem('public-only'),
-      problem('method', {
-        ...{ public_test_cases: functional, private_test_cases: '[]', metadata: '{"func_name": "join"}' },
-        starter_code: 'class Solution:\n    def join(self, a, b):\n        ',
-      }),
+      problem('typed'),
+      problem('near'),
+      ...['method', 'function', 'state'].map((id) =>
+        problem(id, {
+          ...{ public_test_cases: functional, private_test_cases: functional, metadata: '{"func_name": "join"}' },
+          starter_code: 'class Solution:\n    def join(self, a, b):\n        ',
+        }),
+      ),
       problem('early', { contest_date: '2023-01-01T00:00:00' }),
     ]);
     const given = samples('livecodebench-samples.jsonl', [
       { question_id: 'sum', code_list: ['print(sum(map(int, open(0).read().split())))'] },
       { question_id: 'public-only', code_list: ['print(1)'] },
+      // Names that nobody imports, and a number in another spelling.
+      {
+        question_id: 'typed',
+        code_list: ['def f(x: List[int]): return reduce(add, x)\nprint(f([*map(float, sys.stdin)]))'],
+      },
+      { question_id: 'near', code_list: ['print(sum(map(int, open(0).read().split())) + 1e-9)'] },
       { question_id: 'method', code_list: ['class Solution:\n    def join(self, a, b):\n        return (sum(a), b)'] },
+      { question_id: 'function', code_list: ['def join(a: List[int], b: Optional[str]):\n    return [sum(a), b]'] },
+      // One object answers all tests.
+      {
+        question_id: 'state',
+        code_list: [
+          'class Solution:\n    def __init__(self):\n        self.seen = 0\n    def join(self, a, b):\n' +
+            '        self.seen += 1\n        return [sum(a), b] if self.seen == 1 else None',
+        ],
+      },
     ]);
-    const { metrics } = (await (
+    const { ref, metrics } = (await (
       await evaluate({ given }, { benchmarks: [{ kind: 'livecodebench', data, from: '2024-08-01' }] })
     ).result()) as StageResult;
     const benchmark = 'livecodebench(2024-08-01..)';
-    expect(metrics['results']).toMatchObject([{ benchmark, policy: 'given', tasks: 3, greedy: 2 / 3 }]);
+    expect(metrics['results']).toMatchObject([{ benchmark, policy: 'given', tasks: 7, greedy: 4 / 7 }]);
+    const passed = {
+      ...{ sum: true, 'public-only': false, typed: true, near: false },
+      ...{ method: true, function: true, state: false },
+    };
+    const written = await documentOf(ref, '/samples_eval_all.json');
+    expect(
+      Object.fromEntries(
+        (written as { question_id: string; graded_list: boolean[] }[]).map(({ question_id, graded_list }) => [
+          question_id,
+          graded_list[0],
+        ]),
+      ),
+    ).toEqual(passed);
+  });
+
+  it('that are result files are programs', async () => {
+    const solution = 'def f(x):\n    return x / 2';
+    const entries = ['HumanEval/0', 'HumanEval/1', 'HumanEval/2'].map((task_id) => ({ task_id, solution }));
+    const results = { date: 'd', eval: Object.fromEntries(entries.map((entry) => [entry.task_id, [entry]])) };
+    const path = file('eval_results.json', [JSON.stringify(results, null, 4)]);
+    const { metrics } = (await (await evaluate({ given: { kind: 'benchmarkSamples', path } })).result()) as StageResult;
+    expect(metrics['results']).toMatchObject([{ greedy: 0.5 }, { benchmark: 'humanevalPlus', greedy: 0.5 }]);
   });
 });

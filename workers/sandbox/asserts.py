@@ -421,7 +421,7 @@ def _canonical(value: Any) -> str:
 
 # --- what a script writes --------------------------------------------------------------------------------------------
 
-COMPARISONS = ("floats", "tokens", "exact")
+COMPARISONS = ("floats", "tokens", "exact", "decimals")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _SPACES = re.compile(r"[ \t]+")
@@ -446,8 +446,9 @@ def same_output(written: Any, test: Interaction) -> bool:
     exact: the same text, but for white space at its end. tokens: the same words, whatever white space is between them.
     floats: line by line, without white space around a line and empty lines at the end; a line may differ in the white
     space between its words, and in numbers that are within 1e-6, relative or absolute, of an expected one with a
-    decimal point or exponent, or that are equal to an expected integer. An output of more than `most_bytes` is another
-    one in any case.
+    decimal point or exponent, or that are equal to an expected integer. decimals: line by line, without white space
+    around a line and empty lines at both ends; a line may differ where both consist of numbers that are equal, as
+    LiveCodeBench has it. An output of more than `most_bytes` is another one in any case.
     """
     if not isinstance(written, str):
         return False
@@ -457,11 +458,27 @@ def same_output(written: Any, test: Interaction) -> bool:
     if test.compare == "tokens":
         words = test.stdout.split()
         return written.split(None, len(words)) == words
-    theirs = test.stdout.rstrip().split("\n")
-    ours = written.rstrip().split("\n", len(theirs))
+    if test.compare == "decimals":
+        written, wanted, same_line = written.strip(), test.stdout.strip(), _same_decimals
+    else:
+        written, wanted, same_line = written.rstrip(), test.stdout.rstrip(), _same_line
+    theirs = wanted.split("\n")
+    ours = written.split("\n", len(theirs))
     return len(ours) == len(theirs) and all(
-        _same_line(line.strip(), other.strip()) for line, other in zip(ours, theirs, strict=True)
+        same_line(line.strip(), other.strip()) for line, other in zip(ours, theirs, strict=True)
     )
+
+
+def _same_decimals(ours: str, theirs: str) -> bool:
+    if ours == theirs:
+        return True
+    others = theirs.split()
+    words = ours.split(None, len(others))
+    try:
+        # Without a limit of digits: numbers are equal or they are not, and reading one takes linear time.
+        return len(words) == len(others) and all(Decimal(a) == Decimal(b) for a, b in zip(words, others, strict=True))
+    except ArithmeticError:
+        return False
 
 
 def _same_line(ours: str, theirs: str) -> bool:

@@ -27,6 +27,7 @@ from fractions import Fraction
 from types import CodeType
 from typing import Any
 
+from sandbox import asserts
 from sandbox.inside import wire
 from sandbox.pool import Limits
 
@@ -105,7 +106,7 @@ def parse(test: dict[str, Any]) -> Checked | None:
             return Checked(call=call, expected=expected, compare=compare, tolerance=tolerance)
         case {"stdin": str(stdin), "anyOf": list(given)} if test.keys() <= {"stdin", "anyOf", "compare"}:
             expected, compare = _texts(given), test.get("compare", "floats")
-            if not expected or compare not in ("floats", "tokens", "exact"):
+            if not expected or compare not in asserts.COMPARISONS:
                 return None
             return Checked(stdin=stdin, expected=expected, compare=compare)
         case _:

@@ -25,12 +25,13 @@ export type Verdict = z.infer<typeof Verdict>;
 
 /**
  * What a script reads and must print. `compare` is how: `floats` line by line, with a tolerance of 1e-6 for numbers
- * with a decimal point; `tokens` word by word, whatever the white space; `exact` as a text.
+ * with a decimal point; `tokens` word by word, whatever the white space; `exact` as a text; `decimals` line by line,
+ * where lines of equal numbers are equal, as LiveCodeBench has it.
  */
 export const StdinTest = z.strictObject({
   stdin: z.string(),
   stdout: z.string(),
-  compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+  compare: z.enum(['floats', 'tokens', 'exact', 'decimals']).optional(),
 });
 export type StdinTest = z.infer<typeof StdinTest>;
 
@@ -73,7 +74,7 @@ export const CheckedTest = z.union([
   z.strictObject({
     stdin: z.string(),
     anyOf: z.array(z.string()).min(1).max(100),
-    compare: z.enum(['floats', 'tokens', 'exact']).optional(),
+    compare: z.enum(['floats', 'tokens', 'exact', 'decimals']).optional(),
   }),
 ]);
 export type CheckedTest = z.infer<typeof CheckedTest>;
