@@ -90,6 +90,34 @@ Anything else is no right answer: an object may compare itself.
 """
 
 
+_STARRED = [
+    "string",
+    "re",
+    "datetime",
+    "collections",
+    "heapq",
+    "bisect",
+    "copy",
+    "math",
+    "random",
+    "statistics",
+    "itertools",
+    "functools",
+    "operator",
+    "io",
+    "sys",
+    "json",
+    "builtins",
+    "typing",
+]
+_IMPORTS = "".join(
+    [f"from {name} import *\n" for name in _STARRED]
+    + [f"import {name}\n" for name in _STARRED if name not in ("builtins", "typing")]
+    + ["sys.setrecursionlimit(50000)\n"]
+)
+"""What LiveCodeBench and APPS put in front of programs: answers to their problems name `List` and import nothing."""
+
+
 class VerifierUnavailable(RuntimeError):
     """The server could not be reached, or judged nothing, for as long as was waited. It says nothing about programs."""
 
@@ -354,6 +382,18 @@ def as_tests(given: Any, program: str = "", fn_name: str | None = None) -> list[
     raise ValueError(f"these are no tests: {str(given)[:200]!r}")
 
 
+def _finds_imports(given: Any) -> bool:
+    """Whether the project of such tests puts imports in front of programs."""
+    value = _from_json(given)
+    if isinstance(value, Mapping):
+        inside = [value[name] for name in ("tests", "test_cases", "assert_case") if name in value]
+        return ("inputs" in value and "outputs" in value) or any(map(_finds_imports, inside))
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    tests = [_from_json(test) for test in value]
+    return any(isinstance(test, Mapping) and "input" in test and "output" in test for test in tests)
+
+
 def _from_json(given: Any) -> Any:
     if isinstance(given, str) and given.lstrip()[:1] in ("{", "["):
         try:
@@ -478,6 +518,8 @@ class Verifier:
             except (ValueError, TypeError) as error:
                 _log.warning("completion %d has no reward: %s", at, error)
                 continue
+            if _finds_imports(given[at]) and "from __future__" not in program:
+                program = _IMPORTS + program
             row: dict[str, Any] = {"id": str(at), "program": program, "tests": tests}
             if isinstance(entry_point, str) and all(isinstance(test, str) for test in tests):
                 row["entryPoint"] = entry_point

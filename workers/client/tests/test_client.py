@@ -99,6 +99,11 @@ PRINTS = "print(2 * int(input()))"
         (SOLUTION, json.dumps(APPS), {}),
         (DOUBLE, LIVE_CODE_BENCH, {"fn_name": "double"}),
         (PRINTS, SCRIPT, {}),
+        # Programs that find names imported, as at the project of such tests.
+        (SOLUTION.replace("n)", "n: Optional[int]) -> List[int]"), json.dumps(APPS), {}),
+        (SOLUTION.replace("2 *", "reduce(add, [2]) *"), LIVE_CODE_BENCH, {"fn_name": "double"}),
+        (f"from __future__ import annotations\n{PRINTS}", SCRIPT, {}),
+        ("h = [2 * int(sys.stdin.read())]\nheapify(h)\nprint(h[0])", {"tests": json.dumps(SCRIPT)}, {}),
         (PRINTS, json.dumps({"inputs": [["2"], ["0"]], "outputs": [["4"], ["0"]]}), {}),
         (PRINTS, [{"input": "2", "output": "4", "testtype": "stdin"}], {}),
         (PRINTS, [{"stdin": "2", "stdout": "4"}], {}),
@@ -109,7 +114,7 @@ PRINTS = "print(2 * int(input()))"
 def test_every_form_of_tests_passes_the_right_program_and_fails_the_wrong_one(
     verifier: Verifier, program: str, tests: Any, more: dict[str, Any]
 ) -> None:
-    wrong = program.replace("2 *", "3 *").replace("return (a, b)", "return (b, a)")
+    wrong = program.replace("2 *", "3 *").replace("[2]) *", "[3]) *").replace("return (a, b)", "return (b, a)")
     wrong = wrong.replace("{n: (n,)}", "{n: (n, n)}")
     equal = "class A:\n    def __eq__(self, other): return True\n    __hash__ = None\nclass Solution:\n"
     equal += "    def double(self, n): return A()\ndef double(n): return A()\n"
