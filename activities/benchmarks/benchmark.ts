@@ -76,6 +76,8 @@ export interface BenchmarkDefinition<S extends Shape> {
   public: boolean;
   /** Tasks of a slice, for the estimate. `heldOut` counts the held-out questions that will be asked. */
   size: (slice: Slice<S>, facts: { heldOut: number }) => number;
+  /** Whether a row belongs to a slice at all: no other one is kept in memory, nor given to `tasks`. Absent: all do. */
+  holds?: (slice: Slice<S>, row: unknown) => boolean;
   /** The tasks of a slice, in order. @throws Error naming the row that is none. */
   tasks: (slice: Slice<S>, rows: readonly unknown[]) => Task[];
   /** Results of one run, in order; absent: one with the benchmark's name. */
@@ -97,6 +99,7 @@ export interface Benchmark {
   resultFiles?: ResultFiles | undefined;
   name: (given: object) => string;
   size: (given: object, facts: { heldOut: number }) => number;
+  holds: (given: object, row: unknown) => boolean;
   tasks: (given: object, rows: readonly unknown[]) => Task[];
   results: (given: object) => readonly BenchmarkResult[];
 }
@@ -118,6 +121,7 @@ export function defineBenchmark<S extends Shape>({
   check,
   name,
   size,
+  holds: holdsRow = () => true,
   tasks,
   results,
   ...rest
@@ -134,7 +138,14 @@ export function defineBenchmark<S extends Shape>({
     kind: shape.kind.value,
     name: (given) => name(reader.parse(given)),
     size: (given, facts) => size(reader.parse(given), facts),
-    tasks: (given, rows) => tasks(reader.parse(given), rows),
+    holds: (given, row) => holdsRow(reader.parse(given), row),
+    tasks: (given, rows) => {
+      const slice = reader.parse(given);
+      return tasks(
+        slice,
+        rows.filter((row) => holdsRow(slice, row)),
+      );
+    },
     results: (given) => {
       const slice = reader.parse(given);
       return results?.(slice) ?? [{ name: name(slice) }];

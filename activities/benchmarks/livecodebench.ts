@@ -48,6 +48,7 @@ const Problem = z.object({
   metadata: jsonText.pipe(z.looseObject({ func_name: z.string().optional() })).optional(),
 });
 type Problem = z.infer<typeof Problem>;
+const Dated = Problem.pick({ contest_date: true });
 
 const date = z
   .string()
@@ -114,14 +115,15 @@ export const livecodebench = defineBenchmark({
   references: false,
   public: true,
   size: ({ every, offset }) => Math.ceil((PROBLEMS - offset) / every),
-  tasks: (slice, rows) => {
-    const problems = rows
-      .map((row) => Problem.parse(row))
-      .filter(({ contest_date: day }) => {
-        const held = day.slice(0, 10);
-        return (slice.from === undefined || held >= slice.from) && (slice.to === undefined || held <= slice.to);
-      });
-    return everyNth(problems, slice).map((problem): Task => {
+  holds: ({ from, to }, row) => {
+    const { data } = Dated.safeParse(row);
+    // A row without a date is none, which its own schema tells.
+    const day = data?.contest_date.slice(0, 10);
+    return day === undefined || ((from === undefined || day >= from) && (to === undefined || day <= to));
+  },
+  tasks: (slice, rows) =>
+    everyNth(rows, slice).map((row): Task => {
+      const problem = Problem.parse(row);
       const tests = testsOf(problem);
       const functional = problem.public_test_cases.concat(problem.private_test_cases)[0]?.testtype === 'functional';
       return {
@@ -135,6 +137,5 @@ export const livecodebench = defineBenchmark({
         // All tests together have as long as LiveCodeBench waits for them.
         limits: { cpuSecondsPerTest: SECONDS, cpuSecondsPerProgram: (SECONDS + 1) * tests.length + 5 },
       };
-    });
-  },
+    }),
 });

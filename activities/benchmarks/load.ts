@@ -60,7 +60,7 @@ export async function loadBenchmarks<B extends PublicBenchmark | Benchmark>(
         : data.from === 'package'
           ? await packageRows(benchmark, settings)
           : {
-              rows: await collect(store.rowsOf(file!, TaskRow)),
+              rows: await collect(rowsHeld(benchmark, store.rowsOf(file!, TaskRow))),
               digest: file!.digest,
               ...(await sourceOf(store, file!)),
             };
@@ -85,10 +85,37 @@ export async function checkBenchmark(
   if (!('data' in benchmark)) return;
   const rows = benchmark.data;
   // Whether a path or a reference leads to a file of rows at all, the look-up of inputs tells.
-  if ('digest' in rows) tasksOf(benchmark, await collect(store.rowsOf(rows, TaskRow)));
+  if ('digest' in rows) tasksOf(benchmark, await collect(rowsHeld(benchmark, store.rowsOf(rows, TaskRow))));
   else if ('path' in rows && !('format' in rows)) {
     const path = resolvePath(rows.path, existsSync);
-    if (existsSync(path)) tasksOf(benchmark, await collect(rowsOfFile(path)));
+    if (existsSync(path)) tasksOf(benchmark, await collect(rowsHeld(benchmark, rowsOfFile(path))));
+  }
+}
+
+/** Characters of the texts of a benchmark that are asked at once: they stand in the memory of a worker several times. */
+const MOST_TEXT = 512 * 1024 * 1024;
+
+/**
+ * The rows that belong to a slice.
+ *
+ * @throws StageFailure `InvalidExperiment` where they are more than a worker can hold.
+ */
+async function* rowsHeld(
+  benchmark: PublicBenchmark | Benchmark,
+  rows: AsyncIterable<TaskRow>,
+): AsyncGenerator<TaskRow> {
+  let text = 0;
+  for await (const row of rows) {
+    if (!benchmarkOf(benchmark).holds(benchmark, row)) continue;
+    for (const value of Object.values(row)) if (typeof value === 'string') text += value.length;
+    if (text > MOST_TEXT) {
+      throw new StageFailure(
+        'InvalidExperiment',
+        `benchmark '${benchmark.kind}': its rows hold more than ${MOST_TEXT / 2 ** 20} MiB of text; ask a window of ` +
+          'dates where it has one, or a file of fewer rows',
+      );
+    }
+    yield row;
   }
 }
 

@@ -1,6 +1,8 @@
 /** Programs that solve problems of benchmarks, found in the real sandbox: every form of tests, and what is no solution. */
 import { describe, expect, it } from 'vitest';
 import type { Task } from '../benchmarks/benchmark.js';
+import { livecodebench } from '../benchmarks/livecodebench.js';
+import { problem } from '../../test/fixtures/livecodebench.js';
 import { ownSandbox } from '../../test/fixtures/own-sandbox.js';
 import { solvedBy } from './by-running.js';
 import { problemOf, withInputs } from './problems.js';
@@ -50,14 +52,13 @@ const PROBLEMS: Task[] = [
       },
     ],
   }),
-  task({
-    id: 'method, without a reference',
-    entryPoint: 'minus',
-    tests: [
-      { call: 'Solution().minus(7, 2)', expect: '5' },
-      { call: 'Solution().minus(1, 9)', expect: '-8' },
-    ],
-  }),
+  ...livecodebench.tasks({ kind: 'livecodebench', data: { kind: 'tasks', path: 'test.jsonl' } }, [
+    problem('method, without a reference', {
+      public_test_cases: '[{"input": "7\\n2", "output": "5", "testtype": "functional"}]',
+      private_test_cases: '[{"input": "1\\n9", "output": "-8", "testtype": "functional"}]',
+      metadata: '{"func_name": "minus"}',
+    }),
+  ]),
   task({ id: 'script', entryPoint: '', tests: [{ stdin: '1', stdout: '1' }] }),
 ];
 

@@ -118,7 +118,8 @@ export function problemOf(benchmark: string, task: ProblemTask): ProblemRow {
     question,
     reference,
     ...(language === undefined ? {} : { language }),
-    tests: [...tests],
+    // Scripts are not run against problems, and what they read may be large.
+    tests: tests.every((test) => typeof test !== 'string' && 'stdin' in test) ? [] : [...tests],
     ...(checker === undefined ? {} : { checker }),
     ...(limits === undefined ? {} : { limits }),
     ...(precedes === undefined ? {} : { precedes }),
