@@ -4,15 +4,26 @@ import type { ResultFiles } from '../benchmarks/benchmark.js';
 
 /**
  * The files of a policy's programs on one benchmark: the samples and their results, as lines by the name of the file.
+ * Greedy answers next to samples have files of their own, because tools count all programs of a file for pass@k.
  *
  * @example
  * Object.keys(resultFiles('bigcodebench', rows)); // ['samples.jsonl', 'samples_eval_results.json']
  */
 export function resultFiles(form: ResultFiles, rows: readonly EvaluationRow[]): Record<string, object[]> {
+  const samples = rows.filter(({ mode }) => mode === 'sample');
+  if (samples.length === 0 || samples.length === rows.length) return filesOf(form, 'samples', rows);
+  const greedy = rows.filter(({ mode }) => mode === 'greedy');
+  return { ...filesOf(form, 'samples', samples), ...filesOf(form, 'greedy', greedy) };
+}
+
+function filesOf(form: ResultFiles, name: string, rows: readonly EvaluationRow[]): Record<string, object[]> {
   if (form === 'livecodebench')
-    return { 'samples.json': [livecodebenchSamples(rows)], 'samples_eval_all.json': [livecodebenchResults(rows)] };
+    return {
+      [`${name}.json`]: [livecodebenchSamples(rows)],
+      [`${name}_eval_all.json`]: [livecodebenchResults(rows)],
+    };
   const results = form === 'evalplus' ? evalplusResults(rows) : bigcodebenchResults(rows);
-  return { 'samples.jsonl': rows.map(sampleRow), 'samples_eval_results.json': [results] };
+  return { [`${name}.jsonl`]: rows.map(sampleRow), [`${name}_eval_results.json`]: [results] };
 }
 
 /** The words of EvalPlus and BigCodeBench for what became of the tests of a program. */

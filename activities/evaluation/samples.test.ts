@@ -143,6 +143,20 @@ describe('result files', () => {
     });
   });
 
+  it('keep greedy answers and samples apart', () => {
+    const greedy: EvaluationRow = { ...row('B/1', 0, 'pass'), mode: 'greedy', program: 'g' };
+    const files = resultFiles('bigcodebench', [greedy, row('B/1', 0, 'pass'), row('B/1', 1, 'raised')]);
+    expect(Object.keys(files).sort()).toEqual([
+      'greedy.jsonl',
+      'greedy_eval_results.json',
+      'samples.jsonl',
+      'samples_eval_results.json',
+    ]);
+    expect(files['samples.jsonl']).toEqual(['p0', 'p1'].map((solution) => ({ task_id: 'B/1', solution })));
+    expect(files['greedy.jsonl']).toEqual([{ task_id: 'B/1', solution: 'g' }]);
+    expect(Object.keys(resultFiles('bigcodebench', [greedy]))).toEqual(['samples.jsonl', 'samples_eval_results.json']);
+  });
+
   it('have the form of BigCodeBench', () => {
     expect(resultFiles('bigcodebench', [row('B/1', 0, 'raised')])['samples_eval_results.json']).toEqual([
       { eval: { 'B/1': [{ task_id: 'B/1', solution: 'p0', status: 'fail', details: { ALL: 'raised!' } }] } },
