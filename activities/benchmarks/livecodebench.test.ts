@@ -9,6 +9,7 @@ import { livecodebench } from './livecodebench.js';
 import { ownTasks } from './own-tasks.js';
 import { dataOfPickle } from './pickle.js';
 import { publishedRows } from './published.js';
+import { PlannedTask } from '../evaluation/tasks.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'acecoder-livecodebench-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -99,6 +100,15 @@ describe('problems of LiveCodeBench', () => {
       ) as string,
       expect: `__import__('json').loads("[2]")`,
     });
+  });
+
+  it('may have arguments as large as contests have them', async () => {
+    const input = JSON.stringify(Array.from({ length: 100_000 }, (_, at) => at));
+    const functional = JSON.stringify([{ input, output: input, testtype: 'functional' }]);
+    const more = { public_test_cases: functional, private_test_cases: '[]', metadata: '{"func_name": "m"}' };
+    const [task] = livecodebench.tasks(slice, await rowsOf(problem('large', more)));
+    const { completes: _completes, ...planned } = task!;
+    expect(PlannedTask.shape.task.safeParse(planned).success).toBe(true);
   });
 
   it('find names imported, compare numbers and have the time that LiveCodeBench gives', async () => {

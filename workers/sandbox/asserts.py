@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from operations import TestOutcome
 from sandbox import spelling
@@ -124,7 +124,26 @@ def texts(test: Test) -> tuple[str, ...]:
     return (test,) if isinstance(test, str) else (test.stdin, test.stdout)
 
 
-@functools.lru_cache(maxsize=8_192)
+def _size(test: Test) -> int:
+    return sum(map(len, texts(test)))
+
+
+T = TypeVar("T")
+P = TypeVar("P")
+
+
+def kept(size: Callable[[T], int]) -> Callable[[Callable[[T], P]], Callable[[T], P]]:
+    """Keep the plans of tests for their next program: those of many small tests, and of few large ones."""
+
+    def decorate(make: Callable[[T], P]) -> Callable[[T], P]:
+        small = cast("Callable[[T], P]", functools.lru_cache(maxsize=8_192)(make))
+        large = cast("Callable[[T], P]", functools.lru_cache(maxsize=64)(make))
+        return lambda test: (small if size(test) <= _MAX_TEST_CHARACTERS else large)(test)
+
+    return decorate
+
+
+@kept(_size)
 def plan(test: Test) -> Plan:
     """Split a test into what runs inside and what is judged outside."""
     if isinstance(test, Interaction):

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import hashlib
 import json
 import math
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,6 +40,8 @@ LIMITS = Limits(cpu_seconds_per_test=1, cpu_seconds_per_program=10)
 """Of a checker, for one answer and for all answers of a program."""
 _TOLERANCE = 1e-6
 _MAX_EXPRESSION_CHARACTERS = 65_536
+_MAX_EXPECTED_CHARACTERS = 1_000_000
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MAX_EXPECTED = 100
 _BUILTINS = frozenset(dir(builtins))
 
@@ -131,7 +133,11 @@ class Plan:
     fault: str | None = None
 
 
-@functools.lru_cache(maxsize=8_192)
+def _size(test: Checked) -> int:
+    return len(test.call or test.stdin or "") + sum(map(len, test.expected))
+
+
+@asserts.kept(_size)
 def plan(test: Checked) -> Plan:
     """Split a test into what the program does and what is judged apart from it."""
     if test.call is None:
@@ -142,7 +148,7 @@ def plan(test: Checked) -> Plan:
         if source is None:
             continue
         try:
-            if len(source) > _MAX_EXPRESSION_CHARACTERS and name != "expect":
+            if _long_parts(source) > (_MAX_EXPECTED_CHARACTERS if name == "expect" else _MAX_EXPRESSION_CHARACTERS):
                 raise ValueError("too long")
             parts.append((name, _compiled(source)))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -156,6 +162,13 @@ def plan(test: Checked) -> Plan:
     else:
         check = ("compare", (test.compare, test.tolerance, codes), None)
     return Plan(parts[0][1], check)
+
+
+def _long_parts(source: str) -> int:
+    """The characters of an expression without those of its texts, which cost next to nothing however long they are."""
+    if len(source) <= _MAX_EXPRESSION_CHARACTERS:
+        return len(source)
+    return len(_TEXT.sub("", source))
 
 
 def _compiled(source: str) -> CodeType:

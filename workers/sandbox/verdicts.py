@@ -1369,8 +1369,8 @@ def _parse_job(position: int, job: Any, texts: str, limits: Limits) -> tuple[str
     streams = [text for test in tests if isinstance(test, Interaction) for text in asserts.texts(test)]
     checked = [test for test in tests if isinstance(test, Checked)]
     for test in checked:
-        (streams if test.stdin is not None else expressions).extend([test.stdin or "", *test.expected])
-        expressions += [test.call or "", test.property or ""]
+        streams += [test.stdin or "", test.call or "", *test.expected]
+        expressions += [test.property or ""]
     for most, given_texts in (
         (_MAX_CHARACTERS, [job["program"], *(test for test in tests if isinstance(test, str)), *expressions]),
         (_MAX_CHARACTERS, [test.text for test in tests if isinstance(test, InModule)]),
@@ -1530,7 +1530,9 @@ def _judge(test: Test, record: Record) -> TestOutcome:
     failure = cast("Record | None", record.get("failure"))
     if failure is not None and (type(failure) is not dict or failure.get("status") not in ("raised", "refused")):
         raise asserts.Malformed("not a failure")
-    outcome = asserts.outcome(asserts.plan(test), record.get("values"), _failed_record(failure) if failure else None)
+    outcome = asserts.outcome(
+        asserts.plan(cast("asserts.Test", test)), record.get("values"), _failed_record(failure) if failure else None
+    )
     if "reason" in outcome:
         outcome["reason"] = _clean(outcome["reason"])
     return outcome

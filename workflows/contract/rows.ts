@@ -36,6 +36,8 @@ export const StdinTest = z.strictObject({
 export type StdinTest = z.infer<typeof StdinTest>;
 
 const Expression = z.string().min(1).max(65_536);
+/** A call whose arguments may stand in texts, such as JSON: only what is no text has a limit of 65,536 characters. */
+const CallExpression = z.string().min(1).max(16_000_000);
 const Checker = z.string().min(1).max(65_536);
 
 /**
@@ -57,7 +59,7 @@ const Checker = z.string().min(1).max(65_536);
 export const CheckedTest = z.union([
   z
     .strictObject({
-      call: Expression,
+      call: CallExpression,
       expect: z.string().min(1).optional(),
       anyOf: z.array(z.string().min(1)).min(1).max(100).optional(),
       compare: z.enum(['exact', 'tolerance', 'unordered']).optional(),
@@ -68,8 +70,8 @@ export const CheckedTest = z.union([
       ({ compare, tolerance }) => tolerance === undefined || compare === 'tolerance',
       'tolerance is only for compare "tolerance"',
     ),
-  z.strictObject({ call: Expression, property: Expression }),
-  z.strictObject({ call: Expression, checker: Checker, expect: z.string().min(1).optional() }),
+  z.strictObject({ call: CallExpression, property: Expression }),
+  z.strictObject({ call: CallExpression, checker: Checker, expect: z.string().min(1).optional() }),
   z.strictObject({ stdin: z.string(), checker: Checker, stdout: z.string().optional() }),
   z.strictObject({
     stdin: z.string(),
@@ -125,7 +127,7 @@ export type Test = string | StdinTest | CheckedTest | SuiteTest | ModuleTest;
 export const TEST_OBJECTS = [
   StdinTest,
   CheckedTest,
-  z.strictObject({ call: Expression, expect: z.string().min(1).optional() }),
+  z.strictObject({ call: CallExpression, expect: z.string().min(1).optional() }),
   z.strictObject({ stdin: z.string(), stdout: z.string().optional() }),
 ] as const;
 

@@ -83,6 +83,8 @@ LIVE_CODE_BENCH = [
     {"input": "2", "output": "4", "testtype": "functional"},
     {"input": "0", "output": "0", "testtype": "functional"},
 ]
+NUMBERS = list(range(50_000))
+LARGE = [{"input": json.dumps(NUMBERS), "output": json.dumps([NUMBERS * 2, len(str(NUMBERS))])}]
 SCRIPT = {"inputs": ["2\n", "0\n"], "outputs": ["4\n", "0\n"]}
 SOLUTION = "class Solution:\n    def double(self, n):\n        return 2 * n"
 PRINTS = "print(2 * int(input()))"
@@ -99,6 +101,7 @@ PRINTS = "print(2 * int(input()))"
         (SOLUTION, json.dumps(APPS), {}),
         (DOUBLE, LIVE_CODE_BENCH, {"fn_name": "double"}),
         (PRINTS, SCRIPT, {}),
+        ("def double(n):\n    return (2 * n, len(str(n)))", LARGE, {"fn_name": "double"}),
         # Programs that find names imported, as at the project of such tests.
         (SOLUTION.replace("n)", "n: Optional[int]) -> List[int]"), json.dumps(APPS), {}),
         (SOLUTION.replace("2 *", "reduce(add, [2]) *"), LIVE_CODE_BENCH, {"fn_name": "double"}),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
 from checker_cases import QUESTIONS, judged, sample
 from service import QUICK, Service
+
+from sandbox import checkers
+from sandbox.checkers import Checked
 
 IDENTITY = "def f(x):\n    return x\n"
 ECHO = "import sys\nsys.stdout.write(sys.stdin.read())\n"
@@ -51,6 +55,50 @@ def test_a_slice_of_the_mutants_fails_where_its_answers_are_wrong(service: Servi
     assert sum(not each.is_right for each in results) >= 30
     different = [each for each in results if each.faults or each.passes != each.is_right]
     assert [(each.question.name, each.program, each.outcomes) for each in different] == []
+
+
+# --- large arguments and answers -------------------------------------------------------------------------------------
+
+
+def of_json(value: Any, expected: Any) -> dict[str, str]:
+    """A test whose argument and value stand in texts of JSON, as LiveCodeBench has them."""
+    given, wanted = json.dumps(json.dumps(value)), json.dumps(json.dumps(expected))
+    return {"call": f"f(__import__('json').loads({given}))", "expect": f"__import__('json').loads({wanted})"}
+
+
+def test_arguments_and_answers_may_be_as_large_as_problems_of_contests_have_them(service: Service) -> None:
+    numbers = list(range(10**6, 10**6 + 100_000))
+    words = ['"quoted\\"', "line\nline", "naïve 雪"] * 5_000
+    same = [of_json(numbers, numbers), of_json(words, words), of_json(numbers[:3], numbers[:3])]
+    assert statuses(service, IDENTITY, *same) == ["pass"] * 3
+    reverse = "def f(x):\n    return x[::-1]\n"
+    assert statuses(service, reverse, *same) == ["assertion_failed"] * 3
+    assert statuses(service, "def f(x):\n    return len(x)\n", of_json("x" * 5_000_000, 5_000_000)) == ["pass"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "f(" + "1 + " * 20_000 + "1)",
+        "f([" + '"a",' * 80_000 + "])",
+        'f("' + "a" * 70_000 + ")",
+        "f(" + "r" * 70_000 + ")",
+    ],
+)
+def test_calls_that_are_long_without_their_texts_are_faults(call: str) -> None:
+    assert checkers.plan(Checked(call=call, expected=("1",), compare="exact")).fault is not None
+
+
+def test_plans_of_many_large_tests_are_not_kept() -> None:
+    small, large = [
+        Checked(call=f"f({json.dumps(text)})", expected=("1",), compare="exact") for text in ("a", "a" * 70_000)
+    ]
+    plans = [checkers.plan(test) for test in (small, large)]
+    assert [checkers.plan(test) for test in (small, large)] == plans
+    for at in range(64):
+        checkers.plan(Checked(call=f'f("{at}{"b" * 70_000}")', expected=("1",), compare="exact"))
+    assert checkers.plan(small) is plans[0]
+    assert checkers.plan(large) is not plans[1]
 
 
 # --- forms -----------------------------------------------------------------------------------------------------------
