@@ -1,26 +1,20 @@
 /** `npm run quickstart`: a real experiment from end to end on this machine. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Client, Connection, WorkflowNotFoundError } from '@temporalio/client';
+import { Client, Connection } from '@temporalio/client';
 import { dataConverterOf, payloadCodec } from '../../workers/payloads/codec.js';
 import { safeName } from '../../activities/artifacts/keys.js';
 import { placeFiles } from '../../activities/artifacts/results.js';
 import { createArtifactStore, storeOptionsFromEnvironment } from '../../activities/artifacts/store.js';
-import { QUEUES, Summary, type ArtifactRef } from '../../workflows/contract/index.js';
-import {
-  COMMAND_TIMEOUT,
-  runTemporalCli,
-  stackEnvironment,
-  startStack,
-  stopStack,
-  type Stack,
-} from '../stack/embedded-stack.js';
+import { Summary, type ArtifactRef } from '../../workflows/contract/index.js';
+import { stackEnvironment, startStack, stopStack, type Stack } from '../stack/embedded-stack.js';
 import { FLAG, portOf, runCommand, type CommandLine } from './command.js';
 import { estimateExperiment, estimateLine, readExperiment } from './estimate.js';
 import { home as acecoderHome, root, temporal } from '../setup/paths.mjs';
 import { checkStore } from '../setup/store-choice.mjs';
 import { onEndSignal } from '../setup/processes.mjs';
 import { lineTeller, parkedText, watch } from './progress.js';
+import { startExperiment } from './start-experiment.js';
 import { ensureWorkers, findWorkers, stopWorkers } from '../stack/worker-process.js';
 
 const HELP = `npm run quickstart [-- options]
@@ -48,51 +42,6 @@ const OPTIONS = {
   'ui-port': { type: 'string' },
   'store-port': { type: 'string' },
 } as const;
-
-async function startExperiment(
-  stack: Stack,
-  client: Client,
-  file: string,
-  workflowId: string,
-  say: (line: string) => void,
-): Promise<void> {
-  const existing = await client.workflow
-    .getHandle(workflowId)
-    .describe()
-    .then(
-      ({ status }) => status.name,
-      (error: unknown) => {
-        if (error instanceof WorkflowNotFoundError) return undefined;
-        throw error;
-      },
-    );
-  if (existing === 'RUNNING') return say(`The experiment '${workflowId}' is running; following it.`);
-  if (existing === 'COMPLETED')
-    return say(`The experiment '${workflowId}' has finished; \`npm run quickstart -- --fresh\` runs it anew.`);
-  const { code, stderr } = await runTemporalCli(stack, [
-    'workflow',
-    'start',
-    '--type',
-    'experiment',
-    '--task-queue',
-    QUEUES.pipeline,
-    '--workflow-id',
-    workflowId,
-    '--input-file',
-    file,
-    '--id-reuse-policy',
-    'AllowDuplicate',
-    '--static-summary',
-    `experiment ${workflowId}`,
-    ...COMMAND_TIMEOUT,
-  ]);
-  if (code !== 0) throw new Error(`temporal workflow start failed: ${stderr.trim()}`);
-  say(
-    existing
-      ? `The last run ended as ${existing}; started again. Finished work is taken from the store.`
-      : `Started the experiment '${workflowId}'.`,
-  );
-}
 
 /** What an experiment returns of its report. Version 0.1.0 stored none. */
 interface Reported {

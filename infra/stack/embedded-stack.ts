@@ -220,14 +220,18 @@ export function stackEnvironment(stack: Stack): Record<string, string | undefine
   };
 }
 
-/** Runs the Temporal CLI against the stack. A failing command is a result (its exit code), not an exception. */
+/**
+ * Runs the Temporal CLI against the stack, with more variables where there are some. A failing command is a result (its
+ * exit code), not an exception.
+ */
 export async function runTemporalCli(
   stack: Pick<Stack, 'home'>,
   args: string[],
+  env: Record<string, string> = {},
 ): Promise<{ stdout: string; stderr: string; code: number }> {
   // The CLI reads a second, older file of defaults from the user's home folder, and that one beats the profile.
   const child = spawn(paths.temporal(), [...args, '--env-file', '/dev/null'], {
-    env: temporalEnvironment(stack.home),
+    env: { ...temporalEnvironment(stack.home), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stdout = '';

@@ -2,13 +2,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Client } from '@temporalio/client';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import { root } from '../../infra/setup/paths.mjs';
+import { startExperiment } from '../../infra/commands/start-experiment.js';
 import { runTemporalCli } from '../../infra/stack/embedded-stack.js';
 import { dataConverterOf, payloadCodec } from '../../workers/payloads/codec.js';
 import { failureOf, temporalCli, temporalClient, workerProcess } from '../fixtures/harness.js';
@@ -150,6 +151,20 @@ describe('workers and clients with a key', () => {
     const printed = await temporalCli('workflow', 'execute', ...options, '--output', 'json', '--codec-endpoint', url);
     expect(JSON.parse(printed)).toMatchObject({ result: { metrics: { pairs: 25 } } });
     expect(await shown(id)).not.toContain(SECRET);
+  });
+
+  it('are started by the quickstart in the same way', async () => {
+    const id = `${queue}-quickstart`;
+    const file = join(folder, 'experiment.json');
+    writeFileSync(file, JSON.stringify(microExperiment(SECRET, seeds, inject('model'))));
+    const said: string[] = [];
+    const client = await clientWith(KEY);
+    await startExperiment(inject('stack'), client, file, id, (line) => said.push(line), { ACECODER_PAYLOAD_KEY: KEY });
+    expect(said).toEqual([`Started the experiment '${id}'.`]);
+    const text = await shown(id);
+    await client.workflow.getHandle(id).terminate('the test has seen how it starts');
+    expect(text).toContain('binary/encrypted');
+    expect(text).not.toContain(SECRET);
   });
 
   it('read and go on with what began before encryption', { tags: 'long' }, async () => {
