@@ -9,11 +9,15 @@ import {
   CheckedTest,
   FilteredQuestionRow,
   ProgramRow,
+  ReplyRow,
   STAGE,
+  type ArtifactRef,
   type TestOutcome,
 } from '../../workflows/contract/index.js';
 import { count } from '../artifacts/collections.js';
 import { deriveSeed } from '../artifacts/keys.js';
+import { RowIndex } from '../artifacts/row-index.js';
+import { contentOf } from '../endpoint/content.js';
 import { notesOf } from '../execution/execution.js';
 import { HARDENED, HARDENED_QUESTIONS } from '../policy/questions.js';
 import { cancellationSignal, reportProgress } from '../runtime/context.js';
@@ -36,6 +40,8 @@ const AddedTest = z.strictObject({
   strange: z.number(),
   /** What vouches for its input next to the reference, whatever was asked for. */
   vouched: z.array(z.enum(['contract', 'agreement'])),
+  /** Whether the teacher proposed its input. */
+  proposed: z.literal(true).optional(),
 });
 
 /** What hardening came to for one question. */
@@ -58,6 +64,21 @@ const FILES = { questions: HARDENED_QUESTIONS, hardened: HARDENED } as const;
 /** `hardening.plan`, `hardening.attack`, `hardening.seal`. */
 export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' | 'sandbox'>) {
   const stage = new ShardedStage(STAGE.hardening);
+
+  /** All texts of the teacher for a seed, as one; undefined where none are read. */
+  async function repliesOf(
+    recorded: ArtifactRef | undefined,
+    rows: readonly QuestionWithPrograms[],
+  ): Promise<((seedId: string) => string) | undefined> {
+    if (!recorded) return undefined;
+    const index = await RowIndex.of(store, recorded);
+    const found = await index.rowsOf([...new Set(rows.map(({ question }) => question.seedId))], ReplyRow);
+    return (seedId) =>
+      (found.get(seedId) ?? [])
+        .map((reply) => contentOf(reply))
+        .flatMap((content) => ('text' in content ? [content.text] : []))
+        .join('\n');
+  }
 
   const plan = stage.plan({
     row: QuestionWithPrograms,
@@ -91,13 +112,15 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
   const attack = stage.step({
     after: [plan],
     row: HardenedQuestion,
-    async run({ config, rows }) {
+    async run({ config, inputs: artifacts, rows }) {
+      const replies = await repliesOf(artifacts['replies'], rows);
       const { trust, maximumTests, inputs, mutants, executions, callSeconds, limits } = config;
       const { hardened, refused, about, ...spent } = await harden(
         sandbox,
         rows.map(({ question, programs }) => ({
           question,
           programs: programs.map(({ id, program, passRate }) => ({ id, program, passes: passRate === 1 })),
+          replies: replies?.(question.seedId),
           seed: deriveSeed(config.seed, question.id),
         })),
         { trust, maximumTests, budget: { inputs, mutants, executions, callSeconds }, limits },
@@ -106,7 +129,10 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
           onProgress: (done, total, message) => reportProgress({ done, total, message }),
         },
       );
+      const proposed = hardened.map(({ attack: of }) => of?.proposed ?? 0).reduce((sum, each) => sum + each, 0);
+      const tried = hardened.flatMap(({ attack: of }) => of?.candidates ?? []).filter((each) => each.proposed).length;
       const metrics: Record<string, number> = { executions: spent.executions, cpuSeconds: spent.cpuSeconds };
+      if (replies) Object.assign(metrics, { 'teacher.proposed': proposed, 'teacher.tried': tried });
       for (const [reason, times] of Object.entries(refused)) count(metrics, `refused.${reason}`, times);
       for (const { reason } of hardened) if (reason !== undefined) count(metrics, `notHardened.${reason}`);
       return {
@@ -147,6 +173,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
       const trusts = mapTrusts(() => ({ tests: 0, killed: 0 }));
       const sums = { before: 0, after: 0 };
       const pairs = { before: 0, after: 0 };
+      const teacher = { ...named(counts, 'teacher.'), tests: 0 };
       let hardened = 0;
       let total = 0;
       const all = async function* (): AsyncGenerator<ProgramRow> {
@@ -156,6 +183,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
           pairs.before += pairsOf(row.before);
           pairs.after += pairsOf(row.programs.map(({ passRate }) => passRate));
           for (const { kills } of added) tests[!kills ? 'kind' : kills.programs.length > 0 ? 'program' : 'mutant'] += 1;
+          teacher.tests += added.filter(({ proposed }) => proposed).length;
           for (const name of ['made', 'survive', 'killed'] as const) mutants[name] += of[name];
           for (const name of ['proposed', 'added'] as const) rank[name] += ways[name];
           const vouchedBy = mapTrusts((trust) =>
@@ -212,6 +240,7 @@ export function hardeningActivities({ store, sandbox }: Pick<Services, 'store' |
             ...named(counts, 'notHardened.'),
           },
           refused: named(counts, 'refused.'),
+          ...(config.teacher ? { teacher: { proposed: 0, tried: 0, ...teacher } } : {}),
           executions: counts['executions'] ?? 0,
           cpuSeconds: counts['cpuSeconds'] ?? 0,
           notes,

@@ -30,6 +30,8 @@ export interface Subject {
   >;
   /** `passes`: all tests of the question. */
   programs: readonly { id: string; program: string; passes: boolean }[];
+  /** Texts of a teacher that propose calls. */
+  replies?: string | undefined;
   /** Chooses the inputs. */
   seed: number;
 }
@@ -53,6 +55,8 @@ interface AddedTest {
   strange: number;
   /** What vouches for its input next to the reference, whatever was asked for. */
   vouched: Exclude<Trust, 'reference'>[];
+  /** Whether the teacher proposed its input. */
+  proposed?: true;
 }
 
 interface Hardened {
@@ -126,13 +130,14 @@ export async function harden(
   const asked = subjects.flatMap((subject, at) => (reasons[at] === undefined ? [{ subject, at }] : []));
   const proposals = await propose(
     sandbox,
-    asked.map(({ subject: { question, seed } }) => ({
+    asked.map(({ subject: { question, replies, seed } }) => ({
       id: question.id,
       reference: question.reference,
       entryPoint: question.entryPoint,
       tests: question.tests,
       contract: question.contract,
       obeysContract: trust === 'contract',
+      replies,
       seed,
     })),
     {
@@ -151,8 +156,12 @@ export async function harden(
     }
     for (const [reason, times] of Object.entries(attack.refused)) count(refused, reason, times);
     executions += attack.executions;
-    const shortlist = chooseTests(offersOf(attack), attack.known, { ...rule, maximum: SHORTLIST * maximumTests });
-    return [{ ...subject, at, attack, shortlist: shortlist.map(({ offer }) => offer) }];
+    const most = SHORTLIST * maximumTests;
+    const offers = offersOf(attack);
+    const shortlist = chooseTests(offers, attack.known, { ...rule, maximum: most }).map(({ offer }) => offer);
+    // A teacher may know what no mutant shows, so survivors are judged on all that it proposes.
+    const taught = offers.filter((offer) => offer.proposed && !shortlist.includes(offer)).slice(0, most);
+    return [{ ...subject, at, attack, shortlist: [...shortlist, ...taught] }];
   });
 
   const judgeOn = (message: string, jobs: readonly Job[]): Promise<Judged> =>
@@ -264,7 +273,7 @@ function reasonAgainst(
 }
 
 /** A proposed test, and whether its row's contract allows the input. */
-type Proposed = Offer & Pick<Candidate, 'allowed'>;
+type Proposed = Offer & Pick<Candidate, 'allowed' | 'proposed'>;
 
 function offersOf({ candidates, mutants: { survivors } }: Attack): Proposed[] {
   return candidates.map((candidate) => ({
@@ -276,14 +285,15 @@ function offersOf({ candidates, mutants: { survivors } }: Attack): Proposed[] {
 function addedTest({ offer, why }: Chosen<Proposed & { agreed: boolean }>, attack: Attack): AddedTest {
   const test = testOf(offer, attack);
   const { strange, allowed, agreed } = offer;
+  const proposed = offer.proposed ? { proposed: true as const } : {};
   const vouched: AddedTest['vouched'] = [
     ...(allowed ? ['contract' as const] : []),
     ...(agreed ? ['agreement' as const] : []),
   ];
-  if ('asks' in why) return { test, asks: why.asks, strange, vouched };
+  if ('asks' in why) return { test, asks: why.asks, strange, vouched, ...proposed };
   const of = (kind: string): string[] =>
     why.kills.filter((each) => each.startsWith(kind)).map((each) => each.slice(kind.length));
-  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange, vouched };
+  return { test, kills: { programs: of(PROGRAM), mutants: of(MUTANT) }, strange, vouched, ...proposed };
 }
 
 function mutantsOf({ mutants: { made, survivors } }: Attack, kept: readonly Chosen<Offer>[]): Hardened['mutants'] {

@@ -36,6 +36,8 @@ export interface Target {
   contract?: string | undefined;
   /** Whether an input that the contract refuses is none; else it is only told of each. */
   obeysContract: boolean;
+  /** Texts of a teacher, whose calls are proposed before all others. */
+  replies?: string | undefined;
   /** Chooses the inputs. */
   seed: number;
 }
@@ -55,6 +57,8 @@ const Candidate = z.strictObject({
   kinds: z.array(z.string()),
   /** Numbers of the surviving mutants that answer otherwise. */
   kills: z.array(z.int().nonnegative()),
+  /** Whether a reply of the teacher proposes it. */
+  proposed: z.literal(true).optional(),
 });
 export type Candidate = z.infer<typeof Candidate>;
 
@@ -74,6 +78,8 @@ const Attack = z.strictObject({
   candidates: z.array(Candidate),
   /** Proposed inputs that are no candidates, by reason. */
   refused: z.record(z.string(), z.int()),
+  /** Different inputs that the teacher's replies propose; absent where there are no replies. */
+  proposed: z.int().optional(),
   executions: z.int(),
 });
 export type Attack = z.infer<typeof Attack>;
@@ -123,7 +129,7 @@ export async function propose(
   const { runs } = await sandbox.call(
     'run',
     {
-      jobs: targets.map(({ id, reference, entryPoint, tests, contract, obeysContract, seed }) => ({
+      jobs: targets.map(({ id, reference, entryPoint, tests, contract, obeysContract, replies, seed }) => ({
         id,
         program: text,
         stdin: JSON.stringify({
@@ -132,6 +138,7 @@ export async function propose(
           tests: tests.filter((test) => typeof test === 'string'),
           ...(contract === undefined ? {} : { contract }),
           obeysContract,
+          ...(replies === undefined ? {} : { replies }),
           seed,
           pool: budget.inputs,
           mutants: budget.mutants,

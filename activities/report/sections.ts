@@ -499,7 +499,7 @@ function hardeningSections(
   const show = (name: string, value: number, text?: string): HtmlValue =>
     figures.show(`hardening.${name}`, value, artifact, text);
   const row = (what: string, name: string, value: number) => ({ cells: [what, show(name, value)] });
-  const { tests, mutants, survivors, rank, trusts, meanPassRate, pairs, notHardened, refused } = hardening;
+  const { tests, mutants, survivors, rank, trusts, teacher, meanPassRate, pairs, notHardened, refused } = hardening;
   const reasons = (counts: Record<string, number>, name: string) =>
     Object.entries(counts)
       .sort(([, a], [, b]) => b - a)
@@ -520,6 +520,13 @@ ${table(
     row('of them, mutants that fail an added test', 'mutants.killed', mutants.killed),
     row('independent ways in which attackers fail on proposed tests', 'rank.proposed', rank.proposed),
     row('of them, told apart by added tests', 'rank.added', rank.added),
+    ...(teacher
+      ? [
+          row('inputs that the teacher proposes', 'teacher.proposed', teacher.proposed),
+          row('of them, inputs that were tried', 'teacher.tried', teacher.tried),
+          row('of them, inputs of added tests', 'teacher.tests', teacher.tests),
+        ]
+      : []),
   ],
 )}
 <p>What each trust would keep of the added tests, and what it costs: a program that fails only tests for which nothing

@@ -75,10 +75,11 @@ const sampled = file('programs.jsonl', [
   ...programs(STRUCTURED, { echo: ['print(input())', [true]] }),
 ]);
 
-async function harden(config: object): Promise<StageResult> {
+async function harden(config: object, more: object = {}): Promise<StageResult> {
   const inputs = {
     questions: { kind: 'filteredQuestions', path: questions },
     programs: { kind: 'programs', path: sampled },
+    ...more,
   };
   return (await (await startWorkflow('hardening', { inputs, config })).result()) as StageResult;
 }
@@ -90,6 +91,34 @@ async function ratesOf(ref: ArtifactRef): Promise<Record<string, number>> {
 }
 
 describe('hardening', () => {
+  it('tries what a recorded teacher proposes, and keeps what kills', async () => {
+    const replies = file('replies.jsonl', [
+      { seedId: 's-evens', text: 'Try `evens([4, 2, 8, 6])`, or ["evens(\\"a\\")"].' },
+      { seedId: 's-of-nobody', text: 'evens([2, 4])' },
+    ]);
+    const [first] = programs(EVENS, {
+      // Wrong for one list alone, which no attacker finds.
+      hardCoded: [
+        'def evens(xs):\n    return 1 if xs == [4, 2, 8, 6] else sum(x for x in xs if x % 2 == 0)',
+        [true, true, true],
+      ],
+    });
+    const more = { programs: { kind: 'programs', path: file('hard-coded.jsonl', [first!]) } };
+    const alone = await harden({ maximumTests: 8 }, more);
+    expect((await ratesOf(alone.ref))['hardCoded']).toBe(1);
+    expect(alone.metrics).not.toHaveProperty('teacher');
+    const config = { maximumTests: 8, teacher: { kind: 'recorded' } };
+    const taught = await harden(config, { ...more, replies: { kind: 'replies', path: replies } });
+    expect(taught.metrics['teacher']).toEqual({ proposed: 2, tried: 1, tests: 1 });
+    expect((await ratesOf(taught.ref))['hardCoded']).toBeLessThan(1);
+    expect(await failureOf(await startWorkflow('hardening', { inputs: { questions, ...more }, config }))).toMatchObject(
+      {
+        type: 'InvalidExperiment',
+        message: expect.stringContaining("inputs.replies: needed, because config.teacher.kind is 'recorded'") as string,
+      },
+    );
+  });
+
   it('kills the wrong program that passes the tests of its question, and no right one', async () => {
     const { ref, metrics } = await harden({ maximumTests: 8 });
     expect(metrics).toMatchObject({

@@ -22,6 +22,7 @@ import io
 import json
 import math
 import random
+import re
 import signal
 import string
 import sys
@@ -350,6 +351,42 @@ def read_tests(tests: Sequence[str], entry_point: str, names: dict[str, Any]) ->
     return form, list({given.text: given for given in inputs}.values())
 
 
+_MAX_BRACKETS = 200
+"""Closing brackets after the name of the function at which a call in a text may end."""
+
+
+def calls_in(text: str, entry_point: str, like: Input) -> list[Input]:
+    """The inputs of the calls that a text holds, such as the reply of a model: in code, in prose, in JSON. Calls whose
+    arguments are no literals, or others than those of the known inputs, are left out.
+    """
+    found: dict[str, Input] = {}
+    # In JSON the quotes of a call are escaped.
+    for each in (text, text.replace('\\"', '"')) if '\\"' in text else (text,):
+        for name in re.finditer(rf"(?<![\w.]){re.escape(entry_point)}\s*\(", each):
+            call = _call_at(each, name.start())
+            if call is None:
+                continue
+            with contextlib.suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                values = [ast.literal_eval(part) for part in (*call.args, *(word.value for word in call.keywords))]
+                given = Input(values, [word.arg or "" for word in call.keywords])
+                if len(given.values) == len(like.values) and given.names == like.names and all(map(_is_plain, values)):
+                    found.setdefault(given.text, given)
+    return list(found.values())
+
+
+def _call_at(text: str, start: int) -> ast.Call | None:
+    """The call that begins there: the shortest text up to a closing bracket that is one."""
+    end = start
+    for _ in range(_MAX_BRACKETS):
+        end = text.find(")", end) + 1
+        if end == 0 or end - start > _LONGEST:
+            return None
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            parsed = ast.parse(text[start:end], mode="eval").body
+            return parsed if isinstance(parsed, ast.Call) else None
+    return None
+
+
 # --- the domain of a question's inputs -------------------------------------------------------------------------------
 
 
@@ -649,9 +686,11 @@ class Proposer:
             names.append(f"not: {name}")
         return names
 
-    def propose(self, count: int, why_refused: Callable[[Input], str | None]) -> tuple[list[Input], dict[str, int]]:
+    def propose(
+        self, count: int, why_refused: Callable[[Input], str | None], given: Sequence[Input] = ()
+    ) -> tuple[list[Input], dict[str, int]]:
         """Different inputs that are not refused, `count` at most, those that are least strange first; and how many were
-        refused, by reason.
+        refused, by reason. Those `given` are considered before all others.
         """
         found: dict[str, Input] = {}
         seen = {given.text for given in self._known}
@@ -670,9 +709,11 @@ class Proposer:
             if self.strangeness(given) <= _USUAL:
                 pool.append(given)
 
-        for given in self._small():
+        for each in given[: count // 2]:
+            consider(each)
+        for each in self._small():
             if len(found) < count // 2:
-                consider(given)
+                consider(each)
         for _ in range(_TRIES * count):
             if len(found) >= count:
                 break
@@ -1235,7 +1276,9 @@ class Attack:
                 return "strange"
             return "contract" if obeys and allows and not allows(proposed) else None
 
-        proposals, self.refused = proposer.propose(given["pool"], why_refused)
+        of_teacher = calls_in(given.get("replies", ""), self._entry_point, inputs[0])
+        proposals, self.refused = proposer.propose(given["pool"], why_refused, of_teacher)
+        told = {each.text for each in of_teacher}
         for proposed in proposals:
             if self._left <= 0:
                 self._refuse("budget")
@@ -1253,6 +1296,7 @@ class Attack:
                     "strange": proposer.strangeness(proposed),
                     "kinds": [f"path {self._path}", *kinds(proposed.values), *proposer.broken(proposed)],
                     "kills": [],
+                    **({"proposed": True} if proposed.text in told else {}),
                 }
             )
         attackers = self._attackers(base, form)
@@ -1274,6 +1318,7 @@ class Attack:
             },
             "candidates": found,
             "refused": self.refused,
+            **({"proposed": len(of_teacher)} if "replies" in given else {}),
             "executions": given["executions"] - self._left,
         }
 

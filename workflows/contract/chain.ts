@@ -90,6 +90,7 @@ export function givenOf<V>({
     'inputs.replies': inputs.replies,
     'inputs.oracleSamples': inputs.oracleSamples,
     'inputs.samples': inputs.samples,
+    'inputs.proposals': inputs.proposals,
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }

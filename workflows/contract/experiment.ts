@@ -56,7 +56,7 @@ const EvaluatesRecorded = z.object({
 
 export const Experiment = withRecorded(
   ExperimentFields,
-  (['synthesis', 'filtering', 'sampling'] as const).map((stage) => within(['stages'], stage)),
+  (['synthesis', 'filtering', 'sampling', 'hardening'] as const).map((stage) => within(['stages'], stage)),
 )
   .superRefine(
     (_, context) => {

@@ -8,7 +8,8 @@ export type Given =
   | 'models.rewardModel'
   | 'inputs.replies'
   | 'inputs.oracleSamples'
-  | 'inputs.samples';
+  | 'inputs.samples'
+  | 'inputs.proposals';
 
 /** One source, or several of which the first that exists counts. A stage that does not run has no output. */
 export type From<S extends string> = S | readonly [S, ...S[]];

@@ -5,7 +5,7 @@ import { stageKey } from '../../activities/artifacts/keys.js';
 import { chainInputs, givenOf } from './chain.js';
 import { Experiment } from './experiment.js';
 import { checkInput } from './inputs.js';
-import { keyedConfig, readsRecorded, unkeyedConfig, type RecordingStage } from './recorded.js';
+import { keyedConfig, readsRecorded, unkeyedConfig } from './recorded.js';
 import type { ArtifactRef } from './artifacts.js';
 import { semanticsOf } from './stage-definition.js';
 import { StageConfigs } from './stages/index.js';
@@ -19,7 +19,7 @@ const KEYED = {
 
 interface GoldenKey {
   from: string;
-  step: RecordingStage;
+  step: 'synthesis' | 'filtering' | 'sampling';
   config: object;
   inputs: Record<string, string>;
   key: string;

@@ -8,7 +8,7 @@ import { type z } from 'zod';
 import { artifactInput, type ArtifactRef } from './artifacts.js';
 
 /** The stages that can read what is recorded. */
-export type RecordingStage = 'synthesis' | 'filtering' | 'sampling';
+export type RecordingStage = 'synthesis' | 'filtering' | 'sampling' | 'hardening';
 
 /**
  * For each stage: its input, the name that an experiment and a data set have for it, and the setting that reads it
@@ -19,6 +19,7 @@ const RECORDED = {
   synthesis: { input: 'replies', given: 'replies', setting: ['teacher'] },
   filtering: { input: 'samples', given: 'oracleSamples', setting: ['oracle', 'programs'] },
   sampling: { input: 'samples', given: 'samples', setting: ['sampler'] },
+  hardening: { input: 'replies', given: 'proposals', setting: ['teacher'] },
 } as const satisfies Record<
   RecordingStage,
   { input: 'replies' | 'samples'; given: string; setting: readonly string[] }
@@ -37,6 +38,11 @@ export const RecordedInputs = {
   samples: artifactInput('samples')
     .optional()
     .describe(`programs that somebody else had written, for the sampler 'recorded': ${texts}`),
+  proposals: artifactInput('replies')
+    .optional()
+    .describe(
+      `stored replies that propose calls, for hardening's teacher 'recorded': ${texts}; of a seed, all are read`,
+    ),
 } as const;
 
 /** The stage's own name for its recorded input, with the schema. */
@@ -44,6 +50,7 @@ export const RecordedInput = {
   synthesis: { replies: RecordedInputs.replies },
   filtering: { samples: RecordedInputs.oracleSamples },
   sampling: { samples: RecordedInputs.samples },
+  hardening: { replies: RecordedInputs.proposals },
 } as const;
 
 /** Where a recorded input stands now, for who still has it among the settings. */
@@ -51,7 +58,7 @@ export const RECORDED_MOVED = {
   synthesis: { replies: 'inputs.replies' },
   filtering: { samples: 'inputs.oracleSamples (inputs.samples where the stage is started alone)' },
   sampling: { samples: 'inputs.samples' },
-} as const satisfies Record<RecordingStage, Record<string, string>>;
+} as const satisfies Partial<Record<RecordingStage, Record<string, string>>>;
 
 /** Whether a stage with these settings reads what is recorded, in the place of asking a model. */
 export function readsRecorded(stage: RecordingStage, config: unknown): boolean {

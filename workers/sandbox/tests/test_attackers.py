@@ -113,6 +113,39 @@ def test_tests_are_asked_in_the_form_of_the_question(test: str, form: str, toler
     assert [given.text for given in read[1]] == ["[1]"]
 
 
+REPLY = """Some inputs that may break a solution:
+
+1. `evens([4, 2, 8, 6])`, where all are even
+```python
+assert evens(xs=[1]) == 0   # another shape
+assert evens([ -2, 3 ]) == -2
+evens(range(3)); evens([6, 6], 2); not_evens([9]); evens(")")
+```
+["evens([0])", "evens(\\"8\\")", "evens([(1, 2)])", "evens([4, 2, 8, 6])", "evens([1"]
+evens("""
+
+
+def test_calls_are_read_out_of_the_reply_of_a_teacher() -> None:
+    (like,) = inputs([[1, 2]])
+    found = attackers.calls_in(REPLY, "evens", like)
+    assert [each.text for each in found] == ["[4, 2, 8, 6]", "[-2, 3]", "')'", "[0]", "[(1, 2)]", "'8'"]
+    assert attackers.calls_in("", "evens", like) == []
+    assert attackers.calls_in("evens(" * 10_000 + ")" * 10_000, "evens", like) == []
+
+
+def test_inputs_of_a_teacher_are_proposed_before_all_others_and_by_the_same_rules() -> None:
+    told = attack(replies=REPLY, strangest=4, pool=2)
+    # Those of other types are stranger than the rule allows.
+    assert told["proposed"] == 6
+    assert [each["call"] for each in told["candidates"] if each.get("proposed")] == ["evens([4, 2, 8, 6])"]
+    answers = {each["call"]: each["answer"] for each in attack(replies=REPLY)["candidates"] if each.get("proposed")}
+    assert answers["evens([4, 2, 8, 6])"] == "20"
+    assert answers["evens([-2, 3])"] == "-2"
+    assert "proposed" not in attack()
+    assert attack(replies="")["proposed"] == 0
+    assert attack(replies="")["candidates"] == attack()["candidates"]
+
+
 def test_tests_without_a_readable_call_give_a_reason() -> None:
     assert attack(tests=["evens(1)"]) == {"reason": "noReadableTest"}
 

@@ -4,6 +4,7 @@ import { artifactInput } from '../artifacts.js';
 import { MEASURED_RUN } from '../estimation.js';
 import { count, EXECUTION, limits, salt, seed, window } from '../fields.js';
 import { Counts, Notes } from '../metrics.js';
+import { alone, keyedConfig, readsRecorded, RecordedInput, unkeyedConfig, withRecorded } from '../recorded.js';
 import { defineStage, stageInput } from '../stage-definition.js';
 import { JUDGE } from './code.js';
 
@@ -18,6 +19,14 @@ const HardeningConfig = z.strictObject({
       'what vouches for an input: the reference alone, whose answer is expected; the `contract` of its row too; ' +
         'or the agreement of a sampled program that passes all tests of the question',
     ),
+  teacher: z
+    .strictObject({
+      kind: z
+        .literal('recorded')
+        .describe('a model that was asked elsewhere: the calls in its stored replies are inputs like others'),
+    })
+    .optional()
+    .describe('who proposes inputs besides the attackers; absent: nobody'),
   maximumTests: count.max(200).default(20).describe('tests that are added per question, at most'),
   inputs: count.max(10_000).default(1500).describe('inputs that are proposed per question, at most'),
   mutants: count.max(1000).default(60).describe('mutants of the reference per question, at most'),
@@ -47,12 +56,16 @@ export const hardening = defineStage({
   settings: HardeningConfig.optional().describe(
     'more tests for each question, which kill wrong programs that pass its own; absent: the stage does not run',
   ),
-  input: stageInput(
-    {
-      questions: artifactInput('filteredQuestions').describe('filtered questions'),
-      programs: artifactInput('programs').describe('their programs with verdicts'),
-    },
-    HardeningConfig.prefault({}),
+  input: withRecorded(
+    stageInput(
+      {
+        questions: artifactInput('filteredQuestions').describe('filtered questions'),
+        programs: artifactInput('programs').describe('their programs with verdicts'),
+        ...RecordedInput.hardening,
+      },
+      HardeningConfig.prefault({}),
+    ),
+    [alone('hardening')],
   ),
   example: {
     inputs: {
@@ -85,6 +98,8 @@ export const hardening = defineStage({
     notHardened: Counts,
     /** Inputs that no test was made of, by reason. */
     refused: Counts,
+    /** Inputs that replies of a teacher propose, those of them that were tried, and the added tests that ask them. */
+    teacher: z.object({ proposed: z.number(), tried: z.number(), tests: z.number() }).optional(),
     executions: z.number(),
     cpuSeconds: z.number(),
     notes: Notes,
@@ -106,6 +121,10 @@ export const hardening = defineStage({
     seal: { queue: 'pipeline', version: 2, code: CODE },
   },
   shardSteps: () => ['attack'],
+  semantics: (config, inputs) => keyedConfig('hardening', config, inputs),
+  stored: (config) => unkeyedConfig('hardening', config),
+  // Replies that nobody reads decide nothing.
+  decides: ({ replies, ...inputs }, config) => (readsRecorded('hardening', config) ? { ...inputs, replies } : inputs),
   estimate(_, run) {
     const programs = run.sampled * run.samples;
     return run.stage({

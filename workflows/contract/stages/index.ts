@@ -106,7 +106,11 @@ export const CHAIN: { readonly [S in StageName]: Feeds<StageInput<S>['inputs'], 
     policy: ['models.sampler', 'models.policy'],
     samples: { from: 'inputs.samples', when: (config) => readsRecorded('sampling', config) },
   },
-  hardening: { questions: 'filtering', programs: 'sampling' },
+  hardening: {
+    questions: 'filtering',
+    programs: 'sampling',
+    replies: { from: 'inputs.proposals', when: (config) => readsRecorded('hardening', config) },
+  },
   preferences: { programs: ['hardening', 'sampling'] },
   rewardModel: { pairs: 'preferences', backbone: ['models.rewardModel', 'models.policy'] },
   rewardModelCard: {
