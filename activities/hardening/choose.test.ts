@@ -95,6 +95,18 @@ test('a program vouches for an input only where it is another one than the refer
   expect(vouchedFor([{ program: 'def f(n): return 2*n', status: 'pass' }], reference)).toBe(false);
   expect(vouchedFor([{ program: 'def f(n): return n + n', status: 'pass' }], reference)).toBe(true);
   expect(vouchedFor([{ program: 'def f(n): return n + n', status: 'raised' }], reference)).toBe(false);
+  const said = (...statuses: string[]) =>
+    statuses.map((status, at) => ({ program: `def f(n): return ${at} + n`, status }));
+  expect(vouchedFor(said('pass', 'pass', 'raised'), reference)).toBe(true);
+  expect(vouchedFor(said('pass', 'raised'), reference)).toBe(false);
+  // The same program again is no further voice.
+  const again = [
+    ...said('raised', 'pass'),
+    ...said('raised', 'pass'),
+    { program: 'def f(n):  return 1 + n', status: 'pass' },
+  ];
+  expect(vouchedFor(again, reference)).toBe(false);
+  expect(vouchedFor([], reference)).toBe(false);
 });
 
 test('pairs are those of the paper', () => {

@@ -223,14 +223,17 @@ export function testOf(
 }
 
 /**
- * Whether a program that was written without the reference answers as the reference does.
+ * Whether most programs that were written without the reference answer as the reference does; equal texts are one
+ * program.
  *
  * @example
  * vouchedFor([{ program: 'def f(n): return n + n', status: 'pass' }], 'def f(n): return 2 * n'); // true
  */
 export function vouchedFor(said: readonly { program: string; status: string }[], reference: string): boolean {
-  const text = reference.replace(/\s+/g, '');
-  return said.some(({ program, status }) => status === 'pass' && program.replace(/\s+/g, '') !== text);
+  const passes = new Map(said.map(({ program, status }) => [program.replace(/\s+/g, ''), status === 'pass']));
+  passes.delete(reference.replace(/\s+/g, ''));
+  const agree = [...passes.values()].filter(Boolean).length;
+  return 2 * agree > passes.size;
 }
 
 /**

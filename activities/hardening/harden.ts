@@ -90,7 +90,7 @@ export interface Hardening {
 export const CHOOSING: Readonly<Record<Trust, Omit<ChoosingRule, 'maximum'>>> = {
   reference: { killsUpTo: 4, asksUpTo: 3, strangeCosts: 0.2, answersAre: 4 },
   contract: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
-  agreement: { killsUpTo: 8, asksUpTo: 8, strangeCosts: 0.1, answersAre: 4 },
+  agreement: { killsUpTo: 4, asksUpTo: 3, strangeCosts: 0.2, answersAre: 4 },
 };
 
 /** How strange an input may be at all, by what vouches for it. */

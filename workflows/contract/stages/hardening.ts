@@ -17,7 +17,7 @@ const HardeningConfig = z.strictObject({
     .default('reference')
     .describe(
       'what vouches for an input: the reference alone, whose answer is expected; the `contract` of its row too; ' +
-        'or the agreement of a sampled program that passes all tests of the question',
+        'or the agreement of most sampled programs that pass all tests of the question',
     ),
   teacher: z
     .strictObject({
@@ -115,7 +115,7 @@ export const hardening = defineStage({
     plan: { queue: 'pipeline', version: 1, code: CODE },
     attack: {
       queue: 'sandbox',
-      version: 2,
+      version: 3,
       code: [...CODE, 'activities/languages/', 'workers/sandbox/attackers.py', ...JUDGE],
     },
     seal: { queue: 'pipeline', version: 2, code: CODE },
