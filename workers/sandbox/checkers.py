@@ -41,7 +41,7 @@ LIMITS = Limits(cpu_seconds_per_test=1, cpu_seconds_per_program=10)
 _TOLERANCE = 1e-6
 _MAX_EXPRESSION_CHARACTERS = 65_536
 _MAX_EXPECTED_CHARACTERS = 1_000_000
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
+_TEXT = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _MAX_EXPECTED = 100
 _BUILTINS = frozenset(dir(builtins))
 

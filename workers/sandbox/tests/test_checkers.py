@@ -73,7 +73,10 @@ def test_arguments_and_answers_may_be_as_large_as_problems_of_contests_have_them
     assert statuses(service, IDENTITY, *same) == ["pass"] * 3
     reverse = "def f(x):\n    return x[::-1]\n"
     assert statuses(service, reverse, *same) == ["assertion_failed"] * 3
-    assert statuses(service, "def f(x):\n    return len(x)\n", of_json("x" * 5_000_000, 5_000_000)) == ["pass"]
+    length = "def f(x):\n    return len(x)\n"
+    assert statuses(service, length, of_json("x" * 5_000_000, 5_000_000)) == ["pass"]
+    quoted = "'" + "\"\\'" * 50_000 + "'"
+    assert statuses(service, length, {"call": f"f({quoted})", "expect": "100_000"}) == ["pass"]
 
 
 @pytest.mark.parametrize(
