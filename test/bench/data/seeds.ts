@@ -72,10 +72,12 @@ export async function seedMeasures(
   if (unknown !== undefined)
     throw new Error(`--tree is ${unknown}: the trees are ${known.map(({ name }) => name).join(', ')}.`);
   for (const { name, folder: tree, least } of known.filter((each) => names.length === 0 || names.includes(each.name))) {
+    console.error(`  ${name} ...`);
     const path = join(folder, `${name.replace(' ', '-')}.jsonl`);
     const drops = JSON.parse(runPython(venvPython(), ['-c', EXTRACT, name, tree, path])) as unknown;
     const config = { teacher: { kind: 'offline' }, decontaminate: [], nearDuplicate: null };
     const taught = await onWorker('synthesis', { inputs: { seeds: { kind: 'seeds', path } }, config });
+    console.error(`  ${name}: ${taught.result.ref.rows} questions in ${taught.seconds.toFixed(0)} s, filtering ...`);
     const filtered = await onWorker('filtering', {
       inputs: { questions: taught.result.ref },
       config: { minimumTestCases: LEAST_TESTS, minimumDistinctOutputs: LEAST_OUTPUTS },
