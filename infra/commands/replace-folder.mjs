@@ -8,9 +8,9 @@ const filesOf = (folder) =>
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
 
 /**
- * Gives a folder the files of another one on the same file system, which it empties. A file that both have is there,
- * whole, at every moment. One with the same bytes is left as it is, so two builds of the same sources that run at once
- * change nothing for each other, nor for whoever reads what the first one made.
+ * Gives a folder the files of another one on the same file system, and removes that one. A file that both have is
+ * there, whole, at every moment. One with the same bytes is left as it is, so two builds of the same sources that run
+ * at once change nothing for each other, nor for whoever reads what the first one made.
  *
  * @example replaceFolder('/checkout/.acecoder/build-1', '/checkout/dist')
  */
