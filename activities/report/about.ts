@@ -22,6 +22,7 @@ import {
 import { eachOf } from '../artifacts/collections.js';
 import { objectKeys } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
+import { isCpu } from '../runtime/settings.js';
 import type { Manifests, StagesMetrics } from './summarise.js';
 import { plural } from './text.js';
 
@@ -221,7 +222,7 @@ function devicesOf(manifests: readonly Manifest[]): string[] {
       (Trained.safeParse(metrics).data?.environments ?? []).map(
         ({ device, processes = 1, hosts = 1, threads, sharding = 'none' }) => {
           const many = processes > 1 ? `${processes} x ` : '';
-          const cores = device === 'cpu' && threads !== undefined ? `, ${plural(threads, 'thread')}` : '';
+          const cores = isCpu(device) && threads !== undefined ? `, ${plural(threads, 'thread')}` : '';
           const where = hosts > 1 ? ` on ${hosts} hosts` : '';
           return `${many}${device}${where}${cores}${sharding === 'none' ? '' : `, ${sharding}`}`;
         },

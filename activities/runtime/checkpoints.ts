@@ -15,6 +15,7 @@ import type { ArtifactStore } from '../artifacts/store.js';
 import { cancellationSignal, leaveDevice, log, reportProgress, reportStageProgress } from './context.js';
 import type { Params, ProgressMetrics, Result, RuntimeOperation, TrainingOperation } from './operations.js';
 import type { Progress, PythonProcess } from './python-service.js';
+import { isCpu } from './settings.js';
 
 const CheckpointDocument = z.object({ step: z.number().int().nonnegative(), files: z.array(ManifestFile) });
 
@@ -358,7 +359,7 @@ async function trainIn<O extends TrainingOperation>(
       await saveCheckpoint(store, stageKey, checkpoint);
     },
     ({ path }) => folderBytes(path),
-    SENDING_SHARE[device === 'cpu' ? 'cpu' : 'gpu'],
+    SENDING_SHARE[isCpu(device) ? 'cpu' : 'gpu'],
   );
   let latest: Progress<ProgressMetrics<O>> | undefined;
   const tell = (): void => {

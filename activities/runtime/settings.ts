@@ -3,6 +3,20 @@ import { existsSync, readdirSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { ROOT } from './package.js';
 
+/** Numbers in which models compute on a CPU. */
+const CPU_DTYPES = ['float32', 'bfloat16'] as const;
+type CpuDtype = (typeof CPU_DTYPES)[number];
+
+/**
+ * Whether the name of a device is a CPU's: `cpu`, or `cpu in bfloat16`.
+ *
+ * @example
+ * isCpu('NVIDIA H200'); // false
+ */
+export function isCpu(device: string | undefined): boolean {
+  return device === 'cpu' || device?.startsWith('cpu in ') === true;
+}
+
 export interface Settings {
   /** State folder: cache, logs, models, reports; `.acecoder` of the working folder unless told. */
   home: string;
@@ -26,6 +40,8 @@ export interface Settings {
   pythonPath: string;
   /** Processes of the model runtime, each with a GPU of its own. */
   processes: number;
+  /** In which numbers models compute on a CPU. Their results differ, so the name of the device says which. */
+  cpuDtype: CpuDtype;
   /** Address at which the other hosts of a training reach this one; absent: the first that is not loopback. */
   gangAddress?: string;
   /** Whether results are on this worker's disk too, beside the store. */
@@ -43,7 +59,7 @@ const LINK_HOURS = { usual: 24, most: 168 };
  * `ACECODER_HOME`,
  * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
- * @throws Error when `ACECODER_PROCESSES` is no number of processes, or `ACECODER_LINK_HOURS` no number of hours,
+ * @throws Error when `ACECODER_PROCESSES` is no number of processes, `ACECODER_CPU_DTYPE` no type of numbers, or `ACECODER_LINK_HOURS` no number of hours,
  *   or `ACECODER_SANDBOX_SCRATCH_MIB` no number of MiB.
  */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
@@ -58,6 +74,13 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
     throw new Error(
       `ACECODER_PROCESSES is ${env['ACECODER_PROCESSES']}; it is the number of processes of the model runtime, ` +
         `from 1 on.`,
+    );
+  const dtype = env['ACECODER_CPU_DTYPE'] || 'float32';
+  const cpuDtype = CPU_DTYPES.find((name) => name === dtype);
+  if (!cpuDtype)
+    throw new Error(
+      `ACECODER_CPU_DTYPE is ${dtype}; it is the type of the numbers in which models compute on a CPU: ` +
+        `${CPU_DTYPES.join(' or ')}.`,
     );
   const linkHours = Number(env['ACECODER_LINK_HOURS'] ?? LINK_HOURS.usual);
   if (!(linkHours >= 0 && linkHours <= LINK_HOURS.most))
@@ -81,6 +104,7 @@ export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
     python,
     vllmPython,
     processes,
+    cpuDtype,
     ...(env['ACECODER_GANG_ADDRESS'] ? { gangAddress: env['ACECODER_GANG_ADDRESS'] } : {}),
     localResults: env['ACECODER_LOCAL_RESULTS'] === '1',
     linkHours,

@@ -50,8 +50,14 @@ export function withoutTasks(questions: readonly QuestionRow[], tasks: readonly 
 /** First and last id of MBPP's test split. */
 const TEST_SPLIT = { first: 11, last: 510 };
 
-/** Whether a task of MBPP+ is of the test split of MBPP, from which few-shot prompts and training are drawn apart. */
-export function isOfTestSplit(taskId: string): boolean {
-  const number = Number(/^Mbpp\/(\d+)$/.exec(taskId)?.[1]);
+/**
+ * Whether a line of MBPP+ is a task of the test split of MBPP, from which few-shot prompts and training are drawn apart.
+ * The line is not parsed, because it may hold numbers of Python that are no JSON, such as `-Infinity`.
+ *
+ * @example
+ * isOfTestSplit('{"task_id": "Mbpp/404", "base_input": [[-Infinity]]}'); // true
+ */
+export function isOfTestSplit(line: string): boolean {
+  const number = Number(/^\{\s*"task_id"\s*:\s*"Mbpp\/(\d+)"/.exec(line)?.[1]);
   return number >= TEST_SPLIT.first && number <= TEST_SPLIT.last;
 }

@@ -37,8 +37,14 @@ const PartRecord = z.strictObject({
 });
 export type PartRecord = z.infer<typeof PartRecord>;
 
+/** Numbers in which the model computes on a CPU. */
+export const DTYPES = ['float32', 'bfloat16'] as const;
+export type Dtype = (typeof DTYPES)[number];
+
 export const RealRecord = z.strictObject({
   machine: z.string(),
+  /** Of all parts: samples of one type are not scored in another. */
+  dtype: z.enum(DTYPES).default('float32'),
   parts: z.partialRecord(z.enum(PARTS), PartRecord),
   /** Also of parts that have not ended. */
   spent: z.partialRecord(z.enum(PARTS), Spent),
@@ -236,7 +242,7 @@ export function realReport(record: RealRecord): string {
     ['Cost', costTable(record)],
   ];
   return [
-    `Machine: ${record.machine}.`,
+    `Machine: ${record.machine}. The model computes in ${record.dtype}.`,
     ...(missing.length > 0 ? [`Not measured yet: ${missing.join(', ')}.`] : []),
     ...sections.flatMap(([title, text]) => (text ? [`### ${title}`, text] : [])),
   ].join('\n\n');

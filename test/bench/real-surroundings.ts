@@ -26,13 +26,17 @@ export interface RealSurroundings {
 }
 
 /**
- * Starts the stack of a home, and workers on a queue.
+ * Starts the stack of a home, and workers on a queue, with more variables of the environment for them.
  *
  * @throws Error where a server does not start.
  * @example
  * const { client, store, close } = await realSurroundings('/data/bench', 'real');
  */
-export async function realSurroundings(home: string, queue: string): Promise<RealSurroundings> {
+export async function realSurroundings(
+  home: string,
+  queue: string,
+  more: Record<string, string> = {},
+): Promise<RealSurroundings> {
   const stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
   const environment = {
     ...Object.fromEntries(
@@ -42,6 +46,7 @@ export async function realSurroundings(home: string, queue: string): Promise<Rea
     ACECODER_VENV: join(acecoderHome(), 'venv'),
     // A bench that takes what others leave of the cores may stand still for long.
     ACECODER_IDLE_SECONDS: '3600',
+    ...more,
   };
   const connection = await Connection.connect({ address: stack.address });
   const client = new Client({ connection, namespace: stack.namespace });

@@ -40,9 +40,10 @@ it('leaves out questions that repeat a task', () => {
   expect(withoutTasks([ROW, other].map(trainQuestion), [task]).map(({ id }) => id)).toEqual(['MBPP/602']);
 });
 
-it('takes the tasks of the test split by their ids', () => {
+it('takes the lines of the test split by their ids, also those with numbers that are no JSON', () => {
   const ids = ['Mbpp/10', 'Mbpp/11', 'Mbpp/510', 'Mbpp/511', 'HumanEval/11'];
-  expect(ids.filter(isOfTestSplit)).toEqual(['Mbpp/11', 'Mbpp/510']);
+  const lines = ids.map((id) => `{"task_id": "${id}", "base_input": [[-Infinity, NaN]]}`);
+  expect(lines.filter(isOfTestSplit)).toEqual([lines[1], lines[2]]);
 });
 
 it('has settings that the stages take, which are told before hours have passed', () => {
@@ -82,11 +83,11 @@ describe('the tables', () => {
   };
   const evaluation = (result: EvaluationResult) =>
     STAGE.evaluation.metrics.parse({ results: [result], notes: {}, tokens: 1234, cpuSeconds: 5 });
-  const empty: RealRecord = { machine: '2 cores', parts: {}, spent: {} };
+  const empty: RealRecord = { machine: '2 cores', dtype: 'float32', parts: {}, spent: {} };
 
   it('have nothing of what was not measured', () => {
     expect(realReport(empty)).toBe(
-      'Machine: 2 cores.\n\nNot measured yet: greedy, pairs, samples, reward-model, best-of-n.',
+      'Machine: 2 cores. The model computes in float32.\n\nNot measured yet: greedy, pairs, samples, reward-model, best-of-n.',
     );
   });
 

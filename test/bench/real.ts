@@ -29,7 +29,16 @@ import {
 } from '../../workflows/contract/index.js';
 import { MODELS, modelFile } from './real-model.js';
 import { isOfTestSplit, trainQuestion, withoutTasks } from './real-data.js';
-import { PARTS, realReport, RealRecord, type Part, type PartRecord, type StageRecord } from './real-report.js';
+import {
+  DTYPES,
+  PARTS,
+  realReport,
+  RealRecord,
+  type Dtype,
+  type Part,
+  type PartRecord,
+  type StageRecord,
+} from './real-report.js';
 import { SETTINGS } from './real-settings.js';
 import { realSurroundings } from './real-surroundings.js';
 import { processTree } from './stage-overhead.js';
@@ -39,6 +48,7 @@ const HELP = `npm run bench:real -- [options]
   --only PART   ${PARTS.join(', ')}; may be given several times (all)
   --data DIR    folder of the published data (data in ACECODER_SHARED, or in the folder shared next to the checkout)
   --home DIR    folder of the stack and the results (.acecoder/bench/real)
+  --dtype TYPE  in which the model computes: ${DTYPES.join(' or ')}; one type a home (float32)
   --report      print the tables of what is there, and run nothing
   --json        one JSON object on the last line
   --help        print this
@@ -123,10 +133,7 @@ class Data {
   /** Lines stay what they are: their numbers are Python's. */
   testSplit(): string {
     const lines = gunzipSync(readFileSync(this.mbpp)).toString('utf8').trimEnd().split('\n');
-    return this.#written(
-      'mbpp-test-split.jsonl',
-      lines.filter((line) => isOfTestSplit((JSON.parse(line) as { task_id: string }).task_id)),
-    );
+    return this.#written('mbpp-test-split.jsonl', lines.filter(isOfTestSplit));
   }
 
   samples(rows: readonly EvaluationRow[]): string {
@@ -142,11 +149,17 @@ class Results {
   readonly #path: string;
   readonly record: RealRecord;
 
-  constructor(home: string) {
+  constructor(home: string, dtype: Dtype | undefined) {
     this.#path = join(home, 'results.json');
     const machine =
       `${availableParallelism()} cores, ${cpus()[0]?.model ?? ''}, ` + `${Math.round(totalmem() / 1024 ** 3)} GiB`;
-    this.record = existsSync(this.#path) ? RealRecord.parse(readJson(this.#path)) : { machine, parts: {}, spent: {} };
+    this.record = existsSync(this.#path)
+      ? RealRecord.parse(readJson(this.#path))
+      : { machine, dtype: dtype ?? 'float32', parts: {}, spent: {} };
+    if (dtype !== undefined && dtype !== this.record.dtype)
+      throw new Error(
+        `--dtype is ${dtype}, and the results in ${home} are in ${this.record.dtype}: --home names another folder.`,
+      );
   }
 
   /** A part that ended with the settings of now. */
@@ -188,10 +201,12 @@ class Results {
   }
 }
 
-async function run(home: string, data: Data, wanted: readonly Part[]): Promise<void> {
-  const results = new Results(home);
+async function run(home: string, data: Data, wanted: readonly Part[], dtype: Dtype | undefined): Promise<void> {
+  const results = new Results(home, dtype);
   const model = { kind: 'ggufFile', paths: [await modelFile(MODELS['0.5b'])] };
-  const { client, store, servers, ended, close } = await realSurroundings(home, QUEUE);
+  const { client, store, servers, ended, close } = await realSurroundings(home, QUEUE, {
+    ACECODER_CPU_DTYPE: results.record.dtype,
+  });
   const said = new Set<string>();
   const say = (line: string): void => {
     if (said.has(line)) return;
@@ -323,6 +338,7 @@ async function main(): Promise<void> {
       data: { type: 'string', default: join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data') },
       home: { type: 'string', default: join(acecoderHome(), 'bench', 'real') },
       report: { type: 'boolean', default: false },
+      dtype: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -330,6 +346,9 @@ async function main(): Promise<void> {
   if (values.help) return console.log(HELP);
   const unknown = values.only?.find((name) => !PARTS.some((part) => part === name));
   if (unknown !== undefined) throw new Error(`--only is ${unknown}: the parts are ${PARTS.join(', ')}.`);
+  const dtype = DTYPES.find((name) => name === values.dtype);
+  if (values.dtype !== undefined && !dtype)
+    throw new Error(`--dtype is ${values.dtype}: it is ${DTYPES.join(' or ')}.`);
   const home = resolve(values.home);
   if (!values.report) {
     const data = new Data(resolve(values.data), home);
@@ -341,11 +360,12 @@ async function main(): Promise<void> {
           home,
           data,
           PARTS.filter((part) => values.only?.includes(part) ?? true),
+          dtype,
         ),
       (pid) => console.error(`waiting for process ${pid}, which runs this bench in ${home}`),
     );
   }
-  const { record } = new Results(home);
+  const { record } = new Results(home, dtype);
   console.log(realReport(record));
   if (values.json) console.log(JSON.stringify({ bench: 'real', ...record }));
 }

@@ -103,6 +103,7 @@ export function createServices({
     logs,
     env: {
       ACECODER_PROCESSES: String(settings.processes),
+      ACECODER_CPU_DTYPE: settings.cpuDtype,
       ...(env['ACECODER_TORCH_THREADS'] ? { ACECODER_TORCH_THREADS: env['ACECODER_TORCH_THREADS'] } : {}),
     },
     // Importing torch and transformers takes 5 to 13 s, and longer on a busy host.

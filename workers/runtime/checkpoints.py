@@ -24,7 +24,7 @@ from torch import nn
 from operations import TrainingEnvironment
 from runtime.files import new_folder
 from runtime.gang import MEMBERS
-from runtime.models import DEVICE
+from runtime.models import DEVICE, IN_BFLOAT16
 from runtime.parallel import collect, count_processes, sharded_like
 from runtime.processes import PROCESSES, RANK
 from serve import Call, ServiceError
@@ -72,7 +72,7 @@ def environment() -> dict[str, Any]:
     """What the bits of a result depend on, apart from its inputs and settings."""
     return {
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"cpu{' in bfloat16' * IN_BFLOAT16}",
         "cpuCapability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": PROCESSES,

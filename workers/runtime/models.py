@@ -49,8 +49,10 @@ from runtime.processes import RANK
 from serve import Call, ServiceError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-INFERENCE_DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
-_AUTOCAST = torch.bfloat16 if DEVICE.type == "cuda" else None
+IN_BFLOAT16 = DEVICE.type == "cuda" or os.environ.get("ACECODER_CPU_DTYPE") == "bfloat16"
+"""Whether models compute in bfloat16, training over float32 weights. Most CPUs are slower in it; some are faster."""
+INFERENCE_DTYPE = torch.bfloat16 if IN_BFLOAT16 else torch.float32
+_AUTOCAST = torch.bfloat16 if IN_BFLOAT16 else None
 """The type in which `autocast` computes; None: it does nothing."""
 WARM_MODELS = 2
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -301,7 +303,7 @@ def train_upper_layers(model: PreTrainedModel, upper_layers: int | None) -> None
 
 
 def autocast() -> AbstractContextManager[Any]:
-    """bfloat16 arithmetic over float32 weights on a GPU; float32 on a CPU, where bfloat16 is slower."""
+    """bfloat16 arithmetic over float32 weights where `IN_BFLOAT16` says so; else nothing."""
     return torch.autocast(DEVICE.type, _AUTOCAST) if _AUTOCAST else nullcontext()
 
 

@@ -68,6 +68,7 @@ from runtime.files import Row, read_rows
 from runtime.micro_batches import cut, into, limit
 from runtime.models import (
     DEVICE,
+    IN_BFLOAT16,
     as_used,
     deterministic,
     has_own_conversations,
@@ -369,7 +370,7 @@ def _arguments(config: TrainRewardModelConfig, checkpoints: str, accumulated: in
         center_rewards_coefficient=config["centerRewardsCoefficient"],
         max_length=None,
         seed=config["seed"],
-        bf16=on_gpu if bf16 is None else bf16,
+        bf16=IN_BFLOAT16 if bf16 is None else bf16,
         gradient_checkpointing=on_gpu if gradient_checkpointing is None else gradient_checkpointing,
         use_cpu=not on_gpu,
         dataloader_pin_memory=False,
