@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { settingsFromEnvironment, vllmVariables } from './settings.js';
+import { isCpu, settingsFromEnvironment, vllmVariables } from './settings.js';
 
 const home = mkdtempSync(join(tmpdir(), 'acecoder-settings-'));
 afterAll(() => rmSync(home, { recursive: true }));
@@ -36,5 +36,19 @@ describe('the vLLM engine of a worker', () => {
     const ofGpus = install('vllm');
     expect(pythonOf()).toBe(ofGpus);
     expect(pythonOf({ ACECODER_VLLM_PYTHON: '/elsewhere' })).toBe('/elsewhere');
+  });
+});
+
+describe('the numbers in which models compute on a CPU', () => {
+  it('are float32 unless told, and no others than the two that the runtime knows', () => {
+    const dtypeOf = (dtype?: string): string =>
+      settingsFromEnvironment(dtype === undefined ? {} : { ACECODER_CPU_DTYPE: dtype }).cpuDtype;
+    expect([undefined, '', 'float32', 'bfloat16'].map(dtypeOf)).toEqual(['float32', 'float32', 'float32', 'bfloat16']);
+    for (const wrong of ['bf16', 'float16', 'BFLOAT16'])
+      expect(() => dtypeOf(wrong)).toThrow(`ACECODER_CPU_DTYPE is ${wrong}; it is the type of the numbers`);
+  });
+
+  it('leave a CPU a CPU by its name', () => {
+    expect(['cpu', 'cpu in bfloat16', 'NVIDIA H200', undefined].map(isCpu)).toEqual([true, true, false, false]);
   });
 });
