@@ -84,6 +84,7 @@ export async function buildReport(
       filteredQuestions: refs.filtering,
       programs: refs.sampling,
       evaluation: refs.evaluation,
+      hardening: refs.hardening,
       rounds: await roundSources(store, rounds, manifests),
     },
     folder,

@@ -182,6 +182,7 @@ describe('the questions of a report', () => {
     const curve = tallies.curves.find(({ policy }) => policy === 'trained')!;
     expect(curve.points.map(({ n }) => n)).toEqual([1, 2, 4]);
     const [first, , last] = curve.points;
+    expect(tallies.addedTests).toEqual([]);
     // One sample is the mean, whoever chooses it.
     expect(first!.oracle).toBeCloseTo(first!.mean, 12);
     expect(first!.bestOf).toBeCloseTo(first!.mean, 12);

@@ -34,6 +34,7 @@ import { extractProgram } from '../policy/prompt.js';
 import { bestOfN, passAtK } from '../statistics/pass-at-k.js';
 import type { RewardParts } from '../reinforcement/rewards.js';
 import { verifierOf } from '../statistics/verifier-quality.js';
+import { AddedTests, type AddedTestsTally } from './added-tests.js';
 import { VerifierTallies, type VerifierTally } from './verifiers.js';
 import {
   Ends,
@@ -86,6 +87,7 @@ export interface QuestionSources {
   filteredQuestions?: ArtifactRef | undefined;
   programs?: ArtifactRef | undefined;
   evaluation?: ArtifactRef | undefined;
+  hardening?: ArtifactRef | undefined;
   /** RL rounds, oldest first. */
   rounds?: readonly RoundSource[];
 }
@@ -210,6 +212,8 @@ export interface Tallies {
   sampling?: Answers;
   /** The tests as verifiers, over the questions with sampled programs. */
   verifiers?: VerifierTally;
+  /** What the tests that hardening added decide after it; empty where it did not run. */
+  addedTests: AddedTestsTally[];
   evaluation: { benchmark: string; policy: string; answers: Answers }[];
   paired: PairedTasks[];
   curves: SampleCurve[];
@@ -261,6 +265,11 @@ interface DroppedQuestion {
   questionId: string;
   reason: string;
 }
+/** A row of what hardening did. */
+interface HardenedQuestion {
+  questionId: string;
+  added: readonly { test: QuestionTest }[];
+}
 
 /** What the plan of an evaluation says of its tasks. */
 const Plan = z.object({ shards: z.array(ManifestFile) });
@@ -274,6 +283,9 @@ class Reader {
   readonly #evaluated = new Map<string, { answers: Answers; curve: CurveSums }>();
   readonly #examples: Tallies['examples'] = {};
   readonly #verifiers = new VerifierTallies();
+  /** Tests of tasks that are questions with added tests. */
+  readonly #testsOfTasks = new Map<string, PlannedTask['task']['tests']>();
+  #addedTests = new AddedTests(new Map());
   #sampled: Answers | undefined;
   #rows = 0;
   #programs = PROGRAMS.oneFile;
@@ -285,7 +297,7 @@ class Reader {
   ) {}
 
   async read(sources: QuestionSources, oneFile: number): Promise<void> {
-    const { questions, filteredQuestions, programs, evaluation, rounds = [] } = sources;
+    const { questions, filteredQuestions, programs, evaluation, hardening, rounds = [] } = sources;
     if (Math.max(questions?.rows ?? 0, filteredQuestions?.rows ?? 0) > oneFile) this.#programs = PROGRAMS.shards;
     if (questions) for await (const row of this.#rowsOf<QuestionRow>(questions)) await this.#written(row);
     if (filteredQuestions) {
@@ -298,6 +310,16 @@ class Reader {
     if (programs)
       for await (const run of runs(this.#rowsOf<ProgramRow>(programs), ({ questionId }) => questionId))
         await this.#sampling(run);
+    if (hardening) {
+      const added = new Map<string, string[]>();
+      for await (const row of this.#rowsOf<HardenedQuestion>(hardening, /^hardened\./))
+        if (row.added.length > 0)
+          added.set(
+            row.questionId,
+            row.added.map(({ test }) => testText(test)),
+          );
+      this.#addedTests = new AddedTests(added);
+    }
     await this.#rounds(rounds);
     if (evaluation) {
       await this.#tasks(evaluation);
@@ -315,6 +337,7 @@ class Reader {
     const seen = new Set<string>();
     for (const file of plan?.shards ?? [])
       for await (const { benchmark, task } of this.#rowsIn<PlannedTask>(file)) {
+        if (this.#addedTests.has(task.id)) this.#testsOfTasks.set(task.id, task.tests);
         const name = `${benchmark} ${task.id}`;
         // Each policy is planned to answer the same tasks. Questions of the experiment have their tests already.
         if (this.#ordinals.has(task.id) || seen.has(name)) continue;
@@ -427,7 +450,12 @@ class Reader {
       }
     const shownRounds = ends.rounds();
     for (const { round, rule, ...refs } of rounds.filter((each) => shownRounds.has(each.round))) {
-      if (refs.plan) for await (const row of this.#rowsOf<RoundPromptRow>(refs.plan)) await this.#prompt(row);
+      const tests = new Map<string, RoundPromptRow['tests']>();
+      if (refs.plan)
+        for await (const row of this.#rowsOf<RoundPromptRow>(refs.plan)) {
+          if (this.#addedTests.has(row.questionId)) tests.set(row.questionId, row.tests);
+          await this.#prompt(row);
+        }
       const rewards = await byId(this.#rowsOf<RewardRow>(refs.rewards));
       const verdicts = refs.verdicts ? await byId(this.#rowsOf<VerdictRow>(refs.verdicts)) : undefined;
       for await (const run of runs(this.#rowsOf<RolloutRow>(refs.rollouts), ({ questionId }) => questionId)) {
@@ -435,6 +463,8 @@ class Reader {
         if (!ends.has(questionId, round)) continue;
         const rollouts = run.map((row) => rewarded(row, rewards.get(row.id), verdicts?.get(row.id), rule));
         await this.#rollouts(questionId, round, rollouts);
+        const by = ends.first(questionId) === round ? 'round.first' : 'round.last';
+        this.#addedTests.add(by, { questionId, tests: tests.get(questionId) ?? [], programs: rollouts });
       }
     }
   }
@@ -489,6 +519,8 @@ class Reader {
     const own = this.#evaluated.get(name) ?? { answers: noAnswers(), curve: new CurveSums() };
     this.#evaluated.set(name, own);
     for (const { finish, outcomes } of rows) tally(own.answers, finish, outcomes);
+    const tests = this.#testsOfTasks.get(taskId) ?? [];
+    this.#addedTests.add(policy, { questionId: taskId, tests, programs: rows });
     const greedy = rows.find(({ mode }) => mode === 'greedy');
     const samples = rows.filter(({ mode }) => mode === 'sample');
     // An answer without a verdict is no wrong one.
@@ -584,6 +616,7 @@ class Reader {
         questions: ids.length,
         ...(this.#sampled ? { sampling: this.#sampled } : {}),
         ...(verifiers ? { verifiers } : {}),
+        addedTests: this.#addedTests.result(),
         evaluation: [...this.#evaluated].map(([name, { answers }]) => ({ ...resultOf(name), answers })),
         paired: [...paired.values()],
         curves: [...this.#evaluated].flatMap(([name, { curve }]) => {

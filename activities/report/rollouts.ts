@@ -97,6 +97,11 @@ export class Ends {
     return round === first || round === last;
   }
 
+  /** The first round of a question. */
+  first(questionId: string): number | undefined {
+    return this.#ends.get(questionId)?.first;
+  }
+
   /** The rounds that are an end of some question. */
   rounds(): Set<number> {
     return new Set([...this.#ends.values()].flatMap(({ first, last }) => [first, last]));

@@ -17,6 +17,7 @@ import { facts, sentences, table } from './elements.js';
 import type { Figures } from './figures.js';
 import { filterButton, pairedSentence } from './first-screen.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
+import type { AddedTestsTally, ShareOfQuestions } from './added-tests.js';
 import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series } from './plots.js';
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
@@ -41,7 +42,7 @@ export function sectionsOf(input: ReportInput, figures: Figures, artifacts: Stag
     { id: 'stages', title: 'Stages', content: stagesSection(input, figures) },
     ...(input.fork ? [{ id: 'fork', title: 'Fork', content: forkSection(input.fork, figures, artifacts) }] : []),
     { id: 'data', title: 'Data', content: dataSection(input, figures, artifacts) },
-    ...hardeningSections(input, figures, artifacts.hardening),
+    ...hardeningSections(input, figures, artifacts),
     { id: 'reward-model', title: 'Reward model', content: rewardModelSection(input, figures, artifacts.rewardModel) },
     ...cardSections(input, figures, artifacts),
     ...otherTrainings(input, figures, artifacts),
@@ -489,13 +490,14 @@ the first bin. ${source(figures, artifact)}`,
   }<div>${table(['per question', '#mean', '#95 % interval'], rows)}</div></div>`;
 }
 
-/** What hardening did to tests, pass rates and pairs; no section where the stage did not run. */
+/** What hardening did to tests, pass rates, pairs and RL; no section where the stage did not run. */
 function hardeningSections(
-  { metrics: { hardening } }: ReportInput,
+  { metrics: { hardening }, tallies: { addedTests } }: ReportInput,
   figures: Figures,
-  artifact: ArtifactRef | undefined,
+  artifacts: StageArtifacts,
 ): Section[] {
   if (!hardening) return [];
+  const artifact = artifacts.hardening;
   const show = (name: string, value: number, text?: string): HtmlValue =>
     figures.show(`hardening.${name}`, value, artifact, text);
   const row = (what: string, name: string, value: number) => ({ cells: [what, show(name, value)] });
@@ -557,9 +559,52 @@ ${table(
     },
   ],
 )}
+${addedTestsContent(addedTests, figures, artifacts)}
 ${reasonsTable('questions without added tests', reasons(notHardened, 'notHardened'))}
 ${reasonsTable('inputs that became no test', reasons(refused, 'refused'))}`;
   return [{ id: 'hardening', title: 'Hardening', content }];
+}
+
+/** What the added tests decide in RL and in the evaluation, and whether the reward model agrees with them. */
+function addedTestsContent(
+  tallies: readonly AddedTestsTally[],
+  figures: Figures,
+  { reinforcement, evaluation }: StageArtifacts,
+): Html {
+  if (tallies.length === 0) return html``;
+  return html`<p>A program that passes the tests that its question had before, and fails an added one, counts as right
+without hardening. In RL it would be rewarded for that.</p>
+${table(
+  [
+    'programs',
+    '#questions with added tests',
+    '#pass the tests before',
+    '#fail an added one',
+    '#share, per question (95 %)',
+    '#reward model prefers one that passes all (95 %)',
+  ],
+  tallies.map(({ by, questions, passOwn, failAdded, share, preferred }) => {
+    const isRound = by === 'round.first' || by === 'round.last';
+    const show = (name: string, value: number, text?: string): HtmlValue =>
+      figures.show(`hardening.later.${by}.${name}`, value, isRound ? reinforcement : evaluation, text);
+    const shareOf = (name: string, figure: ShareOfQuestions | undefined): HtmlValue =>
+      figure
+        ? html`${show(name, figure.mean, percent(figure.mean))} (${percentRange(figure.interval)}),
+${plural(figure.questions, 'question')}`
+        : '–';
+    const who = { 'round.first': 'RL, first round of a question', 'round.last': 'RL, last round of a question' }[by];
+    return {
+      cells: [
+        who ?? `evaluation, ${by}`,
+        show('questions', questions),
+        show('passOwn', passOwn),
+        show('failAdded', failAdded),
+        shareOf('share', share),
+        shareOf('preferred', preferred),
+      ],
+    };
+  }),
+)}`;
 }
 
 const TRUST_TEXT = {

@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, inject, it } from 'vitest';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { resultsOf } from '../../activities/artifacts/results.js';
+import type { Figure } from '../../activities/report/figures.js';
 import {
   PairRow,
   ProgramRow,
@@ -43,6 +44,10 @@ describe('the whole chain', () => {
     expect(Object.keys(recipe).filter((name) => name.includes('execution'))).toEqual([]);
     expect(existsSync(result.html)).toBe(true);
     expect(readFileSync(result.html, 'utf8')).toContain(summary.stages[0]!.artifact.key);
+    const figures = JSON.parse(readFileSync(join(dirname(result.html), 'figures.json'), 'utf8')) as Figure[];
+    // Added tests reach the rollouts of RL and the answers to held-out questions.
+    for (const by of ['round.first', 'trained'])
+      expect(figures.find(({ id }) => id === `hardening.later.${by}.questions`)?.value, by).toBeGreaterThan(0);
     const { injected, dropped, droppedInjected } = summary.data.filterQuality!;
     expect(injected).toBeGreaterThan(0);
     expect(droppedInjected).toBeLessThanOrEqual(Math.min(injected, dropped));
