@@ -21,7 +21,11 @@ export type Repair =
   | 'testsAsText'
   | 'wrappedTests'
   | 'cutButWhole'
-  | 'methodOfSolution';
+  | 'methodOfSolution'
+  | 'tags'
+  | 'headings'
+  | 'bareComparison'
+  | 'callPairs';
 
 interface Scan {
   /** The object, with escapes that a strict parser knows. */

@@ -16,6 +16,7 @@ import type { LanguageDefinition, TestFault } from '../languages/language.js';
 import { contentOf, type EnvelopeFailure } from '../endpoint/content.js';
 import { isHtml, isObject, jsonOf } from '../endpoint/json.js';
 import { withoutThoughts } from '../endpoint/thoughts.js';
+import { labelledParts, plainName, testsIn } from './labelled-text.js';
 import { lenientObjects, type Repair } from './lenient-json.js';
 import type { Taught } from './teachers/teacher.js';
 
@@ -62,11 +63,18 @@ export function parseReply(
   // A body that was cut off here is not whole, whatever it looks like.
   if (content.cut && 'cut' in reply) return none('cutReply');
   const answer = answerOf(content.text);
-  if (content.cut && ('failure' in answer || answer.repairs.includes('truncated'))) return none('cutReply');
+  // Where headings name the parts, nothing says where the last one ends.
+  const open = (['truncated', 'headings'] as const).some(
+    (each) => !('failure' in answer) && answer.repairs.includes(each),
+  );
+  if (content.cut && ('failure' in answer || open)) return none('cutReply');
   if ('failure' in answer) return none(answer.failure);
   const { question, signature } = answer;
   const checker = checked ? answer.checker : undefined;
-  const given = checked ? answer.tests.map((test) => readTest(test, checker)) : answer.tests;
+  const written = checked
+    ? answer.tests.map((test) => readTest(test, checker))
+    : answer.tests.map((test) => pairedTest(test, language));
+  const given = written.map((test) => assertion(test, language));
   const asked = formOf(
     language,
     seed.code,
@@ -75,11 +83,13 @@ export function parseReply(
   );
   const { entryPoint, form } = asked;
   const repairs = [...(content.cut ? (['cutButWhole'] as const) : []), ...answer.repairs];
+  if (form !== 'script' && written.some((test, at) => !checked && test !== answer.tests[at])) repairs.push('callPairs');
+  if (form !== 'script' && given.some((test, at) => test !== written[at])) repairs.push('bareComparison');
   const told = repairs.length > 0 ? { repairs } : {};
   if (entryPoint === undefined) return none('noEntryPoint', { question, ...told });
   const tests =
     form === 'script'
-      ? given.map((test) => streamTest(test))
+      ? answer.tests.map((test) => streamTest(checked ? readTest(test, checker) : test))
       : given.map((test) => (typeof test === 'string' ? asked.rewrite(test) : test));
   if (tests.some((test, at) => test !== given[at] && form === undefined)) repairs.push('methodOfSolution');
   const maximum = Math.min(MAX_TESTS, TESTS_TIMES_ASKED * testCases);
@@ -159,6 +169,25 @@ function streamTest(test: unknown): unknown {
     : new Data({ stdin: writable(stdin), stdout: writable(stdout) });
 }
 
+/** A comparison of a call that has no assert in front of it, as a test. */
+function assertion(test: unknown, language: LanguageDefinition): unknown {
+  if (typeof test !== 'string' || /^\s*(?:assert\b|import\b|from\b)/.test(test)) return test;
+  const asserted = `assert ${test.trim()}`;
+  return language.comparedCall(asserted) === undefined ? test : asserted;
+}
+
+/** A test that is a call and its value, each as code, under any of the names that models have for them. */
+function pairedTest(test: unknown, language: LanguageDefinition): unknown {
+  if (!isObject(test)) return test;
+  const of = (...names: string[]): unknown =>
+    Object.entries(test).find(([name, value]) => names.includes(plainName(name)) && value !== undefined)?.[1];
+  const call = of('input', 'call', 'expression', 'functioncall');
+  const value = of('output', 'expected', 'expectedoutput', 'expectedresult', 'result');
+  if (typeof call !== 'string' || !['string', 'number'].includes(typeof value)) return test;
+  const asserted = `assert ${call.trim()} == ${String(value).trim()}`;
+  return language.comparedCall(asserted) === undefined ? test : asserted;
+}
+
 interface Answer {
   question: string;
   signature: string;
@@ -210,6 +239,8 @@ function answerOf(content: string): Answer | { failure: ReplyFailure } {
     if (whole.length > 0 || !lenient.repairs.includes('truncated'))
       return { ...answer, tests: whole, repairs: [...lenient.repairs, ...repairs] };
   }
+  const labelled = labelledAnswer(text);
+  if (labelled) return labelled;
   if (value) return { failure: 'wrongShape' };
   if (isHtml(text)) return { failure: 'htmlReply' };
   return { failure: isRefusal(text) ? 'refused' : cut ? 'invalidJson' : lenientFailure(text) };
@@ -221,6 +252,27 @@ function lenientFailure(text: string): ReplyFailure {
   return first && !first.repairs.includes('truncated') && isObject(first.value) ? 'wrongShape' : 'invalidJson';
 }
 
+/** The answer in a text that names its parts by tags or headings instead of being JSON. */
+function labelledAnswer(text: string): Answer | undefined {
+  const found = labelledParts(text, (name) => MEMBER_NAMES.has(name));
+  if (!found) return undefined;
+  const { tests = '', ...more } = Object.fromEntries(
+    Object.entries(found.parts).map(([name, part]) => [MEMBER_NAMES.get(name)!, part]),
+  );
+  const listed = jsonOf(tests);
+  const answer = shapeOf({
+    ...more,
+    ...(more['signature'] === undefined ? {} : { signature: codeIn(more['signature']) }),
+    tests: Array.isArray(listed) ? listed : testsIn(tests),
+  });
+  return answer && { ...answer, repairs: [found.repair, ...answer.repairs] };
+}
+
+/** Code without the fence or the marks around it. */
+function codeIn(part: string): string {
+  return (/^[ \t]*```[^\n`]*\n([^]*?)^[ \t]*```/m.exec(part)?.[1] ?? part.replace(/^`+|`+$/g, '')).trim();
+}
+
 /** Names of the members as models write them, in small letters and without what is no letter. */
 const MEMBERS = {
   question: ['question', 'exercise', 'problem', 'problemstatement', 'instruction', 'prompt'],
@@ -229,6 +281,13 @@ const MEMBERS = {
   checker: ['checker'],
 } as const;
 
+/** The member that a name stands for. */
+const MEMBER_NAMES: ReadonlyMap<string, keyof typeof MEMBERS> = new Map(
+  (Object.keys(MEMBERS) as (keyof typeof MEMBERS)[]).flatMap((member) =>
+    MEMBERS[member].map((name): [string, keyof typeof MEMBERS] => [name, member]),
+  ),
+);
+
 /** Names of the member that holds a test, where each test is an object. */
 const OF_A_TEST = ['test', 'testcase', 'assertion', 'assert', 'code', 'case', 'statement', 'expression'];
 
@@ -236,7 +295,7 @@ const OF_A_TEST = ['test', 'testcase', 'assertion', 'assert', 'code', 'case', 's
 function unwrappedTest(test: unknown): unknown {
   if (!isObject(test) || ['call', 'stdin', 'stdout', 'checker'].some((name) => name in test)) return test;
   const texts = Object.entries(test).filter(
-    ([name, member]) => OF_A_TEST.includes(name.toLowerCase().replace(/[^a-z]/g, '')) && typeof member === 'string',
+    ([name, member]) => OF_A_TEST.includes(plainName(name)) && typeof member === 'string',
   );
   return texts.length === 1 ? texts[0]![1] : test;
 }
@@ -249,9 +308,7 @@ function shapeOf(value: unknown, depth = 0): Answer | undefined {
   if (typeof value === 'string') return depth > 0 && depth <= WRAPPERS ? shapeOf(jsonOf(value), depth + 1) : undefined;
   if (Array.isArray(value)) return value.length === 1 && depth <= WRAPPERS ? shapeOf(value[0], depth + 1) : undefined;
   if (!isObject(value)) return undefined;
-  const byName = new Map(
-    Object.entries(value).map(([name, member]) => [name.toLowerCase().replace(/[^a-z]/g, ''), member]),
-  );
+  const byName = new Map(Object.entries(value).map(([name, member]) => [plainName(name), member]));
   const member = (name: keyof typeof MEMBERS): unknown =>
     MEMBERS[name].map((each) => byName.get(each)).find((each) => each !== undefined);
   const [question, signature, checker, given] = [

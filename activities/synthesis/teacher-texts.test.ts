@@ -22,7 +22,19 @@ describe('a text of a teacher', () => {
 
   it('is read in linear time, however it is broken', () => {
     // In quadratic time each of these takes minutes.
-    for (const text of ['{'.repeat(200_000), `{"question": "${'\\d'.repeat(200_000)}`, `{${', '.repeat(200_000)}`])
+    for (const text of [
+      '{'.repeat(200_000),
+      `{"question": "${'\\d'.repeat(200_000)}`,
+      `{${', '.repeat(200_000)}`,
+      '<question>'.repeat(200_000),
+      '## Question\n'.repeat(200_000),
+      `**Question${' '.repeat(200_000)}x`,
+    ])
       expect(parseReply(seedOf(TEACHER_TEXTS[0]!), { seedId: 's', text }, 20).failure).toBe('invalidJson');
+    const parts = ['`'.repeat(200_000), "'".repeat(200_001), '```x\n'.repeat(100_000), '<test>'.repeat(200_000)];
+    for (const part of parts)
+      expect(
+        parseReply(seedOf(TEACHER_TEXTS[0]!), { seedId: 's', text: `Question: a\nTests:\n- ${part}` }, 20).failure,
+      ).toBe('noEntryPoint');
   });
 });

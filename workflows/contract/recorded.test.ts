@@ -12,7 +12,7 @@ import { StageConfigs } from './stages/index.js';
 
 /** What else is in the key of each stage. */
 const KEYED = {
-  synthesis: { version: { plan: 1, request: 1, parse: 3, seal: 1 }, kind: 'questions' },
+  synthesis: { version: { plan: 1, request: 1, parse: 4, seal: 1 }, kind: 'questions' },
   filtering: { version: { plan: 3, request: 3, judge: 6, seal: 4 }, kind: 'filteredQuestions' },
   sampling: { version: { plan: 1, request: 1, judge: 4, seal: 1 }, kind: 'programs' },
 } as const;

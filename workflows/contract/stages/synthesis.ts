@@ -141,7 +141,7 @@ export const synthesis = defineStage({
     },
     parse: {
       queue: 'pipeline',
-      version: 3,
+      version: 4,
       code: [
         'activities/endpoint/content.ts',
         'activities/endpoint/meaning.ts',
@@ -149,6 +149,7 @@ export const synthesis = defineStage({
         'activities/endpoint/thoughts.ts',
         'activities/languages/',
         'activities/synthesis/asking.ts',
+        'activities/synthesis/labelled-text.ts',
         'activities/synthesis/lenient-json.ts',
         'activities/synthesis/parse-reply.ts',
         'activities/synthesis/teachers/',
