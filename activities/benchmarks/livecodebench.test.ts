@@ -1,5 +1,5 @@
 /** LiveCodeBench as it is published: pickles that hold data alone are opened, and no other one. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -114,6 +114,11 @@ describe('problems of LiveCodeBench', () => {
   it('find names imported, compare numbers and have the time that LiveCodeBench gives', async () => {
     const [task] = livecodebench.tasks(slice, await rowsOf(problem('abc_a')));
     expect(task?.precedes).toMatch(/^from string import \*; (?:from \w+ import \*; )+import string, .*; sys\.set.*\n$/);
+    // The Python client is one file by itself, so it has the list once more.
+    const client = readFileSync(new URL('../../workers/client/acecoder_verifier.py', import.meta.url), 'utf8');
+    const [, listed] = /^_STARRED = \[\n([^\]]*)\]/m.exec(client)!;
+    const starred = [...(task?.precedes ?? '').matchAll(/from (\w+) import \*/g)].map(([, name]) => name);
+    expect([...listed!.matchAll(/"(\w+)"/g)].map(([, name]) => name)).toEqual(starred);
     expect(task?.precedes).toContain('from builtins import *; from typing import *; ');
     expect(task?.tests.map((test) => (test as { compare: string }).compare)).toEqual(['decimals', 'decimals']);
     expect(task?.limits).toEqual({ cpuSecondsPerTest: 6, cpuSecondsPerProgram: 19 });
