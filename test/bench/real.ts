@@ -147,6 +147,8 @@ class Data {
 /** The record in the home of the bench: what is done, and what each part has cost. */
 class Results {
   readonly #path: string;
+  /** That of the code that runs: the checkout may move on meanwhile. */
+  readonly #commit = gitCommit() ?? 'no checkout';
   readonly record: RealRecord;
 
   constructor(home: string, dtype: Dtype | undefined) {
@@ -180,7 +182,7 @@ class Results {
     for (const later of MADE_OF[part]) delete this.record.parts[later];
     this.record.parts[part] = {
       settings: JSON.parse(JSON.stringify(SETTINGS[part])) as PartRecord['settings'],
-      commit: gitCommit() ?? 'no checkout',
+      commit: this.#commit,
       finished: new Date().toISOString(),
       ...made,
     };
