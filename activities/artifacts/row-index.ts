@@ -1,6 +1,6 @@
 /**
- * Where the rows of each seed are in an artifact's files. With it a shard reads its own rows alone. If every shard read
- * all rows, the time would grow with the square of their number.
+ * Where the rows of each seed, or of each value of another field, are in an artifact's files. With it a shard reads its
+ * own rows alone. If every shard read all rows, the time would grow with the square of their number.
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import type { z } from 'zod';
@@ -18,7 +18,7 @@ interface Place {
 }
 
 /** The index of the artifact that was read last, because shards of one stage follow each other. */
-let latest: { digest: string; index: Promise<RowIndex> } | undefined;
+let latest: { digest: string; field: string; index: Promise<RowIndex> } | undefined;
 
 export class RowIndex {
   private constructor(
@@ -27,34 +27,36 @@ export class RowIndex {
     private readonly places: ReadonlyMap<string, readonly Place[]>,
   ) {}
 
-  /** The index of an artifact whose rows name their seeds. */
-  static async of(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
+  /** The index of an artifact whose rows name their seeds, or something else by a text in `field`. */
+  static async of(store: Reading, ref: ArtifactRef, field = 'seedId'): Promise<RowIndex> {
     for (;;) {
-      if (latest?.digest !== ref.digest) break;
+      if (latest?.digest !== ref.digest || latest.field !== field) break;
       // Whoever began to read may have been cancelled, which says nothing to the others.
       const index = await latest.index.catch(() => undefined);
       if (index) return index;
     }
-    const index = RowIndex.#read(store, ref);
-    latest = { digest: ref.digest, index };
+    const index = RowIndex.#read(store, ref, field);
+    latest = { digest: ref.digest, field, index };
     index.catch(() => {
       if (latest?.index === index) latest = undefined;
     });
     return index;
   }
 
-  static async #read(store: Reading, ref: ArtifactRef): Promise<RowIndex> {
+  static async #read(store: Reading, ref: ArtifactRef, field: string): Promise<RowIndex> {
+    // Rows may be large, so the field is looked for in their text. No text inside of a row holds a quote like these.
+    const named = new RegExp(`[{,]\\s*"${field}"\\s*:\\s*("(?:[^"\\\\]|\\\\.)*")`);
     const files = rowFiles(await store.manifest(ref));
     const places = new Map<string, Place[]>();
     for (const [file, stored] of files.entries()) {
       let offset = 0;
       for await (const lines of linesOf(await store.fetch(stored))) {
         for (const line of lines) {
-          const { seedId } = JSON.parse(line) as { seedId: string };
+          const value = JSON.parse(named.exec(line)?.[1] ?? 'null') as string | null;
           const place = { file, offset, bytes: Buffer.byteLength(line) };
-          const known = places.get(seedId);
+          const known = value === null ? [] : places.get(value);
           if (known) known.push(place);
-          else places.set(seedId, [place]);
+          else places.set(value!, [place]);
           offset += place.bytes + 1;
         }
       }
@@ -62,7 +64,7 @@ export class RowIndex {
     return new RowIndex(store, files, places);
   }
 
-  /** The rows of each of some seeds, in the order of the files, at most the first `limit` of each. */
+  /** The rows of each of some seeds or other values, in the order of the files, at most the first `limit` of each. */
   async rowsOf<T>(seedIds: Iterable<string>, schema: z.ZodType<T>, limit = Infinity): Promise<Map<string, T[]>> {
     const rows = new Map<string, T[]>();
     const handles = new Map<number, FileHandle>();

@@ -29,6 +29,8 @@ export interface Task {
   completes?: string;
   /** Text in front of every program that is judged, as the benchmark's own harness puts it there. */
   precedes?: string;
+  /** Tests behind `tests` that the task's row alone has, because they are large: see `rowId` of a benchmark. */
+  more?: number;
 }
 
 /** A result of a benchmark: of its tasks pass those whose first `tests` tests pass; absent: all of them. */
@@ -78,6 +80,11 @@ export interface BenchmarkDefinition<S extends Shape> {
   size: (slice: Slice<S>, facts: { heldOut: number }) => number;
   /** Whether a row belongs to a slice at all: no other one is kept in memory, nor given to `tasks`. Absent: all do. */
   holds?: (slice: Slice<S>, row: unknown) => boolean;
+  /**
+   * The field of a row that is the id of its task, where each row is one task and may be large. Such rows are read one
+   * by one, and large tests stay in them until programs are judged. Absent: all rows are in memory at once.
+   */
+  rowId?: string;
   /** The tasks of a slice, in order. @throws Error naming the row that is none. */
   tasks: (slice: Slice<S>, rows: readonly unknown[]) => Task[];
   /** Results of one run, in order; absent: one with the benchmark's name. */
@@ -94,6 +101,7 @@ export interface Benchmark {
   version: number;
   data: BenchmarkData;
   references?: false | undefined;
+  rowId?: string | undefined;
   public: boolean;
   keyedAs?: { samples: string; maxNewTokens: string } | undefined;
   resultFiles?: ResultFiles | undefined;

@@ -113,6 +113,7 @@ export const livecodebench = defineBenchmark({
   data: { from: 'file' },
   resultFiles: 'livecodebench',
   references: false,
+  rowId: 'question_id',
   public: true,
   size: ({ every, offset }) => Math.ceil((PROBLEMS - offset) / every),
   holds: ({ from, to }, row) => {

@@ -3,15 +3,18 @@ import { describe, expect, it } from 'vitest';
 import { EvaluationConfig, type ArtifactRef, type TaskRow } from '../../workflows/contract/index.js';
 import { problem } from '../../test/fixtures/livecodebench.js';
 import type { Settings } from '../runtime/settings.js';
-import { loadBenchmarks } from './load.js';
+import type { Task } from './benchmark.js';
+import { loadBenchmarks, taskOfRow } from './load.js';
 
 const private_test_cases = '[]';
 const rows = (...given: object[]): TaskRow[] => given as TaskRow[];
 
-async function tasksOf(given: readonly TaskRow[], slice: object): Promise<string[]> {
-  const data = { key: 'artifacts/tasks/a.json', kind: 'tasks', digest: 'd'.repeat(64), rows: 1, bytes: 1 };
-  const { benchmarks } = EvaluationConfig.parse({ benchmarks: [{ kind: 'livecodebench', data, ...slice }] });
-  const [loaded] = await loadBenchmarks(benchmarks, {
+const data = { key: 'artifacts/tasks/a.json', kind: 'tasks', digest: 'd'.repeat(64), rows: 1, bytes: 1 };
+const asked = (slice: object) =>
+  EvaluationConfig.parse({ benchmarks: [{ kind: 'livecodebench', data, ...slice }] }).benchmarks[0]!;
+
+async function loaded(given: readonly TaskRow[], slice: object = {}): Promise<readonly Task[]> {
+  const [benchmark] = await loadBenchmarks([asked(slice)], {
     settings: {} as Settings,
     store: {
       async *rowsOf() {
@@ -22,8 +25,11 @@ async function tasksOf(given: readonly TaskRow[], slice: object): Promise<string
     inputs: { 'benchmark:0': data as ArtifactRef },
     questions: () => Promise.resolve([]),
   });
-  return loaded!.tasks.map(({ id }) => id);
+  return benchmark!.tasks;
 }
+
+const tasksOf = async (given: readonly TaskRow[], slice: object): Promise<string[]> =>
+  (await loaded(given, slice)).map(({ id }) => id);
 
 describe('rows of a benchmark', () => {
   it('are those of its window of dates, of which every n-th is asked', async () => {
@@ -45,6 +51,31 @@ describe('rows of a benchmark', () => {
       "benchmark 'livecodebench': its rows hold more than 512 MiB of text; ask a window of dates",
     );
     expect(await tasksOf(given, { from: '2024-08-06' })).toEqual(['p5']);
+  });
+
+  it('are read one by one where they are large, and large tests stay in them', async () => {
+    const inputs = Array.from({ length: 8 }, (_, at) => `${at} `.repeat(10_000));
+    const large = (id: string) =>
+      problem(id, {
+        private_test_cases: JSON.stringify(
+          inputs.map((input) => ({ input, output: input.slice(0, 3), testtype: 'stdin' })),
+        ),
+      }) as TaskRow;
+    const [first, second] = await loaded(rows(large('a'), problem('b', { private_test_cases })));
+    // The public test, and as many private ones as are small together.
+    expect([first!.tests.length, first!.more]).toEqual([4, 5]);
+    expect(second).not.toHaveProperty('more');
+    const whole = taskOfRow(asked({ every: 7, offset: 3 }), large('a'));
+    expect(whole.tests).toHaveLength(9);
+    expect(whole.tests.slice(0, 4)).toEqual(first!.tests);
+    expect(whole).not.toHaveProperty('more');
+  });
+
+  it('that are there twice are refused', async () => {
+    const given = rows(...['a', 'b', 'a'].map((id) => problem(id, { private_test_cases })));
+    await expect(tasksOf(given, {})).rejects.toThrow('task a is there twice');
+    expect(await tasksOf(given, { every: 2, offset: 1 })).toEqual(['b']);
+    await expect(tasksOf(given, { every: 9, offset: 5 })).rejects.toThrow('its slice holds no task');
   });
 
   it('without a date are told by their own schema', async () => {

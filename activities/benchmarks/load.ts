@@ -8,11 +8,11 @@ import {
   benchmarkOf,
   StageFailure,
   TaskRow,
+  testText,
   type ArtifactRef,
   type Benchmark,
   type PublicBenchmark,
 } from '../../workflows/contract/index.js';
-import { collect } from '../artifacts/collections.js';
 import { sha256 } from '../artifacts/keys.js';
 import type { ArtifactStore } from '../artifacts/store.js';
 import { packageFile, resolvePath, type Settings } from '../runtime/settings.js';
@@ -59,12 +59,9 @@ export async function loadBenchmarks<B extends PublicBenchmark | Benchmark>(
         ? { rows: await questions() }
         : data.from === 'package'
           ? await packageRows(benchmark, settings)
-          : {
-              rows: await collect(rowsHeld(benchmark, store.rowsOf(file!, TaskRow))),
-              digest: file!.digest,
-              ...(await sourceOf(store, file!)),
-            };
-    const tasks = tasksOf(benchmark, rows);
+          : { rows: [], digest: file!.digest, ...(await sourceOf(store, file!)) };
+    const tasks =
+      data.from === 'file' ? await tasksOfRows(benchmark, store.rowsOf(file!, TaskRow)) : tasksOf(benchmark, rows);
     loaded.push({ benchmark, name: benchmarkName(benchmark), tasks, ...about });
   }
   return loaded;
@@ -85,38 +82,61 @@ export async function checkBenchmark(
   if (!('data' in benchmark)) return;
   const rows = benchmark.data;
   // Whether a path or a reference leads to a file of rows at all, the look-up of inputs tells.
-  if ('digest' in rows) tasksOf(benchmark, await collect(rowsHeld(benchmark, store.rowsOf(rows, TaskRow))));
+  if ('digest' in rows) await tasksOfRows(benchmark, store.rowsOf(rows, TaskRow));
   else if ('path' in rows && !('format' in rows)) {
     const path = resolvePath(rows.path, existsSync);
-    if (existsSync(path)) tasksOf(benchmark, await collect(rowsHeld(benchmark, rowsOfFile(path))));
+    if (existsSync(path)) await tasksOfRows(benchmark, rowsOfFile(path));
   }
 }
 
 /** Characters of the texts of a benchmark that are asked at once: they stand in the memory of a worker several times. */
 const MOST_TEXT = 512 * 1024 * 1024;
+/** Characters of the first tests of a task, up to which they are held where rows are read one by one. */
+const TESTS_TEXT = 64 * 1024;
 
-/**
- * The rows that belong to a slice.
- *
- * @throws StageFailure `InvalidExperiment` where they are more than a worker can hold.
- */
-async function* rowsHeld(
-  benchmark: PublicBenchmark | Benchmark,
-  rows: AsyncIterable<TaskRow>,
-): AsyncGenerator<TaskRow> {
+/** The tasks of rows, of which no more are held than the slice asks for, nor more of each than is needed before judging. */
+async function tasksOfRows(benchmark: PublicBenchmark | Benchmark, rows: AsyncIterable<TaskRow>): Promise<Task[]> {
+  const { holds, rowId } = benchmarkOf(benchmark);
+  const held: TaskRow[] = [];
+  const tasks: Task[] = [];
+  const { every, offset } = Slicing.parse(benchmark);
   let text = 0;
+  let index = -1;
   for await (const row of rows) {
-    if (!benchmarkOf(benchmark).holds(benchmark, row)) continue;
-    for (const value of Object.values(row)) if (typeof value === 'string') text += value.length;
-    if (text > MOST_TEXT) {
+    if (!holds(benchmark, row)) continue;
+    index += 1;
+    if (rowId !== undefined && index % every !== offset % every) continue;
+    if (rowId === undefined) held.push(row);
+    const task = rowId === undefined ? undefined : shortened(taskOfRow(benchmark, row));
+    if (task) tasks.push(task);
+    for (const value of Object.values(task ?? row)) if (typeof value === 'string') text += value.length;
+    if (text > MOST_TEXT)
       throw new StageFailure(
         'InvalidExperiment',
         `benchmark '${benchmark.kind}': its rows hold more than ${MOST_TEXT / 2 ** 20} MiB of text; ask a window of ` +
           'dates where it has one, or a file of fewer rows',
       );
-    }
-    yield row;
   }
+  return rowId === undefined ? tasksOf(benchmark, held) : checked(benchmark, index + 1, () => tasks);
+}
+
+const Slicing = z.object({ every: z.number().default(1), offset: z.number().default(0) });
+
+/**
+ * The task of one row, with all its tests.
+ *
+ * @throws StageFailure `InvalidExperiment` where the row is none.
+ */
+export function taskOfRow(benchmark: PublicBenchmark | Benchmark, row: TaskRow): Task {
+  const [task] = tasksOf({ ...benchmark, every: 1, offset: 0 } as PublicBenchmark, [row]);
+  return task!;
+}
+
+/** A task with its first tests, as long as they are small together. */
+function shortened(task: Task): Task {
+  let text = 0;
+  const kept = task.tests.findIndex((test) => (text += testText(test).length) > TESTS_TEXT);
+  return kept < 0 ? task : { ...task, tests: task.tests.slice(0, kept), more: task.tests.length - kept };
 }
 
 /** The rows of a file of which the look-up of inputs tells what is wrong with it. */
@@ -134,9 +154,14 @@ async function sourceOf(store: Pick<ArtifactStore, 'manifest'>, rows: ArtifactRe
 }
 
 function tasksOf(benchmark: PublicBenchmark | Benchmark, rows: readonly unknown[]): Task[] {
+  return checked(benchmark, rows.length, () => benchmarkOf(benchmark).tasks(benchmark, rows));
+}
+
+/** Tasks of as many rows, each with an id of its own. */
+function checked(benchmark: PublicBenchmark | Benchmark, rows: number, make: () => Task[]): Task[] {
   try {
-    const tasks = benchmarkOf(benchmark).tasks(benchmark, rows);
-    if (tasks.length === 0 && rows.length > 0) throw new Error('its slice holds no task');
+    const tasks = make();
+    if (tasks.length === 0 && rows > 0) throw new Error('its slice holds no task');
     const seen = new Set<string>();
     for (const { id } of tasks) {
       if (seen.has(id)) throw new Error(`task ${id} is there twice; give each task an id of its own`);

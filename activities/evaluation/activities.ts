@@ -3,6 +3,7 @@ import { z } from 'zod';
 import {
   ArtifactRef,
   BenchmarkSampleRow,
+  benchmarkFile,
   benchmarkName,
   benchmarkOf,
   benchmarkResults,
@@ -13,17 +14,20 @@ import {
   ReferenceRow,
   STAGE,
   StageFailure,
+  TaskRow,
   type AskedBenchmark,
   type ManifestFile,
   type StageConfig,
+  type Test,
 } from '../../workflows/contract/index.js';
 import { collect } from '../artifacts/collections.js';
 import { deriveSeed, rowId, safeName } from '../artifacts/keys.js';
+import { RowIndex } from '../artifacts/row-index.js';
 import type { Task } from '../benchmarks/benchmark.js';
-import { loadBenchmarks } from '../benchmarks/load.js';
+import { loadBenchmarks, taskOfRow } from '../benchmarks/load.js';
 import { problemOf, problemsOf, readProblems } from '../contamination/problems.js';
 import { keyedLanguage } from '../languages/index.js';
-import { faultsOf, judgePrograms, notesOf, settled, shortNotes } from '../execution/execution.js';
+import { faultsOf, judgeInBatches, notesOf, settled, shortNotes } from '../execution/execution.js';
 import { score } from '../policy/score.js';
 import { cancellationSignal, currentProducer, reportProgress } from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
@@ -177,6 +181,21 @@ export function evaluationActivities(services: Services) {
     return found;
   }
 
+  /** A planned task with all its tests: large ones are read from the row of its benchmark's file. */
+  async function withAllTests(
+    config: StageConfig['evaluation'],
+    inputs: Record<string, ArtifactRef>,
+    { benchmark: name, task }: PlannedTask,
+  ): Promise<PlannedTask['task']> {
+    if (task.more === undefined) return task;
+    const at = config.benchmarks.findIndex((each) => benchmarkName(each) === name);
+    const benchmark = config.benchmarks[at]!;
+    const index = await RowIndex.of(store, inputs[benchmarkFile(at)]!, benchmarkOf(benchmark).rowId);
+    const [row] = (await index.rowsOf([task.id], TaskRow, 1)).get(task.id)!;
+    if (!row) throw new StageFailure('ArtifactCorrupt', `${name}: its file has no row of task ${task.id}`);
+    return { ...task, tests: taskOfRow(benchmark, row).tests };
+  }
+
   /** The tasks whose reference does not fail. */
   async function withoutBroken<T extends PlannedTask>(stageKey: string, rows: readonly T[]): Promise<T[]> {
     const references = await referenceRows(stageKey);
@@ -244,19 +263,33 @@ export function evaluationActivities(services: Services) {
   const judge = stage.step({
     after: [answer, plan],
     row: EvaluationRow,
-    async run({ config, rows, stageKey }) {
+    async run({ config, inputs, rows, stageKey }) {
       const references = await referenceRows(stageKey);
       const results = new Map(config.benchmarks.map((each) => [benchmarkName(each), benchmarkResults(each)]));
-      const answered = (await withoutBroken(stageKey, rows)).flatMap((row) =>
-        (row.answers ?? []).map((answer) => ({
+      const whole = await withoutBroken(stageKey, rows);
+      const referenceOf = ({ benchmark, task }: PlannedTask): ReferenceRow | undefined =>
+        references.get(taskKey(benchmark, task.id));
+      // Answers to a task follow each other, and its tests may be large: those of one task at a time are held.
+      let last: { row: PlannedTask; tests: Promise<Test[]> } | undefined;
+      const testsOf = (row: PlannedTask): Promise<Test[]> => {
+        if (last?.row !== row) {
+          const tests = withAllTests(config, inputs, row).then((task) => judgedTask(task, referenceOf(row)).tests);
+          last = { row, tests };
+        }
+        return last.tests;
+      };
+      const answered = whole.flatMap((row) => {
+        const { limits } = judgedTask(row.task, referenceOf(row));
+        return (row.answers ?? []).map((answer) => ({
           row,
           answer,
+          limits,
+          tests: () => testsOf(row),
           id: rowId('e', row.policy, row.benchmark, row.task.id, answer.mode, answer.sample),
           program: (row.task.precedes ?? '') + (answer.program ?? extractProgram(answer.text, row.task.programPrefix)),
-          ...judgedTask(row.task, references.get(taskKey(row.benchmark, row.task.id))),
-        })),
-      );
-      const { judgements, cpuSeconds, ...about } = await judgePrograms(
+        }));
+      });
+      const { judgements, cpuSeconds, ...about } = await judgeInBatches(
         sandbox,
         answered.map(({ id, program, tests, limits }) => ({ id, program, tests, limits })),
         {

@@ -46,6 +46,7 @@ export const PlannedTask = z.strictObject({
     checker: z.string().optional(),
     reference: z.string(),
     limits: CpuLimits.optional(),
+    more: z.int().positive().optional(),
   }),
   /** Answers that others gave; absent: the policy is asked. */
   answers: z.array(Answer).optional(),

@@ -136,6 +136,57 @@ export async function judgePrograms(
   };
 }
 
+/** Characters of programs and tests that are sent at once. Each program is sent with its tests. */
+const BATCH_TEXT = 64 * 2 ** 20;
+
+/** A program whose tests are read when it is its turn. */
+interface LateJob extends Omit<Job, 'tests'> {
+  tests: () => Promise<Job['tests']>;
+}
+
+/**
+ * Runs programs against tests that may be megabytes, as contests have them: as many at once as memory bears.
+ *
+ * @throws StageFailure as {@link judgePrograms}.
+ * @example
+ * await judgeInBatches(sandbox, [{ id: 'p', program, tests: () => readTests('p') }], { limits });
+ */
+export async function judgeInBatches(
+  sandbox: PythonProcess<SandboxOperation>,
+  jobs: readonly LateJob[],
+  {
+    batchText = BATCH_TEXT,
+    ...options
+  }: Pick<ExecutionOptions, 'limits' | 'signal' | 'onProgress'> & { batchText?: number },
+): Promise<Judged> {
+  let [batch, text]: [Job[], number] = [[], 0];
+  let all: Judged | undefined;
+  const judge = async (): Promise<Judged> => {
+    const done = all?.judgements.length ?? 0;
+    const judged = await judgePrograms(sandbox, batch, {
+      ...options,
+      onProgress: (more) => options.onProgress?.(done + more, jobs.length),
+    });
+    [batch, text] = [[], 0];
+    return {
+      ...judged,
+      judgements: [...(all?.judgements ?? []), ...judged.judgements],
+      cpuSeconds: (all?.cpuSeconds ?? 0) + judged.cpuSeconds,
+      brokenReferences: [],
+    };
+  };
+  let sized: { tests: Job['tests']; text: number } | undefined;
+  for (const job of jobs) {
+    const tests = await job.tests();
+    if (sized?.tests !== tests) sized = { tests, text: JSON.stringify(tests).length };
+    const more = job.program.length + sized.text;
+    if (batch.length > 0 && text + more > batchText) all = await judge();
+    batch.push({ ...job, tests });
+    text += more;
+  }
+  return judge();
+}
+
 /**
  * Limits for programs that answer as each of the references does, from its CPU time, in job order. None is above
  * `options.limits`.

@@ -275,7 +275,7 @@ interface HardenedQuestion {
 const Plan = z.object({ shards: z.array(ManifestFile) });
 interface PlannedTask {
   benchmark: string;
-  task: { id: string; entryPoint: string; reference: string; tests: Parameters<typeof testText>[0][] };
+  task: { id: string; entryPoint: string; reference: string; tests: Parameters<typeof testText>[0][]; more?: number };
 }
 
 class Reader {
@@ -346,7 +346,7 @@ class Reader {
           part: 'task',
           name: task.entryPoint,
           reference: cut(task.reference, CHARACTERS.program),
-          ...shownTests(task.tests),
+          ...shownTests(task.tests, task.more),
         });
       }
   }
@@ -916,10 +916,14 @@ function different(programs: readonly ShownProgram[], most: number): ShownProgra
 }
 
 /** Tests as far as a report shows them. */
-function shownTests(tests: readonly Parameters<typeof testText>[0][]): { tests: ShownTest[]; moreTests?: number } {
+function shownTests(
+  tests: readonly Parameters<typeof testText>[0][],
+  more = 0,
+): { tests: ShownTest[]; moreTests?: number } {
+  const left = Math.max(0, tests.length - TESTS) + more;
   return {
     tests: tests.slice(0, TESTS).map((test) => ({ test: cut(testText(test), CHARACTERS.test) })),
-    ...(tests.length > TESTS ? { moreTests: tests.length - TESTS } : {}),
+    ...(left > 0 ? { moreTests: left } : {}),
   };
 }
 

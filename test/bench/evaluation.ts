@@ -1,6 +1,6 @@
 /**
- * `npm run bench:evaluation`: verdicts of the benchmarks against published ones, the time that they take, and the time
- * to follow a figure to its seed.
+ * `npm run bench:evaluation`: verdicts of the benchmarks against published ones, the time that they take, the memory
+ * that a large release takes, and the time to follow a figure to its seed.
  *
  * Data of others are not in the repository: a part whose data are not there is told and left out.
  */
@@ -21,11 +21,12 @@ import { judgePrograms, type Job } from '../../activities/execution/execution.js
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { judgedTests, type ReferenceRow } from '../../workflows/contract/index.js';
 import { createServices } from '../../workers/plugins/services.js';
+import { releaseMeasures } from './release.js';
 import { statisticsMeasures } from './statistics.js';
 import { reportParts, type BenchPart, type Measure } from './table.js';
 import { traceMeasures } from './trace.js';
 
-const PARTS = ['statistics', 'trace', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
+const PARTS = ['statistics', 'trace', 'release', 'humaneval', 'mbpp', 'time', 'bigcodebench'] as const;
 
 const HELP = `npm run bench:evaluation -- [options]
 
@@ -294,6 +295,12 @@ const RUNS: Record<(typeof PARTS)[number], BenchPart> = {
     needs: [],
     run: async () => {
       measures.push(...(await traceMeasures()));
+    },
+  },
+  release: {
+    needs: [],
+    run: async () => {
+      measures.push(...(await releaseMeasures()));
     },
   },
   humaneval: { needs: [join(SHARED, 'humaneval'), OUTPUTS], run: measureHumanEval },

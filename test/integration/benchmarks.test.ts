@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { ArtifactRef, StageResult } from '../../workflows/contract/index.js';
+import { EvaluationRow, type ArtifactRef, type StageResult } from '../../workflows/contract/index.js';
 import { artifactStore, failureOf, startWorkflow } from '../fixtures/harness.js';
 import { problem } from '../fixtures/livecodebench.js';
 
@@ -221,6 +221,32 @@ describe('files in other forms', () => {
         ]),
       ),
     ).toEqual(passed);
+  });
+
+  it('of LiveCodeBench may be too large for a plan, and all of them count', async () => {
+    const numbers = Array.from({ length: 20_000 }, (_, at) => at);
+    const tests = [...Array(6).keys(), 1e6].map((last) => ({
+      input: `${[...numbers, last].join(' ')}\n`,
+      output: `${199_990_000 + last}\n`,
+      testtype: 'stdin',
+    }));
+    const data = lines(
+      'large.jsonl',
+      ['right', 'wrong'].map((id) => problem(id, { private_test_cases: JSON.stringify(tests) })),
+    );
+    // The second one is wrong on the last test alone.
+    const given = samples('large-samples.jsonl', [
+      { question_id: 'right', code_list: ['print(sum(map(int, input().split())))'] },
+      { question_id: 'wrong', code_list: ['print(min(199_990_005, sum(map(int, input().split()))))'] },
+    ]);
+    const { ref, metrics } = (await (
+      await evaluate({ given }, { benchmarks: [{ kind: 'livecodebench', data }] })
+    ).result()) as StageResult;
+    expect(metrics['results']).toMatchObject([{ tasks: 2, greedy: 0.5 }]);
+    for await (const { taskId, passed, outcomes } of artifactStore().rowsOf(ref, EvaluationRow)) {
+      expect(passed).toBe(taskId === 'right');
+      expect(outcomes.map(({ status }) => status === 'pass')).toEqual([...Array<boolean>(7).fill(true), passed]);
+    }
   });
 
   it('that are result files are programs', async () => {
