@@ -120,7 +120,10 @@ function pairsTable({ parts }: RealRecord): string | undefined {
       ['tests kept', `${filtering.keptTestCases} of ${filtering.testCases}`],
       ['programs with a verdict', whole(sampling.programs)],
       ['mean pass rate over tests', percent(sampling.meanPassRate)],
-      ['programs cut by the limit', percent(pairs.figures?.truncated ?? 0)],
+      [
+        'programs cut by the limit',
+        pairs.figures?.truncated === undefined ? 'not known' : percent(pairs.figures.truncated),
+      ],
       [
         'questions with a pair (train, held out)',
         `${preferences.pairedQuestions}, ${preferences.heldOutPairedQuestions}`,

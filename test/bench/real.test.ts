@@ -50,7 +50,10 @@ it('has settings that the stages take, which are told before hours have passed',
   const benchmarks = [{ kind: 'mbppPlus', data: { kind: 'tasks', path: 'tasks.jsonl' } }];
   for (const part of ['greedy', 'samples', 'best-of-n'] as const)
     expect(StageConfigs.evaluation.safeParse({ benchmarks, ...SETTINGS[part] }).error).toBeUndefined();
+  const recorded = { sampler: { kind: 'recorded' } };
+  expect(StageConfigs.evaluation.safeParse({ benchmarks, ...SETTINGS.samples, ...recorded }).error).toBeUndefined();
   const { filtering, sampling, preferences } = SETTINGS.pairs;
+  expect(StageConfigs.sampling.safeParse({ ...sampling, ...recorded }).error).toBeUndefined();
   expect(StageConfigs.filtering.safeParse(filtering).error).toBeUndefined();
   expect(StageConfigs.sampling.safeParse(sampling).error).toBeUndefined();
   expect(StageConfigs.preferences.safeParse(preferences).error).toBeUndefined();

@@ -24,6 +24,7 @@ import {
   EvaluationRow,
   ProgramRow,
   type ArtifactKind,
+  type ArtifactRef,
   type StageName,
   type StageResult,
 } from '../../workflows/contract/index.js';
@@ -48,6 +49,7 @@ const HELP = `npm run bench:real -- [options]
   --only PART   ${PARTS.join(', ')}; may be given several times (all)
   --data DIR    folder of the published data (data in ACECODER_SHARED, or in the folder shared next to the checkout)
   --home DIR    folder of the stack and the results (.acecoder/bench/real)
+  --programs DIR  do not sample: take the programs that an earlier run wrote into its home or that are published
   --dtype TYPE  in which the model computes: ${DTYPES.join(' or ')}; one type a home (float32)
   --report      print the tables of what is there, and run nothing
   --json        one JSON object on the last line
@@ -63,6 +65,9 @@ const MADE_OF: Record<Part, readonly Part[]> = {
   'reward-model': ['best-of-n'],
   'best-of-n': [],
 };
+
+/** Files of programs in the home of the bench. */
+const PROGRAMS = { pairs: 'programs.jsonl', samples: 'samples.jsonl' } as const;
 
 const QUEUE = 'real';
 const POLICY = 'qwen';
@@ -136,11 +141,29 @@ class Data {
     return this.#written('mbpp-test-split.jsonl', lines.filter(isOfTestSplit));
   }
 
+  /** The samples of tasks, as EvalPlus has them, so that somebody else can go on from them. */
   samples(rows: readonly EvaluationRow[]): string {
     return this.#written(
-      'samples.jsonl',
+      PROGRAMS.samples,
       rows.map(({ taskId, program }) => JSON.stringify({ task_id: taskId, solution: program })),
     );
+  }
+
+  /** The programs of questions, as recorded samples. */
+  async programs(rows: AsyncIterable<ProgramRow>): Promise<void> {
+    const lines: string[] = [];
+    for await (const { questionId, program } of rows)
+      lines.push(JSON.stringify({ seedId: questionId, text: `\`\`\`python\n${program}\n\`\`\`` }));
+    this.#written(PROGRAMS.pairs, lines);
+  }
+
+  /** Programs of an earlier run, gzipped where they are published. */
+  given(folder: string, name: string): string {
+    const [plain, zipped] = [join(folder, name), join(folder, `${name}.gz`)];
+    if (!existsSync(plain) && !existsSync(zipped))
+      throw new Error(`--programs is ${folder}: there is neither ${name} nor ${name}.gz.`);
+    const text = existsSync(plain) ? readFileSync(plain, 'utf8') : gunzipSync(readFileSync(zipped)).toString('utf8');
+    return this.#written(`given-${name}`, text.trimEnd().split('\n'));
   }
 }
 
@@ -203,7 +226,12 @@ class Results {
   }
 }
 
-async function run(home: string, data: Data, wanted: readonly Part[], dtype: Dtype | undefined): Promise<void> {
+async function run(
+  home: string,
+  data: Data,
+  wanted: readonly Part[],
+  { dtype, programs: given }: { dtype: Dtype | undefined; programs: string | undefined },
+): Promise<void> {
   const results = new Results(home, dtype);
   const model = { kind: 'ggufFile', paths: [await modelFile(MODELS['0.5b'])] };
   const { client, store, servers, ended, close } = await realSurroundings(home, QUEUE, {
@@ -257,6 +285,12 @@ async function run(home: string, data: Data, wanted: readonly Part[], dtype: Dty
   const evaluation = (title: string, benchmark: object, config: object): Promise<StageRecord> =>
     stage('evaluation', title, { policies: { [POLICY]: model } }, { benchmarks: [benchmark], ...config });
   const file = (kind: ArtifactKind, path: string): object => ({ kind, path });
+  const sampledRows = async (ref: ArtifactRef): Promise<EvaluationRow[]> => {
+    const rows: EvaluationRow[] = [];
+    for await (const row of store.rowsOf(ref, EvaluationRow))
+      if (row.mode === 'sample' && row.benchmark === 'mbppPlus') rows.push(row);
+    return rows;
+  };
 
   const parts: Record<Part, () => Promise<Pick<PartRecord, 'stages' | 'figures'>>> = {
     greedy: async () => {
@@ -273,28 +307,47 @@ async function run(home: string, data: Data, wanted: readonly Part[], dtype: Dty
       const { path, repeated } = await data.trainQuestions();
       const written = { questions: file('questions', path) };
       const filtering = await stage('filtering', 'pairs-filtering', written, settings.filtering);
-      const asked = { questions: filtering.ref, policy: model };
-      const sampling = await stage('sampling', 'pairs-sampling', asked, settings.sampling);
+      const recorded = given !== undefined && {
+        inputs: { samples: file('samples', data.given(given, PROGRAMS.pairs)) },
+        config: { sampler: { kind: 'recorded' } },
+      };
+      const sampling = await stage(
+        'sampling',
+        'pairs-sampling',
+        { questions: filtering.ref, ...(recorded ? recorded.inputs : { policy: model }) },
+        { ...settings.sampling, ...(recorded ? recorded.config : {}) },
+      );
+      await data.programs(store.rowsOf(sampling.ref, ProgramRow));
       const preferences = await stage('preferences', 'pairs', { programs: sampling.ref }, settings.preferences);
       let [programs, cut] = [0, 0];
       for await (const { finish } of store.rowsOf(sampling.ref, ProgramRow)) {
         programs += 1;
         if (finish === 'length') cut += 1;
       }
-      return { stages: { filtering, sampling, preferences }, figures: { truncated: cut / programs, repeated } };
+      // Nobody says of recorded programs whether they were cut.
+      const truncated = recorded ? {} : { truncated: cut / programs };
+      return { stages: { filtering, sampling, preferences }, figures: { ...truncated, repeated } };
     },
     samples: async () => {
       const tasks = { kind: 'mbppPlus', data: file('tasks', data.testSplit()) };
-      return { stages: { samples: await evaluation('samples', tasks, SETTINGS.samples) } };
+      const samples =
+        given === undefined
+          ? await evaluation('samples', tasks, SETTINGS.samples)
+          : await stage(
+              'evaluation',
+              'samples',
+              { samples: { [POLICY]: file('benchmarkSamples', data.given(given, PROGRAMS.samples)) } },
+              { benchmarks: [tasks], ...SETTINGS.samples, sampler: { kind: 'recorded' } },
+            );
+      data.samples(await sampledRows(samples.ref));
+      return { stages: { samples } };
     },
     'reward-model': async () => {
       const inputs = { pairs: results.need('pairs', 'preferences').ref, backbone: model };
       return { stages: { rewardModel: await stage('rewardModel', 'reward-model', inputs, SETTINGS['reward-model']) } };
     },
     'best-of-n': async () => {
-      const sampled: EvaluationRow[] = [];
-      for await (const row of store.rowsOf(results.need('samples', 'samples').ref, EvaluationRow))
-        if (row.mode === 'sample' && row.benchmark === 'mbppPlus') sampled.push(row);
+      const sampled = await sampledRows(results.need('samples', 'samples').ref);
       const inputs = {
         samples: { [POLICY]: file('benchmarkSamples', data.samples(sampled)) },
         rewardModel: results.need('reward-model', 'rewardModel').ref,
@@ -340,6 +393,7 @@ async function main(): Promise<void> {
       data: { type: 'string', default: join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data') },
       home: { type: 'string', default: join(acecoderHome(), 'bench', 'real') },
       report: { type: 'boolean', default: false },
+      programs: { type: 'string' },
       dtype: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -362,7 +416,7 @@ async function main(): Promise<void> {
           home,
           data,
           PARTS.filter((part) => values.only?.includes(part) ?? true),
-          dtype,
+          { dtype, programs: values.programs && resolve(values.programs) },
         ),
       (pid) => console.error(`waiting for process ${pid}, which runs this bench in ${home}`),
     );
