@@ -97,8 +97,8 @@ def train_reward_model(params: TrainRewardModelParams, call: Call) -> TrainRewar
     pairs; held-out pairs are scored by microBatch), sharding? ("none" | "fsdp": the processes share the model),
     maxLength (tokens), upperLayers (null = all), lora? ({rank, alpha}: low-rank adapters on all linear layers, merged
     into the result), questionWeighting?, warmupRatio, schedule ("cosine" | "constant"), centerRewardsCoefficient (null
-    = off), bf16? and
-    gradientCheckpointing? (default: on a GPU), seed, checkpointSeconds, baseline? (judge the start model too)}.
+    = off), bf16? (default: where the device computes in bfloat16), gradientCheckpointing? (default: on a GPU), seed,
+    checkpointSeconds, baseline? (judge the start model too)}.
 
     Result: {steps, processes, environments (of `checkpoints.environments`), pairs, tooLong and heldOutTooLong (pairs
     longer than maxLength, left out), curve: [{step, loss, accuracy}], heldOut, before?}, the last two as `_judge`

@@ -39,7 +39,10 @@ const RewardModelConfig = z
       .describe(
         'train low-rank adapters on all linear layers and the head, merged at the end; null: the weights themselves',
       ),
-    bf16: z.boolean().optional().describe('bfloat16 arithmetic over float32 weights; absent: on a GPU'),
+    bf16: z
+      .boolean()
+      .optional()
+      .describe('bfloat16 arithmetic over float32 weights; absent: where the device computes in bfloat16'),
     warmupRatio: share.default(0.1).describe('share of the steps in which the learning rate rises'),
     schedule: z.enum(['cosine', 'constant']).default('cosine').describe('learning rate after the warm-up'),
     centerRewardsCoefficient: z
