@@ -21,9 +21,10 @@ export function labelledParts(
   text: string,
   isMember: (name: string) => boolean,
 ): { parts: Record<string, string>; repair: Repair } | undefined {
-  const tagged = partsOfTags(text, isMember);
+  const unix = text.replaceAll('\r\n', '\n');
+  const tagged = partsOfTags(unix, isMember);
   if (tagged.size > 1) return { parts: Object.fromEntries(tagged), repair: 'tags' };
-  const headed = partsOfLines(text, isMember);
+  const headed = partsOfLines(unix, isMember);
   return headed.size > 1 ? { parts: Object.fromEntries(headed), repair: 'headings' } : undefined;
 }
 
@@ -118,6 +119,9 @@ function unquoted(item: string): string {
   const ticks = /^`*/.exec(text)![0];
   if (ticks !== '' && text.length > 2 * ticks.length && text.endsWith(ticks))
     return text.slice(ticks.length, -ticks.length).trim();
+  // A test with words behind it.
+  const explained = /^`(assert\b[^`]*)`/.exec(text);
+  if (explained) return explained[1]!.trim();
   if (/^".*"$/.test(text)) {
     try {
       return JSON.parse(text) as string;
