@@ -15,7 +15,7 @@ const pure = [
   '^activities/languages/',
   '^activities/endpoint/(content|json|meaning|said|thoughts)\\.ts$',
   '^activities/policy/((prompt|programs)\\.ts$|sources/)',
-  '^activities/synthesis/(teachers/|(lenient-json|offline-teacher|parse-reply|python-literal|random)\\.ts$)',
+  '^activities/synthesis/(teachers/|(labelled-text|lenient-json|offline-teacher|parse-reply|python-literal|random)\\.ts$)',
 ];
 /** Packages by name; a scope with `/` at its end allows all of it. */
 const packages = (...names) => names.map((name) => `^node_modules/${name}${name.endsWith('/') ? '' : '/'}`);
