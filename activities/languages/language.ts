@@ -71,6 +71,8 @@ export interface LanguageDefinition<Name extends string = string> {
   withoutHolder: (test: string, holder: string) => string;
   /** A test in which calls of an asynchronous function are waited for. */
   awaited: (test: string, entryPoint: string) => string;
+  /** A value of JSON as the language writes it. */
+  literalOf: (value: unknown) => string;
   /** A header as a question shows it, without what only the source needs. */
   shownHeader: (header: string) => string;
   /** A text without comments on what it does. Two programs are compared by the rest. */

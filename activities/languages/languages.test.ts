@@ -98,3 +98,8 @@ describe('Python', () => {
     expect(JSON.stringify(schema)).toContain('such as def add(a: int, b: int) -> int');
   });
 });
+
+it('writes a value of JSON as Python does', () => {
+  const value = [null, true, false, -1.5, 'a"\n\u2028', { k: [] }, []];
+  expect(python.literalOf(value)).toBe('[None, True, False, -1.5, "a\\"\\n\u2028", {"k": []}, []]');
+});

@@ -40,6 +40,16 @@ const NEEDS: [TestFault, RegExp][] = [
 /** The name that an assert calls first, behind functions that only change how values are compared. */
 const CALLED = /^assert\s+(?:not\s+)?(?:(?:abs|sorted|list|set|len|round|tuple)\s*\(\s*)*([A-Za-z_]\w*)\s*\(/;
 
+function literalOf(value: unknown): string {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (Array.isArray(value)) return `[${value.map(literalOf).join(', ')}]`;
+  if (typeof value !== 'object') return JSON.stringify(value);
+  return `{${Object.entries(value!)
+    .map(([name, member]) => `${JSON.stringify(name)}: ${literalOf(member)}`)
+    .join(', ')}}`;
+}
+
 /** What the interpreter writes before a line that somebody types. */
 const PROMPT = /^[ \t]*(?:>>>|\.\.\.)(?: |$)/;
 
@@ -84,6 +94,7 @@ export const python: LanguageDefinition<'python'> = {
   },
   withoutHolder: (test, holder) => test.replaceAll(new RegExp(`(?<![\\w.])${holder}\\(\\)\\.(?=\\w+\\()`, 'g'), ''),
   awaited,
+  literalOf,
   shownHeader: (header) => header.replace(/:$/, ''),
   withoutDocumentation: (code) => code.replace(/"""[\s\S]*?"""|'''[\s\S]*?'''/g, ''),
   functionUnderTest(tests, functions) {

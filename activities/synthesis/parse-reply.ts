@@ -176,15 +176,15 @@ function assertion(test: unknown, language: LanguageDefinition): unknown {
   return language.comparedCall(asserted) === undefined ? test : asserted;
 }
 
-/** A test that is a call and its value, each as code, under any of the names that models have for them. */
+/** A test that is a call and its value, as code or as JSON, under any of the names that models have for them. */
 function pairedTest(test: unknown, language: LanguageDefinition): unknown {
   if (!isObject(test)) return test;
   const of = (...names: string[]): unknown =>
     Object.entries(test).find(([name, value]) => names.includes(plainName(name)) && value !== undefined)?.[1];
   const call = of('input', 'call', 'expression', 'functioncall');
   const value = of('output', 'expected', 'expectedoutput', 'expectedresult', 'result');
-  if (typeof call !== 'string' || !['string', 'number'].includes(typeof value)) return test;
-  const asserted = `assert ${call.trim()} == ${String(value).trim()}`;
+  if (typeof call !== 'string' || value === undefined) return test;
+  const asserted = `assert ${call.trim()} == ${typeof value === 'string' ? value.trim() : language.literalOf(value)}`;
   return language.comparedCall(asserted) === undefined ? test : asserted;
 }
 
