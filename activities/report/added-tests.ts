@@ -1,12 +1,12 @@
 /**
- * What the tests that hardening added decide after it: about rollouts of RL, which get their rewards by them, about the
- * answers of policies, and about the reward model, which saw none of them. Pure.
+ * What the tests that hardening added decide in RL: about rollouts, which get their rewards by them, and about the
+ * reward model, which may agree with them or not. Held-out questions are judged by their own tests alone. Pure.
  */
 import { testText, type TestOutcome } from '../../workflows/contract/index.js';
 import { bootstrapMeans } from '../statistics/bootstrap.js';
 
-/** Programs of a question by somebody, judged by all its tests. */
-export interface JudgedPrograms {
+/** Rollouts of a question in a round, judged by all its tests. */
+interface JudgedPrograms {
   questionId: string;
   tests: readonly Parameters<typeof testText>[0][];
   programs: readonly { outcomes: readonly Pick<TestOutcome, 'status'>[]; score?: number | undefined }[];
@@ -19,10 +19,12 @@ export interface ShareOfQuestions {
   questions: number;
 }
 
-/** What added tests decide about the programs of one writer. */
+/** The first round of each question, or the last one. */
+type RoundOf = 'first' | 'last';
+
+/** What added tests decide about rollouts. */
 export interface AddedTestsTally {
-  /** The writer: `round.first`, `round.last`, or the name of a policy. */
-  by: string;
+  by: RoundOf;
   /** Questions with added tests of which programs were judged. */
   questions: number;
   /** Programs that pass all tests that their question had before, and those of them that fail an added one. */
@@ -43,7 +45,7 @@ const BOOTSTRAP = { resamples: 1_000, seed: 2027 };
 /** Adds up the programs of a report. */
 export class AddedTests {
   readonly #added: ReadonlyMap<string, ReadonlySet<string>>;
-  readonly #by = new Map<string, { tally: AddedTestsTally; shares: number[]; preferred: number[] }>();
+  readonly #by = new Map<RoundOf, { tally: AddedTestsTally; shares: number[]; preferred: number[] }>();
 
   /**
    * @param added texts of the added tests of each question that has some.
@@ -60,7 +62,7 @@ export class AddedTests {
   }
 
   /** Takes programs of a question. Those without a verdict for every test are left out: nobody knows what they are. */
-  add(by: string, { questionId, tests, programs }: JudgedPrograms): void {
+  add(by: RoundOf, { questionId, tests, programs }: JudgedPrograms): void {
     const texts = this.#added.get(questionId);
     if (!texts) return;
     const isAdded = tests.map((test) => texts.has(testText(test)));
@@ -92,7 +94,7 @@ export class AddedTests {
     known.preferred.push(wins.reduce((sum: number, win) => sum + win, 0) / wins.length);
   }
 
-  /** The tallies in the order in which their writers came. */
+  /** The tallies in the order in which their rounds came. */
   result(): AddedTestsTally[] {
     return [...this.#by.values()].map(({ tally, shares, preferred }) => ({
       ...tally,

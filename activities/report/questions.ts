@@ -212,7 +212,7 @@ export interface Tallies {
   sampling?: Answers;
   /** The tests as verifiers, over the questions with sampled programs. */
   verifiers?: VerifierTally;
-  /** What the tests that hardening added decide after it; empty where it did not run. */
+  /** What the tests that hardening added decide in RL; empty where it did not run. */
   addedTests: AddedTestsTally[];
   evaluation: { benchmark: string; policy: string; answers: Answers }[];
   paired: PairedTasks[];
@@ -283,8 +283,6 @@ class Reader {
   readonly #evaluated = new Map<string, { answers: Answers; curve: CurveSums }>();
   readonly #examples: Tallies['examples'] = {};
   readonly #verifiers = new VerifierTallies();
-  /** Tests of tasks that are questions with added tests. */
-  readonly #testsOfTasks = new Map<string, PlannedTask['task']['tests']>();
   #addedTests = new AddedTests(new Map());
   #sampled: Answers | undefined;
   #rows = 0;
@@ -337,7 +335,6 @@ class Reader {
     const seen = new Set<string>();
     for (const file of plan?.shards ?? [])
       for await (const { benchmark, task } of this.#rowsIn<PlannedTask>(file)) {
-        if (this.#addedTests.has(task.id)) this.#testsOfTasks.set(task.id, task.tests);
         const name = `${benchmark} ${task.id}`;
         // Each policy is planned to answer the same tasks. Questions of the experiment have their tests already.
         if (this.#ordinals.has(task.id) || seen.has(name)) continue;
@@ -463,7 +460,7 @@ class Reader {
         if (!ends.has(questionId, round)) continue;
         const rollouts = run.map((row) => rewarded(row, rewards.get(row.id), verdicts?.get(row.id), rule));
         await this.#rollouts(questionId, round, rollouts);
-        const by = ends.first(questionId) === round ? 'round.first' : 'round.last';
+        const by = ends.first(questionId) === round ? 'first' : 'last';
         this.#addedTests.add(by, { questionId, tests: tests.get(questionId) ?? [], programs: rollouts });
       }
     }
@@ -519,8 +516,6 @@ class Reader {
     const own = this.#evaluated.get(name) ?? { answers: noAnswers(), curve: new CurveSums() };
     this.#evaluated.set(name, own);
     for (const { finish, outcomes } of rows) tally(own.answers, finish, outcomes);
-    const tests = this.#testsOfTasks.get(taskId) ?? [];
-    this.#addedTests.add(policy, { questionId: taskId, tests, programs: rows });
     const greedy = rows.find(({ mode }) => mode === 'greedy');
     const samples = rows.filter(({ mode }) => mode === 'sample');
     // An answer without a verdict is no wrong one.

@@ -565,18 +565,18 @@ ${reasonsTable('inputs that became no test', reasons(refused, 'refused'))}`;
   return [{ id: 'hardening', title: 'Hardening', content }];
 }
 
-/** What the added tests decide in RL and in the evaluation, and whether the reward model agrees with them. */
+/** What the added tests decide in RL, and whether the reward model agrees with them. */
 function addedTestsContent(
   tallies: readonly AddedTestsTally[],
   figures: Figures,
-  { reinforcement, evaluation }: StageArtifacts,
+  { reinforcement }: StageArtifacts,
 ): Html {
   if (tallies.length === 0) return html``;
-  return html`<p>A program that passes the tests that its question had before, and fails an added one, counts as right
-without hardening. In RL it would be rewarded for that.</p>
+  return html`<p>A rollout that passes the tests that its question had before, and fails an added one, would be rewarded
+as right without hardening.</p>
 ${table(
   [
-    'programs',
+    'rollouts of RL',
     '#questions with added tests',
     '#pass the tests before',
     '#fail an added one',
@@ -584,18 +584,16 @@ ${table(
     '#reward model prefers one that passes all (95 %)',
   ],
   tallies.map(({ by, questions, passOwn, failAdded, share, preferred }) => {
-    const isRound = by === 'round.first' || by === 'round.last';
     const show = (name: string, value: number, text?: string): HtmlValue =>
-      figures.show(`hardening.later.${by}.${name}`, value, isRound ? reinforcement : evaluation, text);
+      figures.show(`hardening.rollouts.${by}.${name}`, value, reinforcement, text);
     const shareOf = (name: string, figure: ShareOfQuestions | undefined): HtmlValue =>
       figure
         ? html`${show(name, figure.mean, percent(figure.mean))} (${percentRange(figure.interval)}),
 ${plural(figure.questions, 'question')}`
         : '–';
-    const who = { 'round.first': 'RL, first round of a question', 'round.last': 'RL, last round of a question' }[by];
     return {
       cells: [
-        who ?? `evaluation, ${by}`,
+        `${by} round of a question`,
         show('questions', questions),
         show('passOwn', passOwn),
         show('failAdded', failAdded),
