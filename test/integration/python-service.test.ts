@@ -203,17 +203,19 @@ describe('a call', () => {
 });
 
 describe('the model runtime', () => {
-  it('has as many processes as the environment says, which end with it', async () => {
+  it('has as many processes as the environment says, which compute in its numbers and end with it', async () => {
     const services = createServices({
       env: {
         ACECODER_HOME: folder,
         ACECODER_PYTHON: venvPython(),
         ACECODER_PROCESSES: '2',
         ACECODER_TORCH_THREADS: '1',
+        ACECODER_CPU_DTYPE: 'bfloat16',
       },
     });
     try {
-      expect(await services.models.versions()).toMatchObject({ processes: '2', threads: '1' });
+      const device = expect.stringMatching(/^(?:cpu in bfloat16|NVIDIA .*)$/) as string;
+      expect(await services.models.versions()).toMatchObject({ processes: '2', threads: '1', device });
       const message = expect.stringMatching(/batchSize 12 is no multiple of microBatch 4 times 2 processes/) as string;
       await expect(
         services.models.call('trainRewardModel', {
