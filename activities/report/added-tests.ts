@@ -13,7 +13,7 @@ interface JudgedPrograms {
 }
 
 /** A mean over questions, with the 95 % interval of a bootstrap over them. */
-export interface ShareOfQuestions {
+interface ShareOfQuestions {
   mean: number;
   interval: [number, number];
   questions: number;

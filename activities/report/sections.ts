@@ -17,7 +17,7 @@ import { facts, sentences, table } from './elements.js';
 import type { Figures } from './figures.js';
 import { filterButton, pairedSentence } from './first-screen.js';
 import { html, nothing, type Html, type HtmlValue } from './html.js';
-import type { AddedTestsTally, ShareOfQuestions } from './added-tests.js';
+import type { AddedTestsTally } from './added-tests.js';
 import { calibrationPlot, histogram, linePlot, plotFigure, timePlot, type Series } from './plots.js';
 import { FILTERS, VERDICT_LETTERS, type DropExample, type FilterName, type SampleCurve } from './questions.js';
 import type { ReportInput, StageArtifacts } from './report-input.js';
@@ -572,36 +572,33 @@ function addedTestsContent(
   { reinforcement }: StageArtifacts,
 ): Html {
   if (tallies.length === 0) return html``;
+  const show = (by: string, name: string, value: number, text?: string): HtmlValue =>
+    figures.show(`hardening.rollouts.${by}.${name}`, value, reinforcement, text);
+  const counts = (what: string, name: 'questions' | 'passOwn' | 'failAdded') => ({
+    cells: [what, ...tallies.map((tally) => show(tally.by, name, tally[name]))],
+  });
+  const shares = (what: string, name: 'share' | 'preferred') => ({
+    cells: [
+      what,
+      ...tallies.map(({ by, [name]: figure }): HtmlValue =>
+        figure
+          ? html`${show(by, name, figure.mean, percent(figure.mean))} (${percentRange(figure.interval)}),
+${plural(figure.questions, 'question')}`
+          : '–',
+      ),
+    ],
+  });
   return html`<p>A rollout that passes the tests that its question had before, and fails an added one, would be rewarded
 as right without hardening.</p>
 ${table(
+  ['rollouts', ...tallies.map(({ by }) => `#${by} round of a question`)],
   [
-    'rollouts of RL',
-    '#questions with added tests',
-    '#pass the tests before',
-    '#fail an added one',
-    '#share, per question (95 %)',
-    '#reward model prefers one that passes all (95 %)',
+    counts('questions with added tests', 'questions'),
+    counts('rollouts that pass the tests before', 'passOwn'),
+    counts('of them, rollouts that fail an added test', 'failAdded'),
+    shares('their share, averaged over questions (95 %)', 'share'),
+    shares('the reward model scores a rollout that passes all above one of them (95 %)', 'preferred'),
   ],
-  tallies.map(({ by, questions, passOwn, failAdded, share, preferred }) => {
-    const show = (name: string, value: number, text?: string): HtmlValue =>
-      figures.show(`hardening.rollouts.${by}.${name}`, value, reinforcement, text);
-    const shareOf = (name: string, figure: ShareOfQuestions | undefined): HtmlValue =>
-      figure
-        ? html`${show(name, figure.mean, percent(figure.mean))} (${percentRange(figure.interval)}),
-${plural(figure.questions, 'question')}`
-        : '–';
-    return {
-      cells: [
-        `${by} round of a question`,
-        show('questions', questions),
-        show('passOwn', passOwn),
-        show('failAdded', failAdded),
-        shareOf('share', share),
-        shareOf('preferred', preferred),
-      ],
-    };
-  }),
 )}`;
 }
 
