@@ -45,7 +45,7 @@ function literalOf(value: unknown): string {
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   if (Array.isArray(value)) return `[${value.map(literalOf).join(', ')}]`;
   if (typeof value !== 'object') return JSON.stringify(value);
-  return `{${Object.entries(value!)
+  return `{${Object.entries(value)
     .map(([name, member]) => `${JSON.stringify(name)}: ${literalOf(member)}`)
     .join(', ')}}`;
 }
