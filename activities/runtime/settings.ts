@@ -59,8 +59,8 @@ const LINK_HOURS = { usual: 24, most: 168 };
  * `ACECODER_HOME`,
  * `ACECODER_VENV`, `ACECODER_PYTHON` and `ACECODER_VLLM_PYTHON` move what their names say.
  *
- * @throws Error when `ACECODER_PROCESSES` is no number of processes, `ACECODER_CPU_DTYPE` no type of numbers, or `ACECODER_LINK_HOURS` no number of hours,
- *   or `ACECODER_SANDBOX_SCRATCH_MIB` no number of MiB.
+ * @throws Error when `ACECODER_PROCESSES` is no number of processes, `ACECODER_CPU_DTYPE` no type of numbers,
+ *   `ACECODER_LINK_HOURS` no number of hours, or `ACECODER_SANDBOX_SCRATCH_MIB` no number of MiB.
  */
 export function settingsFromEnvironment(env: NodeJS.ProcessEnv): Settings {
   const home = resolve(env['ACECODER_HOME'] ?? '.acecoder');

@@ -42,7 +42,7 @@ function testsOf(at: number): string {
 
 const isWrong = (at: number): boolean => at % 5 === 4;
 
-/** A program that is right, or one that is wrong from its last test on: that one has the largest sum of all. */
+/** A program that is right, or one that is wrong on its last test alone, which it knows by the sum. */
 function programOf(at: number): string {
   const sums = (JSON.parse(testsOf(at)) as { output: string }[]).map(({ output }) => Number(output));
   const last = sums.at(-1)!;
@@ -86,12 +86,12 @@ export async function releaseMeasures(): Promise<Measure[]> {
       ).join('\n'),
     );
     const { client, servers, ended, close } = await realSurroundings(join(folder, 'home'), QUEUE);
+    const peaks = new Map<number, number>();
+    const timer = setInterval(() => {
+      for (const pid of processTree(process.pid))
+        if (!servers.includes(pid)) peaks.set(pid, Math.max(peaks.get(pid) ?? 0, peakMiB(pid)));
+    }, 1_000);
     try {
-      const peaks = new Map<number, number>();
-      const timer = setInterval(() => {
-        for (const pid of processTree(process.pid))
-          if (!servers.includes(pid)) peaks.set(pid, Math.max(peaks.get(pid) ?? 0, peakMiB(pid)));
-      }, 1_000);
       const start = performance.now();
       const { metrics } = (await Promise.race([
         client.workflow.execute('evaluation', {
@@ -109,7 +109,6 @@ export async function releaseMeasures(): Promise<Measure[]> {
         }),
         ended,
       ])) as StageResult;
-      clearInterval(timer);
       const seconds = (performance.now() - start) / 1000;
       const [{ greedy }] = metrics['results'] as [{ greedy: number }];
       const wrong = Array.from({ length: SIZE.problems }, (_, at) => at).filter(isWrong).length;
@@ -132,6 +131,7 @@ export async function releaseMeasures(): Promise<Measure[]> {
         { name: `${name}: import, plan and verdicts`, value: seconds, unit: 's' },
       ];
     } finally {
+      clearInterval(timer);
       await close();
     }
   } finally {
