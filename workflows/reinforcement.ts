@@ -1,6 +1,7 @@
 import { CancellationScope, continueAsNew } from '@temporalio/workflow';
 import { ActivityFailure, ApplicationFailure } from '@temporalio/common';
 import {
+  PolicyTrained,
   RoundCurriculum,
   RoundRepair,
   roundSettings,
@@ -12,6 +13,7 @@ import {
   type StepCounts,
 } from './contract/index.js';
 import { call } from './lib/activities.js';
+import { onSignal, policyTrainedSignal } from './lib/messages.js';
 import { carriedOver, historyIsLong, stageInput, StageRun } from './lib/stage.js';
 import { alarmOf, alarmText, type SeenRound } from './reward-alarm.js';
 
@@ -98,6 +100,8 @@ function prunedArtifact(error: unknown): string | undefined {
  * this round updates, and they are sampled before the update. So a device samples while programs run. With a second
  * device it also samples while the first one trains. The lag is one update from the second round on, never more,
  * because a round is prepared only when the update of the last round but one is done.
+ *
+ * While a trained policy is on its way to the store, its host samples the next round already.
  *
  * A long history goes on as a new run between two rounds, so that the number of rounds has no limit.
  *
@@ -200,6 +204,15 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   };
   /** The last draw of all. What it made of questions that stay in the round is taken over by the next one. */
   let drawn = carry?.drawn;
+  const planned = (round: number, summary: string, isFirst: boolean): Promise<Produced> => {
+    const programs = config.questions === 'hard' || (curriculum && isFirst) ? inputs.programs : undefined;
+    const earlier = drawn ? { earlier: drawn.plan, rewards: drawn.rewards } : {};
+    return call('reinforcement.plan', doing(round, summary), {
+      config,
+      round,
+      inputs: { questions, programs, hardened, ...earlier },
+    });
+  };
   const drawing = async (
     round: number,
     policy: ArtifactRef,
@@ -208,17 +221,10 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   ): Promise<Round & { incomplete?: Draw }> => {
     const named = (what: string): string => (again ? `${what}, drawn again ${again.number}` : what);
     const isFirst = drawn === undefined;
-    const programs = config.questions === 'hard' || (curriculum && isFirst) ? inputs.programs : undefined;
     // The first two rounds begin together. Requests of one workflow task may reach a device in any order. The
     // programs of the round that is trained first could then run last. So a plan waits until the rollouts before it
     // are asked for, also where a pause keeps them.
-    const planning = asked.then(() =>
-      call('reinforcement.plan', doing(round, named('plan')), {
-        config,
-        round,
-        inputs: { questions, programs, hardened, ...(drawn ? { earlier: drawn.plan, rewards: drawn.rewards } : {}) },
-      }),
-    );
+    const planning = asked.then(() => planned(round, named('plan'), isFirst));
     let tellAsked = (): void => undefined;
     asked = new Promise((resolve) => {
       tellAsked = resolve;
@@ -281,6 +287,8 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     const { reward } = roundSettings(config, round);
     const isJudged = reward.testsWeight > 0 || watch !== undefined;
     const takenOver = (earlier: ArtifactRef | undefined) => (earlier ? { earlier } : {});
+    // What was sampled ahead is in the store then.
+    if (early?.round === round) await early.ended;
     const sampling = withWeights(() =>
       run.interruptible(() => {
         const calling = call('reinforcement.rollouts', doing(round, named('rollouts')), {
@@ -343,6 +351,31 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     return prepared;
   };
 
+  const scope = new CancellationScope();
+  /** The round whose update runs. */
+  let training: number | undefined;
+  /** The newest sampling that began before its policy was in the store, and whether it made the rollouts. */
+  let early: { round: number; ended: Promise<boolean> } | undefined;
+  // The worker that has trained a policy samples the next round from it while the policy is on its way to the store. That
+  // round finds the rollouts by their key. Where they are not there, it samples as ever.
+  onSignal(policyTrainedSignal, PolicyTrained, ({ round, name }) => {
+    const next = round + (asynchronous ? 2 : 1);
+    // In asynchronous rounds, a curriculum plans that round by rewards that do not exist yet.
+    if (round !== training || next > rounds || (asynchronous && curriculum)) return;
+    const before = early?.round === next ? early.ended : undefined;
+    const sampling = async (): Promise<boolean> => {
+      // Another attempt at the update has told of its policy, too.
+      if (await before) return true;
+      const { ref: plan } = await planned(next, 'plan', drawn === undefined);
+      const options = { ...doing(next, 'rollouts, while the policy is stored'), once: true };
+      const { sampled } = await run.interruptible(() =>
+        call('reinforcement.ahead', options, { config, round: next, name, inputs: { plan } }),
+      );
+      return sampled;
+    };
+    early = { round: next, ended: scope.run(sampling).catch(() => false) };
+  });
+
   const madeAgain = new Map<string, Promise<Produced>>();
   const makeAgain = (policy: string): Promise<Produced> => {
     const running =
@@ -403,6 +436,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
       await run.gate();
       if (historyIsLong()) {
         const prepared = await next;
+        await early?.ended;
         await pruning;
         // A continued run knows of no pause: it starts when the pause is over.
         await run.gate();
@@ -419,7 +453,9 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
       const prepared = next ?? prepare(round, current);
       next = asynchronous && round < rounds ? ahead(round + 1, current) : undefined;
       const consumed = { policy: current, reference, ...(await prepared) };
+      training = round;
       const updated = counted('update', round, await withWeights(() => update(round, consumed)));
+      training = undefined;
       policy = updated.ref;
       metrics = updated.metrics;
       anyNew ||= !updated.reused;
@@ -429,15 +465,14 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     }
     await pruning;
   };
-  const scope = new CancellationScope();
   try {
     await scope.run(train);
   } catch (error) {
-    // A round that is prepared ahead holds a device. It must not go on for a stage that has failed. What is cancelled
+    // A round that is prepared or sampled ahead holds a device. It must not go on for a stage that has failed. What is cancelled
     // is waited for: what it still asks for comes before the end of the run, or the server refuses both.
-    if (next) {
+    if (next || early) {
       scope.cancel();
-      await CancellationScope.nonCancellable(() => Promise.allSettled([next, ...besides]));
+      await CancellationScope.nonCancellable(() => Promise.allSettled([next, early?.ended, ...besides]));
     }
     throw error;
   }

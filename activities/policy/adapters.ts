@@ -9,7 +9,7 @@ import type { Services } from '../runtime/services.js';
 const ADAPTERS_FILE = 'adapter_model.safetensors';
 
 /** Folders of a policy on this host. */
-interface PolicyFolders {
+export interface PolicyFolders {
   /** A whole model. */
   model: string;
   /** The adapters on top of it. */

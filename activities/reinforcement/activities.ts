@@ -4,8 +4,9 @@
  * on
  * twice.
  */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import {
   ArtifactRef,
@@ -13,6 +14,7 @@ import {
   CurriculumRow,
   gateFaults,
   judgedTests,
+  MESSAGES,
   metricsOf,
   ProgramRow,
   ReinforcementConfig,
@@ -30,12 +32,16 @@ import {
   VerdictRow,
   VerifierRow,
   type FilteredQuestionRow,
+  type ManifestFile,
+  type PolicyTrained,
   type Produced,
   type RewardModelGate,
   type StepName,
 } from '../../workflows/contract/index.js';
 import { collect, count, groupedBy } from '../artifacts/collections.js';
-import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
+import { artifactDigest, deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
+import { folderBytes } from '../artifacts/files.js';
+import { refOf } from '../artifacts/manifests.js';
 import { produce, restore, type Product } from '../artifacts/produce.js';
 import {
   Documents,
@@ -56,11 +62,18 @@ import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
 import { evaluateCalls, faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
-import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
+import {
+  cancellationSignal,
+  currentProducer,
+  leaveDevice,
+  log,
+  reportProgress,
+  signalWorkflow,
+} from '../runtime/context.js';
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
-import { generate } from '../policy/generate.js';
-import { materialisePolicy } from '../policy/adapters.js';
+import { generate, type Answer } from '../policy/generate.js';
+import { materialisePolicy, type PolicyFolders } from '../policy/adapters.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
@@ -88,6 +101,17 @@ interface PlanInputs extends Record<string, ArtifactRef | undefined> {
   /** With a curriculum: the plan before, of this round or of the last one, and its rewards. */
   earlier?: ArtifactRef | undefined;
   rewards?: ArtifactRef | undefined;
+}
+
+/** What sampling reads besides the policy. */
+interface AskedInputs extends Record<string, ArtifactRef | undefined> {
+  plan: ArtifactRef;
+  /** What the draw or the turn before has. */
+  earlier?: ArtifactRef | undefined;
+}
+
+interface RolloutInputs extends AskedInputs {
+  policy: ArtifactRef;
 }
 
 /** What a policy update consumes. */
@@ -129,6 +153,32 @@ const MOST_HELD = 20;
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
+
+/** Bytes from which on a policy is told of before the store has it. Smaller ones are sent in less than a second. */
+const AHEAD_BYTES = 100_000_000;
+/** How often who sampled ahead looks whether the store has the policy. */
+const STORED_LOOK_MS = 1000;
+
+/** A policy that an update is sending to the store. */
+interface Sending {
+  /** Of its manifest. */
+  key: string;
+  /** What samples from it, with its own `files`. */
+  folders: PolicyFolders;
+  files: string;
+  /** Who needs the files: the update that sends it, and who samples from it. */
+  users: number;
+  /** Once it is hashed. */
+  digest?: string;
+}
+
+/** A plan's prompts, and the answers to those that have none yet. */
+interface Asked {
+  planned: RoundPromptRow[];
+  kept: RolloutRow[];
+  turns: Map<string, RepairPromptRow>;
+  answers: Answer[];
+}
 
 /** Share of the answers that the limit of tokens cut. */
 function shareOfTruncated(rollouts: readonly Pick<RolloutRow, 'promptIds' | 'finish'>[]): number {
@@ -246,13 +296,13 @@ function onThisHost(round: number, storeStateEvery: number): PrunedDocument {
   };
 }
 
-/** `reinforcement.gate`, `.plan`, `.rollouts`, `.judge`, `.repair`, `.score`, `.reward`, `.update`. */
+/** `reinforcement.gate`, `.plan`, `.rollouts`, `.ahead`, `.judge`, `.repair`, `.score`, `.reward`, `.update`. */
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
   const documents = new Documents(store, MODEL_DOCUMENTS);
   /** One artifact of a round, under the key that the step's definition says. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
-    name: Exclude<StepName<'reinforcement'>, 'prune' | 'gate'>,
+    name: Exclude<StepName<'reinforcement'>, 'ahead' | 'prune' | 'gate'>,
     { round, inputs, config: unparsed, again = false }: RoundInput<I> & { again?: boolean },
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
@@ -291,6 +341,152 @@ export function reinforcementActivities(services: Services) {
   }
 
   const rows = <T>(ref: ArtifactRef, schema: z.ZodType<T>): Promise<T[]> => collect(store.rowsOf(ref, schema));
+
+  /**
+   * Asks a policy a plan's prompts, or those of its repair turn. What `earlier` has, from the draw or the turn before, is
+   * taken over.
+   */
+  async function asked(
+    config: ReinforcementConfig,
+    { round, inputs: { plan, earlier } }: RoundInput<AskedInputs>,
+    policy: PolicyFolders,
+  ): Promise<Asked> {
+    const planned = await rows(plan, RoundPromptRow);
+    const before = groupedBy(earlier ? await rows(earlier, RolloutRow) : [], ({ questionId }) => questionId);
+    const kept = planned.flatMap(({ questionId }) => before.get(questionId) ?? []);
+    const prompts = planned.filter(({ questionId }) => !before.has(questionId));
+    const turns = new Map((await repairPrompts(store, plan)).map((prompt) => [prompt.repairs, prompt]));
+    const byQuestion = new Map(planned.map((prompt) => [prompt.questionId, prompt]));
+    const { device } = await models.versions();
+    const { temperature, topP, maxNewTokens } = config;
+    const answers = await generate(
+      services,
+      [
+        ...prompts.map(({ questionId, question, language, seeds }) => ({
+          ...{ id: questionId, prompt: promptOf(question, '', language), n: seeds.length, seeds },
+          ...{ temperature, topP, maxNewTokens },
+        })),
+        ...[...turns.values()].map(({ repairs, questionId, messages, seed }) => {
+          const { question, language } = byQuestion.get(questionId)!;
+          return {
+            ...{ id: repairs, prompt: { ...promptOf(question, '', language), messages }, n: 1, seeds: [seed] },
+            ...{ temperature, topP, maxNewTokens },
+          };
+        }),
+      ],
+      {
+        engine: config.engine,
+        ...policy,
+        maxRows: config.execution.maxRows,
+        logProbs: wantsLogProbabilities(config, device ?? 'cpu'),
+        signal: cancellationSignal(),
+        onProgress: (done, total) => reportProgress({ done, total, message: `round ${round}: rollouts` }),
+      },
+    );
+    leaveDevice();
+    return { planned, kept, turns, answers };
+  }
+
+  /** The rollouts of a round, of what `asking` gives where the store has none. */
+  const rollouts = async (
+    input: RoundInput<RolloutInputs>,
+    asking: (config: ReinforcementConfig) => Promise<Asked & { seconds?: number }>,
+  ): Promise<Produced> =>
+    step(
+      'rollouts',
+      input,
+      async (config) => {
+        const { plan, policy, earlier } = input.inputs;
+        const { planned, kept, turns, answers, seconds } = await asking(config);
+        const sampled = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => {
+          const turn = turns.get(id);
+          return {
+            id: rowId('r', plan.digest, policy.digest, id, index),
+            questionId: turn?.questionId ?? id,
+            index: turn?.index ?? index,
+            text,
+            finish: finish === 'promptTooLong' ? 'length' : finish,
+            promptIds,
+            completionIds,
+            ...(logProbs ? { logProbs } : {}),
+            ...(turn ? { turn: turn.turn, repairs: turn.repairs } : {}),
+          };
+        });
+        // Those of a question stand together.
+        const all = groupedBy([...kept, ...sampled], ({ questionId }) => questionId);
+        const rollouts = planned.flatMap(({ questionId }) => all.get(questionId) ?? []);
+        const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
+        // Of all draws: groups that were replaced have cost as much as the others.
+        const drawn = earlier ? RolloutMetrics.parse((await store.manifest(earlier)).metrics) : NO_ROLLOUTS;
+        return {
+          files: [file],
+          rows: rollouts.length,
+          metrics: {
+            rollouts: drawn.rollouts + sampled.length,
+            tokens: drawn.tokens + sampled.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
+            truncated: drawn.truncated + sampled.filter(({ finish }) => finish === 'length').length,
+          },
+          ...(seconds === undefined ? {} : { seconds }),
+        };
+      },
+      await engines[ReinforcementConfig.parse(input.config).engine].versions(),
+    );
+
+  /** Policies that this process has trained and is sending to the store, by a name that the stage is told. */
+  const sending = new Map<string, Sending>();
+
+  /**
+   * Stores the files of a policy by `send`. Where that takes a while, the stage is told of the policy before. Without an
+   * answer, the next round waits for the store.
+   */
+  async function offering(
+    { rounds, execution }: ReinforcementConfig,
+    round: number,
+    { key, output, state, below }: { key: string; output: string; state: string; below: string | undefined },
+    send: () => Promise<ManifestFile[]>,
+  ): Promise<ManifestFile[]> {
+    const { aheadBytes = AHEAD_BYTES } = execution;
+    const bytes = (await folderBytes(output)) + (await folderBytes(state));
+    if (aheadBytes === null || bytes < aheadBytes || round === rounds) return send();
+    const files = await store.spoolPath('.trained');
+    await store.linkFolder(output, files);
+    const folders = below === undefined ? { model: files } : { model: below, adapter: files };
+    const about: Sending = { key: objectKeys.manifest('policy', key), folders, files, users: 1 };
+    const name = basename(files);
+    sending.set(name, about);
+    try {
+      await signalWorkflow(MESSAGES.policyTrained, { round, name } satisfies PolicyTrained).catch((error: unknown) => {
+        log().warn(`the stage was not told that round ${round} has its policy: ${String(error)}`);
+      });
+      const sent = await send();
+      about.digest = artifactDigest('policy', sent);
+      return sent;
+    } finally {
+      await released(about);
+    }
+  }
+
+  /** Gives back the files of a policy that is being sent. Who is the last one removes them. */
+  async function released(about: Sending): Promise<void> {
+    about.users -= 1;
+    if (about.users > 0) return;
+    sending.delete(basename(about.files));
+    await rm(about.files, { recursive: true, force: true });
+  }
+
+  /**
+   * Waits until the store has the policy of an update, and gives it; undefined where that is not the one that was
+   * sampled from. An update that fails is tried again, and a stage that ends cancels this.
+   */
+  async function stored(about: Sending, round: number): Promise<ArtifactRef | undefined> {
+    for (;;) {
+      const manifest = await store.findManifest(about.key);
+      if (manifest) return manifest.digest === about.digest ? refOf(manifest) : undefined;
+      if (about.users === 1 && about.digest === undefined) return undefined;
+      reportProgress({ done: 0, total: 0, message: `round ${round}: sampled, the policy is on its way to the store` });
+      await sleep(STORED_LOOK_MS, undefined, { signal: cancellationSignal() });
+    }
+  }
 
   async function* trainPrograms(ref: ArtifactRef): AsyncGenerator<ProgramRow> {
     for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
@@ -421,85 +617,36 @@ export function reinforcementActivities(services: Services) {
         };
       }),
 
+    /** The rollouts of a round. */
+    'reinforcement.rollouts': (input: RoundInput<RolloutInputs>): Promise<Produced> =>
+      rollouts(input, async (config) => asked(config, input, await materialisePolicy(store, input.inputs.policy))),
+
     /**
-     * Answers to a plan's prompts, or to those of its repair turn. What `earlier` has, from the draw or the turn before,
-     * is taken over.
+     * The rollouts of a round from a policy that this process has trained, while its update hashes and sends it. They are
+     * stored once the policy is, so that nothing in the store comes from what is not there. Another process has no such
+     * policy, and samples nothing.
      */
-    'reinforcement.rollouts': async (
-      input: RoundInput<{ plan: ArtifactRef; policy: ArtifactRef; earlier?: ArtifactRef | undefined }>,
-    ): Promise<Produced> =>
-      step(
-        'rollouts',
-        input,
-        async (config) => {
-          const { earlier } = input.inputs;
-          const planned = await rows(input.inputs.plan, RoundPromptRow);
-          const before = groupedBy(earlier ? await rows(earlier, RolloutRow) : [], ({ questionId }) => questionId);
-          const kept = planned.flatMap(({ questionId }) => before.get(questionId) ?? []);
-          const prompts = planned.filter(({ questionId }) => !before.has(questionId));
-          const turns = new Map(
-            (await repairPrompts(store, input.inputs.plan)).map((prompt) => [prompt.repairs, prompt]),
-          );
-          const byQuestion = new Map(planned.map((prompt) => [prompt.questionId, prompt]));
-          const { device } = await models.versions();
-          const { temperature, topP, maxNewTokens } = config;
-          const answers = await generate(
-            services,
-            [
-              ...prompts.map(({ questionId, question, language, seeds }) => ({
-                ...{ id: questionId, prompt: promptOf(question, '', language), n: seeds.length, seeds },
-                ...{ temperature, topP, maxNewTokens },
-              })),
-              ...[...turns.values()].map(({ repairs, questionId, messages, seed }) => {
-                const { question, language } = byQuestion.get(questionId)!;
-                return {
-                  ...{ id: repairs, prompt: { ...promptOf(question, '', language), messages }, n: 1, seeds: [seed] },
-                  ...{ temperature, topP, maxNewTokens },
-                };
-              }),
-            ],
-            {
-              engine: config.engine,
-              ...(await materialisePolicy(store, input.inputs.policy)),
-              maxRows: config.execution.maxRows,
-              logProbs: wantsLogProbabilities(config, device ?? 'cpu'),
-              signal: cancellationSignal(),
-              onProgress: (done, total) => reportProgress({ done, total, message: `round ${input.round}: rollouts` }),
-            },
-          );
-          leaveDevice();
-          const sampled = answers.map(({ id, index, text, finish, promptIds, completionIds, logProbs }): RolloutRow => {
-            const turn = turns.get(id);
-            return {
-              id: rowId('r', input.inputs.plan.digest, input.inputs.policy.digest, id, index),
-              questionId: turn?.questionId ?? id,
-              index: turn?.index ?? index,
-              text,
-              finish: finish === 'promptTooLong' ? 'length' : finish,
-              promptIds,
-              completionIds,
-              ...(logProbs ? { logProbs } : {}),
-              ...(turn ? { turn: turn.turn, repairs: turn.repairs } : {}),
-            };
-          });
-          // Those of a question stand together.
-          const all = groupedBy([...kept, ...sampled], ({ questionId }) => questionId);
-          const rollouts = planned.flatMap(({ questionId }) => all.get(questionId) ?? []);
-          const file = await store.putRows('rows.jsonl', RolloutRow, rollouts);
-          // Of all draws: groups that were replaced have cost as much as the others.
-          const drawn = earlier ? RolloutMetrics.parse((await store.manifest(earlier)).metrics) : NO_ROLLOUTS;
-          return {
-            files: [file],
-            rows: rollouts.length,
-            metrics: {
-              rollouts: drawn.rollouts + sampled.length,
-              tokens: drawn.tokens + sampled.reduce((sum, { completionIds }) => sum + completionIds.length, 0),
-              truncated: drawn.truncated + sampled.filter(({ finish }) => finish === 'length').length,
-            },
-          };
-        },
-        await engines[ReinforcementConfig.parse(input.config).engine].versions(),
-      ),
+    'reinforcement.ahead': async ({
+      name,
+      ...input
+    }: RoundInput<AskedInputs> & { name: string }): Promise<{ sampled: boolean }> => {
+      const about = sending.get(name);
+      if (!about) return { sampled: false };
+      about.users += 1;
+      try {
+        const began = performance.now();
+        const config = roundSettings(ReinforcementConfig.parse(input.config), input.round);
+        const answered = await asked(config, input, about.folders);
+        const seconds = (performance.now() - began) / 1000;
+        const policy = await stored(about, input.round);
+        if (!policy) return { sampled: false };
+        const inputs = { ...input.inputs, policy };
+        await rollouts({ ...input, inputs }, () => Promise.resolve({ ...answered, seconds }));
+        return { sampled: true };
+      } finally {
+        await released(about);
+      }
+    },
 
     'reinforcement.judge': (
       input: RoundInput<{ plan: ArtifactRef; rollouts: ArtifactRef; earlier?: ArtifactRef | undefined }>,
@@ -790,6 +937,7 @@ export function reinforcementActivities(services: Services) {
             const reference = await store.materialise(input.inputs.reference);
             const previous = input.round > 1 ? { resumeState: join(adapter ?? policy, TRAINING_STATE) } : {};
             const output = join(work, 'policy');
+            const state = join(work, TRAINING_STATE);
             const { execution, seed, temperature, rounds } = config;
             const { warmupRatio, endWeight = 1, lora, ...algorithm } = config.algorithm;
             const correction = correctionOf(
@@ -802,7 +950,7 @@ export function reinforcementActivities(services: Services) {
               reference,
               rollouts: path,
               output,
-              state: join(work, TRAINING_STATE),
+              state,
               ...previous,
               ...folders,
               ...(correction.cap === undefined ? {} : { importanceCap: correction.cap }),
@@ -828,10 +976,12 @@ export function reinforcementActivities(services: Services) {
             // What is made again is asked for by somebody who lacks it.
             const { storeStateEvery = 1 } = execution;
             const isSent = 'again' in given || input.round % storeStateEvery === 0 || input.round === rounds;
-            const files = [
+            const send = async (): Promise<ManifestFile[]> => [
               ...(await store.putFolder(output)),
-              ...(await store.putFolder(join(work, TRAINING_STATE), `${TRAINING_STATE}/`, { sent: isSent })),
+              ...(await store.putFolder(state, `${TRAINING_STATE}/`, { sent: isSent })),
             ];
+            const about = { key, output, state, below: lora ? policy : undefined };
+            const files = 'again' in given ? await send() : await offering(config, input.round, about, send);
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
             add('rounds', 1, {});

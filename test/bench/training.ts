@@ -17,12 +17,12 @@ import { stageOverhead } from './stage-overhead.js';
 import { pythonMeasures } from './python.js';
 import type { Surroundings } from './surroundings.js';
 import { report, type Measure } from './table.js';
-import { waiting, WAITING_DEVICES } from './waiting.js';
+import { ahead, waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting, update, memory, sharding, overhead, ends (may be given several times)
-  --rounds N    rounds of the waiting part, in each mode (6)
+  --only NAME   only this part: waiting, ahead, update, memory, sharding, overhead, ends (may be given several times)
+  --rounds N    rounds of the parts waiting and ahead, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
   --tokens N    tokens of the one row of the memory part (2048)
@@ -54,6 +54,7 @@ async function main(): Promise<void> {
   if (!device) throw new Error(`--device is ${values.device}: the devices are ${WAITING_DEVICES.join(', ')}.`);
   const parts: Record<string, (surroundings: Surroundings) => Promise<Measure[]>> = {
     waiting: (surroundings) => waiting(surroundings, rounds, device),
+    ahead: (surroundings) => ahead(surroundings, rounds),
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
     memory: async () => pythonMeasures('step_memory', ['--tokens', String(tokens)]),
     sharding: async () => pythonMeasures('sharding', []),

@@ -6,8 +6,8 @@
  * says when it worked. A real one samples and trains a model of random weights.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { roundsOf } from '../../activities/artifacts/pruning.js';
 import { deviceWaiting, manifestsOfRounds, timeLine } from '../../activities/report/timeline.js';
@@ -26,9 +26,9 @@ const DEVICES = {
     questions: 8,
     samples: 4,
     config: {},
-    model: (folder: string): void => {
+    model: (folder: string, bytes = 0): void => {
       mkdirSync(folder);
-      writeFileSync(join(folder, 'config.json'), '{"fake": true}');
+      writeFileSync(join(folder, 'config.json'), JSON.stringify({ fake: true, bytes }));
     },
   },
   // About as long on an H100 as a round of the fake device, in a model of 0.14 billion parameters.
@@ -57,16 +57,56 @@ const DEVICES = {
 export type WaitingDevice = keyof typeof DEVICES;
 export const WAITING_DEVICES = Object.keys(DEVICES) as WaitingDevice[];
 
+/** What rounds are compared: settings by a name. */
+type Modes = Readonly<Record<string, { config: object; bar?: number }>>;
+
+/** How long the device waits in synchronous and in asynchronous rounds. */
+export function waiting(surroundings: Surroundings, rounds: number, device: WaitingDevice): Promise<Measure[]> {
+  return compared(surroundings, rounds, device, {
+    synchronous: { config: {} },
+    asynchronous: { config: { asynchronous: {} }, bar: WAITING_BAR },
+  });
+}
+
+/** Bytes of the fake device's policies in {@link ahead}; their optimizer's state has twice as many. */
+const LARGE_POLICY = 256 * 1024 * 1024;
+
+/** What it wins that the next round is sampled while its policy is on its way to the store. */
+export async function ahead(surroundings: Surroundings, rounds: number): Promise<Measure[]> {
+  const modes = {
+    'sampled once it is stored': { config: { execution: { aheadBytes: null } } },
+    'sampled ahead': { config: {} },
+  };
+  const measures = await compared(surroundings, rounds, 'fake', modes, LARGE_POLICY);
+  const [waits, samples] = measures.filter(({ unit }) => unit === 's').map(({ value }) => value) as [number, number];
+  return [
+    ...measures,
+    {
+      ...{
+        name: 'a round that is sampled ahead, to one that is not',
+        value: samples / waits,
+        unit: '',
+        bar: 1,
+        at: 'most',
+      },
+      note: `policies of ${LARGE_POLICY / 2 ** 20} MiB, with three times as much to store`,
+    },
+  ];
+}
+
 /** Measures of `rounds` rounds in each mode, one after the other on the same worker. */
-export async function waiting(
+async function compared(
   { client, store, environment, home }: Surroundings,
   rounds: number,
   name: WaitingDevice,
+  modes: Modes,
+  policyBytes?: number,
 ): Promise<Measure[]> {
   const device = DEVICES[name];
-  const model = join(home, 'policy');
-  device.model(model);
-  const questions = join(home, 'waiting-questions.jsonl');
+  const folder = mkdtempSync(join(home, 'waiting-'));
+  const model = join(folder, 'policy');
+  device.model(model, policyBytes);
+  const questions = join(folder, 'questions.jsonl');
   const row = (index: number): FilteredQuestionRow => ({
     id: `q-${index}`,
     seedId: `s-${index}`,
@@ -90,7 +130,7 @@ export async function waiting(
       .map((line) => JSON.parse(line) as { op: RoundStep['step']; from: number; to: number })
       .map(({ op, from, to }) => ({ step: op, from, to }));
 
-  const queue = 'waiting';
+  const queue = basename(folder);
   const workers = startWorker(queue, {
     ...environment,
     ACECODER_SANDBOX_PYTHON: environment['ACECODER_PYTHON']!,
@@ -101,7 +141,7 @@ export async function waiting(
   try {
     const measures: Measure[] = [];
     // Another seed gives other programs: equal ones would have their verdicts already.
-    for (const mode of ['synchronous', 'asynchronous'] as const) {
+    for (const [seed, [mode, { config: more, bar }]] of Object.entries(modes).entries()) {
       const before = worked().length;
       const config = {
         ...device.config,
@@ -109,12 +149,12 @@ export async function waiting(
         promptsPerRound: device.questions,
         samplesPerPrompt: device.samples,
         limits: { cpuSecondsPerTest: 2, cpuSecondsPerProgram: 4 },
-        seed: mode === 'synchronous' ? 1 : 2,
-        ...(mode === 'asynchronous' ? { asynchronous: {} } : {}),
+        seed: seed + 1,
+        ...more,
       };
       const result = (await client.workflow.execute('reinforcement', {
         taskQueue: queue,
-        workflowId: `waiting-${mode}-${Date.now()}`,
+        workflowId: `waiting-${seed}-${Date.now()}`,
         args: [
           {
             inputs: {
@@ -138,7 +178,7 @@ export async function waiting(
           name: `${mode}: waiting of the device`,
           value: own,
           unit: '',
-          ...(mode === 'asynchronous' ? { bar: WAITING_BAR, at: 'most' } : {}),
+          ...(bar === undefined ? {} : { bar, at: 'most' }),
           note:
             `${name} device, ${rounds} rounds; by its artifacts ${deviceWaiting(steps).toFixed(3)}; ` + gaps(onDevice),
         },

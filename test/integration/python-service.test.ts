@@ -5,8 +5,11 @@ import { existsSync, mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { trainingSettings } from '../../activities/runtime/checkpoints.js';
 import { cancellationSignal } from '../../activities/runtime/context.js';
+import { OPERATIONS } from '../../activities/runtime/operations.js';
 import { PythonService, type PythonServiceOptions } from '../../activities/runtime/python-service.js';
+import { ReinforcementConfig } from '../../workflows/contract/index.js';
 import { root, venvPython } from '../../infra/setup/paths.mjs';
 import { processTree } from '../../workers/gpu-launcher.js';
 import { Attempt, failureOf } from '../fixtures/attempt.js';
@@ -255,6 +258,35 @@ describe('the model runtime', () => {
     expect(() => createServices({ env: { ACECODER_PROCESSES: processes } })).toThrow(
       `ACECODER_PROCESSES is ${processes}; it is the number of processes`,
     );
+  });
+});
+
+describe('the fake device of the benches', () => {
+  it('speaks the protocol of the model runtime', async () => {
+    const fake = new PythonService(OPERATIONS, {
+      ...{ ...optionsOf(GUARD_SECONDS), name: 'fake-device', pythonPath: join(root, 'workers') },
+      ...{ args: [join(root, 'test/fixtures/fake_device.py')] },
+    });
+    open.push(fake as unknown as PythonService<typeof ECHO>);
+    const at = (name: string): string => join(folder, name);
+    mkdirSync(at('fake-model'));
+    writeFileSync(join(at('fake-model'), 'config.json'), '{"seconds": 0, "bytes": 1000}');
+    const source = { kind: 'folder', path: at('fake-model') } as const;
+    await fake.call('checkModel', { source });
+    await fake.call('importModel', { source, output: at('imported') });
+    writeFileSync(at('requests'), `${JSON.stringify({ id: 'q', seeds: [1, 2] })}\n`);
+    const sampled = { model: at('imported'), requests: at('requests'), output: at('answers'), maxRows: 1 };
+    expect(await fake.call('sample', sampled)).toEqual({ rows: 2, tokens: 2 });
+    writeFileSync(at('rollouts'), `${JSON.stringify({ id: 'r' })}\n`);
+    const { algorithm, execution } = ReinforcementConfig.parse({});
+    const { warmupRatio: _ratio, endWeight = 1, lora: _lora, ...method } = algorithm;
+    const updated = await fake.call('updatePolicy', {
+      ...{ policy: at('imported'), reference: at('imported'), rollouts: at('rollouts'), checkpoints: at('none') },
+      ...{ output: at('updated'), state: at('state') },
+      config: { ...method, endWeight, seed: 1, temperature: 1, maxNewTokens: 8, ...trainingSettings(execution) },
+    });
+    expect(updated.trainedIds).toEqual(['r']);
+    expect(readFileSync(join(at('state'), 'optimizer.safetensors'))).toHaveLength(2001);
   });
 });
 

@@ -9,6 +9,7 @@ import { stageRecipe, stepRecipe } from '../../activities/artifacts/recipes.js';
 import {
   ArtifactRef,
   canonicalJson,
+  MESSAGES,
   mistake,
   pinned,
   ReinforcementConfig,
@@ -19,6 +20,7 @@ import {
   type ForkSource,
   type Given,
   type Metrics,
+  type PolicyTrained,
   type Produced,
   type RoundCurriculum,
   type RoundRepair,
@@ -27,7 +29,7 @@ import {
 } from '../../workflows/contract/index.js';
 import { SimulatedEndpoint } from './endpoint.js';
 import type { BugName } from './planted-bugs.js';
-import { ActivityFails, type Attempt } from './server.js';
+import { ActivityFails, ActivityWaits, type Attempt } from './server.js';
 
 /** Optimizer steps between two checkpoints. */
 export const STEPS_PER_CHECKPOINT = 2;
@@ -98,6 +100,9 @@ interface Plan {
   mends?: { rollouts: string[]; turn: number };
 }
 
+/** Inputs of an update that decide what its training begins with. */
+const UPDATE_INPUTS = ['policy', 'reference', 'rewards'] as const;
+
 /** Draws after the first one of a round that a curriculum may make. */
 const MOST_DRAWS = 3;
 
@@ -134,6 +139,10 @@ export class SimulatedActivities {
   /** Calls by activity. */
   readonly calls = new Map<string, number>();
   readonly trainedRounds: TrainedRound[] = [];
+  /** Policies that workers are sending, by the names that they have told. */
+  readonly #sending = new Map<string, ArtifactRef>();
+  /** Keys of rollouts that were stored before their policy was. */
+  readonly sampledFromNothing: string[] = [];
   /** Workflows that have begun to make a stage's artifact, by the stage's key. */
   readonly begun = new Map<string, Set<string>>();
   /** What a workflow made while another one made it too. */
@@ -565,10 +574,16 @@ export class SimulatedActivities {
     const refs = Object.fromEntries(
       Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
     );
+    if (step === 'ahead') return this.#ahead(attempt, given);
     const recipe = this.#roundRecipe(config, step, refs, round);
     const key = objectKeys.manifest(recipe.kind, stageKey(recipe));
     if (step === 'update') return this.#update(attempt, config, recipe, refs, round);
-    if (['rollouts', 'merge'].includes(step) && !this.artifacts.has(key)) this.#needFiles(refs['policy']!);
+    if (step === 'rollouts') {
+      const policy = refs['policy']!;
+      if (policy.kind === 'policy' && !this.artifacts.has(policy.key)) this.sampledFromNothing.push(key);
+    }
+    if (['rollouts', 'merge'].includes(step) && !this.artifacts.has(key) && !this.bugs.has('aheadOfPolicy'))
+      this.#needFiles(refs['policy']!);
     return this.#produce(attempt, recipe, refs, () => {
       const content = this.#roundContent(step, config, refs, round, attempt);
       const rollouts = config.promptsPerRound * config.samplesPerPrompt;
@@ -581,9 +596,19 @@ export class SimulatedActivities {
     });
   }
 
+  /** Sampling from a policy that is being sent. It stores its rollouts once the policy is stored. */
+  #ahead(attempt: Attempt, { config, round, inputs, name }: RoundInput & { name?: string }): { sampled: boolean } {
+    const policy = this.#sending.get(name ?? '');
+    if (!policy) return { sampled: false };
+    if (!this.artifacts.has(policy.key) && !this.bugs.has('aheadOfPolicy')) throw new ActivityWaits();
+    const input: RoundInput = { config, round, inputs: { ...inputs, policy } };
+    this.#round({ ...attempt, name: 'reinforcement.rollouts', input }, 'rollouts');
+    return { sampled: true };
+  }
+
   #roundRecipe(config: ReinforcementConfig, step: string, refs: Record<string, ArtifactRef>, round: number): Recipe {
     const { steps } = STAGE.reinforcement;
-    const definition = steps[step as Exclude<keyof typeof steps, 'prune' | 'gate'>];
+    const definition = steps[step as Exclude<keyof typeof steps, 'ahead' | 'prune' | 'gate'>];
     const named = this.bugs.has('planWithoutRound') && step === 'plan' ? 0 : round;
     return stepRecipe('reinforcement', step, definition, config, refs, { round: named });
   }
@@ -618,6 +643,24 @@ export class SimulatedActivities {
     }
   }
 
+  /** What an update tells before its policy is stored; undefined where it is stored already. */
+  told({ name: activity, input }: Attempt): { signal: string; payload: PolicyTrained } | undefined {
+    const { config: given, round, inputs } = input as RoundInput;
+    if (activity !== 'reinforcement.update' || (inputs as unknown) === undefined) return undefined;
+    const config = ReinforcementConfig.parse(given);
+    const refs = inputs as Record<string, ArtifactRef>;
+    const recipe = this.#roundRecipe(config, 'update', refs, round);
+    if (this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)))) return undefined;
+    const { trained } = this.#content(refs['rewards']!) as { trained: string[] };
+    const { batchSize, epochs } = config.algorithm;
+    const rows = Array.from({ length: epochs }, () => trained).flat();
+    let digest = sha256(canonicalJson(UPDATE_INPUTS.map((each) => refs[each]!.digest)));
+    for (const batch of batchesOf(rows, batchSize)) digest = sha256(`${digest}/${batch.join()}`);
+    const name = `trained-${this.#sending.size}`;
+    this.#sending.set(name, refOf(recipe, digest));
+    return { signal: MESSAGES.policyTrained, payload: { round, name } };
+  }
+
   #update(
     attempt: Attempt,
     config: ReinforcementConfig,
@@ -638,11 +681,8 @@ export class SimulatedActivities {
     const rewards = (stored?.content ?? this.#content(refs['rewards']!)) as { trained: string[] };
     const { batchSize, epochs } = config.algorithm;
     const rows = Array.from({ length: epochs }, () => rewards.trained).flat();
-    const training = this.#optimize(attempt, stageKey(recipe), rows, batchSize, [
-      refs['policy']!.digest,
-      refs['reference']!.digest,
-      refs['rewards']!.digest,
-    ]);
+    const start = UPDATE_INPUTS.map((each) => refs[each]!.digest);
+    const training = this.#optimize(attempt, stageKey(recipe), rows, batchSize, start);
     if (attempt.share < 1) return undefined;
     const trained = training.steps.flat();
     const planned = this.#rolloutsOf(config, this.artifacts.get(refs['rollouts']!.key)!.inputs);

@@ -20,6 +20,10 @@ export const BUGS = {
   staleRewards: { what: 'an update reads the newest reward file, not that of its round' },
   storeOverwrites: { what: 'the store makes again what it has' },
   seedOfAttempt: { what: 'rollouts depend on the attempt' },
+  aheadOfPolicy: {
+    what: 'rollouts that are sampled ahead are stored before their policy is',
+    workflow: 'reinforcement',
+  },
   planWithoutRound: { what: 'the key of a plan lacks the round' },
   checkpointOfAnotherUpdate: { what: 'checkpoints have one name for all updates' },
   shardsCountedByAttempt: { what: 'a shard that is done twice counts twice' },

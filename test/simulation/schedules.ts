@@ -314,6 +314,7 @@ export class Simulator {
     const activities = new SimulatedActivities(() => shards);
     const server = new Server(this.code, 0, (attempt) => activities.run(attempt), NO_FAULTS);
     server.finds = (attempt) => activities.finds(attempt);
+    server.tells = (attempt) => activities.told(attempt);
     server.start(workflow, ID, [input]);
     await server.run();
     const outcome = server.outcomes.get(ID);
@@ -367,6 +368,7 @@ class ScheduleRun {
       only,
     });
     this.server.finds = (attempt) => this.#activities.finds(attempt);
+    this.server.tells = (attempt) => this.#activities.told(attempt);
     this.server.onScheduled = (workflowId, activity) => this.#scheduled(workflowId, activity);
     this.server.onChild = (workflowId) => this.#childAsked(workflowId);
     this.server.onBegin = (workflowId) => void this.#pausedStages.delete(workflowId);
@@ -803,7 +805,7 @@ class ScheduleRun {
   }
 
   #wrongWork(): void {
-    const { trainedRounds, made, madeTogether, efforts, endpoint } = this.#activities;
+    const { trainedRounds, sampledFromNothing, made, madeTogether, efforts, endpoint } = this.#activities;
     const add = (text: string): void => void this.#violations.add(text);
     for (const workflowId of this.server.trainedAtOnce) add(`two gangs of ${workflowId} train at once`);
     for (const { round, trained, planned } of trainedRounds) {
@@ -814,6 +816,7 @@ class ScheduleRun {
       if ([...new Set(trained)].sort().join() !== wanted.join())
         add(`${name} trains other rows than its plan less the recorded drops`);
     }
+    for (const key of sampledFromNothing) add(`${key} is sampled from a policy that is not stored`);
     for (const [key, times] of made) if (times > 1) add(`${key} is made ${times} times`);
     // Cells of the run before a reset go on.
     if (this.what.workflow === 'sweep' && !this.server.happened.has('reset done'))

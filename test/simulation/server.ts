@@ -63,6 +63,12 @@ export class ActivityFails extends Error {
   }
 }
 
+/** What an attempt waits for has not come: it looks again, and the worker takes other work meanwhile. */
+export class ActivityWaits extends Error {}
+
+/** Milliseconds from one look of an attempt that waits to the next. */
+const LOOK_MS = 1000;
+
 /** How likely what goes wrong is, each from 0 to 1. */
 export interface Faults {
   /** Of an attempt: the worker dies in the middle. */
@@ -268,6 +274,8 @@ export class Server {
   readonly trainedAtOnce: string[] = [];
   /** Whether an attempt finds its result in the store. */
   finds: (attempt: Attempt) => boolean = () => false;
+  /** What an attempt tells its workflow before it ends: a signal with its payload. */
+  tells: (attempt: Attempt) => { signal: string; payload: unknown } | undefined = () => undefined;
   #ids = 0;
 
   constructor(
@@ -980,12 +988,16 @@ export class Server {
         share: namedRandom(this.seed, `share ${name}`).next(),
       });
     const duration = this.pace?.takes({ ...asked, share: 1 }) ?? drawn;
+    this.#tellsEarly(run, { ...asked, share: 1 }, { name, within: duration * share });
+    const isElsewhere = asked.name === 'reinforcement.ahead' && namedRandom(this.seed, `host ${name}`).chance(0.2);
     const isCurrent = (): boolean => run.activities.get(activity.seq) === activity && activity.epoch === epoch;
     const again = (failure?: Failure): void => {
       leave();
       if (!isCurrent()) return;
       if (!run.open) return void run.activities.delete(activity.seq);
       if (activity.cancelled) return this.#activityCancelled(run, activity);
+      if (attempt === activity.command.scheduleActivity!.retryPolicy?.maximumAttempts)
+        return this.#resolve(run, activity, { failed: { failure: failure ?? timeoutFailure('HEARTBEAT') } });
       if (failure) activity.lastFailure = failure;
       this.#attempt(run, activity, Math.min(5000, 1000 * 2 ** Math.min(attempt - 1, 6)));
     };
@@ -1020,17 +1032,38 @@ export class Server {
         again(failureOf(new ActivityFails(random.pick(ANY_RETRIED), 'from the seed')));
         return;
       }
-      try {
-        if (fate === 'final') throw new ActivityFails(activity.doomed!, 'from the seed');
-        const result = work(1);
-        leave();
-        this.#resolve(run, activity, { completed: { result: payloadOf(result) } });
-      } catch (error) {
-        if (!(error instanceof ActivityFails)) throw error;
-        if (FAILURES[error.type] !== 'final') return again(failureOf(error));
-        leave();
-        this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
-      }
+      const end = (): void => {
+        if (!isCurrent() || !run.open) return leave();
+        try {
+          if (fate === 'final') throw new ActivityFails(activity.doomed!, 'from the seed');
+          const result = isElsewhere ? { sampled: false } : work(1);
+          leave();
+          this.#resolve(run, activity, { completed: { result: payloadOf(result) } });
+        } catch (error) {
+          if (error instanceof ActivityWaits) {
+            leave();
+            if (activity.cancelled) return this.#activityCancelled(run, activity);
+            return this.timeline.after(LOOK_MS, end);
+          }
+          if (!(error instanceof ActivityFails)) throw error;
+          if (FAILURES[error.type] !== 'final') return again(failureOf(error));
+          leave();
+          this.#resolve(run, activity, { failed: { failure: failureOf(error) } });
+        }
+      };
+      end();
+    });
+  }
+
+  /** An attempt tells its workflow something at a time of the seed, whether it ends or dies. */
+  #tellsEarly(run: Run, asked: Attempt, { name, within }: { name: string; within: number }): void {
+    const random = namedRandom(this.seed, `tells ${name}`);
+    if (asked.name !== 'reinforcement.update' || !random.chance(0.7)) return;
+    this.timeline.after(Math.ceil(within * random.next()), () => {
+      const told = run.open ? this.tells(asked) : undefined;
+      if (!told) return;
+      this.count('told early');
+      this.#signal(run.workflowId, told.signal, [payloadOf(told.payload)]);
     });
   }
 
@@ -1165,7 +1198,7 @@ export class Server {
     try {
       work();
     } catch (error) {
-      if (!(error instanceof ActivityFails)) throw error;
+      if (!(error instanceof ActivityFails || error instanceof ActivityWaits)) throw error;
     }
   }
 

@@ -156,6 +156,7 @@ export const MESSAGES = {
   pause: 'pause',
   resume: 'resume',
   stageProgress: 'stageProgress',
+  policyTrained: 'policyTrained',
   gangLeader: 'gangLeader',
   gang: 'gang',
 } as const;
@@ -163,6 +164,13 @@ export const MESSAGES = {
 /** What a stage tells its experiment with the signal `stageProgress`. */
 export const StageProgressMessage = z.strictObject({ stage: z.enum(STAGES), progress: StageProgress });
 export type StageProgressMessage = z.infer<typeof StageProgressMessage>;
+
+/**
+ * What a policy update tells its stage with the signal `policyTrained`: its worker has the policy under a name, and the
+ * store does not yet.
+ */
+export const PolicyTrained = z.strictObject({ round: z.number().int().positive(), name: z.string().min(1).max(200) });
+export type PolicyTrained = z.infer<typeof PolicyTrained>;
 
 /**
  * What the update `retryStage` takes.

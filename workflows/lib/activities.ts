@@ -1,7 +1,7 @@
 /**
  * Workflows call activities here: by name, on the queue of the kind of worker that the work needs.
  *
- * But for the members of a gang, no activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit
+ * But for the members of a gang and for work that a workflow does without, no activity has `maximumAttempts`. A heartbeat timeout counts as an attempt, so a limit
  * would turn killed workers into failures. An error that no retry can mend is `nonRetryable`. Everything else is
  * idempotent by its key.
  */
@@ -49,17 +49,20 @@ export interface CallOptions {
   summary: string;
   /** Shards that the activity goes through. A seal's time follows from it. */
   shards?: number | undefined;
+  /** Whether it has one attempt, because the workflow does without it. */
+  once?: boolean;
   /** The member of a gang that the activity is. Its workflow begins a gang again as a whole. */
   gang?: GangMember | undefined;
 }
 
+const ONE_ATTEMPT = { maximumAttempts: 1 };
 /** Before all other work of a queue. */
 const FIRST = 1;
 
 /** How the activity of a gang's member differs: it has one attempt, and its end is waited for. */
 function ofGang({ member, waitSeconds }: GangMember): ActivityOptions {
   return {
-    retry: { maximumAttempts: 1 },
+    retry: ONE_ATTEMPT,
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     ...(member > 0 ? { scheduleToStartTimeout: `${waitSeconds}s`, priority: { priorityKey: FIRST } } : {}),
   };
@@ -67,7 +70,7 @@ function ofGang({ member, waitSeconds }: GangMember): ActivityOptions {
 
 function proxy(
   name: ActivityName,
-  { deviceClass, summary, shards, gang }: CallOptions,
+  { deviceClass, summary, shards, once, gang }: CallOptions,
 ): (input: unknown) => Promise<unknown> {
   const role = ACTIVITIES[name];
   // The pipeline queue's name is the base of the others, so that two deployments can share a namespace.
@@ -78,7 +81,7 @@ function proxy(
     heartbeatTimeout: `${HEARTBEAT_TIMEOUT_SECONDS}s`,
     // A cancelled request waits for the replies that are on their way, so that the next request finds them stored.
     ...(role === 'llm' ? { cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED } : {}),
-    retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
+    retry: once ? ONE_ATTEMPT : { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '5s' },
     summary: (gang ? `${summary}, host ${gang.member + 1} of ${gang.members}` : summary).slice(0, 200),
     ...(gang ? ofGang(gang) : {}),
   })[name]!;

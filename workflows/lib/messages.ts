@@ -8,6 +8,7 @@ import {
   type ExperimentStatus,
   type ForkSource,
   type GangLeader,
+  type PolicyTrained,
   type Resume,
   type RetryStage,
   type StageProgress,
@@ -45,6 +46,7 @@ export const resumeUpdate = defineUpdate<string, [Resume]>(MESSAGES.resume);
 export const abandonUpdate = defineUpdate<string, [Abandon]>(MESSAGES.abandon);
 export const pauseSignal = defineSignal<[PauseMessage?]>(MESSAGES.pause);
 export const resumeSignal = defineSignal<[PauseMessage?]>(MESSAGES.resume);
+export const policyTrainedSignal = defineSignal<[PolicyTrained]>(MESSAGES.policyTrained);
 export const gangSignal = defineSignal<[GangLeader]>(MESSAGES.gangLeader);
 /** The token of the attempt that runs. */
 export const gangQuery = defineQuery<string | undefined>(MESSAGES.gang);

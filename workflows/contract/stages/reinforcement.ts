@@ -286,6 +286,13 @@ const RoundSettings = z
               'trained, and where that host is lost, the rounds since the last stored one are trained again from ' +
               'their stored rollouts; absent: 1',
           ),
+        aheadBytes: count
+          .nullable()
+          .optional()
+          .describe(
+            'the worker that has trained a policy of so many bytes or more, with the state of its optimizer, samples the ' +
+              'next round from its own files while it sends them; null: never; absent: 100000000',
+          ),
       })
       .prefault({})
       .describe(EXECUTION),
@@ -729,6 +736,8 @@ export const reinforcement = defineStage({
       code: [OWN, 'workers/runtime/adapters.py', 'workers/runtime/models.py'],
       semantics: updateSemantics,
     }),
+    // It makes what `rollouts` makes, under the key of that.
+    ahead: { queue: 'gpu', version: 1, code: [] },
     prune: { queue: 'pipeline', version: 1, code: [] },
     gate: { queue: 'pipeline', version: 1, code: [] },
   },
