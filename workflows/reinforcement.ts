@@ -7,13 +7,16 @@ import {
   roundSettings,
   RoundWatch,
   type ArtifactRef,
+  type GangMember,
   type Metrics,
   type Produced,
   type StageResult,
   type StepCounts,
 } from './contract/index.js';
 import { call } from './lib/activities.js';
+import { byGang } from './lib/gang.js';
 import { onSignal, policyTrainedSignal } from './lib/messages.js';
+import type { UpdateInput } from '../activities/reinforcement/activities.js';
 import { carriedOver, historyIsLong, stageInput, StageRun } from './lib/stage.js';
 import { alarmOf, alarmText, type SeenRound } from './reward-alarm.js';
 
@@ -149,7 +152,7 @@ function prunedArtifact(error: unknown): string | undefined {
 export async function reinforcement(input: unknown, given?: Carry): Promise<StageResult> {
   const carry = carriedOver(given);
   const run = new StageRun('reinforcement');
-  const { inputs, config } = await stageInput('reinforcement', input, carry !== undefined);
+  const { inputs, config, settings } = await stageInput('reinforcement', input, carry !== undefined);
   const { questions, hardened } = inputs;
   const { rounds, execution, asynchronous, referenceRefresh, watch, curriculum, repair } = config;
   const { rewardModelGate: gate } = config;
@@ -360,8 +363,7 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
   // round finds the rollouts by their key. Where they are not there, it samples as ever.
   onSignal(policyTrainedSignal, PolicyTrained, ({ round, name }) => {
     const next = round + (asynchronous ? 2 : 1);
-    // In asynchronous rounds, a curriculum plans that round by rewards that do not exist yet.
-    if (round !== training || next > rounds || (asynchronous && curriculum)) return;
+    if (round !== training || next > rounds) return;
     const before = early?.round === next ? early.ended : undefined;
     const sampling = async (): Promise<boolean> => {
       // Another attempt at the update has told of its policy, too.
@@ -376,26 +378,27 @@ export async function reinforcement(input: unknown, given?: Carry): Promise<Stag
     early = { round: next, ended: scope.run(sampling).catch(() => false) };
   });
 
+  /** A policy update, on one host or on several together. */
+  const updating = (summary: string, input: UpdateInput): Promise<Produced> => {
+    const { deviceClass, hosts, hostsWaitSeconds: waitSeconds } = settings.execution();
+    const asking = (gang?: GangMember): Promise<Produced> =>
+      call(
+        'reinforcement.update',
+        { deviceClass, summary, gang },
+        { ...input, ...(gang ? { gang } : {}) },
+      ) as Promise<Produced>;
+    return hosts === 1 ? asking() : byGang({ members: hosts, waitSeconds, progress: () => run.done }, asking);
+  };
   const madeAgain = new Map<string, Promise<Produced>>();
   const makeAgain = (policy: string): Promise<Produced> => {
     const running =
       madeAgain.get(policy) ??
-      withWeights(() =>
-        run.interruptible(() =>
-          call(
-            'reinforcement.update',
-            { deviceClass: execution.deviceClass, summary: 'policy update, made again' },
-            { config, again: policy },
-          ),
-        ),
-      );
+      withWeights(() => run.interruptible(() => updating('policy update, made again', { config, again: policy })));
     madeAgain.set(policy, running);
     return running;
   };
   const update = (round: number, consumed: Round & { policy: ArtifactRef; reference: ArtifactRef }) =>
-    run.interruptible(() =>
-      call('reinforcement.update', doing(round, 'policy update'), { config, round, inputs: consumed }),
-    );
+    run.interruptible(() => updating(`round ${round}: policy update`, { config, round, inputs: consumed }));
   /** Does work that needs policies. A pruned policy is made again first, from the first round on if it must be. */
   const withWeights = async <T>(work: () => Promise<T>): Promise<T> => {
     const tried = new Set<string>();

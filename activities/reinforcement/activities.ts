@@ -12,6 +12,7 @@ import {
   ArtifactRef,
   CurriculumDraw,
   CurriculumRow,
+  follows,
   gateFaults,
   judgedTests,
   MESSAGES,
@@ -32,6 +33,7 @@ import {
   VerdictRow,
   VerifierRow,
   type FilteredQuestionRow,
+  type GangMember,
   type ManifestFile,
   type PolicyTrained,
   type Produced,
@@ -70,6 +72,7 @@ import {
   reportProgress,
   signalWorkflow,
 } from '../runtime/context.js';
+import { trainingIn } from '../runtime/gang.js';
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
 import { generate, type Answer } from '../policy/generate.js';
@@ -122,6 +125,9 @@ export interface UpdateAgain {
   config: unknown;
   again: string;
 }
+
+/** What a policy update is asked: that of a round, or one that is made again. */
+export type UpdateInput = RoundInput<UpdateInputs> | UpdateAgain;
 
 /** Which rounds are looked at: of a long stage, those about which something has changed. */
 export interface PruneInput {
@@ -300,6 +306,22 @@ function onThisHost(round: number, storeStateEvery: number): PrunedDocument {
 export function reinforcementActivities(services: Services) {
   const { store, models, engines, sandbox } = services;
   const documents = new Documents(store, MODEL_DOCUMENTS);
+  /** The settings of a step of a round, its inputs, and its key as its definition says. */
+  function recipeOf<I extends Record<string, ArtifactRef | undefined>>(
+    name: Exclude<StepName<'reinforcement'>, 'ahead' | 'prune' | 'gate'>,
+    { round, inputs, config: unparsed }: RoundInput<I>,
+  ) {
+    const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
+    const refs = Object.fromEntries(
+      Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
+    );
+    return {
+      config,
+      refs,
+      recipe: stepRecipe('reinforcement', name, STAGE.reinforcement.steps[name], config, refs, { round }),
+    };
+  }
+
   /** One artifact of a round, under the key that the step's definition says. */
   async function step<I extends Record<string, ArtifactRef | undefined>>(
     name: Exclude<StepName<'reinforcement'>, 'ahead' | 'prune' | 'gate'>,
@@ -307,12 +329,7 @@ export function reinforcementActivities(services: Services) {
     make: (config: ReinforcementConfig, key: string) => Promise<Product>,
     versions: Record<string, string> = {},
   ): Promise<Produced> {
-    const config = roundSettings(ReinforcementConfig.parse(unparsed), round);
-    const refs = Object.fromEntries(
-      Object.entries(inputs).filter((entry): entry is [string, ArtifactRef] => entry[1] !== undefined),
-    );
-    const definition = STAGE.reinforcement.steps[name];
-    const recipe = stepRecipe('reinforcement', name, definition, config, refs, { round });
+    const { config, refs, recipe } = recipeOf(name, { round, inputs, config: unparsed });
     const { kind } = recipe;
     const standing = again ? await store.findManifest(objectKeys.manifest(kind, stageKey(recipe))) : undefined;
     if (
@@ -903,12 +920,13 @@ export function reinforcementActivities(services: Services) {
     /**
      * The policy update of a round. What is trained equals the plan's rollouts minus the recorded drops, or it fails.
      */
-    'reinforcement.update': async (given: RoundInput<UpdateInputs> | UpdateAgain): Promise<Produced> => {
+    'reinforcement.update': async ({
+      gang,
+      ...given
+    }: UpdateInput & { gang?: GangMember }): Promise<Produced | undefined> => {
       const input = 'again' in given ? await madeAgain(given) : given;
-      const produced = await step(
-        'update',
-        input,
-        (config, key) =>
+      const updated = (config: ReinforcementConfig, key: string): Promise<Product> =>
+        trainingIn(services, gang, key, (trainer) =>
           withWorkFolder(store, async (work) => {
             const rollouts = new Map(
               (await rows(input.inputs.rollouts, RolloutRow)).map((rollout) => [rollout.id, rollout]),
@@ -944,7 +962,7 @@ export function reinforcementActivities(services: Services) {
               config,
               [...rollouts.values()].some(({ logProbs }) => logProbs !== undefined),
             );
-            const result = await train({ store, models }, key, 'updatePolicy', (folders) => ({
+            const result = await train(trainer, key, 'updatePolicy', (folders) => ({
               policy,
               ...(adapter === undefined ? {} : { adapter }),
               reference,
@@ -965,6 +983,7 @@ export function reinforcementActivities(services: Services) {
                 ...(lora ? { lora: { ...lora, base: input.inputs.reference.digest } } : {}),
               },
             }));
+            if (follows(gang)) return { files: [], metrics: {} };
             const expected = trained.map(({ id }) => id).sort();
             const actual = [...new Set(result.trainedIds)].sort();
             if (JSON.stringify(actual) !== JSON.stringify(expected)) {
@@ -981,7 +1000,7 @@ export function reinforcementActivities(services: Services) {
               ...(await store.putFolder(state, `${TRAINING_STATE}/`, { sent: isSent })),
             ];
             const about = { key, output, state, below: lora ? policy : undefined };
-            const files = 'again' in given ? await send() : await offering(config, input.round, about, send);
+            const files = 'again' in given || gang ? await send() : await offering(config, input.round, about, send);
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
             add('rounds', 1, {});
@@ -1009,8 +1028,13 @@ export function reinforcementActivities(services: Services) {
               },
             };
           }),
-        await models.versions(),
-      );
+        );
+      if (follows(gang)) {
+        const { config, recipe } = recipeOf('update', input);
+        await updated(config, stageKey(recipe));
+        return undefined;
+      }
+      const produced = await step('update', input, updated, await models.versions());
       if (await store.prunedFailure(produced.ref)) return { ...produced, pruned: true };
       // The next round reads it here. In a folder it stays in the cache, which may be its only place.
       if (!produced.reused && (await store.prunedFailure(produced.ref, { trainingState: true })))

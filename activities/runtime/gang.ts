@@ -35,20 +35,27 @@ export async function produceByGang(
   { recipe, inputs, producer }: { recipe: Recipe; inputs: Record<string, ArtifactRef>; producer: Producer },
   make: (trainer: Trainer, key: string) => Promise<Product | undefined>,
 ): Promise<Produced | undefined> {
-  const { store, models } = services;
-  const gang = given && GangMember.parse(given);
-  if (gang && follows(gang)) {
-    const key = stageKey(recipe);
-    await inGang(services, gang, key, (trainer) => make(trainer, key));
+  const key = stageKey(recipe);
+  if (follows(given)) {
+    await trainingIn(services, given, key, (trainer) => make(trainer, key));
     return undefined;
   }
-  return produce(store, recipe, inputs, producer, async (key) => {
-    const product = await (gang
-      ? inGang(services, gang, key, (trainer) => make(trainer, key))
-      : make({ store, models }, key));
+  return produce(services.store, recipe, inputs, producer, async () => {
+    const product = await trainingIn(services, given, key, (trainer) => make(trainer, key));
     if (!product) throw new Error(`a training of ${recipe.stage} that follows nobody has made nothing`);
     return product;
   });
+}
+
+/** Trains under a key with the worker's model runtime, or with that of a member where it is one of a gang. */
+export async function trainingIn<T>(
+  services: Services,
+  given: GangMember | undefined,
+  key: string,
+  work: (trainer: Trainer) => Promise<T>,
+): Promise<T> {
+  const { store, models } = services;
+  return given ? inGang(services, GangMember.parse(given), key, work) : work({ store, models });
 }
 
 /** Runs `work` with the model runtime of a member, and ends that afterwards. */

@@ -4,7 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import type { StageResult } from '../../workflows/contract/index.js';
+import { roundsOf } from '../../activities/artifacts/pruning.js';
+import { writeRows } from '../../activities/artifacts/rows.js';
+import { FilteredQuestionRow, type StageResult } from '../../workflows/contract/index.js';
+import { artifactsOf, firstRun, micro, rowsOf } from '../fixtures/chain.js';
 import { countedSteps, gangPairs, gangTraining, memberProcesses, newestStep } from '../fixtures/gang.js';
 import { artifactStore, attemptsOf, SHARED_QUEUE, startWorkflow, workerProcess } from '../fixtures/harness.js';
 import { until } from '../fixtures/until.js';
@@ -102,5 +105,47 @@ describe('a training on two hosts', () => {
     );
     const [one, other] = (await Promise.all(handles.map((handle) => handle.result()))) as StageResult[];
     expect(one!.ref.digest).toBe(other!.ref.digest);
+  });
+});
+
+describe('policy updates on two hosts', () => {
+  it('make the same policies when either member is killed', async () => {
+    const questions = join(folder, 'questions.jsonl');
+    const { filtering } = artifactsOf(await firstRun());
+    await writeRows(questions, await rowsOf<FilteredQuestionRow>(filtering, FilteredQuestionRow));
+    const { algorithm, ...stage } = micro('gang').stages.reinforcement;
+    const rounds = (options: object): unknown => ({
+      inputs: {
+        questions: { kind: 'filteredQuestions', path: questions },
+        policy: { kind: 'folder', path: inject('model') },
+      },
+      config: {
+        ...{ ...stage, reward: {}, rounds: 2, seed: 21 },
+        algorithm: { ...(algorithm as object), epochs: 20, batchSize: 4, ...options },
+        execution: { deviceClass, hosts: 2, microBatch: 2, checkpointSeconds: 0.001 },
+      },
+    });
+    const policiesOf = async ({ ref }: StageResult) => {
+      const store = artifactStore();
+      return Promise.all([...(await roundsOf(store, ref)).values()].map((each) => store.manifest(each)));
+    };
+    const calm = await policiesOf((await (await startWorkflow('reinforcement', rounds({}))).result()) as StageResult);
+    expect(calm).toHaveLength(2);
+    for (const { metrics } of calm) expect(metrics['environments']).toMatchObject([{ processes: 2, hosts: 2 }]);
+
+    // Its default, written down, gives updates keys of their own, and leaves what they make untouched.
+    const handle = await startWorkflow('reinforcement', rounds({ endWeight: 1 }));
+    let token = '';
+    for (const member of [0, 1]) {
+      const found = await atWork(member, 0, token);
+      process.kill(found.pid, 'SIGKILL');
+      ({ token } = found);
+    }
+    const killed = await policiesOf((await handle.result()) as StageResult);
+    expect(killed.map(({ stageKey }) => stageKey)).not.toEqual(calm.map(({ stageKey }) => stageKey));
+    expect(killed.map(({ digest }) => digest)).toEqual(calm.map(({ digest }) => digest));
+    expect(killed.map(({ metrics }) => metrics['steps'])).toEqual(calm.map(({ metrics }) => metrics['steps']));
+    const attempts = (await attemptsOf(handle)).filter(({ type }) => type === 'reinforcement.update');
+    expect(attempts.length, 'two for each round, and two for each kill').toBeGreaterThanOrEqual(8);
   });
 });

@@ -248,6 +248,13 @@ export class SimulatedActivities {
 
   /** Whether the result of a training is in the store. */
   finds({ name, input }: Attempt): boolean {
+    if (name === 'reinforcement.update') {
+      const given = input as RoundInput | { config: unknown; again: string };
+      if ('again' in given) return this.artifacts.has(given.again) && !this.pruned.has(given.again);
+      const refs = given.inputs as Record<string, ArtifactRef>;
+      const recipe = this.#roundRecipe(ReinforcementConfig.parse(given.config), 'update', refs, given.round);
+      return this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));
+    }
     const { config, inputs } = input as { config: unknown; inputs: Record<string, ArtifactRef> };
     const recipe = stageRecipe(STAGE[name.split('.')[0] as TrainingStageName], config, inputs);
     return this.artifacts.has(objectKeys.manifest(recipe.kind, stageKey(recipe)));

@@ -98,7 +98,7 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
     algorithm: { batchSize: 2, ...(variant === ADAPTERS ? { lora: {} } : {}) },
     ...(variant === CURRICULUM ? { curriculum: { redraw: {} } } : {}),
     ...(variant === REPAIR ? { repair: { turns: 3 } } : {}),
-    execution: { keepRounds: 1 + (variant % 2), deviceClass: 'train' },
+    execution: { keepRounds: 1 + (variant % 2), ...(variant === GANG ? { hosts: 2 } : { deviceClass: 'train' }) },
   };
   const experiment = microExperiment('simulated', SEEDS.path, POLICY.path) as {
     stages: Record<StageName, Record<string, unknown>>;
@@ -223,7 +223,7 @@ export function caseOf(workflow: SimulatedWorkflow, variant: number): Case {
 }
 const VARIANTS = 6;
 /**
- * The variants whose reward model is trained on two hosts, that choose their questions, behind a gate in experiments,
+ * The variants whose reward model and policy are trained on two hosts, that choose their questions, behind a gate in experiments,
  * that train adapters, and that mend programs which failed.
  */
 const [GANG, CURRICULUM, ADAPTERS, REPAIR] = [1, 2, 4, 5];

@@ -53,13 +53,22 @@ function listen(): void {
   });
 }
 
+/** The gang of this workflow that came last. Two at once would want each other's devices. */
+let last: Promise<unknown> = Promise.resolve();
+
 /**
  * Runs a training by a gang until it has a result, and returns that of the leader. `start` starts the activity of one
- * member.
+ * member. The gangs of a workflow train one after the other.
  *
  * @throws The failure of a member that no retry can mend, or the cancellation of the caller.
  */
-export async function byGang<T>(options: GangOptions, start: (member: GangMember) => Promise<T>): Promise<T> {
+export function byGang<T>(options: GangOptions, start: (member: GangMember) => Promise<T>): Promise<T> {
+  const training = last.then(() => trained(options, start));
+  last = training.catch(() => undefined);
+  return training;
+}
+
+async function trained<T>(options: GangOptions, start: (member: GangMember) => Promise<T>): Promise<T> {
   listen();
   let [failed, missing] = [0, 0];
   let seen = { text: '', progress: -1, times: 0 };

@@ -7,6 +7,7 @@ import {
   count,
   Decoding,
   EXECUTION,
+  hostsExecution,
   limits,
   lowRank,
   maxRows,
@@ -270,6 +271,7 @@ const RoundSettings = z
     execution: z
       .strictObject({
         ...trainingExecution,
+        ...hostsExecution,
         maxRows,
         keepRounds: count
           .nullable()
@@ -312,6 +314,10 @@ const RoundSettings = z
   .refine(({ algorithm: { lora }, execution }) => !lora || execution.sharding === 'none', {
     path: ['execution', 'sharding'],
     error: 'none where algorithm.lora is set: what adapters train needs no sharding',
+  })
+  .refine(({ execution: { hosts = 1, storeStateEvery = 1 } }) => hosts === 1 || storeStateEvery === 1, {
+    path: ['execution', 'storeStateEvery'],
+    error: 'absent or 1 where execution.hosts is above 1: every host needs the state of the round before',
   })
   .refine(({ algorithm: { lora }, referenceRefresh }) => !lora || referenceRefresh === null, {
     path: ['referenceRefresh'],
