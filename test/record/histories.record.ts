@@ -2,6 +2,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import type { WorkflowHandle } from '@temporalio/client';
 import { expect, inject, it } from 'vitest';
 import { roundsOf } from '../../activities/artifacts/pruning.js';
@@ -81,7 +82,7 @@ async function record(name: string, workflowId: string, runId?: string): Promise
     '--output',
     'json',
   );
-  writeFileSync(join(NEXT, `${name}.json`), `${JSON.stringify(sanitise(JSON.parse(history)))}\n`);
+  writeFileSync(join(NEXT, `${name}.json.gz`), gzipSync(JSON.stringify(sanitise(JSON.parse(history))), { level: 9 }));
 }
 
 /** Artifacts of the finished experiment, by stage. */
@@ -242,6 +243,21 @@ it('RL rounds with repair turns', async () => {
   );
   await handle.result();
   await record('reinforcement-repaired', 'repaired');
+});
+
+it('RL rounds that are sampled while their policies are on their way to the store', async () => {
+  const { inputs } = await artifactStore().manifest(artifacts.reinforcement);
+  const { rewardModelGate: _gate, ...reinforcement } = micro().stages.reinforcement;
+  const handle = await startWorkflow(
+    'reinforcement',
+    {
+      inputs: { questions: artifacts.filtering, policy: inputs['reference'] },
+      config: { ...reinforcement, seed: 53, reward: {}, execution: { aheadBytes: 1 } },
+    },
+    { id: 'ahead' },
+  );
+  await handle.result();
+  await record('reinforcement-ahead', 'ahead');
 });
 
 it('a stage that continues as new', async () => {
