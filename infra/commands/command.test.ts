@@ -31,6 +31,16 @@ describe('a command', () => {
     });
   });
 
+  it('says the same of a bench', () => {
+    expect(run('bench', 'simulate', '--schedule', '1')).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^There is no option --schedule\. npm run \S+ -- --help says which there are\.$/),
+    });
+    const { status, stderr } = run('bench', 'training', '--only', 'wating');
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^--only is wating: the parts are waiting, ahead, .*\.$/);
+  });
+
   it('takes ports that are some, and tells causes', () => {
     expect(['0', '8080', undefined].map((text) => portOf('port', text))).toEqual([0, 8080, undefined]);
     expect(() => portOf('ui-port', '70000')).toThrow('--ui-port is "70000": give a port number from 0 to 65535');

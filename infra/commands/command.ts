@@ -24,14 +24,19 @@ function given<const O extends Options>(options: O, args: string[], command: str
   try {
     return parseArgs({ allowPositionals: true, options, args });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const [, option] = /'(--?[^' ]+)/.exec(message) ?? [];
-    if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION' || option === undefined) throw error;
-    const names = Object.keys(options).map((name) => `--${name}`);
-    const meant = didYouMean(option, names) || '.';
-    const help = `${command} -- --help says which there are.`;
-    throw new Error(`There is no option ${option}${meant} ${help}`, { cause: error });
+    const problem = optionProblem(error, command, Object.keys(options));
+    throw problem === undefined ? error : new Error(problem, { cause: error });
   }
+}
+
+/** What is wrong with an option, in a sentence, where an error of `parseArgs` is about one that there is not. */
+export function optionProblem(error: unknown, command: string, options: readonly string[] = []): string | undefined {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const [, option] = /'(--?[^' ]+)/.exec(message) ?? [];
+  if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION' || option === undefined) return undefined;
+  const names = options.map((name) => `--${name}`);
+  const meant = didYouMean(option, names) || '.';
+  return `There is no option ${option}${meant} ${command} -- --help says which there are.`;
 }
 
 /** What stands in a command line: values of the options, and the other words. */

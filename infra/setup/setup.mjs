@@ -658,17 +658,42 @@ export function fail(error) {
   process.exit(1);
 }
 
+const HELP = `npm run setup -- [options]
+
+Installs what is missing. Every other command does so too, for what it needs itself.
+
+  --vllm           the environment of vLLM for GPUs, too
+  --vllm-cpu       the environment of vLLM for CPUs, too
+  --libraries NAME what untrusted programs may import, too: ${Object.keys(LIBRARIES).join(' or ')}
+  --store NAME     the object store: minio, seaweedfs or versitygw; it is remembered
+  --temporal NAME  the Temporal server: dev-server or postgresql; the home's workflows stay with theirs
+  --help           print this`;
+
+/** The options of a command line. */
+function optionsOf() {
+  try {
+    const {
+      values: { 'vllm-cpu': vllmCpu, ...options },
+    } = parseArgs({
+      options: {
+        vllm: { type: 'boolean', default: false },
+        'vllm-cpu': { type: 'boolean', default: false },
+        libraries: { type: 'string' },
+        store: { type: 'string' },
+        temporal: { type: 'string' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    return { ...options, vllmCpu };
+  } catch (error) {
+    // The first sentence; the others are for who writes a command.
+    const [problem] = error.message.split('. ');
+    return fail(new SetupError(`${problem}. npm run setup -- --help says which options there are.`));
+  }
+}
+
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const {
-    values: { 'vllm-cpu': vllmCpu, ...options },
-  } = parseArgs({
-    options: {
-      vllm: { type: 'boolean', default: false },
-      'vllm-cpu': { type: 'boolean', default: false },
-      libraries: { type: 'string' },
-      store: { type: 'string' },
-      temporal: { type: 'string' },
-    },
-  });
-  await setup({ ...options, vllmCpu }).catch(fail);
+  const { help, ...options } = optionsOf();
+  if (help) console.log(HELP);
+  else await setup(options).catch(fail);
 }
