@@ -21,11 +21,12 @@ import { ahead, waiting, WAITING_DEVICES } from './waiting.js';
 
 const HELP = `npm run bench:training -- [options]
 
-  --only NAME   only this part: waiting, ahead, update, memory, sharding, overhead, ends (may be given several times)
+  --only NAME   only this part: waiting, ahead, update, memory, sharding, deltas, overhead, ends (may be given several times)
   --rounds N    rounds of the parts waiting and ahead, in each mode (6)
   --device D    device of the waiting part: fake, which sleeps, or cuda, the GPU of this host (fake)
   --turns N     turns of the update part, in each a step of each side (9)
   --tokens N    tokens of the one row of the memory part (2048)
+  --model DIR   model folder of the deltas part (random weights)
   --steps N     optimizer steps of the overhead part, in each of its four trainings (24)
   --json        one JSON object on the last line
   --help        print this`;
@@ -39,6 +40,7 @@ async function main(): Promise<void> {
       turns: { type: 'string', default: '9' },
       steps: { type: 'string', default: '24' },
       tokens: { type: 'string', default: '2048' },
+      model: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -58,6 +60,7 @@ async function main(): Promise<void> {
     update: async () => pythonMeasures('policy_update', ['--turns', String(turns)]),
     memory: async () => pythonMeasures('step_memory', ['--tokens', String(tokens)]),
     sharding: async () => pythonMeasures('sharding', []),
+    deltas: async () => pythonMeasures('deltas', values.model === undefined ? [] : ['--model', values.model]),
     overhead: (surroundings) => stageOverhead(surroundings, steps),
     ends: async () => pythonMeasures('answer_ends', []),
   };
