@@ -60,7 +60,15 @@ async function input(config: object, aheadBytes: number | null): Promise<object>
       policy: { kind: 'folder', path: inject('model') },
     },
     config: {
-      ...{ ...stage, reward: {}, rounds: ROUNDS, ...others, algorithm: { ...(algorithm as object), ...more } },
+      // No other test has this seed: these rounds come from imported questions, and lead to no seed program.
+      ...{
+        ...stage,
+        reward: {},
+        rounds: ROUNDS,
+        seed: 31,
+        ...others,
+        algorithm: { ...(algorithm as object), ...more },
+      },
       execution: { keepRounds: null, aheadBytes },
     },
   };
@@ -123,7 +131,7 @@ describe('rounds that are sampled ahead', () => {
   });
 
   it.for([
-    { what: 'after kill -9 of the worker that sends', config: { seed: 3 }, kill: true, next: 2 },
+    { what: 'after kill -9 of the worker that sends', config: { seed: 32 }, kill: true, next: 2 },
     { what: 'in asynchronous rounds', config: { asynchronous: {} }, kill: false, next: 3 },
     { what: 'with adapters', config: { algorithm: { lora: { rank: 4 } } }, kill: true, next: 2 },
   ])('do so $what', { tags: 'long' }, check);

@@ -1,13 +1,12 @@
 /** Recorded histories (`npm run histories`) replay on the code as it is, with traces and without. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { gunzipSync } from 'node:zlib';
+import { readdirSync, statSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { DefaultLogger, Runtime, Worker, bundleWorkflowCode } from '@temporalio/worker';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowSpans } from '../../workers/observability/traces.js';
 import { workflowsPath } from '../../workers/plugins/acecoder-plugin.js';
 import * as workflows from '../../workflows/index.js';
-import { HISTORIES, NEXT } from './histories.js';
+import { HISTORIES, historyText, NEXT } from './histories.js';
 
 interface History {
   events: {
@@ -22,8 +21,7 @@ const TASKS_WITHOUT_CACHE = 10;
 
 const names = readdirSync(HISTORIES, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json.gz'));
 const next = readdirSync(NEXT);
-const textOf = (name: string): string => gunzipSync(readFileSync(`${HISTORIES}${name}`)).toString('utf8');
-const historyOf = (name: string): History => JSON.parse(textOf(name)) as History;
+const historyOf = (name: string): History => JSON.parse(historyText(name)) as History;
 const startOf = ({ events: [started] }: History) => started!.workflowExecutionStartedEventAttributes!;
 
 const logger = new DefaultLogger('ERROR');
@@ -57,7 +55,7 @@ describe('recorded histories', () => {
   it('are small, and name no machine', () => {
     expect(next.reduce((sum, name) => sum + statSync(`${NEXT}${name}`).size, 0)).toBeLessThan(500_000);
     for (const name of names) {
-      const text = textOf(name).replace(/"data":"([^"]*)"/g, (_, data: string) =>
+      const text = historyText(name).replace(/"data":"([^"]*)"/g, (_, data: string) =>
         Buffer.from(data, 'base64').toString(),
       );
       expect(

@@ -1,11 +1,11 @@
 /** The simulation itself: its byte model against recorded histories, and a few schedules. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import proto from '@temporalio/proto';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { workflowSpans } from '../../workers/observability/traces.js';
 import { MESSAGES } from '../../workflows/contract/index.js';
-import { HISTORIES, NEXT } from '../replay/histories.js';
+import { HISTORIES, historyText, NEXT } from '../replay/histories.js';
 import { SimulatedActivities } from './activities.js';
 import { difference, inputOf, SCRIPTS, simulatedCourses, type Script } from './conformance.js';
 import { History } from './history.js';
@@ -20,7 +20,7 @@ import { bundledWorkflows, checkSdk, WorkflowCode } from './workflow-vm.js';
 
 type Event = proto.temporal.api.history.v1.IHistoryEvent;
 const recordings = readdirSync(HISTORIES, { recursive: true, encoding: 'utf8' }).filter((name) =>
-  name.endsWith('.json'),
+  name.endsWith('.json.gz'),
 );
 const { EventType } = proto.temporal.api.enums.v1;
 
@@ -138,7 +138,7 @@ function rewrite(history: History, event: Event): void {
 
 /** The last size that the server told, and what the model says there. */
 function sizesOf(name: string): { told: number; modelled: number } | undefined {
-  const { events } = historyFromJSON(JSON.parse(readFileSync(`${NEXT}${name}`, 'utf8')));
+  const { events } = historyFromJSON(JSON.parse(historyText(`next/${name}`)));
   const last = events!.findLastIndex(({ eventType }) => eventType === EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED);
   const before = events!.slice(0, last);
   // A recorded failure has lost its stack trace, which the server counted; and who resets copies another history.
@@ -177,7 +177,7 @@ describe.each([
   });
 
   it.each(recordings)('%s gives the same commands', async (name) => {
-    const { events } = historyFromJSON(JSON.parse(readFileSync(`${HISTORIES}${name}`, 'utf8')));
+    const { events } = historyFromJSON(JSON.parse(historyText(name)));
     const { recorded, simulated } = await compared(code, events!);
     expect(simulated.length).toBeGreaterThan(0);
     expect(simulated).toEqual(recorded);
