@@ -189,6 +189,26 @@ Operation = Callable[[Any, Call], Mapping[str, object]]
 """A function of (params, call). `operations.py` says what each takes and returns."""
 
 
+def spawn_service(module: str, env: Mapping[str, str], own_group: bool = False) -> tuple[int, BinaryIO, int]:
+    """Start a Python module that serves as this one says, by this interpreter, as a child of a service.
+
+    Returns its process id, the unbuffered file that takes its requests, and the descriptor of its replies. With
+    `own_group` it leads a process group of its own.
+    """
+    child_requests, requests = os.pipe()
+    replies, child_replies = os.pipe()
+    command = [sys.executable, "-m", module]
+    # The pipes' numbers lie above 4, because a service has its own 3 and 4 open.
+    actions = [(os.POSIX_SPAWN_DUP2, child_requests, 3), (os.POSIX_SPAWN_DUP2, child_replies, 4)]
+    if own_group:
+        pid = os.posix_spawn(sys.executable, command, env, file_actions=actions, setpgroup=0)
+    else:
+        pid = os.posix_spawn(sys.executable, command, env, file_actions=actions)
+    os.close(child_requests)
+    os.close(child_replies)
+    return pid, os.fdopen(requests, "wb", buffering=0), replies
+
+
 def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
     """The messages of a descriptor until its writer has ended."""
     with os.fdopen(descriptor, "rb") as lines:

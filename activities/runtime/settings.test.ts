@@ -8,8 +8,13 @@ const home = mkdtempSync(join(tmpdir(), 'acecoder-settings-'));
 afterAll(() => rmSync(home, { recursive: true }));
 
 describe('the vLLM engine of a worker', () => {
-  it('takes threads and the settings of vLLM, and no secret', () => {
-    const given = { VLLM_CPU_KVCACHE_SPACE: '2', VLLM_LOGGING_LEVEL: 'INFO', OMP_NUM_THREADS: '2' };
+  it('takes engines, threads and the settings of vLLM, and no secret', () => {
+    const given = {
+      VLLM_CPU_KVCACHE_SPACE: '2',
+      VLLM_LOGGING_LEVEL: 'INFO',
+      OMP_NUM_THREADS: '2',
+      ACECODER_VLLM_ENGINES: '2',
+    };
     expect(
       vllmVariables({
         ...given,

@@ -167,11 +167,12 @@ export function packageFile({ venv }: Settings, module: string, file: string): s
   }
 }
 
-/** What the vLLM engine takes from a worker's environment: threads, and vLLM's own settings but for its secrets. */
+/** What the vLLM engine takes from a worker's environment: engines, threads, and vLLM's settings but for its secrets. */
 export function vllmVariables(env: NodeJS.ProcessEnv): Record<string, string> {
   const named = (name: string): boolean =>
     name === 'OMP_NUM_THREADS' ||
     name === 'ACECODER_TORCH_THREADS' ||
+    name === 'ACECODER_VLLM_ENGINES' ||
     (name.startsWith('VLLM_') && !/KEY|TOKEN|SECRET/.test(name));
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) => (value && named(name) ? [[name, value]] : [])),

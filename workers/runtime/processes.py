@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
 from runtime.gang import MEMBER, MEMBERS, Rendezvous
-from serve import Call, Operation, ServiceError, as_service_error, read_messages, write_message
+from serve import Call, Operation, ServiceError, as_service_error, read_messages, spawn_service, write_message
 
 PROCESSES_HERE = int(os.environ.get("ACECODER_PROCESSES") or 1)
 RANK_HERE = int(os.environ.get("ACECODER_RANK") or 0)
@@ -92,19 +92,10 @@ class OtherProcesses:
 
     def _start(self, rank: int) -> BinaryIO:
         """Start a rank; returns the file that takes its requests."""
-        child_requests, requests = os.pipe()
-        replies, child_replies = os.pipe()
-        # The pipes' numbers lie above 4, because rank 0 has its own 3 and 4 open.
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "runtime"],
-            {**os.environ, "ACECODER_RANK": str(rank), "ACECODER_RENDEZVOUS": str(self._rendezvous)},
-            file_actions=[(os.POSIX_SPAWN_DUP2, child_requests, 3), (os.POSIX_SPAWN_DUP2, child_replies, 4)],
-        )
-        os.close(child_requests)
-        os.close(child_replies)
+        environment = {**os.environ, "ACECODER_RANK": str(rank), "ACECODER_RENDEZVOUS": str(self._rendezvous)}
+        pid, requests, replies = spawn_service("runtime", environment)
         threading.Thread(target=self._listen, args=(rank, pid, replies), name=f"rank {rank}", daemon=True).start()
-        return os.fdopen(requests, "wb", buffering=0)
+        return requests
 
     def _listen(self, rank: int, pid: int, replies: int) -> None:
         """Take the answers of a rank, and end the runtime when it ends."""

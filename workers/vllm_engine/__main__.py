@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
 
 # Read by the libraries while they are imported. The engine runs in this process: its scheduling then depends on the
 # requests alone, and an error of the device arrives here as what it is.
@@ -28,13 +27,8 @@ with importing():
     import vllm
 
     from runtime.models import DEVICE
+    from vllm_engine.engines import end_group
     from vllm_engine.sampling import sample
-
-
-def end_group() -> None:
-    """End the worker processes of an engine on several devices: all are in the group that this process leads."""
-    if os.getpgid(0) == os.getpid():
-        os.killpg(0, signal.SIGKILL)
 
 
 def _take_threads() -> None:

@@ -23,6 +23,7 @@ from operations import SampleParams, SampleProgress, SampleResult
 from runtime.models import DEVICE, INFERENCE_DTYPE, Stamp, out_of_memory, weights_stamp
 from runtime.samples import Endings, Sample, read_samples, write_samples
 from serve import Call, ServiceError
+from vllm_engine.engines import Engines, division, end_group, engines_asked, environments
 
 # The rest is for what the model runtime's process holds without a model.
 DEVICE_MEMORY_SHARE = 0.85
@@ -32,10 +33,12 @@ CPU_CACHE_BYTES = 4 * 2**30
 
 # The one engine of the process, with what it was made of; asleep between calls, its weights in the host's memory.
 _warm: tuple[tuple[str, Stamp, int], LLM] | None = None
+# Engines in processes of their own, in the place of `_warm`.
+_group: Engines | None = None
 
 
 def sample(params: SampleParams, call: Call) -> SampleResult:
-    """Sample programs for the requests of a file; `maxRows` is how many vLLM has in work at once.
+    """Sample programs for the requests of a file; `maxRows` is how many each engine has in work at once.
 
     Raises `InvalidInput` for log-probabilities of a cut nucleus, which vLLM gives after the cut only.
     """
@@ -50,9 +53,12 @@ def sample(params: SampleParams, call: Call) -> SampleResult:
             f"Request {cut[0].request['id']} has topP {cut[0].request['topP']} and wants log-probabilities, which the "
             "engine vllm gives for topP 1 only; set topP to 1 or use the engine transformers.",
         )
-    endings = Endings(_generation_config(path, config), tokenizer)
     # What has ended before it began needs no model.
     open_rows = [row for row in samples if row.finish is None]
+    engines, size = _division(config.get_text_config())
+    if engines > 1:
+        return _several(engines, size).sample(params, len(open_rows), call)
+    endings = Endings(_generation_config(path, config), tokenizer)
     with out_of_memory("maxRows", params["maxRows"]), _engine(path, stamp, params["maxRows"]) as llm:
         ids = llm.enqueue(
             [{"prompt_token_ids": row.prompt} for row in open_rows],
@@ -144,32 +150,35 @@ def _engine(path: str, stamp: Stamp, max_rows: int) -> Iterator[LLM]:
     llm.sleep(level=1)
 
 
-def tensor_parallel_size(config: Any, devices: int) -> int:
-    """Devices over which vLLM cuts a model with this configuration: the most of `devices` that it does not refuse.
+def _division(config: Any) -> tuple[int, int]:
+    """Engines for a model with this configuration, and the devices of each; on a CPU one engine unless told."""
+    devices = torch.cuda.device_count() if DEVICE.type == "cuda" else 0
+    asked = engines_asked(devices)
+    return division(config, devices, asked) if devices else (asked or 1, 1)
 
-    Each device gets as many attention heads and as much of a feed-forward layer, and either whole key-value heads or
-    copies of one. Qwen2.5-Coder has 28 heads at 7B, 12 at 1.5B and 14 at 0.5B, so that eight devices never divide them.
 
-    Example: 28 heads with 4 key-value heads and 18,944 inner values on 8 devices give 4.
-    """
-    heads = config.num_attention_heads
-    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
-    inner = getattr(config, "intermediate_size", None) or 0
+def _several(engines: int, size: int) -> Engines:
+    """That many engines of `size` devices each, started where they do not run yet."""
+    global _group
+    wanted = environments(engines, size, torch.get_num_threads(), DEVICE.type == "cuda")
+    if _group is None or _group.started_as != wanted:
+        _drop()
+        _say_idle(engines * size)
+        _group = Engines(wanted, end_group)
+    return _group
 
-    def divides(size: int) -> bool:
-        shares = key_value_heads % size == 0 or size % key_value_heads == 0
-        return heads % size == 0 and inner % size == 0 and shares
 
-    return next(size for size in range(devices, 0, -1) if divides(size))
+def _say_idle(used: int) -> None:
+    devices = torch.cuda.device_count() if DEVICE.type == "cuda" else used
+    if used < devices:
+        message = f"The heads of the model go onto {used} of {devices} devices; the others stay idle."
+        print(message, file=sys.stderr, flush=True)
 
 
 def _load(path: str, max_rows: int) -> LLM:
     config: Any = AutoConfig.from_pretrained(path, local_files_only=True).get_text_config()
-    devices = torch.cuda.device_count() if DEVICE.type == "cuda" else 1
-    size = tensor_parallel_size(config, devices)
-    if size < devices:
-        message = f"{config.num_attention_heads} heads go onto {size} of {devices} devices; the others stay idle."
-        print(message, file=sys.stderr, flush=True)
+    _, size = _division(config)
+    _say_idle(size)
     try:
         return LLM(
             model=path,
@@ -215,7 +224,10 @@ _ROOM = (
 
 
 def _drop() -> None:
-    global _warm
+    global _group, _warm
+    if _group is not None:
+        _group.close()
+        _group = None
     if _warm is None:
         return
     _warm = None

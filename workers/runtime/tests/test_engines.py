@@ -16,10 +16,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import FUNCTIONS, GUARD_SECONDS, PREFIX, WORKERS, Process, read_jsonl, running, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from vllm_engine import engines
+
+from serve import ServiceError
 
 FAKE_VLLM = WORKERS.parent / "test/fixtures/fake-vllm"
 REAL_VLLM = os.environ.get("ACECODER_TEST_VLLM", "")
@@ -30,8 +34,12 @@ ENGINES: dict[str, Started] = {
     "fake vllm": ("vllm_engine", {"PYTHONPATH": os.pathsep.join(map(str, (FAKE_VLLM, WORKERS)))}, sys.executable),
     "vllm": ("vllm_engine", {}, REAL_VLLM),
 }
+for of_one in ("fake vllm", "vllm"):
+    module, environment, python = ENGINES[of_one]
+    ENGINES[f"two engines of {of_one}"] = module, {**environment, "ACECODER_VLLM_ENGINES": "2"}, python
 needs_real_vllm = pytest.mark.skipif(not REAL_VLLM, reason="the real vLLM is asked by npm run test:vllm")
 VLLMS = ["fake vllm", pytest.param("vllm", marks=needs_real_vllm)]
+SEVERAL = ["two engines of fake vllm", pytest.param("two engines of vllm", marks=needs_real_vllm)]
 N = 2
 
 
@@ -91,12 +99,12 @@ Running = tuple[str, Process, Path]
 """An engine's name, process and log."""
 
 
-@pytest.fixture(scope="module", params=["transformers", *VLLMS])
+@pytest.fixture(scope="module", params=["transformers", *VLLMS, *SEVERAL])
 def process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     log = tmp_path_factory.mktemp("engine") / "log"
     # The fake one starts as the real one does.
     with running(log, *ENGINES[request.param], is_forked=request.param == "transformers") as process:
-        name = request.param.removeprefix("fake ")
+        name = request.param.split()[-1]
         assert name in process.receive()["versions"]
         yield name, process, log
         process.close_requests()
@@ -294,7 +302,7 @@ def test_the_models_context_decides_what_is_too_long_and_not_the_tokenizers(
     assert {row["finish"] for row in over} > {"promptTooLong"}
 
 
-@pytest.mark.parametrize("process", VLLMS, indirect=True)
+@pytest.mark.parametrize("process", [*VLLMS, *SEVERAL], indirect=True)
 def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
     process: Running, engine: Engine, micro_model: Path, tmp_path: Path
 ) -> None:
@@ -305,7 +313,8 @@ def test_vllm_keeps_its_weights_between_calls_and_takes_another_model(
     engine.rows("b.jsonl", model=one, maxNewTokens=4)
     assert engine.rows("c.jsonl", model=other, maxNewTokens=4) == expected
     loads = re.findall(r"Starting to load model (\S+)\.\.\.", log.read_text()[before:])
-    assert loads == [str(one), str(other)]
+    assert list(dict.fromkeys(loads)) == [str(one), str(other)]
+    assert [loads.count(str(model)) for model in (one, other)] == [len(loads) // 2] * 2
 
 
 @pytest.mark.parametrize("vllm", VLLMS)
@@ -348,22 +357,99 @@ def test_the_engine_imports_nothing_that_its_own_environments_lack() -> None:
     subprocess.run([sys.executable, "-c", script, json.dumps(modules)], env=environment, check=True)
 
 
-def test_vllm_cuts_a_model_over_as_many_devices_as_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Heads, key-value heads, inner values of a feed-forward layer, devices; then how many of these are used.
-    cases = [
-        ((28, 4, 18_944, 8), 4),  # Qwen2.5-Coder-7B
-        ((12, 2, 8_960, 8), 4),  # 1.5B
-        ((14, 2, 4_864, 8), 2),  # 0.5B
-        ((40, 8, 27_648, 8), 8),  # 32B
-        ((28, 4, 18_944, 1), 1),
-        ((32, 32, 11_008, 6), 4),
-        ((7, 1, 512, 8), 1),
+def test_vllm_takes_as_many_devices_as_divide_a_model_and_as_many_engines_as_the_rest_allows() -> None:
+    # Heads, key-value heads, inner values of a feed-forward layer, devices, and engines asked for.
+    cases: list[tuple[tuple[int, int, int, int, int | None], tuple[int, int]]] = [
+        ((28, 4, 18_944, 8, None), (2, 4)),  # Qwen2.5-Coder-7B
+        ((28, 4, 18_944, 8, 8), (8, 1)),
+        ((28, 4, 18_944, 8, 1), (1, 4)),
+        ((28, 4, 18_944, 8, 3), (3, 2)),
+        ((12, 2, 8_960, 8, None), (2, 4)),  # 1.5B
+        ((14, 2, 4_864, 8, None), (4, 2)),  # 0.5B
+        ((40, 8, 27_648, 8, None), (1, 8)),  # 32B
+        ((28, 4, 18_944, 1, None), (1, 1)),
+        ((32, 32, 11_008, 6, None), (1, 4)),  # two devices stay idle
+        ((7, 1, 512, 8, None), (8, 1)),
     ]
-    monkeypatch.syspath_prepend(FAKE_VLLM)
-    from vllm_engine.sampling import tensor_parallel_size
-
-    for name in [name for name in sys.modules if name.split(".")[0] in ("vllm", "vllm_engine")]:
-        del sys.modules[name]  # no other test is to find the fake one
-    for (heads, shared, inner, devices), used in cases:
+    for (heads, shared, inner, devices, asked), divided in cases:
         config = SimpleNamespace(num_attention_heads=heads, num_key_value_heads=shared, intermediate_size=inner)
-        assert tensor_parallel_size(config, devices) == used
+        assert engines.division(config, devices, asked) == divided
+
+
+def test_each_engine_has_its_share_of_the_devices_or_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(name: str, *arguments: Any) -> list[str]:
+        return [environment[name] for environment in engines.environments(*arguments)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert shares("CUDA_VISIBLE_DEVICES", 2, 4, 1, True) == ["0,1,2,3", "4,5,6,7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c,GPU-d,GPU-e")
+    assert shares("CUDA_VISIBLE_DEVICES", 2, 2, 1, True) == ["GPU-a,GPU-b", "GPU-c,GPU-d"]
+    assert shares("OMP_NUM_THREADS", 3, 1, 8, False) == ["2"] * 3
+    assert shares("OMP_NUM_THREADS", 3, 1, 2, False) == ["1"] * 3
+    # Engines start no engines.
+    assert shares(engines.ENGINES, 2, 1, 2, False) == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "devices", "message"),
+    [("two", 0, "is 'two'"), ("0", 8, "is '0'"), ("-1", 8, "is '-1'"), ("9", 8, "8 devices"), ("²", 0, "'²'")],
+)
+def test_a_number_of_engines_that_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, devices: int, message: str
+) -> None:
+    monkeypatch.setenv(engines.ENGINES, value)
+    with pytest.raises(ServiceError, match=re.escape(message)) as raised:
+        engines.engines_asked(devices)
+    assert raised.value.type == "InvalidInput"
+    assert engines.ENGINES in str(raised.value)
+
+
+@pytest.mark.parametrize("several", SEVERAL)
+def test_two_engines_sample_the_rows_of_one(
+    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, several: str
+) -> None:
+    rows = []
+    for name in (several.removeprefix("two engines of "), several):
+        module, environment, python = ENGINES[name]
+        with running(tmp_path / f"{name}.log", module, environment, python) as process:
+            process.receive()
+            engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
+            rows.append(engine.rows(f"{name}.jsonl", params={"logProbs": True}))
+            # Fewer requests than engines.
+            one = write_jsonl(tmp_path / "one.jsonl", read_jsonl(Path(sampling_requests(n=N, seeds=[0, 1])))[:1])
+            assert len(engine.rows("one-answer.jsonl", params={"requests": one}, maxNewTokens=40)) == N
+            assert not list(tmp_path.glob(".engines-*"))
+    assert [(row["id"], row["index"]) for row in rows[0]] == [(row["id"], row["index"]) for row in rows[1]]
+    same = [one["completionIds"] == other["completionIds"] for one, other in zip(*rows, strict=True)]
+    # Another batch shape may round a probability differently; the fake one has no batches.
+    assert sum(same) / len(same) > (0.9 if several == "two engines of vllm" else 0.999)
+
+
+def engines_of(process: Process) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.child.pid).children() if "vllm_engine" in child.cmdline()]
+
+
+@pytest.mark.parametrize("killed", ["one engine", "the process of all"])
+def test_no_engine_outlives_another(
+    micro_model: Path, sampling_requests: Callable[..., str], tmp_path: Path, killed: str
+) -> None:
+    module, environment, python = ENGINES["two engines of fake vllm"]
+    with running(tmp_path / "log", module, environment, python) as process:
+        process.receive()
+        engine = Engine("vllm", process, micro_model, tmp_path, sampling_requests)
+        engine.rows("a.jsonl", maxNewTokens=2)
+        both = engines_of(process)
+        assert len(both) == 2
+        engine.send("long.jsonl", maxNewTokens=900, stop=[], temperature=1.5)
+        if killed == "one engine":
+            both[1].kill()
+            _, reply = engine.answer()
+            error = {"type": "RuntimeLost", "message": "Engine 2 of 2 of vLLM was ended by SIGKILL."}
+            assert reply["error"] == error
+            assert process.child.wait(timeout=GUARD_SECONDS) != 0
+        else:
+            process.child.kill()
+            process.child.wait(timeout=GUARD_SECONDS)
+        _, alive = psutil.wait_procs(both, timeout=GUARD_SECONDS)
+        assert not alive
+        assert not (tmp_path / "long.jsonl").exists()

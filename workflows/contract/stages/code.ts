@@ -9,6 +9,7 @@ export const SAMPLE = [
   'workers/runtime/samples.py',
   'workers/runtime/models.py',
   'workers/runtime/conversation.py',
+  'workers/vllm_engine/engines.py',
   'workers/vllm_engine/sampling.py',
 ] as const;
 
