@@ -4,9 +4,8 @@
  * on
  * twice.
  */
-import { readFile, rm } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import {
   ArtifactRef,
@@ -15,7 +14,6 @@ import {
   follows,
   gateFaults,
   judgedTests,
-  MESSAGES,
   metricsOf,
   ProgramRow,
   ReinforcementConfig,
@@ -35,15 +33,12 @@ import {
   type FilteredQuestionRow,
   type GangMember,
   type ManifestFile,
-  type PolicyTrained,
   type Produced,
   type RewardModelGate,
   type StepName,
 } from '../../workflows/contract/index.js';
 import { collect, count, groupedBy } from '../artifacts/collections.js';
-import { artifactDigest, deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
-import { folderBytes } from '../artifacts/files.js';
-import { refOf } from '../artifacts/manifests.js';
+import { deriveSeed, objectKeys, rowId, sha256, stageKey, TRAINING_STATE } from '../artifacts/keys.js';
 import { produce, restore, type Product } from '../artifacts/produce.js';
 import {
   Documents,
@@ -64,14 +59,7 @@ import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
 import { evaluateCalls, faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
-import {
-  cancellationSignal,
-  currentProducer,
-  leaveDevice,
-  log,
-  reportProgress,
-  signalWorkflow,
-} from '../runtime/context.js';
+import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import { trainingIn } from '../runtime/gang.js';
 import type { Services } from '../runtime/services.js';
 import { score, SCORE_SCALE_FILE, ScoreScale } from '../policy/score.js';
@@ -80,6 +68,7 @@ import { materialisePolicy, type PolicyFolders } from '../policy/adapters.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
+import { PoliciesOnTheirWay } from './ahead.js';
 import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { countedPrograms, firstDraw, nextDraw, roundCurriculum, type NextDraw } from './curriculum.js';
 import { hardQuestions } from './hard-questions.js';
@@ -159,24 +148,6 @@ const MOST_HELD = 20;
 
 /** Attempts after which rollouts that the sandbox cannot judge are recorded as such and left out of their groups. */
 const JUDGE_ATTEMPTS = 3;
-
-/** Bytes from which on a policy is told of before the store has it. Smaller ones are sent in less than a second. */
-const AHEAD_BYTES = 100_000_000;
-/** How often who sampled ahead looks whether the store has the policy. */
-const STORED_LOOK_MS = 1000;
-
-/** A policy that an update is sending to the store. */
-interface Sending {
-  /** Of its manifest. */
-  key: string;
-  /** What samples from it, with its own `files`. */
-  folders: PolicyFolders;
-  files: string;
-  /** Who needs the files: the update that sends it, and who samples from it. */
-  users: number;
-  /** Once it is hashed. */
-  digest?: string;
-}
 
 /** A plan's prompts, and the answers to those that have none yet. */
 interface Asked {
@@ -449,61 +420,7 @@ export function reinforcementActivities(services: Services) {
       await engines[ReinforcementConfig.parse(input.config).engine].versions(),
     );
 
-  /** Policies that this process has trained and is sending to the store, by a name that the stage is told. */
-  const sending = new Map<string, Sending>();
-
-  /**
-   * Stores the files of a policy by `send`. Where that takes a while, the stage is told of the policy before. Without an
-   * answer, the next round waits for the store.
-   */
-  async function offering(
-    { rounds, execution }: ReinforcementConfig,
-    round: number,
-    { key, output, state, below }: { key: string; output: string; state: string; below: string | undefined },
-    send: () => Promise<ManifestFile[]>,
-  ): Promise<ManifestFile[]> {
-    const { aheadBytes = AHEAD_BYTES } = execution;
-    const bytes = (await folderBytes(output)) + (await folderBytes(state));
-    if (aheadBytes === null || bytes < aheadBytes || round === rounds) return send();
-    const files = await store.spoolPath('.trained');
-    await store.linkFolder(output, files);
-    const folders = below === undefined ? { model: files } : { model: below, adapter: files };
-    const about: Sending = { key: objectKeys.manifest('policy', key), folders, files, users: 1 };
-    const name = basename(files);
-    sending.set(name, about);
-    try {
-      await signalWorkflow(MESSAGES.policyTrained, { round, name } satisfies PolicyTrained).catch((error: unknown) => {
-        log().warn(`the stage was not told that round ${round} has its policy: ${String(error)}`);
-      });
-      const sent = await send();
-      about.digest = artifactDigest('policy', sent);
-      return sent;
-    } finally {
-      await released(about);
-    }
-  }
-
-  /** Gives back the files of a policy that is being sent. Who is the last one removes them. */
-  async function released(about: Sending): Promise<void> {
-    about.users -= 1;
-    if (about.users > 0) return;
-    sending.delete(basename(about.files));
-    await rm(about.files, { recursive: true, force: true });
-  }
-
-  /**
-   * Waits until the store has the policy of an update, and gives it; undefined where that is not the one that was
-   * sampled from. An update that fails is tried again, and a stage that ends cancels this.
-   */
-  async function stored(about: Sending, round: number): Promise<ArtifactRef | undefined> {
-    for (;;) {
-      const manifest = await store.findManifest(about.key);
-      if (manifest) return manifest.digest === about.digest ? refOf(manifest) : undefined;
-      if (about.users === 1 && about.digest === undefined) return undefined;
-      reportProgress({ done: 0, total: 0, message: `round ${round}: sampled, the policy is on its way to the store` });
-      await sleep(STORED_LOOK_MS, undefined, { signal: cancellationSignal() });
-    }
-  }
+  const onTheirWay = new PoliciesOnTheirWay(store);
 
   async function* trainPrograms(ref: ArtifactRef): AsyncGenerator<ProgramRow> {
     for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
@@ -647,22 +564,19 @@ export function reinforcementActivities(services: Services) {
       name,
       ...input
     }: RoundInput<AskedInputs> & { name: string }): Promise<{ sampled: boolean }> => {
-      const about = sending.get(name);
-      if (!about) return { sampled: false };
-      about.users += 1;
-      try {
-        const began = performance.now();
-        const config = roundSettings(ReinforcementConfig.parse(input.config), input.round);
-        const answered = await asked(config, input, about.folders);
-        const seconds = (performance.now() - began) / 1000;
-        const policy = await stored(about, input.round);
-        if (!policy) return { sampled: false };
-        const inputs = { ...input.inputs, policy };
-        await rollouts({ ...input, inputs }, () => Promise.resolve({ ...answered, seconds }));
-        return { sampled: true };
-      } finally {
-        await released(about);
-      }
+      const began = performance.now();
+      const config = roundSettings(ReinforcementConfig.parse(input.config), input.round);
+      const sampled = await onTheirWay.sampling(
+        name,
+        input.round,
+        async (folders) => {
+          const answered = await asked(config, input, folders);
+          return { ...answered, seconds: (performance.now() - began) / 1000 };
+        },
+        (policy, answered) =>
+          rollouts({ ...input, inputs: { ...input.inputs, policy } }, () => Promise.resolve(answered)),
+      );
+      return { sampled };
     },
 
     'reinforcement.judge': (
@@ -1000,7 +914,8 @@ export function reinforcementActivities(services: Services) {
               ...(await store.putFolder(state, `${TRAINING_STATE}/`, { sent: isSent })),
             ];
             const about = { key, output, state, below: lora ? policy : undefined };
-            const files = 'again' in given || gang ? await send() : await offering(config, input.round, about, send);
+            const files =
+              'again' in given || gang ? await send() : await onTheirWay.offering(config, input.round, about, send);
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
             add('rounds', 1, {});

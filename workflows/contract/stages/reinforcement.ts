@@ -635,7 +635,13 @@ export const reinforcement = defineStage({
       queue: 'gpu',
       version: 1,
       kind: 'rollouts',
-      code: [OWN, ...SAMPLE, 'activities/policy/adapters.ts', 'workers/runtime/adapters.py'],
+      code: [
+        OWN,
+        'activities/reinforcement/ahead.ts',
+        ...SAMPLE,
+        'activities/policy/adapters.ts',
+        'workers/runtime/adapters.py',
+      ],
       // Without a setting the device decides, too, whether rollouts carry log-probabilities. No key may hold that.
       semantics: ({ engine, temperature, topP, maxNewTokens, asynchronous, importanceCap }) => ({
         ...(engine ? { engine } : {}),
