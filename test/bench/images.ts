@@ -4,7 +4,6 @@
  * all run in containers. Root, buildah, podman, runc and debootstrap are needed.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
   cpSync,
@@ -22,9 +21,12 @@ import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { PACKAGE } from '../../activities/runtime/package.js';
+import { lineTeller, parkedText, watch } from '../../infra/commands/progress.js';
+import { startExperiment } from '../../infra/commands/start-experiment.js';
 import { cache, findOnPath, home as acecoderHome, root, venvPython } from '../../infra/setup/paths.mjs';
 import { startStack, stopStack, type Stack } from '../../infra/stack/embedded-stack.js';
 import { createServices } from '../../workers/plugins/services.js';
+import { QUEUES, type ArtifactRef } from '../../workflows/contract/index.js';
 import { microExperiment } from '../fixtures/micro-experiment.js';
 import { microModel, microSeeds } from '../fixtures/micro-model.js';
 import { report, type Measure } from './table.js';
@@ -33,9 +35,10 @@ const HELP = `npm run bench:images [-- options]
 
 Builds the images pipeline, llm and sandbox on a Debian root file system made by debootstrap, prints their sizes and the
 isolation of the sandbox in them, and runs a micro experiment with workers in containers. Its GPU worker is the image
-pipeline with the Python environment of this checkout, as the image gpu takes 6 GB. It needs root, buildah, podman, runc
-and debootstrap.
+pipeline with the Python environment of this checkout. It needs root, buildah, podman, runc and debootstrap.
 
+  --gpu           build the image gpu too, of about 6 GB, and run the GPU worker in it
+  --quickstart    run the experiment of the quickstart to its report, instead of the micro experiment
   --keep          keep the images in the user's cache folder, for another run
   --package FILE  a package that npm pack has made, instead of packing this checkout
   --no-run        build and measure, without the experiment
@@ -43,9 +46,11 @@ and debootstrap.
   --json          one JSON object on the last line
   --help          print this`;
 
-const TARGETS = ['pipeline', 'llm', 'sandbox'] as const;
+/** Images of a role each. */
+type Target = 'pipeline' | 'llm' | 'sandbox' | 'gpu';
 /** Megabytes (10^6 bytes), uncompressed. */
-const MOST: Partial<Record<(typeof TARGETS)[number], number>> = { pipeline: 400, sandbox: 450 };
+const MOST: Partial<Record<Target, number>> = { pipeline: 400, sandbox: 450 };
+const ROLES = ['pipeline', 'llm', 'sandbox'] as const;
 const PROGRAMS = ['buildah', 'podman', 'runc', 'debootstrap', 'tar'];
 /** Debian's own slim images leave these out; what untrusted programs and workers need is not among them. */
 const LEFT_OUT = ['usr/share/doc', 'usr/share/man', 'usr/share/info', 'usr/share/locale'];
@@ -58,7 +63,7 @@ const POD = [
   ...['--volume', '/home/acecoder', '--tmpfs', '/tmp'],
 ];
 
-const imageOf = (target: string): string => `localhost/acecoder-temporal:${PACKAGE.version}-${target}`;
+const imageOf = (target: Target): string => `localhost/acecoder-temporal:${PACKAGE.version}-${target}`;
 const say = (text: string): void => console.error(text);
 
 function run(command: string, args: readonly string[], cwd = root): string {
@@ -124,14 +129,17 @@ class Images {
   }
 
   /** Builds a target of the Dockerfile in a context. */
-  build(target: string, context: string): void {
+  build(target: Target, context: string): void {
     say(`building ${target} ...`);
     // Package managers inside trust the authorities that this machine trusts.
     const own = process.env['NODE_EXTRA_CA_CERTS'] ?? process.env['SSL_CERT_FILE'];
     const authority = own
       ? [
           ...['--volume', `${realpathSync(own)}:/build-authority.pem:ro`],
-          ...['NODE_EXTRA_CA_CERTS', 'PIP_CERT'].flatMap((name) => ['--build-arg', `${name}=/build-authority.pem`]),
+          ...['NODE_EXTRA_CA_CERTS', 'PIP_CERT', 'SSL_CERT_FILE'].flatMap((name) => [
+            '--build-arg',
+            `${name}=/build-authority.pem`,
+          ]),
         ]
       : [];
     run('buildah', [
@@ -227,30 +235,67 @@ function isolations(images: Images, folder: string): void {
     console.log(`sandbox ${name}: ${isolation(images, programs, options)}`);
 }
 
-/** Runs the micro experiment with a container for each role. @returns its seconds. */
-async function experiment(images: Images, folder: string): Promise<number> {
-  const home = join(folder, 'home');
-  const stack: Stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
-  const workers: ChildProcess[] = [];
-  let connection: Connection | undefined;
-  try {
+/** What the workers in containers run. */
+interface Work {
+  /** In words, for the table. */
+  name: string;
+  /** Starts it on a stack, with the files of a folder that containers see as `folder`. @returns its workflow id. */
+  start: (stack: Stack, client: Client, folder: string) => Promise<string>;
+}
+
+const MICRO: Work = {
+  name: 'micro experiment',
+  start: async (stack, client, folder) => {
     const seeds = microSeeds(join(root, 'infra/seeds/simple.jsonl'));
-    const shared = join(folder, 'shared');
-    mkdirSync(shared);
-    writeFileSync(join(shared, 'seeds.jsonl'), seeds.map((seed) => `${JSON.stringify(seed)}\n`).join(''));
-    const services = createServices({
-      env: { ACECODER_PYTHON: venvPython(), ACECODER_HOME: home, PATH: process.env['PATH'] },
-      label: 'micro',
-    });
+    writeFileSync(join(folder, 'seeds.jsonl'), seeds.map((seed) => `${JSON.stringify(seed)}\n`).join(''));
+    const env = { ACECODER_PYTHON: venvPython(), ACECODER_HOME: stack.home, PATH: process.env['PATH'] };
+    const services = createServices({ env, label: 'micro' });
     const model = await microModel(services.models, seeds, join(acecoderHome(), 'models')).finally(() =>
       services.close(),
     );
-    cpSync(model, join(shared, 'model'), { recursive: true });
-    const queue = `images-${randomUUID().slice(0, 8)}`;
+    cpSync(model, join(folder, 'model'), { recursive: true });
+    // The weights are made readable to their owner alone, and pods run as another user.
+    run('chmod', ['-R', 'a+rX', folder]);
+    const input = microExperiment('micro', join(folder, 'seeds.jsonl'), join(folder, 'model'));
+    await client.workflow.start('experiment', { taskQueue: QUEUES.pipeline, workflowId: 'micro', args: [input] });
+    return 'micro';
+  },
+};
+
+const QUICKSTART: Work = {
+  name: 'quickstart',
+  start: async (stack, client) => {
+    await startExperiment(stack, client, join(root, 'infra/experiments/quickstart.json'), 'quickstart', say);
+    return 'quickstart';
+  },
+};
+
+/** The command line of the GPU worker: its own image, or the image pipeline with the environment of this checkout. */
+function startGpu(images: Images, built: boolean, options: readonly string[]): ChildProcess {
+  if (built) return images.start(imageOf('gpu'), [...POD, ...options]);
+  // The environment of this checkout has absolute paths, of which some may lie in a folder of root's.
+  const mounted = new Set([dirname(dirname(venvPython())), dirname(dirname(realpathSync(venvPython())))]);
+  const volumes = [...mounted].flatMap((path) => ['--volume', `${path}:${path}:ro`]);
+  const writable = ['HOME', 'ACECODER_HOME'].flatMap((name) => ['--env', `${name}=/tmp`]);
+  const python = ['--env', `ACECODER_VENV=${dirname(dirname(venvPython()))}`, ...volumes];
+  const program = '/app/node_modules/acecoder-temporal/dist/workers/gpu.js';
+  const own = [...python, ...writable, '--user', '0', '--cap-drop', 'ALL'];
+  return images.start(imageOf('pipeline'), [...options, ...own], ['node', program]);
+}
+
+/** Runs work with a container for each role. @returns its seconds. */
+async function experiment(images: Images, folder: string, work: Work, gpu: boolean): Promise<number> {
+  const home = join(folder, 'home');
+  const stack: Stack = await startStack({ home, ports: { frontend: 0, ui: 0, store: 0 } });
+  const workers: ChildProcess[] = [];
+  const stop = new AbortController();
+  let connection: Connection | undefined;
+  try {
+    const shared = join(folder, 'shared');
+    mkdirSync(shared);
     const environment = Object.entries({
       TEMPORAL_ADDRESS: stack.address,
       TEMPORAL_NAMESPACE: stack.namespace,
-      ACECODER_QUEUE: queue,
       ACECODER_S3_ENDPOINT: stack.s3.endpoint,
       ACECODER_S3_BUCKET: stack.s3.bucket,
       ACECODER_S3_ACCESS_KEY: stack.s3.accessKey,
@@ -258,30 +303,36 @@ async function experiment(images: Images, folder: string): Promise<number> {
       ACECODER_TORCH_THREADS: '1',
     }).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
     const options = [...environment, '--volume', `${shared}:${shared}:ro`];
-    for (const target of TARGETS) workers.push(images.start(imageOf(target), [...POD, ...options]));
-    // The environment of this checkout has absolute paths, of which some may lie in a folder of root's.
-    const mounted = new Set([dirname(dirname(venvPython())), dirname(dirname(realpathSync(venvPython())))]);
-    const volumes = [...mounted].flatMap((path) => ['--volume', `${path}:${path}:ro`]);
-    const writable = ['HOME', 'ACECODER_HOME'].flatMap((name) => ['--env', `${name}=/tmp`]);
-    const python = ['--env', `ACECODER_PYTHON=${venvPython()}`, ...volumes];
-    const gpu = [...python, ...writable, '--user', '0', '--cap-drop', 'ALL'];
-    const program = 'node_modules/acecoder-temporal/dist/workers/gpu.js';
-    workers.push(images.start(imageOf('pipeline'), [...options, ...gpu], ['node', `/app/${program}`]));
-    connection = await Connection.connect({ address: stack.address });
-    const client = new Client({ connection, namespace: stack.namespace });
+    const client = new Client({
+      connection: (connection = await Connection.connect({ address: stack.address })),
+      namespace: stack.namespace,
+    });
+    const workflowId = await work.start(stack, client, shared);
     const started = performance.now();
+    for (const target of ROLES) workers.push(images.start(imageOf(target), [...POD, ...options]));
+    workers.push(startGpu(images, gpu, options));
     const ended = workers.map(
       (child) =>
         new Promise<never>((_, reject) => {
           child.once('exit', (code) => reject(new Error(`a worker ended with ${code}`)));
         }),
     );
-    const input = microExperiment(queue, join(shared, 'seeds.jsonl'), join(shared, 'model'));
-    const work = client.workflow.execute('experiment', { taskQueue: queue, workflowId: queue, args: [input] });
-    const result = (await Promise.race([work, ...ended])) as {
+    const lost = (why: string): never => {
+      throw new Error(why);
+    };
+    const watched = watch(client, workflowId, { see: lineTeller(say), lost, signal: stop.signal });
+    const last = await Promise.race([watched, ...ended]).finally(async () => {
+      stop.abort();
+      await watched.catch(() => undefined);
+    });
+    const parked = last?.status && parkedText(last.status);
+    if (parked) throw new Error(parked.why);
+    const result = (await client.workflow.getHandle(workflowId).result()) as {
       stages: { name: string; artifact: { digest: string } }[];
+      report?: ArtifactRef;
     };
     for (const { name, artifact } of result.stages) say(`  ${name.padEnd(14)} ${artifact.digest}`);
+    if (result.report) say(`  ${'report'.padEnd(14)} ${result.report.digest}`);
     return (performance.now() - started) / 1000;
   } finally {
     await connection?.close();
@@ -300,7 +351,10 @@ async function experiment(images: Images, folder: string): Promise<number> {
 async function main(): Promise<void> {
   const FLAG = { type: 'boolean', default: false } as const;
   const { values } = parseArgs({
-    options: { keep: FLAG, package: { type: 'string' }, 'no-run': FLAG, 'only-run': FLAG, json: FLAG, help: FLAG },
+    options: {
+      ...{ gpu: FLAG, quickstart: FLAG, keep: FLAG, package: { type: 'string' } },
+      ...{ 'no-run': FLAG, 'only-run': FLAG, json: FLAG, help: FLAG },
+    },
   });
   if (values.help) return console.log(HELP);
   const missing = PROGRAMS.filter((name) => findOnPath(name) === undefined);
@@ -317,9 +371,10 @@ async function main(): Promise<void> {
     images.base(folder);
     const started = performance.now();
     const context = contextIn(folder, values.package);
-    for (const target of TARGETS) images.build(target, context);
+    const targets: readonly Target[] = values.gpu ? [...ROLES, 'gpu'] : ROLES;
+    for (const target of targets) images.build(target, context);
     measures.push({ name: 'pack and build', value: (performance.now() - started) / 1000, unit: 's' });
-    for (const target of TARGETS) {
+    for (const target of targets) {
       const value = images.megabytes(imageOf(target));
       const bar = MOST[target];
       measures.push({ name: `image ${target}`, value, unit: 'MB', ...(bar ? { bar, at: 'most' } : {}) });
@@ -331,8 +386,9 @@ async function main(): Promise<void> {
     }
     if (!values['only-run']) isolations(images, folder);
     if (!values['no-run']) {
-      const seconds = await experiment(images, folder);
-      measures.push({ name: 'micro experiment in containers', value: seconds, unit: 's' });
+      const work = values.quickstart ? QUICKSTART : MICRO;
+      const seconds = await experiment(images, folder, work, values.gpu);
+      measures.push({ name: `${work.name} in containers`, value: seconds, unit: 's' });
     }
     report('images', measures, values.json);
   } finally {
