@@ -58,6 +58,7 @@ import { stepRecipe } from '../artifacts/recipes.js';
 import type { Part, PrunedDocument } from '../artifacts/pruned.js';
 import { writeRows } from '../artifacts/rows.js';
 import { evaluateCalls, faultsOf, judgePrograms, notesOf, settled, type Job } from '../execution/execution.js';
+import { PoliciesOnTheirWay } from '../runtime/ahead.js';
 import { dropCheckpoints, train, trainingSettings, withWorkFolder } from '../runtime/checkpoints.js';
 import { cancellationSignal, currentProducer, leaveDevice, reportProgress } from '../runtime/context.js';
 import { trainingIn } from '../runtime/gang.js';
@@ -68,7 +69,6 @@ import { materialisePolicy, type PolicyFolders } from '../policy/adapters.js';
 import { keyedLanguage } from '../languages/index.js';
 import { extractProgram, promptOf } from '../policy/prompt.js';
 import { selectQuestions, withHardenedTests } from '../policy/questions.js';
-import { PoliciesOnTheirWay } from './ahead.js';
 import { correctionOf, wantsLogProbabilities } from './correction.js';
 import { countedPrograms, firstDraw, nextDraw, roundCurriculum, type NextDraw } from './curriculum.js';
 import { hardQuestions } from './hard-questions.js';
@@ -420,7 +420,7 @@ export function reinforcementActivities(services: Services) {
       await engines[ReinforcementConfig.parse(input.config).engine].versions(),
     );
 
-  const onTheirWay = new PoliciesOnTheirWay(store);
+  const onTheirWay = new PoliciesOnTheirWay<PolicyFolders>(store);
 
   async function* trainPrograms(ref: ArtifactRef): AsyncGenerator<ProgramRow> {
     for await (const row of store.rowsOf(ref, ProgramRow)) if (row.split === 'train') yield row;
@@ -913,9 +913,13 @@ export function reinforcementActivities(services: Services) {
               ...(await store.putFolder(output)),
               ...(await store.putFolder(state, `${TRAINING_STATE}/`, { sent: isSent })),
             ];
-            const about = { key, output, state, below: lora ? policy : undefined };
+            const foldersOf = (files: string): PolicyFolders =>
+              lora ? { model: policy, adapter: files } : { model: files };
+            const made = { key, output, state };
             const files =
-              'again' in given || gang ? await send() : await onTheirWay.offering(config, input.round, about, send);
+              'again' in given || gang
+                ? await send()
+                : await onTheirWay.offering(config, input.round, made, foldersOf, send);
             const dropped: Record<string, number> = {};
             for (const row of rewards) if (row.dropped) count(dropped, row.dropped);
             add('rounds', 1, {});

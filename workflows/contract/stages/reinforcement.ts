@@ -637,7 +637,7 @@ export const reinforcement = defineStage({
       kind: 'rollouts',
       code: [
         OWN,
-        'activities/reinforcement/ahead.ts',
+        'activities/runtime/ahead.ts',
         ...SAMPLE,
         'activities/policy/adapters.ts',
         'workers/runtime/adapters.py',

@@ -16,8 +16,7 @@ import { folderBytes } from '../artifacts/files.js';
 import { artifactDigest, objectKeys } from '../artifacts/keys.js';
 import { refOf } from '../artifacts/manifests.js';
 import type { ArtifactStore } from '../artifacts/store.js';
-import type { PolicyFolders } from '../policy/adapters.js';
-import { cancellationSignal, log, reportProgress, signalWorkflow } from '../runtime/context.js';
+import { cancellationSignal, log, reportProgress, signalWorkflow } from './context.js';
 
 /** Bytes from which on a policy is told of before the store has it. Smaller ones are sent in less than a second. */
 const AHEAD_BYTES = 100_000_000;
@@ -25,11 +24,11 @@ const AHEAD_BYTES = 100_000_000;
 const STORED_LOOK_MS = 1000;
 
 /** A policy that an update is sending to the store. */
-interface Sending {
+interface Sending<Folders> {
   /** Of its manifest. */
   key: string;
   /** What samples from it, with its own `files`. */
-  folders: PolicyFolders;
+  folders: Folders;
   files: string;
   /** Who needs the files: the update that sends it, and who samples from it. */
   users: number;
@@ -42,13 +41,11 @@ export interface Trained {
   key: string;
   output: string;
   state: string;
-  /** The model under the adapter that `output` is; undefined where it is a whole model. */
-  below: string | undefined;
 }
 
 /** The policies that this process has trained and is sending to the store, by a name that the stage is told. */
-export class PoliciesOnTheirWay {
-  readonly #sending = new Map<string, Sending>();
+export class PoliciesOnTheirWay<Folders> {
+  readonly #sending = new Map<string, Sending<Folders>>();
   readonly #store: ArtifactStore;
 
   constructor(store: ArtifactStore) {
@@ -57,15 +54,18 @@ export class PoliciesOnTheirWay {
 
   /**
    * Stores the files of a policy by `send`. Where that takes a while, the stage is told of the policy before. Without an
-   * answer, the next round waits for the store.
+   * answer, the next round waits for the store. `foldersOf` says what samples from a copy of the files.
    *
    * @example
-   * const files = await onTheirWay.offering(config, 3, { key, output, state, below: undefined }, () => store.putFolder(output));
+   * const files = await onTheirWay.offering(config, 3, { key, output, state }, (model) => ({ model }), () =>
+   *   store.putFolder(output),
+   * );
    */
   async offering(
     { rounds, execution }: ReinforcementConfig,
     round: number,
-    { key, output, state, below }: Trained,
+    { key, output, state }: Trained,
+    foldersOf: (files: string) => Folders,
     send: () => Promise<ManifestFile[]>,
   ): Promise<ManifestFile[]> {
     const { aheadBytes = AHEAD_BYTES } = execution;
@@ -73,8 +73,12 @@ export class PoliciesOnTheirWay {
     if (aheadBytes === null || bytes < aheadBytes || round === rounds) return send();
     const files = await this.#store.spoolPath('.trained');
     await this.#store.linkFolder(output, files);
-    const folders = below === undefined ? { model: files } : { model: below, adapter: files };
-    const about: Sending = { key: objectKeys.manifest('policy', key), folders, files, users: 1 };
+    const about: Sending<Folders> = {
+      key: objectKeys.manifest('policy', key),
+      folders: foldersOf(files),
+      files,
+      users: 1,
+    };
     const name = basename(files);
     this.#sending.set(name, about);
     try {
@@ -98,7 +102,7 @@ export class PoliciesOnTheirWay {
   async sampling<T>(
     name: string,
     round: number,
-    sample: (folders: PolicyFolders) => Promise<T>,
+    sample: (folders: Folders) => Promise<T>,
     keep: (policy: ArtifactRef, sampled: T) => Promise<unknown>,
   ): Promise<boolean> {
     const about = this.#sending.get(name);
@@ -116,7 +120,7 @@ export class PoliciesOnTheirWay {
   }
 
   /** Gives back the files of a policy that is being sent. Who is the last one removes them. */
-  async #release(about: Sending): Promise<void> {
+  async #release(about: Sending<Folders>): Promise<void> {
     about.users -= 1;
     if (about.users > 0) return;
     this.#sending.delete(basename(about.files));
@@ -127,7 +131,7 @@ export class PoliciesOnTheirWay {
    * Waits until the store has the policy of an update, and gives it; undefined where that is not the one that was sampled
    * from. An update that fails is tried again, and a stage that ends cancels this.
    */
-  async #stored(about: Sending, round: number): Promise<ArtifactRef | undefined> {
+  async #stored(about: Sending<Folders>, round: number): Promise<ArtifactRef | undefined> {
     for (;;) {
       const manifest = await this.#store.findManifest(about.key);
       if (manifest) return manifest.digest === about.digest ? refOf(manifest) : undefined;
