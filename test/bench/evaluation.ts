@@ -305,7 +305,7 @@ async function measureBigCodeBench(): Promise<void> {
       const limits = { cpuSecondsPerTest: cpuSeconds, cpuSecondsPerProgram: cpuSeconds, memoryBytes };
       return (await judgePrograms(withLibraries.sandbox, of, { limits })).judgements;
     };
-    // Passes have the limit of the references: the RSA keys of task 587 take from 5 to 30 s, by chance. Of the fails
+    // Passes have the limit of the references: the RSA keys of task 587 take from 12 to 30 s, by chance. Of the fails
     // many wait for ever, and would take an hour.
     const judgements = [...(await judge(published(true), 120)), ...(await judge(published(false), 20))];
     const judged = new Map(judgements.map((each) => [each.id, each]));
