@@ -209,6 +209,15 @@ def spawn_service(module: str, env: Mapping[str, str], own_group: bool = False) 
     return pid, os.fdopen(requests, "wb", buffering=0), replies
 
 
+def how_ended(pid: int) -> str:
+    """Wait for a child; returns how it ended, in words.
+
+    Example: "was ended by SIGKILL", or "ended with code 1".
+    """
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
 def read_messages(descriptor: int) -> Iterator[dict[str, Any]]:
     """The messages of a descriptor until its writer has ended."""
     with os.fdopen(descriptor, "rb") as lines:

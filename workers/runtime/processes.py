@@ -16,7 +16,6 @@ Only the standard library is imported here, because the others are started befor
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -25,7 +24,16 @@ from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
 from runtime.gang import MEMBER, MEMBERS, Rendezvous
-from serve import Call, Operation, ServiceError, as_service_error, read_messages, spawn_service, write_message
+from serve import (
+    Call,
+    Operation,
+    ServiceError,
+    as_service_error,
+    how_ended,
+    read_messages,
+    spawn_service,
+    write_message,
+)
 
 PROCESSES_HERE = int(os.environ.get("ACECODER_PROCESSES") or 1)
 RANK_HERE = int(os.environ.get("ACECODER_RANK") or 0)
@@ -108,8 +116,7 @@ class OtherProcesses:
             with self._changed:
                 self._answers[rank] = error
                 self._changed.notify()
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        how = how_ended(pid)
         with self._changed:
             # What rank 0 met in a collective, if anything, is a consequence.
             message = f"Process {rank + 1} of {PROCESSES_HERE} of the runtime {how}."

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, cast
 
 from operations import SampleParams, SampleProgress, SampleResult
 from runtime.files import Row, read_rows, write_rows
-from serve import Call, Cancelled, ServiceError, read_messages, spawn_service, write_message
+from serve import Call, Cancelled, ServiceError, how_ended, read_messages, spawn_service, write_message
 
 ENGINES = "ACECODER_VLLM_ENGINES"
 """The environment variable that says how many engines there are."""
@@ -167,12 +167,11 @@ class Engines:
                 with self._changed:
                     self._answers[index] = message
                     self._changed.notify()
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        how = how_ended(pid)
         if not self._closing:
-            self._give_up(index, code)
+            self._give_up(index, how)
 
-    def _give_up(self, index: int, code: int) -> NoReturn:
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    def _give_up(self, index: int, how: str) -> NoReturn:
         error = ServiceError("RuntimeLost", f"Engine {index + 1} of {len(self._requests)} of vLLM {how}.")
         print(error, file=sys.stderr, flush=True)
         try:
